@@ -1,0 +1,53 @@
+//! Events of all connections in, [`Edge`]s between operations out: what was caused by what, by which rule, how sure.
+//!
+//! *Owns* the rules of joining inside a process, across the wire and through messages, and their ranking.
+//! *Must not know* spans, how orders are named in bytes (it compares keys it is given), or where records came from.
+
+use crate::operation::OpId;
+
+/// A rule that joins an operation to its cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// `traceparent` or a like header in the operation's own bytes.
+    Context,
+    /// Both ends of one operation have the same wire identity.
+    Wire,
+    /// The broker forwarded this very message.
+    Message,
+    /// The thread served only this request.
+    Thread,
+    /// The thread read it last, and nothing else could be the cause.
+    LastRead,
+    /// It carries the identity key of exactly one request in flight.
+    Value,
+    /// It ran in one transaction with an operation whose cause is known.
+    Transaction,
+}
+
+impl Rule {
+    /// The name on the wire (`spoor.parent.rule`), in the configuration and in `--print tree`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rule::Context => "context",
+            Rule::Wire => "wire",
+            Rule::Message => "message",
+            Rule::Thread => "thread",
+            Rule::LastRead => "last_read",
+            Rule::Value => "value",
+            Rule::Transaction => "transaction",
+        }
+    }
+}
+
+/// How sure an edge is, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Confidence(pub f32);
+
+/// `child` was caused by `parent`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Edge {
+    pub child: OpId,
+    pub parent: OpId,
+    pub rule: Rule,
+    pub confidence: Confidence,
+}

@@ -1,0 +1,279 @@
+//! The configuration: one YAML file, every key also an environment variable, unknown keys refused.
+//!
+//! *Owns* the typed settings with their defaults and bounds ([`Config`]), and reading them ([`load`]).
+//! The core takes its sections as plain values and never reads a file or the environment.
+
+pub mod load;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be configured. Each section has working defaults.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub capture: Capture,
+    pub protocols: Protocols,
+    pub services: Services,
+    pub joining: Joining,
+    pub order: Order,
+    pub export: Export,
+}
+
+/// What the kernel side copies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Capture {
+    /// Size of the data ring buffer in bytes, a power of two.
+    pub ring_bytes: u32,
+    /// Bytes captured per direction of a connection whose protocol is not known yet.
+    pub first_look_bytes: u32,
+    /// Bytes captured per turn (until the direction changes) of a connection whose protocol is known.
+    pub turn_bytes: u32,
+    /// Connections tracked at once.
+    pub max_connections: u32,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self {
+            ring_bytes: 16 << 20,
+            first_look_bytes: 16 << 10,
+            turn_bytes: 1 << 20,
+            max_connections: 65_536,
+        }
+    }
+}
+
+/// Bounds of the parsers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Protocols {
+    /// Bytes of a body, message or value kept for key extraction.
+    pub kept_body_bytes: usize,
+    /// Largest HTTP header block.
+    pub max_header_bytes: usize,
+    /// Longest SQL text kept.
+    pub max_statement_bytes: usize,
+    /// Operations open on one connection.
+    pub max_open_operations: usize,
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self {
+            kept_body_bytes: 64 << 10,
+            max_header_bytes: 64 << 10,
+            max_statement_bytes: 16 << 10,
+            max_open_operations: 4096,
+        }
+    }
+}
+
+/// How processes become services, and which are left alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Services {
+    /// The first rule that matches names the service.
+    pub names: Vec<ServiceName>,
+    /// Executables (glob on the path) that are not traced.
+    pub exclude: Vec<String>,
+}
+
+/// A naming rule: all conditions given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceName {
+    /// Glob on the executable's path.
+    pub exe: Option<String>,
+    /// Glob on the command line, arguments joined by blanks.
+    pub command: Option<String>,
+    /// A port it listens on.
+    pub port: Option<u16>,
+    pub name: String,
+    pub namespace: Option<String>,
+}
+
+/// How spans are joined to trees.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Joining {
+    /// Rules that may make an edge, by name.
+    pub rules: Vec<String>,
+    /// Edges below this confidence are not made.
+    pub min_confidence: f32,
+    /// How long a tree is held for late spans after its root is over.
+    #[serde(with = "duration")]
+    pub linger: Duration,
+    /// Longest time a tree is held at all.
+    #[serde(with = "duration")]
+    pub max_hold: Duration,
+    /// Operations held at once; the oldest trees are released first.
+    pub max_held_operations: usize,
+    /// Honour `traceparent` and its kin: `covered` (from processes on this node), `all`, `none`.
+    pub trusted_context: String,
+}
+
+impl Default for Joining {
+    fn default() -> Self {
+        let rules = ["context", "wire", "message", "thread", "last_read", "value", "transaction"];
+        Self {
+            rules: rules.map(str::to_owned).to_vec(),
+            min_confidence: 0.6,
+            linger: Duration::from_secs(2),
+            max_hold: Duration::from_secs(300),
+            max_held_operations: 200_000,
+            trusted_context: "covered".to_owned(),
+        }
+    }
+}
+
+/// How orders are recognised. See `order::rules` for the meaning of each key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Order {
+    /// Shared by all agents of one deployment: part of every trace identifier.
+    pub deployment: String,
+    /// Time after which an order's spans go to a new trace; zero never splits.
+    #[serde(with = "duration")]
+    pub window: Duration,
+    /// Where keys are found.
+    pub keys: Vec<crate::order::rules::KeyRule>,
+    /// Further attributes lifted from traffic.
+    pub attributes: Vec<crate::order::rules::AttributeRule>,
+}
+
+impl Default for Order {
+    fn default() -> Self {
+        Self {
+            deployment: String::new(),
+            window: Duration::from_secs(24 * 3600),
+            keys: crate::order::rules::default_keys(),
+            attributes: crate::order::rules::default_attributes(),
+        }
+    }
+}
+
+/// Where spans go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Export {
+    pub otlp: Otlp,
+    pub spool: Spool,
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Self { otlp: Otlp::default(), spool: Spool::default() }
+    }
+}
+
+/// The OTLP exporter. The standard `OTEL_EXPORTER_OTLP_*` variables override it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Otlp {
+    /// `http://host:4317`; empty: no export over OTLP.
+    pub endpoint: String,
+    /// `grpc`, `http/protobuf`, `http/json`.
+    pub protocol: String,
+    pub headers: std::collections::BTreeMap<String, String>,
+    /// `gzip` or `none`.
+    pub compression: String,
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// PEM file with the certificate authorities to trust.
+    pub certificate: Option<String>,
+    pub client_certificate: Option<String>,
+    pub client_key: Option<String>,
+    /// Largest request, encoded and uncompressed.
+    pub max_request_bytes: usize,
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            protocol: "grpc".to_owned(),
+            headers: Default::default(),
+            compression: "gzip".to_owned(),
+            timeout: Duration::from_secs(10),
+            certificate: None,
+            client_certificate: None,
+            client_key: None,
+            max_request_bytes: 2 << 20,
+        }
+    }
+}
+
+/// Finished spans wait here while the back end is away.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spool {
+    /// Empty: spans wait in memory only.
+    pub directory: String,
+    pub max_bytes: u64,
+    #[serde(with = "duration")]
+    pub max_age: Duration,
+    /// Spans waiting in memory before the spool is used, or dropped (oldest first) without one.
+    pub memory_bytes: usize,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self {
+            directory: String::new(),
+            max_bytes: 1 << 30,
+            max_age: Duration::from_secs(24 * 3600),
+            memory_bytes: 32 << 20,
+        }
+    }
+}
+
+/// Durations as `250ms`, `2s`, `5m`, `24h`, or `0`.
+pub mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format(*value))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!("`{text}` is not a duration such as `250ms`, `2s`, `5m`, `24h`"))
+        })
+    }
+
+    /// The shortest exact form.
+    pub fn format(value: Duration) -> String {
+        let ms = value.as_millis();
+        match ms {
+            0 => "0".to_owned(),
+            _ if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+            _ if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+            _ if ms % 1000 == 0 => format!("{}s", ms / 1000),
+            _ => format!("{ms}ms"),
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Duration> {
+        let text = text.trim();
+        if text == "0" {
+            return Some(Duration::ZERO);
+        }
+        let split = text.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = text.split_at(split);
+        let number: u64 = number.parse().ok()?;
+        let ms = match unit {
+            "ms" => number,
+            "s" => number.checked_mul(1000)?,
+            "m" => number.checked_mul(60_000)?,
+            "h" => number.checked_mul(3_600_000)?,
+            _ => return None,
+        };
+        Some(Duration::from_millis(ms))
+    }
+}

@@ -1,0 +1,1 @@
+//! One operation in, its [`Found`](super::Found) out, by the compiled rules.

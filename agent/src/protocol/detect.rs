@@ -1,0 +1,1 @@
+//! First bytes of both directions in, the protocol they speak out.

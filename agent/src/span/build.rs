@@ -1,0 +1,1 @@
+//! An [`Operation`](crate::operation::Operation) and its place in; a [`Span`](super::Span) out.

@@ -1,0 +1,184 @@
+//! Operations with their place in a tree in, finished [`Span`]s out.
+//!
+//! *Owns* span names, kinds, statuses and attributes (OpenTelemetry semantic conventions, see [`semconv`]).
+//! *Must not know* how spans travel, nor how their parents were found.
+
+pub mod build;
+pub mod semconv;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::causality::{Confidence, Rule};
+
+/// 16 bytes, never all zero.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TraceId(pub [u8; 16]);
+
+/// 8 bytes, never all zero.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpanId(pub [u8; 8]);
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TraceId({self})")
+    }
+}
+
+impl fmt::Debug for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SpanId({self})")
+    }
+}
+
+/// OpenTelemetry's span kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SpanKind {
+    Internal,
+    Server,
+    Client,
+    Producer,
+    Consumer,
+}
+
+/// OpenTelemetry's span status. `Error` may carry a description.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Status {
+    #[default]
+    Unset,
+    Error(String),
+}
+
+/// An attribute value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Text(String),
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Texts(Vec<String>),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Value::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Value::Text(text)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Value::Int(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Value::Bool(truth)
+    }
+}
+
+/// Attributes in the order they were added; keys are unique.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Attributes(Vec<(&'static str, Value)>, Vec<(String, Value)>);
+
+impl Attributes {
+    /// Sets a conventional attribute.
+    pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+        let value = value.into();
+        match self.0.iter_mut().find(|(k, _)| *k == key) {
+            Some(slot) => slot.1 = value,
+            None => self.0.push((key, value)),
+        }
+    }
+
+    /// Sets an attribute whose name comes from the configuration.
+    pub fn set_named(&mut self, key: &str, value: impl Into<Value>) {
+        let value = value.into();
+        match self.1.iter_mut().find(|(k, _)| k == key) {
+            Some(slot) => slot.1 = value,
+            None => self.1.push((key.to_owned(), value)),
+        }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let fixed = self.0.iter().map(|(key, value)| (*key, value));
+        fixed.chain(self.1.iter().map(|(key, value)| (key.as_str(), value)))
+    }
+}
+
+/// Who a span belongs to: becomes one OTLP resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Resource {
+    /// `service.name`.
+    pub service: String,
+    pub service_namespace: Option<String>,
+    /// `service.instance.id`.
+    pub instance: String,
+    pub pid: Option<u32>,
+    pub exe: Option<String>,
+    pub container_id: Option<String>,
+}
+
+/// A reference to another span.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
+    pub attributes: Attributes,
+}
+
+/// Something that happened during a span.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpanEvent {
+    pub name: &'static str,
+    pub unix_ns: u64,
+    pub attributes: Attributes,
+}
+
+/// Why a span has its parent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evidence {
+    pub rule: Rule,
+    pub confidence: Confidence,
+}
+
+/// A finished span with its identifiers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
+    pub parent: Option<SpanId>,
+    /// `None` for roots. Also exported as `spoor.parent.rule` and `spoor.parent.confidence`.
+    pub evidence: Option<Evidence>,
+    pub name: String,
+    pub kind: SpanKind,
+    pub start_unix_ns: u64,
+    pub end_unix_ns: u64,
+    pub status: Status,
+    pub attributes: Attributes,
+    pub links: Vec<Link>,
+    pub events: Vec<SpanEvent>,
+    pub resource: Arc<Resource>,
+}

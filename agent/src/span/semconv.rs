@@ -1,0 +1,1 @@
+//! Attribute names of OpenTelemetry semantic conventions v1.44.0.
