@@ -103,6 +103,8 @@ pub struct Conn {
     pub from_start: bool,
     /// The process at first sight.
     pub thread: Thread,
+    /// Its `comm`, at most 15 bytes; empty when unknown. All there is to name a process that is gone too soon.
+    pub comm: String,
     /// Cgroup v2 identifier; 0 when unknown.
     pub cgroup: u64,
     /// What identifies the connection on the wire. `None`: this connection cannot be matched with its other end

@@ -156,17 +156,11 @@ impl Default for Order {
 }
 
 /// Where spans go.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Export {
     pub otlp: Otlp,
     pub spool: Spool,
-}
-
-impl Default for Export {
-    fn default() -> Self {
-        Self { otlp: Otlp::default(), spool: Spool::default() }
-    }
 }
 
 /// The OTLP exporter. The standard `OTEL_EXPORTER_OTLP_*` variables override it.
@@ -252,9 +246,9 @@ pub mod duration {
         let ms = value.as_millis();
         match ms {
             0 => "0".to_owned(),
-            _ if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-            _ if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-            _ if ms % 1000 == 0 => format!("{}s", ms / 1000),
+            _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+            _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+            _ if ms.is_multiple_of(1000) => format!("{}s", ms / 1000),
             _ => format!("{ms}ms"),
         }
     }

@@ -36,3 +36,12 @@ pub enum Verdict {
     /// Report lengths only up to this position of a direction, then capture again.
     Skip { direction: crate::record::Direction, until_pos: u64 },
 }
+
+/// All connections. Sans-I/O: `handle_*` in, `poll_*` out.
+///
+/// ```text
+///   Conn, Data, Close ─▶ Connections ─▶ (ConnRef, Event)   per operation, in order
+///                            └────────▶ VerdictUpdate       what the kernel should copy
+/// ```
+#[derive(Debug)]
+pub struct Connections;
