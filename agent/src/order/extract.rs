@@ -4,7 +4,8 @@
 
 use super::body::{self, Format};
 use super::collect::Collector;
-use super::compile::{RuleId, Rules};
+use super::compile::RuleId;
+pub use super::compile::Rules;
 use super::path::{Path, percent_decode};
 use super::rules::{AmqpProperty, Part, UploadFact};
 use super::{Found, context, form, sql};

@@ -11,18 +11,15 @@
 //! |---|---|---|
 //! | wire, TCP | 16 | `spoor.wire.1`, client's first sequence number (4), server's (4), sender (1: `0` client, `1` server), position of the request's first byte in the sender's direction (8) |
 //! | wire, Unix | 16 | `spoor.unix.1`, boot ID (16), client's cookie (8), server's (8), sender (1), position (8) |
-//! | local | 16 | `spoor.local.1`, boot ID (16), host ID, cookie (8), sender (1), position (8) |
+//! | local | 16 | `spoor.local.1`, boot ID (16), cookie (8), sender (1), position (8) |
 //! | span | 8 | `spoor.span.1`, wire or local identifier (16), end (1: `0` client, `1` server, `2` dwell) |
 //! | message span | 8 | `spoor.message.1`, message ID, canonical message (32) |
-//! | canonical message | 32 | `spoor.content.1`, content type, content encoding, correlation ID, type, app ID, user ID, each header entry by name as name and value, `body`, body length (8), first 1,024 bytes of the body |
 //! | window phase | 8 | `spoor.phase.1`, namespace, value |
 //! | order trace | 16 | `spoor.trace.1`, deployment, namespace, value, window in seconds (8), index of the window (8) |
 //! | wire trace | 16 | `spoor.wiretrace.1`, wire or local identifier (16) |
 //!
 //! The index of a window is `(start + phase mod window) / window` in nanoseconds since the Unix epoch; without a window it is 0.
-//! Sequence numbers are those of the first data bytes. Absent properties of a message are empty fields.
-//! A header's value is a letter for its kind (`t i f d S x T A F V`) and its content: integers of any width as 16 bytes, text and
-//! bytes behind their length (8), arrays and tables behind the number of their entries (8).
+//! Sequence numbers are those of the first data bytes.
 //!
 //! | vector | value |
 //! |---|---|
@@ -40,7 +37,7 @@ use sha2::{Digest, Sha256};
 
 use super::OrderKey;
 use crate::conn::ConnInfo;
-use crate::operation::amqp::{ActionKind, Content, Value};
+use crate::operation::amqp::ActionKind;
 use crate::operation::{Detail, Operation};
 use crate::protocol::Sender;
 use crate::record::{Role, Transport};
@@ -49,30 +46,24 @@ use crate::span::{SpanId, TraceId};
 /// The version of all derivations, for resources (`spoor.ids.version`).
 pub const VERSION: i64 = 1;
 
-/// Body bytes that are part of a canonical message.
-const MESSAGE_PREFIX: usize = 1024;
-
 /// One operation as both ends of its connection know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WireId(pub [u8; 16]);
 
-/// One operation as only this host knows it.
+/// What the identifiers of an operation are derived from: its wire identity, or what only this machine knows of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LocalId(pub [u8; 16]);
+pub struct Seed([u8; 16]);
+
+impl From<WireId> for Seed {
+    fn from(wire: WireId) -> Self {
+        Self(wire.0)
+    }
+}
 
 impl std::fmt::Display for WireId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
-}
-
-/// The machine that was observed, from the recording or the live system.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Host {
-    /// `/proc/sys/kernel/random/boot_id` as its 16 bytes.
-    pub boot_id: [u8; 16],
-    /// `/etc/machine-id`, or what stands in for it.
-    pub host_id: String,
 }
 
 /// What of an operation a span shows.
@@ -94,8 +85,9 @@ pub fn sender(op: &Operation) -> Sender {
     }
 }
 
-/// The wire identity of an operation. `None`: its connection cannot be matched with its other end.
-pub fn wire_id(host: &Host, conn: &ConnInfo, op: &Operation) -> Option<WireId> {
+/// The wire identity of an operation. `None`: its connection cannot be matched with its other end. `boot_id` is that of the
+/// observed machine (`/proc/sys/kernel/random/boot_id`), live or recorded; only Unix sockets need it.
+pub fn wire_id(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Option<WireId> {
     let sender = sender(op);
     let position = op.request.start.pos;
     let is_client = conn.role? == Role::Client;
@@ -111,114 +103,36 @@ pub fn wire_id(host: &Host, conn: &ConnInfo, op: &Operation) -> Option<WireId> {
         Transport::Unix if conn.conn.from_start => {
             let (own, peer) = (conn.conn.id.0, conn.conn.peer?.0);
             let (client, server) = if is_client { (own, peer) } else { (peer, own) };
-            let hash = Hasher::new("spoor.unix.1").bytes(&host.boot_id).u64(client).u64(server);
+            let hash = Hasher::new("spoor.unix.1").bytes(boot_id).u64(client).u64(server);
             Some(WireId(hash.sender(sender).u64(position).finish()))
         }
         Transport::Unix | Transport::Mptcp => None,
     }
 }
 
-/// The identity of an operation on this host, for operations without a wire identity.
-pub fn local_id(host: &Host, conn: &ConnInfo, op: &Operation) -> LocalId {
-    let hash = Hasher::new("spoor.local.1").bytes(&host.boot_id).text(&host.host_id).u64(conn.conn.id.0);
-    LocalId(hash.sender(sender(op)).u64(op.request.start.pos).finish())
+/// The wire identity, or one that holds on this machine only.
+pub fn identity(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Seed {
+    if let Some(wire) = wire_id(conn, op, boot_id) {
+        return wire.into();
+    }
+    let hash = Hasher::new("spoor.local.1").bytes(boot_id).u64(conn.conn.id.0);
+    Seed(hash.sender(sender(op)).u64(op.request.start.pos).finish())
 }
 
 /// The span of one end of an operation.
-pub fn span_id(wire: WireId, end: SpanEnd) -> SpanId {
-    span_of(&wire.0, end)
-}
-
-/// The same for an operation without a wire identity.
-pub fn local_span_id(local: LocalId, end: SpanEnd) -> SpanId {
-    span_of(&local.0, end)
-}
-
-fn span_of(id: &[u8; 16], end: SpanEnd) -> SpanId {
+pub fn span_id(seed: &Seed, end: SpanEnd) -> SpanId {
     let end = match end {
         SpanEnd::Client => 0,
         SpanEnd::Server => 1,
         SpanEnd::Dwell => 2,
     };
-    SpanId(Hasher::new("spoor.span.1").bytes(id).bytes(&[end]).finish())
+    SpanId(Hasher::new("spoor.span.1").bytes(&seed.0).bytes(&[end]).finish())
 }
 
-/// The span of a publish, computable from the message alone on both sides of a broker. `None`: the message has no ID, or
-/// too little of its body was seen.
-pub fn message_span_id(content: &Content) -> Option<SpanId> {
-    let id = content.properties.message_id.as_deref().filter(|id| !id.is_empty())?;
-    let canonical = canonical_message(content)?;
-    Some(SpanId(Hasher::new("spoor.message.1").text(id).bytes(&canonical).finish()))
-}
-
-/// What stays of a message on its way through a broker. Left out is what brokers set or change: exchange, routing key,
-/// `expiration`, `timestamp`, `delivery-mode`, `priority`, `reply-to` (direct reply-to rewrites it), `CC`, `BCC`,
-/// `timestamp_in_ms` and `x-*` headers. `None`: too little of the body was seen.
-pub fn canonical_message(content: &Content) -> Option<[u8; 32]> {
-    let properties = &content.properties;
-    let prefix_len = content.body.len.min(MESSAGE_PREFIX as u64) as usize;
-    let prefix = content.body.bytes.get(..prefix_len)?;
-    let mut hash = Hasher::new("spoor.content.1");
-    for property in [
-        &properties.content_type,
-        &properties.content_encoding,
-        &properties.correlation_id,
-        &properties.kind,
-        &properties.app_id,
-        &properties.user_id,
-    ] {
-        hash = hash.text(property.as_deref().unwrap_or(""));
-    }
-    let kept = |name: &str| !name.starts_with("x-") && !matches!(name, "CC" | "BCC" | "timestamp_in_ms");
-    let mut headers: Vec<_> = properties.headers.iter().filter(|(name, _)| kept(name)).collect();
-    headers.sort_by(|(a, _), (b, _)| a.cmp(b));
-    for (name, value) in headers {
-        let mut flat = Vec::new();
-        flatten(value, &mut flat, 0);
-        hash = hash.text(name).bytes(&flat);
-    }
-    Some(hash.text("body").u64(content.body.len).bytes(prefix).finish())
-}
-
-/// A field value as bytes: a letter for its kind, then its content. Integers of any width are equal.
-fn flatten(value: &Value, out: &mut Vec<u8>, depth: usize) {
-    let mut put = |kind: u8, bytes: &[u8]| {
-        out.push(kind);
-        out.extend_from_slice(bytes);
-    };
-    match value {
-        Value::Bool(truth) => put(b't', &[u8::from(*truth)]),
-        Value::Int(n) => put(b'i', &i128::from(*n).to_be_bytes()),
-        Value::Uint(n) => put(b'i', &i128::from(*n).to_be_bytes()),
-        Value::Float(n) => put(b'f', &n.to_be_bytes()),
-        Value::Decimal { scale, value } => {
-            put(b'd', &[*scale]);
-            put(b'd', &value.to_be_bytes());
-        }
-        Value::Text(text) => {
-            put(b'S', &(text.len() as u64).to_be_bytes());
-            out.extend_from_slice(text);
-        }
-        Value::Bytes(bytes) => {
-            put(b'x', &(bytes.len() as u64).to_be_bytes());
-            out.extend_from_slice(bytes);
-        }
-        Value::Timestamp(seconds) => put(b'T', &seconds.to_be_bytes()),
-        Value::Array(items) => {
-            put(b'A', &(items.len() as u64).to_be_bytes());
-            if depth < 16 {
-                items.iter().for_each(|item| flatten(item, out, depth + 1));
-            }
-        }
-        Value::Table(entries) => {
-            put(b'F', &(entries.len() as u64).to_be_bytes());
-            for (name, item) in entries.iter().filter(|_| depth < 16) {
-                flatten(&Value::Text(name.as_bytes().to_vec()), out, depth + 1);
-                flatten(item, out, depth + 1);
-            }
-        }
-        Value::Void => put(b'V', &[]),
-    }
+/// The span of a publish with a message ID: computable from the message alone on both sides of a broker. `canonical` is
+/// [`Content::canonical_digest`](crate::operation::amqp::Content), what brokers leave of a message.
+pub fn message_span_id(message_id: &str, canonical: &[u8; 32]) -> SpanId {
+    SpanId(Hasher::new("spoor.message.1").text(message_id).bytes(canonical).finish())
 }
 
 /// The index of the window that `start_unix_ns` is in. Orders change windows at different moments.
@@ -249,12 +163,7 @@ pub fn trace_id_of_window(deployment: &str, key: &OrderKey, window: Duration, in
 }
 
 /// The trace of a tree without an order, from its root operation.
-pub fn trace_id_from_wire(root: WireId) -> TraceId {
-    TraceId(Hasher::new("spoor.wiretrace.1").bytes(&root.0).finish())
-}
-
-/// The same when the root has no wire identity.
-pub fn trace_id_from_local(root: LocalId) -> TraceId {
+pub fn trace_id_from_wire(root: &Seed) -> TraceId {
     TraceId(Hasher::new("spoor.wiretrace.1").bytes(&root.0).finish())
 }
 

@@ -10,6 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::compile::RuleError;
 pub use super::defaults::{attributes as default_attributes, keys as default_keys};
 
 /// Where one kind of key is found.
