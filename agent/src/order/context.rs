@@ -8,8 +8,9 @@ use crate::span::{SpanId, TraceId};
 
 /// Reads the first valid context, by the strength of its format. `header` gives the only value of a header by its
 /// lower-case name, `None` when it is absent or repeated.
-pub fn read<'a>(header: impl Fn(&str) -> Option<&'a [u8]>) -> Option<TraceContext> {
-    let text = |name: &str| header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
+pub fn read<'a>(header: impl Fn(&'static str) -> Option<&'a [u8]>) -> Option<TraceContext> {
+    let text =
+        |name: &'static str| header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
     let found = |ids: Option<(TraceId, SpanId)>, header| {
         ids.map(|(trace_id, parent_id)| TraceContext { trace_id, parent_id, header })
     };

@@ -20,8 +20,8 @@ impl Rules {
         match &op.detail {
             Detail::Http(exchange) => {
                 let route = self.http(exchange, &mut collector);
-                let header = |name: &str| only_header(&exchange.request_headers, name);
-                Found { route, context: context::read(header), ..collector.finish() }
+                let context = context::read(|name| only_header(&exchange.request_headers, name));
+                Found { route, context, ..collector.finish() }
             }
             Detail::Amqp(action) => {
                 let Some(content) = content(action) else { return Found::default() };
@@ -71,10 +71,10 @@ impl Rules {
         route
     }
 
-    fn headers(&self, fields: &[http::Field], collector: &mut Collector<'_>) {
-        for field in fields {
+    fn headers(&self, fields: &http::Headers, collector: &mut Collector<'_>) {
+        for field in fields.iter() {
             let rules = self.headers.find(field.name.as_bytes());
-            if let (false, Ok(value)) = (rules.is_empty(), std::str::from_utf8(&field.value)) {
+            if let (false, Ok(value)) = (rules.is_empty(), std::str::from_utf8(field.value)) {
                 collector.offer_all(rules, value);
             }
         }
@@ -133,7 +133,7 @@ impl Rules {
     }
 }
 
-fn http_body(headers: &[http::Field], kept: &Kept, collector: &mut Collector<'_>) {
+fn http_body(headers: &http::Headers, kept: &Kept, collector: &mut Collector<'_>) {
     if !kept.bytes.is_empty() {
         body(only_header(headers, "content-type"), only_header(headers, "content-encoding"), kept, collector);
     }
@@ -165,12 +165,10 @@ fn content(action: &Action) -> Option<&Content> {
 }
 
 /// A header that is there once.
-fn only_header<'a>(fields: &'a [http::Field], name: &str) -> Option<&'a [u8]> {
-    let mut values = fields.iter().filter(|field| field.name == name);
-    match (values.next(), values.next()) {
-        (Some(field), None) => Some(&field.value),
-        _ => None,
-    }
+fn only_header<'a>(headers: &'a http::Headers, name: &'a str) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name);
+    let first = values.next();
+    first.filter(|_| values.next().is_none())
 }
 
 /// A text entry of a header table; names there keep their case, contexts are written in lower or mixed case.

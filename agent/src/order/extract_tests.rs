@@ -6,7 +6,7 @@ use super::super::rules::{AmqpProperty, AttributeRule, KeyRule, Places, ValueKin
 use super::*;
 use crate::config;
 use crate::operation::amqp::{Deliver, Publish};
-use crate::operation::http::{Field as Header, Upload};
+use crate::operation::http::{Headers, Upload};
 use crate::operation::postgres::{Cell, Parameter, Statement};
 use crate::operation::{Completeness, Extent, OpId, Shape};
 use crate::record::Role;
@@ -32,8 +32,8 @@ fn kept(body: &str) -> Kept {
     Kept { bytes: body.as_bytes().to_vec(), len: body.len() as u64, holed: false }
 }
 
-fn header(name: &str, value: &str) -> Header {
-    Header { name: name.to_owned(), value: value.as_bytes().to_vec() }
+fn headers<const N: usize>(fields: [(&str, &str); N]) -> Headers {
+    fields.into_iter().collect()
 }
 
 /// `keys; attributes`, or `too many`.
@@ -67,9 +67,9 @@ fn request(method: &str, target: &str, body: &str) -> Exchange {
         version: "1.1",
         method: method.to_owned(),
         target: target.to_owned(),
-        request_headers: vec![header("content-type", "application/json")],
+        request_headers: headers([("content-type", "application/json")]),
         request_body: kept(body),
-        response_headers: vec![header("content-type", "application/json; charset=utf-8")],
+        response_headers: headers([("content-type", "application/json; charset=utf-8")]),
         status: Some(200),
         ..Exchange::default()
     }
@@ -125,7 +125,7 @@ fn a_body_cut_off_gives_what_is_certain() {
     check(&rules, http(cut(r#"{"order_id": "17"#)), "");
     check(&rules, http(cut(r#"{"lines": [{"order_id": 17}, {"or"#)), "");
     let form = |body: &str| Exchange {
-        request_headers: vec![header("content-type", "application/x-www-form-urlencoded")],
+        request_headers: headers([("content-type", "application/x-www-form-urlencoded")]),
         ..cut(body)
     };
     check(&rules, http(form("a=1&order_id=17")), "");
@@ -137,7 +137,7 @@ fn a_body_cut_off_gives_what_is_certain() {
 fn keys_in_headers_and_responses() {
     let rules = defaults();
     let with = |name: &str, value: &str| Exchange {
-        request_headers: vec![header(name, value)],
+        request_headers: headers([(name, value)]),
         ..request("GET", "/x", "")
     };
     check(&rules, http(with("x-order-id", " 17 ")), "order:17");
@@ -207,7 +207,7 @@ fn multipart_fields_count_and_file_contents_do_not() {
         "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.json\"\r\nContent-Type: application/json\r\n\r\n{\"order_id\": 99}\r\n--b--\r\n",
     );
     let exchange = Exchange {
-        request_headers: vec![header("content-type", "multipart/form-data; boundary=b")],
+        request_headers: headers([("content-type", "multipart/form-data; boundary=b")]),
         ..request("POST", "/upload", body)
     };
     check(&defaults(), http(exchange), "order:17 user.id=5");
@@ -435,12 +435,12 @@ fn many_keys_name_none_and_do_not_grow() {
 fn context_is_read_from_requests_and_messages() {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let rules = defaults();
-    let traced = |headers: Vec<Header>| {
-        let exchange = Exchange { request_headers: headers, ..request("GET", "/x", "") };
+    let traced = |request_headers: Headers| {
+        let exchange = Exchange { request_headers, ..request("GET", "/x", "") };
         rules.extract(&op(http(exchange))).context.map(|context| context.parent_id.to_string())
     };
-    assert_eq!(traced(vec![header("traceparent", PARENT)]).as_deref(), Some("00f067aa0ba902b7"));
-    assert_eq!(traced(vec![header("traceparent", PARENT), header("traceparent", PARENT)]), None);
+    assert_eq!(traced(headers([("traceparent", PARENT)])).as_deref(), Some("00f067aa0ba902b7"));
+    assert_eq!(traced(headers([("traceparent", PARENT), ("traceparent", PARENT)])), None);
     let properties = Properties {
         headers: vec![("Traceparent".to_owned(), Field::Text(PARENT.as_bytes().to_vec()))],
         ..Properties::default()
@@ -455,7 +455,7 @@ proptest! {
         let kind = ["application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b", ""][kind];
         let coding = ["", "gzip", "deflate"][coding];
         let exchange = Exchange {
-            request_headers: vec![header("content-type", kind), header("content-encoding", coding)],
+            request_headers: headers([("content-type", kind), ("content-encoding", coding)]),
             request_body: kept(&body),
             ..request("POST", &format!("/{body}"), "")
         };
