@@ -20,9 +20,9 @@ const MAX_NAME: usize = 64;
 
 /// What is wrong with a rule, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("order.{rule}.{key}: {problem}")]
+#[error("{rule}.{key}: {problem}")]
 pub struct RuleError {
-    /// `keys[0]`, `attributes[3]`.
+    /// `order.keys[0]`, `order.attributes[3]`, `spans`.
     pub rule: String,
     /// The key inside the rule: `in.paths[1]`.
     pub key: String,
@@ -47,7 +47,19 @@ pub struct Rules {
     pub(super) uploads: Vec<(UploadFact, RuleId)>,
     /// Finds bodies worth a scan.
     pub(super) stems: Option<AhoCorasick>,
+    pub(super) spans: Spans,
     digest: [u8; 8],
+}
+
+/// What [`config::Spans`] asks to be read from operations beside orders.
+#[derive(Debug, Default)]
+pub(super) struct Spans {
+    pub routes: Vec<Template>,
+    /// Header names in lower case with the attribute they become.
+    pub request_headers: Vec<(String, String)>,
+    pub response_headers: Vec<(String, String)>,
+    /// Zero: no statement is slow.
+    pub slow_statement_ns: u64,
 }
 
 /// A name in normal form.
@@ -117,7 +129,7 @@ fn normal_or_error(name: &str) -> Result<Box<[u8]>, String> {
 }
 
 impl Rules {
-    /// Compiles and checks all rules of a configuration.
+    /// Compiles and checks all rules of a configuration, with the defaults of its section `spans`.
     pub fn compile(order: &config::Order) -> Result<Self, RuleError> {
         let mut rules = Self {
             rules: Vec::new(),
@@ -131,11 +143,12 @@ impl Rules {
             columns: HashMap::new(),
             uploads: Vec::new(),
             stems: None,
+            spans: Spans::default(),
             digest: digest(order),
         };
         let mut namespaces: Vec<Arc<str>> = Vec::new();
         for (at, key) in order.keys.iter().enumerate() {
-            let fail = |(k, problem): (&str, String)| error(format!("keys[{at}]"), k, problem);
+            let fail = |(k, problem): (&str, String)| error(format!("order.keys[{at}]"), k, problem);
             let well_formed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
             if key.namespace.is_empty() || key.namespace.len() > 32 || !key.namespace.chars().all(well_formed)
             {
@@ -160,7 +173,7 @@ impl Rules {
             rules.add(target, kind, &key.places, key.when.as_ref()).map_err(|(k, p)| fail((&k, p)))?;
         }
         for (at, attribute) in order.attributes.iter().enumerate() {
-            let fail = |(k, problem): (&str, String)| error(format!("attributes[{at}]"), k, problem);
+            let fail = |(k, problem): (&str, String)| error(format!("order.attributes[{at}]"), k, problem);
             attribute_name(&attribute.name).map_err(|problem| fail(("name", problem)))?;
             let pattern = attribute.pattern.as_deref();
             let kind =
@@ -172,7 +185,48 @@ impl Rules {
                 .map_err(|(k, p)| fail((&k, p)))?;
         }
         rules.stems = stems(order);
-        Ok(rules)
+        rules.with_spans(&config::Spans::default())
+    }
+
+    /// Replaces what section `spans` asks for.
+    pub fn with_spans(mut self, spans: &config::Spans) -> Result<Self, RuleError> {
+        let fail = |key: String, problem| error("spans".to_owned(), &key, problem);
+        let routes = spans.routes.iter().enumerate().map(|(at, text)| {
+            let route =
+                Template::parse(text, Placeholders::Any).map_err(|why| fail(format!("routes[{at}]"), why))?;
+            match route.is_route() {
+                true => Ok(route),
+                false => Err(fail(
+                    format!("routes[{at}]"),
+                    format!("`{text}` does not say the whole path: `**` names no route"),
+                )),
+            }
+        });
+        let routes = routes.collect::<Result<_, _>>()?;
+        let headers = |key: &str, prefix: &str, names: &[String]| {
+            let headers = names.iter().enumerate().map(|(at, name)| {
+                if name.is_empty() || name.contains(|c: char| !c.is_ascii_graphic()) {
+                    return Err(fail(format!("{key}[{at}]"), format!("`{name}` is not a header name")));
+                }
+                if is_secret_header(name) {
+                    return Err(fail(
+                        format!("{key}[{at}]"),
+                        format!("`{name}` carries secrets and is never exported"),
+                    ));
+                }
+                let name = name.to_ascii_lowercase();
+                let attribute = format!("{prefix}{name}");
+                Ok((name, attribute))
+            });
+            headers.collect::<Result<Vec<_>, _>>()
+        };
+        self.spans = Spans {
+            routes,
+            request_headers: headers("request_headers", "http.request.header.", &spans.request_headers)?,
+            response_headers: headers("response_headers", "http.response.header.", &spans.response_headers)?,
+            slow_statement_ns: u64::try_from(spans.slow_statement.as_nanos()).unwrap_or(u64::MAX),
+        };
+        Ok(self)
     }
 
     /// The first 8 bytes of the SHA-256 of `order` as JSON: equal on agents that extract alike.
@@ -428,6 +482,28 @@ mod tests {
         let order = config::Order { attributes: vec![attribute], ..config::Order::default() };
         let error = Rules::compile(&order).expect_err("a taken name");
         assert_eq!(error.to_string(), "order.attributes[0].name: `http.route` is set by Spoor itself");
+    }
+
+    #[test]
+    fn spans_are_checked_too() {
+        let refused = |spans: config::Spans| {
+            let rules = Rules::compile(&config::Order::default()).expect("valid defaults");
+            rules.with_spans(&spans).expect_err("refused").to_string()
+        };
+        let with = |routes: &str, header: &str| config::Spans {
+            routes: vec![routes.to_owned()],
+            request_headers: vec![header.to_owned()],
+            ..config::Spans::default()
+        };
+        assert_eq!(
+            refused(with("/**/x", "a")),
+            "spans.routes[0]: `/**/x` does not say the whole path: `**` names no route"
+        );
+        assert_eq!(
+            refused(with("/x", "Cookie")),
+            "spans.request_headers[0]: `Cookie` carries secrets and is never exported"
+        );
+        assert_eq!(refused(with("/x", "a b")), "spans.request_headers[0]: `a b` is not a header name");
     }
 
     #[test]

@@ -8,10 +8,15 @@ use super::compile::RuleId;
 pub use super::compile::Rules;
 use super::path::{Path, percent_decode};
 use super::rules::{AmqpProperty, Part, UploadFact};
+use super::value::is_personal;
 use super::{Found, context, form, sql};
 use crate::operation::amqp::{Action, ActionKind, Content, Properties, Value as Field};
 use crate::operation::http::{self, Exchange};
 use crate::operation::{Detail, Kept, Operation};
+use crate::span::Value;
+
+/// Marks statements over the configured bound.
+const SLOW: &str = "spoor.slow";
 
 impl Rules {
     /// What the operation's own bytes say about its order. Takes nothing from a place that no rule names.
@@ -21,7 +26,10 @@ impl Rules {
             Detail::Http(exchange) => {
                 let route = self.http(exchange, &mut collector);
                 let context = context::read(|name| only_header(&exchange.request_headers, name));
-                Found { route, context, ..collector.finish() }
+                let mut found = Found { route, context, ..collector.finish() };
+                self.export_headers(&self.spans.request_headers, &exchange.request_headers, &mut found);
+                self.export_headers(&self.spans.response_headers, &exchange.response_headers, &mut found);
+                found
             }
             Detail::Amqp(action) => {
                 let Some(content) = content(action) else { return Found::default() };
@@ -31,16 +39,35 @@ impl Rules {
             }
             Detail::Postgres(statement) => {
                 sql::offer(self, statement, &mut collector);
-                collector.finish()
+                let mut found = collector.finish();
+                let took_ns = op.ended_at.saturating_sub(op.request.start.at);
+                if self.spans.slow_statement_ns > 0 && took_ns >= self.spans.slow_statement_ns {
+                    found.attributes.push((SLOW.to_owned(), Value::Bool(true)));
+                }
+                found
             }
         }
     }
 
-    /// Returns the route: the first template without `**` that fits with a value of its type.
+    /// The headers that the configuration asks for, as the conventions name them.
+    fn export_headers(&self, wanted: &[(String, String)], headers: &http::Headers, found: &mut Found) {
+        for (name, attribute) in wanted {
+            let values = headers.get_all(name).filter_map(|value| std::str::from_utf8(value).ok());
+            let values: Vec<String> = values.filter(|value| !is_personal(value)).map(str::to_owned).collect();
+            if !values.is_empty() {
+                found.attributes.push((attribute.clone(), Value::Texts(values)));
+            }
+        }
+    }
+
+    /// Returns the route: the first configured one that fits, else the first template of a key without `**` that fits with
+    /// a value of its type.
     fn http(&self, exchange: &Exchange, collector: &mut Collector<'_>) -> Option<std::sync::Arc<str>> {
         let mut route = None;
-        if !self.paths.is_empty() {
+        if exchange.path().starts_with('/') {
             let path = Path::new(exchange.path());
+            route =
+                self.spans.routes.iter().find(|route| route.fits(&path)).map(|route| route.text().clone());
             for (template, rule) in &self.paths {
                 let mut taken = false;
                 template.visit(&path, &mut |segment| {

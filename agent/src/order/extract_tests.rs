@@ -55,8 +55,6 @@ fn shown(found: &Found) -> String {
     all.join(" ")
 }
 
-use crate::span::Value;
-
 fn check(rules: &Rules, detail: Detail, expected: &str) {
     let op = op(detail);
     assert_eq!(shown(&rules.extract(&op)), expected, "{:?}", op.detail);
@@ -224,6 +222,33 @@ fn routes_come_from_templates_that_took_a_value() {
     assert_eq!(route("/some/where/orders/17"), None);
     assert_eq!(route("/orders/search"), None);
     assert_eq!(route("/"), None);
+    assert_eq!(route("/api/orders").as_deref(), Some("/api/orders"));
+    assert_eq!(route("*"), None);
+}
+
+#[test]
+fn headers_and_slow_statements_are_marked_as_configured() {
+    let spans = config::Spans {
+        request_headers: vec!["X-Tenant".to_owned(), "X-Contact".to_owned()],
+        slow_statement: std::time::Duration::from_nanos(100),
+        ..config::Spans::default()
+    };
+    let rules = defaults().with_spans(&spans).expect("valid");
+    let exchange = Exchange {
+        request_headers: headers([
+            ("x-tenant", "a"),
+            ("x-tenant", "b"),
+            ("x-contact", "jane@example.org"),
+            ("x-other", "1"),
+        ]),
+        ..request("GET", "/x", "")
+    };
+    let found = rules.extract(&op(http(exchange)));
+    let tenants = Value::Texts(vec!["a".to_owned(), "b".to_owned()]);
+    assert_eq!(found.attributes, [("http.request.header.x-tenant".to_owned(), tenants)]);
+    let took = |ns| Operation { ended_at: ns, ..op(sql(statement("SELECT 1", &[]))) };
+    assert_eq!(rules.extract(&took(99)).attributes, []);
+    assert_eq!(rules.extract(&took(100)).attributes, [("spoor.slow".to_owned(), Value::Bool(true))]);
 }
 
 fn publish(content: Content) -> Detail {
