@@ -145,16 +145,12 @@ impl Headers {
 
     /// The first value of a field; `name` in lower case.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.get_all(name).next()
+        self.fields.iter().find_map(|at| self.value_if(at, name))
     }
 
     /// Every value of a field, in order; `name` in lower case.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        let wanted = self.fields.iter().filter(move |at| at.name_len as usize == name.len());
-        wanted.filter_map(move |at| {
-            let (found, value) = self.parts(at);
-            (found == name.as_bytes()).then_some(value)
-        })
+        self.fields.iter().filter_map(move |at| self.value_if(at, name))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
@@ -182,6 +178,14 @@ impl Headers {
     /// Bytes of all names and values.
     pub fn bytes_len(&self) -> usize {
         self.block.len()
+    }
+
+    fn value_if(&self, at: &FieldAt, wanted: &str) -> Option<&[u8]> {
+        if at.name_len as usize != wanted.len() {
+            return None;
+        }
+        let (name, value) = self.parts(at);
+        (name == wanted.as_bytes()).then_some(value)
     }
 
     fn parts(&self, at: &FieldAt) -> (&[u8], &[u8]) {
