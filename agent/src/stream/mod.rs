@@ -8,15 +8,21 @@
 //! beyond the expected position therefore waits within a [`Window`]; when the window closes, what is missing becomes a
 //! [`Chunk::Gap`] of known length.
 //!
-//! *Owns* reordering, overlap, holes and memory bounds of one direction of one connection.
-//! *Must not know* protocols, connections, or the other direction.
+//! [`Assembler`] does this for one direction; [`Duplex`] holds both and pops their chunks in the order in which the
+//! process moved them.
+//!
+//! *Owns* reordering, overlap, holes and memory bounds of the two directions of one connection.
+//! *Must not know* protocols, nor who is connected.
 //!
 //! Invariants: popped chunks tile the stream (each starts where the one before ended); every moved byte comes out as a
 //! captured byte or as part of a gap, or is counted as trimmed or dropped ([`Stats`]); nothing that arrives can make
 //! [`Assembler::buffered`] exceed the window by more than one record.
 
+mod duplex;
 #[cfg(test)]
 mod tests;
+
+pub use duplex::Duplex;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -52,7 +58,7 @@ pub enum Chunk {
     /// Captured bytes; never empty.
     Bytes { pos: u64, bytes: Bytes, mark: Mark },
     /// `len` bytes that moved but are not there; never zero. The mark is that of the record that was cut short,
-    /// or of the one that follows a lost record.
+    /// or, for a lost record, that of the one after it, with the lowest `other_pos` that is possible.
     Gap { pos: u64, len: u64, mark: Mark },
 }
 
@@ -132,6 +138,8 @@ pub struct Assembler {
     ready_bytes: usize,
     /// Since when the first hole is known.
     hole_since: BootNs,
+    /// `other_pos` of the last record made ready: it never goes back.
+    other_pos: u64,
     ready: VecDeque<Chunk>,
     stats: Stats,
 }
@@ -146,6 +154,7 @@ impl Assembler {
             waiting_bytes: 0,
             ready_bytes: 0,
             hole_since: 0,
+            other_pos: 0,
             ready: VecDeque::new(),
             stats: Stats::default(),
         }
@@ -214,7 +223,7 @@ impl Assembler {
         while expected < pos {
             match self.waiting.first_key_value() {
                 Some((&first, piece)) if first <= pos => {
-                    let mark = piece.mark;
+                    let mark = Mark { other_pos: self.other_pos, ..piece.mark };
                     self.give_up(first, mark);
                 }
                 _ => self.give_up(pos, mark),
@@ -236,7 +245,7 @@ impl Assembler {
     /// No more records: every hole becomes a gap.
     pub fn finish(&mut self) {
         while let Some((&first, piece)) = self.waiting.first_key_value() {
-            let mark = piece.mark;
+            let mark = Mark { other_pos: self.other_pos, ..piece.mark };
             self.give_up(first, mark);
         }
     }
@@ -260,6 +269,7 @@ impl Assembler {
     fn accept(&mut self, pos: u64, piece: Piece) {
         let captured = piece.bytes.len() as u64;
         let Piece { len, bytes, mark } = piece;
+        self.other_pos = self.other_pos.max(mark.other_pos);
         self.expected = Some(pos.saturating_add(len));
         if captured > 0 {
             self.stats.bytes = self.stats.bytes.saturating_add(captured);
@@ -336,7 +346,7 @@ impl Assembler {
             if !over && now < self.hole_since.saturating_add(self.window.ns) {
                 break;
             }
-            let mark = piece.mark;
+            let mark = Mark { other_pos: self.other_pos, ..piece.mark };
             self.give_up(first, mark);
         }
     }

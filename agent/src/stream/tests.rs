@@ -262,3 +262,155 @@ proptest! {
         }
     }
 }
+
+mod duplex {
+    use super::*;
+    use crate::record::Direction::{self, Egress, Ingress};
+
+    /// Direction, position, bytes, position of the other direction, time in ms.
+    type Moved = (Direction, u64, &'static str, u64, u64);
+
+    /// Two exchanges: the peer asks `REQ1`, `REQ2`, the process answers `answer1`, `answer2`.
+    const EXCHANGES: [Moved; 4] = [
+        (Ingress, 0, "REQ1", 0, 1),
+        (Egress, 0, "answer1", 4, 2),
+        (Ingress, 4, "REQ2", 7, 3),
+        (Egress, 7, "answer2", 8, 4),
+    ];
+
+    fn push(duplex: &mut Duplex, (direction, pos, text, other_pos, at): Moved) {
+        let mark = Mark { other_pos, ..mark(at * MS) };
+        duplex.push(direction, pos, text.len() as u64, Bytes::from_static(text.as_bytes()), mark);
+    }
+
+    fn told(duplex: &mut Duplex) -> String {
+        let one = |(_, chunk): (Direction, Chunk)| match chunk {
+            Chunk::Bytes { bytes, .. } => String::from_utf8_lossy(&bytes).into_owned(),
+            Chunk::Gap { len, .. } => format!("-{len}"),
+        };
+        std::iter::from_fn(|| duplex.pop()).map(one).collect::<Vec<_>>().join(" ")
+    }
+
+    #[track_caller]
+    fn check(start: Option<u64>, records: &[Moved], now: u64, expected: &str) {
+        let mut duplex = Duplex::new(start, Window::default());
+        for record in records {
+            push(&mut duplex, *record);
+        }
+        duplex.handle_timeout(now * MS);
+        assert_eq!(told(&mut duplex), expected);
+    }
+
+    #[test]
+    fn every_order_of_arrival_gives_the_order_of_moving() {
+        let mut orders = vec![vec![]];
+        for i in 0..4usize {
+            orders = orders
+                .into_iter()
+                .flat_map(|order: Vec<usize>| {
+                    (0..=order.len()).map(move |at| {
+                        let mut order = order.clone();
+                        order.insert(at, i);
+                        order
+                    })
+                })
+                .collect();
+        }
+        assert_eq!(orders.len(), 24);
+        for order in orders {
+            let records: Vec<_> = order.iter().filter_map(|i| EXCHANGES.get(*i).copied()).collect();
+            check(Some(0), &records, 0, "REQ1 answer1 REQ2 answer2");
+        }
+    }
+
+    #[test]
+    fn a_response_waits_for_its_request_within_the_window() {
+        let [request, response, ..] = EXCHANGES;
+        check(Some(0), &[response], 101, "");
+        check(Some(0), &[response, request], 3, "REQ1 answer1");
+        check(Some(0), &[response], 102, "-4 answer1");
+    }
+
+    #[test]
+    fn a_lost_record_is_a_gap_in_its_turn() {
+        let [r1, a1, r2, a2] = EXCHANGES;
+        check(Some(0), &[a1, r2, a2], 200, "-4 answer1 REQ2 answer2");
+        check(Some(0), &[r1, r2, a2], 200, "REQ1 -7 REQ2 answer2");
+        check(Some(0), &[r1, a1, a2], 200, "REQ1 answer1 -4 answer2");
+        check(Some(0), &[r1, a1, r2], 200, "REQ1 answer1 REQ2");
+        check(Some(0), &[r1, a2], 200, "REQ1 -7 -4 answer2");
+    }
+
+    #[test]
+    fn joined_in_mid_stream_the_other_direction_starts_where_it_is() {
+        let answer = (Egress, 9000, "answer", 500, 10);
+        check(None, &[answer], 11, "");
+        check(None, &[answer], 110, "answer");
+        check(None, &[answer, (Ingress, 500, "REQ", 9006, 20)], 21, "answer REQ");
+        check(None, &[answer, (Ingress, 497, "REQ", 9000, 9)], 21, "REQ answer");
+    }
+
+    #[test]
+    fn two_threads_that_saw_each_other_are_ordered_by_time() {
+        let read = (Ingress, 0, "read", 5, 10);
+        let write = (Egress, 0, "write", 4, 11);
+        check(Some(0), &[read, write], 12, "read write");
+        check(Some(0), &[write, read], 12, "read write");
+    }
+
+    #[test]
+    fn an_impossible_other_position_does_not_hold_anything_up() {
+        check(Some(0), &[(Egress, 0, "x", u64::MAX, 1)], 1, "x");
+    }
+
+    #[test]
+    fn finish_and_relieve_hold_nothing_back() {
+        let mut duplex = Duplex::new(Some(0), Window::default());
+        push(&mut duplex, EXCHANGES[3]);
+        assert_eq!(told(&mut duplex), "");
+        assert_eq!(duplex.poll_timeout(), Some(104 * MS));
+        assert_eq!(duplex.relieve().len(), 3);
+        assert_eq!((duplex.buffered(), duplex.stalled()), (0, 8));
+        assert_eq!(duplex.poll_timeout(), None);
+        push(&mut duplex, (Egress, 20, "later", 99, 5));
+        assert_eq!(told(&mut duplex), "", "it waits again");
+        duplex.finish();
+        assert_eq!(told(&mut duplex), "-6 -91 later");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_waits_beyond_the_bounds(
+            records in prop::collection::vec(
+                (any::<bool>(), 0u64..200, 0usize..30, 0u64..300, 0u64..50),
+                0..80
+            ),
+            window in (0usize..200, 1usize..20, 0u64..100 * MS)
+                .prop_map(|(bytes, records, ns)| Window { bytes, records, ns }),
+        ) {
+            let mut duplex = Duplex::new(Some(0), window);
+            let (mut next, mut now) = ([0u64; 2], 0);
+            let mut take = |duplex: &mut Duplex| {
+                while let Some((direction, chunk)) = duplex.pop() {
+                    let next = &mut next[usize::from(direction == Egress)];
+                    assert_eq!(chunk.pos(), *next);
+                    *next = chunk.end();
+                }
+            };
+            for (i, (egress, pos, len, other_pos, skew)) in records.into_iter().enumerate() {
+                let direction = if egress { Egress } else { Ingress };
+                let mark = Mark { other_pos, ..mark((i as u64 * 10).saturating_sub(skew) * MS) };
+                duplex.push(direction, pos, len as u64, Bytes::from(vec![b'x'; len]), mark);
+                take(&mut duplex);
+                // What is ready may wait as long as it is in bounds; what is out of order has bounds of its own.
+                prop_assert!(duplex.held() <= 3 * window.records + 2);
+                prop_assert!(duplex.buffered() <= 3 * window.bytes);
+                now = now.max(mark.at);
+                prop_assert!(duplex.poll_timeout().is_none_or(|at| at > now));
+            }
+            duplex.finish();
+            take(&mut duplex);
+            prop_assert_eq!(duplex.buffered(), 0);
+        }
+    }
+}
