@@ -174,9 +174,12 @@ impl Duplex {
     fn stop_waiting(&mut self, direction: Direction) {
         let Some(head) = self.stream(direction).peek() else { return };
         let (pos, mark) = (head.pos(), head.mark());
+        let now = self.now;
         let other = self.stream_mut(direction.opposite());
         let before = other.stats().missing;
         other.skip_to(mark.other_pos, Mark { other_pos: pos, ..mark });
+        // A later hole may be due as well: the record behind it may be older than this one.
+        other.handle_timeout(now);
         let missing = other.stats().missing.saturating_sub(before);
         self.stalled = self.stalled.saturating_add(missing);
     }
