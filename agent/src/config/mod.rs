@@ -104,6 +104,9 @@ pub struct Joining {
     pub rules: Vec<String>,
     /// Edges below this confidence are not made.
     pub min_confidence: f32,
+    /// Longest wait for evidence about an operation's cause after the operation is over.
+    #[serde(with = "duration")]
+    pub decide_within: Duration,
     /// How long a tree is held for late spans after its root is over.
     #[serde(with = "duration")]
     pub linger: Duration,
@@ -122,6 +125,7 @@ impl Default for Joining {
         Self {
             rules: rules.map(str::to_owned).to_vec(),
             min_confidence: 0.6,
+            decide_within: Duration::from_secs(10),
             linger: Duration::from_secs(2),
             max_hold: Duration::from_secs(300),
             max_held_operations: 200_000,
