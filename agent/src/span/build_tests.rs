@@ -43,7 +43,7 @@ fn conn(role: Role, port: u16) -> ConnInfo {
         wire: None,
         peer: None,
     };
-    ConnInfo { conn, role: Some(role) }
+    ConnInfo { conn, role: Some(role), protocol: None }
 }
 
 fn op(role: Role, detail: Detail) -> Operation {
