@@ -84,7 +84,11 @@ fn by_column(rules: &Rules, table: Option<&str>, column: &str) -> Vec<RuleId> {
     };
     let mut buffer = [0; 64];
     let table = table.and_then(|table| normal(table.as_bytes(), &mut buffer));
-    let fits = |wanted: &Option<Box<[u8]>>| wanted.as_deref().is_none_or(|wanted| table == Some(wanted));
+    let fits = |wanted: &Option<Box<[u8]>>| match wanted.as_deref() {
+        None => true,
+        Some([b'*', end @ ..]) => table.is_some_and(|table| table.ends_with(end)),
+        Some(wanted) => table == Some(wanted),
+    };
     entries.iter().filter(|(wanted, _)| fits(wanted)).map(|(_, rule)| *rule).collect()
 }
 

@@ -430,31 +430,31 @@ fn uploads_and_incomplete_exchanges() {
     check_op(
         &gap,
         expect![[r#"
-        Server PUT /api/v1/orders/{order_id}/*
-          1000100 +500
-          http.request.method: PUT
-          url.scheme: http
-          url.path: /api/v1/orders/17/model
-          server.address: shop.example
-          server.port: 8080i
-          client.address: 10.0.0.1
-          network.peer.address: 10.0.0.1
-          network.peer.port: 40000i
-          network.protocol.version: 1.1
-          user_agent.original: curl/8
-          http.request.body.size: 71000i
-          spoor.upload.count: 1i
-          spoor.upload.size: 70000i
-          http.route: /api/v1/orders/{order_id}/*
-          http.response.status_code: 200i
-          order.id: 17
-          spoor.trace.rule: wire
-          spoor.incomplete: gap
-          spoor.missing_bytes: 6000i
-          order.model.file_name: bracket.STL
-          order.model.size: 70000i
-          order.model.format: stl
-    "#]],
+            Server PUT /api/v1/orders/{order_id}/model
+              1000100 +500
+              http.request.method: PUT
+              url.scheme: http
+              url.path: /api/v1/orders/17/model
+              server.address: shop.example
+              server.port: 8080i
+              client.address: 10.0.0.1
+              network.peer.address: 10.0.0.1
+              network.peer.port: 40000i
+              network.protocol.version: 1.1
+              user_agent.original: curl/8
+              http.request.body.size: 71000i
+              spoor.upload.count: 1i
+              spoor.upload.size: 70000i
+              http.route: /api/v1/orders/{order_id}/model
+              http.response.status_code: 200i
+              order.id: 17
+              spoor.trace.rule: wire
+              spoor.incomplete: gap
+              spoor.missing_bytes: 6000i
+              order.model.file_name: bracket.STL
+              order.model.size: 70000i
+              order.model.format: stl
+        "#]],
     );
 }
 
