@@ -333,8 +333,12 @@ impl Session {
             Line::Whole { text, .. } => StartLine::Text(text),
             Line::Partial => {
                 let rest = input.rest();
+                // While seeking, only what is likely is waited for: the end of a body must not become a method.
+                let certain = stream.state == State::Start;
                 let may_be = match half {
-                    Half::Request => start::may_be_request(rest),
+                    Half::Request => {
+                        start::may_be_request(rest) && (certain || start::may_have_known_method(rest))
+                    }
                     Half::Response => start::may_be_status(rest),
                 };
                 if may_be || rest == b"\r" {
@@ -376,8 +380,7 @@ impl Session {
         input.advance(end_len);
         self.report_head(Half::Request, out);
         let Some(open) = current(&mut self.open, self.request.op) else {
-            self.request.lose();
-            return true;
+            return self.not_a_start(Half::Request, input, out);
         };
         let exchange = &mut open.exchange;
         let (framing, odd) = body::request_framing(&exchange.request_headers, exchange.version);
@@ -393,6 +396,7 @@ impl Session {
             None if framing == Framing::Unknown => {
                 self.request.lose();
                 self.lost_message(Half::Request);
+                input.advance(usize::MAX);
             }
             None => self.request_ends(end, out),
         }
@@ -402,7 +406,10 @@ impl Session {
     fn response_head(&mut self, input: &mut Input<'_>, out: &mut Events) -> bool {
         if self.response.state == State::InterimHead {
             let mut ignored = Default::default();
-            let Some(end_len) = self.response.head.fields(input, &mut ignored, 0) else { return false };
+            let Some(end_len) = self.response.head.fields(input, &mut ignored, self.max_header_bytes, 0)
+            else {
+                return false;
+            };
             input.advance(end_len);
             self.response.next_message();
             return true;
@@ -412,8 +419,7 @@ impl Session {
         input.advance(end_len);
         self.report_head(Half::Response, out);
         let Some(open) = current(&mut self.open, self.response.op) else {
-            self.response.lose();
-            return true;
+            return self.not_a_start(Half::Response, input, out);
         };
         let exchange = &mut open.exchange;
         let status = exchange.status.unwrap_or_default();
@@ -426,7 +432,10 @@ impl Session {
         exchange.ambiguous_framing |= odd;
         match Body::new(framing) {
             Some(body) => self.response.state = State::Body(body),
-            None if framing == Framing::Unknown => self.response.lose(),
+            None if framing == Framing::Unknown => {
+                self.response.lose();
+                input.advance(usize::MAX);
+            }
             None => self.response_ends(end, out),
         }
         true
@@ -441,11 +450,11 @@ impl Session {
             Half::Response => &mut self.response,
         };
         let Some(open) = current(&mut self.open, stream.op) else {
-            return stream.head.fields(input, &mut Default::default(), 0);
+            return stream.head.fields(input, &mut Default::default(), self.max_header_bytes, 0);
         };
         let headers = open.headers(half);
         let before = headers.bytes_len();
-        let end = stream.head.fields(input, headers, bound);
+        let end = stream.head.fields(input, headers, self.max_header_bytes, bound);
         let more = headers.bytes_len().saturating_sub(before);
         open.retained = open.retained.saturating_add(more);
         self.retained = self.retained.saturating_add(more);

@@ -64,6 +64,10 @@ impl Session {
         if self.response.state == State::Start {
             return !front.answered;
         }
+        if self.pairing.request_lost {
+            // Both directions have holes: it may answer a request that was never seen.
+            return false;
+        }
         let head_seen = front.exchange.status.is_some();
         match waiting {
             1 => !head_seen && !front.answered,
@@ -106,7 +110,12 @@ impl Session {
 
     /// A message of this direction may have passed unseen.
     pub(super) fn lost_message(&mut self, half: Half) {
-        self.pairing.request_lost |= half == Half::Request;
+        if half == Half::Request {
+            self.pairing.request_lost = true;
+            // It came before the request ahead of it was answered.
+            let unanswered = self.open.back().is_some_and(|open| open.requested && !open.answered);
+            self.pairing.pipelined |= unanswered;
+        }
     }
 
     /// A hole where a response must start: if just one is awaited, it is that one's beginning.

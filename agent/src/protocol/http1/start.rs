@@ -86,27 +86,76 @@ pub(crate) fn may_be_status(bytes: &[u8]) -> bool {
     bytes.iter().zip(SHAPE).all(fits)
 }
 
-/// Bytes that begin with a registered method and a blank: a request line for certain enough to give up an unfinished
-/// guess for it.
+/// Methods of the IANA registry, and a few that are widely used without being in it. Most frequent first.
+const KNOWN_METHODS: [&[u8]; 45] = [
+    b"GET",
+    b"POST",
+    b"PUT",
+    b"DELETE",
+    b"HEAD",
+    b"PATCH",
+    b"OPTIONS",
+    b"CONNECT",
+    b"TRACE",
+    b"QUERY",
+    // WebDAV and its kin.
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"MKCOL",
+    b"COPY",
+    b"MOVE",
+    b"LOCK",
+    b"UNLOCK",
+    b"SEARCH",
+    b"ACL",
+    b"BASELINE-CONTROL",
+    b"BIND",
+    b"CHECKIN",
+    b"CHECKOUT",
+    b"LABEL",
+    b"LINK",
+    b"MERGE",
+    b"MKACTIVITY",
+    b"MKCALENDAR",
+    b"MKREDIRECTREF",
+    b"MKWORKSPACE",
+    b"ORDERPATCH",
+    b"REBIND",
+    b"REPORT",
+    b"UNBIND",
+    b"UNCHECKOUT",
+    b"UNLINK",
+    b"UPDATE",
+    b"UPDATEREDIRECTREF",
+    b"VERSION-CONTROL",
+    // Caches and devices.
+    b"PURGE",
+    b"BAN",
+    b"REFRESH",
+    b"NOTIFY",
+    b"SUBSCRIBE",
+    b"UNSUBSCRIBE",
+];
+
+/// Bytes that begin with a known method and a blank: a request line for certain enough to give up an unfinished guess
+/// for it.
 pub(crate) fn has_known_method(bytes: &[u8]) -> bool {
     let end = bytes.iter().take(MAX_METHOD_LEN + 1).position(|byte| *byte == b' ');
     end.and_then(|end| bytes.get(..end)).is_some_and(is_known_method)
 }
 
-/// A method of the IANA registry, or one widely used without being in it.
+/// Bytes that begin with a known method, or with the beginning of one.
+pub(crate) fn may_have_known_method(bytes: &[u8]) -> bool {
+    let end = bytes.iter().take(MAX_METHOD_LEN + 1).position(|byte| *byte == b' ');
+    match end {
+        Some(end) => bytes.get(..end).is_some_and(is_known_method),
+        None => KNOWN_METHODS.iter().any(|method| method.starts_with(bytes)),
+    }
+}
+
+/// See [`KNOWN_METHODS`].
 pub(crate) fn is_known_method(method: &[u8]) -> bool {
-    matches!(
-        method,
-        b"GET" | b"HEAD" | b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH" | b"QUERY"
-            // WebDAV and its kin.
-            | b"PROPFIND" | b"PROPPATCH" | b"MKCOL" | b"COPY" | b"MOVE" | b"LOCK" | b"UNLOCK" | b"SEARCH"
-            | b"ACL" | b"BASELINE-CONTROL" | b"BIND" | b"CHECKIN" | b"CHECKOUT" | b"LABEL" | b"LINK" | b"MERGE"
-            | b"MKACTIVITY" | b"MKCALENDAR" | b"MKREDIRECTREF" | b"MKWORKSPACE" | b"ORDERPATCH" | b"REBIND"
-            | b"REPORT" | b"UNBIND" | b"UNCHECKOUT" | b"UNLINK" | b"UPDATE" | b"UPDATEREDIRECTREF"
-            | b"VERSION-CONTROL"
-            // Caches and web sockets over old proxies.
-            | b"PURGE" | b"BAN" | b"NOTIFY" | b"SUBSCRIBE" | b"UNSUBSCRIBE"
-    )
+    KNOWN_METHODS.contains(&method)
 }
 
 /// `HTTP/1.x`. A minor version above 1 speaks 1.1 (RFC 9110, section 2.5).
