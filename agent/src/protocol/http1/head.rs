@@ -6,7 +6,7 @@
 //! *Owns* field syntax and what is retained. *Must not know* what the fields mean, except which must never be kept.
 //! *Spec*: RFC 9112, section 5; RFC 9110, section 5.
 
-use super::start::is_token;
+use super::start_line::is_token;
 use crate::operation::http::Headers;
 use crate::protocol::reader::Input;
 

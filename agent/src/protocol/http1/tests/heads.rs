@@ -4,8 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Method, target, fields.
+type Head = (String, String, Vec<(String, Vec<u8>)>);
+
 /// What httparse reads of a request head, if it reads all of it.
-fn reference(head: &[u8]) -> Option<(String, String, Vec<(String, Vec<u8>)>)> {
+fn reference(head: &[u8]) -> Option<Head> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(head) {
@@ -16,7 +19,7 @@ fn reference(head: &[u8]) -> Option<(String, String, Vec<(String, Vec<u8>)>)> {
     Some((request.method?.to_owned(), request.path?.to_owned(), fields.collect()))
 }
 
-fn ours(head: &[u8]) -> Option<(String, String, Vec<(String, Vec<u8>)>)> {
+fn ours(head: &[u8]) -> Option<Head> {
     let events = run(&[client(head)]);
     let operation = operations(&events).first().map(|operation| exchange(operation).clone())?;
     let fields = operation.request_headers.iter().map(|field| (field.name.to_owned(), field.value.to_vec()));
@@ -61,7 +64,7 @@ proptest! {
         if let Ok(httparse::Status::Complete(_)) = response.parse(head.as_bytes())
             && response.code.is_some_and(|code| code >= 100)
         {
-            let found = super::super::start::status_line(line.as_bytes());
+            let found = super::super::start_line::status_line(line.as_bytes());
             prop_assert_eq!(found.map(|found| found.status), response.code);
         }
     }
