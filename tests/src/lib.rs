@@ -1,1 +1,3 @@
-//! x
+//! Proof from outside: what the test suites share.
+
+pub mod transcript;

@@ -41,6 +41,7 @@ pub struct Config {
     pub services: Services,
     pub joining: Joining,
     pub order: Order,
+    pub spans: Spans,
     pub export: Export,
 }
 
@@ -128,6 +129,9 @@ pub struct Joining {
     pub rules: Vec<String>,
     /// Edges below this confidence are not made.
     pub min_confidence: f32,
+    /// Longest wait for evidence about an operation's cause after the operation is over.
+    #[serde(with = "duration")]
+    pub decide_within: Duration,
     /// How long a tree is held for late spans after its root is over.
     #[serde(with = "duration")]
     #[schemars(with = "String")]
@@ -148,6 +152,7 @@ impl Default for Joining {
         Self {
             rules: rules.map(str::to_owned).to_vec(),
             min_confidence: 0.6,
+            decide_within: Duration::from_secs(10),
             linger: Duration::from_secs(2),
             max_hold: Duration::from_secs(300),
             max_held_operations: 200_000,
@@ -179,6 +184,33 @@ impl Default for Order {
             window: Duration::from_secs(24 * 3600),
             keys: crate::order::rules::default_keys(),
             attributes: crate::order::rules::default_attributes(),
+        }
+    }
+}
+
+/// What spans carry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spans {
+    /// Path templates that name the spans of HTTP requests, the first that fits: `/users/{user_id}/orders`. A segment in
+    /// braces, or `*`, is any one segment. Paths of `order.keys` come after these.
+    pub routes: Vec<String>,
+    /// HTTP request headers to export, by name. Those that carry credentials are never exported.
+    pub request_headers: Vec<String>,
+    /// HTTP response headers to export.
+    pub response_headers: Vec<String>,
+    /// Statements that take at least so long are marked `spoor.slow`; zero marks none.
+    #[serde(with = "duration")]
+    pub slow_statement: Duration,
+}
+
+impl Default for Spans {
+    fn default() -> Self {
+        Self {
+            routes: crate::order::defaults::collection_paths(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            slow_statement: Duration::from_secs(1),
         }
     }
 }
