@@ -14,6 +14,7 @@ use clap::error::ErrorKind;
 
 use crate::config::{ConfigError, Loaded};
 use crate::{run, telemetry};
+pub use arguments::Print;
 use arguments::{Arguments, Command, Settings};
 
 /// Why a command ended early.
