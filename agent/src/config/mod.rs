@@ -131,6 +131,7 @@ pub struct Joining {
     pub min_confidence: f32,
     /// Longest wait for evidence about an operation's cause after the operation is over.
     #[serde(with = "duration")]
+    #[schemars(with = "String")]
     pub decide_within: Duration,
     /// How long a tree is held for late spans after its root is over.
     #[serde(with = "duration")]
@@ -189,7 +190,7 @@ impl Default for Order {
 }
 
 /// What spans carry.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Spans {
     /// Path templates that name the spans of HTTP requests, the first that fits: `/users/{user_id}/orders`. A segment in
@@ -201,6 +202,7 @@ pub struct Spans {
     pub response_headers: Vec<String>,
     /// Statements that take at least so long are marked `spoor.slow`; zero marks none.
     #[serde(with = "duration")]
+    #[schemars(with = "String")]
     pub slow_statement: Duration,
 }
 
