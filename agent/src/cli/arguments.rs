@@ -28,7 +28,14 @@ pub(super) struct Arguments {
     pub(super) command: Command,
 
     /// How log lines look; they go to standard error
-    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text", env = "SPOOR_LOG_FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = "SPOOR_LOG_FORMAT"
+    )]
     pub(super) log_format: LogFormat,
 
     /// What is logged, such as `debug` or `info,spoor::conn=trace`; RUST_LOG works too
@@ -197,7 +204,8 @@ mod tests {
 
     #[test]
     fn an_endpoint_given_as_an_option_wins_over_one_of_a_signal() {
-        let arguments = Arguments::try_parse_from(["spoor", "run", "--otlp-endpoint", "http://flag:4317"]).unwrap();
+        let arguments =
+            Arguments::try_parse_from(["spoor", "run", "--otlp-endpoint", "http://flag:4317"]).unwrap();
         let Command::Run(options) = arguments.command else { panic!() };
         let variable = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT".to_owned(), "http://variable:4317".to_owned());
         let loaded = crate::config::load(None, &[variable], &options.settings.flags()).unwrap();

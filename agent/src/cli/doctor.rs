@@ -45,8 +45,14 @@ fn endpoint(config: &Config) -> Finding {
     let target = match Target::new(&config.export.otlp, Signal::Traces) {
         Ok(Some(target)) => target,
         Ok(None) => {
-            let remedy = "give --otlp-endpoint, or set `export.otlp.endpoint`, to send spans to a back end".to_owned();
-            return finding(NAME, Level::Ok, "none is set: spans can be printed only".to_owned(), Some(remedy));
+            let remedy =
+                "give --otlp-endpoint, or set `export.otlp.endpoint`, to send spans to a back end".to_owned();
+            return finding(
+                NAME,
+                Level::Ok,
+                "none is set: spans can be printed only".to_owned(),
+                Some(remedy),
+            );
         }
         Err(error) => return finding(NAME, Level::Fail, error.to_string(), None),
     };
@@ -55,13 +61,16 @@ fn endpoint(config: &Config) -> Finding {
     let reached = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
         runtime.block_on(async {
             let client = Client::new(target).map_err(|error| error.to_string())?;
-            tokio::time::timeout(Duration::from_secs(5), client.probe()).await.map_err(|_| "no answer".to_owned())?
+            tokio::time::timeout(Duration::from_secs(5), client.probe())
+                .await
+                .map_err(|_| "no answer".to_owned())?
         })
     });
     match reached {
         Ok(()) => finding(NAME, Level::Ok, format!("{uri} accepts connections"), None),
         Err(reason) => {
-            let remedy = "start the back end or correct `export.otlp.endpoint`; until then spans wait".to_owned();
+            let remedy =
+                "start the back end or correct `export.otlp.endpoint`; until then spans wait".to_owned();
             finding(NAME, Level::Warn, format!("{uri} cannot be reached: {reason}"), Some(remedy))
         }
     }

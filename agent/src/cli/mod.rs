@@ -40,7 +40,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if asked { 0 } else { 2 });
         }
     };
-    let filter = arguments.log.clone().or_else(|| std::env::var("RUST_LOG").ok()).filter(|text| !text.is_empty());
+    let filter =
+        arguments.log.clone().or_else(|| std::env::var("RUST_LOG").ok()).filter(|text| !text.is_empty());
     let result = match telemetry::init(arguments.log_format, filter.as_deref()) {
         Ok(()) => execute(arguments.command),
         Err(reason) => Err(Failure::Usage(reason)),

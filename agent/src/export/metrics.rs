@@ -18,7 +18,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{
-    Compression, ExporterBuildError, MetricExporter, Protocol, WithExportConfig, WithHttpConfig, WithTonicConfig,
+    Compression, ExporterBuildError, MetricExporter, Protocol, WithExportConfig, WithHttpConfig,
+    WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -159,10 +160,18 @@ fn register(provider: &SdkMeterProvider, readings: &Arc<Mutex<Vec<Reading>>>) {
         // The instruments live in the provider.
         if metric.counter {
             let builder = meter.u64_observable_counter(metric.name);
-            let _ = builder.with_unit(metric.unit).with_description(metric.description).with_callback(observe).build();
+            let _ = builder
+                .with_unit(metric.unit)
+                .with_description(metric.description)
+                .with_callback(observe)
+                .build();
         } else {
             let builder = meter.u64_observable_gauge(metric.name);
-            let _ = builder.with_unit(metric.unit).with_description(metric.description).with_callback(observe).build();
+            let _ = builder
+                .with_unit(metric.unit)
+                .with_description(metric.description)
+                .with_callback(observe)
+                .build();
         }
     }
 }

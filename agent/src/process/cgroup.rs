@@ -70,7 +70,11 @@ mod tests {
         check("/", false, None);
         check("/docker/ID", true, None);
         check("/system.slice/docker-ID.scope", true, None);
-        check("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-ID.scope", true, None);
+        check(
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-ID.scope",
+            true,
+            None,
+        );
         check("/kubepods/besteffort/pod0cb6d9b9-1d2c-4f0a-9f5c-1b2b3c4d5e6f/ID", true, None);
         check("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:ID", true, None);
         check("/machine.slice/libpod-ID.scope/container/init.service", true, None);

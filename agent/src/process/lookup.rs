@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::config::Services;
-use crate::record::{BootNs, ConnId, ProcessEventKind, ProcessInfo, Record};
+use crate::record::{ConnId, ProcessEventKind, ProcessInfo, Record};
 
 /// Processes remembered at once; the ones looked up first are looked up again.
 const MAX_PROCESSES: usize = 65_536;
@@ -174,7 +174,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::record::{Data, DataFlags, Direction, ProcessEvent, Thread};
+    use crate::record::{BootNs, Data, DataFlags, Direction, ProcessEvent, Thread};
 
     const AT: BootNs = 7;
 

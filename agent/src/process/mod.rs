@@ -23,14 +23,21 @@ pub fn inspect(tgid: u32, services: &Services) -> Option<ProcessInfo> {
     let cgroup = cgroup::of(&process);
     let facts = Facts {
         // A replaced executable reads `/usr/bin/shop (deleted)`.
-        exe: process.exe().map(|path| path.to_string_lossy().trim_end_matches(" (deleted)").to_owned()).unwrap_or_default(),
+        exe: process
+            .exe()
+            .map(|path| path.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
+            .unwrap_or_default(),
         comm: stat.comm.clone(),
         command: process.cmdline().unwrap_or_default(),
         directory: process.cwd().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
         environment: name::Environment::of(&process),
         unit: cgroup.unit.filter(|_| is_main_of_unit(&stat)),
         // Only looked for when a rule asks: it reads all descriptors of the process.
-        ports: if services.names.iter().any(|rule| rule.port.is_some()) { port::listening(&process) } else { Vec::new() },
+        ports: if services.names.iter().any(|rule| rule.port.is_some()) {
+            port::listening(&process)
+        } else {
+            Vec::new()
+        },
     };
     let name = name::service(&facts, services);
     let tick_ns = 1_000_000_000 / procfs::ticks_per_second().max(1);

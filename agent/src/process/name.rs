@@ -40,7 +40,10 @@ impl Environment {
             let value = all.get(std::ffi::OsStr::new(name))?.to_string_lossy().trim().to_owned();
             (!value.is_empty()).then_some(value)
         };
-        Self { service_name: text("OTEL_SERVICE_NAME"), resource_attributes: text("OTEL_RESOURCE_ATTRIBUTES") }
+        Self {
+            service_name: text("OTEL_SERVICE_NAME"),
+            resource_attributes: text("OTEL_RESOURCE_ATTRIBUTES"),
+        }
     }
 
     /// `key=value,key=value`, percent-encoded (W3C Baggage).
@@ -80,7 +83,9 @@ pub fn service(facts: &Facts, services: &Services) -> Name {
 
 fn matches(rule: &ServiceName, facts: &Facts) -> bool {
     let glob = |pattern: &Option<String>, text: &str| {
-        pattern.as_ref().is_none_or(|pattern| Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(text)))
+        pattern
+            .as_ref()
+            .is_none_or(|pattern| Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(text)))
     };
     glob(&rule.exe, &facts.exe)
         && glob(&rule.command, &facts.command.join(" "))
@@ -96,7 +101,8 @@ fn known_server(facts: &Facts) -> Option<String> {
                 return Some("rabbitmq".to_owned());
             }
             // Erlang's own name of the node: `-sname shop@host`.
-            let mut arguments = facts.command.iter().skip_while(|argument| !matches!(argument.as_str(), "-sname" | "-name"));
+            let mut arguments =
+                facts.command.iter().skip_while(|argument| !matches!(argument.as_str(), "-sname" | "-name"));
             let node = arguments.nth(1)?;
             node.split('@').next().map(str::to_owned).filter(|name| !name.is_empty())
         }
@@ -112,13 +118,15 @@ fn program(facts: &Facts) -> Option<String> {
     match family {
         "python" | "pypy" | "python3-intel" => python(&arguments, facts),
         "node" | "nodejs" | "bun" | "deno" => {
-            let takes_value = ["-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions"];
+            let takes_value =
+                ["-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions"];
             let mut rest = without_options(&arguments, &takes_value);
             if matches!(rest.first(), Some(&"run")) {
                 rest.remove(0);
             }
             // `node -e` has no script.
-            let inline = arguments.iter().any(|argument| matches!(*argument, "-e" | "--eval" | "-p" | "--print"));
+            let inline =
+                arguments.iter().any(|argument| matches!(*argument, "-e" | "--eval" | "-p" | "--print"));
             rest.first().filter(|_| !inline).and_then(|script| script_name(script, facts))
         }
         "java" => java(&arguments),
@@ -128,7 +136,8 @@ fn program(facts: &Facts) -> Option<String> {
             rest.first().filter(|_| !inline).and_then(|script| script_name(script, facts))
         }
         "dotnet" => {
-            let rest = without_options(&arguments, &["--runtimeconfig", "--depsfile", "--additionalprobingpath"]);
+            let rest =
+                without_options(&arguments, &["--runtimeconfig", "--depsfile", "--additionalprobingpath"]);
             let library = rest.iter().find(|argument| argument.ends_with(".dll"))?;
             Some(base(library).trim_end_matches(".dll").to_owned())
         }
@@ -154,7 +163,10 @@ fn python(arguments: &[&str], facts: &Facts) -> Option<String> {
                 left.next();
             }
             option if option.starts_with('-') => {}
-            script => return application(stem(base(script)), left.as_slice()).or_else(|| script_name(script, facts)),
+            script => {
+                return application(stem(base(script)), left.as_slice())
+                    .or_else(|| script_name(script, facts));
+            }
         }
     }
     None
@@ -167,9 +179,14 @@ fn application(server: &str, arguments: &[&str]) -> Option<String> {
     let is_application = |argument: &&&str| {
         let mut parts = argument.split(':');
         let module = parts.next().unwrap_or_default();
-        let word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'));
+        let word = |part: &str| {
+            !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'))
+        };
         let object = parts.next().unwrap_or_default();
-        word(module) && word(object) && !object.starts_with(|c: char| c.is_ascii_digit()) && parts.next().is_none()
+        word(module)
+            && word(object)
+            && !object.starts_with(|c: char| c.is_ascii_digit())
+            && parts.next().is_none()
     };
     let found = arguments.iter().find(is_application)?;
     let package = found.split(['.', ':']).next()?;
@@ -185,8 +202,8 @@ fn java(arguments: &[&str]) -> Option<String> {
                 let module = left.next()?;
                 return module.rsplit(['/', '.']).next().map(str::to_owned);
             }
-            "-cp" | "-classpath" | "--class-path" | "-p" | "--module-path" | "--add-modules" | "--add-opens"
-            | "--add-exports" | "--add-reads" | "--source" => {
+            "-cp" | "-classpath" | "--class-path" | "-p" | "--module-path" | "--add-modules"
+            | "--add-opens" | "--add-exports" | "--add-reads" | "--source" => {
                 left.next();
             }
             option if option.starts_with(['-', '@']) => {}
@@ -203,9 +220,15 @@ fn java(arguments: &[&str]) -> Option<String> {
 /// `mes` of `mes-1.2.3-SNAPSHOT.jar`.
 fn jar_name(jar: &str) -> String {
     let name = jar.trim_end_matches(".jar");
-    let version = name.char_indices().zip(name.chars().skip(1)).find(|((_, c), next)| *c == '-' && next.is_ascii_digit());
+    let version = name
+        .char_indices()
+        .zip(name.chars().skip(1))
+        .find(|((_, c), next)| *c == '-' && next.is_ascii_digit());
     let name = version.map_or(name, |((at, _), _)| &name[..at]);
-    ["-all", "-fat", "-uber", "-boot", "-jar-with-dependencies"].iter().fold(name, |name, tail| name.trim_end_matches(tail)).to_owned()
+    ["-all", "-fat", "-uber", "-boot", "-jar-with-dependencies"]
+        .iter()
+        .fold(name, |name, tail| name.trim_end_matches(tail))
+        .to_owned()
 }
 
 fn without_options<'a>(arguments: &[&'a str], takes_value: &[&str]) -> Vec<&'a str> {
@@ -223,7 +246,21 @@ fn without_options<'a>(arguments: &[&'a str], takes_value: &[&str]) -> Vec<&'a s
 
 /// Names that many programs give their first file: the directory tells more.
 const GENERIC: [&str; 16] = [
-    "app", "main", "index", "server", "manage", "run", "start", "wsgi", "asgi", "__main__", "service", "worker", "cli", "www", "bootstrap",
+    "app",
+    "main",
+    "index",
+    "server",
+    "manage",
+    "run",
+    "start",
+    "wsgi",
+    "asgi",
+    "__main__",
+    "service",
+    "worker",
+    "cli",
+    "www",
+    "bootstrap",
     "application",
 ];
 /// Directories inside a project.
@@ -238,10 +275,13 @@ fn script_name(script: &str, facts: &Facts) -> Option<String> {
     if !GENERIC.contains(&name) {
         return Some(name.to_owned());
     }
-    let whole = if script.starts_with('/') { script.to_owned() } else { format!("{}/{script}", facts.directory) };
+    let whole =
+        if script.starts_with('/') { script.to_owned() } else { format!("{}/{script}", facts.directory) };
     let mut above = whole.rsplit('/').skip(1).filter(|part| !part.is_empty() && *part != ".");
     // At the root of a container (`/app/main.py`) no directory says anything either.
-    let named = above.find(|part| !INNER.contains(part)).filter(|part| !["opt", "srv", "usr", "home", "root", "tmp", "var"].contains(part));
+    let named = above
+        .find(|part| !INNER.contains(part))
+        .filter(|part| !["opt", "srv", "usr", "home", "root", "tmp", "var"].contains(part));
     Some(named.unwrap_or(name).to_owned())
 }
 
@@ -251,7 +291,8 @@ fn base(path: &str) -> &str {
 
 /// Without the extension of a script; the executable `python3.11` keeps its dot.
 fn stem(name: &str) -> &str {
-    let extensions = [".py", ".pyc", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".php", ".sh", ".lua", ".jar", ".exs"];
+    let extensions =
+        [".py", ".pyc", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".php", ".sh", ".lua", ".jar", ".exs"];
     extensions.iter().find_map(|extension| name.strip_suffix(extension)).unwrap_or(name)
 }
 
@@ -282,11 +323,19 @@ mod tests {
         check("/usr/bin/python3.11", "python3 -m mes", "mes");
         check("/usr/bin/python3.11", "python3 app.py", "shop");
         check("/usr/bin/python3.11", "python3 /srv/crm/src/main.py", "crm");
-        check("/usr/bin/python3.11", "/usr/bin/python3 /usr/local/bin/gunicorn -w 4 -b 0.0.0.0:80 shop.wsgi:application", "shop");
+        check(
+            "/usr/bin/python3.11",
+            "/usr/bin/python3 /usr/local/bin/gunicorn -w 4 -b 0.0.0.0:80 shop.wsgi:application",
+            "shop",
+        );
         check("/usr/bin/python3.11", "python3 -m uvicorn --port 8000 mes.main:app", "mes");
         check("/usr/bin/python3.11", "python3 -c code", "python3.11");
         check("/usr/bin/node", "node crm.js", "crm");
-        check("/usr/bin/node", "node --require ./x.js --max-old-space-size=100 /srv/crm/dist/server.js", "crm");
+        check(
+            "/usr/bin/node",
+            "node --require ./x.js --max-old-space-size=100 /srv/crm/dist/server.js",
+            "crm",
+        );
         check("/usr/bin/node", "node -e code", "node");
         check("/usr/lib/jvm/bin/java", "java -Xmx1g -jar /opt/mes-1.2.3-SNAPSHOT.jar --x", "mes");
         check("/usr/lib/jvm/bin/java", "java -cp a.jar:b.jar -Dx=y com.acme.mes.MesServer arg", "MesServer");
@@ -302,7 +351,11 @@ mod tests {
     fn servers_have_the_names_people_use() {
         check("/usr/lib/erlang/erts/bin/beam.smp", "beam.smp -W w -s rabbit boot", "rabbitmq");
         check("/usr/lib/erlang/erts/bin/beam.smp", "beam.smp -sname orders@host", "orders");
-        check("/usr/lib/postgresql/15/bin/postgres", "postgres: shop shop 127.0.0.1(5432) idle", "postgresql");
+        check(
+            "/usr/lib/postgresql/15/bin/postgres",
+            "postgres: shop shop 127.0.0.1(5432) idle",
+            "postgresql",
+        );
         check("/usr/sbin/nginx", "nginx: worker process", "nginx");
         check("/opt/crm/crmd", "crmd", "crmd");
         check("", "", "comm");
@@ -311,7 +364,9 @@ mod tests {
     #[test]
     fn unit_names_what_has_no_better_name() {
         let unit = Some("order-entry".to_owned());
-        let named = |exe, command| service(&Facts { unit: unit.clone(), ..facts(exe, command) }, &Services::default()).service;
+        let named = |exe, command| {
+            service(&Facts { unit: unit.clone(), ..facts(exe, command) }, &Services::default()).service
+        };
         assert_eq!(named("/opt/x/bin/x", "x"), "order-entry");
         assert_eq!(named("/usr/bin/python3", "python3 app.py"), "order-entry");
         assert_eq!(named("/usr/lib/postgresql/15/bin/postgres", "postgres"), "postgresql");
@@ -350,7 +405,8 @@ mod tests {
             ],
             exclude: Vec::new(),
         };
-        let named = |command, ports| service(&Facts { ports, ..facts("/usr/bin/node", command) }, &services).service;
+        let named =
+            |command, ports| service(&Facts { ports, ..facts("/usr/bin/node", command) }, &services).service;
         assert_eq!(named("node x.js", vec![80, 8080]), "by-port");
         assert_eq!(named("node /opt/crm.js", vec![]), "by-both");
         assert_eq!(named("node x.js", vec![]), "by-exe");

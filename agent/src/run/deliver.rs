@@ -31,7 +31,12 @@ pub(super) struct Delivered {
 }
 
 impl Delivery {
-    pub(super) fn start(config: &Config, host: Host, print: Option<Print>, may_wait: bool) -> Result<Self, RunError> {
+    pub(super) fn start(
+        config: &Config,
+        host: Host,
+        print: Option<Print>,
+        may_wait: bool,
+    ) -> Result<Self, RunError> {
         let exporter = Exporter::start(&config.export, host.clone())?;
         let printer = print.map(|form| Printer::start(form, host)).transpose().map_err(RunError::Start)?;
         Ok(Self { exporter, printer, may_wait })

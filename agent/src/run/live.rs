@@ -6,14 +6,15 @@ use super::deliver::Delivery;
 use super::readings::readings;
 use super::stop::Stop;
 use super::summary::{self, Progress};
+use super::verdicts::Verdicts;
 use super::{RunError, rules_digest, settings};
 use crate::capture::Options;
+use crate::capture::verdict::Verdict as Told;
 use crate::cli::Print;
 use crate::clock;
 use crate::config::Config;
-use crate::conn::VerdictUpdate;
-use crate::export::{Exporter, Host};
 use crate::export::metrics::Metrics;
+use crate::export::{Exporter, Host};
 use crate::pipeline::Pipeline;
 use crate::process::Lookup;
 use crate::process::lookup::Verdict as Seen;
@@ -29,7 +30,8 @@ const MEASURE: Duration = Duration::from_secs(1);
 /// Traces this machine until Ctrl-C or SIGTERM.
 pub fn live(config: &Config, print: Option<Print>) -> Result<(), RunError> {
     // One thread: records are handled in the order in which they come. Export and printing have their own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
     runtime.block_on(run(config, print))
 }
 
@@ -53,6 +55,7 @@ async fn run(config: &Config, print: Option<Print>) -> Result<(), RunError> {
         tracing::warn!("spans go nowhere: give --otlp-endpoint URL or --print tree");
     }
     let mut live = start(config)?;
+    let mut verdicts = Verdicts::new(config.capture.turn_bytes);
     let mut lookup = Lookup::new(&config.services);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -74,7 +77,7 @@ async fn run(config: &Config, print: Option<Print>) -> Result<(), RunError> {
         if asked {
             break Ok(());
         }
-        handle(&mut batch, &mut lookup, &mut pipeline, &mut live)?;
+        handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts)?;
         pipeline.handle_timeout(clock::boot_ns());
         if delivery.take(&mut pipeline).is_err() {
             break Ok(());
@@ -90,7 +93,7 @@ async fn run(config: &Config, print: Option<Print>) -> Result<(), RunError> {
     };
     // What the rings hold was seen, so it counts.
     if live.read(&mut batch).is_ok() {
-        handle(&mut batch, &mut lookup, &mut pipeline, &mut live)?;
+        handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts)?;
     }
     pipeline.finish(clock::boot_ns());
     // An output that is closed by now is the end either way.
@@ -115,20 +118,24 @@ fn handle(
     lookup: &mut Lookup,
     pipeline: &mut Pipeline,
     live: &mut Live,
+    verdicts: &mut Verdicts,
 ) -> Result<(), RunError> {
     for record in batch.drain(..) {
+        if let Record::Close(close) = &record {
+            verdicts.forget(close.conn);
+        }
         match lookup.see(&record) {
             Seen::HandOn => pipeline.handle_record(record),
             Seen::Introduce(info) => {
                 pipeline.handle_record(Record::ProcessInfo(info));
                 pipeline.handle_record(record);
             }
-            Seen::Exclude(conn) => live.apply(VerdictUpdate { conn, verdict: crate::conn::Verdict::Ignore })?,
+            Seen::Exclude(conn) => live.set_verdict(conn, Told::Ignore)?,
             Seen::Drop => {}
         }
     }
     while let Some(update) = pipeline.poll_verdict() {
-        live.apply(update)?;
+        verdicts.apply(update, live)?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod record;
 mod replay;
 mod stop;
 mod summary;
+mod verdicts;
 
 use std::io;
 use std::path::PathBuf;
@@ -80,7 +81,8 @@ fn settings(config: &Config, boot_id: [u8; 16], host_id: String) -> Settings {
 
 /// Digest of what decides identifiers and joins: 16 hexadecimal digits. Agents with different ones show on resources.
 fn rules_digest(config: &Config) -> String {
-    let deciding = serde_json::to_vec(&(&config.order, &config.joining, &config.protocols)).unwrap_or_default();
+    let deciding =
+        serde_json::to_vec(&(&config.order, &config.joining, &config.protocols)).unwrap_or_default();
     Sha256::digest(deciding).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 

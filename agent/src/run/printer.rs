@@ -32,10 +32,11 @@ pub(super) struct Printer {
 impl Printer {
     pub(super) fn start(form: Print, host: Host) -> io::Result<Self> {
         let (spans, receiver) = sync_channel(WAITING);
-        let thread = std::thread::Builder::new().name("spoor-print".to_owned()).spawn(move || match form {
-            Print::Tree => trees(&receiver),
-            Print::OtlpJson => lines(&receiver, host),
-        })?;
+        let thread =
+            std::thread::Builder::new().name("spoor-print".to_owned()).spawn(move || match form {
+                Print::Tree => trees(&receiver),
+                Print::OtlpJson => lines(&receiver, host),
+            })?;
         Ok(Self { spans, thread, dropped: 0 })
     }
 

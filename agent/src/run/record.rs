@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::stop::Stop;
 use super::{RunError, rules_digest};
+use crate::capture::verdict::Verdict as Told;
 use crate::clock;
 use crate::config::Config;
 use crate::process::Lookup;
@@ -23,7 +24,8 @@ type Out = Writer<BufWriter<Box<dyn Write>>>;
 
 /// Records until Ctrl-C, SIGTERM or the given number of seconds.
 pub fn record(config: &Config, output: &Path, seconds: Option<u64>) -> Result<(), RunError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
     runtime.block_on(run(config, output, seconds))
 }
 
@@ -111,9 +113,9 @@ fn write(
                 out.write(&Record::ProcessInfo(info)).map_err(WriteError::Io)?;
                 out.write(&record).map_err(WriteError::Io)?;
             }
-            Seen::Exclude(conn) => live
-                .apply(crate::conn::VerdictUpdate { conn, verdict: crate::conn::Verdict::Ignore })
-                .map_err(|error| WriteError::Run(error.into()))?,
+            Seen::Exclude(conn) => {
+                live.set_verdict(conn, Told::Ignore).map_err(|error| WriteError::Run(error.into()))?;
+            }
             Seen::Drop => {}
         }
     }

@@ -82,6 +82,7 @@ fn header(file: &Path) -> Option<recording::Header> {
     if magic != recording::MAGIC {
         return None;
     }
-    let reader = recording::Reader::new(file.display().to_string(), BufReader::new(File::open(file).ok()?)).ok()?;
+    let reader =
+        recording::Reader::new(file.display().to_string(), BufReader::new(File::open(file).ok()?)).ok()?;
     Some(reader.header().clone())
 }

@@ -102,19 +102,25 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
         lost.push(("records the kernel could not deliver".to_owned(), stats.lost_records));
     }
     if stats.connections.evicted > 0 {
-        lost.push(("connections given up at `capture.max_connections`".to_owned(), stats.connections.evicted));
+        lost.push((
+            "connections given up at `capture.max_connections`".to_owned(),
+            stats.connections.evicted,
+        ));
     }
     if stats.trees_forced > 0 {
         lost.push(("trees released early".to_owned(), stats.trees_forced));
     }
     if let Some(totals) = &delivered.exported {
         let causes = totals.dropped.by_cause().into_iter().filter(|(_, count)| *count > 0);
-        lost.extend(causes.map(|(cause, count)| (format!("spans dropped ({})", cause.replace('_', " ")), count)));
+        lost.extend(
+            causes.map(|(cause, count)| (format!("spans dropped ({})", cause.replace('_', " ")), count)),
+        );
     }
     if delivered.not_printed > 0 {
         lost.push(("spans not printed (standard output too slow)".to_owned(), delivered.not_printed));
     }
-    let kernel = kernel.into_iter().flat_map(Totals::iter).filter(|(name, count)| *count > 0 && is_loss(name));
+    let kernel =
+        kernel.into_iter().flat_map(Totals::iter).filter(|(name, count)| *count > 0 && is_loss(name));
     lost.extend(kernel.map(|(name, count)| (format!("kernel {}", name.replace('_', " ")), count)));
     if lost.is_empty() {
         text += "lost: nothing\n";
