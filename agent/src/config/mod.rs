@@ -18,6 +18,7 @@ pub struct Config {
     pub services: Services,
     pub joining: Joining,
     pub order: Order,
+    pub spans: Spans,
     pub export: Export,
 }
 
@@ -155,6 +156,33 @@ impl Default for Order {
             window: Duration::from_secs(24 * 3600),
             keys: crate::order::rules::default_keys(),
             attributes: crate::order::rules::default_attributes(),
+        }
+    }
+}
+
+/// What spans carry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spans {
+    /// Path templates that name the spans of HTTP requests, the first that fits: `/users/{user_id}/orders`. A segment in
+    /// braces, or `*`, is any one segment. Paths of `order.keys` come after these.
+    pub routes: Vec<String>,
+    /// HTTP request headers to export, by name. Those that carry credentials are never exported.
+    pub request_headers: Vec<String>,
+    /// HTTP response headers to export.
+    pub response_headers: Vec<String>,
+    /// Statements that take at least so long are marked `spoor.slow`; zero marks none.
+    #[serde(with = "duration")]
+    pub slow_statement: Duration,
+}
+
+impl Default for Spans {
+    fn default() -> Self {
+        Self {
+            routes: crate::order::defaults::collection_paths(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            slow_statement: Duration::from_secs(1),
         }
     }
 }

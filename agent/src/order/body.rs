@@ -1,0 +1,144 @@
+//! A kept body and what its sender says of it in; plain bytes and their format out.
+//!
+//! *Owns* the choice of format and the bound on decoding. *Must not know* rules or names.
+
+use std::borrow::Cow;
+use std::io::Read;
+
+use crate::operation::Kept;
+
+/// Most bytes a content coding may decode to; more is left undecoded.
+const MAX_DECODED: usize = 256 << 10;
+
+/// The formats keys are looked for in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    /// `application/x-www-form-urlencoded`
+    Form,
+    /// `multipart/form-data` with its boundary
+    Multipart(Vec<u8>),
+    Other,
+}
+
+impl Format {
+    /// By content type; by the first byte when the type says nothing.
+    pub fn of(content_type: Option<&[u8]>, body: &[u8]) -> Self {
+        let content_type = content_type.map(|t| String::from_utf8_lossy(t).into_owned()).unwrap_or_default();
+        let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "application/x-www-form-urlencoded" => Format::Form,
+            "multipart/form-data" => boundary(&content_type).map_or(Format::Other, Format::Multipart),
+            "" | "text/plain" | "application/octet-stream" => {
+                let first = body.iter().find(|b| !b.is_ascii_whitespace());
+                if matches!(first, Some(b'{' | b'[')) { Format::Json } else { Format::Other }
+            }
+            json if json.ends_with("/json") || json.ends_with("+json") => Format::Json,
+            _ => Format::Other,
+        }
+    }
+}
+
+/// RFC 2046, section 5.1.1.
+fn boundary(content_type: &str) -> Option<Vec<u8>> {
+    let parameter = content_type.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"'))
+    })?;
+    (1..=70).contains(&parameter.len()).then(|| parameter.as_bytes().to_vec())
+}
+
+/// Undoes the content coding. Returns the bytes and whether they are the whole body; `None` for an unknown coding.
+pub fn plain<'a>(coding: Option<&[u8]>, kept: &'a Kept) -> Option<(Cow<'a, [u8]>, bool)> {
+    let coding = coding.map(|c| String::from_utf8_lossy(c).trim().to_ascii_lowercase()).unwrap_or_default();
+    let bytes = kept.bytes.as_slice();
+    let (plain, ended) = match coding.as_str() {
+        "" | "identity" => return Some((Cow::Borrowed(bytes), kept.is_whole())),
+        "gzip" | "x-gzip" => decode(flate2::read::MultiGzDecoder::new(bytes)),
+        // RFC 9110, section 8.4.1.2: the zlib format; some senders leave its header out.
+        "deflate" if bytes.first().is_some_and(|b| b & 0x0f == 8) => {
+            decode(flate2::read::ZlibDecoder::new(bytes))
+        }
+        "deflate" => decode(flate2::read::DeflateDecoder::new(bytes)),
+        _ => return None,
+    };
+    Some((Cow::Owned(plain), ended && kept.is_whole()))
+}
+
+/// Decodes what is there. `true`: the coding came to its end.
+fn decode(mut decoder: impl Read) -> (Vec<u8>, bool) {
+    let mut out = Vec::new();
+    let mut chunk = [0; 4096];
+    while out.len() < MAX_DECODED {
+        match decoder.read(&mut chunk) {
+            Ok(0) => return (out, true),
+            Ok(n) => out.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+            Err(_) => break,
+        }
+    }
+    (out, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn kept(bytes: Vec<u8>) -> Kept {
+        Kept { len: bytes.len() as u64, bytes, holed: false }
+    }
+
+    #[test]
+    fn format_is_told_by_type_then_by_first_byte() {
+        let of = |content_type: &str, body: &str| Format::of(Some(content_type.as_bytes()), body.as_bytes());
+        assert_eq!(of("application/json; charset=utf-8", ""), Format::Json);
+        assert_eq!(of("application/problem+json", ""), Format::Json);
+        assert_eq!(of("Application/X-WWW-Form-Urlencoded", "{"), Format::Form);
+        assert_eq!(of("multipart/form-data; boundary=\"a b\"", ""), Format::Multipart(b"a b".to_vec()));
+        assert_eq!(of("multipart/form-data", ""), Format::Other);
+        assert_eq!(of("text/html", "{"), Format::Other);
+        assert_eq!(Format::of(None, b" \n{"), Format::Json);
+        assert_eq!(Format::of(None, b"order_id=17"), Format::Other);
+    }
+
+    #[test]
+    fn codings_are_undone_within_a_bound() {
+        let text = br#"{"order_id":17}"#;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(text).expect("in memory");
+        let gzip = gzip.finish().expect("in memory");
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        zlib.write_all(text).expect("in memory");
+        let zlib = zlib.finish().expect("in memory");
+        let check = |coding: &str, body: Vec<u8>, whole| {
+            let body = kept(body);
+            let (plain, is_whole) = plain(Some(coding.as_bytes()), &body).expect("a known coding");
+            assert_eq!((&*plain, is_whole), (&text[..], whole), "{coding}");
+        };
+        check("gzip", gzip.clone(), true);
+        check("X-GZIP", gzip, true);
+        check("deflate", zlib.clone(), true);
+        check("deflate", zlib[2..].to_vec(), true);
+        check("identity", text.to_vec(), true);
+        assert!(plain(Some(b"br"), &kept(vec![1])).is_none());
+
+        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        bomb.write_all(&vec![b' '; 8 << 20]).expect("in memory");
+        let bomb = kept(bomb.finish().expect("in memory"));
+        let (plain, whole) = plain(Some(b"gzip"), &bomb).expect("a known coding");
+        assert!(plain.len() <= MAX_DECODED + 4096 && !whole);
+    }
+
+    #[test]
+    fn a_coding_cut_off_gives_what_it_has() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        gzip.write_all(&[b'x'; 1000]).expect("in memory");
+        let gzip = gzip.finish().expect("in memory");
+        for cut in 0..gzip.len() {
+            let body = Kept { bytes: gzip[..cut].to_vec(), len: gzip.len() as u64, holed: false };
+            let (plain, whole) = plain(Some(b"gzip"), &body).expect("a known coding");
+            assert!(!whole && plain.iter().all(|b| *b == b'x'));
+        }
+    }
+}
