@@ -19,6 +19,20 @@ const CORE: &[&str] = &[
     "pipeline/",
 ];
 
+/// What each part of the core may name of the others: a later stage never calls an earlier one, and a type is named from
+/// where it is defined. What is not listed may name all of the core.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("record.rs", &[]),
+    ("sql/", &[]),
+    ("stream/", &["record", "protocol"]),
+    ("operation/", &["record", "protocol"]),
+    ("protocol/", &["record", "operation", "config"]),
+    ("conn/", &["record", "stream", "protocol", "operation", "config"]),
+    ("order/", &["record", "conn", "protocol", "operation", "sql", "span", "config"]),
+    ("causality/", &["record", "conn", "protocol", "operation", "order", "config"]),
+    ("span/", &["record", "conn", "protocol", "operation", "sql", "order", "causality", "config"]),
+];
+
 /// Path beginnings the pure core does not name, and what each would bring in.
 const IMPURE: &[(&str, &str)] = &[
     ("tokio", "a runtime"),
@@ -86,6 +100,7 @@ pub(super) fn check(file: &File, findings: &mut Vec<Finding>) {
     if let Some(inner) = file.path.strip_prefix("agent/src/") {
         if is_core(inner) {
             core(file, &named, findings);
+            layers(file, inner, &named, findings);
         }
         only_in(file, &named, "opentelemetry", &["export/", "telemetry.rs"], findings);
         only_in(file, &named, "aya", &["capture/", "source/live.rs"], findings);
@@ -109,6 +124,22 @@ fn core(file: &File, named: &[(usize, String)], findings: &mut Vec<Finding>) {
                 *line,
                 format!("the pure core names `{path}`: it has no I/O, no clock and no task, this brings in {brings}"),
             ));
+        }
+    }
+}
+
+fn layers(file: &File, inner: &str, named: &[(usize, String)], findings: &mut Vec<Finding>) {
+    let Some((layer, may)) = LAYERS.iter().find(|(layer, _)| inner.starts_with(layer)) else { return };
+    let own = layer.trim_end_matches(".rs").trim_end_matches('/');
+    for (line, path) in named {
+        let Some(other) = path.strip_prefix("crate::").and_then(|rest| rest.split("::").next()) else {
+            continue;
+        };
+        let is_core = CORE.iter().any(|part| part.trim_end_matches(".rs").trim_end_matches('/') == other);
+        if is_core && other != own && !may.contains(&other) {
+            let may = if may.is_empty() { "nothing".to_owned() } else { may.join(", ") };
+            findings
+                .push(file.finding(*line, format!("`{own}` names `{path}`: of the core it may know {may}")));
         }
     }
 }

@@ -85,6 +85,16 @@ fn core_may_name_addresses_durations_and_effects_in_tests() {
 }
 
 #[test]
+fn stages_know_only_earlier_ones() {
+    one(
+        "agent/src/stream/x.rs",
+        "//! A header.\nuse crate::span::Span;\n",
+        "2: `stream` names `crate::span::Span`",
+    );
+    clean("agent/src/span/x.rs", "//! A header.\nuse crate::order::OrderKey;\n");
+}
+
+#[test]
 fn exporters_and_the_kernel_stay_in_their_folders() {
     one(
         "agent/src/run.rs",

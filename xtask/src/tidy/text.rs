@@ -44,7 +44,9 @@ fn header(file: &File, findings: &mut Vec<Finding>) {
         Some("js" | "java") => (!first.starts_with("/*") && !first.starts_with("//"), "a comment"),
         _ => return,
     };
-    if missing && !file.path.starts_with("tests/fixtures/") {
+    // `tests.rs` beside a module belongs to that module's header.
+    let excepted = file.path.starts_with("tests/fixtures/") || file.path.ends_with("tests.rs");
+    if missing && !excepted {
         findings.push(
             file.finding(
                 1,
