@@ -1,1 +1,26 @@
+//! What crosses between the kernel side and user space: record layouts, verdicts, settings, counters, names.
+//!
+//! *Owns* every byte that goes through a ring buffer, a map or a global variable, and the limits both sides keep.
+//! *Must not know* protocols, policy, allocation.
+//!
+//! All integers are in the machine's own order. Both sides are built from the same commit: the loader compares
+//! [`VERSION`] before it attaches anything.
+
 #![no_std]
+#![forbid(unsafe_code)]
+
+mod words;
+
+pub mod config;
+pub mod counters;
+pub mod limits;
+pub mod names;
+pub mod record;
+pub mod verdict;
+
+pub use config::{Offsets, Settings};
+pub use counters::Counter;
+pub use verdict::Verdict;
+
+/// Version of all layouts in this crate. Part of every record and of the settings.
+pub const VERSION: u8 = 1;

@@ -1,1 +1,39 @@
-fn main() {}
+//! The kernel side: completed socket operations in, [`spoor_common::record`]s out.
+//!
+//! *Owns* copying bytes and connection facts, cheaply and in a way the verifier accepts.
+//! *Must not know* HTTP, AMQP, SQL, spans, orders.
+//!
+//! ```text
+//! probes ──▶ socket (who, where in the stream) ──▶ verdict (how much) ──▶ syscall (from where) ──▶ copy ──▶ emit
+//! ```
+//!
+//! Built for `bpfel-unknown-none` by `cargo xtask build`. Other targets only type-check it.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+
+mod copy;
+mod emit;
+mod kernel;
+mod maps;
+mod probes;
+mod socket;
+mod syscall;
+mod verdict;
+
+/// Helpers such as `bpf_sk_storage_get` need a licence that is compatible with the GPL.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier accepts no loop without end: nothing in this crate may reach this place.
+    loop {}
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {
+    eprintln!("spoor-ebpf runs in the kernel: build it with `cargo xtask build`");
+}

@@ -1,1 +1,20 @@
-//! Filled by its owner.
+//! The live kernel: the eBPF object in, [`Record`](crate::record::Record)s out, verdicts back.
+//!
+//! *Owns* loading and attaching the programs ([`load`], [`attach`]), where fields lie in this kernel
+//! ([`offsets`]), reading the rings ([`ring`]), the layouts' meaning ([`decode`]), verdicts and counters, and what
+//! `spoor doctor` says about all this ([`doctor`]). Only this module names `aya`.
+//! *Must not know* protocols.
+
+pub mod attach;
+pub mod btf;
+pub mod decode;
+pub mod doctor;
+pub mod error;
+pub mod load;
+pub mod offsets;
+pub mod ring;
+pub mod system;
+pub mod verdict;
+
+pub use error::CaptureError;
+pub use load::{Capture, Options};

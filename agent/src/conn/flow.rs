@@ -119,7 +119,7 @@ impl Flow {
         let duplex = Duplex::new(conn.from_start.then_some(0), window);
         let role = conn.role;
         Self {
-            info: Arc::new(ConnInfo { conn, role }),
+            info: Arc::new(ConnInfo { conn, role, protocol: None }),
             duplex,
             state: State::Detecting(Box::default()),
             detections: 0,
@@ -344,8 +344,10 @@ impl Flow {
             cx.stats.opaque += 1;
             return self.ignore(cx);
         };
-        if self.info.role.is_none() {
-            Arc::make_mut(&mut self.info).role = Some(role);
+        if self.info.role.is_none() || self.info.protocol != Some(protocol) {
+            let info = Arc::make_mut(&mut self.info);
+            info.role = Some(role);
+            info.protocol = Some(protocol);
         }
         cx.stats.detected(protocol);
         self.detections = self.detections.saturating_add(1);

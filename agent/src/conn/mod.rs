@@ -35,6 +35,8 @@ pub struct ConnInfo {
     pub conn: Conn,
     /// The role, from the kernel or from the protocol. `None` until either tells.
     pub role: Option<Role>,
+    /// What it speaks, once detected.
+    pub protocol: Option<Protocol>,
 }
 
 /// A shared [`ConnInfo`].

@@ -4,7 +4,7 @@ use crate::protocol::Discard;
 use crate::protocol::detect::Protocol;
 
 /// Totals since the start. All bytes are of the stream, not of records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Stats {
     /// Connections that came to be known.
     pub opened: u64,

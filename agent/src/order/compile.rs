@@ -371,7 +371,7 @@ fn attribute_name(name: &str) -> Result<(), String> {
         "url",
     ];
     let first = name.split('.').next().unwrap_or("");
-    if TAKEN.contains(&first) || name == "order.id" || name == "user_agent" {
+    if TAKEN.contains(&first) || matches!(name, "order.id" | "order.namespace") {
         return Err(format!("`{name}` is set by Spoor itself"));
     }
     Ok(())

@@ -10,7 +10,7 @@ use super::path::{Path, percent_decode};
 use super::rules::{AmqpProperty, Part, UploadFact};
 use super::value::is_personal;
 use super::{Found, context, form, sql};
-use crate::operation::amqp::{Action, ActionKind, Content, Properties, Value as Field};
+use crate::operation::amqp::{Content, Properties, Value as Field};
 use crate::operation::http::{self, Exchange};
 use crate::operation::{Detail, Kept, Operation};
 use crate::span::Value;
@@ -32,7 +32,7 @@ impl Rules {
                 found
             }
             Detail::Amqp(action) => {
-                let Some(content) = content(action) else { return Found::default() };
+                let Some(content) = action.kind.content() else { return Found::default() };
                 self.amqp(content, &mut collector);
                 let header = |name: &str| only_entry(&content.properties, name);
                 Found { context: context::read(header), ..collector.finish() }
@@ -180,14 +180,6 @@ fn body(content_type: Option<&[u8]>, coding: Option<&[u8]>, kept: &Kept, collect
             }
         }),
         Format::Other => {}
-    }
-}
-
-fn content(action: &Action) -> Option<&Content> {
-    match &action.kind {
-        ActionKind::Publish(publish) => Some(&publish.content),
-        ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => Some(&deliver.content),
-        ActionKind::Get(None) | ActionKind::Settle(_) | ActionKind::Method(_) => None,
     }
 }
 

@@ -14,7 +14,7 @@ pub use super::compile::RuleError;
 pub use super::defaults::{attributes as default_attributes, keys as default_keys};
 
 /// Where one kind of key is found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyRule {
     /// The numbering system. Keys of two namespaces never mean the same order, equal or not. The namespace of the first
@@ -58,7 +58,7 @@ impl Default for KeyRule {
 
 /// A further attribute of spans, found like a key. Values that look like an e-mail address, a telephone or a card number
 /// are never taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AttributeRule {
     /// The attribute's name.
@@ -78,7 +78,7 @@ pub struct AttributeRule {
 }
 
 /// The type of a value, and with it the canonical form.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ValueKind {
     /// `integer` or `uuid`, whichever it is; a string on the span.
@@ -97,7 +97,7 @@ pub enum ValueKind {
 }
 
 /// What a `text` may consist of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Characters {
     /// ASCII letters and digits.
@@ -110,7 +110,7 @@ pub enum Characters {
 }
 
 /// The places a value is taken from. All given ones are looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Places {
     /// Path templates of HTTP requests with exactly one `{placeholder}`: `/orders/{order_id}`; `*` is any one segment,
@@ -145,7 +145,7 @@ pub struct Places {
 }
 
 /// Properties of class `basic` that can carry a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AmqpProperty {
     CorrelationId,
@@ -156,7 +156,7 @@ pub enum AmqpProperty {
 }
 
 /// What is known of an uploaded file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UploadFact {
     FileName,
@@ -168,7 +168,7 @@ pub enum UploadFact {
 }
 
 /// Conditions under which a rule holds. All given ones must be true.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct When {
     /// HTTP method.
@@ -189,7 +189,7 @@ pub struct When {
 }
 
 /// Half of an operation. A publish or delivery is a request, a result row is a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     Request,

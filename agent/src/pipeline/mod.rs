@@ -199,7 +199,7 @@ impl Pipeline {
         Stats {
             held: self.forest.len() as u64,
             trees_forced: self.forest.forced_count(),
-            connections: self.connections.stats().clone(),
+            connections: *self.connections.stats(),
             ..self.stats.clone()
         }
     }

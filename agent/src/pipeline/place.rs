@@ -271,7 +271,7 @@ impl Placer {
                 if let Some(arrival) = arrival {
                     let identity = self.identity(leaf, own.span_id, trunk);
                     let placed = self.placed(finished, identity, trunk, false);
-                    spans.push_back(build::build_dwell(arrival, &placed));
+                    spans.push_back(build::build_dwell(&arrival.operation, &placed));
                 }
                 if !consumed {
                     let wire = ids::identity(&finished.conn, &finished.operation, &self.boot_id);

@@ -1,1 +1,3 @@
-//! Filled by its owner.
+//! Where records come from.
+
+pub mod live;

@@ -1,0 +1,208 @@
+//! Ring buffer bytes into facts: one record's bytes in, an [`Event`] out.
+//!
+//! *Owns* the meaning of the layouts in [`spoor_common::record`]. Pure: no input panics.
+
+use std::{
+    mem::offset_of,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use bytes::Bytes;
+use spoor_common::{
+    VERSION,
+    limits::{COMM_LEN, PATH_LEN},
+    record::{self, CloseRecord, ConnRecord, DataHeader, ProcessRecord, UnixConnRecord},
+};
+
+use crate::record::{
+    Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessEvent, ProcessEventKind, Role, Thread,
+    Transport, WireBase,
+};
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+
+/// What a record of the kernel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Conn(Box<Seen>),
+    Data(Data),
+    Close(Close),
+    Process(ProcessEvent),
+}
+
+/// A connection as the kernel reported it, with what [`Conn`] has no room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub conn: Conn,
+    /// It is the agent's own.
+    pub own: bool,
+    /// Start of the process, boot time in nanoseconds.
+    pub process_start_ns: u64,
+    /// The descriptor is in non-blocking mode.
+    pub nonblocking: bool,
+}
+
+/// A field of a layout as an integer of the machine's byte order.
+macro_rules! field {
+    ($bytes:expr, $layout:ty, $field:ident, $int:ty) => {
+        <$int>::from_ne_bytes(part($bytes, offset_of!($layout, $field))?)
+    };
+}
+
+fn part<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+/// Reads one record. `None`: too short, or of another kind or version.
+pub fn event(bytes: &[u8]) -> Option<Event> {
+    let [kind, version]: [u8; 2] = part(bytes, 0)?;
+    if version != VERSION {
+        return None;
+    }
+    match kind {
+        record::DATA => data(bytes).map(Event::Data),
+        record::CONN => connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
+        record::UNIX_CONN => unix_connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
+        record::CLOSE => Some(Event::Close(Close {
+            at: field!(bytes, CloseRecord, at_ns, u64),
+            conn: ConnId(field!(bytes, CloseRecord, cookie, u64)),
+            reset: field!(bytes, CloseRecord, flags, u32) & record::CLOSE_RESET != 0,
+        })),
+        record::PROCESS => process(bytes).map(Event::Process),
+        _ => None,
+    }
+}
+
+fn data(bytes: &[u8]) -> Option<Data> {
+    let flags = field!(bytes, DataHeader, flags, u32);
+    let len = field!(bytes, DataHeader, len, u32);
+    let captured = field!(bytes, DataHeader, captured, u32);
+    if captured > len {
+        return None;
+    }
+    let start = size_of::<DataHeader>();
+    let payload = bytes.get(start..start.checked_add(captured as usize)?)?;
+    Some(Data {
+        at: field!(bytes, DataHeader, at_ns, u64),
+        conn: ConnId(field!(bytes, DataHeader, cookie, u64)),
+        direction: match field!(bytes, DataHeader, direction, u8) {
+            record::EGRESS => Direction::Egress,
+            record::INGRESS => Direction::Ingress,
+            _ => return None,
+        },
+        pos: field!(bytes, DataHeader, pos, u64),
+        other_pos: field!(bytes, DataHeader, other_pos, u64),
+        len,
+        bytes: Bytes::copy_from_slice(payload),
+        thread: Thread {
+            tgid: field!(bytes, DataHeader, tgid, u32),
+            tid: field!(bytes, DataHeader, tid, u32),
+        },
+        flags: DataFlags {
+            unreadable: flags & record::DATA_UNREADABLE != 0,
+            budget: flags & record::DATA_BUDGET != 0,
+            plaintext: flags & record::DATA_PLAINTEXT != 0,
+            position_uncertain: flags & record::DATA_UNCERTAIN != 0,
+        },
+    })
+}
+
+fn connection(bytes: &[u8]) -> Option<Seen> {
+    let flags = field!(bytes, ConnRecord, flags, u32);
+    let family = field!(bytes, ConnRecord, family, u16);
+    let local: [u8; 16] = part(bytes, offset_of!(ConnRecord, local))?;
+    let remote: [u8; 16] = part(bytes, offset_of!(ConnRecord, remote))?;
+    let comm: [u8; COMM_LEN] = part(bytes, offset_of!(ConnRecord, comm))?;
+    let peer = field!(bytes, ConnRecord, peer, u64);
+    let conn = Conn {
+        at: field!(bytes, ConnRecord, at_ns, u64),
+        id: ConnId(field!(bytes, ConnRecord, cookie, u64)),
+        transport: match field!(bytes, ConnRecord, transport, u8) {
+            record::TRANSPORT_TCP => Transport::Tcp,
+            record::TRANSPORT_MPTCP => Transport::Mptcp,
+            record::TRANSPORT_UNIX => Transport::Unix,
+            _ => return None,
+        },
+        local: endpoint(family, local, field!(bytes, ConnRecord, local_port, u16)),
+        remote: endpoint(family, remote, field!(bytes, ConnRecord, remote_port, u16)),
+        netns: field!(bytes, ConnRecord, netns, u32),
+        role: match field!(bytes, ConnRecord, role, u8) {
+            record::ROLE_CLIENT => Some(Role::Client),
+            record::ROLE_SERVER => Some(Role::Server),
+            _ => None,
+        },
+        from_start: flags & record::CONN_FROM_START != 0,
+        thread: Thread {
+            tgid: field!(bytes, ConnRecord, tgid, u32),
+            tid: field!(bytes, ConnRecord, tid, u32),
+        },
+        comm: text(comm.split(|&b| b == 0).next().unwrap_or_default()),
+        cgroup: field!(bytes, ConnRecord, cgroup, u64),
+        wire: (flags & record::CONN_WIRE != 0).then_some(WireBase {
+            egress: field!(bytes, ConnRecord, egress_base, u32),
+            ingress: field!(bytes, ConnRecord, ingress_base, u32),
+        }),
+        peer: (peer != 0).then_some(ConnId(peer)),
+    };
+    Some(Seen {
+        conn,
+        own: flags & record::CONN_OWN != 0,
+        process_start_ns: field!(bytes, ConnRecord, start_ns, u64),
+        nonblocking: flags & record::CONN_NONBLOCKING != 0,
+    })
+}
+
+fn unix_connection(bytes: &[u8]) -> Option<Seen> {
+    let mut seen = connection(bytes)?;
+    let path: [u8; PATH_LEN] = part(bytes, offset_of!(UnixConnRecord, path))?;
+    let len = field!(bytes, UnixConnRecord, path_len, u32) as usize;
+    let path = Endpoint::Unix(unix_path(path.get(..len)?));
+    let unnamed = Endpoint::Unix(String::new());
+    (seen.conn.local, seen.conn.remote) = match field!(bytes, UnixConnRecord, side, u32) {
+        record::PATH_NONE => (unnamed.clone(), unnamed),
+        record::PATH_LOCAL => (path, unnamed),
+        record::PATH_REMOTE => (unnamed, path),
+        _ => return None,
+    };
+    Some(seen)
+}
+
+/// `sun_path`: ends at its first NUL, except that a NUL in front marks an abstract name, shown as `@`.
+fn unix_path(path: &[u8]) -> String {
+    match path.split_first() {
+        None => String::new(),
+        Some((0, name)) => format!("@{}", text(name)),
+        Some(_) => text(path.split(|&b| b == 0).next().unwrap_or_default()),
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// An IPv4-mapped IPv6 address is an IPv4 address.
+fn endpoint(family: u16, address: [u8; 16], port: u16) -> Endpoint {
+    let [a, b, c, d, ..] = address;
+    let ip = match family {
+        AF_INET => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+        AF_INET6 => Ipv6Addr::from(address).to_canonical(),
+        _ => return Endpoint::Unknown,
+    };
+    Endpoint::Inet(SocketAddr::new(ip, port))
+}
+
+fn process(bytes: &[u8]) -> Option<ProcessEvent> {
+    Some(ProcessEvent {
+        at: field!(bytes, ProcessRecord, at_ns, u64),
+        tgid: field!(bytes, ProcessRecord, tgid, u32),
+        kind: match field!(bytes, ProcessRecord, event, u8) {
+            record::PROCESS_FORK => {
+                ProcessEventKind::Fork { parent_tgid: field!(bytes, ProcessRecord, parent_tgid, u32) }
+            }
+            record::PROCESS_EXEC => ProcessEventKind::Exec,
+            record::PROCESS_EXIT => ProcessEventKind::Exit,
+            _ => return None,
+        },
+    })
+}

@@ -1,0 +1,1 @@
+//! What this kernel and these privileges allow, for `spoor doctor`: the running system in, [`Finding`]s out.

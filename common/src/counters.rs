@@ -1,0 +1,50 @@
+//! Why something did not reach user space, counted per CPU in the kernel.
+
+macro_rules! counters {
+    ($($(#[$meta:meta])* $name:ident = $text:literal,)+) => {
+        /// A total kept by the kernel side. The number is its index in the map.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counter { $($(#[$meta])* $name,)+ }
+
+        impl Counter {
+            /// Every counter in the order of its index.
+            pub const ALL: &'static [Counter] = &[$(Counter::$name,)+];
+            /// Number of counters.
+            pub const LEN: usize = Self::ALL.len();
+            /// Name in metrics and logs.
+            pub const fn text(self) -> &'static str {
+                match self { $(Counter::$name => $text,)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Data records delivered.
+    DataRecords = "data_records",
+    /// Bytes of payload in them.
+    DataBytes = "data_bytes",
+    /// Data records that found the ring full: lost.
+    DataLost = "data_lost",
+    /// Bytes moved that these records would have reported.
+    DataLostBytes = "data_lost_bytes",
+    /// Connection records that found the control ring full. They are sent again with the next event.
+    ConnLost = "conn_lost",
+    /// Close records that found the control ring full: lost.
+    CloseLost = "close_lost",
+    /// Process records that found the control ring half full: lost.
+    ProcessLost = "process_lost",
+    /// Socket operations whose socket could not be given a state: lost.
+    StateFailed = "state_failed",
+    /// Bytes of operations whose buffer is not reachable: `sendfile`, `splice`, `io_uring`, 32-bit tasks.
+    NoBufferBytes = "no_buffer_bytes",
+    /// Bytes whose page could not be read.
+    FaultBytes = "fault_bytes",
+    /// Bytes not copied because of a verdict or a budget.
+    BudgetBytes = "budget_bytes",
+    /// Operations on ignored connections.
+    Ignored = "ignored",
+    /// Operations whose position is not certain, for two threads wrote or read at once.
+    PositionUncertain = "position_uncertain",
+}

@@ -1,0 +1,34 @@
+//! Bounds that both sides rely on.
+
+/// Payload bytes that fit the smallest to the largest size class of a data record. A read of 60 bytes does not
+/// reserve 16 KiB.
+pub const CLASSES: [usize; 5] = [64, 256, 1024, 4096, 16384];
+/// Largest payload of one data record; a longer operation becomes several.
+pub const MAX_PAYLOAD: usize = CLASSES[4];
+/// Data records of one socket operation. What goes beyond is reported as a length without bytes.
+pub const MAX_RECORDS: u32 = 256;
+/// Entries of an `iovec` array that are followed. What lies beyond is reported as a length without bytes.
+/// Linux allows 1,024 (`UIO_MAXIOV`).
+pub const MAX_SEGMENTS: u32 = 1024;
+/// Segments that are gathered into one record.
+pub const SEGMENTS_PER_RECORD: u32 = 128;
+/// Bytes captured of one socket operation, whatever the verdict says.
+pub const MAX_OPERATION_BYTES: u32 = MAX_PAYLOAD as u32 * (MAX_RECORDS - 1);
+/// Longest path of a Unix socket (`sun_path`).
+pub const PATH_LEN: usize = 108;
+/// Length of a task's name, with its final NUL.
+pub const COMM_LEN: usize = 16;
+
+/// Default size of the data ring in bytes; the loader overrides it.
+pub const DATA_RING_BYTES: usize = 16 << 20;
+/// Size of the ring for connections and processes in bytes.
+pub const CONTROL_RING_BYTES: usize = 1 << 20;
+/// Verdicts waiting for the next event of their socket.
+pub const VERDICTS: usize = 65_536;
+/// Verdicts for connections to come.
+pub const INHERITED: usize = 16_384;
+
+const _: () = {
+    assert!(MAX_PAYLOAD == 16384);
+    assert!(CONTROL_RING_BYTES.is_power_of_two() && DATA_RING_BYTES.is_power_of_two());
+};

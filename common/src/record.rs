@@ -1,0 +1,203 @@
+//! The layouts of what goes through the ring buffers.
+//!
+//! Every record starts with its kind and [`crate::VERSION`]. Data records go through the data ring, all others
+//! through the control ring, so that a flood of data cannot hide a connection. Both rings are ordered in
+//! themselves; across them a [`DataHeader`] may overtake its [`ConnRecord`].
+
+use crate::limits::{COMM_LEN, PATH_LEN};
+
+/// Kind of [`DataHeader`].
+pub const DATA: u8 = 1;
+/// Kind of [`ConnRecord`].
+pub const CONN: u8 = 2;
+/// Kind of [`CloseRecord`].
+pub const CLOSE: u8 = 3;
+/// Kind of [`ProcessRecord`].
+pub const PROCESS: u8 = 4;
+/// Kind of [`UnixConnRecord`].
+pub const UNIX_CONN: u8 = 5;
+
+/// Written to the socket.
+pub const EGRESS: u8 = 0;
+/// Read from the socket.
+pub const INGRESS: u8 = 1;
+
+/// The buffer was out of reach or a page of it could not be read.
+pub const DATA_UNREADABLE: u32 = 1 << 0;
+/// Bytes were left out because of a verdict or a budget.
+pub const DATA_BUDGET: u32 = 1 << 1;
+/// Bytes are the plaintext of a TLS connection.
+pub const DATA_PLAINTEXT: u32 = 1 << 2;
+/// The position is not certain.
+pub const DATA_UNCERTAIN: u32 = 1 << 3;
+/// The descriptor is in non-blocking mode.
+pub const DATA_NONBLOCKING: u32 = 1 << 4;
+
+/// One piece of one socket operation: `len` bytes moved from position `pos` on, `captured` of them follow the header.
+///
+/// The record in the ring is as long as its size class; bytes after `captured` mean nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DataHeader {
+    pub kind: u8,
+    pub version: u8,
+    pub direction: u8,
+    pub reserved: u8,
+    pub flags: u32,
+    /// `CLOCK_BOOTTIME` at the completion of the call, nanoseconds.
+    pub at_ns: u64,
+    pub cookie: u64,
+    pub pos: u64,
+    pub other_pos: u64,
+    pub len: u32,
+    pub captured: u32,
+    pub tgid: u32,
+    pub tid: u32,
+    /// System call number; 0xffff when there was none.
+    pub syscall: u16,
+    pub cpu: u16,
+    pub padding: u32,
+}
+
+/// TCP.
+pub const TRANSPORT_TCP: u8 = 1;
+/// Multipath TCP.
+pub const TRANSPORT_MPTCP: u8 = 2;
+/// Unix stream socket.
+pub const TRANSPORT_UNIX: u8 = 3;
+
+/// The role is not known.
+pub const ROLE_UNKNOWN: u8 = 0;
+/// The socket connected.
+pub const ROLE_CLIENT: u8 = 1;
+/// The socket was accepted.
+pub const ROLE_SERVER: u8 = 2;
+
+/// Positions start at the connection's first byte and the agent saw it open.
+pub const CONN_FROM_START: u32 = 1 << 0;
+/// `egress_base` and `ingress_base` hold.
+pub const CONN_WIRE: u32 = 1 << 1;
+/// The socket belongs to the agent.
+pub const CONN_OWN: u32 = 1 << 2;
+/// The descriptor is in non-blocking mode.
+pub const CONN_NONBLOCKING: u32 = 1 << 3;
+/// A kernel TLS module is on the socket: the bytes are plaintext, the sequence numbers those of the ciphertext.
+pub const CONN_KTLS: u32 = 1 << 4;
+
+/// First sight of a connection by a process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ConnRecord {
+    pub kind: u8,
+    pub version: u8,
+    pub transport: u8,
+    pub role: u8,
+    pub flags: u32,
+    pub at_ns: u64,
+    pub cookie: u64,
+    /// Start of the process, `CLOCK_BOOTTIME`, nanoseconds.
+    pub start_ns: u64,
+    pub cgroup: u64,
+    /// Cookie of the other end (Unix); 0 when unknown.
+    pub peer: u64,
+    pub tgid: u32,
+    pub tid: u32,
+    pub netns: u32,
+    /// `AF_INET`, `AF_INET6` or `AF_UNIX`.
+    pub family: u16,
+    pub reserved: u16,
+    /// Sequence number of the first data byte written.
+    pub egress_base: u32,
+    /// Sequence number of the first data byte read.
+    pub ingress_base: u32,
+    /// Host order.
+    pub local_port: u16,
+    /// Host order.
+    pub remote_port: u16,
+    pub padding: u32,
+    /// Network order; IPv4 uses the first four bytes.
+    pub local: [u8; 16],
+    /// Network order; IPv4 uses the first four bytes.
+    pub remote: [u8; 16],
+    pub comm: [u8; COMM_LEN],
+}
+
+/// No path: both ends are unnamed, or the socket is one of a pair.
+pub const PATH_NONE: u32 = 0;
+/// The path is that of this end.
+pub const PATH_LOCAL: u32 = 1;
+/// The path is that of the other end.
+pub const PATH_REMOTE: u32 = 2;
+
+/// First sight of a Unix connection: the same with the path that one end is bound to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct UnixConnRecord {
+    pub conn: ConnRecord,
+    /// Which end has the path.
+    pub side: u32,
+    /// Bytes of `path` that count. A first byte of 0 marks an abstract name.
+    pub path_len: u32,
+    pub path: [u8; PATH_LEN],
+    pub padding: u32,
+}
+
+/// The connection was reset.
+pub const CLOSE_RESET: u32 = 1 << 0;
+
+/// The end of a connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CloseRecord {
+    pub kind: u8,
+    pub version: u8,
+    pub reserved: u16,
+    pub flags: u32,
+    pub at_ns: u64,
+    pub cookie: u64,
+}
+
+/// A process was forked.
+pub const PROCESS_FORK: u8 = 1;
+/// A process replaced its image.
+pub const PROCESS_EXEC: u8 = 2;
+/// The last thread of a process ended.
+pub const PROCESS_EXIT: u8 = 3;
+
+/// A process started, replaced its image, or ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessRecord {
+    pub kind: u8,
+    pub version: u8,
+    pub event: u8,
+    pub reserved: u8,
+    pub tgid: u32,
+    pub at_ns: u64,
+    pub start_ns: u64,
+    /// The parent, for a fork.
+    pub parent_tgid: u32,
+    pub padding: u32,
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<DataHeader>() == 64 && align_of::<DataHeader>() == 8);
+    assert!(offset_of!(DataHeader, at_ns) == 8);
+    assert!(offset_of!(DataHeader, cookie) == 16);
+    assert!(offset_of!(DataHeader, pos) == 24);
+    assert!(offset_of!(DataHeader, other_pos) == 32);
+    assert!(offset_of!(DataHeader, len) == 40);
+    assert!(offset_of!(DataHeader, captured) == 44);
+    assert!(offset_of!(DataHeader, tgid) == 48);
+    assert!(offset_of!(DataHeader, tid) == 52);
+    assert!(offset_of!(DataHeader, syscall) == 56);
+    assert!(size_of::<ConnRecord>() == 128 && align_of::<ConnRecord>() == 8);
+    assert!(offset_of!(ConnRecord, tgid) == 48);
+    assert!(offset_of!(ConnRecord, egress_base) == 64);
+    assert!(offset_of!(ConnRecord, local) == 80);
+    assert!(offset_of!(ConnRecord, comm) == 112);
+    assert!(size_of::<UnixConnRecord>() == 248);
+    assert!(size_of::<CloseRecord>() == 24);
+    assert!(size_of::<ProcessRecord>() == 32);
+};

@@ -1,0 +1,82 @@
+//! Maps and globals. Names are those of [`spoor_common::names`].
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    macros::btf_map,
+};
+use spoor_common::{Counter, Offsets, Settings, Verdict, config::MISSING, limits, verdict::InheritKey};
+
+use crate::socket::State;
+
+/// Data records.
+#[btf_map]
+pub(crate) static DATA: RingBuf<u8, { limits::DATA_RING_BYTES }> = RingBuf::new();
+
+/// Connections, closes, processes.
+#[btf_map]
+pub(crate) static CONTROL: RingBuf<u8, { limits::CONTROL_RING_BYTES }> = RingBuf::new();
+
+/// What is known of a socket, freed with it.
+#[btf_map]
+pub(crate) static STATES: SkStorage<State> = SkStorage::new();
+
+/// Verdicts by cookie, taken at the socket's next event.
+#[btf_map]
+pub(crate) static VERDICTS: LruHashMap<u64, Verdict, { limits::VERDICTS }> = LruHashMap::new();
+
+/// Verdicts for connections to come.
+#[btf_map]
+pub(crate) static INHERITED: LruHashMap<InheritKey, Verdict, { limits::INHERITED }> = LruHashMap::new();
+
+/// Totals by [`Counter`].
+#[btf_map]
+pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::LEN }> = PerCpuArray::new();
+
+/// Where fields lie in this kernel.
+#[unsafe(no_mangle)]
+pub(crate) static OFFSETS: Global<Offsets> = Global::new(Offsets::filled(MISSING));
+
+/// Settings of the loader.
+#[unsafe(no_mangle)]
+pub(crate) static SETTINGS: Global<Settings> = Global::new(Settings::filled(0));
+
+/// One of the [`SETTINGS`]. Each is read by itself: a copy of the whole would not fit the stack.
+macro_rules! setting {
+    ($field:ident) => {
+        $crate::maps::word::<_, u64>(
+            &$crate::maps::SETTINGS,
+            core::mem::offset_of!(spoor_common::Settings, $field),
+        )
+    };
+}
+
+/// One of the [`OFFSETS`].
+macro_rules! offset {
+    ($field:ident) => {
+        $crate::maps::word::<_, u32>(
+            &$crate::maps::OFFSETS,
+            core::mem::offset_of!(spoor_common::Offsets, $field),
+        )
+    };
+}
+
+/// The word at `offset` of a global; use [`setting`] and [`offset`](offset!).
+#[inline(always)]
+pub(crate) fn word<T, W: Copy>(global: &Global<T>, offset: usize) -> W {
+    // SAFETY: `Global` is a transparent wrapper of an initialised struct of `W`, and `offset` that of one of its
+    // fields. Volatile, for the loader replaces what the compiler sees.
+    unsafe { core::ptr::read_volatile((&raw const *global).cast::<W>().byte_add(offset)) }
+}
+
+pub(crate) use {offset, setting};
+
+/// Adds to a total of this CPU.
+#[inline(always)]
+pub(crate) fn count(counter: Counter, by: u64) {
+    if let Some(total) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: the slot belongs to this CPU. A program that interrupts this one may lose an increment of a
+        // total that is only reported; it cannot corrupt it.
+        unsafe { *total += by };
+    }
+}

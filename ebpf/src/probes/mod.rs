@@ -1,0 +1,5 @@
+//! The programs: one function per hook, each a few lines around the shared routines.
+
+mod process;
+mod socket_length;
+mod state;

@@ -1,0 +1,205 @@
+//! Completed socket operations: `sock_send_length` and `sock_recv_length`, rung A of the hook ladder.
+//!
+//! Kernel: `net/socket.c`, `trace_sock_send_length(struct sock *sk, int ret, int flags)` and its twin, after the
+//! protocol's `sendmsg` or `recvmsg` has returned. Since 6.3; checked on 6.18.
+
+use aya_ebpf::{
+    helpers::generated::{bpf_get_current_pid_tgid, bpf_get_ns_current_pid_tgid, bpf_get_smp_processor_id},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use spoor_common::{
+    Counter,
+    record::{self, DataHeader, EGRESS, INGRESS, TRANSPORT_UNIX},
+    verdict::{IGNORE, InheritKey},
+};
+
+use crate::{
+    copy,
+    emit::{self, Owner},
+    kernel::{Object, current_task},
+    maps::{count, offset, setting},
+    socket::{self, State},
+    syscall, verdict,
+};
+
+const MSG_OOB: i32 = 0x1;
+const MSG_PEEK: i32 = 0x2;
+const MSG_TRUNC: i32 = 0x20;
+const MSG_ERRQUEUE: i32 = 0x2000;
+
+#[btf_tracepoint(function = "sock_send_length")]
+pub(crate) fn send_length(ctx: BtfTracePointContext) -> i32 {
+    // The kernel passes no flags of a send: it always passes 0.
+    operation(Object(ctx.arg::<*const u8>(0)), ctx.arg::<i32>(1), 0, EGRESS);
+    0
+}
+
+#[btf_tracepoint(function = "sock_recv_length")]
+pub(crate) fn recv_length(ctx: BtfTracePointContext) -> i32 {
+    operation(Object(ctx.arg::<*const u8>(0)), ctx.arg::<i32>(1), ctx.arg::<i32>(2), INGRESS);
+    0
+}
+
+/// The core routine of every rung: a socket operation that returned `ret`. Cheap refusals come first.
+#[inline(always)]
+fn operation(sk: Object, ret: i32, flags: i32, direction: u8) {
+    let transport = socket::transport(sk);
+    if transport == 0 {
+        return;
+    }
+    if ret <= 0 {
+        return nothing_moved(sk, transport, direction);
+    }
+    // Peeking moves nothing. An urgent byte and the error queue are not the stream.
+    if flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
+        return;
+    }
+    if let Some(state) = socket::state(sk)
+        && verdict::ignored(state)
+    {
+        count(Counter::Ignored, 1);
+        return;
+    }
+    // Sockets of the kernel itself have no file.
+    let socket = sk.follow(offset!(sk_socket));
+    if socket.is_null() {
+        return;
+    }
+    let file = socket.follow(offset!(socket_file));
+    if file.is_null() {
+        return;
+    }
+    let Some(state) = socket::state_or_new(sk) else {
+        count(Counter::StateFailed, 1);
+        return;
+    };
+    if state.flags & socket::KNOWN == 0 {
+        socket::join(state, sk, transport, direction, u64::from(ret as u32));
+    }
+    // SAFETY: the helper has no preconditions.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
+    let task = current_task();
+    introduce(state, sk, Owner { tgid, tid, task, file, netns: 0 });
+    if verdict::ignored(state) {
+        return;
+    }
+    verdict::refresh(state);
+    if verdict::ignored(state) {
+        count(Counter::Ignored, 1);
+        return;
+    }
+
+    let place = socket::advance(state, sk, direction, u64::from(ret as u32), tid);
+    let share = verdict::share(state, direction, place.pos, ret as u32);
+    let mut source = syscall::source(state, task, file, tid, ret);
+    // Bytes thrown away by the caller's wish never reached its buffer.
+    if flags & MSG_TRUNC != 0 {
+        source.address = 0;
+    }
+    let mut data_flags = 0;
+    if !place.certain {
+        data_flags |= record::DATA_UNCERTAIN;
+        count(Counter::PositionUncertain, 1);
+    }
+    if emit::nonblocking(file) {
+        data_flags |= record::DATA_NONBLOCKING;
+    }
+    let header = DataHeader {
+        kind: record::DATA,
+        version: 0,
+        direction,
+        reserved: 0,
+        flags: data_flags,
+        at_ns: emit::now_ns(),
+        cookie: state.cookie,
+        pos: place.pos,
+        other_pos: place.other_pos,
+        len: 0,
+        captured: 0,
+        tgid,
+        tid,
+        syscall: source.syscall,
+        // SAFETY: the helper has no preconditions.
+        cpu: unsafe { bpf_get_smp_processor_id() } as u16,
+        padding: 0,
+    };
+    copy::operation(header, &source, share, ret as u32);
+}
+
+/// Tells user space about the socket, once, and again when the other end of a Unix socket becomes known.
+#[inline(always)]
+fn introduce(state: &mut State, sk: Object, mut owner: Owner) {
+    if state.transport == TRANSPORT_UNIX && state.flags & socket::PEER_SENT == 0 {
+        let unix = socket::unix(sk);
+        if !unix.is_null() {
+            let peer = socket::unix_peer(unix);
+            if peer != 0 {
+                state.peer = peer;
+                state.flags = (state.flags | socket::PEER_SENT) & !socket::SENT;
+            }
+        }
+    }
+    if state.flags & socket::SENT != 0 {
+        return;
+    }
+    let net = sk.follow(offset!(sk_net));
+    owner.netns = net.load(offset!(netns_inum));
+    if own() {
+        state.flags |= socket::OWN;
+        state.verdict = IGNORE as u32;
+    } else if state.role != 0 && u64::from(state.verdict) == 0 {
+        let server_port = if state.role == record::ROLE_SERVER {
+            u32::from(sk.load::<u16>(offset!(sk_num)))
+        } else {
+            u32::from(u16::from_be(sk.load::<u16>(offset!(sk_dport))))
+        };
+        let key =
+            InheritKey { netns: owner.netns, server_port, tgid: owner.tgid, role: u32::from(state.role) };
+        verdict::inherit(state, &key);
+    }
+    if emit::connection(state, sk, &owner) {
+        state.flags |= socket::SENT;
+    }
+}
+
+/// Whether the current process is the agent.
+#[inline(always)]
+fn own() -> bool {
+    #[repr(C)]
+    struct Ids {
+        pid: u32,
+        tgid: u32,
+    }
+    let mut ids = Ids { pid: 0, tgid: 0 };
+    // SAFETY: the destination is a local of the given size. The helper fails for tasks of other PID namespaces.
+    let failed = unsafe {
+        bpf_get_ns_current_pid_tgid(
+            setting!(pidns_dev),
+            setting!(pidns_ino),
+            (&raw mut ids).cast(),
+            size_of::<Ids>() as u32,
+        )
+    };
+    failed == 0 && u64::from(ids.tgid) == setting!(own_tgid)
+}
+
+/// An operation that failed or met the end of the stream.
+#[inline(always)]
+fn nothing_moved(sk: Object, transport: u8, direction: u8) {
+    let Some(state) = socket::state(sk) else { return };
+    syscall::batch_ended(state);
+    // A Unix socket has no hook for its end. Reading the end of the stream after the other end is gone is one.
+    if transport == TRANSPORT_UNIX
+        && direction == INGRESS
+        && state.flags & socket::SENT != 0
+        && socket::shutdown(sk) == socket::SHUTDOWN_BOTH
+    {
+        state.flags &= !(socket::SENT | socket::PEER_SENT);
+        emit::close(state.cookie, 0);
+        if state.peer != 0 {
+            emit::close(state.peer, 0);
+        }
+    }
+}

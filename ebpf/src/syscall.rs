@@ -1,0 +1,169 @@
+//! Where the bytes lie in user memory: the task's system call in, a buffer or a list of them out.
+//!
+//! *Owns* reading system call arguments and proving that the call is about this very socket.
+//!
+//! A socket operation is not always the current call's: `io_uring` completes work at the end of unrelated calls,
+//! `splice` names a pipe first, the kernel has sockets of its own. Bytes are read only if the call is a known one,
+//! has not returned yet, and its descriptor is the socket's file. Otherwise only the length is known.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+
+use crate::{
+    copy,
+    kernel::{Object, peek, registers},
+    maps::{offset, setting},
+    socket::State,
+};
+
+/// `PF_KTHREAD`, `PF_IO_WORKER`: no system call of a program.
+const KERNEL_TASK: u32 = 0x0020_0000 | 0x0000_0010;
+/// x86: `TS_COMPAT` in `thread_info.status`, a 32-bit system call.
+const TS_COMPAT: u32 = 0x2;
+/// arm64: `TIF_32BIT` in `thread_info.flags`.
+const TIF_32BIT: u64 = 1 << 22;
+const ENOSYS: i64 = 38;
+/// `sizeof(struct mmsghdr)` of 64-bit programs.
+const MMSGHDR: u64 = 64;
+/// Offsets in `struct msghdr` and `struct mmsghdr`.
+const MSG_IOV: u64 = 16;
+
+/// No system call.
+pub(crate) const NONE: u16 = u16::MAX;
+
+/// Where an operation's bytes are.
+#[derive(Clone, Copy)]
+pub(crate) struct Source {
+    /// Start of the bytes, or of the array of `struct iovec`. 0: out of reach.
+    pub(crate) address: u64,
+    /// Entries of the array; 0: `address` is the bytes themselves.
+    pub(crate) segments: u32,
+    pub(crate) syscall: u16,
+}
+
+const OUT_OF_REACH: Source = Source { address: 0, segments: 0, syscall: NONE };
+
+/// Reads a value from the memory of the current program.
+#[inline(always)]
+pub(crate) fn user<T: Copy + Default>(address: u64) -> Option<T> {
+    let mut value = T::default();
+    // SAFETY: the destination is a local of the given size; the helper refuses addresses it cannot read.
+    let failed =
+        unsafe { bpf_probe_read_user((&raw mut value).cast(), size_of::<T>() as u32, address as *const _) };
+    if failed == 0 { Some(value) } else { None }
+}
+
+/// Finds the buffer of the operation of `moved` bytes that `task` has just completed on the socket of `file`.
+#[inline(always)]
+pub(crate) fn source(state: &mut State, task: Object, file: Object, tid: u32, moved: i32) -> Source {
+    if task.load::<u32>(offset!(task_flags)) & KERNEL_TASK != 0 {
+        return OUT_OF_REACH;
+    }
+    let regs = registers(task);
+    let (nr, fd, second, third, fifth): (u64, u64, u64, u64, u64) = if setting!(x86) == 1 {
+        if task.load::<u32>(offset!(task_thread_status)) & TS_COMPAT != 0 {
+            return OUT_OF_REACH;
+        }
+        // Entry code stores -ENOSYS there; it stays until the call has returned.
+        if regs.load::<u64>(offset!(x86_ax)) as i64 != -ENOSYS {
+            return OUT_OF_REACH;
+        }
+        (
+            regs.load(offset!(x86_orig_ax)),
+            regs.load(offset!(x86_di)),
+            regs.load(offset!(x86_si)),
+            regs.load(offset!(x86_dx)),
+            regs.load(offset!(x86_r8)),
+        )
+    } else {
+        if task.load::<u64>(offset!(task_thread_flags)) & TIF_32BIT != 0 {
+            return OUT_OF_REACH;
+        }
+        let x = offset!(arm_regs);
+        (
+            u64::from(regs.load::<u32>(offset!(arm_syscall))),
+            regs.load(offset!(arm_orig_x0)),
+            regs.load(x.wrapping_add(8)),
+            regs.load(x.wrapping_add(16)),
+            regs.load(x.wrapping_add(32)),
+        )
+    };
+    let syscall = nr as u16;
+    if !owns(task, fd as u32, file) {
+        return Source { syscall, ..OUT_OF_REACH };
+    }
+    if nr == setting!(nr_read)
+        || nr == setting!(nr_write)
+        || nr == setting!(nr_sendto)
+        || nr == setting!(nr_recvfrom)
+    {
+        return Source { address: second, segments: 0, syscall };
+    }
+    if nr == setting!(nr_readv) || nr == setting!(nr_writev) {
+        return Source { address: second, segments: third as u32, syscall };
+    }
+    if nr == setting!(nr_sendmsg) || nr == setting!(nr_recvmsg) {
+        return message(second, syscall);
+    }
+    if nr == setting!(nr_sendmmsg) {
+        return batch(state, tid, second, third as u32, moved, syscall);
+    }
+    // A time limit ends `recvmmsg` between two messages without a trace.
+    if nr == setting!(nr_recvmmsg) && (fifth == 0 || third as u32 == 1) {
+        return batch(state, tid, second, third as u32, moved, syscall);
+    }
+    Source { syscall, ..OUT_OF_REACH }
+}
+
+/// The array of buffers that a `struct msghdr` names.
+#[inline(always)]
+fn message(header: u64, syscall: u16) -> Source {
+    match user::<[u64; 2]>(header.wrapping_add(MSG_IOV)) {
+        Some([address, segments]) if segments != 0 => Source { address, segments: segments as u32, syscall },
+        _ => Source { syscall, ..OUT_OF_REACH },
+    }
+}
+
+/// The buffers of one message of a batch. The call completes its messages in order, each is one operation; the
+/// number of the next one is kept with the socket. A failed operation ends the call, see [`batch_ended`].
+#[inline(always)]
+fn batch(state: &mut State, tid: u32, headers: u64, count: u32, moved: i32, syscall: u16) -> Source {
+    if count <= 1 {
+        return message(headers, syscall);
+    }
+    if state.batch_tid != 0 && state.batch_tid != tid {
+        // Two threads in the middle of a batch on one socket: which message this is cannot be told.
+        return Source { syscall, ..OUT_OF_REACH };
+    }
+    let index = if state.batch_tid == tid { state.batch_next } else { 0 };
+    let found = message(headers.wrapping_add(u64::from(index).wrapping_mul(MMSGHDR)), syscall);
+    let next = index.wrapping_add(1);
+    // A message sent in part ends the call; one received in part does not.
+    let partial = u64::from(syscall) == setting!(nr_sendmmsg)
+        && copy::total(found.address, found.segments) != u64::from(moved as u32);
+    if next >= count || partial {
+        batch_ended(state);
+    } else {
+        state.batch_tid = tid;
+        state.batch_next = next;
+    }
+    found
+}
+
+/// Notes that an operation failed, which ends a batch of messages.
+#[inline(always)]
+pub(crate) fn batch_ended(state: &mut State) {
+    state.batch_tid = 0;
+    state.batch_next = 0;
+}
+
+/// Whether descriptor `fd` of `task` is `file`.
+#[inline(always)]
+fn owns(task: Object, fd: u32, file: Object) -> bool {
+    let table = task.follow(offset!(task_files)).follow(offset!(files_fdt));
+    if fd >= table.load::<u32>(offset!(fdt_max_fds)) {
+        return false;
+    }
+    let slots: u64 = table.load(offset!(fdt_fd));
+    let slot = slots.wrapping_add(u64::from(fd).wrapping_mul(8));
+    peek::<u64>(slot as *const u8) == Some(file.0 as u64)
+}
