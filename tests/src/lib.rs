@@ -1,3 +1,12 @@
 //! Proof from outside: what the test suites share.
 
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod customers;
+pub mod flow;
+pub mod forest;
+pub mod peers;
+pub mod skip;
 pub mod transcript;
+pub mod truth;

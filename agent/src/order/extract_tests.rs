@@ -406,6 +406,11 @@ fn only_a_single_row_names_an_order() {
         "order:17",
     );
     check(&rules, sql(with_rows("SELECT * FROM orders", &["id"], &[&["17"]], "SELECT 1")), "order:17");
+    let computed = Statement {
+        column_tables: vec![0],
+        ..with_rows("SELECT id FROM orders", &["id"], &[&["17"]], "SELECT 1")
+    };
+    check(&rules, sql(computed), "");
     let cut = Statement { command_tag: None, ..with_rows(insert, &["id"], &[&["17"]], "") };
     check(&rules, sql(cut), "user.id=5");
     let unseen = Statement { text: None, ..with_rows("", &["order_id", "id"], &[&["17", "18"]], "SELECT 1") };

@@ -67,9 +67,11 @@ fn row(rules: &Rules, statement: &Statement, collector: &mut Collector<'_>) {
     collector.part(Part::Response);
     let text = statement.text.as_deref();
     let table = text.and_then(returning_table);
-    for (column, cell) in statement.columns.iter().zip(row) {
+    for (at, (column, cell)) in statement.columns.iter().zip(row).enumerate() {
         let Some(Cell::Text(value)) = cell else { continue };
-        let from = table.as_deref().filter(|_| text.is_some_and(|text| !is_alias(text, column)));
+        let is_computed = statement.column_tables.get(at) == Some(&0);
+        let is_own = !is_computed && text.is_some_and(|text| !is_alias(text, column));
+        let from = table.as_deref().filter(|_| is_own);
         collector.offer_all(&by_column(rules, from, column), value);
     }
     collector.part(Part::Request);
