@@ -1240,7 +1240,10 @@ fn failed_statements() {
         }),
         ..statement("SELECT 1", "SELECT 1")
     };
-    check(Role::Client, sql(warned), expect![[r#"
+    check(
+        Role::Client,
+        sql(warned),
+        expect![[r#"
         Client SELECT
           1000100 +500
           db.system.name: postgresql
@@ -1253,9 +1256,13 @@ fn failed_statements() {
           db.response.returned_rows: 0i
           db.response.status_code: 01000
           spoor.trace.rule: wire
-    "#]]);
+    "#]],
+    );
     let skipped = Statement { skipped: true, command_tag: None, ..statement("SELECT 1", "") };
-    check(Role::Client, sql(skipped), expect![[r#"
+    check(
+        Role::Client,
+        sql(skipped),
+        expect![[r#"
         Client SELECT
           1000100 +500
           db.system.name: postgresql
@@ -1267,7 +1274,8 @@ fn failed_statements() {
           db.query.summary: SELECT
           spoor.db.skipped: Bool(true)
           spoor.trace.rule: wire
-    "#]]);
+    "#]],
+    );
     let login = Statement {
         kind: StatementKind::Startup,
         text: None,
