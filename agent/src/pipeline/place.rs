@@ -153,9 +153,9 @@ impl Placer {
                 .edge
                 .filter(|edge| edge.rule == Rule::Message && self.arrivals.contains_key(&edge.parent))
                 .map(|edge| edge.parent);
-            let consumed = leaves
-                .iter()
-                .any(|other| other.edge.is_some_and(|edge| edge.rule == Rule::Wire && edge.parent == operation.id));
+            let consumed = leaves.iter().any(|other| {
+                other.edge.is_some_and(|edge| edge.rule == Rule::Wire && edge.parent == operation.id)
+            });
             return Fate::Dwell { publish, consumed };
         }
         match leaf.edge.filter(|edge| edge.rule == Rule::Wire) {
@@ -168,8 +168,13 @@ impl Placer {
         let first = leaves.first()?;
         let start_unix_ns = unix_ns(&first.finished);
         let order = named_order(leaves);
-        let mut trunk =
-            Trunk { trace_id: TraceId([0; 16]), trace_rule: TraceRule::Wire, order, order_trace: None, dwells: HashMap::new() };
+        let mut trunk = Trunk {
+            trace_id: TraceId([0; 16]),
+            trace_rule: TraceRule::Wire,
+            order,
+            order_trace: None,
+            dwells: HashMap::new(),
+        };
         // A tree that continues one that was released already stays with it.
         let inherited = leaves.iter().find_map(|leaf| {
             let edge = leaf.edge.filter(|edge| edge.rule != Rule::Message)?;
@@ -181,9 +186,10 @@ impl Placer {
             trunk.order = trunk.order.or_else(|| placement.order.clone());
             return Some(trunk);
         }
-        let own = trunk.order.as_ref().map(|order| {
-            ids::trace_id_from_order(&self.deployment, order, self.window, start_unix_ns)
-        });
+        let own = trunk
+            .order
+            .as_ref()
+            .map(|order| ids::trace_id_from_order(&self.deployment, order, self.window, start_unix_ns));
         if let Some(context) = leaves.iter().find_map(|leaf| self.context(leaf)) {
             trunk.trace_id = context.trace_id;
             trunk.trace_rule = TraceRule::Context;
@@ -315,7 +321,9 @@ impl Placer {
             Some(edge) => {
                 self.attach(&mut identity, edge);
                 // The processing of a message names its producer too, not only the broker's dwell it is a child of.
-                if let Some(publish) = trunk.dwells.get(&edge.parent).and_then(|publish| self.placements.get(publish)) {
+                if let Some(publish) =
+                    trunk.dwells.get(&edge.parent).and_then(|publish| self.placements.get(publish))
+                {
                     identity.links.push(link(publish.trace_id, publish.span_id, Rule::Message.name()));
                 }
             }
@@ -323,7 +331,8 @@ impl Placer {
                 if let Some(context) = &leaf.finished.found.context {
                     if self.context(leaf).is_some() && context.trace_id == trunk.trace_id {
                         identity.parent = Some(context.parent_id);
-                        identity.evidence = Some(Evidence { rule: Rule::Context, confidence: Confidence(1.0) });
+                        identity.evidence =
+                            Some(Evidence { rule: Rule::Context, confidence: Confidence(1.0) });
                     } else {
                         identity.links.push(link(context.trace_id, context.parent_id, "context"));
                     }

@@ -90,7 +90,13 @@ fn begin(placed: &Placed<'_>, kind: SpanKind, operation: &str, operation_type: O
     draft
 }
 
-fn sent(placed: &Placed<'_>, publish: &Publish, name: &str, kind: SpanKind, operation_type: Option<&str>) -> Draft {
+fn sent(
+    placed: &Placed<'_>,
+    publish: &Publish,
+    name: &str,
+    kind: SpanKind,
+    operation_type: Option<&str>,
+) -> Draft {
     let mut draft = begin(placed, kind, name, operation_type);
     let place = destination(&publish.exchange, &publish.routing_key, None);
     draft.name = named(name, &place);

@@ -278,7 +278,8 @@ impl Forest {
         while let Some(id) = stack.pop() {
             let Some(group) = self.groups.get(&id) else { continue };
             for op in &group.members {
-                let edge = self.nodes.get(op).and_then(|node| node.edge).filter(|edge| edge.rule == Rule::Message);
+                let edge =
+                    self.nodes.get(op).and_then(|node| node.edge).filter(|edge| edge.rule == Rule::Message);
                 let Some(parent) = edge.and_then(|edge| self.nodes.get(&edge.parent)) else { continue };
                 if parent.group == to {
                     return true;
