@@ -18,7 +18,7 @@ use crate::operation::{Detail, OpId, Shape};
 use crate::order::ids::{self, SpanEnd};
 use crate::order::{OrderKey, TraceContext};
 use crate::record::Role;
-use crate::span::build::{self, Identity, Placed, TraceRule};
+use crate::span::build::{self, Identity, Placed, TraceRule, Work};
 use crate::span::{Attributes, Evidence, Link, Span, SpanId, TraceId};
 
 /// Placements remembered for operations that come later than their tree.
@@ -44,7 +44,7 @@ enum Trust {
 
 /// Gives trees their identifiers.
 #[derive(Debug)]
-pub struct Placer {
+pub(super) struct Placer {
     deployment: String,
     window: std::time::Duration,
     boot_id: [u8; 16],
@@ -66,6 +66,8 @@ struct Trunk {
     order_trace: Option<TraceId>,
     /// Broker's deliveries of this tree that become a dwell, with their publish.
     dwells: HashMap<OpId, OpId>,
+    /// What is known of the work that operations of this tree caused.
+    work: HashMap<OpId, Work>,
 }
 
 /// What becomes of an operation.
@@ -82,7 +84,7 @@ enum Fate {
 }
 
 impl Placer {
-    pub fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         let trust = match settings.joining.trusted_context.as_str() {
             "all" => Trust::All,
             "none" => Trust::None,
@@ -101,7 +103,7 @@ impl Placer {
     }
 
     /// Places every operation of a tree and builds its spans, parents before children.
-    pub fn place(&mut self, mut tree: Tree, spans: &mut VecDeque<Span>) {
+    pub(super) fn place(&mut self, mut tree: Tree, spans: &mut VecDeque<Span>) {
         for leaf in &mut tree.finished {
             let pending = self.pending_edges.remove(&leaf.finished.operation.id);
             leaf.edge = leaf.edge.or(pending);
@@ -174,6 +176,10 @@ impl Placer {
             order,
             order_trace: None,
             dwells: HashMap::new(),
+<<<<<<< HEAD
+=======
+            work: work(leaves),
+>>>>>>> main
         };
         // A tree that continues one that was released already stays with it.
         let inherited = leaves.iter().find_map(|leaf| {
@@ -266,7 +272,9 @@ impl Placer {
             Fate::Span | Fate::Observed => {
                 let identity = self.identity(leaf, own.span_id, trunk);
                 let is_root = identity.parent.is_none();
-                let mut span = build::build(&self.placed(finished, identity, trunk, fate == Fate::Observed));
+                let work = trunk.work.get(&op).copied().unwrap_or_default();
+                let placed = self.placed(finished, identity, trunk, fate == Fate::Observed);
+                let mut span = build::build_with(&placed, work);
                 if let Some(order_trace) = trunk.order_trace.filter(|_| is_root) {
                     span.attributes.set("spoor.order.trace_id", order_trace.to_string());
                 }
@@ -360,6 +368,23 @@ impl Placer {
 
 fn is_delivery(leaf: &Leaf) -> bool {
     matches!(&leaf.finished.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_)))
+}
+
+/// When each operation's children began and ended: a delivery's work, as far as it shows.
+fn work(leaves: &[Leaf]) -> HashMap<OpId, Work> {
+    let mut work: HashMap<OpId, Work> = HashMap::new();
+    for leaf in leaves {
+        // A settlement ends the work, it is no evidence of its beginning.
+        let settles = matches!(&leaf.finished.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Settle(_)));
+        if let Some(edge) = leaf.edge.filter(|edge| edge.rule != Rule::Wire && !settles) {
+            let operation = &leaf.finished.operation;
+            let known = work.entry(edge.parent).or_default();
+            let started = operation.request.start.at;
+            known.started_at = Some(known.started_at.map_or(started, |at| at.min(started)));
+            known.last_at = known.last_at.max(Some(operation.ended_at));
+        }
+    }
+    work
 }
 
 /// The one order a tree belongs to: the only one its operations name, else the one its root names.
