@@ -1,4 +1,11 @@
 //! Proof from outside: what the test suites share.
 
+pub mod agent;
+pub mod customers;
+pub mod flow;
+pub mod forest;
+pub mod peers;
 pub mod sink;
+pub mod skip;
 pub mod transcript;
+pub mod truth;

@@ -1,6 +1,6 @@
-//! Files in, [`Record`]s out: recordings of `spoor record`, and pcap or pcapng captures.
+//! The live kernel ([`live`]), recordings of `spoor record` and pcap or pcapng captures in, [`Record`]s out.
 //!
-//! *Owns* telling the formats apart ([`open`]) and the words for what is wrong with a file ([`SourceError`]).
+//! *Owns* telling file formats apart ([`open`]) and the words for what is wrong with one ([`SourceError`]).
 //! *Must not know* protocols, spans, or how records are used.
 //!
 //! A damaged file never costs what is whole: every complete record before the damage comes out first, then the error

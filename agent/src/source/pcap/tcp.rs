@@ -69,6 +69,8 @@ struct Flow {
     /// Who is the server is certain: a SYN was seen.
     has_roles: bool,
     is_announced: bool,
+    /// With its wire identity.
+    is_whole_announced: bool,
     is_reset: bool,
     is_closed: bool,
     accounted: usize,
@@ -150,8 +152,13 @@ impl Tracker {
             return;
         }
         flow.handle(segment, at);
-        if !flow.is_announced && (flow.is_whole() || segment.len > 0) {
+        let is_whole = flow.is_whole();
+        if !flow.is_announced && (is_whole || segment.len > 0) {
+            flow.is_whole_announced = is_whole;
             self.announce(slot, at, out);
+        } else if flow.is_announced && is_whole && !flow.is_whole_announced {
+            flow.is_whole_announced = true;
+            out.extend(flow.conns(at));
         }
         self.deliver(slot, at, out);
     }
@@ -215,6 +222,7 @@ impl Tracker {
             server: end(server),
             has_roles: segment.flags.syn(),
             is_announced: false,
+            is_whole_announced: false,
             is_reset: false,
             is_closed: false,
             accounted: 0,
@@ -261,9 +269,7 @@ impl Tracker {
         out.push_back(process(client_tgid, (flow.client.address.ip().to_string(), None)));
         flow.server.thread = Thread { tgid: server_tgid, tid: server_tgid };
         flow.client.thread = Thread { tgid: client_tgid, tid: client_tgid };
-        for side in [Side::Client, Side::Server] {
-            out.push_back(Record::Conn(Box::new(flow.conn(side, at))));
-        }
+        out.extend(flow.conns(at));
     }
 
     /// Hands out what is in order now.
@@ -305,8 +311,12 @@ impl Flow {
         let (sender, receiver) = self.ends(self.side_of(segment));
         let first = Some(segment.seq.wrapping_add(1));
         let is_repeated = sender.has_isn && sender.first == first;
-        // The answer names the second initial sequence number and acknowledges the first.
-        let is_answer = segment.flags.ack() && !sender.has_isn && receiver.first == Some(segment.ack);
+        // The answer names the second initial sequence number and acknowledges the SYN, with data that came on it.
+        let is_sent = |pos: u64| receiver.sent.expected().is_some_and(|expected| pos <= expected);
+        let is_answer = segment.flags.ack()
+            && !sender.has_isn
+            && receiver.has_isn
+            && receiver.position(segment.ack).is_some_and(is_sent);
         !is_repeated && (!is_answer || self.is_closed)
     }
 
@@ -391,6 +401,10 @@ impl Flow {
                 out.push_back(Record::Close(Close { at, conn, reset: self.is_reset }));
             }
         }
+    }
+
+    fn conns(&self, at: BootNs) -> [Record; 2] {
+        [Side::Client, Side::Server].map(|side| Record::Conn(Box::new(self.conn(side, at))))
     }
 
     fn conn(&self, side: Side, at: BootNs) -> Conn {
@@ -480,7 +494,7 @@ fn tell(sender: &End, receiver: &End, chunk: &Chunk, at: BootNs, out: &mut VecDe
         at: at.max(mark.at),
         conn: receiver.conn,
         direction: Direction::Ingress,
-        other_pos: receiver.sent.expected().unwrap_or_default(),
+        other_pos: receiver.sent.delivered().unwrap_or_default(),
         thread: receiver.thread,
         ..write.clone()
     };

@@ -333,8 +333,16 @@ fn data_on_the_syn_counts_from_its_first_byte() {
     let packets =
         [(C, SYN, 99, 0, "early", 1), (S, SYN | ACK, 499, 105, "", 1), (C, ACK, 105, 500, "late", 2)];
     let (records, _, _) = read_all(&file(&packets));
-    let told: Vec<_> = records.iter().filter_map(told).filter(|line| line.contains("read")).collect();
-    assert_eq!(told, ["2 read 0:early after 0 at 1", "2 read 5:late after 0 at 2"]);
+    let told: Vec<_> = records.iter().filter_map(told).filter(|line| !line.contains("wrote")).collect();
+    let expected = [
+        "1 Client 10.0.0.2:40000 10.0.0.1:80",
+        "2 Server 10.0.0.1:80 10.0.0.2:40000",
+        "2 read 0:early after 0 at 1",
+        "1 Client 10.0.0.2:40000 10.0.0.1:80 100/500",
+        "2 Server 10.0.0.1:80 10.0.0.2:40000 500/100",
+        "2 read 5:late after 0 at 2",
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]
