@@ -1,5 +1,7 @@
 //! Proof from outside: what the test suites share.
 
+#![forbid(unsafe_code)]
+
 pub mod agent;
 pub mod customers;
 pub mod flow;
