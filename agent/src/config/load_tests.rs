@@ -19,8 +19,8 @@ fn wrong_settings_are_located_and_named() {
         "spoor.yaml:3:5: `export.otlp`: unknown key `endpont`; did you mean `endpoint`?",
     );
     check(
-        "zzz: 1\n",
-        "spoor.yaml:1:1: unknown key `zzz`; known are `capture`, `protocols`, `services`, `joining`, `order`, `export`",
+        "services:\n  zzz: 1\n",
+        "spoor.yaml:2:3: `services`: unknown key `zzz`; known are `names`, `exclude`",
     );
     check(
         "capture:\n  ring_bytes: many\n",

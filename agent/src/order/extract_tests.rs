@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::rules::{AmqpProperty, AttributeRule, KeyRule, Places, ValueKind, When};
 use super::*;
 use crate::config;
-use crate::operation::amqp::{Deliver, Publish};
+use crate::operation::amqp::{Action, ActionKind, Deliver, Publish};
 use crate::operation::http::{Headers, Upload};
 use crate::operation::postgres::{Cell, Parameter, Statement};
 use crate::operation::{Completeness, Extent, OpId, Shape};
@@ -267,6 +267,7 @@ fn keys_in_messages() {
     let message = |content_type: Option<&str>, body: &str| Content {
         properties: Properties { content_type: content_type.map(str::to_owned), ..Properties::default() },
         body: kept(body),
+        ..Content::default()
     };
     check(
         &rules,
@@ -428,7 +429,7 @@ fn further_namespaces_are_aliases_of_the_first() {
     assert_eq!(alone.order().map(|key| (&*key.namespace, &*key.value)), Some(("mes", "M-5")));
     let content = Content {
         properties: Properties { correlation_id: Some("M-5".to_owned()), ..Properties::default() },
-        body: Kept::default(),
+        ..Content::default()
     };
     check(&rules, publish(content), "mes:M-5");
 
@@ -470,7 +471,7 @@ fn context_is_read_from_requests_and_messages() {
         headers: vec![("Traceparent".to_owned(), Field::Text(PARENT.as_bytes().to_vec()))],
         ..Properties::default()
     };
-    let found = rules.extract(&op(publish(Content { properties, body: Kept::default() })));
+    let found = rules.extract(&op(publish(Content { properties, ..Content::default() })));
     assert_eq!(found.context.map(|context| context.header), Some("traceparent"));
 }
 

@@ -287,10 +287,16 @@ impl Pipeline {
         if let Some(known) = self.processes.get(&tgid) {
             return Arc::clone(known);
         }
-        let comm = Some(conn.conn.comm.clone()).filter(|comm| !comm.is_empty() && conn.conn.thread.tgid == tgid);
-        let service = comm.map_or_else(|| "unknown_service".to_owned(), |comm| format!("unknown_service:{comm}"));
-        let resource =
-            Resource { service, instance: tgid.to_string(), pid: Some(tgid).filter(|pid| *pid != 0), ..Resource::default() };
+        let comm =
+            Some(conn.conn.comm.clone()).filter(|comm| !comm.is_empty() && conn.conn.thread.tgid == tgid);
+        let service =
+            comm.map_or_else(|| "unknown_service".to_owned(), |comm| format!("unknown_service:{comm}"));
+        let resource = Resource {
+            service,
+            instance: tgid.to_string(),
+            pid: Some(tgid).filter(|pid| *pid != 0),
+            ..Resource::default()
+        };
         Arc::new(resource)
     }
 }

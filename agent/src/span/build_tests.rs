@@ -596,7 +596,7 @@ fn content() -> Content {
         headers: vec![("authorization".to_owned(), crate::operation::amqp::Value::Text(b"hunter2".to_vec()))],
         ..Properties::default()
     };
-    Content { properties, body: kept(r#"{"order_id": 17, "password": "hunter2"}"#) }
+    Content { properties, body: kept(r#"{"order_id": 17, "password": "hunter2"}"#), ..Content::default() }
 }
 
 fn publish(exchange: &str, routing_key: &str, outcome: PublishOutcome) -> Detail {
@@ -959,6 +959,29 @@ fn settlements_and_methods() {
           spoor.trace.rule: wire
     "#]],
     );
+    let returned = Publish {
+        exchange: "shop".to_owned(),
+        routing_key: "lost".to_owned(),
+        outcome: PublishOutcome::Returned { code: 312, text: "NO_ROUTE".to_owned() },
+        ..Publish::default()
+    };
+    check(Role::Client, amqp(ActionKind::Return(returned)), expect![[r#"
+        Client return shop:lost
+          1000100 +500
+          ERROR NO_ROUTE
+          messaging.system: rabbitmq
+          messaging.operation.name: return
+          server.address: 10.0.0.2
+          server.port: 5672i
+          network.peer.address: 10.0.0.2
+          network.peer.port: 5672i
+          messaging.destination.name: shop:lost
+          messaging.rabbitmq.destination.routing_key: lost
+          messaging.message.body.size: 0i
+          error.type: 312
+          spoor.messaging.outcome: returned
+          spoor.trace.rule: wire
+    "#]]);
     let open = Method { name: "channel.open".to_owned(), ..Method::default() };
     check(
         Role::Client,

@@ -2,7 +2,7 @@
 //!
 //! *Must not know* what a statement does.
 
-use super::token::{Kind, significant, tokens};
+use super::token::{Kind, significant, tokens, tokens_with_escapes};
 
 /// The statements of a text, without the semicolons between them. Empty ones are left out, as the server leaves them out.
 ///
@@ -57,6 +57,19 @@ impl Routine {
     }
 }
 
+/// A text of a connection with `standard_conforming_strings` off, written so that it means the same with it on: strings
+/// with a backslash become `E'…'`.
+pub fn with_explicit_escapes(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for token in tokens_with_escapes(text) {
+        if token.kind == Kind::Text && token.text.starts_with('\'') && token.text.contains('\\') {
+            out.push('E');
+        }
+        out.push_str(token.text);
+    }
+    out
+}
+
 /// The value of `key='value'` in a comment of the text, as sqlcommenter writes it (`/*traceparent='00-…-01'*/`),
 /// percent-decoding left to the caller. The last one wins, because comments are appended.
 pub fn comment_value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
@@ -95,6 +108,15 @@ mod tests {
         let routine = "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE 1 WHEN 1 THEN 2 END; SELECT 2; END";
         check(&format!("{routine}; SELECT 3"), &[routine, "SELECT 3"]);
         check("BEGIN; SELECT 1; END; SELECT 2", &["BEGIN", "SELECT 1", "END", "SELECT 2"]);
+    }
+
+    #[test]
+    fn strings_with_backslashes_get_their_escapes_said() {
+        let text = r"SELECT 'a\'b; c', 'd', E'e\'', $$\$$; SELECT 2";
+        let standard = with_explicit_escapes(text);
+        assert_eq!(standard, r"SELECT E'a\'b; c', 'd', E'e\'', $$\$$; SELECT 2");
+        assert_eq!(statements(&standard).len(), 2);
+        assert_eq!(super::super::sanitize(&standard, false), "SELECT ?, ?, ?, ?; SELECT ?");
     }
 
     #[test]

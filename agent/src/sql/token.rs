@@ -83,11 +83,17 @@ impl Token<'_> {
 pub struct Tokens<'a> {
     text: &'a str,
     at: usize,
+    escapes: bool,
 }
 
 /// Splits a text into tokens.
 pub fn tokens(text: &str) -> Tokens<'_> {
-    Tokens { text, at: 0 }
+    Tokens { text, at: 0, escapes: false }
+}
+
+/// Splits a text of a connection with `standard_conforming_strings` off: a backslash escapes in `'…'` too.
+pub fn tokens_with_escapes(text: &str) -> Tokens<'_> {
+    Tokens { text, at: 0, escapes: true }
 }
 
 /// The tokens of a text that carry meaning.
@@ -100,7 +106,7 @@ impl<'a> Iterator for Tokens<'a> {
 
     fn next(&mut self) -> Option<Token<'a>> {
         let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
-        let (kind, len) = scan(rest);
+        let (kind, len) = scan(rest, self.escapes);
         // Every rule ends at an ASCII character or at the end; should one not, the token grows to the next character.
         let mut len = len.clamp(1, rest.len());
         while !rest.is_char_boundary(len) {
@@ -113,17 +119,17 @@ impl<'a> Iterator for Tokens<'a> {
 }
 
 /// Kind and length in bytes of the token at the start of `rest`, which is not empty.
-fn scan(rest: &str) -> (Kind, usize) {
+fn scan(rest: &str, escapes: bool) -> (Kind, usize) {
     let bytes = rest.as_bytes();
     let at = |i: usize| bytes.get(i).copied().unwrap_or(0);
     match at(0) {
         b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => (Kind::Space, run(bytes, 0, is_space)),
         b'-' if at(1) == b'-' => (Kind::Comment, memchr::memchr2(b'\n', b'\r', bytes).unwrap_or(bytes.len())),
         b'/' if at(1) == b'*' => (Kind::Comment, block_comment(bytes)),
-        b'\'' => (Kind::Text, quoted(bytes, 1, b'\'', false)),
+        b'\'' => (Kind::Text, quoted(bytes, 1, b'\'', escapes)),
         b'"' => (Kind::Quoted, quoted(bytes, 1, b'"', false)),
         b'e' | b'E' if at(1) == b'\'' => (Kind::Text, quoted(bytes, 2, b'\'', true)),
-        b'n' | b'N' if at(1) == b'\'' => (Kind::Text, quoted(bytes, 2, b'\'', false)),
+        b'n' | b'N' if at(1) == b'\'' => (Kind::Text, quoted(bytes, 2, b'\'', escapes)),
         b'b' | b'B' | b'x' | b'X' if at(1) == b'\'' => (Kind::Bits, quoted(bytes, 2, b'\'', false)),
         b'u' | b'U' if at(1) == b'&' && at(2) == b'\'' => (Kind::Text, quoted(bytes, 3, b'\'', false)),
         b'u' | b'U' if at(1) == b'&' && at(2) == b'"' => (Kind::Quoted, quoted(bytes, 3, b'"', false)),
