@@ -182,10 +182,7 @@ impl Placer {
             order,
             order_trace: None,
             dwells: HashMap::new(),
-<<<<<<< HEAD
-=======
             work: work(leaves),
->>>>>>> main
         };
         // A tree that continues one that was released already stays with it.
         let inherited = leaves.iter().find_map(|leaf| {
