@@ -43,7 +43,7 @@ fn conn(role: Role, port: u16) -> ConnInfo {
         wire: None,
         peer: None,
     };
-    ConnInfo { conn, role: Some(role) }
+    ConnInfo { conn, role: Some(role), protocol: None }
 }
 
 fn op(role: Role, detail: Detail) -> Operation {
@@ -1158,6 +1158,7 @@ fn failed_statements() {
             severity: "ERROR".to_owned(),
             code: code.to_owned(),
             message: message.to_owned(),
+            ..ServerError::default()
         }),
         command_tag: None,
         ..statement("INSERT INTO orders (id, note) VALUES (17, 'hunter2')", "")
