@@ -9,5 +9,6 @@ pub mod forest;
 pub mod peers;
 pub mod sink;
 pub mod skip;
+pub mod spoor;
 pub mod transcript;
 pub mod truth;
