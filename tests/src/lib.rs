@@ -9,6 +9,7 @@ pub mod forest;
 pub mod fuzz;
 pub mod peers;
 pub mod recorded;
+pub mod sink;
 pub mod skip;
 pub mod transcript;
 pub mod truth;

@@ -13,6 +13,7 @@ fn settings() -> Settings {
         protocols: Default::default(),
         joining: Default::default(),
         order: Default::default(),
+        spans: Default::default(),
         max_connections: 1000,
         boot_id: [7; 16],
         host_id: "host".to_owned(),

@@ -93,19 +93,11 @@ fn begin(placed: &Placed<'_>, kind: SpanKind, operation: &str, operation_type: O
 fn sent(
     placed: &Placed<'_>,
     publish: &Publish,
-<<<<<<< HEAD
-    name: &str,
-    kind: SpanKind,
-    operation_type: Option<&str>,
-) -> Draft {
-    let mut draft = begin(placed, kind, name, operation_type);
-=======
     kind: SpanKind,
     operation: &str,
     operation_type: Option<&str>,
 ) -> Draft {
     let mut draft = begin(placed, kind, operation, operation_type);
->>>>>>> main
     let place = destination(&publish.exchange, &publish.routing_key, None);
     draft.name = named(operation, &place);
     place.set(&publish.routing_key, &mut draft.attributes);

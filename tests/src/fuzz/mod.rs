@@ -208,6 +208,7 @@ pub fn pipeline(data: &[u8]) {
         protocols: limits(),
         joining: Default::default(),
         order: Default::default(),
+        spans: Default::default(),
         max_connections: 16,
         boot_id: [7; 16],
         host_id: "host".to_owned(),
