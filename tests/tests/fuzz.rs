@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use spoor::config::Services;
 use spoor::protocol::Sender;
+use spoor::record::ClockPair;
+use spoor::source::{Source, pcap, recording};
 use spoor_tests::fuzz::TARGETS;
 use spoor_tests::fuzz::script::Script;
 use spoor_tests::recorded::{fixtures, transcripts};
@@ -96,25 +99,45 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
 }
 
-/// The transcripts as inputs, cut and holed in a few ways. `UPDATE_EXPECT=1` writes them.
+/// The transcripts as inputs, cut and holed in a few ways.
 #[test]
 fn the_corpus_has_every_transcript() {
     let headers = [[1, 0, 0, 1], [0, 7, 0, 0], [3, 40, 9, 4]];
-    for (target, protocol) in [("http1", "http1"), ("detect", "http1"), ("pipeline", "http1")] {
-        for (number, transcript) in transcripts(protocol).expect("transcripts").iter().enumerate() {
+    for target in ["http1", "detect", "pipeline"] {
+        for (number, transcript) in transcripts("http1").expect("transcripts").iter().enumerate() {
             let header = headers[number % headers.len()];
             let records = transcript
                 .reads
                 .iter()
                 .map(|(sender, bytes): &(Sender, Vec<u8>)| (*sender, bytes.as_slice()));
-            let input = Script::write(header, records);
-            let path = fixtures().join("fuzz-corpus").join(target).join(&transcript.name);
-            if std::env::var_os("UPDATE_EXPECT").is_some() {
-                std::fs::create_dir_all(path.parent().expect("a folder")).expect("creating the folder");
-                std::fs::write(&path, &input).expect("writing the corpus");
-            }
-            let committed = std::fs::read(&path).unwrap_or_default();
-            assert!(committed == input, "{} is not its transcript: run with UPDATE_EXPECT=1", path.display());
+            is_committed(target, &transcript.name, &Script::write(header, records));
         }
     }
+}
+
+/// The packets of a capture as a recording of our own.
+#[test]
+fn the_corpus_has_a_recording() {
+    let capture = std::fs::read(fixtures().join("fuzz-corpus/pcap/ethernet-pcap")).expect("a capture");
+    let mut source =
+        pcap::Reader::new("capture".to_owned(), capture.as_slice(), &Services::default()).expect("a capture");
+    let started = ClockPair { boot_ns: 5, unix_ns: 1_800_000_000_000_000_000 };
+    let header =
+        recording::Header { started: Some(started), boot_id: "boot".to_owned(), ..Default::default() };
+    let mut writer = recording::Writer::new(Vec::new(), &header).expect("writing to memory");
+    while let Some(record) = source.next().expect("a whole capture") {
+        writer.write(&record).expect("writing to memory");
+    }
+    is_committed("recording", "one-exchange", &writer.into_inner().expect("writing to memory"));
+}
+
+/// `UPDATE_EXPECT=1` writes it instead.
+fn is_committed(target: &str, name: &str, input: &[u8]) {
+    let path = fixtures().join("fuzz-corpus").join(target).join(name);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("creating the folder");
+        std::fs::write(&path, input).expect("writing the corpus");
+    }
+    let committed = std::fs::read(&path).unwrap_or_default();
+    assert!(committed == input, "{} is out of date: run with UPDATE_EXPECT=1", path.display());
 }

@@ -8,7 +8,7 @@ pub mod script;
 
 use bytes::Bytes;
 use spoor::capture::decode;
-use spoor::config::Protocols;
+use spoor::config::{Protocols, Services};
 use spoor::pipeline::{Pipeline, Settings};
 use spoor::protocol::detect::{
     Detection, Detector, Protocol, Sniff, sniff_amqp, sniff_http1, sniff_postgres,
@@ -18,6 +18,7 @@ use spoor::record::{
     ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Record, Role, Thread, Transport,
     WireBase,
 };
+use spoor::source::{Source, pcap, recording};
 use spoor::stream::{Assembler, Chunk, Window};
 
 use self::life::LifeCycles;
@@ -30,7 +31,9 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("decode", decode),
     ("detect", detect),
     ("http1", http1),
+    ("pcap", pcap),
     ("pipeline", pipeline),
+    ("recording", recording),
 ];
 
 /// One HTTP/1.x connection.
@@ -163,6 +166,38 @@ fn assert_tiles(chunk: &Chunk, end: &mut Option<u64>) {
 /// One record of the kernel's ring.
 pub fn decode(data: &[u8]) {
     let _ = decode::event(data);
+}
+
+/// A capture file, pcap or pcapng.
+pub fn pcap(data: &[u8]) {
+    if let Ok(source) = pcap::Reader::new("fuzz".to_owned(), data, &Services::default()) {
+        read_all(source, data.len());
+    }
+}
+
+/// A recording of our own.
+pub fn recording(data: &[u8]) {
+    if let Ok(source) = recording::Reader::new("fuzz".to_owned(), data) {
+        read_all(source, data.len());
+    }
+}
+
+/// Every record of a file: it ends, and no input multiplies.
+fn read_all(mut source: impl Source, input_len: usize) {
+    let (mut records, mut captured) = (0, 0);
+    loop {
+        match source.next() {
+            Ok(Some(Record::Data(data))) => captured += data.bytes.len(),
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(error) if error.is_warning() => {}
+            Err(_) => break,
+        }
+        records += 1;
+        assert!(records <= 16 + input_len, "{records} records from {input_len} bytes");
+    }
+    // Each captured byte is seen by both ends of its connection.
+    assert!(captured <= 2 * input_len, "{captured} bytes captured in {input_len}");
 }
 
 /// The whole core on a script, seen from both ends of the connection: it gets every record, gives its spans in the end and
