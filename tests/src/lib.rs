@@ -1,1 +1,3 @@
-//! x
+//! Proof from outside: the harness that the tests share.
+
+pub mod kernel;
