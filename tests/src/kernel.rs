@@ -20,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::skip::skip;
 use spoor::{
     capture::{CaptureError, Options, load::Totals, verdict::Verdict},
     record::{Close, Conn, ConnId, Data, Direction, Record, Role, WireBase},
@@ -115,23 +116,36 @@ impl Agent {
     pub fn shared() -> Option<&'static Agent> {
         static AGENT: OnceLock<Option<Agent>> = OnceLock::new();
         let options = Options { ring_bytes: 64 << 20, first_look_bytes: 64 << 20 };
-        AGENT.get_or_init(|| Agent::start_or_skip(options)).as_ref()
+        // Every test that asks is counted as skipped, not only the one that tried.
+        static REASON: OnceLock<String> = OnceLock::new();
+        let agent = AGENT.get_or_init(|| match Agent::start_if_possible(options) {
+            Ok(agent) => Some(agent),
+            Err(reason) => {
+                let _ = REASON.set(reason);
+                None
+            }
+        });
+        if agent.is_none() {
+            skip(REASON.get().map_or("", String::as_str));
+        }
+        agent.as_ref()
     }
 
-    /// Starts an agent; `None` where this machine cannot, with the reason printed. Anything else that goes wrong is
-    /// a failure.
+    /// Starts an agent; `None` where this machine cannot, after counting the test as skipped.
     pub fn start_or_skip(options: Options) -> Option<Agent> {
+        Self::start_if_possible(options).map_err(|reason| skip(&reason)).ok()
+    }
+
+    /// Starts an agent, or says why this machine cannot. Anything else that goes wrong is a failure.
+    fn start_if_possible(options: Options) -> Result<Agent, String> {
         match Agent::start(options) {
-            Ok(agent) => Some(agent),
+            Ok(agent) => Ok(agent),
             Err(
                 error @ (CaptureError::NoObject
                 | CaptureError::NotPermitted { .. }
                 | CaptureError::NoBtf(_)
                 | CaptureError::NoTracepoint { .. }),
-            ) => {
-                eprintln!("skipped: {error}");
-                None
-            }
+            ) => Err(error.to_string()),
             Err(error) => panic!("{error}"),
         }
     }

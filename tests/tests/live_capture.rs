@@ -18,6 +18,7 @@ use spoor_common::Counter;
 use spoor_tests::kernel::{
     Agent, Trap, Way, check_streams, check_streams_from, check_wire, pattern, run, stream,
 };
+use spoor_tests::skip::skip;
 
 const INTERNET: [&str; 3] = ["tcp4", "tcp6", "mapped"];
 const ALL: [&str; 6] = ["tcp4", "tcp6", "mapped", "unix", "pair", "mptcp"];
@@ -53,7 +54,7 @@ fn bytes_out_of_reach_keep_their_length() {
 #[test]
 fn io_uring_keeps_its_length() {
     if std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|s| s.trim() != "0") {
-        eprintln!("skipped: io_uring is disabled on this machine");
+        skip("io_uring is disabled on this machine");
         return;
     }
     check("uring", &["tcp4", "unix"]);
@@ -123,7 +124,7 @@ fn addresses_are_those_of_the_sockets() {
     if client.transport == Transport::Mptcp {
         assert_eq!(client.wire, None, "subflows have sequence numbers, the connection has none");
     } else {
-        eprintln!("skipped: no Multipath TCP on this machine");
+        skip("no Multipath TCP on this machine");
     }
 }
 

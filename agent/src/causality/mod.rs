@@ -2,6 +2,19 @@
 //!
 //! *Owns* the rules of joining inside a process, across the wire and through messages, and their ranking.
 //! *Must not know* spans, how orders are named in bytes (it compares keys it is given), or where records came from.
+//!
+//! ```text
+//!   Opened, Requested, Responded ─▶ process::Processes   who read and wrote what, on which thread
+//!   Closed (keys, wire identity) ─▶ process, wire, message ─▶ Edge
+//! ```
+//!
+//! An edge inside a process is decided late, when every request that could be the cause is over and has shown its
+//! keys, or at a bounded time. Below the configured confidence no edge is made.
+
+pub mod engine;
+pub mod message;
+pub mod process;
+pub mod wire;
 
 use crate::operation::OpId;
 
@@ -36,6 +49,40 @@ impl Rule {
             Rule::Value => "value",
             Rule::Transaction => "transaction",
         }
+    }
+
+    /// All rules, strongest first.
+    pub const ALL: [Rule; 7] = [
+        Rule::Context,
+        Rule::Wire,
+        Rule::Message,
+        Rule::Thread,
+        Rule::Value,
+        Rule::Transaction,
+        Rule::LastRead,
+    ];
+
+    /// The rule of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.name() == name)
+    }
+}
+
+/// Which rules may make an edge, and how sure they must be.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub rules: std::collections::BTreeSet<Rule>,
+    pub min_confidence: f32,
+    /// Longest wait for evidence after an operation is over, nanoseconds.
+    pub decide_within_ns: u64,
+    /// How long an edge by message between clients waits for the broker's own view.
+    pub broker_wait_ns: u64,
+}
+
+impl Policy {
+    /// An edge by `rule` may be made with this confidence.
+    pub fn allows(&self, rule: Rule, confidence: Confidence) -> bool {
+        self.rules.contains(&rule) && confidence.0 >= self.min_confidence
     }
 }
 

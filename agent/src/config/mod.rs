@@ -3,14 +3,37 @@
 //! *Owns* the typed settings with their defaults and bounds ([`Config`]), and reading them ([`load`]).
 //! The core takes its sections as plain values and never reads a file or the environment.
 
+pub mod check;
+pub mod decode;
+pub mod document;
+pub mod environment;
 pub mod load;
+pub mod node;
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use load::{Flag, Loaded, load};
+pub use node::Place;
+
+/// A setting that cannot be used, and where it was given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {message}")]
+pub struct ConfigError {
+    pub place: Place,
+    pub message: String,
+}
+
+impl ConfigError {
+    pub fn at(place: Place, message: String) -> Self {
+        Self { place, message }
+    }
+}
+
 /// Everything that can be configured. Each section has working defaults.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     pub capture: Capture,
@@ -18,11 +41,12 @@ pub struct Config {
     pub services: Services,
     pub joining: Joining,
     pub order: Order,
+    pub spans: Spans,
     pub export: Export,
 }
 
 /// What the kernel side copies.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Capture {
     /// Size of the data ring buffer in bytes, a power of two.
@@ -47,7 +71,7 @@ impl Default for Capture {
 }
 
 /// Bounds of the parsers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Protocols {
     /// Bytes of a body, message or value kept for key extraction.
@@ -72,7 +96,7 @@ impl Default for Protocols {
 }
 
 /// How processes become services, and which are left alone.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Services {
     /// The first rule that matches names the service.
@@ -82,7 +106,7 @@ pub struct Services {
 }
 
 /// A naming rule: all conditions given must hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServiceName {
     /// Glob on the executable's path.
@@ -91,23 +115,31 @@ pub struct ServiceName {
     pub command: Option<String>,
     /// A port it listens on.
     pub port: Option<u16>,
+    /// `service.name` of what matches.
     pub name: String,
+    /// Its `service.namespace`.
     pub namespace: Option<String>,
 }
 
 /// How spans are joined to trees.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Joining {
     /// Rules that may make an edge, by name.
     pub rules: Vec<String>,
     /// Edges below this confidence are not made.
     pub min_confidence: f32,
+    /// Longest wait for evidence about an operation's cause after the operation is over.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub decide_within: Duration,
     /// How long a tree is held for late spans after its root is over.
     #[serde(with = "duration")]
+    #[schemars(with = "String")]
     pub linger: Duration,
     /// Longest time a tree is held at all.
     #[serde(with = "duration")]
+    #[schemars(with = "String")]
     pub max_hold: Duration,
     /// Operations held at once; the oldest trees are released first.
     pub max_held_operations: usize,
@@ -121,6 +153,7 @@ impl Default for Joining {
         Self {
             rules: rules.map(str::to_owned).to_vec(),
             min_confidence: 0.6,
+            decide_within: Duration::from_secs(10),
             linger: Duration::from_secs(2),
             max_hold: Duration::from_secs(300),
             max_held_operations: 200_000,
@@ -130,13 +163,14 @@ impl Default for Joining {
 }
 
 /// How orders are recognised. See `order::rules` for the meaning of each key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Order {
     /// Shared by all agents of one deployment: part of every trace identifier.
     pub deployment: String,
     /// Time after which an order's spans go to a new trace; zero never splits.
     #[serde(with = "duration")]
+    #[schemars(with = "String")]
     pub window: Duration,
     /// Where keys are found.
     pub keys: Vec<crate::order::rules::KeyRule>,
@@ -155,59 +189,146 @@ impl Default for Order {
     }
 }
 
+/// What spans carry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spans {
+    /// Path templates that name the spans of HTTP requests, the first that fits: `/users/{user_id}/orders`. A segment in
+    /// braces, or `*`, is any one segment, `(a|b)` one of those. Paths of `order.keys` come after these.
+    pub routes: Vec<String>,
+    /// HTTP request headers to export, by name. Those that carry credentials are never exported.
+    pub request_headers: Vec<String>,
+    /// HTTP response headers to export.
+    pub response_headers: Vec<String>,
+    /// Statements that take at least so long are marked `spoor.slow`; zero marks none.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub slow_statement: Duration,
+}
+
+impl Default for Spans {
+    fn default() -> Self {
+        Self {
+            routes: crate::order::defaults::collection_paths(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            slow_statement: Duration::from_secs(1),
+        }
+    }
+}
+
 /// Where spans go.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Export {
     pub otlp: Otlp,
     pub spool: Spool,
 }
 
-/// The OTLP exporter. The standard `OTEL_EXPORTER_OTLP_*` variables override it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The OTLP exporter. The standard `OTEL_EXPORTER_OTLP_*` variables set the same keys.
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Otlp {
-    /// `http://host:4317`; empty: no export over OTLP.
+    /// Where spans are sent, such as `http://localhost:4317`; empty: no export over OTLP. Over HTTP, `/v1/traces` is appended.
     pub endpoint: String,
-    /// `grpc`, `http/protobuf`, `http/json`.
-    pub protocol: String,
+    /// Where spans are sent when that differs from `endpoint`; used as it is, nothing is appended.
+    pub traces_endpoint: String,
+    /// Where the agent's own metrics are sent when that differs from `endpoint`; used as it is.
+    pub metrics_endpoint: String,
+    /// `grpc`, `http/protobuf` or `http/json`. `null`: by the endpoint, `http/protobuf` for port 4318 or a path, else `grpc`.
+    pub protocol: Option<OtlpProtocol>,
+    /// For an endpoint without a scheme: `true` means plain text, `false` TLS.
+    pub insecure: Option<bool>,
+    /// Sent with every request, for example an authorization.
     pub headers: std::collections::BTreeMap<String, String>,
     /// `gzip` or `none`.
-    pub compression: String,
+    pub compression: Compression,
+    /// Longest time one request may take.
     #[serde(with = "duration")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
-    /// PEM file with the certificate authorities to trust.
+    /// PEM file with the certificate authorities to trust instead of the machine's own.
     pub certificate: Option<String>,
+    /// PEM file with the certificate this agent shows (mutual TLS).
     pub client_certificate: Option<String>,
+    /// PEM file with the key of `client_certificate`.
     pub client_key: Option<String>,
-    /// Largest request, encoded and uncompressed.
+    /// Largest request in bytes, encoded and before compression. Back ends often refuse more than 4 MiB.
     pub max_request_bytes: usize,
+    /// Send the agent's own metrics (records, losses, operations, spans) too.
+    pub metrics: bool,
+    /// Time between two sets of metrics.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub metrics_interval: Duration,
+}
+
+impl std::fmt::Debug for Otlp {
+    /// Without the values of headers: they are credentials.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Otlp")
+            .field("endpoint", &self.endpoint)
+            .field("protocol", &self.protocol)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Otlp {
     fn default() -> Self {
         Self {
             endpoint: String::new(),
-            protocol: "grpc".to_owned(),
+            traces_endpoint: String::new(),
+            metrics_endpoint: String::new(),
+            protocol: None,
+            insecure: None,
             headers: Default::default(),
-            compression: "gzip".to_owned(),
+            compression: Compression::Gzip,
             timeout: Duration::from_secs(10),
             certificate: None,
             client_certificate: None,
             client_key: None,
             max_request_bytes: 2 << 20,
+            metrics: true,
+            metrics_interval: Duration::from_secs(60),
         }
     }
 }
 
+/// How OTLP travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+pub enum OtlpProtocol {
+    #[serde(rename = "grpc")]
+    #[value(name = "grpc")]
+    Grpc,
+    #[serde(rename = "http/protobuf")]
+    #[value(name = "http/protobuf")]
+    HttpProtobuf,
+    #[serde(rename = "http/json")]
+    #[value(name = "http/json")]
+    HttpJson,
+}
+
+/// Compression of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    #[default]
+    Gzip,
+    None,
+}
+
 /// Finished spans wait here while the back end is away.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Spool {
-    /// Empty: spans wait in memory only.
+    /// Where segments are kept; empty: spans wait in memory only, and are lost when the agent ends.
     pub directory: String,
+    /// Size of the spool on disk; the oldest spans are dropped first.
     pub max_bytes: u64,
+    /// Older spans are dropped.
     #[serde(with = "duration")]
+    #[schemars(with = "String")]
     pub max_age: Duration,
     /// Spans waiting in memory before the spool is used, or dropped (oldest first) without one.
     pub memory_bytes: usize,

@@ -1,1 +1,23 @@
-//! Filled by its owner.
+//! Finished [`Span`](crate::span::Span)s in, OTLP requests, spool segments, trees and JSON lines out.
+//!
+//! ```text
+//!   Span ─▶ encode::Batcher ─▶ Batch ─▶ queue (memory) ─▶ otlp::Client ─▶ back end
+//!                                         ╰─▶ spool (disk) ─╯   while the back end is away
+//! ```
+//!
+//! *Owns* the wire form of spans, delivery with retries, and what is kept while the back end is away.
+//! *Must not know* how spans came to be. Only this module names `opentelemetry*`.
+//! *Spec*: opentelemetry-proto v1.11 (`docs/specification.md`), OpenTelemetry specification v1.60
+//! (`specification/protocol/exporter.md`).
+
+pub mod file;
+pub mod host;
+pub mod metrics;
+pub mod otlp;
+pub mod queue;
+pub mod spool;
+pub mod tree;
+pub mod worker;
+
+pub use host::Host;
+pub use worker::{Exporter, Totals};

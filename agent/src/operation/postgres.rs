@@ -11,8 +11,10 @@ pub struct Statement {
     /// Name of the prepared statement; empty for the unnamed one.
     pub prepared_name: String,
     pub parameters: Vec<Parameter>,
-    /// Column names of the result, when described.
+    /// Column names of the result, when described; bounded.
     pub columns: Vec<String>,
+    /// For each of `columns` the object identifier of the table it comes from; 0 when it is computed.
+    pub column_tables: Vec<u32>,
     /// The first rows, bounded, for keys only; `None` is NULL.
     pub first_rows: Vec<Vec<Option<Cell>>>,
     /// Rows returned, counted from `DataRow`.
@@ -20,13 +22,17 @@ pub struct Statement {
     /// `CommandComplete` tag, e.g. `INSERT 0 1`.
     pub command_tag: Option<String>,
     pub error: Option<ServerError>,
+    /// The first notice of severity WARNING that came while it ran.
+    pub warning: Option<ServerError>,
+    /// The server never executed it: an earlier statement of its batch failed. No statement ran, so it is no span of one.
+    pub skipped: bool,
     /// Database of the connection, when its startup was seen.
     pub database: Option<String>,
     /// User of the connection, when its startup was seen.
     pub user: Option<String>,
     /// Transaction block the statement ran in, numbered per connection from 1; `None` outside blocks.
     pub transaction: Option<u64>,
-    /// Bytes moved by COPY.
+    /// Bytes of data moved by COPY, in either direction.
     pub copy_len: u64,
 }
 
@@ -62,11 +68,22 @@ pub enum Cell {
     Opaque(u32),
 }
 
-/// ErrorResponse or NoticeResponse.
+/// ErrorResponse or NoticeResponse: its fields, bounded. Empty when absent.
+///
+/// `message` is the server's own text and can hold values (`invalid input syntax for type integer: "4711x"`). The fields
+/// that always do (detail, hint, context, the failing query) are not kept at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerError {
+    /// `ERROR`, `FATAL`, `PANIC`, `WARNING`, …: not localised where the server says so (9.6 and later).
     pub severity: String,
     /// SQLSTATE.
     pub code: String,
     pub message: String,
+    pub schema: String,
+    pub table: String,
+    pub column: String,
+    pub data_type: String,
+    pub constraint: String,
+    /// Where in the text the server sees the error, in characters from 1; 0 when absent.
+    pub position: u32,
 }

@@ -1,13 +1,32 @@
 //! Operations in, the order they belong to out.
 //!
-//! *Owns* extraction rules ([`rules`]), canonical values, and identifiers derived from orders ([`ids`]).
+//! *Owns* extraction rules ([`rules`]), canonical values ([`value`]), and identifiers derived from orders ([`ids`]).
 //! *Must not know* how operations are joined, spans, exporters.
+//!
+//! ```text
+//!   config::Order ─▶ Rules::compile ─▶ Rules::extract(&Operation) ─▶ Found { keys, attributes, context, route }
+//! ```
+//!
+//! A wrong order is worse than none: several different keys of one namespace in one operation name none, a list of orders is
+//! not an order, a row counts only if it is the only one, and what was cut off does not count at all.
 
+pub mod body;
+mod collect;
+pub mod compile;
+pub mod context;
+pub mod defaults;
 pub mod extract;
+pub mod form;
 pub mod ids;
+pub mod json;
+pub mod path;
 pub mod rules;
+mod sql;
+pub mod value;
 
 use std::sync::Arc;
+
+pub use compile::{RuleError, Rules};
 
 use crate::span::{SpanId, TraceId, Value};
 
@@ -21,7 +40,7 @@ pub struct OrderKey {
 /// What an operation's own bytes say about the order it belongs to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
-    /// Identity keys, without duplicates. Exactly one names the operation's order; several name none.
+    /// Identity keys, without duplicates, those of the main namespace first.
     pub keys: Vec<OrderKey>,
     /// More identity keys than can be listed were there: names none.
     pub too_many: bool,
@@ -29,16 +48,23 @@ pub struct Found {
     pub attributes: Vec<(String, Value)>,
     /// Trace context carried by the operation itself.
     pub context: Option<TraceContext>,
+    /// The configured path template that an HTTP request fits: its route.
+    pub route: Option<Arc<str>>,
 }
 
 impl Found {
-    /// The order this operation names by itself.
+    /// The order this operation names by itself: the only key of the first namespace that has any. Keys of further
+    /// namespaces number the same order in other systems.
     pub fn order(&self) -> Option<&OrderKey> {
-        match self.keys.as_slice() {
-            [only] if !self.too_many => Some(only),
-            _ => None,
-        }
+        let (first, others) = self.keys.split_first()?;
+        let only = others.iter().all(|other| other.namespace != first.namespace);
+        (only && !self.too_many).then_some(first)
     }
+}
+
+/// The attribute under which a key of a further namespace is exported.
+pub fn alias_attribute(namespace: &str) -> String {
+    format!("order.{namespace}.id")
 }
 
 /// In-band trace context (`traceparent`, `b3`, `uber-trace-id`).

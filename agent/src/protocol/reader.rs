@@ -90,6 +90,11 @@ impl Reader {
         len
     }
 
+    /// What is left over.
+    pub fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
     /// Bytes left over.
     pub fn len(&self) -> usize {
         self.rest.len()

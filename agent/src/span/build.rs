@@ -1,1 +1,235 @@
-//! An [`Operation`](crate::operation::Operation) and its place in; a [`Span`](super::Span) out.
+//! An [`Operation`] and its place in; a [`Span`] out.
+//!
+//! *Owns* what all spans have: times, identifiers, evidence, order, honesty about what was not seen. Each protocol's names,
+//! kinds, statuses and attributes are in [`http`](super::http), [`amqp`](super::amqp), [`postgres`](super::postgres).
+//! *Must not know* how identifiers were chosen.
+//! *Spec*: OpenTelemetry semantic conventions v1.44.0; tracing API, "Span".
+
+use std::sync::Arc;
+
+use super::{
+    Attributes, Evidence, Link, Resource, Span, SpanId, SpanKind, Status, TraceId, Value, amqp, http,
+    postgres, semconv,
+};
+use crate::conn::ConnInfo;
+use crate::operation::{Completeness, Detail, Operation};
+use crate::order::ids::WireId;
+use crate::order::{Found, OrderKey};
+use crate::record::{BootNs, ClockPair, Endpoint, Role};
+
+/// An operation with everything a span of it needs.
+#[derive(Clone, Debug)]
+pub struct Placed<'a> {
+    pub op: &'a Operation,
+    pub conn: &'a ConnInfo,
+    pub found: &'a Found,
+    pub resource: Arc<Resource>,
+    pub identity: Identity,
+    /// The order its tree belongs to.
+    pub order: Option<&'a OrderKey>,
+    pub trace_rule: TraceRule,
+    pub wire: Option<WireId>,
+    /// The client of a statement or message is seen by no agent: the server's side stands for it.
+    pub observed_from_server: bool,
+    /// Both clocks near the operation.
+    pub clock: ClockPair,
+}
+
+/// The identifiers of a span.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
+    pub parent: Option<SpanId>,
+    pub evidence: Option<Evidence>,
+    pub links: Vec<Link>,
+}
+
+/// Where a trace identifier comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TraceRule {
+    /// Carried by the traffic itself.
+    Context,
+    /// Derived from the order.
+    Order,
+    /// Derived from the root operation.
+    Wire,
+}
+
+impl TraceRule {
+    /// The name on the wire (`spoor.trace.rule`).
+    pub fn name(self) -> &'static str {
+        match self {
+            TraceRule::Context => "context",
+            TraceRule::Order => "order",
+            TraceRule::Wire => "wire",
+        }
+    }
+}
+
+/// What is known of the work that a delivery caused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// The first evidence that the message was taken up: the settlement before it, or the first operation it caused.
+    pub started_at: Option<BootNs>,
+    /// The end of the last operation it caused.
+    pub last_at: Option<BootNs>,
+}
+
+/// What a protocol says about its span.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub name: String,
+    pub kind: SpanKind,
+    pub status: Status,
+    pub attributes: Attributes,
+    pub start: BootNs,
+    pub end: BootNs,
+}
+
+impl Draft {
+    pub(super) fn new(op: &Operation, kind: SpanKind) -> Self {
+        Self {
+            name: String::new(),
+            kind,
+            status: Status::Unset,
+            attributes: Attributes::default(),
+            start: op.request.start.at,
+            end: op.ended_at,
+        }
+    }
+
+    /// Sets `error.type` and the status. `description` is empty when the type says it all.
+    pub(super) fn error(&mut self, kind: impl Into<Value>, description: String) {
+        self.attributes.set(semconv::ERROR_TYPE, kind);
+        self.status = Status::Error(description);
+    }
+}
+
+/// The span of one end of an operation.
+pub fn build(placed: &Placed<'_>) -> Span {
+    build_with(placed, Work::default())
+}
+
+/// The same with what is known of the work a delivery caused; other operations ignore it.
+pub fn build_with(placed: &Placed<'_>, work: Work) -> Span {
+    let draft = match &placed.op.detail {
+        Detail::Http(exchange) => http::draft(placed, exchange),
+        Detail::Amqp(action) => amqp::draft(placed, action, work),
+        Detail::Postgres(statement) => postgres::draft(placed, statement),
+    };
+    finish(placed, draft)
+}
+
+/// The time a message spent in the broker: from the arrival of its last byte to the departure of the first. `deliver` is the
+/// broker's view of the delivery, and its identity that of the dwell.
+pub fn build_dwell(publish: &Operation, deliver: &Placed<'_>) -> Span {
+    finish(deliver, amqp::dwell(publish, deliver))
+}
+
+fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
+    let Draft { name, kind, status, mut attributes, start, end } = draft;
+    let identity = &placed.identity;
+    if let Some(order) = placed.order {
+        attributes.set(semconv::ORDER_ID, &*order.value);
+        if &*order.namespace != "order" {
+            attributes.set(semconv::ORDER_NAMESPACE, &*order.namespace);
+        }
+    }
+    for (name, value) in &placed.found.attributes {
+        attributes.set_named(name, value.clone());
+    }
+    if let Some(evidence) = identity.evidence {
+        attributes.set(semconv::SPOOR_PARENT_RULE, evidence.rule.name());
+        // Two decimals: an f32 shows its rounding otherwise.
+        let confidence = (f64::from(evidence.confidence.0) * 100.0).round() / 100.0;
+        attributes.set(semconv::SPOOR_PARENT_CONFIDENCE, Value::Float(confidence));
+    }
+    attributes.set(semconv::SPOOR_TRACE_RULE, placed.trace_rule.name());
+    if let Some(wire) = placed.wire {
+        attributes.set(semconv::SPOOR_WIRE_ID, wire.to_string());
+    }
+    match placed.op.completeness {
+        Completeness::Complete => {}
+        Completeness::Gap(bytes) => {
+            attributes.set(semconv::SPOOR_INCOMPLETE, "gap");
+            attributes.set(semconv::SPOOR_MISSING_BYTES, int(bytes));
+        }
+        Completeness::Cut => attributes.set(semconv::SPOOR_INCOMPLETE, "cut"),
+        Completeness::Abandoned => attributes.set(semconv::SPOOR_INCOMPLETE, "open"),
+    }
+    if placed.observed_from_server {
+        attributes.set(semconv::SPOOR_OBSERVED_FROM, "server");
+    }
+    // Mapped once; the length is boot time's, which no clock step touches.
+    let start_unix_ns = unix_ns(placed.clock, start);
+    Span {
+        trace_id: identity.trace_id,
+        span_id: identity.span_id,
+        parent: identity.parent,
+        evidence: identity.evidence,
+        name,
+        kind,
+        start_unix_ns,
+        end_unix_ns: start_unix_ns.saturating_add(end.saturating_sub(start)),
+        status,
+        attributes,
+        links: identity.links.clone(),
+        events: Vec::new(),
+        resource: Arc::clone(&placed.resource),
+    }
+}
+
+fn unix_ns(clock: ClockPair, at: BootNs) -> u64 {
+    match at.checked_sub(clock.boot_ns) {
+        Some(after) => clock.unix_ns.saturating_add(after),
+        None => clock.unix_ns.saturating_sub(clock.boot_ns - at),
+    }
+}
+
+pub(super) fn int(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// The accepting end of the connection, whichever side was observed.
+pub(super) fn server_end<'a>(placed: &Placed<'a>) -> &'a Endpoint {
+    match placed.op.role {
+        Role::Server => &placed.conn.conn.local,
+        Role::Client => &placed.conn.conn.remote,
+    }
+}
+
+/// `server.address` and `server.port`, or the path of a Unix socket.
+pub(super) fn set_server(attributes: &mut Attributes, end: &Endpoint, default_port: Option<u16>) {
+    match end {
+        Endpoint::Inet(address) => {
+            attributes.set(semconv::SERVER_ADDRESS, address.ip().to_string());
+            if default_port != Some(address.port()) {
+                attributes.set(semconv::SERVER_PORT, i64::from(address.port()));
+            }
+        }
+        Endpoint::Unix(path) if !path.is_empty() => attributes.set(semconv::SERVER_ADDRESS, path.as_str()),
+        Endpoint::Unix(_) | Endpoint::Unknown => {}
+    }
+}
+
+/// `network.peer.*`, and `network.transport` where it is not TCP.
+pub(super) fn set_peer(attributes: &mut Attributes, end: &Endpoint) {
+    match end {
+        Endpoint::Inet(address) => {
+            attributes.set(semconv::NETWORK_PEER_ADDRESS, address.ip().to_string());
+            attributes.set(semconv::NETWORK_PEER_PORT, i64::from(address.port()));
+        }
+        Endpoint::Unix(path) => {
+            attributes.set(semconv::NETWORK_TRANSPORT, "unix");
+            if !path.is_empty() {
+                attributes.set(semconv::NETWORK_PEER_ADDRESS, path.as_str());
+            }
+        }
+        Endpoint::Unknown => {}
+    }
+}
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

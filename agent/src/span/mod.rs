@@ -3,7 +3,12 @@
 //! *Owns* span names, kinds, statuses and attributes (OpenTelemetry semantic conventions, see [`semconv`]).
 //! *Must not know* how spans travel, nor how their parents were found.
 
+mod amqp;
 pub mod build;
+mod http;
+mod postgres;
+mod redact;
+mod s3;
 pub mod semconv;
 
 use std::fmt;

@@ -1,5 +1,23 @@
-//! SQL text in; sanitised text, summary and column bindings out. One pass, no grammar.
+//! SQL text in; sanitised text, summary and column bindings out. No grammar: a tokenizer and a few walks over its tokens.
 //!
-//! *Must not know* protocols, spans, orders.
+//! The text is what a client sent, possibly cut at a bound. Nothing here fails: what is not understood gives nothing.
+//!
+//! *Owns* what SQL means to spans and orders. *Must not know* protocols, spans, orders.
+//! *Spec*: PostgreSQL documentation, chapters 4 "SQL Syntax" and VI "SQL Commands"; OpenTelemetry semantic conventions
+//! v1.44.0, "Semantic conventions for database client calls".
 
+mod bindings;
+mod returning;
+mod sanitize;
+mod split;
+mod summary;
 pub mod token;
+
+#[cfg(test)]
+mod vectors;
+
+pub use bindings::{Binding, BoundTo, array_elements, bindings};
+pub use returning::returning_table;
+pub use sanitize::sanitize;
+pub use split::{comment_value, statements, with_explicit_escapes};
+pub use summary::{MAX_SUMMARY_CHARS, summary};

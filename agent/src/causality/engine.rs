@@ -1,0 +1,223 @@
+//! The façade of causality: events of all connections in, edges and settlements out.
+//!
+//! *Owns* which part of causality sees which event. *Must not know* spans, trees.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::message::{Delivery, MessageKey, Messages};
+use super::process::{Closing, Family, Opening, Processes};
+use super::wire::{Side, Wires};
+use super::{Confidence, Edge, Policy, Rule};
+use crate::conn::ConnInfo;
+use crate::operation::amqp::{Action, ActionKind, Content};
+use crate::operation::{Detail, OpId, Operation, Shape};
+use crate::order::Found;
+use crate::order::ids::WireId;
+use crate::protocol::Point;
+use crate::record::{BootNs, ConnId, Endpoint, Role};
+
+/// Operations waiting for their other end, and messages remembered.
+const CAPACITY: usize = 131_072;
+
+/// Everything that finds causes.
+#[derive(Debug)]
+pub struct Engine {
+    policy: Policy,
+    processes: Processes,
+    wires: Wires,
+    /// Seen on the broker's own sockets: exact.
+    brokered: Messages,
+    /// Seen on its clients' sockets only.
+    unbrokered: Messages,
+    /// Edges by message between clients, held back in case the broker's own view makes better ones.
+    unsure: BTreeMap<(BootNs, OpId), Edge>,
+    unsure_due: HashMap<OpId, BootNs>,
+    edges: VecDeque<Edge>,
+}
+
+impl Engine {
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            processes: Processes::new(policy.clone()),
+            policy,
+            wires: Wires::new(CAPACITY),
+            brokered: Messages::new(CAPACITY),
+            unbrokered: Messages::new(CAPACITY),
+            unsure: BTreeMap::new(),
+            unsure_due: HashMap::new(),
+            edges: VecDeque::new(),
+        }
+    }
+
+    pub fn opened(&mut self, info: &ConnInfo, op: OpId, shape: Shape, family: Family, point: Point) {
+        self.processes.opened(Opening { op, shape, family, conn: info.conn.id, point });
+    }
+
+    pub fn requested(&mut self, op: OpId, point: Point) {
+        self.processes.requested(op, point);
+    }
+
+    /// An operation is over. `wire` is its wire identity, where the connection has one.
+    pub fn closed(&mut self, info: &ConnInfo, op: &Operation, found: &Found, wire: Option<WireId>) {
+        self.processes.closed(closing(op, found));
+        if let Some(wire) = wire
+            && self.policy.allows(Rule::Wire, Confidence(1.0))
+            && let Some(edge) = self.wires.enter(wire, op.id, side(op))
+        {
+            if let Some(due) = self.unsure_due.remove(&edge.child) {
+                self.unsure.remove(&(due, edge.child));
+            }
+            self.edges.push_back(edge);
+        }
+        if let Detail::Amqp(action) = &op.detail {
+            self.message(info, op, action);
+        }
+    }
+
+    pub fn conn_closed(&mut self, conn: ConnId, tgid: u32) {
+        self.processes.conn_closed(conn, tgid);
+    }
+
+    pub fn process_gone(&mut self, tgid: u32) {
+        self.processes.process_gone(tgid);
+    }
+
+    pub fn handle_timeout(&mut self, now: BootNs) {
+        self.processes.handle_timeout(now);
+        while let Some(entry) = self.unsure.first_entry().filter(|entry| entry.key().0 <= now) {
+            let edge = entry.remove();
+            self.unsure_due.remove(&edge.child);
+            self.edges.push_back(edge);
+        }
+    }
+
+    pub fn next_timeout(&self) -> Option<BootNs> {
+        let unsure = self.unsure.keys().next().map(|(due, _)| *due);
+        [unsure, self.processes.next_timeout()].into_iter().flatten().min()
+    }
+
+    pub fn finish(&mut self) {
+        self.processes.finish();
+        self.edges.extend(std::mem::take(&mut self.unsure).into_values());
+        self.unsure_due.clear();
+    }
+
+    pub fn poll_edge(&mut self) -> Option<Edge> {
+        self.edges.pop_front().or_else(|| self.processes.poll_edge())
+    }
+
+    pub fn poll_settled(&mut self) -> Option<OpId> {
+        self.processes.poll_settled()
+    }
+
+    /// Nothing more will be decided about this operation's cause inside its process.
+    pub fn is_settled(&self, op: OpId) -> bool {
+        self.processes.is_settled(op)
+    }
+
+    fn message(&mut self, info: &ConnInfo, op: &Operation, action: &Action) {
+        let at_broker = op.shape == Shape::Relayed;
+        let broker = broker_name(info, at_broker);
+        let (content, delivered) = match &action.kind {
+            ActionKind::Publish(publish) => (&publish.content, None),
+            ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => {
+                (&deliver.content, Some(deliver))
+            }
+            _ => return,
+        };
+        let Some(digest) = content.canonical_digest() else { return };
+        let key = MessageKey { broker, digest };
+        let messages = if at_broker { &mut self.brokered } else { &mut self.unbrokered };
+        let confidence = confidence(content, at_broker);
+        let pairs = match delivered {
+            None => messages.publish(key, op.id, op.request.end.at),
+            Some(deliver) => {
+                let destination = deliver.queue.clone().unwrap_or_else(|| {
+                    format!("{}/{}/{}", info.conn.id.0, action.channel, deliver.consumer_tag)
+                });
+                // A got message leaves with the response, a delivered one is itself the request.
+                let at = match (&action.kind, op.response) {
+                    (ActionKind::Get(_), Some(response)) => response.start.at,
+                    _ => op.request.start.at,
+                };
+                let delivery = Delivery { op: op.id, at, destination, redelivered: deliver.redelivered };
+                messages.deliver(key, delivery).map(|publish| (op.id, publish)).into_iter().collect()
+            }
+        };
+        for (child, parent) in pairs {
+            if !self.policy.allows(Rule::Message, confidence) {
+                continue;
+            }
+            let edge = Edge { child, parent, rule: Rule::Message, confidence };
+            if at_broker {
+                self.edges.push_back(edge);
+            } else {
+                let due = op.ended_at.saturating_add(self.policy.broker_wait_ns);
+                self.unsure.insert((due, child), edge);
+                self.unsure_due.insert(child, due);
+            }
+        }
+    }
+}
+
+/// How sure a pair of equal messages is one message.
+fn confidence(content: &Content, at_broker: bool) -> Confidence {
+    Confidence(match (at_broker, content.properties.message_id.is_some()) {
+        (true, true) => 1.0,
+        (true, false) => 0.99,
+        (false, true) => 0.97,
+        (false, false) => 0.9,
+    })
+}
+
+fn side(op: &Operation) -> Side {
+    let delivered =
+        matches!(&op.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_)));
+    // Everything but a delivery is started by the client.
+    match (op.role, delivered) {
+        (Role::Client, false) | (Role::Server, true) => Side::Sender,
+        (Role::Server, false) | (Role::Client, true) => Side::Receiver,
+    }
+}
+
+fn broker_name(info: &ConnInfo, at_broker: bool) -> String {
+    if at_broker {
+        return info.conn.thread.tgid.to_string();
+    }
+    match &info.conn.remote {
+        Endpoint::Inet(address) => address.to_string(),
+        Endpoint::Unix(path) => path.clone(),
+        Endpoint::Unknown => String::new(),
+    }
+}
+
+fn closing(op: &Operation, found: &Found) -> Closing {
+    let (transaction, ends_transaction) = match &op.detail {
+        Detail::Postgres(statement) => {
+            let tag = statement.command_tag.as_deref().unwrap_or_default();
+            (statement.transaction, matches!(tag, "COMMIT" | "ROLLBACK"))
+        }
+        _ => (None, false),
+    };
+    Closing {
+        op: op.id,
+        at: op.ended_at,
+        response_start: op.response.map(|response| response.start),
+        response_end: op.response.map(|response| response.end),
+        keys: if found.too_many { Vec::new() } else { found.keys.clone() },
+        transaction,
+        ends_transaction,
+    }
+}
+
+/// The policy of the configuration; unknown rule names were refused when it was loaded.
+pub fn policy(joining: &crate::config::Joining) -> Policy {
+    let rules = joining.rules.iter().filter_map(|name| Rule::from_name(name)).collect();
+    Policy {
+        rules,
+        min_confidence: joining.min_confidence,
+        decide_within_ns: u64::try_from(joining.decide_within.as_nanos()).unwrap_or(u64::MAX),
+        // Both ends see the end of a delivery within moments; the tree is held for longer than that.
+        broker_wait_ns: u64::try_from(joining.linger.as_nanos() / 2).unwrap_or(u64::MAX).min(500_000_000),
+    }
+}

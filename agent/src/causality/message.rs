@@ -1,0 +1,196 @@
+//! Publishes and deliveries of equal messages in, edges from delivery to publish out.
+//!
+//! Two uses of one table: on the broker's node, the publish the broker read and the delivery it wrote; without a view of
+//! the broker, the publish a producer wrote and the delivery a consumer read.
+//!
+//! *Owns* pairing by canonical message, first in first out among equals, per queue. *Must not know* AMQP frames.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::operation::OpId;
+use crate::record::BootNs;
+
+/// A canonical message inside one broker: the broker's process, or its address when only its clients are seen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MessageKey {
+    pub broker: String,
+    pub digest: [u8; 32],
+}
+
+/// A delivery of a message.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub op: OpId,
+    pub at: BootNs,
+    /// The queue, or the consumer when the queue is not known: copies of one message go to several.
+    pub destination: String,
+    pub redelivered: bool,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// Publishes of this message in the order the broker read them.
+    publishes: Vec<(BootNs, OpId)>,
+    /// Per destination: how many publishes its deliveries have used up, and the one used last.
+    used: HashMap<String, (usize, Option<OpId>)>,
+    /// Deliveries whose publish is not over yet (its confirm comes after the delivery).
+    waiting: Vec<Delivery>,
+}
+
+/// Publishes and deliveries by message, bounded by number; the oldest messages are forgotten first.
+#[derive(Debug)]
+pub struct Messages {
+    entries: HashMap<MessageKey, Entry>,
+    age: VecDeque<MessageKey>,
+    capacity: usize,
+}
+
+/// Publishes of one equal message remembered at once.
+const MAX_EQUAL: usize = 1024;
+
+impl Messages {
+    pub fn new(capacity: usize) -> Self {
+        Self { entries: HashMap::new(), age: VecDeque::new(), capacity }
+    }
+
+    /// A publish whose last byte was moved at `at`. Returns the deliveries that were waiting for it, with this publish
+    /// or an equal one: `(delivery, publish)`.
+    pub fn publish(&mut self, key: MessageKey, op: OpId, at: BootNs) -> Vec<(OpId, OpId)> {
+        let entry = self.entry(key);
+        if entry.publishes.len() >= MAX_EQUAL {
+            entry.publishes.remove(0);
+            for (used, _) in entry.used.values_mut() {
+                *used = used.saturating_sub(1);
+            }
+        }
+        let position = entry.publishes.partition_point(|(earlier, _)| *earlier <= at);
+        entry.publishes.insert(position, (at, op));
+        let waiting = std::mem::take(&mut entry.waiting);
+        let mut pairs = Vec::new();
+        for delivery in waiting {
+            match entry.take(&delivery) {
+                Some(publish) => pairs.push((delivery.op, publish)),
+                None => entry.waiting.push(delivery),
+            }
+        }
+        pairs
+    }
+
+    /// A delivery. Returns its publish if that is known already; otherwise it waits for it.
+    pub fn deliver(&mut self, key: MessageKey, delivery: Delivery) -> Option<OpId> {
+        let entry = self.entry(key);
+        let publish = entry.take(&delivery);
+        if publish.is_none() && entry.waiting.len() < MAX_EQUAL {
+            entry.waiting.push(delivery);
+        }
+        publish
+    }
+
+    /// Distinct messages remembered.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// No message is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn entry(&mut self, key: MessageKey) -> &mut Entry {
+        if !self.entries.contains_key(&key) {
+            if self.age.len() >= self.capacity
+                && let Some(oldest) = self.age.pop_front()
+            {
+                self.entries.remove(&oldest);
+            }
+            self.age.push_back(key.clone());
+        }
+        self.entries.entry(key).or_default()
+    }
+}
+
+impl Entry {
+    /// The publish this delivery is of: the next unused one for its destination, or for a redelivery the last used one.
+    fn take(&mut self, delivery: &Delivery) -> Option<OpId> {
+        let (used, last) = self.used.entry(delivery.destination.clone()).or_default();
+        if delivery.redelivered && last.is_some() {
+            return *last;
+        }
+        let (at, publish) = *self.publishes.get(*used)?;
+        // A message cannot leave before it came.
+        if at > delivery.at {
+            return None;
+        }
+        *used += 1;
+        *last = Some(publish);
+        Some(publish)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u8) -> MessageKey {
+        MessageKey { broker: "b".to_owned(), digest: [n; 32] }
+    }
+
+    fn delivery(op: u64, at: BootNs, queue: &str, redelivered: bool) -> Delivery {
+        Delivery { op: OpId(op), at, destination: queue.to_owned(), redelivered }
+    }
+
+    #[test]
+    fn equal_messages_pair_first_in_first_out() {
+        let mut messages = Messages::new(8);
+        messages.publish(key(1), OpId(1), 10);
+        messages.publish(key(1), OpId(2), 20);
+        assert_eq!(messages.deliver(key(1), delivery(11, 30, "q", false)), Some(OpId(1)));
+        assert_eq!(messages.deliver(key(1), delivery(12, 31, "q", false)), Some(OpId(2)));
+        assert_eq!(messages.deliver(key(1), delivery(13, 32, "q", false)), None);
+    }
+
+    #[test]
+    fn copies_to_several_queues_have_the_same_publish() {
+        let mut messages = Messages::new(8);
+        messages.publish(key(1), OpId(1), 10);
+        assert_eq!(messages.deliver(key(1), delivery(11, 30, "a", false)), Some(OpId(1)));
+        assert_eq!(messages.deliver(key(1), delivery(12, 30, "b", false)), Some(OpId(1)));
+    }
+
+    #[test]
+    fn a_redelivery_is_of_the_same_publish() {
+        let mut messages = Messages::new(8);
+        messages.publish(key(1), OpId(1), 10);
+        messages.publish(key(1), OpId(2), 11);
+        assert_eq!(messages.deliver(key(1), delivery(11, 30, "a", false)), Some(OpId(1)));
+        assert_eq!(messages.deliver(key(1), delivery(12, 40, "a", true)), Some(OpId(1)));
+        assert_eq!(messages.deliver(key(1), delivery(13, 50, "a", false)), Some(OpId(2)));
+    }
+
+    #[test]
+    fn a_delivery_seen_before_its_publish_is_over_waits_for_it() {
+        let mut messages = Messages::new(8);
+        assert_eq!(messages.deliver(key(1), delivery(11, 30, "a", false)), None);
+        assert_eq!(messages.publish(key(1), OpId(1), 20), [(OpId(11), OpId(1))]);
+    }
+
+    #[test]
+    fn a_message_cannot_leave_before_it_came() {
+        let mut messages = Messages::new(8);
+        messages.publish(key(1), OpId(1), 50);
+        assert_eq!(messages.deliver(key(1), delivery(11, 30, "a", false)), None);
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut messages = Messages::new(4);
+        for n in 0..100 {
+            messages.publish(key(n), OpId(u64::from(n)), 1);
+            assert!(messages.len() <= 4);
+        }
+        for n in 0..10_000 {
+            messages.publish(key(99), OpId(n), n);
+        }
+        assert!(messages.entries[&key(99)].publishes.len() <= MAX_EQUAL);
+    }
+}

@@ -1,0 +1,258 @@
+use super::*;
+
+/// A process under test, driven in virtual time: one tick per call.
+struct World {
+    processes: Processes,
+    now: BootNs,
+    next: u64,
+    edges: HashMap<OpId, (OpId, Rule)>,
+}
+
+const TICK: u64 = 1_000_000;
+
+impl World {
+    fn new() -> Self {
+        let policy = Policy {
+            rules: Rule::ALL.into_iter().collect(),
+            min_confidence: 0.6,
+            decide_within_ns: 10_000_000_000,
+            broker_wait_ns: 0,
+        };
+        Self { processes: Processes::new(policy), now: 1_000_000_000, next: 0, edges: HashMap::new() }
+    }
+
+    fn point(&mut self, tid: u32) -> Point {
+        self.now += TICK;
+        Point { at: self.now, pos: 0, thread: Thread { tgid: 1, tid } }
+    }
+
+    fn open(&mut self, shape: Shape, family: Family, conn: u64, tid: u32) -> OpId {
+        self.next += 1;
+        let op = OpId(self.next);
+        let point = self.point(tid);
+        self.processes.opened(Opening { op, shape, family, conn: ConnId(conn), point });
+        if shape == Shape::Incoming {
+            self.processes.requested(op, point);
+        }
+        op
+    }
+
+    /// A request arrives and is read whole by `tid`.
+    fn request(&mut self, conn: u64, tid: u32) -> OpId {
+        self.open(Shape::Incoming, Family::Call, conn, tid)
+    }
+
+    fn message(&mut self, conn: u64, tid: u32) -> OpId {
+        self.open(Shape::Incoming, Family::Message, conn, tid)
+    }
+
+    fn call(&mut self, conn: u64, tid: u32) -> OpId {
+        self.open(Shape::Outgoing, Family::Call, conn, tid)
+    }
+
+    fn close(&mut self, op: OpId, tid: u32, key: Option<&str>) {
+        self.close_in(op, tid, key, None, false);
+    }
+
+    fn close_in(&mut self, op: OpId, tid: u32, key: Option<&str>, transaction: Option<u64>, ends: bool) {
+        let point = self.point(tid);
+        let keys = key.map(|value| OrderKey { namespace: "order".into(), value: value.into() });
+        self.processes.closed(Closing {
+            op,
+            at: point.at,
+            response_start: Some(point),
+            response_end: Some(point),
+            keys: keys.into_iter().collect(),
+            transaction,
+            ends_transaction: ends,
+        });
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        while let Some(edge) = self.processes.poll_edge() {
+            assert!(
+                self.edges.insert(edge.child, (edge.parent, edge.rule)).is_none(),
+                "two parents for one operation"
+            );
+        }
+    }
+
+    fn check(&self, child: OpId, expected: Option<(OpId, Rule)>) {
+        assert_eq!(self.edges.get(&child).copied(), expected, "cause of {child:?}");
+    }
+}
+
+#[test]
+fn a_thread_that_serves_one_request_causes_what_it_does_meanwhile() {
+    let mut world = World::new();
+    let a = world.request(1, 10);
+    let b = world.request(2, 11);
+    let from_a = world.call(3, 10);
+    let from_b = world.call(4, 11);
+    world.close(from_a, 10, None);
+    world.close(from_b, 11, None);
+    world.check(from_a, Some((a, Rule::Thread)));
+    world.check(from_b, Some((b, Rule::Thread)));
+}
+
+#[test]
+fn an_event_loop_with_two_requests_is_not_judged_by_thread() {
+    let mut world = World::new();
+    let a = world.request(1, 10);
+    let b = world.request(2, 10);
+    // Reading `b` was the last thing the thread did, so this write is b's.
+    let from_b = world.call(3, 10);
+    let from_a = world.call(4, 10);
+    world.close(from_b, 10, Some("2"));
+    world.close(from_a, 10, Some("1"));
+    world.close(a, 10, Some("1"));
+    world.close(b, 10, Some("2"));
+    world.check(from_b, Some((b, Rule::Value)));
+    world.check(from_a, Some((a, Rule::Value)));
+}
+
+#[test]
+fn a_response_that_frees_a_pooled_connection_proves_nothing_for_the_next_write_on_it() {
+    let mut world = World::new();
+    let a = world.request(1, 10);
+    let from_a = world.call(3, 10);
+    let b = world.request(2, 10);
+    world.close(from_a, 10, Some("1"));
+    // One connection only: this may be a's next statement or the first of b, who waited for the connection.
+    let unknown = world.call(3, 10);
+    world.close(unknown, 10, None);
+    world.close(a, 10, Some("1"));
+    world.close(b, 10, Some("2"));
+    world.check(from_a, Some((a, Rule::Value)));
+    world.check(unknown, None);
+    assert!(world.processes.is_settled(unknown));
+}
+
+#[test]
+fn with_an_idle_connection_in_the_pool_the_response_read_last_is_evidence() {
+    let mut world = World::new();
+    let warm = world.call(9, 10);
+    world.close(warm, 10, None);
+    let a = world.request(1, 10);
+    let from_a = world.call(3, 10);
+    let b = world.request(2, 10);
+    world.close(from_a, 10, Some("1"));
+    let next = world.call(3, 10);
+    world.close(next, 10, None);
+    world.close(a, 10, Some("1"));
+    world.close(b, 10, Some("2"));
+    world.check(next, Some((a, Rule::LastRead)));
+}
+
+#[test]
+fn a_key_that_names_another_order_vetoes_reading() {
+    let mut world = World::new();
+    let a = world.request(1, 10);
+    let b = world.request(2, 10);
+    let call = world.call(3, 10);
+    world.close(call, 10, Some("7"));
+    world.close(a, 10, Some("1"));
+    world.close(b, 10, Some("2"));
+    world.check(call, None);
+}
+
+#[test]
+fn a_key_in_two_requests_at_once_is_decided_by_what_was_read_last_or_not_at_all() {
+    let mut world = World::new();
+    let a = world.request(1, 10);
+    let b = world.request(2, 10);
+    let call = world.call(3, 10);
+    world.close(call, 10, Some("1"));
+    world.close(a, 10, Some("1"));
+    world.close(b, 10, Some("1"));
+    world.check(call, Some((b, Rule::Value)));
+}
+
+#[test]
+fn the_pool_thread_that_settles_a_message_had_been_working_on_it() {
+    let mut world = World::new();
+    // A reader thread takes three messages in; two workers work on them.
+    let first = world.message(1, 5);
+    let second = world.message(1, 5);
+    let third = world.message(1, 5);
+    let by_20 = world.call(2, 20);
+    let by_21 = world.call(3, 21);
+    world.close(by_20, 20, None);
+    world.close(by_21, 21, None);
+    world.close(second, 20, Some("2"));
+    world.close(first, 21, Some("1"));
+    let again_20 = world.call(2, 20);
+    world.close(again_20, 20, None);
+    world.close(third, 20, Some("3"));
+    world.check(by_20, Some((second, Rule::Thread)));
+    world.check(by_21, Some((first, Rule::Thread)));
+    world.check(again_20, Some((third, Rule::Thread)));
+}
+
+#[test]
+fn a_transaction_follows_its_member_with_a_key() {
+    let mut world = World::new();
+    let a = world.request(1, 10);
+    let b = world.request(2, 10);
+    let begin = world.call(3, 10);
+    world.close_in(begin, 10, None, Some(1), false);
+    let update = world.call(3, 10);
+    world.close_in(update, 10, Some("1"), Some(1), false);
+    let commit = world.call(3, 10);
+    world.close_in(commit, 10, None, Some(1), true);
+    world.close(a, 10, Some("1"));
+    world.close(b, 10, Some("2"));
+    world.check(begin, Some((a, Rule::Transaction)));
+    world.check(update, Some((a, Rule::Value)));
+    world.check(commit, Some((a, Rule::Transaction)));
+}
+
+#[test]
+fn a_transaction_torn_between_two_requests_proves_nothing() {
+    let mut world = World::new();
+    let a = world.request(1, 10);
+    let b = world.request(2, 10);
+    let begin = world.call(3, 10);
+    world.close_in(begin, 10, None, Some(1), false);
+    let one = world.call(3, 10);
+    world.close_in(one, 10, Some("1"), Some(1), false);
+    let two = world.call(3, 10);
+    world.close_in(two, 10, Some("2"), Some(1), false);
+    let commit = world.call(3, 10);
+    world.close_in(commit, 10, None, Some(1), true);
+    world.close(a, 10, Some("1"));
+    world.close(b, 10, Some("2"));
+    assert!(world.edges.get(&commit).is_none_or(|(_, rule)| *rule != Rule::Transaction));
+}
+
+#[test]
+fn without_evidence_an_operation_is_decided_at_a_bounded_time_and_stays_a_root() {
+    let mut world = World::new();
+    world.request(1, 10);
+    world.request(2, 10);
+    let call = world.call(3, 99);
+    world.close(call, 99, None);
+    assert!(!world.processes.is_settled(call));
+    let due = world.processes.next_timeout().expect("a deadline");
+    world.processes.handle_timeout(due);
+    world.collect();
+    assert!(world.processes.is_settled(call));
+    world.check(call, None);
+}
+
+#[test]
+fn everything_is_forgotten_after_a_while() {
+    let mut world = World::new();
+    for conn in 0..50 {
+        let a = world.request(conn, 10);
+        let call = world.call(100 + conn, 10);
+        world.close(call, 10, Some("1"));
+        world.close(a, 10, Some("1"));
+    }
+    while let Some(due) = world.processes.next_timeout() {
+        world.processes.handle_timeout(due);
+    }
+    assert!(world.processes.is_empty());
+    assert!(world.processes.processes[&1].by_key.is_empty());
+}

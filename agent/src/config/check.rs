@@ -1,0 +1,164 @@
+//! A [`Config`] in, the settings whose values make no sense out.
+//!
+//! *Owns* ranges and conditions between settings that types do not express.
+
+use std::time::Duration;
+
+use globset::Glob;
+
+use super::node::{Node, Step, path_text};
+use super::{Config, ConfigError};
+use crate::causality::Rule;
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    path: Vec<Step>,
+    message: String,
+}
+
+impl Problem {
+    /// With the place the setting, or the section around it, was given.
+    pub fn located(self, root: &Node) -> ConfigError {
+        let place = root.nearest(&self.path).place.clone();
+        ConfigError::at(place, format!("`{}`: {}", path_text(&self.path), self.message))
+    }
+}
+
+const RULES: [Rule; 7] =
+    [Rule::Context, Rule::Wire, Rule::Message, Rule::Thread, Rule::LastRead, Rule::Value, Rule::Transaction];
+
+/// Everything wrong with a configuration.
+pub fn problems(config: &Config) -> Vec<Problem> {
+    let mut found = Found::default();
+    capture(config, &mut found);
+    services(config, &mut found);
+    joining(config, &mut found);
+    export(config, &mut found);
+    found.0
+}
+
+#[derive(Default)]
+struct Found(Vec<Problem>);
+
+impl Found {
+    fn add(&mut self, path: &str, message: impl Into<String>) {
+        let path = path.split('.').map(|step| match step.parse() {
+            Ok(index) => Step::Index(index),
+            Err(_) => Step::Key(step.to_owned()),
+        });
+        self.0.push(Problem { path: path.collect(), message: message.into() });
+    }
+
+    fn range(&mut self, path: &str, value: u64, min: u64, max: u64) {
+        if !(min..=max).contains(&value) {
+            self.add(path, format!("{value} is out of range, {min} to {max}"));
+        }
+    }
+
+    fn glob(&mut self, path: &str, pattern: &str) {
+        if let Err(error) = Glob::new(pattern) {
+            self.add(path, format!("`{pattern}` is not a pattern: {}", error.kind()));
+        }
+    }
+
+    fn positive(&mut self, path: &str, value: Duration) {
+        if value.is_zero() {
+            self.add(path, "must be longer than 0");
+        }
+    }
+}
+
+fn capture(config: &Config, found: &mut Found) {
+    let capture = &config.capture;
+    found.range("capture.ring_bytes", capture.ring_bytes.into(), 256 << 10, 1 << 30);
+    if !capture.ring_bytes.is_power_of_two() {
+        let next = capture.ring_bytes.checked_next_power_of_two().unwrap_or(1 << 30);
+        found.add("capture.ring_bytes", format!("{} is not a power of two; {next} is", capture.ring_bytes));
+    }
+    found.range("capture.first_look_bytes", capture.first_look_bytes.into(), 1 << 10, 16 << 20);
+    found.range("capture.turn_bytes", capture.turn_bytes.into(), 1 << 10, 1 << 30);
+    found.range("capture.max_connections", capture.max_connections.into(), 64, 4 << 20);
+    let protocols = &config.protocols;
+    found.range("protocols.kept_body_bytes", protocols.kept_body_bytes as u64, 0, 16 << 20);
+    found.range("protocols.max_header_bytes", protocols.max_header_bytes as u64, 1 << 10, 16 << 20);
+    found.range("protocols.max_statement_bytes", protocols.max_statement_bytes as u64, 256, 16 << 20);
+    found.range("protocols.max_open_operations", protocols.max_open_operations as u64, 1, 1 << 20);
+}
+
+fn services(config: &Config, found: &mut Found) {
+    for (index, rule) in config.services.names.iter().enumerate() {
+        let path = format!("services.names.{index}");
+        if rule.name.is_empty() {
+            found.add(&path, "a rule needs the `name` it gives");
+        }
+        if rule.exe.is_none() && rule.command.is_none() && rule.port.is_none() {
+            found.add(&path, "a rule needs a condition: `exe`, `command` or `port`");
+        }
+        for (key, pattern) in [("exe", &rule.exe), ("command", &rule.command)] {
+            if let Some(pattern) = pattern {
+                found.glob(&format!("{path}.{key}"), pattern);
+            }
+        }
+    }
+    for (index, pattern) in config.services.exclude.iter().enumerate() {
+        found.glob(&format!("services.exclude.{index}"), pattern);
+    }
+}
+
+fn joining(config: &Config, found: &mut Found) {
+    let joining = &config.joining;
+    let names = RULES.map(Rule::name);
+    for (index, name) in joining.rules.iter().enumerate() {
+        if !names.contains(&name.as_str()) {
+            found.add(&format!("joining.rules.{index}"), super::decode::unknown("rule", name, &names));
+        }
+    }
+    if !(0.0..=1.0).contains(&joining.min_confidence) {
+        found.add("joining.min_confidence", format!("{} is out of range, 0 to 1", joining.min_confidence));
+    }
+    let trust = ["covered", "all", "none"];
+    if !trust.contains(&joining.trusted_context.as_str()) {
+        let message = super::decode::unknown("value", &joining.trusted_context, &trust);
+        found.add("joining.trusted_context", message);
+    }
+    if joining.linger > joining.max_hold {
+        found.add("joining.linger", "longer than `joining.max_hold`");
+    }
+    found.range("joining.max_held_operations", joining.max_held_operations as u64, 100, 100_000_000);
+}
+
+fn export(config: &Config, found: &mut Found) {
+    let otlp = &config.export.otlp;
+    for (key, endpoint) in [
+        ("endpoint", &otlp.endpoint),
+        ("traces_endpoint", &otlp.traces_endpoint),
+        ("metrics_endpoint", &otlp.metrics_endpoint),
+    ] {
+        if let Err(message) = crate::export::otlp::target::check_endpoint(endpoint, otlp.insecure) {
+            found.add(&format!("export.otlp.{key}"), message);
+        }
+    }
+    for (name, value) in &otlp.headers {
+        if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            found.add(&format!("export.otlp.headers.{name}"), "not a name a header can have");
+        } else if http::HeaderValue::from_str(value).is_err() {
+            found.add(&format!("export.otlp.headers.{name}"), "not a value a header can have");
+        }
+    }
+    found.positive("export.otlp.timeout", otlp.timeout);
+    found.positive("export.otlp.metrics_interval", otlp.metrics_interval);
+    found.range("export.otlp.max_request_bytes", otlp.max_request_bytes as u64, 16 << 10, 64 << 20);
+    match (&otlp.client_certificate, &otlp.client_key) {
+        (Some(_), None) => found.add("export.otlp.client_certificate", "needs `export.otlp.client_key` too"),
+        (None, Some(_)) => found.add("export.otlp.client_key", "needs `export.otlp.client_certificate` too"),
+        _ => {}
+    }
+    let spool = &config.export.spool;
+    let request = otlp.max_request_bytes as u64;
+    found.range("export.spool.memory_bytes", spool.memory_bytes as u64, request, 64 << 30);
+    if !spool.directory.is_empty() {
+        found.range("export.spool.max_bytes", spool.max_bytes, request.saturating_mul(2), u64::MAX);
+        found.positive("export.spool.max_age", spool.max_age);
+    }
+}

@@ -1,0 +1,94 @@
+//! What happened to connections and their bytes, counted.
+
+use crate::protocol::Discard;
+use crate::protocol::detect::Protocol;
+
+/// Totals since the start. All bytes are of the stream, not of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Stats {
+    /// Connections that came to be known.
+    pub opened: u64,
+    /// Of these, known by their data only: their `Conn` was lost or does not exist.
+    pub unannounced: u64,
+    /// Ended by a close.
+    pub closed: u64,
+    /// Given up for a newer one at the bound on connections.
+    pub evicted: u64,
+    /// Given up because the agent stops.
+    pub abandoned: u64,
+
+    /// Connections by protocol, when it was detected.
+    pub http1: u64,
+    pub amqp: u64,
+    pub postgres: u64,
+    /// Known protocols that cannot be read: encrypted, or not supported.
+    pub opaque: u64,
+    /// Connections that speak nothing Spoor reads.
+    pub not_ours: u64,
+    /// Connections that were over before their protocol was clear.
+    pub undecided: u64,
+    /// Detections taken back because what followed was not that protocol.
+    pub misdetected: u64,
+
+    /// Data records.
+    pub records: u64,
+    /// Data records after the end of their connection.
+    pub late_records: u64,
+    /// Data records that came before one that precedes them.
+    pub reordered: u64,
+    /// Bytes delivered to sessions or to detection.
+    pub bytes: u64,
+    /// Bytes that moved but were not captured, or whose record was lost.
+    pub gap_bytes: u64,
+    /// Of these, in no record at all.
+    pub missing_bytes: u64,
+    /// Bytes that came twice.
+    pub trimmed_bytes: u64,
+    /// Bytes at impossible positions.
+    pub dropped_bytes: u64,
+    /// Bytes of connections that are not ours.
+    pub ignored_bytes: u64,
+    /// Bytes of a TLS connection whose plaintext is read elsewhere.
+    pub ciphertext_bytes: u64,
+    /// Bytes forgotten before their protocol was clear, at the bound on what is kept for that.
+    pub forgotten_bytes: u64,
+    /// Times that bytes waiting for others were given up because memory was short.
+    pub relieved: u64,
+
+    /// Bytes that sessions discarded, by [`Discard`].
+    pub unsynchronised_bytes: u64,
+    pub invalid_bytes: u64,
+    pub limit_bytes: u64,
+    /// How often they did.
+    pub unsynchronised: u64,
+    pub invalid: u64,
+    pub limit: u64,
+}
+
+impl Stats {
+    pub(super) fn detected(&mut self, protocol: Protocol) {
+        match protocol {
+            Protocol::Http1 => self.http1 += 1,
+            Protocol::Amqp => self.amqp += 1,
+            Protocol::Postgres => self.postgres += 1,
+        }
+    }
+
+    pub(super) fn discarded(&mut self, reason: Discard, len: u64) {
+        let (bytes, times) = match reason {
+            Discard::Unsynchronised => (&mut self.unsynchronised_bytes, &mut self.unsynchronised),
+            Discard::Invalid => (&mut self.invalid_bytes, &mut self.invalid),
+            Discard::Limit => (&mut self.limit_bytes, &mut self.limit),
+        };
+        *bytes = bytes.saturating_add(len);
+        *times += 1;
+    }
+
+    /// Adds what happened in a stream since `before`.
+    pub(super) fn stream(&mut self, before: &crate::stream::Stats, now: &crate::stream::Stats) {
+        self.missing_bytes += now.missing.saturating_sub(before.missing);
+        self.trimmed_bytes += now.trimmed.saturating_sub(before.trimmed);
+        self.dropped_bytes += now.dropped.saturating_sub(before.dropped);
+        self.reordered += now.reordered.saturating_sub(before.reordered);
+    }
+}

@@ -1,0 +1,253 @@
+//! Trace requests over OTLP/gRPC.
+//!
+//! Requests are encoded once, by the batcher; the codec here sends those bytes as they are.
+//! *Spec*: opentelemetry-proto v1.11 `docs/specification.md`, "OTLP/gRPC".
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use ::http::uri::PathAndQuery;
+use bytes::{Buf, BufMut, Bytes};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use super::Target;
+use super::answer::{Answer, chain, one_line};
+
+const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+/// Larger answers are not read (opentelemetry-proto, "Response size").
+const MAX_ANSWER_BYTES: usize = 4 << 20;
+
+#[derive(Debug)]
+pub(super) struct GrpcClient {
+    channel: Channel,
+    headers: MetadataMap,
+    timeout: Duration,
+    gzip: bool,
+}
+
+impl GrpcClient {
+    pub(super) fn new(target: &Target) -> Result<Self, tonic::transport::Error> {
+        Ok(Self {
+            channel: channel(target)?,
+            headers: MetadataMap::from_headers(target.headers.clone()),
+            timeout: target.timeout,
+            gzip: target.gzip,
+        })
+    }
+
+    pub(super) async fn send(&mut self, payload: Bytes) -> Answer {
+        let status = match self.call(payload.clone()).await {
+            Ok(response) => return Answer::taken(response),
+            Err(status) => status,
+        };
+        // A receiver without gzip answers UNIMPLEMENTED (gRPC, "Compression"): plain from now on.
+        if self.gzip && status.code() == Code::Unimplemented {
+            match self.plain(payload).await {
+                Ok(response) => {
+                    tracing::info!("the OTLP receiver does not take gzip: sending uncompressed from now on");
+                    return Answer::taken(response);
+                }
+                Err(second) => return classify(&second),
+            }
+        }
+        classify(&status)
+    }
+
+    async fn plain(&mut self, payload: Bytes) -> Result<ExportTraceServiceResponse, Status> {
+        self.gzip = false;
+        let result = self.call(payload).await;
+        // Not what it was about.
+        self.gzip = result.is_err();
+        result
+    }
+
+    async fn call(&mut self, payload: Bytes) -> Result<ExportTraceServiceResponse, Status> {
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        grpc = grpc.accept_compressed(CompressionEncoding::Gzip);
+        if self.gzip {
+            grpc = grpc.send_compressed(CompressionEncoding::Gzip);
+        }
+        let mut request = Request::from_parts(self.headers.clone(), Default::default(), payload);
+        request.set_timeout(self.timeout);
+        let call = async {
+            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+            grpc.unary(request, PathAndQuery::from_static(METHOD), EncodedCodec).await
+        };
+        // Covers connecting as well, which tonic's own timeout does not.
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(result) => result.map(|response| response.into_inner()),
+            Err(_) => Err(Status::deadline_exceeded(format!("no answer within {:?}", self.timeout))),
+        }
+    }
+}
+
+/// A lazily connected channel: also used for the agent's own metrics.
+pub(crate) fn channel(target: &Target) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from(target.uri.clone())
+        .user_agent(super::client::USER_AGENT)?
+        .connect_timeout(target.timeout)
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .tcp_nodelay(true);
+    Ok(endpoint.connect_with_connector_lazy(connector(target, true)))
+}
+
+pub(super) fn connector(target: &Target, http2_only: bool) -> HttpsConnector<HttpConnector> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(target.timeout));
+    http.set_keepalive(Some(Duration::from_secs(60)));
+    let builder = HttpsConnectorBuilder::new().with_tls_config(target.tls.clone()).https_or_http();
+    match http2_only {
+        true => builder.enable_http2().wrap_connector(http),
+        false => builder.enable_http1().enable_http2().wrap_connector(http),
+    }
+}
+
+/// Which codes may be sent again (opentelemetry-proto, table "OTLP/gRPC Response Codes").
+fn classify(status: &Status) -> Answer {
+    if let Some(answer) = web_page(status) {
+        return answer;
+    }
+    let details = one_line(status.message());
+    // A failure on our side of the connection has a source and no code of the server.
+    if status.source().is_some()
+        && matches!(status.code(), Code::Unknown | Code::Unavailable | Code::Internal)
+    {
+        return Answer::try_again(chain(status));
+    }
+    let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    let reason = match details.as_str() {
+        "" => format!("{:?}", status.code()),
+        details => format!("{:?}: {details}", status.code()),
+    };
+    match status.code() {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => Answer::TryAgain { after: asked, reason },
+        Code::ResourceExhausted if asked.is_some() => Answer::TryAgain { after: asked, reason },
+        Code::ResourceExhausted => {
+            Answer::refused(format!("{reason} (lower `export.otlp.max_request_bytes`?)"))
+        }
+        Code::Unauthenticated | Code::PermissionDenied => {
+            Answer::refused(format!("{reason} (check `export.otlp.headers` and the client certificate)"))
+        }
+        Code::Unimplemented => {
+            Answer::refused(format!("{reason} (is this an OTLP/gRPC receiver of traces?)"))
+        }
+        _ => Answer::refused(reason),
+    }
+}
+
+/// A proxy or web server in front of the receiver answered with a page: gRPC's framing then reads its first
+/// character, `<` (60), as a compression flag and hides the HTTP status in the message.
+fn web_page(status: &Status) -> Option<Answer> {
+    let message = status.message();
+    if !message.contains("compression flag: 60") && !message.contains("invalid content-type: text/html") {
+        return None;
+    }
+    let code =
+        message.split("status: ").nth(1).and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
+    let code: Option<u16> = code;
+    let answered = match code {
+        Some(code) => format!("a web page with HTTP status {code}"),
+        None => "a web page".to_owned(),
+    };
+    let reason = format!("a proxy or web server answered with {answered}, not an OTLP/gRPC receiver");
+    Some(match code {
+        Some(429 | 502 | 503 | 504) => Answer::try_again(reason),
+        _ => Answer::refused(format!("{reason}; check `export.otlp.endpoint` and `export.otlp.protocol`")),
+    })
+}
+
+/// Sends bytes that are encoded already.
+#[derive(Clone, Copy, Debug)]
+struct EncodedCodec;
+
+impl Codec for EncodedCodec {
+    type Encode = Bytes;
+    type Decode = ExportTraceServiceResponse;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Encoder for EncodedCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, target: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        target.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for EncodedCodec {
+    type Item = ExportTraceServiceResponse;
+    type Error = Status;
+
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
+        let bytes = source.copy_to_bytes(source.remaining());
+        let decoded = ExportTraceServiceResponse::decode(bytes);
+        decoded.map(Some).map_err(|error| Status::internal(format!("the answer is no OTLP: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_retried_as_the_specification_says() {
+        let retried = |status: &Status| matches!(classify(status), Answer::TryAgain { .. });
+        for code in 1..=16 {
+            let status = Status::new(Code::from_i32(code), "x");
+            let expected = [1, 4, 10, 11, 14, 15].contains(&code);
+            assert_eq!(retried(&status), expected, "{:?}", status.code());
+        }
+    }
+
+    #[test]
+    fn exhausted_receivers_are_retried_only_with_retry_info() {
+        let delay = Duration::from_secs(3);
+        let details = ErrorDetails::with_retry_info(Some(delay));
+        let status = Status::with_error_details(Code::ResourceExhausted, "busy", details);
+        assert!(matches!(classify(&status), Answer::TryAgain { after: Some(after), .. } if after == delay));
+    }
+
+    #[test]
+    fn web_pages_are_recognised() {
+        let message = "protocol error: received message with invalid compression flag: 60 (valid flags are 0 and 1) \
+                       while receiving response with status: 400 Bad Request";
+        let answer = classify(&Status::internal(message));
+        assert!(
+            matches!(&answer, Answer::Refused { reason } if reason.contains("HTTP status 400")),
+            "{answer:?}"
+        );
+        let answer = classify(&Status::internal(message.replace("400 Bad Request", "502 Bad Gateway")));
+        assert!(matches!(answer, Answer::TryAgain { .. }));
+    }
+}

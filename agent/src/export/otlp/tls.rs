@@ -1,0 +1,86 @@
+//! The certificate settings in, one TLS configuration for gRPC and HTTP out.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::config::Otlp;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("cannot read `{path}` (`export.otlp.{key}`): {reason}")]
+    File { key: &'static str, path: String, reason: String },
+    #[error("cannot use the client certificate `{path}` (`export.otlp.client_certificate`): {reason}")]
+    Identity { path: String, reason: String },
+    #[error("cannot set up TLS: {0}")]
+    Other(rustls::Error),
+}
+
+/// Trusts the given authorities, else the machine's own; shows the client certificate when there is one.
+pub(super) fn client_config(settings: &Otlp) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Other)?;
+    let builder = builder.with_root_certificates(roots(settings)?);
+    let (Some(certificate), Some(key)) = (&settings.client_certificate, &settings.client_key) else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = certificates("client_certificate", certificate)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File {
+        key: "client_key",
+        path: key.clone(),
+        reason: error.to_string(),
+    })?;
+    builder
+        .with_client_auth_cert(chain, private)
+        .map_err(|error| TlsError::Identity { path: certificate.clone(), reason: error.to_string() })
+}
+
+fn roots(settings: &Otlp) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    match &settings.certificate {
+        Some(path) => {
+            for certificate in certificates("certificate", path)? {
+                roots.add(certificate).map_err(|error| TlsError::File {
+                    key: "certificate",
+                    path: path.clone(),
+                    reason: error.to_string(),
+                })?;
+            }
+        }
+        // Reading the machine's authorities takes milliseconds: not for a plain-text endpoint.
+        None if uses_tls(settings) => {
+            let found = machine_authorities();
+            roots.add_parsable_certificates(found);
+        }
+        None => {}
+    }
+    Ok(roots)
+}
+
+fn uses_tls(settings: &Otlp) -> bool {
+    let endpoints = [&settings.endpoint, &settings.traces_endpoint, &settings.metrics_endpoint];
+    settings.insecure == Some(false) || endpoints.iter().any(|endpoint| endpoint.starts_with("https:"))
+}
+
+fn machine_authorities() -> Vec<CertificateDer<'static>> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!("a certificate authority of this machine cannot be read: {error}");
+    }
+    if found.certs.is_empty() {
+        tracing::warn!("this machine has no certificate authorities: set `export.otlp.certificate`");
+    }
+    found.certs
+}
+
+fn certificates(key: &'static str, path: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let failed = |reason: String| TlsError::File { key, path: path.to_owned(), reason };
+    let read = CertificateDer::pem_file_iter(Path::new(path)).map_err(|error| failed(error.to_string()))?;
+    let found: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
+    if found.is_empty() { Err(failed("no certificate in PEM form is in it".to_owned())) } else { Ok(found) }
+}

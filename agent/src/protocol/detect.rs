@@ -1,1 +1,0 @@
-//! First bytes of both directions in, the protocol they speak out.

@@ -1,0 +1,442 @@
+//! Messages of the server in: each answers the first thing asked that has no answer yet.
+//!
+//! *Owns* which answer ends what. *Must not know* bytes on the wire.
+//! *Spec*: PostgreSQL documentation, sections 55.2.2 "Simple Query" to 55.2.8 "Asynchronous Operations".
+
+use std::sync::Arc;
+
+use super::core::{Core, MAX_ROWS, Phase, Unit, What};
+use super::frame::{Message, Next};
+use super::open::Open;
+use super::parse;
+use crate::operation::postgres::{ServerError, Statement, StatementKind};
+use crate::operation::{Completeness, Extent};
+use crate::protocol::Events;
+use crate::record::BootNs;
+
+impl Core {
+    pub(super) fn backend(&mut self, message: &Message<'_>, out: &mut Events) -> Next {
+        if let Phase::Startup { request, is_answered } = &mut self.phase {
+            let request = *request;
+            *is_answered = true;
+            match message.tag {
+                b'Z' => {
+                    self.phase = Phase::Ready;
+                    self.open.block.ready(message.body.first().copied().unwrap_or(b'I'));
+                    return Next::Tagged;
+                }
+                b'E' => {
+                    self.phase = Phase::Ready;
+                    let error = parse::server_error(message.body);
+                    self.startup_ended(
+                        request,
+                        Some((error, message)),
+                        message.end.at,
+                        Completeness::Complete,
+                        out,
+                    );
+                    return Next::Tagged;
+                }
+                _ => {}
+            }
+        }
+        if matches!(
+            message.tag,
+            b'1' | b'2'
+                | b'3'
+                | b't'
+                | b'T'
+                | b'n'
+                | b'D'
+                | b'C'
+                | b'I'
+                | b's'
+                | b'E'
+                | b'G'
+                | b'H'
+                | b'd'
+                | b'V'
+        ) {
+            self.realign(message, out);
+            if let Some(key) = self.units.front().and_then(Unit::current) {
+                self.open.respond(key, message.start, message.end, out);
+                if let Some(open) = self.open.get(key) {
+                    open.missing = open.missing.saturating_add(message.missing);
+                }
+            }
+        }
+        match message.tag {
+            b'1' => self.pop(|unit| matches!(unit.what, What::Parse { .. })),
+            b'2' => self.pop(|unit| matches!(unit.what, What::Bind)),
+            b'3' => self.pop(|unit| matches!(unit.what, What::Close)),
+            b't' => {
+                if let Some(What::Describe { name, is_statement: true }) =
+                    self.units.front().map(|unit| &unit.what)
+                {
+                    let oids = parse::parameter_description(message.body);
+                    self.catalog.describe(name, |prepared| prepared.oids = oids);
+                }
+            }
+            b'T' => self.described(parse::row_description(message.body)),
+            b'n' => self.pop(|unit| matches!(unit.what, What::Describe { .. })),
+            b'D' => self.row(message, out),
+            b'C' => self.complete(Some(parse::command_tag(message.body)), message.end.at, out),
+            b'I' => self.complete(None, message.end.at, out),
+            b's' => self.suspended(message.end.at, out),
+            b'E' => self.error(message, out),
+            b'N' => self.notice(message),
+            b'Z' => self.ready(message, out),
+            b'V' => {
+                if let Some(key) =
+                    self.front(|unit| matches!(unit.what, What::Call)).and_then(|unit| unit.key)
+                {
+                    self.open.close(key, message.end.at, Completeness::Complete, out);
+                }
+            }
+            b'G' => self.copy_in(),
+            b'H' => {
+                if let Some(open) = self.running().and_then(|key| self.open.get(key)) {
+                    open.statement.kind = StatementKind::Copy;
+                }
+            }
+            b'd' => {
+                if let Some(open) = self.running().and_then(|key| self.open.get(key)) {
+                    open.statement.copy_len = open.statement.copy_len.saturating_add(message.len);
+                }
+            }
+            // CopyBothResponse: replication streams from here on, and that is left alone.
+            b'W' => {
+                for key in self.open.keys() {
+                    self.open.close(key, message.end.at, Completeness::Complete, out);
+                }
+                self.units.clear();
+                return Next::Opaque;
+            }
+            b'S' => {
+                if let (b"standard_conforming_strings", value) = parse::parameter_status(message.body) {
+                    self.backslash_escapes = value == b"off";
+                }
+            }
+            // Authentication, keys, notifications, CopyDone, NegotiateProtocolVersion.
+            _ => {}
+        }
+        Next::Tagged
+    }
+
+    /// What waits first for its answer, if it is of this kind.
+    fn front(&mut self, is: impl Fn(&Unit) -> bool) -> Option<&mut Unit> {
+        self.units.front_mut().filter(|unit| is(unit))
+    }
+
+    fn pop(&mut self, is: impl Fn(&Unit) -> bool) {
+        if self.front(is).is_some() {
+            self.units.pop_front();
+        }
+    }
+
+    /// The operation that runs now: of an Execute or a simple query.
+    fn running(&self) -> Option<super::catalog::Key> {
+        let unit = self.units.front()?;
+        matches!(unit.what, What::Execute | What::Query { .. }).then(|| unit.current())?
+    }
+
+    pub(super) fn wants_row(&self) -> bool {
+        self.running().is_some_and(|key| self.open.rows_kept(key).is_some_and(|rows| rows < MAX_ROWS))
+    }
+
+    /// After bytes of the server were lost: drops what must have been answered in them, so that this answer meets its
+    /// question.
+    fn realign(&mut self, message: &Message<'_>, out: &mut Events) {
+        let Some(lost) = self.lost else { return };
+        let answers = |unit: &Unit| match message.tag {
+            b'1' => matches!(unit.what, What::Parse { .. }),
+            b'2' => matches!(unit.what, What::Bind),
+            b'3' => matches!(unit.what, What::Close),
+            b't' | b'n' => matches!(unit.what, What::Describe { .. }),
+            b'T' => matches!(unit.what, What::Describe { .. } | What::Query { .. }),
+            b'V' => matches!(unit.what, What::Call),
+            b'E' => true,
+            _ => matches!(unit.what, What::Execute | What::Query { .. }),
+        };
+        let turn = self.units.iter().position(Unit::ends_turn).map_or(self.units.len(), |at| at + 1);
+        let Some(at) = self.units.iter().take(turn).position(answers) else { return };
+        for unit in self.units.drain(..at).collect::<Vec<_>>() {
+            if let (What::Execute, Some(key)) = (&unit.what, unit.key) {
+                self.open.close_at_last_byte(key, lost.at, Completeness::Complete, out);
+            }
+        }
+    }
+
+    /// RowDescription: of a statement, a portal, or the result that comes.
+    fn described(&mut self, columns: Arc<[parse::Column]>) {
+        let Some(unit) = self.units.front() else { return };
+        match &unit.what {
+            What::Describe { name, is_statement: true } => {
+                self.catalog.describe(name, |prepared| prepared.columns = columns);
+                self.units.pop_front();
+            }
+            What::Describe { name, is_statement: false } => {
+                let key = unit.key;
+                if let Some(open) = key.and_then(|key| self.open.get(key)) {
+                    open.columns = columns;
+                } else if let Some(portal) =
+                    self.catalog.portal(name).filter(|portal| Some(portal.claim.key) == key)
+                {
+                    portal.prepared.columns = columns;
+                }
+                self.units.pop_front();
+            }
+            What::Query { .. } => {
+                if let Some(open) = unit.current().and_then(|key| self.open.get(key)) {
+                    open.columns = columns;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn row(&mut self, message: &Message<'_>, out: &mut Events) {
+        let Some(key) = self.running() else { return };
+        self.adopt_columns(key);
+        let Some(open) = self.open.get(key) else { return };
+        open.statement.returned_rows += 1;
+        if open.statement.first_rows.len() < MAX_ROWS && open.statement.returned_rows <= MAX_ROWS as u64 {
+            let cells = parse::data_row(message.body, &open.columns, |index| open.is_binary(index));
+            self.open.add_row(key, cells, out);
+        }
+    }
+
+    /// Takes the columns that a Describe of the statement told after it was bound.
+    fn adopt_columns(&mut self, key: super::catalog::Key) {
+        let Some(open) = self.open.get(key).filter(|open| open.columns.is_empty()) else { return };
+        let Some(prepared) = self.catalog.statement(&open.statement.prepared_name) else { return };
+        let same = match (&open.text, &prepared.text) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            _ => false,
+        };
+        if same {
+            open.columns = prepared.columns.clone();
+        }
+    }
+
+    /// A statement is over: CommandComplete, or EmptyQueryResponse without a tag.
+    fn complete(&mut self, tag: Option<String>, at: BootNs, out: &mut Events) {
+        let Some(key) = self.running() else { return };
+        self.adopt_columns(key);
+        if let Some(tag) = tag {
+            self.open.complete(key, tag);
+        }
+        self.copy_in.take_if(|copying| *copying == key);
+        self.open.close(key, at, Completeness::Complete, out);
+        self.next_statement();
+    }
+
+    /// Goes on after a statement: within the query, or with what was asked next.
+    fn next_statement(&mut self) {
+        match self.units.front_mut().map(|unit| &mut unit.what) {
+            Some(What::Query { done, .. }) => *done += 1,
+            Some(What::Execute) => {
+                self.units.pop_front();
+            }
+            _ => {}
+        }
+    }
+
+    /// PortalSuspended: the rows asked for are there and more can be fetched by another Execute.
+    fn suspended(&mut self, at: BootNs, out: &mut Events) {
+        let Some(unit) = self.front(|unit| matches!(unit.what, What::Execute)) else { return };
+        let key = unit.key;
+        self.units.pop_front();
+        let Some(key) = key else { return };
+        let block = self.open.block.current();
+        if let Some(open) = self.open.get(key) {
+            open.statement.transaction = block;
+        }
+        if self.catalog.is_executing(key) {
+            self.open.suspend(key, true);
+        } else {
+            // Its portal was closed or replaced meanwhile.
+            self.open.close(key, at, Completeness::Complete, out);
+        }
+    }
+
+    fn copy_in(&mut self) {
+        let Some(key) = self.running() else { return };
+        if let Some(open) = self.open.get(key) {
+            open.statement.kind = StatementKind::Copy;
+        }
+        self.copy_in = Some(key);
+        // A Sync sent before the data is read in copy-in mode, where it is ignored.
+        if matches!(self.units.front().map(|unit| &unit.what), Some(What::Execute)) {
+            let sync = self.units.get(1).is_some_and(|unit| matches!(unit.what, What::Sync));
+            if sync {
+                self.units.remove(1);
+            }
+        }
+    }
+
+    /// ErrorResponse: ends what runs, and what was asked up to the next Sync is discarded by the server.
+    fn error(&mut self, message: &Message<'_>, out: &mut Events) {
+        let error = parse::server_error(message.body);
+        let Some(unit) = self.units.front_mut() else { return };
+        let current = unit.current();
+        let at = message.end.at;
+        self.copy_in = None;
+        match &mut unit.what {
+            What::Query { keys, done } => {
+                let rest: Vec<_> = keys.iter().skip(*done + 1).copied().collect();
+                let had_one = *done < keys.len();
+                *done = keys.len();
+                if had_one {
+                    self.fail(current, error, message, out);
+                } else {
+                    self.fail_without_operation(error, message, out);
+                }
+                for key in rest {
+                    self.open.skip(key, at, out);
+                }
+            }
+            What::Call => self.fail(current, error, message, out),
+            _ => {
+                match current.filter(|key| self.open.contains(*key)) {
+                    Some(key) => self.fail(Some(key), error, message, out),
+                    None => self.fail_without_operation(error, message, out),
+                }
+                self.skip_to_sync(out);
+            }
+        }
+    }
+
+    fn fail(
+        &mut self,
+        key: Option<super::catalog::Key>,
+        error: ServerError,
+        message: &Message<'_>,
+        out: &mut Events,
+    ) {
+        let Some(key) = key else { return };
+        let block = self.open.block.current();
+        if let Some(open) = self.open.get(key) {
+            open.statement.error = Some(error);
+            open.statement.transaction = block;
+        }
+        self.open.close(key, message.end.at, Completeness::Complete, out);
+    }
+
+    /// What failed is not the execution of a statement: its preparation, or the commit that a Sync does. That is an
+    /// operation of its own.
+    fn fail_without_operation(&mut self, error: ServerError, message: &Message<'_>, out: &mut Events) {
+        let Some(unit) = self.units.front() else { return };
+        // An operation that is not there was over the bound.
+        if matches!(unit.what, What::Execute) {
+            return;
+        }
+        let statement = Statement {
+            kind: if matches!(unit.what, What::Query { .. }) {
+                StatementKind::Simple
+            } else {
+                StatementKind::Extended
+            },
+            error: Some(error),
+            transaction: self.open.block.current(),
+            ..Statement::default()
+        };
+        let mut open = Open::new(statement, unit.extent);
+        open.text = unit.text.clone();
+        open.statement.parameterised = unit.parameterised;
+        if let What::Parse { name, .. } = &unit.what {
+            open.statement.prepared_name = name.to_string();
+        }
+        let key = self.open.new_key();
+        self.open.open(key, open, out);
+        self.open.respond(key, message.start, message.end, out);
+        self.open.close(key, message.end.at, Completeness::Complete, out);
+    }
+
+    /// "The backend issues ErrorResponse, then reads and discards messages until a Sync is reached" (section 55.2.3).
+    fn skip_to_sync(&mut self, out: &mut Events) {
+        while let Some(unit) = self.units.pop_front() {
+            if matches!(unit.what, What::Sync) {
+                self.units.push_front(unit);
+                return;
+            }
+            self.skip(unit, out);
+        }
+        self.skipping = true;
+    }
+
+    fn notice(&mut self, message: &Message<'_>) {
+        let Some(open) = self.units.front().and_then(Unit::current).and_then(|key| self.open.get(key)) else {
+            return;
+        };
+        let notice = parse::server_error(message.body);
+        if notice.severity == "WARNING" && open.statement.warning.is_none() {
+            open.statement.warning = Some(notice);
+        }
+    }
+
+    /// ReadyForQuery: everything asked up to the next Sync, query or call is answered.
+    fn ready(&mut self, message: &Message<'_>, out: &mut Events) {
+        let status = message.body.first().copied().unwrap_or(b'I');
+        self.open.block.ready(status);
+        if self.unfollowed > 0 {
+            self.unfollowed -= 1;
+            return;
+        }
+        let Some(turn) = self.units.iter().position(Unit::ends_turn) else {
+            // The answer to something that was not seen.
+            self.skipping = false;
+            return;
+        };
+        let lost = self.lost;
+        let mut segment = 0;
+        for unit in self.units.drain(..=turn).collect::<Vec<_>>() {
+            segment = unit.segment;
+            let keys: Vec<_> = match &unit.what {
+                What::Query { keys, done } => keys.iter().skip(*done).copied().collect(),
+                What::Execute | What::Call => unit.key.into_iter().collect(),
+                _ => Vec::new(),
+            };
+            for key in keys {
+                match lost {
+                    Some(lost) => self.open.close_at_last_byte(key, lost.at, Completeness::Complete, out),
+                    // Our reading of the text found more statements than the server did.
+                    None => self.open.skip(key, message.end.at, out),
+                }
+            }
+        }
+        if !self.units.iter().any(Unit::ends_turn) {
+            self.lost = None;
+        }
+        if status == b'I' {
+            // "Portals exist only within a transaction" (section 55.2.3).
+            self.catalog.end_transaction(segment);
+            for key in self.open.suspended() {
+                if !self.catalog.is_executing(key) {
+                    self.open.close_at_last_byte(key, message.end.at, Completeness::Complete, out);
+                }
+            }
+        }
+    }
+
+    /// The connection's start failed or was never answered.
+    pub(super) fn startup_ended(
+        &mut self,
+        request: Extent,
+        error: Option<(ServerError, &Message<'_>)>,
+        at: BootNs,
+        how: Completeness,
+        out: &mut Events,
+    ) {
+        let key = self.open.new_key();
+        let statement = Statement { kind: StatementKind::Startup, ..Statement::default() };
+        self.open.open(key, Open::new(statement, request), out);
+        if let Some((error, message)) = error {
+            self.open.respond(key, message.start, message.end, out);
+            if let Some(open) = self.open.get(key) {
+                open.statement.error = Some(error);
+            }
+        }
+        self.open.close(key, at, how, out);
+    }
+}

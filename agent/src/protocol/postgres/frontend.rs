@@ -1,0 +1,263 @@
+//! Messages of the client in: what they ask for is noted, and operations are opened.
+//!
+//! *Owns* which messages belong to one operation. *Must not know* answers.
+//! *Spec*: PostgreSQL documentation, sections 55.2.2 "Simple Query" to 55.2.6 "COPY Operations".
+
+use std::sync::Arc;
+
+use super::catalog::{Claim, Portal, Prepared};
+use super::core::{Core, Phase, Unit, What};
+use super::frame::{Message, Next};
+use super::open::Open;
+use super::parse;
+use crate::operation::postgres::{Statement, StatementKind};
+use crate::operation::{Completeness, Extent};
+use crate::protocol::{Discard, Event, Events, Point};
+use crate::record::BootNs;
+use crate::sql;
+
+const CANCEL_REQUEST: u32 = 80_877_102;
+const SSL_REQUEST: u32 = 80_877_103;
+const GSSENC_REQUEST: u32 = 80_877_104;
+
+impl Core {
+    /// A message without a tag.
+    pub(super) fn untagged(&mut self, message: &Message<'_>) -> Next {
+        let mut body = super::body::Body::new(message.body);
+        match body.u32() {
+            // Its only content is a secret; nothing is answered.
+            Some(CANCEL_REQUEST) => Next::Opaque,
+            Some(SSL_REQUEST | GSSENC_REQUEST) => {
+                self.phase = Phase::Encryption;
+                Next::Untagged
+            }
+            _ => {
+                let startup = parse::startup(body);
+                self.open.user = startup.user;
+                self.open.database = startup.database;
+                if startup.replication {
+                    self.phase = Phase::Ready;
+                    return Next::Opaque;
+                }
+                let request = Extent { start: message.start, end: message.end };
+                self.phase = Phase::Startup { request, is_answered: false };
+                Next::Tagged
+            }
+        }
+    }
+
+    /// A message with a tag.
+    pub(super) fn frontend(&mut self, message: &Message<'_>, out: &mut Events) {
+        if matches!(message.tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F') {
+            self.settle_lost(out);
+        }
+        match message.tag {
+            b'Q' => self.query(message, out),
+            b'P' => self.parse(message, out),
+            b'B' => self.bind(message, out),
+            b'E' => self.execute(message, out),
+            b'D' => {
+                let (kind, name) = parse::kind_and_name(message.body);
+                let prepared = self.catalog.statement(&name).filter(|_| kind == b'S');
+                let text = prepared.and_then(|prepared| prepared.text.clone());
+                let (key, text) = match kind {
+                    b'S' => (None, text),
+                    _ => match self.catalog.portal(&name) {
+                        Some(portal) => {
+                            (Some(portal.executing.unwrap_or(portal.claim.key)), portal.prepared.text.clone())
+                        }
+                        None => (None, None),
+                    },
+                };
+                let what = What::Describe { name: name.into_boxed_str(), is_statement: kind == b'S' };
+                self.push(Unit { key, text, ..Unit::new(what, message) }, out);
+            }
+            b'C' => {
+                let (kind, name) = parse::kind_and_name(message.body);
+                if kind == b'S' {
+                    self.catalog.undefine(&name);
+                } else if let Some(key) = self.catalog.close(&name) {
+                    self.portal_gone(key, message.end.at, out);
+                }
+                self.push(Unit::new(What::Close, message), out);
+            }
+            b'S' => {
+                // "The backend ignores Flush and Sync messages received during copy-in mode" (section 55.2.6).
+                if self.copy_in.is_none() {
+                    self.skipping = false;
+                    self.push(Unit::new(What::Sync, message), out);
+                }
+                self.segment += 1;
+            }
+            b'F' => {
+                let statement = Statement { kind: StatementKind::FunctionCall, ..Statement::default() };
+                let key = self.open.new_key();
+                let request = Extent { start: message.start, end: message.end };
+                self.open.open(key, Open::new(statement, request), out);
+                self.push(Unit { key: Some(key), ..Unit::new(What::Call, message) }, out);
+            }
+            b'd' => {
+                if let Some(open) = self.copy_in.and_then(|key| self.open.get(key)) {
+                    open.statement.copy_len += message.len;
+                    open.request.end = message.end;
+                }
+            }
+            b'c' | b'f' => {
+                if let Some(open) = self.copy_in.take().and_then(|key| self.open.get(key)) {
+                    open.request.end = message.end;
+                }
+            }
+            // Flush, Terminate, and authentication: nothing of the latter is looked at.
+            _ => {}
+        }
+    }
+
+    /// A simple query: each statement of its text is an operation, and their parts of the message tile it.
+    fn query(&mut self, message: &Message<'_>, out: &mut Events) {
+        // "A simple Query message also destroys the unnamed" statement and portal (section 55.2.3).
+        self.catalog.undefine("");
+        if let Some(key) = self.catalog.close("") {
+            self.portal_gone(key, message.end.at, out);
+        }
+        let sql_len = usize::try_from(message.len).unwrap_or(usize::MAX).saturating_sub(1);
+        let kept = message.body.get(..sql_len).unwrap_or(message.body);
+        let whole = message.missing == 0 && kept.len() == sql_len;
+        let text = parse::sql(kept, whole, self.limits.max_statement_bytes);
+        let text = self.standard(text);
+        let mut statements = sql::statements(&text);
+        if statements.is_empty() {
+            statements.push(text.trim());
+        }
+        let keys: Vec<_> = statements.iter().map(|_| self.open.new_key()).collect();
+        let mut start = message.start;
+        for (index, statement_text) in statements.iter().enumerate() {
+            // The next statement starts where its text does; the last one ends with the message.
+            let next = statements.get(index + 1).map(|next| offset(&text, next));
+            let end = match next {
+                Some(offset) => {
+                    let pos = message.start.pos.saturating_add(5).saturating_add(offset as u64);
+                    Point { pos: pos.clamp(start.pos, message.end.pos), ..message.start }
+                }
+                None => message.end,
+            };
+            let extent = Extent { start, end: Point { pos: end.pos, ..message.end } };
+            let mut open =
+                Open::new(Statement { kind: StatementKind::Simple, ..Statement::default() }, extent);
+            open.text = Some(Arc::from(*statement_text));
+            open.missing = message.missing;
+            if let Some(key) = keys.get(index) {
+                self.open.open(*key, open, out);
+            }
+            start = end;
+        }
+        let what = What::Query { keys: keys.into(), done: 0 };
+        self.push(Unit::new(what, message), out);
+    }
+
+    fn parse(&mut self, message: &Message<'_>, out: &mut Events) {
+        let (name, text, oids) = parse::parse(message.body, self.limits.max_statement_bytes);
+        let claim = Claim { key: self.open.new_key(), start: message.start, segment: self.segment };
+        let mut prepared = Prepared::new(self.standard(text), oids, claim);
+        prepared.missing = message.missing;
+        let (text, parameterised) = (prepared.text.clone(), prepared.parameterised);
+        let (previous, forgotten) = self.catalog.define(&name, prepared);
+        if forgotten > 0 {
+            out.push(Event::Discarded { reason: Discard::Limit, bytes: 0 });
+        }
+        let what = What::Parse { name: name.into_boxed_str(), previous: previous.map(Box::new) };
+        self.push(Unit { key: Some(claim.key), text, parameterised, ..Unit::new(what, message) }, out);
+    }
+
+    fn bind(&mut self, message: &Message<'_>, out: &mut Events) {
+        let (portal_name, statement) = parse::bind_names(message.body);
+        let mut prepared = self.catalog.bind(&statement, self.segment).unwrap_or_default();
+        let bind = parse::bind(message.body, &prepared.oids);
+        if bind.unkept > 0 && message.missing == 0 {
+            out.push(Event::Discarded { reason: Discard::Limit, bytes: message.len });
+        }
+        let claim = match prepared.claim.take() {
+            Some(claim) => claim,
+            None => Claim { key: self.open.new_key(), start: message.start, segment: self.segment },
+        };
+        let (text, parameterised) = (prepared.text.clone(), prepared.parameterised);
+        let portal = Portal {
+            statement,
+            prepared,
+            has_parameters: !bind.parameters.is_empty() || bind.unkept > 0,
+            parameters: bind.parameters,
+            missing: message.missing,
+            results: bind.results,
+            claim,
+            executing: None,
+        };
+        let (replaced, had_room) = self.catalog.open(portal_name, portal);
+        if !had_room {
+            out.push(Event::Discarded { reason: Discard::Limit, bytes: 0 });
+        }
+        if let Some(key) = replaced {
+            self.portal_gone(key, message.end.at, out);
+        }
+        self.push(Unit { key: Some(claim.key), text, parameterised, ..Unit::new(What::Bind, message) }, out);
+    }
+
+    /// An Execute opens an operation, or goes on with the one that its portal is executing.
+    fn execute(&mut self, message: &Message<'_>, out: &mut Events) {
+        let name = parse::execute(message.body);
+        let segment = self.segment;
+        let mut unit = Unit::new(What::Execute, message);
+        let Some(portal) = self.catalog.portal(&name) else {
+            // Bound before it could be seen.
+            let key = self.open.new_key();
+            let request = Extent { start: message.start, end: message.end };
+            let statement = Statement { kind: StatementKind::Extended, ..Statement::default() };
+            self.open.open(key, Open::new(statement, request), out);
+            unit.key = Some(key);
+            self.push(unit, out);
+            return;
+        };
+        unit.text = portal.prepared.text.clone();
+        if let Some(key) = portal.executing.filter(|key| self.open.contains(*key)) {
+            unit.key = Some(key);
+            self.push(unit, out);
+            return;
+        }
+        let claim = match portal.executing {
+            None if portal.claim.segment == segment => portal.claim,
+            _ => Claim { key: self.open.new_key(), start: message.start, segment },
+        };
+        portal.executing = Some(claim.key);
+        let mut open = Open::new(
+            Statement {
+                kind: StatementKind::Extended,
+                parameterised: portal.has_parameters,
+                prepared_name: portal.statement.clone(),
+                parameters: std::mem::take(&mut portal.parameters),
+                ..Statement::default()
+            },
+            Extent { start: claim.start, end: message.end },
+        );
+        open.text = portal.prepared.text.clone();
+        open.columns = portal.prepared.columns.clone();
+        open.results = Some(portal.results.clone());
+        open.missing = portal.missing.saturating_add(portal.prepared.missing);
+        unit.key = Some(claim.key);
+        self.open.open(claim.key, open, out);
+        self.push(unit, out);
+    }
+
+    /// The text as it would read with `standard_conforming_strings` on.
+    fn standard(&self, text: String) -> String {
+        if self.backslash_escapes { sql::with_explicit_escapes(&text) } else { text }
+    }
+
+    /// A portal is closed or replaced: the operation it executed, if suspended, ended with its last row.
+    fn portal_gone(&mut self, key: super::catalog::Key, at: BootNs, out: &mut Events) {
+        if self.open.is_suspended(key) {
+            self.open.close_at_last_byte(key, at, Completeness::Complete, out);
+        }
+    }
+}
+
+fn offset(text: &str, part: &str) -> usize {
+    (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize)
+}

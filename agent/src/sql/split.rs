@@ -1,0 +1,132 @@
+//! SQL text in, its statements out; and what stands in its comments.
+//!
+//! *Must not know* what a statement does.
+
+use super::token::{Kind, significant, tokens, tokens_with_escapes};
+
+/// The statements of a text, without the semicolons between them. Empty ones are left out, as the server leaves them out.
+///
+/// A semicolon separates statements outside parentheses (rules may hold several) and outside the `BEGIN ATOMIC … END`
+/// body of a function in standard SQL.
+pub fn statements(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut start: Option<usize> = None;
+    let mut end = 0;
+    let mut depth = 0usize;
+    let mut routine = Routine::default();
+    for token in significant(text) {
+        match token.kind {
+            Kind::Punct('(') => depth += 1,
+            Kind::Punct(')') => depth = depth.saturating_sub(1),
+            Kind::Punct(';') if depth == 0 && routine.blocks == 0 => {
+                found.extend(start.take().and_then(|start| text.get(start..end)));
+                routine = Routine::default();
+                continue;
+            }
+            Kind::Word if depth == 0 => routine.word(&token),
+            _ => routine.position += 1,
+        }
+        start.get_or_insert(token.at);
+        end = token.end();
+    }
+    found.extend(start.and_then(|start| text.get(start..end)));
+    found
+}
+
+/// Whether the statement defines a function or procedure, and how deep inside its body we are.
+#[derive(Debug, Default)]
+struct Routine {
+    position: usize,
+    creates: bool,
+    is_routine: bool,
+    blocks: usize,
+}
+
+impl Routine {
+    fn word(&mut self, token: &super::token::Token<'_>) {
+        match self.position {
+            0 => self.creates = token.is("create"),
+            1..=3 => self.is_routine |= self.creates && token.is_any(&["function", "procedure"]),
+            _ if !self.is_routine => {}
+            _ if token.is("begin") => self.blocks += 1,
+            _ if self.blocks > 0 && token.is("case") => self.blocks += 1,
+            _ if token.is("end") => self.blocks = self.blocks.saturating_sub(1),
+            _ => {}
+        }
+        self.position += 1;
+    }
+}
+
+/// A text of a connection with `standard_conforming_strings` off, written so that it means the same with it on: strings
+/// with a backslash become `E'…'`.
+pub fn with_explicit_escapes(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for token in tokens_with_escapes(text) {
+        if token.kind == Kind::Text && token.text.starts_with('\'') && token.text.contains('\\') {
+            out.push('E');
+        }
+        out.push_str(token.text);
+    }
+    out
+}
+
+/// The value of `key='value'` in a comment of the text, as sqlcommenter writes it (`/*traceparent='00-…-01'*/`),
+/// percent-decoding left to the caller. The last one wins, because comments are appended.
+pub fn comment_value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let comments = tokens(text).filter(|token| token.kind == Kind::Comment);
+    comments.filter_map(|comment| value_in(comment.text, key)).last()
+}
+
+fn value_in<'a>(comment: &'a str, key: &str) -> Option<&'a str> {
+    let inner = comment.strip_prefix("/*")?.strip_suffix("*/")?;
+    inner.split(',').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let value = value.trim().strip_prefix('\'')?.strip_suffix('\'')?;
+        (name.trim() == key).then_some(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &[&str]) {
+        assert_eq!(statements(text), expected, "{text}");
+    }
+
+    #[test]
+    fn semicolons_between_statements_split() {
+        check("", &[]);
+        check(" ; -- x\n ;", &[]);
+        check("SELECT 1", &["SELECT 1"]);
+        check("BEGIN; UPDATE a SET b = ';' ; COMMIT;", &["BEGIN", "UPDATE a SET b = ';'", "COMMIT"]);
+        check("/* a; */ SELECT 1 -- b; \n; SELECT $$;$$", &["SELECT 1", "SELECT $$;$$"]);
+        check(
+            "CREATE RULE r AS ON INSERT TO a DO (SELECT 1; SELECT 2); SELECT 3",
+            &["CREATE RULE r AS ON INSERT TO a DO (SELECT 1; SELECT 2)", "SELECT 3"],
+        );
+        let routine = "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE 1 WHEN 1 THEN 2 END; SELECT 2; END";
+        check(&format!("{routine}; SELECT 3"), &[routine, "SELECT 3"]);
+        check("BEGIN; SELECT 1; END; SELECT 2", &["BEGIN", "SELECT 1", "END", "SELECT 2"]);
+    }
+
+    #[test]
+    fn strings_with_backslashes_get_their_escapes_said() {
+        let text = r"SELECT 'a\'b; c', 'd', E'e\'', $$\$$; SELECT 2";
+        let standard = with_explicit_escapes(text);
+        assert_eq!(standard, r"SELECT E'a\'b; c', 'd', E'e\'', $$\$$; SELECT 2");
+        assert_eq!(statements(&standard).len(), 2);
+        assert_eq!(super::super::sanitize(&standard, false), "SELECT ?, ?, ?, ?; SELECT ?");
+    }
+
+    #[test]
+    fn context_in_a_comment_is_found() {
+        let text =
+            "SELECT 1 /*app='shop',traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'*/";
+        let expected = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(comment_value(text, "traceparent"), Some(expected));
+        assert_eq!(comment_value(text, "tracestate"), None);
+        assert_eq!(comment_value("SELECT '/*traceparent=''x''*/'", "traceparent"), None);
+        assert_eq!(comment_value("SELECT 1 /*traceparent='00", "traceparent"), None);
+    }
+}

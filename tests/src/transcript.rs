@@ -1,0 +1,316 @@
+//! A scripted host: processes, connections and bytes in, the records a kernel source would deliver out.
+//!
+//! Time is virtual: one step per record. Both ends of a connection are recorded unless one is left out.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use spoor::protocol::Sender;
+use spoor::record::{
+    BootNs, ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessInfo, Record, Role,
+    Thread, Transport, WireBase,
+};
+
+/// Records of one host, in order.
+#[derive(Debug)]
+pub struct Host {
+    pub records: Vec<Record>,
+    now: BootNs,
+    next_conn: u64,
+    wires: Vec<Wire>,
+    step_ns: u64,
+}
+
+/// A process of the script.
+#[derive(Clone, Copy, Debug)]
+pub struct Process(pub u32);
+
+impl Process {
+    /// One of its threads; thread 0 is the main one.
+    pub fn thread(self, number: u32) -> Thread {
+        Thread { tgid: self.0, tid: self.0 + number }
+    }
+}
+
+/// A connection between two processes of the script.
+#[derive(Clone, Copy, Debug)]
+pub struct Link(usize);
+
+#[derive(Clone, Copy, Debug)]
+struct Wire {
+    client: ConnId,
+    server: ConnId,
+    client_covered: bool,
+    server_covered: bool,
+    client_pos: u64,
+    server_pos: u64,
+}
+
+/// Which ends of a connection are on an observed host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Covered {
+    Both,
+    Client,
+    Server,
+}
+
+/// Unix time of the script's first record.
+pub const EPOCH_NS: u64 = 1_800_000_000_000_000_000;
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let now = 1_000_000_000;
+        let clock = Record::Clock(ClockPair { boot_ns: now, unix_ns: EPOCH_NS });
+        Self { records: vec![clock], now, next_conn: 0, wires: Vec::new(), step_ns: 100_000 }
+    }
+
+    /// The time of the last record.
+    pub fn now(&self) -> BootNs {
+        self.now
+    }
+
+    /// Lets time pass.
+    pub fn wait_ms(&mut self, ms: u64) {
+        self.now += ms * 1_000_000;
+    }
+
+    pub fn process(&mut self, tgid: u32, service: &str) -> Process {
+        let at = self.tick();
+        let info =
+            ProcessInfo { at, tgid, start_ns: 1, service: service.to_owned(), ..ProcessInfo::default() };
+        self.records.push(Record::ProcessInfo(Box::new(info)));
+        Process(tgid)
+    }
+
+    /// Opens a TCP connection.
+    pub fn connect(&mut self, client: Process, server: Process, port: u16, covered: Covered) -> Link {
+        self.next_conn += 2;
+        let number = self.next_conn;
+        let wire = Wire {
+            client: ConnId(number),
+            server: ConnId(number + 1),
+            client_covered: covered != Covered::Server,
+            server_covered: covered != Covered::Client,
+            client_pos: 0,
+            server_pos: 0,
+        };
+        let client_address = SocketAddr::from(([127, 0, 0, 1], 30_000 + (number % 30_000) as u16));
+        let server_address = SocketAddr::from(([127, 0, 0, 1], port));
+        let first = (number as u32).wrapping_mul(2_654_435_761);
+        let (client_first, server_first) = (first, !first);
+        for role in [Role::Client, Role::Server] {
+            let (id, local, remote, thread, egress, ingress, is_covered) = match role {
+                Role::Client => (
+                    wire.client,
+                    client_address,
+                    server_address,
+                    client.thread(0),
+                    client_first,
+                    server_first,
+                    wire.client_covered,
+                ),
+                Role::Server => (
+                    wire.server,
+                    server_address,
+                    client_address,
+                    server.thread(0),
+                    server_first,
+                    client_first,
+                    wire.server_covered,
+                ),
+            };
+            if !is_covered {
+                continue;
+            }
+            let at = self.tick();
+            self.records.push(Record::Conn(Box::new(Conn {
+                at,
+                id,
+                transport: Transport::Tcp,
+                local: Endpoint::Inet(local),
+                remote: Endpoint::Inet(remote),
+                netns: 1,
+                role: Some(role),
+                from_start: true,
+                thread,
+                comm: String::new(),
+                cgroup: 0,
+                wire: Some(WireBase { egress, ingress }),
+                peer: None,
+            })));
+        }
+        self.wires.push(wire);
+        Link(self.wires.len() - 1)
+    }
+
+    /// Bytes from one end to the other: written by `writer`, then read by `reader`, whole.
+    pub fn send(
+        &mut self,
+        link: Link,
+        from: Sender,
+        bytes: impl AsRef<[u8]>,
+        writer: Thread,
+        reader: Thread,
+    ) {
+        let bytes = Bytes::copy_from_slice(bytes.as_ref());
+        let wire = self.wires[link.0];
+        let (pos, other_pos) = match from {
+            Sender::Client => (wire.client_pos, wire.server_pos),
+            Sender::Server => (wire.server_pos, wire.client_pos),
+        };
+        let (writes, reads) = match from {
+            Sender::Client => ((wire.client, wire.client_covered), (wire.server, wire.server_covered)),
+            Sender::Server => ((wire.server, wire.server_covered), (wire.client, wire.client_covered)),
+        };
+        for ((conn, covered), direction, thread) in
+            [(writes, Direction::Egress, writer), (reads, Direction::Ingress, reader)]
+        {
+            if covered {
+                let at = self.tick();
+                let len = bytes.len() as u32;
+                let bytes = bytes.clone();
+                let flags = DataFlags::default();
+                self.records.push(Record::Data(Data {
+                    at,
+                    conn,
+                    direction,
+                    pos,
+                    other_pos,
+                    len,
+                    bytes,
+                    thread,
+                    flags,
+                }));
+            }
+        }
+        let wire = &mut self.wires[link.0];
+        match from {
+            Sender::Client => wire.client_pos += bytes.len() as u64,
+            Sender::Server => wire.server_pos += bytes.len() as u64,
+        }
+    }
+
+    pub fn close(&mut self, link: Link) {
+        let wire = self.wires[link.0];
+        for (conn, covered) in [(wire.client, wire.client_covered), (wire.server, wire.server_covered)] {
+            if covered {
+                let at = self.tick();
+                self.records.push(Record::Close(Close { at, conn, reset: false }));
+            }
+        }
+    }
+
+    fn tick(&mut self) -> BootNs {
+        self.now += self.step_ns;
+        self.now
+    }
+}
+
+/// Builders of protocol bytes for scripts.
+pub mod wire {
+    /// An HTTP/1.1 request with a JSON body, or none when it is empty.
+    pub fn request(method: &str, target: &str, headers: &str, body: &str) -> Vec<u8> {
+        let length = if body.is_empty() {
+            String::new()
+        } else {
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
+        };
+        format!("{method} {target} HTTP/1.1\r\nHost: test.local\r\n{headers}{length}\r\n{body}").into_bytes()
+    }
+
+    /// An HTTP/1.1 response with a JSON body.
+    pub fn response(status: u16, body: &str) -> Vec<u8> {
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+    }
+
+    /// A PostgreSQL message.
+    pub fn pg(tag: u8, payload: &[u8]) -> Vec<u8> {
+        let mut message = vec![tag];
+        message.extend((payload.len() as u32 + 4).to_be_bytes());
+        message.extend(payload);
+        message
+    }
+
+    /// A simple query.
+    pub fn query(sql: &str) -> Vec<u8> {
+        pg(b'Q', format!("{sql}\0").as_bytes())
+    }
+
+    /// What a server answers to a statement without rows.
+    pub fn done(tag: &str, status: u8) -> Vec<u8> {
+        [pg(b'C', format!("{tag}\0").as_bytes()), pg(b'Z', &[status])].concat()
+    }
+
+    /// An AMQP frame.
+    pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![kind];
+        frame.extend(channel.to_be_bytes());
+        frame.extend((payload.len() as u32).to_be_bytes());
+        frame.extend(payload);
+        frame.push(0xce);
+        frame
+    }
+
+    fn short(text: &str) -> Vec<u8> {
+        [&[text.len() as u8], text.as_bytes()].concat()
+    }
+
+    fn content(channel: u16, message_id: &str, body: &str) -> Vec<u8> {
+        let mut header = [60u16.to_be_bytes(), 0u16.to_be_bytes()].concat();
+        header.extend((body.len() as u64).to_be_bytes());
+        header.extend(0x0080u16.to_be_bytes());
+        header.extend(short(message_id));
+        [frame(2, channel, &header), frame(3, channel, body.as_bytes())].concat()
+    }
+
+    fn method(channel: u16, class: u16, id: u16, arguments: &[u8]) -> Vec<u8> {
+        frame(1, channel, &[&class.to_be_bytes()[..], &id.to_be_bytes()[..], arguments].concat())
+    }
+
+    /// `basic.publish` with its content.
+    pub fn publish(channel: u16, exchange: &str, key: &str, message_id: &str, body: &str) -> Vec<u8> {
+        let arguments = [vec![0, 0], short(exchange), short(key), vec![0]].concat();
+        [method(channel, 60, 40, &arguments), content(channel, message_id, body)].concat()
+    }
+
+    /// `basic.deliver` with its content.
+    pub fn deliver(
+        channel: u16,
+        tag: u64,
+        exchange: &str,
+        key: &str,
+        message_id: &str,
+        body: &str,
+    ) -> Vec<u8> {
+        let arguments =
+            [short("ctag"), tag.to_be_bytes().to_vec(), vec![0], short(exchange), short(key)].concat();
+        [method(channel, 60, 60, &arguments), content(channel, message_id, body)].concat()
+    }
+
+    /// `basic.consume` of a queue with the tag that [`deliver`] uses.
+    pub fn consume(channel: u16, queue: &str) -> Vec<u8> {
+        let arguments =
+            [vec![0, 0], short(queue), short("ctag"), vec![0], 0u32.to_be_bytes().to_vec()].concat();
+        method(channel, 60, 20, &arguments)
+    }
+
+    /// `basic.consume-ok`.
+    pub fn consume_ok(channel: u16) -> Vec<u8> {
+        method(channel, 60, 21, &short("ctag"))
+    }
+
+    /// `basic.ack` of one delivery.
+    pub fn ack(channel: u16, tag: u64) -> Vec<u8> {
+        method(channel, 60, 80, &[&tag.to_be_bytes()[..], &[0]].concat())
+    }
+}

@@ -1,0 +1,202 @@
+//! The whole core on scripted traffic: records in, trees of spans out.
+
+use std::collections::BTreeMap;
+
+use spoor::pipeline::{Pipeline, Settings};
+use spoor::protocol::Sender::{Client, Server};
+use spoor::record::Record;
+use spoor::span::{Span, SpanKind, Value};
+use spoor_tests::transcript::{Covered, Host, wire};
+
+fn settings() -> Settings {
+    Settings {
+        protocols: Default::default(),
+        joining: Default::default(),
+        order: Default::default(),
+        spans: Default::default(),
+        max_connections: 1000,
+        boot_id: [7; 16],
+        host_id: "host".to_owned(),
+    }
+}
+
+fn run(records: impl IntoIterator<Item = Record>) -> Vec<Span> {
+    let mut pipeline = Pipeline::new(settings()).expect("default rules compile");
+    let mut now = 0;
+    for record in records {
+        now = now.max(record.at());
+        pipeline.handle_record(record);
+    }
+    pipeline.handle_timeout(now + 60_000_000_000);
+    pipeline.finish(now + 60_000_000_000);
+    std::iter::from_fn(|| pipeline.poll_span()).collect()
+}
+
+fn text(span: &Span, key: &str) -> String {
+    match span.attributes.get(key) {
+        Some(Value::Text(text)) => text.clone(),
+        Some(other) => format!("{other:?}"),
+        None => String::new(),
+    }
+}
+
+/// `service kind name order` of each span, children indented below their parent, siblings by time.
+fn forest(spans: &[Span]) -> String {
+    fn walk(spans: &[Span], parent: Option<&Span>, depth: usize, out: &mut String) {
+        let mut level: Vec<&Span> = spans
+            .iter()
+            .filter(|span| match parent {
+                Some(parent) => span.parent == Some(parent.span_id) && span.trace_id == parent.trace_id,
+                None => !spans
+                    .iter()
+                    .any(|other| Some(other.span_id) == span.parent && other.trace_id == span.trace_id),
+            })
+            .collect();
+        level.sort_by_key(|span| (span.start_unix_ns, span.span_id));
+        for span in level {
+            let rule = span.evidence.map_or("root", |evidence| evidence.rule.name());
+            out.push_str(&"  ".repeat(depth));
+            out.push_str(&format!(
+                "{} {:?} {} order={} [{rule}]\n",
+                span.resource.service,
+                span.kind,
+                span.name,
+                text(span, "order.id")
+            ));
+            walk(spans, Some(span), depth + 1, out);
+        }
+    }
+    let mut out = String::new();
+    walk(spans, None, 0, &mut out);
+    out
+}
+
+/// A shop serves an order, asks its database, and calls the CRM on the way.
+fn order_through_shop_and_crm(host: &mut Host, order: u32) {
+    let (shopper, shop, crm, db) = (
+        host.process(100, "browser"),
+        host.process(200, "shop"),
+        host.process(300, "crm"),
+        host.process(400, "postgresql"),
+    );
+    let front = host.connect(shopper, shop, 8080, Covered::Server);
+    let store = host.connect(shop, db, 5432, Covered::Both);
+    let back = host.connect(shop, crm, 8081, Covered::Both);
+    let (worker, backend, seller) = (shop.thread(1), db.thread(0), crm.thread(1));
+    let body = format!("{{\"order_id\": {order}, \"quantity\": 3}}");
+    host.send(front, Client, wire::request("POST", "/orders", "", &body), shopper.thread(0), worker);
+    host.send(
+        store,
+        Client,
+        wire::query(&format!("INSERT INTO orders (id, quantity) VALUES ({order}, 3)")),
+        worker,
+        backend,
+    );
+    host.send(store, Server, wire::done("INSERT 0 1", b'I'), backend, worker);
+    host.send(back, Client, wire::request("POST", "/api/confirm", "", &body), worker, seller);
+    host.send(back, Server, wire::response(200, "{}"), seller, worker);
+    host.send(front, Server, wire::response(201, "{}"), worker, shopper.thread(0));
+}
+
+#[test]
+fn a_request_its_statement_and_its_call_are_one_tree_of_one_order() {
+    let mut host = Host::new();
+    order_through_shop_and_crm(&mut host, 17);
+    let spans = run(host.records);
+    expect_test::expect![[r#"
+        shop Server POST /orders order=17 [root]
+          shop Client INSERT orders order=17 [thread]
+          shop Client POST order=17 [thread]
+            crm Server POST order=17 [wire]
+    "#]]
+    .assert_eq(&forest(&spans));
+}
+
+#[test]
+fn the_same_traffic_gives_the_same_identifiers_twice() {
+    let spans = || {
+        let mut host = Host::new();
+        order_through_shop_and_crm(&mut host, 17);
+        run(host.records).into_iter().map(|span| (span.trace_id, span.span_id)).collect::<Vec<_>>()
+    };
+    assert_eq!(spans(), spans());
+}
+
+#[test]
+fn orders_never_share_a_trace() {
+    let mut host = Host::new();
+    order_through_shop_and_crm(&mut host, 17);
+    order_through_shop_and_crm(&mut host, 3);
+    let mut traces: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for span in run(host.records) {
+        traces.entry(span.trace_id.to_string()).or_default().push(text(&span, "order.id"));
+    }
+    let mut orders: Vec<_> = traces.into_values().collect();
+    orders.sort();
+    assert_eq!(orders, [vec!["17".to_owned(); 4], vec!["3".to_owned(); 4]]);
+}
+
+#[test]
+fn a_message_is_followed_through_the_broker_to_its_consumer() {
+    let mut host = Host::new();
+    let (crm, broker, mes) =
+        (host.process(300, "crm"), host.process(500, "rabbitmq"), host.process(600, "mes"));
+    let input = host.connect(crm, broker, 5672, Covered::Both);
+    let output = host.connect(mes, broker, 5672, Covered::Both);
+    let (from, via, to) = (crm.thread(0), broker.thread(0), mes.thread(0));
+    host.send(output, Client, b"AMQP\x00\x00\x09\x01", to, via);
+    host.send(input, Client, b"AMQP\x00\x00\x09\x01", from, via);
+    host.send(output, Client, wire::consume(1, "mes.orders"), to, via);
+    host.send(output, Server, wire::consume_ok(1), via, to);
+    host.send(input, Client, wire::publish(1, "orders", "new", "m-1", "{\"order_id\": 17}"), from, via);
+    host.wait_ms(40);
+    host.send(output, Server, wire::deliver(1, 1, "orders", "new", "m-1", "{\"order_id\": 17}"), via, to);
+    host.wait_ms(20);
+    host.send(output, Client, wire::ack(1, 1), to, via);
+    let spans = run(host.records);
+    let spans: Vec<_> = spans
+        .into_iter()
+        .filter(|span| matches!(span.kind, SpanKind::Producer | SpanKind::Consumer | SpanKind::Internal))
+        .collect();
+    expect_test::expect![[r#"
+        crm Producer publish orders:new order=17 [root]
+          rabbitmq Internal dwell mes.orders order=17 [message]
+            mes Consumer process orders:new:mes.orders order=17 [wire]
+    "#]]
+    .assert_eq(&forest(&spans));
+}
+
+#[test]
+fn a_statement_whose_client_is_elsewhere_is_exported_from_the_servers_side() {
+    let mut host = Host::new();
+    let (app, db) = (host.process(200, "app"), host.process(400, "postgresql"));
+    let store = host.connect(app, db, 5432, Covered::Server);
+    host.send(store, Client, wire::query("SELECT 1"), app.thread(0), db.thread(0));
+    host.send(store, Server, wire::done("SELECT 1", b'I'), db.thread(0), app.thread(0));
+    let spans = run(host.records);
+    assert_eq!(spans.len(), 1);
+    assert_eq!(text(&spans[0], "spoor.observed_from"), "server");
+}
+
+#[test]
+fn a_lost_record_never_moves_a_span_to_another_order() {
+    let mut host = Host::new();
+    order_through_shop_and_crm(&mut host, 17);
+    order_through_shop_and_crm(&mut host, 3);
+    let whole = run(host.records.clone());
+    let traces: BTreeMap<String, String> =
+        whole.iter().map(|span| (text(span, "order.id"), span.trace_id.to_string())).collect();
+    for lost in 0..host.records.len() {
+        if !matches!(host.records[lost], Record::Data(_)) {
+            continue;
+        }
+        let mut records = host.records.clone();
+        records.remove(lost);
+        for span in run(records) {
+            let order = text(&span, "order.id");
+            if !order.is_empty() {
+                assert_eq!(traces.get(&order), Some(&span.trace_id.to_string()), "record {lost} lost");
+            }
+        }
+    }
+}
