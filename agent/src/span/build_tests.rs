@@ -965,7 +965,10 @@ fn settlements_and_methods() {
         outcome: PublishOutcome::Returned { code: 312, text: "NO_ROUTE".to_owned() },
         ..Publish::default()
     };
-    check(Role::Client, amqp(ActionKind::Return(returned)), expect![[r#"
+    check(
+        Role::Client,
+        amqp(ActionKind::Return(returned)),
+        expect![[r#"
         Client return shop:lost
           1000100 +500
           ERROR NO_ROUTE
@@ -981,7 +984,8 @@ fn settlements_and_methods() {
           error.type: 312
           spoor.messaging.outcome: returned
           spoor.trace.rule: wire
-    "#]]);
+    "#]],
+    );
     let open = Method { name: "channel.open".to_owned(), ..Method::default() };
     check(
         Role::Client,

@@ -6,9 +6,8 @@
 //! |---|---|
 //! | process, thread | one `tgid` (= `tid`) per server address and port; one per client connection |
 //! | service name | the configured name of the server's port, else `address:port` of a server, `address` of a client |
-//! | time | the packet's; a segment that fills a hole is read when it arrives |
-//! | `other_pos` of a write | the acknowledgement in the packet: what its sender had received |
-//! | `other_pos` of a read | what its receiver had sent by then |
+//! | time | the packet's; what a repeated segment was missing for is read when that comes |
+//! | `other_pos` | the acknowledgement in the packet: what its sender had received, so its receiver had sent |
 //! | close | the second FIN, or a reset |
 //! | wire identity | both initial sequence numbers, when the handshake was captured |
 //!
@@ -87,6 +86,8 @@ struct End {
     /// It came from a SYN: the initial sequence number + 1.
     has_isn: bool,
     sent: Assembler,
+    /// End of the furthest segment captured.
+    captured: u64,
     /// Position of the FIN: all that it sends.
     fin: Option<u64>,
     /// The other end has all bytes up to here, since when.
@@ -151,6 +152,7 @@ impl Tracker {
             self.strays += 1;
             return;
         }
+        flow.expire(at, out);
         flow.handle(segment, at);
         let is_whole = flow.is_whole();
         if !flow.is_announced && (is_whole || segment.len > 0) {
@@ -213,6 +215,7 @@ impl Tracker {
                 first: None,
                 has_isn: false,
                 sent: Assembler::new(Some(0), WINDOW),
+                captured: 0,
                 fin: None,
                 acked: None,
             }
@@ -276,8 +279,7 @@ impl Tracker {
     fn deliver(&mut self, slot: Slot, at: BootNs, out: &mut VecDeque<Record>) {
         let Some(flow) = self.table.get_mut(slot) else { return };
         if self.buffered.saturating_sub(flow.accounted).saturating_add(flow.buffered()) > MAX_BUFFERED {
-            flow.client.sent.finish();
-            flow.server.sent.finish();
+            flow.flush(out);
         }
         flow.deliver(at, out);
         flow.close_if_over(at, out);
@@ -290,9 +292,7 @@ impl Tracker {
     fn end(&mut self, slot: Slot, at: BootNs, out: &mut VecDeque<Record>) {
         let Some(mut flow) = self.table.remove(slot) else { return };
         self.buffered = self.buffered.saturating_sub(flow.accounted);
-        flow.client.sent.finish();
-        flow.server.sent.finish();
-        flow.deliver(at, out);
+        flow.flush(out);
         flow.close_if_over(at, out);
         for end in [&flow.client, &flow.server] {
             let stats = end.sent.stats();
@@ -365,6 +365,7 @@ impl Flow {
         if let Some(pos) = sender.position(first) {
             if segment.len > 0 {
                 let mark = Mark { at, thread: sender.thread, other_pos };
+                sender.captured = sender.captured.max(pos.saturating_add(segment.len.into()));
                 sender.sent.push(pos, segment.len.into(), Bytes::copy_from_slice(segment.payload), mark);
             }
             if flags.fin() {
@@ -374,13 +375,33 @@ impl Flow {
         self.is_reset |= flags.rst();
     }
 
-    /// Hands out what is in order: a write at its sender, a read at its receiver.
+    /// Hands out what is in order, read when the last missing segment came.
     fn deliver(&mut self, at: BootNs, out: &mut VecDeque<Record>) {
+        self.tell(Some(at), out);
+    }
+
+    /// Gives up segments that were acknowledged and not captured. Only the capture missed them: what came after them
+    /// was read in its own time.
+    fn expire(&mut self, at: BootNs, out: &mut VecDeque<Record>) {
+        self.client.give_up_acknowledged(at);
+        self.server.give_up_acknowledged(at);
+        self.tell(None, out);
+    }
+
+    /// Gives up every missing segment.
+    fn flush(&mut self, out: &mut VecDeque<Record>) {
+        self.client.sent.finish();
+        self.server.sent.finish();
+        self.tell(None, out);
+    }
+
+    /// Each chunk is a write of one end and a read of the other, at `read_at` or when it was written.
+    fn tell(&mut self, read_at: Option<BootNs>, out: &mut VecDeque<Record>) {
         for side in [Side::Client, Side::Server] {
             let (sender, receiver) = self.ends_mut(side);
-            sender.give_up_acknowledged(at);
             while let Some(chunk) = sender.sent.pop() {
-                tell(sender, receiver, &chunk, at, out);
+                let [write, read] = moved(sender, receiver, &chunk, read_at);
+                out.extend([Record::Data(write), Record::Data(read)]);
             }
         }
     }
@@ -392,9 +413,7 @@ impl Flow {
             return;
         }
         if self.is_reset {
-            self.client.sent.finish();
-            self.server.sent.finish();
-            self.deliver(at, out);
+            self.flush(out);
         }
         if self.is_announced {
             for conn in [self.client.conn, self.server.conn] {
@@ -446,6 +465,10 @@ impl End {
     fn acknowledge(&mut self, ack: u32, at: BootNs) -> u64 {
         let pos = self.position(ack).unwrap_or_default().min(self.fin.unwrap_or(u64::MAX));
         let expected = self.sent.expected().unwrap_or_default();
+        // One more than everything sent is the FIN, captured later or not at all.
+        if pos == expected.saturating_add(1) && self.fin.is_none() && self.captured <= expected {
+            return expected;
+        }
         if pos > expected {
             let since = self.acked.filter(|(acked, _)| *acked > expected).map_or(at, |(_, since)| since);
             self.acked = Some((pos, since));
@@ -470,33 +493,26 @@ impl End {
 }
 
 /// A chunk as the write of one end and the read of the other.
-fn tell(sender: &End, receiver: &End, chunk: &Chunk, at: BootNs, out: &mut VecDeque<Record>) {
+fn moved(sender: &End, receiver: &End, chunk: &Chunk, read_at: Option<BootNs>) -> [Data; 2] {
     let mark = chunk.mark();
     let bytes = match chunk {
         Chunk::Bytes { bytes, .. } => bytes.clone(),
         Chunk::Gap { .. } => Bytes::new(),
     };
-    // A sequence number is 32 bits wide, so a longer chunk does not exist.
-    let len = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-    let flags = DataFlags { unreadable: bytes.is_empty(), ..DataFlags::default() };
     let write = Data {
         at: mark.at,
         conn: sender.conn,
         direction: Direction::Egress,
         pos: chunk.pos(),
         other_pos: mark.other_pos,
-        len,
-        bytes: bytes.clone(),
+        // A sequence number is 32 bits wide, so a longer chunk does not exist.
+        len: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
+        flags: DataFlags { unreadable: bytes.is_empty(), ..DataFlags::default() },
+        bytes,
         thread: sender.thread,
-        flags,
     };
-    let read = Data {
-        at: at.max(mark.at),
-        conn: receiver.conn,
-        direction: Direction::Ingress,
-        other_pos: receiver.sent.delivered().unwrap_or_default(),
-        thread: receiver.thread,
-        ..write.clone()
-    };
-    out.extend([Record::Data(write), Record::Data(read)]);
+    let at = read_at.map_or(mark.at, |at| at.max(mark.at));
+    let (conn, direction, thread) = (receiver.conn, Direction::Ingress, receiver.thread);
+    let read = Data { at, conn, direction, thread, ..write.clone() };
+    [write, read]
 }
