@@ -364,12 +364,17 @@ fn packets_that_are_no_segments_are_counted_by_kind() {
     }
 }
 
-/// What each socket wrote and read: bytes, and the length of gaps.
+/// What each socket wrote and read, after it was announced: bytes, and the length of gaps.
 fn streams(records: &[Record]) -> std::collections::BTreeMap<(u64, bool), Vec<Result<u8, u64>>> {
     let mut ends = std::collections::BTreeMap::new();
     let mut streams = std::collections::BTreeMap::new();
+    let mut announced = std::collections::BTreeSet::new();
     for record in records {
+        if let Record::Conn(conn) = record {
+            announced.insert(conn.id.0);
+        }
         if let Record::Data(d) = record {
+            assert!(announced.contains(&d.conn.0), "a connection comes before its data");
             let key = (d.conn.0, d.direction == Direction::Egress);
             let end = ends.insert(key, d.pos + u64::from(d.len)).unwrap_or_default();
             assert_eq!(end, d.pos, "records of a socket tile its stream");
