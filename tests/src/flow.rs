@@ -58,7 +58,7 @@ impl Flow {
         postgres.create("shop", &services.join("sql/shop.sql"))?;
         postgres.create("mes", &services.join("sql/mes.sql"))?;
         let store = Store::start(&dir, &services.join("store/nginx.conf"), &truth.join("store.jsonl"))?;
-        let classes = compile_mes(&dir)?;
+        let program = build_mes(&dir)?;
         rabbit.wait_until_ready()?;
 
         let ports = Ports { shop: free_port()?, crm: free_port()?, mes: free_port()? };
@@ -84,7 +84,8 @@ impl Flow {
         flow.service("crm", &mut crm)?;
         progress("the MES (Java)");
         let mut mes = Command::new("java");
-        mes.args(["-Xmx256m", "-cp", &classes, "Mes"])
+        mes.args(["-Xmx256m", "-jar"])
+            .arg(program)
             .env("PORT", ports.mes.to_string())
             .env("DATABASE_URL", flow.postgres.jdbc_url("mes"))
             .env("STORE_URL", flow.store.url())
@@ -240,16 +241,19 @@ fn node_modules() -> Result<PathBuf> {
     Ok(folder.join("node_modules"))
 }
 
-/// Compiles the MES; the class path to run it with.
-fn compile_mes(dir: &Path) -> Result<String> {
+/// Compiles the MES; its jar.
+fn build_mes(dir: &Path) -> Result<PathBuf> {
     let classes = dir.join("mes");
     fs::create_dir(&classes)?;
-    let jars = JARS.map(|jar| format!("/usr/share/java/{jar}.jar")).join(":");
+    let jars = JARS.map(|jar| format!("/usr/share/java/{jar}.jar"));
     let mut javac = Command::new("javac");
-    javac.arg("-d").arg(&classes).args(["-encoding", "UTF-8", "-cp", &jars]);
+    javac.arg("-d").arg(&classes).args(["-encoding", "UTF-8", "-cp", &jars.join(":")]);
     for file in ["mes/Mes.java", "mes/Database.java", "mes/Json.java", "truth/Truth.java"] {
         javac.arg(source().join(file));
     }
     run(&mut javac)?;
-    Ok(format!("{}:{jars}", classes.display()))
+    let (manifest, program) = (dir.join("mes.manifest"), dir.join("mes.jar"));
+    fs::write(&manifest, format!("Main-Class: Mes\nClass-Path: {}\n", jars.join(" ")))?;
+    run(Command::new("jar").arg("-cfm").args([&program, &manifest]).arg("-C").arg(&classes).arg("."))?;
+    Ok(program)
 }

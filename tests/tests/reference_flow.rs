@@ -135,7 +135,7 @@ fn tree_of_an_order_runs_from_the_shop_to_the_mes_database() {
     for outcome in run.outcomes.iter().filter(|outcome| outcome.scenario == Scenario::Good) {
         let tree = forest::tree(&run.last, &outcome.order.to_string());
         let path =
-            ["shop server", "shop client INSERT", "store server", "crm server", "producer", "mes consumer"];
+            ["shop server", "shop client INSERT", "nginx server", "crm server", "producer", "mes consumer"];
         for step in path {
             assert!(tree.contains(step), "no `{step}` in the tree of a good order:\n{tree}");
         }

@@ -14,8 +14,8 @@ use crate::{build, setup, shell};
 
 /// Run all tests: unit and property tests, replay, the live kernel, and the reference flow end to end.
 ///
-/// The live part builds the agent with its eBPF object and needs root, the eBPF toolchain and the packages that
-/// `cargo xtask setup` installs. What is missing is not installed: its tests are skipped, with the reason.
+/// The live part builds the agent with its eBPF object. As root it first installs what is missing, as
+/// `cargo xtask setup` does; tests that still cannot run are skipped, with the reason.
 /// The last line reads `N passed, N failed, N skipped`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Only tests that need neither privileges nor servers.
     #[arg(long)]
     fast: bool,
+    /// Install nothing: skip what cannot run as the machine is.
+    #[arg(long)]
+    no_setup: bool,
     /// Only tests whose name contains this.
     filter: Option<String>,
 }
@@ -41,6 +44,13 @@ struct Totals {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut totals = Totals::default();
+    if shell::is_root()
+        && !args.fast
+        && !args.no_setup
+        && let Err(error) = setup::run(&setup::Args::default())
+    {
+        eprintln!("setup: {error:#}; tests that need what is missing are skipped");
+    }
     let (live, fast): (Vec<String>, Vec<String>) = targets()?.into_iter().partition(|name| is_live(name));
     if !args.live {
         let mut cargo = shell::cargo(["test", "--no-fail-fast"]);

@@ -218,7 +218,10 @@ fn routes_come_from_templates_that_took_a_value() {
         rules.extract(&op(http(request("GET", target, "")))).route.map(|route| route.to_string())
     };
     assert_eq!(route("/orders/17").as_deref(), Some("/orders/{order_id}"));
-    assert_eq!(route("/api/v1/orders/17/confirm").as_deref(), Some("/api/v1/orders/{order_id}/*"));
+    assert_eq!(route("/api/v1/orders/17/confirm").as_deref(), Some("/api/v1/orders/{order_id}/confirm"));
+    assert_eq!(route("/api/orders/17/anything").as_deref(), Some("/api/orders/{order_id}/*"));
+    assert_eq!(route("/operator/orders/17/start").as_deref(), Some("/operator/orders/{order_id}/start"));
+    assert_eq!(route("/b2b/orders").as_deref(), Some("/b2b/orders"));
     assert_eq!(route("/some/where/orders/17"), None);
     assert_eq!(route("/orders/search"), None);
     assert_eq!(route("/"), None);
@@ -348,6 +351,13 @@ fn keys_bound_in_statements() {
         ("INSERT INTO items (order_id, quantity) VALUES ($1, $2), ($1, $3)", &["17", "18", "19"], "order:17"),
         ("INSERT INTO items (order_id) VALUES (17), (18)", &[], "order:17 order:18"),
         ("DELETE FROM mes.orders WHERE id = 17", &[], "order:17"),
+        (
+            "UPDATE mes_orders SET status = 'priced' WHERE order_id = $1",
+            &["17"],
+            "order:17 order.status=priced",
+        ),
+        ("UPDATE payments SET status = 'paid' WHERE order_id = $1", &["17"], "order:17"),
+        ("SELECT 1 FROM purchase_orders WHERE id = 17", &[], ""),
         ("SELECT 1 FROM orders WHERE id > 17", &[], ""),
         ("SELECT 1 FROM orders WHERE id = ANY($1)", &["{17,18}"], "order:17 order:18"),
         ("SELECT 1 FROM orders WHERE id = ANY($1)", &["{17}"], "order:17"),
@@ -396,6 +406,11 @@ fn only_a_single_row_names_an_order() {
         "order:17",
     );
     check(&rules, sql(with_rows("SELECT * FROM orders", &["id"], &[&["17"]], "SELECT 1")), "order:17");
+    let computed = Statement {
+        column_tables: vec![0],
+        ..with_rows("SELECT id FROM orders", &["id"], &[&["17"]], "SELECT 1")
+    };
+    check(&rules, sql(computed), "");
     let cut = Statement { command_tag: None, ..with_rows(insert, &["id"], &[&["17"]], "") };
     check(&rules, sql(cut), "user.id=5");
     let unseen = Statement { text: None, ..with_rows("", &["order_id", "id"], &[&["17", "18"]], "SELECT 1") };

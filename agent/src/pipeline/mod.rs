@@ -37,6 +37,7 @@ pub struct Settings {
     pub protocols: config::Protocols,
     pub joining: config::Joining,
     pub order: config::Order,
+    pub spans: config::Spans,
     pub max_connections: usize,
     /// Identifies this boot of this machine: part of identifiers that no other node can compute.
     pub boot_id: [u8; 16],
@@ -107,7 +108,7 @@ impl Pipeline {
         Ok(Self {
             connections: Connections::new(&settings.protocols, settings.max_connections),
             engine: Engine::new(engine::policy(&settings.joining)),
-            rules: Rules::compile(&settings.order)?,
+            rules: Rules::compile(&settings.order)?.with_spans(&settings.spans)?,
             forest: Forest::new(limits),
             placer: Placer::new(&settings),
             processes: HashMap::new(),

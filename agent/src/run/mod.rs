@@ -73,6 +73,7 @@ fn settings(config: &Config, boot_id: [u8; 16], host_id: String) -> Settings {
         protocols: config.protocols.clone(),
         joining: config.joining.clone(),
         order: config.order.clone(),
+        spans: config.spans.clone(),
         max_connections: config.capture.max_connections as usize,
         boot_id,
         host_id,

@@ -122,6 +122,9 @@ def list_stock(work, _request):
 def list_orders(work, request):
     user, limit = int(request.query["user_id"][0]), int(request.query.get("limit", ["10"])[0])
     rows = DATABASE.query(work, "SELECT id, status, quantity FROM orders WHERE user_id = %s ORDER BY id DESC LIMIT %s", (user, limit))
+    if len(rows) == 1:
+        # A list of one order is about that order.
+        work.order = rows[0][0]
     return 200, {"user_id": user, "orders": [{"order_id": row[0], "status": row[1], "quantity": row[2]} for row in rows]}
 
 

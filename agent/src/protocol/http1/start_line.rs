@@ -34,9 +34,9 @@ pub(crate) fn is_token(byte: u8) -> bool {
 pub(crate) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
     let method_end = memchr::memchr(b' ', line)?;
     let (method, rest) = line.split_at_checked(method_end)?;
-    let version_at = memchr::memrchr(b' ', rest.trim_ascii_end())?;
-    let (target, version) = rest.split_at_checked(version_at)?;
-    let (target, version) = (target.trim_ascii(), version_name(version.trim_ascii())?);
+    let rest = trim_blanks(rest);
+    let (target, version) = rest.split_at_checked(memchr::memrchr(b' ', rest)?)?;
+    let (target, version) = (trim_blanks(target), version_name(trim_blanks(version))?);
     let printable = |byte: &u8| *byte >= b' ' && *byte != 0x7f;
     let fits = !method.is_empty()
         && method.len() <= MAX_METHOD_LEN
@@ -52,10 +52,8 @@ pub(crate) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
 pub(crate) fn status_line(line: &[u8]) -> Option<StatusLine> {
     let (version, rest) = line.split_at_checked(8)?;
     let version = version_name(version)?;
-    if !rest.starts_with(b" ") {
-        return None;
-    }
-    let rest = rest.trim_ascii_start();
+    let blanks = rest.iter().take_while(|byte| **byte == b' ').count();
+    let rest = rest.get(blanks..).filter(|_| blanks > 0)?;
     let (code, after) = rest.split_at_checked(3)?;
     if !after.first().is_none_or(|byte| matches!(byte, b' ' | b'\t')) {
         return None;
@@ -66,13 +64,13 @@ pub(crate) fn status_line(line: &[u8]) -> Option<StatusLine> {
     (100..=999).contains(&status).then_some(StatusLine { version, status })
 }
 
-/// Whether bytes without a line end yet may become a request line.
+/// Whether bytes without a line end yet may become a request line. Only the method is looked at, so that asking again
+/// for a longer beginning costs nothing.
 pub(crate) fn may_be_request(bytes: &[u8]) -> bool {
     let head = bytes.get(..MAX_METHOD_LEN + 1).unwrap_or(bytes);
     match head.iter().position(|byte| !is_token(*byte)) {
         None => head.len() <= MAX_METHOD_LEN,
-        Some(0) => false,
-        Some(end) => head.get(end) == Some(&b' ') && bytes.get(end + 1).is_none_or(|byte| *byte > b' '),
+        Some(end) => end > 0 && head.get(end) == Some(&b' '),
     }
 }
 
@@ -158,6 +156,13 @@ pub(crate) fn is_known_method(method: &[u8]) -> bool {
     KNOWN_METHODS.contains(&method)
 }
 
+fn trim_blanks(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] | [rest @ .., b' '] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
 /// `HTTP/1.x`. A minor version above 1 speaks 1.1 (RFC 9110, section 2.5).
 fn version_name(version: &[u8]) -> Option<&'static str> {
     match version {
@@ -225,8 +230,8 @@ mod tests {
 
     #[test]
     fn other_protocols_are_refused_at_their_first_bytes() {
-        for bytes in [&b"\x16\x03\x01"[..], b"SSH-2.0-OpenSSH_9.2p1 Debian\r", b" GET", b"\r", b"GET  /"] {
-            assert!(!may_be_request(bytes) || bytes.starts_with(b"SSH"), "{bytes:?}");
+        for bytes in [&b"\x16\x03\x01"[..], b"+OK\r", b"*2\r\n", b" GET", b"\r", b"{\"a\": 1}", b"<html>"] {
+            assert!(!may_be_request(bytes), "{bytes:?}");
         }
         assert!(!may_be_status(b"HTTP/2"));
         assert!(!may_be_status(b"HTTP/1.1 x"));

@@ -75,7 +75,7 @@ fn startup(bytes: &[u8]) -> Sniff {
 fn startup_parameters(parameters: &[u8], len: usize) -> Sniff {
     let name_end = parameters.iter().position(|byte| !(byte.is_ascii_lowercase() || *byte == b'_'));
     match name_end {
-        None if parameters.len() <= 64 => Sniff::Maybe,
+        None => Sniff::Maybe,
         Some(end) if end > 0 && parameters.get(end) == Some(&0) => match parameters.get(..len) {
             Some(whole) if whole.ends_with(b"\0\0") && whole.windows(5).any(|name| name == b"user\0") => {
                 Sniff::Yes(Sender::Client)
@@ -137,7 +137,7 @@ fn frontend_fit(tag: u8, content: &[u8], is_whole: bool) -> Fit {
         b'P' if is_whole => strong_if(parse(content).is_some()),
         b'P' => match take_text(content) {
             Some((_, query)) => sql_text(query, false),
-            None => weak_if(content.len() <= 64),
+            None => Fit::Weak,
         },
         b'B' if is_whole => strong_if(bind(content).is_some()),
         b'B' => Fit::Weak,
@@ -179,7 +179,8 @@ fn backend_fit(tag: u8, content: &[u8], is_whole: bool) -> Fit {
         // Authentication requests: AuthenticationOk to SASLFinal.
         b'R' => match take_u32(content) {
             Some((0 | 2 | 7 | 9, [])) | Some((3, [])) => strong_if(is_whole),
-            Some((5, salt)) => strong_if(is_whole && salt.len() == 4),
+            Some((5, salt)) if is_whole => strong_if(salt.len() == 4),
+            Some((5, salt)) => weak_if(salt.len() < 4),
             Some((8 | 10..=12, _)) => Fit::Strong,
             Some(_) => Fit::No,
             None => weak_if(partly),
@@ -187,10 +188,7 @@ fn backend_fit(tag: u8, content: &[u8], is_whole: bool) -> Fit {
         b'T' if is_whole => strong_if(row_description(content).is_some()),
         b'D' if is_whole => strong_if(data_row(content).is_some()),
         b'T' | b'D' => weak_if(content.first().is_none_or(|byte| *byte < 0x10)),
-        b'C' => match command_tag(content) {
-            true if is_whole => strong_if(is_only_text(content)),
-            fits => weak_if(partly && (fits || content.len() < 4)),
-        },
+        b'C' => completion(content, is_whole),
         b'E' | b'N' => match content {
             [b'S', rest @ ..] if is_whole => strong_if(notice(rest)),
             [] | [b'S', ..] if partly => Fit::Weak,
@@ -238,6 +236,21 @@ fn strong_if(fits: bool) -> Fit {
 
 fn weak_if(fits: bool) -> Fit {
     if fits { Fit::Weak } else { Fit::No }
+}
+
+/// CommandComplete: a statement's first words and numbers, in capitals.
+fn completion(content: &[u8], is_whole: bool) -> Fit {
+    let text = match content.split_last() {
+        Some((0, text)) if is_whole => text,
+        _ if is_whole => return Fit::No,
+        _ => content,
+    };
+    let in_capitals =
+        text.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b' ');
+    match in_capitals {
+        true if is_whole => strong_if(command_tag(text)),
+        fits => weak_if(fits),
+    }
 }
 
 /// SQL and its NUL. Cut text proves something only when it begins like a statement.
