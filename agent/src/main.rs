@@ -1,1 +1,7 @@
-fn main() {}
+//! The `spoor` command.
+
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    spoor::cli::main()
+}

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use spoor::protocol::Sender;
 use spoor::record::{
-    BootNs, ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessInfo, Record, Role, Thread,
-    Transport, WireBase,
+    BootNs, ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessInfo, Record, Role,
+    Thread, Transport, WireBase,
 };
 
 /// Records of one host, in order.
@@ -82,7 +82,8 @@ impl Host {
 
     pub fn process(&mut self, tgid: u32, service: &str) -> Process {
         let at = self.tick();
-        let info = ProcessInfo { at, tgid, start_ns: 1, service: service.to_owned(), ..ProcessInfo::default() };
+        let info =
+            ProcessInfo { at, tgid, start_ns: 1, service: service.to_owned(), ..ProcessInfo::default() };
         self.records.push(Record::ProcessInfo(Box::new(info)));
         Process(tgid)
     }
@@ -105,12 +106,24 @@ impl Host {
         let (client_first, server_first) = (first, !first);
         for role in [Role::Client, Role::Server] {
             let (id, local, remote, thread, egress, ingress, is_covered) = match role {
-                Role::Client => {
-                    (wire.client, client_address, server_address, client.thread(0), client_first, server_first, wire.client_covered)
-                }
-                Role::Server => {
-                    (wire.server, server_address, client_address, server.thread(0), server_first, client_first, wire.server_covered)
-                }
+                Role::Client => (
+                    wire.client,
+                    client_address,
+                    server_address,
+                    client.thread(0),
+                    client_first,
+                    server_first,
+                    wire.client_covered,
+                ),
+                Role::Server => (
+                    wire.server,
+                    server_address,
+                    client_address,
+                    server.thread(0),
+                    server_first,
+                    client_first,
+                    wire.server_covered,
+                ),
             };
             if !is_covered {
                 continue;
@@ -137,7 +150,14 @@ impl Host {
     }
 
     /// Bytes from one end to the other: written by `writer`, then read by `reader`, whole.
-    pub fn send(&mut self, link: Link, from: Sender, bytes: impl AsRef<[u8]>, writer: Thread, reader: Thread) {
+    pub fn send(
+        &mut self,
+        link: Link,
+        from: Sender,
+        bytes: impl AsRef<[u8]>,
+        writer: Thread,
+        reader: Thread,
+    ) {
         let bytes = Bytes::copy_from_slice(bytes.as_ref());
         let wire = self.wires[link.0];
         let (pos, other_pos) = match from {
@@ -156,7 +176,17 @@ impl Host {
                 let len = bytes.len() as u32;
                 let bytes = bytes.clone();
                 let flags = DataFlags::default();
-                self.records.push(Record::Data(Data { at, conn, direction, pos, other_pos, len, bytes, thread, flags }));
+                self.records.push(Record::Data(Data {
+                    at,
+                    conn,
+                    direction,
+                    pos,
+                    other_pos,
+                    len,
+                    bytes,
+                    thread,
+                    flags,
+                }));
             }
         }
         let wire = &mut self.wires[link.0];
@@ -197,8 +227,10 @@ pub mod wire {
     /// An HTTP/1.1 response with a JSON body.
     pub fn response(status: u16, body: &str) -> Vec<u8> {
         let length = body.len();
-        format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
-            .into_bytes()
+        format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
     }
 
     /// A PostgreSQL message.
@@ -252,14 +284,23 @@ pub mod wire {
     }
 
     /// `basic.deliver` with its content.
-    pub fn deliver(channel: u16, tag: u64, exchange: &str, key: &str, message_id: &str, body: &str) -> Vec<u8> {
-        let arguments = [short("ctag"), tag.to_be_bytes().to_vec(), vec![0], short(exchange), short(key)].concat();
+    pub fn deliver(
+        channel: u16,
+        tag: u64,
+        exchange: &str,
+        key: &str,
+        message_id: &str,
+        body: &str,
+    ) -> Vec<u8> {
+        let arguments =
+            [short("ctag"), tag.to_be_bytes().to_vec(), vec![0], short(exchange), short(key)].concat();
         [method(channel, 60, 60, &arguments), content(channel, message_id, body)].concat()
     }
 
     /// `basic.consume` of a queue with the tag that [`deliver`] uses.
     pub fn consume(channel: u16, queue: &str) -> Vec<u8> {
-        let arguments = [vec![0, 0], short(queue), short("ctag"), vec![0], 0u32.to_be_bytes().to_vec()].concat();
+        let arguments =
+            [vec![0, 0], short(queue), short("ctag"), vec![0], 0u32.to_be_bytes().to_vec()].concat();
         method(channel, 60, 20, &arguments)
     }
 

@@ -13,6 +13,7 @@ fn settings() -> Settings {
         protocols: Default::default(),
         joining: Default::default(),
         order: Default::default(),
+        spans: Default::default(),
         max_connections: 1000,
         boot_id: [7; 16],
         host_id: "host".to_owned(),
@@ -46,7 +47,9 @@ fn forest(spans: &[Span]) -> String {
             .iter()
             .filter(|span| match parent {
                 Some(parent) => span.parent == Some(parent.span_id) && span.trace_id == parent.trace_id,
-                None => !spans.iter().any(|other| Some(other.span_id) == span.parent && other.trace_id == span.trace_id),
+                None => !spans
+                    .iter()
+                    .any(|other| Some(other.span_id) == span.parent && other.trace_id == span.trace_id),
             })
             .collect();
         level.sort_by_key(|span| (span.start_unix_ns, span.span_id));
@@ -70,15 +73,25 @@ fn forest(spans: &[Span]) -> String {
 
 /// A shop serves an order, asks its database, and calls the CRM on the way.
 fn order_through_shop_and_crm(host: &mut Host, order: u32) {
-    let (shopper, shop, crm, db) =
-        (host.process(100, "browser"), host.process(200, "shop"), host.process(300, "crm"), host.process(400, "postgresql"));
+    let (shopper, shop, crm, db) = (
+        host.process(100, "browser"),
+        host.process(200, "shop"),
+        host.process(300, "crm"),
+        host.process(400, "postgresql"),
+    );
     let front = host.connect(shopper, shop, 8080, Covered::Server);
     let store = host.connect(shop, db, 5432, Covered::Both);
     let back = host.connect(shop, crm, 8081, Covered::Both);
     let (worker, backend, seller) = (shop.thread(1), db.thread(0), crm.thread(1));
     let body = format!("{{\"order_id\": {order}, \"quantity\": 3}}");
     host.send(front, Client, wire::request("POST", "/orders", "", &body), shopper.thread(0), worker);
-    host.send(store, Client, wire::query(&format!("INSERT INTO orders (id, quantity) VALUES ({order}, 3)")), worker, backend);
+    host.send(
+        store,
+        Client,
+        wire::query(&format!("INSERT INTO orders (id, quantity) VALUES ({order}, 3)")),
+        worker,
+        backend,
+    );
     host.send(store, Server, wire::done("INSERT 0 1", b'I'), backend, worker);
     host.send(back, Client, wire::request("POST", "/api/confirm", "", &body), worker, seller);
     host.send(back, Server, wire::response(200, "{}"), seller, worker);
@@ -91,7 +104,7 @@ fn a_request_its_statement_and_its_call_are_one_tree_of_one_order() {
     order_through_shop_and_crm(&mut host, 17);
     let spans = run(host.records);
     expect_test::expect![[r#"
-        shop Server POST order=17 [root]
+        shop Server POST /orders order=17 [root]
           shop Client INSERT orders order=17 [thread]
           shop Client POST order=17 [thread]
             crm Server POST order=17 [wire]
@@ -126,7 +139,8 @@ fn orders_never_share_a_trace() {
 #[test]
 fn a_message_is_followed_through_the_broker_to_its_consumer() {
     let mut host = Host::new();
-    let (crm, broker, mes) = (host.process(300, "crm"), host.process(500, "rabbitmq"), host.process(600, "mes"));
+    let (crm, broker, mes) =
+        (host.process(300, "crm"), host.process(500, "rabbitmq"), host.process(600, "mes"));
     let input = host.connect(crm, broker, 5672, Covered::Both);
     let output = host.connect(mes, broker, 5672, Covered::Both);
     let (from, via, to) = (crm.thread(0), broker.thread(0), mes.thread(0));

@@ -1,8 +1,88 @@
-//! Builds the agent: `cargo xtask build`.
+//! The developer's commands: `cargo xtask <command>`.
+//!
+//! *Owns* set-up, build, checks, tests and the way into the demo. *Must not know* agent internals.
 
+#![forbid(unsafe_code)]
+
+mod bench;
 mod build;
+mod check;
+mod demo;
+mod fuzz;
+mod setup;
+mod shell;
+mod test;
+mod tidy;
 
-fn main() -> anyhow::Result<()> {
-    println!("{}", build::build(std::env::args().any(|arg| arg == "--release"))?.display());
-    Ok(())
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Set-up, build, checks, tests and demo of the Spoor workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Setup(setup::Args),
+    /// Build the eBPF object and the agent with it embedded; print the path of the binary.
+    ///
+    /// Needs what `cargo xtask setup` installs: a nightly compiler with rust-src, and bpf-linker.
+    Build {
+        /// Optimised, as it is deployed.
+        #[arg(long)]
+        release: bool,
+    },
+    /// The cheap part of CI: formatting, clippy, tidy, documentation, licences.
+    ///
+    /// Needs no BPF toolchain and no privileges. Warnings are errors.
+    Check,
+    /// Check the workspace's own conventions: boundaries between modules, headers, lengths, fixtures.
+    ///
+    /// Every finding is one line: `file:line: what, why`.
+    Tidy,
+    Test(test::Args),
+    Demo(demo::Args),
+    Bench(bench::Args),
+    Fuzz(fuzz::Args),
+    /// Rewrite the expected output inside snapshot tests from what the code does now; look at the diff before committing.
+    Bless {
+        /// Only tests whose name contains this.
+        filter: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        Command::Setup(args) => setup::run(&args),
+        Command::Build { release } => build::build(release).map(|path| println!("{}", path.display())),
+        Command::Check => check::run(),
+        Command::Tidy => tidy::run(),
+        Command::Test(args) => test::run(&args),
+        Command::Demo(_) => demo::run(),
+        Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Bless { filter } => test::bless(filter.as_deref()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
 }

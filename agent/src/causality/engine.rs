@@ -2,6 +2,8 @@
 //!
 //! *Owns* which part of causality sees which event. *Must not know* spans, trees.
 
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
 use super::message::{Delivery, MessageKey, Messages};
 use super::process::{Closing, Family, Opening, Processes};
 use super::wire::{Side, Wires};
@@ -27,7 +29,10 @@ pub struct Engine {
     brokered: Messages,
     /// Seen on its clients' sockets only.
     unbrokered: Messages,
-    edges: std::collections::VecDeque<Edge>,
+    /// Edges by message between clients, held back in case the broker's own view makes better ones.
+    unsure: BTreeMap<(BootNs, OpId), Edge>,
+    unsure_due: HashMap<OpId, BootNs>,
+    edges: VecDeque<Edge>,
 }
 
 impl Engine {
@@ -38,7 +43,9 @@ impl Engine {
             wires: Wires::new(CAPACITY),
             brokered: Messages::new(CAPACITY),
             unbrokered: Messages::new(CAPACITY),
-            edges: Default::default(),
+            unsure: BTreeMap::new(),
+            unsure_due: HashMap::new(),
+            edges: VecDeque::new(),
         }
     }
 
@@ -57,6 +64,9 @@ impl Engine {
             && self.policy.allows(Rule::Wire, Confidence(1.0))
             && let Some(edge) = self.wires.enter(wire, op.id, side(op))
         {
+            if let Some(due) = self.unsure_due.remove(&edge.child) {
+                self.unsure.remove(&(due, edge.child));
+            }
             self.edges.push_back(edge);
         }
         if let Detail::Amqp(action) = &op.detail {
@@ -74,14 +84,22 @@ impl Engine {
 
     pub fn handle_timeout(&mut self, now: BootNs) {
         self.processes.handle_timeout(now);
+        while let Some(entry) = self.unsure.first_entry().filter(|entry| entry.key().0 <= now) {
+            let edge = entry.remove();
+            self.unsure_due.remove(&edge.child);
+            self.edges.push_back(edge);
+        }
     }
 
     pub fn next_timeout(&self) -> Option<BootNs> {
-        self.processes.next_timeout()
+        let unsure = self.unsure.keys().next().map(|(due, _)| *due);
+        [unsure, self.processes.next_timeout()].into_iter().flatten().min()
     }
 
     pub fn finish(&mut self) {
         self.processes.finish();
+        self.edges.extend(std::mem::take(&mut self.unsure).into_values());
+        self.unsure_due.clear();
     }
 
     pub fn poll_edge(&mut self) -> Option<Edge> {
@@ -127,8 +145,16 @@ impl Engine {
             }
         };
         for (child, parent) in pairs {
-            if self.policy.allows(Rule::Message, confidence) {
-                self.edges.push_back(Edge { child, parent, rule: Rule::Message, confidence });
+            if !self.policy.allows(Rule::Message, confidence) {
+                continue;
+            }
+            let edge = Edge { child, parent, rule: Rule::Message, confidence };
+            if at_broker {
+                self.edges.push_back(edge);
+            } else {
+                let due = op.ended_at.saturating_add(self.policy.broker_wait_ns);
+                self.unsure.insert((due, child), edge);
+                self.unsure_due.insert(child, due);
             }
         }
     }
@@ -191,5 +217,7 @@ pub fn policy(joining: &crate::config::Joining) -> Policy {
         rules,
         min_confidence: joining.min_confidence,
         decide_within_ns: u64::try_from(joining.decide_within.as_nanos()).unwrap_or(u64::MAX),
+        // Both ends see the end of a delivery within moments; the tree is held for longer than that.
+        broker_wait_ns: u64::try_from(joining.linger.as_nanos() / 2).unwrap_or(u64::MAX).min(500_000_000),
     }
 }

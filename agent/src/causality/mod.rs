@@ -75,6 +75,8 @@ pub struct Policy {
     pub min_confidence: f32,
     /// Longest wait for evidence after an operation is over, nanoseconds.
     pub decide_within_ns: u64,
+    /// How long an edge by message between clients waits for the broker's own view.
+    pub broker_wait_ns: u64,
 }
 
 impl Policy {

@@ -54,11 +54,11 @@ impl de::Error for Failure {
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::custom(format!("{} where {expected} is wanted", describe(found)))
+        Self::custom(format!("{} where {} is wanted", describe(found), wanted(expected)))
     }
 
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::custom(format!("{} is not {expected}", describe(found)))
+        Self::custom(format!("{} is not {}", describe(found), wanted(expected)))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -100,9 +100,31 @@ pub(super) fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
         .map(|(_, name)| name)
 }
 
+/// serde's words for types, in a user's.
+fn wanted(expected: &dyn de::Expected) -> String {
+    let text = expected.to_string();
+    match text.as_str() {
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize" => {
+            "a whole number".to_owned()
+        }
+        "f32" | "f64" => "a number".to_owned(),
+        "a boolean" => "`true` or `false`".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a string" => "text".to_owned(),
+        text if text.starts_with("struct ") || text == "a map" => "a mapping".to_owned(),
+        text => text.to_owned(),
+    }
+}
+
+/// Longest text repeated in a message.
+const MAX_SHOWN: usize = 60;
+
 fn describe(found: de::Unexpected<'_>) -> String {
     match found {
-        de::Unexpected::Str(text) => format!("the text `{text}`"),
+        de::Unexpected::Str(text) => match text.char_indices().nth(MAX_SHOWN) {
+            Some((at, _)) => format!("the text `{}…`", text.get(..at).unwrap_or_default()),
+            None => format!("the text `{text}`"),
+        },
         de::Unexpected::Signed(number) => format!("the number {number}"),
         de::Unexpected::Unsigned(number) => format!("the number {number}"),
         de::Unexpected::Float(number) => format!("the number {number}"),

@@ -79,15 +79,47 @@ fn section(root: &Value, schema: &Value, values: &Map<String, Value>, indent: us
                 text.push_str(&format!("{pad}{key}:\n"));
                 section(root, schema, inner, indent + 2, text);
             }
-            Value::Array(items) if items.iter().any(Value::is_object) => {
-                text.push_str(&format!("{pad}{key}:\n"));
-                for item in items {
-                    text.push_str(&format!("{pad}  - {}\n", flow(item)));
-                }
-            }
-            value => text.push_str(&format!("{pad}{key}: {}\n", flow(value))),
+            value => entry(key, value, indent, text),
         }
     }
+}
+
+/// `key: value` on one line where that fits, else below it.
+fn entry(key: &str, value: &Value, indent: usize, text: &mut String) {
+    let pad = " ".repeat(indent);
+    let line = format!("{pad}{key}: {}\n", flow(value));
+    let list_of_mappings = matches!(value, Value::Array(items) if items.iter().any(Value::is_object));
+    match value {
+        Value::Array(items) if list_of_mappings || line.len() > WIDTH => {
+            text.push_str(&format!("{pad}{key}:\n"));
+            for item in items {
+                list_item(item, indent + 2, text);
+            }
+        }
+        Value::Object(entries) if line.len() > WIDTH => {
+            text.push_str(&format!("{pad}{key}:\n"));
+            for (key, value) in entries.iter().filter(|(_, value)| !is_empty(value)) {
+                entry(key, value, indent + 2, text);
+            }
+        }
+        _ => text.push_str(&line),
+    }
+}
+
+/// `- item`, the entries of a long mapping one below the other.
+fn list_item(item: &Value, indent: usize, text: &mut String) {
+    let pad = " ".repeat(indent);
+    let line = format!("{pad}- {}\n", flow(item));
+    let Value::Object(entries) = item else { return text.push_str(&line) };
+    if line.len() <= WIDTH {
+        return text.push_str(&line);
+    }
+    let mut block = String::new();
+    for (key, value) in entries.iter().filter(|(_, value)| !is_empty(value)) {
+        entry(key, value, indent + 2, &mut block);
+    }
+    // The dash takes the place of the first entry's indentation.
+    text.push_str(&format!("{pad}- {}", block.trim_start()));
 }
 
 fn comment(description: &str, indent: usize, text: &mut String) {

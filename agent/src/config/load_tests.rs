@@ -19,12 +19,12 @@ fn wrong_settings_are_located_and_named() {
         "spoor.yaml:3:5: `export.otlp`: unknown key `endpont`; did you mean `endpoint`?",
     );
     check(
-        "zzz: 1\n",
-        "spoor.yaml:1:1: unknown key `zzz`; known are `capture`, `protocols`, `services`, `joining`, `order`, `export`",
+        "services:\n  zzz: 1\n",
+        "spoor.yaml:2:3: `services`: unknown key `zzz`; known are `names`, `exclude`",
     );
     check(
         "capture:\n  ring_bytes: many\n",
-        "spoor.yaml:2:15: `capture.ring_bytes`: the text `many` where u32 is wanted",
+        "spoor.yaml:2:15: `capture.ring_bytes`: the text `many` where a whole number is wanted",
     );
     check(
         "capture: { ring_bytes: 99999999999 }\n",
@@ -59,12 +59,12 @@ fn wrong_settings_are_located_and_named() {
         "spoor.yaml:1:29: `export.otlp.endpoint`: `localhost:4317` has no scheme: write `http://localhost:4317`, \
          or `https://localhost:4317` for TLS",
     );
-    check("export: [1, 2]", "spoor.yaml:1:9: `export`: a list where struct Export is wanted");
+    check("export: [1, 2]", "spoor.yaml:1:9: `export`: a list where a mapping is wanted");
     check(
         "capture:\n  ring_bytes: 1048576\n  ring_bytes: 2097152\n",
         "spoor.yaml:3:3: `ring_bytes` is given twice, first at spoor.yaml:2:3",
     );
-    check("- 1\n", "spoor.yaml:1:1: a list where struct Config is wanted");
+    check("- 1\n", "spoor.yaml:1:1: a list where a mapping is wanted");
 }
 
 #[test]
@@ -98,9 +98,26 @@ fn default_document_reads_back_as_the_default() {
     );
     // Every key is documented.
     let lines: Vec<&str> = text.lines().collect();
+    let mut list = None;
+    let inside = |list: &mut Option<usize>, line: &str| {
+        let depth = line.len() - line.trim_start().len();
+        if list.is_some_and(|above| depth > above) {
+            return true;
+        }
+        *list = line
+            .ends_with(':')
+            .then_some(depth)
+            .filter(|_| ["keys:", "attributes:", "routes:"].contains(&line.trim()));
+        false
+    };
     for pair in lines.windows(2) {
         let [above, line] = pair else { continue };
-        let is_key = !line.trim_start().starts_with(['#', '-']) && line.contains(':');
+        // Settings, not the entries of lists.
+        let depth = line.len() - line.trim_start().len();
+        let is_key = !line.trim_start().starts_with(['#', '-'])
+            && line.contains(':')
+            && depth <= 4
+            && !inside(&mut list, line);
         assert!(!is_key || above.trim_start().starts_with('#'), "`{line}` has no description\n{text}");
     }
 }
@@ -204,7 +221,7 @@ fn wrong_variables_are_named() {
     let failed = |name: &str, value: &str| load(None, &pairs(&[(name, value)]), &[]).unwrap_err().to_string();
     assert_eq!(
         failed("SPOOR_CAPTURE_RING_BYTES", "big"),
-        "environment variable SPOOR_CAPTURE_RING_BYTES: `capture.ring_bytes`: the text `big` where u32 is wanted"
+        "environment variable SPOOR_CAPTURE_RING_BYTES: `capture.ring_bytes`: the text `big` where a whole number is wanted"
     );
     assert_eq!(
         failed("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),

@@ -194,7 +194,7 @@ impl Default for Order {
 #[serde(deny_unknown_fields, default)]
 pub struct Spans {
     /// Path templates that name the spans of HTTP requests, the first that fits: `/users/{user_id}/orders`. A segment in
-    /// braces, or `*`, is any one segment. Paths of `order.keys` come after these.
+    /// braces, or `*`, is any one segment, `(a|b)` one of those. Paths of `order.keys` come after these.
     pub routes: Vec<String>,
     /// HTTP request headers to export, by name. Those that carry credentials are never exported.
     pub request_headers: Vec<String>,

@@ -34,7 +34,9 @@ impl<'r> Collector<'r> {
         let path = http.map(|exchange| Path::new(exchange.path()));
         let destinations: [&str; 3] = match detail {
             Detail::Amqp(action) => match &action.kind {
-                ActionKind::Publish(publish) => [&publish.exchange, &publish.routing_key, ""],
+                ActionKind::Publish(publish) | ActionKind::Return(publish) => {
+                    [&publish.exchange, &publish.routing_key, ""]
+                }
                 ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => {
                     [&deliver.exchange, &deliver.routing_key, deliver.queue.as_deref().unwrap_or("")]
                 }

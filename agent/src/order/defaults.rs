@@ -8,24 +8,30 @@ use super::rules::{
     AmqpProperty, AttributeRule, Characters, KeyRule, Part, Places, UploadFact, ValueKind, When,
 };
 
-/// Where services commonly mount their resources. Spelled out, because a template without `**` is also a route name.
-const PREFIXES: [&str; 9] = ["", "/api", "/v1", "/v2", "/api/v1", "/api/v2", "/b2b", "/b2b/v1", "/api/b2b"];
+/// Where services commonly mount their resources, and what they do with an order: listed, because what is listed may be
+/// shown in the names of spans.
+const MOUNT: &str = "(api|b2b|admin|internal|operator|partner|public|v1|v2|v3)";
+const VERSION: &str = "(b2b|v1|v2|v3)";
+const ACTION: &str = "(approve|calculation|cancel|confirm|deliver|events|file|finish|history|items|lines|model|models|pay|payment|price|\
+                      produce|quote|reject|ship|shipment|start|status|submit)";
 
 fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// Templates of an order's resources: exact ones first, then any prefix and any depth.
-fn order_paths() -> Vec<String> {
-    let exact = PREFIXES.iter().flat_map(|prefix| {
-        [format!("{prefix}/orders/{{order_id}}"), format!("{prefix}/orders/{{order_id}}/*")]
-    });
-    exact.chain(["/**/orders/{order_id}/**".to_owned(), "/**/order/{order_id}/**".to_owned()]).collect()
+/// The collection of orders: the default of `spans.routes`.
+pub fn collection_paths() -> Vec<String> {
+    vec!["/orders".to_owned(), format!("/{MOUNT}/orders"), format!("/{MOUNT}/{VERSION}/orders")]
 }
 
-/// Templates of the collection of orders: the default of `spans.routes`.
-pub fn collection_paths() -> Vec<String> {
-    PREFIXES.iter().map(|prefix| format!("{prefix}/orders")).collect()
+/// Templates of an order's resources: those that name a route first, then any prefix and any depth.
+fn order_paths() -> Vec<String> {
+    let orders = collection_paths();
+    let one = orders.iter().map(|orders| format!("{orders}/{{order_id}}"));
+    let action = orders.iter().map(|orders| format!("{orders}/{{order_id}}/{ACTION}"));
+    let other = orders.iter().map(|orders| format!("{orders}/{{order_id}}/*"));
+    let any = ["/**/orders/{order_id}/**", "/**/order/{order_id}/**"].map(str::to_owned);
+    one.chain(action).chain(other).chain(any).collect()
 }
 
 /// The default of `order.keys`.
@@ -79,7 +85,7 @@ pub fn attributes() -> Vec<AttributeRule> {
                 fields: owned(&["order_status"]),
                 json_paths: owned(&["$.order.status", "$.status", "$.data.status"]),
                 amqp_headers: owned(&["order_status", "status"]),
-                columns: owned(&["order_status", "orders.status", "order.status"]),
+                columns: owned(&["order_status", "*orders.status", "order.status"]),
                 ..Places::default()
             },
             when: in_order(),
@@ -122,6 +128,18 @@ pub fn attributes() -> Vec<AttributeRule> {
                 fields: owned(&["model_file_name", "model_file", "model_name"]),
                 columns: owned(&["model_file_name", "model_file", "model_name", "models.file_name"]),
                 uploads: vec![UploadFact::FileName],
+                ..Places::default()
+            },
+            ..AttributeRule::default()
+        },
+        AttributeRule {
+            name: "order.model.key".to_owned(),
+            kind: ValueKind::Text,
+            characters: Some(Characters::Printable),
+            max_length: Some(255),
+            places: Places {
+                fields: owned(&["model_key"]),
+                columns: owned(&["model_key"]),
                 ..Places::default()
             },
             ..AttributeRule::default()

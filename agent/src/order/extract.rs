@@ -66,8 +66,7 @@ impl Rules {
         let mut route = None;
         if exchange.path().starts_with('/') {
             let path = Path::new(exchange.path());
-            route =
-                self.spans.routes.iter().find(|route| route.fits(&path)).map(|route| route.text().clone());
+            route = self.spans.routes.iter().find(|route| route.fits(&path)).map(|route| route.route(&path));
             for (template, rule) in &self.paths {
                 let mut taken = false;
                 template.visit(&path, &mut |segment| {
@@ -76,7 +75,7 @@ impl Rules {
                     }
                 });
                 if taken && route.is_none() && template.is_route() {
-                    route = Some(template.text().clone());
+                    route = Some(template.route(&path));
                 }
             }
         }

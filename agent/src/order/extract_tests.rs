@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::rules::{AmqpProperty, AttributeRule, KeyRule, Places, ValueKind, When};
 use super::*;
 use crate::config;
-use crate::operation::amqp::{Deliver, Publish};
+use crate::operation::amqp::{Action, ActionKind, Deliver, Publish};
 use crate::operation::http::{Headers, Upload};
 use crate::operation::postgres::{Cell, Parameter, Statement};
 use crate::operation::{Completeness, Extent, OpId, Shape};
@@ -218,7 +218,10 @@ fn routes_come_from_templates_that_took_a_value() {
         rules.extract(&op(http(request("GET", target, "")))).route.map(|route| route.to_string())
     };
     assert_eq!(route("/orders/17").as_deref(), Some("/orders/{order_id}"));
-    assert_eq!(route("/api/v1/orders/17/confirm").as_deref(), Some("/api/v1/orders/{order_id}/*"));
+    assert_eq!(route("/api/v1/orders/17/confirm").as_deref(), Some("/api/v1/orders/{order_id}/confirm"));
+    assert_eq!(route("/api/orders/17/anything").as_deref(), Some("/api/orders/{order_id}/*"));
+    assert_eq!(route("/operator/orders/17/start").as_deref(), Some("/operator/orders/{order_id}/start"));
+    assert_eq!(route("/b2b/orders").as_deref(), Some("/b2b/orders"));
     assert_eq!(route("/some/where/orders/17"), None);
     assert_eq!(route("/orders/search"), None);
     assert_eq!(route("/"), None);
@@ -267,6 +270,7 @@ fn keys_in_messages() {
     let message = |content_type: Option<&str>, body: &str| Content {
         properties: Properties { content_type: content_type.map(str::to_owned), ..Properties::default() },
         body: kept(body),
+        ..Content::default()
     };
     check(
         &rules,
@@ -347,6 +351,13 @@ fn keys_bound_in_statements() {
         ("INSERT INTO items (order_id, quantity) VALUES ($1, $2), ($1, $3)", &["17", "18", "19"], "order:17"),
         ("INSERT INTO items (order_id) VALUES (17), (18)", &[], "order:17 order:18"),
         ("DELETE FROM mes.orders WHERE id = 17", &[], "order:17"),
+        (
+            "UPDATE mes_orders SET status = 'priced' WHERE order_id = $1",
+            &["17"],
+            "order:17 order.status=priced",
+        ),
+        ("UPDATE payments SET status = 'paid' WHERE order_id = $1", &["17"], "order:17"),
+        ("SELECT 1 FROM purchase_orders WHERE id = 17", &[], ""),
         ("SELECT 1 FROM orders WHERE id > 17", &[], ""),
         ("SELECT 1 FROM orders WHERE id = ANY($1)", &["{17,18}"], "order:17 order:18"),
         ("SELECT 1 FROM orders WHERE id = ANY($1)", &["{17}"], "order:17"),
@@ -395,6 +406,11 @@ fn only_a_single_row_names_an_order() {
         "order:17",
     );
     check(&rules, sql(with_rows("SELECT * FROM orders", &["id"], &[&["17"]], "SELECT 1")), "order:17");
+    let computed = Statement {
+        column_tables: vec![0],
+        ..with_rows("SELECT id FROM orders", &["id"], &[&["17"]], "SELECT 1")
+    };
+    check(&rules, sql(computed), "");
     let cut = Statement { command_tag: None, ..with_rows(insert, &["id"], &[&["17"]], "") };
     check(&rules, sql(cut), "user.id=5");
     let unseen = Statement { text: None, ..with_rows("", &["order_id", "id"], &[&["17", "18"]], "SELECT 1") };
@@ -428,7 +444,7 @@ fn further_namespaces_are_aliases_of_the_first() {
     assert_eq!(alone.order().map(|key| (&*key.namespace, &*key.value)), Some(("mes", "M-5")));
     let content = Content {
         properties: Properties { correlation_id: Some("M-5".to_owned()), ..Properties::default() },
-        body: Kept::default(),
+        ..Content::default()
     };
     check(&rules, publish(content), "mes:M-5");
 
@@ -470,7 +486,7 @@ fn context_is_read_from_requests_and_messages() {
         headers: vec![("Traceparent".to_owned(), Field::Text(PARENT.as_bytes().to_vec()))],
         ..Properties::default()
     };
-    let found = rules.extract(&op(publish(Content { properties, body: Kept::default() })));
+    let found = rules.extract(&op(publish(Content { properties, ..Content::default() })));
     assert_eq!(found.context.map(|context| context.header), Some("traceparent"));
 }
 

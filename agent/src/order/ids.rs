@@ -77,10 +77,12 @@ pub enum SpanEnd {
     Dwell,
 }
 
-/// Who sent the first byte of an operation: the client, except for deliveries.
+/// Who sent the first byte of an operation: the client, except for what brokers send by themselves.
 pub fn sender(op: &Operation) -> Sender {
     match &op.detail {
-        Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_)) => Sender::Server,
+        Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_) | ActionKind::Return(_)) => {
+            Sender::Server
+        }
         _ => Sender::Client,
     }
 }

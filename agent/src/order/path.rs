@@ -2,8 +2,8 @@
 //!
 //! A template and the path of a request in, the captured segments out. *Must not know* rules, types, spans.
 //!
-//! `{name}` and `*` stand for one segment, `**` for any number of them, none included. Segments are compared as sent;
-//! captured ones are percent-decoded. A slash at the end of a path makes no difference.
+//! `{name}` and `*` stand for one segment, `(a|b)` for one of those listed, `**` for any number of segments, none included.
+//! Segments are compared as sent; captured ones are percent-decoded. A slash at the end of a path makes no difference.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
     Literal(String),
+    OneOf(Vec<String>),
     Capture,
     One,
     Any,
@@ -51,7 +52,17 @@ impl Template {
                 _ if segment.starts_with('{') && segment.ends_with('}') && segment.len() > 2 => {
                     Segment::Capture
                 }
-                _ if segment.contains(['{', '}', '*', '?', '#']) => {
+                _ if segment.starts_with('(') && segment.ends_with(')') => {
+                    let names: Vec<String> =
+                        segment.trim_matches(['(', ')']).split('|').map(str::to_owned).collect();
+                    if names.iter().any(|name| name.is_empty() || name.contains(['(', ')', '{', '}', '*'])) {
+                        return Err(format!(
+                            "`{segment}` in `{text}`: alternatives are written `(confirm|cancel)`"
+                        ));
+                    }
+                    Segment::OneOf(names)
+                }
+                _ if segment.contains(['{', '}', '(', ')', '*', '?', '#']) => {
                     return Err(format!("`{segment}` in `{text}`: a placeholder is a whole segment"));
                 }
                 "" if body.is_empty() => continue,
@@ -85,6 +96,22 @@ impl Template {
     /// It may serve as `http.route`: it says the whole path.
     pub fn is_route(&self) -> bool {
         !self.segments.contains(&Segment::Any)
+    }
+
+    /// The route of a path that fits: the template, with what the path has in place of alternatives. There are only as many
+    /// routes as the configuration lists.
+    pub fn route(&self, path: &Path<'_>) -> Arc<str> {
+        if !self.segments.iter().any(|segment| matches!(segment, Segment::OneOf(_))) {
+            return self.text.clone();
+        }
+        let written = self.text.split('/').skip(1);
+        let segments = self.segments.iter().zip(&path.segments).zip(written);
+        let route = segments.fold(String::new(), |mut route, ((segment, actual), written)| {
+            route.push('/');
+            route.push_str(if matches!(segment, Segment::OneOf(_)) { actual } else { written });
+            route
+        });
+        route.into()
     }
 
     /// Calls `captured` for every placeholder of every way the template fits `path`. Returns whether it fits at all.
@@ -124,6 +151,9 @@ fn fits<'p>(
     let Some((segment, others)) = path.split_first() else { return false };
     match first {
         Segment::Literal(literal) => literal == segment && fits(rest, others, held, captured),
+        Segment::OneOf(names) => {
+            names.iter().any(|name| name == segment) && fits(rest, others, held, captured)
+        }
         Segment::Capture => fits(rest, others, Some(segment), captured),
         Segment::One | Segment::Any => fits(rest, others, held, captured),
     }
@@ -201,6 +231,17 @@ mod tests {
         check("/**/orders/{order_id}/**", "/orders/17/orders/18", Some(&["17", "18"]));
         check("/**/orders/{order_id}/**", "/orders/orders/18", Some(&["orders", "18"]));
         check("/{order_id}", "/", None);
+    }
+
+    #[test]
+    fn routes_show_which_alternative_it_was() {
+        let template =
+            Template::parse("/(api|b2b)/orders/{id}/(confirm|cancel)", Placeholders::One).expect("valid");
+        check("/(api|b2b)/orders/{id}/(confirm|cancel)", "/b2b/orders/17/confirm", Some(&["17"]));
+        check("/(api|b2b)/orders/{id}/(confirm|cancel)", "/b2b/orders/17/delete", None);
+        assert_eq!(&*template.route(&Path::new("/b2b/orders/17/cancel/")), "/b2b/orders/{id}/cancel");
+        let plain = Template::parse("/orders/{id}/*", Placeholders::One).expect("valid");
+        assert_eq!(&*plain.route(&Path::new("/orders/17/x")), "/orders/{id}/*");
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub enum Characters {
 #[serde(deny_unknown_fields, default)]
 pub struct Places {
     /// Path templates of HTTP requests with exactly one `{placeholder}`: `/orders/{order_id}`; `*` is any one segment,
-    /// `**` any number of them. A template without `**` also names the route of the request's spans.
+    /// `(confirm|cancel)` one of those, `**` any number of any. A template without `**` also names the route of the request's spans.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
     /// Query parameters.
@@ -135,7 +135,7 @@ pub struct Places {
     pub amqp_headers: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub amqp_properties: Vec<AmqpProperty>,
-    /// Columns: `orders.id` or `order_id` of any table. Taken from values that a statement compares with `=` or inserts, and
+    /// Columns: `orders.id`, `*orders.status` of tables whose name ends so, or `order_id` of any table. Taken from values that a statement compares with `=` or inserts, and
     /// from the result when the command tag says one row.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
@@ -189,7 +189,9 @@ pub struct When {
 }
 
 /// Half of an operation. A publish or delivery is a request, a result row is a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     Request,

@@ -67,9 +67,11 @@ fn row(rules: &Rules, statement: &Statement, collector: &mut Collector<'_>) {
     collector.part(Part::Response);
     let text = statement.text.as_deref();
     let table = text.and_then(returning_table);
-    for (column, cell) in statement.columns.iter().zip(row) {
+    for (at, (column, cell)) in statement.columns.iter().zip(row).enumerate() {
         let Some(Cell::Text(value)) = cell else { continue };
-        let from = table.as_deref().filter(|_| text.is_some_and(|text| !is_alias(text, column)));
+        let is_computed = statement.column_tables.get(at) == Some(&0);
+        let is_own = !is_computed && text.is_some_and(|text| !is_alias(text, column));
+        let from = table.as_deref().filter(|_| is_own);
         collector.offer_all(&by_column(rules, from, column), value);
     }
     collector.part(Part::Request);
@@ -84,7 +86,11 @@ fn by_column(rules: &Rules, table: Option<&str>, column: &str) -> Vec<RuleId> {
     };
     let mut buffer = [0; 64];
     let table = table.and_then(|table| normal(table.as_bytes(), &mut buffer));
-    let fits = |wanted: &Option<Box<[u8]>>| wanted.as_deref().is_none_or(|wanted| table == Some(wanted));
+    let fits = |wanted: &Option<Box<[u8]>>| match wanted.as_deref() {
+        None => true,
+        Some([b'*', end @ ..]) => table.is_some_and(|table| table.ends_with(end)),
+        Some(wanted) => table == Some(wanted),
+    };
     entries.iter().filter(|(wanted, _)| fits(wanted)).map(|(_, rule)| *rule).collect()
 }
 

@@ -37,6 +37,7 @@ pub struct Settings {
     pub protocols: config::Protocols,
     pub joining: config::Joining,
     pub order: config::Order,
+    pub spans: config::Spans,
     pub max_connections: usize,
     /// Identifies this boot of this machine: part of identifiers that no other node can compute.
     pub boot_id: [u8; 16],
@@ -107,7 +108,7 @@ impl Pipeline {
         Ok(Self {
             connections: Connections::new(&settings.protocols, settings.max_connections),
             engine: Engine::new(engine::policy(&settings.joining)),
-            rules: Rules::compile(&settings.order)?,
+            rules: Rules::compile(&settings.order)?.with_spans(&settings.spans)?,
             forest: Forest::new(limits),
             placer: Placer::new(&settings),
             processes: HashMap::new(),
@@ -287,10 +288,16 @@ impl Pipeline {
         if let Some(known) = self.processes.get(&tgid) {
             return Arc::clone(known);
         }
-        let comm = Some(conn.conn.comm.clone()).filter(|comm| !comm.is_empty() && conn.conn.thread.tgid == tgid);
-        let service = comm.map_or_else(|| "unknown_service".to_owned(), |comm| format!("unknown_service:{comm}"));
-        let resource =
-            Resource { service, instance: tgid.to_string(), pid: Some(tgid).filter(|pid| *pid != 0), ..Resource::default() };
+        let comm =
+            Some(conn.conn.comm.clone()).filter(|comm| !comm.is_empty() && conn.conn.thread.tgid == tgid);
+        let service =
+            comm.map_or_else(|| "unknown_service".to_owned(), |comm| format!("unknown_service:{comm}"));
+        let resource = Resource {
+            service,
+            instance: tgid.to_string(),
+            pid: Some(tgid).filter(|pid| *pid != 0),
+            ..Resource::default()
+        };
         Arc::new(resource)
     }
 }

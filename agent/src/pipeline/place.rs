@@ -18,7 +18,7 @@ use crate::operation::{Detail, OpId, Shape};
 use crate::order::ids::{self, SpanEnd};
 use crate::order::{OrderKey, TraceContext};
 use crate::record::Role;
-use crate::span::build::{self, Identity, Placed, TraceRule};
+use crate::span::build::{self, Identity, Placed, TraceRule, Work};
 use crate::span::{Attributes, Evidence, Link, Span, SpanId, TraceId};
 
 /// Placements remembered for operations that come later than their tree.
@@ -44,7 +44,7 @@ enum Trust {
 
 /// Gives trees their identifiers.
 #[derive(Debug)]
-pub struct Placer {
+pub(super) struct Placer {
     deployment: String,
     window: std::time::Duration,
     boot_id: [u8; 16],
@@ -66,6 +66,8 @@ struct Trunk {
     order_trace: Option<TraceId>,
     /// Broker's deliveries of this tree that become a dwell, with their publish.
     dwells: HashMap<OpId, OpId>,
+    /// What is known of the work that operations of this tree caused.
+    work: HashMap<OpId, Work>,
 }
 
 /// What becomes of an operation.
@@ -82,7 +84,7 @@ enum Fate {
 }
 
 impl Placer {
-    pub fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         let trust = match settings.joining.trusted_context.as_str() {
             "all" => Trust::All,
             "none" => Trust::None,
@@ -101,7 +103,7 @@ impl Placer {
     }
 
     /// Places every operation of a tree and builds its spans, parents before children.
-    pub fn place(&mut self, mut tree: Tree, spans: &mut VecDeque<Span>) {
+    pub(super) fn place(&mut self, mut tree: Tree, spans: &mut VecDeque<Span>) {
         for leaf in &mut tree.finished {
             let pending = self.pending_edges.remove(&leaf.finished.operation.id);
             leaf.edge = leaf.edge.or(pending);
@@ -153,9 +155,9 @@ impl Placer {
                 .edge
                 .filter(|edge| edge.rule == Rule::Message && self.arrivals.contains_key(&edge.parent))
                 .map(|edge| edge.parent);
-            let consumed = leaves
-                .iter()
-                .any(|other| other.edge.is_some_and(|edge| edge.rule == Rule::Wire && edge.parent == operation.id));
+            let consumed = leaves.iter().any(|other| {
+                other.edge.is_some_and(|edge| edge.rule == Rule::Wire && edge.parent == operation.id)
+            });
             return Fate::Dwell { publish, consumed };
         }
         match leaf.edge.filter(|edge| edge.rule == Rule::Wire) {
@@ -168,8 +170,14 @@ impl Placer {
         let first = leaves.first()?;
         let start_unix_ns = unix_ns(&first.finished);
         let order = named_order(leaves);
-        let mut trunk =
-            Trunk { trace_id: TraceId([0; 16]), trace_rule: TraceRule::Wire, order, order_trace: None, dwells: HashMap::new() };
+        let mut trunk = Trunk {
+            trace_id: TraceId([0; 16]),
+            trace_rule: TraceRule::Wire,
+            order,
+            order_trace: None,
+            dwells: HashMap::new(),
+            work: work(leaves),
+        };
         // A tree that continues one that was released already stays with it.
         let inherited = leaves.iter().find_map(|leaf| {
             let edge = leaf.edge.filter(|edge| edge.rule != Rule::Message)?;
@@ -181,9 +189,10 @@ impl Placer {
             trunk.order = trunk.order.or_else(|| placement.order.clone());
             return Some(trunk);
         }
-        let own = trunk.order.as_ref().map(|order| {
-            ids::trace_id_from_order(&self.deployment, order, self.window, start_unix_ns)
-        });
+        let own = trunk
+            .order
+            .as_ref()
+            .map(|order| ids::trace_id_from_order(&self.deployment, order, self.window, start_unix_ns));
         if let Some(context) = leaves.iter().find_map(|leaf| self.context(leaf)) {
             trunk.trace_id = context.trace_id;
             trunk.trace_rule = TraceRule::Context;
@@ -260,7 +269,9 @@ impl Placer {
             Fate::Span | Fate::Observed => {
                 let identity = self.identity(leaf, own.span_id, trunk);
                 let is_root = identity.parent.is_none();
-                let mut span = build::build(&self.placed(finished, identity, trunk, fate == Fate::Observed));
+                let work = trunk.work.get(&op).copied().unwrap_or_default();
+                let placed = self.placed(finished, identity, trunk, fate == Fate::Observed);
+                let mut span = build::build_with(&placed, work);
                 if let Some(order_trace) = trunk.order_trace.filter(|_| is_root) {
                     span.attributes.set("spoor.order.trace_id", order_trace.to_string());
                 }
@@ -315,7 +326,9 @@ impl Placer {
             Some(edge) => {
                 self.attach(&mut identity, edge);
                 // The processing of a message names its producer too, not only the broker's dwell it is a child of.
-                if let Some(publish) = trunk.dwells.get(&edge.parent).and_then(|publish| self.placements.get(publish)) {
+                if let Some(publish) =
+                    trunk.dwells.get(&edge.parent).and_then(|publish| self.placements.get(publish))
+                {
                     identity.links.push(link(publish.trace_id, publish.span_id, Rule::Message.name()));
                 }
             }
@@ -323,7 +336,8 @@ impl Placer {
                 if let Some(context) = &leaf.finished.found.context {
                     if self.context(leaf).is_some() && context.trace_id == trunk.trace_id {
                         identity.parent = Some(context.parent_id);
-                        identity.evidence = Some(Evidence { rule: Rule::Context, confidence: Confidence(1.0) });
+                        identity.evidence =
+                            Some(Evidence { rule: Rule::Context, confidence: Confidence(1.0) });
                     } else {
                         identity.links.push(link(context.trace_id, context.parent_id, "context"));
                     }
@@ -351,6 +365,23 @@ impl Placer {
 
 fn is_delivery(leaf: &Leaf) -> bool {
     matches!(&leaf.finished.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_)))
+}
+
+/// When each operation's children began and ended: a delivery's work, as far as it shows.
+fn work(leaves: &[Leaf]) -> HashMap<OpId, Work> {
+    let mut work: HashMap<OpId, Work> = HashMap::new();
+    for leaf in leaves {
+        // A settlement ends the work, it is no evidence of its beginning.
+        let settles = matches!(&leaf.finished.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Settle(_)));
+        if let Some(edge) = leaf.edge.filter(|edge| edge.rule != Rule::Wire && !settles) {
+            let operation = &leaf.finished.operation;
+            let known = work.entry(edge.parent).or_default();
+            let started = operation.request.start.at;
+            known.started_at = Some(known.started_at.map_or(started, |at| at.min(started)));
+            known.last_at = known.last_at.max(Some(operation.ended_at));
+        }
+    }
+    work
 }
 
 /// The one order a tree belongs to: the only one its operations name, else the one its root names.

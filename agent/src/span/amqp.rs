@@ -7,7 +7,7 @@
 //! |---|---|---|---|---|
 //! | publish | `publish {destination}` | PRODUCER | send | with its confirm or return, else with its last byte |
 //! | delivery | `process {destination}` | CONSUMER | process | with its settlement, else with the last operation it caused |
-//! | return of an unconfirmed publish | `return {destination}` | CLIENT | – | at once |
+//! | return of a publish that was over | `return {destination}` | CLIENT | – | with its last byte |
 //! | get | `get {destination}` | CLIENT | receive | with the message |
 //! | ack, nack, reject | `ack`, `nack`, `reject` | CLIENT | settle | at once |
 //! | time in the queue | `dwell {queue}` | INTERNAL | – | when the broker sends it on |
@@ -30,9 +30,9 @@ const MAX_TEXT: usize = 256;
 
 pub(super) fn draft(placed: &Placed<'_>, action: &Action, work: Work) -> Draft {
     let mut draft = match &action.kind {
-        ActionKind::Publish(publish) => sent(placed, publish, "publish", SpanKind::Producer, Some("send")),
-        // The publish itself was over before: this is the broker's word on it.
-        ActionKind::Return(publish) => sent(placed, publish, "return", SpanKind::Client, None),
+        ActionKind::Publish(publish) => sent(placed, publish, SpanKind::Producer, "publish", Some("send")),
+        // The publish is over and has its span; what came back belongs to none of the conventions' types.
+        ActionKind::Return(publish) => sent(placed, publish, SpanKind::Client, "return", None),
         ActionKind::Deliver(deliver) => processed(placed, deliver, work),
         ActionKind::Get(message) => received(placed, message.as_ref()),
         ActionKind::Settle(settle) => settled(placed, settle),
@@ -90,10 +90,16 @@ fn begin(placed: &Placed<'_>, kind: SpanKind, operation: &str, operation_type: O
     draft
 }
 
-fn sent(placed: &Placed<'_>, publish: &Publish, name: &str, kind: SpanKind, operation_type: Option<&str>) -> Draft {
-    let mut draft = begin(placed, kind, name, operation_type);
+fn sent(
+    placed: &Placed<'_>,
+    publish: &Publish,
+    kind: SpanKind,
+    operation: &str,
+    operation_type: Option<&str>,
+) -> Draft {
+    let mut draft = begin(placed, kind, operation, operation_type);
     let place = destination(&publish.exchange, &publish.routing_key, None);
-    draft.name = named(name, &place);
+    draft.name = named(operation, &place);
     place.set(&publish.routing_key, &mut draft.attributes);
     message(&publish.content, &mut draft.attributes);
     let outcome = match &publish.outcome {

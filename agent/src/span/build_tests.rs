@@ -43,7 +43,7 @@ fn conn(role: Role, port: u16) -> ConnInfo {
         wire: None,
         peer: None,
     };
-    ConnInfo { conn, role: Some(role) }
+    ConnInfo { conn, role: Some(role), protocol: None }
 }
 
 fn op(role: Role, detail: Detail) -> Operation {
@@ -430,31 +430,31 @@ fn uploads_and_incomplete_exchanges() {
     check_op(
         &gap,
         expect![[r#"
-        Server PUT /api/v1/orders/{order_id}/*
-          1000100 +500
-          http.request.method: PUT
-          url.scheme: http
-          url.path: /api/v1/orders/17/model
-          server.address: shop.example
-          server.port: 8080i
-          client.address: 10.0.0.1
-          network.peer.address: 10.0.0.1
-          network.peer.port: 40000i
-          network.protocol.version: 1.1
-          user_agent.original: curl/8
-          http.request.body.size: 71000i
-          spoor.upload.count: 1i
-          spoor.upload.size: 70000i
-          http.route: /api/v1/orders/{order_id}/*
-          http.response.status_code: 200i
-          order.id: 17
-          spoor.trace.rule: wire
-          spoor.incomplete: gap
-          spoor.missing_bytes: 6000i
-          order.model.file_name: bracket.STL
-          order.model.size: 70000i
-          order.model.format: stl
-    "#]],
+            Server PUT /api/v1/orders/{order_id}/model
+              1000100 +500
+              http.request.method: PUT
+              url.scheme: http
+              url.path: /api/v1/orders/17/model
+              server.address: shop.example
+              server.port: 8080i
+              client.address: 10.0.0.1
+              network.peer.address: 10.0.0.1
+              network.peer.port: 40000i
+              network.protocol.version: 1.1
+              user_agent.original: curl/8
+              http.request.body.size: 71000i
+              spoor.upload.count: 1i
+              spoor.upload.size: 70000i
+              http.route: /api/v1/orders/{order_id}/model
+              http.response.status_code: 200i
+              order.id: 17
+              spoor.trace.rule: wire
+              spoor.incomplete: gap
+              spoor.missing_bytes: 6000i
+              order.model.file_name: bracket.STL
+              order.model.size: 70000i
+              order.model.format: stl
+        "#]],
     );
 }
 
@@ -596,7 +596,7 @@ fn content() -> Content {
         headers: vec![("authorization".to_owned(), crate::operation::amqp::Value::Text(b"hunter2".to_vec()))],
         ..Properties::default()
     };
-    Content { properties, body: kept(r#"{"order_id": 17, "password": "hunter2"}"#) }
+    Content { properties, body: kept(r#"{"order_id": 17, "password": "hunter2"}"#), ..Content::default() }
 }
 
 fn publish(exchange: &str, routing_key: &str, outcome: PublishOutcome) -> Detail {
@@ -959,6 +959,33 @@ fn settlements_and_methods() {
           spoor.trace.rule: wire
     "#]],
     );
+    let returned = Publish {
+        exchange: "shop".to_owned(),
+        routing_key: "lost".to_owned(),
+        outcome: PublishOutcome::Returned { code: 312, text: "NO_ROUTE".to_owned() },
+        ..Publish::default()
+    };
+    check(
+        Role::Client,
+        amqp(ActionKind::Return(returned)),
+        expect![[r#"
+        Client return shop:lost
+          1000100 +500
+          ERROR NO_ROUTE
+          messaging.system: rabbitmq
+          messaging.operation.name: return
+          server.address: 10.0.0.2
+          server.port: 5672i
+          network.peer.address: 10.0.0.2
+          network.peer.port: 5672i
+          messaging.destination.name: shop:lost
+          messaging.rabbitmq.destination.routing_key: lost
+          messaging.message.body.size: 0i
+          error.type: 312
+          spoor.messaging.outcome: returned
+          spoor.trace.rule: wire
+    "#]],
+    );
     let open = Method { name: "channel.open".to_owned(), ..Method::default() };
     check(
         Role::Client,
@@ -1135,6 +1162,9 @@ fn failed_statements() {
             severity: "ERROR".to_owned(),
             code: code.to_owned(),
             message: message.to_owned(),
+            table: "orders".to_owned(),
+            constraint: if code == "23505" { "orders_pkey".to_owned() } else { String::new() },
+            ..ServerError::default()
         }),
         command_tag: None,
         ..statement("INSERT INTO orders (id, note) VALUES (17, 'hunter2')", "")
@@ -1144,21 +1174,23 @@ fn failed_statements() {
         Role::Client,
         sql(failed("23505", duplicate)),
         expect![[r#"
-        Client INSERT orders
-          1000100 +500
-          ERROR duplicate key value violates unique constraint "orders_pkey"
-          db.system.name: postgresql
-          db.namespace: shop
-          server.address: 10.0.0.2
-          network.peer.address: 10.0.0.2
-          network.peer.port: 5432i
-          db.query.text: INSERT INTO orders (id, note) VALUES (?, ?)
-          db.query.summary: INSERT orders
-          db.response.status_code: 23505
-          error.type: 23505
-          order.id: 17
-          spoor.trace.rule: wire
-    "#]],
+            Client INSERT orders
+              1000100 +500
+              ERROR duplicate key value violates unique constraint "orders_pkey"
+              db.system.name: postgresql
+              db.namespace: shop
+              server.address: 10.0.0.2
+              network.peer.address: 10.0.0.2
+              network.peer.port: 5432i
+              db.query.text: INSERT INTO orders (id, note) VALUES (?, ?)
+              db.query.summary: INSERT orders
+              db.response.status_code: 23505
+              spoor.db.error.table: orders
+              spoor.db.error.constraint: orders_pkey
+              error.type: 23505
+              order.id: 17
+              spoor.trace.rule: wire
+        "#]],
     );
     check(
         Role::Client,
@@ -1175,6 +1207,7 @@ fn failed_statements() {
               db.query.text: INSERT INTO orders (id, note) VALUES (?, ?)
               db.query.summary: INSERT orders
               db.response.status_code: 22P02
+              spoor.db.error.table: orders
               error.type: 22P02
               order.id: 17
               spoor.trace.rule: wire
@@ -1184,17 +1217,62 @@ fn failed_statements() {
         Role::Client,
         sql(failed("01000", "careful")),
         expect![[r#"
-        Client INSERT orders
+            Client INSERT orders
+              1000100 +500
+              db.system.name: postgresql
+              db.namespace: shop
+              server.address: 10.0.0.2
+              network.peer.address: 10.0.0.2
+              network.peer.port: 5432i
+              db.query.text: INSERT INTO orders (id, note) VALUES (?, ?)
+              db.query.summary: INSERT orders
+              db.response.status_code: 01000
+              spoor.db.error.table: orders
+              order.id: 17
+              spoor.trace.rule: wire
+        "#]],
+    );
+    let warned = Statement {
+        warning: Some(ServerError {
+            code: "01000".to_owned(),
+            message: SECRET.to_owned(),
+            ..ServerError::default()
+        }),
+        ..statement("SELECT 1", "SELECT 1")
+    };
+    check(
+        Role::Client,
+        sql(warned),
+        expect![[r#"
+        Client SELECT
           1000100 +500
           db.system.name: postgresql
           db.namespace: shop
           server.address: 10.0.0.2
           network.peer.address: 10.0.0.2
           network.peer.port: 5432i
-          db.query.text: INSERT INTO orders (id, note) VALUES (?, ?)
-          db.query.summary: INSERT orders
+          db.query.text: SELECT ?
+          db.query.summary: SELECT
+          db.response.returned_rows: 0i
           db.response.status_code: 01000
-          order.id: 17
+          spoor.trace.rule: wire
+    "#]],
+    );
+    let skipped = Statement { skipped: true, command_tag: None, ..statement("SELECT 1", "") };
+    check(
+        Role::Client,
+        sql(skipped),
+        expect![[r#"
+        Client SELECT
+          1000100 +500
+          db.system.name: postgresql
+          db.namespace: shop
+          server.address: 10.0.0.2
+          network.peer.address: 10.0.0.2
+          network.peer.port: 5432i
+          db.query.text: SELECT ?
+          db.query.summary: SELECT
+          spoor.db.skipped: Bool(true)
           spoor.trace.rule: wire
     "#]],
     );
@@ -1207,19 +1285,20 @@ fn failed_statements() {
         Role::Client,
         sql(login),
         expect![[r#"
-        Client CONNECT shop
-          1000100 +500
-          ERROR password authentication failed for user "?"
-          db.system.name: postgresql
-          db.namespace: shop
-          server.address: 10.0.0.2
-          network.peer.address: 10.0.0.2
-          network.peer.port: 5432i
-          db.operation.name: CONNECT
-          db.response.status_code: 28P01
-          error.type: 28P01
-          spoor.trace.rule: wire
-    "#]],
+            Client CONNECT shop
+              1000100 +500
+              ERROR password authentication failed for user "?"
+              db.system.name: postgresql
+              db.namespace: shop
+              server.address: 10.0.0.2
+              network.peer.address: 10.0.0.2
+              network.peer.port: 5432i
+              db.operation.name: CONNECT
+              db.response.status_code: 28P01
+              spoor.db.error.table: orders
+              error.type: 28P01
+              spoor.trace.rule: wire
+        "#]],
     );
     let cut =
         Operation { completeness: Completeness::Cut, ..op(Role::Client, sql(statement("SELECT 1", ""))) };

@@ -52,11 +52,26 @@ pub(super) fn draft(placed: &Placed<'_>, statement: &Statement) -> Draft {
     }
     if let Some(error) = &statement.error {
         draft.attributes.set(semconv::DB_RESPONSE_STATUS_CODE, error.code.as_str());
+        // The objects of the schema that it concerns, so that nobody has to take the message apart.
+        for (key, name) in [
+            (semconv::SPOOR_DB_ERROR_TABLE, &error.table),
+            (semconv::SPOOR_DB_ERROR_COLUMN, &error.column),
+            (semconv::SPOOR_DB_ERROR_CONSTRAINT, &error.constraint),
+        ] {
+            if !name.is_empty() {
+                draft.attributes.set(key, name.as_str());
+            }
+        }
         // Class 00 is success, class 01 a warning.
         if error.code.get(..2).is_some_and(|class| class >= "02") {
             draft.error(error.code.as_str(), redact::message(&error.message));
         }
-    } else if placed.op.completeness == Completeness::Cut {
+    } else if let Some(warning) = &statement.warning {
+        draft.attributes.set(semconv::DB_RESPONSE_STATUS_CODE, warning.code.as_str());
+    }
+    if statement.skipped {
+        draft.attributes.set(semconv::SPOOR_DB_SKIPPED, true);
+    } else if statement.error.is_none() && placed.op.completeness == Completeness::Cut {
         draft.error("connection_closed", String::new());
     }
     draft

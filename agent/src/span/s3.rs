@@ -77,6 +77,7 @@ fn recognise(exchange: &Exchange) -> Option<Option<&str>> {
     let is_s3 = authorization.starts_with("AWS ")
         || request("x-amz-content-sha256").is_some()
         || request("x-amz-copy-source").is_some()
+        || text(&exchange.response_headers, "x-amz-request-id").is_some()
         || text(&exchange.response_headers, "x-amz-id-2").is_some()
         || text(&exchange.response_headers, "x-amz-bucket-region").is_some();
     is_s3.then_some(None)

@@ -103,6 +103,12 @@ pub const SPOOR_MESSAGING_PREFETCHED: &str = "spoor.messaging.prefetched";
 pub const SPOOR_DB_AFFECTED_ROWS: &str = "spoor.db.affected_rows";
 /// Transaction block on its connection, from 1.
 pub const SPOOR_DB_TRANSACTION: &str = "spoor.db.transaction";
+/// The server never ran it: an earlier statement of its batch failed.
+pub const SPOOR_DB_SKIPPED: &str = "spoor.db.skipped";
+/// Table, column and constraint that an error names.
+pub const SPOOR_DB_ERROR_TABLE: &str = "spoor.db.error.table";
+pub const SPOOR_DB_ERROR_COLUMN: &str = "spoor.db.error.column";
+pub const SPOOR_DB_ERROR_CONSTRAINT: &str = "spoor.db.error.constraint";
 /// Bytes moved by COPY.
 pub const SPOOR_DB_COPY_SIZE: &str = "spoor.db.copy_size";
 

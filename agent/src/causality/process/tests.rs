@@ -16,6 +16,7 @@ impl World {
             rules: Rule::ALL.into_iter().collect(),
             min_confidence: 0.6,
             decide_within_ns: 10_000_000_000,
+            broker_wait_ns: 0,
         };
         Self { processes: Processes::new(policy), now: 1_000_000_000, next: 0, edges: HashMap::new() }
     }

@@ -21,28 +21,26 @@ use crate::record::BootNs;
 
 /// How long and how much to hold.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub linger_ns: u64,
-    pub max_hold_ns: u64,
-    pub max_operations: usize,
+pub(super) struct Limits {
+    pub(super) linger_ns: u64,
+    pub(super) max_hold_ns: u64,
+    pub(super) max_operations: usize,
 }
 
 /// A released group.
 #[derive(Debug, Default)]
-pub struct Tree {
+pub(super) struct Tree {
     /// Operations that are over, in the order they began.
-    pub finished: Vec<Leaf>,
+    pub(super) finished: Vec<Leaf>,
     /// Operations still open when the group had to be released: they belong to this tree when they are over.
-    pub open: Vec<(OpId, Option<Edge>)>,
-    /// Released because of a bound, not because it was quiet.
-    pub forced: bool,
+    pub(super) open: Vec<(OpId, Option<Edge>)>,
 }
 
 /// One operation of a tree.
 #[derive(Debug)]
-pub struct Leaf {
-    pub finished: Box<Finished>,
-    pub edge: Option<Edge>,
+pub(super) struct Leaf {
+    pub(super) finished: Box<Finished>,
+    pub(super) edge: Option<Edge>,
 }
 
 #[derive(Debug)]
@@ -64,7 +62,7 @@ struct Group {
 
 /// Everything held.
 #[derive(Debug)]
-pub struct Forest {
+pub(super) struct Forest {
     limits: Limits,
     nodes: HashMap<OpId, Node>,
     groups: HashMap<u64, Group>,
@@ -79,7 +77,7 @@ pub struct Forest {
 const MAX_DEPTH: usize = 4096;
 
 impl Forest {
-    pub fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
             nodes: HashMap::new(),
@@ -93,7 +91,7 @@ impl Forest {
     }
 
     /// An operation began: its tree is held at least until it is over.
-    pub fn opened(&mut self, op: OpId, now: BootNs) {
+    pub(super) fn opened(&mut self, op: OpId, now: BootNs) {
         if self.nodes.contains_key(&op) {
             return;
         }
@@ -111,7 +109,7 @@ impl Forest {
     }
 
     /// An operation is over. `settled`: its cause is decided too.
-    pub fn closed(&mut self, finished: Box<Finished>, settled: bool, now: BootNs) {
+    pub(super) fn closed(&mut self, finished: Box<Finished>, settled: bool, now: BootNs) {
         let op = finished.operation.id;
         // Released while open, or never announced: a tree of its own, placed by what was released before.
         self.opened(op, now);
@@ -126,7 +124,7 @@ impl Forest {
     }
 
     /// The cause of an operation has been decided.
-    pub fn settled(&mut self, op: OpId, now: BootNs) {
+    pub(super) fn settled(&mut self, op: OpId, now: BootNs) {
         let Some(node) = self.nodes.get_mut(&op) else { return };
         if node.settled {
             return;
@@ -137,7 +135,7 @@ impl Forest {
     }
 
     /// Enters an edge. The first edge of a child stays.
-    pub fn edge(&mut self, edge: Edge, now: BootNs) {
+    pub(super) fn edge(&mut self, edge: Edge, now: BootNs) {
         if !self.is_sound(&edge) {
             return;
         }
@@ -155,7 +153,7 @@ impl Forest {
     }
 
     /// Releases what is due.
-    pub fn handle_timeout(&mut self, now: BootNs) {
+    pub(super) fn handle_timeout(&mut self, now: BootNs) {
         while let Some((due, id)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
             self.due.remove(&(due, id));
             let Some(group) = self.groups.get(&id) else { continue };
@@ -170,33 +168,28 @@ impl Forest {
     }
 
     /// When [`Forest::handle_timeout`] has something to do next.
-    pub fn next_timeout(&self) -> Option<BootNs> {
+    pub(super) fn next_timeout(&self) -> Option<BootNs> {
         self.due.first().map(|(due, _)| *due)
     }
 
     /// Releases everything, oldest first.
-    pub fn release_all(&mut self) {
+    pub(super) fn release_all(&mut self) {
         while let Some((_, oldest)) = self.by_age.first().copied() {
             self.release(oldest, false);
         }
     }
 
-    pub fn poll_tree(&mut self) -> Option<Tree> {
+    pub(super) fn poll_tree(&mut self) -> Option<Tree> {
         self.ready.pop_front()
     }
 
     /// Operations held.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Nothing is held.
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
     /// Trees released by a bound before they were quiet.
-    pub fn forced_count(&self) -> u64 {
+    pub(super) fn forced_count(&self) -> u64 {
         self.forced_count
     }
 
@@ -278,7 +271,8 @@ impl Forest {
         while let Some(id) = stack.pop() {
             let Some(group) = self.groups.get(&id) else { continue };
             for op in &group.members {
-                let edge = self.nodes.get(op).and_then(|node| node.edge).filter(|edge| edge.rule == Rule::Message);
+                let edge =
+                    self.nodes.get(op).and_then(|node| node.edge).filter(|edge| edge.rule == Rule::Message);
                 let Some(parent) = edge.and_then(|edge| self.nodes.get(&edge.parent)) else { continue };
                 if parent.group == to {
                     return true;
@@ -296,7 +290,7 @@ impl Forest {
         self.due.remove(&(group.due, id));
         self.by_age.remove(&(group.created, id));
         self.forced_count += u64::from(forced);
-        let mut tree = Tree { forced, ..Tree::default() };
+        let mut tree = Tree::default();
         for op in group.members {
             let Some(node) = self.nodes.remove(&op) else { continue };
             match node.finished {

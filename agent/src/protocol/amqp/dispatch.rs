@@ -388,7 +388,7 @@ impl Session {
         let waiting = Waiting { operation: Some(operation), since: extent.start.at, weight: METHOD_WEIGHT };
         let Some(channel) = self.channels.get_mut(&number) else { return };
         channel.asked.push_back(Asked { id: spec.id, from, answers, terms, waiting });
-        self.admit(number, out);
+        self.admit(number, extent.end.at, out);
     }
 
     fn reply(

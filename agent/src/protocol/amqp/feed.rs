@@ -230,11 +230,14 @@ impl Session {
     pub(super) fn cut(&mut self, from: Sender, number: u16, end: Point, out: &mut Events) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
         let Some(assembly) = channel.assembly(from) else { return };
-        assembly.no_header();
-        // At least one byte is missing, or it would be whole.
-        let left = assembly.left().max(1);
-        assembly.hole(left);
-        assembly.missing = assembly.missing.max(1);
+        // Only the frame-end octet may be missing.
+        if !assembly.is_whole() {
+            assembly.no_header();
+            let left = assembly.left();
+            assembly.hole(left);
+            // Without a header it is not known how much, but something is.
+            assembly.missing = assembly.missing.max(1);
+        }
         self.finish(from, number, end, out);
     }
 }

@@ -176,7 +176,7 @@ impl Session {
             What::Publish { tag: Some(tag), exact } if channel.closing.is_none() => {
                 let waiting = Waiting { operation: Some(operation), since, weight };
                 channel.publishes.push_back(Tagged { tag, exact, waiting });
-                self.admit(number, out);
+                self.admit(number, end.at, out);
             }
             What::Deliver { tag } if !is_settled_by_broker(&operation) => {
                 let waiting = Waiting { operation: Some(operation), since, weight };
@@ -184,7 +184,7 @@ impl Session {
                 for tagged in former {
                     self.close(tagged.waiting, Ending::unanswered(Completeness::Abandoned, end.at), out);
                 }
-                self.admit(number, out);
+                self.admit(number, end.at, out);
             }
             What::Got { tag, no_ack } => {
                 self.release(operation, weight, out);
@@ -196,7 +196,7 @@ impl Session {
                     for tagged in former {
                         self.close(tagged.waiting, Ending::unanswered(Completeness::Abandoned, end.at), out);
                     }
-                    self.admit(number, out);
+                    self.admit(number, end.at, out);
                 }
             }
             What::Return => self.returned(number, operation, weight, out),
@@ -233,13 +233,12 @@ impl Session {
     }
 
     /// An operation was put into a queue of this channel: keeps to the bounds by giving up the channel's oldest.
-    pub(super) fn admit(&mut self, number: u16, out: &mut Events) {
+    pub(super) fn admit(&mut self, number: u16, at: BootNs, out: &mut Events) {
         self.open_count = self.open_count.saturating_add(1);
         while self.open_count > self.max_open || self.held_bytes > MAX_HELD_BYTES {
             let Some(channel) = self.channels.get_mut(&number) else { return };
             let Some(waiting) = channel.oldest().and_then(|queue| channel.take_head(queue)) else { return };
             let bytes = waiting.operation.as_ref().map_or(0, |operation| operation.request.len());
-            let at = waiting.operation.as_ref().map_or(0, |operation| operation.request.end.at);
             out.push(Event::Discarded { reason: Discard::Limit, bytes });
             self.close(waiting, Ending::unanswered(Completeness::Abandoned, at), out);
         }

@@ -13,6 +13,10 @@ use super::frame::{
 use super::method;
 use crate::protocol::Sender;
 
+/// Clients number channels from 1 up, and RabbitMQ allows 2,047 unless told otherwise. Frames of higher channels are
+/// read, but are no evidence of a boundary: a frame-end octet read as part of a channel number gives 0xCE00 and more.
+const HIGHEST_CHANNEL: u16 = 0x0fff;
+
 /// Where to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Search {
@@ -108,6 +112,9 @@ fn check(bytes: &[u8], from: Sender, frame_max: u32) -> Check {
         Parsed::Incomplete => return Check::Part,
         Parsed::Invalid => return Check::No,
     };
+    if frame.channel > HIGHEST_CHANNEL {
+        return Check::No;
+    }
     let size = frame.size as usize;
     let visible = bytes.get(HEADER_LEN..).unwrap_or_default();
     let payload = visible.get(..size).unwrap_or(visible);
@@ -142,18 +149,8 @@ fn method_allowed(frame: Frame, payload: &[u8], from: Sender) -> bool {
     let on_zero = frame.channel == 0;
     method::lookup(id).is_some_and(|spec| spec.may_come_from(from))
         && on_zero == (id.0 == method::CONNECTION)
-        && method::arguments(id, payload).is_some_or_short(payload, frame.size)
-}
-
-/// Arguments that cannot be read are an objection only when all of the payload is there.
-trait Readable {
-    fn is_some_or_short(&self, payload: &[u8], size: u32) -> bool;
-}
-
-impl Readable for Option<method::Arguments<'_>> {
-    fn is_some_or_short(&self, payload: &[u8], size: u32) -> bool {
-        self.is_some() || payload.len() < size as usize
-    }
+        // Arguments that cannot be read are an objection only when all of the payload is there.
+        && (payload.len() < frame.size as usize || method::arguments(id, payload).is_some())
 }
 
 #[cfg(test)]
@@ -199,6 +196,14 @@ mod tests {
         let Search::Undecided(_) = search(&publish, Sender::Server, DEFAULT_FRAME_MAX) else {
             panic!("servers do not publish")
         };
+    }
+
+    #[test]
+    fn a_frame_end_octet_is_not_read_as_a_channel() {
+        // `basic.nack` with both bits set ends in 03 CE: with the next frame's header, that looks like a body of 64 KiB.
+        let nack = fixture::ack(1, 120, 7, 3);
+        let bytes = [&nack[1..], ACK].concat();
+        check(&bytes, Sender::Client, Search::Found(nack.len() - 1));
     }
 
     #[test]

@@ -505,6 +505,17 @@ fn a_gap_to_the_end_of_a_frame_keeps_the_boundary() {
 }
 
 #[test]
+fn a_body_that_was_whole_before_the_boundary_was_lost_is_whole() {
+    let bytes = [publish(1, "a", "b", false), content(1, "m", b"body", 100)].concat();
+    let mut talk = Talk::client();
+    talk.hello().send(Client, &bytes[..bytes.len() - 1]).gap(Client, 50).publish("m2");
+    talk.check(&[
+        "publish a:b m body/4 Unconfirmed (no answer)",
+        "publish orders:created m2 {}/2 Unconfirmed (no answer)",
+    ]);
+}
+
+#[test]
 fn a_body_goes_on_behind_a_gap_over_several_frames() {
     let content = content(1, "m", &[b'x'; 1050], 100);
     let bytes = [publish(1, "a", "b", false), content].concat();

@@ -1,7 +1,7 @@
 //! HTTP/1.x by its start lines (RFC 9112, sections 3 and 4).
 
 use super::{Sender, Sniff};
-use crate::protocol::http1::start;
+use crate::protocol::http1::start_line;
 
 /// A target this long without a line end still makes a request line: nothing else begins with a method and goes on so.
 const LONG_TARGET: usize = 1 << 10;
@@ -17,9 +17,9 @@ pub fn sniff_http1(bytes: &[u8]) -> Sniff {
         Some(end) => {
             let line = text.get(..end).unwrap_or_default();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if start::status_line(line).is_some() {
+            if start_line::status_line(line).is_some() {
                 Sniff::Yes(Sender::Server)
-            } else if start::request_line(line).is_some() {
+            } else if start_line::request_line(line).is_some() {
                 Sniff::Yes(Sender::Client)
             } else {
                 Sniff::No
@@ -27,18 +27,14 @@ pub fn sniff_http1(bytes: &[u8]) -> Sniff {
         }
         // `HTTP/1.` is a token too: it must not pass for a method.
         None if text.starts_with(b"HTTP/") => {
-            if start::may_be_status(text) {
+            if start_line::may_be_status(text) {
                 Sniff::Maybe
             } else {
                 Sniff::No
             }
         }
-        None if !start::may_be_request(text) || !is_printable(text) => {
-            if start::may_be_status(text) {
-                Sniff::Maybe
-            } else {
-                Sniff::No
-            }
+        None if !start_line::may_be_request(text) || !is_printable(text) => {
+            if start_line::may_be_status(text) { Sniff::Maybe } else { Sniff::No }
         }
         None if text.len() >= LONG_TARGET && has_target(text) => Sniff::Yes(Sender::Client),
         None => Sniff::Maybe,
@@ -55,7 +51,7 @@ pub(super) fn weak_sender(bytes: &[u8]) -> Option<Sender> {
 fn has_target(text: &[u8]) -> bool {
     let after_method = || memchr::memchr(b' ', text).and_then(|at| text.get(at + 1..));
     let forms: [&[u8]; 3] = [b"/", b"http://", b"https://"];
-    start::has_known_method(text)
+    start_line::has_known_method(text)
         && after_method().is_some_and(|rest| forms.iter().any(|form| rest.starts_with(form)))
 }
 

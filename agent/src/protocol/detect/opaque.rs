@@ -18,12 +18,11 @@ pub fn sniff_opaque(bytes: &[u8]) -> Option<Kind> {
 /// A hello, or records whose lengths lead from one to the next (RFC 8446, section 5.1).
 fn is_tls(bytes: &[u8]) -> bool {
     let Some((kind, len)) = tls_header(bytes) else { return false };
-    // ClientHello and ServerHello: handshake type, its 24-bit length within the record, and a legacy version.
+    // ClientHello and ServerHello: handshake type, a 24-bit length, a legacy version.
     if kind == 22
-        && let Some([kind @ (1 | 2), a, b, c, 3, 0..=4]) = bytes.get(5..11)
+        && let Some([1 | 2, 0, high, low, 3, 0..=4]) = bytes.get(5..11)
     {
-        let hello_len = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-        return *kind > 0 && hello_len >= 38 && hello_len < 1 << 16 && hello_len + 4 >= len.min(4096);
+        return u16::from_be_bytes([*high, *low]) >= 38;
     }
     // In mid-stream: the next record's header stands where this one says, or this one ends exactly here.
     match bytes.get(5 + len..) {

@@ -201,8 +201,10 @@ fn a_long_body_in_mid_stream_is_waited_for() {
     assert_eq!(detector.offer(Egress, b"HTTP/1.1 200 OK\r\n", None), is(Protocol::Http1, Sender::Client));
 }
 
+type Talk = Vec<(Direction, Vec<u8>)>;
+
 /// Conversations of other protocols, client first unless said otherwise, as real programs write them.
-fn strangers() -> Vec<(&'static str, Vec<(Direction, Vec<u8>)>)> {
+fn strangers() -> Vec<(&'static str, Talk)> {
     let up = |bytes: &[u8]| (Ingress, bytes.to_vec());
     let down = |bytes: &[u8]| (Egress, bytes.to_vec());
     let mysql_query = [&[0x15, 0, 0, 0, 3][..], b"SELECT * FROM orders"].concat();

@@ -6,7 +6,7 @@
 //! *Owns* field syntax and what is retained. *Must not know* what the fields mean, except which must never be kept.
 //! *Spec*: RFC 9112, section 5; RFC 9110, section 5.
 
-use super::start::is_token;
+use super::start_line::is_token;
 use crate::operation::http::Headers;
 use crate::protocol::reader::Input;
 
@@ -74,23 +74,24 @@ impl HeadReader {
         }
     }
 
-    /// Takes complete field lines off `input`. `true`: the empty line that ends the section is next and not yet taken;
-    /// its length is the second value.
+    /// Takes complete field lines off `input`. The length of the empty line that ends the section, when it is next; it
+    /// is not taken. `line_bound` is the longest line waited for, `keep_bound` the most bytes of a section retained.
     pub(super) fn fields(
         &mut self,
         input: &mut Input<'_>,
         headers: &mut Headers,
-        bound: usize,
+        line_bound: usize,
+        keep_bound: usize,
     ) -> Option<usize> {
         loop {
             if self.skips_line && !self.skip_line(input) {
                 return None;
             }
-            match self.line(input, bound) {
+            match self.line(input, line_bound) {
                 Line::Whole { text: 0, len } => return Some(len),
                 Line::Whole { text, len } => {
                     if let Some(line) = input.rest().get(..text) {
-                        self.field(line, headers, bound);
+                        self.field(line, headers, keep_bound);
                     }
                     self.len = self.len.saturating_add(len);
                     input.advance(len);

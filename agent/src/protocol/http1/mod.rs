@@ -1,6 +1,6 @@
 //! Bytes of one HTTP/1.x connection in, events of its exchanges out.
 //!
-//! *Owns* message boundaries ([`start`], [`head`], [`body`]), the pairing of responses with requests, what is kept of
+//! *Owns* message boundaries ([`start_line`], [`head`], [`body`]), the pairing of responses with requests, what is kept of
 //! both ([`exchange`], [`multipart`]), and [`content`] decoding. *Must not know* what a target, field or body means.
 //! *Spec*: RFC 9110, RFC 9112.
 //!
@@ -20,24 +20,25 @@ mod body;
 pub mod content;
 mod exchange;
 mod head;
+mod holes;
 mod multipart;
 mod pairing;
-pub(crate) mod start;
+mod sections;
+mod start;
+pub(crate) mod start_line;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 
-use self::body::{Body, Framing, Hole, Progress};
+use self::body::Body;
 use self::exchange::{Half, Open};
-use self::head::{HeadReader, Line};
-use self::multipart::Multipart;
+use self::head::HeadReader;
 use self::pairing::Pairing;
-use super::reader::{Input, Reader};
+use super::reader::Reader;
 use super::{Discard, End, Event, Events, Mark, Point, Sender, Want};
 use crate::config::Protocols;
-use crate::operation::http::Exchange;
-use crate::operation::{Completeness, Extent, OpId};
+use crate::operation::{Completeness, OpId};
 use crate::record::{BootNs, Role};
 
 /// A skip shorter than this is not worth a verdict.
@@ -208,383 +209,6 @@ impl Session {
         }
     }
 
-    /// While seeking, what was left of an earlier record is only a guess; a record that begins like a message for
-    /// certain outweighs it.
-    fn give_up_guess(&mut self, half: Half, fresh: &[u8], out: &mut Events) {
-        let stream = self.stream(half);
-        if stream.state != State::Seek || stream.reader.is_empty() {
-            return;
-        }
-        let begins = match half {
-            Half::Request => start::has_known_method(fresh),
-            Half::Response => fresh.starts_with(b"HTTP/1."),
-        };
-        if begins {
-            stream.head.restart();
-            let bytes = stream.reader.reset() as u64;
-            out.push(Event::Discarded { reason: Discard::Unsynchronised, bytes });
-        }
-    }
-
-    /// Takes a request line, or what stands in its place. `false`: more bytes are needed.
-    fn request_start(&mut self, input: &mut Input<'_>, out: &mut Events) -> bool {
-        let text = match self.start_line(Half::Request, input, out) {
-            StartLine::Text(text) => text,
-            StartLine::Taken => return true,
-            StartLine::Wait => return false,
-        };
-        let line = input.rest().get(..text).unwrap_or_default();
-        let Some(line) = start::request_line(line) else {
-            return self.not_a_start(Half::Request, input, out);
-        };
-        let exchange = Exchange {
-            version: line.version,
-            method: String::from_utf8_lossy(line.method).into_owned(),
-            target: String::from_utf8_lossy(line.target).into_owned(),
-            ..Exchange::default()
-        };
-        let start = input.point();
-        let quiet_since = self.request.last.at.max(self.response.last.at);
-        self.settle_before_request(start, quiet_since, out);
-        if self.open.len() >= self.max_open {
-            self.lose_pairing(start.at, out);
-            out.push(Event::Discarded { reason: Discard::Limit, bytes: 0 });
-        }
-        let mut open = Open::new(out.new_op(), start, exchange);
-        open.exchange.request_headers.reserve(self.head_size(input));
-        open.retained = open.exchange.target.len();
-        self.retained = self.retained.saturating_add(open.retained);
-        out.push(Event::Opened { op: open.id, shape: exchange::shape(self.role), point: start });
-        self.request.op = Some(open.id);
-        self.request.state = State::Head;
-        self.request.head.restart();
-        self.open.push_back(open);
-        self.take_line(input);
-        true
-    }
-
-    /// Takes a status line, or what stands in its place. `false`: more bytes are needed.
-    fn response_start(&mut self, input: &mut Input<'_>, out: &mut Events) -> bool {
-        // The record of a response can overtake the one of its request, where two threads share a connection: it waits.
-        let ahead = self.open.is_empty()
-            && self.response.state == State::Start
-            && self.request.state == State::Start
-            && input.rest().len() <= self.max_header_bytes;
-        let text = match self.start_line(Half::Response, input, out) {
-            StartLine::Text(text) => text,
-            StartLine::Taken => return true,
-            StartLine::Wait => return false,
-        };
-        let line = input.rest().get(..text).unwrap_or_default();
-        let Some(line) = start::status_line(line) else {
-            return self.not_a_start(Half::Response, input, out);
-        };
-        if ahead {
-            return false;
-        }
-        if !self.response_is_expected(input.point(), out) {
-            return self.not_a_start(Half::Response, input, out);
-        }
-        self.response.head.restart();
-        // 1xx responses come before the final one (RFC 9110, section 15.2); 101 is final, for HTTP at least.
-        if line.status < 200 && line.status != 101 {
-            self.response.state = State::InterimHead;
-            self.take_line(input);
-            return true;
-        }
-        let start = input.point();
-        let head_size = self.head_size(input);
-        let Some(open) = self.open.front_mut() else { return self.not_a_start(Half::Response, input, out) };
-        let id = open.id;
-        let deduced_end = self.request.op == Some(id) && self.request.state == State::Seek;
-        if deduced_end && !open.requested {
-            // Its own end was lost: whatever was sent until now belongs to it.
-            self.request.op = None;
-            let end = self.request.last;
-            open.request.end = end;
-            open.requested = true;
-            out.push(Event::Requested { op: id, point: end });
-        }
-        if open.response.is_none() {
-            open.response = Some(Extent { start, end: start });
-            out.push(Event::Responded { op: id, point: start });
-        }
-        if open.exchange.version.is_empty() {
-            open.exchange.version = line.version;
-        }
-        open.exchange.status = Some(line.status);
-        open.exchange.response_headers.reserve(head_size);
-        self.response.op = Some(id);
-        self.response.state = State::Head;
-        self.take_line(input);
-        true
-    }
-
-    /// Steps over empty lines, and finds the start line's end.
-    fn start_line(&mut self, half: Half, input: &mut Input<'_>, out: &mut Events) -> StartLine {
-        let bound = self.max_header_bytes;
-        let stream = self.stream(half);
-        match stream.head.line(input, bound) {
-            // Empty lines before a start line are ignored (RFC 9112, section 2.2).
-            Line::Whole { text: 0, len } => {
-                input.advance(len);
-                StartLine::Taken
-            }
-            Line::Whole { text, .. } => StartLine::Text(text),
-            Line::Partial => {
-                let rest = input.rest();
-                let may_be = match half {
-                    Half::Request => start::may_be_request(rest),
-                    Half::Response => start::may_be_status(rest),
-                };
-                if may_be || rest == b"\r" {
-                    return StartLine::Wait;
-                }
-                self.not_a_start(half, input, out);
-                StartLine::Taken
-            }
-            Line::TooLong => {
-                let bytes = input.advance(usize::MAX) as u64;
-                stream.lose();
-                out.push(Event::Discarded { reason: Discard::Limit, bytes });
-                self.lost_message(half);
-                StartLine::Taken
-            }
-        }
-    }
-
-    /// Everything at hand belongs to no message that is known: the next record may start one.
-    fn not_a_start(&mut self, half: Half, input: &mut Input<'_>, out: &mut Events) -> bool {
-        let stream = self.stream(half);
-        let was_certain = stream.state == State::Start;
-        stream.lose();
-        let belongs = stream.op.is_some();
-        let bytes = input.advance(usize::MAX) as u64;
-        if was_certain {
-            self.lost_message(half);
-        }
-        if !belongs {
-            let reason = if was_certain { Discard::Invalid } else { Discard::Unsynchronised };
-            out.push(Event::Discarded { reason, bytes });
-        }
-        true
-    }
-
-    fn request_head(&mut self, input: &mut Input<'_>, out: &mut Events) -> bool {
-        let Some(end_len) = self.fields(Half::Request, input) else { return false };
-        let end = input.point_after(end_len);
-        input.advance(end_len);
-        self.report_head(Half::Request, out);
-        let Some(open) = current(&mut self.open, self.request.op) else {
-            self.request.lose();
-            return true;
-        };
-        let exchange = &mut open.exchange;
-        let (framing, odd) = body::request_framing(&exchange.request_headers, exchange.version);
-        exchange.ambiguous_framing |= odd;
-        exchange.authority = authority(exchange);
-        let coded = exchange.request_headers.get("content-encoding").is_some();
-        if framing != Framing::None && !coded {
-            let content_type = exchange.request_headers.get("content-type");
-            open.multipart = content_type.and_then(Multipart::new).map(Box::new);
-        }
-        match Body::new(framing) {
-            Some(body) => self.request.state = State::Body(body),
-            None if framing == Framing::Unknown => {
-                self.request.lose();
-                self.lost_message(Half::Request);
-            }
-            None => self.request_ends(end, out),
-        }
-        true
-    }
-
-    fn response_head(&mut self, input: &mut Input<'_>, out: &mut Events) -> bool {
-        if self.response.state == State::InterimHead {
-            let mut ignored = Default::default();
-            let Some(end_len) = self.response.head.fields(input, &mut ignored, 0) else { return false };
-            input.advance(end_len);
-            self.response.next_message();
-            return true;
-        }
-        let Some(end_len) = self.fields(Half::Response, input) else { return false };
-        let end = input.point_after(end_len);
-        input.advance(end_len);
-        self.report_head(Half::Response, out);
-        let Some(open) = current(&mut self.open, self.response.op) else {
-            self.response.lose();
-            return true;
-        };
-        let exchange = &mut open.exchange;
-        let status = exchange.status.unwrap_or_default();
-        // After 101, and after 2xx to CONNECT, the connection is something else (RFC 9110, sections 15.2.2 and 9.3.6).
-        if status == 101 || (exchange.method == "CONNECT" && (200..300).contains(&status)) {
-            self.tunnel_begins(end, out);
-            return true;
-        }
-        let (framing, odd) = body::response_framing(&exchange.response_headers, &exchange.method, status);
-        exchange.ambiguous_framing |= odd;
-        match Body::new(framing) {
-            Some(body) => self.response.state = State::Body(body),
-            None if framing == Framing::Unknown => self.response.lose(),
-            None => self.response_ends(end, out),
-        }
-        true
-    }
-
-    /// Reads header fields into the current exchange. The length of the empty line when it is next.
-    fn fields(&mut self, half: Half, input: &mut Input<'_>) -> Option<usize> {
-        let room = self.retained_max().saturating_sub(self.retained);
-        let bound = self.max_header_bytes.min(room);
-        let stream = match half {
-            Half::Request => &mut self.request,
-            Half::Response => &mut self.response,
-        };
-        let Some(open) = current(&mut self.open, stream.op) else {
-            return stream.head.fields(input, &mut Default::default(), 0);
-        };
-        let headers = open.headers(half);
-        let before = headers.bytes_len();
-        let end = stream.head.fields(input, headers, bound);
-        let more = headers.bytes_len().saturating_sub(before);
-        open.retained = open.retained.saturating_add(more);
-        self.retained = self.retained.saturating_add(more);
-        end
-    }
-
-    fn report_head(&mut self, half: Half, out: &mut Events) {
-        let head = &self.stream(half).head;
-        for (reason, bytes) in [(Discard::Limit, head.over_len), (Discard::Invalid, head.invalid_len)] {
-            if bytes > 0 {
-                out.push(Event::Discarded { reason, bytes });
-            }
-        }
-    }
-
-    fn body(&mut self, half: Half, input: &mut Input<'_>, out: &mut Events) -> bool {
-        let room = self.retained_max().saturating_sub(self.retained);
-        let stream = match half {
-            Half::Request => &mut self.request,
-            Half::Response => &mut self.response,
-        };
-        let State::Body(body) = &mut stream.state else { return false };
-        let mut open = current(&mut self.open, stream.op);
-        let mut more = 0;
-        let (taken, progress) = body.feed(input.rest(), |content| {
-            let Some(open) = open.as_deref_mut() else { return };
-            let spare = room.saturating_sub(more);
-            let kept_len = match half {
-                Half::Request => open.exchange.request_body.bytes.len(),
-                Half::Response => open.exchange.response_body.bytes.len(),
-            };
-            let bound = self.kept_body_bytes.min(kept_len.saturating_add(spare));
-            more += open.content(half, content, bound);
-        });
-        if let Some(open) = open {
-            open.retained = open.retained.saturating_add(more);
-            self.retained = self.retained.saturating_add(more);
-        }
-        let end = input.point_after(taken);
-        input.advance(taken);
-        match progress {
-            Progress::More => {}
-            Progress::Done => self.message_ends(half, end, out),
-            Progress::Broken => {
-                stream.lose();
-                let bytes = input.advance(usize::MAX) as u64;
-                out.push(Event::Discarded { reason: Discard::Invalid, bytes });
-                if let Some(open) = current(&mut self.open, stream.op) {
-                    open.exchange.ambiguous_framing = true;
-                }
-                self.lost_message(half);
-            }
-        }
-        true
-    }
-
-    fn pass(&mut self, input: &mut Input<'_>) -> bool {
-        self.passed_len = self.passed_len.saturating_add(input.advance(usize::MAX) as u64);
-        true
-    }
-
-    fn body_gap(&mut self, half: Half, mut body: Body, pos: u64, len: u64, mark: Mark, out: &mut Events) {
-        let hole = body.gap(len);
-        let bound = self.kept_body_bytes;
-        let stream = match half {
-            Half::Request => &mut self.request,
-            Half::Response => &mut self.response,
-        };
-        stream.state = State::Body(body);
-        let content = match hole {
-            Hole::Inside => len,
-            Hole::Ends(content) | Hole::Lost(content) => content,
-        };
-        if let Some(open) = current(&mut self.open, stream.op) {
-            open.content_gap(half, content, bound);
-        }
-        match hole {
-            Hole::Inside => {}
-            Hole::Ends(content) => {
-                let end = Point { at: mark.at, pos: pos.saturating_add(content), thread: mark.thread };
-                self.message_ends(half, end, out);
-                if content < len {
-                    self.gap_between(half, end, len - content, out);
-                }
-            }
-            Hole::Lost(content) => {
-                stream.lose();
-                if let Some(open) = current(&mut self.open, stream.op) {
-                    open.gap_len = open.gap_len.saturating_add(len - content).max(1);
-                }
-                self.lost_message(half);
-            }
-        }
-    }
-
-    /// A hole between messages: it may have hidden whole ones.
-    fn gap_between(&mut self, half: Half, start: Point, len: u64, out: &mut Events) {
-        self.stream(half).lose();
-        self.lost_message(half);
-        if half == Half::Response {
-            self.response_begins_in_gap(start, len, out);
-        }
-    }
-
-    fn message_ends(&mut self, half: Half, end: Point, out: &mut Events) {
-        match half {
-            Half::Request => self.request_ends(end, out),
-            Half::Response => self.response_ends(end, out),
-        }
-    }
-
-    fn tunnel_begins(&mut self, end: Point, out: &mut Events) {
-        self.response_ends(end, out);
-        // What the client sent in between was not HTTP either.
-        let early = self.request.reader.reset() as u64;
-        self.passed_len = self.passed_len.saturating_add(early);
-        while let Some(open) = self.open.pop_front() {
-            let completeness = if open.answered { Completeness::Complete } else { Completeness::Abandoned };
-            self.close(open, end.at, completeness, out);
-        }
-        for stream in [&mut self.request, &mut self.response] {
-            stream.op = None;
-            stream.state = State::Tunnel;
-        }
-    }
-
-    /// The bytes up to the end of the header section, if it is at hand: what the fields will need.
-    fn head_size(&self, input: &Input<'_>) -> usize {
-        let rest = input.rest().get(..self.max_header_bytes).unwrap_or(input.rest());
-        memchr::memmem::find(rest, b"\r\n\r\n").unwrap_or(0)
-    }
-
-    /// Takes the start line that was found before.
-    fn take_line(&self, input: &mut Input<'_>) {
-        if let Some(end) = memchr::memchr(b'\n', input.rest()) {
-            input.advance(end + 1);
-        }
-    }
-
     fn retained_max(&self) -> usize {
         self.kept_body_bytes.saturating_add(self.max_header_bytes).saturating_mul(RETAINED_FACTOR)
     }
@@ -595,14 +219,6 @@ impl Session {
             Half::Response => &mut self.response,
         }
     }
-}
-
-enum StartLine {
-    /// A line of so many bytes without its end.
-    Text(usize),
-    /// Something else was taken.
-    Taken,
-    Wait,
 }
 
 impl super::Session for Session {
@@ -720,19 +336,4 @@ fn current(open: &mut VecDeque<Open>, op: Option<OpId>) -> Option<&mut Open> {
         return open.back_mut();
     }
     open.front_mut().filter(|first| first.id == op)
-}
-
-/// The host the request names: an absolute-form target outweighs `Host` (RFC 9112, section 3.2.2).
-fn authority(exchange: &Exchange) -> String {
-    let host = match exchange.absolute() {
-        Some((authority, _)) => authority.to_owned(),
-        None if exchange.method == "CONNECT" => exchange.target.clone(),
-        None => {
-            String::from_utf8_lossy(exchange.request_headers.get("host").unwrap_or_default()).into_owned()
-        }
-    };
-    match host.rsplit_once('@') {
-        Some((_, host)) => host.to_owned(),
-        None => host,
-    }
 }

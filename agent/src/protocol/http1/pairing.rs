@@ -5,7 +5,7 @@
 
 use super::body::Body;
 use super::exchange::{Half, Open};
-use super::{Session, State, start};
+use super::{Session, State, start_line};
 use crate::operation::{Completeness, Extent};
 use crate::protocol::{Event, Events, Point};
 use crate::record::BootNs;
@@ -64,6 +64,10 @@ impl Session {
         if self.response.state == State::Start {
             return !front.answered;
         }
+        if self.pairing.request_lost {
+            // Both directions have holes: it may answer a request that was never seen.
+            return false;
+        }
         let head_seen = front.exchange.status.is_some();
         match waiting {
             1 => !head_seen && !front.answered,
@@ -83,7 +87,7 @@ impl Session {
     /// say how long the body is. Certain only with a request waiting for it.
     pub(super) fn next_response_after_unmarked_end(&mut self, fresh: &[u8], out: &mut Events) {
         let unmarked = self.response.state == State::Body(Body::UntilClose);
-        if unmarked && self.open.len() == 2 && first_line(fresh).and_then(start::status_line).is_some() {
+        if unmarked && self.open.len() == 2 && first_line(fresh).and_then(start_line::status_line).is_some() {
             self.response_ends(self.response.last, out);
         }
     }
@@ -98,15 +102,20 @@ impl Session {
         };
         let none_came = open.exchange.request_body.len == 0 && self.request.reader.is_empty();
         let expects = open.exchange.request_headers.get("expect").is_some();
-        let next = || first_line(fresh).and_then(start::request_line);
-        if none_came && expects && next().is_some_and(|line| start::is_known_method(line.method)) {
+        let next = || first_line(fresh).and_then(start_line::request_line);
+        if none_came && expects && next().is_some_and(|line| start_line::is_known_method(line.method)) {
             self.request_ends(self.request.last, out);
         }
     }
 
     /// A message of this direction may have passed unseen.
     pub(super) fn lost_message(&mut self, half: Half) {
-        self.pairing.request_lost |= half == Half::Request;
+        if half == Half::Request {
+            self.pairing.request_lost = true;
+            // It came before the request ahead of it was answered.
+            let unanswered = self.open.back().is_some_and(|open| open.requested && !open.answered);
+            self.pairing.pipelined |= unanswered;
+        }
     }
 
     /// A hole where a response must start: if just one is awaited, it is that one's beginning.

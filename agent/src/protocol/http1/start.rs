@@ -1,186 +1,202 @@
-//! One line in, a request line or status line out.
+//! Start lines of both directions in, opened exchanges and answered ones out.
 //!
-//! *Owns* what a start line looks like. *Must not know* what follows it.
-//! *Spec*: RFC 9112, sections 3 and 4; RFC 9110, section 5.6.2 (tokens).
+//! *Owns* finding where a message starts, for certain or by a guess that is given up when a better one comes.
+//! *Must not know* what follows the line.
 
-/// Longest method accepted. The longest registered one has 17 characters (`UPDATEREDIRECTREF`).
-pub(crate) const MAX_METHOD_LEN: usize = 32;
+use super::exchange::{self, Half, Open};
+use super::head::Line;
+use super::{Session, State, start_line};
+use crate::operation::Extent;
+use crate::operation::http::Exchange;
+use crate::protocol::reader::Input;
+use crate::protocol::{Discard, Event, Events};
 
-/// The parts of a request line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RequestLine<'a> {
-    pub(crate) method: &'a [u8],
-    pub(crate) target: &'a [u8],
-    pub(crate) version: &'static str,
+enum StartLine {
+    /// A line of so many bytes without its end.
+    Text(usize),
+    /// Something else was taken.
+    Taken,
+    Wait,
 }
 
-/// The parts of a status line that matter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StatusLine {
-    pub(crate) version: &'static str,
-    pub(crate) status: u16,
-}
-
-/// A character of a token (RFC 9110, section 5.6.2).
-pub(crate) fn is_token(byte: u8) -> bool {
-    matches!(byte,
-        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-        | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
-}
-
-/// `method SP request-target SP HTTP-version`, without its line end.
-///
-/// Blanks inside the target are let through: some clients send them, and the version at the end keeps it certain.
-pub(crate) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
-    let method_end = memchr::memchr(b' ', line)?;
-    let (method, rest) = line.split_at_checked(method_end)?;
-    let version_at = memchr::memrchr(b' ', rest.trim_ascii_end())?;
-    let (target, version) = rest.split_at_checked(version_at)?;
-    let (target, version) = (target.trim_ascii(), version_name(version.trim_ascii())?);
-    let printable = |byte: &u8| *byte >= b' ' && *byte != 0x7f;
-    let fits = !method.is_empty()
-        && method.len() <= MAX_METHOD_LEN
-        && method.iter().copied().all(is_token)
-        && !target.is_empty()
-        && target.iter().all(printable);
-    fits.then_some(RequestLine { method, target, version })
-}
-
-/// `HTTP-version SP status-code SP [ reason-phrase ]`, without its line end.
-///
-/// Servers leave out the reason and the blank before it, and put more blanks than one.
-pub(crate) fn status_line(line: &[u8]) -> Option<StatusLine> {
-    let (version, rest) = line.split_at_checked(8)?;
-    let version = version_name(version)?;
-    if !rest.starts_with(b" ") {
-        return None;
-    }
-    let rest = rest.trim_ascii_start();
-    let (code, after) = rest.split_at_checked(3)?;
-    if !after.first().is_none_or(|byte| matches!(byte, b' ' | b'\t')) {
-        return None;
-    }
-    let status = code.iter().try_fold(0u16, |number, digit| {
-        digit.is_ascii_digit().then(|| number * 10 + u16::from(digit - b'0'))
-    })?;
-    (100..=999).contains(&status).then_some(StatusLine { version, status })
-}
-
-/// Whether bytes without a line end yet may become a request line.
-pub(crate) fn may_be_request(bytes: &[u8]) -> bool {
-    let head = bytes.get(..MAX_METHOD_LEN + 1).unwrap_or(bytes);
-    match head.iter().position(|byte| !is_token(*byte)) {
-        None => head.len() <= MAX_METHOD_LEN,
-        Some(0) => false,
-        Some(end) => head.get(end) == Some(&b' ') && bytes.get(end + 1).is_none_or(|byte| *byte > b' '),
-    }
-}
-
-/// Whether bytes without a line end yet may become a status line.
-pub(crate) fn may_be_status(bytes: &[u8]) -> bool {
-    const SHAPE: &[u8; 10] = b"HTTP/1.d d";
-    let fits = |(byte, shape): (&u8, &u8)| match shape {
-        b'd' => byte.is_ascii_digit() || *byte == b' ',
-        _ => byte == shape,
-    };
-    bytes.iter().zip(SHAPE).all(fits)
-}
-
-/// Bytes that begin with a registered method and a blank: a request line for certain enough to give up an unfinished
-/// guess for it.
-pub(crate) fn has_known_method(bytes: &[u8]) -> bool {
-    let end = bytes.iter().take(MAX_METHOD_LEN + 1).position(|byte| *byte == b' ');
-    end.and_then(|end| bytes.get(..end)).is_some_and(is_known_method)
-}
-
-/// A method of the IANA registry, or one widely used without being in it.
-pub(crate) fn is_known_method(method: &[u8]) -> bool {
-    matches!(
-        method,
-        b"GET" | b"HEAD" | b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH" | b"QUERY"
-            // WebDAV and its kin.
-            | b"PROPFIND" | b"PROPPATCH" | b"MKCOL" | b"COPY" | b"MOVE" | b"LOCK" | b"UNLOCK" | b"SEARCH"
-            | b"ACL" | b"BASELINE-CONTROL" | b"BIND" | b"CHECKIN" | b"CHECKOUT" | b"LABEL" | b"LINK" | b"MERGE"
-            | b"MKACTIVITY" | b"MKCALENDAR" | b"MKREDIRECTREF" | b"MKWORKSPACE" | b"ORDERPATCH" | b"REBIND"
-            | b"REPORT" | b"UNBIND" | b"UNCHECKOUT" | b"UNLINK" | b"UPDATE" | b"UPDATEREDIRECTREF"
-            | b"VERSION-CONTROL"
-            // Caches and web sockets over old proxies.
-            | b"PURGE" | b"BAN" | b"NOTIFY" | b"SUBSCRIBE" | b"UNSUBSCRIBE"
-    )
-}
-
-/// `HTTP/1.x`. A minor version above 1 speaks 1.1 (RFC 9110, section 2.5).
-fn version_name(version: &[u8]) -> Option<&'static str> {
-    match version {
-        b"HTTP/1.0" => Some("1.0"),
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] if minor.is_ascii_digit() => Some("1.1"),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn request_lines_of_any_method_and_form() {
-        let check = |line: &str, expected: Option<(&str, &str, &'static str)>| {
-            let expected = expected.map(|(method, target, version)| RequestLine {
-                method: method.as_bytes(),
-                target: target.as_bytes(),
-                version,
-            });
-            assert_eq!(request_line(line.as_bytes()), expected, "{line:?}");
-            let prefixes_wait = (0..line.len()).all(|n| may_be_request(&line.as_bytes()[..n]));
-            assert!(expected.is_none() || prefixes_wait, "a prefix of {line:?} was refused");
-        };
-        check("GET / HTTP/1.1", Some(("GET", "/", "1.1")));
-        check("PROPFIND /dav HTTP/1.0", Some(("PROPFIND", "/dav", "1.0")));
-        check("x-odd! * HTTP/1.1", Some(("x-odd!", "*", "1.1")));
-        check("CONNECT shop:443 HTTP/1.1", Some(("CONNECT", "shop:443", "1.1")));
-        check("GET http://shop/a HTTP/1.1", Some(("GET", "http://shop/a", "1.1")));
-        check("GET /a b HTTP/1.1", Some(("GET", "/a b", "1.1")));
-        check("GET /\u{fc} HTTP/1.9", Some(("GET", "/\u{fc}", "1.1")));
-        check("GET /  HTTP/1.1 ", Some(("GET", "/", "1.1")));
-        check("GET /", None);
-        check("GET  HTTP/1.1", None);
-        check("PRI * HTTP/2.0", None);
-        check("OPTIONS * RTSP/1.0", None);
-        check("GET /\u{1} HTTP/1.1", None);
-        check("(x) / HTTP/1.1", None);
-        check(" GET / HTTP/1.1", None);
-        check("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHI / HTTP/1.1", None);
-    }
-
-    #[test]
-    fn status_lines_of_odd_servers() {
-        let check = |line: &str, expected: Option<(&'static str, u16)>| {
-            let expected = expected.map(|(version, status)| StatusLine { version, status });
-            assert_eq!(status_line(line.as_bytes()), expected, "{line:?}");
-            let prefixes_wait = (0..line.len()).all(|n| may_be_status(&line.as_bytes()[..n]));
-            assert!(expected.is_none() || prefixes_wait, "a prefix of {line:?} was refused");
-        };
-        check("HTTP/1.1 200 OK", Some(("1.1", 200)));
-        check("HTTP/1.0 404 Not Found", Some(("1.0", 404)));
-        check("HTTP/1.1 200", Some(("1.1", 200)));
-        check("HTTP/1.1 200 ", Some(("1.1", 200)));
-        check("HTTP/1.1  204  None", Some(("1.1", 204)));
-        check("HTTP/1.1 999 Denied", Some(("1.1", 999)));
-        check("HTTP/1.1 20 OK", None);
-        check("HTTP/1.1 2000 OK", None);
-        check("HTTP/1.1 099 x", None);
-        check("HTTP/2.0 200 OK", None);
-        check("HTTP/1.1", None);
-        check("ICY 200 OK", None);
-    }
-
-    #[test]
-    fn other_protocols_are_refused_at_their_first_bytes() {
-        for bytes in [&b"\x16\x03\x01"[..], b"SSH-2.0-OpenSSH_9.2p1 Debian\r", b" GET", b"\r", b"GET  /"] {
-            assert!(!may_be_request(bytes) || bytes.starts_with(b"SSH"), "{bytes:?}");
+impl Session {
+    /// While seeking, what was left of an earlier record is only a guess; a record that begins like a message for
+    /// certain outweighs it.
+    pub(super) fn give_up_guess(&mut self, half: Half, fresh: &[u8], out: &mut Events) {
+        let stream = self.stream(half);
+        if stream.state != State::Seek || stream.reader.is_empty() {
+            return;
         }
-        assert!(!may_be_status(b"HTTP/2"));
-        assert!(!may_be_status(b"HTTP/1.1 x"));
-        assert!(may_be_status(b""));
+        let begins = match half {
+            Half::Request => start_line::has_known_method(fresh),
+            Half::Response => fresh.starts_with(b"HTTP/1."),
+        };
+        if begins {
+            stream.head.restart();
+            let bytes = stream.reader.reset() as u64;
+            out.push(Event::Discarded { reason: Discard::Unsynchronised, bytes });
+        }
+    }
+
+    /// Takes a request line, or what stands in its place. `false`: more bytes are needed.
+    pub(super) fn request_start(&mut self, input: &mut Input<'_>, out: &mut Events) -> bool {
+        let text = match self.start_line(Half::Request, input, out) {
+            StartLine::Text(text) => text,
+            StartLine::Taken => return true,
+            StartLine::Wait => return false,
+        };
+        let line = input.rest().get(..text).unwrap_or_default();
+        let Some(line) = start_line::request_line(line) else {
+            return self.not_a_start(Half::Request, input, out);
+        };
+        let exchange = Exchange {
+            version: line.version,
+            method: String::from_utf8_lossy(line.method).into_owned(),
+            target: String::from_utf8_lossy(line.target).into_owned(),
+            ..Exchange::default()
+        };
+        let start = input.point();
+        let quiet_since = self.request.last.at.max(self.response.last.at);
+        self.settle_before_request(start, quiet_since, out);
+        if self.open.len() >= self.max_open {
+            self.lose_pairing(start.at, out);
+            out.push(Event::Discarded { reason: Discard::Limit, bytes: 0 });
+        }
+        let mut open = Open::new(out.new_op(), start, exchange);
+        open.exchange.request_headers.reserve(self.head_size(input));
+        open.retained = open.exchange.target.len();
+        self.retained = self.retained.saturating_add(open.retained);
+        out.push(Event::Opened { op: open.id, shape: exchange::shape(self.role), point: start });
+        self.request.op = Some(open.id);
+        self.request.state = State::Head;
+        self.request.head.restart();
+        self.open.push_back(open);
+        self.take_line(input);
+        true
+    }
+
+    /// Takes a status line, or what stands in its place. `false`: more bytes are needed.
+    pub(super) fn response_start(&mut self, input: &mut Input<'_>, out: &mut Events) -> bool {
+        // The record of a response can overtake the one of its request, where two threads share a connection: it waits.
+        let ahead = self.open.is_empty()
+            && self.response.state == State::Start
+            && self.request.state == State::Start
+            && input.rest().len() <= self.max_header_bytes;
+        let text = match self.start_line(Half::Response, input, out) {
+            StartLine::Text(text) => text,
+            StartLine::Taken => return true,
+            StartLine::Wait => return false,
+        };
+        let line = input.rest().get(..text).unwrap_or_default();
+        let Some(line) = start_line::status_line(line) else {
+            return self.not_a_start(Half::Response, input, out);
+        };
+        if ahead {
+            return false;
+        }
+        if !self.response_is_expected(input.point(), out) {
+            return self.not_a_start(Half::Response, input, out);
+        }
+        self.response.head.restart();
+        // 1xx responses come before the final one (RFC 9110, section 15.2); 101 is final, for HTTP at least.
+        if line.status < 200 && line.status != 101 {
+            self.response.state = State::InterimHead;
+            self.take_line(input);
+            return true;
+        }
+        let start = input.point();
+        let head_size = self.head_size(input);
+        let Some(open) = self.open.front_mut() else { return self.not_a_start(Half::Response, input, out) };
+        let id = open.id;
+        let deduced_end = self.request.op == Some(id) && self.request.state == State::Seek;
+        if deduced_end && !open.requested {
+            // Its own end was lost: whatever was sent until now belongs to it.
+            self.request.op = None;
+            let end = self.request.last;
+            open.request.end = end;
+            open.requested = true;
+            out.push(Event::Requested { op: id, point: end });
+        }
+        if open.response.is_none() {
+            open.response = Some(Extent { start, end: start });
+            out.push(Event::Responded { op: id, point: start });
+        }
+        if open.exchange.version.is_empty() {
+            open.exchange.version = line.version;
+        }
+        open.exchange.status = Some(line.status);
+        open.exchange.response_headers.reserve(head_size);
+        self.response.op = Some(id);
+        self.response.state = State::Head;
+        self.take_line(input);
+        true
+    }
+
+    /// Steps over empty lines, and finds the start line's end.
+    fn start_line(&mut self, half: Half, input: &mut Input<'_>, out: &mut Events) -> StartLine {
+        let bound = self.max_header_bytes;
+        let stream = self.stream(half);
+        match stream.head.line(input, bound) {
+            // Empty lines before a start line are ignored (RFC 9112, section 2.2).
+            Line::Whole { text: 0, len } => {
+                input.advance(len);
+                StartLine::Taken
+            }
+            Line::Whole { text, .. } => StartLine::Text(text),
+            Line::Partial => {
+                let rest = input.rest();
+                // While seeking, only what is likely is waited for: the end of a body must not become a method.
+                let certain = stream.state == State::Start;
+                let may_be = match half {
+                    Half::Request => {
+                        start_line::may_be_request(rest)
+                            && (certain || start_line::may_have_known_method(rest))
+                    }
+                    Half::Response => start_line::may_be_status(rest),
+                };
+                if may_be || rest == b"\r" {
+                    return StartLine::Wait;
+                }
+                self.not_a_start(half, input, out);
+                StartLine::Taken
+            }
+            Line::TooLong => {
+                let bytes = input.advance(usize::MAX) as u64;
+                stream.lose();
+                out.push(Event::Discarded { reason: Discard::Limit, bytes });
+                self.lost_message(half);
+                StartLine::Taken
+            }
+        }
+    }
+
+    /// Everything at hand belongs to no message that is known: the next record may start one.
+    pub(super) fn not_a_start(&mut self, half: Half, input: &mut Input<'_>, out: &mut Events) -> bool {
+        let stream = self.stream(half);
+        let was_certain = stream.state == State::Start;
+        stream.lose();
+        let belongs = stream.op.is_some();
+        let bytes = input.advance(usize::MAX) as u64;
+        if was_certain {
+            self.lost_message(half);
+        }
+        if !belongs {
+            let reason = if was_certain { Discard::Invalid } else { Discard::Unsynchronised };
+            out.push(Event::Discarded { reason, bytes });
+        }
+        true
+    }
+
+    /// The bytes up to the end of the header section, if it is at hand: what the fields will need.
+    fn head_size(&self, input: &Input<'_>) -> usize {
+        let rest = input.rest().get(..self.max_header_bytes).unwrap_or(input.rest());
+        memchr::memmem::find(rest, b"\r\n\r\n").unwrap_or(0)
+    }
+
+    /// Takes the start line that was found before.
+    fn take_line(&self, input: &mut Input<'_>) {
+        if let Some(end) = memchr::memchr(b'\n', input.rest()) {
+            input.advance(end + 1);
+        }
     }
 }

@@ -1,6 +1,12 @@
 //! Tests of a whole connection: transcripts in, exchanges out.
 
 mod framing;
+mod gaps;
+mod heads;
+mod robust;
+mod splits;
+mod times;
+mod uploads;
 
 use super::Session;
 use crate::config::Protocols;
@@ -159,4 +165,87 @@ pub(super) fn assert_life_cycles(events: &[Event]) {
         }
     }
     assert!(seen.values().all(|(_, _, closed)| *closed == 1), "left open: {seen:?}\n{events:?}");
+}
+
+/// A conversation with a bit of everything, in which each response names the target it answers in `X-For`.
+pub(super) fn conversation() -> Vec<Step> {
+    let answer =
+        |target: &str, status: &str, rest: &str| format!("HTTP/1.1 {status}\r\nX-For: {target}\r\n{rest}");
+    let form = "--b0undary\r\nContent-Disposition: form-data; name=\"order\"\r\n\r\n4711\r\n--b0undary\r\n\
+        Content-Disposition: form-data; name=\"model\"; filename=\"bracket.stl\"\r\nContent-Type: model/stl\r\n\r\n\
+        solid\r\n--b0undar\r\nend\r\n--b0undary--\r\n";
+    vec![
+        client("GET /1 HTTP/1.1\r\nHost: shop\r\nAccept: */*\r\n\r\n"),
+        server(answer("/1", "200 OK", "Content-Length: 12\r\n\r\n{\"order\": 1}")),
+        client("POST /2 HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\n\r\n"),
+        client("id=77"),
+        server(answer("/2", "201 Created", "Transfer-Encoding: chunked\r\n\r\n")),
+        server("4;x=y\r\nabcd\r\n10\r\n0123456789abcdef\r\n"),
+        server("0\r\nX-Sum: 1\r\n\r\n"),
+        client("HEAD /3 HTTP/1.1\r\nHost: shop\r\n\r\n"),
+        server(answer("/3", "200 OK", "Content-Length: 900\r\n\r\n")),
+        client("PUT /4 HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nfirst \r\n"),
+        client("6\r\nsecond\r\n0\r\n\r\n"),
+        server(answer("/4", "204 No Content", "\r\n")),
+        client("POST /5 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 8\r\n\r\n"),
+        server("HTTP/1.1 100 Continue\r\n\r\n"),
+        client("12345678"),
+        server(answer("/5", "200 OK", "Content-Length: 2\r\n\r\nok")),
+        client(format!(
+            "POST /6 HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b0undary\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        )),
+        server(answer("/6", "303 See Other", "Content-Length: 0\r\n\r\n")),
+        client("POST /7 HTTP/1.1\r\nContent-Length: 9\r\n\r\nbegin"),
+        server(answer("/7", "413 Too Large", "Content-Length: 3\r\n\r\nbig")),
+        client(" end"),
+        client("GET /8 HTTP/1.1\r\n\r\n"),
+        server(answer("/8", "200 OK", "\r\nuntil the very end")),
+    ]
+}
+
+/// Several requests on their way at once.
+pub(super) fn pipelined() -> Vec<Step> {
+    let answer = |target: &str| format!("HTTP/1.1 200 OK\r\nX-For: {target}\r\nContent-Length: 3\r\n\r\nabc");
+    vec![
+        client("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"),
+        client("POST /3 HTTP/1.1\r\nContent-Length: 2\r\n\r\nxyGET /4 HTTP/1.1\r\n\r\n"),
+        server([answer("/1"), answer("/2")].concat()),
+        client("GET /5 HTTP/1.1\r\n\r\n"),
+        server([answer("/3"), answer("/4"), answer("/5")].concat()),
+        client("GET /6 HTTP/1.1\r\n\r\n"),
+        server(answer("/6")),
+    ]
+}
+
+/// The steps with their times, each cut into records of the given sizes in turn.
+pub(super) fn in_records(steps: &[Step], sizes: &[usize]) -> Vec<(u64, Step)> {
+    let mut sizes = sizes.iter().copied().cycle();
+    let mut records = Vec::new();
+    for (step, at) in steps.iter().zip(1..) {
+        let (Step::Client(bytes) | Step::Server(bytes)) = step else {
+            records.push((at, step.clone()));
+            continue;
+        };
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let (record, after) = rest.split_at(sizes.next().unwrap_or(rest.len()).clamp(1, rest.len()));
+            rest = after;
+            let record = record.to_vec();
+            records.push((
+                at,
+                if matches!(step, Step::Client(_)) { Step::Client(record) } else { Step::Server(record) },
+            ));
+        }
+    }
+    records
+}
+
+pub(super) fn run_records(records: &[(u64, Step)], end: End) -> Vec<Event> {
+    let mut connection = Connection::new(&Protocols::default());
+    records.iter().for_each(|(at, step)| connection.step_at(*at, step));
+    connection.step_at(1000, &Step::End(end));
+    let events = connection.events();
+    assert_life_cycles(&events);
+    events
 }

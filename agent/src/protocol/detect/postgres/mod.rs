@@ -1,6 +1,11 @@
 //! PostgreSQL by its start-up packets and by tagged messages whose lengths lead exactly from one to the next
 //! (PostgreSQL documentation, chapter "Frontend/Backend Protocol", section "Message Formats").
 
+mod shape;
+
+use self::shape::{
+    bind, command_tag, data_row, is_only_text, notice, parse, row_description, take_text, take_u16, take_u32,
+};
 use super::{Sender, Sniff};
 
 /// Longest message believed. No four characters of text are as small a length.
@@ -70,7 +75,7 @@ fn startup(bytes: &[u8]) -> Sniff {
 fn startup_parameters(parameters: &[u8], len: usize) -> Sniff {
     let name_end = parameters.iter().position(|byte| !(byte.is_ascii_lowercase() || *byte == b'_'));
     match name_end {
-        None if parameters.len() <= 64 => Sniff::Maybe,
+        None => Sniff::Maybe,
         Some(end) if end > 0 && parameters.get(end) == Some(&0) => match parameters.get(..len) {
             Some(whole) if whole.ends_with(b"\0\0") && whole.windows(5).any(|name| name == b"user\0") => {
                 Sniff::Yes(Sender::Client)
@@ -132,7 +137,7 @@ fn frontend_fit(tag: u8, content: &[u8], is_whole: bool) -> Fit {
         b'P' if is_whole => strong_if(parse(content).is_some()),
         b'P' => match take_text(content) {
             Some((_, query)) => sql_text(query, false),
-            None => weak_if(content.len() <= 64),
+            None => Fit::Weak,
         },
         b'B' if is_whole => strong_if(bind(content).is_some()),
         b'B' => Fit::Weak,
@@ -174,7 +179,8 @@ fn backend_fit(tag: u8, content: &[u8], is_whole: bool) -> Fit {
         // Authentication requests: AuthenticationOk to SASLFinal.
         b'R' => match take_u32(content) {
             Some((0 | 2 | 7 | 9, [])) | Some((3, [])) => strong_if(is_whole),
-            Some((5, salt)) => strong_if(is_whole && salt.len() == 4),
+            Some((5, salt)) if is_whole => strong_if(salt.len() == 4),
+            Some((5, salt)) => weak_if(salt.len() < 4),
             Some((8 | 10..=12, _)) => Fit::Strong,
             Some(_) => Fit::No,
             None => weak_if(partly),
@@ -182,10 +188,7 @@ fn backend_fit(tag: u8, content: &[u8], is_whole: bool) -> Fit {
         b'T' if is_whole => strong_if(row_description(content).is_some()),
         b'D' if is_whole => strong_if(data_row(content).is_some()),
         b'T' | b'D' => weak_if(content.first().is_none_or(|byte| *byte < 0x10)),
-        b'C' => match command_tag(content) {
-            true if is_whole => strong_if(is_only_text(content)),
-            fits => weak_if(partly && (fits || content.len() < 4)),
-        },
+        b'C' => completion(content, is_whole),
         b'E' | b'N' => match content {
             [b'S', rest @ ..] if is_whole => strong_if(notice(rest)),
             [] | [b'S', ..] if partly => Fit::Weak,
@@ -235,6 +238,21 @@ fn weak_if(fits: bool) -> Fit {
     if fits { Fit::Weak } else { Fit::No }
 }
 
+/// CommandComplete: a statement's first words and numbers, in capitals.
+fn completion(content: &[u8], is_whole: bool) -> Fit {
+    let text = match content.split_last() {
+        Some((0, text)) if is_whole => text,
+        _ if is_whole => return Fit::No,
+        _ => content,
+    };
+    let in_capitals =
+        text.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b' ');
+    match in_capitals {
+        true if is_whole => strong_if(command_tag(text)),
+        fits => weak_if(fits),
+    }
+}
+
 /// SQL and its NUL. Cut text proves something only when it begins like a statement.
 fn sql_text(content: &[u8], is_whole: bool) -> Fit {
     let (text, ends) = match content.split_last() {
@@ -250,150 +268,4 @@ fn sql_text(content: &[u8], is_whole: bool) -> Fit {
         4.. if is_whole => Fit::Strong,
         _ => Fit::Weak,
     }
-}
-
-/// Parse: name, query, types.
-fn parse(content: &[u8]) -> Option<()> {
-    let (_, rest) = take_text(content)?;
-    let (query, rest) = take_text(rest)?;
-    let (count, rest) = take_u16(rest)?;
-    let printable = query.iter().all(|byte| *byte >= b' ' || byte.is_ascii_whitespace());
-    (printable && rest.len() == usize::from(count) * 4).then_some(())
-}
-
-/// Bind: portal, statement, formats, values, result formats.
-fn bind(content: &[u8]) -> Option<()> {
-    let (_, rest) = take_text(content)?;
-    let (_, rest) = take_text(rest)?;
-    let rest = formats(rest)?;
-    let rest = values(rest)?;
-    formats(rest)?.is_empty().then_some(())
-}
-
-fn formats(bytes: &[u8]) -> Option<&[u8]> {
-    let (count, mut rest) = take_u16(bytes)?;
-    for _ in 0..count {
-        let (format, after) = take_u16(rest)?;
-        if format > 1 {
-            return None;
-        }
-        rest = after;
-    }
-    Some(rest)
-}
-
-fn values(bytes: &[u8]) -> Option<&[u8]> {
-    let (count, mut rest) = take_u16(bytes)?;
-    for _ in 0..count {
-        let (len, after) = take_u32(rest)?;
-        rest = if len == u32::MAX { after } else { after.get(len as usize..)? };
-    }
-    Some(rest)
-}
-
-/// RowDescription: each column's name and 18 bytes.
-fn row_description(content: &[u8]) -> Option<()> {
-    let (count, mut rest) = take_u16(content)?;
-    for _ in 0..count {
-        let (_, after) = take_text(rest)?;
-        rest = after.get(18..)?;
-    }
-    (rest.is_empty() && (1..=1664).contains(&count)).then_some(())
-}
-
-/// DataRow: each value's length and bytes.
-fn data_row(content: &[u8]) -> Option<()> {
-    let rest = values(content)?;
-    let (count, _) = take_u16(content)?;
-    (rest.is_empty() && (1..=1664).contains(&count)).then_some(())
-}
-
-/// ErrorResponse and NoticeResponse after the first field's type: texts with their types, a last NUL.
-fn notice(content: &[u8]) -> bool {
-    let mut rest = content;
-    let mut has_code = false;
-    loop {
-        let Some((_, after)) = take_text(rest) else { return false };
-        match after {
-            [0] => return has_code,
-            [kind, text @ ..] if kind.is_ascii_alphabetic() => {
-                has_code |= *kind == b'C' && text.get(5) == Some(&0);
-                rest = text;
-            }
-            _ => return false,
-        }
-    }
-}
-
-/// Whether text begins with a statement's first word, as CommandComplete and SQL both do.
-fn command_tag(text: &[u8]) -> bool {
-    const WORDS: [&[u8]; 44] = [
-        b"SELECT",
-        b"INSERT",
-        b"UPDATE",
-        b"DELETE",
-        b"MERGE",
-        b"MOVE",
-        b"FETCH",
-        b"COPY",
-        b"BEGIN",
-        b"COMMIT",
-        b"ROLLBACK",
-        b"START",
-        b"SAVEPOINT",
-        b"RELEASE",
-        b"SET",
-        b"RESET",
-        b"SHOW",
-        b"CREATE",
-        b"ALTER",
-        b"DROP",
-        b"TRUNCATE",
-        b"GRANT",
-        b"REVOKE",
-        b"PREPARE",
-        b"EXECUTE",
-        b"DEALLOCATE",
-        b"DECLARE",
-        b"CLOSE",
-        b"LISTEN",
-        b"UNLISTEN",
-        b"NOTIFY",
-        b"LOCK",
-        b"ANALYZE",
-        b"VACUUM",
-        b"EXPLAIN",
-        b"DO",
-        b"CALL",
-        b"COMMENT",
-        b"DISCARD",
-        b"REFRESH",
-        b"REINDEX",
-        b"VALUES",
-        b"WITH",
-        b"TABLE",
-    ];
-    let end = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
-    let word = text.get(..end).unwrap_or_default();
-    WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
-}
-
-fn is_only_text(bytes: &[u8]) -> bool {
-    take_text(bytes).is_some_and(|(_, rest)| rest.is_empty())
-}
-
-/// A NUL-terminated text and what follows it.
-fn take_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = memchr::memchr(0, bytes)?;
-    Some((bytes.get(..end)?, bytes.get(end + 1..)?))
-}
-
-fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let (number, rest) = bytes.split_first_chunk()?;
-    Some((u32::from_be_bytes(*number), rest))
-}
-
-fn take_u16(bytes: &[u8]) -> Option<(u16, &[u8])> {
-    let (number, rest) = bytes.split_first_chunk()?;
-    Some((u16::from_be_bytes(*number), rest))
 }

@@ -1,0 +1,119 @@
+//! The shell's loops: records of a source in, through the pipeline, spans to the printer and the exporter out.
+//!
+//! *Owns* the order of things at the start, while running and at the end: what was captured is delivered on Ctrl-C and
+//! SIGTERM. *Must not know* how records are read, joined or encoded.
+
+mod deliver;
+mod live;
+mod printer;
+mod readings;
+mod record;
+mod replay;
+mod stop;
+mod summary;
+mod verdicts;
+
+use std::io;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use crate::capture::CaptureError;
+use crate::config::Config;
+use crate::export::metrics::MetricsError;
+use crate::export::worker::ExportError;
+use crate::order::rules::RuleError;
+use crate::pipeline::{Pipeline, Settings};
+use crate::source::SourceError;
+
+pub use live::live;
+pub use record::record;
+pub use replay::replay;
+
+/// Why a run cannot start, or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    #[error("a rule of the configuration cannot be used: {0}")]
+    Rule(#[from] RuleError),
+    #[error("cannot write the recording `{path}`: {source}")]
+    Recording { path: PathBuf, source: io::Error },
+    #[error("cannot start: {0}")]
+    Start(io::Error),
+}
+
+impl RunError {
+    /// The configuration or the command line is what has to change.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            RunError::Rule(_) => true,
+            RunError::Export(error) => matches!(error, ExportError::Target(_)),
+            _ => false,
+        }
+    }
+}
+
+/// What types and ranges cannot tell about a configuration: its rules compile, and its certificates can be read.
+pub fn check(config: &Config) -> Result<(), RunError> {
+    Pipeline::new(settings(config, [0; 16], String::new()))?;
+    crate::export::otlp::Target::new(&config.export.otlp, crate::export::otlp::target::Signal::Traces)
+        .map_err(ExportError::from)?;
+    Ok(())
+}
+
+fn settings(config: &Config, boot_id: [u8; 16], host_id: String) -> Settings {
+    Settings {
+        protocols: config.protocols.clone(),
+        joining: config.joining.clone(),
+        order: config.order.clone(),
+        spans: config.spans.clone(),
+        max_connections: config.capture.max_connections as usize,
+        boot_id,
+        host_id,
+    }
+}
+
+/// Digest of what decides identifiers and joins: 16 hexadecimal digits. Agents with different ones show on resources.
+fn rules_digest(config: &Config) -> String {
+    let deciding =
+        serde_json::to_vec(&(&config.order, &config.joining, &config.protocols)).unwrap_or_default();
+    Sha256::digest(deciding).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_configuration_passes_the_check() {
+        check(&Config::default()).unwrap();
+    }
+
+    #[test]
+    fn digest_changes_with_the_rules_only() {
+        let mut config = Config::default();
+        let first = rules_digest(&config);
+        assert_eq!(first.len(), 16);
+        config.export.otlp.endpoint = "http://a:4317".to_owned();
+        assert_eq!(rules_digest(&config), first);
+        config.order.deployment = "other".to_owned();
+        assert_ne!(rules_digest(&config), first);
+    }
+
+    #[test]
+    fn missing_certificates_are_wrong_configuration() {
+        let mut config = Config::default();
+        config.export.otlp.endpoint = "https://a:4317".to_owned();
+        config.export.otlp.certificate = Some("/nonexistent/ca.pem".to_owned());
+        let error = check(&config).unwrap_err();
+        assert!(error.is_usage(), "{error}");
+        assert!(error.to_string().contains("/nonexistent/ca.pem"), "{error}");
+    }
+}

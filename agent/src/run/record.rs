@@ -1,0 +1,127 @@
+//! `spoor record`: what the live kernel reports to a file, processes introduced, nothing interpreted.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::stop::Stop;
+use super::{RunError, rules_digest};
+use crate::capture::verdict::Verdict as Told;
+use crate::clock;
+use crate::config::Config;
+use crate::process::Lookup;
+use crate::process::lookup::Verdict as Seen;
+use crate::record::Record;
+use crate::source::live::Live;
+use crate::source::recording::{Header, Writer};
+
+/// What was recorded is on the file at least so often.
+const FLUSH: Duration = Duration::from_secs(1);
+
+type Out = Writer<BufWriter<Box<dyn Write>>>;
+
+/// Records until Ctrl-C, SIGTERM or the given number of seconds.
+pub fn record(config: &Config, output: &Path, seconds: Option<u64>) -> Result<(), RunError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
+    runtime.block_on(run(config, output, seconds))
+}
+
+async fn run(config: &Config, output: &Path, seconds: Option<u64>) -> Result<(), RunError> {
+    let failed = |source| RunError::Recording { path: output.to_owned(), source };
+    let mut stop = Stop::new().map_err(RunError::Start)?;
+    let header = Header {
+        started: Some(clock::pair()),
+        boot_id: clock::boot_id(),
+        host_id: crate::export::host::machine_id(),
+        config_digest: rules_digest(config),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    // Before the probes: a file that cannot be written is found at once.
+    let mut out = open(output).and_then(|file| Writer::new(file, &header)).map_err(failed)?;
+    let mut live = super::live::start(config)?;
+    let mut lookup = Lookup::new(&config.services);
+    let (started, mut flushed) = (Instant::now(), Instant::now());
+    let end = seconds.map(|seconds| started + Duration::from_secs(seconds));
+    let mut batch = Vec::new();
+    let ended = loop {
+        let due = async {
+            match end {
+                Some(end) => tokio::time::sleep_until(end.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.asked() => break Ok(()),
+            () = due => break Ok(()),
+            read = live.next_batch(&mut batch) => if let Err(error) = read { break Err(RunError::from(error)) },
+        }
+        match write(&mut batch, &mut lookup, &mut out, &mut live, &mut flushed) {
+            Ok(()) => {}
+            // Whoever read standard output has seen enough.
+            Err(WriteError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => break Ok(()),
+            Err(WriteError::Io(error)) => break Err(failed(error)),
+            Err(WriteError::Run(error)) => break Err(error),
+        }
+    };
+    if ended.is_ok() && live.read(&mut batch).is_ok() {
+        let last = write(&mut batch, &mut lookup, &mut out, &mut live, &mut flushed);
+        drop(last);
+    }
+    let flushed = out.flush();
+    eprintln!(
+        "recorded {} records, {} bytes in {:.1} s to `{}`",
+        out.records(),
+        out.bytes(),
+        started.elapsed().as_secs_f64(),
+        output.display()
+    );
+    match flushed {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => ended.and(Err(failed(error))),
+        _ => ended,
+    }
+}
+
+/// For the agent's user only: a recording holds what was sent.
+fn open(output: &Path) -> io::Result<BufWriter<Box<dyn Write>>> {
+    let to: Box<dyn Write> = match output.to_str() {
+        Some("-") => Box::new(io::stdout()),
+        _ => Box::new(OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(output)?),
+    };
+    Ok(BufWriter::with_capacity(1 << 20, to))
+}
+
+enum WriteError {
+    Io(io::Error),
+    Run(RunError),
+}
+
+fn write(
+    batch: &mut Vec<Record>,
+    lookup: &mut Lookup,
+    out: &mut Out,
+    live: &mut Live,
+    flushed: &mut Instant,
+) -> Result<(), WriteError> {
+    for record in batch.drain(..) {
+        match lookup.see(&record) {
+            Seen::HandOn => out.write(&record).map_err(WriteError::Io)?,
+            Seen::Introduce(info) => {
+                out.write(&Record::ProcessInfo(info)).map_err(WriteError::Io)?;
+                out.write(&record).map_err(WriteError::Io)?;
+            }
+            Seen::Exclude(conn) => {
+                live.set_verdict(conn, Told::Ignore).map_err(|error| WriteError::Run(error.into()))?;
+            }
+            Seen::Drop => {}
+        }
+    }
+    if flushed.elapsed() >= FLUSH {
+        *flushed = Instant::now();
+        out.flush().map_err(WriteError::Io)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! What a run has to say on standard error: progress while it goes, counts when it ends.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::deliver::{Delivered, Delivery};
+use crate::capture::load::Totals;
+use crate::pipeline::{Pipeline, Stats};
+
+/// A line that is written over, only when standard error is a terminal; warnings about losses in any case.
+#[derive(Debug)]
+pub(super) struct Progress {
+    name: Option<String>,
+    shown: bool,
+    next: Instant,
+    /// Losses told already.
+    lost: u64,
+    dropped: u64,
+}
+
+/// How often progress is shown.
+const SHOW_EVERY: Duration = Duration::from_millis(250);
+/// How often losses are told.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+
+impl Progress {
+    /// A live run shows nothing but losses.
+    pub(super) fn live() -> Self {
+        Self { name: None, shown: false, next: Instant::now() + TELL_EVERY, lost: 0, dropped: 0 }
+    }
+
+    pub(super) fn replay(file: &Path) -> Self {
+        // Trees on the same terminal would be written over.
+        let both = stderr().is_terminal() && !std::io::stdout().is_terminal();
+        let name = both.then(|| file.display().to_string());
+        Self { name, shown: false, next: Instant::now() + SHOW_EVERY, lost: 0, dropped: 0 }
+    }
+
+    pub(super) fn tell(&mut self, pipeline: &Pipeline, delivery: &Delivery) {
+        let now = Instant::now();
+        if now < self.next {
+            return;
+        }
+        let stats = pipeline.stats();
+        match &self.name {
+            Some(name) => {
+                self.next = now + SHOW_EVERY;
+                self.shown = true;
+                let (records, bytes) = (stats.records, size(stats.bytes));
+                let _ = write!(stderr(), "\r\x1b[K{name}: {records} records, {bytes}, {} spans", stats.spans);
+            }
+            None => {
+                self.next = now + TELL_EVERY;
+                let dropped = delivery.exporter().map_or(0, |exporter| exporter.totals().dropped.total());
+                if stats.lost_records > self.lost {
+                    let more = stats.lost_records - self.lost;
+                    tracing::warn!("the kernel could not deliver {more} records; raise `capture.ring_bytes`");
+                    self.lost = stats.lost_records;
+                }
+                if dropped > self.dropped {
+                    tracing::warn!("{} spans could not be exported and were dropped", dropped - self.dropped);
+                    self.dropped = dropped;
+                }
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        if self.shown {
+            let _ = write!(stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// The counts of a run, on standard error.
+pub(super) fn print(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) {
+    let _ = stderr().write_all(text(stats, delivered, kernel).as_bytes());
+}
+
+fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String {
+    let operations = stats.operations_http + stats.operations_amqp + stats.operations_postgres;
+    let mut text = format!(
+        "seen: {} records, {}; {operations} operations (http {}, amqp {}, postgresql {}); {} spans in {} trees\n",
+        stats.records,
+        size(stats.bytes),
+        stats.operations_http,
+        stats.operations_amqp,
+        stats.operations_postgres,
+        stats.spans,
+        stats.trees,
+    );
+    if let Some(totals) = &delivered.exported {
+        text += &format!("exported: {} spans ({} requests)", totals.exported, totals.requests);
+        if totals.spooled > 0 {
+            text += &format!(", {} wait in the spool", totals.spooled);
+        }
+        text.push('\n');
+    }
+    let mut lost: Vec<(String, u64)> = Vec::new();
+    if stats.lost_records > 0 {
+        lost.push(("records the kernel could not deliver".to_owned(), stats.lost_records));
+    }
+    if stats.connections.evicted > 0 {
+        lost.push((
+            "connections given up at `capture.max_connections`".to_owned(),
+            stats.connections.evicted,
+        ));
+    }
+    if stats.trees_forced > 0 {
+        lost.push(("trees released early".to_owned(), stats.trees_forced));
+    }
+    if let Some(totals) = &delivered.exported {
+        let causes = totals.dropped.by_cause().into_iter().filter(|(_, count)| *count > 0);
+        lost.extend(
+            causes.map(|(cause, count)| (format!("spans dropped ({})", cause.replace('_', " ")), count)),
+        );
+    }
+    if delivered.not_printed > 0 {
+        lost.push(("spans not printed (standard output too slow)".to_owned(), delivered.not_printed));
+    }
+    let kernel =
+        kernel.into_iter().flat_map(Totals::iter).filter(|(name, count)| *count > 0 && is_loss(name));
+    lost.extend(kernel.map(|(name, count)| (format!("kernel {}", name.replace('_', " ")), count)));
+    if lost.is_empty() {
+        text += "lost: nothing\n";
+    } else {
+        let list: Vec<String> = lost.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        text += &format!("lost: {}\n", list.join(", "));
+    }
+    text
+}
+
+/// Counters of the kernel side that stand for something that was not seen.
+pub(super) fn is_loss(name: &str) -> bool {
+    ["lost", "failed", "no_buffer", "fault", "uncertain"].iter().any(|word| name.contains(word))
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} bytes"),
+        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        10_000_000..10_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// An error and its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,94 @@
+//! What the pipeline wants of a connection, as what the kernel can be told.
+//!
+//! The pipeline names one wish at a time; the kernel's verdict holds all of a connection's.
+
+use std::collections::HashMap;
+
+use super::RunError;
+use crate::capture::verdict::Verdict as Told;
+use crate::conn::{Verdict, VerdictUpdate};
+use crate::record::{ConnId, Direction};
+use crate::source::live::Live;
+
+/// Connections whose verdict is remembered. The kernel's own map is bounded too.
+const MAX_CONNECTIONS: usize = 1 << 17;
+
+/// The verdicts in force.
+#[derive(Debug)]
+pub(super) struct Verdicts {
+    default_turn: u32,
+    by_conn: HashMap<ConnId, Wish>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wish {
+    turn_bytes: u32,
+    egress_until: u64,
+    ingress_until: u64,
+}
+
+impl Verdicts {
+    /// `default_turn` is `capture.turn_bytes`: the bound of a turn whatever the pipeline wishes.
+    pub(super) fn new(default_turn: u32) -> Self {
+        Self { default_turn, by_conn: HashMap::new() }
+    }
+
+    pub(super) fn apply(&mut self, update: VerdictUpdate, live: &mut Live) -> Result<(), RunError> {
+        let told = self.told(update);
+        live.set_verdict(update.conn, told).map_err(RunError::from)
+    }
+
+    /// The connection is over.
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        self.by_conn.remove(&conn);
+    }
+
+    fn told(&mut self, update: VerdictUpdate) -> Told {
+        if update.verdict == Verdict::Ignore {
+            self.forget(update.conn);
+            return Told::Ignore;
+        }
+        let known = self.by_conn.get(&update.conn).copied();
+        let mut wish = known.unwrap_or(Wish { turn_bytes: self.default_turn, ..Wish::default() });
+        match update.verdict {
+            Verdict::Ignore => {}
+            Verdict::Capture { turn_bytes } => wish.turn_bytes = turn_bytes.min(self.default_turn),
+            Verdict::Skip { direction: Direction::Egress, until_pos } => wish.egress_until = until_pos,
+            Verdict::Skip { direction: Direction::Ingress, until_pos } => wish.ingress_until = until_pos,
+        }
+        if known.is_some() || self.by_conn.len() < MAX_CONNECTIONS {
+            self.by_conn.insert(update.conn, wish);
+        }
+        Told::Capture {
+            turn_bytes: wish.turn_bytes,
+            skip_egress_until: wish.egress_until,
+            skip_ingress_until: wish.ingress_until,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(verdict: Verdict) -> VerdictUpdate {
+        VerdictUpdate { conn: ConnId(1), verdict }
+    }
+
+    #[test]
+    fn wishes_add_up() {
+        let mut verdicts = Verdicts::new(1000);
+        let told = |turn_bytes, skip_egress_until, skip_ingress_until| Told::Capture {
+            turn_bytes,
+            skip_egress_until,
+            skip_ingress_until,
+        };
+        let skip = |direction, until_pos| update(Verdict::Skip { direction, until_pos });
+        assert_eq!(verdicts.told(skip(Direction::Egress, 50)), told(1000, 50, 0));
+        assert_eq!(verdicts.told(skip(Direction::Ingress, 70)), told(1000, 50, 70));
+        assert_eq!(verdicts.told(update(Verdict::Capture { turn_bytes: 10 })), told(10, 50, 70));
+        assert_eq!(verdicts.told(update(Verdict::Capture { turn_bytes: 5000 })), told(1000, 50, 70));
+        assert_eq!(verdicts.told(update(Verdict::Ignore)), Told::Ignore);
+        assert_eq!(verdicts.told(skip(Direction::Egress, 5)), told(1000, 5, 0));
+    }
+}

@@ -1,0 +1,296 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::record::*;
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    prop_oneof![
+        Just(Endpoint::Unknown),
+        any::<([u8; 4], u16)>().prop_map(|(ip, port)| Endpoint::Inet((ip, port).into())),
+        any::<([u8; 16], u16, u32, u32)>().prop_map(|(ip, port, flow, scope)| {
+            Endpoint::Inet(std::net::SocketAddrV6::new(ip.into(), port, flow, scope).into())
+        }),
+        ".{0,20}".prop_map(Endpoint::Unix),
+    ]
+}
+
+fn thread() -> impl Strategy<Value = Thread> {
+    any::<(u32, u32)>().prop_map(|(tgid, tid)| Thread { tgid, tid })
+}
+
+fn conn() -> impl Strategy<Value = Conn> {
+    let transport = prop_oneof![Just(Transport::Tcp), Just(Transport::Mptcp), Just(Transport::Unix)];
+    let role = prop_oneof![Just(None), Just(Some(Role::Client)), Just(Some(Role::Server))];
+    let wire = any::<(u32, u32)>().prop_map(|(egress, ingress)| WireBase { egress, ingress });
+    (
+        (any::<(u64, u64, u32, bool, u64)>(), transport, endpoint(), endpoint()),
+        (
+            role,
+            thread(),
+            "[a-z]{0,15}",
+            prop::option::of(wire),
+            prop::option::of(any::<u64>().prop_map(ConnId)),
+        ),
+    )
+        .prop_map(
+            |(
+                ((at, id, netns, from_start, cgroup), transport, local, remote),
+                (role, thread, comm, wire, peer),
+            )| {
+                let id = ConnId(id);
+                Conn {
+                    at,
+                    id,
+                    transport,
+                    local,
+                    remote,
+                    netns,
+                    role,
+                    from_start,
+                    thread,
+                    comm,
+                    cgroup,
+                    wire,
+                    peer,
+                }
+            },
+        )
+}
+
+fn data() -> impl Strategy<Value = Data> {
+    let flags =
+        any::<(bool, bool, bool, bool)>().prop_map(|(unreadable, budget, plaintext, position_uncertain)| {
+            DataFlags { unreadable, budget, plaintext, position_uncertain }
+        });
+    let direction = prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)];
+    let bytes = prop::collection::vec(any::<u8>(), 0..100);
+    (any::<(u64, u64, u64, u64, u16)>(), direction, bytes, thread(), flags).prop_map(
+        |((at, conn, pos, other_pos, more), direction, bytes, thread, flags)| Data {
+            at,
+            conn: ConnId(conn),
+            direction,
+            pos,
+            other_pos,
+            len: bytes.len() as u32 + u32::from(more),
+            bytes: Bytes::from(bytes),
+            thread,
+            flags,
+        },
+    )
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let kind = prop_oneof![
+        any::<u32>().prop_map(|parent_tgid| ProcessEventKind::Fork { parent_tgid }),
+        Just(ProcessEventKind::Exec),
+        Just(ProcessEventKind::Exit),
+    ];
+    let optional = || prop::option::of("[a-z]{0,12}");
+    prop_oneof![
+        any::<(u64, u64)>().prop_map(|(boot_ns, unix_ns)| Record::Clock(ClockPair { boot_ns, unix_ns })),
+        conn().prop_map(|conn| Record::Conn(Box::new(conn))),
+        data().prop_map(Record::Data),
+        any::<(u64, u64, bool)>().prop_map(|(at, conn, reset)| Record::Close(Close {
+            at,
+            conn: ConnId(conn),
+            reset
+        })),
+        (any::<(u64, u32)>(), kind).prop_map(|((at, tgid), kind)| Record::Process(ProcessEvent {
+            at,
+            tgid,
+            kind
+        })),
+        (any::<(u64, u32, u64)>(), ".{0,30}", ".{0,15}", ".{0,30}", optional(), optional()).prop_map(
+            |((at, tgid, start_ns), exe, comm, service, service_namespace, container_id)| {
+                let info =
+                    ProcessInfo { at, tgid, start_ns, exe, comm, service, service_namespace, container_id };
+                Record::ProcessInfo(Box::new(info))
+            }
+        ),
+        any::<(u64, u64, u64)>().prop_map(|(at, records, bytes)| Record::Lost(Lost { at, records, bytes })),
+    ]
+}
+
+fn header() -> Header {
+    Header {
+        started: Some(ClockPair { boot_ns: 5, unix_ns: 1_700_000_000_000_000_000 }),
+        boot_id: "7f1c3a52-0000-4000-8000-000000000000".to_owned(),
+        host_id: "machine".to_owned(),
+        config_digest: "abcd".to_owned(),
+        agent_version: "0.1.0".to_owned(),
+    }
+}
+
+/// The file of some records, and where each record ends.
+fn written(records: &[Record]) -> (Vec<u8>, Vec<usize>) {
+    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    let mut ends = vec![writer.bytes() as usize];
+    for record in records {
+        writer.write(record).unwrap();
+        ends.push(writer.bytes() as usize);
+    }
+    assert_eq!(writer.records(), records.len() as u64);
+    (writer.into_inner().unwrap(), ends)
+}
+
+/// Everything a file yields: records, and the sentences about what is wrong with it.
+fn read_all(bytes: &[u8]) -> (Vec<Record>, Vec<String>) {
+    let (mut records, mut errors) = (Vec::new(), Vec::new());
+    let mut reader = match Reader::new("x.spoor".to_owned(), bytes) {
+        Ok(reader) => reader,
+        Err(error) => return (records, vec![error.to_string()]),
+    };
+    loop {
+        match reader.next() {
+            Ok(Some(record)) => records.push(record),
+            Ok(None) => break,
+            Err(error) => {
+                assert!(error.is_warning());
+                errors.push(error.to_string());
+            }
+        }
+    }
+    assert!(matches!(reader.next(), Ok(None)), "the end stays the end");
+    (records, errors)
+}
+
+fn close(at: u64) -> Record {
+    Record::Close(Close { at, conn: ConnId(1), reset: false })
+}
+
+#[test]
+fn the_header_says_where_it_was_made() {
+    let (bytes, _) = written(&[]);
+    assert_eq!(Reader::new(String::new(), &bytes[..]).unwrap().header(), &header());
+    let long = Header { host_id: "é".repeat(60_000), ..Header::default() };
+    let bytes = Writer::new(Vec::new(), &long).unwrap().into_inner().unwrap();
+    let reader = Reader::new(String::new(), &bytes[..]).unwrap();
+    assert_eq!((reader.header().host_id.len(), reader.header().started), (MAX_HEADER / 8, None));
+}
+
+#[test]
+fn the_layout_of_version_1_does_not_change() {
+    let (bytes, ends) = written(&[close(0x0102)]);
+    assert_eq!(&bytes[..12], b"\x89spoor\r\n\x01\0\0\0");
+    let mut record = vec![17, 0, 0, 0, 4, 0];
+    record.extend_from_slice(&head_check(&record).to_le_bytes());
+    let payload = [2, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    record.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+    record.extend_from_slice(&payload);
+    assert_eq!(&bytes[ends[0]..], record);
+}
+
+#[test]
+fn a_later_version_is_refused_by_number() {
+    let (mut bytes, _) = written(&[]);
+    bytes[8] = 9;
+    let expected = "`x.spoor` has format version 9, this program reads version 1";
+    assert_eq!(read_all(&bytes), (vec![], vec![expected.to_owned()]));
+}
+
+#[test]
+fn a_damaged_payload_costs_its_record_and_a_damaged_head_what_follows() {
+    let records = [close(1), close(2), close(3)];
+    let (bytes, ends) = written(&records);
+    let flipped = |at: usize| {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 0x10;
+        read_all(&bytes)
+    };
+    let at = ends[1];
+    let expected = format!(
+        "`x.spoor` is damaged at byte {at}: a record of 17 bytes does not match its checksum and is left out"
+    );
+    assert_eq!(flipped(at + 14), (vec![close(1), close(3)], vec![expected]));
+    let expected =
+        format!("`x.spoor` is damaged at byte {at}: the head of a record does not match its checksum");
+    assert_eq!(flipped(at), (vec![close(1)], vec![expected]));
+    let expected = "`x.spoor` is damaged at byte 20: the header does not match its checksum";
+    assert_eq!(flipped(30), (vec![], vec![expected.to_owned()]));
+}
+
+#[test]
+fn unknown_types_and_appended_fields_are_skipped() {
+    let (mut bytes, ends) = written(&[close(1)]);
+    let record = bytes[ends[0]..].to_vec();
+    for (kind, more) in [(200u8, 0usize), (4, 5)] {
+        let payload = [&record[12..], &vec![7; more]].concat();
+        let mut head = Vec::new();
+        let mut encoder = Encoder(&mut head);
+        encoder.u32(payload.len() as u32);
+        encoder.u8(kind);
+        encoder.u8(0);
+        let check = head_check(&head);
+        head.extend_from_slice(&check.to_le_bytes());
+        head.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(&payload);
+    }
+    assert_eq!(read_all(&bytes), (vec![close(1), close(1)], vec![]));
+}
+
+#[test]
+fn captured_bytes_beyond_the_largest_payload_are_left_out() {
+    let data = Data {
+        at: 1,
+        conn: ConnId(1),
+        direction: Direction::Egress,
+        pos: 0,
+        other_pos: 0,
+        len: MAX_PAYLOAD as u32 + 10,
+        bytes: Bytes::from(vec![b'x'; MAX_PAYLOAD + 10]),
+        thread: Thread::default(),
+        flags: DataFlags::default(),
+    };
+    let (bytes, _) = written(&[Record::Data(data.clone())]);
+    let (records, errors) = read_all(&bytes);
+    assert_eq!(errors, Vec::<String>::new());
+    let [Record::Data(read)] = &records[..] else { panic!("{records:?}") };
+    assert_eq!(read.len, data.len);
+    assert!(read.bytes.len() > MAX_PAYLOAD - 100 && read.bytes.len() < MAX_PAYLOAD);
+}
+
+proptest! {
+    #[test]
+    fn every_record_comes_back_as_it_was(records in prop::collection::vec(record(), 0..20)) {
+        let (bytes, _) = written(&records);
+        prop_assert_eq!(read_all(&bytes), (records, vec![]));
+    }
+
+    #[test]
+    fn any_prefix_yields_the_whole_records_in_it(
+        records in prop::collection::vec(record(), 1..8), cut in any::<prop::sample::Index>()
+    ) {
+        let (bytes, ends) = written(&records);
+        let cut = cut.index(bytes.len());
+        let (read, errors) = read_all(&bytes[..cut]);
+        let whole = ends.iter().filter(|end| **end <= cut).count().saturating_sub(1);
+        prop_assert_eq!(&read[..], &records[..whole]);
+        prop_assert_eq!(errors.is_empty(), ends.contains(&cut));
+        for error in errors {
+            let expected = format!("`x.spoor` ends at byte {cut} inside ");
+            prop_assert!(error.starts_with(&expected), "{}", error);
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_never_panics_nor_invents_a_record(
+        records in prop::collection::vec(record(), 1..8), at in any::<prop::sample::Index>(), bit in 0u8..8
+    ) {
+        let (mut bytes, _) = written(&records);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        let (read, _) = read_all(&bytes);
+        prop_assert!(read.iter().all(|record| records.contains(record)));
+    }
+
+    #[test]
+    fn random_bytes_never_panic(kind in any::<u8>(), bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = codec::decode(kind, &bytes);
+        let (mut file, _) = written(&[]);
+        file.extend_from_slice(&bytes);
+        read_all(&file);
+        read_all(&bytes);
+    }
+}

@@ -1,0 +1,246 @@
+//! `cargo xtask demo`: the reference flow with the agent beside it, for people.
+
+#![forbid(unsafe_code)]
+
+mod args;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use spoor_tests::agent::{self, Agent};
+use spoor_tests::customers::{Outcome, Scenario, unix_ns};
+use spoor_tests::flow::{self, Flow};
+use spoor_tests::forest::{self, Span};
+use spoor_tests::peers::{self, go_on};
+use spoor_tests::truth::compare::{Report, compare};
+
+use crate::args::{Args, Print, When};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask demo", bin_name = "cargo xtask demo")]
+struct Command {
+    #[command(flatten)]
+    args: Args,
+}
+
+/// The agent may take this long to release the trees of finished orders: it holds them a while for late spans.
+const RELEASE_LIMIT: Duration = Duration::from_secs(30);
+/// Between two orders of the trickle.
+const TRICKLE: Duration = Duration::from_millis(1500);
+
+fn main() -> ExitCode {
+    let args = Command::parse().args;
+    match watch_signals().and_then(|()| run(&args)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Ctrl-C is how the demo ends.
+            if go_on().is_err() && !args.once {
+                eprintln!("demo: stopped");
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ctrl-C and SIGTERM make everything that waits give up; what was started is then stopped on the way out.
+fn watch_signals() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot watch signals")?;
+    let (mut interrupt, mut terminate) = runtime.block_on(async {
+        anyhow::Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+    })?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        eprintln!("\ndemo: stopping");
+        peers::interrupt();
+    });
+    Ok(())
+}
+
+/// `Ok(false)`: it ran, but the traces are not complete.
+fn run(args: &Args) -> Result<bool> {
+    if let Some(missing) = flow::missing() {
+        bail!(missing);
+    }
+    let binary = agent::binary().map_err(anyhow::Error::msg)?;
+    // An agent that comes first has a directory of its own.
+    let mut scratch = peers::Scratch::new("demo")?;
+    let mut agent = match args.agent {
+        When::First => Some(start_agent(&binary, scratch.path(), args)?),
+        When::Last => None,
+    };
+    let mut flow = Flow::start(&|step| eprintln!("demo: starting {step}"))?;
+    if agent.is_none() {
+        agent = Some(start_agent(&binary, scratch.path(), args)?);
+    }
+    let agent = agent.context("the agent was started")?;
+    let complete = demonstrate(args, &mut flow, agent)?;
+    if complete && !args.keep {
+        scratch.discard();
+        flow.discard();
+    }
+    Ok(complete)
+}
+
+fn start_agent(binary: &Path, dir: &Path, args: &Args) -> Result<Agent> {
+    eprintln!("demo: starting the agent, {}", binary.display());
+    let mut options = Vec::new();
+    if let Some(endpoint) = &args.otlp_endpoint {
+        options.extend(["--otlp-endpoint".to_owned(), endpoint.clone()]);
+    }
+    if let Some(protocol) = &args.otlp_protocol {
+        options.extend(["--otlp-protocol".to_owned(), protocol.clone()]);
+    }
+    Agent::start(binary, dir, "agent", &options)
+}
+
+fn demonstrate(args: &Args, flow: &mut Flow, mut agent: Agent) -> Result<bool> {
+    let since = unix_ns();
+    eprintln!("demo: {} orders, {} at a time", args.orders, args.concurrency);
+    let outcomes = flow.run_orders(args.orders as usize, args.concurrency as usize)?;
+    let entries = flow.truth()?;
+    let mut raw = Raw::new(&agent, args)?;
+    if args.once {
+        let spans = agent.stop()?;
+        let report = compare(&entries, &spans, since);
+        show(args, &outcomes, &spans, &report);
+        raw.print()?;
+        return Ok(report.is_complete());
+    }
+    let start = Instant::now();
+    let mut printed = 0;
+    loop {
+        go_on()?;
+        agent.check()?;
+        let spans = agent.spans()?;
+        let report = compare(&entries, &spans, since);
+        if report.is_complete() || start.elapsed() > RELEASE_LIMIT {
+            show(args, &outcomes, &spans, &report);
+            printed = spans.len();
+            break;
+        }
+        if spans.len() != printed {
+            printed = spans.len();
+            eprintln!("demo: {printed} spans; the agent still holds trees for late spans");
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    eprintln!("demo: an order every {TRICKLE:?} from now on, Ctrl-C ends it");
+    while go_on().is_ok() {
+        raw.print()?;
+        for outcome in flow.run_orders(1, 1)? {
+            eprintln!("demo: order {} {}", outcome.order, describe(outcome.scenario));
+        }
+        flow.check()?;
+        agent.check()?;
+        let pause = Instant::now();
+        while go_on().is_ok() && pause.elapsed() < TRICKLE {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let spans = agent.stop()?;
+    raw.print()?;
+    eprintln!("demo: {} more spans since, all delivered", spans.len().saturating_sub(printed));
+    Ok(true)
+}
+
+/// What the agent prints, passed on as far as it was not before: `--print otlp-json`.
+struct Raw(Option<File>);
+
+impl Raw {
+    fn new(agent: &Agent, args: &Args) -> Result<Self> {
+        let wanted = args.print == Print::OtlpJson;
+        Ok(Self(
+            wanted
+                .then(|| File::open(agent.output()))
+                .transpose()
+                .context("cannot read what the agent prints")?,
+        ))
+    }
+
+    fn print(&mut self) -> Result<()> {
+        if let Some(file) = &mut self.0 {
+            std::io::copy(file, &mut std::io::stdout().lock()).context("cannot print spans")?;
+        }
+        Ok(())
+    }
+}
+
+fn show(args: &Args, outcomes: &[Outcome], spans: &[Span], report: &Report) {
+    let mut out = std::io::stdout().lock();
+    // A reader that has gone away (`| head`) is no failure of the demo.
+    let _ = print(&mut out, args, outcomes, spans);
+    eprintln!("demo: {report}");
+    let endpoint = args.otlp_endpoint.as_deref();
+    let good =
+        outcomes.iter().find(|outcome| outcome.scenario == Scenario::Good).map_or(1, |outcome| outcome.order);
+    match endpoint {
+        Some(endpoint) => {
+            eprintln!(
+                "demo: the spans also went to {endpoint}; in Jaeger search for the tag order.id={good}"
+            );
+        }
+        None => eprintln!(
+            "demo: with --otlp-endpoint http://localhost:4317 they go to Jaeger too: search for the tag order.id={good}"
+        ),
+    }
+}
+
+fn print(out: &mut impl Write, args: &Args, outcomes: &[Outcome], spans: &[Span]) -> std::io::Result<()> {
+    match args.print {
+        Print::OtlpJson => return Ok(()),
+        Print::All => {
+            for outcome in outcomes {
+                writeln!(
+                    out,
+                    "{}\n{}",
+                    describe(outcome.scenario),
+                    forest::tree(spans, &outcome.order.to_string())
+                )?;
+            }
+        }
+        Print::Two => {
+            for failed in [false, true] {
+                let one = outcomes.iter().filter(|outcome| outcome.scenario.fails() == failed);
+                // The failure that travels furthest is the best one to look at.
+                if let Some(outcome) = one.max_by_key(|outcome| rank(outcome.scenario)) {
+                    let tree = forest::tree(spans, &outcome.order.to_string());
+                    writeln!(out, "An order that {}:\n{tree}", describe(outcome.scenario))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn rank(scenario: Scenario) -> u32 {
+    match scenario {
+        Scenario::Good | Scenario::Rejected => 2,
+        Scenario::SqlError => 1,
+        Scenario::Partner | Scenario::UploadError => 0,
+    }
+}
+
+fn describe(scenario: Scenario) -> &'static str {
+    match scenario {
+        Scenario::Good => "was produced",
+        Scenario::Partner => "came from a partner and was produced",
+        Scenario::UploadError => "failed: the store refused its model",
+        Scenario::SqlError => "failed: the MES database refused its production plan",
+        Scenario::Rejected => "failed: the MES rejected its message, which was dead-lettered",
+    }
+}

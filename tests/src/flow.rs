@@ -1,0 +1,259 @@
+//! The reference flow: a manufacturer's services on loopback in, orders lived through and their truth logs out.
+//!
+//! ```text
+//! customers ─▶ shop ─▶ store (nginx)          shop, desk: Python      crm: Node.js      mes: Java
+//!               │ ▲ ▲
+//!               ▼ │ └── desk ◀─ orders.dead ◀──── rejected ──┐
+//! sellers ───▶ crm ─── orders ─▶ RabbitMQ ─▶ mes.orders ─▶ mes ◀─── operators, partners
+//!               ▲                   │                       │
+//!               └─── crm.status ◀───┴◀──── status ──────────┘
+//! ```
+//!
+//! *Owns* what is started in which order with which settings. *Must not know* the agent and its spans.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::customers::{Ledger, Outcome, Ports, Scenario, live_through};
+use crate::peers::{Postgres, Process, Rabbit, Scratch, Store, free_port, run};
+use crate::truth::{self, Entry};
+
+/// The libraries of the MES, where Debian's packages put them.
+const JARS: [&str; 4] = ["amqp-client", "postgresql", "slf4j-api", "slf4j-nop"];
+
+/// The running services. They stop when it is dropped, in the reverse order of their start.
+#[derive(Debug)]
+pub struct Flow {
+    services: Vec<Process>,
+    store: Store,
+    rabbit: Rabbit,
+    postgres: Postgres,
+    ports: Ports,
+    ledger: Ledger,
+    /// Orders begun so far: each is lived through by its number.
+    begun: AtomicUsize,
+    scratch: Scratch,
+}
+
+impl Flow {
+    /// Starts all of it; `progress` is told what is next.
+    ///
+    /// The processes die with the thread that calls this, however it ends.
+    pub fn start(progress: &dyn Fn(&str)) -> Result<Self> {
+        let services = source();
+        let scratch = Scratch::new("flow")?;
+        let dir = scratch.path().to_owned();
+        let truth = dir.join("truth");
+        fs::create_dir(&truth)?;
+        progress("RabbitMQ, PostgreSQL and nginx");
+        let mut rabbit = Rabbit::start(&dir)?;
+        let postgres = Postgres::start(&dir)?;
+        postgres.create("shop", &services.join("sql/shop.sql"))?;
+        postgres.create("mes", &services.join("sql/mes.sql"))?;
+        let store = Store::start(&dir, &services.join("store/nginx.conf"), &truth.join("store.jsonl"))?;
+        let program = build_mes(&dir)?;
+        rabbit.wait_until_ready()?;
+
+        let ports = Ports { shop: free_port()?, crm: free_port()?, mes: free_port()? };
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let ledger = Ledger::new(File::create(truth.join("customers.jsonl"))?);
+        let mut flow = Self {
+            services: Vec::new(),
+            store,
+            rabbit,
+            postgres,
+            ports,
+            ledger,
+            begun: AtomicUsize::new(0),
+            scratch,
+        };
+        progress("the CRM (Node.js)");
+        let mut crm = Command::new("node");
+        crm.arg(services.join("crm/crm.js"))
+            .env("NODE_PATH", node_modules()?)
+            .env("PORT", ports.crm.to_string())
+            .env("DATABASE_URL", flow.postgres.url("shop"))
+            .env("SHOP_URL", url(ports.shop));
+        flow.service("crm", &mut crm)?;
+        progress("the MES (Java)");
+        let mut mes = Command::new("java");
+        mes.args(["-Xmx256m", "-jar"])
+            .arg(program)
+            .env("PORT", ports.mes.to_string())
+            .env("DATABASE_URL", flow.postgres.jdbc_url("mes"))
+            .env("STORE_URL", flow.store.url())
+            .env("SHOP_URL", url(ports.shop))
+            .env("CRM_URL", url(ports.crm));
+        flow.service("mes", &mut mes)?;
+        progress("the shop and the service desk (Python)");
+        let python = |script: &str| {
+            // Debian's Python has the client libraries; another one may come first on the path.
+            let mut command = Command::new("/usr/bin/python3");
+            command.arg(services.join(script)).env("PYTHONPATH", services.join("truth"));
+            command.env("PYTHONDONTWRITEBYTECODE", "1");
+            command
+        };
+        let mut shop = python("shop/shop.py");
+        shop.env("PORT", ports.shop.to_string())
+            .env("DATABASE_URL", flow.postgres.url("shop"))
+            .env("STORE_URL", flow.store.url())
+            .env("CRM_URL", url(ports.crm));
+        flow.service("shop", &mut shop)?;
+        flow.service("desk", python("desk/desk.py").env("SHOP_URL", url(ports.shop)))?;
+        Ok(flow)
+    }
+
+    fn service(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        let dir = self.scratch.path();
+        command.env("AMQP_URL", self.rabbit.url()).env("TRUTH_SERVICE", name);
+        command.env("TRUTH_LOG", dir.join(format!("truth/{name}.jsonl")));
+        let mut process = Process::start(name, command, &dir.join(format!("{name}.log")))?;
+        process.wait_for_line(&format!("{name}: ready"))?;
+        self.services.push(process);
+        Ok(())
+    }
+
+    /// The next `count` orders, at most `concurrency` at a time.
+    pub fn run_orders(&self, count: usize, concurrency: usize) -> Result<Vec<Outcome>> {
+        let first = self.begun.fetch_add(count, Ordering::Relaxed);
+        let next = AtomicUsize::new(first);
+        let done: Mutex<Vec<Result<Outcome>>> = Mutex::new(Vec::with_capacity(count));
+        std::thread::scope(|scope| {
+            for _ in 0..concurrency.clamp(1, count.max(1)) {
+                scope.spawn(|| {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        if index >= first + count {
+                            return;
+                        }
+                        let outcome = live_through(index, Scenario::of(index), self.ports, &self.ledger);
+                        match done.lock() {
+                            Ok(mut done) => done.push(outcome),
+                            Err(_) => return,
+                        }
+                    }
+                });
+            }
+        });
+        done.into_inner().map_err(|_| anyhow::anyhow!("a thread failed"))?.into_iter().collect()
+    }
+
+    /// What the services say they did, once every request and message has been seen by both of its sides.
+    pub fn truth(&mut self) -> Result<Vec<Entry>> {
+        const LIMIT: Duration = Duration::from_secs(30);
+        let start = Instant::now();
+        loop {
+            let entries = truth::load(&self.scratch.path().join("truth"))?;
+            let unbalanced = truth::unbalanced(&entries);
+            if unbalanced.is_empty() {
+                return Ok(entries);
+            }
+            self.check()?;
+            if start.elapsed() > LIMIT {
+                bail!("the truth logs do not agree with each other:\n{}", unbalanced.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Fails when a service has ended.
+    pub fn check(&mut self) -> Result<()> {
+        self.services.iter_mut().try_for_each(Process::check)?;
+        [&mut self.store.process, &mut self.rabbit.process, &mut self.postgres.process]
+            .into_iter()
+            .try_for_each(Process::check)
+    }
+
+    /// Where logs and truth are, and where others may put theirs.
+    pub fn dir(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// All went well: the logs are removed at the end.
+    pub fn discard(&mut self) {
+        self.scratch.discard();
+    }
+
+    pub fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// Every port on which the flow's servers listen.
+    pub fn all_ports(&self) -> [u16; 6] {
+        let Ports { shop, crm, mes } = self.ports;
+        [shop, crm, mes, self.store.port, self.rabbit.port, self.postgres.port]
+    }
+
+    /// PostgreSQL's own log, with every statement it was sent.
+    pub fn postgres_log(&self) -> &Path {
+        self.postgres.process.log()
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        // Clients first, so that servers do not wait for them.
+        while self.services.pop().is_some() {}
+    }
+}
+
+/// What is missing on this machine to run the flow; `None` when nothing is.
+pub fn missing() -> Option<String> {
+    let files =
+        ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/lib/postgresql", "/usr/share/java/amqp-client.jar"];
+    let file = files.into_iter().find(|file| !Path::new(file).exists());
+    let in_path = |program: &&str| {
+        let path = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]).any(|dir| dir.join(program).exists())
+    };
+    let program =
+        || ["nginx", "node", "java", "javac", "setpriv"].into_iter().find(|program| !in_path(program));
+    let modules = || node_modules().is_err().then_some("pg and amqplib for Node.js");
+    let missing = file.or_else(program).or_else(modules)?;
+    Some(format!("{missing} is missing: run `cargo xtask setup`"))
+}
+
+/// `tests/services`.
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("services")
+}
+
+/// The modules that `cargo xtask setup` installed by this very lock file.
+fn node_modules() -> Result<PathBuf> {
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| env::home_dir().map(|home| home.join(".cache")));
+    let cache = cache.context("there is no home directory")?.join("spoor");
+    let lock = fs::read(source().join("crm/package-lock.json"))
+        .context("cannot read the CRM's package-lock.json")?;
+    let folders = fs::read_dir(&cache).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut installed = folders.filter(|folder| {
+        folder.join("node_modules/.package-lock.json").is_file()
+            && fs::read(folder.join("package-lock.json")).is_ok_and(|other| other == lock)
+    });
+    let folder = installed.next().context("pg and amqplib are not installed: run `cargo xtask setup`")?;
+    Ok(folder.join("node_modules"))
+}
+
+/// Compiles the MES; its jar.
+fn build_mes(dir: &Path) -> Result<PathBuf> {
+    let classes = dir.join("mes");
+    fs::create_dir(&classes)?;
+    let jars = JARS.map(|jar| format!("/usr/share/java/{jar}.jar"));
+    let mut javac = Command::new("javac");
+    javac.arg("-d").arg(&classes).args(["-encoding", "UTF-8", "-cp", &jars.join(":")]);
+    for file in ["mes/Mes.java", "mes/Database.java", "mes/Json.java", "truth/Truth.java"] {
+        javac.arg(source().join(file));
+    }
+    run(&mut javac)?;
+    let (manifest, program) = (dir.join("mes.manifest"), dir.join("mes.jar"));
+    fs::write(&manifest, format!("Main-Class: Mes\nClass-Path: {}\n", jars.join(" ")))?;
+    run(Command::new("jar").arg("-cfm").args([&program, &manifest]).arg("-C").arg(&classes).arg("."))?;
+    Ok(program)
+}

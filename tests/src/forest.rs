@@ -1,0 +1,179 @@
+//! Lines of OTLP/JSON as `spoor run --print otlp-json` writes them in, spans and their trees out.
+//!
+//! Read as plain JSON and not through the agent's types: this is what any other consumer sees.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// OTLP's numbers of span kinds.
+pub const INTERNAL: u64 = 1;
+pub const SERVER: u64 = 2;
+pub const CLIENT: u64 = 3;
+pub const PRODUCER: u64 = 4;
+pub const CONSUMER: u64 = 5;
+
+/// One exported span.
+#[derive(Clone, Debug)]
+pub struct Span {
+    pub trace_id: String,
+    pub span_id: String,
+    /// Empty for roots.
+    pub parent_id: String,
+    pub name: String,
+    pub kind: u64,
+    pub start_ns: u64,
+    pub end_ns: u64,
+    /// `STATUS_CODE_ERROR`.
+    pub failed: bool,
+    pub service: String,
+    pub pid: Option<u64>,
+    attributes: BTreeMap<String, Value>,
+}
+
+impl Span {
+    /// An attribute as text, whatever its type.
+    pub fn text(&self, key: &str) -> Option<String> {
+        match self.attributes.get(key)? {
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+
+    /// The order it belongs to.
+    pub fn order(&self) -> Option<String> {
+        self.text("order.id")
+    }
+
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.attributes.iter().map(|(key, value)| (key.as_str(), value))
+    }
+}
+
+/// Reads lines of `ExportTraceServiceRequest`s. An unfinished last line (the agent still writes) is left out.
+pub fn parse(lines: &str) -> Result<Vec<Span>> {
+    let mut spans = Vec::new();
+    let whole = lines.rfind('\n').map_or("", |end| &lines[..end]);
+    for (number, line) in whole.lines().enumerate() {
+        let request: Value =
+            serde_json::from_str(line).with_context(|| format!("line {} is not JSON", number + 1))?;
+        for resource_spans in list(&request, "resourceSpans") {
+            let resource = attributes(&resource_spans["resource"]);
+            for scope_spans in list(resource_spans, "scopeSpans") {
+                for span in list(scope_spans, "spans") {
+                    spans.push(read(span, &resource).with_context(|| format!("line {}", number + 1))?);
+                }
+            }
+        }
+    }
+    Ok(spans)
+}
+
+fn read(span: &Value, resource: &BTreeMap<String, Value>) -> Result<Span> {
+    let text = |key: &str| span[key].as_str().unwrap_or("").to_owned();
+    let time = |key: &str| -> Result<u64> {
+        // 64-bit integers are strings in OTLP/JSON.
+        span[key]
+            .as_str()
+            .and_then(|time| time.parse().ok())
+            .with_context(|| format!("{key} is no time: {}", span[key]))
+    };
+    let read = Span {
+        trace_id: text("traceId"),
+        span_id: text("spanId"),
+        parent_id: text("parentSpanId"),
+        name: text("name"),
+        kind: span["kind"].as_u64().unwrap_or(0),
+        start_ns: time("startTimeUnixNano")?,
+        end_ns: time("endTimeUnixNano")?,
+        failed: span["status"]["code"] == 2,
+        service: resource.get("service.name").and_then(Value::as_str).unwrap_or("").to_owned(),
+        pid: resource.get("process.pid").and_then(Value::as_u64),
+        attributes: attributes(span),
+    };
+    ensure!(read.trace_id.len() == 32 && read.span_id.len() == 16, "identifiers of the wrong length: {span}");
+    ensure!(read.end_ns >= read.start_ns, "it ends before it starts: {span}");
+    Ok(read)
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value[key].as_array().into_iter().flatten()
+}
+
+/// OTLP's list of typed values as plain ones.
+fn attributes(owner: &Value) -> BTreeMap<String, Value> {
+    let read = |attribute: &Value| {
+        let value = &attribute["value"];
+        let integer =
+            value["intValue"].as_str().and_then(|number| number.parse::<i64>().ok()).map(Value::from);
+        let plain = ["stringValue", "intValue", "doubleValue", "boolValue", "arrayValue"];
+        let plain = plain.into_iter().find_map(|kind| value.get(kind)).cloned();
+        Some((attribute["key"].as_str()?.to_owned(), integer.or(plain)?))
+    };
+    list(owner, "attributes").filter_map(read).collect()
+}
+
+/// The trace of `order` as an indented tree: service, name, time, what went wrong, and why it stands where it stands.
+pub fn tree(spans: &[Span], order: &str) -> String {
+    let own: Vec<&Span> = spans.iter().filter(|span| span.order().as_deref() == Some(order)).collect();
+    let ids: HashMap<&str, &Span> = own.iter().map(|span| (span.span_id.as_str(), *span)).collect();
+    let mut children: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
+    for span in &own {
+        let parent = if ids.contains_key(span.parent_id.as_str()) { span.parent_id.as_str() } else { "" };
+        children.entry(parent).or_default().push(span);
+    }
+    children.values_mut().for_each(|children| children.sort_by_key(|span| (span.start_ns, span.end_ns)));
+    let first = own.iter().map(|span| span.start_ns).min().unwrap_or(0);
+    let trace = own.first().map_or("", |span| span.trace_id.as_str());
+    let mut out = format!("order {order}   trace {trace}   {} spans\n", own.len());
+    let mut stack: Vec<(usize, &Span)> =
+        children.get("").into_iter().flatten().rev().map(|span| (0, *span)).collect();
+    while let Some((depth, span)) = stack.pop() {
+        line(&mut out, span, depth, first);
+        let below = children.get(span.span_id.as_str()).into_iter().flatten().rev();
+        stack.extend(below.map(|child| (depth + 1, *child)));
+    }
+    out
+}
+
+fn line(out: &mut String, span: &Span, depth: usize, first: u64) {
+    let kind = match span.kind {
+        INTERNAL => "internal",
+        SERVER => "server",
+        CLIENT => "client",
+        PRODUCER => "producer",
+        CONSUMER => "consumer",
+        _ => "?",
+    };
+    let what = format!("{}{} {kind} {}", "  ".repeat(depth), span.service, described(span));
+    let at = span.start_ns.saturating_sub(first) as f64 / 1e6;
+    let took = (span.end_ns - span.start_ns) as f64 / 1e6;
+    let rule = span.text("spoor.parent.rule").map_or(String::new(), |rule| format!("  by {rule}"));
+    let failed = if span.failed {
+        format!("  FAILED {}", span.text("error.type").unwrap_or_default())
+    } else {
+        String::new()
+    };
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{at:9.1} ms {took:8.1} ms  {what:<76}{rule}{failed}");
+}
+
+/// The name, with the path where the name is only a method.
+fn described(span: &Span) -> String {
+    let status =
+        span.text("http.response.status_code").map_or(String::new(), |status| format!(" → {status}"));
+    let path = span.text("url.path").or_else(|| {
+        let url = span.text("url.full")?;
+        let path = url.split_once("://")?.1;
+        path.find('/').map(|at| path[at..].to_owned())
+    });
+    match path {
+        Some(path) => {
+            let method = span.name.split(' ').next().unwrap_or("");
+            format!("{method} {path}{status}")
+        }
+        None => span.name.clone(),
+    }
+}

@@ -1,0 +1,299 @@
+//! Fuzz targets: any bytes in, a panic out if something that must hold does not.
+//!
+//! The fuzzer in `tests/fuzz` and the ordinary tests call the same functions. A new target is a function and a line in
+//! [`TARGETS`]; its binary in `tests/fuzz/src/bin` is one line, too.
+
+mod life;
+pub mod script;
+
+use bytes::Bytes;
+use spoor::capture::decode;
+use spoor::config::{Protocols, Services};
+use spoor::pipeline::{Pipeline, Settings};
+use spoor::protocol::detect::{
+    Detection, Detector, Protocol, Sniff, sniff_amqp, sniff_http1, sniff_postgres,
+};
+use spoor::protocol::{End, Events, Mark, Sender, Session, amqp, http1};
+use spoor::record::{
+    ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Record, Role, Thread, Transport,
+    WireBase,
+};
+use spoor::source::{Source, pcap, recording};
+use spoor::stream::{Assembler, Chunk, Window};
+
+use self::life::LifeCycles;
+use self::script::{Script, Step};
+
+/// Every target by name.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("amqp", amqp),
+    ("assembler", assembler),
+    ("decode", decode),
+    ("detect", detect),
+    ("http1", http1),
+    ("pcap", pcap),
+    ("pipeline", pipeline),
+    ("recording", recording),
+];
+
+/// One HTTP/1.x connection.
+pub fn http1(data: &[u8]) {
+    session(data, |role, limits| Box::new(http1::Session::new(role, limits)));
+}
+
+/// One AMQP connection.
+pub fn amqp(data: &[u8]) {
+    session(data, |role, limits| Box::new(amqp::Session::new(role, limits)));
+}
+
+/// Small bounds, so that short inputs reach them.
+fn limits() -> Protocols {
+    Protocols { kept_body_bytes: 64, max_header_bytes: 512, max_open_operations: 8, ..Protocols::default() }
+}
+
+/// Any protocol's session: it neither panics nor breaks an operation's life cycle, whatever comes.
+fn session(data: &[u8], new: impl Fn(Role, &Protocols) -> Box<dyn Session>) {
+    let script = Script::read(data);
+    let mut session = new(script.role, &limits());
+    let (mut out, mut life) = (Events::default(), LifeCycles::default());
+    let (mut client, mut server, mut now) = (script.start, script.start, 1);
+    for step in &script.steps {
+        now += 1000;
+        let thread = Thread { tgid: 1, tid: 1 + (now / 1000 % 4) as u32 };
+        match step {
+            Step::Wait(ns) => {
+                now += ns;
+                session.timeout(now, &mut out);
+            }
+            Step::Bytes(sender, bytes) => {
+                let (pos, other_pos) = positions(*sender, &mut client, &mut server, bytes.len() as u64);
+                session.bytes(*sender, pos, bytes, Mark { at: now, thread, other_pos }, &mut out);
+            }
+            Step::Hole(sender, len) => {
+                let (pos, other_pos) = positions(*sender, &mut client, &mut server, *len);
+                session.gap(*sender, pos, *len, Mark { at: now, thread, other_pos }, &mut out);
+            }
+        }
+        let _ = (session.want(Sender::Client), session.want(Sender::Server));
+        life.take(&mut out);
+    }
+    session.end(End::Closed, now + 1, &mut out);
+    life.take(&mut out);
+    life.assert_over(data.len());
+}
+
+fn positions(sender: Sender, client: &mut u64, server: &mut u64, len: u64) -> (u64, u64) {
+    let (own, other) = match sender {
+        Sender::Client => (client, *server),
+        Sender::Server => (server, *client),
+    };
+    let pos = *own;
+    *own += len;
+    (pos, other)
+}
+
+/// Telling protocols apart. What proves a protocol must not have been ruled out by its own beginning.
+pub fn detect(data: &[u8]) {
+    let script = Script::read(data);
+    let mut detector = Detector::default();
+    for step in &script.steps {
+        let Step::Bytes(sender, bytes) = step else { continue };
+        for (protocol, sniff) in sniffs(bytes) {
+            let proven = matches!(sniff, Sniff::Yes(_));
+            let ruled_out = |len: usize| sniffs(&bytes[..len]).contains(&(protocol, Sniff::No));
+            if let Some(len) = (1..bytes.len().min(256)).find(|len| proven && ruled_out(*len)) {
+                panic!("{protocol:?} is proven by {bytes:?} and ruled out by its first {len} bytes");
+            }
+        }
+        let found = detector.offer(script.direction(*sender), bytes, script.port);
+        if let Detection::Is { protocol, .. } = found {
+            let possible = [Protocol::Http1, Protocol::Amqp, Protocol::Postgres].contains(&protocol);
+            assert!(possible, "{found:?}");
+        }
+    }
+}
+
+fn sniffs(bytes: &[u8]) -> [(Protocol, Sniff); 3] {
+    [
+        (Protocol::Http1, sniff_http1(bytes)),
+        (Protocol::Amqp, sniff_amqp(bytes)),
+        (Protocol::Postgres, sniff_postgres(bytes)),
+    ]
+}
+
+/// Reassembly: chunks tile the stream, and no byte appears or disappears unaccounted.
+pub fn assembler(data: &[u8]) {
+    let window = Window { bytes: 256, records: 8, ns: 1000 };
+    let mut assembler = Assembler::new(None, window);
+    let mut rest = data;
+    let (mut next, mut end) = (0u64, None);
+    while let Some((header, after)) = rest.split_first_chunk::<4>() {
+        // How far the record is from the stream's end, its length, how much of it was captured.
+        let [jump, len, captured, at] = *header;
+        rest = after;
+        let pos = next.saturating_add_signed(i64::from(jump as i8));
+        let bytes = Bytes::copy_from_slice(&rest[..usize::from(captured).min(rest.len())]);
+        rest = &rest[bytes.len()..];
+        next = next.max(pos + u64::from(len));
+        let mark = Mark { at: u64::from(at) * 16, ..Mark::default() };
+        assembler.push(pos, u64::from(len), bytes, mark);
+        if at % 16 == 0 {
+            assembler.handle_timeout(mark.at);
+        }
+        assert!(assembler.buffered() <= window.bytes + 256 * 2, "{} bytes wait", assembler.buffered());
+        while let Some(chunk) = assembler.pop() {
+            assert_tiles(&chunk, &mut end);
+        }
+    }
+    assembler.finish();
+    while let Some(chunk) = assembler.pop() {
+        assert_tiles(&chunk, &mut end);
+    }
+    let stats = assembler.stats();
+    assert_eq!(
+        stats.moved + stats.missing,
+        stats.bytes + stats.gap + stats.trimmed + stats.dropped,
+        "{stats:?}"
+    );
+}
+
+fn assert_tiles(chunk: &Chunk, end: &mut Option<u64>) {
+    assert!(!chunk.is_empty(), "{chunk:?}");
+    assert!(end.is_none_or(|end| end == chunk.pos()), "{chunk:?} does not continue at {end:?}");
+    *end = Some(chunk.end());
+}
+
+/// One record of the kernel's ring.
+pub fn decode(data: &[u8]) {
+    let _ = decode::event(data);
+}
+
+/// A capture file, pcap or pcapng.
+pub fn pcap(data: &[u8]) {
+    if let Ok(source) = pcap::Reader::new("fuzz".to_owned(), data, &Services::default()) {
+        read_all(source, data.len());
+    }
+}
+
+/// A recording of our own.
+pub fn recording(data: &[u8]) {
+    if let Ok(source) = recording::Reader::new("fuzz".to_owned(), data) {
+        read_all(source, data.len());
+    }
+}
+
+/// Every record of a file: it ends, and no input multiplies.
+fn read_all(mut source: impl Source, input_len: usize) {
+    let (mut records, mut captured) = (0, 0);
+    loop {
+        match source.next() {
+            Ok(Some(Record::Data(data))) => captured += data.bytes.len(),
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(error) if error.is_warning() => {}
+            Err(_) => break,
+        }
+        records += 1;
+        assert!(records <= 16 + input_len, "{records} records from {input_len} bytes");
+    }
+    // Each captured byte is seen by both ends of its connection.
+    assert!(captured <= 2 * input_len, "{captured} bytes captured in {input_len}");
+}
+
+/// The whole core on a script, seen from both ends of the connection: it gets every record, gives its spans in the end and
+/// keeps nothing.
+pub fn pipeline(data: &[u8]) {
+    let script = Script::read(data);
+    let settings = Settings {
+        protocols: limits(),
+        joining: Default::default(),
+        order: Default::default(),
+        spans: Default::default(),
+        max_connections: 16,
+        boot_id: [7; 16],
+        host_id: "host".to_owned(),
+    };
+    let mut pipeline = Pipeline::new(settings).expect("the default rules compile");
+    let mut now = 1_000_000;
+    pipeline.handle_record(Record::Clock(ClockPair { boot_ns: now, unix_ns: 1_800_000_000_000_000_000 }));
+    for role in [Role::Client, Role::Server] {
+        pipeline.handle_record(Record::Conn(Box::new(end_of_connection(role, &script, now))));
+    }
+    let (mut client, mut server) = (script.start, script.start);
+    for step in &script.steps {
+        now += 1000;
+        let (sender, bytes, len) = match step {
+            Step::Wait(ns) => {
+                now += ns;
+                pipeline.handle_timeout(now);
+                continue;
+            }
+            Step::Bytes(sender, bytes) => (*sender, Bytes::copy_from_slice(bytes), bytes.len() as u64),
+            // Half of the holes are records without bytes, half are records that never came.
+            Step::Hole(sender, len) if len % 2 == 0 => {
+                positions(*sender, &mut client, &mut server, *len);
+                continue;
+            }
+            Step::Hole(sender, len) => (*sender, Bytes::new(), *len),
+        };
+        let (pos, other_pos) = positions(sender, &mut client, &mut server, len);
+        for role in [Role::Client, Role::Server] {
+            let sends = (role == Role::Client) == (sender == Sender::Client);
+            pipeline.handle_record(Record::Data(Data {
+                at: now,
+                conn: conn_id(role),
+                direction: if sends { Direction::Egress } else { Direction::Ingress },
+                pos,
+                other_pos,
+                len: len as u32,
+                bytes: bytes.clone(),
+                thread: thread(role),
+                flags: DataFlags::default(),
+            }));
+        }
+        while pipeline.poll_verdict().is_some() {}
+        while pipeline.poll_span().is_some() {}
+    }
+    for role in [Role::Client, Role::Server] {
+        pipeline.handle_record(Record::Close(Close { at: now, conn: conn_id(role), reset: false }));
+    }
+    pipeline.finish(now + 1);
+    while let Some(span) = pipeline.poll_span() {
+        assert!(span.start_unix_ns <= span.end_unix_ns, "{span:?}");
+        assert!(span.span_id.0 != [0; 8] && span.trace_id.0 != [0; 16], "{span:?}");
+    }
+    assert_eq!(pipeline.stats().held, 0);
+}
+
+fn conn_id(role: Role) -> ConnId {
+    ConnId(if role == Role::Client { 1 } else { 2 })
+}
+
+fn thread(role: Role) -> Thread {
+    let tgid = if role == Role::Client { 100 } else { 200 };
+    Thread { tgid, tid: tgid }
+}
+
+fn end_of_connection(role: Role, script: &Script, at: u64) -> Conn {
+    let address = |port| Endpoint::Inet(([127, 0, 0, 1], port).into());
+    let (client, server) = (address(40_000), address(script.port.unwrap_or(4711)));
+    let (local, remote, wire) = match role {
+        Role::Client => (client, server, WireBase { egress: 1000, ingress: 2000 }),
+        Role::Server => (server, client, WireBase { egress: 2000, ingress: 1000 }),
+    };
+    Conn {
+        at,
+        id: conn_id(role),
+        transport: Transport::Tcp,
+        local,
+        remote,
+        netns: 1,
+        role: Some(role),
+        from_start: script.start == 0,
+        thread: thread(role),
+        comm: "fuzz".to_owned(),
+        cgroup: 1,
+        wire: Some(wire),
+        peer: None,
+    }
+}

@@ -1,0 +1,143 @@
+//! The fuzz targets as ordinary tests: over the committed corpus, over mutations of it, and over noise.
+
+use std::path::PathBuf;
+
+use spoor::config::Services;
+use spoor::protocol::Sender;
+use spoor::record::ClockPair;
+use spoor::source::{Source, pcap, recording};
+use spoor_tests::fuzz::TARGETS;
+use spoor_tests::fuzz::script::Script;
+use spoor_tests::recorded::{fixtures, transcripts};
+
+/// Mutated inputs per target. The fuzzer proper does billions; this catches what is shallow on every run.
+const MUTATIONS: usize = 3000;
+
+fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = fixtures().join("fuzz-corpus").join(target);
+    let mut inputs: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.expect("an entry of the corpus").path())
+        .map(|path| (path.clone(), std::fs::read(&path).expect("a file of the corpus")))
+        .collect();
+    inputs.sort();
+    assert!(!inputs.is_empty(), "{target} has no corpus");
+    inputs
+}
+
+#[test]
+fn every_target_holds_on_its_corpus() {
+    for (name, target) in TARGETS {
+        for (path, input) in corpus(name) {
+            println!("{}", path.display());
+            target(&input);
+        }
+    }
+}
+
+#[test]
+fn every_target_holds_on_mutations_and_noise() {
+    for (name, target) in TARGETS {
+        let inputs: Vec<Vec<u8>> = corpus(name).into_iter().map(|(_, input)| input).collect();
+        let mut random = Random(0x5eed_0f_5900);
+        for round in 0..MUTATIONS {
+            let mut input = inputs[random.below(inputs.len())].clone();
+            let other = &inputs[random.below(inputs.len())];
+            for _ in 0..=random.below(6) {
+                mutate(&mut input, other, &mut random);
+            }
+            // What fails is named by its round, which is always the same.
+            let failed = std::panic::catch_unwind(|| target(&input)).is_err();
+            assert!(!failed, "{name}, round {round}: {input:?}");
+        }
+    }
+}
+
+/// A small generator with a fixed seed: failures come again.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+}
+
+fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
+    let at = random.below(input.len() + 1);
+    let len = random.below(24);
+    match random.below(8) {
+        0 if at < input.len() => input[at] = random.next() as u8,
+        1 if at < input.len() => input[at] ^= 1 << random.below(8),
+        2 => input.truncate(at),
+        3 => drop(input.drain(at..(at + len).min(input.len()))),
+        4 => {
+            let noise: Vec<u8> = (0..len).map(|_| random.next() as u8).collect();
+            input.splice(at..at, noise);
+        }
+        5 => {
+            let copied = input[at..(at + len).min(input.len())].to_vec();
+            input.splice(at..at, copied);
+        }
+        6 => {
+            let from = random.below(other.len() + 1);
+            let piece = other[from..(from + 8 * len).min(other.len())].to_vec();
+            input.splice(at..at, piece);
+        }
+        // The script's header: role, cuts, holes.
+        _ => (0..4).for_each(|n| {
+            if let Some(byte) = input.get_mut(n) {
+                *byte = random.next() as u8;
+            }
+        }),
+    }
+}
+
+/// The transcripts as inputs, cut and holed in a few ways.
+#[test]
+fn the_corpus_has_every_transcript() {
+    let headers = [[1, 0, 0, 1], [0, 7, 0, 0], [3, 40, 9, 4]];
+    for target in ["http1", "detect", "pipeline"] {
+        for (number, transcript) in transcripts("http1").expect("transcripts").iter().enumerate() {
+            let header = headers[number % headers.len()];
+            let records = transcript
+                .reads
+                .iter()
+                .map(|(sender, bytes): &(Sender, Vec<u8>)| (*sender, bytes.as_slice()));
+            is_committed(target, &transcript.name, &Script::write(header, records));
+        }
+    }
+}
+
+/// The packets of a capture as a recording of our own.
+#[test]
+fn the_corpus_has_a_recording() {
+    let capture = std::fs::read(fixtures().join("fuzz-corpus/pcap/ethernet-pcap")).expect("a capture");
+    let mut source =
+        pcap::Reader::new("capture".to_owned(), capture.as_slice(), &Services::default()).expect("a capture");
+    let started = ClockPair { boot_ns: 5, unix_ns: 1_800_000_000_000_000_000 };
+    let header =
+        recording::Header { started: Some(started), boot_id: "boot".to_owned(), ..Default::default() };
+    let mut writer = recording::Writer::new(Vec::new(), &header).expect("writing to memory");
+    while let Some(record) = source.next().expect("a whole capture") {
+        writer.write(&record).expect("writing to memory");
+    }
+    is_committed("recording", "one-exchange", &writer.into_inner().expect("writing to memory"));
+}
+
+/// `UPDATE_EXPECT=1` writes it instead.
+fn is_committed(target: &str, name: &str, input: &[u8]) {
+    let path = fixtures().join("fuzz-corpus").join(target).join(name);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("creating the folder");
+        std::fs::write(&path, input).expect("writing the corpus");
+    }
+    let committed = std::fs::read(&path).unwrap_or_default();
+    assert!(committed == input, "{} is out of date: run with UPDATE_EXPECT=1", path.display());
+}

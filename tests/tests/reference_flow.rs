@@ -1,0 +1,241 @@
+//! The reference flow end to end: one run with everything beside it, looked at from several sides.
+//!
+//! An agent that is started before the services, one that is started when all their connections are open, and a packet
+//! capture see the same orders. The services' own logs say what happened.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result};
+use spoor_tests::agent::{self, Agent};
+use spoor_tests::customers::{Outcome, Scenario, unix_ns};
+use spoor_tests::flow::{self, Flow};
+use spoor_tests::forest::{self, Span};
+use spoor_tests::peers::{Process, Scratch};
+use spoor_tests::skip::skip;
+use spoor_tests::truth::compare::compare;
+use spoor_tests::truth::{Entry, Fact};
+
+const ORDERS: usize = 30;
+const CONCURRENCY: usize = 6;
+
+/// What there is to look at afterwards. Everything has ended by then.
+struct Run {
+    outcomes: Vec<Outcome>,
+    entries: Vec<Entry>,
+    /// Lines of PostgreSQL's log that are statements of services.
+    logged_statements: usize,
+    /// From an agent that was there before the services.
+    first: Vec<Span>,
+    /// From one that came when all connections were open, and when it was ready (Unix nanoseconds).
+    last: Vec<Span>,
+    last_since_ns: u64,
+    /// From `spoor replay` of what went over loopback.
+    replayed: Vec<Span>,
+}
+
+/// The one run, made by the test that comes first; `None` where it cannot be made.
+#[track_caller]
+fn the_run() -> Option<&'static Run> {
+    static RUN: OnceLock<Result<Run, String>> = OnceLock::new();
+    let reason = flow::missing().or_else(|| agent::binary().err());
+    if let Some(reason) = reason {
+        skip(&reason);
+        return None;
+    }
+    match RUN.get_or_init(|| make_run().map_err(|error| format!("{error:#}"))) {
+        Ok(run) => Some(run),
+        Err(error) => panic!("the reference flow did not run: {error}"),
+    }
+}
+
+fn make_run() -> Result<Run> {
+    let binary = agent::binary().map_err(anyhow::Error::msg)?;
+    let mut scratch = Scratch::new("reference-flow")?;
+    let dir = scratch.path().to_owned();
+    let first = Agent::start(&binary, &dir, "first", &[])?;
+    let packets = dir.join("packets.pcap");
+    let mut capture = capture(&packets, &dir)?;
+    let mut flow = Flow::start(&|step| eprintln!("starting {step}"))?;
+    let last = Agent::start(&binary, &dir, "last", &[])?;
+    let last_since_ns = unix_ns();
+    let outcomes = flow.run_orders(ORDERS, CONCURRENCY)?;
+    let entries = flow.truth()?;
+    let (first, last) = (first.stop()?, last.stop()?);
+    let log = std::fs::read_to_string(flow.postgres_log()).context("cannot read PostgreSQL's log")?;
+    flow.discard();
+    drop(flow);
+    capture.stop()?;
+    let replayed = agent::replay(&binary, &packets, &dir)?;
+    scratch.discard();
+    let logged_statements = log.lines().filter(|line| is_statement_of_a_service(line)).count();
+    Ok(Run { outcomes, entries, logged_statements, first, last, last_since_ns, replayed })
+}
+
+/// All TCP traffic of loopback, in the classic pcap format.
+fn capture(file: &Path, dir: &Path) -> Result<Process> {
+    let mut dumpcap = Command::new("dumpcap");
+    dumpcap.args(["-i", "lo", "-f", "tcp", "-B", "64", "-P", "-q", "-w"]).arg(file);
+    let mut process = Process::start("dumpcap", &mut dumpcap, &dir.join("dumpcap.log"))?;
+    process.wait_until("capturing", |_| file.metadata().is_ok_and(|meta| meta.len() >= 24))?;
+    Ok(process)
+}
+
+/// `[application] LOG:  statement: …` or `execute name: …`, but what drivers set for their session.
+fn is_statement_of_a_service(line: &str) -> bool {
+    let text = line.split_once("LOG:  ").filter(|(before, _)| !before.contains("psql")).map(|(_, text)| text);
+    let statement = text.and_then(|text| match text.strip_prefix("execute ") {
+        Some(executed) => executed.split_once(": ").map(|(_, statement)| statement),
+        None => text.strip_prefix("statement: "),
+    });
+    statement.is_some_and(|statement| !statement.starts_with("SET "))
+}
+
+#[test]
+fn services_put_every_statement_on_file() {
+    let Some(run) = the_run() else { return };
+    let statements = run.entries.iter().filter(|entry| matches!(entry.fact, Fact::Statement { .. })).count();
+    assert_eq!(run.outcomes.len(), ORDERS);
+    assert_eq!(statements, run.logged_statements, "the services' logs against PostgreSQL's");
+}
+
+#[test]
+fn every_operation_of_every_order_is_a_span_of_its_trace() {
+    let Some(run) = the_run() else { return };
+    let report = compare(&run.entries, &run.first, 0);
+    assert!(report.is_complete(), "{report}");
+}
+
+#[test]
+fn agent_started_last_sees_every_operation_too() {
+    let Some(run) = the_run() else { return };
+    let report = compare(&run.entries, &run.last, run.last_since_ns);
+    assert!(report.is_complete(), "{report}");
+}
+
+#[test]
+fn agent_started_last_exports_the_same_spans() {
+    let Some(run) = the_run() else { return };
+    let since = |spans: &[Span]| {
+        let spans = spans.iter().filter(|span| span.start_ns >= run.last_since_ns && span.order().is_some());
+        tally(spans.map(|span| format!("order {} {}", span.order().unwrap_or_default(), describe(span))))
+    };
+    assert_same(&since(&run.first), &since(&run.last));
+}
+
+#[test]
+fn tree_of_an_order_runs_from_the_shop_to_the_mes_database() {
+    let Some(run) = the_run() else { return };
+    let report = compare(&run.entries, &run.last, run.last_since_ns);
+    let edges = &report.edges;
+    let all = edges.correct + edges.orphans.len();
+    assert!(edges.correct * 100 >= all * 99, "{report}");
+    for outcome in run.outcomes.iter().filter(|outcome| outcome.scenario == Scenario::Good) {
+        let tree = forest::tree(&run.last, &outcome.order.to_string());
+        let path =
+            ["shop server", "shop client INSERT", "nginx server", "crm server", "producer", "mes consumer"];
+        for step in path {
+            assert!(tree.contains(step), "no `{step}` in the tree of a good order:\n{tree}");
+        }
+    }
+}
+
+#[test]
+fn failed_orders_say_why() {
+    let Some(run) = the_run() else { return };
+    for outcome in &run.outcomes {
+        let order = outcome.order.to_string();
+        let errors: Vec<String> = run
+            .last
+            .iter()
+            .filter(|span| span.failed && span.order().as_deref() == Some(&order))
+            .filter_map(|span| span.text("error.type"))
+            .collect();
+        let expected = match outcome.scenario {
+            Scenario::UploadError => "507",
+            // check_violation
+            Scenario::SqlError => "23514",
+            // A rejection is no error of an operation; the tree shows the way through the dead-letter exchange.
+            Scenario::Rejected | Scenario::Good | Scenario::Partner => continue,
+        };
+        assert!(
+            errors.iter().any(|error| error == expected),
+            "order {order}: {expected} is not among {errors:?}"
+        );
+    }
+}
+
+#[test]
+fn rejected_message_is_followed_to_the_service_desk() {
+    let Some(run) = the_run() else { return };
+    for outcome in run.outcomes.iter().filter(|outcome| outcome.scenario == Scenario::Rejected) {
+        let order = outcome.order.to_string();
+        let tree = forest::tree(&run.last, &order);
+        let of_order = |span: &&Span| span.order().as_deref() == Some(&order);
+        let reached = run.last.iter().filter(of_order).any(|span| span.service == "desk");
+        assert!(reached, "the service desk is not in the trace:\n{tree}");
+    }
+}
+
+#[test]
+fn replay_of_the_packets_gives_the_same_operations() {
+    let Some(run) = the_run() else { return };
+    // A packet capture has no processes: what is compared is what went over the wire, once for each exchange.
+    let operations = |spans: &[Span]| {
+        let of_kind =
+            |kind: u64| tally(spans.iter().filter(|span| span.kind == kind && is_work(span)).map(describe));
+        [forest::SERVER, forest::CLIENT, forest::PRODUCER, forest::CONSUMER].map(of_kind)
+    };
+    let [live_servers, live_clients, live_producers, live_consumers] = operations(&run.first);
+    let [servers, clients, producers, consumers] = operations(&run.replayed);
+    assert_same(&live_servers, &servers);
+    assert_same(&live_clients, &clients);
+    assert_same(&live_producers, &producers);
+    assert_same(&live_consumers, &consumers);
+}
+
+fn is_work(span: &Span) -> bool {
+    let settles = span.text("messaging.operation.type").as_deref() == Some("settle");
+    let is_method =
+        span.text("messaging.system").is_some() && matches!(span.kind, forest::CLIENT | forest::INTERNAL);
+    !settles && !is_method
+}
+
+/// What the operation was, without who did it, when, and under which identifiers.
+fn describe(span: &Span) -> String {
+    let facts = [
+        "http.request.method",
+        "url.path",
+        "url.full",
+        "http.response.status_code",
+        "db.query.text",
+        "db.response.status_code",
+        "messaging.operation.type",
+        "messaging.rabbitmq.destination.routing_key",
+    ];
+    let facts: Vec<String> = facts.iter().filter_map(|key| span.text(key)).collect();
+    format!("kind {} {}", span.kind, facts.join(" "))
+}
+
+fn tally(items: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    items.for_each(|item| *counts.entry(item).or_default() += 1);
+    counts
+}
+
+#[track_caller]
+fn assert_same(expected: &BTreeMap<String, usize>, found: &BTreeMap<String, usize>) {
+    let mut keys: Vec<&String> = expected.keys().chain(found.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let count = |tally: &BTreeMap<String, usize>, key: &str| tally.get(key).copied().unwrap_or(0);
+    let differences: Vec<String> = keys
+        .into_iter()
+        .filter(|key| count(expected, key) != count(found, key))
+        .map(|key| format!("{key}: {} expected, {} found", count(expected, key), count(found, key)))
+        .collect();
+    let shown = differences.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
+    assert!(differences.is_empty() && !expected.is_empty(), "{} differences\n{shown}", differences.len());
+}

@@ -1,0 +1,54 @@
+//! `cargo xtask bench`: what an operation costs.
+
+use anyhow::{Result, bail};
+
+use crate::{build, shell};
+
+/// Measure what capture and the core cost, against the figures the design promises.
+///
+/// The kernel part needs root; close other programs first, the figures are nanoseconds.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only benchmarks whose name contains this.
+    filter: Option<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let benches = names()?;
+    if benches.is_empty() {
+        bail!("there are no benchmarks: neither agent/benches nor tests/benches has a file");
+    }
+    let agent = build::build(true)?;
+    let chosen =
+        benches.iter().filter(|(_, name)| args.filter.as_deref().is_none_or(|filter| name.contains(filter)));
+    let mut ran = 0;
+    for (package, name) in chosen {
+        let mut cargo = shell::cargo(["bench", "--quiet", "--package", package, "--bench", name]);
+        cargo.env("SPOOR_AGENT", &agent);
+        shell::run(cargo)?;
+        ran += 1;
+    }
+    if ran == 0 {
+        let names: Vec<&str> = benches.iter().map(|(_, name)| name.as_str()).collect();
+        bail!("no benchmark's name contains it; there are: {}", names.join(", "));
+    }
+    Ok(())
+}
+
+/// Package and name of each benchmark.
+fn names() -> Result<Vec<(&'static str, String)>> {
+    let mut found = Vec::new();
+    for (package, folder) in [("spoor", "agent/benches"), ("spoor-tests", "tests/benches")] {
+        let Ok(entries) = std::fs::read_dir(shell::root().join(folder)) else { continue };
+        for entry in entries {
+            let path = entry?.path();
+            if let (Some("rs"), Some(stem)) =
+                (path.extension().and_then(|e| e.to_str()), path.file_stem().and_then(|s| s.to_str()))
+            {
+                found.push((package, stem.to_owned()));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,99 @@
+//! `cargo xtask fuzz`: the fuzz targets of `tests/fuzz`, one after the other.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{setup, shell};
+
+/// Run the fuzz targets of tests/fuzz, each for a while.
+///
+/// Needs the nightly compiler, for libFuzzer's instrumentation, and nothing else; `cargo fuzz` works in tests/fuzz too.
+/// A crash leaves its input in tests/fuzz/artifacts: put it into the target's corpus, where the ordinary tests replay it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// One target; all when left out.
+    target: Option<String>,
+    /// Seconds for each target.
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+    /// Print the targets and end.
+    #[arg(long)]
+    list: bool,
+}
+
+/// What cargo-fuzz passes to the compiler: edges counted inline, comparisons traced, overflow checks on.
+const INSTRUMENTATION: &[&str] = &[
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Cdebug-assertions",
+    "--cfg=fuzzing",
+];
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let targets = targets()?;
+    if args.list {
+        targets.iter().for_each(|target| println!("{target}"));
+        return Ok(());
+    }
+    let chosen = match &args.target {
+        Some(one) if targets.contains(one) => vec![one.clone()],
+        Some(one) => bail!("there is no fuzz target `{one}`; there are: {}", targets.join(", ")),
+        None => targets,
+    };
+    let missing = setup::missing(&[setup::toolchain::NIGHTLY]);
+    if !missing.is_empty() {
+        bail!("{} (`cargo xtask setup` installs it)", missing.join(", "));
+    }
+    let folder = shell::root().join("tests/fuzz");
+    let host = host()?;
+    // With a target given, build scripts and macros are left without instrumentation.
+    let mut build =
+        shell::cargo_of("nightly", ["build", "--release", "--bins", "--target", &host, "--manifest-path"]);
+    build.arg(folder.join("Cargo.toml")).env("RUSTFLAGS", INSTRUMENTATION.join(" "));
+    shell::run(build)?;
+    for target in &chosen {
+        println!("fuzz {target}: {} s", args.seconds);
+        let (corpus, artifacts) = (folder.join("corpus").join(target), folder.join("artifacts").join(target));
+        for folder in [&corpus, &artifacts] {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        let binary = folder.join("target").join(&host).join("release").join(target);
+        let mut fuzzer = shell::command(
+            &binary.to_string_lossy(),
+            ["-max_len=65536", "-timeout=10", "-print_final_stats=1"],
+        );
+        fuzzer.arg(format!("-max_total_time={}", args.seconds));
+        fuzzer.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(&corpus);
+        shell::run_quietly(fuzzer)
+            .with_context(|| format!("{target} found a crash: its input is in {}", artifacts.display()))?;
+    }
+    println!("fuzz: {} targets, no crash", chosen.len());
+    Ok(())
+}
+
+/// The host's target triple.
+fn host() -> Result<String> {
+    let verbose =
+        shell::output(shell::command("rustc", ["--version", "--verbose"])).context("rustc does not run")?;
+    let host = verbose.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not name its host")?.to_owned())
+}
+
+fn targets() -> Result<Vec<String>> {
+    let folder = shell::root().join("tests/fuzz/fuzz_targets");
+    let entries =
+        fs::read_dir(&folder).with_context(|| format!("no fuzz targets in {}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "rs") {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}

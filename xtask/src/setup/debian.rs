@@ -1,0 +1,147 @@
+//! Servers and client libraries for tests and demo, as Debian packages.
+//!
+//! What is there is recognised by what the tests use (a program, a file, a Python module), not by the package's
+//! name, so that a system which has it from elsewhere is left alone.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Found, Need};
+use crate::shell;
+
+pub(crate) const PACKAGES: Need = Need {
+    name: "servers and client libraries",
+    why: "used by the demo's services and the end-to-end tests",
+    look,
+    install: install_missing,
+};
+
+/// How the presence of a package is seen.
+enum Witness {
+    Program(&'static str),
+    File(&'static str),
+    /// A file in some sub-directory: `(parent, below)`.
+    Below(&'static str, &'static str),
+    /// A module of `/usr/bin/python3`, which may differ from the `python3` on the path.
+    Python(&'static str),
+}
+
+const WANTED: &[(&str, Witness)] = &[
+    ("rabbitmq-server", Witness::File("/usr/lib/rabbitmq/bin/rabbitmq-server")),
+    ("postgresql", Witness::Below("/usr/lib/postgresql", "bin/initdb")),
+    ("nginx-light", Witness::Program("nginx")),
+    ("curl", Witness::Program("curl")),
+    ("tshark", Witness::Program("tshark")),
+    ("iproute2", Witness::Program("ip")),
+    ("util-linux", Witness::Program("setpriv")),
+    ("python3", Witness::File("/usr/bin/python3")),
+    ("python3-pika", Witness::Python("pika")),
+    ("python3-psycopg2", Witness::Python("psycopg2")),
+    ("nodejs", Witness::Program("node")),
+    ("npm", Witness::Program("npm")),
+    ("default-jdk-headless", Witness::Program("javac")),
+    ("librabbitmq-client-java", Witness::File("/usr/share/java/amqp-client.jar")),
+    ("libpostgresql-jdbc-java", Witness::File("/usr/share/java/postgresql.jar")),
+    ("libslf4j-java", Witness::File("/usr/share/java/slf4j-nop.jar")),
+];
+
+fn look() -> Found {
+    match missing().as_slice() {
+        [] => Found::Present("RabbitMQ, PostgreSQL, nginx, Python, Node.js, Java, tshark".to_owned()),
+        packages => Found::Missing(format!("the packages {}", packages.join(" "))),
+    }
+}
+
+fn missing() -> Vec<&'static str> {
+    WANTED.iter().filter(|(_, witness)| !is_present(witness)).map(|(package, _)| *package).collect()
+}
+
+fn is_present(witness: &Witness) -> bool {
+    match witness {
+        Witness::Program(name) => shell::which(name).is_some(),
+        Witness::File(path) => Path::new(path).exists(),
+        Witness::Below(parent, below) => fs::read_dir(parent)
+            .is_ok_and(|entries| entries.flatten().any(|entry| entry.path().join(below).exists())),
+        Witness::Python(module) => {
+            let import = format!("import {module}");
+            shell::output(shell::command("/usr/bin/python3", ["-c", &import])).is_some()
+        }
+    }
+}
+
+fn install_missing() -> Result<()> {
+    update()?;
+    install(&missing())
+}
+
+/// Fetches the package lists.
+pub(crate) fn update() -> Result<()> {
+    need_apt("the package lists")?;
+    shell::run_quietly(shell::command("apt-get", ["update", "--quiet"]))
+}
+
+/// A package of that name can be installed.
+pub(crate) fn is_offered(package: &str) -> bool {
+    let policy = shell::output(shell::command("apt-cache", ["policy", package])).unwrap_or_default();
+    policy
+        .lines()
+        .any(|line| line.trim().strip_prefix("Candidate:").is_some_and(|version| version.trim() != "(none)"))
+}
+
+/// Installs packages; servers among them are not started.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    need_apt(&packages.join(" "))?;
+    println!("setup: installing {}", packages.join(" "));
+    let _guard = NoServices::new()?;
+    let mut apt = shell::command("apt-get", ["install", "--yes", "--quiet", "--no-install-recommends"]);
+    apt.args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+    shell::run_quietly(apt)
+}
+
+fn need_apt(what: &str) -> Result<()> {
+    if shell::which("apt-get").is_none() {
+        bail!(
+            "there is no apt-get here to install {what}: install the equal of these Debian packages by other means"
+        );
+    }
+    if !shell::is_root() {
+        bail!("installing {what} needs root: run `sudo -E cargo xtask setup`, or install them yourself");
+    }
+    Ok(())
+}
+
+/// While it lives, installing a package starts no service (Debian's invoke-rc.d asks `policy-rc.d`).
+/// A policy that is already there stays.
+struct NoServices {
+    ours: bool,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoServices {
+    fn new() -> Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY);
+        match file {
+            Ok(mut file) => {
+                file.write_all(b"#!/bin/sh\nexit 101\n").context("cannot write policy-rc.d")?;
+                Ok(Self { ours: true })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(Self { ours: false }),
+            Err(error) => Err(error).context("cannot create policy-rc.d"),
+        }
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = fs::remove_file(POLICY)
+        {
+            eprintln!("warning: {POLICY} keeps services from starting and could not be removed: {error}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! One broken convention per case, and the nearest thing that is allowed.
+
+use super::rust::{code, paths, words};
+use super::{File, check};
+
+/// What tidy says about a tree of one file, without the path.
+fn findings(path: &str, text: &str) -> Vec<String> {
+    let file = File { path: path.to_owned(), text: text.to_owned() };
+    check(&[file]).into_iter().map(|finding| format!("{}: {}", finding.line, finding.what)).collect()
+}
+
+#[track_caller]
+fn clean(path: &str, text: &str) {
+    assert_eq!(findings(path, text), Vec::<String>::new(), "{path}");
+}
+
+#[track_caller]
+fn one(path: &str, text: &str, start: &str) {
+    let found = findings(path, text);
+    assert!(
+        found.len() == 1 && found[0].starts_with(start),
+        "{path}: expected one finding `{start}…`, got {found:#?}"
+    );
+}
+
+#[test]
+fn comments_and_literals_are_not_code() {
+    let source = "let a = \"std::fs\"; // tokio\nlet c = '\"'; /* aya\n /* nested */ */ let l: &'a str = r#\"a\"b\"#;\n";
+    let code = code(source);
+    assert_eq!((code.len(), code.lines().count()), (source.len(), source.lines().count()));
+    let words: Vec<&str> = code.split_whitespace().collect();
+    assert_eq!(words.join(" "), "let a = ; let c = ; let l: &'a str = ;");
+}
+
+#[test]
+fn escaped_quotes_do_not_end_literals() {
+    assert_eq!(code(r#"x("\"", '\'', b'a')y"#), "x(    ,     , b   )y");
+}
+
+#[test]
+fn use_trees_are_spelled_out() {
+    let found: Vec<String> =
+        paths("use std::{fs, io::{self, Read}, time::Instant as I};\nlet x = std::env::var();")
+            .into_iter()
+            .map(|p| p.1)
+            .collect();
+    let expected =
+        ["std::fs", "std::io::self", "std::io::Read", "std::time::Instant", "let", "x", "std::env::var"];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn identifiers_fall_into_words() {
+    assert_eq!(words("parse_httpHeader"), ["parse", "http", "header"]);
+    assert_eq!(words("Http2Frame"), ["http2", "frame"]);
+}
+
+#[test]
+fn core_names_no_effects() {
+    for (code, start) in [
+        ("use tokio::sync::mpsc;", "2: the pure core names `tokio::sync::mpsc`"),
+        ("use std::{\n    fs,\n};", "3: the pure core names `std::fs`"),
+        ("fn f() { let _ = std::time::Instant::now(); }", "2: the pure core names `std::time::Instant::now`"),
+        ("use std::time;\nfn f(t: time::SystemTime) {}", "3: the pure core names `time::SystemTime`"),
+        ("use std::net::TcpStream;", "2: the pure core names `std::net::TcpStream`"),
+        (
+            "use opentelemetry_proto::tonic::Span;",
+            "2: the pure core names `opentelemetry_proto::tonic::Span`",
+        ),
+        ("use crate::export::otlp;", "2: the pure core names `crate::export::otlp`"),
+    ] {
+        one("agent/src/protocol/x.rs", &format!("//! A header.\n{code}\n"), start);
+        clean("agent/src/run.rs", "//! A header.\nuse tokio::sync::mpsc;\n");
+    }
+}
+
+#[test]
+fn core_may_name_addresses_durations_and_effects_in_tests() {
+    clean(
+        "agent/src/stream/x.rs",
+        "//! No tokio here.\nuse std::net::{IpAddr, SocketAddr};\nuse std::time::Duration;\n",
+    );
+    clean("agent/src/stream/x.rs", "//! A header.\n#[cfg(test)]\nmod tests { use std::fs; }\n");
+    clean("agent/src/stream/tests.rs", "//! A header.\nuse std::fs;\n");
+}
+
+#[test]
+fn stages_know_only_earlier_ones() {
+    one(
+        "agent/src/stream/x.rs",
+        "//! A header.\nuse crate::span::Span;\n",
+        "2: `stream` names `crate::span::Span`",
+    );
+    clean("agent/src/span/x.rs", "//! A header.\nuse crate::order::OrderKey;\n");
+}
+
+#[test]
+fn exporters_and_the_kernel_stay_in_their_folders() {
+    one(
+        "agent/src/run.rs",
+        "//! A header.\nuse opentelemetry_sdk::Resource;\n",
+        "2: `opentelemetry_sdk::Resource`",
+    );
+    one("agent/src/source/pcap.rs", "//! A header.\nuse aya::Ebpf;\n", "2: `aya::Ebpf`");
+    clean("agent/src/export/otlp.rs", "//! A header.\nuse opentelemetry_proto::tonic::Span;\n");
+    clean("agent/src/capture/load.rs", "//! A header.\nuse aya::Ebpf;\n");
+}
+
+#[test]
+fn kernel_side_knows_no_protocol() {
+    one("ebpf/src/copy.rs", "//! Not http.\nfn parse_http() {}\n", "2: `parse_http` speaks of `http`");
+    clean("ebpf/src/copy.rs", "//! A header, not HTTP.\nfn copy() {}\n");
+}
+
+#[test]
+fn files_open_with_a_header() {
+    one("agent/src/x.rs", "fn f() {}\n", "1: starts without `//!`");
+    one("tests/services/x.py", "import os\n", "1: starts without a docstring");
+    clean("tests/services/x.py", "\"\"\"What it does.\"\"\"\n");
+}
+
+#[test]
+fn long_files_give_a_reason() {
+    let long = format!("//! A header.\n{}", "fn f() {}\n".repeat(501));
+    one("agent/src/x.rs", &long, "501: 502 lines");
+    clean("agent/src/x.rs", &long.replacen("A header.", "A header.\n//! Long because it is a table.", 1));
+    clean("agent/src/x.rs", &long.replacen("fn f()", "#[cfg(test)]\nfn f()", 1));
+}
+
+#[test]
+fn leftovers_and_machine_paths_are_found() {
+    one("agent/src/x.rs", &format!("//! A header.\n// {}: later\n", concat!("TO", "DO")), "2: `");
+    one("deploy/x.yaml", &format!("path: {}x\n", concat!("/wor", "k/")), "1: `");
+    clean("deploy/x.yaml", "path: /var/lib/x/work/y\n");
+}
+
+#[test]
+fn lock_files_name_no_registry() {
+    one("tests/services/crm/package-lock.json", "{\n  \"resolved\": \"x\"\n}\n", "2: names a registry");
+}
+
+#[test]
+fn readme_has_one_sentence_per_line() {
+    one("README.md", "One. Two.\n", "1: two sentences");
+    clean("README.md", "One, e.g. Two.\n1. One.\n```\nOne. Two.\n```\n| One. Two. |\nv1.2 of x. \n");
+}
+
+#[test]
+fn fixtures_are_documented() {
+    one("tests/fixtures/http/x.txt", "GET /\n", "1: tests/fixtures/http/README.md does not say");
+}
+
+#[test]
+fn dependencies_have_a_reason_and_a_user() {
+    let found = findings("Cargo.toml", "[workspace.dependencies]\nx = \"1\"\n# Because.\ny = \"1\"\n");
+    let starts = ["2: `x` has no comment", "2: `x` is used by no member", "4: `y` is used by no member"];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    assert!(found.iter().zip(starts).all(|(found, start)| found.starts_with(start)), "{found:#?}");
+}
