@@ -11,5 +11,6 @@ pub mod peers;
 pub mod recorded;
 pub mod sink;
 pub mod skip;
+pub mod spoor;
 pub mod transcript;
 pub mod truth;

@@ -27,6 +27,7 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tonic::codec::CompressionEncoding;
+use tonic_types::StatusExt;
 
 /// How the next request is answered.
 #[derive(Clone, Debug)]
@@ -211,7 +212,7 @@ impl TraceService for Grpc {
             Reply::Grpc(code, delay) => {
                 let details = tonic_types::ErrorDetails::with_retry_info(delay);
                 Err(match delay {
-                    Some(_) => tonic_types::StatusExt::with_error_details(code, "as told", details),
+                    Some(_) => tonic::Status::with_error_details(code, "as told", details),
                     None => tonic::Status::new(code, "as told"),
                 })
             }

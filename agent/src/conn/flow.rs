@@ -340,10 +340,7 @@ impl Flow {
             Sender::Client => Role::Server,
             Sender::Server => Role::Client,
         });
-        let Some(session) = (cx.make_session)(protocol, role, &cx.limits) else {
-            cx.stats.opaque += 1;
-            return self.ignore(cx);
-        };
+        let session = (cx.make_session)(protocol, role, &cx.limits);
         if self.info.role.is_none() || self.info.protocol != Some(protocol) {
             let info = Arc::make_mut(&mut self.info);
             info.role = Some(role);

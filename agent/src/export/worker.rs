@@ -468,7 +468,7 @@ impl Worker {
                 Some(_) => "spans are kept in the spool",
                 None => "spans are kept in memory, the oldest are dropped when it is full",
             };
-            tracing::warn!(held_back, "cannot deliver to {uri}: {reason}; {kept} and sent when it is back");
+            tracing::warn!(held_back = repeats(held_back), "cannot deliver to {uri}: {reason}; {kept} and sent when it is back");
         }
     }
 
@@ -578,15 +578,20 @@ impl Worker {
 
     fn tell_disk(&mut self, error: &SpoolError) {
         if let Some(held_back) = self.disk.due(Instant::now()) {
-            tracing::error!(held_back, "{error}; spans are kept in memory instead");
+            tracing::error!(held_back = repeats(held_back), "{error}; spans are kept in memory instead");
         }
     }
 
     fn tell_rejected(&mut self, rejected: u64, message: &str) {
         if let Some(held_back) = self.advice.due(Instant::now()) {
-            tracing::warn!(held_back, rejected, "{} says: {message}", self.uri);
+            tracing::warn!(held_back = repeats(held_back), rejected, "{} says: {message}", self.uri);
         }
     }
+}
+
+/// Nothing is said about repeats when there were none.
+fn repeats(held_back: u64) -> Option<u64> {
+    (held_back > 0).then_some(held_back)
 }
 
 fn unix_ms() -> u64 {

@@ -91,7 +91,7 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
         stats.trees,
     );
     if let Some(totals) = &delivered.exported {
-        text += &format!("exported: {} spans in {} requests", totals.exported, totals.requests);
+        text += &format!("exported: {} spans ({} requests)", totals.exported, totals.requests);
         if totals.spooled > 0 {
             text += &format!(", {} wait in the spool", totals.spooled);
         }
