@@ -13,7 +13,7 @@ use spoor::pipeline::{Pipeline, Settings};
 use spoor::protocol::detect::{
     Detection, Detector, Protocol, Sniff, sniff_amqp, sniff_http1, sniff_postgres,
 };
-use spoor::protocol::{End, Events, Mark, Sender, Session, amqp, http1};
+use spoor::protocol::{End, Events, Mark, Sender, Session, amqp, http1, postgres};
 use spoor::record::{
     ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Record, Role, Thread, Transport,
     WireBase,
@@ -33,6 +33,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("http1", http1),
     ("pcap", pcap),
     ("pipeline", pipeline),
+    ("postgres", postgres),
     ("recording", recording),
 ];
 
@@ -44,6 +45,11 @@ pub fn http1(data: &[u8]) {
 /// One AMQP connection.
 pub fn amqp(data: &[u8]) {
     session(data, |role, limits| Box::new(amqp::Session::new(role, limits)));
+}
+
+/// One PostgreSQL connection.
+pub fn postgres(data: &[u8]) {
+    session(data, |role, limits| Box::new(postgres::Session::new(role, limits)));
 }
 
 /// Small bounds, so that short inputs reach them.
