@@ -41,7 +41,7 @@ fn every_target_holds_on_mutations_and_noise() {
     let mut failures = Vec::new();
     for (name, target) in TARGETS {
         let inputs: Vec<Vec<u8>> = corpus(name).into_iter().map(|(_, input)| input).collect();
-        let mut random = Random(0x5eed_0f_5900);
+        let mut random = Random(0x005e_ed0f_5900);
         for round in 0..mutations.unwrap_or(MUTATIONS) {
             let mut input = inputs[random.below(inputs.len())].clone();
             let other = &inputs[random.below(inputs.len())];
@@ -102,6 +102,18 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
             }
         }),
     }
+}
+
+#[test]
+fn every_target_has_a_binary() {
+    let folder = fixtures().join("../fuzz");
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("the fuzz crate's manifest");
+    for (name, _) in TARGETS {
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "no [[bin]] {name}");
+        let source = std::fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).expect(name);
+        assert!(source.contains(&format!("spoor_tests::fuzz::{name}(data)")), "{name} fuzzes something else");
+    }
+    assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
 }
 
 /// The transcripts as inputs, cut and holed in a few ways.

@@ -1,7 +1,7 @@
 //! Fuzz targets: any bytes in, a panic out if something that must hold does not.
 //!
 //! The fuzzer in `tests/fuzz` and the ordinary tests call the same functions. A new target is a function and a line in
-//! [`TARGETS`]; its binary in `tests/fuzz/src/bin` is one line, too.
+//! [`TARGETS`]; its binary in `tests/fuzz/fuzz_targets` is one line, too.
 
 mod life;
 pub mod script;
@@ -24,8 +24,11 @@ use spoor::stream::{Assembler, Chunk, Window};
 use self::life::LifeCycles;
 use self::script::{Script, Step};
 
+/// Takes any bytes; panics when something that must hold does not.
+pub type Target = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("amqp", amqp),
     ("assembler", assembler),
     ("decode", decode),
