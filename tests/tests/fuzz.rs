@@ -18,6 +18,7 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let mut inputs: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.expect("an entry of the corpus").path())
+        .filter(|path| path.file_name().is_some_and(|name| name != "README.md"))
         .map(|path| (path.clone(), std::fs::read(&path).expect("a file of the corpus")))
         .collect();
     inputs.sort();
