@@ -1,3 +1,5 @@
+//! TCP conversations in; what each socket wrote, read and closed out.
+
 use proptest::prelude::*;
 
 use super::*;
