@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
+use spoor::config::Services;
 use spoor::protocol::Sender;
+use spoor::record::ClockPair;
+use spoor::source::{Source, pcap, recording};
 use spoor_tests::fuzz::TARGETS;
 use spoor_tests::fuzz::script::Script;
 use spoor_tests::recorded::{fixtures, transcripts};
 
-/// Mutated inputs per target. The fuzzer proper does billions; this catches what is shallow on every run.
+/// Mutated inputs per target; `SPOOR_FUZZ_ROUNDS` sets another number. The fuzzer proper does billions; this catches what is shallow on every run.
 const MUTATIONS: usize = 3000;
 
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
@@ -34,20 +37,25 @@ fn every_target_holds_on_its_corpus() {
 
 #[test]
 fn every_target_holds_on_mutations_and_noise() {
+    let mutations = std::env::var("SPOOR_FUZZ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    let mut failures = Vec::new();
     for (name, target) in TARGETS {
         let inputs: Vec<Vec<u8>> = corpus(name).into_iter().map(|(_, input)| input).collect();
-        let mut random = Random(0x5eed_0f_5900);
-        for round in 0..MUTATIONS {
+        let mut random = Random(0x005e_ed0f_5900);
+        for round in 0..mutations.unwrap_or(MUTATIONS) {
             let mut input = inputs[random.below(inputs.len())].clone();
             let other = &inputs[random.below(inputs.len())];
             for _ in 0..=random.below(6) {
                 mutate(&mut input, other, &mut random);
             }
             // What fails is named by its round, which is always the same.
-            let failed = std::panic::catch_unwind(|| target(&input)).is_err();
-            assert!(!failed, "{name}, round {round}: {input:?}");
+            if std::panic::catch_unwind(|| target(&input)).is_err() {
+                failures.push(format!("{name}, round {round}: {input:?}"));
+                break;
+            }
         }
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// A small generator with a fixed seed: failures come again.
@@ -96,25 +104,57 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
 }
 
-/// The transcripts as inputs, cut and holed in a few ways. `UPDATE_EXPECT=1` writes them.
+#[test]
+fn every_target_has_a_binary() {
+    let folder = fixtures().join("../fuzz");
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("the fuzz crate's manifest");
+    for (name, _) in TARGETS {
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "no [[bin]] {name}");
+        let source = std::fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).expect(name);
+        assert!(source.contains(&format!("spoor_tests::fuzz::{name}(data)")), "{name} fuzzes something else");
+    }
+    assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
+}
+
+/// The transcripts as inputs, cut and holed in a few ways.
 #[test]
 fn the_corpus_has_every_transcript() {
     let headers = [[1, 0, 0, 1], [0, 7, 0, 0], [3, 40, 9, 4]];
-    for (target, protocol) in [("http1", "http1"), ("detect", "http1"), ("pipeline", "http1")] {
-        for (number, transcript) in transcripts(protocol).expect("transcripts").iter().enumerate() {
+    for target in ["http1", "detect", "pipeline"] {
+        for (number, transcript) in transcripts("http1").expect("transcripts").iter().enumerate() {
             let header = headers[number % headers.len()];
             let records = transcript
                 .reads
                 .iter()
                 .map(|(sender, bytes): &(Sender, Vec<u8>)| (*sender, bytes.as_slice()));
-            let input = Script::write(header, records);
-            let path = fixtures().join("fuzz-corpus").join(target).join(&transcript.name);
-            if std::env::var_os("UPDATE_EXPECT").is_some() {
-                std::fs::create_dir_all(path.parent().expect("a folder")).expect("creating the folder");
-                std::fs::write(&path, &input).expect("writing the corpus");
-            }
-            let committed = std::fs::read(&path).unwrap_or_default();
-            assert!(committed == input, "{} is not its transcript: run with UPDATE_EXPECT=1", path.display());
+            is_committed(target, &transcript.name, &Script::write(header, records));
         }
     }
+}
+
+/// The packets of a capture as a recording of our own.
+#[test]
+fn the_corpus_has_a_recording() {
+    let capture = std::fs::read(fixtures().join("fuzz-corpus/pcap/ethernet-pcap")).expect("a capture");
+    let mut source =
+        pcap::Reader::new("capture".to_owned(), capture.as_slice(), &Services::default()).expect("a capture");
+    let started = ClockPair { boot_ns: 5, unix_ns: 1_800_000_000_000_000_000 };
+    let header =
+        recording::Header { started: Some(started), boot_id: "boot".to_owned(), ..Default::default() };
+    let mut writer = recording::Writer::new(Vec::new(), &header).expect("writing to memory");
+    while let Some(record) = source.next().expect("a whole capture") {
+        writer.write(&record).expect("writing to memory");
+    }
+    is_committed("recording", "one-exchange", &writer.into_inner().expect("writing to memory"));
+}
+
+/// `UPDATE_EXPECT=1` writes it instead.
+fn is_committed(target: &str, name: &str, input: &[u8]) {
+    let path = fixtures().join("fuzz-corpus").join(target).join(name);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("creating the folder");
+        std::fs::write(&path, input).expect("writing the corpus");
+    }
+    let committed = std::fs::read(&path).unwrap_or_default();
+    assert!(committed == input, "{} is out of date: run with UPDATE_EXPECT=1", path.display());
 }

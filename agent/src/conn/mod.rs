@@ -4,6 +4,7 @@
 //! and the verdicts that tell the kernel what to copy. *Must not know* operations of other connections, orders, spans.
 
 mod flow;
+mod look;
 mod stats;
 pub(crate) mod table;
 #[cfg(test)]
@@ -60,15 +61,15 @@ pub enum Verdict {
     Skip { direction: crate::record::Direction, until_pos: u64 },
 }
 
-/// Makes the session of a detected protocol. `None`: it is recognised but not read.
-type MakeSession = fn(Protocol, Role, &config::Protocols) -> Option<Box<dyn Session>>;
+/// Makes the session of a detected protocol.
+type MakeSession = fn(Protocol, Role, &config::Protocols) -> Box<dyn Session>;
 
-fn make_session(protocol: Protocol, role: Role, limits: &config::Protocols) -> Option<Box<dyn Session>> {
-    use crate::protocol::{amqp, http1};
+fn make_session(protocol: Protocol, role: Role, limits: &config::Protocols) -> Box<dyn Session> {
+    use crate::protocol::{amqp, http1, postgres};
     match protocol {
-        Protocol::Http1 => Some(Box::new(http1::Session::new(role, limits))),
-        Protocol::Amqp => Some(Box::new(amqp::Session::new(role, limits))),
-        Protocol::Postgres => None,
+        Protocol::Http1 => Box::new(http1::Session::new(role, limits)),
+        Protocol::Amqp => Box::new(amqp::Session::new(role, limits)),
+        Protocol::Postgres => Box::new(postgres::Session::new(role, limits)),
     }
 }
 

@@ -66,7 +66,7 @@ fn scribes(max_connections: usize) -> Connections {
     let mut connections = Connections::new(&config::Protocols::default(), max_connections);
     connections.context.make_session = |protocol, role, _| {
         note(format!("{protocol:?} {role:?}"));
-        Some(Box::new(Scribe))
+        Box::new(Scribe)
     };
     connections
 }

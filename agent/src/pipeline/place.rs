@@ -73,8 +73,6 @@ struct Trunk {
 /// What becomes of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// Nothing.
-    None,
     /// A span of its own.
     Span,
     /// The server's view of an operation whose client is not seen: a span, marked.
@@ -116,7 +114,7 @@ impl Placer {
         for (leaf, fate) in leaves.iter().zip(&fates) {
             match fate {
                 // Neither may be named as a parent: no span of theirs is exported.
-                Fate::None | Fate::Absorbed(_) | Fate::Dwell { publish: None, consumed: true } => {}
+                Fate::Absorbed(_) | Fate::Dwell { publish: None, consumed: true } => {}
                 Fate::Dwell { publish: Some(publish), .. } => {
                     trunk.dwells.insert(leaf.finished.operation.id, *publish);
                     self.remember(leaf, *fate, &trunk);
@@ -149,10 +147,6 @@ impl Placer {
 
     fn fate(&self, leaf: &Leaf, leaves: &[Leaf]) -> Fate {
         let operation = &leaf.finished.operation;
-        // The server skipped it after an error: it was asked for and never done.
-        if matches!(&operation.detail, Detail::Postgres(statement) if statement.skipped) {
-            return Fate::None;
-        }
         if operation.shape != Shape::Relayed {
             return Fate::Span;
         }
@@ -271,7 +265,7 @@ impl Placer {
         let op = finished.operation.id;
         let Some(own) = self.placements.get(&op).cloned() else { return };
         match fate {
-            Fate::None | Fate::Absorbed(_) => {}
+            Fate::Absorbed(_) => {}
             Fate::Span | Fate::Observed => {
                 let identity = self.identity(leaf, own.span_id, trunk);
                 let is_root = identity.parent.is_none();

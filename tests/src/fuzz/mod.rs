@@ -1,36 +1,43 @@
 //! Fuzz targets: any bytes in, a panic out if something that must hold does not.
 //!
 //! The fuzzer in `tests/fuzz` and the ordinary tests call the same functions. A new target is a function and a line in
-//! [`TARGETS`]; its binary in `tests/fuzz/src/bin` is one line, too.
+//! [`TARGETS`]; its binary in `tests/fuzz/fuzz_targets` is one line, too.
 
 mod life;
 pub mod script;
 
 use bytes::Bytes;
 use spoor::capture::decode;
-use spoor::config::Protocols;
+use spoor::config::{Protocols, Services};
 use spoor::pipeline::{Pipeline, Settings};
 use spoor::protocol::detect::{
     Detection, Detector, Protocol, Sniff, sniff_amqp, sniff_http1, sniff_postgres,
 };
-use spoor::protocol::{End, Events, Mark, Sender, Session, amqp, http1};
+use spoor::protocol::{End, Events, Mark, Sender, Session, amqp, http1, postgres};
 use spoor::record::{
     ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Record, Role, Thread, Transport,
     WireBase,
 };
+use spoor::source::{Source, pcap, recording};
 use spoor::stream::{Assembler, Chunk, Window};
 
 use self::life::LifeCycles;
 use self::script::{Script, Step};
 
+/// Takes any bytes; panics when something that must hold does not.
+pub type Target = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("amqp", amqp),
     ("assembler", assembler),
     ("decode", decode),
     ("detect", detect),
     ("http1", http1),
+    ("pcap", pcap),
     ("pipeline", pipeline),
+    ("postgres", postgres),
+    ("recording", recording),
 ];
 
 /// One HTTP/1.x connection.
@@ -41,6 +48,11 @@ pub fn http1(data: &[u8]) {
 /// One AMQP connection.
 pub fn amqp(data: &[u8]) {
     session(data, |role, limits| Box::new(amqp::Session::new(role, limits)));
+}
+
+/// One PostgreSQL connection.
+pub fn postgres(data: &[u8]) {
+    session(data, |role, limits| Box::new(postgres::Session::new(role, limits)));
 }
 
 /// Small bounds, so that short inputs reach them.
@@ -163,6 +175,38 @@ fn assert_tiles(chunk: &Chunk, end: &mut Option<u64>) {
 /// One record of the kernel's ring.
 pub fn decode(data: &[u8]) {
     let _ = decode::event(data);
+}
+
+/// A capture file, pcap or pcapng.
+pub fn pcap(data: &[u8]) {
+    if let Ok(source) = pcap::Reader::new("fuzz".to_owned(), data, &Services::default()) {
+        read_all(source, data.len());
+    }
+}
+
+/// A recording of our own.
+pub fn recording(data: &[u8]) {
+    if let Ok(source) = recording::Reader::new("fuzz".to_owned(), data) {
+        read_all(source, data.len());
+    }
+}
+
+/// Every record of a file: it ends, and no input multiplies.
+fn read_all(mut source: impl Source, input_len: usize) {
+    let (mut records, mut captured) = (0, 0);
+    loop {
+        match source.next() {
+            Ok(Some(Record::Data(data))) => captured += data.bytes.len(),
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(error) if error.is_warning() => {}
+            Err(_) => break,
+        }
+        records += 1;
+        assert!(records <= 16 + input_len, "{records} records from {input_len} bytes");
+    }
+    // Each captured byte is seen by both ends of its connection.
+    assert!(captured <= 2 * input_len, "{captured} bytes captured in {input_len}");
 }
 
 /// The whole core on a script, seen from both ends of the connection: it gets every record, gives its spans in the end and
