@@ -374,7 +374,7 @@ impl Worker {
                 if let Some(held_back) = self.trouble.due(Instant::now()) {
                     let uri = &self.uri;
                     tracing::error!(
-                        held_back,
+                        held_back = repeats(held_back),
                         "{uri} refused {spans} spans for good, they are dropped: {reason}"
                     );
                 }
