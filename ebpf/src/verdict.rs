@@ -1,7 +1,6 @@
 //! How much of an operation is copied: the socket's verdict and budgets in, a number of bytes out.
 
 use spoor_common::{
-    limits::MAX_OPERATION_BYTES,
     record::EGRESS,
     verdict::{CAPTURE, IGNORE, InheritKey, UNDECIDED, Verdict},
 };
@@ -76,10 +75,7 @@ pub(crate) fn share(state: &mut State, direction: u8, pos: u64, moved: u32) -> S
         CAPTURE => state.turn_bytes.saturating_sub(state.turn_used),
         _ => 0,
     };
-    let mut copy = if wanted < left { wanted } else { left };
-    if copy > MAX_OPERATION_BYTES {
-        copy = MAX_OPERATION_BYTES;
-    }
+    let copy = if wanted < left { wanted } else { left };
     if u64::from(state.verdict) == UNDECIDED {
         state.flow(direction).looked = state.flow(direction).looked.saturating_add(copy);
     }

@@ -104,7 +104,7 @@ fn a_request_its_statement_and_its_call_are_one_tree_of_one_order() {
     order_through_shop_and_crm(&mut host, 17);
     let spans = run(host.records);
     expect_test::expect![[r#"
-        shop Server POST order=17 [root]
+        shop Server POST /orders order=17 [root]
           shop Client INSERT orders order=17 [thread]
           shop Client POST order=17 [thread]
             crm Server POST order=17 [wire]

@@ -468,7 +468,10 @@ impl Worker {
                 Some(_) => "spans are kept in the spool",
                 None => "spans are kept in memory, the oldest are dropped when it is full",
             };
-            tracing::warn!(held_back = repeats(held_back), "cannot deliver to {uri}: {reason}; {kept} and sent when it is back");
+            tracing::warn!(
+                held_back = repeats(held_back),
+                "cannot deliver to {uri}: {reason}; {kept} and sent when it is back"
+            );
         }
     }
 

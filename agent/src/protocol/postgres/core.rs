@@ -76,6 +76,20 @@ impl Unit {
         Self { what, key: None, text: None, parameterised: false, extent, segment: 0 }
     }
 
+    /// A message with this tag can answer it.
+    pub(super) fn is_answered_by(&self, tag: u8) -> bool {
+        match tag {
+            b'1' => matches!(self.what, What::Parse { .. }),
+            b'2' => matches!(self.what, What::Bind),
+            b'3' => matches!(self.what, What::Close),
+            b't' | b'n' => matches!(self.what, What::Describe { .. }),
+            b'T' => matches!(self.what, What::Describe { .. } | What::Query { .. }),
+            b'V' => matches!(self.what, What::Call),
+            b'E' => true,
+            _ => matches!(self.what, What::Execute | What::Query { .. }),
+        }
+    }
+
     /// ReadyForQuery answers it.
     pub(super) fn ends_turn(&self) -> bool {
         matches!(self.what, What::Sync | What::Query { .. } | What::Call)
@@ -118,6 +132,8 @@ pub(super) struct Core {
     pub(super) copy_in: Option<Key>,
     /// Bytes of the server were lost, and with them the answers to what was asked by then; until when.
     pub(super) lost: Option<Point>,
+    /// Bytes of the client were lost: so many. Until all is answered, an answer may be to what was in them.
+    pub(super) unseen: u64,
     /// Turns (Syncs, queries) that are not followed because too much was asked at once; counted down by ReadyForQuery.
     pub(super) unfollowed: u64,
     /// `standard_conforming_strings` is off: a backslash escapes in any string.
@@ -136,6 +152,7 @@ impl Core {
             skipping: false,
             copy_in: None,
             lost: None,
+            unseen: 0,
             unfollowed: 0,
             backslash_escapes: false,
         }
@@ -255,14 +272,28 @@ impl Sink for Core {
 
     fn lost(&mut self, sender: Sender, len: u64, point: Point, out: &mut Events) {
         match sender {
-            Sender::Client => self.catalog.client_lost(),
+            Sender::Client => {
+                self.unseen = self.unseen.saturating_add(len.max(1));
+                // A fetch from a portal that goes on may have been among them.
+                for key in self.open.suspended() {
+                    self.open.add_missing(key, len.max(1));
+                }
+                if let Some(key) = self.catalog.client_lost() {
+                    self.portal_gone(key, point.at, out);
+                }
+            }
             Sender::Server => {
+                // The end of the connection's start may have been among them.
+                if matches!(self.phase, Phase::Startup { .. }) {
+                    self.phase = Phase::Ready;
+                }
+                if self.units.is_empty() {
+                    return;
+                }
                 self.lost = Some(point);
                 let front = self.units.front().and_then(Unit::current);
                 for key in self.open.keys() {
-                    if let Some(open) = self.open.get(key) {
-                        open.missing = open.missing.saturating_add(len.max(1));
-                    }
+                    self.open.add_missing(key, len.max(1));
                 }
                 if let Some(key) = front {
                     let start = Point { pos: point.pos.saturating_sub(len), ..point };

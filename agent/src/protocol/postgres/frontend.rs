@@ -93,7 +93,9 @@ impl Core {
                 let statement = Statement { kind: StatementKind::FunctionCall, ..Statement::default() };
                 let key = self.open.new_key();
                 let request = Extent { start: message.start, end: message.end };
-                self.open.open(key, Open::new(statement, request), out);
+                let mut open = Open::new(statement, request);
+                open.missing = self.unseen;
+                self.open.open(key, open, out);
                 self.push(Unit { key: Some(key), ..Unit::new(What::Call, message) }, out);
             }
             b'd' => {
@@ -144,7 +146,7 @@ impl Core {
             let mut open =
                 Open::new(Statement { kind: StatementKind::Simple, ..Statement::default() }, extent);
             open.text = Some(Arc::from(*statement_text));
-            open.missing = message.missing;
+            open.missing = message.missing.saturating_add(self.unseen);
             if let Some(key) = keys.get(index) {
                 self.open.open(*key, open, out);
             }
@@ -205,16 +207,12 @@ impl Core {
         let name = parse::execute(message.body);
         let segment = self.segment;
         let mut unit = Unit::new(What::Execute, message);
-        let Some(portal) = self.catalog.portal(&name) else {
-            // Bound before it could be seen.
-            let key = self.open.new_key();
-            let request = Extent { start: message.start, end: message.end };
-            let statement = Statement { kind: StatementKind::Extended, ..Statement::default() };
-            self.open.open(key, Open::new(statement, request), out);
-            unit.key = Some(key);
-            self.push(unit, out);
-            return;
-        };
+        if self.catalog.portal(&name).is_none() {
+            // Bound before it could be seen; a later Execute may go on with it.
+            let claim = Claim { key: self.open.new_key(), start: message.start, segment };
+            self.catalog.open(name.clone(), Portal { claim, ..Portal::default() });
+        }
+        let Some(portal) = self.catalog.portal(&name) else { return };
         unit.text = portal.prepared.text.clone();
         if let Some(key) = portal.executing.filter(|key| self.open.contains(*key)) {
             unit.key = Some(key);
@@ -239,7 +237,7 @@ impl Core {
         open.text = portal.prepared.text.clone();
         open.columns = portal.prepared.columns.clone();
         open.results = Some(portal.results.clone());
-        open.missing = portal.missing.saturating_add(portal.prepared.missing);
+        open.missing = portal.missing.saturating_add(portal.prepared.missing).saturating_add(self.unseen);
         unit.key = Some(claim.key);
         self.open.open(claim.key, open, out);
         self.push(unit, out);
@@ -251,7 +249,7 @@ impl Core {
     }
 
     /// A portal is closed or replaced: the operation it executed, if suspended, ended with its last row.
-    fn portal_gone(&mut self, key: super::catalog::Key, at: BootNs, out: &mut Events) {
+    pub(super) fn portal_gone(&mut self, key: super::catalog::Key, at: BootNs, out: &mut Events) {
         if self.open.is_suspended(key) {
             self.open.close_at_last_byte(key, at, Completeness::Complete, out);
         }
