@@ -159,7 +159,9 @@ impl Core {
     fn realign(&mut self, message: &Message<'_>, out: &mut Events) {
         let Some(lost) = self.lost else { return };
         let turn = self.units.iter().position(Unit::ends_turn).map_or(self.units.len(), |at| at + 1);
-        let Some(at) = self.units.iter().take(turn).position(|unit| unit.is_answered_by(message.tag)) else { return };
+        let Some(at) = self.units.iter().take(turn).position(|unit| unit.is_answered_by(message.tag)) else {
+            return;
+        };
         for unit in self.units.drain(..at).collect::<Vec<_>>() {
             if let (What::Execute, Some(key)) = (&unit.what, unit.key) {
                 self.open.close_at_last_byte(key, lost.at, Completeness::Complete, out);
