@@ -82,7 +82,7 @@ async fn run(config: &Config, print: Option<Print>) -> Result<(), RunError> {
             break Ok(());
         }
         handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts)?;
-        pipeline.handle_timeout(clock::boot_ns());
+        pipeline.handle_timeout(live.settled_until());
         if delivery.take(&mut pipeline).is_err() {
             break Ok(());
         }
@@ -137,7 +137,8 @@ fn handle(
         }
     }
     while let Some(update) = pipeline.poll_verdict() {
-        verdicts.apply(update, live)?;
+        let info = pipeline.conn(update.conn).cloned();
+        verdicts.apply(update, info.as_deref(), live)?;
     }
     Ok(())
 }

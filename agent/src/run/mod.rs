@@ -72,6 +72,7 @@ fn settings(config: &Config, boot_id: [u8; 16], host_id: String) -> Settings {
         order: config.order.clone(),
         spans: config.spans.clone(),
         max_connections: config.capture.max_connections as usize,
+        turn_bytes: config.capture.turn_bytes,
         boot_id,
         host_id,
     }
