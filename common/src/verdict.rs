@@ -2,7 +2,7 @@
 
 use crate::words::words;
 
-/// Nothing decided: the first look, then lengths only.
+/// Nothing decided: a first look per turn, a bounded number of times, then lengths only.
 pub const UNDECIDED: u64 = 0;
 /// Copy up to `turn_bytes` per turn.
 pub const CAPTURE: u64 = 1;

@@ -1,7 +1,6 @@
 //! How much of an operation is copied: the socket's verdict and budgets in, a number of bytes out.
 
 use spoor_common::{
-    limits::MAX_OPERATION_BYTES,
     record::EGRESS,
     verdict::{CAPTURE, IGNORE, InheritKey, UNDECIDED, Verdict},
 };
@@ -48,6 +47,9 @@ pub(crate) fn ignored(state: &State) -> bool {
     u64::from(state.verdict) == IGNORE
 }
 
+/// First looks per direction before an undecided connection is down to lengths.
+const LOOKS: u32 = 16;
+
 /// Bytes to leave out at the start of an operation and bytes to copy after them.
 #[derive(Clone, Copy)]
 pub(crate) struct Share {
@@ -72,14 +74,18 @@ pub(crate) fn share(state: &mut State, direction: u8, pos: u64, moved: u32) -> S
     };
     let wanted = moved - skip;
     let left = match u64::from(state.verdict) {
-        UNDECIDED => (setting!(first_look_bytes) as u32).saturating_sub(state.flow(direction).looked),
+        UNDECIDED => {
+            // A look at every turn, so that a long body does not hide the message behind it from a slow reader of the
+            // ring; and a bound on all looks, for connections nobody decides about.
+            let look = setting!(first_look_bytes) as u32;
+            let turn = look.saturating_sub(state.turn_used);
+            let all = look.saturating_mul(LOOKS).saturating_sub(state.flow(direction).looked);
+            if turn < all { turn } else { all }
+        }
         CAPTURE => state.turn_bytes.saturating_sub(state.turn_used),
         _ => 0,
     };
-    let mut copy = if wanted < left { wanted } else { left };
-    if copy > MAX_OPERATION_BYTES {
-        copy = MAX_OPERATION_BYTES;
-    }
+    let copy = if wanted < left { wanted } else { left };
     if u64::from(state.verdict) == UNDECIDED {
         state.flow(direction).looked = state.flow(direction).looked.saturating_add(copy);
     }

@@ -10,7 +10,7 @@ use spoor_tests::fuzz::TARGETS;
 use spoor_tests::fuzz::script::Script;
 use spoor_tests::recorded::{fixtures, transcripts};
 
-/// Mutated inputs per target. The fuzzer proper does billions; this catches what is shallow on every run.
+/// Mutated inputs per target; `SPOOR_FUZZ_ROUNDS` sets another number. The fuzzer proper does billions; this catches what is shallow on every run.
 const MUTATIONS: usize = 3000;
 
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
@@ -18,6 +18,7 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let mut inputs: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.expect("an entry of the corpus").path())
+        .filter(|path| path.file_name().is_some_and(|name| name != "README.md"))
         .map(|path| (path.clone(), std::fs::read(&path).expect("a file of the corpus")))
         .collect();
     inputs.sort();
@@ -37,20 +38,25 @@ fn every_target_holds_on_its_corpus() {
 
 #[test]
 fn every_target_holds_on_mutations_and_noise() {
+    let mutations = std::env::var("SPOOR_FUZZ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    let mut failures = Vec::new();
     for (name, target) in TARGETS {
         let inputs: Vec<Vec<u8>> = corpus(name).into_iter().map(|(_, input)| input).collect();
-        let mut random = Random(0x5eed_0f_5900);
-        for round in 0..MUTATIONS {
+        let mut random = Random(0x005e_ed0f_5900);
+        for round in 0..mutations.unwrap_or(MUTATIONS) {
             let mut input = inputs[random.below(inputs.len())].clone();
             let other = &inputs[random.below(inputs.len())];
             for _ in 0..=random.below(6) {
                 mutate(&mut input, other, &mut random);
             }
             // What fails is named by its round, which is always the same.
-            let failed = std::panic::catch_unwind(|| target(&input)).is_err();
-            assert!(!failed, "{name}, round {round}: {input:?}");
+            if std::panic::catch_unwind(|| target(&input)).is_err() {
+                failures.push(format!("{name}, round {round}: {input:?}"));
+                break;
+            }
         }
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// A small generator with a fixed seed: failures come again.
@@ -97,6 +103,18 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
             }
         }),
     }
+}
+
+#[test]
+fn every_target_has_a_binary() {
+    let folder = fixtures().join("../fuzz");
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("the fuzz crate's manifest");
+    for (name, _) in TARGETS {
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "no [[bin]] {name}");
+        let source = std::fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).expect(name);
+        assert!(source.contains(&format!("spoor_tests::fuzz::{name}(data)")), "{name} fuzzes something else");
+    }
+    assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
 }
 
 /// The transcripts as inputs, cut and holed in a few ways.

@@ -1,7 +1,7 @@
 //! Fuzz targets: any bytes in, a panic out if something that must hold does not.
 //!
 //! The fuzzer in `tests/fuzz` and the ordinary tests call the same functions. A new target is a function and a line in
-//! [`TARGETS`]; its binary in `tests/fuzz/src/bin` is one line, too.
+//! [`TARGETS`]; its binary in `tests/fuzz/fuzz_targets` is one line, too.
 
 mod life;
 pub mod script;
@@ -13,7 +13,7 @@ use spoor::pipeline::{Pipeline, Settings};
 use spoor::protocol::detect::{
     Detection, Detector, Protocol, Sniff, sniff_amqp, sniff_http1, sniff_postgres,
 };
-use spoor::protocol::{End, Events, Mark, Sender, Session, amqp, http1};
+use spoor::protocol::{End, Events, Mark, Sender, Session, amqp, http1, postgres};
 use spoor::record::{
     ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Record, Role, Thread, Transport,
     WireBase,
@@ -24,8 +24,11 @@ use spoor::stream::{Assembler, Chunk, Window};
 use self::life::LifeCycles;
 use self::script::{Script, Step};
 
+/// Takes any bytes; panics when something that must hold does not.
+pub type Target = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("amqp", amqp),
     ("assembler", assembler),
     ("decode", decode),
@@ -33,6 +36,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("http1", http1),
     ("pcap", pcap),
     ("pipeline", pipeline),
+    ("postgres", postgres),
     ("recording", recording),
 ];
 
@@ -44,6 +48,11 @@ pub fn http1(data: &[u8]) {
 /// One AMQP connection.
 pub fn amqp(data: &[u8]) {
     session(data, |role, limits| Box::new(amqp::Session::new(role, limits)));
+}
+
+/// One PostgreSQL connection.
+pub fn postgres(data: &[u8]) {
+    session(data, |role, limits| Box::new(postgres::Session::new(role, limits)));
 }
 
 /// Small bounds, so that short inputs reach them.
@@ -210,6 +219,7 @@ pub fn pipeline(data: &[u8]) {
         order: Default::default(),
         spans: Default::default(),
         max_connections: 16,
+        turn_bytes: 1 << 20,
         boot_id: [7; 16],
         host_id: "host".to_owned(),
     };

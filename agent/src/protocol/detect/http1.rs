@@ -9,9 +9,9 @@ const LONG_TARGET: usize = 1 << 10;
 /// A request line of any method, or a status line.
 pub fn sniff_http1(bytes: &[u8]) -> Sniff {
     let text = skip_blank_lines(bytes);
-    if text.is_empty() {
+    if text.is_empty() || text == b"\r" {
         // Blank lines alone say nothing.
-        return if bytes.len() <= 4 { Sniff::Maybe } else { Sniff::No };
+        return Sniff::Maybe;
     }
     match memchr::memchr(b'\n', text) {
         Some(end) => {

@@ -43,7 +43,8 @@ fn http_by_its_start_lines() {
     check("get key\r\n", Sniff::No);
     check("SSH-2.0-OpenSSH_9.2\r\n", Sniff::No);
     check("{\"a\": 1}", Sniff::No);
-    check("\r\n\r\n\r\n", Sniff::No);
+    check("\r\n\r\n\r\n", Sniff::Maybe);
+    check("\r\n\r\n\r\n\r\n\r\n\r\n", Sniff::No);
 }
 
 #[test]

@@ -319,7 +319,8 @@ impl super::Session for Session {
         match stream.state {
             State::Tunnel => Want::Nothing,
             State::Body(body) if stream.reader.is_empty() => {
-                let found = self.open.iter().find(|open| Some(open.id) == stream.op);
+                let ends = [self.open.back(), self.open.front()];
+                let found = ends.into_iter().flatten().find(|open| Some(open.id) == stream.op);
                 let satisfied = found.is_none_or(|open| open.is_satisfied(half, self.kept_body_bytes));
                 let skip = body.certain_content().saturating_sub(SKIP_MARGIN);
                 if satisfied && skip >= MIN_SKIP { Want::Skip(skip) } else { Want::All }

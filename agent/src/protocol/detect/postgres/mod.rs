@@ -136,7 +136,7 @@ fn frontend_fit(tag: u8, content: &[u8], is_whole: bool) -> Fit {
         b'Q' => sql_text(content, is_whole),
         b'P' if is_whole => strong_if(parse(content).is_some()),
         b'P' => match take_text(content) {
-            Some((_, query)) => sql_text(query, false),
+            Some((_, query)) => sql_text(query.split(|byte| *byte == 0).next().unwrap_or_default(), false),
             None => Fit::Weak,
         },
         b'B' if is_whole => strong_if(bind(content).is_some()),
