@@ -13,6 +13,10 @@ use spoor::protocol::Sender::{Client, Server};
 use spoor::record::Record;
 use spoor_tests::transcript::{Covered, Host, wire};
 
+/// As the agent has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ORDERS: u32 = 10_000;
 const RUNS: usize = 5;
 /// Spans are released in time order as in a live run: this much record time passes between two orders.

@@ -17,7 +17,9 @@
 //! A rule by reading never overrules keys: where the operation and the candidate each name one order and these differ,
 //! there is no edge.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Confidence, Edge, Policy, Rule};
 use crate::operation::{OpId, Shape};
@@ -116,13 +118,13 @@ struct ThreadState {
 
 #[derive(Debug, Default)]
 struct Process {
-    threads: HashMap<u32, ThreadState>,
+    threads: FxHashMap<u32, ThreadState>,
     /// Requests in flight.
-    incoming: HashSet<OpId>,
+    incoming: FxHashSet<OpId>,
     /// Requests by the one order each names, those over included.
     by_key: HashMap<OrderKey, Vec<OpId>>,
     /// Connections it uses as a client, with the operations open on each.
-    clients: HashMap<ConnId, u32>,
+    clients: FxHashMap<ConnId, u32>,
 }
 
 #[derive(Debug, Default)]
@@ -149,9 +151,9 @@ impl Transaction {
 #[derive(Debug)]
 pub struct Processes {
     policy: Policy,
-    processes: HashMap<u32, Process>,
-    ops: HashMap<OpId, Op>,
-    transactions: HashMap<(ConnId, u64), Transaction>,
+    processes: FxHashMap<u32, Process>,
+    ops: FxHashMap<OpId, Op>,
+    transactions: FxHashMap<(ConnId, u64), Transaction>,
     /// Times at which something is decided or forgotten at the latest.
     deadlines: BTreeMap<(BootNs, OpId), Deadline>,
     edges: VecDeque<Edge>,
@@ -168,9 +170,9 @@ impl Processes {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
-            processes: HashMap::new(),
-            ops: HashMap::new(),
-            transactions: HashMap::new(),
+            processes: FxHashMap::default(),
+            ops: FxHashMap::default(),
+            transactions: FxHashMap::default(),
             deadlines: BTreeMap::new(),
             edges: VecDeque::new(),
             settled: VecDeque::new(),
@@ -364,7 +366,7 @@ impl Processes {
         else {
             return;
         };
-        let conns: HashSet<ConnId> =
+        let conns: FxHashSet<ConnId> =
             thread.serving.iter().filter_map(|op| Some(self.ops.get(op)?.conn)).collect();
         let any_call = thread
             .serving
