@@ -8,7 +8,8 @@ use self::shape::{
 };
 use super::{Sender, Sniff};
 
-/// Messages must be shorter than this to be believed: their length begins with a byte below 0x10. No four characters of text are as small a length.
+/// Messages must be shorter than this to be believed: their length begins with a byte below 0x10. No four characters of
+/// text are as small a length.
 const MAX_MESSAGE_LEN: usize = 1 << 28;
 /// Longest start-up packet the server takes.
 const MAX_STARTUP_LEN: usize = 10_000;
