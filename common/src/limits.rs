@@ -6,14 +6,11 @@ pub const CLASSES: [usize; 5] = [64, 256, 1024, 4096, 16384];
 /// Largest payload of one data record; a longer operation becomes several.
 pub const MAX_PAYLOAD: usize = CLASSES[4];
 /// Data records of one socket operation. What goes beyond is reported as a length without bytes.
-pub const MAX_RECORDS: u32 = 256;
-/// Entries of an `iovec` array that are followed. What lies beyond is reported as a length without bytes.
-/// Linux allows 1,024 (`UIO_MAXIOV`).
+pub const MAX_RECORDS: u32 = 1024;
+/// Entries of an `iovec` array: `UIO_MAXIOV`.
 pub const MAX_SEGMENTS: u32 = 1024;
 /// Segments that are gathered into one record.
 pub const SEGMENTS_PER_RECORD: u32 = 128;
-/// Bytes captured of one socket operation, whatever the verdict says.
-pub const MAX_OPERATION_BYTES: u32 = MAX_PAYLOAD as u32 * (MAX_RECORDS - 1);
 /// Longest path of a Unix socket (`sun_path`).
 pub const PATH_LEN: usize = 108;
 /// Length of a task's name, with its final NUL.

@@ -2,7 +2,7 @@
 
 use crate::words::words;
 
-/// Nothing decided: the first look, then lengths only.
+/// Nothing decided: a first look per turn, a bounded number of times, then lengths only.
 pub const UNDECIDED: u64 = 0;
 /// Copy up to `turn_bytes` per turn.
 pub const CAPTURE: u64 = 1;
@@ -15,7 +15,7 @@ words! {
     pub struct Verdict : u64 {
         /// [`CAPTURE`], [`IGNORE`] or [`UNDECIDED`].
         kind,
-        /// Bytes copied per turn; a turn lasts until the direction changes.
+        /// Bytes copied per turn; a turn lasts until the direction changes, or until a pause.
         turn_bytes,
         /// No bytes are copied of what is written before this position.
         skip_egress_until,

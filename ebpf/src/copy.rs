@@ -22,6 +22,8 @@ use crate::{
 };
 
 const HEADER: usize = size_of::<DataHeader>();
+/// `sizeof(struct iovec)` of 64-bit programs.
+const IOVEC: u64 = 16;
 
 /// Limits `$value` to `0..=$max` with the very comparison the verifier sees.
 ///
@@ -47,12 +49,41 @@ macro_rules! bound {
     }};
 }
 
+/// `$value`, about which the verifier now knows nothing; neither does it know `$unknown`.
+///
+/// VERIFIER: a loop is accepted as soon as a step ends in a state that it has seen before. A value that counts down
+/// from a known limit, or whose bounds move with every step, is a new state every time.
+macro_rules! forget {
+    ($value:expr, $unknown:expr) => {{
+        let mut value: u64 = $value;
+        let unknown: u64 = $unknown;
+        #[cfg(target_arch = "bpf")]
+        // SAFETY: two instructions on one register.
+        unsafe {
+            core::arch::asm!(
+                "{value} ^= {unknown}",
+                "{value} ^= {unknown}",
+                value = inout(reg) value,
+                unknown = in(reg) unknown,
+            );
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            value ^= unknown;
+            value ^= unknown;
+        }
+        value
+    }};
+}
+
 /// An operation on its way into records. Lives on the stack of the probe; callbacks see it by address.
+///
+/// VERIFIER: what changes from step to step takes eight bytes, for a known value of four is never given up.
 #[repr(C)]
 struct Cursor {
     /// Header of the next record.
     header: DataHeader,
-    /// Next byte, or the array of segments.
+    /// Next byte, or next entry of the array of segments.
     address: u64,
     /// Next byte of the current segment.
     segment: u64,
@@ -61,18 +92,17 @@ struct Cursor {
     /// Payload of the record being filled.
     payload: *mut u8,
     /// Bytes filled of it, and to fill.
-    filled: u32,
-    room: u32,
-    /// Segments taken and in all.
-    index: u32,
-    segments: u32,
+    filled: u64,
+    room: u64,
+    /// Entries left in the array.
+    segments: u64,
     /// Bytes left to copy, and to report.
-    copy: u32,
-    rest: u32,
+    copy: u64,
+    rest: u64,
     /// Bytes at the start that are not wanted.
-    skip: u32,
+    skip: u64,
     /// The rest cannot be read.
-    broken: u32,
+    broken: u64,
 }
 
 /// Reports an operation of `moved` bytes.
@@ -86,11 +116,10 @@ pub(crate) fn operation(header: DataHeader, source: &Source, share: Share, moved
         payload: core::ptr::null_mut(),
         filled: 0,
         room: 0,
-        index: 0,
-        segments: source.segments,
-        copy: share.copy,
-        rest: moved,
-        skip: share.skip,
+        segments: forget!(u64::from(source.segments), header.at_ns),
+        copy: forget!(u64::from(share.copy), header.at_ns),
+        rest: forget!(u64::from(moved), header.at_ns),
+        skip: u64::from(share.skip),
         broken: 0,
     };
     if source.address == 0 {
@@ -107,13 +136,17 @@ pub(crate) fn operation(header: DataHeader, source: &Source, share: Share, moved
         count(Counter::BudgetBytes, u64::from(share.skip));
         emit::length_only(&cursor.header, share.skip, DATA_BUDGET);
         cursor.header.pos = cursor.header.pos.wrapping_add(u64::from(share.skip));
-        cursor.rest = cursor.rest.wrapping_sub(share.skip);
+        cursor.rest = cursor.rest.wrapping_sub(u64::from(share.skip));
     }
     if cursor.segments == 0 {
         cursor.address = cursor.address.wrapping_add(u64::from(share.skip));
         run(whole as *mut c_void, &mut cursor);
     } else {
         run(gathered as *mut c_void, &mut cursor);
+    }
+    if cursor.rest != 0 {
+        count(Counter::BudgetBytes, cursor.rest);
+        emit::length_only(&cursor.header, cursor.rest as u32, DATA_BUDGET);
     }
 }
 
@@ -146,16 +179,17 @@ extern "C" fn whole(_index: u64, context: *mut c_void) -> i64 {
 fn whole_class<const PAYLOAD: usize, const SIZE: usize>(cursor: &mut Cursor) -> i64 {
     let record = emit::reserve_data::<SIZE>();
     if record.is_null() {
-        emit::data_lost(cursor.rest);
+        emit::data_lost(cursor.rest as u32);
+        cursor.rest = 0;
         return 1;
     }
-    let size = bound!(u64::from(cursor.copy), PAYLOAD as u64);
+    let size = bound!(cursor.copy, PAYLOAD as u64);
     // SAFETY: the record has room for a header and `PAYLOAD` bytes, and `size` is not more.
     let failed = unsafe {
         bpf_probe_read_user(record.wrapping_add(HEADER).cast(), size as u32, cursor.address as *const _)
     };
     cursor.address = cursor.address.wrapping_add(size);
-    finish(cursor, record, size as u32, failed != 0)
+    finish(cursor, record, size, failed != 0)
 }
 
 /// One record from several buffers. Returns 1 to stop.
@@ -177,12 +211,13 @@ extern "C" fn gathered(_index: u64, context: *mut c_void) -> i64 {
 fn gathered_class<const PAYLOAD: usize, const SIZE: usize>(cursor: &mut Cursor, fill: *mut c_void) -> i64 {
     let record = emit::reserve_data::<SIZE>();
     if record.is_null() {
-        emit::data_lost(cursor.rest);
+        emit::data_lost(cursor.rest as u32);
+        cursor.rest = 0;
         return 1;
     }
     cursor.payload = record.wrapping_add(HEADER);
     cursor.filled = 0;
-    cursor.room = if cursor.copy > PAYLOAD as u32 { PAYLOAD as u32 } else { cursor.copy };
+    cursor.room = if cursor.copy > PAYLOAD as u64 { PAYLOAD as u64 } else { cursor.copy };
     // SAFETY: the callback has the helper's signature and is given its own context.
     unsafe { bpf_loop(SEGMENTS_PER_RECORD, fill, (&raw mut *cursor).cast(), 0) };
     cursor.payload = core::ptr::null_mut();
@@ -217,10 +252,10 @@ fn fill<const PAYLOAD: u64>(cursor: &mut Cursor) -> i64 {
         // VERIFIER: a callback returns 0 or 1, and a number that is loaded could be any.
         return if cursor.broken != 0 { 1 } else { 0 };
     }
-    let open = u64::from(cursor.room - cursor.filled);
+    let open = cursor.room.wrapping_sub(cursor.filled);
     let take = if cursor.segment_len < open { cursor.segment_len } else { open };
     let take = bound!(take, PAYLOAD);
-    let at = bound!(u64::from(cursor.filled), PAYLOAD);
+    let at = bound!(cursor.filled, PAYLOAD);
     let payload = cursor.payload;
     if payload.is_null() {
         return 1;
@@ -234,34 +269,31 @@ fn fill<const PAYLOAD: u64>(cursor: &mut Cursor) -> i64 {
         return 1;
     }
     cursor.segment = cursor.segment.wrapping_add(take);
-    cursor.segment_len = cursor.segment_len.wrapping_sub(take);
-    cursor.filled = (at as u32).wrapping_add(take as u32);
+    cursor.segment_len = forget!(cursor.segment_len.wrapping_sub(take), cursor.header.at_ns);
+    cursor.filled = forget!(at.wrapping_add(take), cursor.header.at_ns);
     0
 }
 
 /// Moves to the next segment, past what is not wanted. False when there is nothing to copy from it.
 #[inline(always)]
 fn next_segment(cursor: &mut Cursor) -> bool {
-    if cursor.index >= cursor.segments || cursor.index >= MAX_SEGMENTS {
-        cursor.broken = 1;
-        return false;
-    }
-    let entry = cursor.address.wrapping_add(u64::from(cursor.index) * 16);
-    cursor.index += 1;
-    let Some([base, len]) = user::<[u64; 2]>(entry) else {
+    let entry = if cursor.segments == 0 { None } else { user::<[u64; 2]>(cursor.address) };
+    let Some([base, len]) = entry else {
         cursor.broken = 1;
         return false;
     };
-    let skip = if u64::from(cursor.skip) < len { u64::from(cursor.skip) } else { len };
-    cursor.skip = cursor.skip.wrapping_sub(skip as u32);
+    cursor.segments = forget!(cursor.segments.wrapping_sub(1), cursor.header.at_ns);
+    cursor.address = cursor.address.wrapping_add(IOVEC);
+    let skip = if cursor.skip < len { cursor.skip } else { len };
+    cursor.skip = forget!(cursor.skip.wrapping_sub(skip), cursor.header.at_ns);
     cursor.segment = base.wrapping_add(skip);
-    cursor.segment_len = len.wrapping_sub(skip);
+    cursor.segment_len = forget!(len.wrapping_sub(skip), cursor.header.at_ns);
     cursor.segment_len != 0
 }
 
 /// Completes and submits a record with `captured` bytes. Returns 1 when the operation is reported.
 #[inline(always)]
-fn finish(cursor: &mut Cursor, record: *mut u8, captured: u32, failed: bool) -> i64 {
+fn finish(cursor: &mut Cursor, record: *mut u8, captured: u64, failed: bool) -> i64 {
     let captured = if failed { 0 } else { captured };
     let left = cursor.copy.wrapping_sub(captured);
     let last = failed || cursor.broken != 0 || left == 0;
@@ -269,18 +301,18 @@ fn finish(cursor: &mut Cursor, record: *mut u8, captured: u32, failed: bool) -> 
     let mut flags = 0;
     if failed || cursor.broken != 0 {
         flags = DATA_UNREADABLE;
-        count(Counter::FaultBytes, u64::from(len.wrapping_sub(captured)));
+        count(Counter::FaultBytes, len.wrapping_sub(captured));
     } else if len > captured {
         flags = DATA_BUDGET;
-        count(Counter::BudgetBytes, u64::from(len.wrapping_sub(captured)));
+        count(Counter::BudgetBytes, len.wrapping_sub(captured));
     }
-    emit::write_header(record, &cursor.header, len, captured, flags);
+    emit::write_header(record, &cursor.header, len as u32, captured as u32, flags);
     emit::submit_data(record);
     count(Counter::DataRecords, 1);
-    count(Counter::DataBytes, u64::from(captured));
-    cursor.copy = left;
-    cursor.rest = cursor.rest.wrapping_sub(len);
-    cursor.header.pos = cursor.header.pos.wrapping_add(u64::from(len));
+    count(Counter::DataBytes, captured);
+    cursor.copy = forget!(left, cursor.header.at_ns);
+    cursor.rest = forget!(cursor.rest.wrapping_sub(len), cursor.header.at_ns);
+    cursor.header.pos = cursor.header.pos.wrapping_add(len);
     i64::from(last)
 }
 
@@ -307,6 +339,6 @@ extern "C" fn add_segment(_index: u64, context: *mut c_void) -> i64 {
         Some(len) => sum.total = sum.total.wrapping_add(len),
         None => return 1,
     }
-    sum.address = sum.address.wrapping_add(16);
+    sum.address = sum.address.wrapping_add(IOVEC);
     0
 }

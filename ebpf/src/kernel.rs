@@ -6,6 +6,8 @@
 //! a program load from them directly; a bad address reads as zero. Offsets are read-only globals, hence constants
 //! to the verifier. Checked on 6.18.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs};
 
 /// A kernel object. The number is its address.
@@ -41,14 +43,15 @@ impl Object {
     }
 }
 
-/// Reads a value through an address the verifier knows nothing about.
+/// Reads a value through an address the verifier knows nothing about. `T` is made of integers.
 #[inline(always)]
-pub(crate) fn peek<T: Copy + Default>(address: *const u8) -> Option<T> {
-    let mut value = T::default();
+pub(crate) fn peek<T: Copy>(address: *const u8) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the destination is a local of the given size; the helper refuses addresses it cannot read.
     let failed =
-        unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, address.cast()) };
-    if failed == 0 { Some(value) } else { None }
+        unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address.cast()) };
+    // SAFETY: the helper has filled it.
+    if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
 }
 
 /// The current task.

@@ -6,6 +6,8 @@
 //! `splice` names a pipe first, the kernel has sockets of its own. Bytes are read only if the call is a known one,
 //! has not returned yet, and its descriptor is the socket's file. Otherwise only the length is known.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
 use crate::{
@@ -42,14 +44,15 @@ pub(crate) struct Source {
 
 const OUT_OF_REACH: Source = Source { address: 0, segments: 0, syscall: NONE };
 
-/// Reads a value from the memory of the current program.
+/// Reads a value from the memory of the current program. `T` is made of integers.
 #[inline(always)]
-pub(crate) fn user<T: Copy + Default>(address: u64) -> Option<T> {
-    let mut value = T::default();
+pub(crate) fn user<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the destination is a local of the given size; the helper refuses addresses it cannot read.
     let failed =
-        unsafe { bpf_probe_read_user((&raw mut value).cast(), size_of::<T>() as u32, address as *const _) };
-    if failed == 0 { Some(value) } else { None }
+        unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const _) };
+    // SAFETY: the helper has filled it.
+    if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
 }
 
 /// Finds the buffer of the operation of `moved` bytes that `task` has just completed on the socket of `file`.

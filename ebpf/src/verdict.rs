@@ -1,7 +1,6 @@
 //! How much of an operation is copied: the socket's verdict and budgets in, a number of bytes out.
 
 use spoor_common::{
-    limits::MAX_OPERATION_BYTES,
     record::EGRESS,
     verdict::{CAPTURE, IGNORE, InheritKey, UNDECIDED, Verdict},
 };
@@ -48,6 +47,12 @@ pub(crate) fn ignored(state: &State) -> bool {
     u64::from(state.verdict) == IGNORE
 }
 
+/// First looks per direction before an undecided connection is down to lengths.
+const LOOKS: u32 = 16;
+
+/// A pause that begins a new turn.
+const PAUSE_NS: u64 = 2_000_000;
+
 /// Bytes to leave out at the start of an operation and bytes to copy after them.
 #[derive(Clone, Copy)]
 pub(crate) struct Share {
@@ -57,12 +62,17 @@ pub(crate) struct Share {
 
 /// Divides an operation of `moved` bytes at `pos` and charges what will be copied.
 #[inline(always)]
-pub(crate) fn share(state: &mut State, direction: u8, pos: u64, moved: u32) -> Share {
+pub(crate) fn share(state: &mut State, direction: u8, pos: u64, moved: u32, at_ns: u64) -> Share {
     let last = if state.flags & LAST_INGRESS != 0 { 1 } else { EGRESS };
     if last != direction {
         state.flags ^= LAST_INGRESS;
         state.turn_used = 0;
     }
+    // A server may answer before it has read the body: then the next request comes in the same turn, but later.
+    if at_ns.wrapping_sub(state.last_at_ns) > PAUSE_NS {
+        state.turn_used = 0;
+    }
+    state.last_at_ns = at_ns;
     let until = state.flow(direction).skip_until;
     let skip = if until > pos {
         let ahead = until - pos;
@@ -72,14 +82,18 @@ pub(crate) fn share(state: &mut State, direction: u8, pos: u64, moved: u32) -> S
     };
     let wanted = moved - skip;
     let left = match u64::from(state.verdict) {
-        UNDECIDED => (setting!(first_look_bytes) as u32).saturating_sub(state.flow(direction).looked),
+        UNDECIDED => {
+            // A look at every turn, so that a long body does not hide the message behind it from a slow reader of the
+            // ring; and a bound on all looks, for connections nobody decides about.
+            let look = setting!(first_look_bytes) as u32;
+            let turn = look.saturating_sub(state.turn_used);
+            let all = look.saturating_mul(LOOKS).saturating_sub(state.flow(direction).looked);
+            if turn < all { turn } else { all }
+        }
         CAPTURE => state.turn_bytes.saturating_sub(state.turn_used),
         _ => 0,
     };
-    let mut copy = if wanted < left { wanted } else { left };
-    if copy > MAX_OPERATION_BYTES {
-        copy = MAX_OPERATION_BYTES;
-    }
+    let copy = if wanted < left { wanted } else { left };
     if u64::from(state.verdict) == UNDECIDED {
         state.flow(direction).looked = state.flow(direction).looked.saturating_add(copy);
     }

@@ -37,6 +37,8 @@ impl Agent {
         let output = dir.join(format!("{name}.jsonl"));
         let mut command = Command::new(binary);
         command.args(["run", "--print", "otlp-json"]).args(options);
+        // The tests' own variables are no settings of the agent.
+        command.env_remove("SPOOR_AGENT").env_remove("SPOOR_SKIPPED");
         let log = dir.join(format!("{name}.log"));
         let mut process = Process::start_with_output("spoor run", &mut command, &log, &output)?;
         process.wait_for_line("ready:")?;

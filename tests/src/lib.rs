@@ -7,6 +7,7 @@ pub mod customers;
 pub mod flow;
 pub mod forest;
 pub mod fuzz;
+pub mod kernel;
 pub mod peers;
 pub mod recorded;
 pub mod sink;

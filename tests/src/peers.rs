@@ -132,9 +132,10 @@ impl Process {
             .arg(command.get_program())
             .args(command.get_args());
         for (key, value) in command.get_envs() {
-            if let Some(value) = value {
-                shell.env(key, value);
-            }
+            match value {
+                Some(value) => shell.env(key, value),
+                None => shell.env_remove(key),
+            };
         }
         Self::start(name, &mut shell, log)
     }

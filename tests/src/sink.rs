@@ -16,6 +16,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -65,6 +71,7 @@ impl Received {
 struct State {
     received: Vec<Received>,
     replies: VecDeque<Reply>,
+    metrics: Vec<ExportMetricsServiceRequest>,
 }
 
 /// A running receiver. Dropping it closes its ports and connections.
@@ -137,6 +144,11 @@ impl Sink {
     /// Everything that arrived so far.
     pub fn received(&self) -> Vec<Received> {
         self.lock().received.clone()
+    }
+
+    /// The sets of metrics that arrived so far. They are always taken.
+    pub fn metrics(&self) -> Vec<ExportMetricsServiceRequest> {
+        self.lock().metrics.clone()
     }
 
     /// Names of the spans that were taken, in the order of their arrival.
@@ -222,6 +234,17 @@ impl TraceService for Grpc {
     }
 }
 
+#[tonic::async_trait]
+impl MetricsService for Grpc {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportMetricsServiceRequest>,
+    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).metrics.push(request.into_inner());
+        Ok(tonic::Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
 fn partial(rejected_spans: i64, message: &str) -> ExportTraceServiceResponse {
     let partial = opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess {
         rejected_spans,
@@ -231,13 +254,16 @@ fn partial(rejected_spans: i64, message: &str) -> ExportTraceServiceResponse {
 }
 
 async fn serve_grpc(listener: TcpListener, state: Arc<Mutex<State>>, no_gzip: bool) {
+    let mut metrics = MetricsServiceServer::new(Grpc(state.clone()));
     let mut service = TraceServiceServer::new(Grpc(state)).max_decoding_message_size(64 << 20);
     if !no_gzip {
+        metrics = metrics.accept_compressed(CompressionEncoding::Gzip);
         service = service.accept_compressed(CompressionEncoding::Gzip);
     }
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
     tonic::transport::Server::builder()
         .add_service(service)
+        .add_service(metrics)
         .serve_with_incoming(incoming)
         .await
         .expect("gRPC server");
@@ -267,8 +293,9 @@ async fn answer(
     state: Arc<Mutex<State>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
-    if parts.uri.path() != "/v1/traces" {
-        return Ok(respond(404, &[], format!("no such path: {}", parts.uri.path())));
+    let path = parts.uri.path().to_owned();
+    if !["/v1/traces", "/v1/metrics"].contains(&path.as_str()) {
+        return Ok(respond(404, &[], format!("no such path: {path}")));
     }
     let headers = texts(&parts.headers);
     let header =
@@ -281,6 +308,14 @@ async fn answer(
         bytes = plain;
     }
     let json = header("content-type") == "application/json";
+    if path == "/v1/metrics" {
+        let request = match json {
+            true => serde_json::from_slice(&bytes).expect("OTLP/JSON"),
+            false => ExportMetricsServiceRequest::decode(bytes.as_slice()).expect("OTLP protobuf"),
+        };
+        state.lock().unwrap_or_else(PoisonError::into_inner).metrics.push(request);
+        return Ok(respond(200, &[], String::new()));
+    }
     let request = match json {
         true => serde_json::from_slice(&bytes).expect("OTLP/JSON"),
         false => ExportTraceServiceRequest::decode(bytes.as_slice()).expect("OTLP protobuf"),

@@ -13,23 +13,22 @@ use spoor_tests::sink::{Options, Sink};
 use spoor_tests::spoor::{Said, command, said, spoor};
 use spoor_tests::transcript::{Covered, Host, wire};
 
-/// Orders served by a shop that asks its database, as a recording.
+/// Orders served by a shop that asks the CRM, as a recording: two spans each.
 fn recording(directory: &Path, orders: u32) -> PathBuf {
     let mut host = Host::new();
-    let (shopper, shop, db) =
-        (host.process(100, "browser"), host.process(200, "shop"), host.process(400, "postgresql"));
+    let (shopper, shop, crm) =
+        (host.process(100, "browser"), host.process(200, "shop"), host.process(300, "crm"));
     for order in 1..=orders {
         let front = host.connect(shopper, shop, 8080, Covered::Server);
-        let store = host.connect(shop, db, 5432, Covered::Both);
-        let (worker, backend) = (shop.thread(1), db.thread(0));
+        let back = host.connect(shop, crm, 8081, Covered::Client);
+        let worker = shop.thread(1);
         let body = format!("{{\"order_id\": {order}, \"quantity\": 3}}");
         host.send(front, Client, wire::request("POST", "/orders", "", &body), shopper.thread(0), worker);
-        let sql = format!("INSERT INTO orders (id, quantity) VALUES ({order}, 3)");
-        host.send(store, Client, wire::query(&sql), worker, backend);
-        host.send(store, Server, wire::done("INSERT 0 1", b'I'), backend, worker);
+        host.send(back, Client, wire::request("POST", "/api/confirm", "", &body), worker, crm.thread(0));
+        host.send(back, Server, wire::response(200, "{}"), crm.thread(0), worker);
         host.send(front, Server, wire::response(201, "{}"), worker, shopper.thread(0));
         host.close(front);
-        host.close(store);
+        host.close(back);
     }
     let path = directory.join("orders.spoor");
     let header = Header { host_id: "host-of-the-recording".to_owned(), ..Header::default() };
@@ -144,13 +143,13 @@ fn replay_prints_trees_on_standard_output_and_counts_on_standard_error() {
         let said = spoor(arguments, &[]);
         assert_eq!(said.code, Some(0), "{said:?}");
         assert_eq!(said.out.matches("shop ← ").count(), 2, "{}", said.out);
-        assert_eq!(said.out.matches("└─ shop → INSERT orders").count(), 2, "{}", said.out);
+        assert_eq!(said.out.matches("└─ shop → POST").count(), 2, "{}", said.out);
         assert!(said.out.contains("order 2  trace "), "{}", said.out);
         assert!(
             !said.out.contains('\x1b') && !said.err.contains('\x1b'),
             "colour without a terminal: {said:?}"
         );
-        assert!(said.err.contains("4 operations (http 2, amqp 0, postgresql 2)"), "{said:?}");
+        assert!(said.err.contains("4 operations (http 4, amqp 0, postgresql 0)"), "{said:?}");
         assert!(said.err.contains("lost: nothing"), "{said:?}");
     }
 }

@@ -348,6 +348,62 @@ fn second_exporter_on_the_same_spool_is_refused() {
     assert!(error.contains("another running agent"), "{error}");
 }
 
+#[test]
+fn own_metrics_arrive_by_every_way() {
+    use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+    use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
+    use spoor::export::metrics::{Metrics, Reading};
+    for protocol in [OtlpProtocol::Grpc, OtlpProtocol::HttpProtobuf, OtlpProtocol::HttpJson] {
+        let sink = Sink::start();
+        let mut otlp =
+            settings(if protocol == OtlpProtocol::Grpc { sink.grpc_url() } else { sink.http_url() }.as_str())
+                .otlp;
+        otlp.protocol = Some(protocol);
+        otlp.metrics = true;
+        let metrics = Metrics::start(&otlp, &Host::default()).unwrap().unwrap();
+        metrics.update(vec![
+            Reading { metric: "spoor.records", attribute: None, value: 17 },
+            Reading { metric: "spoor.operations", attribute: Some(("protocol", "http")), value: 4 },
+            Reading { metric: "spoor.operations", attribute: Some(("protocol", "amqp")), value: 5 },
+            Reading { metric: "spoor.held", attribute: None, value: 2 },
+        ]);
+        metrics.shutdown();
+        let sets = sink.metrics();
+        let [set] = sets.as_slice() else { panic!("{protocol:?}: {} sets", sets.len()) };
+        let scopes = set.resource_metrics.iter().flat_map(|group| &group.scope_metrics);
+        let mut found: Vec<(String, String, i64)> = scopes
+            .flat_map(|scope| &scope.metrics)
+            .flat_map(|metric| {
+                let (points, growing) = match metric.data.as_ref().expect("data") {
+                    Data::Sum(sum) => (&sum.data_points, sum.is_monotonic),
+                    Data::Gauge(gauge) => (&gauge.data_points, false),
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(growing, metric.name != "spoor.held", "{}", metric.name);
+                let kind = |attributes: &[opentelemetry_proto::tonic::common::v1::KeyValue]| {
+                    attributes.iter().map(|attribute| attribute.key.clone()).collect::<String>()
+                };
+                points.iter().map(move |point| match point.value {
+                    Some(Value::AsInt(value)) => (metric.name.clone(), kind(&point.attributes), value),
+                    other => panic!("{other:?}"),
+                })
+            })
+            .collect();
+        found.sort();
+        let expected = [
+            ("spoor.held", "", 2),
+            ("spoor.operations", "protocol", 4),
+            ("spoor.operations", "protocol", 5),
+            ("spoor.records", "", 17),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(name, key, value)| (name.to_owned(), key.to_owned(), value)),
+            "{protocol:?}"
+        );
+    }
+}
+
 mod tls {
     //! TLS with a private authority, and mutual TLS.
 

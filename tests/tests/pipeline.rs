@@ -15,6 +15,7 @@ fn settings() -> Settings {
         order: Default::default(),
         spans: Default::default(),
         max_connections: 1000,
+        turn_bytes: 1 << 20,
         boot_id: [7; 16],
         host_id: "host".to_owned(),
     }

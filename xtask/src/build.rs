@@ -22,7 +22,8 @@ pub(crate) fn build(release: bool) -> Result<PathBuf> {
     object()?;
     let root = root();
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(&root).args(["build", "--package", "spoor"]);
+    // Together with the tests and the demo, so that their common dependencies have the same features and are built once.
+    cargo.current_dir(&root).args(["build", "--package", "spoor", "--package", "spoor-tests", "--bins"]);
     if release {
         cargo.arg("--release");
     }

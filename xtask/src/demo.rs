@@ -15,11 +15,10 @@ pub(crate) fn run() -> Result<()> {
         bail!("the demo needs root to load eBPF programs: run `sudo -E cargo xtask demo`");
     }
     setup::run(&setup::Args::default())?;
-    let agent = build::build(true)?;
-    // Optimised like the agent, so that their common dependencies are built once.
-    let mut cargo =
-        shell::cargo(["run", "--quiet", "--release", "--package", "spoor-tests", "--bin", "demo", "--"]);
-    cargo.env("SPOOR_AGENT", agent).args(std::env::args_os().skip(2));
+    // As the tests build it: nobody waits for an optimiser to see a demo, and `cargo xtask test` needs no second build.
+    let agent = build::build(false)?;
+    let mut demo = std::process::Command::new(agent.with_file_name("demo"));
+    demo.env("SPOOR_AGENT", agent).args(std::env::args_os().skip(2));
     // In place of this program, so that Ctrl-C reaches the demo alone and its exit code is ours.
-    Err(cargo.exec()).context("cannot start the demo")
+    Err(demo.exec()).context("cannot start the demo")
 }

@@ -8,8 +8,8 @@ use crate::{setup, shell};
 
 /// Run the fuzz targets of tests/fuzz, each for a while.
 ///
-/// Needs the nightly compiler, for libFuzzer's instrumentation, and nothing else; `cargo fuzz` works in tests/fuzz too.
-/// A crash leaves its input in tests/fuzz/artifacts: put it into the target's corpus, where the ordinary tests replay it.
+/// Needs the nightly compiler, for libFuzzer's instrumentation, and nothing else. Inputs found on the way are kept in
+/// target/fuzz. A crash leaves its input there: put it into tests/fixtures/fuzz-corpus, where the ordinary tests replay it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// One target; all when left out.
@@ -48,28 +48,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !missing.is_empty() {
         bail!("{} (`cargo xtask setup` installs it)", missing.join(", "));
     }
-    let folder = shell::root().join("tests/fuzz");
+    let root = shell::root();
+    let work = root.join("target/fuzz");
     let host = host()?;
     // With a target given, build scripts and macros are left without instrumentation.
-    let mut build =
-        shell::cargo_of("nightly", ["build", "--release", "--bins", "--target", &host, "--manifest-path"]);
-    build.arg(folder.join("Cargo.toml")).env("RUSTFLAGS", INSTRUMENTATION.join(" "));
+    let mut build = shell::cargo_of("nightly", ["build", "--release", "--bins", "--target", &host]);
+    build.arg("--manifest-path").arg(root.join("tests/fuzz/Cargo.toml")).arg("--target-dir").arg(&work);
+    build.env("RUSTFLAGS", INSTRUMENTATION.join(" "));
     shell::run(build)?;
     for target in &chosen {
         println!("fuzz {target}: {} s", args.seconds);
-        let (corpus, artifacts) = (folder.join("corpus").join(target), folder.join("artifacts").join(target));
-        for folder in [&corpus, &artifacts] {
+        let (found, crashes) = (work.join("corpus").join(target), work.join("crashes").join(target));
+        for folder in [&found, &crashes] {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
-        let binary = folder.join("target").join(&host).join("release").join(target);
-        let mut fuzzer = shell::command(
-            &binary.to_string_lossy(),
-            ["-max_len=65536", "-timeout=10", "-print_final_stats=1"],
-        );
+        let binary = work.join(&host).join("release").join(target);
+        let mut fuzzer = shell::command(&binary.to_string_lossy(), ["-max_len=65536", "-timeout=10"]);
         fuzzer.arg(format!("-max_total_time={}", args.seconds));
-        fuzzer.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(&corpus);
+        // New inputs go to the first folder; the others are only read.
+        fuzzer.arg(format!("-artifact_prefix={}/", crashes.display())).arg(&found);
+        let seeds = root.join("tests/fixtures/fuzz-corpus").join(target);
+        fuzzer.args(seeds.is_dir().then_some(seeds));
         shell::run_quietly(fuzzer)
-            .with_context(|| format!("{target} found a crash: its input is in {}", artifacts.display()))?;
+            .with_context(|| format!("{target} failed: the input is in {}", crashes.display()))?;
     }
     println!("fuzz: {} targets, no crash", chosen.len());
     Ok(())
@@ -84,7 +85,7 @@ fn host() -> Result<String> {
 }
 
 fn targets() -> Result<Vec<String>> {
-    let folder = shell::root().join("tests/fuzz/fuzz_targets");
+    let folder = shell::root().join("tests/fuzz/src/bin");
     let entries =
         fs::read_dir(&folder).with_context(|| format!("no fuzz targets in {}", folder.display()))?;
     let mut names = Vec::new();

@@ -53,11 +53,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let (live, fast): (Vec<String>, Vec<String>) = targets()?.into_iter().partition(|name| is_live(name));
     if !args.live {
-        let mut cargo = shell::cargo(["test", "--no-fail-fast"]);
-        cargo.args(["--package", "spoor", "--package", "spoor-common", "--package", "xtask"]);
-        totals.run(cargo, args.filter.as_deref(), &[])?;
-        let mut cargo =
-            shell::cargo(["test", "--no-fail-fast", "--package", "spoor-tests", "--lib", "--bins"]);
+        totals.run(shell::cargo(["test", "--package", "xtask"]), args.filter.as_deref(), &[])?;
+        let mut cargo = shell::cargo(["test", "--no-fail-fast", "--lib", "--bins"]);
+        cargo.args(["--package", "spoor", "--package", "spoor-common", "--package", "spoor-tests"]);
         cargo.args(fast.iter().flat_map(|name| ["--test", name]));
         totals.run(cargo, args.filter.as_deref(), &[])?;
     }

@@ -1,10 +1,24 @@
 //! What this kernel and these privileges allow, for `spoor doctor`: the running system in, [`Finding`]s out.
+//!
+//! *Owns* the checks of everything capture depends on. The last of them loads the real programs, for nothing less
+//! proves that they load.
+
+use std::{fs, path::Path};
+
+use super::{
+    error::CaptureError,
+    load::{self, Capture, Options},
+    system::{self, CAP_BPF, CAP_PERFMON},
+};
 
 /// How a finding is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
+    /// As it should be.
     Ok,
+    /// Something is worse than it could be.
     Warn,
+    /// Capture does not work.
     Fail,
 }
 
@@ -13,11 +27,168 @@ pub enum Level {
 pub struct Finding {
     pub name: &'static str,
     pub level: Level,
+    /// What was found, in one sentence.
     pub says: String,
+    /// What helps, where something does.
     pub remedy: Option<String>,
+}
+
+impl Finding {
+    fn ok(name: &'static str, says: impl Into<String>) -> Self {
+        Self { name, level: Level::Ok, says: says.into(), remedy: None }
+    }
+
+    fn warn(name: &'static str, says: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, level: Level::Warn, says: says.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn fail(name: &'static str, says: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, level: Level::Fail, says: says.into(), remedy: Some(remedy.into()) }
+    }
 }
 
 /// Everything that decides whether capture works here.
 pub fn findings() -> Vec<Finding> {
-    Vec::new()
+    let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").ok();
+    let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok();
+    vec![
+        kernel(&system::kernel_release()),
+        type_information(Path::new(load::VMLINUX).exists()),
+        capabilities(system::effective_capabilities()),
+        locked(lockdown.as_deref()),
+        paranoia(paranoid.as_deref(), system::effective_capabilities()),
+        cgroups(Path::new("/sys/fs/cgroup/cgroup.controllers").exists()),
+        hooks(Capture::start(Options { ring_bytes: 1 << 20, ..Options::default() })),
+    ]
+}
+
+fn kernel(release: &str) -> Finding {
+    const NAME: &str = "kernel";
+    match system::kernel_version(release) {
+        Some(version) if version >= (6, 3) => Finding::ok(NAME, format!("Linux {release}")),
+        Some(_) => Finding::fail(
+            NAME,
+            format!("Linux {release} has no sock_send_length and sock_recv_length tracepoints"),
+            "use Linux 6.3 or later for live capture; `spoor replay` works on any kernel",
+        ),
+        None => Finding::warn(
+            NAME,
+            format!("cannot tell the version of kernel `{release}`"),
+            "see below whether the programs load",
+        ),
+    }
+}
+
+fn type_information(exists: bool) -> Finding {
+    const NAME: &str = "type information";
+    if exists {
+        Finding::ok(NAME, format!("{} exists", load::VMLINUX))
+    } else {
+        Finding::fail(
+            NAME,
+            format!("there is no {}", load::VMLINUX),
+            "use a kernel built with CONFIG_DEBUG_INFO_BTF, as all current distributions have it; \
+             in a container, mount /sys/kernel/btf",
+        )
+    }
+}
+
+fn capabilities(effective: Option<u64>) -> Finding {
+    const NAME: &str = "capabilities";
+    let Some(effective) = effective else {
+        return Finding::warn(NAME, "cannot read /proc/self/status", "mount /proc");
+    };
+    let missing: Vec<&str> = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
+        .into_iter()
+        .filter(|(capability, _)| !system::capable(effective, *capability))
+        .map(|(_, name)| name)
+        .collect();
+    if missing.is_empty() {
+        return Finding::ok(NAME, "CAP_BPF and CAP_PERFMON are there");
+    }
+    Finding::fail(
+        NAME,
+        format!("{} missing", missing.join(" and ")),
+        "run the agent as root, or give it these capabilities",
+    )
+}
+
+fn locked(lockdown: Option<&str>) -> Finding {
+    const NAME: &str = "lockdown";
+    // The mode in force is the one in brackets.
+    let mode = lockdown.and_then(|text| text.split_once('[')?.1.split_once(']')).map(|(mode, _)| mode);
+    match mode {
+        Some("confidentiality") => Finding::fail(
+            NAME,
+            "the kernel is locked down for confidentiality: no program may read memory",
+            "boot with lockdown=integrity or without lockdown",
+        ),
+        Some(mode) => Finding::ok(NAME, format!("{mode}, which allows what the probes do")),
+        None => Finding::ok(NAME, "the kernel has none"),
+    }
+}
+
+fn paranoia(paranoid: Option<&str>, effective: Option<u64>) -> Finding {
+    const NAME: &str = "perf_event_paranoid";
+    let level = paranoid.map_or("unknown", str::trim);
+    if effective.is_some_and(|effective| system::capable(effective, CAP_PERFMON)) {
+        return Finding::ok(NAME, format!("{level}, which does not matter with CAP_PERFMON"));
+    }
+    Finding::warn(NAME, format!("{level}, and CAP_PERFMON is missing"), "give the agent CAP_PERFMON")
+}
+
+fn cgroups(unified: bool) -> Finding {
+    const NAME: &str = "cgroups";
+    if unified {
+        return Finding::ok(NAME, "version 2: the kernel names each connection's container");
+    }
+    Finding::warn(
+        NAME,
+        "not version 2 alone: the kernel's cgroup identifiers say nothing here",
+        "nothing is lost but speed: containers are looked up in /proc",
+    )
+}
+
+fn hooks(start: Result<Capture, CaptureError>) -> Finding {
+    const NAME: &str = "hooks";
+    match start {
+        Ok(_) => Finding::ok(NAME, "sock_send_length and sock_recv_length load and attach"),
+        Err(error) => {
+            let text = error.to_string();
+            // Errors end in what helps, behind a semicolon.
+            match text.split_once("; ") {
+                Some((says, remedy)) => Finding::fail(NAME, says, remedy),
+                None => Finding::fail(NAME, text, "see the findings above"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_name_what_is_missing_and_what_helps() {
+        let check = |finding: Finding, level, word: &str| {
+            assert_eq!(finding.level, level, "{finding:?}");
+            assert!(finding.says.contains(word), "{finding:?}");
+            assert_eq!(finding.remedy.is_none(), level == Level::Ok, "{finding:?}");
+        };
+        check(kernel("6.18.44"), Level::Ok, "6.18.44");
+        check(kernel("5.15.0-127-generic"), Level::Fail, "5.15.0-127-generic");
+        check(kernel(""), Level::Warn, "version");
+        check(type_information(true), Level::Ok, "vmlinux");
+        check(type_information(false), Level::Fail, "vmlinux");
+        check(capabilities(Some(1 << CAP_BPF)), Level::Fail, "CAP_PERFMON missing");
+        check(capabilities(Some(0)), Level::Fail, "CAP_BPF and CAP_PERFMON missing");
+        check(capabilities(Some(1 << CAP_BPF | 1 << CAP_PERFMON)), Level::Ok, "CAP_BPF");
+        check(locked(None), Level::Ok, "none");
+        check(locked(Some("none [integrity] confidentiality\n")), Level::Ok, "integrity");
+        check(locked(Some("none integrity [confidentiality]\n")), Level::Fail, "confidentiality");
+        check(paranoia(Some("4\n"), Some(1 << CAP_PERFMON)), Level::Ok, "4");
+        check(paranoia(Some("4\n"), Some(0)), Level::Warn, "4");
+        check(cgroups(false), Level::Warn, "version 2");
+        check(hooks(Err(CaptureError::NoObject)), Level::Fail, "without its eBPF object");
+    }
 }

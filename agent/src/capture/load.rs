@@ -23,7 +23,7 @@ use super::{
 /// The eBPF object, empty when the binary was built without.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spoor-ebpf"));
 
-const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MIN_RING_BYTES: u32 = 64 << 10;
 const MAX_RING_BYTES: u32 = 1 << 30;
 

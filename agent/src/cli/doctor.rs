@@ -37,7 +37,7 @@ pub(super) fn run(options: &DoctorOptions) -> Result<ExitCode, Failure> {
 }
 
 fn finding(name: &'static str, level: Level, says: String, remedy: Option<String>) -> Finding {
-    Finding { name: name.into(), level, says, remedy }
+    Finding { name, level, says, remedy }
 }
 
 fn endpoint(config: &Config) -> Finding {

@@ -10,17 +10,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::look::{Look, PerDirection};
 use super::{ConnInfo, ConnRef, MakeSession, Stats, Verdict, VerdictUpdate};
 use crate::config;
-use crate::protocol::detect::{Detection, Detector, Protocol};
+use crate::protocol::detect::{Detection, Protocol};
 use crate::protocol::{Discard, End, Event, Events, Mark, Sender, Session, Want};
 use crate::record::{BootNs, Close, Conn, Data, Direction, Endpoint, Role};
 use crate::stream::{Chunk, Duplex, Window};
 
-/// Bytes kept per direction until the protocol is clear, to be replayed into the session.
-const PENDING_BYTES: usize = 64 << 10;
-/// Chunks kept until then.
-const PENDING_CHUNKS: usize = 256;
 /// Shorter skips are not worth a verdict.
 const MIN_SKIP: u64 = 64 << 10;
 /// A session that finds only nonsense, so many bytes or times, speaks another protocol than was detected.
@@ -79,15 +76,6 @@ enum State {
     Ignored,
 }
 
-/// The first look at a connection.
-#[derive(Debug, Default)]
-struct Look {
-    detector: Detector,
-    /// What was seen, in the order it moved.
-    pending: VecDeque<(Direction, Chunk)>,
-    bytes: PerDirection<usize>,
-}
-
 /// A connection whose protocol is known.
 #[derive(Debug)]
 struct Talk {
@@ -96,22 +84,6 @@ struct Talk {
     /// Invalid bytes and times since the last operation was opened.
     nonsense_bytes: u64,
     nonsense_times: u32,
-}
-
-/// One value per direction.
-#[derive(Clone, Copy, Debug, Default)]
-struct PerDirection<T> {
-    ingress: T,
-    egress: T,
-}
-
-impl<T> PerDirection<T> {
-    fn of(&mut self, direction: Direction) -> &mut T {
-        match direction {
-            Direction::Ingress => &mut self.ingress,
-            Direction::Egress => &mut self.egress,
-        }
-    }
 }
 
 impl Flow {
@@ -255,7 +227,7 @@ impl Flow {
     /// Bytes of traffic held.
     pub(super) fn buffered(&self) -> usize {
         let pending = match &self.state {
-            State::Detecting(look) => look.bytes.ingress.saturating_add(look.bytes.egress),
+            State::Detecting(look) => look.kept(),
             _ => 0,
         };
         self.duplex.buffered().saturating_add(pending)
@@ -269,7 +241,7 @@ impl Flow {
         }
         self.count(cx);
         if let State::Detecting(look) = &mut self.state {
-            look.forget(cx);
+            look.forget(&mut cx.stats);
         }
     }
 
@@ -313,7 +285,7 @@ impl Flow {
                 self.doubt(now, cx);
             }
             State::Detecting(look) => {
-                let detection = look.offer(direction, chunk, server_port(&self.info), cx);
+                let detection = look.offer(direction, chunk, server_port(&self.info), &mut cx.stats);
                 self.decide(detection, now, cx);
             }
         }
@@ -445,61 +417,6 @@ impl Flow {
         if self.info.conn.wire.is_some() {
             Arc::make_mut(&mut self.info).conn.wire = None;
         }
-    }
-}
-
-impl Look {
-    /// Shows the detector a chunk and keeps it for the session.
-    fn offer(
-        &mut self,
-        direction: Direction,
-        chunk: Chunk,
-        server_port: Option<u16>,
-        cx: &mut Context,
-    ) -> Detection {
-        let detection = match &chunk {
-            Chunk::Bytes { bytes, .. } => self.detector.offer(direction, bytes, server_port),
-            Chunk::Gap { .. } => self.restart(direction, server_port),
-        };
-        if let Chunk::Bytes { bytes, .. } = &chunk {
-            *self.bytes.of(direction) += bytes.len();
-        }
-        self.pending.push_back((direction, chunk));
-        while *self.bytes.of(direction) > PENDING_BYTES || self.pending.len() > PENDING_CHUNKS {
-            let is_full = self.pending.len() > PENDING_CHUNKS;
-            let first = self.pending.iter().position(|(other, _)| is_full || *other == direction);
-            let Some((of, chunk)) = first.and_then(|first| self.pending.remove(first)) else { break };
-            if let Chunk::Bytes { bytes, .. } = chunk {
-                let kept = self.bytes.of(of);
-                *kept = kept.saturating_sub(bytes.len());
-                cx.stats.forgotten_bytes += bytes.len() as u64;
-            }
-        }
-        detection
-    }
-
-    /// A hole in one direction: what comes after it does not continue what came before. The other direction's bytes
-    /// still stand.
-    fn restart(&mut self, holed: Direction, server_port: Option<u16>) -> Detection {
-        self.detector = Detector::default();
-        let other = holed.opposite();
-        let is_gap = |(direction, chunk): &(Direction, Chunk)| {
-            *direction == other && matches!(chunk, Chunk::Gap { .. })
-        };
-        let from = self.pending.iter().rposition(is_gap).map_or(0, |at| at + 1);
-        let mut detection = Detection::Undecided;
-        for (direction, chunk) in self.pending.iter().skip(from) {
-            if let (true, Chunk::Bytes { bytes, .. }) = (*direction == other, chunk) {
-                detection = self.detector.offer(other, bytes, server_port);
-            }
-        }
-        detection
-    }
-
-    fn forget(&mut self, cx: &mut Context) {
-        cx.stats.forgotten_bytes += self.bytes.ingress.saturating_add(self.bytes.egress) as u64;
-        self.pending = VecDeque::new();
-        self.bytes = PerDirection::default();
     }
 }
 

@@ -4,6 +4,7 @@
 //! and the verdicts that tell the kernel what to copy. *Must not know* operations of other connections, orders, spans.
 
 mod flow;
+mod look;
 mod stats;
 pub(crate) mod table;
 #[cfg(test)]

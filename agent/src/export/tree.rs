@@ -146,7 +146,7 @@ fn render(id: TraceId, spans: &[Span], continued: bool, style: Style) -> String 
         let tail_width: usize = tail.iter().map(|(part, _)| part.width() + 2).sum();
         let fixed = times.width() + guide.width() + service.width() + 3 + tail_width;
         let room = style.width.map(|width| width.saturating_sub(fixed).max(12));
-        let name = shortened(&clean(&span.name), room);
+        let name = shortened(&clean(&title(span)), room);
         text += &paint.dim(&times);
         text += &paint.dim(&guide);
         text += &paint.bold(&service);
@@ -181,6 +181,21 @@ fn header(id: TraceId, spans: &[Span], continued: bool, first: u64, paint: &Pain
         paint.dim(&utc(first)),
         if continued { "  (continued)" } else { "" },
     )
+}
+
+/// The name, with the path where the name is the method alone: a path is too varied for a name, not for a person.
+fn title(span: &Span) -> String {
+    let method = span.attributes.get("http.request.method").map(plain);
+    if method.as_deref() != Some(span.name.as_str()) {
+        return span.name.clone();
+    }
+    let path = span.attributes.get("url.path").map(plain).or_else(|| {
+        let url = plain(span.attributes.get("url.full")?);
+        let (_, rest) = url.split_once("://")?;
+        let path = rest.get(rest.find('/')?..)?;
+        Some(path.split(['?', '#']).next().unwrap_or_default().to_owned())
+    });
+    path.map_or_else(|| span.name.clone(), |path| format!("{} {path}", span.name))
 }
 
 /// What stands after the name: status, error, order, rule.

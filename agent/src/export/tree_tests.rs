@@ -212,6 +212,20 @@ fn quiet_traces_are_printed_and_later_spans_continue_them() {
 }
 
 #[test]
+fn method_alone_is_followed_by_the_path() {
+    let titled = |name: &'static str, key: &'static str, value: &str| {
+        let mut span = span(&Given { name, ..PLAIN });
+        span.attributes.set("http.request.method", "POST");
+        span.attributes.set(key, value);
+        title(&span)
+    };
+    assert_eq!(titled("POST", "url.path", "/confirm/17"), "POST /confirm/17");
+    assert_eq!(titled("POST", "url.full", "http://crm:80/confirm?x=y"), "POST /confirm");
+    assert_eq!(titled("POST", "url.full", "http://crm"), "POST");
+    assert_eq!(titled("POST /orders", "url.path", "/orders"), "POST /orders");
+}
+
+#[test]
 fn times_are_written_in_their_unit() {
     let cases = [
         (0, "0 ms"),

@@ -374,7 +374,7 @@ impl Worker {
                 if let Some(held_back) = self.trouble.due(Instant::now()) {
                     let uri = &self.uri;
                     tracing::error!(
-                        held_back,
+                        held_back = repeats(held_back),
                         "{uri} refused {spans} spans for good, they are dropped: {reason}"
                     );
                 }
@@ -468,7 +468,10 @@ impl Worker {
                 Some(_) => "spans are kept in the spool",
                 None => "spans are kept in memory, the oldest are dropped when it is full",
             };
-            tracing::warn!(held_back = repeats(held_back), "cannot deliver to {uri}: {reason}; {kept} and sent when it is back");
+            tracing::warn!(
+                held_back = repeats(held_back),
+                "cannot deliver to {uri}: {reason}; {kept} and sent when it is back"
+            );
         }
     }
 

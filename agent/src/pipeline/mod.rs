@@ -26,7 +26,7 @@ use crate::order::ids::{self, WireId};
 use crate::order::{Found, rules::RuleError};
 use crate::protocol::Event;
 use crate::protocol::detect::Protocol;
-use crate::record::{BootNs, ClockPair, ProcessEventKind, ProcessInfo, Record};
+use crate::record::{BootNs, ClockPair, ConnId, ProcessEventKind, ProcessInfo, Record};
 use crate::span::{Resource, Span};
 use forest::Forest;
 use place::Placer;
@@ -39,6 +39,8 @@ pub struct Settings {
     pub order: config::Order,
     pub spans: config::Spans,
     pub max_connections: usize,
+    /// Bytes captured per turn of a connection whose protocol is known.
+    pub turn_bytes: u32,
     /// Identifies this boot of this machine: part of identifiers that no other node can compute.
     pub boot_id: [u8; 16],
     pub host_id: String,
@@ -106,7 +108,8 @@ impl Pipeline {
             max_operations: settings.joining.max_held_operations,
         };
         Ok(Self {
-            connections: Connections::new(&settings.protocols, settings.max_connections),
+            connections: Connections::new(&settings.protocols, settings.max_connections)
+                .with_turn_bytes(settings.turn_bytes),
             engine: Engine::new(engine::policy(&settings.joining)),
             rules: Rules::compile(&settings.order)?.with_spans(&settings.spans)?,
             forest: Forest::new(limits),
@@ -183,6 +186,11 @@ impl Pipeline {
     /// What the kernel should do from now on with a connection.
     pub fn poll_verdict(&mut self) -> Option<VerdictUpdate> {
         self.connections.poll_verdict()
+    }
+
+    /// What is known of a connection.
+    pub fn conn(&self, id: ConnId) -> Option<&ConnRef> {
+        self.connections.info(id)
     }
 
     /// No more records: closes what is open, decides what is undecided, releases every tree.

@@ -48,9 +48,11 @@ impl Environment {
 
     /// `key=value,key=value`, percent-encoded (W3C Baggage).
     fn attribute(&self, key: &str) -> Option<String> {
-        let pairs = self.resource_attributes.as_deref()?.split(',').filter_map(|pair| pair.split_once('='));
-        let value = pairs.filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim()).last()?;
-        let decoded = percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
+        let mut pairs =
+            self.resource_attributes.as_deref()?.rsplit(',').filter_map(|pair| pair.split_once('='));
+        // The last one given counts.
+        let (_, value) = pairs.find(|(name, _)| name.trim() == key)?;
+        let decoded = percent_encoding::percent_decode_str(value.trim()).decode_utf8_lossy().into_owned();
         (!decoded.is_empty()).then_some(decoded)
     }
 }

@@ -49,7 +49,11 @@ async fn run(config: &Config, print: Option<Print>) -> Result<(), RunError> {
     let host = Host::local(&rules_digest(config));
     let boot_id = clock::uuid_bytes(&clock::boot_id());
     let mut pipeline = Pipeline::new(settings(config, boot_id, host.id.to_string()))?;
-    let metrics = Metrics::start(&config.export.otlp, &host)?;
+    // Without them spans are traced all the same.
+    let metrics = Metrics::start(&config.export.otlp, &host).unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        None
+    });
     let mut delivery = Delivery::start(config, host, print, false)?;
     if delivery.exporter().is_none() && print.is_none() {
         tracing::warn!("spans go nowhere: give --otlp-endpoint URL or --print tree");
@@ -78,16 +82,14 @@ async fn run(config: &Config, print: Option<Print>) -> Result<(), RunError> {
             break Ok(());
         }
         handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts)?;
-        pipeline.handle_timeout(clock::boot_ns());
+        pipeline.handle_timeout(live.settled_until());
         if delivery.take(&mut pipeline).is_err() {
             break Ok(());
         }
-        if let Some(metrics) = &metrics {
-            if measured.elapsed() >= MEASURE {
-                measured = Instant::now();
-                let exported = delivery.exporter().map(Exporter::totals);
-                metrics.update(readings(&pipeline.stats(), exported.as_ref(), live.counters().ok().as_ref()));
-            }
+        if let Some(metrics) = metrics.as_ref().filter(|_| measured.elapsed() >= MEASURE) {
+            measured = Instant::now();
+            let exported = delivery.exporter().map(Exporter::totals);
+            metrics.update(readings(&pipeline.stats(), exported.as_ref(), live.counters().ok().as_ref()));
         }
         progress.tell(&pipeline, &delivery);
     };
@@ -135,7 +137,8 @@ fn handle(
         }
     }
     while let Some(update) = pipeline.poll_verdict() {
-        verdicts.apply(update, live)?;
+        let info = pipeline.conn(update.conn).cloned();
+        verdicts.apply(update, info.as_deref(), live)?;
     }
     Ok(())
 }

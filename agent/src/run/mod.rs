@@ -20,7 +20,6 @@ use sha2::{Digest, Sha256};
 
 use crate::capture::CaptureError;
 use crate::config::Config;
-use crate::export::metrics::MetricsError;
 use crate::export::worker::ExportError;
 use crate::order::rules::RuleError;
 use crate::pipeline::{Pipeline, Settings};
@@ -39,8 +38,6 @@ pub enum RunError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Export(#[from] ExportError),
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
     #[error("a rule of the configuration cannot be used: {0}")]
     Rule(#[from] RuleError),
     #[error("cannot write the recording `{path}`: {source}")]
@@ -75,6 +72,7 @@ fn settings(config: &Config, boot_id: [u8; 16], host_id: String) -> Settings {
         order: config.order.clone(),
         spans: config.spans.clone(),
         max_connections: config.capture.max_connections as usize,
+        turn_bytes: config.capture.turn_bytes,
         boot_id,
         host_id,
     }

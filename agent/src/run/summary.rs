@@ -81,7 +81,7 @@ pub(super) fn print(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals
 fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String {
     let operations = stats.operations_http + stats.operations_amqp + stats.operations_postgres;
     let mut text = format!(
-        "seen: {} records, {}; {operations} operations (http {}, amqp {}, postgresql {}); {} spans in {} trees\n",
+        "seen: {} records, {}; {operations} operations (http {}, amqp {}, postgresql {}); spans {}, trees {}\n",
         stats.records,
         size(stats.bytes),
         stats.operations_http,
@@ -91,7 +91,7 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
         stats.trees,
     );
     if let Some(totals) = &delivered.exported {
-        text += &format!("exported: {} spans ({} requests)", totals.exported, totals.requests);
+        text += &format!("exported: {} spans, requests {}", totals.exported, totals.requests);
         if totals.spooled > 0 {
             text += &format!(", {} wait in the spool", totals.spooled);
         }

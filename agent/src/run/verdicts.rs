@@ -2,12 +2,12 @@
 //!
 //! The pipeline names one wish at a time; the kernel's verdict holds all of a connection's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::RunError;
-use crate::capture::verdict::Verdict as Told;
-use crate::conn::{Verdict, VerdictUpdate};
-use crate::record::{ConnId, Direction};
+use crate::capture::verdict::{Kind, Verdict as Told};
+use crate::conn::{ConnInfo, Verdict, VerdictUpdate};
+use crate::record::{ConnId, Direction, Endpoint, Role};
 use crate::source::live::Live;
 
 /// Connections whose verdict is remembered. The kernel's own map is bounded too.
@@ -18,6 +18,19 @@ const MAX_CONNECTIONS: usize = 1 << 17;
 pub(super) struct Verdicts {
     default_turn: u32,
     by_conn: HashMap<ConnId, Wish>,
+    /// Kinds of connections whose verdict is inherited.
+    kinds: HashSet<Kind>,
+}
+
+/// Which later connections are like this one.
+fn kind(info: &ConnInfo) -> Option<Kind> {
+    let role = info.role?;
+    let server = match role {
+        Role::Client => &info.conn.remote,
+        Role::Server => &info.conn.local,
+    };
+    let Endpoint::Inet(server) = server else { return None };
+    Some(Kind { netns: info.conn.netns, server_port: server.port(), tgid: info.conn.thread.tgid, role })
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,11 +43,27 @@ struct Wish {
 impl Verdicts {
     /// `default_turn` is `capture.turn_bytes`: the bound of a turn whatever the pipeline wishes.
     pub(super) fn new(default_turn: u32) -> Self {
-        Self { default_turn, by_conn: HashMap::new() }
+        Self { default_turn, by_conn: HashMap::new(), kinds: HashSet::new() }
     }
 
-    pub(super) fn apply(&mut self, update: VerdictUpdate, live: &mut Live) -> Result<(), RunError> {
+    /// `info` is the connection's, while it is known.
+    pub(super) fn apply(
+        &mut self,
+        update: VerdictUpdate,
+        info: Option<&ConnInfo>,
+        live: &mut Live,
+    ) -> Result<(), RunError> {
         let told = self.told(update);
+        if let Verdict::Capture { turn_bytes } = update.verdict
+            && let Some(kind) = info.and_then(kind)
+            && self.kinds.len() < MAX_CONNECTIONS
+            && self.kinds.insert(kind)
+        {
+            // What one process speaks at one port it goes on speaking: the next connection needs no first look.
+            let turn_bytes = turn_bytes.min(self.default_turn);
+            let to_come = Told::Capture { turn_bytes, skip_egress_until: 0, skip_ingress_until: 0 };
+            live.inherit_verdict(kind, to_come)?;
+        }
         live.set_verdict(update.conn, told).map_err(RunError::from)
     }
 

@@ -37,6 +37,8 @@ pub const POLL: Duration = Duration::from_millis(20);
 const REPORT_NS: u64 = 1_000_000_000;
 /// A change of the wall clock by more than this is reported at once.
 const STEP_NS: u64 = 1_000_000;
+/// A record has its time before it is in the ring: it may come this much later.
+const RESERVED_NS: u64 = 20_000_000;
 /// Data records read in one batch.
 const BATCH: usize = 16 * 1024;
 /// Connections whose introduction is remembered. Beyond it the ones unused for longest are forgotten, which costs
@@ -56,6 +58,7 @@ pub struct Live {
     order: Order,
     clock: time::Clock,
     reported_at: BootNs,
+    settled_until: BootNs,
     reported: Lost,
 }
 
@@ -76,6 +79,7 @@ impl Live {
             order: Order::default(),
             clock: time::Clock::default(),
             reported_at: 0,
+            settled_until: 0,
             reported: Lost { at: 0, records: 0, bytes: 0 },
         })
     }
@@ -93,6 +97,11 @@ impl Live {
         self.read(out)
     }
 
+    /// A time up to which every record has been handed out: time that has passed for whoever handles records.
+    pub fn settled_until(&self) -> BootNs {
+        self.settled_until
+    }
+
     /// Appends what waits now, without waiting. For the last batch before the end.
     pub fn read(&mut self, out: &mut Vec<Record>) -> Result<(), CaptureError> {
         let now = self.clock.sample(out);
@@ -105,6 +114,9 @@ impl Live {
             }
             read < BATCH
         };
+        if drained {
+            self.settled_until = now.saturating_sub(RESERVED_NS);
+        }
         self.order.release(drained, out);
         for conn in self.order.ignore.drain(..) {
             self.capture.verdicts.set(conn, Verdict::Ignore)?;

@@ -219,6 +219,7 @@ pub fn pipeline(data: &[u8]) {
         order: Default::default(),
         spans: Default::default(),
         max_connections: 16,
+        turn_bytes: 1 << 20,
         boot_id: [7; 16],
         host_id: "host".to_owned(),
     };

@@ -149,8 +149,7 @@ impl<'a> Matching<'a> {
                 let close = by_key.get(&(entry.pid, kind(entry))).into_iter().flatten();
                 let mut fitting: Vec<usize> =
                     close.copied().filter(|index| fits(entry, &spans[*index])).collect();
-                // The one that began at nearly the same time first.
-                fitting.sort_by_key(|index| spans[*index].start_ns.abs_diff(entry.start_ns));
+                fitting.sort_by_key(|index| distance(entry, &spans[*index]));
                 fitting
             })
             .collect();
@@ -182,23 +181,37 @@ impl<'a> Matching<'a> {
         fixed: &[Option<usize>],
         tried: &mut BTreeSet<usize>,
     ) -> bool {
-        for at in 0..self.candidates[entry].len() {
-            let span = self.candidates[entry][at];
-            if fixed[span].is_some() || !may(self.entries[entry], &self.spans[span]) || !tried.insert(span) {
-                continue;
-            }
-            let moved = match self.of_span[span] {
-                None => true,
-                Some(other) => self.augment(other, may, fixed, tried),
-            };
-            if moved {
-                self.of_span[span] = Some(entry);
-                self.of_entry[entry] = Some(span);
-                return true;
-            }
+        let usable: Vec<usize> = self.candidates[entry]
+            .iter()
+            .copied()
+            .filter(|span| fixed[*span].is_none() && may(self.entries[entry], &self.spans[*span]))
+            .collect();
+        // The closest free one; only where there is none, another entry has to move.
+        let free = usable.iter().copied().find(|span| self.of_span[*span].is_none());
+        let span = free.or_else(|| {
+            usable.into_iter().find(|span| {
+                let other = self.of_span[*span];
+                tried.insert(*span) && other.is_some_and(|other| self.augment(other, may, fixed, tried))
+            })
+        });
+        if let Some(span) = span {
+            self.of_span[span] = Some(entry);
+            self.of_entry[entry] = Some(span);
         }
-        false
+        span.is_some()
     }
+}
+
+/// How badly the times agree: by how much the inner one of the two is outside the other, then by their starts. What a
+/// service asks of others happens within its own account; what it serves is longer than that.
+fn distance(entry: &Entry, span: &Span) -> (u64, u64) {
+    let (inner, outer) = ((span.start_ns, span.end_ns), (entry.start_ns, entry.end_ns));
+    let (inner, outer) = match entry.fact {
+        Fact::Served { .. } | Fact::Delivered { .. } => (outer, inner),
+        Fact::Called { .. } | Fact::Statement { .. } | Fact::Published { .. } => (inner, outer),
+    };
+    let outside = outer.0.saturating_sub(inner.0) + inner.1.saturating_sub(outer.1);
+    (outside, span.start_ns.abs_diff(entry.start_ns))
 }
 
 fn kind(entry: &Entry) -> u64 {

@@ -36,6 +36,11 @@ pub(super) fn check_tree(files: &[File], findings: &mut Vec<Finding>) {
     dependencies(files, findings);
 }
 
+/// `tests.rs`, `x_tests.rs` or `tests/x.rs` beside the module they test, which has the header.
+fn is_tests(path: &str) -> bool {
+    path.ends_with("tests.rs") || path.contains("/src/") && path.contains("/tests/")
+}
+
 fn header(file: &File, findings: &mut Vec<Finding>) {
     let first = file.text.lines().next().unwrap_or("");
     let (missing, form) = match file.path.rsplit_once('.').map(|(_, extension)| extension) {
@@ -44,8 +49,9 @@ fn header(file: &File, findings: &mut Vec<Finding>) {
         Some("js" | "java") => (!first.starts_with("/*") && !first.starts_with("//"), "a comment"),
         _ => return,
     };
-    // `tests.rs` beside a module belongs to that module's header.
-    let excepted = file.path.starts_with("tests/fixtures/") || file.path.ends_with("tests.rs");
+    // A fuzz target is one line; what it does stands in the function it calls.
+    let one_line = file.path.starts_with("tests/fuzz/src/bin/");
+    let excepted = one_line || file.path.starts_with("tests/fixtures/") || is_tests(&file.path);
     if missing && !excepted {
         findings.push(
             file.finding(
@@ -58,8 +64,7 @@ fn header(file: &File, findings: &mut Vec<Finding>) {
 
 fn length(file: &File, findings: &mut Vec<Finding>) {
     let Some((_, limit)) = LENGTHS.iter().find(|(folder, _)| file.path.starts_with(folder)) else { return };
-    let is_tests = file.path.ends_with("/tests.rs") || file.path.contains("/tests/tests/");
-    if !file.is_rust() || is_tests || file.text.lines().any(|line| line.starts_with(REASON)) {
+    if !file.is_rust() || is_tests(&file.path) || file.text.lines().any(|line| line.starts_with(REASON)) {
         return;
     }
     let len = without_tests(&code(&file.text)).lines().count();
@@ -136,16 +141,20 @@ fn holds_two_sentences(line: &str) -> bool {
     })
 }
 
-/// Every file of `tests/fixtures/<folder>/` is named in that folder's README.md: where it is from and what it shows.
+/// Every file of `tests/fixtures/<folder>/` is named in that folder's README.md, by its name or stem or, below a
+/// sub-folder, by that one's name: where it is from and what it shows.
 fn fixtures(files: &[File], findings: &mut Vec<Finding>) {
-    for file in files.iter().filter(|file| file.path.starts_with("tests/fixtures/")) {
-        let Some((folder, name)) = file.path.rsplit_once('/') else { continue };
-        let readme = files.iter().find(|other| other.path == format!("{folder}/README.md"));
-        if name != "README.md" && !readme.is_some_and(|readme| readme.text.contains(name)) {
-            findings.push(file.finding(
-                1,
-                format!("{folder}/README.md does not say where this fixture is from and what it shows"),
-            ));
+    for file in files {
+        let Some(inner) = file.path.strip_prefix("tests/fixtures/") else { continue };
+        let Some((folder, below)) = inner.split_once('/') else { continue };
+        let name = below.split('/').next().unwrap_or(below);
+        let stem = name.split('.').next().unwrap_or(name);
+        let readme = files.iter().find(|other| other.path == format!("tests/fixtures/{folder}/README.md"));
+        if name != "README.md" && !readme.is_some_and(|readme| readme.text.contains(stem)) {
+            let what = format!(
+                "tests/fixtures/{folder}/README.md does not say where this is from and what it shows"
+            );
+            findings.push(file.finding(1, what));
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Client {
 #[derive(Debug)]
 enum Way {
     Grpc(GrpcClient),
-    Http(HttpClient),
+    Http(Box<HttpClient>),
 }
 
 impl Client {
@@ -31,7 +31,9 @@ impl Client {
         let (host, port) = target.authority();
         let way = match target.protocol {
             OtlpProtocol::Grpc => Way::Grpc(GrpcClient::new(&target)?),
-            OtlpProtocol::HttpProtobuf | OtlpProtocol::HttpJson => Way::Http(HttpClient::new(target)),
+            OtlpProtocol::HttpProtobuf | OtlpProtocol::HttpJson => {
+                Way::Http(Box::new(HttpClient::new(target)))
+            }
         };
         Ok(Self { way, host, port })
     }

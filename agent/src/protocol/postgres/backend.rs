@@ -58,11 +58,14 @@ impl Core {
                 | b'V'
         ) {
             self.realign(message, out);
-            if let Some(key) = self.units.front().and_then(Unit::current) {
-                self.open.respond(key, message.start, message.end, out);
-                if let Some(open) = self.open.get(key) {
-                    open.missing = open.missing.saturating_add(message.missing);
+            match self.units.front().map(|unit| (unit.is_answered_by(message.tag), unit.current())) {
+                Some((true, Some(key))) => {
+                    self.open.respond(key, message.start, message.end, out);
+                    self.open.add_missing(key, message.missing);
                 }
+                // The answer to something that was not seen, so others may have been as well.
+                Some((false, _)) => self.doubt(),
+                _ => {}
             }
         }
         match message.tag {
@@ -123,6 +126,13 @@ impl Core {
         Next::Tagged
     }
 
+    /// Answers do not fit questions: nothing that is open can be sure of its own.
+    fn doubt(&mut self) {
+        for key in self.units.iter().filter_map(Unit::current).collect::<Vec<_>>() {
+            self.open.add_missing(key, 1);
+        }
+    }
+
     /// What waits first for its answer, if it is of this kind.
     fn front(&mut self, is: impl Fn(&Unit) -> bool) -> Option<&mut Unit> {
         self.units.front_mut().filter(|unit| is(unit))
@@ -148,18 +158,10 @@ impl Core {
     /// question.
     fn realign(&mut self, message: &Message<'_>, out: &mut Events) {
         let Some(lost) = self.lost else { return };
-        let answers = |unit: &Unit| match message.tag {
-            b'1' => matches!(unit.what, What::Parse { .. }),
-            b'2' => matches!(unit.what, What::Bind),
-            b'3' => matches!(unit.what, What::Close),
-            b't' | b'n' => matches!(unit.what, What::Describe { .. }),
-            b'T' => matches!(unit.what, What::Describe { .. } | What::Query { .. }),
-            b'V' => matches!(unit.what, What::Call),
-            b'E' => true,
-            _ => matches!(unit.what, What::Execute | What::Query { .. }),
-        };
         let turn = self.units.iter().position(Unit::ends_turn).map_or(self.units.len(), |at| at + 1);
-        let Some(at) = self.units.iter().take(turn).position(answers) else { return };
+        let Some(at) = self.units.iter().take(turn).position(|unit| unit.is_answered_by(message.tag)) else {
+            return;
+        };
         for unit in self.units.drain(..at).collect::<Vec<_>>() {
             if let (What::Execute, Some(key)) = (&unit.what, unit.key) {
                 self.open.close_at_last_byte(key, lost.at, Completeness::Complete, out);
@@ -176,13 +178,20 @@ impl Core {
                 self.units.pop_front();
             }
             What::Describe { name, is_statement: false } => {
-                let key = unit.key;
-                if let Some(open) = key.and_then(|key| self.open.get(key)) {
-                    open.columns = columns;
-                } else if let Some(portal) =
-                    self.catalog.portal(name).filter(|portal| Some(portal.claim.key) == key)
+                if let Some(open) = unit.key.and_then(|key| self.open.get(key)) {
+                    open.columns = columns.clone();
+                }
+                if let Some(portal) =
+                    self.catalog.portal(name).filter(|portal| unit.key == Some(portal.claim.key))
                 {
-                    portal.prepared.columns = columns;
+                    // The statement's as well: drivers describe one execution and remember.
+                    let (statement, text) = (portal.statement.clone(), portal.prepared.text.clone());
+                    portal.prepared.columns = columns.clone();
+                    self.catalog.describe(&statement, |prepared| {
+                        if same_text(prepared.text.as_ref(), text.as_ref()) {
+                            prepared.columns = columns;
+                        }
+                    });
                 }
                 self.units.pop_front();
             }
@@ -210,11 +219,7 @@ impl Core {
     fn adopt_columns(&mut self, key: super::catalog::Key) {
         let Some(open) = self.open.get(key).filter(|open| open.columns.is_empty()) else { return };
         let Some(prepared) = self.catalog.statement(&open.statement.prepared_name) else { return };
-        let same = match (&open.text, &prepared.text) {
-            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
-            _ => false,
-        };
-        if same {
+        if same_text(open.text.as_ref(), prepared.text.as_ref()) {
             open.columns = prepared.columns.clone();
         }
     }
@@ -343,6 +348,7 @@ impl Core {
         };
         let mut open = Open::new(statement, unit.extent);
         open.text = unit.text.clone();
+        open.missing = unit.missing.saturating_add(message.missing).saturating_add(self.unseen);
         open.statement.parameterised = unit.parameterised;
         if let What::Parse { name, .. } = &unit.what {
             open.statement.prepared_name = name.to_string();
@@ -386,6 +392,9 @@ impl Core {
         let Some(turn) = self.units.iter().position(Unit::ends_turn) else {
             // The answer to something that was not seen.
             self.skipping = false;
+            if self.units.is_empty() {
+                self.unseen = 0;
+            }
             return;
         };
         let lost = self.lost;
@@ -407,6 +416,9 @@ impl Core {
         }
         if !self.units.iter().any(Unit::ends_turn) {
             self.lost = None;
+        }
+        if self.units.is_empty() {
+            self.unseen = 0;
         }
         if status == b'I' {
             // "Portals exist only within a transaction" (section 55.2.3).
@@ -435,8 +447,14 @@ impl Core {
             self.open.respond(key, message.start, message.end, out);
             if let Some(open) = self.open.get(key) {
                 open.statement.error = Some(error);
+                open.missing = message.missing;
             }
         }
         self.open.close(key, at, how, out);
     }
+}
+
+/// Both are the text of one and the same Parse.
+fn same_text(one: Option<&Arc<str>>, other: Option<&Arc<str>>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
 }

@@ -21,7 +21,7 @@ const MAX_PORTALS: usize = 1024;
 pub(super) type Key = u64;
 
 /// The first message of a statement to come: which operation it belongs to if it is executed before the next Sync.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Claim {
     pub(super) key: Key,
     pub(super) start: Point,
@@ -59,7 +59,7 @@ impl Prepared {
 }
 
 /// A portal: a statement with its parameters.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Portal {
     pub(super) statement: String,
     pub(super) prepared: Prepared,
@@ -167,10 +167,10 @@ impl Catalog {
         self.portals.retain(|_, portal| portal.claim.segment > segment);
     }
 
-    /// Messages of the client were lost: what may have been replaced meanwhile is not known any more. Named
-    /// statements stay, because drivers give each text a name of its own.
-    pub(super) fn client_lost(&mut self) {
+    /// Messages of the client were lost: what has no name may have been replaced meanwhile. What has one stays, because
+    /// drivers give each text and each cursor a name of its own. Returns the operation that executed the unnamed portal.
+    pub(super) fn client_lost(&mut self) -> Option<Key> {
         self.undefine("");
-        self.portals.clear();
+        self.close("")
     }
 }

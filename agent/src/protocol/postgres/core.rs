@@ -45,6 +45,8 @@ pub(super) struct Unit {
     pub(super) text: Option<Arc<str>>,
     pub(super) parameterised: bool,
     pub(super) extent: Extent,
+    /// Bytes of it that were not captured.
+    pub(super) missing: u64,
     /// The stretch between two Syncs it was sent in.
     pub(super) segment: u64,
 }
@@ -73,7 +75,30 @@ pub(super) enum What {
 impl Unit {
     pub(super) fn new(what: What, message: &Message<'_>) -> Self {
         let extent = Extent { start: message.start, end: message.end };
-        Self { what, key: None, text: None, parameterised: false, extent, segment: 0 }
+        let missing = message.missing;
+        Self { what, key: None, text: None, parameterised: false, extent, missing, segment: 0 }
+    }
+
+    /// It is about this statement.
+    pub(super) fn about(mut self, prepared: &Prepared) -> Self {
+        self.text = prepared.text.clone();
+        self.parameterised = prepared.parameterised;
+        self.missing = self.missing.saturating_add(prepared.missing);
+        self
+    }
+
+    /// A message with this tag can answer it.
+    pub(super) fn is_answered_by(&self, tag: u8) -> bool {
+        match tag {
+            b'1' => matches!(self.what, What::Parse { .. }),
+            b'2' => matches!(self.what, What::Bind),
+            b'3' => matches!(self.what, What::Close),
+            b't' | b'n' => matches!(self.what, What::Describe { .. }),
+            b'T' => matches!(self.what, What::Describe { .. } | What::Query { .. }),
+            b'V' => matches!(self.what, What::Call),
+            b'E' => true,
+            _ => matches!(self.what, What::Execute | What::Query { .. }),
+        }
     }
 
     /// ReadyForQuery answers it.
@@ -118,6 +143,8 @@ pub(super) struct Core {
     pub(super) copy_in: Option<Key>,
     /// Bytes of the server were lost, and with them the answers to what was asked by then; until when.
     pub(super) lost: Option<Point>,
+    /// Bytes of the client were lost: so many. Until all is answered, an answer may be to what was in them.
+    pub(super) unseen: u64,
     /// Turns (Syncs, queries) that are not followed because too much was asked at once; counted down by ReadyForQuery.
     pub(super) unfollowed: u64,
     /// `standard_conforming_strings` is off: a backslash escapes in any string.
@@ -136,6 +163,7 @@ impl Core {
             skipping: false,
             copy_in: None,
             lost: None,
+            unseen: 0,
             unfollowed: 0,
             backslash_escapes: false,
         }
@@ -255,14 +283,28 @@ impl Sink for Core {
 
     fn lost(&mut self, sender: Sender, len: u64, point: Point, out: &mut Events) {
         match sender {
-            Sender::Client => self.catalog.client_lost(),
+            Sender::Client => {
+                self.unseen = self.unseen.saturating_add(len.max(1));
+                // A fetch from a portal that goes on may have been among them.
+                for key in self.open.suspended() {
+                    self.open.add_missing(key, len.max(1));
+                }
+                if let Some(key) = self.catalog.client_lost() {
+                    self.portal_gone(key, point.at, out);
+                }
+            }
             Sender::Server => {
+                // The end of the connection's start may have been among them.
+                if matches!(self.phase, Phase::Startup { .. }) {
+                    self.phase = Phase::Ready;
+                }
+                if self.units.is_empty() {
+                    return;
+                }
                 self.lost = Some(point);
                 let front = self.units.front().and_then(Unit::current);
                 for key in self.open.keys() {
-                    if let Some(open) = self.open.get(key) {
-                        open.missing = open.missing.saturating_add(len.max(1));
-                    }
+                    self.open.add_missing(key, len.max(1));
                 }
                 if let Some(key) = front {
                     let start = Point { pos: point.pos.saturating_sub(len), ..point };

@@ -58,19 +58,16 @@ impl Core {
             b'E' => self.execute(message, out),
             b'D' => {
                 let (kind, name) = parse::kind_and_name(message.body);
-                let prepared = self.catalog.statement(&name).filter(|_| kind == b'S');
-                let text = prepared.and_then(|prepared| prepared.text.clone());
-                let (key, text) = match kind {
-                    b'S' => (None, text),
-                    _ => match self.catalog.portal(&name) {
-                        Some(portal) => {
-                            (Some(portal.executing.unwrap_or(portal.claim.key)), portal.prepared.text.clone())
-                        }
-                        None => (None, None),
-                    },
-                };
-                let what = What::Describe { name: name.into_boxed_str(), is_statement: kind == b'S' };
-                self.push(Unit { key, text, ..Unit::new(what, message) }, out);
+                let is_statement = kind == b'S';
+                let mut unit =
+                    Unit::new(What::Describe { name: name.as_str().into(), is_statement }, message);
+                if is_statement && let Some(prepared) = self.catalog.statement(&name) {
+                    unit = unit.about(prepared);
+                } else if !is_statement && let Some(portal) = self.catalog.portal(&name) {
+                    unit = unit.about(&portal.prepared);
+                    unit.key = Some(portal.executing.unwrap_or(portal.claim.key));
+                }
+                self.push(unit, out);
             }
             b'C' => {
                 let (kind, name) = parse::kind_and_name(message.body);
@@ -93,7 +90,9 @@ impl Core {
                 let statement = Statement { kind: StatementKind::FunctionCall, ..Statement::default() };
                 let key = self.open.new_key();
                 let request = Extent { start: message.start, end: message.end };
-                self.open.open(key, Open::new(statement, request), out);
+                let mut open = Open::new(statement, request);
+                open.missing = self.unseen;
+                self.open.open(key, open, out);
                 self.push(Unit { key: Some(key), ..Unit::new(What::Call, message) }, out);
             }
             b'd' => {
@@ -144,7 +143,7 @@ impl Core {
             let mut open =
                 Open::new(Statement { kind: StatementKind::Simple, ..Statement::default() }, extent);
             open.text = Some(Arc::from(*statement_text));
-            open.missing = message.missing;
+            open.missing = message.missing.saturating_add(self.unseen);
             if let Some(key) = keys.get(index) {
                 self.open.open(*key, open, out);
             }
@@ -158,14 +157,15 @@ impl Core {
         let (name, text, oids) = parse::parse(message.body, self.limits.max_statement_bytes);
         let claim = Claim { key: self.open.new_key(), start: message.start, segment: self.segment };
         let mut prepared = Prepared::new(self.standard(text), oids, claim);
+        let about = prepared.clone();
         prepared.missing = message.missing;
-        let (text, parameterised) = (prepared.text.clone(), prepared.parameterised);
         let (previous, forgotten) = self.catalog.define(&name, prepared);
         if forgotten > 0 {
             out.push(Event::Discarded { reason: Discard::Limit, bytes: 0 });
         }
         let what = What::Parse { name: name.into_boxed_str(), previous: previous.map(Box::new) };
-        self.push(Unit { key: Some(claim.key), text, parameterised, ..Unit::new(what, message) }, out);
+        let unit = Unit::new(what, message).about(&about);
+        self.push(Unit { key: Some(claim.key), ..unit }, out);
     }
 
     fn bind(&mut self, message: &Message<'_>, out: &mut Events) {
@@ -179,7 +179,7 @@ impl Core {
             Some(claim) => claim,
             None => Claim { key: self.open.new_key(), start: message.start, segment: self.segment },
         };
-        let (text, parameterised) = (prepared.text.clone(), prepared.parameterised);
+        let unit = Unit { key: Some(claim.key), ..Unit::new(What::Bind, message).about(&prepared) };
         let portal = Portal {
             statement,
             prepared,
@@ -197,7 +197,7 @@ impl Core {
         if let Some(key) = replaced {
             self.portal_gone(key, message.end.at, out);
         }
-        self.push(Unit { key: Some(claim.key), text, parameterised, ..Unit::new(What::Bind, message) }, out);
+        self.push(unit, out);
     }
 
     /// An Execute opens an operation, or goes on with the one that its portal is executing.
@@ -205,17 +205,13 @@ impl Core {
         let name = parse::execute(message.body);
         let segment = self.segment;
         let mut unit = Unit::new(What::Execute, message);
-        let Some(portal) = self.catalog.portal(&name) else {
-            // Bound before it could be seen.
-            let key = self.open.new_key();
-            let request = Extent { start: message.start, end: message.end };
-            let statement = Statement { kind: StatementKind::Extended, ..Statement::default() };
-            self.open.open(key, Open::new(statement, request), out);
-            unit.key = Some(key);
-            self.push(unit, out);
-            return;
-        };
-        unit.text = portal.prepared.text.clone();
+        if self.catalog.portal(&name).is_none() {
+            // Bound before it could be seen; a later Execute may go on with it.
+            let claim = Claim { key: self.open.new_key(), start: message.start, segment };
+            self.catalog.open(name.clone(), Portal { claim, ..Portal::default() });
+        }
+        let Some(portal) = self.catalog.portal(&name) else { return };
+        unit = unit.about(&portal.prepared);
         if let Some(key) = portal.executing.filter(|key| self.open.contains(*key)) {
             unit.key = Some(key);
             self.push(unit, out);
@@ -239,7 +235,7 @@ impl Core {
         open.text = portal.prepared.text.clone();
         open.columns = portal.prepared.columns.clone();
         open.results = Some(portal.results.clone());
-        open.missing = portal.missing.saturating_add(portal.prepared.missing);
+        open.missing = portal.missing.saturating_add(portal.prepared.missing).saturating_add(self.unseen);
         unit.key = Some(claim.key);
         self.open.open(claim.key, open, out);
         self.push(unit, out);
@@ -251,7 +247,7 @@ impl Core {
     }
 
     /// A portal is closed or replaced: the operation it executed, if suspended, ended with its last row.
-    fn portal_gone(&mut self, key: super::catalog::Key, at: BootNs, out: &mut Events) {
+    pub(super) fn portal_gone(&mut self, key: super::catalog::Key, at: BootNs, out: &mut Events) {
         if self.open.is_suspended(key) {
             self.open.close_at_last_byte(key, at, Completeness::Complete, out);
         }

@@ -115,6 +115,13 @@ impl OpenOperations {
         self.open.get(&key).is_some_and(|open| open.suspended)
     }
 
+    /// Bytes inside an operation were not captured.
+    pub(super) fn add_missing(&mut self, key: Key, len: u64) {
+        if let Some(open) = self.open.get_mut(&key) {
+            open.missing = open.missing.saturating_add(len);
+        }
+    }
+
     /// Rows kept of an operation.
     pub(super) fn rows_kept(&self, key: Key) -> Option<usize> {
         self.open.get(&key).map(|open| open.statement.first_rows.len())

@@ -14,6 +14,7 @@
 //! 802.1Q. The formats are read here and not by a crate, since damage must be told apart from loss at every layer.
 
 mod container;
+mod flow;
 mod packet;
 mod tcp;
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! Files of both formats, byte by byte, in; the times of their frames or what is wrong out.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Frames of each link type in; the segment or why there is none out.
+
 use proptest::prelude::*;
 
 use super::super::packet::{Segment, Skipped, parse};

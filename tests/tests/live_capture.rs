@@ -1,0 +1,397 @@
+//! What real programs do with sockets, seen by the probes on this machine's kernel, byte by byte.
+//!
+//! Each test is a scenario of `fixtures/kernel/trap.c`. They need root and a kernel with rung A; elsewhere they say
+//! that they are skipped.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use spoor::{
+    capture::{Options, verdict::Verdict},
+    record::{Conn, ConnId, Direction, Endpoint, ProcessEventKind, Record, Role, Transport},
+};
+use spoor_common::Counter;
+use spoor_tests::kernel::{
+    Agent, Trap, Way, check_streams, check_streams_from, check_wire, pattern, run, stream,
+};
+use spoor_tests::skip::skip;
+
+const INTERNET: [&str; 3] = ["tcp4", "tcp6", "mapped"];
+const ALL: [&str; 6] = ["tcp4", "tcp6", "mapped", "unix", "pair", "mptcp"];
+
+/// Runs a scenario over each family and compares every byte and position.
+fn check(scenario: &str, families: &[&str]) {
+    let Some(agent) = Agent::shared() else { return };
+    for family in families {
+        eprintln!("{scenario} over {family}");
+        let facts = run(scenario, family);
+        check_streams(agent, &facts);
+        if INTERNET.contains(family) {
+            check_wire(agent, &facts);
+        }
+    }
+}
+
+#[test]
+fn every_call_that_moves_bytes_is_captured_whole() {
+    check("calls", &ALL);
+}
+
+#[test]
+fn peeked_bytes_count_once_and_discarded_bytes_count() {
+    check("flags", &ALL);
+}
+
+#[test]
+fn bytes_out_of_reach_keep_their_length() {
+    check("no-copy", &["tcp4", "tcp6", "unix", "pair"]);
+}
+
+#[test]
+fn io_uring_keeps_its_length() {
+    if std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|s| s.trim() != "0") {
+        skip("io_uring is disabled on this machine");
+        return;
+    }
+    check("uring", &["tcp4", "unix"]);
+}
+
+#[test]
+fn fin_takes_no_position() {
+    check("fin", &INTERNET);
+}
+
+#[test]
+fn megabytes_in_both_directions_at_once_are_captured_whole() {
+    check("big", &["tcp4", "unix"]);
+}
+
+#[test]
+fn one_socket_under_many_descriptors_is_one_connection() {
+    check("descriptors", &["tcp4", "unix"]);
+}
+
+#[test]
+fn lists_of_buffers_are_flattened() {
+    check("vectors", &["tcp4", "tcp6", "pair"]);
+}
+
+#[test]
+fn untouched_and_forbidden_pages_are_no_surprise() {
+    check("pages", &["tcp4", "unix"]);
+}
+
+#[test]
+fn many_small_operations_lose_nothing() {
+    check("flood", &["tcp4"]);
+}
+
+#[test]
+fn addresses_are_those_of_the_sockets() {
+    let Some(agent) = Agent::shared() else { return };
+    let conns = |family: &str| {
+        let facts = run("calls", family);
+        check_streams(agent, &facts);
+        let (client, server) = facts.ends();
+        agent.look(|seen| (seen.conns[&client].clone(), seen.conns[&server].clone()))
+    };
+    for (family, address) in [("tcp4", "127.0.0.1"), ("tcp6", "::1"), ("mapped", "127.0.0.1")] {
+        let (client, server) = conns(family);
+        for endpoint in [&client.local, &client.remote, &server.local, &server.remote] {
+            let Endpoint::Inet(socket) = endpoint else { panic!("{family}: {endpoint:?}") };
+            assert_eq!(socket.ip().to_string(), address, "{family}");
+            assert_ne!(socket.port(), 0, "{family}");
+        }
+        assert_eq!((client.transport, server.transport), (Transport::Tcp, Transport::Tcp));
+        assert!(client.from_start && server.from_start, "{family}");
+        assert_eq!(client.comm, "spoor-trap");
+        assert_eq!(client.thread.tgid, server.thread.tgid);
+    }
+
+    let (client, server) = conns("unix");
+    let Endpoint::Unix(path) = &server.local else { panic!("{server:?}") };
+    assert!(path.starts_with("@spoor-trap-"), "{path}");
+    assert_eq!((&client.remote, &server.remote), (&server.local, &Endpoint::Unix(String::new())));
+    assert_eq!((client.role, server.role), (Some(Role::Client), Some(Role::Server)));
+    assert_eq!((client.transport, client.wire), (Transport::Unix, None));
+    assert_eq!((server.peer, client.peer), (Some(client.id), Some(server.id)));
+
+    let (client, _) = conns("mptcp");
+    if client.transport == Transport::Mptcp {
+        assert_eq!(client.wire, None, "subflows have sequence numbers, the connection has none");
+    } else {
+        skip("no Multipath TCP on this machine");
+    }
+}
+
+#[test]
+fn connection_older_than_the_agent_has_the_same_identity_at_both_ends() {
+    if Agent::shared().is_none() {
+        return;
+    }
+    for family in INTERNET {
+        let mut trap = Trap::start("older", family);
+        assert!(trap.until_ready());
+        let Some(agent) = Agent::start_or_skip(Options::default()) else { return };
+        trap.tell("go");
+        let facts = trap.finish();
+        check_wire(&agent, &facts);
+        let from = BTreeMap::from([
+            (("client".to_owned(), Way::Egress), 5077),
+            (("client".to_owned(), Way::Ingress), 300),
+            (("server".to_owned(), Way::Egress), 300),
+            (("server".to_owned(), Way::Ingress), 5000),
+        ]);
+        check_streams_from(&agent, &facts, &from);
+        let (client, server) = facts.ends();
+        agent.look(|seen| assert!(!seen.conns[&client].from_start && !seen.conns[&server].from_start));
+    }
+}
+
+#[test]
+fn two_writers_without_agreement_never_get_a_wrong_position() {
+    let Some(agent) = Agent::shared() else { return };
+    let facts = run("writers", "tcp4");
+    let (client, server) = facts.ends();
+    const TOTAL: u64 = 2 * 2000 * 64;
+    let whole = |conn, direction| {
+        agent.wait("all bytes", |seen| {
+            let stream = stream(seen, conn, direction);
+            (stream.records.iter().map(|d| u64::from(d.len)).sum::<u64>() >= TOTAL).then_some(stream)
+        })
+    };
+    let (sent, received) = (whole(client, Direction::Egress), whole(server, Direction::Ingress));
+    let mut arrived = vec![0u8; TOTAL as usize];
+    for data in &received.records {
+        let at = data.pos as usize;
+        arrived[at..at + data.bytes.len()].copy_from_slice(&data.bytes);
+    }
+    let mut uncertain = 0;
+    for data in &sent.records {
+        if data.flags.position_uncertain {
+            uncertain += 1;
+            continue;
+        }
+        let at = data.pos as usize;
+        assert!(arrived[at..at + data.bytes.len()] == data.bytes[..], "certain position {at}");
+    }
+    eprintln!("{uncertain} of {} positions uncertain", sent.records.len());
+    assert_eq!(sent.end, TOTAL);
+}
+
+#[test]
+fn reset_ends_both_connections_and_says_so() {
+    let Some(agent) = Agent::shared() else { return };
+    let (client, server) = run("reset", "tcp4").ends();
+    let close = |id: ConnId| agent.wait("its close", |seen| seen.closes.get(&id).copied());
+    close(client);
+    assert!(close(server).reset, "the server's end was reset");
+}
+
+#[test]
+fn orderly_close_and_process_exit_are_reported() {
+    let Some(agent) = Agent::shared() else { return };
+    let mut trap = Trap::start("turns", "tcp4");
+    let tgid = trap.tgid();
+    assert!(trap.until_ready());
+    trap.tell("10 10");
+    assert!(trap.until_ready());
+    let (client, server) = trap.finish().ends();
+    for id in [client, server] {
+        let close = agent.wait("its close", |seen| seen.closes.get(&id).copied());
+        let last = agent.look(|seen| seen.data[&id].iter().map(|d| d.at).max());
+        assert!(Some(close.at) > last, "closed after its last byte");
+    }
+    agent.wait("exit of the trap", |seen| {
+        let exit = |r: &&Record| matches!(r, Record::Process(p) if p.tgid == tgid && p.kind == ProcessEventKind::Exit);
+        seen.other.iter().find(exit).map(|_| ())
+    });
+}
+
+/// Position, bytes moved, bytes captured, and whether a budget cut it, of each record up to `until`.
+fn captured(agent: &Agent, id: ConnId, direction: Direction, until: u64) -> Vec<(u64, u64, usize, bool)> {
+    agent.wait(&format!("{direction:?} up to {until}"), |seen| {
+        let stream = stream(seen, id, direction);
+        let records = stream.records.iter();
+        let list = records.map(|d| (d.pos, u64::from(d.len), d.bytes.len(), d.flags.budget)).collect();
+        (stream.end >= until).then_some(list)
+    })
+}
+
+/// One turn of the scenario `turns`, from ready to ready.
+fn turn(trap: &mut Trap, line: &str) {
+    trap.tell(line);
+    assert!(trap.until_ready());
+}
+
+#[test]
+fn unknown_connection_gets_a_first_look_then_lengths() {
+    if Agent::shared().is_none() {
+        return;
+    }
+    let options = Options { first_look_bytes: 20_000, ..Options::default() };
+    let Some(agent) = Agent::start_or_skip(options) else { return };
+    let mut trap = Trap::start("turns", "tcp4");
+    assert!(trap.until_ready());
+    for _ in 0..3 {
+        turn(&mut trap, "8000 0");
+    }
+    let (client, _) = trap.finish().ends();
+    let records = captured(&agent, client, Direction::Egress, 24_000);
+    assert_eq!(records, [(0, 8000, 8000, false), (8000, 8000, 8000, false), (16_000, 8000, 4000, true)]);
+}
+
+#[test]
+fn verdicts_take_effect_at_the_next_operation() {
+    let Some(agent) = Agent::shared() else { return };
+    let mut trap = Trap::start("turns", "tcp4");
+    assert!(trap.until_ready());
+    turn(&mut trap, "100 0");
+    let (client, server) = trap.facts.ends();
+    captured(agent, client, Direction::Egress, 100);
+
+    // 500 bytes of each turn; a turn ends when the direction changes.
+    agent.verdict(client, Verdict::capture(500));
+    for line in ["400 0", "400 0", "400 10", "300 0"] {
+        turn(&mut trap, line);
+    }
+    let records = captured(agent, client, Direction::Egress, 1600);
+    let expected = [
+        (0, 100, 100, false),
+        (100, 400, 400, false),
+        (500, 400, 0, true),
+        (900, 400, 0, true),
+        (1300, 300, 300, false),
+    ];
+    assert_eq!(records, expected, "the first 100 bytes are part of the first turn");
+
+    // A body that nobody needs, then the next message.
+    let verdict = Verdict::Capture { turn_bytes: 10_000, skip_egress_until: 2600, skip_ingress_until: 0 };
+    agent.verdict(client, verdict);
+    turn(&mut trap, "1500 0");
+    let records = captured(agent, client, Direction::Egress, 3100);
+    assert_eq!(records[5..], [(1600, 1000, 0, true), (2600, 500, 500, false)]);
+    agent.look(|seen| {
+        let last = stream(seen, client, Direction::Egress).records.pop().expect("a record");
+        assert!(
+            (2600..).zip(&last.bytes).all(|(i, b)| *b == pattern(1, i)),
+            "the bytes after the skipped ones"
+        );
+    });
+
+    // Nothing any more.
+    agent.verdict(client, Verdict::Ignore);
+    turn(&mut trap, "50 0");
+    trap.finish();
+    captured(agent, server, Direction::Ingress, 3150);
+    let records = captured(agent, client, Direction::Egress, 3100);
+    assert_eq!(records.len(), 7, "an ignored connection has no records: {records:?}");
+}
+
+#[test]
+fn full_ring_loses_records_but_not_their_count() {
+    if Agent::shared().is_none() {
+        return;
+    }
+    let options = Options { ring_bytes: 64 << 10, first_look_bytes: 64 << 20 };
+    let Some(agent) = Agent::start_or_skip(options) else { return };
+    let mut trap = Trap::start("turns", "tcp4");
+    assert!(trap.until_ready());
+    turn(&mut trap, "10 10");
+    let (client, server) = trap.facts.ends();
+    captured(&agent, client, Direction::Ingress, 10);
+    captured(&agent, server, Direction::Ingress, 10);
+
+    agent.pause();
+    let before = agent.totals();
+    for _ in 0..100 {
+        turn(&mut trap, "3000 3000");
+    }
+    let lost = |counter: Counter| agent.totals().of(counter) - before.of(counter);
+    assert!(lost(Counter::DataLost) > 0, "a ring of 64 KiB holds no 1.2 MB");
+    agent.resume();
+    // Others on this machine may fill the small ring at any moment: until the end has come through.
+    let mut sent = 300_010;
+    loop {
+        turn(&mut trap, "20 20");
+        sent += 20;
+        let end = |id, direction| agent.look(|seen| stream(seen, id, direction).end);
+        let ends = [(client, Direction::Egress), (client, Direction::Ingress), (server, Direction::Ingress)];
+        let all = || ends.iter().all(|(id, direction)| end(*id, *direction) >= sent);
+        if all() && end(server, Direction::Egress) >= sent {
+            break;
+        }
+        assert!(sent < 400_000, "recovery after the ring was full");
+        std::thread::yield_now();
+    }
+    let facts = trap.finish();
+
+    // What was seen and what was lost make up what was sent, in every direction.
+    let (mut seen_bytes, mut moved_bytes, mut hole_bytes) = (0, 0, 0);
+    for ((name, way), moved) in &facts.moved {
+        let direction = if *way == Way::Egress { Direction::Egress } else { Direction::Ingress };
+        let stream = agent.look(|seen| stream(seen, facts.sockets[name], direction));
+        let mut at = 0;
+        for data in &stream.records {
+            assert!(data.pos >= at, "{name} {way:?}: overlap at {at}");
+            assert!((data.pos..).zip(&data.bytes).all(|(i, b)| *b == pattern(moved.side, i)));
+            hole_bytes += data.pos - at;
+            seen_bytes += u64::from(data.len);
+            at = data.pos + u64::from(data.len);
+        }
+        assert_eq!(at, moved.bytes, "{name} {way:?}: the position is exact after the loss");
+        moved_bytes += moved.bytes;
+    }
+    let (lost_records, lost_bytes) = (lost(Counter::DataLost), lost(Counter::DataLostBytes));
+    eprintln!(
+        "sent {moved_bytes} = seen {seen_bytes} + lost {hole_bytes}; \
+         {lost_records} records of {lost_bytes} bytes lost by all programs of this machine"
+    );
+    assert_eq!(seen_bytes + hole_bytes, moved_bytes);
+    assert!(hole_bytes > 0 && lost_bytes >= hole_bytes, "every hole is counted");
+    agent.wait("a report of the loss", |seen| {
+        let report =
+            |r: &&Record| matches!(r, Record::Lost(lost) if lost.bytes >= hole_bytes && lost.records > 0);
+        seen.other.iter().find(report).map(|_| ())
+    });
+}
+
+#[test]
+fn own_traffic_is_left_out_at_both_ends() {
+    let Some(agent) = Agent::shared() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    let before = agent.totals().of(Counter::Ignored);
+    for _ in 0..100 {
+        client.write_all(b"own").unwrap();
+        server.read_exact(&mut [0; 3]).unwrap();
+    }
+    let ports = [client.local_addr().unwrap(), server.local_addr().unwrap()];
+    assert!(agent.totals().of(Counter::Ignored) >= before + 198, "the kernel itself leaves them out");
+    // Later traffic of a trap is there, so the own one would be, too.
+    check_streams(agent, &run("calls", "tcp4"));
+    agent.look(|seen| {
+        let mine = |conn: &&Conn| {
+            ports.iter().any(|p| conn.local == Endpoint::Inet(*p) || conn.remote == Endpoint::Inet(*p))
+        };
+        assert_eq!(seen.conns.values().find(mine), None);
+    });
+}
+
+#[test]
+fn clock_samples_come_each_second() {
+    let Some(agent) = Agent::shared() else { return };
+    let pairs = agent.wait("clock samples", |seen| {
+        let clock = |r: &Record| if let Record::Clock(pair) = r { Some(*pair) } else { None };
+        let pairs: Vec<_> = seen.other.iter().filter_map(clock).collect();
+        (pairs.len() >= 3).then_some(pairs)
+    });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    assert!(pairs.iter().all(|pair| now.abs_diff(pair.unix_ns) < 3_600_000_000_000), "{pairs:?}");
+    assert!(pairs.windows(2).all(|w| w[0].boot_ns < w[1].boot_ns));
+}

@@ -1,0 +1,334 @@
+//! Captures of real clients against a real server: what we report is what the server's log and another dissector counted,
+//! whole, joined late, and with packets missing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use spoor::config::Protocols;
+use spoor::operation::postgres::{Cell, Statement};
+use spoor::operation::{Completeness, Detail, Operation};
+use spoor::protocol::postgres::Session;
+use spoor::protocol::{End, Event, Events, Mark, Sender, Session as _};
+use spoor::record::{Role, Thread};
+
+/// Every client that was captured.
+const CLIENTS: [&str; 11] = [
+    "asyncpg",
+    "jdbc",
+    "node_pg",
+    "pg8000",
+    "pgbench_extended",
+    "pgbench_pipeline",
+    "pgbench_prepared",
+    "pgbench_simple",
+    "psql",
+    "psycopg2",
+    "psycopg3",
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/postgres")
+}
+
+/// What others counted; see `make/make.py`.
+struct Counted {
+    port: u16,
+    command_complete: usize,
+    errors: usize,
+    statements: Vec<String>,
+}
+
+fn counted(client: &str) -> Counted {
+    let path = folder().join(client).with_extension("json");
+    let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let number = |key: &str| json[key].as_u64().unwrap() as usize;
+    Counted {
+        port: number("port") as u16,
+        command_complete: number("command_complete"),
+        errors: number("errors"),
+        statements: json["statements"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| s.as_str().unwrap().to_owned())
+            .collect(),
+    }
+}
+
+/// A packet with data: who sent it, where in the stream, what.
+#[derive(Clone)]
+struct Packet {
+    from: Sender,
+    pos: u64,
+    data: Vec<u8>,
+    at: u64,
+}
+
+/// The connections of a capture file (classic pcap, Ethernet, IPv4, nothing lost), by the client's port.
+fn connections(client: &str, server_port: u16) -> BTreeMap<u16, Vec<Packet>> {
+    let file = std::fs::read(folder().join(client).with_extension("pcap")).unwrap();
+    let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
+    assert_eq!((word(0), word(20)), (0xa1b2_c3d4, 1), "{client}: microseconds, little-endian, Ethernet");
+    let mut next: HashMap<(u16, bool), u32> = HashMap::new();
+    let mut positions: HashMap<(u16, bool), u64> = HashMap::new();
+    let mut found: BTreeMap<u16, Vec<Packet>> = BTreeMap::new();
+    let mut at = 24;
+    while at < file.len() {
+        let (time, len) = (u64::from(word(at)) * 1_000_000 + u64::from(word(at + 4)), word(at + 8) as usize);
+        let ip = &file[at + 16 + 14..at + 16 + len];
+        at += 16 + len;
+        let short = |bytes: &[u8], at: usize| u16::from_be_bytes(bytes[at..at + 2].try_into().unwrap());
+        let tcp = &ip[usize::from(ip[0] & 15) * 4..usize::from(short(ip, 2))];
+        let (source, target) = (short(tcp, 0), short(tcp, 2));
+        let sequence = u32::from_be_bytes(tcp[4..8].try_into().unwrap());
+        let data = &tcp[usize::from(tcp[12] >> 4) * 4..];
+        let from_client = target == server_port;
+        let client_port = if from_client { source } else { target };
+        let expected = next.entry((client_port, from_client)).or_insert(sequence);
+        if tcp[13] & 2 != 0 {
+            *expected = sequence.wrapping_add(1);
+        }
+        if data.is_empty() || sequence != *expected {
+            continue;
+        }
+        *expected = sequence.wrapping_add(data.len() as u32);
+        let pos = positions.entry((client_port, from_client)).or_insert(0);
+        let from = if from_client { Sender::Client } else { Sender::Server };
+        found.entry(client_port).or_default().push(Packet { from, pos: *pos, data: data.to_vec(), at: time });
+        *pos += data.len() as u64;
+    }
+    found
+}
+
+fn mark(at: u64) -> Mark {
+    Mark { at, thread: Thread { tgid: 1, tid: 1 }, other_pos: 0 }
+}
+
+/// Runs packets through a session; those for which `lost` holds are gaps.
+fn run(packets: &[Packet], lost: impl Fn(usize) -> bool, piece: usize) -> Vec<Operation> {
+    let mut session = Session::new(Role::Client, &Protocols::default());
+    let mut out = Events::default();
+    let mut operations = Vec::new();
+    for (index, packet) in packets.iter().enumerate() {
+        if lost(index) {
+            session.gap(packet.from, packet.pos, packet.data.len() as u64, mark(packet.at), &mut out);
+        } else {
+            let mut pos = packet.pos;
+            for part in packet.data.chunks(piece) {
+                session.bytes(packet.from, pos, part, mark(packet.at), &mut out);
+                pos += part.len() as u64;
+            }
+        }
+    }
+    session.end(End::Closed, packets.last().map_or(0, |packet| packet.at), &mut out);
+    while let Some(event) = out.pop() {
+        match event {
+            Event::Closed(operation) => operations.push(*operation),
+            Event::Discarded { reason, bytes } if piece != usize::MAX => {
+                panic!("{bytes} bytes discarded: {reason:?}")
+            }
+            _ => {}
+        }
+    }
+    operations
+}
+
+fn statement(operation: &Operation) -> &Statement {
+    match &operation.detail {
+        Detail::Postgres(statement) => statement,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One line per operation, without times.
+fn shown(operation: &Operation) -> String {
+    let s = statement(operation);
+    let cell = |cell: &Option<Cell>| match cell {
+        None => "NULL".to_owned(),
+        Some(Cell::Text(text)) => text.clone(),
+        Some(Cell::Opaque(len)) => format!("<{len}>"),
+    };
+    let text: String = s.text.as_deref().unwrap_or("?").split_whitespace().collect::<Vec<_>>().join(" ");
+    let text: String = text.chars().take(100).collect();
+    let mut line = format!("{:?} {text}", s.kind);
+    let mut add = |name: &str, value: String| {
+        if !value.is_empty() {
+            line.push_str(&format!(" | {name} {value}"));
+        }
+    };
+    let name: String = s.prepared_name.chars().take(24).collect();
+    add("name", name);
+    add("params", s.parameters.iter().map(|p| cell(&p.value)).collect::<Vec<_>>().join(","));
+    let tables =
+        |index: usize| if s.column_tables.get(index).is_some_and(|table| *table > 0) { "" } else { "=" };
+    let columns = s.columns.iter().enumerate().map(|(index, name)| format!("{}{name}", tables(index)));
+    add("columns", columns.collect::<Vec<_>>().join(","));
+    let row = |row: &Vec<Option<Cell>>| row.iter().map(cell).collect::<Vec<_>>().join(",");
+    let volatile = text.contains("clock_timestamp") || text.contains("now()") || text.contains("pg_catalog");
+    if !volatile {
+        add("first", s.first_rows.first().map(row).unwrap_or_default());
+    }
+    add("returned", if s.returned_rows > 0 { s.returned_rows.to_string() } else { String::new() });
+    add("tag", s.command_tag.clone().unwrap_or_default());
+    add(
+        "error",
+        s.error.as_ref().map(|e| format!("{} {} {}", e.severity, e.code, e.constraint)).unwrap_or_default(),
+    );
+    add("skipped", if s.skipped { "yes".to_owned() } else { String::new() });
+    add("block", s.transaction.map(|block| block.to_string()).unwrap_or_default());
+    add("copied", if s.copy_len > 0 { s.copy_len.to_string() } else { String::new() });
+    if operation.completeness != Completeness::Complete {
+        add("but", format!("{:?}", operation.completeness));
+    }
+    line
+}
+
+fn all(client: &str) -> Vec<Operation> {
+    let packets = connections(client, counted(client).port);
+    packets.values().flat_map(|packets| run(packets, |_| false, usize::MAX)).collect()
+}
+
+#[test]
+fn operations_are_those_another_dissector_counted() {
+    for client in CLIENTS {
+        let counted = counted(client);
+        let operations = all(client);
+        let tags = operations.iter().filter(|op| statement(op).command_tag.is_some()).count();
+        let errors = operations.iter().filter(|op| statement(op).error.is_some()).count();
+        assert_eq!((tags, errors), (counted.command_complete, counted.errors), "{client}");
+        assert!(operations.iter().all(|op| op.completeness == Completeness::Complete), "{client}");
+    }
+}
+
+#[test]
+fn statements_are_those_in_the_servers_log() {
+    for client in CLIENTS {
+        let mut ours: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        let squeeze = |text: &str| {
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            text.trim_end_matches([' ', ';']).to_owned()
+        };
+        for operation in all(client) {
+            let s = statement(&operation);
+            let count = ours.entry(squeeze(s.text.as_deref().unwrap_or_default())).or_default();
+            // The log has no line for what failed before its execution or was skipped, or has it with all its query.
+            if s.error.is_some() || s.skipped { count.1 += 1 } else { count.0 += 1 }
+        }
+        let mut logged: BTreeMap<String, usize> = BTreeMap::new();
+        for text in counted(client).statements.iter().flat_map(|text| spoor::sql::statements(text)) {
+            *logged.entry(squeeze(text)).or_default() += 1;
+        }
+        for (text, count) in &logged {
+            let (sure, maybe) = ours.get(text).copied().unwrap_or_default();
+            assert!(
+                (sure..=sure + maybe).contains(count),
+                "{client}: {count} times in the log, {sure}+{maybe} here: {text}"
+            );
+        }
+        for (text, (sure, _)) in &ours {
+            let is_empty = spoor::sql::statements(text).is_empty();
+            assert!(is_empty || *sure == 0 || logged.contains_key(text), "{client}: not in the log: {text}");
+        }
+    }
+}
+
+#[test]
+fn operations_are_as_recorded() {
+    for client in CLIENTS {
+        let found = all(client).iter().map(|op| shown(op) + "\n").collect::<String>();
+        let path = folder().join(client).with_extension("operations");
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(&path, &found).unwrap();
+        }
+        assert_eq!(
+            found,
+            std::fs::read_to_string(&path).unwrap_or_default(),
+            "{client}: UPDATE_EXPECT=1 records it anew"
+        );
+    }
+}
+
+#[test]
+fn any_size_of_reads_gives_the_same_operations() {
+    for client in CLIENTS {
+        for packets in connections(client, counted(client).port).values() {
+            let whole = run(packets, |_| false, usize::MAX);
+            for piece in [1, 3, 7, 64] {
+                let lines = |operations: &[Operation]| operations.iter().map(shown).collect::<Vec<_>>();
+                assert_eq!(
+                    lines(&run(packets, |_| false, piece)),
+                    lines(&whole),
+                    "{client} in pieces of {piece}"
+                );
+            }
+        }
+    }
+}
+
+/// What two views of one statement must agree on when both claim to be complete.
+fn agree(seen: &Operation, whole: &Operation) -> bool {
+    let (s, w) = (statement(seen), statement(whole));
+    let text = s.text.is_none() || s.text == w.text;
+    let values = s.parameters.iter().zip(&w.parameters).all(|(s, w)| match (&s.value, &w.value) {
+        (Some(Cell::Opaque(len)), _) => *len > 0,
+        (s, w) => s == w,
+    });
+    text && values && s.command_tag == w.command_tag && s.error == w.error && s.skipped == w.skipped
+}
+
+#[test]
+fn joined_at_any_packet_nothing_is_wrong() {
+    for client in CLIENTS {
+        for packets in connections(client, counted(client).port).values() {
+            let whole = run(packets, |_| false, usize::MAX);
+            for start in 1..packets.len() {
+                for operation in run(&packets[start..], |_| false, usize::MAX) {
+                    if operation.completeness != Completeness::Complete {
+                        continue;
+                    }
+                    let known = whole.iter().filter(|w| w.request.end.pos == operation.request.end.pos);
+                    let fits = known.clone().any(|w| agree(&operation, w));
+                    // A portal that goes on has a new first Execute.
+                    let goes_on = whole.iter().any(|w| {
+                        statement(w).command_tag == statement(&operation).command_tag
+                            && w.response.map(|r| r.end.pos) == operation.response.map(|r| r.end.pos)
+                    });
+                    assert!(fits || goes_on, "{client} from packet {start}: {}", shown(&operation));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn without_any_one_packet_nothing_complete_is_wrong() {
+    for client in CLIENTS {
+        for packets in connections(client, counted(client).port).values() {
+            let whole = run(packets, |_| false, usize::MAX);
+            for lost in 0..packets.len() {
+                let mut complete = 0;
+                for operation in run(packets, |index| index == lost, usize::MAX) {
+                    if operation.completeness != Completeness::Complete {
+                        continue;
+                    }
+                    complete += 1;
+                    let fits = whole.iter().any(|w| {
+                        (w.request.end.pos == operation.request.end.pos
+                            || w.response.map(|r| r.end.pos) == operation.response.map(|r| r.end.pos))
+                            && agree(&operation, w)
+                    });
+                    let packet = &packets[lost];
+                    let what = String::from_utf8_lossy(&packet.data);
+                    let seen = shown(&operation);
+                    assert!(fits, "{client} without packet {lost} ({:?} {what:?}): {seen}", packet.from);
+                }
+                // One packet costs the statements it carries, not the connection.
+                assert!(
+                    complete * 2 + 8 > whole.len(),
+                    "{client} without packet {lost}: {complete} of {}",
+                    whole.len()
+                );
+            }
+        }
+    }
+}
