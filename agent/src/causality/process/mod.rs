@@ -16,6 +16,8 @@
 //!
 //! A rule by reading never overrules keys: where the operation and the candidate each name one order and these differ,
 //! there is no edge.
+//!
+//! Long because every rule reads and changes the same table of operations, threads and transactions, in one order.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
