@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -43,6 +44,7 @@ struct Totals {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
     let mut totals = Totals::default();
     if shell::is_root()
         && !args.fast
@@ -53,11 +55,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let (live, fast): (Vec<String>, Vec<String>) = targets()?.into_iter().partition(|name| is_live(name));
     if !args.live {
-        totals.run(shell::cargo(["test", "--package", "xtask"]), args.filter.as_deref(), &[])?;
+        totals.run("xtask", shell::cargo(["test", "--package", "xtask"]), args.filter.as_deref(), &[])?;
         let mut cargo = shell::cargo(["test", "--no-fail-fast", "--lib", "--bins"]);
         cargo.args(["--package", "spoor", "--package", "spoor-common", "--package", "spoor-tests"]);
         cargo.args(fast.iter().flat_map(|name| ["--test", name]));
-        totals.run(cargo, args.filter.as_deref(), &[])?;
+        totals.run("fast", cargo, args.filter.as_deref(), &[])?;
     }
     if !args.fast {
         totals.live(&live, args.filter.as_deref())?;
@@ -65,6 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for (name, reason) in &totals.skipped {
         println!("skipped {name}: {reason}");
     }
+    println!("test: all parts done, {:.1} s", start.elapsed().as_secs_f64());
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped.len());
     match totals.failed {
         0 => Ok(()),
@@ -111,11 +114,12 @@ impl Totals {
         let mut cargo = shell::cargo(["test", "--no-fail-fast", "--package", "spoor-tests"]);
         select(&mut cargo);
         cargo.env("SPOOR_AGENT", agent);
-        self.run(cargo, filter, &["--test-threads=1"])
+        self.run("live", cargo, filter, &["--test-threads=1"])
     }
 
-    /// Runs one `cargo test`, shows what is worth seeing of it and adds up what it says.
-    fn run(&mut self, mut cargo: Command, filter: Option<&str>, args: &[&str]) -> Result<()> {
+    /// Runs one `cargo test`, shows what is worth seeing of it, adds up what it says and says how long it took.
+    fn run(&mut self, part: &str, mut cargo: Command, filter: Option<&str>, args: &[&str]) -> Result<()> {
+        let start = Instant::now();
         let skipped = Scratch::new("skipped")?;
         cargo.arg("--").args(filter).args(args).env("SPOOR_SKIPPED", &skipped.0);
         let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
@@ -141,7 +145,9 @@ impl Totals {
         let log = log.lines().filter_map(|line| line.split_once('\t'));
         let before = self.skipped.len();
         self.skipped.extend(log.map(|(name, reason)| (name.to_owned(), reason.to_owned())));
-        self.passed += u32::saturating_sub(passed, (self.skipped.len() - before) as u32);
+        let passed = u32::saturating_sub(passed, (self.skipped.len() - before) as u32);
+        println!("test: {part}: {passed} passed, {failed} failed, {:.1} s", start.elapsed().as_secs_f64());
+        self.passed += passed;
         self.failed += failed;
         Ok(())
     }
