@@ -23,10 +23,9 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::{Confidence, Edge, Policy, Rule};
 use crate::operation::{OpId, Shape};
-use crate::order::OrderKey;
+use crate::order::{Facts, OrderKey};
 use crate::protocol::Point;
 use crate::record::{BootNs, ConnId, Thread};
-use crate::span::Value;
 
 /// What kind of conversation an operation belongs to, as far as it matters for its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +56,7 @@ pub struct Closing {
     pub response_end: Option<Point>,
     pub keys: Vec<OrderKey>,
     /// Further facts it shows, by the configured attribute rules: they tell apart several requests of one order.
-    pub traits: Vec<(String, Value)>,
+    pub traits: Facts,
     /// Number of the transaction block on its connection.
     pub transaction: Option<u64>,
     /// It was the COMMIT or ROLLBACK.
@@ -82,7 +81,7 @@ struct Op {
     opened: Point,
     closed_at: Option<BootNs>,
     keys: Vec<OrderKey>,
-    traits: Vec<(String, Value)>,
+    traits: Facts,
     transaction: Option<u64>,
     /// Threads that count it as work they serve.
     served_by: Vec<u32>,
