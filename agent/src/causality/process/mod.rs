@@ -16,6 +16,8 @@
 //!
 //! A rule by reading never overrules keys: where the operation and the candidate each name one order and these differ,
 //! there is no edge.
+//!
+//! Long because every rule reads and changes the same table of operations, threads and transactions, in one order.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -23,10 +25,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Confidence, Edge, Policy, Rule};
 use crate::operation::{OpId, Shape};
-use crate::order::OrderKey;
+use crate::order::{Facts, OrderKey};
 use crate::protocol::Point;
 use crate::record::{BootNs, ConnId, Thread};
-use crate::span::Value;
 
 /// What kind of conversation an operation belongs to, as far as it matters for its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub struct Closing {
     pub response_end: Option<Point>,
     pub keys: Vec<OrderKey>,
     /// Further facts it shows, by the configured attribute rules: they tell apart several requests of one order.
-    pub traits: Vec<(String, Value)>,
+    pub traits: Facts,
     /// Number of the transaction block on its connection.
     pub transaction: Option<u64>,
     /// It was the COMMIT or ROLLBACK.
@@ -82,7 +83,7 @@ struct Op {
     opened: Point,
     closed_at: Option<BootNs>,
     keys: Vec<OrderKey>,
-    traits: Vec<(String, Value)>,
+    traits: Facts,
     transaction: Option<u64>,
     /// Threads that count it as work they serve.
     served_by: Vec<u32>,
