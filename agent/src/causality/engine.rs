@@ -205,6 +205,7 @@ fn closing(op: &Operation, found: &Found) -> Closing {
         response_start: op.response.map(|response| response.start),
         response_end: op.response.map(|response| response.end),
         keys: if found.too_many { Vec::new() } else { found.keys.clone() },
+        traits: found.attributes.clone(),
         transaction,
         ends_transaction,
     }

@@ -24,6 +24,7 @@ use crate::operation::{OpId, Shape};
 use crate::order::OrderKey;
 use crate::protocol::Point;
 use crate::record::{BootNs, ConnId, Thread};
+use crate::span::Value;
 
 /// What kind of conversation an operation belongs to, as far as it matters for its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct Closing {
     pub response_start: Option<Point>,
     pub response_end: Option<Point>,
     pub keys: Vec<OrderKey>,
+    /// Further facts it shows, by the configured attribute rules: they tell apart several requests of one order.
+    pub traits: Vec<(String, Value)>,
     /// Number of the transaction block on its connection.
     pub transaction: Option<u64>,
     /// It was the COMMIT or ROLLBACK.
@@ -77,6 +80,7 @@ struct Op {
     opened: Point,
     closed_at: Option<BootNs>,
     keys: Vec<OrderKey>,
+    traits: Vec<(String, Value)>,
     transaction: Option<u64>,
     /// Threads that count it as work they serve.
     served_by: Vec<u32>,
@@ -188,6 +192,7 @@ impl Processes {
             opened: point,
             closed_at: None,
             keys: Vec::new(),
+            traits: Vec::new(),
             transaction: None,
             served_by: Vec::new(),
             blockers: 0,
@@ -258,6 +263,7 @@ impl Processes {
         }
         state.closed_at = Some(closing.at);
         state.keys = closing.keys;
+        state.traits = closing.traits;
         state.transaction = closing.transaction;
         let (shape, family, conn, tgid, transaction) =
             (state.shape, state.family, state.conn, state.tgid, state.transaction);
@@ -504,30 +510,36 @@ impl Processes {
         self.edge(op, cause, Rule::Thread, if state.in_flight == 1 { 0.99 } else { 0.95 })
     }
 
-    /// It carries the key of exactly one request that was in flight when it started.
+    /// It carries the key of exactly one request that was in flight when it started. Of several requests of one order, the
+    /// one that shows most of the same facts, or that its thread read last.
     fn by_value(&self, op: OpId, state: &Op) -> Option<Edge> {
         let [key] = state.keys.as_slice() else { return None };
         let process = self.processes.get(&state.tgid)?;
-        let mut causes = process.by_key.get(key)?.iter().filter(|cause| {
-            self.ops.get(cause).is_some_and(|cause| {
-                cause.keys.len() == 1
-                    && cause.opened.at <= state.opened.at
-                    && cause.closed_at.is_none_or(|closed| closed >= state.opened.at)
-            })
+        let causes = process.by_key.get(key)?.iter().filter_map(|cause| {
+            let candidate = self.ops.get(cause)?;
+            let in_flight = candidate.keys.len() == 1
+                && candidate.opened.at <= state.opened.at
+                && candidate.closed_at.is_none_or(|closed| closed >= state.opened.at);
+            in_flight.then(|| (*cause, common_traits(state, candidate)))
         });
-        let cause = *causes.next()?;
-        match causes.next() {
-            None => self.edge(op, cause, Rule::Value, 0.97),
-            // Several requests of one order in flight: what the thread read last tells them apart.
-            Some(_) => {
-                let read = match state.last_read.as_slice() {
-                    [read] => self.root_of_read(*read)?,
-                    _ => return None,
-                };
-                let is_candidate = self.ops.get(&read).is_some_and(|read| read.keys.contains(key));
-                self.edge(op, read, Rule::Value, 0.85).filter(|_| is_candidate)
-            }
+        let causes: Vec<(OpId, Likeness)> = causes.collect();
+        if let [(only, _)] = causes.as_slice() {
+            return self.edge(op, *only, Rule::Value, 0.97);
         }
+        let best = causes.iter().map(|(_, likeness)| *likeness).max()?;
+        let mut likest = causes.iter().filter(|(_, likeness)| *likeness == best);
+        if let (Some((cause, _)), None) = (likest.next(), likest.next()) {
+            return self.edge(op, *cause, Rule::Value, 0.9);
+        }
+        let [read] = state.last_read.as_slice() else { return None };
+        let last = self.ops.get(read)?;
+        // As in `by_last_read`: the response may have freed the connection for another request of the same order.
+        if last.shape == Shape::Outgoing && last.conn == state.conn && !self.has_idle_twin(state) {
+            return None;
+        }
+        let read = self.root_of_read(*read)?;
+        let is_candidate = causes.iter().any(|(cause, likeness)| *cause == read && *likeness == best);
+        self.edge(op, read, Rule::Value, 0.85).filter(|_| is_candidate)
     }
 
     /// The thread next answered that request, so it had been working on it.
@@ -637,6 +649,21 @@ enum Reading {
     Edge(Edge),
     Nothing,
     WaitFor(OpId),
+}
+
+/// How well two operations of one order agree in their further facts: no contradiction before agreement.
+type Likeness = (std::cmp::Reverse<usize>, usize);
+
+fn common_traits(a: &Op, b: &Op) -> Likeness {
+    let (mut same, mut different) = (0, 0);
+    for (name, value) in &a.traits {
+        match b.traits.iter().find(|(other, _)| other == name) {
+            Some((_, other)) if other == value => same += 1,
+            Some(_) => different += 1,
+            None => {}
+        }
+    }
+    (std::cmp::Reverse(different), same)
 }
 
 /// Both name exactly one order, and not the same.

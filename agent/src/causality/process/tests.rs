@@ -6,6 +6,8 @@ struct World {
     now: BootNs,
     next: u64,
     edges: HashMap<OpId, (OpId, Rule)>,
+    /// Facts of the next operation that is closed.
+    traits: Vec<(String, Value)>,
 }
 
 const TICK: u64 = 1_000_000;
@@ -18,7 +20,13 @@ impl World {
             decide_within_ns: 10_000_000_000,
             broker_wait_ns: 0,
         };
-        Self { processes: Processes::new(policy), now: 1_000_000_000, next: 0, edges: HashMap::new() }
+        Self {
+            processes: Processes::new(policy),
+            now: 1_000_000_000,
+            next: 0,
+            edges: HashMap::new(),
+            traits: Vec::new(),
+        }
     }
 
     fn point(&mut self, tid: u32) -> Point {
@@ -63,6 +71,7 @@ impl World {
             response_start: Some(point),
             response_end: Some(point),
             keys: keys.into_iter().collect(),
+            traits: std::mem::take(&mut self.traits),
             transaction,
             ends_transaction: ends,
         });
@@ -155,6 +164,26 @@ fn a_key_that_names_another_order_vetoes_reading() {
     world.close(a, 10, Some("1"));
     world.close(b, 10, Some("2"));
     world.check(call, None);
+}
+
+#[test]
+fn of_two_messages_of_one_order_the_one_with_the_same_status_is_the_cause() {
+    let status = |status: &str| vec![("order.status".to_owned(), Value::from(status))];
+    let mut world = World::new();
+    let started = world.message(1, 10);
+    let finished = world.message(1, 10);
+    let call = world.call(3, 10);
+    let plain = world.call(4, 10);
+    world.traits = status("started");
+    world.close(call, 10, Some("1"));
+    world.close(plain, 10, Some("1"));
+    world.traits = status("started");
+    world.close(started, 10, Some("1"));
+    world.traits = status("finished");
+    world.close(finished, 10, Some("1"));
+    world.check(call, Some((started, Rule::Value)));
+    // No fact tells, but the thread had read this message last.
+    world.check(plain, Some((finished, Rule::Value)));
 }
 
 #[test]

@@ -348,6 +348,7 @@ impl Core {
         };
         let mut open = Open::new(statement, unit.extent);
         open.text = unit.text.clone();
+        open.missing = unit.missing.saturating_add(message.missing).saturating_add(self.unseen);
         open.statement.parameterised = unit.parameterised;
         if let What::Parse { name, .. } = &unit.what {
             open.statement.prepared_name = name.to_string();
@@ -446,6 +447,7 @@ impl Core {
             self.open.respond(key, message.start, message.end, out);
             if let Some(open) = self.open.get(key) {
                 open.statement.error = Some(error);
+                open.missing = message.missing;
             }
         }
         self.open.close(key, at, how, out);

@@ -45,6 +45,8 @@ pub(super) struct Unit {
     pub(super) text: Option<Arc<str>>,
     pub(super) parameterised: bool,
     pub(super) extent: Extent,
+    /// Bytes of it that were not captured.
+    pub(super) missing: u64,
     /// The stretch between two Syncs it was sent in.
     pub(super) segment: u64,
 }
@@ -73,7 +75,16 @@ pub(super) enum What {
 impl Unit {
     pub(super) fn new(what: What, message: &Message<'_>) -> Self {
         let extent = Extent { start: message.start, end: message.end };
-        Self { what, key: None, text: None, parameterised: false, extent, segment: 0 }
+        let missing = message.missing;
+        Self { what, key: None, text: None, parameterised: false, extent, missing, segment: 0 }
+    }
+
+    /// It is about this statement.
+    pub(super) fn about(mut self, prepared: &Prepared) -> Self {
+        self.text = prepared.text.clone();
+        self.parameterised = prepared.parameterised;
+        self.missing = self.missing.saturating_add(prepared.missing);
+        self
     }
 
     /// A message with this tag can answer it.

@@ -58,19 +58,16 @@ impl Core {
             b'E' => self.execute(message, out),
             b'D' => {
                 let (kind, name) = parse::kind_and_name(message.body);
-                let prepared = self.catalog.statement(&name).filter(|_| kind == b'S');
-                let text = prepared.and_then(|prepared| prepared.text.clone());
-                let (key, text) = match kind {
-                    b'S' => (None, text),
-                    _ => match self.catalog.portal(&name) {
-                        Some(portal) => {
-                            (Some(portal.executing.unwrap_or(portal.claim.key)), portal.prepared.text.clone())
-                        }
-                        None => (None, None),
-                    },
-                };
-                let what = What::Describe { name: name.into_boxed_str(), is_statement: kind == b'S' };
-                self.push(Unit { key, text, ..Unit::new(what, message) }, out);
+                let is_statement = kind == b'S';
+                let mut unit =
+                    Unit::new(What::Describe { name: name.as_str().into(), is_statement }, message);
+                if is_statement && let Some(prepared) = self.catalog.statement(&name) {
+                    unit = unit.about(prepared);
+                } else if !is_statement && let Some(portal) = self.catalog.portal(&name) {
+                    unit = unit.about(&portal.prepared);
+                    unit.key = Some(portal.executing.unwrap_or(portal.claim.key));
+                }
+                self.push(unit, out);
             }
             b'C' => {
                 let (kind, name) = parse::kind_and_name(message.body);
@@ -160,14 +157,15 @@ impl Core {
         let (name, text, oids) = parse::parse(message.body, self.limits.max_statement_bytes);
         let claim = Claim { key: self.open.new_key(), start: message.start, segment: self.segment };
         let mut prepared = Prepared::new(self.standard(text), oids, claim);
+        let about = prepared.clone();
         prepared.missing = message.missing;
-        let (text, parameterised) = (prepared.text.clone(), prepared.parameterised);
         let (previous, forgotten) = self.catalog.define(&name, prepared);
         if forgotten > 0 {
             out.push(Event::Discarded { reason: Discard::Limit, bytes: 0 });
         }
         let what = What::Parse { name: name.into_boxed_str(), previous: previous.map(Box::new) };
-        self.push(Unit { key: Some(claim.key), text, parameterised, ..Unit::new(what, message) }, out);
+        let unit = Unit::new(what, message).about(&about);
+        self.push(Unit { key: Some(claim.key), ..unit }, out);
     }
 
     fn bind(&mut self, message: &Message<'_>, out: &mut Events) {
@@ -181,7 +179,7 @@ impl Core {
             Some(claim) => claim,
             None => Claim { key: self.open.new_key(), start: message.start, segment: self.segment },
         };
-        let (text, parameterised) = (prepared.text.clone(), prepared.parameterised);
+        let unit = Unit { key: Some(claim.key), ..Unit::new(What::Bind, message).about(&prepared) };
         let portal = Portal {
             statement,
             prepared,
@@ -199,7 +197,7 @@ impl Core {
         if let Some(key) = replaced {
             self.portal_gone(key, message.end.at, out);
         }
-        self.push(Unit { key: Some(claim.key), text, parameterised, ..Unit::new(What::Bind, message) }, out);
+        self.push(unit, out);
     }
 
     /// An Execute opens an operation, or goes on with the one that its portal is executing.
@@ -213,7 +211,7 @@ impl Core {
             self.catalog.open(name.clone(), Portal { claim, ..Portal::default() });
         }
         let Some(portal) = self.catalog.portal(&name) else { return };
-        unit.text = portal.prepared.text.clone();
+        unit = unit.about(&portal.prepared);
         if let Some(key) = portal.executing.filter(|key| self.open.contains(*key)) {
             unit.key = Some(key);
             self.push(unit, out);
