@@ -15,7 +15,7 @@ words! {
     pub struct Verdict : u64 {
         /// [`CAPTURE`], [`IGNORE`] or [`UNDECIDED`].
         kind,
-        /// Bytes copied per turn; a turn lasts until the direction changes.
+        /// Bytes copied per turn; a turn lasts until the direction changes, or until a pause.
         turn_bytes,
         /// No bytes are copied of what is written before this position.
         skip_egress_until,

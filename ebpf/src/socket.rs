@@ -85,6 +85,8 @@ pub(crate) struct State {
     pub(crate) cookie: u64,
     /// Cookie of the other end of a Unix socket.
     pub(crate) peer: u64,
+    /// Time of the last operation.
+    pub(crate) last_at_ns: u64,
     pub(crate) egress: Flow,
     pub(crate) ingress: Flow,
     /// Thread in the middle of a `sendmmsg` or `recvmmsg`, 0 for none.

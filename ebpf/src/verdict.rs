@@ -50,6 +50,9 @@ pub(crate) fn ignored(state: &State) -> bool {
 /// First looks per direction before an undecided connection is down to lengths.
 const LOOKS: u32 = 16;
 
+/// A pause that begins a new turn.
+const PAUSE_NS: u64 = 2_000_000;
+
 /// Bytes to leave out at the start of an operation and bytes to copy after them.
 #[derive(Clone, Copy)]
 pub(crate) struct Share {
@@ -59,12 +62,17 @@ pub(crate) struct Share {
 
 /// Divides an operation of `moved` bytes at `pos` and charges what will be copied.
 #[inline(always)]
-pub(crate) fn share(state: &mut State, direction: u8, pos: u64, moved: u32) -> Share {
+pub(crate) fn share(state: &mut State, direction: u8, pos: u64, moved: u32, at_ns: u64) -> Share {
     let last = if state.flags & LAST_INGRESS != 0 { 1 } else { EGRESS };
     if last != direction {
         state.flags ^= LAST_INGRESS;
         state.turn_used = 0;
     }
+    // A server may answer before it has read the body: then the next request comes in the same turn, but later.
+    if at_ns.wrapping_sub(state.last_at_ns) > PAUSE_NS {
+        state.turn_used = 0;
+    }
+    state.last_at_ns = at_ns;
     let until = state.flow(direction).skip_until;
     let skip = if until > pos {
         let ahead = until - pos;

@@ -51,9 +51,9 @@ pub struct Config {
 pub struct Capture {
     /// Size of the data ring buffer in bytes, a power of two.
     pub ring_bytes: u32,
-    /// Bytes captured per direction of a connection whose protocol is not known yet.
+    /// Bytes captured per turn and direction of a connection whose protocol is not known yet.
     pub first_look_bytes: u32,
-    /// Bytes captured per turn (until the direction changes) of a connection whose protocol is known.
+    /// Bytes captured per turn (until the direction changes, or a pause) of a connection whose protocol is known.
     pub turn_bytes: u32,
     /// Connections tracked at once.
     pub max_connections: u32,

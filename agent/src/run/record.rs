@@ -43,6 +43,7 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>) -> Result<(),
     let mut out = open(output).and_then(|file| Writer::new(file, &header)).map_err(failed)?;
     let mut live = super::live::start(config)?;
     let mut lookup = Lookup::new(&config.services);
+    let turn_bytes = config.capture.turn_bytes;
     let (started, mut flushed) = (Instant::now(), Instant::now());
     let end = seconds.map(|seconds| started + Duration::from_secs(seconds));
     let mut batch = Vec::new();
@@ -59,7 +60,7 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>) -> Result<(),
             () = due => break Ok(()),
             read = live.next_batch(&mut batch) => if let Err(error) = read { break Err(RunError::from(error)) },
         }
-        match write(&mut batch, &mut lookup, &mut out, &mut live, &mut flushed) {
+        match write(&mut batch, &mut lookup, &mut out, &mut live, &mut flushed, turn_bytes) {
             Ok(()) => {}
             // Whoever read standard output has seen enough.
             Err(WriteError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => break Ok(()),
@@ -68,7 +69,7 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>) -> Result<(),
         }
     };
     if ended.is_ok() && live.read(&mut batch).is_ok() {
-        let last = write(&mut batch, &mut lookup, &mut out, &mut live, &mut flushed);
+        let last = write(&mut batch, &mut lookup, &mut out, &mut live, &mut flushed, turn_bytes);
         drop(last);
     }
     let flushed = out.flush();
@@ -105,8 +106,14 @@ fn write(
     out: &mut Out,
     live: &mut Live,
     flushed: &mut Instant,
+    turn_bytes: u32,
 ) -> Result<(), WriteError> {
     for record in batch.drain(..) {
+        // Nobody decides what a connection speaks while it is recorded, so all are kept as if it mattered.
+        if let Record::Conn(conn) = &record {
+            let told = Told::Capture { turn_bytes, skip_egress_until: 0, skip_ingress_until: 0 };
+            live.set_verdict(conn.id, told).map_err(|error| WriteError::Run(error.into()))?;
+        }
         match lookup.see(&record) {
             Seen::HandOn => out.write(&record).map_err(WriteError::Io)?,
             Seen::Introduce(info) => {

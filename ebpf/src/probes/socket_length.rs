@@ -92,7 +92,8 @@ fn operation(sk: Object, ret: i32, flags: i32, direction: u8) {
     }
 
     let place = socket::advance(state, sk, direction, u64::from(ret as u32), tid);
-    let share = verdict::share(state, direction, place.pos, ret as u32);
+    let at_ns = emit::now_ns();
+    let share = verdict::share(state, direction, place.pos, ret as u32, at_ns);
     let mut source = syscall::source(state, task, file, tid, ret);
     // Bytes thrown away by the caller's wish never reached its buffer.
     if flags & MSG_TRUNC != 0 {
@@ -112,7 +113,7 @@ fn operation(sk: Object, ret: i32, flags: i32, direction: u8) {
         direction,
         reserved: 0,
         flags: data_flags,
-        at_ns: emit::now_ns(),
+        at_ns,
         cookie: state.cookie,
         pos: place.pos,
         other_pos: place.other_pos,
