@@ -16,13 +16,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::customers::{Ledger, Outcome, Ports, Scenario, live_through};
-use crate::peers::{Postgres, Process, Rabbit, Scratch, Store, free_port, run};
+use crate::peers::{Postgres, Process, Rabbit, Scratch, Store, free_port, go_on, run};
 use crate::truth::{self, Entry};
 
 /// The libraries of the MES, where Debian's packages put them.
@@ -143,6 +143,24 @@ impl Flow {
             }
         });
         done.into_inner().map_err(|_| anyhow::anyhow!("a thread failed"))?.into_iter().collect()
+    }
+
+    /// Orders one after the other, so many at a time, until `over`: those begun by then still come to their end.
+    /// A failed order does not stop the others.
+    pub fn run_orders_until(&self, over: &AtomicBool, concurrency: usize) -> Vec<Result<Outcome>> {
+        std::thread::scope(|scope| {
+            let people = || {
+                let mut outcomes = Vec::new();
+                while !over.load(Ordering::Relaxed) && go_on().is_ok() {
+                    let index = self.begun.fetch_add(1, Ordering::Relaxed);
+                    outcomes.push(live_through(index, Scenario::of(index), self.ports, &self.ledger));
+                }
+                outcomes
+            };
+            let threads: Vec<_> = (0..concurrency.max(1)).map(|_| scope.spawn(people)).collect();
+            let panicked = |_| vec![Err(anyhow::anyhow!("the thread of an order panicked"))];
+            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+        })
     }
 
     /// What the services say they did, once every request and message has been seen by both of its sides.

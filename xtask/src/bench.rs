@@ -1,19 +1,35 @@
-//! `cargo xtask bench`: what an operation costs.
+//! `cargo xtask bench`: what an operation costs, and what a long run takes.
 
-use anyhow::{Result, bail};
+use std::os::unix::process::CommandExt;
 
-use crate::{build, shell};
+use anyhow::{Context, Result, bail};
+
+use crate::{build, setup, shell};
+
+#[path = "../../tests/src/bin/soak/args.rs"]
+mod soak;
 
 /// Measure what capture and the core cost, against the figures the design promises.
 ///
 /// The kernel part needs root; close other programs first, the figures are nanoseconds.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Only benchmarks whose name contains this.
     filter: Option<String>,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Soak(soak::Args),
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if let Some(Command::Soak(_)) = args.command {
+        return soak();
+    }
     let benches = names()?;
     if benches.is_empty() {
         bail!("there are no benchmarks: neither agent/benches nor tests/benches has a file");
@@ -33,6 +49,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("no benchmark's name contains it; there are: {}", names.join(", "));
     }
     Ok(())
+}
+
+/// Prepares what the long run needs, then hands over to its program.
+fn soak() -> Result<()> {
+    if !shell::is_root() {
+        bail!("the soak needs root to load eBPF programs: run `sudo -E cargo xtask bench soak`");
+    }
+    setup::run(&setup::Args::default())?;
+    // As it is deployed: memory and CPU are among what it measures.
+    let agent = build::build(true)?;
+    let mut soak = std::process::Command::new(agent.with_file_name("soak"));
+    soak.env("SPOOR_AGENT", agent).args(std::env::args_os().skip(3));
+    // In place of this program, so that its exit code is ours.
+    Err(soak.exec()).context("cannot start the soak")
 }
 
 /// Package and name of each benchmark.

@@ -77,6 +77,30 @@ pub struct Operation {
     pub detail: Detail,
 }
 
+impl Operation {
+    /// Forgets the bytes of bodies, parameters and rows. They are for keys and identity only: once those are found, an
+    /// operation that waits for its tree needs neither the memory nor the secrets. Lengths stay.
+    pub fn forget_values(&mut self) {
+        match &mut self.detail {
+            Detail::Http(exchange) => {
+                exchange.request_body.forget_bytes();
+                exchange.response_body.forget_bytes();
+            }
+            Detail::Amqp(action) => {
+                if let Some(content) = action.kind.content_mut() {
+                    content.body.forget_bytes();
+                }
+            }
+            Detail::Postgres(statement) => {
+                statement.parameters = Vec::new();
+                statement.first_rows = Vec::new();
+                statement.columns = Vec::new();
+                statement.column_tables = Vec::new();
+            }
+        }
+    }
+}
+
 /// The protocol's part of an operation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Detail {
@@ -97,6 +121,11 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Keeps the length only. What was whole is no longer.
+    pub fn forget_bytes(&mut self) {
+        self.bytes = Vec::new();
+    }
+
     /// Every byte is there.
     pub fn is_whole(&self) -> bool {
         !self.holed && self.bytes.len() as u64 == self.len

@@ -237,7 +237,7 @@ impl Pipeline {
         }
     }
 
-    fn close(&mut self, conn: ConnRef, operation: Operation) {
+    fn close(&mut self, conn: ConnRef, mut operation: Operation) {
         match operation.detail {
             crate::operation::Detail::Http(_) => self.stats.operations_http += 1,
             crate::operation::Detail::Amqp(_) => self.stats.operations_amqp += 1,
@@ -246,6 +246,8 @@ impl Pipeline {
         let found = self.rules.extract(&operation);
         let wire = ids::wire_id(&conn, &operation, &self.boot_id);
         self.engine.closed(&conn, &operation, &found, wire);
+        // All that is read of them has been read. A tree can be held for minutes.
+        operation.forget_values();
         let resource = self.resource(&conn, &operation);
         let settled = operation.shape != Shape::Outgoing || self.engine.is_settled(operation.id);
         let finished = Finished { operation, conn, found, wire, resource, clock: self.clock };

@@ -101,6 +101,10 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
     if stats.lost_records > 0 {
         lost.push(("records the kernel could not deliver".to_owned(), stats.lost_records));
     }
+    if stats.connections.missing_bytes > 0 {
+        // Holes between records. They are part of what the kernel counts below, or something nobody counted.
+        lost.push(("bytes in no record".to_owned(), stats.connections.missing_bytes));
+    }
     if stats.connections.evicted > 0 {
         lost.push((
             "connections given up at `capture.max_connections`".to_owned(),
