@@ -75,13 +75,16 @@ impl Seen {
     }
 }
 
+/// A server that runs until it is told to end, or fails.
+type Server = JoinHandle<Result<(), tonic::transport::Error>>;
+
 /// The receiver, listening or away.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     runtime: Runtime,
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
-    serving: Option<(oneshot::Sender<()>, JoinHandle<Result<(), tonic::transport::Error>>)>,
+    serving: Option<(oneshot::Sender<()>, Server)>,
 }
 
 impl Receiver {
