@@ -16,8 +16,10 @@ use crate::order::ids::WireId;
 use crate::protocol::Point;
 use crate::record::{BootNs, ConnId, Endpoint, Role};
 
-/// Operations waiting for their other end, and messages remembered.
-const CAPACITY: usize = 131_072;
+/// Operations waiting for their other end.
+const MAX_WIRES: usize = 65_536;
+/// Messages remembered: those waiting in queues, as far as it goes.
+const MAX_MESSAGES: usize = 65_536;
 
 /// Everything that finds causes.
 #[derive(Debug)]
@@ -40,9 +42,9 @@ impl Engine {
         Self {
             processes: Processes::new(policy.clone()),
             policy,
-            wires: Wires::new(CAPACITY),
-            brokered: Messages::new(CAPACITY),
-            unbrokered: Messages::new(CAPACITY),
+            wires: Wires::new(MAX_WIRES),
+            brokered: Messages::new(MAX_MESSAGES),
+            unbrokered: Messages::new(MAX_MESSAGES),
             unsure: BTreeMap::new(),
             unsure_due: HashMap::new(),
             edges: VecDeque::new(),
