@@ -71,6 +71,8 @@ pub struct Closing {
 const REMEMBER_NS: u64 = 20_000_000_000;
 /// Work that starts this long after its request was answered is not traced back to it by reading alone.
 const AFTERMATH_NS: u64 = 100_000_000;
+/// How long an operation without any evidence waits for a request that becomes known late.
+const GRACE_NS: u64 = 500_000_000;
 /// Answers remembered per thread.
 const MAX_ANSWERS: usize = 256;
 /// A loss is found out when its stream goes on: operations that began so long before or after are in doubt.
@@ -494,7 +496,12 @@ impl Processes {
         }
         match self.by_last_read(op, state, forced) {
             Reading::Edge(edge) => self.decide(op, Some(edge), false),
-            Reading::Nothing => self.decide(op, None, false),
+            Reading::Nothing if forced => self.decide(op, None, false),
+            // A connection joined in mid-stream shows what it speaks a little later than it speaks.
+            Reading::Nothing => {
+                let closed_at = state.closed_at.unwrap_or(state.opened.at);
+                self.deadlines.insert((closed_at.saturating_add(GRACE_NS), op), Deadline::Decide);
+            }
             Reading::WaitFor(earlier) => {
                 if let Some(earlier) = self.ops.get_mut(&earlier) {
                     earlier.waiters.push(op);

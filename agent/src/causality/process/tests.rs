@@ -153,6 +153,8 @@ fn a_response_that_frees_a_pooled_connection_proves_nothing_for_the_next_write_o
     world.close(a, 10, Some("1"));
     world.close(b, 10, Some("2"));
     world.check(from_a, Some((a, Rule::Value)));
+    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.collect();
     world.check(unknown, None);
     assert!(world.processes.is_settled(unknown));
 }
@@ -287,6 +289,28 @@ fn without_evidence_an_operation_is_decided_at_a_bounded_time_and_stays_a_root()
     world.collect();
     assert!(world.processes.is_settled(call));
     world.check(call, None);
+}
+
+#[test]
+fn a_message_that_becomes_known_late_is_still_found_by_its_key() {
+    let mut world = World::new();
+    let call = world.call(3, 10);
+    let read_before = Point { at: world.now - TICK, pos: 0, thread: Thread { tgid: 1, tid: 10 } };
+    world.close(call, 10, Some("1"));
+    // What the connection speaks is clear only with the settlement.
+    let message = OpId(99);
+    world.processes.opened(Opening {
+        op: message,
+        shape: Shape::Incoming,
+        family: Family::Message,
+        conn: ConnId(1),
+        point: read_before,
+    });
+    world.close(message, 10, Some("1"));
+    world.check(call, None);
+    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.collect();
+    world.check(call, Some((message, Rule::Value)));
 }
 
 #[test]
