@@ -16,8 +16,11 @@ use crate::order::ids::WireId;
 use crate::protocol::Point;
 use crate::record::{BootNs, ConnId, Endpoint, Role};
 
-/// Operations waiting for their other end, and messages remembered.
-const CAPACITY: usize = 131_072;
+/// Operations waiting for their other end.
+const MAX_WIRES: usize = 131_072;
+/// Messages remembered, some 300 bytes each: what a hash table of 65,536 slots holds without growing while they come
+/// and go.
+const MAX_MESSAGES: usize = 28_672;
 
 /// Everything that finds causes.
 #[derive(Debug)]
@@ -40,9 +43,9 @@ impl Engine {
         Self {
             processes: Processes::new(policy.clone()),
             policy,
-            wires: Wires::new(CAPACITY),
-            brokered: Messages::new(CAPACITY),
-            unbrokered: Messages::new(CAPACITY),
+            wires: Wires::new(MAX_WIRES),
+            brokered: Messages::new(MAX_MESSAGES),
+            unbrokered: Messages::new(MAX_MESSAGES),
             unsure: BTreeMap::new(),
             unsure_due: HashMap::new(),
             edges: VecDeque::new(),
@@ -126,7 +129,7 @@ impl Engine {
             _ => return,
         };
         let Some(digest) = content.canonical_digest() else { return };
-        let key = MessageKey { broker, digest };
+        let key = MessageKey::new(&broker, &digest);
         let messages = if at_broker { &mut self.brokered } else { &mut self.unbrokered };
         let confidence = confidence(content, at_broker);
         let pairs = match delivered {
