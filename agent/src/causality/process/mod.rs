@@ -66,6 +66,8 @@ pub struct Closing {
 const REMEMBER_NS: u64 = 60_000_000_000;
 /// Work that starts this long after its request was answered is not traced back to it by reading alone.
 const AFTERMATH_NS: u64 = 100_000_000;
+/// Waiters of one operation from which on those that no longer wait are looked for.
+const CROWD: usize = 64;
 /// Answers remembered per thread.
 const MAX_ANSWERS: usize = 256;
 /// Threads remembered per process.
@@ -98,6 +100,13 @@ struct Op {
     company: bool,
     decided: bool,
     parent: Option<OpId>,
+}
+
+impl Op {
+    /// The next waiter would make the list grow.
+    fn is_crowded(&self) -> bool {
+        self.waiters.len() >= CROWD && self.waiters.len() == self.waiters.capacity()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -150,7 +159,8 @@ impl Transaction {
 pub struct Processes {
     policy: Policy,
     processes: HashMap<u32, Process>,
-    ops: HashMap<OpId, Op>,
+    /// Boxed: a hash table has up to four slots per entry when entries come and go.
+    ops: HashMap<OpId, Box<Op>>,
     transactions: HashMap<(ConnId, u64), Transaction>,
     /// Times at which something is decided or forgotten at the latest.
     deadlines: BTreeMap<(BootNs, OpId), Deadline>,
@@ -209,7 +219,7 @@ impl Processes {
             Shape::Incoming => {
                 process.incoming.insert(op);
                 state.served_by.push(point.thread.tid);
-                self.ops.insert(op, state);
+                self.ops.insert(op, Box::new(state));
                 self.serve(op, point);
             }
             Shape::Outgoing => {
@@ -226,15 +236,30 @@ impl Processes {
                 }
                 state.last_read.clone_from(&thread.last_read);
                 state.in_flight = process.incoming.len() as u32;
-                for cause in &process.incoming {
-                    if let Some(cause) = self.ops.get_mut(cause) {
+                let mut full = Vec::new();
+                for &cause_id in &process.incoming {
+                    if let Some(cause) = self.ops.get_mut(&cause_id) {
                         cause.waiters.push(op);
+                        full.extend(cause.is_crowded().then_some(cause_id));
                         state.blockers += 1;
                     }
                 }
-                self.ops.insert(op, state);
+                self.ops.insert(op, Box::new(state));
+                full.into_iter().for_each(|cause| self.clear_out(cause));
             }
             Shape::Relayed => {}
+        }
+    }
+
+    /// A request that hangs meets everything its process does meanwhile: what is decided need not wait for it any more.
+    fn clear_out(&mut self, cause: OpId) {
+        let Some(state) = self.ops.get_mut(&cause) else { return };
+        let mut waiters = std::mem::take(&mut state.waiters);
+        waiters.retain(|waiter| self.ops.get(waiter).is_some_and(|waiting| !waiting.decided));
+        if let Some(state) = self.ops.get_mut(&cause) {
+            // Half of it free, so that this is rare.
+            waiters.reserve(waiters.len().max(CROWD));
+            state.waiters = waiters;
         }
     }
 

@@ -285,3 +285,21 @@ fn everything_is_forgotten_after_a_while() {
     assert!(world.processes.is_empty());
     assert!(world.processes.processes[&1].by_key.is_empty());
 }
+
+#[test]
+fn a_request_that_hangs_does_not_gather_what_is_decided_meanwhile() {
+    let mut world = World::new();
+    let hanging = world.request(1, 10);
+    for _ in 0..10_000 {
+        let call = world.call(2, 11);
+        world.close(call, 11, None);
+        world.now += 20_000_000;
+        world.processes.handle_timeout(world.now);
+        world.collect();
+    }
+    // Calls are decided 10 s after their end at the latest: some 500 are not yet.
+    let waiters = &world.processes.ops[&hanging].waiters;
+    assert!(waiters.capacity() <= 2048, "{} waiters, room for {}", waiters.len(), waiters.capacity());
+    // Nor are they remembered for longer than a minute.
+    assert!(world.processes.len() < 4000, "{} operations", world.processes.len());
+}
