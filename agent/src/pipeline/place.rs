@@ -21,8 +21,12 @@ use crate::record::Role;
 use crate::span::build::{self, Identity, Placed, TraceRule, Work};
 use crate::span::{Attributes, Evidence, Link, Span, SpanId, TraceId};
 
-/// Placements remembered for operations that come later than their tree.
-const REMEMBERED: usize = 262_144;
+/// Placements remembered for operations that come later than their tree: seconds, for decisions and other ends of the
+/// wire. With those of publishes and a tree, what a hash table of 262,144 slots holds without growing while they come
+/// and go.
+const REMEMBERED: usize = 81_920;
+/// Those of publishes are remembered for longer: their message may wait in its queue.
+const REMEMBERED_PUBLISHES: usize = 28_672;
 
 /// Where an operation ended up.
 #[derive(Clone, Debug)]
@@ -51,6 +55,8 @@ pub(super) struct Placer {
     trust: Trust,
     placements: HashMap<OpId, Placement>,
     age: VecDeque<OpId>,
+    /// The same of publishes.
+    publish_age: VecDeque<OpId>,
     /// Publishes as the broker read them: the start of a dwell.
     arrivals: HashMap<OpId, Arc<Finished>>,
     /// What an operation released while open will be a child of.
@@ -97,6 +103,7 @@ impl Placer {
             trust,
             placements: HashMap::new(),
             age: VecDeque::new(),
+            publish_age: VecDeque::new(),
             arrivals: HashMap::new(),
             pending_edges: HashMap::new(),
         }
@@ -126,7 +133,7 @@ impl Placer {
             if let Fate::Absorbed(by) = fate
                 && let Some(placement) = self.placements.get(by).cloned()
             {
-                self.insert(leaf.finished.operation.id, placement);
+                self.insert(leaf, placement);
             }
         }
         for (op, edge) in tree.open {
@@ -138,11 +145,12 @@ impl Placer {
         for (leaf, fate) in leaves.into_iter().zip(fates) {
             if leaf.finished.operation.shape == Shape::Relayed
                 && matches!(fate, Fate::Absorbed(_) | Fate::Observed)
-                && matches!(&leaf.finished.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Publish(_)))
+                && is_publish(&leaf)
             {
                 self.arrivals.insert(leaf.finished.operation.id, Arc::new(without_body(*leaf.finished)));
             }
         }
+        self.forget_oldest();
     }
 
     fn fate(&self, leaf: &Leaf, leaves: &[Leaf]) -> Fate {
@@ -244,19 +252,26 @@ impl Placer {
             trace_rule: trunk.trace_rule,
             order: trunk.order.clone(),
         };
-        self.insert(finished.operation.id, placement);
+        self.insert(leaf, placement);
     }
 
-    fn insert(&mut self, op: OpId, placement: Placement) {
+    fn insert(&mut self, leaf: &Leaf, placement: Placement) {
+        let op = leaf.finished.operation.id;
         if self.placements.insert(op, placement).is_none() {
-            self.age.push_back(op);
+            let age = if is_publish(leaf) { &mut self.publish_age } else { &mut self.age };
+            age.push_back(op);
         }
-        if self.age.len() > REMEMBERED
-            && let Some(oldest) = self.age.pop_front()
-        {
-            self.placements.remove(&oldest);
-            self.arrivals.remove(&oldest);
-            self.pending_edges.remove(&oldest);
+    }
+
+    /// Keeps to the bounds, never at the cost of the tree being placed.
+    fn forget_oldest(&mut self) {
+        for (age, bound) in [(&mut self.age, REMEMBERED), (&mut self.publish_age, REMEMBERED_PUBLISHES)] {
+            let over = age.len().saturating_sub(bound);
+            for op in age.drain(..over) {
+                self.placements.remove(&op);
+                self.arrivals.remove(&op);
+                self.pending_edges.remove(&op);
+            }
         }
     }
 
@@ -361,6 +376,10 @@ impl Placer {
             identity.links.push(link(parent.trace_id, parent.span_id, edge.rule.name()));
         }
     }
+}
+
+fn is_publish(leaf: &Leaf) -> bool {
+    matches!(&leaf.finished.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Publish(_)))
 }
 
 fn is_delivery(leaf: &Leaf) -> bool {
