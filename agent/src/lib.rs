@@ -1,28 +1,33 @@
 //! Spoor: socket traffic in, spans of business orders out.
 //!
-//! Data runs one way. The pure core ([`record`] to [`span`]) has no I/O, no clock and no `await`; the shell
-//! ([`source`], `capture`, `process`, [`export`], `cli`) feeds it and carries its spans away.
-//! [`pipeline::Pipeline`] is the one façade between both.
+//! Data runs one way. The pure core has no I/O, no clock and no `await`: records come in with the times the kernel gave
+//! them, and spans wait to be taken. The shell reads records, feeds them to [`pipeline::Pipeline`], the one way into
+//! the core, and carries its spans away.
+//!
+//! ```text
+//!   source ─Record─▶ pipeline: conn ▶ stream ▶ protocol ─Operation─▶ order, causality ─▶ span ─Span─▶ export
+//! ```
+//!
+//! | part | modules |
+//! |---|---|
+//! | core, in the order of the data | [`record`], [`conn`], [`stream`], [`protocol`], [`operation`], [`sql`], [`order`], [`causality`], [`span`], [`pipeline`] |
+//! | shell | [`capture`] (the kernel), [`source`], [`process`], [`config`], [`export`], [`clock`], [`telemetry`] (the agent's own logs), [`run`], [`cli`] |
+//!
+//! `cargo xtask tidy` checks that the core names nothing of the shell, and that each stage names only earlier ones.
 
 #![forbid(unsafe_code)]
 
-// The pure core, in the order data flows through it.
-pub mod conn;
-pub mod record;
-pub mod stream;
-
-pub mod protocol;
-
-pub mod operation;
-
-pub mod sql;
-
+// The pure core.
 pub mod causality;
+pub mod conn;
+pub mod operation;
 pub mod order;
-
-pub mod span;
-
 pub mod pipeline;
+pub mod protocol;
+pub mod record;
+pub mod span;
+pub mod sql;
+pub mod stream;
 
 // The shell.
 pub mod capture;

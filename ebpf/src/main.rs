@@ -13,6 +13,7 @@
 
 mod copy;
 mod emit;
+mod introduce;
 mod kernel;
 mod maps;
 mod probes;

@@ -1,4 +1,18 @@
-//! Proof from outside: what the test suites share.
+//! Proof from outside: what the test suites, the benchmarks, the fuzzer and the demo share.
+//!
+//! *Owns* the servers and services under observation, the receivers of spans, and the comparison with what the services
+//! themselves logged. *Must not know* how the agent works where it is used as a program ([`agent`], [`spoor`]).
+//!
+//! | what | modules |
+//! |---|---|
+//! | the agent as a user runs it | [`agent`], [`spoor`] |
+//! | the order flow of shop, CRM, MES and store, and who orders there | [`flow`], [`peers`], [`customers`] |
+//! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
+//! | spans received, and their trees | [`sink`], [`forest`] |
+//! | the live kernel | [`kernel`] |
+//! | recorded traffic | [`recorded`], [`transcript`] |
+//! | foreign bytes | [`fuzz`] |
+//! | tests that cannot run here | [`skip`] |
 
 #![forbid(unsafe_code)]
 

@@ -19,9 +19,9 @@ fn find() -> PathBuf {
     let directory = this.parent().and_then(|deps| deps.parent()).expect("target directory");
     let release = directory.ends_with("release");
     let mut build = Command::new(env!("CARGO"));
-    build
-        .args(["build", "--quiet", "--package", "spoor", "--bin", "spoor"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    // What `cargo xtask build` builds: with other packages, dependencies would have other features and be built again.
+    build.args(["build", "--quiet", "--package", "spoor", "--package", "spoor-tests", "--bins"]);
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
     build.args(release.then_some("--release"));
     let built = build.status().expect("cargo runs");
     assert!(built.success(), "the binary does not build");
@@ -53,6 +53,7 @@ pub fn spoor(arguments: &[&str], environment: &[(&str, &str)]) -> Said {
     said(output)
 }
 
+/// The exit code and the text of a command's output.
 pub fn said(output: Output) -> Said {
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }

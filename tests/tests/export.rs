@@ -409,8 +409,8 @@ mod tls {
 
     use std::sync::Arc;
 
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::pki_types::PrivateKeyDer;
     use rustls::server::WebPkiClientVerifier;
 
     use super::*;
@@ -428,11 +428,10 @@ mod tls {
             Self { issuer, directory: tempfile::tempdir().unwrap() }
         }
 
-        fn issue(&self) -> (CertificateDer<'static>, KeyPair) {
+        fn issue(&self) -> (Certificate, KeyPair) {
             let key = KeyPair::generate().unwrap();
             let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-            let certificate = params.signed_by(&key, &self.issuer).unwrap();
-            (certificate.der().clone(), key)
+            (params.signed_by(&key, &self.issuer).unwrap(), key)
         }
 
         fn file(&self, name: &str, text: &str) -> String {
@@ -453,35 +452,13 @@ mod tls {
                 .with_safe_default_protocol_versions()
                 .unwrap()
                 .with_client_cert_verifier(verifier)
-                .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+                .with_single_cert(
+                    vec![certificate.der().clone()],
+                    PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+                )
                 .unwrap();
             Arc::new(config)
         }
-    }
-
-    fn pem(certificate: &CertificateDer<'_>) -> String {
-        use std::fmt::Write;
-        let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
-        for line in base64(certificate).as_bytes().chunks(64) {
-            writeln!(text, "{}", std::str::from_utf8(line).unwrap()).unwrap();
-        }
-        text + "-----END CERTIFICATE-----\n"
-    }
-
-    fn base64(bytes: &[u8]) -> String {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut text = String::new();
-        for chunk in bytes.chunks(3) {
-            let mut group = [0; 3];
-            group[..chunk.len()].copy_from_slice(chunk);
-            let [a, b, c] = group.map(u32::from);
-            let bits = a << 16 | b << 8 | c;
-            for position in 0..4 {
-                let index = (bits >> (18 - 6 * position)) & 63;
-                text.push(if position <= chunk.len() { char::from(ALPHABET[index as usize]) } else { '=' });
-            }
-        }
-        text
     }
 
     #[test]
@@ -500,7 +477,7 @@ mod tls {
         assert_eq!(exporter.shutdown(Duration::from_millis(10)).exported, 0);
 
         let (certificate, key) = authority.issue();
-        settings.otlp.client_certificate = Some(authority.file("client.pem", &pem(&certificate)));
+        settings.otlp.client_certificate = Some(authority.file("client.pem", &certificate.pem()));
         settings.otlp.client_key = Some(authority.file("client.key", &key.serialize_pem()));
         let exporter = start(&settings);
         exporter.offer(&span(1, "shop"));

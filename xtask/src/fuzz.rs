@@ -1,4 +1,7 @@
 //! `cargo xtask fuzz`: the fuzz targets of `tests/fuzz`, one after the other.
+//!
+//! *Owns* where inputs and crashes go. The instrumentation stands in `tests/fuzz/.cargo/config.toml`, so that plain cargo
+//! and cargo-fuzz build the same there.
 
 use std::fs;
 
@@ -8,8 +11,9 @@ use crate::{setup, shell};
 
 /// Run the fuzz targets of tests/fuzz, each for a while.
 ///
-/// Needs the nightly compiler, for libFuzzer's instrumentation, and nothing else. Inputs found on the way are kept in
-/// target/fuzz. A crash leaves its input there: put it into tests/fixtures/fuzz-corpus, where the ordinary tests replay it.
+/// Needs the nightly compiler, for libFuzzer's instrumentation, and a C++ compiler, which builds libFuzzer. Inputs found
+/// on the way are kept in target/fuzz/corpus. A crash leaves its input in target/fuzz/crashes: put it into
+/// tests/fixtures/fuzz-corpus, where the ordinary tests replay it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// One target; all when left out.
@@ -21,17 +25,6 @@ pub(crate) struct Args {
     #[arg(long)]
     list: bool,
 }
-
-/// What cargo-fuzz passes to the compiler: edges counted inline, comparisons traced, overflow checks on.
-const INSTRUMENTATION: &[&str] = &[
-    "-Cpasses=sancov-module",
-    "-Cllvm-args=-sanitizer-coverage-level=4",
-    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
-    "-Cllvm-args=-sanitizer-coverage-pc-table",
-    "-Cllvm-args=-sanitizer-coverage-trace-compares",
-    "-Cdebug-assertions",
-    "--cfg=fuzzing",
-];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let targets = targets()?;
@@ -51,11 +44,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let root = shell::root();
     let work = root.join("target/fuzz");
     let host = host()?;
-    // With a target given, build scripts and macros are left without instrumentation.
+    // The crate's own folder: its flags are read from there. They apply to the given target, not to build scripts.
     let mut build = shell::cargo_of("nightly", ["build", "--release", "--bins", "--target", &host]);
-    build.arg("--manifest-path").arg(root.join("tests/fuzz/Cargo.toml")).arg("--target-dir").arg(&work);
-    build.env("RUSTFLAGS", INSTRUMENTATION.join(" "));
-    shell::run(build)?;
+    build.current_dir(root.join("tests/fuzz")).arg("--target-dir").arg(&work);
+    shell::timed("fuzz: build", || shell::run(build))?;
     for target in &chosen {
         println!("fuzz {target}: {} s", args.seconds);
         let (found, crashes) = (work.join("corpus").join(target), work.join("crashes").join(target));
@@ -85,7 +77,7 @@ fn host() -> Result<String> {
 }
 
 fn targets() -> Result<Vec<String>> {
-    let folder = shell::root().join("tests/fuzz/src/bin");
+    let folder = shell::root().join("tests/fuzz/fuzz_targets");
     let entries =
         fs::read_dir(&folder).with_context(|| format!("no fuzz targets in {}", folder.display()))?;
     let mut names = Vec::new();

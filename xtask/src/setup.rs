@@ -8,6 +8,8 @@ pub(crate) mod toolchain;
 
 use anyhow::{Result, bail};
 
+use crate::shell;
+
 /// Install what building, testing and the demo need; say what and why. Does nothing where all is there.
 ///
 /// The eBPF toolchain (a nightly compiler with rust-src, LLVM, bpf-linker) goes where rustup and cargo put it.
@@ -58,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if args.dry_run {
             continue;
         }
-        (need.install)()?;
+        shell::timed(&format!("setup: installing the {}", need.name), need.install)?;
         match (need.look)() {
             Found::Present(what) => println!("setup: {}: installed, {what}", need.name),
             Found::Missing(what) => bail!("{} was installed, but {what} is still missing", need.name),

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -35,14 +36,26 @@ where
     command(&cargo, args)
 }
 
-/// `cargo` of another toolchain. The variables by which rustup pins this one are taken away.
+/// `cargo` of another toolchain. What the cargo that runs this has set for its own one is taken away: toolchain,
+/// compiler, flags.
 pub(crate) fn cargo_of<I, S>(toolchain: &str, args: I) -> Command
 where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
     let mut command = command("rustup", ["run", toolchain, "cargo"]);
-    command.args(args).env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC");
+    command.args(args);
+    for name in [
+        "RUSTUP_TOOLCHAIN",
+        "CARGO",
+        "RUSTC",
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+    ] {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -55,6 +68,16 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
         bail!("`{shown}` failed ({status})");
     }
     Ok(())
+}
+
+/// Runs one step of a command and says how long it took, also when it failed.
+pub(crate) fn timed<T>(step: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let outcome = run();
+    let verdict = if outcome.is_ok() { "done" } else { "failed" };
+    // Beside the commands, not among what a command is asked for, such as the path that `build` prints.
+    eprintln!("{step} {verdict}, {:.1} s", start.elapsed().as_secs_f64());
+    outcome
 }
 
 /// Runs it quietly; its standard output without surrounding white space, when it succeeds.

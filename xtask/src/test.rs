@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -43,6 +44,7 @@ struct Totals {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
     let mut totals = Totals::default();
     if shell::is_root()
         && !args.fast
@@ -52,19 +54,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         eprintln!("setup: {error:#}; tests that need what is missing are skipped");
     }
     let (live, fast): (Vec<String>, Vec<String>) = targets()?.into_iter().partition(|name| is_live(name));
+    // First, so that what embeds the eBPF object is compiled with it once.
+    let agent = if args.fast { Err("only fast tests are wanted".to_owned()) } else { agent()? };
     if !args.live {
-        totals.run(shell::cargo(["test", "--package", "xtask"]), args.filter.as_deref(), &[])?;
+        totals.run("xtask", shell::cargo(["test", "--package", "xtask"]), args.filter.as_deref(), &[])?;
         let mut cargo = shell::cargo(["test", "--no-fail-fast", "--lib", "--bins"]);
         cargo.args(["--package", "spoor", "--package", "spoor-common", "--package", "spoor-tests"]);
         cargo.args(fast.iter().flat_map(|name| ["--test", name]));
-        totals.run(cargo, args.filter.as_deref(), &[])?;
+        cargo.envs(agent.iter().map(|agent| ("SPOOR_AGENT", agent)));
+        totals.run("fast", cargo, args.filter.as_deref(), &[])?;
     }
     if !args.fast {
-        totals.live(&live, args.filter.as_deref())?;
+        totals.live(&agent, &live, args.filter.as_deref())?;
     }
     for (name, reason) in &totals.skipped {
         println!("skipped {name}: {reason}");
     }
+    println!("test: all parts done, {:.1} s", start.elapsed().as_secs_f64());
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped.len());
     match totals.failed {
         0 => Ok(()),
@@ -86,14 +92,19 @@ pub(crate) fn bless(filter: Option<&str>) -> Result<()> {
 
 impl Totals {
     /// The tests on the live kernel, one at a time: they share the machine's sockets.
-    fn live(&mut self, targets: &[String], filter: Option<&str>) -> Result<()> {
+    fn live(
+        &mut self,
+        agent: &Result<PathBuf, String>,
+        targets: &[String],
+        filter: Option<&str>,
+    ) -> Result<()> {
         if targets.is_empty() {
             return Ok(());
         }
         let select = |cargo: &mut Command| {
             cargo.args(targets.iter().flat_map(|name| ["--test", name]));
         };
-        let agent = match agent() {
+        let agent = match agent {
             Ok(agent) => agent,
             Err(reason) => {
                 let mut list = shell::cargo(["test", "--quiet", "--package", "spoor-tests"]);
@@ -111,11 +122,12 @@ impl Totals {
         let mut cargo = shell::cargo(["test", "--no-fail-fast", "--package", "spoor-tests"]);
         select(&mut cargo);
         cargo.env("SPOOR_AGENT", agent);
-        self.run(cargo, filter, &["--test-threads=1"])
+        self.run("live", cargo, filter, &["--test-threads=1"])
     }
 
-    /// Runs one `cargo test`, shows what is worth seeing of it and adds up what it says.
-    fn run(&mut self, mut cargo: Command, filter: Option<&str>, args: &[&str]) -> Result<()> {
+    /// Runs one `cargo test`, shows what is worth seeing of it, adds up what it says and says how long it took.
+    fn run(&mut self, part: &str, mut cargo: Command, filter: Option<&str>, args: &[&str]) -> Result<()> {
+        let start = Instant::now();
         let skipped = Scratch::new("skipped")?;
         cargo.arg("--").args(filter).args(args).env("SPOOR_SKIPPED", &skipped.0);
         let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
@@ -141,20 +153,23 @@ impl Totals {
         let log = log.lines().filter_map(|line| line.split_once('\t'));
         let before = self.skipped.len();
         self.skipped.extend(log.map(|(name, reason)| (name.to_owned(), reason.to_owned())));
-        self.passed += u32::saturating_sub(passed, (self.skipped.len() - before) as u32);
+        let passed = u32::saturating_sub(passed, (self.skipped.len() - before) as u32);
+        println!("test: {part}: {passed} passed, {failed} failed, {:.1} s", start.elapsed().as_secs_f64());
+        self.passed += passed;
         self.failed += failed;
         Ok(())
     }
 }
 
-/// The agent with its eBPF object, or why there is none.
-fn agent() -> Result<PathBuf, String> {
+/// The agent with its eBPF object, or why this machine can have none. An agent that does not build is an error: nobody
+/// should read skipped tests as success then.
+fn agent() -> Result<Result<PathBuf, String>> {
     if !shell::is_root() {
-        return Err("loading eBPF programs needs root".to_owned());
+        return Ok(Err("loading eBPF programs needs root".to_owned()));
     }
     match setup::missing(setup::BUILD).as_slice() {
-        [] => build::build(false).map_err(|error| format!("the agent does not build: {error:#}")),
-        missing => Err(format!("{} (`cargo xtask setup` installs it)", missing.join(", "))),
+        [] => build::build(false).map(Ok),
+        missing => Ok(Err(format!("{} (`cargo xtask setup` installs it)", missing.join(", ")))),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::shell;
 pub(crate) struct File {
     /// Relative to the workspace, with `/`.
     pub(crate) path: String,
+    /// Empty when it is no text.
     pub(crate) text: String,
 }
 
@@ -69,7 +70,7 @@ fn check(files: &[File]) -> Vec<Finding> {
     findings
 }
 
-/// What git tracks or would track, as far as it is text.
+/// What git tracks or would track.
 fn files() -> Result<Vec<File>> {
     let list = ["ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "-z"];
     let list = shell::output(shell::command("git", list)).context("cannot list the tree's files with git")?;
@@ -77,9 +78,8 @@ fn files() -> Result<Vec<File>> {
     for path in list.split('\0').filter(|path| !path.is_empty()) {
         // A file deleted but not yet staged is still listed.
         let Ok(bytes) = fs::read(shell::root().join(path)) else { continue };
-        if let Ok(text) = String::from_utf8(bytes) {
-            files.push(File { path: path.to_owned(), text });
-        }
+        // Of captures and the like only the name counts.
+        files.push(File { path: path.to_owned(), text: String::from_utf8(bytes).unwrap_or_default() });
     }
     Ok(files)
 }

@@ -153,7 +153,8 @@ impl Btf {
     /// Bit offset and type of a member of structure or union `id`.
     fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
         let t = *self.types.get(id as usize)?;
-        if depth == 0 || !matches!(t.kind, KIND_STRUCT | KIND_UNION) {
+        // Many members have no name: an empty one is none to look for.
+        if depth == 0 || name.is_empty() || !matches!(t.kind, KIND_STRUCT | KIND_UNION) {
             return None;
         }
         for index in 0..t.member_count as usize {

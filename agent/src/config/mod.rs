@@ -1,6 +1,6 @@
 //! The configuration: one YAML file, every key also an environment variable, unknown keys refused.
 //!
-//! *Owns* the typed settings with their defaults and bounds ([`Config`]), and reading them ([`load`]).
+//! *Owns* the typed settings with their defaults and bounds ([`Config`]), and reading them ([`load()`]).
 //! The core takes its sections as plain values and never reads a file or the environment.
 
 pub mod check;

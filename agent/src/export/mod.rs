@@ -10,6 +10,7 @@
 //! *Spec*: opentelemetry-proto v1.11 (`docs/specification.md`), OpenTelemetry specification v1.60
 //! (`specification/protocol/exporter.md`).
 
+pub mod exporter;
 pub mod file;
 pub mod host;
 pub mod metrics;
@@ -17,7 +18,7 @@ pub mod otlp;
 pub mod queue;
 pub mod spool;
 pub mod tree;
-pub mod worker;
+mod worker;
 
+pub use exporter::{Exporter, Totals};
 pub use host::Host;
-pub use worker::{Exporter, Totals};

@@ -1,34 +1,24 @@
-//! Finished spans in from any thread, requests out from a thread of its own.
+//! Batches from the queue in, requests out, from a thread of its own.
 //!
 //! *Owns* the order of delivery and what happens when the back end is away:
 //!
 //! ```text
-//!              offer()                    ╭──────────── thread `spoor-export` ────────────╮
+//!        offer()                         ╭────────────── thread `spoor-export` ──────────────╮
 //!   Span ─▶ Batcher ─▶ Queue (memory) ─▶ │ send; while the back end is away: ─▶ Spool (disk) │
-//!                                         │ when it is back: Spool first, then Queue          │
-//!                                         ╰────────────────────────────────────────────────╯
+//!                                        │ when it is back: Spool first, then Queue          │
+//!                                        ╰───────────────────────────────────────────────────╯
 //! ```
 //!
 //! Whatever is in the spool is older than whatever is in memory, so delivery keeps the order of finishing.
-//! Everything discarded is counted by cause. Disk and network never make the traced data's thread wait.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use prost::Message;
-use serde::Serialize;
-use tokio::sync::Notify;
-
-use super::host::Host;
-use super::otlp::encode::{Batcher, Pushed, Request};
+use super::exporter::Shared;
 use super::otlp::retry::Backoff;
-use super::otlp::target::{Signal, TargetError};
-use super::otlp::{Answer, Client, Target};
-use super::queue::{Batch, Queue};
-use super::spool::{self, Entry, Spool, SpoolError};
-use crate::config::Export;
-use crate::span::Span;
+use super::otlp::{Answer, Client};
+use super::queue::Batch;
+use super::spool::{Entry, Spool, SpoolError};
 use crate::telemetry::Seldom;
 
 /// A span waits at most so long for others to share its request.
@@ -37,239 +27,8 @@ const LINGER: Duration = Duration::from_millis(250);
 /// How often the same trouble is told.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    #[error("cannot start the export thread: {0}")]
-    Thread(#[from] std::io::Error),
-}
-
-/// Counts of spans since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Totals {
-    /// Given to the exporter.
-    pub offered: u64,
-    /// Taken by the back end.
-    pub exported: u64,
-    /// Requests taken by the back end.
-    pub requests: u64,
-    /// Attempts that failed and were or will be repeated.
-    pub retries: u64,
-    /// Waiting in memory, the batch being built and the one being sent included.
-    pub waiting: u64,
-    /// Waiting in the spool.
-    pub spooled: u64,
-    /// Found in the spool at the start, left by an earlier run.
-    pub recovered: u64,
-    pub dropped: Dropped,
-}
-
-/// Spans that will never arrive, by cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Dropped {
-    /// The memory queue was full: the oldest.
-    pub queue_full: u64,
-    /// The spool was full: the oldest.
-    pub spool_full: u64,
-    /// Too long in the spool.
-    pub spool_expired: u64,
-    /// The spool's checksums were wrong.
-    pub spool_damaged: u64,
-    /// Rejected by a back end that took the rest of the request.
-    pub rejected: u64,
-    /// In a request the back end refused for good.
-    pub refused: u64,
-    /// Larger than a request may be.
-    pub too_large: u64,
-    /// Still waiting in memory when the agent had to end.
-    pub shutdown: u64,
-}
-
-impl Dropped {
-    /// Of all causes.
-    pub fn total(&self) -> u64 {
-        self.by_cause().iter().map(|(_, count)| count).sum()
-    }
-
-    /// Cause and count.
-    pub fn by_cause(&self) -> [(&'static str, u64); 8] {
-        [
-            ("queue_full", self.queue_full),
-            ("spool_full", self.spool_full),
-            ("spool_expired", self.spool_expired),
-            ("spool_damaged", self.spool_damaged),
-            ("rejected", self.rejected),
-            ("refused", self.refused),
-            ("too_large", self.too_large),
-            ("shutdown", self.shutdown),
-        ]
-    }
-}
-
-/// Takes finished spans and delivers them.
-#[derive(Debug)]
-pub struct Exporter {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    /// Something happened that the export thread waits for.
-    wake: Notify,
-    /// There is room again.
-    room: Condvar,
-}
-
-#[derive(Debug)]
-struct State {
-    batcher: Batcher,
-    /// When the batch being built got its first span.
-    building_since: Option<Instant>,
-    queue: Queue,
-    /// The end, and until when it may take.
-    closing: Option<Instant>,
-    /// The back end does not answer, or not well.
-    away: bool,
-    /// Spans taken from the queue and not settled yet.
-    in_flight: u64,
-    totals: Totals,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Counters and queues stay consistent also when a holder panicked.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn enqueue(&mut self, request: &Request) {
-        let batch = Batch { payload: request.request.encode_to_vec().into(), span_count: request.span_count };
-        self.totals.dropped.queue_full += self.queue.push_back(batch);
-    }
-
-    fn flush(&mut self) {
-        self.building_since = None;
-        if let Some(request) = self.batcher.take() {
-            self.enqueue(&request);
-        }
-    }
-
-    fn totals(&self) -> Totals {
-        let building = u64::from(self.batcher.span_count());
-        Totals { waiting: building + self.queue.span_count() + self.in_flight, ..self.totals }
-    }
-}
-
-impl Exporter {
-    /// Starts delivering to the configured endpoint; `None` when there is none.
-    pub fn start(settings: &Export, host: Host) -> Result<Option<Self>, ExportError> {
-        let Some(target) = Target::new(&settings.otlp, Signal::Traces)? else { return Ok(None) };
-        let spool = match settings.spool.directory.as_str() {
-            "" => None,
-            directory => {
-                let limits =
-                    spool::Limits { max_bytes: settings.spool.max_bytes, max_age: settings.spool.max_age };
-                Some(Spool::open(directory.as_ref(), limits)?)
-            }
-        };
-        let recovered = spool.as_ref().map_or(0, Spool::span_count);
-        let state = State {
-            batcher: Batcher::new(host, settings.otlp.max_request_bytes),
-            building_since: None,
-            queue: Queue::new(settings.spool.memory_bytes),
-            closing: None,
-            away: false,
-            in_flight: 0,
-            totals: Totals { recovered, spooled: recovered, ..Totals::default() },
-        };
-        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), room: Condvar::new() });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let worker = Worker {
-            shared: shared.clone(),
-            spool,
-            backoff: Backoff::default(),
-            uri: target.uri.to_string(),
-            away_since: None,
-            trouble: Seldom::new(TELL_EVERY),
-            advice: Seldom::new(TELL_EVERY),
-            disk: Seldom::new(TELL_EVERY),
-        };
-        let thread = std::thread::Builder::new().name("spoor-export".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                match Client::new(target) {
-                    Ok(client) => worker.run(client).await,
-                    Err(error) => tracing::error!("cannot export: {error}"),
-                }
-            });
-        })?;
-        Ok(Some(Self { shared, thread: Some(thread) }))
-    }
-
-    /// Adds a finished span. Never waits: with a full queue the oldest spans are dropped and counted.
-    pub fn offer(&self, span: &Span) {
-        let mut state = self.shared.lock();
-        state.totals.offered += 1;
-        match state.batcher.push(span) {
-            Pushed::Kept => {}
-            Pushed::Full(request) => {
-                state.enqueue(&request);
-                state.building_since = Some(Instant::now());
-                self.shared.wake.notify_one();
-                return;
-            }
-            Pushed::TooLarge => state.totals.dropped.too_large += 1,
-        }
-        if state.building_since.is_none() {
-            state.building_since = Some(Instant::now());
-            self.shared.wake.notify_one();
-        }
-    }
-
-    /// Waits until the queue has room, for sources that can wait (a replay). Gives up after `longest`: from then on
-    /// the oldest spans are dropped as in a live run.
-    pub fn wait_for_room(&self, longest: Duration) -> bool {
-        let state = self.shared.lock();
-        let full = |state: &mut State| state.queue.is_filling() && state.closing.is_none();
-        let waited = self.shared.room.wait_timeout_while(state, longest, full);
-        waited.map(|(_, result)| !result.timed_out()).unwrap_or(true)
-    }
-
-    pub fn totals(&self) -> Totals {
-        self.shared.lock().totals()
-    }
-
-    /// Delivers what waits, for at most `longest`; the rest goes to the spool, or is dropped and counted without one.
-    pub fn shutdown(mut self, longest: Duration) -> Totals {
-        {
-            let mut state = self.shared.lock();
-            state.closing = Some(Instant::now() + longest);
-        }
-        self.shared.wake.notify_one();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the export thread panicked");
-        }
-        self.totals()
-    }
-}
-
-impl Drop for Exporter {
-    fn drop(&mut self) {
-        // Without `shutdown` (an error on the way): end soon.
-        self.shared.lock().closing.get_or_insert_with(Instant::now);
-        self.shared.wake.notify_one();
-    }
-}
-
 /// The export thread.
-struct Worker {
+pub(super) struct Worker {
     shared: Arc<Shared>,
     spool: Option<Spool>,
     backoff: Backoff,
@@ -287,7 +46,21 @@ enum Taken {
 }
 
 impl Worker {
-    async fn run(mut self, mut client: Client) {
+    pub(super) fn new(shared: Arc<Shared>, spool: Option<Spool>, uri: String) -> Self {
+        Self {
+            shared,
+            spool,
+            backoff: Backoff::default(),
+            uri,
+            away_since: None,
+            trouble: Seldom::new(TELL_EVERY),
+            advice: Seldom::new(TELL_EVERY),
+            disk: Seldom::new(TELL_EVERY),
+        }
+    }
+
+    /// Delivers until the handle asks for the end.
+    pub(super) async fn run(mut self, mut client: Client) {
         if let Err(reason) = client.probe().await {
             self.went_away(&reason, None);
         }
@@ -454,7 +227,6 @@ impl Worker {
     fn went_away(&mut self, reason: &str, taken: Option<&Taken>) {
         let first = self.away_since.is_none();
         self.away_since.get_or_insert_with(Instant::now);
-        self.shared.lock().away = true;
         if let Some(Taken::Memory(batch)) = taken {
             let mut state = self.shared.lock();
             state.in_flight = 0;
@@ -478,7 +250,6 @@ impl Worker {
     fn came_back(&mut self) {
         self.backoff.reset();
         if let Some(since) = self.away_since.take() {
-            self.shared.lock().away = false;
             let spooled = self.spool.as_ref().map_or(0, Spool::span_count);
             let seconds = since.elapsed().as_secs();
             tracing::info!(spooled, "{} is back after {seconds} s", self.uri);

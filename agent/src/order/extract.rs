@@ -1,6 +1,6 @@
 //! One operation in, its [`Found`] out, by the compiled rules.
 //!
-//! *Owns* which places an operation has. *Must not know* what a name or a value means; [`Collector`] does.
+//! *Owns* which places an operation has. *Must not know* what a name or a value means; `Collector` does.
 
 use super::body::{self, Format};
 use super::collect::Collector;

@@ -37,6 +37,9 @@ pub struct OrderKey {
     pub value: Arc<str>,
 }
 
+/// Further facts of an order, as attributes of a span: name and value.
+pub type Facts = Vec<(String, Value)>;
+
 /// What an operation's own bytes say about the order it belongs to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
@@ -45,7 +48,7 @@ pub struct Found {
     /// More identity keys than can be listed were there: names none.
     pub too_many: bool,
     /// Attributes for the span, by the configured rules.
-    pub attributes: Vec<(String, Value)>,
+    pub attributes: Facts,
     /// Trace context carried by the operation itself.
     pub context: Option<TraceContext>,
     /// The configured path template that an HTTP request fits: its route.

@@ -7,8 +7,10 @@
 //! statement or a publish (the client's; the server's view is absorbed), and for a delivery the broker's dwell and the
 //! consumer's processing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::forest::{Leaf, Tree};
 use super::{Finished, Settings};
@@ -53,14 +55,14 @@ pub(super) struct Placer {
     window: std::time::Duration,
     boot_id: [u8; 16],
     trust: Trust,
-    placements: HashMap<OpId, Placement>,
+    placements: FxHashMap<OpId, Placement>,
     age: VecDeque<OpId>,
     /// The same of publishes.
     publish_age: VecDeque<OpId>,
     /// Publishes as the broker read them: the start of a dwell.
-    arrivals: HashMap<OpId, Arc<Finished>>,
+    arrivals: FxHashMap<OpId, Arc<Finished>>,
     /// What an operation released while open will be a child of.
-    pending_edges: HashMap<OpId, Edge>,
+    pending_edges: FxHashMap<OpId, Edge>,
 }
 
 /// What all spans of a tree have in common.
@@ -71,9 +73,9 @@ struct Trunk {
     /// The order's own trace, where in-band context put the tree into another.
     order_trace: Option<TraceId>,
     /// Broker's deliveries of this tree that become a dwell, with their publish.
-    dwells: HashMap<OpId, OpId>,
+    dwells: FxHashMap<OpId, OpId>,
     /// What is known of the work that operations of this tree caused.
-    work: HashMap<OpId, Work>,
+    work: FxHashMap<OpId, Work>,
 }
 
 /// What becomes of an operation.
@@ -101,11 +103,11 @@ impl Placer {
             window: settings.order.window,
             boot_id: settings.boot_id,
             trust,
-            placements: HashMap::new(),
+            placements: FxHashMap::default(),
             age: VecDeque::new(),
             publish_age: VecDeque::new(),
-            arrivals: HashMap::new(),
-            pending_edges: HashMap::new(),
+            arrivals: FxHashMap::default(),
+            pending_edges: FxHashMap::default(),
         }
     }
 
@@ -183,7 +185,7 @@ impl Placer {
             trace_rule: TraceRule::Wire,
             order,
             order_trace: None,
-            dwells: HashMap::new(),
+            dwells: FxHashMap::default(),
             work: work(leaves),
         };
         // A tree that continues one that was released already stays with it.
@@ -387,8 +389,8 @@ fn is_delivery(leaf: &Leaf) -> bool {
 }
 
 /// When each operation's children began and ended: a delivery's work, as far as it shows.
-fn work(leaves: &[Leaf]) -> HashMap<OpId, Work> {
-    let mut work: HashMap<OpId, Work> = HashMap::new();
+fn work(leaves: &[Leaf]) -> FxHashMap<OpId, Work> {
+    let mut work: FxHashMap<OpId, Work> = FxHashMap::default();
     for leaf in leaves {
         // A settlement ends the work, it is no evidence of its beginning.
         let settles = matches!(&leaf.finished.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Settle(_)));

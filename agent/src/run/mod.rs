@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::capture::CaptureError;
 use crate::config::Config;
-use crate::export::worker::ExportError;
+use crate::export::exporter::ExportError;
 use crate::order::rules::RuleError;
 use crate::pipeline::{Pipeline, Settings};
 use crate::source::SourceError;

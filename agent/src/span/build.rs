@@ -1,7 +1,7 @@
 //! An [`Operation`] and its place in; a [`Span`] out.
 //!
 //! *Owns* what all spans have: times, identifiers, evidence, order, honesty about what was not seen. Each protocol's names,
-//! kinds, statuses and attributes are in [`http`](super::http), [`amqp`](super::amqp), [`postgres`](super::postgres).
+//! kinds, statuses and attributes are in `http`, `amqp` and `postgres` beside this file.
 //! *Must not know* how identifiers were chosen.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0; tracing API, "Span".
 

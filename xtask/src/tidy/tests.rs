@@ -148,6 +148,19 @@ fn readme_has_one_sentence_per_line() {
 #[test]
 fn fixtures_are_documented() {
     one("tests/fixtures/http/x.txt", "GET /\n", "1: tests/fixtures/http/README.md does not say");
+    let cases = [
+        ("tests/fixtures/http/README.md", "tests/fixtures/http/x.txt", true),
+        ("tests/fixtures/http/README.md", "tests/fixtures/http/other.txt", false),
+        ("tests/fixtures/fuzz/http/README.md", "tests/fixtures/fuzz/http/x", true),
+        ("tests/fixtures/fuzz/README.md", "tests/fixtures/fuzz/x/1", true),
+        ("tests/fixtures/fuzz/README.md", "tests/fixtures/fuzz/other/x", false),
+        ("tests/fixtures/README.md", "tests/fixtures/http/x", false),
+    ];
+    for (readme, path, documented) in cases {
+        let file = |path: &str, text: &str| File { path: path.to_owned(), text: text.to_owned() };
+        let found = check(&[file(readme, "| `x` | what it shows |\n"), file(path, "")]);
+        assert_eq!(found.is_empty(), documented, "{readme}, {path}: {found:?}");
+    }
 }
 
 #[test]

@@ -49,9 +49,7 @@ fn header(file: &File, findings: &mut Vec<Finding>) {
         Some("js" | "java") => (!first.starts_with("/*") && !first.starts_with("//"), "a comment"),
         _ => return,
     };
-    // A fuzz target is one line; what it does stands in the function it calls.
-    let one_line = file.path.starts_with("tests/fuzz/src/bin/");
-    let excepted = one_line || file.path.starts_with("tests/fixtures/") || is_tests(&file.path);
+    let excepted = file.path.starts_with("tests/fixtures/") || is_tests(&file.path);
     if missing && !excepted {
         findings.push(
             file.finding(
@@ -141,19 +139,30 @@ fn holds_two_sentences(line: &str) -> bool {
     })
 }
 
-/// Every file of `tests/fixtures/<folder>/` is named in that folder's README.md, by its name or stem or, below a
-/// sub-folder, by that one's name: where it is from and what it shows.
+/// Every file below `tests/fixtures/` is named in the closest README.md above it, by its name or stem or, where that
+/// README stands further up, by the folder's: where it is from and what it shows.
 fn fixtures(files: &[File], findings: &mut Vec<Finding>) {
-    for file in files {
-        let Some(inner) = file.path.strip_prefix("tests/fixtures/") else { continue };
-        let Some((folder, below)) = inner.split_once('/') else { continue };
-        let name = below.split('/').next().unwrap_or(below);
+    const ROOT: &str = "tests/fixtures";
+    for file in files.iter().filter(|file| file.path.starts_with("tests/fixtures/")) {
+        if file.path.ends_with("/README.md") {
+            continue;
+        }
+        let mut folder = file.path.as_str();
+        let found = loop {
+            let Some((above, _)) = folder.rsplit_once('/').filter(|(above, _)| *above != ROOT) else {
+                break None;
+            };
+            folder = above;
+            let readme = format!("{folder}/README.md");
+            if let Some(readme) = files.iter().find(|other| other.path == readme) {
+                break Some(readme);
+            }
+        };
+        let inner = file.path.strip_prefix(folder).unwrap_or(&file.path).trim_start_matches('/');
+        let name = inner.split('/').next().unwrap_or(inner);
         let stem = name.split('.').next().unwrap_or(name);
-        let readme = files.iter().find(|other| other.path == format!("tests/fixtures/{folder}/README.md"));
-        if name != "README.md" && !readme.is_some_and(|readme| readme.text.contains(stem)) {
-            let what = format!(
-                "tests/fixtures/{folder}/README.md does not say where this is from and what it shows"
-            );
+        if !found.is_some_and(|readme| readme.text.contains(stem)) {
+            let what = format!("{folder}/README.md does not say where this is from and what it shows");
             findings.push(file.finding(1, what));
         }
     }

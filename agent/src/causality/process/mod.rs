@@ -16,15 +16,18 @@
 //!
 //! A rule by reading never overrules keys: where the operation and the candidate each name one order and these differ,
 //! there is no edge.
+//!
+//! Long because every rule reads and changes the same table of operations, threads and transactions, in one order.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Confidence, Edge, Policy, Rule};
 use crate::operation::{OpId, Shape};
-use crate::order::OrderKey;
+use crate::order::{Facts, OrderKey};
 use crate::protocol::Point;
 use crate::record::{BootNs, ConnId, Thread};
-use crate::span::Value;
 
 /// What kind of conversation an operation belongs to, as far as it matters for its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +58,7 @@ pub struct Closing {
     pub response_end: Option<Point>,
     pub keys: Vec<OrderKey>,
     /// Further facts it shows, by the configured attribute rules: they tell apart several requests of one order.
-    pub traits: Vec<(String, Value)>,
+    pub traits: Facts,
     /// Number of the transaction block on its connection.
     pub transaction: Option<u64>,
     /// It was the COMMIT or ROLLBACK.
@@ -82,7 +85,7 @@ struct Op {
     opened: Point,
     closed_at: Option<BootNs>,
     keys: Vec<OrderKey>,
-    traits: Vec<(String, Value)>,
+    traits: Facts,
     transaction: Option<u64>,
     /// Threads that count it as work they serve.
     served_by: Vec<u32>,
@@ -125,13 +128,13 @@ struct ThreadState {
 
 #[derive(Debug, Default)]
 struct Process {
-    threads: HashMap<u32, ThreadState>,
+    threads: FxHashMap<u32, ThreadState>,
     /// Requests in flight.
-    incoming: HashSet<OpId>,
+    incoming: FxHashSet<OpId>,
     /// Requests by the one order each names, those over included.
     by_key: HashMap<OrderKey, Vec<OpId>>,
     /// Connections it uses as a client, with the operations open on each.
-    clients: HashMap<ConnId, u32>,
+    clients: FxHashMap<ConnId, u32>,
 }
 
 #[derive(Debug, Default)]
@@ -158,10 +161,10 @@ impl Transaction {
 #[derive(Debug)]
 pub struct Processes {
     policy: Policy,
-    processes: HashMap<u32, Process>,
+    processes: FxHashMap<u32, Process>,
     /// Boxed: a hash table has up to four slots per entry when entries come and go.
-    ops: HashMap<OpId, Box<Op>>,
-    transactions: HashMap<(ConnId, u64), Transaction>,
+    ops: FxHashMap<OpId, Box<Op>>,
+    transactions: FxHashMap<(ConnId, u64), Transaction>,
     /// Times at which something is decided or forgotten at the latest.
     deadlines: BTreeMap<(BootNs, OpId), Deadline>,
     edges: VecDeque<Edge>,
@@ -178,9 +181,9 @@ impl Processes {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
-            processes: HashMap::new(),
-            ops: HashMap::new(),
-            transactions: HashMap::new(),
+            processes: FxHashMap::default(),
+            ops: FxHashMap::default(),
+            transactions: FxHashMap::default(),
             deadlines: BTreeMap::new(),
             edges: VecDeque::new(),
             settled: VecDeque::new(),
@@ -389,7 +392,7 @@ impl Processes {
         else {
             return;
         };
-        let conns: HashSet<ConnId> =
+        let conns: FxHashSet<ConnId> =
             thread.serving.iter().filter_map(|op| Some(self.ops.get(op)?.conn)).collect();
         let any_call = thread
             .serving

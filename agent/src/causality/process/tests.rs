@@ -1,4 +1,5 @@
 use super::*;
+use crate::span::Value;
 
 /// A process under test, driven in virtual time: one tick per call.
 struct World {
@@ -7,7 +8,7 @@ struct World {
     next: u64,
     edges: HashMap<OpId, (OpId, Rule)>,
     /// Facts of the next operation that is closed.
-    traits: Vec<(String, Value)>,
+    traits: Facts,
 }
 
 const TICK: u64 = 1_000_000;

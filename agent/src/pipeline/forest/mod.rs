@@ -12,7 +12,9 @@
 //!
 //! *Owns* grouping and when to let go. *Must not know* identifiers, spans.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+
+use rustc_hash::FxHashMap;
 
 use super::Finished;
 use crate::causality::{Edge, Rule};
@@ -64,8 +66,8 @@ struct Group {
 #[derive(Debug)]
 pub(super) struct Forest {
     limits: Limits,
-    nodes: HashMap<OpId, Node>,
-    groups: HashMap<u64, Group>,
+    nodes: FxHashMap<OpId, Node>,
+    groups: FxHashMap<u64, Group>,
     due: BTreeSet<(BootNs, u64)>,
     by_age: BTreeSet<(BootNs, u64)>,
     next_group: u64,
@@ -80,8 +82,8 @@ impl Forest {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            nodes: HashMap::new(),
-            groups: HashMap::new(),
+            nodes: FxHashMap::default(),
+            groups: FxHashMap::default(),
             due: BTreeSet::new(),
             by_age: BTreeSet::new(),
             next_group: 0,

@@ -1,9 +1,9 @@
 //! Methods in, operations opened and closed: what each class and method of AMQP 0-9-1 does to a channel.
 //!
-//! *Owns* which method answers, settles, confirms or ends what. *Must not know* frames and bodies.
+//! *Owns* which method answers or ends what; acknowledgements are in `settle`. *Must not know* frames and bodies.
 
 use super::assembly::{Assembly, What, kind_mut};
-use super::channel::{Asked, Channel, Queue, Terms, Waiting, take_tagged};
+use super::channel::{Asked, Channel, Queue, Terms, Waiting};
 use super::method::{self, Arguments, Id, Part, Spec};
 use super::session::{Ending, MAX_CONSUMERS, Session};
 use super::wire::text;
@@ -163,86 +163,6 @@ impl Session {
     fn assemble(&mut self, number: u16, from: Sender, what: What, operation: Box<Operation>) {
         if let Some(channel) = self.channel(number) {
             *channel.assembly(from) = Some(Assembly::new(what, Some(operation)));
-        }
-    }
-
-    // Acknowledgements
-
-    /// `basic.ack` or `basic.nack` from the broker: publishes are confirmed or refused.
-    fn confirmed(&mut self, number: u16, id: Id, tag: u64, multiple: bool, extent: Extent, out: &mut Events) {
-        let Some(channel) = self.channel(number) else { return };
-        if tag != 0 && !channel.confirm.acknowledged(tag) {
-            // The numbering was wrong: what was matched by it waits for nothing that could be recognised.
-            self.close_inferred(number, extent, out);
-        }
-        loop {
-            let Some(channel) = self.channels.get_mut(&number) else { return };
-            let Some(mut tagged) = take_tagged(&mut channel.publishes, tag, multiple) else { return };
-            if let Some(ActionKind::Publish(publish)) =
-                tagged.waiting.operation.as_mut().and_then(|operation| kind_mut(operation))
-            {
-                publish.outcome = match id {
-                    method::NACK => PublishOutcome::Refused,
-                    _ => PublishOutcome::Confirmed,
-                };
-            }
-            self.close(tagged.waiting, Ending::answered(extent), out);
-            if !multiple {
-                return;
-            }
-        }
-    }
-
-    fn close_inferred(&mut self, number: u16, extent: Extent, out: &mut Events) {
-        loop {
-            let Some(channel) = self.channels.get_mut(&number) else { return };
-            let Some(at) = channel.publishes.iter().position(|tagged| !tagged.exact) else { return };
-            let Some(tagged) = channel.publishes.remove(at) else { return };
-            self.close(tagged.waiting, Ending::unanswered(Completeness::Abandoned, extent.end.at), out);
-        }
-    }
-
-    /// `basic.ack`, `basic.nack` or `basic.reject` from the client.
-    fn settle(&mut self, number: u16, settle: Settle, extent: Extent, out: &mut Events) {
-        let Settle { settlement, delivery_tag, multiple, .. } = settle;
-        let mut operation = self.operation(Shape::Outgoing, number, extent, ActionKind::Settle(settle), out);
-        out.push(Event::Opened { op: operation.id, shape: operation.shape, point: extent.start });
-        out.push(Event::Requested { op: operation.id, point: extent.end });
-        let known = self.settle_deliveries(number, delivery_tag, multiple, settlement, extent, out);
-        if let Some(ActionKind::Settle(settle)) = kind_mut(&mut operation) {
-            settle.message_count = if multiple { known } else { 1 };
-        }
-        // The broker answers nothing: it is over with its last byte.
-        operation.response = Some(Extent { start: extent.end, end: extent.end });
-        self.release(operation, 0, out);
-    }
-
-    /// Closes the deliveries a settlement means; how many those are.
-    fn settle_deliveries(
-        &mut self,
-        number: u16,
-        tag: u64,
-        multiple: bool,
-        settlement: Settlement,
-        extent: Extent,
-        out: &mut Events,
-    ) -> u32 {
-        let mut count: u32 = 0;
-        loop {
-            let Some(channel) = self.channels.get_mut(&number) else { return count };
-            channel.settles = true;
-            let Some(mut tagged) = take_tagged(&mut channel.deliveries, tag, multiple) else { return count };
-            count = count.saturating_add(1);
-            if let Some(ActionKind::Deliver(deliver)) =
-                tagged.waiting.operation.as_mut().and_then(|operation| kind_mut(operation))
-            {
-                deliver.settlement = Some(settlement);
-                deliver.settled_at = Some(extent.end.at);
-            }
-            self.close(tagged.waiting, Ending::answered(extent), out);
-            if !multiple {
-                return count;
-            }
         }
     }
 

@@ -22,6 +22,7 @@ mod feed;
 pub mod frame;
 pub mod method;
 mod session;
+mod settle;
 mod sync;
 pub mod table;
 mod wire;

@@ -1,7 +1,7 @@
 //! Bytes of one HTTP/1.x connection in, events of its exchanges out.
 //!
-//! *Owns* message boundaries ([`start_line`], [`head`], [`body`]), the pairing of responses with requests, what is kept of
-//! both ([`exchange`], [`multipart`]), and [`content`] decoding. *Must not know* what a target, field or body means.
+//! *Owns* message boundaries (`start`, `head`, `body`), the pairing of responses with requests, what is kept of
+//! both (`exchange`, `multipart`), and [`content`] decoding. *Must not know* what a target, field or body means.
 //! *Spec*: RFC 9110, RFC 9112.
 //!
 //! Each direction is a little machine:

@@ -7,7 +7,7 @@
 //!
 //! A capture has no processes and no sockets. Each TCP connection becomes two [`ConnId`](crate::record::ConnId)s, one
 //! per end, as if both processes ran on one observed node: what the client's socket writes, the server's reads. See
-//! [`tcp`] for what stands in for processes and clocks.
+//! `tcp.rs` for what stands in for processes and clocks.
 //!
 //! *Owns* the capture formats, link and network headers, and TCP reassembly. *Must not know* what TCP carries.
 //! *Spec*: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, tcpdump.org/linktypes.html; RFC 791, 8200, 9293; IEEE

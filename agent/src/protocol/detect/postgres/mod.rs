@@ -8,7 +8,8 @@ use self::shape::{
 };
 use super::{Sender, Sniff};
 
-/// Longest message believed. No four characters of text are as small a length.
+/// Messages must be shorter than this to be believed: their length begins with a byte below 0x10. No four characters of
+/// text are as small a length.
 const MAX_MESSAGE_LEN: usize = 1 << 28;
 /// Longest start-up packet the server takes.
 const MAX_STARTUP_LEN: usize = 10_000;
@@ -111,7 +112,7 @@ fn walk(bytes: &[u8], fit: fn(u8, &[u8], bool) -> Fit) -> Option<u32> {
             let may_be = fit(tag, b"", false) != Fit::No && after_tag.first().is_none_or(|byte| *byte < 0x10);
             return may_be.then_some(points);
         };
-        let content_len = (len as usize).checked_sub(4).filter(|len| *len <= MAX_MESSAGE_LEN)?;
+        let content_len = (len as usize).checked_sub(4).filter(|_| (len as usize) < MAX_MESSAGE_LEN)?;
         let (content, is_whole) = match after_len.get(..content_len) {
             Some(content) => (content, true),
             None => (after_len, false),

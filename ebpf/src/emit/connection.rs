@@ -1,123 +1,24 @@
-//! Records into the rings: facts in, reserved and submitted ring memory out.
+//! Who a connection is: a socket's state and its process in, a connection record out.
 //!
-//! *Owns* reservations, wake-ups, and counting what found no room.
-//!
-//! A record is written where user space will read it; nothing is kept on the side that an interruption could spoil.
+//! *Owns* addresses, ports and the names of Unix sockets.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_ktime_get_boot_ns, bpf_probe_read_kernel,
-    bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_probe_read_kernel, bpf_ringbuf_reserve,
+    bpf_ringbuf_submit,
 };
 use spoor_common::{
     Counter, VERSION,
     config::MISSING,
-    limits::{COMM_LEN, CONTROL_RING_BYTES, PATH_LEN},
-    record::{self, CloseRecord, ConnRecord, DataHeader, ProcessRecord, UnixConnRecord},
+    limits::{COMM_LEN, PATH_LEN},
+    record::{self, ConnRecord, UnixConnRecord},
 };
 
+use super::{control_ring, nonblocking, now_ns};
 use crate::{
-    kernel::Object,
-    maps::{CONTROL, DATA, count, offset, setting},
+    kernel::{Object, peek},
+    maps::{count, offset},
     socket::{self, State},
 };
-
-const BPF_RB_NO_WAKEUP: u64 = 1;
-const BPF_RB_FORCE_WAKEUP: u64 = 2;
-const BPF_RB_AVAIL_DATA: u64 = 0;
-const O_NONBLOCK: u32 = 0o4000;
-
-/// `CLOCK_BOOTTIME`.
-#[inline(always)]
-pub(crate) fn now_ns() -> u64 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_ktime_get_boot_ns() }
-}
-
-/// Bytes waiting in a ring.
-#[inline(always)]
-fn waiting(ring: *mut core::ffi::c_void) -> u64 {
-    // SAFETY: `ring` is one of the ring buffers.
-    unsafe { bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) }
-}
-
-#[inline(always)]
-fn data_ring() -> *mut core::ffi::c_void {
-    (&raw const DATA) as *mut _
-}
-
-#[inline(always)]
-fn control_ring() -> *mut core::ffi::c_void {
-    (&raw const CONTROL) as *mut _
-}
-
-/// Room for a data record of `SIZE` bytes with its header, null when the ring is full.
-#[inline(always)]
-pub(crate) fn reserve_data<const SIZE: usize>() -> *mut u8 {
-    // SAFETY: the ring is a ring buffer; the verifier checks that what is reserved is submitted.
-    unsafe { bpf_ringbuf_reserve(data_ring(), SIZE as u64, 0).cast() }
-}
-
-/// Hands a data record to user space. The reader polls; it is woken only when the ring fills up.
-#[inline(always)]
-pub(crate) fn submit_data(record: *mut u8) {
-    let flags =
-        if waiting(data_ring()) > setting!(wake_bytes) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    // SAFETY: `record` comes from `reserve_data`.
-    unsafe { bpf_ringbuf_submit(record.cast(), flags) }
-}
-
-/// Copies the header to the start of a reserved record.
-#[inline(always)]
-pub(crate) fn write_header(record: *mut u8, header: &DataHeader, len: u32, captured: u32, flags: u32) {
-    let to = record.cast::<DataHeader>();
-    // SAFETY: the record was reserved with room for a header; ring memory is aligned to 8 bytes.
-    unsafe {
-        let to = &mut *to;
-        to.kind = record::DATA;
-        to.version = VERSION;
-        to.direction = header.direction;
-        to.reserved = 0;
-        to.flags = header.flags | flags;
-        to.at_ns = header.at_ns;
-        to.cookie = header.cookie;
-        to.pos = header.pos;
-        to.other_pos = header.other_pos;
-        to.len = len;
-        to.captured = captured;
-        to.tgid = header.tgid;
-        to.tid = header.tid;
-        to.syscall = header.syscall;
-        to.cpu = header.cpu;
-        to.padding = 0;
-    }
-}
-
-/// Counts a data record of `len` moved bytes that found no room.
-#[inline(always)]
-pub(crate) fn data_lost(len: u32) {
-    count(Counter::DataLost, 1);
-    count(Counter::DataLostBytes, u64::from(len));
-}
-
-/// Reports a length without bytes. False when the ring is full.
-#[inline(always)]
-pub(crate) fn length_only(header: &DataHeader, len: u32, flags: u32) -> bool {
-    let record = reserve_data::<{ size_of::<DataHeader>() }>();
-    if record.is_null() {
-        data_lost(len);
-        return false;
-    }
-    write_header(record, header, len, 0, flags);
-    submit_data(record);
-    count(Counter::DataRecords, 1);
-    true
-}
-
-/// Whether the file is in non-blocking mode.
-#[inline(always)]
-pub(crate) fn nonblocking(file: Object) -> bool {
-    file.load::<u32>(offset!(file_flags)) & O_NONBLOCK != 0
-}
 
 /// The process that a connection record names.
 #[derive(Clone, Copy)]
@@ -254,7 +155,7 @@ fn unix_connection(state: &State, sk: Object, owner: &Owner) -> bool {
                 if !peer.is_null() {
                     // VERIFIER: the peer is typed as `struct sock`; its name lies behind that type's end.
                     let slot = peer.field(offset!(unix_addr));
-                    address = Object(crate::kernel::peek::<u64>(slot).unwrap_or(0) as *const u8);
+                    address = Object(peek::<u64>(slot).unwrap_or(0) as *const u8);
                     if !address.is_null() {
                         to.side = record::PATH_REMOTE;
                         to.conn.role = record::ROLE_CLIENT;
@@ -275,64 +176,11 @@ fn unix_connection(state: &State, sk: Object, owner: &Owner) -> bool {
 fn path(to: &mut UnixConnRecord, address: Object) {
     /// `sun_family` comes before the path.
     const FAMILY_LEN: u32 = 2;
-    let len = crate::kernel::peek::<u32>(address.field(offset!(unix_address_len))).unwrap_or(0);
+    let len = peek::<u32>(address.field(offset!(unix_address_len))).unwrap_or(0);
     let len = len.saturating_sub(FAMILY_LEN);
     to.path_len = if len > PATH_LEN as u32 { PATH_LEN as u32 } else { len };
     let name = address.field(offset!(unix_address_name)).wrapping_add(FAMILY_LEN as usize);
     // SAFETY: the destination is ring memory of that length; the helper refuses addresses it cannot read. What
     // follows a short name is not counted by `path_len`, and user space does not look at it.
     unsafe { bpf_probe_read_kernel((&raw mut to.path).cast(), PATH_LEN as u32, name.cast()) };
-}
-
-/// Reports the end of a connection.
-#[inline(always)]
-pub(crate) fn close(cookie: u64, flags: u32) {
-    // SAFETY: reserved with the size of the record that is written, and submitted on the only way out.
-    unsafe {
-        let to =
-            bpf_ringbuf_reserve(control_ring(), size_of::<CloseRecord>() as u64, 0).cast::<CloseRecord>();
-        if to.is_null() {
-            count(Counter::CloseLost, 1);
-            return;
-        }
-        *to = CloseRecord {
-            kind: record::CLOSE,
-            version: VERSION,
-            reserved: 0,
-            flags,
-            at_ns: now_ns(),
-            cookie,
-        };
-        bpf_ringbuf_submit(to.cast(), BPF_RB_NO_WAKEUP);
-    }
-}
-
-/// Reports a process. Processes use one half of the ring only: a storm of forks must not hide connections.
-#[inline(always)]
-pub(crate) fn process(event: u8, task: Object, parent_tgid: u32) {
-    if waiting(control_ring()) > (CONTROL_RING_BYTES / 2) as u64 {
-        count(Counter::ProcessLost, 1);
-        return;
-    }
-    // SAFETY: reserved with the size of the record that is written, and submitted on the only way out.
-    unsafe {
-        let to =
-            bpf_ringbuf_reserve(control_ring(), size_of::<ProcessRecord>() as u64, 0).cast::<ProcessRecord>();
-        if to.is_null() {
-            count(Counter::ProcessLost, 1);
-            return;
-        }
-        *to = ProcessRecord {
-            kind: record::PROCESS,
-            version: VERSION,
-            event,
-            reserved: 0,
-            tgid: task.load(offset!(task_tgid)),
-            at_ns: now_ns(),
-            start_ns: task.follow(offset!(task_group_leader)).load(offset!(task_start_boottime)),
-            parent_tgid,
-            padding: 0,
-        };
-        bpf_ringbuf_submit(to.cast(), BPF_RB_NO_WAKEUP);
-    }
 }

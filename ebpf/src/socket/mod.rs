@@ -1,0 +1,183 @@
+//! Who a socket is and what is kept with it: a `struct sock` in, its [`State`] out.
+//!
+//! *Owns* the per-socket state, transports, the kernel's socket constants; positions are in `position`.
+//! *Must not know* where the bytes lie in user memory.
+
+mod position;
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_socket_cookie, bpf_sk_storage_get, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock,
+};
+use spoor_common::record::{EGRESS, TRANSPORT_MPTCP, TRANSPORT_TCP, TRANSPORT_UNIX};
+
+pub(crate) use self::position::{advance, begin, join};
+use crate::{
+    kernel::Object,
+    maps::{STATES, offset},
+};
+
+pub(crate) const AF_UNIX: u16 = 1;
+pub(crate) const AF_INET: u16 = 2;
+pub(crate) const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
+const IPPROTO_MPTCP: u16 = 262;
+const SOCK_STREAM: u16 = 1;
+
+pub(crate) const TCP_ESTABLISHED: i32 = 1;
+pub(crate) const TCP_SYN_SENT: i32 = 2;
+pub(crate) const TCP_SYN_RECV: i32 = 3;
+pub(crate) const TCP_FIN_WAIT1: i32 = 4;
+pub(crate) const TCP_CLOSE: i32 = 7;
+pub(crate) const TCP_LAST_ACK: i32 = 9;
+
+const RCV_SHUTDOWN: u8 = 1;
+const SEND_SHUTDOWN: u8 = 2;
+pub(crate) const SHUTDOWN_BOTH: u8 = RCV_SHUTDOWN | SEND_SHUTDOWN;
+
+/// Positions and bases are set.
+pub(crate) const KNOWN: u32 = 1 << 0;
+/// User space has the connection's record.
+pub(crate) const SENT: u32 = 1 << 1;
+/// The connection was seen from its first byte on.
+pub(crate) const FROM_START: u32 = 1 << 2;
+/// The bases hold.
+pub(crate) const WIRE: u32 = 1 << 3;
+/// The record that user space has says who the other end is.
+pub(crate) const PEER_SENT: u32 = 1 << 4;
+/// The agent's own.
+pub(crate) const OWN: u32 = 1 << 5;
+/// Two threads have written.
+const MANY_WRITERS: u32 = 1 << 6;
+/// Two threads have read.
+const MANY_READERS: u32 = 1 << 7;
+/// The last operation was a read.
+pub(crate) const LAST_INGRESS: u32 = 1 << 8;
+
+/// One direction of a socket.
+#[repr(C)]
+pub(crate) struct Flow {
+    /// Position after the last operation.
+    pub(crate) end: u64,
+    /// Highest position the kernel's counter was seen at by an operation of this direction.
+    seen: u64,
+    /// No bytes are copied before this position.
+    pub(crate) skip_until: u64,
+    /// Sequence number of the first data byte.
+    pub(crate) base: u32,
+    /// Bytes copied before there was a verdict.
+    pub(crate) looked: u32,
+    /// Thread of the first operation.
+    tid: u32,
+    padding: u32,
+}
+
+/// What is kept with a socket. Starts as zeros.
+#[repr(C)]
+pub(crate) struct State {
+    pub(crate) flags: u32,
+    /// A [`spoor_common::verdict`] kind.
+    pub(crate) verdict: u32,
+    pub(crate) turn_bytes: u32,
+    pub(crate) turn_used: u32,
+    pub(crate) cookie: u64,
+    /// Cookie of the other end of a Unix socket.
+    pub(crate) peer: u64,
+    /// Time of the last operation.
+    pub(crate) last_at_ns: u64,
+    pub(crate) egress: Flow,
+    pub(crate) ingress: Flow,
+    /// Thread in the middle of a `sendmmsg` or `recvmmsg`, 0 for none.
+    pub(crate) batch_tid: u32,
+    /// Its next message.
+    pub(crate) batch_next: u32,
+    pub(crate) role: u8,
+    pub(crate) transport: u8,
+    pub(crate) padding: [u8; 6],
+}
+
+impl State {
+    #[inline(always)]
+    pub(crate) fn flow(&mut self, direction: u8) -> &mut Flow {
+        if direction == EGRESS { &mut self.egress } else { &mut self.ingress }
+    }
+}
+
+/// Where an operation lies in its direction, and where the other direction stood.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) pos: u64,
+    pub(crate) other_pos: u64,
+    pub(crate) certain: bool,
+}
+
+/// The transport of a stream socket that is captured, or 0.
+#[inline(always)]
+pub(crate) fn transport(sk: Object) -> u8 {
+    let family: u16 = sk.load(offset!(sk_family));
+    let protocol: u16 = sk.load(offset!(sk_protocol));
+    match family {
+        AF_INET | AF_INET6 if protocol == IPPROTO_TCP => TRANSPORT_TCP,
+        AF_INET | AF_INET6 if protocol == IPPROTO_MPTCP => TRANSPORT_MPTCP,
+        AF_UNIX if sk.load::<u16>(offset!(sk_type)) == SOCK_STREAM => TRANSPORT_UNIX,
+        _ => 0,
+    }
+}
+
+/// The state of a socket that has one.
+#[inline(always)]
+pub(crate) fn state(sk: Object) -> Option<&'static mut State> {
+    lookup(sk, 0)
+}
+
+/// The state of a socket, created when it has none.
+#[inline(always)]
+pub(crate) fn state_or_new(sk: Object) -> Option<&'static mut State> {
+    const BPF_SK_STORAGE_GET_F_CREATE: u64 = 1;
+    lookup(sk, BPF_SK_STORAGE_GET_F_CREATE)
+}
+
+#[inline(always)]
+fn lookup(sk: Object, flags: u64) -> Option<&'static mut State> {
+    // SAFETY: `sk` is a `struct sock` by its BTF type; the map's value type is `State`. Storage lives at least until
+    // the program ends. Programs on other CPUs may write the same state: fields are plain integers, and what they
+    // disagree on is found by `advance`.
+    unsafe {
+        bpf_sk_storage_get((&raw const STATES) as *mut _, sk.0 as *mut _, core::ptr::null_mut(), flags)
+            .cast::<State>()
+            .as_mut()
+    }
+}
+
+/// The socket as `struct tcp_sock`, null if it is none.
+#[inline(always)]
+pub(crate) fn tcp(sk: Object) -> Object {
+    // SAFETY: `sk` is a `struct sock` by its BTF type.
+    Object(unsafe { bpf_skc_to_tcp_sock(sk.0 as *mut _) } as *const u8)
+}
+
+/// The socket as `struct unix_sock`, null if it is none.
+#[inline(always)]
+pub(crate) fn unix(sk: Object) -> Object {
+    // SAFETY: `sk` is a `struct sock` by its BTF type.
+    Object(unsafe { bpf_skc_to_unix_sock(sk.0 as *mut _) } as *const u8)
+}
+
+/// The socket's cookie, given to it now if it had none.
+#[inline(always)]
+pub(crate) fn cookie(sk: Object) -> u64 {
+    // SAFETY: `sk` is a `struct sock` by its BTF type.
+    unsafe { bpf_get_socket_cookie(sk.0 as *mut _) }
+}
+
+/// The cookie of a Unix socket's other end; 0 while it has none or there is no other end.
+#[inline(always)]
+pub(crate) fn unix_peer(unix: Object) -> u64 {
+    let peer = unix.follow(offset!(unix_peer));
+    if peer.is_null() { 0 } else { peer.load(offset!(sk_cookie)) }
+}
+
+/// Which directions are shut down, as the kernel keeps it.
+#[inline(always)]
+pub(crate) fn shutdown(sk: Object) -> u8 {
+    sk.load(offset!(sk_shutdown))
+}
