@@ -81,7 +81,7 @@ async fn run(config: &Config, print: Option<Print>) -> Result<(), RunError> {
         if asked {
             break Ok(());
         }
-        handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts)?;
+        handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts);
         pipeline.handle_timeout(live.settled_until());
         if delivery.take(&mut pipeline).is_err() {
             break Ok(());
@@ -95,7 +95,7 @@ async fn run(config: &Config, print: Option<Print>) -> Result<(), RunError> {
     };
     // What the rings hold was seen, so it counts.
     if live.read(&mut batch).is_ok() {
-        handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts)?;
+        handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts);
     }
     pipeline.finish(clock::boot_ns());
     // An output that is closed by now is the end either way.
@@ -121,7 +121,7 @@ fn handle(
     pipeline: &mut Pipeline,
     live: &mut Live,
     verdicts: &mut Verdicts,
-) -> Result<(), RunError> {
+) {
     for record in batch.drain(..) {
         if let Record::Close(close) = &record {
             verdicts.forget(close.conn);
@@ -132,13 +132,12 @@ fn handle(
                 pipeline.handle_record(Record::ProcessInfo(info));
                 pipeline.handle_record(record);
             }
-            Seen::Exclude(conn) => live.set_verdict(conn, Told::Ignore)?,
+            Seen::Exclude(conn) => live.set_verdict(conn, Told::Ignore),
             Seen::Drop => {}
         }
     }
     while let Some(update) = pipeline.poll_verdict() {
         let info = pipeline.conn(update.conn).cloned();
-        verdicts.apply(update, info.as_deref(), live)?;
+        verdicts.apply(update, info.as_deref(), live);
     }
-    Ok(())
 }

@@ -63,9 +63,8 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>) -> Result<(),
         match write(&mut batch, &mut lookup, &mut out, &mut live, &mut flushed, turn_bytes) {
             Ok(()) => {}
             // Whoever read standard output has seen enough.
-            Err(WriteError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => break Ok(()),
-            Err(WriteError::Io(error)) => break Err(failed(error)),
-            Err(WriteError::Run(error)) => break Err(error),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break Ok(()),
+            Err(error) => break Err(failed(error)),
         }
     };
     if ended.is_ok() && live.read(&mut batch).is_ok() {
@@ -95,11 +94,6 @@ fn open(output: &Path) -> io::Result<BufWriter<Box<dyn Write>>> {
     Ok(BufWriter::with_capacity(1 << 20, to))
 }
 
-enum WriteError {
-    Io(io::Error),
-    Run(RunError),
-}
-
 fn write(
     batch: &mut Vec<Record>,
     lookup: &mut Lookup,
@@ -107,28 +101,28 @@ fn write(
     live: &mut Live,
     flushed: &mut Instant,
     turn_bytes: u32,
-) -> Result<(), WriteError> {
+) -> io::Result<()> {
     for record in batch.drain(..) {
         // Nobody decides what a connection speaks while it is recorded, so all are kept as if it mattered.
         if let Record::Conn(conn) = &record {
             let told = Told::Capture { turn_bytes, skip_egress_until: 0, skip_ingress_until: 0 };
-            live.set_verdict(conn.id, told).map_err(|error| WriteError::Run(error.into()))?;
+            live.set_verdict(conn.id, told);
         }
         match lookup.see(&record) {
-            Seen::HandOn => out.write(&record).map_err(WriteError::Io)?,
+            Seen::HandOn => out.write(&record)?,
             Seen::Introduce(info) => {
-                out.write(&Record::ProcessInfo(info)).map_err(WriteError::Io)?;
-                out.write(&record).map_err(WriteError::Io)?;
+                out.write(&Record::ProcessInfo(info))?;
+                out.write(&record)?;
             }
             Seen::Exclude(conn) => {
-                live.set_verdict(conn, Told::Ignore).map_err(|error| WriteError::Run(error.into()))?;
+                live.set_verdict(conn, Told::Ignore);
             }
             Seen::Drop => {}
         }
     }
     if flushed.elapsed() >= FLUSH {
         *flushed = Instant::now();
-        out.flush().map_err(WriteError::Io)?;
+        out.flush()?;
     }
     Ok(())
 }

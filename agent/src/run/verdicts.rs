@@ -4,7 +4,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::RunError;
 use crate::capture::verdict::{Kind, Verdict as Told};
 use crate::conn::{ConnInfo, Verdict, VerdictUpdate};
 use crate::record::{ConnId, Direction, Endpoint, Role};
@@ -12,6 +11,9 @@ use crate::source::live::Live;
 
 /// Connections whose verdict is remembered. The kernel's own map is bounded too.
 const MAX_CONNECTIONS: usize = 1 << 17;
+/// Kinds that are not told again. The kernel's map forgets those unused for longest: telling all of them again now and
+/// then keeps it complete.
+const MAX_KINDS: usize = spoor_common::limits::INHERITED / 2;
 
 /// The verdicts in force.
 #[derive(Debug)]
@@ -47,24 +49,26 @@ impl Verdicts {
     }
 
     /// `info` is the connection's, while it is known.
-    pub(super) fn apply(
-        &mut self,
-        update: VerdictUpdate,
-        info: Option<&ConnInfo>,
-        live: &mut Live,
-    ) -> Result<(), RunError> {
+    pub(super) fn apply(&mut self, update: VerdictUpdate, info: Option<&ConnInfo>, live: &mut Live) {
         let told = self.told(update);
         if let Verdict::Capture { turn_bytes } = update.verdict
             && let Some(kind) = info.and_then(kind)
-            && self.kinds.len() < MAX_CONNECTIONS
-            && self.kinds.insert(kind)
+            && self.is_news(kind)
         {
             // What one process speaks at one port it goes on speaking: the next connection needs no first look.
             let turn_bytes = turn_bytes.min(self.default_turn);
             let to_come = Told::Capture { turn_bytes, skip_egress_until: 0, skip_ingress_until: 0 };
-            live.inherit_verdict(kind, to_come)?;
+            live.inherit_verdict(kind, to_come);
         }
-        live.set_verdict(update.conn, told).map_err(RunError::from)
+        live.set_verdict(update.conn, told);
+    }
+
+    /// The kernel has not been told of this kind lately.
+    fn is_news(&mut self, kind: Kind) -> bool {
+        if self.kinds.len() >= MAX_KINDS {
+            self.kinds.clear();
+        }
+        self.kinds.insert(kind)
     }
 
     /// The connection is over.
@@ -102,6 +106,19 @@ mod tests {
 
     fn update(verdict: Verdict) -> VerdictUpdate {
         VerdictUpdate { conn: ConnId(1), verdict }
+    }
+
+    #[test]
+    fn kinds_are_told_again_after_many_others() {
+        let mut verdicts = Verdicts::new(1000);
+        let kind = |tgid| Kind { netns: 1, server_port: 80, tgid, role: Role::Client };
+        assert!(verdicts.is_news(kind(0)));
+        assert!(!verdicts.is_news(kind(0)));
+        for tgid in 1..=MAX_KINDS as u32 {
+            assert!(verdicts.is_news(kind(tgid)));
+            assert!(verdicts.kinds.len() <= MAX_KINDS);
+        }
+        assert!(verdicts.is_news(kind(0)));
     }
 
     #[test]

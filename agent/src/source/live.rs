@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     os::fd::OwnedFd,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use spoor_common::Counter;
@@ -27,6 +27,7 @@ use crate::{
     record::{
         BootNs, Close, Conn, ConnId, Data, Endpoint, Lost, ProcessEventKind, Record, Transport, WireBase,
     },
+    telemetry::Seldom,
 };
 
 mod time;
@@ -60,6 +61,7 @@ pub struct Live {
     reported_at: BootNs,
     settled_until: BootNs,
     reported: Lost,
+    refused: Refused,
 }
 
 impl Live {
@@ -81,6 +83,7 @@ impl Live {
             reported_at: 0,
             settled_until: 0,
             reported: Lost { at: 0, records: 0, bytes: 0 },
+            refused: Refused::new(),
         })
     }
 
@@ -119,7 +122,8 @@ impl Live {
         }
         self.order.release(drained, out);
         for conn in self.order.ignore.drain(..) {
-            self.capture.verdicts.set(conn, Verdict::Ignore)?;
+            let told = self.capture.verdicts.set(conn, Verdict::Ignore);
+            self.refused.note(told);
         }
         if now.saturating_sub(self.reported_at) >= REPORT_NS {
             self.reported_at = now;
@@ -141,14 +145,16 @@ impl Live {
         Ok(())
     }
 
-    /// Tells the kernel how much of a connection to copy.
-    pub fn set_verdict(&mut self, conn: ConnId, verdict: Verdict) -> Result<(), CaptureError> {
-        self.capture.verdicts.set(conn, verdict)
+    /// Tells the kernel how much of a connection to copy. What it does not take is counted and told.
+    pub fn set_verdict(&mut self, conn: ConnId, verdict: Verdict) {
+        let told = self.capture.verdicts.set(conn, verdict);
+        self.refused.note(told);
     }
 
-    /// Tells the kernel how much of connections to come to copy.
-    pub fn inherit_verdict(&mut self, kind: Kind, verdict: Verdict) -> Result<(), CaptureError> {
-        self.capture.verdicts.inherit(kind, verdict)
+    /// Tells the kernel how much of connections to come to copy. What it does not take is counted and told.
+    pub fn inherit_verdict(&mut self, kind: Kind, verdict: Verdict) {
+        let told = self.capture.verdicts.inherit(kind, verdict);
+        self.refused.note(told);
     }
 
     /// What the kernel has counted so far.
@@ -162,6 +168,7 @@ impl Live {
             known: self.order.known.len(),
             held: self.order.held.len(),
             unintroduced: self.order.unintroduced,
+            refused_verdicts: self.refused.count,
         }
     }
 }
@@ -173,6 +180,32 @@ pub struct Gauges {
     pub held: usize,
     /// Connections whose record never came; their data was delivered without addresses.
     pub unintroduced: u64,
+    /// Verdicts the kernel's maps did not take. They cost copies made in vain, or made too short.
+    pub refused_verdicts: u64,
+}
+
+/// How often refused verdicts are told.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+
+/// Verdicts the kernel did not take. A map without memory to spare is no reason to stop tracing.
+#[derive(Debug)]
+struct Refused {
+    count: u64,
+    seldom: Seldom,
+}
+
+impl Refused {
+    fn new() -> Self {
+        Self { count: 0, seldom: Seldom::new(TELL_EVERY) }
+    }
+
+    fn note(&mut self, told: Result<(), CaptureError>) {
+        let Err(error) = told else { return };
+        self.count += 1;
+        if self.seldom.due(Instant::now()).is_some() {
+            tracing::warn!(total = self.count, "the kernel did not take a verdict: {error}");
+        }
+    }
 }
 
 /// Puts what comes from two rings into one order.

@@ -65,8 +65,10 @@ impl Seen {
                 self.duplicates += 1;
                 if self.examples.len() < SHOWN {
                     let id = u64::from_be_bytes(id);
+                    let observed = span.attributes.iter().any(|field| field.key == "spoor.observed_from");
+                    let whose = if observed { ", as the server saw it" } else { "" };
                     self.examples.push(format!(
-                        "{} ({id:016x}) in request {first} and again in {}",
+                        "{}{whose} ({id:016x}) in request {first} and again in {}",
                         span.name, self.requests
                     ));
                 }
@@ -81,7 +83,14 @@ pub(crate) struct Receiver {
     runtime: Runtime,
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
-    serving: Option<(oneshot::Sender<()>, JoinHandle<Result<(), tonic::transport::Error>>)>,
+    serving: Option<Serving>,
+}
+
+/// The server's task, and what makes it end.
+#[derive(Debug)]
+struct Serving {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Receiver {
@@ -104,10 +113,10 @@ impl Receiver {
 
     /// Ends as a collector does on SIGTERM: requests under way are answered, then nobody listens.
     pub(crate) fn go_away(&mut self) -> Result<()> {
-        let Some((stop, server)) = self.serving.take() else { return Ok(()) };
-        // It is there to be told: the task below only ends by this, or by a failure.
+        let Some(Serving { stop, task }) = self.serving.take() else { return Ok(()) };
+        // Nobody to be told: it has failed, as the task says.
         let _ = stop.send(());
-        let ended = self.runtime.block_on(async { tokio::time::timeout(LAST_REQUESTS, server).await });
+        let ended = self.runtime.block_on(async { tokio::time::timeout(LAST_REQUESTS, task).await });
         ended.context("the receiver did not end")??.context("the receiver failed")
     }
 
@@ -128,7 +137,7 @@ impl Receiver {
             .serve_with_incoming_shutdown(tokio_stream::wrappers::TcpListenerStream::new(listener), async {
                 let _ = asked.await;
             });
-        self.serving = Some((stop, self.runtime.spawn(server)));
+        self.serving = Some(Serving { stop, task: self.runtime.spawn(server) });
         Ok(())
     }
 }
