@@ -10,7 +10,7 @@ use super::wire::{Side, Wires};
 use super::{Confidence, Edge, Policy, Rule};
 use crate::conn::ConnInfo;
 use crate::operation::amqp::{Action, ActionKind, Content};
-use crate::operation::{Detail, OpId, Operation, Shape};
+use crate::operation::{Completeness, Detail, OpId, Operation, Shape};
 use crate::order::Found;
 use crate::order::ids::WireId;
 use crate::protocol::Point;
@@ -79,6 +79,11 @@ impl Engine {
 
     pub fn conn_closed(&mut self, conn: ConnId, tgid: u32) {
         self.processes.conn_closed(conn, tgid);
+    }
+
+    /// Something a process read or wrote was lost, not long before `now`.
+    pub fn missed(&mut self, tgid: u32, now: BootNs) {
+        self.processes.missed(tgid, now);
     }
 
     pub fn process_gone(&mut self, tgid: u32) {
@@ -208,6 +213,8 @@ fn closing(op: &Operation, found: &Found) -> Closing {
         response_start: op.response.map(|response| response.start),
         response_end: op.response.map(|response| response.end),
         keys: if found.too_many { Vec::new() } else { found.keys.clone() },
+        answered: op.response.is_some()
+            && !matches!(op.completeness, Completeness::Cut | Completeness::Abandoned),
         traits: found.attributes.clone(),
         transaction,
         ends_transaction,

@@ -260,6 +260,10 @@ impl Flow {
             let stats = *self.duplex.stream(direction).stats();
             let counted = std::mem::replace(self.counted.of(direction), stats);
             cx.stats.stream(&counted, &stats);
+            let bytes = stats.missing.saturating_sub(counted.missing);
+            if bytes > 0 && !matches!(self.state, State::Ignored) {
+                cx.out.push_back((Arc::clone(&self.info), Event::Missed { bytes }));
+            }
         }
     }
 

@@ -232,6 +232,7 @@ impl Pipeline {
                 Event::Requested { op, point } => self.engine.requested(op, point),
                 Event::Responded { .. } => {}
                 Event::Closed(operation) => self.close(conn, *operation),
+                Event::Missed { .. } => self.engine.missed(conn.conn.thread.tgid, self.now),
                 Event::Discarded { .. } => {}
             }
         }

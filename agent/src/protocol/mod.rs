@@ -53,6 +53,8 @@ pub enum Event {
     Responded { op: OpId, point: Point },
     /// It is over, or given up. Carries everything that is known of it.
     Closed(Box<Operation>),
+    /// Bytes of this connection are in no record: what they said, and who moved them, is not known. Not from sessions.
+    Missed { bytes: u64 },
     /// Something was discarded, and why; feeds the counters.
     Discarded { reason: Discard, bytes: u64 },
 }

@@ -40,7 +40,7 @@ impl LifeCycles {
             }
             Event::Requested { op, .. } | Event::Responded { op, .. } => *op,
             Event::Closed(operation) => operation.id,
-            Event::Discarded { .. } => return,
+            Event::Discarded { .. } | Event::Missed { .. } => return,
         };
         let Some(life) = self.operations.get_mut(&op) else { panic!("never opened: {event:?}") };
         assert!(!life.closed, "after its close: {event:?}");

@@ -57,6 +57,8 @@ pub struct Closing {
     pub response_start: Option<Point>,
     pub response_end: Option<Point>,
     pub keys: Vec<OrderKey>,
+    /// Its response was seen to the end.
+    pub answered: bool,
     /// Further facts it shows, by the configured attribute rules: they tell apart several requests of one order.
     pub traits: Facts,
     /// Number of the transaction block on its connection.
@@ -73,6 +75,13 @@ const AFTERMATH_NS: u64 = 100_000_000;
 const CROWD: usize = 64;
 /// Answers remembered per thread.
 const MAX_ANSWERS: usize = 256;
+/// A loss is found out when its stream goes on: operations that began so long before or after are in doubt.
+const CLOUD_AFTER_NS: u64 = 5_000_000_000;
+const CLOUD_BEFORE_NS: u64 = 1_000_000_000;
+/// Losses closer to each other than this count as one.
+const MISSED_STEP_NS: u64 = 100_000_000;
+/// Losses remembered per process.
+const MAX_MISSED: usize = 256;
 /// Threads remembered per process.
 const MAX_THREADS: usize = 4096;
 
@@ -84,6 +93,7 @@ struct Op {
     conn: ConnId,
     opened: Point,
     closed_at: Option<BootNs>,
+    answered: bool,
     keys: Vec<OrderKey>,
     traits: Facts,
     transaction: Option<u64>,
@@ -135,6 +145,8 @@ struct Process {
     by_key: HashMap<OrderKey, Vec<OpId>>,
     /// Connections it uses as a client, with the operations open on each.
     clients: FxHashMap<ConnId, u32>,
+    /// When it was found out that bytes of it were lost.
+    missed: VecDeque<BootNs>,
 }
 
 #[derive(Debug, Default)]
@@ -204,6 +216,7 @@ impl Processes {
             conn,
             opened: point,
             closed_at: None,
+            answered: false,
             keys: Vec::new(),
             traits: Vec::new(),
             transaction: None,
@@ -290,6 +303,7 @@ impl Processes {
             return;
         }
         state.closed_at = Some(closing.at);
+        state.answered = closing.answered;
         state.keys = closing.keys;
         state.traits = closing.traits;
         state.transaction = closing.transaction;
@@ -326,6 +340,17 @@ impl Processes {
     pub fn conn_closed(&mut self, conn: ConnId, tgid: u32) {
         if let Some(process) = self.processes.get_mut(&tgid) {
             process.clients.remove(&conn);
+        }
+    }
+
+    /// Something a process read or wrote was lost: found out at `now`, when the stream went on behind it.
+    pub fn missed(&mut self, tgid: u32, now: BootNs) {
+        let Some(process) = self.processes.get_mut(&tgid) else { return };
+        if process.missed.back().is_none_or(|last| now.saturating_sub(*last) > MISSED_STEP_NS) {
+            if process.missed.len() >= MAX_MISSED {
+                process.missed.pop_front();
+            }
+            process.missed.push_back(now);
         }
     }
 
@@ -432,7 +457,11 @@ impl Processes {
         if state.shape != Shape::Outgoing || state.decided || state.closed_at.is_none() {
             return;
         }
-        if let Some(edge) = self.by_thread(op, state) {
+        // A request that is still open may turn out to have lost its end, and then proves nothing.
+        let is_over = |cause: OpId| self.ops.get(&cause).is_none_or(|cause| cause.closed_at.is_some());
+        if (forced || state.serving.is_some_and(is_over))
+            && let Some(edge) = self.by_thread(op, state)
+        {
             return self.decide(op, Some(edge), true);
         }
         if state.blockers > 0 && !forced {
@@ -480,7 +509,7 @@ impl Processes {
         }
         if let Some(number) = state.transaction
             && let Some(transaction) = self.transactions.get(&(state.conn, number))
-            && let Some(parent) = transaction.parent.filter(|_| !transaction.torn)
+            && let Some(parent) = transaction.parent.filter(|_| !transaction.torn && !self.is_clouded(state))
         {
             let edge = self.edge(op, parent, Rule::Transaction, 0.92);
             return self.decide(op, edge, false);
@@ -532,7 +561,12 @@ impl Processes {
     /// Its thread served exactly one request, and never serves several at once.
     fn by_thread(&self, op: OpId, state: &Op) -> Option<Edge> {
         let cause = state.serving?;
-        if self.thread(state)?.multiplexes || self.ops.get(&cause)?.family == Family::Message {
+        let candidate = self.ops.get(&cause)?;
+        if self.thread(state)?.multiplexes
+            || candidate.family == Family::Message
+            || !candidate.is_sound()
+            || self.is_clouded(state)
+        {
             return None;
         }
         self.edge(op, cause, Rule::Thread, if state.in_flight == 1 { 0.99 } else { 0.95 })
@@ -580,7 +614,7 @@ impl Processes {
         let next = thread.answers.partition_point(|(answered, _)| *answered < at);
         let (_, cause) = *thread.answers.get(next)?;
         let candidate = self.ops.get(&cause)?;
-        if candidate.opened.at > at || conflict(state, candidate) {
+        if candidate.opened.at > at || conflict(state, candidate) || self.is_clouded(state) {
             return None;
         }
         self.edge(op, cause, Rule::Thread, if state.in_flight == 1 { 0.95 } else { 0.85 })
@@ -595,7 +629,7 @@ impl Processes {
         }
         let Some(cause) = (if direct { Some(*read) } else { last.parent }) else { return Reading::Nothing };
         let Some(candidate) = self.ops.get(&cause) else { return Reading::Nothing };
-        if conflict(state, candidate) {
+        if conflict(state, candidate) || !candidate.is_sound() || self.is_clouded(state) {
             return Reading::Nothing;
         }
         let at = state.opened.at;
@@ -622,6 +656,15 @@ impl Processes {
             (false, false) => 0.75,
         };
         self.edge(op, cause, Rule::LastRead, confidence).map_or(Reading::Nothing, Reading::Edge)
+    }
+
+    /// Something the process read or wrote around that time was lost: what its threads did then is not known. Only keys
+    /// still prove something.
+    fn is_clouded(&self, state: &Op) -> bool {
+        let Some(process) = self.processes.get(&state.tgid) else { return false };
+        let at = state.opened.at;
+        let (from, to) = (at.saturating_sub(CLOUD_BEFORE_NS), at.saturating_add(CLOUD_AFTER_NS));
+        process.missed.iter().any(|missed| (from..=to).contains(missed))
     }
 
     /// The process has another client connection with nothing under way, so its pool has no waiters.
@@ -692,6 +735,13 @@ fn common_traits(a: &Op, b: &Op) -> Likeness {
         }
     }
     (std::cmp::Reverse(different), same)
+}
+
+impl Op {
+    /// Still open, or seen to its end: one whose end was missed may have been over long before.
+    fn is_sound(&self) -> bool {
+        self.closed_at.is_none() || self.answered
+    }
 }
 
 /// Both name exactly one order, and not the same.

@@ -72,6 +72,7 @@ impl World {
             response_start: Some(point),
             response_end: Some(point),
             keys: keys.into_iter().collect(),
+            answered: true,
             traits: std::mem::take(&mut self.traits),
             transaction,
             ends_transaction: ends,
@@ -102,8 +103,25 @@ fn a_thread_that_serves_one_request_causes_what_it_does_meanwhile() {
     let from_b = world.call(4, 11);
     world.close(from_a, 10, None);
     world.close(from_b, 11, None);
+    world.close(a, 10, None);
     world.check(from_a, Some((a, Rule::Thread)));
+    world.check(from_b, None);
+    world.close(b, 11, None);
     world.check(from_b, Some((b, Rule::Thread)));
+}
+
+#[test]
+fn around_a_loss_only_keys_prove_something() {
+    let mut world = World::new();
+    let a = world.request(1, 10);
+    let plain = world.call(3, 10);
+    world.close(plain, 10, None);
+    let named = world.call(3, 10);
+    world.close(named, 10, Some("1"));
+    world.processes.missed(1, world.now);
+    world.close(a, 10, Some("1"));
+    world.check(plain, None);
+    world.check(named, Some((a, Rule::Value)));
 }
 
 #[test]

@@ -819,7 +819,7 @@ proptest::proptest! {
                     proptest::prop_assert!(opened.contains(&op) && !closed.contains(&op));
                 }
                 Event::Closed(operation) => closed.push(operation.id),
-                Event::Discarded { .. } => {}
+                Event::Discarded { .. } | Event::Missed { .. } => {}
             }
         }
         opened.sort();

@@ -76,7 +76,7 @@ impl Driver {
                 Event::Requested { op, .. } => (*op, 1, 2),
                 Event::Responded { op, .. } => (*op, 2, 3),
                 Event::Closed(operation) => (operation.id, 3, 4),
-                Event::Discarded { .. } => continue,
+                Event::Discarded { .. } | Event::Missed { .. } => continue,
             };
             let stage = stages.entry(op).or_insert(0);
             assert!(*stage == from || (to == 4 && *stage == 2), "{op:?} went from {stage} to {to}");
