@@ -14,7 +14,7 @@ use crate::operation::{Completeness, Detail, OpId, Operation, Shape};
 use crate::order::Found;
 use crate::order::ids::WireId;
 use crate::protocol::Point;
-use crate::record::{BootNs, ConnId, Endpoint, Role};
+use crate::record::{BootNs, ConnId, Endpoint, ProcessEvent, ProcessEventKind, Role};
 
 /// Operations waiting for their other end.
 const MAX_WIRES: usize = 131_072;
@@ -86,8 +86,12 @@ impl Engine {
         self.processes.missed(tgid, now);
     }
 
-    pub fn process_gone(&mut self, tgid: u32) {
-        self.processes.process_gone(tgid);
+    pub fn process_changed(&mut self, event: &ProcessEvent) {
+        match event.kind {
+            ProcessEventKind::Fork { .. } => self.processes.process_began(event.tgid),
+            ProcessEventKind::Exec => self.processes.process_replaced(event.tgid),
+            ProcessEventKind::Exit => self.processes.process_ended(event.tgid, event.at),
+        }
     }
 
     pub fn handle_timeout(&mut self, now: BootNs) {

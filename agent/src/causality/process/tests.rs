@@ -322,3 +322,30 @@ fn a_request_that_hangs_does_not_gather_what_is_decided_meanwhile() {
     // Nor are they remembered for longer than a minute.
     assert!(world.processes.len() < 4000, "{} operations", world.processes.len());
 }
+
+#[test]
+fn what_a_process_did_outlives_it_by_a_minute_and_is_then_forgotten() {
+    let mut world = World::new();
+    let request = world.request(1, 10);
+    let call = world.call(2, 11);
+    // The kernel reports the end first, then closes what was open.
+    world.processes.process_ended(1, world.now);
+    world.close(call, 11, Some("4711"));
+    world.close(request, 10, Some("4711"));
+    world.check(call, Some((request, Rule::Value)));
+    world.processes.handle_timeout(world.now + REMEMBER_NS + 1);
+    assert!(world.processes.processes.is_empty() && world.processes.is_empty());
+    world.processes.process_ended(1, world.now);
+    assert!(world.processes.processes.is_empty());
+}
+
+#[test]
+fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
+    let mut world = World::new();
+    world.request(1, 10);
+    world.processes.process_began(1);
+    assert_eq!(world.processes.processes.len(), 1, "a fork of a living process is a late report");
+    world.processes.process_ended(1, world.now);
+    world.processes.process_began(1);
+    assert!(world.processes.processes.is_empty());
+}
