@@ -11,6 +11,8 @@ pub const MAX_RECORDS: u32 = 1024;
 pub const MAX_SEGMENTS: u32 = 1024;
 /// Segments that are gathered into one record.
 pub const SEGMENTS_PER_RECORD: u32 = 128;
+/// A pause between two operations of a socket that begins a new turn, in nanoseconds.
+pub const TURN_PAUSE_NS: u64 = 2_000_000;
 /// Longest path of a Unix socket (`sun_path`).
 pub const PATH_LEN: usize = 108;
 /// Length of a task's name, with its final NUL.

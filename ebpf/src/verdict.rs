@@ -1,6 +1,7 @@
 //! How much of an operation is copied: the socket's verdict and budgets in, a number of bytes out.
 
 use spoor_common::{
+    limits::TURN_PAUSE_NS,
     record::EGRESS,
     verdict::{CAPTURE, IGNORE, InheritKey, UNDECIDED, Verdict},
 };
@@ -50,9 +51,6 @@ pub(crate) fn ignored(state: &State) -> bool {
 /// First looks per direction before an undecided connection is down to lengths.
 const LOOKS: u32 = 16;
 
-/// A pause that begins a new turn.
-const PAUSE_NS: u64 = 2_000_000;
-
 /// Bytes to leave out at the start of an operation and bytes to copy after them.
 #[derive(Clone, Copy)]
 pub(crate) struct Share {
@@ -69,7 +67,7 @@ pub(crate) fn share(state: &mut State, direction: u8, pos: u64, moved: u32, at_n
         state.turn_used = 0;
     }
     // A server may answer before it has read the body: then the next request comes in the same turn, but later.
-    if at_ns.wrapping_sub(state.last_at_ns) > PAUSE_NS {
+    if at_ns.wrapping_sub(state.last_at_ns) > TURN_PAUSE_NS {
         state.turn_used = 0;
     }
     state.last_at_ns = at_ns;
