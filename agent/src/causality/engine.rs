@@ -17,10 +17,11 @@ use crate::protocol::Point;
 use crate::record::{BootNs, ConnId, Endpoint, ProcessEvent, ProcessEventKind, Role};
 
 /// Operations waiting for their other end.
-const MAX_WIRES: usize = 131_072;
-/// Messages remembered, some 300 bytes each: what a hash table of 65,536 slots holds without growing while they come
-/// and go.
-const MAX_MESSAGES: usize = 28_672;
+/// Operations waiting for their other end.
+const MAX_WIRES: usize = 57_344;
+/// Messages remembered, those waiting in queues among them; some 300 bytes each. As with [`MAX_WIRES`], what a hash table
+/// of a power of two holds without growing while entries come and go.
+const MAX_MESSAGES: usize = 57_344;
 
 /// Everything that finds causes.
 #[derive(Debug)]

@@ -19,16 +19,50 @@ use crate::operation::amqp::ActionKind;
 use crate::operation::{Detail, OpId, Shape};
 use crate::order::ids::{self, SpanEnd};
 use crate::order::{OrderKey, TraceContext};
-use crate::record::Role;
+use crate::record::{BootNs, Role};
 use crate::span::build::{self, Identity, Placed, TraceRule, Work};
 use crate::span::{Attributes, Evidence, Link, Span, SpanId, TraceId};
 
-/// Placements remembered for operations that come later than their tree: seconds, for decisions and other ends of the
-/// wire. With those of publishes and a tree, what a hash table of 262,144 slots holds without growing while they come
-/// and go.
-const REMEMBERED: usize = 81_920;
-/// Those of publishes are remembered for longer: their message may wait in its queue.
-const REMEMBERED_PUBLISHES: usize = 28_672;
+/// What is remembered of each kind for operations that come later than their tree: what a hash table of 131,072 slots
+/// holds without growing while entries come and go, and a tree with them.
+const REMEMBERED: usize = 53_248;
+
+/// Facts about operations, bounded by number: the oldest are forgotten first.
+#[derive(Debug)]
+struct Remembered<V> {
+    facts: FxHashMap<OpId, V>,
+    age: VecDeque<OpId>,
+}
+
+impl<V> Default for Remembered<V> {
+    fn default() -> Self {
+        Self { facts: FxHashMap::default(), age: VecDeque::new() }
+    }
+}
+
+impl<V> Remembered<V> {
+    fn insert(&mut self, op: OpId, fact: V) {
+        if self.facts.insert(op, fact).is_none() {
+            self.age.push_back(op);
+        }
+    }
+
+    /// Keeps to the bound. Not while a tree is placed: a large one would lose spans of its own.
+    fn forget_oldest(&mut self) {
+        let over = self.age.len().saturating_sub(REMEMBERED);
+        for oldest in self.age.drain(..over) {
+            self.facts.remove(&oldest);
+        }
+    }
+
+    fn get(&self, op: OpId) -> Option<&V> {
+        self.facts.get(&op)
+    }
+
+    fn remove(&mut self, op: OpId) -> Option<V> {
+        self.facts.remove(&op)
+    }
+}
 
 /// Where an operation ended up.
 #[derive(Clone, Debug)]
@@ -55,14 +89,13 @@ pub(super) struct Placer {
     window: std::time::Duration,
     boot_id: [u8; 16],
     trust: Trust,
-    placements: FxHashMap<OpId, Placement>,
-    age: VecDeque<OpId>,
-    /// The same of publishes.
-    publish_age: VecDeque<OpId>,
-    /// Publishes as the broker read them: the start of a dwell.
-    arrivals: FxHashMap<OpId, Arc<Finished>>,
+    placements: Remembered<Placement>,
+    /// Those of publishes: a message may wait in its queue for long.
+    publishes: Remembered<Placement>,
+    /// When the broker had read a publish: the start of its dwell.
+    arrivals: Remembered<BootNs>,
     /// What an operation released while open will be a child of.
-    pending_edges: FxHashMap<OpId, Edge>,
+    pending_edges: Remembered<Edge>,
 }
 
 /// What all spans of a tree have in common.
@@ -81,6 +114,8 @@ struct Trunk {
 /// What becomes of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
+    /// Nothing.
+    None,
     /// A span of its own.
     Span,
     /// The server's view of an operation whose client is not seen: a span, marked.
@@ -103,18 +138,17 @@ impl Placer {
             window: settings.order.window,
             boot_id: settings.boot_id,
             trust,
-            placements: FxHashMap::default(),
-            age: VecDeque::new(),
-            publish_age: VecDeque::new(),
-            arrivals: FxHashMap::default(),
-            pending_edges: FxHashMap::default(),
+            placements: Remembered::default(),
+            publishes: Remembered::default(),
+            arrivals: Remembered::default(),
+            pending_edges: Remembered::default(),
         }
     }
 
     /// Places every operation of a tree and builds its spans, parents before children.
     pub(super) fn place(&mut self, mut tree: Tree, spans: &mut VecDeque<Span>) {
         for leaf in &mut tree.finished {
-            let pending = self.pending_edges.remove(&leaf.finished.operation.id);
+            let pending = self.pending_edges.remove(leaf.finished.operation.id);
             leaf.edge = leaf.edge.or(pending);
         }
         let leaves = tree.finished;
@@ -123,7 +157,7 @@ impl Placer {
         for (leaf, fate) in leaves.iter().zip(&fates) {
             match fate {
                 // Neither may be named as a parent: no span of theirs is exported.
-                Fate::Absorbed(_) | Fate::Dwell { publish: None, consumed: true } => {}
+                Fate::None | Fate::Absorbed(_) | Fate::Dwell { publish: None, consumed: true } => {}
                 Fate::Dwell { publish: Some(publish), .. } => {
                     trunk.dwells.insert(leaf.finished.operation.id, *publish);
                     self.remember(leaf, *fate, &trunk);
@@ -133,37 +167,44 @@ impl Placer {
         }
         for (leaf, fate) in leaves.iter().zip(&fates) {
             if let Fate::Absorbed(by) = fate
-                && let Some(placement) = self.placements.get(by).cloned()
+                && let Some(placement) = self.placement(*by).cloned()
             {
                 self.insert(leaf, placement);
             }
         }
         for (op, edge) in tree.open {
-            self.pending_edges.extend(edge.map(|edge| (op, edge)));
+            if let Some(edge) = edge {
+                self.pending_edges.insert(op, edge);
+            }
         }
         for (leaf, fate) in leaves.iter().zip(&fates) {
             self.build(leaf, *fate, &trunk, spans);
         }
-        for (leaf, fate) in leaves.into_iter().zip(fates) {
-            if leaf.finished.operation.shape == Shape::Relayed
-                && matches!(fate, Fate::Absorbed(_) | Fate::Observed)
-                && is_publish(&leaf)
-            {
-                self.arrivals.insert(leaf.finished.operation.id, Arc::new(without_body(*leaf.finished)));
+        for leaf in &leaves {
+            let operation = &leaf.finished.operation;
+            if operation.shape == Shape::Relayed && is_publish(leaf) {
+                self.arrivals.insert(operation.id, operation.request.end.at);
             }
         }
-        self.forget_oldest();
+        self.placements.forget_oldest();
+        self.publishes.forget_oldest();
+        self.arrivals.forget_oldest();
+        self.pending_edges.forget_oldest();
     }
 
     fn fate(&self, leaf: &Leaf, leaves: &[Leaf]) -> Fate {
         let operation = &leaf.finished.operation;
+        // The server skipped it after an error: it was asked for and never done.
+        if matches!(&operation.detail, Detail::Postgres(statement) if statement.skipped) {
+            return Fate::None;
+        }
         if operation.shape != Shape::Relayed {
             return Fate::Span;
         }
         if is_delivery(leaf) {
             let publish = leaf
                 .edge
-                .filter(|edge| edge.rule == Rule::Message && self.arrivals.contains_key(&edge.parent))
+                .filter(|edge| edge.rule == Rule::Message && self.arrivals.get(edge.parent).is_some())
                 .map(|edge| edge.parent);
             let consumed = leaves.iter().any(|other| {
                 other.edge.is_some_and(|edge| edge.rule == Rule::Wire && edge.parent == operation.id)
@@ -191,7 +232,7 @@ impl Placer {
         // A tree that continues one that was released already stays with it.
         let inherited = leaves.iter().find_map(|leaf| {
             let edge = leaf.edge.filter(|edge| edge.rule != Rule::Message)?;
-            self.placements.get(&edge.parent)
+            self.placement(edge.parent)
         });
         if let Some(placement) = inherited {
             trunk.trace_id = placement.trace_id;
@@ -216,7 +257,7 @@ impl Placer {
         }
         let producer = leaves.iter().find_map(|leaf| {
             let edge = leaf.edge.filter(|edge| edge.rule == Rule::Message)?;
-            self.placements.get(&edge.parent)
+            self.placement(edge.parent)
         });
         if let Some(placement) = producer {
             trunk.trace_id = placement.trace_id;
@@ -258,31 +299,20 @@ impl Placer {
     }
 
     fn insert(&mut self, leaf: &Leaf, placement: Placement) {
-        let op = leaf.finished.operation.id;
-        if self.placements.insert(op, placement).is_none() {
-            let age = if is_publish(leaf) { &mut self.publish_age } else { &mut self.age };
-            age.push_back(op);
-        }
+        let table = if is_publish(leaf) { &mut self.publishes } else { &mut self.placements };
+        table.insert(leaf.finished.operation.id, placement);
     }
 
-    /// Keeps to the bounds, never at the cost of the tree being placed.
-    fn forget_oldest(&mut self) {
-        for (age, bound) in [(&mut self.age, REMEMBERED), (&mut self.publish_age, REMEMBERED_PUBLISHES)] {
-            let over = age.len().saturating_sub(bound);
-            for op in age.drain(..over) {
-                self.placements.remove(&op);
-                self.arrivals.remove(&op);
-                self.pending_edges.remove(&op);
-            }
-        }
+    fn placement(&self, op: OpId) -> Option<&Placement> {
+        self.placements.get(op).or_else(|| self.publishes.get(op))
     }
 
     fn build(&self, leaf: &Leaf, fate: Fate, trunk: &Trunk, spans: &mut VecDeque<Span>) {
         let finished = leaf.finished.as_ref();
         let op = finished.operation.id;
-        let Some(own) = self.placements.get(&op).cloned() else { return };
+        let Some(own) = self.placement(op).cloned() else { return };
         match fate {
-            Fate::Absorbed(_) => {}
+            Fate::None | Fate::Absorbed(_) => {}
             Fate::Span | Fate::Observed => {
                 let identity = self.identity(leaf, own.span_id, trunk);
                 let is_root = identity.parent.is_none();
@@ -295,11 +325,11 @@ impl Placer {
                 spans.push_back(span);
             }
             Fate::Dwell { publish, consumed } => {
-                let arrival = publish.and_then(|publish| self.arrivals.get(&publish));
+                let arrival = publish.and_then(|publish| self.arrivals.get(publish).copied());
                 if let Some(arrival) = arrival {
                     let identity = self.identity(leaf, own.span_id, trunk);
                     let placed = self.placed(finished, identity, trunk, false);
-                    spans.push_back(build::build_dwell(&arrival.operation, &placed));
+                    spans.push_back(build::build_dwell(arrival, &placed));
                 }
                 if !consumed {
                     let wire = ids::identity(&finished.conn, &finished.operation, &self.boot_id);
@@ -344,7 +374,7 @@ impl Placer {
                 self.attach(&mut identity, edge);
                 // The processing of a message names its producer too, not only the broker's dwell it is a child of.
                 if let Some(publish) =
-                    trunk.dwells.get(&edge.parent).and_then(|publish| self.placements.get(publish))
+                    trunk.dwells.get(&edge.parent).and_then(|publish| self.placement(*publish))
                 {
                     identity.links.push(link(publish.trace_id, publish.span_id, Rule::Message.name()));
                 }
@@ -366,7 +396,7 @@ impl Placer {
 
     /// Makes the edge's parent the span's parent, or a link where it is in another trace or not exported.
     fn attach(&self, identity: &mut Identity, edge: Edge) {
-        let Some(parent) = self.placements.get(&edge.parent) else { return };
+        let Some(parent) = self.placement(edge.parent) else { return };
         if parent.span_id == identity.span_id {
             return;
         }
@@ -413,16 +443,6 @@ fn named_order(leaves: &[Leaf]) -> Option<OrderKey> {
         return Some(first.clone());
     }
     leaves.first().and_then(|root| root.finished.found.order()).cloned()
-}
-
-/// Only the outside of a publish is needed for its dwell.
-fn without_body(mut finished: Finished) -> Finished {
-    if let Detail::Amqp(action) = &mut finished.operation.detail
-        && let ActionKind::Publish(publish) = &mut action.kind
-    {
-        publish.content.body.bytes = Vec::new();
-    }
-    finished
 }
 
 fn span_end(finished: &Finished) -> SpanEnd {

@@ -21,9 +21,9 @@ use super::{Attributes, SpanKind, semconv};
 use crate::operation::amqp::{
     Action, ActionKind, Content, Deliver, Method, Publish, PublishOutcome, Settle, Settlement,
 };
-use crate::operation::{Completeness, Detail, Operation};
+use crate::operation::{Completeness, Detail};
 use crate::order::value::is_personal;
-use crate::record::Endpoint;
+use crate::record::{BootNs, Endpoint};
 
 /// Longest reply text exported.
 const MAX_TEXT: usize = 256;
@@ -51,9 +51,9 @@ pub(super) fn draft(placed: &Placed<'_>, action: &Action, work: Work) -> Draft {
 }
 
 /// A message's time in the broker. `placed` is the broker's view of the delivery.
-pub(super) fn dwell(publish: &Operation, placed: &Placed<'_>) -> Draft {
+pub(super) fn dwell(arrived_at: BootNs, placed: &Placed<'_>) -> Draft {
     let mut draft = Draft::new(placed.op, SpanKind::Internal);
-    draft.start = publish.request.end.at;
+    draft.start = arrived_at;
     draft.end = placed.op.request.start.at;
     draft.attributes.set(semconv::MESSAGING_SYSTEM, semconv::RABBITMQ);
     draft.attributes.set(semconv::MESSAGING_OPERATION_NAME, "dwell");

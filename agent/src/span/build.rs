@@ -123,8 +123,8 @@ pub fn build_with(placed: &Placed<'_>, work: Work) -> Span {
 
 /// The time a message spent in the broker: from the arrival of its last byte to the departure of the first. `deliver` is the
 /// broker's view of the delivery, and its identity that of the dwell.
-pub fn build_dwell(publish: &Operation, deliver: &Placed<'_>) -> Span {
-    finish(deliver, amqp::dwell(publish, deliver))
+pub fn build_dwell(arrived_at: BootNs, deliver: &Placed<'_>) -> Span {
+    finish(deliver, amqp::dwell(arrived_at, deliver))
 }
 
 fn finish(placed: &Placed<'_>, draft: Draft) -> Span {

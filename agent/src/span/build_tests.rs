@@ -1023,7 +1023,7 @@ fn dwell_is_the_brokers_own_span() {
           spoor.messaging.redelivered: Bool(true)
           spoor.trace.rule: wire
     "#]]
-    .assert_eq(&shown(&build_dwell(&publish, &placed(&deliver, &conn, &found))));
+    .assert_eq(&shown(&build_dwell(publish.request.end.at, &placed(&deliver, &conn, &found))));
 }
 
 fn statement(text: &str, tag: &str) -> Statement {

@@ -68,7 +68,7 @@ pub struct Closing {
 }
 
 /// How long operations that are over are remembered as possible causes.
-const REMEMBER_NS: u64 = 60_000_000_000;
+const REMEMBER_NS: u64 = 20_000_000_000;
 /// Work that starts this long after its request was answered is not traced back to it by reading alone.
 const AFTERMATH_NS: u64 = 100_000_000;
 /// Waiters of one operation from which on those that no longer wait are looked for.
