@@ -14,12 +14,14 @@ use crate::operation::{Completeness, Detail, OpId, Operation, Shape};
 use crate::order::Found;
 use crate::order::ids::WireId;
 use crate::protocol::Point;
-use crate::record::{BootNs, ConnId, Endpoint, Role};
+use crate::record::{BootNs, ConnId, Endpoint, ProcessEvent, ProcessEventKind, Role};
 
 /// Operations waiting for their other end.
-const MAX_WIRES: usize = 65_536;
-/// Messages remembered: those waiting in queues, as far as it goes.
-const MAX_MESSAGES: usize = 65_536;
+/// Operations waiting for their other end.
+const MAX_WIRES: usize = 57_344;
+/// Messages remembered, those waiting in queues among them; some 300 bytes each. As with [`MAX_WIRES`], what a hash table
+/// of a power of two holds without growing while entries come and go.
+const MAX_MESSAGES: usize = 57_344;
 
 /// Everything that finds causes.
 #[derive(Debug)]
@@ -85,8 +87,12 @@ impl Engine {
         self.processes.missed(tgid, now);
     }
 
-    pub fn process_gone(&mut self, tgid: u32) {
-        self.processes.process_gone(tgid);
+    pub fn process_changed(&mut self, event: &ProcessEvent) {
+        match event.kind {
+            ProcessEventKind::Fork { .. } => self.processes.process_began(event.tgid),
+            ProcessEventKind::Exec => self.processes.process_replaced(event.tgid),
+            ProcessEventKind::Exit => self.processes.process_ended(event.tgid, event.at),
+        }
     }
 
     pub fn handle_timeout(&mut self, now: BootNs) {
@@ -133,7 +139,7 @@ impl Engine {
             _ => return,
         };
         let Some(digest) = content.canonical_digest() else { return };
-        let key = MessageKey { broker, digest };
+        let key = MessageKey::new(&broker, &digest);
         let messages = if at_broker { &mut self.brokered } else { &mut self.unbrokered };
         let confidence = confidence(content, at_broker);
         let pairs = match delivered {

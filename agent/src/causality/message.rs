@@ -6,15 +6,25 @@
 //! *Owns* pairing by canonical message, first in first out among equals, per queue. *Must not know* AMQP frames.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use sha2::{Digest, Sha256};
 
 use crate::operation::OpId;
 use crate::record::BootNs;
 
-/// A canonical message inside one broker: the broker's process, or its address when only its clients are seen.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MessageKey {
-    pub broker: String,
-    pub digest: [u8; 32],
+/// A canonical message inside one broker: half of a SHA-256, for there are many and they are kept for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MessageKey([u8; 16]);
+
+impl MessageKey {
+    /// `broker` is the broker's process, or its address when only its clients are seen.
+    pub fn new(broker: &str, digest: &[u8; 32]) -> Self {
+        let whole = Sha256::new().chain_update(digest).chain_update(broker).finalize();
+        let mut key = [0; 16];
+        key.iter_mut().zip(whole).for_each(|(to, from)| *to = from);
+        Self(key)
+    }
 }
 
 /// A delivery of a message.
@@ -31,10 +41,21 @@ pub struct Delivery {
 struct Entry {
     /// Publishes of this message in the order the broker read them.
     publishes: Vec<(BootNs, OpId)>,
-    /// Per destination: how many publishes its deliveries have used up, and the one used last.
-    used: HashMap<String, (usize, Option<OpId>)>,
+    /// By destination: copies of one message go to few.
+    used: Vec<Used>,
     /// Deliveries whose publish is not over yet (its confirm comes after the delivery).
     waiting: Vec<Delivery>,
+}
+
+/// What the deliveries to one destination have used up.
+#[derive(Debug)]
+struct Used {
+    /// A hash of its name.
+    destination: u64,
+    /// Publishes used up.
+    count: usize,
+    /// The one used last.
+    last: Option<OpId>,
 }
 
 /// Publishes and deliveries by message, bounded by number; the oldest messages are forgotten first.
@@ -59,9 +80,13 @@ impl Messages {
         let entry = self.entry(key);
         if entry.publishes.len() >= MAX_EQUAL {
             entry.publishes.remove(0);
-            for (used, _) in entry.used.values_mut() {
-                *used = used.saturating_sub(1);
+            for used in &mut entry.used {
+                used.count = used.count.saturating_sub(1);
             }
+        }
+        if entry.publishes.is_empty() {
+            // Most messages are unique.
+            entry.publishes.reserve_exact(1);
         }
         let position = entry.publishes.partition_point(|(earlier, _)| *earlier <= at);
         entry.publishes.insert(position, (at, op));
@@ -103,7 +128,7 @@ impl Messages {
             {
                 self.entries.remove(&oldest);
             }
-            self.age.push_back(key.clone());
+            self.age.push_back(key);
         }
         self.entries.entry(key).or_default()
     }
@@ -112,18 +137,36 @@ impl Messages {
 impl Entry {
     /// The publish this delivery is of: the next unused one for its destination, or for a redelivery the last used one.
     fn take(&mut self, delivery: &Delivery) -> Option<OpId> {
-        let (used, last) = self.used.entry(delivery.destination.clone()).or_default();
-        if delivery.redelivered && last.is_some() {
-            return *last;
+        let used = self.used(&delivery.destination);
+        if delivery.redelivered && used.last.is_some() {
+            return used.last;
         }
-        let (at, publish) = *self.publishes.get(*used)?;
+        let count = used.count;
+        let (at, publish) = *self.publishes.get(count)?;
         // A message cannot leave before it came.
         if at > delivery.at {
             return None;
         }
-        *used += 1;
-        *last = Some(publish);
+        let used = self.used(&delivery.destination);
+        used.count += 1;
+        used.last = Some(publish);
         Some(publish)
+    }
+
+    fn used(&mut self, destination: &str) -> &mut Used {
+        let mut hasher = DefaultHasher::new();
+        destination.hash(&mut hasher);
+        let destination = hasher.finish();
+        let index = self.used.iter().position(|used| used.destination == destination);
+        let index = index.unwrap_or_else(|| {
+            if self.used.len() >= MAX_EQUAL {
+                self.used.remove(0);
+            }
+            self.used.reserve_exact(1);
+            self.used.push(Used { destination, count: 0, last: None });
+            self.used.len() - 1
+        });
+        &mut self.used[index]
     }
 }
 
@@ -132,7 +175,7 @@ mod tests {
     use super::*;
 
     fn key(n: u8) -> MessageKey {
-        MessageKey { broker: "b".to_owned(), digest: [n; 32] }
+        MessageKey::new("b", &[n; 32])
     }
 
     fn delivery(op: u64, at: BootNs, queue: &str, redelivered: bool) -> Delivery {
@@ -190,7 +233,9 @@ mod tests {
         }
         for n in 0..10_000 {
             messages.publish(key(99), OpId(n), n);
+            messages.deliver(key(98), delivery(n, n, &n.to_string(), false));
         }
+        assert!(messages.entries[&key(98)].used.len() <= MAX_EQUAL);
         assert!(messages.entries[&key(99)].publishes.len() <= MAX_EQUAL);
     }
 }

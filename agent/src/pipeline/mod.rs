@@ -26,7 +26,7 @@ use crate::order::ids::{self, WireId};
 use crate::order::{Found, rules::RuleError};
 use crate::protocol::Event;
 use crate::protocol::detect::Protocol;
-use crate::record::{BootNs, ClockPair, ConnId, ProcessEventKind, ProcessInfo, Record};
+use crate::record::{BootNs, ClockPair, ConnId, ProcessInfo, Record};
 use crate::span::{Resource, Span};
 use forest::Forest;
 use place::Placer;
@@ -143,10 +143,7 @@ impl Pipeline {
                     self.engine.conn_closed(close.conn, tgid);
                 }
             }
-            Record::Process(event) => match event.kind {
-                ProcessEventKind::Exit | ProcessEventKind::Exec => self.engine.process_gone(event.tgid),
-                ProcessEventKind::Fork { .. } => {}
-            },
+            Record::Process(event) => self.engine.process_changed(&event),
             Record::ProcessInfo(info) => self.name_process(&info),
             Record::Lost(lost) => {
                 self.stats.lost_records = lost.records;

@@ -23,8 +23,9 @@ use crate::record::{BootNs, Role};
 use crate::span::build::{self, Identity, Placed, TraceRule, Work};
 use crate::span::{Attributes, Evidence, Link, Span, SpanId, TraceId};
 
-/// What is remembered of each kind for operations that come later than their tree.
-const REMEMBERED: usize = 65_536;
+/// What is remembered of each kind for operations that come later than their tree: what a hash table of 131,072 slots
+/// holds without growing while entries come and go, and a tree with them.
+const REMEMBERED: usize = 53_248;
 
 /// Facts about operations, bounded by number: the oldest are forgotten first.
 #[derive(Debug)]
@@ -44,9 +45,12 @@ impl<V> Remembered<V> {
         if self.facts.insert(op, fact).is_none() {
             self.age.push_back(op);
         }
-        if self.age.len() > REMEMBERED
-            && let Some(oldest) = self.age.pop_front()
-        {
+    }
+
+    /// Keeps to the bound. Not while a tree is placed: a large one would lose spans of its own.
+    fn forget_oldest(&mut self) {
+        let over = self.age.len().saturating_sub(REMEMBERED);
+        for oldest in self.age.drain(..over) {
             self.facts.remove(&oldest);
         }
     }
@@ -182,6 +186,10 @@ impl Placer {
                 self.arrivals.insert(operation.id, operation.request.end.at);
             }
         }
+        self.placements.forget_oldest();
+        self.publishes.forget_oldest();
+        self.arrivals.forget_oldest();
+        self.pending_edges.forget_oldest();
     }
 
     fn fate(&self, leaf: &Leaf, leaves: &[Leaf]) -> Fate {
@@ -325,7 +333,8 @@ impl Placer {
                 }
                 if !consumed {
                     let wire = ids::identity(&finished.conn, &finished.operation, &self.boot_id);
-                    let mut identity = self.identity(leaf, ids::span_id(&wire, SpanEnd::Client), trunk);
+                    // Not the consumer's own identifier: its span may still come, from here or from another node.
+                    let mut identity = self.identity(leaf, ids::span_id(&wire, SpanEnd::Server), trunk);
                     if arrival.is_some() {
                         identity.parent = Some(own.span_id);
                     }

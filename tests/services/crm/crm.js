@@ -157,7 +157,8 @@ async function main() {
   const clients = await Promise.all(Array.from({ length: pool.options.max }, () => pool.connect()));
   clients.forEach((client) => client.release());
   const server = http.createServer(serve(channel));
-  server.keepAliveTimeout = 300_000;
+  // Never: whoever writes on an idle connection that is just being closed has lost a request.
+  server.keepAliveTimeout = 0;
   server.listen(Number(process.env.PORT), '127.0.0.1', () => console.error('crm: ready'));
 }
 

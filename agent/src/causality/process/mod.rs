@@ -73,6 +73,8 @@ const REMEMBER_NS: u64 = 20_000_000_000;
 const AFTERMATH_NS: u64 = 100_000_000;
 /// How long an operation without any evidence waits for a request that becomes known late.
 const GRACE_NS: u64 = 500_000_000;
+/// Waiters of one operation from which on those that no longer wait are looked for.
+const CROWD: usize = 64;
 /// Answers remembered per thread.
 const MAX_ANSWERS: usize = 256;
 /// A loss is found out when its stream goes on: operations that began so long before or after are in doubt.
@@ -82,6 +84,8 @@ const CLOUD_BEFORE_NS: u64 = 1_000_000_000;
 const MISSED_STEP_NS: u64 = 100_000_000;
 /// Losses remembered per process.
 const MAX_MISSED: usize = 256;
+/// Processes from which on idle ones are forgotten.
+const MAX_PROCESSES: usize = 16_384;
 /// Threads remembered per process.
 const MAX_THREADS: usize = 4096;
 
@@ -115,6 +119,13 @@ struct Op {
     parent: Option<OpId>,
 }
 
+impl Op {
+    /// The next waiter would make the list grow.
+    fn is_crowded(&self) -> bool {
+        self.waiters.len() >= CROWD && self.waiters.len() == self.waiters.capacity()
+    }
+}
+
 #[derive(Debug, Default)]
 struct ThreadState {
     /// Requests it has read that are not over.
@@ -138,6 +149,8 @@ struct Process {
     by_key: HashMap<OrderKey, Vec<OpId>>,
     /// Connections it uses as a client, with the operations open on each.
     clients: FxHashMap<ConnId, u32>,
+    /// It has ended; what is known of it serves decisions still to come.
+    ended: bool,
     /// When it was found out that bytes of it were lost.
     missed: VecDeque<BootNs>,
 }
@@ -167,8 +180,11 @@ impl Transaction {
 pub struct Processes {
     policy: Policy,
     processes: FxHashMap<u32, Process>,
-    ops: FxHashMap<OpId, Op>,
+    /// Boxed: a hash table has up to four slots per entry when entries come and go.
+    ops: FxHashMap<OpId, Box<Op>>,
     transactions: FxHashMap<(ConnId, u64), Transaction>,
+    /// Processes that ended, and until when they are remembered.
+    ended: VecDeque<(BootNs, u32)>,
     /// Times at which something is decided or forgotten at the latest.
     deadlines: BTreeMap<(BootNs, OpId), Deadline>,
     edges: VecDeque<Edge>,
@@ -188,6 +204,7 @@ impl Processes {
             processes: FxHashMap::default(),
             ops: FxHashMap::default(),
             transactions: FxHashMap::default(),
+            ended: VecDeque::new(),
             deadlines: BTreeMap::new(),
             edges: VecDeque::new(),
             settled: VecDeque::new(),
@@ -222,12 +239,16 @@ impl Processes {
             decided: false,
             parent: None,
         };
+        if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&tgid) {
+            // Ends can be lost: those that do nothing go first.
+            self.processes.retain(|_, process| !process.is_idle());
+        }
         let process = self.processes.entry(tgid).or_default();
         match shape {
             Shape::Incoming => {
                 process.incoming.insert(op);
                 state.served_by.push(point.thread.tid);
-                self.ops.insert(op, state);
+                self.ops.insert(op, Box::new(state));
                 self.serve(op, point);
             }
             Shape::Outgoing => {
@@ -244,15 +265,30 @@ impl Processes {
                 }
                 state.last_read.clone_from(&thread.last_read);
                 state.in_flight = process.incoming.len() as u32;
-                for cause in &process.incoming {
-                    if let Some(cause) = self.ops.get_mut(cause) {
+                let mut full = Vec::new();
+                for &cause_id in &process.incoming {
+                    if let Some(cause) = self.ops.get_mut(&cause_id) {
                         cause.waiters.push(op);
+                        full.extend(cause.is_crowded().then_some(cause_id));
                         state.blockers += 1;
                     }
                 }
-                self.ops.insert(op, state);
+                self.ops.insert(op, Box::new(state));
+                full.into_iter().for_each(|cause| self.clear_out(cause));
             }
             Shape::Relayed => {}
+        }
+    }
+
+    /// A request that hangs meets everything its process does meanwhile: what is decided need not wait for it any more.
+    fn clear_out(&mut self, cause: OpId) {
+        let Some(state) = self.ops.get_mut(&cause) else { return };
+        let mut waiters = std::mem::take(&mut state.waiters);
+        waiters.retain(|waiter| self.ops.get(waiter).is_some_and(|waiting| !waiting.decided));
+        if let Some(state) = self.ops.get_mut(&cause) {
+            // Half of it free, so that this is rare.
+            waiters.reserve(waiters.len().max(CROWD));
+            state.waiters = waiters;
         }
     }
 
@@ -264,9 +300,10 @@ impl Processes {
             if !state.served_by.contains(&tid) {
                 // The thread that reads the end of a request is the one that works on it.
                 let earlier = std::mem::replace(&mut state.served_by, vec![tid]);
-                let process = self.processes.entry(state.tgid).or_default();
-                for tid in earlier {
-                    process.thread(tid).serving.retain(|served| *served != op);
+                if let Some(process) = self.processes.get_mut(&state.tgid) {
+                    for tid in earlier {
+                        process.thread(tid).serving.retain(|served| *served != op);
+                    }
                 }
             }
             self.serve(op, point);
@@ -290,15 +327,17 @@ impl Processes {
             Shape::Incoming => self.close_incoming(closing.op, closing.response_start, closing.at),
             Shape::Outgoing => {
                 let tid = state.opened.thread.tid;
-                let process = self.processes.entry(tgid).or_default();
-                if let Some(open) = process.clients.get_mut(&conn) {
-                    *open = open.saturating_sub(1);
-                }
-                if family == Family::Call {
-                    process.thread(tid).calls.retain(|(call, _)| *call != closing.op);
-                }
-                if let Some(end) = closing.response_end {
-                    process.thread(end.thread.tid).read(closing.op, end.at);
+                // A process that is forgotten does not come back for what it had left open.
+                if let Some(process) = self.processes.get_mut(&tgid) {
+                    if let Some(open) = process.clients.get_mut(&conn) {
+                        *open = open.saturating_sub(1);
+                    }
+                    if family == Family::Call {
+                        process.thread(tid).calls.retain(|(call, _)| *call != closing.op);
+                    }
+                    if let Some(end) = closing.response_end {
+                        process.thread(end.thread.tid).read(closing.op, end.at);
+                    }
                 }
                 if let Some(number) = transaction {
                     let transaction = self.transactions.entry((conn, number)).or_default();
@@ -331,8 +370,23 @@ impl Processes {
         }
     }
 
-    /// A process ended or replaced its image: its identifier may come back as another's.
-    pub fn process_gone(&mut self, tgid: u32) {
+    /// A process ended: what its operations prove is still asked for a while.
+    pub fn process_ended(&mut self, tgid: u32, now: BootNs) {
+        if let Some(process) = self.processes.get_mut(&tgid) {
+            process.ended = true;
+            self.ended.push_back((now.saturating_add(REMEMBER_NS), tgid));
+        }
+    }
+
+    /// A process began: one that ended may have had the same identifier.
+    pub fn process_began(&mut self, tgid: u32) {
+        if self.processes.get(&tgid).is_some_and(|process| process.ended) {
+            self.processes.remove(&tgid);
+        }
+    }
+
+    /// A process replaced its image: its threads are others.
+    pub fn process_replaced(&mut self, tgid: u32) {
         self.processes.remove(&tgid);
     }
 
@@ -348,11 +402,15 @@ impl Processes {
                 Deadline::Forget => self.forget(op),
             }
         }
+        while let Some((_, tgid)) = self.ended.pop_front_if(|(due, _)| *due <= now) {
+            self.process_began(tgid);
+        }
     }
 
     /// When [`Processes::handle_timeout`] has something to do next.
     pub fn next_timeout(&self) -> Option<BootNs> {
-        self.deadlines.keys().next().map(|(due, _)| *due)
+        let ended = self.ended.front().map(|(due, _)| *due);
+        [self.deadlines.keys().next().map(|(due, _)| *due), ended].into_iter().flatten().min()
     }
 
     /// Decides everything with what is known.
@@ -382,7 +440,7 @@ impl Processes {
 
     fn serve(&mut self, op: OpId, point: Point) {
         let Some(state) = self.ops.get(&op) else { return };
-        let process = self.processes.entry(state.tgid).or_default();
+        let Some(process) = self.processes.get_mut(&state.tgid) else { return };
         let thread = process.thread(point.thread.tid);
         thread.read(op, point.at);
         if !thread.serving.contains(&op) {
@@ -401,23 +459,25 @@ impl Processes {
             .iter()
             .any(|op| self.ops.get(op).is_some_and(|state| state.family == Family::Call));
         if conns.len() > 1 && any_call {
-            self.processes.entry(state.tgid).or_default().thread(point.thread.tid).multiplexes = true;
+            let process = self.processes.get_mut(&state.tgid);
+            process.into_iter().for_each(|process| process.thread(point.thread.tid).multiplexes = true);
         }
     }
 
     fn close_incoming(&mut self, op: OpId, answer: Option<Point>, at: BootNs) {
         let Some(state) = self.ops.get_mut(&op) else { return };
         let waiters = std::mem::take(&mut state.waiters);
-        let process = self.processes.entry(state.tgid).or_default();
-        process.incoming.remove(&op);
-        for tid in &state.served_by {
-            process.thread(*tid).serving.retain(|served| *served != op);
-        }
-        if let Some(point) = answer {
-            process.thread(point.thread.tid).answer(op, point.at);
-        }
-        for key in &state.keys {
-            process.by_key.entry(key.clone()).or_default().push(op);
+        if let Some(process) = self.processes.get_mut(&state.tgid) {
+            process.incoming.remove(&op);
+            for tid in &state.served_by {
+                process.thread(*tid).serving.retain(|served| *served != op);
+            }
+            if let Some(point) = answer {
+                process.thread(point.thread.tid).answer(op, point.at);
+            }
+            for key in &state.keys {
+                process.by_key.entry(key.clone()).or_default().push(op);
+            }
         }
         self.deadlines.insert((at + REMEMBER_NS, op), Deadline::Forget);
         for waiter in waiters {
@@ -732,6 +792,10 @@ fn conflict(a: &Op, b: &Op) -> bool {
 }
 
 impl Process {
+    fn is_idle(&self) -> bool {
+        self.incoming.is_empty() && self.clients.values().all(|open| *open == 0)
+    }
+
     fn thread(&mut self, tid: u32) -> &mut ThreadState {
         if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
             // Idle threads first: short-lived ones pile up in thread-per-request servers.

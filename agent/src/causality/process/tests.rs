@@ -328,3 +328,48 @@ fn everything_is_forgotten_after_a_while() {
     assert!(world.processes.is_empty());
     assert!(world.processes.processes[&1].by_key.is_empty());
 }
+
+#[test]
+fn a_request_that_hangs_does_not_gather_what_is_decided_meanwhile() {
+    let mut world = World::new();
+    let hanging = world.request(1, 10);
+    for _ in 0..10_000 {
+        let call = world.call(2, 11);
+        world.close(call, 11, None);
+        world.now += 20_000_000;
+        world.processes.handle_timeout(world.now);
+        world.collect();
+    }
+    // Calls are decided 10 s after their end at the latest: some 500 are not yet.
+    let waiters = &world.processes.ops[&hanging].waiters;
+    assert!(waiters.capacity() <= 2048, "{} waiters, room for {}", waiters.len(), waiters.capacity());
+    // Nor are they remembered for longer than a minute.
+    assert!(world.processes.len() < 4000, "{} operations", world.processes.len());
+}
+
+#[test]
+fn what_a_process_did_outlives_it_by_a_minute_and_is_then_forgotten() {
+    let mut world = World::new();
+    let request = world.request(1, 10);
+    let call = world.call(2, 11);
+    // The kernel reports the end first, then closes what was open.
+    world.processes.process_ended(1, world.now);
+    world.close(call, 11, Some("4711"));
+    world.close(request, 10, Some("4711"));
+    world.check(call, Some((request, Rule::Value)));
+    world.processes.handle_timeout(world.now + REMEMBER_NS + 1);
+    assert!(world.processes.processes.is_empty() && world.processes.is_empty());
+    world.processes.process_ended(1, world.now);
+    assert!(world.processes.processes.is_empty());
+}
+
+#[test]
+fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
+    let mut world = World::new();
+    world.request(1, 10);
+    world.processes.process_began(1);
+    assert_eq!(world.processes.processes.len(), 1, "a fork of a living process is a late report");
+    world.processes.process_ended(1, world.now);
+    world.processes.process_began(1);
+    assert!(world.processes.processes.is_empty());
+}
