@@ -114,6 +114,27 @@ pub struct Conn {
     pub peer: Option<ConnId>,
 }
 
+impl Conn {
+    /// What the data of a connection tells about it, when its introduction was lost or does not exist.
+    pub fn unannounced(data: &Data) -> Self {
+        Self {
+            at: data.at,
+            id: data.conn,
+            transport: Transport::Tcp,
+            local: Endpoint::Unknown,
+            remote: Endpoint::Unknown,
+            netns: 0,
+            role: None,
+            from_start: false,
+            thread: data.thread,
+            comm: String::new(),
+            cgroup: 0,
+            wire: None,
+            peer: None,
+        }
+    }
+}
+
 /// Facts about one [`Data`] record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DataFlags {

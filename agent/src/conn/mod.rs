@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::config;
 use crate::protocol::detect::Protocol;
 use crate::protocol::{Event, Events, Session};
-use crate::record::{BootNs, Close, Conn, ConnId, Data, Endpoint, Role, Transport};
+use crate::record::{BootNs, Close, Conn, ConnId, Data, Role};
 use crate::stream::Window;
 use flow::{Context, Flow};
 pub use stats::Stats;
@@ -156,7 +156,7 @@ impl Connections {
             }
             None => {
                 self.context.stats.unannounced += 1;
-                self.open(unannounced(&data), false)
+                self.open(Conn::unannounced(&data), false)
             }
         };
         self.table.touch(slot);
@@ -319,24 +319,5 @@ impl Connections {
                 self.closed_set.remove(&oldest);
             }
         }
-    }
-}
-
-/// What the data of a connection tells about it.
-fn unannounced(data: &Data) -> Conn {
-    Conn {
-        at: data.at,
-        id: data.conn,
-        transport: Transport::Tcp,
-        local: Endpoint::Unknown,
-        remote: Endpoint::Unknown,
-        netns: 0,
-        role: None,
-        from_start: false,
-        thread: data.thread,
-        comm: String::new(),
-        cgroup: 0,
-        wire: None,
-        peer: None,
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::operation::{OpId, Shape};
 use crate::protocol::{Discard, End, Mark, Point, Sender, Session, Want};
-use crate::record::{DataFlags, Direction, Thread, WireBase};
+use crate::record::{DataFlags, Direction, Endpoint, Thread, WireBase};
 use Direction::{Egress, Ingress};
 
 const MS: u64 = 1_000_000;
@@ -77,7 +77,7 @@ fn conn(id: u64) -> Conn {
         remote: Endpoint::Inet("10.0.0.2:40000".parse().unwrap()),
         from_start: true,
         wire: Some(WireBase { egress: 1, ingress: 2 }),
-        ..unannounced(&data(id, Ingress, 0, "", 0, 1))
+        ..Conn::unannounced(&data(id, Ingress, 0, "", 0, 1))
     }
 }
 

@@ -24,9 +24,7 @@ use crate::{
         load::Totals,
         verdict::{Kind, Verdict},
     },
-    record::{
-        BootNs, Close, Conn, ConnId, Data, Endpoint, Lost, ProcessEventKind, Record, Transport, WireBase,
-    },
+    record::{BootNs, Close, Conn, ConnId, Data, Lost, ProcessEventKind, Record, WireBase},
     telemetry::Seldom,
 };
 
@@ -312,7 +310,7 @@ impl Order {
                 }
                 self.unintroduced += 1;
                 self.known.insert(data.conn, batch);
-                self.records.push(Record::Conn(Box::new(unknown(&data))));
+                self.records.push(Record::Conn(Box::new(Conn::unannounced(&data))));
             }
             self.records.push(Record::Data(data));
         }
@@ -353,24 +351,5 @@ impl Order {
         self.wire_of.retain(|conn, _| self.known.contains_key(conn));
         self.wires.retain(|_, conn| self.known.contains_key(conn));
         self.ignored.clear();
-    }
-}
-
-/// A connection of which only data was seen.
-fn unknown(data: &Data) -> Conn {
-    Conn {
-        at: data.at,
-        id: data.conn,
-        transport: Transport::Tcp,
-        local: Endpoint::Unknown,
-        remote: Endpoint::Unknown,
-        netns: 0,
-        role: None,
-        from_start: false,
-        thread: data.thread,
-        comm: String::new(),
-        cgroup: 0,
-        wire: None,
-        peer: None,
     }
 }
