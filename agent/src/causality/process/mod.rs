@@ -678,9 +678,10 @@ impl Processes {
         let alone = state.in_flight == 0
             || (state.in_flight == 1 && candidate.closed_at.is_none_or(|closed| closed >= at));
         if let Some(closed) = candidate.closed_at.filter(|closed| *closed < at) {
-            // Work after the answer: only when nothing else can be the cause, and soon.
+            // Work after the answer: only when nothing else can be the cause, also nothing that becomes known late, and
+            // soon.
             let soon = at - closed <= AFTERMATH_NS;
-            if state.in_flight > 0 || !soon {
+            if state.in_flight > 0 || !soon || !forced {
                 return Reading::Nothing;
             }
             return self.edge(op, cause, Rule::LastRead, 0.65).map_or(Reading::Nothing, Reading::Edge);

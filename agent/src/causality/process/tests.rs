@@ -314,6 +314,45 @@ fn a_message_that_becomes_known_late_is_still_found_by_its_key() {
 }
 
 #[test]
+fn work_after_an_answer_waits_for_a_message_that_becomes_known_late() {
+    let mut world = World::new();
+    let a = world.request(1, 10);
+    world.close(a, 10, Some("1"));
+    let arrived = world.point(10);
+    let call = world.call(3, 10);
+    world.close(call, 10, Some("1"));
+    world.check(call, None);
+    // Only now is it clear what the connection of the message speaks.
+    world.next += 1;
+    let late = OpId(world.next);
+    world.processes.opened(Opening {
+        op: late,
+        shape: Shape::Incoming,
+        family: Family::Message,
+        conn: ConnId(9),
+        point: arrived,
+    });
+    world.processes.requested(late, arrived);
+    world.close(late, 10, Some("1"));
+    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.collect();
+    world.check(call, Some((late, Rule::Value)));
+}
+
+#[test]
+fn work_after_an_answer_is_traced_back_to_it_when_nothing_else_comes() {
+    let mut world = World::new();
+    let a = world.request(1, 10);
+    world.close(a, 10, None);
+    let call = world.call(3, 10);
+    world.close(call, 10, None);
+    world.check(call, None);
+    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.collect();
+    world.check(call, Some((a, Rule::LastRead)));
+}
+
+#[test]
 fn everything_is_forgotten_after_a_while() {
     let mut world = World::new();
     for conn in 0..50 {
