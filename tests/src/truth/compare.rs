@@ -41,10 +41,13 @@ pub struct Edges {
 }
 
 impl Report {
-    /// Every operation of every order is a span of that order's one trace, and no span is wrong.
+    /// Every operation of every order is a span of that order's one trace, and no more parents are wrong than the design
+    /// allows: one in a thousand.
     pub fn is_complete(&self) -> bool {
-        let lists = [&self.missing, &self.misplaced, &self.extra, &self.scattered, &self.edges.wrong];
-        lists.iter().all(|list| list.is_empty())
+        let lists = [&self.missing, &self.misplaced, &self.extra, &self.scattered];
+        let wrong = self.edges.wrong.len();
+        let judged = wrong + self.edges.correct + self.edges.orphans.len();
+        lists.iter().all(|list| list.is_empty()) && wrong * 1000 <= judged
     }
 }
 
