@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accuracy;
 mod bench;
 mod build;
 mod check;
@@ -47,6 +48,7 @@ enum Command {
     Tidy,
     Test(test::Args),
     Demo(demo::Args),
+    Accuracy(accuracy::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     /// Rewrite the expected output inside snapshot tests from what the code does now; look at the diff before committing.
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Test(args) => test::run(&args),
         Command::Demo(_) => demo::run(),
+        Command::Accuracy(_) => accuracy::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Bless { filter } => test::bless(filter.as_deref()),
