@@ -84,24 +84,27 @@ const server = http.createServer((request, response) => {
 });
 server.keepAliveTimeout = 60_000;
 
+async function work(connection) {
+  const consumer = await connection.createChannel();
+  await consumer.assertExchange('accuracy', 'topic', { durable: false });
+  await consumer.assertQueue('node', { durable: false, autoDelete: true });
+  await consumer.bindQueue('node', 'accuracy', 'work.#');
+  await consumer.prefetch(8);
+  await consumer.consume('node', async (message) => {
+    const nonce = message.fields.routingKey.split('.').pop();
+    try {
+      await carryOut(nonce);
+      done(nonce, nonce);
+    } catch (error) { failed(nonce, error); }
+    consumer.ack(message);
+  });
+  console.log('ready');
+}
+
 async function main() {
-  if (process.env.AMQP_URL) {
-    const connection = await amqp.connect(process.env.AMQP_URL);
-    channel = await connection.createChannel();
-    await channel.assertExchange('accuracy', 'topic', { durable: false });
-    await channel.assertQueue('node', { durable: false, autoDelete: true });
-    await channel.bindQueue('node', 'accuracy', 'work.#');
-    const consumer = await connection.createChannel();
-    await consumer.prefetch(8);
-    await consumer.consume('node', async (message) => {
-      const nonce = message.fields.routingKey.split('.').pop();
-      try {
-        await carryOut(nonce);
-        done(nonce, nonce);
-      } catch (error) { failed(nonce, error); }
-      consumer.ack(message);
-    });
-  }
-  server.listen({ port: process.env.PORT, host: '127.0.0.1', backlog: 512 }, () => console.log('ready'));
+  const connection = await amqp.connect(process.env.AMQP_URL);
+  if (process.env.ROLE === 'worker') return work(connection);
+  channel = await connection.createChannel();
+  return server.listen({ port: process.env.PORT, host: '127.0.0.1', backlog: 512 });
 }
 main();

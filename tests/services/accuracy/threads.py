@@ -1,4 +1,5 @@
-"""A thread per connection, blocking calls: http.server, psycopg2, http.client, pika."""
+"""A thread per connection, blocking calls: http.server, psycopg2, http.client, pika. As a worker: a thread per
+consumer."""
 
 import os
 import threading
@@ -42,10 +43,10 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 512
 
 
-if plan.AMQP_URL:
+if os.environ.get("ROLE") == "worker":
     blocking.declare("threads")
     for _ in range(4):
-        threading.Thread(target=blocking.consume, args=("threads",), daemon=True).start()
-server = Server(("127.0.0.1", int(os.environ["PORT"])), Handler)
-print("ready", flush=True)
-server.serve_forever()
+        threading.Thread(target=blocking.consume, args=("threads",)).start()
+    print("ready", flush=True)
+else:
+    Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()

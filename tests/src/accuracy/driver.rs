@@ -70,7 +70,8 @@ fn one_after_the_other(
             12..16 => Some(orders.load(Ordering::Relaxed)),
             _ => Some(orders.fetch_add(1, Ordering::Relaxed) + 1),
         };
-        let plan = Plan::new(&mut rng, order.map(|order| order % ORDERS + 1), load.abilities);
+        let near = orders.load(Ordering::Relaxed) % ORDERS;
+        let plan = Plan::new(&mut rng, order.map(|order| order % ORDERS + 1), near, load.abilities);
         for (nonce, text) in &plan.files {
             fs::write(load.plans.join(&nonce.0), text).context("cannot write a plan")?;
         }

@@ -17,6 +17,9 @@ use crate::forest::{CLIENT, CONSUMER, PRODUCER, SERVER, Span};
 /// Wrong causes and places that are told in full.
 const EXAMPLES: usize = 40;
 
+/// A request that was answered so recently may still be worked on.
+const JUST_NS: u64 = 1_000_000_000;
+
 /// Who did an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Side {
@@ -38,9 +41,9 @@ pub struct Sides {
 /// What is known of a cause from the operation's own bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// It names the order, and nothing else of that order was in flight in the process.
+    /// It names the order, and nothing else of that order was in flight in the process, or had just been.
     Keyed,
-    /// It names the order, of which several requests or messages were in flight in the process.
+    /// It names the order, of which the process worked on several requests at the time, or had just answered another.
     Twin,
     /// It does not name the order.
     Plain,
@@ -353,7 +356,7 @@ fn described(span: &Span) -> String {
 
 /// What the service had in flight, by order.
 struct Work {
-    by_order: HashMap<u64, Vec<(u64, u64)>>,
+    by_order: HashMap<(u64, Option<u64>), Vec<(u64, u64)>>,
     by_nonce: HashMap<Nonce, (u64, u64)>,
 }
 
@@ -373,7 +376,7 @@ impl Work {
             }
             work.by_nonce.insert(nonce.clone(), time);
             if let Some(order) = truth.get(nonce).and_then(|planned| planned.order) {
-                work.by_order.entry(order).or_default().push(time);
+                work.by_order.entry((order, spans[index].pid)).or_default().push(time);
             }
         }
         work
@@ -393,8 +396,8 @@ impl Work {
         let Some(order) = planned.order.filter(|_| planned.carries) else {
             return if planned.together { Class::Parallel } else { Class::Plain };
         };
-        let in_flight = self.by_order.get(&order).into_iter().flatten();
-        let count = in_flight.filter(|(start, end)| (*start..=*end).contains(&at)).count();
+        let in_flight = self.by_order.get(&(order, span.pid)).into_iter().flatten();
+        let count = in_flight.filter(|(start, end)| (*start..=end + JUST_NS).contains(&at)).count();
         if count > 1 { Class::Twin } else { Class::Keyed }
     }
 }

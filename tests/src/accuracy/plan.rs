@@ -11,8 +11,10 @@ use std::fmt::Write;
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// Orders are numbered from 1 to this, and so is everything else that is numbered.
-pub const ORDERS: u64 = 300;
+/// Orders are numbered from 1 to this.
+pub const ORDERS: u64 = 3000;
+/// Quantities, users and limits are numbers of orders so close that they are likely to be in flight.
+const NEAR: u64 = 200;
 
 /// What the runtime under test can do.
 #[derive(Clone, Copy, Debug)]
@@ -82,8 +84,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Work for `order`, or for none.
-    pub fn new(rng: &mut Rng, order: Option<u64>, abilities: Abilities) -> Self {
+    /// Work for `order`, or for none. `near` is the order that was begun last.
+    pub fn new(rng: &mut Rng, order: Option<u64>, near: u64, abilities: Abilities) -> Self {
         let nonce = Nonce::new(rng);
         let mut plan = Self {
             method: "POST",
@@ -96,6 +98,7 @@ impl Plan {
             rng,
             abilities,
             order,
+            near,
             user: 0,
             may_carry: true,
             together: false,
@@ -130,6 +133,7 @@ struct Writer<'a> {
     rng: &'a mut Rng,
     abilities: Abilities,
     order: Option<u64>,
+    near: u64,
     user: u64,
     may_carry: bool,
     together: bool,
@@ -139,9 +143,9 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Any number that could be an order's.
+    /// A number that could be an order's.
     fn number(&mut self) -> u64 {
-        self.rng.u64(1..=ORDERS)
+        (self.near + ORDERS - self.rng.u64(..NEAR)) % ORDERS + 1
     }
 
     /// Target, body and answer of the request, and whether its bytes name the order.
@@ -315,6 +319,7 @@ impl Writer<'_> {
             rng: self.rng,
             abilities: Abilities { amqp: false, background: false, ..self.abilities },
             order: self.order,
+            near: self.near,
             user: self.user,
             may_carry: self.may_carry,
             together: false,
@@ -350,7 +355,7 @@ mod tests {
         let mut rng = Rng::with_seed(2);
         for round in 0..400 {
             let order = (round % 5 != 0).then_some(100_000 + round);
-            let plan = Plan::new(&mut rng, order, ALL);
+            let plan = Plan::new(&mut rng, order, round, ALL);
             for planned in plan.planned.iter().filter(|planned| planned.kind != Kind::Request) {
                 let cause = planned.cause.as_ref().expect("work has a cause");
                 let (_, text) = plan.files.iter().find(|(name, _)| name == cause).expect("a file");

@@ -115,7 +115,7 @@ impl Servers {
             dir,
         };
         fs::create_dir(place.plans())?;
-        let mut service = runtime.start(&place)?;
+        let mut services = runtime.start(&place)?;
         let proxy = runtime.proxy.map(|proxy| proxy.start(&place.dir, place.port)).transpose()?;
         let port = proxy.as_ref().map_or(place.port, |(_, port)| *port);
         let plans = place.plans();
@@ -129,14 +129,14 @@ impl Servers {
         };
         let most = options.concurrencies.iter().copied().max().unwrap_or(1).min(POOL);
         let warm = drive(&load(most, WARM_UP, options.seed ^ 0xff))?;
-        rest(&place, &warm, &mut service)?;
+        rest(&place, &warm, &mut services)?;
 
         let agent = self.agent(options, binary, &place.dir)?;
         let recorder = self.recorder(options, binary, &place.dir, runtime.name)?;
         let mut loads = Vec::new();
         for (number, concurrency) in options.concurrencies.iter().enumerate() {
             let planned = drive(&load(*concurrency, options.duration, options.seed + number as u64 * 7919))?;
-            rest(&place, &planned, &mut service)?;
+            rest(&place, &planned, &mut services)?;
             loads.push((*concurrency, planned));
         }
         self.backend.check()?;
@@ -179,7 +179,7 @@ impl Servers {
 }
 
 /// Waits until the service has done all that was planned.
-fn rest(place: &Place, planned: &[Planned], service: &mut Process) -> Result<()> {
+fn rest(place: &Place, planned: &[Planned], services: &mut [Process]) -> Result<()> {
     let start = Instant::now();
     loop {
         let done = read_log(&fs::read_to_string(place.log()).unwrap_or_default())?;
@@ -189,7 +189,7 @@ fn rest(place: &Place, planned: &[Planned], service: &mut Process) -> Result<()>
             _ => {}
         }
         go_on()?;
-        service.check()?;
+        services.iter_mut().try_for_each(Process::check)?;
         std::thread::sleep(Duration::from_millis(50));
     }
 }

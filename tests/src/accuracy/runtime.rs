@@ -152,8 +152,26 @@ impl Runtime {
         Some(format!("{missing} is missing: run `cargo xtask setup`"))
     }
 
-    /// Starts the service and waits until it serves.
-    pub fn start(&self, place: &Place) -> Result<Process> {
+    /// Starts the service, and what takes its messages, and waits until they serve.
+    pub fn start(&self, place: &Place) -> Result<Vec<Process>> {
+        let mut started = Vec::new();
+        if self.abilities.amqp {
+            let mut worker = self.program(place, "worker", |command| command.env("ROLE", "worker"))?;
+            worker.wait_for_line("ready")?;
+            started.push(worker);
+        }
+        let mut service = self.program(place, "service", |command| command)?;
+        service.wait_until("ready", |_| listens(place.port))?;
+        started.push(service);
+        Ok(started)
+    }
+
+    fn program(
+        &self,
+        place: &Place,
+        name: &str,
+        with: impl Fn(&mut Command) -> &mut Command,
+    ) -> Result<Process> {
         let mut command = (self.command)(place)?;
         command
             .env("PORT", place.port.to_string())
@@ -166,11 +184,8 @@ impl Runtime {
         if self.abilities.amqp {
             command.env("AMQP_URL", &place.amqp_url);
         }
-        let mut process =
-            Process::start(self.name, &mut command, &place.dir.join(format!("{}.log", self.name)))?;
-        let port = place.port;
-        process.wait_until("ready", |_| listens(port))?;
-        Ok(process)
+        let name = format!("{}-{name}", self.name);
+        Process::start(&name, with(&mut command), &place.dir.join(format!("{name}.log")))
     }
 }
 

@@ -12,7 +12,6 @@ use clap::Parser;
 use spoor_tests::accuracy::backend;
 use spoor_tests::accuracy::run::{Options, replay, run};
 use spoor_tests::accuracy::runtime::chosen;
-use spoor_tests::spoor;
 
 use crate::args::Args;
 
@@ -54,7 +53,7 @@ fn measure(args: &Args) -> Result<bool> {
     };
     let program = std::env::current_exe().context("cannot find this program")?;
     let report = match &args.replay {
-        Some(folder) => replay(&options, folder, &spoor::binary())?,
+        Some(folder) => replay(&options, folder, &program.with_file_name("spoor"))?,
         None => run(&options, &program, &|step| eprintln!("accuracy: {step}"))?,
     };
     if args.json {
