@@ -46,7 +46,8 @@ class Server(ThreadingHTTPServer):
 if os.environ.get("ROLE") == "worker":
     blocking.declare("threads")
     for _ in range(4):
-        threading.Thread(target=blocking.consume, args=("threads",)).start()
+        threading.Thread(target=blocking.consume, args=("threads",), daemon=True).start()
     print("ready", flush=True)
+    threading.Event().wait()
 else:
     Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()

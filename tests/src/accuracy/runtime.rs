@@ -69,6 +69,13 @@ const FULL: Abilities = Abilities { sql: true, amqp: true, background: true };
 const NO_AMQP: Abilities = Abilities { amqp: false, ..FULL };
 const ANSWERS_LAST: Abilities = Abilities { background: false, ..NO_AMQP };
 
+const HTTP: Abilities = Abilities { sql: false, ..NO_AMQP };
+const JAVA: &[Need] = &[
+    Need::Program("javac"),
+    Need::File("/usr/share/java/amqp-client.jar"),
+    Need::File("/usr/share/java/postgresql.jar"),
+];
+
 /// All of them.
 pub const RUNTIMES: &[Runtime] = &[
     Runtime {
@@ -112,6 +119,63 @@ pub const RUNTIMES: &[Runtime] = &[
         proxy: None,
         needs: &[Need::Program("node"), Need::NodeModules],
         command: |_| node(),
+    },
+    Runtime {
+        name: "java-pool",
+        model: Model::ThreadPerRequest,
+        abilities: FULL,
+        proxy: None,
+        needs: JAVA,
+        command: |place| java(place, "pool"),
+    },
+    Runtime {
+        name: "java-handoff",
+        model: Model::Shared,
+        abilities: FULL,
+        proxy: None,
+        needs: JAVA,
+        command: |place| java(place, "handoff"),
+    },
+    Runtime {
+        name: "go",
+        model: Model::Shared,
+        abilities: NO_AMQP,
+        proxy: None,
+        needs: &[Need::Program("go"), Need::File("/usr/share/gocode/src/github.com/lib/pq/conn.go")],
+        command: go,
+    },
+    Runtime {
+        name: "mono-thread-pool",
+        model: Model::Shared,
+        abilities: HTTP,
+        proxy: None,
+        needs: &[Need::Program("mono"), Need::Program("mcs")],
+        command: mono,
+    },
+    Runtime {
+        name: "rust-tokio",
+        model: Model::Shared,
+        abilities: HTTP,
+        proxy: None,
+        needs: &[],
+        command: |place| {
+            let mut command = Command::new(&place.program);
+            command.env("SPOOR_ACCURACY_ROLE", "tokio");
+            Ok(command)
+        },
+    },
+    Runtime {
+        name: "ruby-puma",
+        model: Model::Shared,
+        abilities: ANSWERS_LAST,
+        proxy: None,
+        needs: &[Need::Program("puma"), Need::Program("ruby")],
+        command: |place| {
+            let mut command = Command::new("puma");
+            command.args(["--threads", "32:32", "--workers", "0", "--silent", "--bind"]);
+            command.arg(format!("tcp://127.0.0.1:{}", place.port)).arg(source().join("service.ru"));
+            Ok(command)
+        },
     },
     Runtime {
         name: "node-behind-nginx",
@@ -272,6 +336,49 @@ fn gunicorn(place: &Place, options: &[&str]) -> Command {
 fn node() -> Result<Command> {
     let mut command = Command::new("node");
     command.arg(source().join("node.js")).env("NODE_PATH", node_modules()?);
+    Ok(command)
+}
+
+fn java(place: &Place, mode: &str) -> Result<Command> {
+    let jars = ["amqp-client", "postgresql", "slf4j-api", "slf4j-nop"]
+        .map(|jar| format!("/usr/share/java/{jar}.jar"));
+    let classes = place.dir.join("classes");
+    let path = format!("{}:{}", classes.display(), jars.join(":"));
+    if !classes.exists() {
+        let mut javac = Command::new("javac");
+        javac
+            .arg("-d")
+            .arg(&classes)
+            .args(["-encoding", "UTF-8", "-cp", &path])
+            .arg(source().join("Service.java"));
+        run(&mut javac)?;
+    }
+    let mut command = Command::new("java");
+    command.args(["-Xmx256m", "-cp", &path, "Service"]).env("MODE", mode);
+    Ok(command)
+}
+
+fn go(place: &Place) -> Result<Command> {
+    let program = place.dir.join("service");
+    let mut build = Command::new("go");
+    build.arg("build").arg("-o").arg(&program).arg(source().join("service.go"));
+    // Debian's packages are on the path of Go, not modules.
+    build
+        .env("GO111MODULE", "off")
+        .env("GOPATH", "/usr/share/gocode")
+        .env("GOCACHE", place.dir.join("go-cache"));
+    run(&mut build)?;
+    let mut command = Command::new(program);
+    // Two would do for the machine; more make work move.
+    command.env("GOMAXPROCS", "4");
+    Ok(command)
+}
+
+fn mono(place: &Place) -> Result<Command> {
+    let program = place.dir.join("service.exe");
+    run(Command::new("mcs").arg(format!("-out:{}", program.display())).arg(source().join("Service.cs")))?;
+    let mut command = Command::new("mono");
+    command.arg(program);
     Ok(command)
 }
 

@@ -4,9 +4,13 @@
 
 use super::proof::{Gap, Signal};
 use super::state::{Op, ThreadState, conflict};
-use super::{AFTER_NS, AFTERMATH_NS, CLOUD_AFTER_NS, CLOUD_BEFORE_NS, Deadline, Family, GRACE_NS, Processes};
+use super::{
+    AFTER_NS, AFTERMATH_NS, CLOUD_AFTER_NS, CLOUD_BEFORE_NS, Deadline, Family, GRACE_NS, MAX_LOOKED_AT,
+    Processes,
+};
 use crate::causality::{Confidence, Edge, Rule};
 use crate::operation::{OpId, Shape};
+use crate::order::OrderKey;
 use crate::record::{BootNs, ConnId, Thread};
 
 /// A cause that threads and reading suggest.
@@ -32,6 +36,17 @@ enum Value {
     Among(Vec<OpId>),
     Nothing,
 }
+
+/// The order of what caused something.
+enum Inherited<'a> {
+    Key(&'a OrderKey),
+    /// It is not decided yet what the cause was.
+    Unknown,
+    Nothing,
+}
+
+/// Steps from cause to cause, across processes.
+const MAX_STEPS: usize = 16;
 
 /// What reading says.
 enum Reading {
@@ -60,6 +75,10 @@ impl Processes {
         }
         if state.blockers > 0 && !forced {
             return;
+        }
+        // The order of a message can be known from its producer, a moment later.
+        if !forced && state.keys.len() == 1 && self.meets_unnamed_message(state) {
+            return self.come_back(op);
         }
         let among = match self.by_value(op, state) {
             Value::Only(edge) => {
@@ -373,7 +392,7 @@ impl Processes {
     fn by_value(&self, op: OpId, state: &Op) -> Value {
         let [key] = state.keys.as_slice() else { return Value::Nothing };
         let Some(process) = self.processes.get(&state.tgid) else { return Value::Nothing };
-        let Some(named) = process.by_key.get(key) else { return Value::Nothing };
+        let named = process.by_key.get(key).map(Vec::as_slice).unwrap_or_default();
         let at = state.opened.at;
         let (mut open, mut over) = (Vec::new(), Vec::new());
         // In the order they were over: the latest first.
@@ -387,6 +406,17 @@ impl Processes {
         }
         if process.proof.ends_with_answer() && !open.is_empty() {
             over.clear();
+        }
+        for cause in process.unnamed.iter().rev().take(MAX_LOOKED_AT) {
+            let Some(candidate) = self.ops.get(cause).filter(|candidate| candidate.is_open_at(at)) else {
+                continue;
+            };
+            match self.inherited(*cause) {
+                Inherited::Key(inherited) if inherited == key => open.push(*cause),
+                // Its producer is known, and not yet what that worked on.
+                Inherited::Unknown if candidate.family == Family::Message => open.push(*cause),
+                Inherited::Key(_) | Inherited::Unknown | Inherited::Nothing => {}
+            }
         }
         let edge = |cause, confidence| self.edge(op, cause, Rule::Value, confidence);
         match (open.as_slice(), over.as_slice()) {
@@ -407,6 +437,43 @@ impl Processes {
             (Some(cause), true) => edge(*cause, 0.9).map_or(Value::Nothing, Value::Likest),
             _ => Value::Among(open),
         }
+    }
+
+    /// A message that names no order was being worked on when it started.
+    fn meets_unnamed_message(&self, state: &Op) -> bool {
+        let Some(process) = self.processes.get(&state.tgid) else { return false };
+        let at = state.opened.at;
+        process.unnamed.iter().rev().take(MAX_LOOKED_AT).any(|cause| {
+            let candidate = self.ops.get(cause);
+            candidate.is_some_and(|candidate| candidate.family == Family::Message && candidate.is_open_at(at))
+        })
+    }
+
+    /// The order of whatever caused a request or message, as far as it is known.
+    fn inherited(&self, op: OpId) -> Inherited<'_> {
+        let mut at = op;
+        for _ in 0..MAX_STEPS {
+            at = match self.ops.get(&at) {
+                Some(state) => match (state.keys.as_slice(), state.shape) {
+                    ([only], _) => return Inherited::Key(only),
+                    ([], Shape::Outgoing) if !state.decided => return Inherited::Unknown,
+                    ([], Shape::Outgoing) => match state.parent {
+                        Some(parent) => parent,
+                        None => return Inherited::Nothing,
+                    },
+                    ([], _) => match self.links.get(&at) {
+                        Some(parent) => *parent,
+                        None => return Inherited::Nothing,
+                    },
+                    _ => return Inherited::Nothing,
+                },
+                None => match self.links.get(&at) {
+                    Some(parent) => *parent,
+                    None => return Inherited::Nothing,
+                },
+            };
+        }
+        Inherited::Nothing
     }
 
     /// Something the process read or wrote around that time was lost: what its threads did then is not known. Only keys

@@ -92,6 +92,12 @@ const CLOUD_BEFORE_NS: u64 = 1_000_000_000;
 const MISSED_STEP_NS: u64 = 100_000_000;
 /// Losses remembered per process.
 const MAX_MISSED: usize = 256;
+/// Causes across the wire remembered: what a hash table of a power of two holds without growing.
+const MAX_LINKS: usize = 57_344;
+/// Requests without a key remembered per process.
+const MAX_UNNAMED: usize = 1024;
+/// Of these, how many are looked at for one operation.
+const MAX_LOOKED_AT: usize = 128;
 /// Processes from which on idle ones are forgotten.
 const MAX_PROCESSES: usize = 16_384;
 /// Threads remembered per process.
@@ -109,6 +115,9 @@ pub struct Processes {
     ended: VecDeque<(BootNs, u32)>,
     /// Times at which something is decided or forgotten at the latest.
     deadlines: BTreeMap<(BootNs, OpId), Deadline>,
+    /// What caused operations across the wire and through messages.
+    links: FxHashMap<OpId, OpId>,
+    link_age: VecDeque<OpId>,
     edges: VecDeque<Edge>,
     settled: VecDeque<OpId>,
 }
@@ -128,6 +137,8 @@ impl Processes {
             transactions: FxHashMap::default(),
             ended: VecDeque::new(),
             deadlines: BTreeMap::new(),
+            links: FxHashMap::default(),
+            link_age: VecDeque::new(),
             edges: VecDeque::new(),
             settled: VecDeque::new(),
         }
@@ -264,6 +275,18 @@ impl Processes {
                 self.consider(closing.op, false);
             }
             Shape::Relayed => {}
+        }
+    }
+
+    /// The cause of an operation was found outside its process: what is known of the cause's order holds for it too.
+    pub fn linked(&mut self, child: OpId, parent: OpId) {
+        if self.links.insert(child, parent).is_none() {
+            self.link_age.push_back(child);
+            if self.link_age.len() > MAX_LINKS
+                && let Some(oldest) = self.link_age.pop_front()
+            {
+                self.links.remove(&oldest);
+            }
         }
     }
 
@@ -408,6 +431,12 @@ impl Processes {
             process.over = [Some((at, op)), process.over[0]];
             for key in &state.keys {
                 process.by_key.entry(key.clone()).or_default().push(op);
+            }
+            if state.keys.is_empty() {
+                if process.unnamed.len() >= MAX_UNNAMED {
+                    process.unnamed.pop_front();
+                }
+                process.unnamed.push_back(op);
             }
         }
         self.deadlines.insert((at + REMEMBER_NS, op), Deadline::Forget);

@@ -148,6 +148,8 @@ pub(super) struct Process {
     pub(super) incoming: FxHashSet<OpId>,
     /// Requests by the one order each names, those over included, in the order they were over.
     pub(super) by_key: HashMap<OrderKey, Vec<OpId>>,
+    /// Requests that name no order, in the order they were over.
+    pub(super) unnamed: VecDeque<OpId>,
     /// Connections it uses as a client, with the operations open on each.
     pub(super) clients: FxHashMap<ConnId, u32>,
     /// Those of `clients` with nothing open.

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use spoor_tests::accuracy::backend;
 use spoor_tests::accuracy::run::{Options, replay, run};
 use spoor_tests::accuracy::runtime::chosen;
+use spoor_tests::accuracy::{backend, tokio_service};
 
 use crate::args::Args;
 
@@ -25,6 +25,7 @@ struct Command {
 fn main() -> ExitCode {
     let outcome = match std::env::var("SPOOR_ACCURACY_ROLE").as_deref() {
         Ok("backend") => port().and_then(backend::serve).map(|()| true),
+        Ok("tokio") => port().and_then(tokio_service::serve).map(|()| true),
         _ => measure(&Command::parse().args),
     };
     match outcome {
