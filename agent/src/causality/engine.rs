@@ -143,7 +143,7 @@ impl Engine {
         let messages = if at_broker { &mut self.brokered } else { &mut self.unbrokered };
         let confidence = confidence(content, at_broker);
         let pairs = match delivered {
-            None => messages.publish(key, op.id, op.request.end.at),
+            None => messages.publish(key, op.id, op.request.end.at, info.conn.id),
             Some(deliver) => {
                 let destination = deliver.queue.clone().unwrap_or_else(|| {
                     format!("{}/{}/{}", info.conn.id.0, action.channel, deliver.consumer_tag)

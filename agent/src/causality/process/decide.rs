@@ -34,6 +34,8 @@ enum Value {
     Likest(Edge),
     /// It is one of these.
     Among(Vec<OpId>),
+    /// Nothing names the order, but messages were being worked on that name none.
+    Nameless,
     Nothing,
 }
 
@@ -80,6 +82,7 @@ impl Processes {
         if !forced && state.keys.len() == 1 && self.meets_unnamed_message(state) {
             return self.come_back(op);
         }
+        let tgid = state.tgid;
         let among = match self.by_value(op, state) {
             Value::Only(edge) => {
                 self.learn(op, edge.parent, true);
@@ -95,6 +98,12 @@ impl Processes {
             }
             Value::Likest(edge) => return self.decide(op, Some(edge), true),
             Value::Among(causes) => causes,
+            Value::Nameless => {
+                if forced && let Some(process) = self.processes.get_mut(&tgid) {
+                    process.proof.count(Signal::Named, false);
+                }
+                Vec::new()
+            }
             Value::Nothing => Vec::new(),
         };
         let Some(state) = self.ops.get(&op) else { return };
@@ -334,7 +343,8 @@ impl Processes {
         let ends_with_answer =
             self.processes.get(&state.tgid).is_some_and(|process| process.proof.ends_with_answer());
         let mut over = state.start.over.iter().flatten();
-        others > 0
+        state.start.late
+            || others > 0
             || (!ends_with_answer
                 && over.any(|(closed, other)| *other != cause && at.saturating_sub(*closed) <= AFTER_NS))
     }
@@ -371,6 +381,7 @@ impl Processes {
         guesses.truncate(believed.map_or(guesses.len(), |last| last + 1));
         let Some(process) = self.processes.get_mut(&state.tgid) else { return };
         process.proof.count(Signal::InFlight, in_flight);
+        process.proof.count(Signal::Named, true);
         for guess in guesses {
             process.proof.count(guess.signal, guess.cause == truth);
         }
@@ -407,20 +418,27 @@ impl Processes {
         if process.proof.ends_with_answer() && !open.is_empty() {
             over.clear();
         }
+        let mut nameless = Vec::new();
+        let is_message = |candidate: &Op| candidate.family == Family::Message;
         for cause in process.unnamed.iter().rev().take(MAX_LOOKED_AT) {
             let Some(candidate) = self.ops.get(cause).filter(|candidate| candidate.is_open_at(at)) else {
                 continue;
             };
             match self.inherited(*cause) {
                 Inherited::Key(inherited) if inherited == key => open.push(*cause),
-                // Its producer is known, and not yet what that worked on.
-                Inherited::Unknown if candidate.family == Family::Message => open.push(*cause),
+                // Messages of this process may be about orders that they do not name.
+                Inherited::Unknown | Inherited::Nothing if is_message(candidate) => nameless.push(*cause),
                 Inherited::Key(_) | Inherited::Unknown | Inherited::Nothing => {}
             }
         }
+        let is_named = !open.is_empty() || !over.is_empty();
+        if !nameless.is_empty() && is_named && !process.proof.holds(Signal::Named) {
+            open.append(&mut nameless);
+        }
         let edge = |cause, confidence| self.edge(op, cause, Rule::Value, confidence);
         match (open.as_slice(), over.as_slice()) {
-            ([], []) => return Value::Nothing,
+            ([], []) if nameless.is_empty() => return Value::Nothing,
+            ([], []) => return Value::Nameless,
             ([only], []) => return edge(*only, 0.97).map_or(Value::Nothing, Value::Only),
             ([], [only]) => return edge(*only, 0.8).map_or(Value::Nothing, Value::Answered),
             _ => {}

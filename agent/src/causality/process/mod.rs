@@ -166,27 +166,34 @@ impl Processes {
             }
             Shape::Outgoing => {
                 let open = process.client_opened(conn);
+                let just = |(closed, _): &(BootNs, OpId)| point.at.saturating_sub(*closed) <= AFTER_NS;
+                if process.incoming.is_empty() && process.over[0].as_ref().is_some_and(just) {
+                    process.proof.count(Signal::InFlight, false);
+                }
                 let (idle_count, in_flight, over) =
                     (process.idle_count, process.incoming.len(), process.over);
                 let thread = process.thread(point.thread.tid);
+                // What became known late meets the state of later.
+                let late = point.at < thread.seen_at;
+                thread.seen_at = thread.seen_at.max(point.at);
                 if family == Family::Call {
                     if open == 1 && thread.calls.iter().any(|(_, other)| *other != conn) {
                         thread.multiplexes = true;
                     }
                     thread.calls.push((op, conn));
                 }
-                state.start = Circumstances {
-                    in_flight: in_flight as u32,
-                    serving: match thread.serving.as_slice() {
+                state.start =
+                    Circumstances { in_flight: in_flight as u32, over, late, ..Circumstances::default() };
+                if !late {
+                    state.start.serving = match thread.serving.as_slice() {
                         [only] => Some(*only),
                         _ => None,
-                    },
-                    answered: thread.answered.filter(|_| thread.serving.is_empty()),
-                    last_read: thread.last_read.clone(),
-                    last_read_at: thread.last_read_at,
-                    over,
-                    idle_connection: idle_count > 0,
-                };
+                    };
+                    state.start.answered = thread.answered.filter(|_| thread.serving.is_empty());
+                    state.start.last_read.clone_from(&thread.last_read);
+                    state.start.last_read_at = thread.last_read_at;
+                    state.start.idle_connection = idle_count > 0;
+                }
                 let mut full = Vec::new();
                 for &cause_id in &process.incoming {
                     if let Some(cause) = self.ops.get_mut(&cause_id) {
@@ -353,16 +360,6 @@ impl Processes {
 
     /// Decides everything with what is known.
     pub fn finish(&mut self) {
-        for (tgid, process) in &self.processes {
-            if process.threads.len() > 0 {
-                eprintln!(
-                    "DEBUG {tgid} threads {} mult {} {}",
-                    process.threads.len(),
-                    process.threads.values().filter(|t| t.multiplexes).count(),
-                    process.proof.debug()
-                );
-            }
-        }
         let mut open: Vec<OpId> = self.ops.iter().filter(|(_, op)| !op.decided).map(|(id, _)| *id).collect();
         open.sort_unstable();
         for op in open {

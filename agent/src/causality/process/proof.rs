@@ -27,6 +27,8 @@ pub(super) enum Signal {
     ReadAndReuse(Gap),
     /// Work is done before its request is answered.
     InFlight,
+    /// What names an order is done for a request or message that names it too.
+    Named,
     /// An answer is written by the thread that read the request.
     SameThreadAnswers,
     /// The answer to a call is read by the thread that made the call.
@@ -56,7 +58,7 @@ struct Count {
 /// From this many on, both counts are halved: programs change.
 const FULL: u32 = 20_000;
 /// Right guesses before a kind of guess is believed, and how many more for each wrong one.
-const PROOF: u32 = 12;
+const PROOF: u32 = 30;
 const PROOF_PER_WRONG: u32 = 400;
 /// A kind of guess is refuted when more than one in this many is wrong, and at least two.
 const REFUTED_ONE_IN: u32 = 50;
@@ -64,14 +66,10 @@ const REFUTED_ONE_IN: u32 = 50;
 /// The counts of one process.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proof {
-    counts: [Count; 7 + 3 * Gap::COUNT],
+    counts: [Count; 8 + 3 * Gap::COUNT],
 }
 
 impl Proof {
-    pub(super) fn debug(&self) -> String {
-        self.counts.iter().map(|c| format!("{}/{} ", c.right, c.wrong)).collect()
-    }
-
     pub(super) fn count(&mut self, signal: Signal, right: bool) {
         let count = &mut self.counts[signal.index()];
         if right {
@@ -118,9 +116,10 @@ impl Signal {
             Signal::InFlight => 4,
             Signal::SameThreadAnswers => 5,
             Signal::SameThreadReads => 6,
-            Signal::ReadRequest(gap) => 7 + usize::from(gap.0),
-            Signal::ReadResponse(gap) => 7 + Gap::COUNT + usize::from(gap.0),
-            Signal::ReadAndReuse(gap) => 7 + 2 * Gap::COUNT + usize::from(gap.0),
+            Signal::Named => 7,
+            Signal::ReadRequest(gap) => 8 + usize::from(gap.0),
+            Signal::ReadResponse(gap) => 8 + Gap::COUNT + usize::from(gap.0),
+            Signal::ReadAndReuse(gap) => 8 + 2 * Gap::COUNT + usize::from(gap.0),
         }
     }
 }
@@ -166,6 +165,7 @@ mod tests {
             Signal::InFlight,
             Signal::SameThreadAnswers,
             Signal::SameThreadReads,
+            Signal::Named,
         ];
         signals.extend(gaps().map(Signal::ReadRequest));
         signals.extend(gaps().map(Signal::ReadResponse));

@@ -57,6 +57,8 @@ pub(super) struct Circumstances {
     pub(super) over: [Option<(BootNs, OpId)>; 2],
     /// Another client connection had nothing under way: nobody was waiting for one.
     pub(super) idle_connection: bool,
+    /// It became known after later events of its thread: nothing is known of the thread's state then.
+    pub(super) late: bool,
 }
 
 impl Op {
@@ -114,6 +116,8 @@ pub(super) struct ThreadState {
     pub(super) calls: Vec<(OpId, ConnId)>,
     pub(super) last_read_at: BootNs,
     pub(super) last_read: Vec<OpId>,
+    /// The latest event seen of it.
+    pub(super) seen_at: BootNs,
     /// Requests it answered, in order of time.
     pub(super) answers: VecDeque<(BootNs, OpId)>,
     /// The request it answered last, until it reads another.
@@ -122,6 +126,11 @@ pub(super) struct ThreadState {
 
 impl ThreadState {
     pub(super) fn read(&mut self, op: OpId, at: BootNs) {
+        // What became known late was not read last.
+        if at < self.last_read_at {
+            return;
+        }
+        self.seen_at = self.seen_at.max(at);
         if at != self.last_read_at {
             self.last_read.clear();
             self.last_read_at = at;
@@ -137,6 +146,7 @@ impl ThreadState {
         }
         let position = self.answers.partition_point(|(earlier, _)| *earlier <= at);
         self.answers.insert(position, (at, op));
+        self.seen_at = self.seen_at.max(at);
         self.answered = Some(op);
     }
 }
