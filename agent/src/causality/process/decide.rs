@@ -166,7 +166,7 @@ impl Processes {
             let agrees = if among.is_empty() {
                 candidate.is_some_and(|candidate| !conflict(state, candidate))
             } else {
-                among.contains(&guess.cause)
+                among.contains(&guess.cause) && guess.signal != Signal::ReadAlone
             };
             agrees && (forced || !guess.late) && self.is_believed(state, guess)
         };
