@@ -2,9 +2,10 @@
 //!
 //! *Must not know* what a statement does.
 
-use super::token::{Kind, significant, tokens, tokens_with_escapes};
+use super::token::{Kind, tokens, tokens_with_escapes};
 
 /// The statements of a text, without the semicolons between them. Empty ones are left out, as the server leaves them out.
+/// A statement has the block comments that follow it up to its semicolon: that is where trace context is appended.
 ///
 /// A semicolon separates statements outside parentheses (rules may hold several) and outside the `BEGIN ATOMIC … END`
 /// body of a function in standard SQL.
@@ -14,8 +15,15 @@ pub fn statements(text: &str) -> Vec<&str> {
     let mut end = 0;
     let mut depth = 0usize;
     let mut routine = Routine::default();
-    for token in significant(text) {
+    for token in tokens(text) {
         match token.kind {
+            Kind::Space => continue,
+            Kind::Comment => {
+                if start.is_some() && token.text.starts_with("/*") {
+                    end = token.end();
+                }
+                continue;
+            }
             Kind::Punct('(') => depth += 1,
             Kind::Punct(')') => depth = depth.saturating_sub(1),
             Kind::Punct(';') if depth == 0 && routine.blocks == 0 => {
@@ -101,6 +109,7 @@ mod tests {
         check("SELECT 1", &["SELECT 1"]);
         check("BEGIN; UPDATE a SET b = ';' ; COMMIT;", &["BEGIN", "UPDATE a SET b = ';'", "COMMIT"]);
         check("/* a; */ SELECT 1 -- b; \n; SELECT $$;$$", &["SELECT 1", "SELECT $$;$$"]);
+        check("SELECT 1 /* a; */ ; SELECT 2/*b*/ ;/*c*/", &["SELECT 1 /* a; */", "SELECT 2/*b*/"]);
         check(
             "CREATE RULE r AS ON INSERT TO a DO (SELECT 1; SELECT 2); SELECT 3",
             &["CREATE RULE r AS ON INSERT TO a DO (SELECT 1; SELECT 2)", "SELECT 3"],

@@ -124,6 +124,9 @@ impl Session {
             // After a `basic.consume` without a name on a channel whose declarations were not seen.
             deliver.queue = (!terms.queue.is_empty()).then(|| terms.queue.clone());
             deliver.no_ack = Some(terms.no_ack);
+        } else if id == method::DELIVER {
+            deliver.queue =
+                channel.infer_queue(&deliver.consumer_tag, &deliver.exchange, &deliver.routing_key);
         }
         let no_ack = deliver.no_ack;
         if id == method::DELIVER {
@@ -371,6 +374,7 @@ impl Session {
             return;
         }
         let Some(channel) = self.channels.get_mut(&number) else { return };
+        channel.forget_inferred(&tag);
         if channel.consumers.insert(tag, terms).is_none() {
             self.consumer_count = self.consumer_count.saturating_add(1);
         }
@@ -378,6 +382,7 @@ impl Session {
 
     fn unsubscribe(&mut self, number: u16, tag: &str) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
+        channel.forget_inferred(tag);
         if channel.consumers.remove(tag).is_some() {
             self.consumer_count = self.consumer_count.saturating_sub(1);
         }
