@@ -9,7 +9,7 @@ use super::session::{Ending, MAX_CONSUMERS, Session};
 use super::wire::text;
 use crate::operation::amqp::{ActionKind, Deliver, Method, Publish, PublishOutcome, Settle, Settlement};
 use crate::operation::{Completeness, Extent, Operation, Shape};
-use crate::protocol::{Discard, Event, Events, Mark, Sender};
+use crate::protocol::{Discard, Event, Events, Point, Sender};
 
 /// What an operation of a waiting method holds, roughly.
 const METHOD_WEIGHT: usize = 256;
@@ -76,16 +76,15 @@ impl Session {
         }
     }
 
-    /// A method frame on this channel could not be read: it may have been a publish, or an answer.
-    pub(super) fn method_lost(&mut self, from: Sender, number: u16, mark: Mark, out: &mut Events) {
+    /// A method frame on this channel, up to `end`, could not be read: it may have been a publish, or an answer.
+    pub(super) fn method_lost(&mut self, from: Sender, number: u16, end: Point, out: &mut Events) {
         let half = self.half(from);
-        half.lost_at = Some(mark.at);
+        half.lost_at = Some(end.at);
         if let Some(channel) = self.channels.get_mut(&number)
             && from == Sender::Client
         {
             channel.confirm.lost_publishes();
         }
-        let end = crate::protocol::Point { at: mark.at, thread: mark.thread, ..Default::default() };
         self.cut(from, number, end, out);
     }
 
