@@ -9,36 +9,44 @@ use super::token::{Kind, tokens, tokens_with_escapes};
 ///
 /// A semicolon separates statements outside parentheses (rules may hold several) and outside the `BEGIN ATOMIC … END`
 /// body of a function in standard SQL.
-pub fn statements(text: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    let mut start: Option<usize> = None;
-    let mut end = 0;
-    let mut depth = 0usize;
-    let mut routine = Routine::default();
-    for token in tokens(text) {
-        match token.kind {
-            Kind::Space => continue,
-            Kind::Comment => {
-                if start.is_some() && token.text.starts_with("/*") {
-                    end = token.end();
+pub fn each_statement(text: &str) -> impl Iterator<Item = &str> {
+    let mut tokens = tokens(text);
+    std::iter::from_fn(move || {
+        let mut start: Option<usize> = None;
+        let mut end = 0;
+        let mut depth = 0usize;
+        let mut routine = Routine::default();
+        for token in tokens.by_ref() {
+            match token.kind {
+                Kind::Space => continue,
+                Kind::Comment => {
+                    if start.is_some() && token.text.starts_with("/*") {
+                        end = token.end();
+                    }
+                    continue;
                 }
-                continue;
+                Kind::Punct('(') => depth += 1,
+                Kind::Punct(')') => depth = depth.saturating_sub(1),
+                Kind::Punct(';') if depth == 0 && routine.blocks == 0 => {
+                    if start.is_some() {
+                        break;
+                    }
+                    routine = Routine::default();
+                    continue;
+                }
+                Kind::Word if depth == 0 => routine.word(&token),
+                _ => routine.position += 1,
             }
-            Kind::Punct('(') => depth += 1,
-            Kind::Punct(')') => depth = depth.saturating_sub(1),
-            Kind::Punct(';') if depth == 0 && routine.blocks == 0 => {
-                found.extend(start.take().and_then(|start| text.get(start..end)));
-                routine = Routine::default();
-                continue;
-            }
-            Kind::Word if depth == 0 => routine.word(&token),
-            _ => routine.position += 1,
+            start.get_or_insert(token.at);
+            end = token.end();
         }
-        start.get_or_insert(token.at);
-        end = token.end();
-    }
-    found.extend(start.and_then(|start| text.get(start..end)));
-    found
+        start.and_then(|start| text.get(start..end))
+    })
+}
+
+/// All of [`each_statement`].
+pub fn statements(text: &str) -> Vec<&str> {
+    each_statement(text).collect()
 }
 
 /// Whether the statement defines a function or procedure, and how deep inside its body we are.
