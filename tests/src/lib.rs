@@ -10,13 +10,14 @@
 //! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
 //! | spans received, and their trees | [`sink`], [`forest`] |
 //! | the live kernel | [`kernel`] |
-//! | recorded traffic | [`recorded`], [`transcript`] |
+//! | recorded traffic | [`captures`], [`recorded`], [`transcript`] |
 //! | foreign bytes | [`fuzz`] |
 //! | tests that cannot run here | [`skip`] |
 
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod captures;
 pub mod customers;
 pub mod flow;
 pub mod forest;
