@@ -56,6 +56,7 @@ fn dissected(name: &str) -> Option<Counts> {
             "http2.length",
         ])
         .args(["-e", "http2.pad_length", "-e", "http2.header.name", "-e", "http2.header.value"])
+        .args(["-e", "http2.flags.padded", "-e", "http.content_length"])
         .output()
         .ok()?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -65,15 +66,19 @@ fn dissected(name: &str) -> Option<Counts> {
         let columns: Vec<Vec<&str>> = line.split('^').map(|column| column.split('|').collect()).collect();
         let column = |at: usize| columns.get(at).into_iter().flatten().filter(|text| !text.is_empty());
         column(0).chain(column(1)).for_each(|method| add(format!("method {method}"), 1));
+        // The body of a request that asks for the upgrade comes before it.
+        column(9).for_each(|len| add("body bytes".to_owned(), len.parse().expect("a number")));
         let is_final = |status: &&&str| !status.starts_with('1');
         column(2).filter(is_final).for_each(|status| add(format!("status {status}"), 1));
-        // DATA and HEADERS have a padding each, which is zero where there is none.
-        let mut paddings = column(5).map(|len| len.parse::<u64>().expect("a number"));
+        // DATA and HEADERS have a padding each, which is zero where there is none, and a flag that says whether there is one.
+        let flags = column(8).map(|flag| u64::from(matches!(*flag, "1" | "True")));
+        let mut paddings =
+            column(5).zip(flags).map(|(len, flag)| len.parse::<u64>().expect("a number") + flag);
         for (kind, len) in column(3).zip(column(4)) {
             let padding = if matches!(*kind, "0" | "1") { paddings.next().unwrap_or(0) } else { 0 };
             if *kind == "0" {
                 let len: u64 = len.parse().expect("a number");
-                add("body bytes".to_owned(), len - padding - u64::from(padding > 0));
+                add("body bytes".to_owned(), len - padding);
             }
         }
         for (name, value) in columns.get(6).into_iter().flatten().zip(columns.get(7).into_iter().flatten()) {
@@ -95,8 +100,10 @@ fn recorded(name: &str) -> Counts {
     text.lines().filter(|line| !line.starts_with('#')).map(line).collect()
 }
 
-/// What tshark leaves out, and why; see the README of the captures.
-const NOT_DISSECTED: [(&str, &str, u64); 0] = [];
+/// What tshark leaves out: on one connection (`nghttp -c 256`) the server's first header block begins with a table size update
+/// to zero, which tshark's decoder refuses, with all blocks behind it. nghttp printed these three.
+const NOT_DISSECTED: [(&str, &str, u64); 2] =
+    [("nghttp_nginx", "status 200", 2), ("nghttp_nginx", "status 302", 1)];
 
 fn expected(name: &str) -> Counts {
     let mut counts = recorded(name);

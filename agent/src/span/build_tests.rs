@@ -1402,11 +1402,78 @@ fn grpc(target: &str, status: &str) -> Exchange {
 
 #[test]
 fn grpc_calls() {
-    check(Role::Server, http(grpc("/shop.v1.Orders/Get", "0")), expect![[]]);
-    check(Role::Client, http(grpc("/shop.v1.Orders/Get", "5")), expect![[]]);
+    check(
+        Role::Server,
+        http(grpc("/shop.v1.Orders/Get", "0")),
+        expect![[r#"
+        Server shop.v1.Orders/Get
+          1000100 +500
+          rpc.system.name: grpc
+          server.address: shop
+          server.port: 50051i
+          client.address: 10.0.0.1
+          network.peer.address: 10.0.0.1
+          network.peer.port: 40000i
+          network.protocol.name: http
+          network.protocol.version: 2
+          user_agent.original: grpc-go/1.33.3
+          http.request.body.size: 10i
+          spoor.rpc.request.messages: 1i
+          spoor.rpc.response.messages: 2i
+          rpc.method: shop.v1.Orders/Get
+          rpc.response.status_code: OK
+          spoor.trace.rule: wire
+    "#]],
+    );
+    check(
+        Role::Client,
+        http(grpc("/shop.v1.Orders/Get", "5")),
+        expect![[r#"
+        Client shop.v1.Orders/Get
+          1000100 +500
+          ERROR no such order
+          rpc.system.name: grpc
+          server.address: shop
+          server.port: 50051i
+          network.peer.address: 10.0.0.2
+          network.peer.port: 8080i
+          network.protocol.name: http
+          network.protocol.version: 2
+          user_agent.original: grpc-go/1.33.3
+          http.request.body.size: 10i
+          spoor.rpc.request.messages: 1i
+          spoor.rpc.response.messages: 2i
+          rpc.method: shop.v1.Orders/Get
+          rpc.response.status_code: NOT_FOUND
+          error.type: NOT_FOUND
+          spoor.trace.rule: wire
+    "#]],
+    );
     let mut unknown = grpc("", "0");
     unknown.http2.unknown_fields = 3;
-    check(Role::Server, http(unknown), expect![[]]);
+    check(
+        Role::Server,
+        http(unknown),
+        expect![[r#"
+        Server grpc
+          1000100 +500
+          rpc.system.name: grpc
+          server.address: shop
+          server.port: 50051i
+          client.address: 10.0.0.1
+          network.peer.address: 10.0.0.1
+          network.peer.port: 40000i
+          network.protocol.name: http
+          network.protocol.version: 2
+          user_agent.original: grpc-go/1.33.3
+          http.request.body.size: 10i
+          spoor.rpc.request.messages: 1i
+          spoor.rpc.response.messages: 2i
+          spoor.http2.unknown_fields: 3i
+          rpc.response.status_code: OK
+          spoor.trace.rule: wire
+    "#]],
+    );
 }
 
 #[test]
@@ -1466,7 +1533,28 @@ fn streams_that_were_reset() {
         exchange.http2.stream = 3;
         http(exchange)
     };
-    check(Role::Client, reset(Sender::Server, 7, false), expect![[]]);
+    check(
+        Role::Client,
+        reset(Sender::Server, 7, false),
+        expect![[r#"
+        Client GET /orders
+          1000100 +500
+          ERROR
+          http.request.method: GET
+          url.full: http://shop.example:8080/orders
+          server.address: shop.example
+          server.port: 8080i
+          network.peer.address: 10.0.0.2
+          network.peer.port: 8080i
+          network.protocol.version: 2
+          user_agent.original: curl/8
+          spoor.http2.reset: REFUSED_STREAM
+          spoor.http2.reset_by: server
+          url.template: /orders
+          error.type: REFUSED_STREAM
+          spoor.trace.rule: wire
+    "#]],
+    );
     let error = |role: Role, detail: Detail| {
         let (op, found) = (op(role, detail), Found::default());
         let conn = conn(role, 8080);

@@ -207,7 +207,8 @@ fn outcome(placed: &Placed<'_>, exchange: &Exchange, is_server: bool, draft: &mu
         // A client that does not want the response any more is no failure.
         let cancelled =
             reset.by == Sender::Client && matches!(error_name(reset.code), Some("CANCEL" | "NO_ERROR"));
-        if !cancelled && !(is_server && reset.goaway) {
+        let untouched = is_server && reset.goaway;
+        if !(cancelled || untouched) {
             draft.error(reset_name(reset), String::new());
         }
         return;

@@ -10,7 +10,7 @@ use crate::protocol::reader::Input;
 use crate::protocol::{Discard, Event, Events, Mark, Point};
 
 /// Longest header block that is decoded, in one frame or several.
-const MAX_BLOCK: usize = 256 << 10;
+const MAX_BLOCK: usize = 128 << 10;
 /// Longest control frame that is looked into; of the others only GOAWAY carries more, and nothing of use there.
 const MAX_CONTROL: u32 = 4 << 10;
 

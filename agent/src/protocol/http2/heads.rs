@@ -20,7 +20,7 @@ struct Section {
     authority: Option<String>,
     is_https: bool,
     status: Option<u16>,
-    /// What the first field is, which tells heads from trailers: pseudo-header fields come first.
+    /// What tells heads from trailers: pseudo-header fields come first.
     first: First,
     headers: Headers,
     unknown: u32,
@@ -32,27 +32,26 @@ struct Section {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum First {
-    /// No field, or one whose name cannot be known.
+    /// No field, or one whose name cannot be known, and no pseudo-header field behind it.
     #[default]
     Unknown,
+    /// There is a pseudo-header field of requests, or of responses.
     Request,
     Response,
+    /// The first one is no pseudo-header field.
     Regular,
 }
 
 impl Section {
     fn take(&mut self, field: Field<'_>, bound: usize) {
         let is_first = self.size == 0;
-        let before = self.size;
-        self.size = before.saturating_add(field.size());
-        if is_first {
-            self.first = match field.name {
-                None => First::Unknown,
-                Some(b":status") => First::Response,
-                Some(name) if name.starts_with(b":") => First::Request,
-                Some(_) => First::Regular,
-            };
-        }
+        self.size = self.size.saturating_add(field.size());
+        self.first = match field.name {
+            Some(b":status") => First::Response,
+            Some([b':', ..]) => First::Request,
+            Some(_) if is_first => First::Regular,
+            _ => self.first,
+        };
         let (Some(name), Some(value)) = (field.name, field.value) else {
             self.unknown = self.unknown.saturating_add(1);
             return;
@@ -145,7 +144,7 @@ impl Session {
             section = Section::default();
         }
         // Streams that a server opens answer requests nobody sent (section 8.4).
-        if of.is_promise || of.stream % 2 == 0 {
+        if of.is_promise || of.stream.is_multiple_of(2) {
             return;
         }
         match half {
@@ -198,7 +197,7 @@ impl Session {
         self.streams.insert(of.stream, stream);
     }
 
-    fn response_section(&mut self, of: BlockOf, section: Section, cut: Option<u64>, out: &mut Events) {
+    fn response_section(&mut self, of: BlockOf, mut section: Section, cut: Option<u64>, out: &mut Events) {
         let Some(stream) = self.streams.get_mut(&of.stream) else {
             // It answers a request that was not seen.
             let bytes = of.end.pos.saturating_sub(of.start.pos);
@@ -209,8 +208,17 @@ impl Session {
             && match section.first {
                 First::Regular => true,
                 First::Response => false,
-                First::Request | First::Unknown => stream.has_head,
+                // Nothing but trailers comes behind the head or content.
+                First::Request | First::Unknown => {
+                    stream.has_head || stream.open.exchange.response_body.len > 0
+                }
             };
+        if of.ends_stream && !is_trailers && section.first == First::Unknown && stream.is_in_doubt() {
+            // The head, or trailers behind one that was lost: whose fields these are cannot be known.
+            let fields = u32::try_from(section.headers.len()).unwrap_or(u32::MAX);
+            section.unknown = section.unknown.saturating_add(fields);
+            section.headers = Headers::default();
+        }
         // 1xx responses come before the final one, which ends the stream or is followed by DATA (section 8.1).
         let is_interim = !is_trailers && section.status.is_some_and(|status| (100..200).contains(&status));
         stream.open.gap_len = stream.open.gap_len.saturating_add(cut.unwrap_or(0));

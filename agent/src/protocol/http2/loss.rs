@@ -5,7 +5,7 @@
 
 use super::feed::{Block, Data, State, cut_block_of};
 use super::frame::{self, HEADER_LEN, Header, PREFACE};
-use super::{Half, Session};
+use super::{Half, Session, Way};
 use crate::protocol::{Discard, Event, Events, Mark, Point};
 use crate::record::BootNs;
 
@@ -95,6 +95,9 @@ impl Session {
                 return self.hole_in_data(half, data, len, after, out);
             }
             _ => {
+                if header.kind == frame::SETTINGS {
+                    self.other(half).forget_limits();
+                }
                 let bytes = waiting.len() as u64;
                 out.push(Event::Discarded { reason: Discard::Unsynchronised, bytes });
             }
@@ -145,9 +148,17 @@ impl Session {
         }
     }
 
+    fn other(&mut self, half: Half) -> &mut Way {
+        match half {
+            Half::Request => &mut self.response,
+            Half::Response => &mut self.request,
+        }
+    }
+
     /// Frames of this direction may have been missed, `bytes` of them: every message that is open may have gone on there.
     pub(super) fn lose(&mut self, half: Half, bytes: u64, at: BootNs) {
         self.way(half).lose();
+        self.other(half).forget_limits();
         for stream in self.streams.values_mut() {
             stream.doubts(half, bytes, at);
         }

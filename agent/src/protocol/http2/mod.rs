@@ -117,13 +117,18 @@ impl Way {
         }
     }
 
+    /// Its receiver may have allowed more, unseen.
+    fn forget_limits(&mut self) {
+        self.max_frame = None;
+        self.hpack.forget_limit();
+    }
+
     /// Where the next frame starts is not known any more, nor what the compression's table holds.
     fn lose(&mut self) {
         self.state = State::Seek;
         self.hpack.lose();
         self.block = None;
         self.seeker = Seeker::default();
-        self.max_frame = None;
         self.is_first = false;
     }
 }
@@ -170,12 +175,23 @@ impl Session {
         self.streams.len()
     }
 
-    /// A direction that is seen from its first byte begins with a preface, whose compression table is empty.
+    /// The first byte of a connection begins both directions; one that is seen later was joined in mid-stream.
     fn first_sight(&mut self, half: Half, pos: u64) {
-        let way = self.way(half);
-        if std::mem::take(&mut way.is_new) && pos == 0 {
+        let other = match half {
+            Half::Request => Half::Response,
+            Half::Response => Half::Request,
+        };
+        if !std::mem::take(&mut self.way(half).is_new) {
+            return;
+        }
+        if pos > 0 {
+            *self.way(half) = Way::new(State::Seek, false, false);
+        } else if self.way(other).is_new {
+            self.request = Way::new(State::Preface, true, half == Half::Response);
+            self.response = Way::new(State::Frames, true, half == Half::Request);
+        } else if !self.way(half).is_first {
             let state = if half == Half::Request { State::Preface } else { State::Frames };
-            *way = Way::new(state, true, false);
+            *self.way(half) = Way::new(state, true, false);
         }
     }
 

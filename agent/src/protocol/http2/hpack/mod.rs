@@ -1,7 +1,7 @@
 //! Header blocks of one direction in, their fields out; what cannot be known of them is said, never guessed.
 //!
 //! *Owns* HPACK: representations ([`Decoder`]), the tables (`table`), the Huffman code (`huffman`), and telling header
-//! blocks from other bytes ([`look`]). *Must not know* frames, streams, what a field means.
+//! blocks from other bytes (`look`). *Must not know* frames, streams, what a field means.
 //! *Spec*: RFC 7541.
 //!
 //! Work is linear in a block's length plus what its receiver takes: an indexed field is handed on without being copied.
@@ -66,6 +66,11 @@ impl Decoder {
     /// so only the largest ever announced is a bound.
     pub fn allow(&mut self, size: u32) {
         self.limit = self.limit.map(|limit| limit.max(size as usize));
+    }
+
+    /// The receiver may have announced another limit, unseen.
+    pub fn forget_limit(&mut self) {
+        self.limit = None;
     }
 
     /// A header block was missed.
