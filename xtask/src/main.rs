@@ -13,6 +13,7 @@ mod setup;
 mod shell;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,7 @@ enum Command {
     Demo(demo::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
+    Vm(vm::Args),
     /// Rewrite the expected output inside snapshot tests from what the code does now; look at the diff before committing.
     Bless {
         /// Only tests whose name contains this.
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Demo(_) => demo::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Bless { filter } => test::bless(filter.as_deref()),
     };
     match outcome {

@@ -38,9 +38,14 @@ pub fn live(config: &Config, print: Option<Print>) -> Result<(), RunError> {
 /// Loads the probes and says so.
 pub(super) fn start(config: &Config) -> Result<Live, RunError> {
     let capture = &config.capture;
-    let options = Options { ring_bytes: capture.ring_bytes, first_look_bytes: capture.first_look_bytes };
+    let options = Options {
+        ring_bytes: capture.ring_bytes,
+        first_look_bytes: capture.first_look_bytes,
+        rung: capture.rung.name(),
+    };
     let live = Live::start(options)?;
-    eprintln!("ready: capturing on rung A (sock_send_length, sock_recv_length)");
+    let rung = live.rung();
+    eprintln!("ready: capturing on rung {} ({})", rung.name, rung.hooks);
     Ok(live)
 }
 
