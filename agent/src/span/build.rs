@@ -1,7 +1,7 @@
 //! An [`Operation`] and its place in; a [`Span`] out.
 //!
 //! *Owns* what all spans have: times, identifiers, evidence, order, honesty about what was not seen. Each protocol's names,
-//! kinds, statuses and attributes are in `http`, `amqp` and `postgres` beside this file.
+//! kinds, statuses and attributes are in `http`, `rpc`, `amqp` and `postgres` beside this file.
 //! *Must not know* how identifiers were chosen.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0; tracing API, "Span".
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{
     Attributes, Evidence, Link, Resource, Span, SpanId, SpanKind, Status, TraceId, Value, amqp, http,
-    postgres, semconv,
+    postgres, rpc, semconv,
 };
 use crate::conn::ConnInfo;
 use crate::operation::{Completeness, Detail, Operation};
@@ -114,6 +114,7 @@ pub fn build(placed: &Placed<'_>) -> Span {
 /// The same with what is known of the work a delivery caused; other operations ignore it.
 pub fn build_with(placed: &Placed<'_>, work: Work) -> Span {
     let draft = match &placed.op.detail {
+        Detail::Http(exchange) if exchange.is_grpc() => rpc::draft(placed, exchange),
         Detail::Http(exchange) => http::draft(placed, exchange),
         Detail::Amqp(action) => amqp::draft(placed, action, work),
         Detail::Postgres(statement) => postgres::draft(placed, statement),

@@ -8,6 +8,7 @@ pub mod build;
 mod http;
 mod postgres;
 mod redact;
+mod rpc;
 mod s3;
 pub mod semconv;
 
