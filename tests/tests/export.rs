@@ -26,6 +26,7 @@ fn span(number: u32, service: &str) -> Span {
         links: Vec::new(),
         events: Vec::new(),
         resource: Arc::new(Resource { service: service.to_owned(), ..Resource::default() }),
+        sampled: true,
     }
 }
 
@@ -362,10 +363,10 @@ fn own_metrics_arrive_by_every_way() {
         otlp.metrics = true;
         let metrics = Metrics::start(&otlp, &Host::default()).unwrap().unwrap();
         metrics.update(vec![
-            Reading { metric: "spoor.records", attribute: None, value: 17 },
-            Reading { metric: "spoor.operations", attribute: Some(("protocol", "http")), value: 4 },
-            Reading { metric: "spoor.operations", attribute: Some(("protocol", "amqp")), value: 5 },
-            Reading { metric: "spoor.held", attribute: None, value: 2 },
+            Reading::plain("spoor.records", 17),
+            Reading::labelled("spoor.operations", "protocol", "http", 4),
+            Reading::labelled("spoor.operations", "protocol", "amqp", 5),
+            Reading::plain("spoor.held", 2),
         ]);
         metrics.shutdown();
         let sets = sink.metrics();

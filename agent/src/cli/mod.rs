@@ -63,7 +63,8 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(options) => {
             let settings = load(&options.settings)?;
-            run::live(&settings, options.settings.print)?;
+            let again = || load(&options.settings).map_err(|failure| sentence(&failure));
+            run::live(&settings, options.settings.print, &again)?;
         }
         Command::Record(options) => {
             let settings = load(&options.config.as_settings())?;

@@ -34,6 +34,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
     capture(config, &mut found);
     services(config, &mut found);
     joining(config, &mut found);
+    choices(config, &mut found);
     export(config, &mut found);
     found.0
 }
@@ -126,6 +127,30 @@ fn joining(config: &Config, found: &mut Found) {
         found.add("joining.linger", "longer than `joining.max_hold`");
     }
     found.range("joining.max_held_operations", joining.max_held_operations as u64, 100, 100_000_000);
+}
+
+fn choices(config: &Config, found: &mut Found) {
+    if !(0.0..=1.0).contains(&config.sampling.ratio) {
+        found.add("sampling.ratio", format!("{} is out of range, 0 to 1", config.sampling.ratio));
+    }
+    let privacy = &config.privacy;
+    let min = crate::span::pseudonym::MIN_SECRET;
+    match (&privacy.hash_secret_file, privacy.hash_secret.len()) {
+        _ if privacy.hash.is_empty() => {}
+        (None, 0) => found.add("privacy.hash", "needs `privacy.hash_secret_file` or `privacy.hash_secret`"),
+        (None, len) if len < min => {
+            found.add("privacy.hash_secret", format!("{len} bytes are too few, at least {min} are needed"));
+        }
+        (Some(_), 1..) => found.add("privacy.hash_secret_file", "`privacy.hash_secret` is set too"),
+        _ => {}
+    }
+    let listen = &config.admin.listen;
+    if !listen.is_empty() && listen.parse::<std::net::SocketAddr>().is_err() {
+        found.add(
+            "admin.listen",
+            format!("`{listen}` is not an address and port such as `{}`", super::Admin::DEFAULT),
+        );
+    }
 }
 
 fn export(config: &Config, found: &mut Found) {

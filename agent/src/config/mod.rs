@@ -42,7 +42,10 @@ pub struct Config {
     pub joining: Joining,
     pub order: Order,
     pub spans: Spans,
+    pub sampling: Sampling,
+    pub privacy: Privacy,
     pub export: Export,
+    pub admin: Admin,
 }
 
 /// What the kernel side copies.
@@ -204,6 +207,10 @@ pub struct Spans {
     #[serde(with = "duration")]
     #[schemars(with = "String")]
     pub slow_statement: Duration,
+    /// Operations open for longer count as pending in the metrics.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub pending_after: Duration,
 }
 
 impl Default for Spans {
@@ -213,7 +220,65 @@ impl Default for Spans {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             slow_statement: Duration::from_secs(1),
+            pending_after: Duration::from_secs(30),
         }
+    }
+}
+
+/// Which orders are exported: by the order, so that every node decides alike and an order is whole or not there. Metrics
+/// count all of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// Part of the orders, and of the traces without an order, that is kept: 0 to 1.
+    pub ratio: f64,
+    /// Orders kept in any case: `4711`, or with their namespace `crm/SO-17`.
+    pub orders: Vec<String>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { ratio: 1.0, orders: Vec::new() }
+    }
+}
+
+/// What leaves in another form. Joins are made before, with the values themselves.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Privacy {
+    /// Attributes that leave as keyed hashes only (HMAC-SHA-256): `order.id` for all order numbers, and names of
+    /// `order.attributes`. Trace identifiers are then derived from the hash. Every agent needs the same key.
+    pub hash: Vec<String>,
+    /// The key, at least 16 bytes. Better in `hash_secret_file`, or in the environment.
+    pub hash_secret: String,
+    /// File with the key; a line break at its end is no part of it.
+    pub hash_secret_file: Option<String>,
+}
+
+impl std::fmt::Debug for Privacy {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Privacy").field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+/// The port for probes and Prometheus.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Where `/metrics`, `/live` and `/ready` are served; empty: nowhere. It has no authentication: outside a pod, keep it
+    /// on loopback.
+    pub listen: String,
+}
+
+impl Admin {
+    /// Used unless something else is set. If it is taken, the agent runs without.
+    pub const DEFAULT: &str = "127.0.0.1:9797";
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: Self::DEFAULT.to_owned() }
     }
 }
 

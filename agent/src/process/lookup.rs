@@ -125,6 +125,12 @@ impl Lookup {
         }
     }
 
+    /// Processes known now: traced, and excluded.
+    pub fn counts(&self) -> (u64, u64) {
+        let excluded = self.known.values().filter(|known| **known == Known::Excluded).count() as u64;
+        (self.known.len() as u64 - excluded, excluded)
+    }
+
     /// Processes known now.
     pub fn len(&self) -> usize {
         self.known.len()

@@ -50,6 +50,7 @@ pub fn inspect(tgid: u32, services: &Services) -> Option<ProcessInfo> {
         service: name.service,
         service_namespace: name.namespace,
         container_id: cgroup.container,
+        attributes: Vec::new(),
     })
 }
 

@@ -177,6 +177,7 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
         links: identity.links.clone(),
         events: Vec::new(),
         resource: Arc::clone(&placed.resource),
+        sampled: true,
     }
 }
 
