@@ -353,6 +353,7 @@ fn second_exporter_on_the_same_spool_is_refused() {
 fn own_metrics_arrive_by_every_way() {
     use opentelemetry_proto::tonic::metrics::v1::metric::Data;
     use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
+    use spoor::admin::Board;
     use spoor::export::metrics::{Metrics, Reading};
     for protocol in [OtlpProtocol::Grpc, OtlpProtocol::HttpProtobuf, OtlpProtocol::HttpJson] {
         let sink = Sink::start();
@@ -361,8 +362,9 @@ fn own_metrics_arrive_by_every_way() {
                 .otlp;
         otlp.protocol = Some(protocol);
         otlp.metrics = true;
-        let metrics = Metrics::start(&otlp, &Host::default()).unwrap().unwrap();
-        metrics.update(vec![
+        let board = Arc::new(Board::default());
+        let metrics = Metrics::start(&otlp, &Host::default(), &board).unwrap().unwrap();
+        board.update(vec![
             Reading::plain("spoor.records", 17),
             Reading::labelled("spoor.operations", "protocol", "http", 4),
             Reading::labelled("spoor.operations", "protocol", "amqp", 5),

@@ -78,7 +78,8 @@ pub(super) struct RunOptions {
 Example:
   spoor record --output orders.spoor --seconds 60
 
-A recording holds captured bytes as they were sent: treat it like the traffic itself.")]
+A recording holds captured bytes as they were sent, passwords included: treat it like the traffic itself.
+With --scrub it holds none of them, only what moved where, when and how much.")]
 pub(super) struct RecordOptions {
     #[command(flatten)]
     pub(super) config: ConfigOption,
@@ -90,6 +91,10 @@ pub(super) struct RecordOptions {
     /// Stop after so many seconds; without it, Ctrl-C stops
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) seconds: Option<u64>,
+
+    /// Leave out everything that was sent: connections, lengths and times stay
+    #[arg(long)]
+    pub(super) scrub: bool,
 }
 
 #[derive(Debug, Args)]

@@ -68,7 +68,7 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Record(options) => {
             let settings = load(&options.config.as_settings())?;
-            run::record(&settings, &options.output, options.seconds)?;
+            run::record(&settings, &options.output, options.seconds, options.scrub)?;
         }
         Command::Replay(options) => {
             let settings = load(&options.settings)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use globset::Glob;
 
 use super::node::{Node, Step, path_text};
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, Selector};
 use crate::causality::Rule;
 
 /// A setting that cannot be used.
@@ -33,6 +33,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
     let mut found = Found::default();
     capture(config, &mut found);
     services(config, &mut found);
+    selectors(config, &mut found);
     joining(config, &mut found);
     choices(config, &mut found);
     export(config, &mut found);
@@ -105,6 +106,38 @@ fn services(config: &Config, found: &mut Found) {
     for (index, pattern) in config.services.exclude.iter().enumerate() {
         found.glob(&format!("services.exclude.{index}"), pattern);
     }
+}
+
+fn selectors(config: &Config, found: &mut Found) {
+    for (list, selectors) in [("include", &config.select.include), ("exclude", &config.select.exclude)] {
+        for (index, selector) in selectors.iter().enumerate() {
+            let path = format!("select.{list}.{index}");
+            if *selector == Selector::default() {
+                found.add(&path, "a selector needs a condition: one without any would hold for everything");
+            }
+            let texts = [
+                ("exe", &selector.exe),
+                ("command", &selector.command),
+                ("service", &selector.service),
+                ("container", &selector.container),
+                ("namespace", &selector.namespace),
+                ("pod", &selector.pod),
+                ("cgroup", &selector.cgroup),
+            ];
+            for (key, pattern) in texts {
+                if let Some(pattern) = pattern {
+                    found.glob(&format!("{path}.{key}"), pattern);
+                }
+            }
+            for pattern in selector.pod_labels.values() {
+                found.glob(&format!("{path}.pod_labels"), pattern);
+            }
+            if selector.netns.as_ref().is_some_and(|netns| netns != "host" && netns.parse::<u64>().is_err()) {
+                found.add(&format!("{path}.netns"), "neither `host` nor the number of a network namespace");
+            }
+        }
+    }
+    found.positive("kubernetes.refresh", config.kubernetes.refresh);
 }
 
 fn joining(config: &Config, found: &mut Found) {

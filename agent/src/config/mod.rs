@@ -39,6 +39,8 @@ pub struct Config {
     pub capture: Capture,
     pub protocols: Protocols,
     pub services: Services,
+    pub select: Select,
+    pub kubernetes: Kubernetes,
     pub joining: Joining,
     pub order: Order,
     pub spans: Spans,
@@ -104,7 +106,7 @@ impl Default for Protocols {
 pub struct Services {
     /// The first rule that matches names the service.
     pub names: Vec<ServiceName>,
-    /// Executables (glob on the path) that are not traced.
+    /// Executables (glob on the path) that are not traced; `select.exclude` has more conditions.
     pub exclude: Vec<String>,
 }
 
@@ -122,6 +124,93 @@ pub struct ServiceName {
     pub name: String,
     /// Its `service.namespace`.
     pub namespace: Option<String>,
+}
+
+/// What is traced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Select {
+    /// Only processes for which one of these holds are traced; empty: all but the excluded.
+    pub include: Vec<Selector>,
+    /// Processes for which one of these holds are not traced. Wins over `include`.
+    pub exclude: Vec<Selector>,
+    /// Leave alone what runs and observes the machine: init, ssh, container runtimes, Kubernetes' own, collectors, other
+    /// tracers. Without effect where `include` names what is traced.
+    pub default_excludes: bool,
+    /// Leave alone processes that export OpenTelemetry by themselves. Spoor understands their context, so it need not.
+    pub exclude_instrumented: bool,
+}
+
+impl Default for Select {
+    fn default() -> Self {
+        Self { include: Vec::new(), exclude: Vec::new(), default_excludes: true, exclude_instrumented: false }
+    }
+}
+
+/// Conditions on a process; all that are given must hold. Texts are globs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Selector {
+    /// Path of the executable.
+    pub exe: Option<String>,
+    /// Command line, arguments joined by blanks.
+    pub command: Option<String>,
+    /// Name of the service it was found to be.
+    pub service: Option<String>,
+    /// A port it listens on.
+    pub port: Option<u16>,
+    /// Process identifier on the host.
+    pub pid: Option<u32>,
+    /// Name of its container, or the beginning of its identifier (12 digits at least).
+    pub container: Option<String>,
+    /// Kubernetes namespace.
+    pub namespace: Option<String>,
+    /// Name of its pod.
+    pub pod: Option<String>,
+    /// Labels of its pod.
+    pub pod_labels: std::collections::BTreeMap<String, String>,
+    /// One of its cgroup paths.
+    pub cgroup: Option<String>,
+    /// Its network namespace: `host`, or the inode number of `/proc/PID/ns/net`.
+    pub netns: Option<String>,
+}
+
+/// What Kubernetes' API says of the pods of this node. Without it, names of pods and containers come from the container
+/// runtime's files, labels and annotations from nowhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// `null`: when it runs in a pod and `node` is known.
+    pub enabled: Option<bool>,
+    /// The node whose pods are listed: `spec.nodeName`, by the downward API as SPOOR_KUBERNETES_NODE.
+    pub node: String,
+    /// URL of the API; empty: as the pod's environment says.
+    pub api: String,
+    /// Token of the service account.
+    pub token_file: String,
+    /// Certificate authority of the API.
+    pub ca_file: String,
+    /// Time between two lists. Containers that are not known are asked for earlier.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub refresh: Duration,
+    /// Labels `app.kubernetes.io/instance` and `app.kubernetes.io/name` name services before the Deployment does.
+    pub well_known_labels: bool,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        let account = "/var/run/secrets/kubernetes.io/serviceaccount";
+        Self {
+            enabled: None,
+            node: String::new(),
+            api: String::new(),
+            token_file: format!("{account}/token"),
+            ca_file: format!("{account}/ca.crt"),
+            refresh: Duration::from_secs(30),
+            well_known_labels: false,
+        }
+    }
 }
 
 /// How spans are joined to trees.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::deliver::Delivery;
 use super::readings::{Moment, readings};
-use super::reload::{Reload, Reloads};
+use super::reload::{Reload, Reloads, Running};
 use super::stop::{Asked, Signals};
 use super::summary::{self, Progress};
 use super::verdicts::Verdicts;
@@ -19,8 +19,8 @@ use crate::config::{Admin, Config};
 use crate::export::metrics::Metrics;
 use crate::export::{Exporter, Host};
 use crate::pipeline::Pipeline;
-use crate::process::Lookup;
 use crate::process::lookup::Verdict as Seen;
+use crate::process::{Inspector, Lookup, kubernetes};
 use crate::record::Record;
 use crate::source::live::Live;
 
@@ -67,7 +67,8 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     board.set_capturing(true);
     let mut reloads = Reloads::default();
     let mut verdicts = Verdicts::new(config.capture.turn_bytes);
-    let mut lookup = Lookup::new(&config.services);
+    let pods = kubernetes::start(&config.kubernetes)?;
+    let mut lookup = Lookup::new(Inspector::new(&config, pods.clone()));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut progress = Progress::live();
@@ -88,7 +89,14 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         match asked {
             Some(Asked::End) => break Ok(()),
             Some(Asked::Reload) => {
-                reloads.reload(reload, &mut config, &mut pipeline, &mut delivery, &mut lookup);
+                let running = Running {
+                    config: &mut config,
+                    pipeline: &mut pipeline,
+                    delivery: &mut delivery,
+                    lookup: &mut lookup,
+                    pods: pods.as_ref(),
+                };
+                reloads.reload(reload, running);
             }
             None => {}
         }

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::export::exporter::ExportError;
 use crate::order::rules::RuleError;
 use crate::pipeline::{Pipeline, Settings};
+use crate::process::kubernetes::KubernetesError;
 use crate::source::SourceError;
 use crate::span::pseudonym::{MIN_SECRET, Pseudonyms};
 use crate::span::sample::Sampler;
@@ -46,6 +47,8 @@ pub enum RunError {
     Rule(#[from] RuleError),
     #[error("cannot write the recording `{path}`: {source}")]
     Recording { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
     #[error("the key for hashes (`privacy.hash_secret_file`): {0}")]
     Secret(String),
     #[error("cannot listen on `{listen}` (`admin.listen`): {source}")]
@@ -58,7 +61,7 @@ impl RunError {
     /// The configuration or the command line is what has to change.
     pub fn is_usage(&self) -> bool {
         match self {
-            RunError::Rule(_) | RunError::Secret(_) => true,
+            RunError::Rule(_) | RunError::Secret(_) | RunError::Kubernetes(_) => true,
             RunError::Export(error) => matches!(error, ExportError::Target(_)),
             _ => false,
         }

@@ -2,13 +2,15 @@
 //!
 //! *Owns* which settings that is, and that a bad file changes nothing. *Must not know* where configurations come from.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::deliver::Delivery;
 use super::{RunError, pseudonyms};
 use crate::config::Config;
 use crate::pipeline::Pipeline;
-use crate::process::Lookup;
+use crate::process::kubernetes::Pods;
+use crate::process::{Inspector, Lookup};
 use crate::span::sample::Sampler;
 
 /// Reads the configuration again; the error is for the log.
@@ -32,24 +34,26 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
+/// What a run consists of, as far as settings change it.
+pub(super) struct Running<'a> {
+    pub(super) config: &'a mut Config,
+    pub(super) pipeline: &'a mut Pipeline,
+    pub(super) delivery: &'a mut Delivery,
+    pub(super) lookup: &'a mut Lookup,
+    pub(super) pods: Option<&'a Arc<Pods>>,
+}
+
 impl Reloads {
-    /// Reads the configuration again and puts it in force; with a bad one, `config` stays.
-    pub(super) fn reload(
-        &mut self,
-        read: Reload<'_>,
-        config: &mut Config,
-        pipeline: &mut Pipeline,
-        delivery: &mut Delivery,
-        lookup: &mut Lookup,
-    ) {
+    /// Reads the configuration again and puts it in force; with a bad one, the old one stays.
+    pub(super) fn reload(&mut self, read: Reload<'_>, mut running: Running<'_>) {
         let applied = read().and_then(|new| {
-            apply(config, &new, pipeline, delivery, lookup).map_err(|error| error.to_string())?;
+            running.apply(&new).map_err(|error| error.to_string())?;
             Ok(new)
         });
         match applied {
             Ok(new) => {
-                let kept = needs_restart(config, &new);
-                *config = new;
+                let kept = needs_restart(running.config, &new);
+                *running.config = new;
                 self.applied += 1;
                 self.loaded_unix = now();
                 if kept.is_empty() {
@@ -69,25 +73,22 @@ impl Reloads {
     }
 }
 
-fn apply(
-    old: &Config,
-    new: &Config,
-    pipeline: &mut Pipeline,
-    delivery: &mut Delivery,
-    lookup: &mut Lookup,
-) -> Result<(), RunError> {
-    // Everything that can fail comes before everything that changes something.
-    super::check(new)?;
-    let pseudonyms = pseudonyms(new)?;
-    if old.export.otlp != new.export.otlp || old.order != new.order {
-        delivery.reload(new)?;
+impl Running<'_> {
+    fn apply(&mut self, new: &Config) -> Result<(), RunError> {
+        // Everything that can fail comes before everything that changes something.
+        super::check(new)?;
+        let pseudonyms = pseudonyms(new)?;
+        let old = &*self.config;
+        if old.export.otlp != new.export.otlp || old.order != new.order {
+            self.delivery.reload(new)?;
+        }
+        self.pipeline.set_rules(&new.order, &new.spans)?;
+        self.pipeline.set_export(Sampler::new(&new.sampling), pseudonyms);
+        if (&old.services, &old.select) != (&new.services, &new.select) {
+            *self.lookup = Lookup::new(Inspector::new(new, self.pods.cloned()));
+        }
+        Ok(())
     }
-    pipeline.set_rules(&new.order, &new.spans)?;
-    pipeline.set_export(Sampler::new(&new.sampling), pseudonyms);
-    if old.services != new.services {
-        *lookup = Lookup::new(&new.services);
-    }
-    Ok(())
 }
 
 /// Sections of which something changed that is only read at the start.
@@ -100,6 +101,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("`export.spool`", old.export.spool != new.export.spool),
         ("`export.otlp.metrics`", metrics(old) != metrics(new)),
         ("`admin`", old.admin != new.admin),
+        ("`kubernetes`", old.kubernetes != new.kubernetes),
     ];
     sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
     use crate::export::Host;
 
-    struct Running {
+    struct Agent {
         config: Config,
         pipeline: Pipeline,
         delivery: Delivery,
@@ -117,26 +119,27 @@ mod tests {
         reloads: Reloads,
     }
 
-    impl Running {
+    impl Agent {
         fn new() -> Self {
             let config = Config::default();
             Self {
                 pipeline: super::super::pipeline(&config, [0; 16], String::new()).unwrap(),
                 delivery: Delivery::start(&config, Host::default(), None, false, None).unwrap(),
-                lookup: Lookup::new(&config.services),
+                lookup: Lookup::new(Inspector::new(&config, None)),
                 reloads: Reloads::default(),
                 config,
             }
         }
 
         fn reload(&mut self, read: Reload<'_>) {
-            self.reloads.reload(
-                read,
-                &mut self.config,
-                &mut self.pipeline,
-                &mut self.delivery,
-                &mut self.lookup,
-            );
+            let running = Running {
+                config: &mut self.config,
+                pipeline: &mut self.pipeline,
+                delivery: &mut self.delivery,
+                lookup: &mut self.lookup,
+                pods: None,
+            };
+            self.reloads.reload(read, running);
         }
     }
 
@@ -150,7 +153,7 @@ mod tests {
 
     #[test]
     fn good_configuration_comes_into_force() {
-        let mut running = Running::new();
+        let mut running = Agent::new();
         running.reload(&with(|config| config.order.deployment = "new".to_owned()));
         assert_eq!(running.config.order.deployment, "new");
         assert_eq!((running.reloads.applied, running.reloads.refused), (1, 0));
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn bad_configuration_changes_nothing() {
-        let mut running = Running::new();
+        let mut running = Agent::new();
         let before = running.config.clone();
         running.reload(&|| Err("line 3: unknown key".to_owned()));
         // Passes the check of the file; its rule does not compile.

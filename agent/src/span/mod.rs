@@ -8,7 +8,7 @@ pub mod build;
 mod http;
 mod postgres;
 pub mod pseudonym;
-mod redact;
+pub mod redact;
 mod s3;
 pub mod sample;
 pub mod semconv;

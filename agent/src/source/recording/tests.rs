@@ -136,6 +136,7 @@ fn header() -> Header {
         host_id: "machine".to_owned(),
         config_digest: "abcd".to_owned(),
         agent_version: "0.1.0".to_owned(),
+        contents: Contents::Scrubbed,
     }
 }
 
