@@ -370,9 +370,15 @@ fn own_metrics_arrive_by_every_way() {
             Reading::labelled("spoor.operations", "protocol", "amqp", 5),
             Reading::plain("spoor.held", 2),
         ]);
+        let mut request = span(1, "shop");
+        request.attributes.set("http.request.method", "GET");
+        board.durations().observe(&request);
         metrics.shutdown();
         let sets = sink.metrics();
-        let [set] = sets.as_slice() else { panic!("{protocol:?}: {} sets", sets.len()) };
+        let [set, durations] = sets.as_slice() else { panic!("{protocol:?}: {} sets", sets.len()) };
+        let service = &durations.resource_metrics[0];
+        assert_eq!(service.scope_metrics[0].metrics[0].name, "http.server.request.duration", "{protocol:?}");
+        assert!(format!("{:?}", service.resource).contains("shop"), "{service:?}");
         let scopes = set.resource_metrics.iter().flat_map(|group| &group.scope_metrics);
         let mut found: Vec<(String, String, i64)> = scopes
             .flat_map(|scope| &scope.metrics)

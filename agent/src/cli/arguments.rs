@@ -53,6 +53,17 @@ pub(super) enum Command {
     Replay(ReplayOptions),
     /// Say what this kernel, these privileges and this configuration allow
     Doctor(DoctorOptions),
+    /// Print a script that completes this command line in a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page of spoor, or of one of its commands
+    Man {
+        /// A command, such as `run`
+        #[arg(value_name = "COMMAND")]
+        command: Option<String>,
+    },
     /// Check a configuration file, or print the default one or its schema
     Config {
         #[command(subcommand)]
@@ -191,6 +202,9 @@ impl Settings {
         }
         if let Some(name) = self.otlp_protocol.and_then(|protocol| protocol.to_possible_value()) {
             add("--otlp-protocol", &["export", "otlp", "protocol"], name.get_name());
+            // That of one signal would win over the one given here.
+            add("--otlp-protocol", &["export", "otlp", "for_traces", "protocol"], name.get_name());
+            add("--otlp-protocol", &["export", "otlp", "for_metrics", "protocol"], name.get_name());
         }
         flags
     }

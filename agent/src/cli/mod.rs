@@ -6,6 +6,7 @@
 mod arguments;
 mod config;
 mod doctor;
+mod manual;
 
 use std::process::ExitCode;
 
@@ -76,6 +77,8 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Doctor(options) => return doctor::run(&options),
         Command::Config { command } => config::run(&command)?,
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { command } => manual::page(command.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
 }

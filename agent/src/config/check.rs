@@ -188,12 +188,13 @@ fn choices(config: &Config, found: &mut Found) {
 
 fn export(config: &Config, found: &mut Found) {
     let otlp = &config.export.otlp;
-    for (key, endpoint) in [
-        ("endpoint", &otlp.endpoint),
-        ("traces_endpoint", &otlp.traces_endpoint),
-        ("metrics_endpoint", &otlp.metrics_endpoint),
+    let (traces, metrics) = (otlp.with(&otlp.for_traces), otlp.with(&otlp.for_metrics));
+    for (key, endpoint, insecure) in [
+        ("endpoint", &otlp.endpoint, traces.insecure),
+        ("traces_endpoint", &otlp.traces_endpoint, traces.insecure),
+        ("metrics_endpoint", &otlp.metrics_endpoint, metrics.insecure),
     ] {
-        if let Err(message) = crate::export::otlp::target::check_endpoint(endpoint, otlp.insecure) {
+        if let Err(message) = crate::export::otlp::target::check_endpoint(endpoint, insecure) {
             found.add(&format!("export.otlp.{key}"), message);
         }
     }
@@ -204,13 +205,19 @@ fn export(config: &Config, found: &mut Found) {
             found.add(&format!("export.otlp.headers.{name}"), "not a value a header can have");
         }
     }
-    found.positive("export.otlp.timeout", otlp.timeout);
     found.positive("export.otlp.metrics_interval", otlp.metrics_interval);
     found.range("export.otlp.max_request_bytes", otlp.max_request_bytes as u64, 16 << 10, 64 << 20);
-    match (&otlp.client_certificate, &otlp.client_key) {
-        (Some(_), None) => found.add("export.otlp.client_certificate", "needs `export.otlp.client_key` too"),
-        (None, Some(_)) => found.add("export.otlp.client_key", "needs `export.otlp.client_certificate` too"),
-        _ => {}
+    for own in [traces, metrics] {
+        match (&own.client_certificate, &own.client_key) {
+            (Some(_), None) => {
+                found.add("export.otlp.client_certificate", "needs `export.otlp.client_key` too")
+            }
+            (None, Some(_)) => {
+                found.add("export.otlp.client_key", "needs `export.otlp.client_certificate` too")
+            }
+            _ => {}
+        }
+        found.positive("export.otlp.timeout", own.timeout);
     }
     let spool = &config.export.spool;
     let request = otlp.max_request_bytes as u64;

@@ -29,6 +29,7 @@ use tokio::runtime::{Handle, Runtime};
 
 use super::Host;
 use super::otlp::Target;
+use super::otlp::durations::Sender;
 use super::otlp::http::{RawClient, raw_client};
 use super::otlp::target::{Signal, TargetError};
 use super::readings::METRICS;
@@ -52,6 +53,8 @@ pub enum MetricsError {
 #[derive(Debug)]
 pub struct Metrics {
     provider: SdkMeterProvider,
+    /// Durations, which have a resource per service.
+    durations: Arc<Sender>,
     /// Drives the connection; the SDK's reader has a thread of its own without a runtime.
     runtime: Runtime,
 }
@@ -75,7 +78,13 @@ impl Metrics {
         let reader = PeriodicReader::builder(exporter).with_interval(settings.metrics_interval).build();
         let provider = SdkMeterProvider::builder().with_reader(reader).with_resource(resource(host)).build();
         register(&provider, board);
-        Ok(Some(Self { provider, runtime }))
+        let durations = {
+            let _inside = runtime.enter();
+            Arc::new(Sender::new(target, host.clone(), board.clone())?)
+        };
+        let (sender, every) = (durations.clone(), settings.metrics_interval);
+        runtime.spawn(async move { sender.run(every).await });
+        Ok(Some(Self { provider, durations, runtime }))
     }
 
     /// Sends the last numbers, within a short time.
@@ -83,6 +92,9 @@ impl Metrics {
         if let Err(error) = self.provider.shutdown_with_timeout(Duration::from_secs(2)) {
             tracing::debug!("the last metrics were not sent: {error}");
         }
+        let last = async { tokio::time::timeout(Duration::from_secs(2), self.durations.send()).await };
+        // Late ones are worth no waiting.
+        let _ = self.runtime.block_on(last);
         self.runtime.shutdown_background();
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::deliver::Delivery;
+use super::notify::Notify;
 use super::readings::{Moment, readings};
 use super::reload::{Reload, Reloads, Running};
 use super::stop::{Asked, Signals};
@@ -65,6 +66,8 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     }
     let mut live = start(&config)?;
     board.set_capturing(true);
+    let mut notify = Notify::new();
+    notify.ready();
     let mut reloads = Reloads::default();
     let mut verdicts = Verdicts::new(config.capture.turn_bytes);
     let pods = kubernetes::start(&config.kubernetes)?;
@@ -106,6 +109,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             break Ok(());
         }
         board.turn();
+        notify.turn();
         if measured.elapsed() >= MEASURE {
             measured = Instant::now();
             let clock = clock::pair();
@@ -125,6 +129,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         progress.tell(&pipeline, &delivery);
     };
     board.set_capturing(false);
+    notify.stopping();
     // What the rings hold was seen, so it counts.
     if live.read(&mut batch).is_ok() {
         handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts);

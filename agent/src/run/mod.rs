@@ -5,6 +5,7 @@
 
 mod deliver;
 mod live;
+mod notify;
 mod printer;
 mod readings;
 mod record;

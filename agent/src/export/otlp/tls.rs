@@ -46,6 +46,7 @@ pub(in crate::export) struct Files(Vec<Option<(std::time::SystemTime, u64, u64)>
 
 impl Files {
     pub(in crate::export) fn of(settings: &Otlp) -> Self {
+        let settings = settings.with(&settings.for_traces);
         let paths = [&settings.certificate, &settings.client_certificate, &settings.client_key];
         let state = |path: &String| {
             // Follows links: Kubernetes renews a mounted secret by turning one.
