@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod demo;
 mod fuzz;
+mod package;
 mod setup;
 mod shell;
 mod test;
@@ -51,6 +52,7 @@ enum Command {
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Vm(vm::Args),
+    Package(package::Args),
     /// Rewrite the expected output inside snapshot tests from what the code does now; look at the diff before committing.
     Bless {
         /// Only tests whose name contains this.
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
+        Command::Package(args) => package::run(&args),
         Command::Bless { filter } => test::bless(filter.as_deref()),
     };
     match outcome {
