@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accuracy;
 mod bench;
 mod build;
 mod check;
@@ -49,6 +50,7 @@ enum Command {
     Tidy,
     Test(test::Args),
     Demo(demo::Args),
+    Accuracy(accuracy::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Vm(vm::Args),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Test(args) => test::run(&args),
         Command::Demo(_) => demo::run(),
+        Command::Accuracy(_) => accuracy::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
