@@ -11,7 +11,7 @@
 //! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
 //! | spans received, and their trees | [`sink`], [`forest`] |
 //! | the live kernel | [`kernel`] |
-//! | recorded traffic | [`recorded`], [`transcript`] |
+//! | recorded traffic | [`recorded`], [`captures`], [`transcript`] |
 //! | foreign bytes | [`fuzz`] |
 //! | tests that cannot run here | [`skip`] |
 
@@ -19,6 +19,7 @@
 
 pub mod accuracy;
 pub mod agent;
+pub mod captures;
 pub mod customers;
 pub mod flow;
 pub mod forest;

@@ -10,6 +10,7 @@ mod build;
 mod check;
 mod demo;
 mod fuzz;
+mod package;
 mod setup;
 mod shell;
 mod test;
@@ -53,6 +54,7 @@ enum Command {
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Vm(vm::Args),
+    Package(package::Args),
     /// Rewrite the expected output inside snapshot tests from what the code does now; look at the diff before committing.
     Bless {
         /// Only tests whose name contains this.
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
+        Command::Package(args) => package::run(&args),
         Command::Bless { filter } => test::bless(filter.as_deref()),
     };
     match outcome {

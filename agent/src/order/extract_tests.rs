@@ -336,6 +336,21 @@ fn sql(statement: Statement) -> Detail {
 }
 
 #[test]
+fn a_statements_comment_carries_context() {
+    let comment = "/*app='shop',traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'*/";
+    let text = format!("SELECT 1 {comment}");
+    let found = |statement: Statement| defaults().extract(&op(sql(statement))).context.map(|c| c.header);
+    assert_eq!(found(statement(&text, &[])), Some("traceparent"));
+    // Of a named statement it is of the moment when that was prepared.
+    let named = Statement { prepared_name: "s1".to_owned(), ..statement(&text, &[]) };
+    assert_eq!(found(named), None);
+    assert_eq!(found(statement("SELECT '/*' || $1", &["x"])), None);
+    assert_eq!(found(Statement { text: None, ..statement("", &[]) }), None);
+    let other = "SELECT 1 /*b3='80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1'*/";
+    assert_eq!(found(statement(other, &[])), Some("b3"));
+}
+
+#[test]
 fn keys_bound_in_statements() {
     let rules = defaults();
     for (text, parameters, expected) in [
@@ -503,4 +518,40 @@ proptest! {
         let found = defaults().extract(&op(http(exchange)));
         prop_assert!(found.keys.is_empty() || body.to_lowercase().contains("order"));
     }
+}
+
+#[test]
+fn fields_of_grpc_messages_are_found_by_number() {
+    let rule = |paths: &[&str], path: &str| KeyRule {
+        places: Places {
+            protobuf_paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            ..Places::default()
+        },
+        when: Some(When { path: Some(path.to_owned()), ..When::default() }),
+        ..KeyRule::default()
+    };
+    let order = config::Order { keys: vec![rule(&["1.3"], "/shop.v1.Orders/*")], ..config::Order::default() };
+    let rules = Rules::compile(&order).expect("valid");
+    let call = |target: &str, content_type: &str, body: &str| {
+        let mut exchange = Exchange {
+            version: "2",
+            request_headers: headers([("content-type", content_type)]),
+            response_headers: headers([]),
+            ..request("POST", target, body)
+        };
+        exchange.http2.stream = 1;
+        http(exchange)
+    };
+    let message = "\0\0\0\0\x04\x0a\x02\x18\x11";
+    check(&rules, call("/shop.v1.Orders/Get", "application/grpc+proto", message), "order:17");
+    check(&rules, call("/shop.v1.Users/Get", "application/grpc", message), "");
+    check(&rules, call("/shop.v1.Orders/Get", "application/octet-stream", message), "");
+    // Two orders name none.
+    let two = format!("{message}{}", message.replace('\x11', "\x12"));
+    assert_eq!(rules.extract(&op(call("/shop.v1.Orders/Watch", "application/grpc", &two))).order(), None);
+    let wrong = config::Order { keys: vec![rule(&["1.x"], "/a")], ..config::Order::default() };
+    assert_eq!(
+        Rules::compile(&wrong).expect_err("no path").to_string(),
+        "order.keys[0].in.protobuf_paths[0]: `1.x` is not a path of field numbers such as `1.3`"
+    );
 }
