@@ -45,7 +45,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let work = root.join("target/fuzz");
     let host = host()?;
     // The crate's own folder: its flags are read from there. They apply to the given target, not to build scripts.
-    let mut build = shell::cargo_of("nightly", ["build", "--release", "--bins", "--target", &host]);
+    let mut build = shell::cargo_of("nightly", ["build", "--release", "--target", &host]);
+    match &args.target {
+        Some(one) => build.args(["--bin", one]),
+        None => build.arg("--bins"),
+    };
     build.current_dir(root.join("tests/fuzz")).arg("--target-dir").arg(&work);
     shell::timed("fuzz: build", || shell::run(build))?;
     for target in &chosen {
