@@ -15,7 +15,7 @@ use spoor_tests::transcript::{Covered, Host, wire};
 
 /// As the agent has it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const ORDERS: u32 = 10_000;
 const RUNS: usize = 5;
@@ -28,6 +28,7 @@ fn main() {
         "per operation", "operations", "spans", "CPU ns each", "spans/CPU s"
     );
     row("HTTP request, both ends", &http());
+    row("HTTP/2 request, both ends", &http2());
     row("statement, client's end", &statements());
     row("publish to ack, through a broker", &messages());
     row("order: HTTP, SQL, HTTP", &orders());
@@ -107,6 +108,24 @@ fn http() -> Vec<Record> {
             server.thread(0),
             client.thread(0),
         );
+        host.wait_ms(PAUSE_MS);
+    }
+    host.records
+}
+
+fn http2() -> Vec<Record> {
+    let mut host = Host::new();
+    let (client, server) = (host.process(100, "client"), host.process(200, "server"));
+    let link = host.connect(client, server, 8080, Covered::Both);
+    host.send(link, Client, wire::http2_hello(true), client.thread(0), server.thread(0));
+    host.send(link, Server, wire::http2_hello(false), server.thread(0), client.thread(0));
+    for order in 0..ORDERS {
+        let stream = 2 * order + 1;
+        let request = wire::http2_request(stream, &format!("/orders/{order}"), order == 0);
+        host.send(link, Client, request, client.thread(0), server.thread(0));
+        let head = wire::http2_frame(1, 4, stream, &wire::http2_response_block(order == 0));
+        let response = [head, wire::http2_frame(0, 1, stream, b"{\"status\": \"new\"}")].concat();
+        host.send(link, Server, response, server.thread(0), client.thread(0));
         host.wait_ms(PAUSE_MS);
     }
     host.records

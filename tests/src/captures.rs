@@ -4,6 +4,8 @@
 //! a connection, and the properties that hold for every protocol: reads of any size, a beginning only, one packet lost.
 //! *Must not know* what operations mean.
 
+pub mod http2;
+
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;

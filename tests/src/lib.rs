@@ -7,6 +7,7 @@
 //! |---|---|
 //! | the agent as a user runs it | [`agent`], [`spoor`] |
 //! | the order flow of shop, CRM, MES and store, and who orders there | [`flow`], [`peers`], [`customers`] |
+//! | how many causes are found in programs of every kind | [`accuracy`] |
 //! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
 //! | spans received, and their trees | [`sink`], [`forest`] |
 //! | the live kernel | [`kernel`] |
@@ -16,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod accuracy;
 pub mod agent;
 pub mod captures;
 pub mod customers;

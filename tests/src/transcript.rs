@@ -233,6 +233,91 @@ pub mod wire {
         .into_bytes()
     }
 
+    /// An HTTP/2 frame.
+    pub fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    /// What each side of an HTTP/2 connection begins with.
+    pub fn http2_hello(is_client: bool) -> Vec<u8> {
+        let preface: &[u8] = if is_client { b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" } else { b"" };
+        [preface, &http2_frame(4, 0, 0, b"")].concat()
+    }
+
+    /// A header field with both strings in plain, entered into the table.
+    fn indexed(name: &str, value: &str) -> Vec<u8> {
+        [&[0x40, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
+    }
+
+    /// A GET with four fields that the first one enters into the table. `path`: another one each time; empty for the same.
+    pub fn http2_request(stream: u32, path: &str, is_first: bool) -> Vec<u8> {
+        let mut block = match is_first {
+            true => [
+                &[0x82, 0x86][..],
+                &indexed(":path", "/orders"),
+                &indexed(":authority", "shop:8080"),
+                &indexed("user-agent", "bench/1.0"),
+                &indexed("accept", "application/json"),
+            ]
+            .concat(),
+            false => vec![0x82, 0x86, 0xc1, 0xc0, 0xbf, 0xbe],
+        };
+        if !path.is_empty() && !is_first {
+            // Literal without indexing, name by index: the path in place of the first one.
+            block =
+                [&[0x82, 0x86, 0x04, path.len() as u8][..], path.as_bytes(), &[0xc0, 0xbf, 0xbe]].concat();
+        }
+        http2_frame(1, 5, stream, &block)
+    }
+
+    /// 200 with three fields.
+    pub fn http2_response_block(is_first: bool) -> Vec<u8> {
+        match is_first {
+            true => [
+                &[0x88][..],
+                &indexed("server", "bench"),
+                &indexed("content-type", "application/json"),
+                &indexed("date", "Mon, 21 Oct 2013 20:13:21 GMT"),
+            ]
+            .concat(),
+            false => vec![0x88, 0xc0, 0xbf, 0xbe],
+        }
+    }
+
+    /// A gRPC call's header section.
+    pub fn grpc_request_block(is_first: bool) -> Vec<u8> {
+        match is_first {
+            true => [
+                &[0x83, 0x86][..],
+                &indexed(":path", "/shop.v1.Orders/Get"),
+                &indexed(":authority", "shop:50051"),
+                &indexed("te", "trailers"),
+                &indexed("content-type", "application/grpc"),
+                &indexed("user-agent", "grpc-bench/1.0"),
+            ]
+            .concat(),
+            false => vec![0x83, 0x86, 0xc2, 0xc1, 0xc0, 0xbf, 0xbe],
+        }
+    }
+
+    /// Its answer's header section.
+    pub fn grpc_response_block(is_first: bool) -> Vec<u8> {
+        match is_first {
+            true => [&[0x88][..], &indexed("content-type", "application/grpc")].concat(),
+            // The trailers' entry came behind it.
+            false => vec![0x88, 0xbf],
+        }
+    }
+
+    /// Its trailers.
+    pub fn grpc_trailers_block(is_first: bool) -> Vec<u8> {
+        if is_first { indexed("grpc-status", "0") } else { vec![0xbe] }
+    }
+
     /// A PostgreSQL message.
     pub fn pg(tag: u8, payload: &[u8]) -> Vec<u8> {
         let mut message = vec![tag];

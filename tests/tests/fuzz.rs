@@ -6,6 +6,7 @@ use spoor::config::Services;
 use spoor::protocol::Sender;
 use spoor::record::ClockPair;
 use spoor::source::{Source, pcap, recording};
+use spoor_tests::captures::http2 as captures;
 use spoor_tests::fuzz::TARGETS;
 use spoor_tests::fuzz::script::Script;
 use spoor_tests::recorded::{fixtures, transcripts};
@@ -129,6 +130,27 @@ fn the_corpus_has_every_transcript() {
                 .iter()
                 .map(|(sender, bytes): &(Sender, Vec<u8>)| (*sender, bytes.as_slice()));
             is_committed(target, &transcript.name, &Script::write(header, records));
+        }
+    }
+}
+
+/// The first connections of the HTTP/2 captures as inputs: their first bytes each way, cut and holed in a few ways.
+#[test]
+fn the_corpus_has_http2() {
+    let headers = [[1, 0, 0, 1], [0, 7, 0, 0], [3, 40, 9, 4], [0, 0, 5, 0]];
+    for (number, capture) in captures::NAMES.iter().enumerate() {
+        let header = headers[number % headers.len()];
+        let segments = captures::segments(capture);
+        let first = segments.first().expect("a capture has bytes").connection;
+        let mut left = 3000_usize;
+        let records = segments.iter().filter(|segment| segment.connection == first).map_while(|segment| {
+            let bytes = segment.bytes.get(..left).unwrap_or(&segment.bytes);
+            left -= bytes.len();
+            (!bytes.is_empty()).then_some((segment.from, bytes))
+        });
+        let input = Script::write(header, records);
+        for target in ["http2", "detect", "pipeline"] {
+            is_committed(target, &format!("http2-{capture}"), &input);
         }
     }
 }

@@ -65,9 +65,10 @@ pub enum Verdict {
 type MakeSession = fn(Protocol, Role, &config::Protocols) -> Box<dyn Session>;
 
 fn make_session(protocol: Protocol, role: Role, limits: &config::Protocols) -> Box<dyn Session> {
-    use crate::protocol::{amqp, http1, postgres};
+    use crate::protocol::{amqp, http1, http2, postgres};
     match protocol {
         Protocol::Http1 => Box::new(http1::Session::new(role, limits)),
+        Protocol::Http2 => Box::new(http2::Session::new(role, limits)),
         Protocol::Amqp => Box::new(amqp::Session::new(role, limits)),
         Protocol::Postgres => Box::new(postgres::Session::new(role, limits)),
     }

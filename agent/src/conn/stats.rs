@@ -19,9 +19,10 @@ pub struct Stats {
 
     /// Connections by protocol, when it was detected.
     pub http1: u64,
+    pub http2: u64,
     pub amqp: u64,
     pub postgres: u64,
-    /// Known protocols that cannot be read: encrypted, or not supported.
+    /// Known protocols that cannot be read: encrypted.
     pub opaque: u64,
     /// Connections that speak nothing Spoor reads.
     pub not_ours: u64,
@@ -69,6 +70,7 @@ impl Stats {
     pub(super) fn detected(&mut self, protocol: Protocol) {
         match protocol {
             Protocol::Http1 => self.http1 += 1,
+            Protocol::Http2 => self.http2 += 1,
             Protocol::Amqp => self.amqp += 1,
             Protocol::Postgres => self.postgres += 1,
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Kept;
+use crate::protocol::Sender;
 
 /// One request and its response (RFC 9110, section 3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,37 @@ pub struct Exchange {
     /// Two recipients may disagree where one of the messages ends: `Content-Length` beside `Transfer-Encoding`,
     /// contradicting lengths, an unknown transfer coding (RFC 9112, sections 6.3 and 11.2: request smuggling).
     pub ambiguous_framing: bool,
+    /// What only HTTP/2 has.
+    pub http2: Http2,
+}
+
+/// What HTTP/2 tells of an exchange beside its messages (RFC 9113); nothing of it for other versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Http2 {
+    /// Identifier of its stream; 0 for other versions.
+    pub stream: u32,
+    /// The request says that it came over TLS (`:scheme`), before a proxy perhaps.
+    pub is_https: bool,
+    /// Fields after the response's body; gRPC's status is there.
+    pub trailers: Headers,
+    /// The stream was ended before its response was.
+    pub reset: Option<Reset>,
+    /// Header fields that are not in `request_headers`, `response_headers` and `trailers`, because name or value stand in
+    /// bytes from before the connection was joined, or in bytes that were lost.
+    pub unknown_fields: u32,
+    /// Length-prefixed messages of a gRPC call; `None` when it is none, or when they could not be counted.
+    pub request_messages: Option<u64>,
+    pub response_messages: Option<u64>,
+}
+
+/// How an HTTP/2 stream was ended early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reset {
+    pub by: Sender,
+    /// RFC 9113, section 7.
+    pub code: u32,
+    /// The server never took the request up: its stream is above the last one of a GOAWAY.
+    pub goaway: bool,
 }
 
 /// A file inside a multipart body.
@@ -48,6 +80,23 @@ impl Exchange {
     /// The first value of a response header; `name` in lower case.
     pub fn response_header(&self, name: &str) -> Option<&[u8]> {
         self.response_headers.get(name)
+    }
+
+    /// A gRPC call: its content type says so, or its trailers do where that is not known. gRPC-Web is another protocol.
+    pub fn is_grpc(&self) -> bool {
+        let says = |headers: &Headers| {
+            let rest = headers.get("content-type").and_then(|value| value.strip_prefix(b"application/grpc"));
+            rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+        };
+        self.http2.stream != 0
+            && (says(&self.request_headers)
+                || says(&self.response_headers)
+                || self.grpc_field("grpc-status").is_some())
+    }
+
+    /// A field that gRPC servers send after the body, or in the header section of a response without one.
+    pub fn grpc_field(&self, name: &str) -> Option<&[u8]> {
+        self.http2.trailers.get(name).or_else(|| self.response_headers.get(name))
     }
 
     /// The path of the target, without query. `/` for an absolute form without path; `*` and the authority form

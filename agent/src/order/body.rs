@@ -8,7 +8,7 @@ use crate::operation::Kept;
 use crate::protocol::http1::content;
 
 /// Most bytes a content coding may decode to; more is left undecoded.
-const MAX_DECODED: usize = 256 << 10;
+pub(super) const MAX_DECODED: usize = 256 << 10;
 
 /// The formats keys are looked for in.
 #[derive(Clone, Debug, PartialEq, Eq)]

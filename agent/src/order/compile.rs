@@ -40,6 +40,7 @@ pub struct Rules {
     pub(super) fields: Names,
     /// By the last step.
     pub(super) json_paths: HashMap<Normal, Vec<(Vec<Normal>, RuleId)>>,
+    pub(super) protobuf_paths: Vec<(super::protobuf::Steps, RuleId)>,
     pub(super) amqp_headers: Names,
     pub(super) amqp_properties: Vec<(AmqpProperty, RuleId)>,
     /// By column; `None` is any table.
@@ -138,6 +139,7 @@ impl Rules {
             headers: Names::default(),
             fields: Names::default(),
             json_paths: HashMap::new(),
+            protobuf_paths: Vec::new(),
             amqp_headers: Names::default(),
             amqp_properties: Vec::new(),
             columns: HashMap::new(),
@@ -269,6 +271,10 @@ impl Rules {
             let steps = json_path(text)?;
             let last = steps.last().cloned().unwrap_or_default();
             self.json_paths.entry(last).or_default().push((steps, id));
+            Ok(())
+        })?;
+        each("protobuf_paths", &places.protobuf_paths, &mut |text| {
+            self.protobuf_paths.push((super::protobuf::parse_path(text)?, id));
             Ok(())
         })?;
         each("amqp_headers", &places.amqp_headers, &mut |name| self.amqp_headers.add(name, id))?;

@@ -9,7 +9,7 @@ pub use super::compile::Rules;
 use super::path::{Path, percent_decode};
 use super::rules::{AmqpProperty, Part, UploadFact};
 use super::value::is_personal;
-use super::{Found, context, form, sql};
+use super::{Found, context, form, protobuf, sql};
 use crate::operation::amqp::{Content, Properties, Value as Field};
 use crate::operation::http::{self, Exchange};
 use crate::operation::{Detail, Kept, Operation};
@@ -86,6 +86,7 @@ impl Rules {
         }
         self.headers(&exchange.request_headers, collector);
         http_body(&exchange.request_headers, &exchange.request_body, collector);
+        self.messages(exchange, &exchange.request_headers, &exchange.request_body, collector);
         if let [upload] = exchange.uploads.as_slice() {
             for (fact, rule) in &self.uploads {
                 self.upload(*fact, *rule, upload, collector);
@@ -94,7 +95,29 @@ impl Rules {
         collector.part(Part::Response);
         self.headers(&exchange.response_headers, collector);
         http_body(&exchange.response_headers, &exchange.response_body, collector);
+        self.messages(exchange, &exchange.response_headers, &exchange.response_body, collector);
         route
+    }
+
+    /// Fields of the messages that one side of a gRPC call sent.
+    fn messages(
+        &self,
+        exchange: &Exchange,
+        headers: &http::Headers,
+        kept: &Kept,
+        collector: &mut Collector<'_>,
+    ) {
+        let holds = |(_, rule): &&(protobuf::Steps, RuleId)| collector.holds(*rule);
+        let wanted: Vec<_> = self.protobuf_paths.iter().filter(holds).collect();
+        if wanted.is_empty() || !exchange.is_grpc() {
+            return;
+        }
+        let paths: Vec<&[u32]> = wanted.iter().map(|(steps, _)| &**steps).collect();
+        protobuf::visit(&kept.bytes, only_header(headers, "grpc-encoding"), &paths, &mut |path, value| {
+            if let Some((_, rule)) = wanted.get(path) {
+                collector.offer(*rule, value);
+            }
+        });
     }
 
     fn headers(&self, fields: &http::Headers, collector: &mut Collector<'_>) {

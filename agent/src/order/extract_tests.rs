@@ -519,3 +519,39 @@ proptest! {
         prop_assert!(found.keys.is_empty() || body.to_lowercase().contains("order"));
     }
 }
+
+#[test]
+fn fields_of_grpc_messages_are_found_by_number() {
+    let rule = |paths: &[&str], path: &str| KeyRule {
+        places: Places {
+            protobuf_paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            ..Places::default()
+        },
+        when: Some(When { path: Some(path.to_owned()), ..When::default() }),
+        ..KeyRule::default()
+    };
+    let order = config::Order { keys: vec![rule(&["1.3"], "/shop.v1.Orders/*")], ..config::Order::default() };
+    let rules = Rules::compile(&order).expect("valid");
+    let call = |target: &str, content_type: &str, body: &str| {
+        let mut exchange = Exchange {
+            version: "2",
+            request_headers: headers([("content-type", content_type)]),
+            response_headers: headers([]),
+            ..request("POST", target, body)
+        };
+        exchange.http2.stream = 1;
+        http(exchange)
+    };
+    let message = "\0\0\0\0\x04\x0a\x02\x18\x11";
+    check(&rules, call("/shop.v1.Orders/Get", "application/grpc+proto", message), "order:17");
+    check(&rules, call("/shop.v1.Users/Get", "application/grpc", message), "");
+    check(&rules, call("/shop.v1.Orders/Get", "application/octet-stream", message), "");
+    // Two orders name none.
+    let two = format!("{message}{}", message.replace('\x11', "\x12"));
+    assert_eq!(rules.extract(&op(call("/shop.v1.Orders/Watch", "application/grpc", &two))).order(), None);
+    let wrong = config::Order { keys: vec![rule(&["1.x"], "/a")], ..config::Order::default() };
+    assert_eq!(
+        Rules::compile(&wrong).expect_err("no path").to_string(),
+        "order.keys[0].in.protobuf_paths[0]: `1.x` is not a path of field numbers such as `1.3`"
+    );
+}

@@ -20,6 +20,7 @@ pub mod form;
 pub mod ids;
 pub mod json;
 pub mod path;
+mod protobuf;
 pub mod rules;
 mod sql;
 pub mod value;

@@ -130,6 +130,11 @@ pub struct Places {
     /// JSON values by their full path: `$.order.id`. Also the form fields `order.id` and `order[id]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub json_paths: Vec<String>,
+    /// Fields of gRPC messages by their numbers: `1.3` is field 3 of the message in field 1. What they mean is another matter in
+    /// every service: say which with `when.path`, such as `/shop.v1.Orders/*`. A field that occurs with different values
+    /// names no order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protobuf_paths: Vec<String>,
     /// Entries of AMQP header tables.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub amqp_headers: Vec<String>,

@@ -9,6 +9,7 @@
 pub mod amqp;
 pub mod detect;
 pub mod http1;
+pub mod http2;
 pub mod postgres;
 pub mod reader;
 

@@ -1,7 +1,7 @@
 //! An [`Operation`] and its place in; a [`Span`] out.
 //!
 //! *Owns* what all spans have: times, identifiers, evidence, order, honesty about what was not seen. Each protocol's names,
-//! kinds, statuses and attributes are in `http`, `amqp` and `postgres` beside this file.
+//! kinds, statuses and attributes are in `http`, `rpc`, `amqp` and `postgres` beside this file.
 //! *Must not know* how identifiers were chosen.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0; tracing API, "Span".
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{
     Attributes, Evidence, Link, Resource, Span, SpanId, SpanKind, Status, TraceId, Value, amqp, http,
-    postgres, semconv,
+    postgres, redact, rpc, semconv,
 };
 use crate::conn::ConnInfo;
 use crate::operation::{Completeness, Detail, Operation};
@@ -114,6 +114,7 @@ pub fn build(placed: &Placed<'_>) -> Span {
 /// The same with what is known of the work a delivery caused; other operations ignore it.
 pub fn build_with(placed: &Placed<'_>, work: Work) -> Span {
     let draft = match &placed.op.detail {
+        Detail::Http(exchange) if exchange.is_grpc() => rpc::draft(placed, exchange),
         Detail::Http(exchange) => http::draft(placed, exchange),
         Detail::Amqp(action) => amqp::draft(placed, action, work),
         Detail::Postgres(statement) => postgres::draft(placed, statement),
@@ -137,7 +138,8 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
         }
     }
     for (name, value) in &placed.found.attributes {
-        attributes.set_named(name, value.clone());
+        let is_header = name.starts_with("http.request.header.") || name.starts_with("http.response.header.");
+        attributes.set_named(name, if is_header { header(value) } else { value.clone() });
     }
     if let Some(evidence) = identity.evidence {
         attributes.set(semconv::SPOOR_PARENT_RULE, evidence.rule.name());
@@ -177,6 +179,16 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
         links: identity.links.clone(),
         events: Vec::new(),
         resource: Arc::clone(&placed.resource),
+        sampled: true,
+    }
+}
+
+/// Headers that were asked for, without the secrets of URLs in them.
+fn header(value: &Value) -> Value {
+    match value {
+        Value::Text(text) => Value::Text(redact::header(text)),
+        Value::Texts(texts) => Value::Texts(texts.iter().map(|text| redact::header(text)).collect()),
+        other => other.clone(),
     }
 }
 

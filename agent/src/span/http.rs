@@ -5,9 +5,11 @@
 
 use super::build::{Draft, Placed, int, set_peer, set_server};
 use super::{Attributes, SpanKind, redact, s3, semconv};
-use crate::operation::http::{Exchange, Headers};
+use crate::operation::http::{Exchange, Headers, Reset};
 use crate::operation::{Completeness, Kept};
 use crate::order::value::is_personal;
+use crate::protocol::Sender;
+use crate::protocol::http2::error_name;
 use crate::record::{Endpoint, Role};
 
 /// RFC 9110, section 9; PATCH (RFC 5789); QUERY (RFC 10008).
@@ -31,12 +33,9 @@ pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
     if !exchange.version.is_empty() {
         attributes.set(semconv::NETWORK_PROTOCOL_VERSION, exchange.version);
     }
-    if let Some(agent) = text(&exchange.request_headers, "user-agent").filter(|agent| !is_personal(agent)) {
-        let agent: String = agent.chars().take(MAX_USER_AGENT).collect();
-        attributes.set(semconv::USER_AGENT_ORIGINAL, agent);
-    }
-    body_size(attributes, semconv::HTTP_REQUEST_BODY_SIZE, &exchange.request_body);
-    body_size(attributes, semconv::HTTP_RESPONSE_BODY_SIZE, &exchange.response_body);
+    user_agent(exchange, attributes);
+    sizes(exchange, attributes);
+    stream_facts(exchange, attributes);
     if !exchange.uploads.is_empty() {
         attributes.set(semconv::SPOOR_UPLOAD_COUNT, int(exchange.uploads.len() as u64));
         let size = exchange.uploads.iter().try_fold(0u64, |sum, upload| sum.checked_add(upload.len?));
@@ -74,9 +73,10 @@ fn method<'a>(exchange: &'a Exchange, attributes: &mut Attributes) -> &'a str {
     "HTTP"
 }
 
-fn scheme(exchange: &Exchange, is_server: bool) -> &'static str {
+pub(super) fn scheme(exchange: &Exchange, is_server: bool) -> &'static str {
     let forwarded = text(&exchange.request_headers, "x-forwarded-proto").filter(|_| is_server);
     let https = forwarded.is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
+        || exchange.http2.is_https
         || exchange.target.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
     if https { "https" } else { "http" }
 }
@@ -96,10 +96,46 @@ fn server_side(placed: &Placed<'_>, exchange: &Exchange, scheme: &str, attribute
     }
     address(exchange, scheme, &placed.conn.conn.local, attributes);
     let remote = &placed.conn.conn.remote;
+    client_address(remote, attributes);
+    set_peer(attributes, remote);
+}
+
+pub(super) fn client_address(remote: &Endpoint, attributes: &mut Attributes) {
     if let Endpoint::Inet(address) = remote {
         attributes.set(semconv::CLIENT_ADDRESS, address.ip().to_string());
     }
-    set_peer(attributes, remote);
+}
+
+pub(super) fn user_agent(exchange: &Exchange, attributes: &mut Attributes) {
+    if let Some(agent) = text(&exchange.request_headers, "user-agent").filter(|agent| !is_personal(agent)) {
+        let agent: String = agent.chars().take(MAX_USER_AGENT).collect();
+        attributes.set(semconv::USER_AGENT_ORIGINAL, agent);
+    }
+}
+
+pub(super) fn sizes(exchange: &Exchange, attributes: &mut Attributes) {
+    body_size(attributes, semconv::HTTP_REQUEST_BODY_SIZE, &exchange.request_body);
+    body_size(attributes, semconv::HTTP_RESPONSE_BODY_SIZE, &exchange.response_body);
+}
+
+/// What HTTP/2 tells beside the messages.
+pub(super) fn stream_facts(exchange: &Exchange, attributes: &mut Attributes) {
+    let http2 = &exchange.http2;
+    if http2.unknown_fields > 0 {
+        attributes.set(semconv::SPOOR_HTTP2_UNKNOWN_FIELDS, i64::from(http2.unknown_fields));
+    }
+    if let Some(reset) = http2.reset {
+        attributes.set(semconv::SPOOR_HTTP2_RESET, reset_name(&reset));
+        attributes
+            .set(semconv::SPOOR_HTTP2_RESET_BY, if reset.by == Sender::Client { "client" } else { "server" });
+    }
+}
+
+fn reset_name(reset: &Reset) -> String {
+    if reset.goaway {
+        return "GOAWAY".to_owned();
+    }
+    error_name(reset.code).map_or_else(|| format!("0x{:x}", reset.code), str::to_owned)
 }
 
 fn client_side(placed: &Placed<'_>, exchange: &Exchange, scheme: &str, attributes: &mut Attributes) {
@@ -135,7 +171,7 @@ fn userinfo(target: &str) -> &'static str {
 }
 
 /// `server.address` and `server.port` from the Host header; from the socket when there is none.
-fn address(exchange: &Exchange, scheme: &str, socket: &Endpoint, attributes: &mut Attributes) {
+pub(super) fn address(exchange: &Exchange, scheme: &str, socket: &Endpoint, attributes: &mut Attributes) {
     let authority = exchange.authority.as_str();
     let (host, port) = match authority.rsplit_once(':') {
         // A colon inside brackets is part of an IPv6 address.
@@ -166,6 +202,16 @@ fn outcome(placed: &Placed<'_>, exchange: &Exchange, is_server: bool, draft: &mu
             draft.error(status.to_string(), String::new());
             return;
         }
+    }
+    if let Some(reset) = &exchange.http2.reset {
+        // A client that does not want the response any more is no failure.
+        let cancelled =
+            reset.by == Sender::Client && matches!(error_name(reset.code), Some("CANCEL" | "NO_ERROR"));
+        let untouched = is_server && reset.goaway;
+        if !(cancelled || untouched) {
+            draft.error(reset_name(reset), String::new());
+        }
+        return;
     }
     if placed.op.completeness == Completeness::Cut && !is_server {
         // A server that loses its connection cannot tell a cancelled request from a failure, its client can.

@@ -14,6 +14,7 @@ pub const SERVER_ADDRESS: &str = "server.address";
 pub const SERVER_PORT: &str = "server.port";
 pub const NETWORK_PEER_ADDRESS: &str = "network.peer.address";
 pub const NETWORK_PEER_PORT: &str = "network.peer.port";
+pub const NETWORK_PROTOCOL_NAME: &str = "network.protocol.name";
 pub const NETWORK_PROTOCOL_VERSION: &str = "network.protocol.version";
 pub const NETWORK_TRANSPORT: &str = "network.transport";
 
@@ -63,6 +64,9 @@ pub const AWS_S3_PART_NUMBER: &str = "aws.s3.part_number";
 pub const AWS_S3_UPLOAD_ID: &str = "aws.s3.upload_id";
 pub const CLOUD_REGION: &str = "cloud.region";
 pub const RPC_METHOD: &str = "rpc.method";
+pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
+pub const RPC_SYSTEM_NAME: &str = "rpc.system.name";
+pub const GRPC: &str = "grpc";
 
 /// The order's ID in canonical form, a string, on every span of an order.
 pub const ORDER_ID: &str = "order.id";
@@ -85,6 +89,15 @@ pub const SPOOR_MISSING_BYTES: &str = "spoor.missing_bytes";
 pub const SPOOR_OBSERVED_FROM: &str = "spoor.observed_from";
 /// Two recipients may disagree where the message ends.
 pub const SPOOR_AMBIGUOUS_FRAMING: &str = "spoor.http.ambiguous_framing";
+/// How an HTTP/2 stream was ended before its response was: an error code's name (RFC 9113, section 7), or `GOAWAY`.
+pub const SPOOR_HTTP2_RESET: &str = "spoor.http2.reset";
+/// Who ended it: `client`, `server`.
+pub const SPOOR_HTTP2_RESET_BY: &str = "spoor.http2.reset_by";
+/// Header fields that cannot be known, because they refer to bytes from before the connection was joined, or lost ones.
+pub const SPOOR_HTTP2_UNKNOWN_FIELDS: &str = "spoor.http2.unknown_fields";
+/// Messages of a gRPC call each way.
+pub const SPOOR_RPC_REQUEST_MESSAGES: &str = "spoor.rpc.request.messages";
+pub const SPOOR_RPC_RESPONSE_MESSAGES: &str = "spoor.rpc.response.messages";
 /// Files in a multipart upload, and their bytes.
 pub const SPOOR_UPLOAD_COUNT: &str = "spoor.upload.count";
 pub const SPOOR_UPLOAD_SIZE: &str = "spoor.upload.size";
@@ -127,6 +140,7 @@ mod tests {
             (SERVER_PORT, generated::SERVER_PORT),
             (NETWORK_PEER_ADDRESS, generated::NETWORK_PEER_ADDRESS),
             (NETWORK_PEER_PORT, generated::NETWORK_PEER_PORT),
+            (NETWORK_PROTOCOL_NAME, generated::NETWORK_PROTOCOL_NAME),
             (NETWORK_PROTOCOL_VERSION, generated::NETWORK_PROTOCOL_VERSION),
             (NETWORK_TRANSPORT, generated::NETWORK_TRANSPORT),
             (HTTP_REQUEST_METHOD, generated::HTTP_REQUEST_METHOD),
@@ -173,6 +187,8 @@ mod tests {
             (AWS_S3_UPLOAD_ID, generated::AWS_S3_UPLOAD_ID),
             (CLOUD_REGION, generated::CLOUD_REGION),
             (RPC_METHOD, generated::RPC_METHOD),
+            (RPC_RESPONSE_STATUS_CODE, generated::RPC_RESPONSE_STATUS_CODE),
+            (RPC_SYSTEM_NAME, generated::RPC_SYSTEM_NAME),
         ] {
             assert_eq!(ours, theirs);
         }

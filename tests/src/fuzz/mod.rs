@@ -11,9 +11,9 @@ use spoor::capture::decode;
 use spoor::config::{Protocols, Services};
 use spoor::pipeline::{Pipeline, Settings};
 use spoor::protocol::detect::{
-    Detection, Detector, Protocol, Sniff, sniff_amqp, sniff_http1, sniff_postgres,
+    Detection, Detector, Protocol, Sniff, sniff_amqp, sniff_http1, sniff_http2, sniff_postgres,
 };
-use spoor::protocol::{End, Events, Mark, Sender, Session, amqp, http1, postgres};
+use spoor::protocol::{End, Events, Mark, Sender, Session, amqp, http1, http2, postgres};
 use spoor::record::{
     ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Record, Role, Thread, Transport,
     WireBase,
@@ -34,6 +34,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("decode", decode),
     ("detect", detect),
     ("http1", http1),
+    ("http2", http2),
     ("pcap", pcap),
     ("pipeline", pipeline),
     ("postgres", postgres),
@@ -43,6 +44,11 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// One HTTP/1.x connection.
 pub fn http1(data: &[u8]) {
     session(data, |role, limits| Box::new(http1::Session::new(role, limits)));
+}
+
+/// One HTTP/2 connection, from its preface or joined in mid-stream.
+pub fn http2(data: &[u8]) {
+    session(data, |role, limits| Box::new(http2::Session::new(role, limits)));
 }
 
 /// One AMQP connection.
@@ -116,15 +122,17 @@ pub fn detect(data: &[u8]) {
         }
         let found = detector.offer(script.direction(*sender), bytes, script.port);
         if let Detection::Is { protocol, .. } = found {
-            let possible = [Protocol::Http1, Protocol::Amqp, Protocol::Postgres].contains(&protocol);
+            let possible =
+                [Protocol::Http1, Protocol::Http2, Protocol::Amqp, Protocol::Postgres].contains(&protocol);
             assert!(possible, "{found:?}");
         }
     }
 }
 
-fn sniffs(bytes: &[u8]) -> [(Protocol, Sniff); 3] {
+fn sniffs(bytes: &[u8]) -> [(Protocol, Sniff); 4] {
     [
         (Protocol::Http1, sniff_http1(bytes)),
+        (Protocol::Http2, sniff_http2(bytes)),
         (Protocol::Amqp, sniff_amqp(bytes)),
         (Protocol::Postgres, sniff_postgres(bytes)),
     ]

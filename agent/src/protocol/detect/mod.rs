@@ -8,6 +8,7 @@
 
 mod amqp;
 mod http1;
+mod http2;
 mod opaque;
 mod postgres;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 
 pub use self::amqp::sniff_amqp;
 pub use self::http1::sniff_http1;
+pub use self::http2::sniff_http2;
 pub use self::opaque::sniff_opaque;
 pub use self::postgres::sniff_postgres;
 use super::Sender;
@@ -24,6 +26,7 @@ use crate::record::Direction;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     Http1,
+    Http2,
     Amqp,
     Postgres,
 }
@@ -32,7 +35,6 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     Tls,
-    Http2,
 }
 
 /// What bytes at the beginning of a record say about one protocol.
@@ -173,6 +175,7 @@ enum Found {
 fn look(bytes: &[u8], port: Option<u16>) -> Found {
     let sniffs = [
         (Protocol::Http1, sniff_http1(bytes)),
+        (Protocol::Http2, sniff_http2(bytes)),
         (Protocol::Amqp, sniff_amqp(bytes)),
         (Protocol::Postgres, sniff_postgres(bytes)),
     ];

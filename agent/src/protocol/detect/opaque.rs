@@ -1,17 +1,12 @@
-//! Protocols that are recognised so that nobody wonders: TLS and HTTP/2.
+//! Protocols that are recognised so that nobody wonders: TLS.
 
 use super::Kind;
 
-/// The client's preface (RFC 9113, section 3.4).
-const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Longest TLS record with its expansion (RFC 5246, section 6.2.3).
 const MAX_TLS_RECORD: usize = (1 << 14) + 2048;
 
-/// TLS at any record, HTTP/2 at the preface.
+/// TLS at any record.
 pub fn sniff_opaque(bytes: &[u8]) -> Option<Kind> {
-    if bytes.len() >= 16 && HTTP2_PREFACE.starts_with(bytes.get(..24).unwrap_or(bytes)) {
-        return Some(Kind::Http2);
-    }
     is_tls(bytes).then_some(Kind::Tls)
 }
 

@@ -121,7 +121,6 @@ fn encrypted_and_newer_protocols_are_named() {
     let hello = [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), vec![7; 508]].concat();
     check(&hello, Some(Kind::Tls));
     check(&hello[..100], Some(Kind::Tls));
-    check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04", Some(Kind::Http2));
     check(&[b"\x17\x03\x03\x00\x20".to_vec(), vec![9; 32]].concat(), Some(Kind::Tls));
     check(
         &[b"\x17\x03\x03\x00\x04aaaa".to_vec(), b"\x17\x03\x03\x00\x09".to_vec()].concat(),
@@ -165,7 +164,7 @@ fn connections_in_any_state_with_either_side_first() {
     check(&[(Egress, &pg(b'Q', b"SELECT 1\0"))], is(Protocol::Postgres, Sender::Server));
     check(&[(Egress, &pg(b'Z', b"I"))], is(Protocol::Postgres, Sender::Client));
     check(&[(Egress, &pg_start(80_877_103, b""))], is(Protocol::Postgres, Sender::Server));
-    check(&[(Egress, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")], Detection::Opaque(Kind::Http2));
+    check(&[(Egress, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")], is(Protocol::Http2, Sender::Server));
 }
 
 #[test]
@@ -180,6 +179,59 @@ fn the_port_breaks_ties_and_buys_patience() {
     assert_eq!(detect(None, &blobs), Detection::NotOurs);
     assert_eq!(detect(Some(8080), &blobs), Detection::Undecided);
     assert_eq!(detect(Some(9999), &blobs[..6]), Detection::Undecided);
+}
+
+/// A frame: type, flags, stream, payload.
+fn h2(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream][..], payload].concat()
+}
+
+#[test]
+fn http2_is_told_by_its_preface_and_by_its_header_blocks() {
+    let check = |bytes: &[u8], expected: Sniff| {
+        assert_eq!(sniff_http2(bytes), expected, "{bytes:x?}");
+        if expected != Sniff::No {
+            (0..bytes.len())
+                .for_each(|len| assert_ne!(sniff_http2(&bytes[..len]), Sniff::No, "{len} of {bytes:x?}"));
+        }
+    };
+    check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Sniff::Yes(Sender::Client));
+    check(b"PRI * HTTP/2.0\r\n\r\nSX", Sniff::No);
+    // GET, path and authority from the table.
+    let request = h2(1, 5, 3, &[0x82, 0x86, 0xbf, 0xbe]);
+    let response = h2(1, 4, 3, &[0x88, 0xc0, 0xbf]);
+    let data = h2(0, 1, 3, b"hello");
+    check(&request, Sniff::Yes(Sender::Client));
+    check(&response, Sniff::Yes(Sender::Server));
+    check(&[&response[..], &data].concat(), Sniff::Yes(Sender::Server));
+    check(&[h2(8, 0, 0, &[0, 0, 1, 0]), request.clone()].concat(), Sniff::Yes(Sender::Client));
+    // Trailers of a call.
+    check(&h2(1, 5, 3, b"\x40\x0bgrpc-status\x010"), Sniff::Yes(Sender::Server));
+    // What does not tell its sender.
+    check(&h2(6, 0, 0, &[0; 8]), Sniff::Maybe);
+    check(&h2(4, 0, 0, &[0, 3, 0, 0, 0, 100]), Sniff::Maybe);
+    check(&[data.clone(), data.clone(), data].concat(), Sniff::Maybe);
+    check(&h2(1, 5, 3, &[0xbe, 0xbf]), Sniff::Maybe);
+    // Nearly.
+    check(&h2(1, 5, 0, &[0x82]), Sniff::No);
+    check(&h2(1, 5, 3, &[]), Sniff::No);
+    check(&h2(1, 0x55, 3, &[0x82]), Sniff::No);
+    check(&h2(1, 5, 3, &[0x82, 0x88]), Sniff::No);
+    check(&h2(8, 0, 0, &[0; 4]), Sniff::No);
+    check(&[request, vec![0xff; 12]].concat(), Sniff::No);
+    check(&[0; 40], Sniff::No);
+}
+
+#[test]
+fn http2_joined_in_mid_stream_is_found_at_the_next_header_block() {
+    let data = h2(0, 0, 3, &[0x5a; 100]);
+    let response = h2(1, 4, 5, &[0x88, 0xc0, 0xbf]);
+    let mut detector = Detector::default();
+    for part in data.chunks(40) {
+        assert_eq!(detector.offer(Egress, &part[7..], None), Detection::Undecided);
+    }
+    assert_eq!(detector.offer(Ingress, &h2(8, 0, 3, &[0, 0, 1, 0]), None), Detection::Undecided);
+    assert_eq!(detector.offer(Egress, &response, None), is(Protocol::Http2, Sender::Client));
 }
 
 #[test]

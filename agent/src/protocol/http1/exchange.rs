@@ -10,31 +10,31 @@ use crate::record::{BootNs, Role};
 
 /// A request that was opened and not closed yet.
 #[derive(Debug)]
-pub(super) struct Open {
-    pub(super) id: OpId,
-    pub(super) request: Extent,
+pub(in crate::protocol) struct Open {
+    pub(in crate::protocol) id: OpId,
+    pub(in crate::protocol) request: Extent,
     /// The last byte of the request was seen, or its end was deduced from the response.
-    pub(super) requested: bool,
-    pub(super) response: Option<Extent>,
+    pub(in crate::protocol) requested: bool,
+    pub(in crate::protocol) response: Option<Extent>,
     /// The last byte of the response was seen.
-    pub(super) answered: bool,
+    pub(in crate::protocol) answered: bool,
     /// Needed bytes that were not captured.
-    pub(super) gap_len: u64,
-    pub(super) exchange: Box<Exchange>,
-    pub(super) multipart: Option<Box<Multipart>>,
+    pub(in crate::protocol) gap_len: u64,
+    pub(in crate::protocol) exchange: Box<Exchange>,
+    pub(in crate::protocol) multipart: Option<Box<Multipart>>,
     /// Bytes of it that count against the connection's budget.
-    pub(super) retained: usize,
+    pub(in crate::protocol) retained: usize,
 }
 
 /// Which message of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Half {
+pub(in crate::protocol) enum Half {
     Request,
     Response,
 }
 
 impl Open {
-    pub(super) fn new(id: OpId, start: Point, exchange: Exchange) -> Open {
+    pub(in crate::protocol) fn new(id: OpId, start: Point, exchange: Exchange) -> Open {
         Open {
             id,
             request: Extent { start, end: start },
@@ -48,7 +48,7 @@ impl Open {
         }
     }
 
-    pub(super) fn headers(&mut self, half: Half) -> &mut Headers {
+    pub(in crate::protocol) fn headers(&mut self, half: Half) -> &mut Headers {
         match half {
             Half::Request => &mut self.exchange.request_headers,
             Half::Response => &mut self.exchange.response_headers,
@@ -56,7 +56,7 @@ impl Open {
     }
 
     /// Adds body content, keeping at most `bound` bytes of it. Returns how many bytes more are kept.
-    pub(super) fn content(&mut self, half: Half, content: &[u8], bound: usize) -> usize {
+    pub(in crate::protocol) fn content(&mut self, half: Half, content: &[u8], bound: usize) -> usize {
         if half == Half::Request
             && let Some(multipart) = &mut self.multipart
         {
@@ -66,7 +66,7 @@ impl Open {
     }
 
     /// `len` bytes of content were not seen.
-    pub(super) fn content_gap(&mut self, half: Half, len: u64, bound: usize) {
+    pub(in crate::protocol) fn content_gap(&mut self, half: Half, len: u64, bound: usize) {
         if half == Half::Request
             && let Some(multipart) = &mut self.multipart
         {
@@ -83,7 +83,7 @@ impl Open {
     }
 
     /// Nothing but the length of this body's coming bytes is of use.
-    pub(super) fn is_satisfied(&self, half: Half, bound: usize) -> bool {
+    pub(in crate::protocol) fn is_satisfied(&self, half: Half, bound: usize) -> bool {
         let (kept, parts) = match half {
             Half::Request => (&self.exchange.request_body, self.multipart.is_some()),
             Half::Response => (&self.exchange.response_body, false),
@@ -92,7 +92,7 @@ impl Open {
     }
 
     /// The operation, over at `at`. `completeness` is how it ended; a hole in it shows unless the end is worse.
-    pub(super) fn close(self, role: Role, at: BootNs, completeness: Completeness) -> Operation {
+    pub(in crate::protocol) fn close(self, role: Role, at: BootNs, completeness: Completeness) -> Operation {
         let completeness = match completeness {
             Completeness::Complete if self.gap_len > 0 => Completeness::Gap(self.gap_len),
             other => other,
@@ -118,7 +118,7 @@ impl Open {
 }
 
 /// A server's exchange is work that came to it, a client's is work it asks for.
-pub(super) fn shape(role: Role) -> Shape {
+pub(in crate::protocol) fn shape(role: Role) -> Shape {
     match role {
         Role::Server => Shape::Incoming,
         Role::Client => Shape::Outgoing,

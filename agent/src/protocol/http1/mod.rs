@@ -18,10 +18,10 @@
 
 mod body;
 pub mod content;
-mod exchange;
+pub(super) mod exchange;
 mod head;
 mod holes;
-mod multipart;
+pub(super) mod multipart;
 mod pairing;
 mod sections;
 mod start;
@@ -35,6 +35,7 @@ use self::body::Body;
 use self::exchange::{Half, Open};
 use self::head::HeadReader;
 use self::pairing::Pairing;
+use super::http2;
 use super::reader::Reader;
 use super::{Discard, End, Event, Events, Mark, Point, Sender, Want};
 use crate::config::Protocols;
@@ -64,6 +65,8 @@ pub struct Session {
     /// Bytes retained by `open`.
     retained: usize,
     passed_len: u64,
+    /// What the connection speaks since `101 Switching Protocols` to `h2c`.
+    upgraded: Option<Box<http2::Session>>,
 }
 
 /// One direction.
@@ -140,6 +143,7 @@ impl Session {
             pairing: Pairing::default(),
             retained: 0,
             passed_len: 0,
+            upgraded: None,
         }
     }
 
@@ -163,7 +167,7 @@ impl Session {
                 State::Seek | State::Start => self.request_start(&mut input, out),
                 State::Head | State::InterimHead => self.request_head(&mut input, out),
                 State::Body(_) => self.body(Half::Request, &mut input, out),
-                State::Tunnel => self.pass(&mut input),
+                State::Tunnel => self.pass(Half::Request, &mut input, out),
             };
             if !goes_on {
                 break;
@@ -183,7 +187,7 @@ impl Session {
                 State::Seek | State::Start => self.response_start(&mut input, out),
                 State::Head | State::InterimHead => self.response_head(&mut input, out),
                 State::Body(_) => self.body(Half::Response, &mut input, out),
-                State::Tunnel => self.pass(&mut input),
+                State::Tunnel => self.pass(Half::Response, &mut input, out),
             };
             if !goes_on {
                 break;
@@ -223,6 +227,9 @@ impl Session {
 
 impl super::Session for Session {
     fn bytes(&mut self, from: Sender, pos: u64, bytes: &[u8], mark: Mark, out: &mut Events) {
+        if let Some(next) = &mut self.upgraded {
+            return next.bytes(from, pos, bytes, mark, out);
+        }
         match from {
             Sender::Client => {
                 let was_idle = self.open.is_empty();
@@ -242,6 +249,9 @@ impl super::Session for Session {
     fn gap(&mut self, from: Sender, pos: u64, len: u64, mark: Mark, out: &mut Events) {
         if len == 0 {
             return;
+        }
+        if let Some(next) = &mut self.upgraded {
+            return next.gap(from, pos, len, mark, out);
         }
         let half = match from {
             Sender::Client => Half::Request,
@@ -275,7 +285,16 @@ impl super::Session for Session {
         self.stream(half).moved(pos.saturating_add(len), mark);
     }
 
+    fn timeout(&mut self, now: BootNs, out: &mut Events) {
+        if let Some(next) = &mut self.upgraded {
+            next.timeout(now, out);
+        }
+    }
+
     fn end(&mut self, end: End, at: BootNs, out: &mut Events) {
+        if let Some(next) = &mut self.upgraded {
+            return next.end(end, at, out);
+        }
         for half in [Half::Request, Half::Response] {
             let bytes = self.stream(half).reader.reset() as u64;
             if bytes > 0 {
@@ -312,6 +331,9 @@ impl super::Session for Session {
     }
 
     fn want(&self, from: Sender) -> Want {
+        if let Some(next) = &self.upgraded {
+            return next.want(from);
+        }
         let (half, stream) = match from {
             Sender::Client => (Half::Request, &self.request),
             Sender::Server => (Half::Response, &self.response),

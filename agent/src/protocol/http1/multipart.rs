@@ -22,7 +22,7 @@ const MAX_BOUNDARY_LEN: usize = 70;
 
 /// Finds the parts of one body.
 #[derive(Debug)]
-pub(super) struct Multipart {
+pub(in crate::protocol) struct Multipart {
     /// CRLF, two dashes, the boundary.
     delimiter: memmem::Finder<'static>,
     state: State,
@@ -46,7 +46,7 @@ enum State {
 
 impl Multipart {
     /// For a request's `Content-Type`; `None` when it is no form with a usable boundary.
-    pub(super) fn new(content_type: &[u8]) -> Option<Multipart> {
+    pub(in crate::protocol) fn new(content_type: &[u8]) -> Option<Multipart> {
         let (essence, parameters) = content_type.split_at(memchr::memchr(b';', content_type)?);
         if !essence.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data") {
             return None;
@@ -67,7 +67,7 @@ impl Multipart {
     }
 
     /// The next bytes of the body.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], uploads: &mut Vec<Upload>) {
+    pub(in crate::protocol) fn feed(&mut self, mut bytes: &[u8], uploads: &mut Vec<Upload>) {
         while !bytes.is_empty() {
             let taken = match self.state {
                 State::Content => self.content(bytes, uploads),
@@ -79,7 +79,7 @@ impl Multipart {
     }
 
     /// Bytes are missing here: the part they are in has no certain end, later parts are found again.
-    pub(super) fn gap(&mut self) {
+    pub(in crate::protocol) fn gap(&mut self) {
         if self.state != State::End {
             self.state = State::Content;
         }

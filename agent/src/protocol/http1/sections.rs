@@ -3,13 +3,14 @@
 //! *Owns* what is decided once a header section is complete. *Must not know* how messages start.
 
 use super::body::{self, Body, Framing, Progress};
-use super::exchange::Half;
+use super::exchange::{Half, Open};
 use super::multipart::Multipart;
 use super::{Session, State, current};
+use crate::config::Protocols;
 use crate::operation::Completeness;
-use crate::operation::http::Exchange;
+use crate::operation::http::{Exchange, Headers};
 use crate::protocol::reader::Input;
-use crate::protocol::{Discard, Event, Events, Point};
+use crate::protocol::{Discard, Event, Events, Mark, Point, Sender, Session as _, http2};
 
 impl Session {
     pub(super) fn request_head(&mut self, input: &mut Input<'_>, out: &mut Events) -> bool {
@@ -56,6 +57,10 @@ impl Session {
         let end = input.point_after(end_len);
         input.advance(end_len);
         self.report_head(Half::Response, out);
+        if self.upgrades_to_http2() {
+            self.http2_begins(end, out);
+            return true;
+        }
         let Some(open) = current(&mut self.open, self.response.op) else {
             return self.not_a_start(Half::Response, input, out);
         };
@@ -149,7 +154,12 @@ impl Session {
         true
     }
 
-    pub(super) fn pass(&mut self, input: &mut Input<'_>) -> bool {
+    pub(super) fn pass(&mut self, half: Half, input: &mut Input<'_>, out: &mut Events) -> bool {
+        if let Some(next) = &mut self.upgraded {
+            // What came in the record of the `101` behind it.
+            let from = if half == Half::Request { Sender::Client } else { Sender::Server };
+            next.bytes(from, input.pos(), input.rest(), input.latest(), out);
+        }
         self.passed_len = self.passed_len.saturating_add(input.advance(usize::MAX) as u64);
         true
     }
@@ -159,6 +169,43 @@ impl Session {
             Half::Request => self.request_ends(end, out),
             Half::Response => self.response_ends(end, out),
         }
+    }
+
+    /// The client offered HTTP/2 and the server took it (RFC 7540, section 3.2). The request must be whole: the rest of a
+    /// body would come in the way of the preface.
+    fn upgrades_to_http2(&self) -> bool {
+        let switches = |open: &&Open| open.exchange.status == Some(101) && open.requested;
+        let Some(open) = self.open.front().filter(switches) else { return false };
+        let names = |headers: &Headers| {
+            let protocols = headers.get("upgrade").unwrap_or_default().split(|byte| *byte == b',');
+            protocols.into_iter().any(|name| name.trim_ascii().eq_ignore_ascii_case(b"h2c"))
+        };
+        names(&open.exchange.request_headers) && names(&open.exchange.response_headers)
+    }
+
+    /// The request stays open: its response comes on stream 1.
+    fn http2_begins(&mut self, end: Point, out: &mut Events) {
+        let Some(mut open) = self.open.pop_front() else { return };
+        self.retained = self.retained.saturating_sub(open.retained);
+        if let Some(response) = &mut open.response {
+            response.end = end;
+        }
+        let limits = Protocols {
+            kept_body_bytes: self.kept_body_bytes,
+            max_header_bytes: self.max_header_bytes,
+            max_open_operations: self.max_open,
+            ..Protocols::default()
+        };
+        let mut next = http2::Session::upgraded(self.role, &limits, open);
+        let early = self.request.reader.rest();
+        if !early.is_empty() {
+            let last = self.request.last;
+            let pos = last.pos.saturating_sub(early.len() as u64);
+            let mark = Mark { at: last.at, thread: last.thread, other_pos: end.pos };
+            next.bytes(Sender::Client, pos, early, mark, out);
+        }
+        self.upgraded = Some(Box::new(next));
+        self.tunnel_begins(end, out);
     }
 
     pub(super) fn tunnel_begins(&mut self, end: Point, out: &mut Events) {
