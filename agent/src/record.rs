@@ -209,6 +209,8 @@ pub struct ProcessInfo {
     pub service: String,
     pub service_namespace: Option<String>,
     pub container_id: Option<String>,
+    /// Further resource attributes: Kubernetes, the process' own declaration.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// Two clocks read at the same moment.

@@ -244,7 +244,7 @@ fn source() -> PathBuf {
 }
 
 /// The modules that `cargo xtask setup` installed by this very lock file.
-fn node_modules() -> Result<PathBuf> {
+pub fn node_modules() -> Result<PathBuf> {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| env::home_dir().map(|home| home.join(".cache")));
     let cache = cache.context("there is no home directory")?.join("spoor");

@@ -7,15 +7,17 @@
 //! |---|---|
 //! | the agent as a user runs it | [`agent`], [`spoor`] |
 //! | the order flow of shop, CRM, MES and store, and who orders there | [`flow`], [`peers`], [`customers`] |
+//! | how many causes are found in programs of every kind | [`accuracy`] |
 //! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
 //! | spans received, and their trees | [`sink`], [`forest`] |
 //! | the live kernel | [`kernel`] |
-//! | recorded traffic | [`captures`], [`recorded`], [`transcript`] |
+//! | recorded traffic | [`recorded`], [`captures`], [`transcript`] |
 //! | foreign bytes | [`fuzz`] |
 //! | tests that cannot run here | [`skip`] |
 
 #![forbid(unsafe_code)]
 
+pub mod accuracy;
 pub mod agent;
 pub mod captures;
 pub mod customers;

@@ -256,7 +256,7 @@ impl Postgres {
         let settings = [
             "listen_addresses=127.0.0.1",
             "fsync=off",
-            "max_connections=60",
+            "max_connections=120",
             "log_statement=all",
             "jit=off",
             "log_line_prefix=[%a] ",

@@ -26,6 +26,7 @@ fn span(number: u32, service: &str) -> Span {
         links: Vec::new(),
         events: Vec::new(),
         resource: Arc::new(Resource { service: service.to_owned(), ..Resource::default() }),
+        sampled: true,
     }
 }
 
@@ -352,6 +353,7 @@ fn second_exporter_on_the_same_spool_is_refused() {
 fn own_metrics_arrive_by_every_way() {
     use opentelemetry_proto::tonic::metrics::v1::metric::Data;
     use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
+    use spoor::admin::Board;
     use spoor::export::metrics::{Metrics, Reading};
     for protocol in [OtlpProtocol::Grpc, OtlpProtocol::HttpProtobuf, OtlpProtocol::HttpJson] {
         let sink = Sink::start();
@@ -360,16 +362,23 @@ fn own_metrics_arrive_by_every_way() {
                 .otlp;
         otlp.protocol = Some(protocol);
         otlp.metrics = true;
-        let metrics = Metrics::start(&otlp, &Host::default()).unwrap().unwrap();
-        metrics.update(vec![
-            Reading { metric: "spoor.records", attribute: None, value: 17 },
-            Reading { metric: "spoor.operations", attribute: Some(("protocol", "http")), value: 4 },
-            Reading { metric: "spoor.operations", attribute: Some(("protocol", "amqp")), value: 5 },
-            Reading { metric: "spoor.held", attribute: None, value: 2 },
+        let board = Arc::new(Board::default());
+        let metrics = Metrics::start(&otlp, &Host::default(), &board).unwrap().unwrap();
+        board.update(vec![
+            Reading::plain("spoor.records", 17),
+            Reading::labelled("spoor.operations", "protocol", "http", 4),
+            Reading::labelled("spoor.operations", "protocol", "amqp", 5),
+            Reading::plain("spoor.held", 2),
         ]);
+        let mut request = span(1, "shop");
+        request.attributes.set("http.request.method", "GET");
+        board.durations().observe(&request);
         metrics.shutdown();
         let sets = sink.metrics();
-        let [set] = sets.as_slice() else { panic!("{protocol:?}: {} sets", sets.len()) };
+        let [set, durations] = sets.as_slice() else { panic!("{protocol:?}: {} sets", sets.len()) };
+        let service = &durations.resource_metrics[0];
+        assert_eq!(service.scope_metrics[0].metrics[0].name, "http.server.request.duration", "{protocol:?}");
+        assert!(format!("{:?}", service.resource).contains("shop"), "{service:?}");
         let scopes = set.resource_metrics.iter().flat_map(|group| &group.scope_metrics);
         let mut found: Vec<(String, String, i64)> = scopes
             .flat_map(|scope| &scope.metrics)

@@ -172,6 +172,7 @@ fn span() -> Span {
             attributes: Attributes::default(),
         }],
         resource: Arc::new(Resource { service: "shop".to_owned(), pid: Some(42), ..Resource::default() }),
+        sampled: true,
     }
 }
 

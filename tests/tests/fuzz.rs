@@ -6,7 +6,7 @@ use spoor::config::Services;
 use spoor::protocol::Sender;
 use spoor::record::ClockPair;
 use spoor::source::{Source, pcap, recording};
-use spoor_tests::captures;
+use spoor_tests::captures::http2 as captures;
 use spoor_tests::fuzz::TARGETS;
 use spoor_tests::fuzz::script::Script;
 use spoor_tests::recorded::{fixtures, transcripts};

@@ -13,7 +13,7 @@ use spoor::operation::{Completeness, Detail, Operation};
 use spoor::protocol::{Discard, End, Event, Events, Mark, Sender, Session, http1, http2};
 use spoor::record::{Record, Role, Thread};
 use spoor::source;
-use spoor_tests::captures::{NAMES, PORT, Segment, path, segments};
+use spoor_tests::captures::http2::{NAMES, PORT, Segment, path, segments};
 
 fn exchange(operation: &Operation) -> &Exchange {
     let Detail::Http(exchange) = &operation.detail else { panic!("not HTTP: {operation:?}") };

@@ -1,29 +1,38 @@
 //! Captures of real clients against a real server: what we report is what the server's log and another dissector counted,
 //! whole, joined late, and with packets missing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use spoor::config::Protocols;
 use spoor::operation::postgres::{Cell, Statement};
 use spoor::operation::{Completeness, Detail, Operation};
 use spoor::protocol::postgres::Session;
-use spoor::protocol::{End, Event, Events, Mark, Sender, Session as _};
+use spoor::protocol::{End, Event, Events, Mark, Session as _};
 use spoor::record::{Role, Thread};
+use spoor_tests::captures::{self, Packet};
 
 /// Every client that was captured.
-const CLIENTS: [&str; 11] = [
+const CLIENTS: [&str; 19] = [
     "asyncpg",
     "jdbc",
+    "large_objects",
+    "lib_pq",
+    "negotiate",
     "node_pg",
     "pg8000",
+    "pg_dump",
     "pgbench_extended",
     "pgbench_pipeline",
     "pgbench_prepared",
     "pgbench_simple",
+    "pgx",
+    "protocol_32",
     "psql",
     "psycopg2",
     "psycopg3",
+    "ruby_pg",
+    "tokio_postgres",
 ];
 
 fn folder() -> PathBuf {
@@ -55,49 +64,18 @@ fn counted(client: &str) -> Counted {
     }
 }
 
-/// A packet with data: who sent it, where in the stream, what.
-#[derive(Clone)]
-struct Packet {
-    from: Sender,
-    pos: u64,
-    data: Vec<u8>,
-    at: u64,
+/// The connections of a capture file, by the client's port.
+fn connections(client: &str, server_port: u16) -> BTreeMap<u16, Vec<Packet>> {
+    let plain = folder().join(client).with_extension("pcap");
+    let packed = folder().join(client).with_extension("pcap.gz");
+    let path = if plain.exists() { plain } else { packed };
+    let found = captures::connections(&path, &[server_port]);
+    found.into_iter().map(|connection| (connection.client, connection.packets)).collect()
 }
 
-/// The connections of a capture file (classic pcap, Ethernet, IPv4, nothing lost), by the client's port.
-fn connections(client: &str, server_port: u16) -> BTreeMap<u16, Vec<Packet>> {
-    let file = std::fs::read(folder().join(client).with_extension("pcap")).unwrap();
-    let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
-    assert_eq!((word(0), word(20)), (0xa1b2_c3d4, 1), "{client}: microseconds, little-endian, Ethernet");
-    let mut next: HashMap<(u16, bool), u32> = HashMap::new();
-    let mut positions: HashMap<(u16, bool), u64> = HashMap::new();
-    let mut found: BTreeMap<u16, Vec<Packet>> = BTreeMap::new();
-    let mut at = 24;
-    while at < file.len() {
-        let (time, len) = (u64::from(word(at)) * 1_000_000 + u64::from(word(at + 4)), word(at + 8) as usize);
-        let ip = &file[at + 16 + 14..at + 16 + len];
-        at += 16 + len;
-        let short = |bytes: &[u8], at: usize| u16::from_be_bytes(bytes[at..at + 2].try_into().unwrap());
-        let tcp = &ip[usize::from(ip[0] & 15) * 4..usize::from(short(ip, 2))];
-        let (source, target) = (short(tcp, 0), short(tcp, 2));
-        let sequence = u32::from_be_bytes(tcp[4..8].try_into().unwrap());
-        let data = &tcp[usize::from(tcp[12] >> 4) * 4..];
-        let from_client = target == server_port;
-        let client_port = if from_client { source } else { target };
-        let expected = next.entry((client_port, from_client)).or_insert(sequence);
-        if tcp[13] & 2 != 0 {
-            *expected = sequence.wrapping_add(1);
-        }
-        if data.is_empty() || sequence != *expected {
-            continue;
-        }
-        *expected = sequence.wrapping_add(data.len() as u32);
-        let pos = positions.entry((client_port, from_client)).or_insert(0);
-        let from = if from_client { Sender::Client } else { Sender::Server };
-        found.entry(client_port).or_default().push(Packet { from, pos: *pos, data: data.to_vec(), at: time });
-        *pos += data.len() as u64;
-    }
-    found
+/// Each packet of a small capture; of a large one some, spread evenly.
+fn chosen(packets: &[Packet], first: usize) -> impl Iterator<Item = usize> {
+    (first..packets.len()).step_by(packets.len() / 400 + 1)
 }
 
 fn mark(at: u64) -> Mark {
@@ -125,7 +103,7 @@ fn run(packets: &[Packet], lost: impl Fn(usize) -> bool, piece: usize) -> Vec<Op
         match event {
             Event::Closed(operation) => operations.push(*operation),
             Event::Discarded { reason, bytes } if piece != usize::MAX => {
-                panic!("{bytes} bytes discarded: {reason:?}")
+                panic!("{bytes} bytes discarded: {reason:?}: {:?}", packets.last())
             }
             _ => {}
         }
@@ -281,7 +259,7 @@ fn joined_at_any_packet_nothing_is_wrong() {
     for client in CLIENTS {
         for packets in connections(client, counted(client).port).values() {
             let whole = run(packets, |_| false, usize::MAX);
-            for start in 1..packets.len() {
+            for start in chosen(packets, 1) {
                 for operation in run(&packets[start..], |_| false, usize::MAX) {
                     if operation.completeness != Completeness::Complete {
                         continue;
@@ -305,7 +283,7 @@ fn without_any_one_packet_nothing_complete_is_wrong() {
     for client in CLIENTS {
         for packets in connections(client, counted(client).port).values() {
             let whole = run(packets, |_| false, usize::MAX);
-            for lost in 0..packets.len() {
+            for lost in chosen(packets, 0) {
                 let mut complete = 0;
                 for operation in run(packets, |index| index == lost, usize::MAX) {
                     if operation.completeness != Completeness::Complete {

@@ -61,8 +61,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         fuzzer.arg(format!("-artifact_prefix={}/", crashes.display())).arg(&found);
         let seeds = root.join("tests/fixtures/fuzz-corpus").join(target);
         fuzzer.args(seeds.is_dir().then_some(seeds));
-        shell::run_quietly(fuzzer)
+        let said = shell::run_quietly(fuzzer)
             .with_context(|| format!("{target} failed: the input is in {}", crashes.display()))?;
+        // `Done 123 runs in 61 second(s)`
+        let runs = said.lines().rev().find(|line| line.starts_with("Done ")).unwrap_or("no run was counted");
+        println!("fuzz {target}: {runs}, no crash");
     }
     println!("fuzz: {} targets, no crash", chosen.len());
     Ok(())

@@ -4,11 +4,13 @@
 
 #![forbid(unsafe_code)]
 
+mod accuracy;
 mod bench;
 mod build;
 mod check;
 mod demo;
 mod fuzz;
+mod package;
 mod setup;
 mod shell;
 mod test;
@@ -48,9 +50,11 @@ enum Command {
     Tidy,
     Test(test::Args),
     Demo(demo::Args),
+    Accuracy(accuracy::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Vm(vm::Args),
+    Package(package::Args),
     /// Rewrite the expected output inside snapshot tests from what the code does now; look at the diff before committing.
     Bless {
         /// Only tests whose name contains this.
@@ -66,9 +70,11 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Test(args) => test::run(&args),
         Command::Demo(_) => demo::run(),
+        Command::Accuracy(_) => accuracy::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
+        Command::Package(args) => package::run(&args),
         Command::Bless { filter } => test::bless(filter.as_deref()),
     };
     match outcome {

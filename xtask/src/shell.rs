@@ -104,17 +104,17 @@ pub(crate) fn output(mut command: Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Runs it with its output kept back: shown only when it fails.
-pub(crate) fn run_quietly(mut command: Command) -> Result<()> {
+/// Runs it with its output kept back: shown only when it fails. Returns what it wrote to standard error.
+pub(crate) fn run_quietly(mut command: Command) -> Result<String> {
     let shown = show(&command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
     if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let tail: Vec<&str> = text.lines().rev().take(20).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         bail!("`{shown}` failed ({}):\n{}", output.status, tail.join("\n"));
     }
-    Ok(())
+    Ok(text)
 }
 
 /// Where `program` is on the path.

@@ -17,7 +17,6 @@ use crate::protocol::Point;
 use crate::record::{BootNs, ConnId, Endpoint, ProcessEvent, ProcessEventKind, Role};
 
 /// Operations waiting for their other end.
-/// Operations waiting for their other end.
 const MAX_WIRES: usize = 57_344;
 /// Messages remembered, those waiting in queues among them; some 300 bytes each. As with [`MAX_WIRES`], what a hash table
 /// of a power of two holds without growing while entries come and go.
@@ -71,6 +70,7 @@ impl Engine {
             if let Some(due) = self.unsure_due.remove(&edge.child) {
                 self.unsure.remove(&(due, edge.child));
             }
+            self.processes.linked(edge.child, edge.parent);
             self.edges.push_back(edge);
         }
         if let Detail::Amqp(action) = &op.detail {
@@ -143,7 +143,7 @@ impl Engine {
         let messages = if at_broker { &mut self.brokered } else { &mut self.unbrokered };
         let confidence = confidence(content, at_broker);
         let pairs = match delivered {
-            None => messages.publish(key, op.id, op.request.end.at),
+            None => messages.publish(key, op.id, op.request.end.at, info.conn.id),
             Some(deliver) => {
                 let destination = deliver.queue.clone().unwrap_or_else(|| {
                     format!("{}/{}/{}", info.conn.id.0, action.channel, deliver.consumer_tag)
@@ -162,6 +162,7 @@ impl Engine {
                 continue;
             }
             let edge = Edge { child, parent, rule: Rule::Message, confidence };
+            self.processes.linked(child, parent);
             if at_broker {
                 self.edges.push_back(edge);
             } else {

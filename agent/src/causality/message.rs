@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use sha2::{Digest, Sha256};
 
 use crate::operation::OpId;
-use crate::record::BootNs;
+use crate::record::{BootNs, ConnId};
 
 /// A canonical message inside one broker: half of a SHA-256, for there are many and they are kept for long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,7 +40,7 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 struct Entry {
     /// Publishes of this message in the order the broker read them.
-    publishes: Vec<(BootNs, OpId)>,
+    publishes: Vec<(BootNs, OpId, ConnId)>,
     /// By destination: copies of one message go to few.
     used: Vec<Used>,
     /// Deliveries whose publish is not over yet (its confirm comes after the delivery).
@@ -66,6 +66,8 @@ pub struct Messages {
     capacity: usize,
 }
 
+/// Equal messages that the broker reads this close to each other from different connections have no known order.
+const TOGETHER_NS: u64 = 50_000_000;
 /// Publishes of one equal message remembered at once.
 const MAX_EQUAL: usize = 1024;
 
@@ -76,7 +78,7 @@ impl Messages {
 
     /// A publish whose last byte was moved at `at`. Returns the deliveries that were waiting for it, with this publish
     /// or an equal one: `(delivery, publish)`.
-    pub fn publish(&mut self, key: MessageKey, op: OpId, at: BootNs) -> Vec<(OpId, OpId)> {
+    pub fn publish(&mut self, key: MessageKey, op: OpId, at: BootNs, conn: ConnId) -> Vec<(OpId, OpId)> {
         let entry = self.entry(key);
         if entry.publishes.len() >= MAX_EQUAL {
             entry.publishes.remove(0);
@@ -88,14 +90,15 @@ impl Messages {
             // Most messages are unique.
             entry.publishes.reserve_exact(1);
         }
-        let position = entry.publishes.partition_point(|(earlier, _)| *earlier <= at);
-        entry.publishes.insert(position, (at, op));
+        let position = entry.publishes.partition_point(|(earlier, ..)| *earlier <= at);
+        entry.publishes.insert(position, (at, op, conn));
         let waiting = std::mem::take(&mut entry.waiting);
         let mut pairs = Vec::new();
         for delivery in waiting {
             match entry.take(&delivery) {
-                Some(publish) => pairs.push((delivery.op, publish)),
-                None => entry.waiting.push(delivery),
+                Taken::Publish(publish) => pairs.push((delivery.op, publish)),
+                Taken::OneOfSeveral => {}
+                Taken::NotYet => entry.waiting.push(delivery),
             }
         }
         pairs
@@ -104,11 +107,16 @@ impl Messages {
     /// A delivery. Returns its publish if that is known already; otherwise it waits for it.
     pub fn deliver(&mut self, key: MessageKey, delivery: Delivery) -> Option<OpId> {
         let entry = self.entry(key);
-        let publish = entry.take(&delivery);
-        if publish.is_none() && entry.waiting.len() < MAX_EQUAL {
-            entry.waiting.push(delivery);
+        match entry.take(&delivery) {
+            Taken::Publish(publish) => Some(publish),
+            Taken::OneOfSeveral => None,
+            Taken::NotYet => {
+                if entry.waiting.len() < MAX_EQUAL {
+                    entry.waiting.push(delivery);
+                }
+                None
+            }
         }
-        publish
     }
 
     /// Distinct messages remembered.
@@ -134,23 +142,39 @@ impl Messages {
     }
 }
 
+/// What a delivery is of.
+enum Taken {
+    Publish(OpId),
+    /// Equal publishes that cannot be told apart.
+    OneOfSeveral,
+    NotYet,
+}
+
 impl Entry {
     /// The publish this delivery is of: the next unused one for its destination, or for a redelivery the last used one.
-    fn take(&mut self, delivery: &Delivery) -> Option<OpId> {
+    fn take(&mut self, delivery: &Delivery) -> Taken {
         let used = self.used(&delivery.destination);
-        if delivery.redelivered && used.last.is_some() {
-            return used.last;
+        if delivery.redelivered
+            && let Some(last) = used.last
+        {
+            return Taken::Publish(last);
         }
         let count = used.count;
-        let (at, publish) = *self.publishes.get(count)?;
+        let Some(&(at, publish, conn)) = self.publishes.get(count) else { return Taken::NotYet };
         // A message cannot leave before it came.
         if at > delivery.at {
-            return None;
+            return Taken::NotYet;
         }
+        // Of equal messages from two connections at nearly the same time, the broker may have queued either first.
+        let is_close = |other: &(BootNs, OpId, ConnId)| {
+            other.2 != conn && other.0.abs_diff(at) <= TOGETHER_NS && other.0 <= delivery.at
+        };
+        let neighbours = [count.checked_sub(1), count.checked_add(1)].into_iter().flatten();
+        let ambiguous = neighbours.filter_map(|index| self.publishes.get(index)).any(is_close);
         let used = self.used(&delivery.destination);
         used.count += 1;
-        used.last = Some(publish);
-        Some(publish)
+        used.last = (!ambiguous).then_some(publish);
+        if ambiguous { Taken::OneOfSeveral } else { Taken::Publish(publish) }
     }
 
     fn used(&mut self, destination: &str) -> &mut Used {
@@ -174,6 +198,8 @@ impl Entry {
 mod tests {
     use super::*;
 
+    const CONN: ConnId = ConnId(1);
+
     fn key(n: u8) -> MessageKey {
         MessageKey::new("b", &[n; 32])
     }
@@ -185,17 +211,29 @@ mod tests {
     #[test]
     fn equal_messages_pair_first_in_first_out() {
         let mut messages = Messages::new(8);
-        messages.publish(key(1), OpId(1), 10);
-        messages.publish(key(1), OpId(2), 20);
+        messages.publish(key(1), OpId(1), 10, CONN);
+        messages.publish(key(1), OpId(2), 20, CONN);
         assert_eq!(messages.deliver(key(1), delivery(11, 30, "q", false)), Some(OpId(1)));
         assert_eq!(messages.deliver(key(1), delivery(12, 31, "q", false)), Some(OpId(2)));
         assert_eq!(messages.deliver(key(1), delivery(13, 32, "q", false)), None);
     }
 
     #[test]
+    fn equal_messages_of_two_connections_at_the_same_time_cannot_be_told_apart() {
+        let mut messages = Messages::new(8);
+        messages.publish(key(1), OpId(1), 1_000, CONN);
+        messages.publish(key(1), OpId(2), 1_000 + TOGETHER_NS, ConnId(2));
+        messages.publish(key(1), OpId(3), 2_001 + 2 * TOGETHER_NS, CONN);
+        let later = 3 * TOGETHER_NS;
+        assert_eq!(messages.deliver(key(1), delivery(11, later, "q", false)), None);
+        assert_eq!(messages.deliver(key(1), delivery(12, later, "q", false)), None);
+        assert_eq!(messages.deliver(key(1), delivery(13, later, "q", false)), Some(OpId(3)));
+    }
+
+    #[test]
     fn copies_to_several_queues_have_the_same_publish() {
         let mut messages = Messages::new(8);
-        messages.publish(key(1), OpId(1), 10);
+        messages.publish(key(1), OpId(1), 10, CONN);
         assert_eq!(messages.deliver(key(1), delivery(11, 30, "a", false)), Some(OpId(1)));
         assert_eq!(messages.deliver(key(1), delivery(12, 30, "b", false)), Some(OpId(1)));
     }
@@ -203,8 +241,8 @@ mod tests {
     #[test]
     fn a_redelivery_is_of_the_same_publish() {
         let mut messages = Messages::new(8);
-        messages.publish(key(1), OpId(1), 10);
-        messages.publish(key(1), OpId(2), 11);
+        messages.publish(key(1), OpId(1), 10, CONN);
+        messages.publish(key(1), OpId(2), 11, CONN);
         assert_eq!(messages.deliver(key(1), delivery(11, 30, "a", false)), Some(OpId(1)));
         assert_eq!(messages.deliver(key(1), delivery(12, 40, "a", true)), Some(OpId(1)));
         assert_eq!(messages.deliver(key(1), delivery(13, 50, "a", false)), Some(OpId(2)));
@@ -214,13 +252,13 @@ mod tests {
     fn a_delivery_seen_before_its_publish_is_over_waits_for_it() {
         let mut messages = Messages::new(8);
         assert_eq!(messages.deliver(key(1), delivery(11, 30, "a", false)), None);
-        assert_eq!(messages.publish(key(1), OpId(1), 20), [(OpId(11), OpId(1))]);
+        assert_eq!(messages.publish(key(1), OpId(1), 20, CONN), [(OpId(11), OpId(1))]);
     }
 
     #[test]
     fn a_message_cannot_leave_before_it_came() {
         let mut messages = Messages::new(8);
-        messages.publish(key(1), OpId(1), 50);
+        messages.publish(key(1), OpId(1), 50, CONN);
         assert_eq!(messages.deliver(key(1), delivery(11, 30, "a", false)), None);
     }
 
@@ -228,11 +266,11 @@ mod tests {
     fn the_table_is_bounded() {
         let mut messages = Messages::new(4);
         for n in 0..100 {
-            messages.publish(key(n), OpId(u64::from(n)), 1);
+            messages.publish(key(n), OpId(u64::from(n)), 1, CONN);
             assert!(messages.len() <= 4);
         }
         for n in 0..10_000 {
-            messages.publish(key(99), OpId(n), n);
+            messages.publish(key(99), OpId(n), n, CONN);
             messages.deliver(key(98), delivery(n, n, &n.to_string(), false));
         }
         assert!(messages.entries[&key(98)].used.len() <= MAX_EQUAL);

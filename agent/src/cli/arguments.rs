@@ -53,6 +53,17 @@ pub(super) enum Command {
     Replay(ReplayOptions),
     /// Say what this kernel, these privileges and this configuration allow
     Doctor(DoctorOptions),
+    /// Print a script that completes this command line in a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page of spoor, or of one of its commands
+    Man {
+        /// A command, such as `run`
+        #[arg(value_name = "COMMAND")]
+        command: Option<String>,
+    },
     /// Check a configuration file, or print the default one or its schema
     Config {
         #[command(subcommand)]
@@ -78,7 +89,8 @@ pub(super) struct RunOptions {
 Example:
   spoor record --output orders.spoor --seconds 60
 
-A recording holds captured bytes as they were sent: treat it like the traffic itself.")]
+A recording holds captured bytes as they were sent, passwords included: treat it like the traffic itself.
+With --scrub it holds none of them, only what moved where, when and how much.")]
 pub(super) struct RecordOptions {
     #[command(flatten)]
     pub(super) config: ConfigOption,
@@ -90,6 +102,10 @@ pub(super) struct RecordOptions {
     /// Stop after so many seconds; without it, Ctrl-C stops
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) seconds: Option<u64>,
+
+    /// Leave out everything that was sent: connections, lengths and times stay
+    #[arg(long)]
+    pub(super) scrub: bool,
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +202,9 @@ impl Settings {
         }
         if let Some(name) = self.otlp_protocol.and_then(|protocol| protocol.to_possible_value()) {
             add("--otlp-protocol", &["export", "otlp", "protocol"], name.get_name());
+            // That of one signal would win over the one given here.
+            add("--otlp-protocol", &["export", "otlp", "for_traces", "protocol"], name.get_name());
+            add("--otlp-protocol", &["export", "otlp", "for_metrics", "protocol"], name.get_name());
         }
         flags
     }

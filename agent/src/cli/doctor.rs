@@ -15,6 +15,8 @@ use crate::export::otlp::{Client, Target};
 
 pub(super) fn run(options: &DoctorOptions) -> Result<ExitCode, Failure> {
     let mut all = findings();
+    all.push(processes());
+    all.push(clocks());
     match super::load(&options.config.as_settings()) {
         Ok(config) => {
             let from = match &options.config.config {
@@ -24,6 +26,8 @@ pub(super) fn run(options: &DoctorOptions) -> Result<ExitCode, Failure> {
             all.push(finding("configuration", Level::Ok, from, None));
             all.push(endpoint(&config));
             all.extend(spool(&config));
+            all.extend(files(options.config.config.as_deref(), &config));
+            all.push(admin(&config));
         }
         Err(failure) => {
             let remedy = "correct it; `spoor config default` shows every key".to_owned();
@@ -93,6 +97,124 @@ fn spool(config: &Config) -> Option<Finding> {
             finding(NAME, Level::Fail, says, Some(remedy))
         }
     })
+}
+
+/// Naming processes needs the host's /proc, and the right to look into those of other users.
+fn processes() -> Finding {
+    const NAME: &str = "processes";
+    const CAP_DAC_READ_SEARCH: u32 = 2;
+    const CAP_SYS_PTRACE: u32 = 19;
+    let init = std::fs::read_to_string("/proc/1/comm").unwrap_or_default();
+    let namespace = |path: &str| std::fs::read_link(path).ok();
+    let own = namespace("/proc/self/ns/pid");
+    // PID 1 of a namespace of its own is the agent itself, or what started it.
+    let alone = std::process::id() == 1 || init.trim() == "spoor";
+    if alone {
+        let remedy = "share the host's PID namespace (hostPID: true, --pid=host)".to_owned();
+        return finding(
+            NAME,
+            Level::Fail,
+            "only processes of this container are visible".to_owned(),
+            Some(remedy),
+        );
+    }
+    let effective = crate::capture::system::effective_capabilities().unwrap_or(0);
+    let missing: Vec<&str> =
+        [(CAP_SYS_PTRACE, "CAP_SYS_PTRACE"), (CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH")]
+            .into_iter()
+            .filter(|(capability, _)| effective & (1 << capability) == 0)
+            .map(|(_, name)| name)
+            .collect();
+    if !missing.is_empty() || own.is_none() {
+        let says = format!(
+            "{} missing: services of other users are named by the kernel's short names",
+            missing.join(" and ")
+        );
+        let remedy = "give the agent these capabilities, or run it as root".to_owned();
+        return finding(NAME, Level::Warn, says, Some(remedy));
+    }
+    finding(NAME, Level::Ok, "processes of all users can be named".to_owned(), None)
+}
+
+/// Spans of different nodes are compared by the time of day, and records are dated by a clock that has to be cheap to read.
+fn clocks() -> Finding {
+    const NAME: &str = "clock";
+    let source = std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource");
+    let source = source.unwrap_or_default().trim().to_owned();
+    let year_2020 = 1_577_836_800_000_000_000;
+    if crate::clock::pair().unix_ns < year_2020 {
+        let remedy = "set the time, and let NTP keep it".to_owned();
+        return finding(NAME, Level::Fail, "the time of day is before 2020".to_owned(), Some(remedy));
+    }
+    if matches!(source.as_str(), "acpi_pm" | "hpet" | "jiffies" | "refined-jiffies") {
+        let says = format!("clock source `{source}` is slow to read: every record costs more");
+        let remedy = "see the kernel's log for why `tsc` is not used".to_owned();
+        return finding(NAME, Level::Warn, says, Some(remedy));
+    }
+    // What the common time services leave behind while they are in step.
+    let keepers = [
+        "/run/systemd/timesync/synchronized",
+        "/run/chrony/chronyd.pid",
+        "/run/chronyd.pid",
+        "/run/ntpd.pid",
+    ];
+    let kept = keepers.iter().any(|path| std::path::Path::new(path).exists());
+    let source = if source.is_empty() { "unknown".to_owned() } else { source };
+    if kept {
+        return finding(NAME, Level::Ok, format!("source {source}, kept by a time service"), None);
+    }
+    let says = format!("source {source}; no time service was found here");
+    let remedy = "if nothing else keeps the time, spans of different nodes are out of step: run chrony or systemd-timesyncd";
+    finding(NAME, Level::Warn, says, Some(remedy.to_owned()))
+}
+
+/// Files that hold secrets are for the agent's user only.
+fn files(config_file: Option<&std::path::Path>, config: &Config) -> Option<Finding> {
+    use std::os::unix::fs::PermissionsExt;
+    const NAME: &str = "files";
+    const ALL_MAY_READ: u32 = 0o004;
+    let holds_secrets = !config.export.otlp.headers.is_empty() || !config.privacy.hash_secret.is_empty();
+    let secret: Vec<&std::path::Path> = [
+        config_file.filter(|_| holds_secrets),
+        config.export.otlp.client_key.as_deref().map(std::path::Path::new),
+        config.privacy.hash_secret_file.as_deref().map(std::path::Path::new),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if secret.is_empty() {
+        return None;
+    }
+    let open = |path: &&&std::path::Path| {
+        std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & ALL_MAY_READ != 0)
+    };
+    let open: Vec<String> = secret.iter().filter(open).map(|path| format!("`{}`", path.display())).collect();
+    if open.is_empty() {
+        return Some(finding(NAME, Level::Ok, "secrets can be read by their owner only".to_owned(), None));
+    }
+    let says = format!("everybody can read {}, which holds secrets", open.join(" and "));
+    Some(finding(NAME, Level::Warn, says, Some("chmod 600, owned by the agent's user".to_owned())))
+}
+
+/// The admin port is free, and not open to everybody.
+fn admin(config: &Config) -> Finding {
+    const NAME: &str = "admin port";
+    let listen = &config.admin.listen;
+    let Ok(address) = listen.parse::<std::net::SocketAddr>() else {
+        return finding(NAME, Level::Ok, "none: no probes and no metrics to scrape".to_owned(), None);
+    };
+    match std::net::TcpListener::bind(address) {
+        Err(error) => {
+            let remedy = "another agent may be running; else set `admin.listen`".to_owned();
+            finding(NAME, Level::Warn, format!("{listen} cannot be used: {error}"), Some(remedy))
+        }
+        Ok(_) if !address.ip().is_loopback() => {
+            let says = format!("{listen} is open to others, without authentication");
+            let remedy = "outside a pod with a network policy, listen on loopback".to_owned();
+            finding(NAME, Level::Warn, says, Some(remedy))
+        }
+        Ok(_) => finding(NAME, Level::Ok, format!("{listen} is free"), None),
+    }
 }
 
 fn as_text(findings: &[Finding]) -> String {

@@ -6,6 +6,7 @@
 mod arguments;
 mod config;
 mod doctor;
+mod manual;
 
 use std::process::ExitCode;
 
@@ -63,11 +64,12 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(options) => {
             let settings = load(&options.settings)?;
-            run::live(&settings, options.settings.print)?;
+            let again = || load(&options.settings).map_err(|failure| sentence(&failure));
+            run::live(&settings, options.settings.print, &again)?;
         }
         Command::Record(options) => {
             let settings = load(&options.config.as_settings())?;
-            run::record(&settings, &options.output, options.seconds)?;
+            run::record(&settings, &options.output, options.seconds, options.scrub)?;
         }
         Command::Replay(options) => {
             let settings = load(&options.settings)?;
@@ -75,6 +77,8 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Doctor(options) => return doctor::run(&options),
         Command::Config { command } => config::run(&command)?,
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { command } => manual::page(command.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use globset::Glob;
 
 use super::node::{Node, Step, path_text};
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, Selector};
 use crate::causality::Rule;
 
 /// A setting that cannot be used.
@@ -33,7 +33,9 @@ pub fn problems(config: &Config) -> Vec<Problem> {
     let mut found = Found::default();
     capture(config, &mut found);
     services(config, &mut found);
+    selectors(config, &mut found);
     joining(config, &mut found);
+    choices(config, &mut found);
     export(config, &mut found);
     found.0
 }
@@ -106,6 +108,38 @@ fn services(config: &Config, found: &mut Found) {
     }
 }
 
+fn selectors(config: &Config, found: &mut Found) {
+    for (list, selectors) in [("include", &config.select.include), ("exclude", &config.select.exclude)] {
+        for (index, selector) in selectors.iter().enumerate() {
+            let path = format!("select.{list}.{index}");
+            if *selector == Selector::default() {
+                found.add(&path, "a selector needs a condition: one without any would hold for everything");
+            }
+            let texts = [
+                ("exe", &selector.exe),
+                ("command", &selector.command),
+                ("service", &selector.service),
+                ("container", &selector.container),
+                ("namespace", &selector.namespace),
+                ("pod", &selector.pod),
+                ("cgroup", &selector.cgroup),
+            ];
+            for (key, pattern) in texts {
+                if let Some(pattern) = pattern {
+                    found.glob(&format!("{path}.{key}"), pattern);
+                }
+            }
+            for pattern in selector.pod_labels.values() {
+                found.glob(&format!("{path}.pod_labels"), pattern);
+            }
+            if selector.netns.as_ref().is_some_and(|netns| netns != "host" && netns.parse::<u64>().is_err()) {
+                found.add(&format!("{path}.netns"), "neither `host` nor the number of a network namespace");
+            }
+        }
+    }
+    found.positive("kubernetes.refresh", config.kubernetes.refresh);
+}
+
 fn joining(config: &Config, found: &mut Found) {
     let joining = &config.joining;
     let names = RULES.map(Rule::name);
@@ -128,14 +162,39 @@ fn joining(config: &Config, found: &mut Found) {
     found.range("joining.max_held_operations", joining.max_held_operations as u64, 100, 100_000_000);
 }
 
+fn choices(config: &Config, found: &mut Found) {
+    if !(0.0..=1.0).contains(&config.sampling.ratio) {
+        found.add("sampling.ratio", format!("{} is out of range, 0 to 1", config.sampling.ratio));
+    }
+    let privacy = &config.privacy;
+    let min = crate::span::pseudonym::MIN_SECRET;
+    match (&privacy.hash_secret_file, privacy.hash_secret.len()) {
+        _ if privacy.hash.is_empty() => {}
+        (None, 0) => found.add("privacy.hash", "needs `privacy.hash_secret_file` or `privacy.hash_secret`"),
+        (None, len) if len < min => {
+            found.add("privacy.hash_secret", format!("{len} bytes are too few, at least {min} are needed"));
+        }
+        (Some(_), 1..) => found.add("privacy.hash_secret_file", "`privacy.hash_secret` is set too"),
+        _ => {}
+    }
+    let listen = &config.admin.listen;
+    if !listen.is_empty() && listen.parse::<std::net::SocketAddr>().is_err() {
+        found.add(
+            "admin.listen",
+            format!("`{listen}` is not an address and port such as `{}`", super::Admin::DEFAULT),
+        );
+    }
+}
+
 fn export(config: &Config, found: &mut Found) {
     let otlp = &config.export.otlp;
-    for (key, endpoint) in [
-        ("endpoint", &otlp.endpoint),
-        ("traces_endpoint", &otlp.traces_endpoint),
-        ("metrics_endpoint", &otlp.metrics_endpoint),
+    let (traces, metrics) = (otlp.with(&otlp.for_traces), otlp.with(&otlp.for_metrics));
+    for (key, endpoint, insecure) in [
+        ("endpoint", &otlp.endpoint, traces.insecure),
+        ("traces_endpoint", &otlp.traces_endpoint, traces.insecure),
+        ("metrics_endpoint", &otlp.metrics_endpoint, metrics.insecure),
     ] {
-        if let Err(message) = crate::export::otlp::target::check_endpoint(endpoint, otlp.insecure) {
+        if let Err(message) = crate::export::otlp::target::check_endpoint(endpoint, insecure) {
             found.add(&format!("export.otlp.{key}"), message);
         }
     }
@@ -146,13 +205,19 @@ fn export(config: &Config, found: &mut Found) {
             found.add(&format!("export.otlp.headers.{name}"), "not a value a header can have");
         }
     }
-    found.positive("export.otlp.timeout", otlp.timeout);
     found.positive("export.otlp.metrics_interval", otlp.metrics_interval);
     found.range("export.otlp.max_request_bytes", otlp.max_request_bytes as u64, 16 << 10, 64 << 20);
-    match (&otlp.client_certificate, &otlp.client_key) {
-        (Some(_), None) => found.add("export.otlp.client_certificate", "needs `export.otlp.client_key` too"),
-        (None, Some(_)) => found.add("export.otlp.client_key", "needs `export.otlp.client_certificate` too"),
-        _ => {}
+    for own in [traces, metrics] {
+        match (&own.client_certificate, &own.client_key) {
+            (Some(_), None) => {
+                found.add("export.otlp.client_certificate", "needs `export.otlp.client_key` too")
+            }
+            (None, Some(_)) => {
+                found.add("export.otlp.client_key", "needs `export.otlp.client_certificate` too")
+            }
+            _ => {}
+        }
+        found.positive("export.otlp.timeout", own.timeout);
     }
     let spool = &config.export.spool;
     let request = otlp.max_request_bytes as u64;

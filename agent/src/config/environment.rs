@@ -15,37 +15,47 @@ use super::node::{Entry, Node, Place, Value};
 const OPTIONS: [&str; 3] = ["SPOOR_CONFIG", "SPOOR_LOG", "SPOOR_LOG_FORMAT"];
 
 /// How the value of a standard variable becomes ours.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Text,
-    /// Milliseconds.
+    /// Milliseconds, as a duration.
     Duration,
+    /// Milliseconds, as a number.
+    Milliseconds,
     /// `key=value,key=value`, percent-encoded (W3C Baggage without properties).
     Headers,
 }
 
-/// Standard variables, those that win last.
-const STANDARD: [(&str, &str, Form); 20] = [
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "endpoint", Form::Text),
-    ("OTEL_EXPORTER_OTLP_PROTOCOL", "protocol", Form::Text),
-    ("OTEL_EXPORTER_OTLP_HEADERS", "headers", Form::Headers),
-    ("OTEL_EXPORTER_OTLP_TIMEOUT", "timeout", Form::Duration),
-    ("OTEL_EXPORTER_OTLP_COMPRESSION", "compression", Form::Text),
-    ("OTEL_EXPORTER_OTLP_INSECURE", "insecure", Form::Text),
-    ("OTEL_EXPORTER_OTLP_CERTIFICATE", "certificate", Form::Text),
-    ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "client_certificate", Form::Text),
-    ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "client_key", Form::Text),
-    ("OTEL_METRIC_EXPORT_INTERVAL", "metrics_interval", Form::Duration),
-    ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "metrics_endpoint", Form::Text),
-    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "traces_endpoint", Form::Text),
-    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "protocol", Form::Text),
-    ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "headers", Form::Headers),
-    ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "timeout", Form::Duration),
-    ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "compression", Form::Text),
-    ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "insecure", Form::Text),
-    ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "certificate", Form::Text),
-    ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "client_certificate", Form::Text),
-    ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "client_key", Form::Text),
+/// Standard variables, and the keys of `export.otlp` that they set.
+const STANDARD: [(&str, &[&str], Form); 28] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", &["endpoint"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", &["protocol"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_HEADERS", &["headers"], Form::Headers),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", &["timeout"], Form::Duration),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", &["compression"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_INSECURE", &["insecure"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_CERTIFICATE", &["certificate"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &["client_certificate"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &["client_key"], Form::Text),
+    ("OTEL_METRIC_EXPORT_INTERVAL", &["metrics_interval"], Form::Duration),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &["traces_endpoint"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", &["for_traces", "protocol"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", &["for_traces", "headers"], Form::Headers),
+    ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", &["for_traces", "timeout_ms"], Form::Milliseconds),
+    ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", &["for_traces", "compression"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", &["for_traces", "insecure"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", &["for_traces", "certificate"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", &["for_traces", "client_certificate"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", &["for_traces", "client_key"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &["metrics_endpoint"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", &["for_metrics", "protocol"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", &["for_metrics", "headers"], Form::Headers),
+    ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", &["for_metrics", "timeout_ms"], Form::Milliseconds),
+    ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", &["for_metrics", "compression"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_METRICS_INSECURE", &["for_metrics", "insecure"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", &["for_metrics", "certificate"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", &["for_metrics", "client_certificate"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", &["for_metrics", "client_key"], Form::Text),
 ];
 
 /// The variable of a key.
@@ -64,12 +74,13 @@ pub fn apply(
         let found = environment.iter().find(|(given, value)| given == name && !value.is_empty());
         found.map(|(_, value)| value.as_str())
     };
-    for (name, key, form) in STANDARD {
+    for (name, keys, form) in STANDARD {
         if let Some(text) = value(name) {
             let place = Place::Variable(name.into());
             let converted =
                 standard(text, form).map_err(|message| ConfigError::at(place.clone(), message))?;
-            root.set(&["export", "otlp", key], Node { place, value: converted });
+            let path: Vec<&str> = ["export", "otlp"].into_iter().chain(keys.iter().copied()).collect();
+            root.set(&path, Node { place, value: converted });
         }
     }
     let names: Vec<String> = keys.iter().map(|path| variable(path)).collect();
@@ -86,7 +97,8 @@ pub fn apply(
 fn standard(text: &str, form: Form) -> Result<Value, String> {
     match form {
         Form::Text => Ok(Value::Raw(text.trim().to_owned())),
-        Form::Duration => match text.trim().parse::<u64>() {
+        Form::Duration | Form::Milliseconds => match text.trim().parse::<u64>() {
+            Ok(ms) if form == Form::Milliseconds => Ok(Value::Raw(ms.to_string())),
             Ok(ms) => Ok(Value::Raw(format!("{ms}ms"))),
             Err(_) => Err(format!("`{text}` is not a number of milliseconds")),
         },

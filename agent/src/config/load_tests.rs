@@ -201,13 +201,17 @@ fn standard_variables_follow_the_specification() {
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%20b, tenant = 7"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "1500"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "700"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317"),
         ("OTEL_EXPORTER_OTLP_INSECURE", "true"),
     ]);
     let otlp = load(None, &given, &[]).unwrap().config.export.otlp;
-    assert_eq!(otlp.protocol, Some(OtlpProtocol::HttpProtobuf));
+    assert_eq!(otlp.protocol, Some(OtlpProtocol::Grpc));
+    assert_eq!(otlp.for_traces.protocol, Some(OtlpProtocol::HttpProtobuf));
+    assert_eq!(otlp.with(&otlp.for_traces).protocol, Some(OtlpProtocol::HttpProtobuf));
+    assert_eq!(otlp.for_metrics.timeout_ms, Some(700));
     assert_eq!(otlp.headers.get("api-key").map(String::as_str), Some("a b"));
     assert_eq!(otlp.headers.get("tenant").map(String::as_str), Some("7"));
     assert_eq!(otlp.timeout.as_millis(), 1500);

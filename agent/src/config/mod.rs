@@ -4,6 +4,7 @@
 //! The core takes its sections as plain values and never reads a file or the environment.
 
 pub mod check;
+mod choices;
 pub mod decode;
 pub mod document;
 pub mod environment;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use choices::{Admin, Kubernetes, Privacy, Sampling, Select, Selector};
 pub use load::{Flag, Loaded, load};
 pub use node::Place;
 
@@ -39,10 +41,15 @@ pub struct Config {
     pub capture: Capture,
     pub protocols: Protocols,
     pub services: Services,
+    pub select: Select,
+    pub kubernetes: Kubernetes,
     pub joining: Joining,
     pub order: Order,
     pub spans: Spans,
+    pub sampling: Sampling,
+    pub privacy: Privacy,
     pub export: Export,
+    pub admin: Admin,
 }
 
 /// What the kernel side copies.
@@ -134,7 +141,7 @@ impl Default for Protocols {
 pub struct Services {
     /// The first rule that matches names the service.
     pub names: Vec<ServiceName>,
-    /// Executables (glob on the path) that are not traced.
+    /// Executables (glob on the path) that are not traced; `select.exclude` has more conditions.
     pub exclude: Vec<String>,
 }
 
@@ -237,6 +244,10 @@ pub struct Spans {
     #[serde(with = "duration")]
     #[schemars(with = "String")]
     pub slow_statement: Duration,
+    /// Operations open for longer count as pending in the metrics.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub pending_after: Duration,
 }
 
 impl Default for Spans {
@@ -246,6 +257,7 @@ impl Default for Spans {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             slow_statement: Duration::from_secs(1),
+            pending_after: Duration::from_secs(30),
         }
     }
 }
@@ -286,6 +298,10 @@ pub struct Otlp {
     pub client_certificate: Option<String>,
     /// PEM file with the key of `client_certificate`.
     pub client_key: Option<String>,
+    /// What is different for spans.
+    pub for_traces: OtlpSignal,
+    /// What is different for the agent's own metrics.
+    pub for_metrics: OtlpSignal,
     /// Largest request in bytes, encoded and before compression. Back ends often refuse more than 4 MiB.
     pub max_request_bytes: usize,
     /// Send the agent's own metrics (records, losses, operations, spans) too.
@@ -321,10 +337,62 @@ impl Default for Otlp {
             certificate: None,
             client_certificate: None,
             client_key: None,
+            for_traces: OtlpSignal::default(),
+            for_metrics: OtlpSignal::default(),
             max_request_bytes: 2 << 20,
             metrics: true,
             metrics_interval: Duration::from_secs(60),
         }
+    }
+}
+
+/// Settings of one signal that win over those of all: what the `OTEL_EXPORTER_OTLP_TRACES_*` and `_METRICS_*` variables
+/// set. `null` is as for all.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OtlpSignal {
+    /// As `protocol`.
+    pub protocol: Option<OtlpProtocol>,
+    /// As `insecure`.
+    pub insecure: Option<bool>,
+    /// As `headers`, which they replace.
+    pub headers: Option<std::collections::BTreeMap<String, String>>,
+    /// As `compression`.
+    pub compression: Option<Compression>,
+    /// As `timeout`, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// As `certificate`.
+    pub certificate: Option<String>,
+    /// As `client_certificate`.
+    pub client_certificate: Option<String>,
+    /// As `client_key`.
+    pub client_key: Option<String>,
+}
+
+impl std::fmt::Debug for OtlpSignal {
+    /// Without the values of headers: they are credentials.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let headers = self.headers.as_ref().map(|headers| headers.keys().collect::<Vec<_>>());
+        f.debug_struct("OtlpSignal")
+            .field("protocol", &self.protocol)
+            .field("headers", &headers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Otlp {
+    /// The settings of one signal.
+    pub fn with(&self, signal: &OtlpSignal) -> Self {
+        let mut own = self.clone();
+        own.protocol = signal.protocol.or(own.protocol);
+        own.insecure = signal.insecure.or(own.insecure);
+        own.headers = signal.headers.clone().unwrap_or(own.headers);
+        own.compression = signal.compression.unwrap_or(own.compression);
+        own.timeout = signal.timeout_ms.map_or(own.timeout, Duration::from_millis);
+        own.certificate = signal.certificate.clone().or(own.certificate);
+        own.client_certificate = signal.client_certificate.clone().or(own.client_certificate);
+        own.client_key = signal.client_key.clone().or(own.client_key);
+        own
     }
 }
 

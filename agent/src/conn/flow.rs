@@ -14,7 +14,7 @@ use super::look::{Look, PerDirection};
 use super::{ConnInfo, ConnRef, MakeSession, Stats, Verdict, VerdictUpdate};
 use crate::config;
 use crate::protocol::detect::{Detection, Protocol};
-use crate::protocol::{Discard, End, Event, Events, Mark, Sender, Session, Want};
+use crate::protocol::{Discard, End, Event, Events, Mark, Sender, Session, Want, postgres};
 use crate::record::{BootNs, Close, Conn, Data, Direction, Endpoint, Role};
 use crate::stream::{Chunk, Duplex, Window};
 
@@ -35,6 +35,8 @@ pub(super) struct Context {
     pub(super) make_session: MakeSession,
     /// The sessions' own queue: it hands out operation identifiers.
     pub(super) events: Events,
+    /// Texts of prepared statements that any connection revealed.
+    pub(super) revealed: postgres::Revealed,
     pub(super) out: VecDeque<(ConnRef, Event)>,
     pub(super) verdicts: VecDeque<VerdictUpdate>,
     pub(super) stats: Stats,
@@ -371,7 +373,10 @@ impl Flow {
 
     /// Moves what the session said to the common queue, with what is known of the connection now.
     fn publish(&mut self, cx: &mut Context) {
-        while let Some(event) = cx.events.pop() {
+        while let Some(mut event) = cx.events.pop() {
+            if let Event::Closed(operation) = &mut event {
+                cx.revealed.complete(operation);
+            }
             if let State::Speaking(talk) = &mut self.state {
                 talk.judge(&event);
             }

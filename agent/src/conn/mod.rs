@@ -107,6 +107,7 @@ impl Connections {
             window: Window::default(),
             make_session,
             events: Events::default(),
+            revealed: Default::default(),
             out: VecDeque::new(),
             verdicts: VecDeque::new(),
             stats: Stats::default(),

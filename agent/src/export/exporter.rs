@@ -20,7 +20,7 @@ use super::otlp::{Client, Target};
 use super::queue::{Batch, Queue};
 use super::spool::{self, Spool, SpoolError};
 use super::worker::Worker;
-use crate::config::Export;
+use crate::config::{Export, Otlp};
 use crate::span::Span;
 
 /// Why the exporter could not start.
@@ -51,6 +51,8 @@ pub struct Totals {
     pub spooled: u64,
     /// Found in the spool at the start, left by an earlier run.
     pub recovered: u64,
+    /// When the back end last took spans, seconds since the Unix epoch; 0 for never.
+    pub last_success_unix: u64,
     pub dropped: Dropped,
 }
 
@@ -124,6 +126,15 @@ pub(super) struct State {
     /// Spans taken from the queue and not settled yet.
     pub(super) in_flight: u64,
     pub(super) totals: Totals,
+    /// Where and how to send from now on.
+    pub(super) retarget: Option<Box<Retarget>>,
+}
+
+/// Another way to the back end, or to another one.
+#[derive(Debug)]
+pub(super) struct Retarget {
+    pub(super) settings: Otlp,
+    pub(super) target: Target,
 }
 
 impl Shared {
@@ -173,10 +184,11 @@ impl Exporter {
             closing: None,
             in_flight: 0,
             totals: Totals { recovered, spooled: recovered, ..Totals::default() },
+            retarget: None,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), room: Condvar::new() });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let worker = Worker::new(shared.clone(), spool, target.uri.to_string());
+        let worker = Worker::new(shared.clone(), spool, target.uri.to_string(), settings.otlp.clone());
         let thread = std::thread::Builder::new().name("spoor-export".to_owned()).spawn(move || {
             runtime.block_on(async {
                 match Client::new(target) {
@@ -215,6 +227,21 @@ impl Exporter {
         let full = |state: &mut State| state.queue.is_filling() && state.closing.is_none();
         let waited = self.shared.room.wait_timeout_while(state, longest, full);
         waited.map(|(_, result)| !result.timed_out()).unwrap_or(true)
+    }
+
+    /// Sends to another endpoint, or in another way, from the next request on. What waits is kept. Changes nothing when
+    /// the settings cannot be used, or name no endpoint.
+    pub fn retarget(&self, settings: &Otlp, host: &Host) -> Result<(), ExportError> {
+        if let Some(target) = Target::new(settings, Signal::Traces)? {
+            let mut state = self.shared.lock();
+            // A resource of the old host may not be mixed with the new one's.
+            state.flush();
+            state.batcher = Batcher::new(host.clone(), settings.max_request_bytes);
+            state.retarget = Some(Box::new(Retarget { settings: settings.clone(), target }));
+            drop(state);
+            self.shared.wake.notify_one();
+        }
+        Ok(())
     }
 
     /// The counts as they are now.

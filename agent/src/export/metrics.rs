@@ -1,13 +1,12 @@
 //! Counts of the agent itself in, OTLP metrics to the same back end as the spans out.
 //!
-//! *Owns* the names of the agent's metrics and the OpenTelemetry SDK that sends them; it uses the connection settings,
-//! TLS and HTTP client of [`otlp`](super::otlp). *Must not know* where counts come from.
-//! *Spec*: OpenTelemetry specification v1.60 `metrics/`; naming by `semantic-conventions` 1.44.0 `general/metrics.md`.
+//! *Owns* the OpenTelemetry SDK that sends them; it uses the connection settings, TLS and HTTP client of
+//! [`otlp`](super::otlp). *Must not know* where counts come from. *Spec*: OpenTelemetry specification v1.60 `metrics/`.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,51 +29,13 @@ use tokio::runtime::{Handle, Runtime};
 
 use super::Host;
 use super::otlp::Target;
+use super::otlp::durations::Sender;
 use super::otlp::http::{RawClient, raw_client};
 use super::otlp::target::{Signal, TargetError};
+use super::readings::METRICS;
+pub use super::readings::Reading;
+use crate::admin::Board;
 use crate::config::{Otlp, OtlpProtocol};
-
-/// A metric of the agent. Names are OpenTelemetry's way; Prometheus sees `spoor_records_total` and the like.
-#[derive(Clone, Copy, Debug)]
-struct Metric {
-    name: &'static str,
-    unit: &'static str,
-    description: &'static str,
-    /// Only grows, or also shrinks.
-    counter: bool,
-}
-
-const fn counter(name: &'static str, unit: &'static str, description: &'static str) -> Metric {
-    Metric { name, unit, description, counter: true }
-}
-
-const fn gauge(name: &'static str, unit: &'static str, description: &'static str) -> Metric {
-    Metric { name, unit, description, counter: false }
-}
-
-const METRICS: [Metric; 12] = [
-    counter("spoor.records", "{record}", "Records handled"),
-    counter("spoor.captured", "By", "Bytes that moved through observed sockets"),
-    counter("spoor.lost", "{event}", "What was not seen, by cause"),
-    counter("spoor.operations", "{operation}", "Operations recognised, by protocol"),
-    counter("spoor.edges", "{edge}", "Spans joined to a parent, by rule"),
-    counter("spoor.spans", "{span}", "Spans built"),
-    counter("spoor.trees", "{tree}", "Trees of operations released, by reason"),
-    gauge("spoor.held", "{operation}", "Operations held until their tree is complete"),
-    counter("spoor.export.spans", "{span}", "Spans taken by the back end"),
-    counter("spoor.export.dropped", "{span}", "Spans that will never arrive, by cause"),
-    counter("spoor.export.retries", "{request}", "Requests that had to be repeated"),
-    gauge("spoor.export.queue", "{span}", "Spans waiting for the back end, by place"),
-];
-
-/// One number of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// A name of the list above; others are not sent.
-    pub metric: &'static str,
-    pub attribute: Option<(&'static str, &'static str)>,
-    pub value: u64,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
@@ -92,14 +53,15 @@ pub enum MetricsError {
 #[derive(Debug)]
 pub struct Metrics {
     provider: SdkMeterProvider,
-    readings: Arc<Mutex<Vec<Reading>>>,
+    /// Durations, which have a resource per service.
+    durations: Arc<Sender>,
     /// Drives the connection; the SDK's reader has a thread of its own without a runtime.
     runtime: Runtime,
 }
 
 impl Metrics {
     /// `None` when metrics are switched off, or there is no endpoint.
-    pub fn start(settings: &Otlp, host: &Host) -> Result<Option<Self>, MetricsError> {
+    pub fn start(settings: &Otlp, host: &Host, board: &Arc<Board>) -> Result<Option<Self>, MetricsError> {
         if !settings.metrics {
             return Ok(None);
         }
@@ -115,14 +77,14 @@ impl Metrics {
         };
         let reader = PeriodicReader::builder(exporter).with_interval(settings.metrics_interval).build();
         let provider = SdkMeterProvider::builder().with_reader(reader).with_resource(resource(host)).build();
-        let readings = Arc::new(Mutex::new(Vec::new()));
-        register(&provider, &readings);
-        Ok(Some(Self { provider, readings, runtime }))
-    }
-
-    /// The newest numbers, all of them: what is left out is not sent.
-    pub fn update(&self, new: Vec<Reading>) {
-        *self.readings.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        register(&provider, board);
+        let durations = {
+            let _inside = runtime.enter();
+            Arc::new(Sender::new(target, host.clone(), board.clone())?)
+        };
+        let (sender, every) = (durations.clone(), settings.metrics_interval);
+        runtime.spawn(async move { sender.run(every).await });
+        Ok(Some(Self { provider, durations, runtime }))
     }
 
     /// Sends the last numbers, within a short time.
@@ -130,6 +92,9 @@ impl Metrics {
         if let Err(error) = self.provider.shutdown_with_timeout(Duration::from_secs(2)) {
             tracing::debug!("the last metrics were not sent: {error}");
         }
+        let last = async { tokio::time::timeout(Duration::from_secs(2), self.durations.send()).await };
+        // Late ones are worth no waiting.
+        let _ = self.runtime.block_on(last);
         self.runtime.shutdown_background();
     }
 }
@@ -146,15 +111,15 @@ fn resource(host: &Host) -> Resource {
     Resource::builder().with_service_name("spoor").with_attributes(attributes).build()
 }
 
-fn register(provider: &SdkMeterProvider, readings: &Arc<Mutex<Vec<Reading>>>) {
+fn register(provider: &SdkMeterProvider, board: &Arc<Board>) {
     let meter = provider.meter("spoor");
     for metric in METRICS {
-        let readings = readings.clone();
+        let board = board.clone();
         let observe = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<u64>| {
-            let readings = readings.lock().unwrap_or_else(PoisonError::into_inner);
-            for reading in readings.iter().filter(|reading| reading.metric == metric.name) {
-                let attribute = reading.attribute.map(|(key, value)| KeyValue::new(key, value));
-                observer.observe(reading.value, attribute.as_slice());
+            for reading in board.readings().iter().filter(|reading| reading.metric == metric.name) {
+                let labels = reading.labels.iter();
+                let labels: Vec<_> = labels.map(|(key, value)| KeyValue::new(*key, value.clone())).collect();
+                observer.observe(reading.value, &labels);
             }
         };
         // The instruments live in the provider.

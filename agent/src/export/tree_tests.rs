@@ -58,6 +58,7 @@ fn span(given: &Given) -> Span {
         links: Vec::new(),
         events: Vec::new(),
         resource: Arc::new(Resource { service: given.service.to_owned(), ..Resource::default() }),
+        sampled: true,
     }
 }
 

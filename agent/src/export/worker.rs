@@ -16,13 +16,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::exporter::Shared;
 use super::otlp::retry::Backoff;
-use super::otlp::{Answer, Client};
+use super::otlp::target::Signal;
+use super::otlp::tls::Files;
+use super::otlp::{Answer, Client, Target};
 use super::queue::Batch;
 use super::spool::{Entry, Spool, SpoolError};
+use crate::config::Otlp;
 use crate::telemetry::Seldom;
 
 /// A span waits at most so long for others to share its request.
 const LINGER: Duration = Duration::from_millis(250);
+
+/// How often certificates are looked at, besides when the back end cannot be reached.
+const LOOK_AT_FILES: Duration = Duration::from_secs(30);
 
 /// How often the same trouble is told.
 const TELL_EVERY: Duration = Duration::from_secs(30);
@@ -33,6 +39,10 @@ pub(super) struct Worker {
     spool: Option<Spool>,
     backoff: Backoff,
     uri: String,
+    /// What the way to the back end was made of, and the certificates it was made with.
+    settings: Otlp,
+    files: Files,
+    looked: Instant,
     away_since: Option<Instant>,
     trouble: Seldom,
     advice: Seldom,
@@ -46,12 +56,15 @@ enum Taken {
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, spool: Option<Spool>, uri: String) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, spool: Option<Spool>, uri: String, settings: Otlp) -> Self {
         Self {
             shared,
             spool,
             backoff: Backoff::default(),
             uri,
+            files: Files::of(&settings),
+            settings,
+            looked: Instant::now(),
             away_since: None,
             trouble: Seldom::new(TELL_EVERY),
             advice: Seldom::new(TELL_EVERY),
@@ -66,6 +79,7 @@ impl Worker {
         }
         loop {
             let closing = self.shared.lock().closing;
+            self.follow_settings(&mut client);
             match self.take(closing.is_some()) {
                 Some(taken) => {
                     if let Some(wait) = self.deliver(&mut client, taken).await
@@ -82,6 +96,51 @@ impl Worker {
             }
         }
         self.end();
+    }
+
+    /// Settings that were reloaded, and certificates that were renewed.
+    fn follow_settings(&mut self, client: &mut Client) {
+        let retarget = self.shared.lock().retarget.take();
+        let target = match retarget {
+            Some(new) => {
+                self.files = Files::of(&new.settings);
+                self.settings = new.settings;
+                new.target
+            }
+            None => {
+                let look = self.away_since.is_some() || self.looked.elapsed() >= LOOK_AT_FILES;
+                if !look || !self.files.have_changed(&self.settings) {
+                    return;
+                }
+                self.looked = Instant::now();
+                match Target::new(&self.settings, Signal::Traces) {
+                    Ok(Some(target)) => {
+                        tracing::info!(
+                            "the certificates for {} have changed: they are used from now on",
+                            self.uri
+                        );
+                        target
+                    }
+                    Ok(None) => return,
+                    // Half written, perhaps: looked at again.
+                    Err(error) => {
+                        self.files = Files::default();
+                        if let Some(held_back) = self.trouble.due(Instant::now()) {
+                            tracing::error!(
+                                held_back = repeats(held_back),
+                                "{error}; the old certificates stay"
+                            );
+                        }
+                        return;
+                    }
+                }
+            }
+        };
+        self.uri = target.uri.to_string();
+        match Client::new(target) {
+            Ok(new) => *client = new,
+            Err(error) => tracing::error!("cannot send to {}: {error}; the old connection stays", self.uri),
+        }
     }
 
     /// The oldest batch: from the spool while it holds any.
@@ -114,7 +173,10 @@ impl Worker {
             Some(due) => {
                 let _ = tokio::time::timeout_at(due.into(), self.shared.wake.notified()).await;
             }
-            None => self.shared.wake.notified().await,
+            None if self.files.is_empty() => self.shared.wake.notified().await,
+            None => {
+                let _ = tokio::time::timeout(LOOK_AT_FILES, self.shared.wake.notified()).await;
+            }
         }
     }
 
@@ -132,6 +194,7 @@ impl Worker {
                 {
                     let mut state = self.shared.lock();
                     state.totals.requests += 1;
+                    state.totals.last_success_unix = unix_ms() / 1000;
                     state.totals.exported += spans - rejected;
                     state.totals.dropped.rejected += rejected;
                 }
@@ -288,10 +351,13 @@ impl Worker {
     async fn pause(&mut self, wait: Duration) -> bool {
         let until = Instant::now() + wait;
         loop {
-            let (closing, due) = {
+            let (closing, due, retarget) = {
                 let state = self.shared.lock();
-                (state.closing, state.building_since.map(|since| since + LINGER))
+                (state.closing, state.building_since.map(|since| since + LINGER), state.retarget.is_some())
             };
+            if retarget {
+                return true;
+            }
             if let Some(end) = closing {
                 // With a spool nothing is lost by ending now; without, until the last moment it may come back.
                 if self.spool.is_some() || Instant::now() >= end {

@@ -292,7 +292,8 @@ pub enum PublishOutcome {
 pub struct Deliver {
     pub exchange: String,
     pub routing_key: String,
-    /// Known from `basic.consume` or `basic.get`; `None` when subscribed before the agent started.
+    /// Known from `basic.consume` or `basic.get`. Of a consumer that subscribed before the agent started, from messages
+    /// of the default exchange, whose routing key is the queue; `None` as long as there are none.
     pub queue: Option<String>,
     pub consumer_tag: String,
     pub delivery_tag: u64,

@@ -39,7 +39,7 @@ impl Rules {
             }
             Detail::Postgres(statement) => {
                 sql::offer(self, statement, &mut collector);
-                let mut found = collector.finish();
+                let mut found = Found { context: sql::context(statement), ..collector.finish() };
                 let took_ns = op.ended_at.saturating_sub(op.request.start.at);
                 if self.spans.slow_statement_ns > 0 && took_ns >= self.spans.slow_statement_ns {
                     found.attributes.push((SLOW.to_owned(), Value::Bool(true)));

@@ -336,6 +336,21 @@ fn sql(statement: Statement) -> Detail {
 }
 
 #[test]
+fn a_statements_comment_carries_context() {
+    let comment = "/*app='shop',traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'*/";
+    let text = format!("SELECT 1 {comment}");
+    let found = |statement: Statement| defaults().extract(&op(sql(statement))).context.map(|c| c.header);
+    assert_eq!(found(statement(&text, &[])), Some("traceparent"));
+    // Of a named statement it is of the moment when that was prepared.
+    let named = Statement { prepared_name: "s1".to_owned(), ..statement(&text, &[]) };
+    assert_eq!(found(named), None);
+    assert_eq!(found(statement("SELECT '/*' || $1", &["x"])), None);
+    assert_eq!(found(Statement { text: None, ..statement("", &[]) }), None);
+    let other = "SELECT 1 /*b3='80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1'*/";
+    assert_eq!(found(statement(other, &[])), Some("b3"));
+}
+
+#[test]
 fn keys_bound_in_statements() {
     let rules = defaults();
     for (text, parameters, expected) in [

@@ -5,9 +5,10 @@
 use super::collect::Collector;
 use super::compile::{RuleId, Rules, Target, normal};
 use super::rules::Part;
+use super::{TraceContext, context};
 use crate::operation::postgres::{Cell, Statement};
 use crate::sql::token::{Token, significant};
-use crate::sql::{BoundTo, array_elements, bindings, returning_table};
+use crate::sql::{BoundTo, array_elements, bindings, comment_value, returning_table};
 
 /// Offers what the statement binds to named columns and what its only row has in them.
 pub(super) fn offer(rules: &Rules, statement: &Statement, collector: &mut Collector<'_>) {
@@ -18,6 +19,15 @@ pub(super) fn offer(rules: &Rules, statement: &Statement, collector: &mut Collec
         bound(rules, text, statement, collector);
     }
     row(rules, statement, collector);
+}
+
+/// The trace context in a comment of the text, as sqlcommenter appends it. That of a named statement is of the moment when
+/// it was prepared, not of this execution.
+pub(super) fn context(statement: &Statement) -> Option<TraceContext> {
+    let text = statement.text.as_deref().filter(|_| statement.prepared_name.is_empty())?;
+    // Most statements have no comment: they are not split into tokens for one.
+    memchr::memmem::find(text.as_bytes(), b"/*")?;
+    context::read(|name| comment_value(text, name).map(str::as_bytes))
 }
 
 fn bound(rules: &Rules, text: &str, statement: &Statement, collector: &mut Collector<'_>) {

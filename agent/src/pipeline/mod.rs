@@ -11,6 +11,7 @@
 //! *Owns* the order in which the stages see things. *Must not know* how records arrive and spans leave.
 
 mod forest;
+mod open;
 mod place;
 
 use std::collections::{HashMap, VecDeque};
@@ -27,8 +28,12 @@ use crate::order::{Found, rules::RuleError};
 use crate::protocol::Event;
 use crate::protocol::detect::Protocol;
 use crate::record::{BootNs, ClockPair, ConnId, ProcessInfo, Record};
+use crate::span::pseudonym::Pseudonyms;
+use crate::span::sample::Sampler;
 use crate::span::{Resource, Span};
 use forest::Forest;
+pub use open::Open;
+use open::{Begun, OpenOperations};
 use place::Placer;
 
 /// What a pipeline needs to know before its first record.
@@ -71,6 +76,8 @@ pub struct Stats {
     /// Edges made, by rule.
     pub edges: std::collections::BTreeMap<&'static str, u64>,
     pub spans: u64,
+    /// Of these, left out by the sampler.
+    pub unsampled: u64,
     pub trees: u64,
     /// Trees released by a bound of time or number.
     pub trees_forced: u64,
@@ -89,6 +96,7 @@ pub struct Pipeline {
     engine: Engine,
     rules: Rules,
     forest: Forest,
+    open: OpenOperations,
     placer: Placer,
     processes: HashMap<u32, Arc<Resource>>,
     process_age: VecDeque<u32>,
@@ -113,6 +121,7 @@ impl Pipeline {
             engine: Engine::new(engine::policy(&settings.joining)),
             rules: Rules::compile(&settings.order)?.with_spans(&settings.spans)?,
             forest: Forest::new(limits),
+            open: OpenOperations::default(),
             placer: Placer::new(&settings),
             processes: HashMap::new(),
             process_age: VecDeque::new(),
@@ -122,6 +131,31 @@ impl Pipeline {
             spans: VecDeque::new(),
             stats: Stats::default(),
         })
+    }
+
+    /// What is exported; without it, everything.
+    pub fn with_sampler(mut self, sampler: Sampler) -> Self {
+        self.placer.sampler = sampler;
+        self
+    }
+
+    /// Which keys leave as keyed hashes only; without it, none.
+    pub fn with_pseudonyms(mut self, pseudonyms: Option<Pseudonyms>) -> Self {
+        self.placer.pseudonyms = pseudonyms;
+        self
+    }
+
+    /// Puts other rules in force for operations that close from now on. Changes nothing when one cannot be used.
+    pub fn set_rules(&mut self, order: &config::Order, spans: &config::Spans) -> Result<(), RuleError> {
+        self.rules = Rules::compile(order)?.with_spans(spans)?;
+        self.placer.set_order(order);
+        Ok(())
+    }
+
+    /// Puts other choices of what is exported, and how, in force.
+    pub fn set_export(&mut self, sampler: Sampler, pseudonyms: Option<Pseudonyms>) {
+        self.placer.sampler = sampler;
+        self.placer.pseudonyms = pseudonyms;
     }
 
     /// Takes one fact in. Records of one connection come in the order of [`crate::conn`]'s tolerance; others freely.
@@ -201,6 +235,15 @@ impl Pipeline {
         self.drain_trees();
     }
 
+    /// Work in progress, by service and protocol; `pending` counts what began before `before`.
+    pub fn open(&self, before: BootNs) -> Vec<Open> {
+        self.open.summary(before, |tgid| {
+            self.processes
+                .get(&tgid)
+                .map_or_else(|| "unknown_service".to_owned(), |known| known.service.clone())
+        })
+    }
+
     pub fn stats(&self) -> Stats {
         Stats {
             held: self.forest.len() as u64,
@@ -223,6 +266,11 @@ impl Pipeline {
                 Event::Opened { op, shape, point } => {
                     let family =
                         if conn.protocol == Some(Protocol::Amqp) { Family::Message } else { Family::Call };
+                    if shape != Shape::Relayed
+                        && let Some(protocol) = conn.protocol
+                    {
+                        self.open.opened(op, Begun { at: point.at, tgid: point.thread.tgid, protocol });
+                    }
                     self.engine.opened(&conn, op, shape, family, point);
                     self.forest.opened(op, self.now);
                 }
@@ -241,6 +289,7 @@ impl Pipeline {
             crate::operation::Detail::Amqp(_) => self.stats.operations_amqp += 1,
             crate::operation::Detail::Postgres(_) => self.stats.operations_postgres += 1,
         }
+        self.open.closed(operation.id);
         let found = self.rules.extract(&operation);
         let wire = ids::wire_id(&conn, &operation, &self.boot_id);
         self.engine.closed(&conn, &operation, &found, wire);
@@ -268,6 +317,7 @@ impl Pipeline {
             let before = self.spans.len();
             self.placer.place(tree, &mut self.spans);
             self.stats.spans += (self.spans.len() - before) as u64;
+            self.stats.unsampled += self.spans.range(before..).filter(|span| !span.sampled).count() as u64;
         }
     }
 
@@ -279,6 +329,7 @@ impl Pipeline {
             pid: Some(info.tgid),
             exe: Some(info.exe.clone()).filter(|exe| !exe.is_empty()),
             container_id: info.container_id.clone(),
+            attributes: info.attributes.clone(),
         };
         if self.processes.insert(info.tgid, Arc::new(resource)).is_none() {
             self.process_age.push_back(info.tgid);

@@ -21,6 +21,8 @@ use crate::order::ids::{self, SpanEnd};
 use crate::order::{OrderKey, TraceContext};
 use crate::record::{BootNs, Role};
 use crate::span::build::{self, Identity, Placed, TraceRule, Work};
+use crate::span::pseudonym::Pseudonyms;
+use crate::span::sample::Sampler;
 use crate::span::{Attributes, Evidence, Link, Span, SpanId, TraceId};
 
 /// What is remembered of each kind for operations that come later than their tree: what a hash table of 131,072 slots
@@ -89,6 +91,8 @@ pub(super) struct Placer {
     window: std::time::Duration,
     boot_id: [u8; 16],
     trust: Trust,
+    pub(super) sampler: Sampler,
+    pub(super) pseudonyms: Option<Pseudonyms>,
     placements: Remembered<Placement>,
     /// Those of publishes: a message may wait in its queue for long.
     publishes: Remembered<Placement>,
@@ -138,11 +142,19 @@ impl Placer {
             window: settings.order.window,
             boot_id: settings.boot_id,
             trust,
+            sampler: Sampler::default(),
+            pseudonyms: None,
             placements: Remembered::default(),
             publishes: Remembered::default(),
             arrivals: Remembered::default(),
             pending_edges: Remembered::default(),
         }
+    }
+
+    /// Identifiers from now on.
+    pub(super) fn set_order(&mut self, order: &crate::config::Order) {
+        self.deployment.clone_from(&order.deployment);
+        self.window = order.window;
     }
 
     /// Places every operation of a tree and builds its spans, parents before children.
@@ -177,8 +189,12 @@ impl Placer {
                 self.pending_edges.insert(op, edge);
             }
         }
+        let before = spans.len();
         for (leaf, fate) in leaves.iter().zip(&fates) {
             self.build(leaf, *fate, &trunk, spans);
+        }
+        if !self.sampler.keeps(trunk.order.as_ref(), trunk.trace_id) {
+            spans.range_mut(before..).for_each(|span| span.sampled = false);
         }
         for leaf in &leaves {
             let operation = &leaf.finished.operation;
@@ -243,7 +259,8 @@ impl Placer {
         let own = trunk
             .order
             .as_ref()
-            .map(|order| ids::trace_id_from_order(&self.deployment, order, self.window, start_unix_ns));
+            .map(|order| self.shown(order))
+            .map(|order| ids::trace_id_from_order(&self.deployment, &order, self.window, start_unix_ns));
         if let Some(context) = leaves.iter().find_map(|leaf| self.context(leaf)) {
             trunk.trace_id = context.trace_id;
             trunk.trace_rule = TraceRule::Context;
@@ -322,14 +339,14 @@ impl Placer {
                 if let Some(order_trace) = trunk.order_trace.filter(|_| is_root) {
                     span.attributes.set("spoor.order.trace_id", order_trace.to_string());
                 }
-                spans.push_back(span);
+                spans.push_back(self.hidden(span, leaf, trunk));
             }
             Fate::Dwell { publish, consumed } => {
                 let arrival = publish.and_then(|publish| self.arrivals.get(publish).copied());
                 if let Some(arrival) = arrival {
                     let identity = self.identity(leaf, own.span_id, trunk);
                     let placed = self.placed(finished, identity, trunk, false);
-                    spans.push_back(build::build_dwell(arrival, &placed));
+                    spans.push_back(self.hidden(build::build_dwell(arrival, &placed), leaf, trunk));
                 }
                 if !consumed {
                     let wire = ids::identity(&finished.conn, &finished.operation, &self.boot_id);
@@ -338,10 +355,28 @@ impl Placer {
                     if arrival.is_some() {
                         identity.parent = Some(own.span_id);
                     }
-                    spans.push_back(build::build(&self.placed(finished, identity, trunk, true)));
+                    let span = build::build(&self.placed(finished, identity, trunk, true));
+                    spans.push_back(self.hidden(span, leaf, trunk));
                 }
             }
         }
+    }
+
+    /// An order as it is known outside.
+    fn shown(&self, order: &OrderKey) -> OrderKey {
+        self.pseudonyms.as_ref().map_or_else(|| order.clone(), |pseudonyms| pseudonyms.order(order))
+    }
+
+    /// A span without the keys that are not to leave.
+    fn hidden(&self, mut span: Span, leaf: &Leaf, trunk: &Trunk) -> Span {
+        if let Some(pseudonyms) = &self.pseudonyms {
+            let mut keys = leaf.finished.found.keys.clone();
+            keys.extend(
+                trunk.order.iter().filter(|order| !leaf.finished.found.keys.contains(order)).cloned(),
+            );
+            pseudonyms.apply(&mut span, &keys);
+        }
+        span
     }
 
     fn placed<'a>(

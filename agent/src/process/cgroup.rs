@@ -11,10 +11,16 @@ pub struct Cgroup {
     pub unit: Option<String>,
 }
 
-pub(super) fn of(process: &Process) -> Cgroup {
-    let paths = process.cgroups().map(|groups| groups.0).unwrap_or_default();
-    paths.iter().fold(Cgroup::default(), |known, group| {
-        let found = parse(&group.pathname);
+/// The paths of a process, one per hierarchy.
+pub(super) fn paths(process: &Process) -> Vec<String> {
+    let groups = process.cgroups().map(|groups| groups.0).unwrap_or_default();
+    groups.into_iter().map(|group| group.pathname).collect()
+}
+
+/// What all paths of a process tell together.
+pub(super) fn of(paths: &[String]) -> Cgroup {
+    paths.iter().fold(Cgroup::default(), |known, path| {
+        let found = parse(path);
         Cgroup { container: known.container.or(found.container), unit: known.unit.or(found.unit) }
     })
 }

@@ -4,9 +4,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
-
-use crate::config::Services;
+use super::select::Choice;
+use super::{Inspected, Inspector};
 use crate::record::{ConnId, ProcessEventKind, ProcessInfo, Record};
 
 /// Processes remembered at once; the ones looked up first are looked up again.
@@ -14,15 +13,32 @@ const MAX_PROCESSES: usize = 65_536;
 /// Excluded connections remembered.
 const MAX_EXCLUDED: usize = 65_536;
 
-/// How a process is looked up: replaced in tests.
-pub type Inspect = Box<dyn FnMut(u32, &Services) -> Option<ProcessInfo> + Send>;
+/// How processes are looked up: replaced in tests.
+pub trait Inspect: Send {
+    /// `None` when it is gone.
+    fn inspect(&mut self, tgid: u32) -> Option<Inspected>;
+
+    /// Grows when a process that was `unfinished` may be known better.
+    fn generation(&self) -> u64;
+}
+
+impl Inspect for Inspector {
+    fn inspect(&mut self, tgid: u32) -> Option<Inspected> {
+        Self::inspect(self, tgid)
+    }
+
+    fn generation(&self) -> u64 {
+        Self::generation(self)
+    }
+}
 
 /// Adds what `/proc` knows to the records of a live source.
 pub struct Lookup {
-    services: Services,
-    exclude: GlobSet,
-    inspect: Inspect,
+    inspect: Box<dyn Inspect>,
     known: HashMap<u32, Known>,
+    /// Processes of which more may be known later, and when they were looked at.
+    unfinished: HashSet<u32>,
+    generation: u64,
     order: VecDeque<u32>,
     /// The process of the last record: most come in runs.
     last: Option<(u32, Known)>,
@@ -34,6 +50,8 @@ pub struct Lookup {
 enum Known {
     Traced,
     Excluded,
+    /// Excluded until more is known of it.
+    Undecided,
 }
 
 /// What to do with a record.
@@ -55,21 +73,16 @@ impl std::fmt::Debug for Lookup {
 }
 
 impl Lookup {
-    pub fn new(services: &Services) -> Self {
-        Self::with(services, Box::new(super::inspect))
+    pub fn new(inspector: Inspector) -> Self {
+        Self::with(Box::new(inspector))
     }
 
-    pub fn with(services: &Services, inspect: Inspect) -> Self {
-        let mut exclude = GlobSetBuilder::new();
-        // The configuration was checked: a pattern that is none cannot come here.
-        services.exclude.iter().filter_map(|pattern| Glob::new(pattern).ok()).for_each(|glob| {
-            exclude.add(glob);
-        });
+    pub fn with(inspect: Box<dyn Inspect>) -> Self {
         Self {
-            services: services.clone(),
-            exclude: exclude.build().unwrap_or_default(),
+            generation: inspect.generation(),
             inspect,
             known: HashMap::new(),
+            unfinished: HashSet::new(),
             order: VecDeque::new(),
             last: None,
             excluded: HashSet::new(),
@@ -99,6 +112,7 @@ impl Lookup {
         if tgid == 0 {
             return Verdict::HandOn;
         }
+        self.look_again();
         let known = match self.last.filter(|(last, _)| *last == tgid) {
             Some((_, known)) => Some(known),
             None => self.known.get(&tgid).copied(),
@@ -106,10 +120,17 @@ impl Lookup {
         let known = match known {
             Some(known) => known,
             None => {
-                let info = (self.inspect)(tgid, &self.services).unwrap_or_else(|| gone(tgid, comm));
-                let excluded = !info.exe.is_empty() && self.exclude.is_match(&info.exe);
-                let known = if excluded { Known::Excluded } else { Known::Traced };
+                let found = self.inspect.inspect(tgid).unwrap_or_else(|| gone(tgid, comm));
+                let known = match (found.choice, found.unfinished) {
+                    (Choice::Traced, _) => Known::Traced,
+                    (Choice::Excluded, false) => Known::Excluded,
+                    (Choice::Excluded, true) => Known::Undecided,
+                };
                 self.remember(tgid, known);
+                if found.unfinished && self.unfinished.len() < MAX_PROCESSES {
+                    self.unfinished.insert(tgid);
+                }
+                let info = found.info;
                 if known == Known::Traced && !info.service.is_empty() {
                     self.last = Some((tgid, known));
                     return Verdict::Introduce(Box::new(ProcessInfo { at: record.at(), ..info }));
@@ -121,8 +142,15 @@ impl Lookup {
         match known {
             Known::Traced => Verdict::HandOn,
             Known::Excluded if self.exclude_conn(conn) => Verdict::Exclude(conn),
-            Known::Excluded => Verdict::Drop,
+            // The kernel is told when it is decided.
+            Known::Excluded | Known::Undecided => Verdict::Drop,
         }
+    }
+
+    /// Processes known now: traced, and excluded.
+    pub fn counts(&self) -> (u64, u64) {
+        let excluded = self.known.values().filter(|known| **known != Known::Traced).count() as u64;
+        (self.known.len() as u64 - excluded, excluded)
     }
 
     /// Processes known now.
@@ -134,8 +162,24 @@ impl Lookup {
         self.known.is_empty()
     }
 
+    /// Processes of which more may be known by now are looked at again, each with its next record.
+    fn look_again(&mut self) {
+        if self.unfinished.is_empty() {
+            return;
+        }
+        let generation = self.inspect.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            for tgid in std::mem::take(&mut self.unfinished) {
+                self.known.remove(&tgid);
+            }
+            self.last = None;
+        }
+    }
+
     fn forget(&mut self, tgid: u32) {
         self.known.remove(&tgid);
+        self.unfinished.remove(&tgid);
         self.last = self.last.filter(|(last, _)| *last != tgid);
     }
 
@@ -145,6 +189,7 @@ impl Lookup {
         while self.order.len() > MAX_PROCESSES {
             if let Some(oldest) = self.order.pop_front() {
                 self.known.remove(&oldest);
+                self.unfinished.remove(&oldest);
             }
         }
     }
@@ -165,12 +210,17 @@ impl Lookup {
 }
 
 /// A process that ended before it could be looked up is named by what the kernel called it.
-fn gone(tgid: u32, comm: &str) -> ProcessInfo {
-    ProcessInfo { tgid, comm: comm.to_owned(), service: comm.to_owned(), ..ProcessInfo::default() }
+fn gone(tgid: u32, comm: &str) -> Inspected {
+    let info =
+        ProcessInfo { tgid, comm: comm.to_owned(), service: comm.to_owned(), ..ProcessInfo::default() };
+    Inspected { info, choice: Choice::Traced, unfinished: false }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use bytes::Bytes;
 
     use super::*;
@@ -196,15 +246,29 @@ mod tests {
         Record::Process(ProcessEvent { at: AT, tgid, kind })
     }
 
-    /// Process 9 is gone, 5 is excluded.
+    /// Process 9 is gone, 5 is excluded, 6 and 7 are not known well until the generation grows: then 7 is traced.
+    struct Fake(Arc<AtomicU64>);
+
+    impl Inspect for Fake {
+        fn inspect(&mut self, tgid: u32) -> Option<Inspected> {
+            let late = self.generation() > 0;
+            let info = ProcessInfo { tgid, service: format!("s{tgid}"), ..ProcessInfo::default() };
+            let choice = match tgid {
+                9 => return None,
+                5 | 6 => Choice::Excluded,
+                7 if !late => Choice::Excluded,
+                _ => Choice::Traced,
+            };
+            Some(Inspected { info, choice, unfinished: matches!(tgid, 6 | 7) && !late })
+        }
+
+        fn generation(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
     fn lookup() -> Lookup {
-        let services = Services { exclude: vec!["/usr/sbin/*".to_owned()], ..Services::default() };
-        let inspect = |tgid, _: &Services| {
-            let exe = if tgid == 5 { "/usr/sbin/sshd" } else { "/usr/bin/shop" };
-            let service = format!("s{tgid}");
-            (tgid != 9).then(|| ProcessInfo { tgid, exe: exe.to_owned(), service, ..ProcessInfo::default() })
-        };
-        Lookup::with(&services, Box::new(inspect))
+        Lookup::with(Box::new(Fake(Arc::default())))
     }
 
     fn introduced(verdict: &Verdict) -> Option<(&str, BootNs)> {
@@ -243,7 +307,7 @@ mod tests {
 
     #[test]
     fn process_gone_before_it_was_seen_has_the_name_the_kernel_gave() {
-        let gone = gone(9, "curl");
+        let gone = gone(9, "curl").info;
         assert_eq!((gone.service.as_str(), gone.exe.as_str()), ("curl", ""));
         // Data alone has no name: the connection's own stands.
         assert_eq!(lookup().see(&data(9, 1)), Verdict::HandOn);
@@ -258,6 +322,19 @@ mod tests {
         let close = Record::Close(crate::record::Close { at: AT, conn: ConnId(1), reset: false });
         assert_eq!(lookup.see(&close), Verdict::Drop);
         assert_eq!(lookup.see(&close), Verdict::HandOn);
+    }
+
+    #[test]
+    fn process_that_becomes_known_better_is_decided_again() {
+        let generation = Arc::new(AtomicU64::new(0));
+        let mut lookup = Lookup::with(Box::new(Fake(generation.clone())));
+        for tgid in [6, 7] {
+            assert_eq!(lookup.see(&data(tgid, tgid.into())), Verdict::Drop, "the kernel is not told yet");
+        }
+        generation.store(1, Ordering::Relaxed);
+        assert_eq!(lookup.see(&data(6, 6)), Verdict::Exclude(ConnId(6)));
+        assert_eq!(introduced(&lookup.see(&data(7, 7))), Some(("s7", AT)));
+        assert_eq!(lookup.see(&data(7, 7)), Verdict::HandOn);
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Facts about a process in, the name of its service out. Pure.
 //!
 //! *Owns* the order in which names are looked for: the configuration; `OTEL_SERVICE_NAME` and `service.name` of
-//! `OTEL_RESOURCE_ATTRIBUTES` in the process's environment; servers known by their executable; the systemd unit; the
-//! script or program an interpreter runs; the executable.
+//! `OTEL_RESOURCE_ATTRIBUTES` in the process's environment; Kubernetes; the container; servers known by their executable; the
+//! systemd unit; the script or program an interpreter runs; the executable.
 
 use globset::Glob;
 use procfs::process::Process;
 
+use super::kubernetes::Named;
 use crate::config::{ServiceName, Services};
+use crate::order::value::is_personal;
+use crate::span::redact::is_secret;
 
 /// What `/proc` says.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,10 @@ pub struct Facts {
     /// Working directory.
     pub directory: String,
     pub environment: Environment,
+    /// What Kubernetes calls it.
+    pub kubernetes: Named,
+    /// The name of its container.
+    pub container: Option<String>,
     /// The systemd unit it is the main process of.
     pub unit: Option<String>,
     /// Ports it listens on, when a rule asks for them.
@@ -31,7 +38,15 @@ pub struct Facts {
 pub struct Environment {
     pub service_name: Option<String>,
     pub resource_attributes: Option<String>,
+    /// It exports OpenTelemetry by itself.
+    pub instrumented: bool,
 }
+
+/// Set for a process that exports by itself.
+const EXPORTS: [&str; 3] =
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER"];
+/// Name an agent that is loaded into a process.
+const INJECTED: [&str; 4] = ["JAVA_TOOL_OPTIONS", "NODE_OPTIONS", "CORECLR_PROFILER_PATH", "PYTHONPATH"];
 
 impl Environment {
     pub(super) fn of(process: &Process) -> Self {
@@ -43,7 +58,27 @@ impl Environment {
         Self {
             service_name: text("OTEL_SERVICE_NAME"),
             resource_attributes: text("OTEL_RESOURCE_ATTRIBUTES"),
+            instrumented: EXPORTS.iter().any(|name| text(name).is_some())
+                || INJECTED
+                    .iter()
+                    .any(|name| text(name).is_some_and(|value| value.contains("opentelemetry"))),
         }
+    }
+
+    /// Everything it declares but its name; nothing that is called like a secret.
+    pub(super) fn declared(&self) -> Vec<(String, String)> {
+        let pairs = self.resource_attributes.as_deref().unwrap_or_default().split(',');
+        pairs
+            .filter_map(|pair| {
+                let (key, value) = pair.split_once('=')?;
+                let value =
+                    percent_encoding::percent_decode_str(value.trim()).decode_utf8().ok()?.into_owned();
+                let key = key.trim();
+                let ours = matches!(key, "service.name" | "service.namespace" | "service.instance.id");
+                let shown = !ours && !key.is_empty() && !value.is_empty() && key.is_ascii();
+                (shown && !is_secret(key) && !is_personal(&value)).then(|| (key.to_owned(), value))
+            })
+            .collect()
     }
 
     /// `key=value,key=value`, percent-encoded (W3C Baggage).
@@ -66,7 +101,8 @@ pub struct Name {
 
 /// Names a process. Only a process about which nothing is known gets an empty name.
 pub fn service(facts: &Facts, services: &Services) -> Name {
-    let namespace = facts.environment.attribute("service.namespace");
+    let namespace =
+        facts.environment.attribute("service.namespace").or_else(|| facts.kubernetes.namespace.clone());
     if let Some(rule) = services.names.iter().find(|rule| matches(rule, facts)) {
         return Name { service: rule.name.clone(), namespace: rule.namespace.clone().or(namespace) };
     }
@@ -75,6 +111,8 @@ pub fn service(facts: &Facts, services: &Services) -> Name {
         .service_name
         .clone()
         .or_else(|| facts.environment.attribute("service.name"))
+        .or_else(|| facts.kubernetes.service.clone())
+        .or_else(|| facts.container.clone().filter(|name| !name.is_empty()))
         .or_else(|| known_server(facts))
         .or_else(|| facts.unit.clone())
         .or_else(|| program(facts))
@@ -380,6 +418,7 @@ mod tests {
             let environment = Environment {
                 service_name: service_name.map(str::to_owned),
                 resource_attributes: attributes.map(str::to_owned),
+                instrumented: false,
             };
             service(&Facts { environment, ..facts("/usr/bin/node", "node crm.js") }, &Services::default())
         };
@@ -387,6 +426,30 @@ mod tests {
         assert_eq!(named(None, Some("service.namespace=ns")).namespace.as_deref(), Some("ns"));
         assert_eq!(named(Some("x"), Some("service.name=y")).service, "x");
         assert_eq!(named(None, Some("=,,service.name=")).service, "crm");
+    }
+
+    #[test]
+    fn kubernetes_and_containers_win_over_guesses() {
+        let named = |kubernetes: Option<&str>, container: Option<&str>, declared: Option<&str>| {
+            let facts = Facts {
+                kubernetes: Named {
+                    service: kubernetes.map(str::to_owned),
+                    namespace: Some("ns".to_owned()),
+                },
+                container: container.map(str::to_owned),
+                environment: Environment {
+                    service_name: declared.map(str::to_owned),
+                    ..Environment::default()
+                },
+                unit: Some("unit".to_owned()),
+                ..facts("/usr/bin/node", "node crm.js")
+            };
+            service(&facts, &Services::default()).service
+        };
+        assert_eq!(named(Some("k"), Some("c"), Some("d")), "d");
+        assert_eq!(named(Some("k"), Some("c"), None), "k");
+        assert_eq!(named(None, Some("c"), None), "c");
+        assert_eq!(named(None, Some(""), None), "unit");
     }
 
     #[test]

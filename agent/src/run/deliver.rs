@@ -1,9 +1,11 @@
 //! Finished spans of the pipeline to all who want them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::RunError;
 use super::printer::{Closed, Printer};
+use super::{RunError, rules_digest};
+use crate::admin::Board;
 use crate::cli::Print;
 use crate::config::Config;
 use crate::export::{Exporter, Host, Totals};
@@ -19,6 +21,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub(super) struct Delivery {
     exporter: Option<Exporter>,
     printer: Option<Printer>,
+    /// Counts how long things took.
+    board: Option<Arc<Board>>,
+    host: Host,
     /// The source can wait (a file), so nothing has to be dropped.
     may_wait: bool,
 }
@@ -36,15 +41,27 @@ impl Delivery {
         host: Host,
         print: Option<Print>,
         may_wait: bool,
+        board: Option<Arc<Board>>,
     ) -> Result<Self, RunError> {
         let exporter = Exporter::start(&config.export, host.clone())?;
-        let printer = print.map(|form| Printer::start(form, host)).transpose().map_err(RunError::Start)?;
-        Ok(Self { exporter, printer, may_wait })
+        let printer =
+            print.map(|form| Printer::start(form, host.clone())).transpose().map_err(RunError::Start)?;
+        Ok(Self { exporter, printer, board, host, may_wait })
     }
 
     /// Takes all finished spans.
     pub(super) fn take(&mut self, pipeline: &mut Pipeline) -> Result<(), Closed> {
-        while let Some(span) = pipeline.poll_span() {
+        let Some(first) = pipeline.poll_span() else { return Ok(()) };
+        let mut durations = self.board.as_ref().map(|board| board.durations());
+        let mut next = Some(first);
+        while let Some(span) = next {
+            if let Some(durations) = &mut durations {
+                durations.observe(&span);
+            }
+            next = pipeline.poll_span();
+            if !span.sampled {
+                continue;
+            }
             if let Some(exporter) = &self.exporter {
                 if self.may_wait {
                     exporter.wait_for_room(LONGEST_WAIT);
@@ -58,8 +75,31 @@ impl Delivery {
         Ok(())
     }
 
+    /// Exports as another configuration says. Without an endpoint the exporter in place delivers what it has and ends.
+    pub(super) fn reload(&mut self, config: &Config) -> Result<(), RunError> {
+        self.host.rules_digest = rules_digest(config).as_str().into();
+        let otlp = &config.export.otlp;
+        let wanted = !(otlp.endpoint.is_empty() && otlp.traces_endpoint.is_empty());
+        match (&self.exporter, wanted) {
+            (Some(exporter), true) => exporter.retarget(otlp, &self.host)?,
+            (None, true) => self.exporter = Exporter::start(&config.export, self.host.clone())?,
+            (_, false) => {
+                if let Some(old) = self.exporter.take() {
+                    // Nobody waits for it but this thread of its own.
+                    std::thread::spawn(move || old.shutdown(LAST_DELIVERY));
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn exporter(&self) -> Option<&Exporter> {
         self.exporter.as_ref()
+    }
+
+    /// Spans that did not fit on the way to standard output.
+    pub(super) fn not_printed(&self) -> u64 {
+        self.printer.as_ref().map_or(0, Printer::dropped)
     }
 
     /// Delivers what waits.

@@ -1,23 +1,27 @@
 //! `spoor run`: the live kernel through the pipeline until a signal.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::deliver::Delivery;
-use super::readings::readings;
-use super::stop::Stop;
+use super::notify::Notify;
+use super::readings::{Moment, readings};
+use super::reload::{Reload, Reloads, Running};
+use super::stop::{Asked, Signals};
 use super::summary::{self, Progress};
 use super::verdicts::Verdicts;
-use super::{RunError, rules_digest, settings};
+use super::{RunError, rules_digest};
+use crate::admin::{Board, Server};
 use crate::capture::Options;
 use crate::capture::verdict::Verdict as Told;
 use crate::cli::Print;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Admin, Config};
 use crate::export::metrics::Metrics;
 use crate::export::{Exporter, Host};
 use crate::pipeline::Pipeline;
-use crate::process::Lookup;
 use crate::process::lookup::Verdict as Seen;
+use crate::process::{Inspector, Lookup, kubernetes};
 use crate::record::Record;
 use crate::source::live::Live;
 
@@ -27,12 +31,12 @@ const TICK: Duration = Duration::from_millis(100);
 /// The agent's own metrics are as old as this at most.
 const MEASURE: Duration = Duration::from_secs(1);
 
-/// Traces this machine until Ctrl-C or SIGTERM.
-pub fn live(config: &Config, print: Option<Print>) -> Result<(), RunError> {
+/// Traces this machine until Ctrl-C or SIGTERM; SIGHUP calls `reload`.
+pub fn live(config: &Config, print: Option<Print>, reload: Reload<'_>) -> Result<(), RunError> {
     // One thread: records are handled in the order in which they come. Export and printing have their own.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
-    runtime.block_on(run(config, print))
+    runtime.block_on(run(config.clone(), print, reload))
 }
 
 /// Loads the probes and says so.
@@ -45,27 +49,34 @@ pub(super) fn start(config: &Config) -> Result<Live, RunError> {
     };
     let live = Live::start(options)?;
     let rung = live.rung();
-    eprintln!("ready: capturing on rung {} ({})", rung.name, rung.hooks);
+    crate::telemetry::say(&format!("ready: capturing on rung {} ({})", rung.name, rung.hooks));
     Ok(live)
 }
 
-async fn run(config: &Config, print: Option<Print>) -> Result<(), RunError> {
-    let mut stop = Stop::new().map_err(RunError::Start)?;
-    let host = Host::local(&rules_digest(config));
+async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Result<(), RunError> {
+    let mut signals = Signals::new().map_err(RunError::Start)?;
+    let host = Host::local(&rules_digest(&config));
     let boot_id = clock::uuid_bytes(&clock::boot_id());
-    let mut pipeline = Pipeline::new(settings(config, boot_id, host.id.to_string()))?;
+    let mut pipeline = super::pipeline(&config, boot_id, host.id.to_string())?;
+    let board = Arc::new(Board::default());
+    let _admin = admin(&config.admin, &board)?;
     // Without them spans are traced all the same.
-    let metrics = Metrics::start(&config.export.otlp, &host).unwrap_or_else(|error| {
+    let metrics = Metrics::start(&config.export.otlp, &host, &board).unwrap_or_else(|error| {
         tracing::warn!("{error}");
         None
     });
-    let mut delivery = Delivery::start(config, host, print, false)?;
+    let mut delivery = Delivery::start(&config, host, print, false, Some(board.clone()))?;
     if delivery.exporter().is_none() && print.is_none() {
         tracing::warn!("spans go nowhere: give --otlp-endpoint URL or --print tree");
     }
-    let mut live = start(config)?;
+    let mut live = start(&config)?;
+    board.set_capturing(true);
+    let mut notify = Notify::new();
+    notify.ready();
+    let mut reloads = Reloads::default();
     let mut verdicts = Verdicts::new(config.capture.turn_bytes);
-    let mut lookup = Lookup::new(&config.services);
+    let pods = kubernetes::start(&config.kubernetes)?;
+    let mut lookup = Lookup::new(Inspector::new(&config, pods.clone()));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut progress = Progress::live();
@@ -74,30 +85,56 @@ async fn run(config: &Config, print: Option<Print>) -> Result<(), RunError> {
     let end = loop {
         let asked = tokio::select! {
             biased;
-            () = stop.asked() => true,
+            asked = signals.next() => Some(asked),
             read = live.next_batch(&mut batch) => {
                 if let Err(error) = read {
                     break Err(RunError::from(error));
                 }
-                false
+                None
             }
-            _ = tick.tick() => false,
+            _ = tick.tick() => None,
         };
-        if asked {
-            break Ok(());
+        match asked {
+            Some(Asked::End) => break Ok(()),
+            Some(Asked::Reload) => {
+                let running = Running {
+                    config: &mut config,
+                    pipeline: &mut pipeline,
+                    delivery: &mut delivery,
+                    lookup: &mut lookup,
+                    pods: pods.as_ref(),
+                };
+                reloads.reload(reload, running);
+            }
+            None => {}
         }
         handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts);
         pipeline.handle_timeout(live.settled_until());
         if delivery.take(&mut pipeline).is_err() {
             break Ok(());
         }
-        if let Some(metrics) = metrics.as_ref().filter(|_| measured.elapsed() >= MEASURE) {
+        board.turn();
+        notify.turn();
+        if measured.elapsed() >= MEASURE {
             measured = Instant::now();
-            let exported = delivery.exporter().map(Exporter::totals);
-            metrics.update(readings(&pipeline.stats(), exported.as_ref(), live.counters().ok().as_ref()));
+            let clock = clock::pair();
+            let pending_after = config.spans.pending_after.as_nanos().try_into().unwrap_or(u64::MAX);
+            board.update(readings(&Moment {
+                stats: &pipeline.stats(),
+                exported: delivery.exporter().map(Exporter::totals).as_ref(),
+                kernel: live.counters().ok().as_ref(),
+                live: Some(live.gauges()),
+                open: &pipeline.open(clock.boot_ns.saturating_sub(pending_after)),
+                clock,
+                processes: lookup.counts(),
+                not_printed: delivery.not_printed(),
+                reloads: Some(&reloads),
+            }));
         }
         progress.tell(&pipeline, &delivery);
     };
+    board.set_capturing(false);
+    notify.stopping();
     // What the rings hold was seen, so it counts.
     if live.read(&mut batch).is_ok() {
         handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts);
@@ -111,12 +148,39 @@ async fn run(config: &Config, print: Option<Print>) -> Result<(), RunError> {
     let stats = pipeline.stats();
     let delivered = delivery.finish();
     if let Some(metrics) = metrics {
-        let exported = delivered.exported.as_ref();
-        metrics.update(readings(&stats, exported, kernel.as_ref()));
+        board.update(readings(&Moment {
+            stats: &stats,
+            exported: delivered.exported.as_ref(),
+            kernel: kernel.as_ref(),
+            live: None,
+            open: &[],
+            clock: clock::pair(),
+            processes: lookup.counts(),
+            not_printed: delivered.not_printed,
+            reloads: Some(&reloads),
+        }));
         metrics.shutdown();
     }
     summary::print(&stats, &delivered, kernel.as_ref());
     end
+}
+
+/// The port for probes and Prometheus. Only one that was asked for must be there.
+fn admin(settings: &Admin, board: &Arc<Board>) -> Result<Option<Server>, RunError> {
+    let Ok(listen) = settings.listen.parse() else { return Ok(None) };
+    match Server::start(listen, board.clone()) {
+        Ok(server) => {
+            tracing::info!("metrics and probes at http://{}", server.address());
+            Ok(Some(server))
+        }
+        Err(error) if settings.listen == Admin::DEFAULT => {
+            tracing::warn!(
+                "no metrics and probes at {listen}: {error}; set `admin.listen` to another address"
+            );
+            Ok(None)
+        }
+        Err(source) => Err(RunError::Admin { listen: settings.listen.clone(), source }),
+    }
 }
 
 /// Gives records to the pipeline, each process introduced before its first one, and verdicts back to the kernel.

@@ -5,9 +5,11 @@
 
 mod deliver;
 mod live;
+mod notify;
 mod printer;
 mod readings;
 mod record;
+mod reload;
 mod replay;
 mod stop;
 mod summary;
@@ -23,10 +25,14 @@ use crate::config::Config;
 use crate::export::exporter::ExportError;
 use crate::order::rules::RuleError;
 use crate::pipeline::{Pipeline, Settings};
+use crate::process::kubernetes::KubernetesError;
 use crate::source::SourceError;
+use crate::span::pseudonym::{MIN_SECRET, Pseudonyms};
+use crate::span::sample::Sampler;
 
 pub use live::live;
 pub use record::record;
+pub use reload::Reload;
 pub use replay::replay;
 
 /// Why a run cannot start, or ended early.
@@ -42,6 +48,12 @@ pub enum RunError {
     Rule(#[from] RuleError),
     #[error("cannot write the recording `{path}`: {source}")]
     Recording { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
+    #[error("the key for hashes (`privacy.hash_secret_file`): {0}")]
+    Secret(String),
+    #[error("cannot listen on `{listen}` (`admin.listen`): {source}")]
+    Admin { listen: String, source: io::Error },
     #[error("cannot start: {0}")]
     Start(io::Error),
 }
@@ -50,7 +62,7 @@ impl RunError {
     /// The configuration or the command line is what has to change.
     pub fn is_usage(&self) -> bool {
         match self {
-            RunError::Rule(_) => true,
+            RunError::Rule(_) | RunError::Secret(_) | RunError::Kubernetes(_) => true,
             RunError::Export(error) => matches!(error, ExportError::Target(_)),
             _ => false,
         }
@@ -62,7 +74,33 @@ pub fn check(config: &Config) -> Result<(), RunError> {
     Pipeline::new(settings(config, [0; 16], String::new()))?;
     crate::export::otlp::Target::new(&config.export.otlp, crate::export::otlp::target::Signal::Traces)
         .map_err(ExportError::from)?;
+    pseudonyms(config)?;
     Ok(())
+}
+
+/// The keyed hashes that the configuration asks for.
+fn pseudonyms(config: &Config) -> Result<Option<Pseudonyms>, RunError> {
+    let privacy = &config.privacy;
+    if privacy.hash.is_empty() {
+        return Ok(None);
+    }
+    let secret = match &privacy.hash_secret_file {
+        Some(path) => {
+            let read = std::fs::read(path)
+                .map_err(|error| RunError::Secret(format!("cannot read `{path}`: {error}")))?;
+            read.trim_ascii_end().to_vec()
+        }
+        None => privacy.hash_secret.as_bytes().to_vec(),
+    };
+    let short =
+        || RunError::Secret(format!("{} bytes are too few, at least {MIN_SECRET} are needed", secret.len()));
+    Pseudonyms::new(&privacy.hash, &secret).map(Some).ok_or_else(short)
+}
+
+/// A pipeline with everything the configuration says.
+fn pipeline(config: &Config, boot_id: [u8; 16], host_id: String) -> Result<Pipeline, RunError> {
+    let pipeline = Pipeline::new(settings(config, boot_id, host_id))?;
+    Ok(pipeline.with_sampler(Sampler::new(&config.sampling)).with_pseudonyms(pseudonyms(config)?))
 }
 
 fn settings(config: &Config, boot_id: [u8; 16], host_id: String) -> Settings {
@@ -80,8 +118,9 @@ fn settings(config: &Config, boot_id: [u8; 16], host_id: String) -> Settings {
 
 /// Digest of what decides identifiers and joins: 16 hexadecimal digits. Agents with different ones show on resources.
 fn rules_digest(config: &Config) -> String {
+    let hashed = pseudonyms(config).ok().flatten().map(|pseudonyms| pseudonyms.fingerprint());
     let deciding =
-        serde_json::to_vec(&(&config.order, &config.joining, &config.protocols)).unwrap_or_default();
+        serde_json::to_vec(&(&config.order, &config.joining, &config.protocols, hashed)).unwrap_or_default();
     Sha256::digest(deciding).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 

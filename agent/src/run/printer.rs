@@ -55,6 +55,11 @@ impl Printer {
         }
     }
 
+    /// Spans dropped so far because the reader was too slow.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Prints what is left; returns the spans that were dropped because the reader was too slow.
     pub(super) fn finish(self) -> u64 {
         drop(self.spans);

@@ -1,38 +1,157 @@
 //! The counts of all stages as readings of the agent's own metrics.
 
-use crate::capture::load::Totals as Kernel;
-use crate::export::Totals;
-use crate::export::metrics::Reading;
-use crate::pipeline::Stats;
+use std::collections::BTreeMap;
 
-pub(super) fn readings(stats: &Stats, exported: Option<&Totals>, kernel: Option<&Kernel>) -> Vec<Reading> {
-    let mut all = Vec::with_capacity(48);
-    let mut add = |metric, attribute, value| all.push(Reading { metric, attribute, value });
-    add("spoor.records", None, stats.records);
-    add("spoor.captured", None, stats.bytes);
-    add("spoor.operations", Some(("protocol", "http")), stats.operations_http);
-    add("spoor.operations", Some(("protocol", "amqp")), stats.operations_amqp);
-    add("spoor.operations", Some(("protocol", "postgresql")), stats.operations_postgres);
+use super::reload::Reloads;
+use crate::capture::load::Totals as Kernel;
+use crate::conn::Stats as Connections;
+use crate::export::Totals;
+use crate::export::readings::Reading;
+use crate::pipeline::{Open, Stats};
+use crate::record::ClockPair;
+use crate::source::live::Gauges;
+
+/// Everything there is to say at one moment.
+pub(super) struct Moment<'a> {
+    pub(super) stats: &'a Stats,
+    pub(super) exported: Option<&'a Totals>,
+    pub(super) kernel: Option<&'a Kernel>,
+    pub(super) live: Option<Gauges>,
+    /// Work in progress, with the clocks that date it.
+    pub(super) open: &'a [Open],
+    pub(super) clock: ClockPair,
+    /// Processes known: traced, and left alone.
+    pub(super) processes: (u64, u64),
+    pub(super) not_printed: u64,
+    pub(super) reloads: Option<&'a Reloads>,
+}
+
+pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
+    let stats = moment.stats;
+    let mut all = Vec::with_capacity(96);
+    let mut add = |metric, value| all.push(Reading::plain(metric, value));
+    add("spoor.records", stats.records);
+    add("spoor.captured", stats.bytes);
+    add("spoor.spans", stats.spans);
+    add("spoor.spans.unsampled", stats.unsampled);
+    add("spoor.spans.unprinted", moment.not_printed);
+    add("spoor.held", stats.held);
+    add("spoor.logs.suppressed", crate::telemetry::suppressed());
+    let mut add = |metric, key, label: &'static str, value| {
+        all.push(Reading::labelled(metric, key, label, value));
+    };
+    add("spoor.operations", "protocol", "http", stats.operations_http);
+    add("spoor.operations", "protocol", "amqp", stats.operations_amqp);
+    add("spoor.operations", "protocol", "postgresql", stats.operations_postgres);
     for (rule, count) in &stats.edges {
-        add("spoor.edges", Some(("rule", rule)), *count);
+        add("spoor.edges", "rule", rule, *count);
     }
-    add("spoor.spans", None, stats.spans);
-    add("spoor.trees", Some(("reason", "complete")), stats.trees.saturating_sub(stats.trees_forced));
-    add("spoor.trees", Some(("reason", "bound")), stats.trees_forced);
-    add("spoor.held", None, stats.held);
-    if let Some(kernel) = kernel {
-        for (name, count) in kernel.iter().filter(|(name, _)| super::summary::is_loss(name)) {
-            add("spoor.lost", Some(("cause", name)), count);
+    add("spoor.trees", "reason", "complete", stats.trees.saturating_sub(stats.trees_forced));
+    add("spoor.trees", "reason", "bound", stats.trees_forced);
+    add("spoor.lost", "cause", "records_lost", stats.lost_records);
+    add("spoor.processes", "state", "traced", moment.processes.0);
+    add("spoor.processes", "state", "excluded", moment.processes.1);
+    connections(&stats.connections, &mut add);
+    if let Some(kernel) = moment.kernel {
+        for (name, count) in kernel.iter() {
+            add("spoor.kernel.events", "name", name, count);
+            if super::summary::is_loss(name) {
+                add("spoor.lost", "cause", name, count);
+            }
         }
     }
-    if let Some(totals) = exported {
-        add("spoor.export.spans", None, totals.exported);
-        add("spoor.export.retries", None, totals.retries);
-        add("spoor.export.queue", Some(("place", "memory")), totals.waiting);
-        add("spoor.export.queue", Some(("place", "spool")), totals.spooled);
+    if let Some(gauges) = moment.live {
+        add("spoor.discarded", "cause", "connection_unintroduced", gauges.unintroduced);
+        add("spoor.discarded", "cause", "verdict_refused", gauges.refused_verdicts);
+    }
+    if let Some(totals) = moment.exported {
+        add("spoor.export.queue", "place", "memory", totals.waiting);
+        add("spoor.export.queue", "place", "spool", totals.spooled);
         for (cause, count) in totals.dropped.by_cause() {
-            add("spoor.export.dropped", Some(("cause", cause)), count);
+            add("spoor.export.dropped", "cause", cause, count);
         }
+        for (metric, value) in [
+            ("spoor.export.offered", totals.offered),
+            ("spoor.export.spans", totals.exported),
+            ("spoor.export.requests", totals.requests),
+            ("spoor.export.recovered", totals.recovered),
+            ("spoor.export.retries", totals.retries),
+            ("spoor.export.last_success.timestamp", totals.last_success_unix),
+        ] {
+            all.push(Reading::plain(metric, value));
+        }
+    }
+    open(moment, &mut all);
+    if let Some(reloads) = moment.reloads {
+        all.push(Reading::labelled("spoor.config.reloads", "result", "applied", reloads.applied));
+        all.push(Reading::labelled("spoor.config.reloads", "result", "refused", reloads.refused));
+        all.push(Reading::plain("spoor.config.loaded.timestamp", reloads.loaded_unix));
     }
     all
+}
+
+fn connections(stats: &Connections, add: &mut impl FnMut(&'static str, &'static str, &'static str, u64)) {
+    for (protocol, count) in [
+        ("http", stats.http1),
+        ("amqp", stats.amqp),
+        ("postgresql", stats.postgres),
+        ("opaque", stats.opaque),
+        ("other", stats.not_ours),
+        ("undecided", stats.undecided),
+    ] {
+        add("spoor.connections", "protocol", protocol, count);
+    }
+    for (reason, count) in
+        [("closed", stats.closed), ("evicted", stats.evicted), ("abandoned", stats.abandoned)]
+    {
+        add("spoor.connections.ended", "reason", reason, count);
+    }
+    for (cause, count) in [
+        ("late_record", stats.late_records),
+        ("reordered_record", stats.reordered),
+        ("connection_unannounced", stats.unannounced),
+        ("connection_evicted", stats.evicted),
+        ("misdetected", stats.misdetected),
+        ("memory_short", stats.relieved),
+        ("unsynchronised", stats.unsynchronised),
+        ("invalid", stats.invalid),
+        ("limit", stats.limit),
+    ] {
+        add("spoor.discarded", "cause", cause, count);
+    }
+    for (cause, bytes) in [
+        ("gap", stats.gap_bytes),
+        ("missing", stats.missing_bytes),
+        ("repeated", stats.trimmed_bytes),
+        ("impossible_position", stats.dropped_bytes),
+        ("not_ours", stats.ignored_bytes),
+        ("ciphertext", stats.ciphertext_bytes),
+        ("forgotten", stats.forgotten_bytes),
+        ("unsynchronised", stats.unsynchronised_bytes),
+        ("invalid", stats.invalid_bytes),
+        ("limit", stats.limit_bytes),
+    ] {
+        add("spoor.discarded.size", "cause", cause, bytes);
+    }
+}
+
+/// Services named alike (two processes of one) are one series.
+fn open(moment: &Moment<'_>, all: &mut Vec<Reading>) {
+    let mut sums: BTreeMap<(&str, &'static str), (u64, u64, u64)> = BTreeMap::new();
+    for open in moment.open {
+        let sum = sums.entry((&open.service, open.protocol)).or_insert((0, 0, u64::MAX));
+        *sum = (sum.0 + open.count, sum.1 + open.pending, sum.2.min(open.oldest));
+    }
+    for ((service, protocol), (count, pending, oldest)) in sums {
+        let since = moment.clock.boot_ns.saturating_sub(oldest);
+        let oldest_unix = moment.clock.unix_ns.saturating_sub(since) / 1_000_000_000;
+        for (metric, value) in [
+            ("spoor.operations.open", count),
+            ("spoor.operations.pending", pending),
+            ("spoor.operations.oldest.timestamp", oldest_unix),
+        ] {
+            let labels = vec![("service.name", service.to_owned().into()), ("protocol", protocol.into())];
+            all.push(Reading { metric, labels, value });
+        }
+    }
 }

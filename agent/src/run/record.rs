@@ -11,25 +11,40 @@ use super::{RunError, rules_digest};
 use crate::capture::verdict::Verdict as Told;
 use crate::clock;
 use crate::config::Config;
-use crate::process::Lookup;
 use crate::process::lookup::Verdict as Seen;
+use crate::process::{Inspector, Lookup, kubernetes};
 use crate::record::Record;
 use crate::source::live::Live;
-use crate::source::recording::{Header, Writer};
+use crate::source::recording::scrub::scrub;
+use crate::source::recording::{Contents, Header, Writer};
 
 /// What was recorded is on the file at least so often.
 const FLUSH: Duration = Duration::from_secs(1);
 
-type Out = Writer<BufWriter<Box<dyn Write>>>;
-
-/// Records until Ctrl-C, SIGTERM or the given number of seconds.
-pub fn record(config: &Config, output: &Path, seconds: Option<u64>) -> Result<(), RunError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
-    runtime.block_on(run(config, output, seconds))
+/// The file, and whether what was sent is left out.
+struct Out {
+    writer: Writer<BufWriter<Box<dyn Write>>>,
+    scrubbed: bool,
 }
 
-async fn run(config: &Config, output: &Path, seconds: Option<u64>) -> Result<(), RunError> {
+impl Out {
+    fn write(&mut self, mut record: Record) -> io::Result<()> {
+        if self.scrubbed {
+            scrub(&mut record);
+        }
+        self.writer.write(&record)
+    }
+}
+
+/// Records until Ctrl-C, SIGTERM or the given number of seconds.
+/// `scrubbed`: without anything that was sent.
+pub fn record(config: &Config, output: &Path, seconds: Option<u64>, scrubbed: bool) -> Result<(), RunError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
+    runtime.block_on(run(config, output, seconds, scrubbed))
+}
+
+async fn run(config: &Config, output: &Path, seconds: Option<u64>, scrubbed: bool) -> Result<(), RunError> {
     let failed = |source| RunError::Recording { path: output.to_owned(), source };
     let mut stop = Stop::new().map_err(RunError::Start)?;
     let header = Header {
@@ -38,11 +53,14 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>) -> Result<(),
         host_id: crate::export::host::machine_id(),
         config_digest: rules_digest(config),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        contents: if scrubbed { Contents::Scrubbed } else { Contents::Raw },
     };
     // Before the probes: a file that cannot be written is found at once.
-    let mut out = open(output).and_then(|file| Writer::new(file, &header)).map_err(failed)?;
+    let writer = open(output).and_then(|file| Writer::new(file, &header)).map_err(failed)?;
+    let mut out = Out { writer, scrubbed };
     let mut live = super::live::start(config)?;
-    let mut lookup = Lookup::new(&config.services);
+    let pods = kubernetes::start(&config.kubernetes)?;
+    let mut lookup = Lookup::new(Inspector::new(config, pods));
     let turn_bytes = config.capture.turn_bytes;
     let (started, mut flushed) = (Instant::now(), Instant::now());
     let end = seconds.map(|seconds| started + Duration::from_secs(seconds));
@@ -71,14 +89,15 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>) -> Result<(),
         let last = write(&mut batch, &mut lookup, &mut out, &mut live, &mut flushed, turn_bytes);
         drop(last);
     }
-    let flushed = out.flush();
-    eprintln!(
-        "recorded {} records, {} bytes in {:.1} s to `{}`",
-        out.records(),
-        out.bytes(),
+    let flushed = out.writer.flush();
+    let contents = if scrubbed { "" } else { "; it holds raw traffic, passwords included" };
+    crate::telemetry::say(&format!(
+        "recorded {} records, {} bytes in {:.1} s to `{}`{contents}",
+        out.writer.records(),
+        out.writer.bytes(),
         started.elapsed().as_secs_f64(),
         output.display()
-    );
+    ));
     match flushed {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => ended.and(Err(failed(error))),
         _ => ended,
@@ -109,10 +128,10 @@ fn write(
             live.set_verdict(conn.id, told);
         }
         match lookup.see(&record) {
-            Seen::HandOn => out.write(&record)?,
+            Seen::HandOn => out.write(record)?,
             Seen::Introduce(info) => {
-                out.write(&Record::ProcessInfo(info))?;
-                out.write(&record)?;
+                out.write(Record::ProcessInfo(info))?;
+                out.write(record)?;
             }
             Seen::Exclude(conn) => {
                 live.set_verdict(conn, Told::Ignore);
@@ -122,7 +141,7 @@ fn write(
     }
     if flushed.elapsed() >= FLUSH {
         *flushed = Instant::now();
-        out.flush()?;
+        out.writer.flush()?;
     }
     Ok(())
 }

@@ -7,12 +7,11 @@ use std::sync::atomic::Ordering;
 
 use super::deliver::Delivery;
 use super::summary::{self, Progress};
-use super::{RunError, rules_digest, settings, stop};
+use super::{RunError, rules_digest, stop};
 use crate::cli::Print;
 use crate::clock;
 use crate::config::Config;
 use crate::export::Host;
-use crate::pipeline::Pipeline;
 use crate::record::BootNs;
 use crate::source::{self, recording};
 
@@ -26,10 +25,10 @@ pub fn replay(config: &Config, file: &Path, print: Option<Print>) -> Result<(), 
     let header = header(file).unwrap_or_default();
     let host = Host::local(&rules_digest(config)).with_id(&header.host_id);
     let boot_id = clock::uuid_bytes(&header.boot_id);
-    let mut pipeline = Pipeline::new(settings(config, boot_id, host.id.to_string()))?;
+    let mut pipeline = super::pipeline(config, boot_id, host.id.to_string())?;
     let exports = !config.export.otlp.endpoint.is_empty() || !config.export.otlp.traces_endpoint.is_empty();
     let print = print.or((!exports).then_some(Print::Tree));
-    let mut delivery = Delivery::start(config, host, print, true)?;
+    let mut delivery = Delivery::start(config, host, print, true, None)?;
     let mut progress = Progress::replay(file);
     let mut now: BootNs = 0;
     let mut count = 0_u64;

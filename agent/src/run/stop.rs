@@ -6,6 +6,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// What a signal asks a live run for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    End,
+    /// To read the configuration again.
+    Reload,
+}
+
+/// SIGHUP besides what ends a run. At a terminal it is the terminal that hangs up: the end.
+#[derive(Debug)]
+pub(super) struct Signals {
+    stop: Stop,
+    hangup: Signal,
+    at_terminal: bool,
+}
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        let at_terminal = io::IsTerminal::is_terminal(&io::stderr());
+        Ok(Self { stop: Stop::new()?, hangup: signal(SignalKind::hangup())?, at_terminal })
+    }
+
+    /// The next signal.
+    pub(super) async fn next(&mut self) -> Asked {
+        tokio::select! {
+            () = self.stop.asked() => Asked::End,
+            _ = self.hangup.recv() => if self.at_terminal { Asked::End } else { Asked::Reload },
+        }
+    }
+}
+
 /// Ctrl-C and SIGTERM. After [`Stop::new`] they no longer kill the process.
 #[derive(Debug)]
 pub(super) struct Stop {

@@ -75,7 +75,7 @@ impl Progress {
 
 /// The counts of a run, on standard error.
 pub(super) fn print(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) {
-    let _ = stderr().write_all(text(stats, delivered, kernel).as_bytes());
+    crate::telemetry::say(&text(stats, delivered, kernel));
 }
 
 fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String {

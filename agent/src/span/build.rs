@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{
     Attributes, Evidence, Link, Resource, Span, SpanId, SpanKind, Status, TraceId, Value, amqp, http,
-    postgres, rpc, semconv,
+    postgres, redact, rpc, semconv,
 };
 use crate::conn::ConnInfo;
 use crate::operation::{Completeness, Detail, Operation};
@@ -138,7 +138,8 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
         }
     }
     for (name, value) in &placed.found.attributes {
-        attributes.set_named(name, value.clone());
+        let is_header = name.starts_with("http.request.header.") || name.starts_with("http.response.header.");
+        attributes.set_named(name, if is_header { header(value) } else { value.clone() });
     }
     if let Some(evidence) = identity.evidence {
         attributes.set(semconv::SPOOR_PARENT_RULE, evidence.rule.name());
@@ -178,6 +179,16 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
         links: identity.links.clone(),
         events: Vec::new(),
         resource: Arc::clone(&placed.resource),
+        sampled: true,
+    }
+}
+
+/// Headers that were asked for, without the secrets of URLs in them.
+fn header(value: &Value) -> Value {
+    match value {
+        Value::Text(text) => Value::Text(redact::header(text)),
+        Value::Texts(texts) => Value::Texts(texts.iter().map(|text| redact::header(text)).collect()),
+        other => other.clone(),
     }
 }
 

@@ -7,9 +7,11 @@ mod amqp;
 pub mod build;
 mod http;
 mod postgres;
-mod redact;
+pub mod pseudonym;
+pub mod redact;
 mod rpc;
 mod s3;
+pub mod sample;
 pub mod semconv;
 
 use std::fmt;
@@ -145,6 +147,8 @@ pub struct Resource {
     pub pid: Option<u32>,
     pub exe: Option<String>,
     pub container_id: Option<String>,
+    /// Further resource attributes the shell found: Kubernetes, the process' own declaration.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// A reference to another span.
@@ -187,4 +191,6 @@ pub struct Span {
     pub links: Vec<Link>,
     pub events: Vec<SpanEvent>,
     pub resource: Arc<Resource>,
+    /// It is exported. What is not is still part of the durations that metrics show.
+    pub sampled: bool,
 }

@@ -51,7 +51,33 @@ pub(super) fn query(query: &str) -> String {
     pairs.collect::<Vec<_>>().join("&")
 }
 
-fn is_secret(name: &str) -> bool {
+/// The value of an exported header: a URL in it (`Referer`, `Location`) loses what a URL of a span loses.
+pub(super) fn header(value: &str) -> String {
+    let (before, query_text) = match value.split_once('?') {
+        Some((before, query_text)) => (before, Some(query_text)),
+        None => (value, None),
+    };
+    let mut out = match before.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = match authority.rsplit_once('@') {
+                Some((_, host)) => format!("{REDACTED}@{host}"),
+                None => authority.to_owned(),
+            };
+            format!("{scheme}://{host}{}", path(below))
+        }
+        None if before.starts_with('/') => path(before),
+        None => before.to_owned(),
+    };
+    if let Some(query_text) = query_text {
+        out.push('?');
+        out.push_str(&query(query_text));
+    }
+    out
+}
+
+/// A name under which credentials travel.
+pub fn is_secret(name: &str) -> bool {
     let plain: String =
         name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     SECRET_NAMES.contains(&plain.as_str()) || SECRET_WORDS.iter().any(|word| plain.contains(word))
@@ -162,6 +188,19 @@ mod tests {
     }
 
     #[test]
+    fn urls_in_headers_lose_their_secrets() {
+        for (value, expected) in [
+            ("text/html; charset=utf-8", "text/html; charset=utf-8"),
+            ("https://a/b?token=x&page=2", "https://a/b?token=REDACTED&page=2"),
+            ("https://user:pass@a/b", "https://REDACTED@a/b"),
+            ("/users/jane@example.org?sig=1", "/users/REDACTED?sig=REDACTED"),
+            ("https://a/p@b", "https://a/REDACTED"),
+        ] {
+            assert_eq!(super::header(value), expected);
+        }
+    }
+
+    #[test]
     fn messages_keep_names_and_lose_values() {
         for (message, expected) in [
             (
@@ -200,6 +239,7 @@ mod tests {
             super::message(&text);
             super::path(&text);
             super::query(&text);
+            super::header(&text);
         }
     }
 }

@@ -2,35 +2,51 @@
 //!
 //! *Must not know* what a statement does.
 
-use super::token::{Kind, significant, tokens, tokens_with_escapes};
+use super::token::{Kind, tokens, tokens_with_escapes};
 
 /// The statements of a text, without the semicolons between them. Empty ones are left out, as the server leaves them out.
+/// A statement has the block comments that follow it up to its semicolon: that is where trace context is appended.
 ///
 /// A semicolon separates statements outside parentheses (rules may hold several) and outside the `BEGIN ATOMIC … END`
 /// body of a function in standard SQL.
-pub fn statements(text: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    let mut start: Option<usize> = None;
-    let mut end = 0;
-    let mut depth = 0usize;
-    let mut routine = Routine::default();
-    for token in significant(text) {
-        match token.kind {
-            Kind::Punct('(') => depth += 1,
-            Kind::Punct(')') => depth = depth.saturating_sub(1),
-            Kind::Punct(';') if depth == 0 && routine.blocks == 0 => {
-                found.extend(start.take().and_then(|start| text.get(start..end)));
-                routine = Routine::default();
-                continue;
+pub fn each_statement(text: &str) -> impl Iterator<Item = &str> {
+    let mut tokens = tokens(text);
+    std::iter::from_fn(move || {
+        let mut start: Option<usize> = None;
+        let mut end = 0;
+        let mut depth = 0usize;
+        let mut routine = Routine::default();
+        for token in tokens.by_ref() {
+            match token.kind {
+                Kind::Space => continue,
+                Kind::Comment => {
+                    if start.is_some() && token.text.starts_with("/*") {
+                        end = token.end();
+                    }
+                    continue;
+                }
+                Kind::Punct('(') => depth += 1,
+                Kind::Punct(')') => depth = depth.saturating_sub(1),
+                Kind::Punct(';') if depth == 0 && routine.blocks == 0 => {
+                    if start.is_some() {
+                        break;
+                    }
+                    routine = Routine::default();
+                    continue;
+                }
+                Kind::Word if depth == 0 => routine.word(&token),
+                _ => routine.position += 1,
             }
-            Kind::Word if depth == 0 => routine.word(&token),
-            _ => routine.position += 1,
+            start.get_or_insert(token.at);
+            end = token.end();
         }
-        start.get_or_insert(token.at);
-        end = token.end();
-    }
-    found.extend(start.and_then(|start| text.get(start..end)));
-    found
+        start.and_then(|start| text.get(start..end))
+    })
+}
+
+/// All of [`each_statement`].
+pub fn statements(text: &str) -> Vec<&str> {
+    each_statement(text).collect()
 }
 
 /// Whether the statement defines a function or procedure, and how deep inside its body we are.
@@ -101,6 +117,7 @@ mod tests {
         check("SELECT 1", &["SELECT 1"]);
         check("BEGIN; UPDATE a SET b = ';' ; COMMIT;", &["BEGIN", "UPDATE a SET b = ';'", "COMMIT"]);
         check("/* a; */ SELECT 1 -- b; \n; SELECT $$;$$", &["SELECT 1", "SELECT $$;$$"]);
+        check("SELECT 1 /* a; */ ; SELECT 2/*b*/ ;/*c*/", &["SELECT 1 /* a; */", "SELECT 2/*b*/"]);
         check(
             "CREATE RULE r AS ON INSERT TO a DO (SELECT 1; SELECT 2); SELECT 3",
             &["CREATE RULE r AS ON INSERT TO a DO (SELECT 1; SELECT 2)", "SELECT 3"],

@@ -31,6 +31,8 @@ enum Witness {
 }
 
 const WANTED: &[(&str, Witness)] = &[
+    // For the agent's allocator, which is C.
+    ("make", Witness::Program("make")),
     ("rabbitmq-server", Witness::File("/usr/lib/rabbitmq/bin/rabbitmq-server")),
     ("postgresql", Witness::Below("/usr/lib/postgresql", "bin/initdb")),
     ("nginx-light", Witness::Program("nginx")),
@@ -81,7 +83,7 @@ fn install_missing() -> Result<()> {
 /// Fetches the package lists.
 pub(crate) fn update() -> Result<()> {
     need_apt("the package lists")?;
-    shell::run_quietly(shell::command("apt-get", ["update", "--quiet"]))
+    shell::run_quietly(shell::command("apt-get", ["update", "--quiet"])).map(drop)
 }
 
 /// A package of that name can be installed.
@@ -99,7 +101,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let _guard = NoServices::new()?;
     let mut apt = shell::command("apt-get", ["install", "--yes", "--quiet", "--no-install-recommends"]);
     apt.args(packages).env("DEBIAN_FRONTEND", "noninteractive");
-    shell::run_quietly(apt)
+    shell::run_quietly(apt).map(drop)
 }
 
 fn need_apt(what: &str) -> Result<()> {

@@ -51,6 +51,7 @@ const IMPURE: &[(&str, &str)] = &[
     ("std::io::stdin", "the terminal"),
     ("std::io::stdout", "the terminal"),
     ("std::io::stderr", "the terminal"),
+    ("crate::admin", "the shell"),
     ("crate::capture", "the shell"),
     ("crate::source", "the shell"),
     ("crate::process", "the shell"),

@@ -1,7 +1,7 @@
 //! The guest's file system: the tests' program in, a compressed initial RAM file system out.
 //!
-//! It holds the tests, the trap program they watch, the libraries of both, busybox, and an init that runs the tests once
-//! for each rung and switches the machine off.
+//! It holds the tests, the trap program they watch, the libraries of both, busybox, and an init that runs the tests and
+//! switches the machine off.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -58,7 +58,7 @@ fn directory() -> Result<PathBuf> {
 }
 
 /// Builds the file system; the path of its archive.
-pub(crate) fn build(tests: &Tests, rungs: &[&str], filter: Option<&str>) -> Result<PathBuf> {
+pub(crate) fn build(tests: &Tests, filter: Option<&str>) -> Result<PathBuf> {
     let root = directory()?.join("root");
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("cannot empty {}", root.display()))?;
@@ -82,7 +82,7 @@ pub(crate) fn build(tests: &Tests, rungs: &[&str], filter: Option<&str>) -> Resu
         put(&library, &root.join(below))?;
     }
     let init = root.join("init");
-    fs::write(&init, script(rungs, filter)).with_context(|| format!("cannot write {}", init.display()))?;
+    fs::write(&init, script(filter)).with_context(|| format!("cannot write {}", init.display()))?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).context("cannot make init executable")?;
     let archive = directory()?.join("root.cpio.gz");
     let mut pack = shell::command("sh", ["-c", "find . | cpio -o -H newc --quiet | gzip -1 > \"$0\""]);
@@ -107,34 +107,28 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     Ok(text.lines().filter_map(path).collect())
 }
 
-/// What the guest does. Its lines that begin with `vm:` are for the host.
-fn script(rungs: &[&str], filter: Option<&str>) -> String {
-    let mut script = String::from(
+/// What the guest does. `RUNG` comes from the kernel's command line; lines that begin with `vm:` are for the host.
+fn script(filter: Option<&str>) -> String {
+    let filter = filter.unwrap_or_default();
+    format!(
         "#!/bin/sh\n\
          export PATH=/bin RUST_BACKTRACE=0 SPOOR_TRAP=/bin/spoor-trap SPOOR_SKIPPED=/tmp/skipped\n\
          mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp\n\
          ip link set lo up\n\
-         echo \"vm: release $(uname -r)\"\n",
-    );
-    for rung in rungs {
-        let filter = filter.unwrap_or_default();
-        script.push_str(&format!(
-            "echo 'vm: rung {rung}'\n: > /tmp/skipped\n\
-             SPOOR_TEST_RUNG={rung} live_capture --test-threads=1 {filter}\n\
-             echo \"vm: skipped $(grep -c . /tmp/skipped)\"; cat /tmp/skipped\n"
-        ));
-    }
-    script.push_str("echo 'vm: end'\npoweroff -f\n");
-    script
+         echo \"vm: release $(uname -r)\"\n\
+         : > /tmp/skipped\n\
+         SPOOR_TEST_RUNG=$RUNG live_capture --test-threads=1 {filter}\n\
+         echo \"vm: skipped $(grep -c . /tmp/skipped)\"; cat /tmp/skipped\n\
+         poweroff -f\n"
+    )
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn guest_runs_the_tests_once_for_each_rung_and_ends() {
-        let script = super::script(&["B", "D"], Some("vectors"));
-        assert_eq!(script.matches("live_capture --test-threads=1 vectors").count(), 2);
-        assert!(script.contains("SPOOR_TEST_RUNG=B") && script.contains("SPOOR_TEST_RUNG=D"));
-        assert!(script.ends_with("poweroff -f\n"));
+    fn guest_runs_the_tests_on_the_rung_it_is_given_and_ends() {
+        let script = super::script(Some("vectors"));
+        assert!(script.contains("SPOOR_TEST_RUNG=$RUNG live_capture --test-threads=1 vectors\n"), "{script}");
+        assert!(script.ends_with("poweroff -f\n"), "{script}");
     }
 }

@@ -1,4 +1,8 @@
+use std::collections::HashMap;
+
 use super::*;
+use crate::causality::Rule;
+use crate::record::Thread;
 use crate::span::Value;
 
 /// A process under test, driven in virtual time: one tick per call.

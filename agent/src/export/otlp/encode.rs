@@ -195,6 +195,14 @@ fn resource_attributes(resource: &Resource, host: &Host) -> Vec<KeyValue> {
     optional("process.executable.path", resource.exe.as_deref().unwrap_or_default());
     optional("process.executable.name", resource.exe.as_deref().map(base_name).unwrap_or_default());
     optional("container.id", resource.container_id.as_deref().unwrap_or_default());
+    for (key, value) in &resource.attributes {
+        attributes.push(text(key, value.clone()));
+    }
+    let mut optional = |key: &'static str, value: &str| {
+        if !value.is_empty() {
+            attributes.push(text(key, value.to_owned()));
+        }
+    };
     optional("host.id", &host.id);
     optional("host.name", &host.name);
     optional("host.arch", host.arch);

@@ -24,6 +24,7 @@ fn resource(service: &str) -> Arc<Resource> {
         pid: Some(42),
         exe: Some("/usr/bin/python3.11".to_owned()),
         container_id: Some("c0ffee".to_owned()),
+        attributes: vec![("k8s.pod.name".to_owned(), "shop-0".to_owned())],
     })
 }
 
@@ -46,6 +47,7 @@ fn span(id: u8, service: &str) -> Span {
         links: Vec::new(),
         events: Vec::new(),
         resource: resource(service),
+        sampled: true,
     }
 }
 
@@ -81,6 +83,7 @@ fn span_becomes_exactly_this_request() {
                     s("process.executable.path", "/usr/bin/python3.11"),
                     s("process.executable.name", "python3.11"),
                     s("container.id", "c0ffee"),
+                    s("k8s.pod.name", "shop-0"),
                     s("host.id", "0123456789abcdef0123456789abcdef"),
                     s("host.name", "node-1"),
                     s("host.arch", "amd64"),

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod client;
+pub mod durations;
 pub mod encode;
 pub mod grpc;
 pub mod http;

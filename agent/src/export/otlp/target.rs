@@ -52,6 +52,10 @@ pub enum TargetError {
 impl Target {
     /// `None` when no endpoint is set.
     pub fn new(settings: &Otlp, signal: Signal) -> Result<Option<Self>, TargetError> {
+        let settings = &settings.with(match signal {
+            Signal::Traces => &settings.for_traces,
+            Signal::Metrics => &settings.for_metrics,
+        });
         let own = match signal {
             Signal::Traces => &settings.traces_endpoint,
             Signal::Metrics => &settings.metrics_endpoint,
@@ -173,6 +177,27 @@ mod tests {
         check(own, ("http://t:4318/as/it/is", HttpProtobuf));
         check(Otlp { insecure: Some(true), ..at("collector:4317") }, ("http://collector:4317/", Grpc));
         check(Otlp { insecure: Some(false), ..at("collector:4317") }, ("https://collector:4317/", Grpc));
+    }
+
+    #[test]
+    fn settings_of_one_signal_stay_with_it() {
+        let header = |value: &str| [("authorization".to_owned(), value.to_owned())].into();
+        let settings = Otlp {
+            headers: header("for all"),
+            for_traces: crate::config::OtlpSignal {
+                headers: Some(header("for traces")),
+                timeout_ms: Some(7),
+                protocol: Some(OtlpProtocol::HttpJson),
+                ..Default::default()
+            },
+            ..at("http://c:4317")
+        };
+        let traces = Target::new(&settings, Signal::Traces).unwrap().unwrap();
+        let metrics = Target::new(&settings, Signal::Metrics).unwrap().unwrap();
+        assert_eq!(traces.headers["authorization"], "for traces");
+        assert_eq!(metrics.headers["authorization"], "for all");
+        assert_eq!((traces.protocol, metrics.protocol), (OtlpProtocol::HttpJson, OtlpProtocol::Grpc));
+        assert_eq!((traces.timeout, metrics.timeout), (Duration::from_millis(7), settings.timeout));
     }
 
     #[test]

@@ -40,6 +40,35 @@ pub(super) fn client_config(settings: &Otlp) -> Result<ClientConfig, TlsError> {
         .map_err(|error| TlsError::Identity { path: certificate.clone(), reason: error.to_string() })
 }
 
+/// The certificate files of some settings, as they were when last looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::export) struct Files(Vec<Option<(std::time::SystemTime, u64, u64)>>);
+
+impl Files {
+    pub(in crate::export) fn of(settings: &Otlp) -> Self {
+        let settings = settings.with(&settings.for_traces);
+        let paths = [&settings.certificate, &settings.client_certificate, &settings.client_key];
+        let state = |path: &String| {
+            // Follows links: Kubernetes renews a mounted secret by turning one.
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len(), std::os::unix::fs::MetadataExt::ino(&metadata)))
+        };
+        Self(paths.into_iter().flatten().map(state).collect())
+    }
+
+    pub(in crate::export) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Looks again; a change is told once.
+    pub(in crate::export) fn have_changed(&mut self, settings: &Otlp) -> bool {
+        let now = Self::of(settings);
+        let changed = now != *self;
+        *self = now;
+        changed
+    }
+}
+
 fn roots(settings: &Otlp) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     match &settings.certificate {

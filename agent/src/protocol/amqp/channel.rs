@@ -19,6 +19,11 @@ pub(super) struct Terms {
     pub(super) no_ack: bool,
 }
 
+/// Consumers of one channel whose queue is inferred.
+const MAX_INFERRED: usize = 16;
+/// What the default exchange's routing keys of answers to direct reply-to begin with, and the queue they are read from.
+const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
 /// An operation that waits for its answer.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -71,6 +76,8 @@ pub(super) struct Channel {
     pub(super) asked: VecDeque<Asked>,
     /// By consumer tag.
     pub(super) consumers: BTreeMap<String, Terms>,
+    /// Queues of consumers whose subscription was not seen, by consumer tag. `None`: what was seen contradicts itself.
+    inferred: BTreeMap<String, Option<String>>,
     /// "The server MUST use the last declared queue" when a method names none.
     pub(super) last_queue: String,
     /// The client settles deliveries on this channel.
@@ -90,6 +97,7 @@ impl Channel {
             deliveries: VecDeque::new(),
             asked: VecDeque::new(),
             consumers: BTreeMap::new(),
+            inferred: BTreeMap::new(),
             last_queue: String::new(),
             settles: false,
             closing: None,
@@ -113,6 +121,41 @@ impl Channel {
     /// The queue a method means that names `name`.
     pub(super) fn queue_named(&self, name: &[u8]) -> String {
         if name.is_empty() { self.last_queue.clone() } else { super::wire::text(name) }
+    }
+
+    /// The queue of a consumer whose subscription was not seen, from what it was delivered until now and this.
+    ///
+    /// "The default exchange … is implicitly bound to every queue, with a routing key equal to the queue name": a message
+    /// of it tells the queue, and with it the queue of all else that has the same consumer tag.
+    pub(super) fn infer_queue(&mut self, tag: &str, exchange: &str, routing_key: &str) -> Option<String> {
+        if exchange.is_empty() && !routing_key.is_empty() {
+            let answer = routing_key.strip_prefix(REPLY_TO).is_some_and(|rest| rest.starts_with('.'));
+            let queue = if answer { REPLY_TO } else { routing_key };
+            let has_room = self.inferred.len() < MAX_INFERRED;
+            match self.inferred.get_mut(tag) {
+                Some(known) => {
+                    known.take_if(|known| known != queue);
+                }
+                None if has_room => {
+                    self.inferred.insert(tag.to_owned(), Some(queue.to_owned()));
+                }
+                None => {}
+            }
+        }
+        self.inferred.get(tag).cloned().flatten()
+    }
+
+    /// A message for that consumer has a `CC` header: it went to the queues named there as well, so its routing key tells
+    /// nothing (RabbitMQ, "Sender-selected Distribution").
+    pub(super) fn doubt_queue(&mut self, tag: &str) {
+        if let Some(known) = self.inferred.get_mut(tag) {
+            *known = None;
+        }
+    }
+
+    /// The consumer is gone, or its subscription was seen now.
+    pub(super) fn forget_inferred(&mut self, tag: &str) {
+        self.inferred.remove(tag);
     }
 
     /// Puts a delivery in its place. Tags only rise on a channel: one that does not means that the channel was closed

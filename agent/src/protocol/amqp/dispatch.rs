@@ -9,7 +9,7 @@ use super::session::{Ending, MAX_CONSUMERS, Session};
 use super::wire::text;
 use crate::operation::amqp::{ActionKind, Deliver, Method, Publish, PublishOutcome, Settle, Settlement};
 use crate::operation::{Completeness, Extent, Operation, Shape};
-use crate::protocol::{Discard, Event, Events, Mark, Sender};
+use crate::protocol::{Discard, Event, Events, Point, Sender};
 
 /// What an operation of a waiting method holds, roughly.
 const METHOD_WEIGHT: usize = 256;
@@ -76,16 +76,15 @@ impl Session {
         }
     }
 
-    /// A method frame on this channel could not be read: it may have been a publish, or an answer.
-    pub(super) fn method_lost(&mut self, from: Sender, number: u16, mark: Mark, out: &mut Events) {
+    /// A method frame on this channel, up to `end`, could not be read: it may have been a publish, or an answer.
+    pub(super) fn method_lost(&mut self, from: Sender, number: u16, end: Point, out: &mut Events) {
         let half = self.half(from);
-        half.lost_at = Some(mark.at);
+        half.lost_at = Some(end.at);
         if let Some(channel) = self.channels.get_mut(&number)
             && from == Sender::Client
         {
             channel.confirm.lost_publishes();
         }
-        let end = crate::protocol::Point { at: mark.at, thread: mark.thread, ..Default::default() };
         self.cut(from, number, end, out);
     }
 
@@ -124,6 +123,9 @@ impl Session {
             // After a `basic.consume` without a name on a channel whose declarations were not seen.
             deliver.queue = (!terms.queue.is_empty()).then(|| terms.queue.clone());
             deliver.no_ack = Some(terms.no_ack);
+        } else if id == method::DELIVER {
+            deliver.queue =
+                channel.infer_queue(&deliver.consumer_tag, &deliver.exchange, &deliver.routing_key);
         }
         let no_ack = deliver.no_ack;
         if id == method::DELIVER {
@@ -371,6 +373,7 @@ impl Session {
             return;
         }
         let Some(channel) = self.channels.get_mut(&number) else { return };
+        channel.forget_inferred(&tag);
         if channel.consumers.insert(tag, terms).is_none() {
             self.consumer_count = self.consumer_count.saturating_add(1);
         }
@@ -378,6 +381,7 @@ impl Session {
 
     fn unsubscribe(&mut self, number: u16, tag: &str) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
+        channel.forget_inferred(tag);
         if channel.consumers.remove(tag).is_some() {
             self.consumer_count = self.consumer_count.saturating_sub(1);
         }

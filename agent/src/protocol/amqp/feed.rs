@@ -177,7 +177,7 @@ impl Session {
                             reason: Discard::Unsynchronised,
                             bytes: held.len() as u64,
                         });
-                        self.method_lost(from, frame.channel, mark, out);
+                        self.method_lost(from, frame.channel, end, out);
                     }
                 }
             }

@@ -168,6 +168,15 @@ impl Session {
             None => operation.request.end = end,
         }
         operation.ended_at = end.at;
+        if let (What::Deliver { .. }, Some(ActionKind::Deliver(deliver))) =
+            (what, assembly::kind_mut(&mut operation))
+            && !channel.consumers.contains_key(&deliver.consumer_tag)
+            && (deliver.content.properties_cut
+                || deliver.content.properties.headers.iter().any(|(name, _)| name == "CC"))
+        {
+            deliver.queue = None;
+            channel.doubt_queue(&deliver.consumer_tag);
+        }
         if matches!(what, What::Publish { .. } | What::Deliver { .. }) {
             out.push(Event::Requested { op: operation.id, point: end });
         }

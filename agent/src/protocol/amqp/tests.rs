@@ -451,6 +451,51 @@ fn content_without_its_method_is_stepped_over() {
 }
 
 #[test]
+fn the_default_exchange_tells_the_queue_of_an_older_subscription() {
+    let deliver = |consumer: &str, tag: u64, exchange: &str, key: &str, header: Vec<u8>| {
+        let address = [short(exchange), short(key)].concat();
+        let arguments = [&short(consumer)[..], &tag.to_be_bytes(), &[0], &address].concat();
+        [method(1, (60, 60), &arguments), header].concat()
+    };
+    let plain = || header(1, 0, "m");
+    // A header table with `CC`: an array of one string.
+    let copied = || {
+        let entry = [&short("CC")[..], b"A\0\0\0\x06S\0\0\0\x01b"].concat();
+        let table = [&(entry.len() as u32).to_be_bytes()[..], &entry].concat();
+        let fixed = b"\0\x3c\0\0\0\0\0\0\0\0\0\0\x20\0";
+        frame(2, 1, &[&fixed[..], &table].concat())
+    };
+    let mut talk = Talk::client();
+    let mut tag = 0;
+    let mut queue_of = |consumer: &str, exchange: &str, key: &str, header: Vec<u8>| {
+        tag += 1;
+        talk.send(Server, deliver(consumer, tag, exchange, key, header)).send(Client, ack(1, 80, tag, 0));
+        let queues = talk.events().into_iter().filter_map(|event| match event {
+            Event::Closed(operation) => match action(&operation).kind.clone() {
+                ActionKind::Deliver(deliver) => Some(deliver.queue),
+                _ => None,
+            },
+            _ => None,
+        });
+        let queues: Vec<_> = queues.collect();
+        let [queue] = queues.as_slice() else { panic!("{queues:?}") };
+        queue.clone()
+    };
+    // Before it is known, of a message of the default exchange, and from then on.
+    assert_eq!(queue_of("a", "orders", "created", plain()), None);
+    assert_eq!(queue_of("a", "", "work", plain()).as_deref(), Some("work"));
+    assert_eq!(queue_of("a", "orders", "created", plain()).as_deref(), Some("work"));
+    // Two queues for one consumer cannot be: copies were sent, and it is not told where.
+    assert_eq!(queue_of("a", "", "other", plain()), None);
+    assert_eq!(queue_of("a", "", "work", plain()), None);
+    // With `CC`, the routing key is that of another queue, perhaps.
+    assert_eq!(queue_of("b", "", "work", copied()), None);
+    assert_eq!(queue_of("b", "", "work", plain()), None);
+    let answers = "amq.rabbitmq.reply-to";
+    assert_eq!(queue_of("c", "", "amq.rabbitmq.reply-to.g1h2", plain()).as_deref(), Some(answers));
+}
+
+#[test]
 fn queue_and_terms_of_an_older_subscription_are_unknown() {
     let mut talk = Talk::client();
     talk.deliver(7).send(Client, ack(1, 80, 7, 0));

@@ -239,7 +239,9 @@ impl Core {
     /// Goes on after a statement: within the query, or with what was asked next.
     fn next_statement(&mut self) {
         match self.units.front_mut().map(|unit| &mut unit.what) {
-            Some(What::Query { done, .. }) => *done += 1,
+            Some(What::Query { keys }) => {
+                keys.next();
+            }
             Some(What::Execute) => {
                 self.units.pop_front();
             }
@@ -288,10 +290,9 @@ impl Core {
         let at = message.end.at;
         self.copy_in = None;
         match &mut unit.what {
-            What::Query { keys, done } => {
-                let rest: Vec<_> = keys.iter().skip(*done + 1).copied().collect();
-                let had_one = *done < keys.len();
-                *done = keys.len();
+            What::Query { keys } => {
+                let had_one = keys.next().is_some();
+                let rest = std::mem::replace(keys, 0..0);
                 if had_one {
                     self.fail(current, error, message, out);
                 } else {
@@ -399,12 +400,13 @@ impl Core {
         };
         let lost = self.lost;
         let mut segment = 0;
-        for unit in self.units.drain(..=turn).collect::<Vec<_>>() {
+        for _ in 0..=turn {
+            let Some(unit) = self.units.pop_front() else { break };
             segment = unit.segment;
-            let keys: Vec<_> = match &unit.what {
-                What::Query { keys, done } => keys.iter().skip(*done).copied().collect(),
-                What::Execute | What::Call => unit.key.into_iter().collect(),
-                _ => Vec::new(),
+            let keys = match (unit.what, unit.key) {
+                (What::Query { keys }, _) => keys,
+                (What::Execute | What::Call, Some(key)) => key..key + 1,
+                _ => 0..0,
             };
             for key in keys {
                 match lost {

@@ -12,6 +12,7 @@
 //! *Spec*: PostgreSQL documentation, section 55.2 "Message Flow".
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::catalog::{Catalog, Key, Prepared};
@@ -66,8 +67,8 @@ pub(super) enum What {
     Close,
     /// ReadyForQuery.
     Sync,
-    /// For each statement rows and CommandComplete, at the end ReadyForQuery.
-    Query { keys: Box<[Key]>, done: usize },
+    /// For each statement rows and CommandComplete, at the end ReadyForQuery. The operations that are not over.
+    Query { keys: Range<Key> },
     /// FunctionCallResponse, then ReadyForQuery.
     Call,
 }
@@ -109,7 +110,7 @@ impl Unit {
     /// The operation the next answer is about.
     pub(super) fn current(&self) -> Option<Key> {
         match &self.what {
-            What::Query { keys, done } => keys.get(*done).copied(),
+            What::Query { keys } => (!keys.is_empty()).then_some(keys.start),
             _ => self.key,
         }
     }
@@ -204,9 +205,9 @@ impl Core {
                     self.catalog.undefine(&name);
                 }
             },
-            What::Query { keys, done } => {
-                for key in keys.iter().skip(done) {
-                    self.open.skip(*key, at, out);
+            What::Query { keys } => {
+                for key in keys {
+                    self.open.skip(key, at, out);
                 }
             }
             What::Execute | What::Call => {

@@ -3,8 +3,6 @@
 //! *Owns* which messages belong to one operation. *Must not know* answers.
 //! *Spec*: PostgreSQL documentation, sections 55.2.2 "Simple Query" to 55.2.6 "COPY Operations".
 
-use std::sync::Arc;
-
 use super::catalog::{Claim, Portal, Prepared};
 use super::core::{Core, Phase, Unit, What};
 use super::frame::{Message, Next};
@@ -123,34 +121,50 @@ impl Core {
         let whole = message.missing == 0 && kept.len() == sql_len;
         let text = parse::sql(kept, whole, self.limits.max_statement_bytes);
         let text = self.standard(text);
-        let mut statements = sql::statements(&text);
-        if statements.is_empty() {
-            statements.push(text.trim());
-        }
-        let keys: Vec<_> = statements.iter().map(|_| self.open.new_key()).collect();
-        let mut start = message.start;
-        for (index, statement_text) in statements.iter().enumerate() {
-            // The next statement starts where its text does; the last one ends with the message.
-            let next = statements.get(index + 1).map(|next| offset(&text, next));
-            let end = match next {
-                Some(offset) => {
-                    let pos = message.start.pos.saturating_add(5).saturating_add(offset as u64);
-                    Point { pos: pos.clamp(start.pos, message.end.pos), ..message.start }
+        let first = self.open.next_key();
+        let mut statements = sql::each_statement(&text);
+        let (one, mut next) = (statements.next(), statements.next());
+        match one {
+            Some(one) if next.is_some() => {
+                let mut statement = one;
+                let mut start = message.start;
+                loop {
+                    // The next statement starts where its text does; the last one ends with the message.
+                    let end = match next {
+                        Some(next) => {
+                            let offset = offset(&text, next) as u64;
+                            let pos = message.start.pos.saturating_add(5).saturating_add(offset);
+                            pos.clamp(start.pos, message.end.pos)
+                        }
+                        None => message.end.pos,
+                    };
+                    let extent = Extent { start, end: Point { pos: end, ..message.end } };
+                    self.simple(statement.to_owned(), extent, message.missing, out);
+                    start = Point { pos: end, ..message.start };
+                    let Some(following) = next else { break };
+                    statement = following;
+                    next = statements.next();
                 }
-                None => message.end,
-            };
-            let extent = Extent { start, end: Point { pos: end.pos, ..message.end } };
-            let mut open =
-                Open::new(Statement { kind: StatementKind::Simple, ..Statement::default() }, extent);
-            open.text = Some(Arc::from(*statement_text));
-            open.missing = message.missing.saturating_add(self.unseen);
-            if let Some(key) = keys.get(index) {
-                self.open.open(*key, open, out);
             }
-            start = end;
+            one => {
+                let extent = Extent { start: message.start, end: message.end };
+                let one = one.unwrap_or_else(|| text.trim());
+                let part = (one.len() < text.len()).then(|| one.to_owned());
+                drop(statements);
+                self.simple(part.unwrap_or(text), extent, message.missing, out);
+            }
         }
-        let what = What::Query { keys: keys.into(), done: 0 };
+        let what = What::Query { keys: first..self.open.next_key() };
         self.push(Unit::new(what, message), out);
+    }
+
+    /// Opens the operation of one statement of a simple query.
+    fn simple(&mut self, text: String, extent: Extent, missing: u64, out: &mut Events) {
+        let statement = Statement { kind: StatementKind::Simple, text: Some(text), ..Statement::default() };
+        let mut open = Open::new(statement, extent);
+        open.missing = missing.saturating_add(self.unseen);
+        let key = self.open.new_key();
+        self.open.open(key, open, out);
     }
 
     fn parse(&mut self, message: &Message<'_>, out: &mut Events) {

@@ -21,12 +21,14 @@ mod frame;
 mod frontend;
 mod open;
 mod parse;
+mod revealed;
 #[cfg(test)]
 mod tests;
 mod value;
 
 use self::core::{Core, Phase};
 use self::frame::Side;
+pub use self::revealed::Revealed;
 use super::{End, Events, Mark, Sender, Session as Contract, Want};
 use crate::config::Protocols;
 use crate::record::{BootNs, Role};

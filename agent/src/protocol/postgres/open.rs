@@ -22,6 +22,7 @@ pub(super) struct Open {
     pub(super) request: Extent,
     pub(super) response: Option<Extent>,
     pub(super) statement: Statement,
+    /// The text of a prepared statement, shared with it. That of a simple query is in the statement already.
     pub(super) text: Option<Arc<str>>,
     pub(super) columns: Arc<[Column]>,
     /// Formats of the result as Bind asked for them; `None`: as the description says.
@@ -101,6 +102,11 @@ impl OpenOperations {
     pub(super) fn new_key(&mut self) -> Key {
         self.next_key += 1;
         self.next_key
+    }
+
+    /// The key that the next call of [`OpenOperations::new_key`] gives.
+    pub(super) fn next_key(&self) -> Key {
+        self.next_key + 1
     }
 
     pub(super) fn get(&mut self, key: Key) -> Option<&mut Open> {
@@ -257,7 +263,7 @@ impl OpenOperations {
             self.block.statement(&tag, None);
             return;
         };
-        let text = open.text.as_deref();
+        let text = open.text.as_deref().or(open.statement.text.as_deref());
         open.statement.transaction = self.block.statement(&tag, text);
         open.statement.command_tag = Some(tag);
     }

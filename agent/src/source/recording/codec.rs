@@ -38,6 +38,8 @@ const PROCESS_INFO: u8 = 6;
 const LOST: u8 = 7;
 
 /// Room for a data record's fields beside its bytes.
+/// Most attributes of a process that are recorded.
+const MAX_ATTRIBUTES: usize = 64;
 const DATA_FIELDS: usize = 64;
 
 /// Appends a record's payload and returns its type.
@@ -99,6 +101,11 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             e.flags([info.service_namespace.is_some(), info.container_id.is_some(), false, false]);
             e.string(info.service_namespace.as_deref().unwrap_or_default());
             e.string(info.container_id.as_deref().unwrap_or_default());
+            e.u16(info.attributes.len().min(MAX_ATTRIBUTES) as u16);
+            for (key, value) in info.attributes.iter().take(MAX_ATTRIBUTES) {
+                e.string(key);
+                e.string(value);
+            }
             PROCESS_INFO
         }
         Record::Lost(lost) => {
@@ -231,7 +238,15 @@ fn decode_info(d: &mut Decoder<'_>) -> Option<ProcessInfo> {
         service,
         service_namespace: has_namespace.then_some(namespace),
         container_id: has_container.then_some(container),
+        attributes: decode_attributes(d),
     })
+}
+
+/// Appended in a later version: older recordings end before it.
+fn decode_attributes(d: &mut Decoder<'_>) -> Vec<(String, String)> {
+    let count = d.u16().unwrap_or(0);
+    let pairs = (0..count.min(MAX_ATTRIBUTES as u16)).map_while(|_| Some((d.string()?, d.string()?)));
+    pairs.collect()
 }
 
 /// Appends little-endian fields.

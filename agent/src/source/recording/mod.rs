@@ -13,6 +13,7 @@
 //!           16  u32      CRC-32 of the body
 //!           20  body     u64 boot_ns, u64 unix_ns   clocks at the start
 //!                        str boot ID, str host ID, str configuration digest, str agent version
+//!                        str contents: `raw` (traffic as it was sent) or `scrubbed` (lengths without bytes)
 //!                        (later versions may append fields; readers skip what they do not know)
 //!
 //!   record   0  u32      length of the payload, at most 16 MiB
@@ -24,6 +25,7 @@
 //! ```
 
 mod codec;
+pub mod scrub;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +58,27 @@ pub struct Header {
     /// Digest of the configuration in force.
     pub config_digest: String,
     pub agent_version: String,
+    pub contents: Contents,
+}
+
+/// What the bytes of a recording are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Contents {
+    /// Traffic as it was sent, with whatever passwords and personal data are in it.
+    #[default]
+    Raw,
+    /// No traffic: see [`scrub`].
+    Scrubbed,
+}
+
+impl Contents {
+    /// The word in the header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Contents::Raw => "raw",
+            Contents::Scrubbed => "scrubbed",
+        }
+    }
 }
 
 /// Writes a recording.
@@ -78,8 +101,11 @@ impl<W: Write> Writer<W> {
         let started = header.started.unwrap_or(ClockPair { boot_ns: 0, unix_ns: 0 });
         encoder.u64(started.boot_ns);
         encoder.u64(started.unix_ns);
-        for text in [&header.boot_id, &header.host_id, &header.config_digest, &header.agent_version] {
-            // Four of these always fit into the longest body.
+        let contents = header.contents.name().to_owned();
+        let texts =
+            [&header.boot_id, &header.host_id, &header.config_digest, &header.agent_version, &contents];
+        for text in texts {
+            // Five of these always fit into the longest body.
             encoder.string(text.get(..text.floor_char_boundary(MAX_HEADER / 8)).unwrap_or_default());
         }
         let mut head = Vec::with_capacity(20 + body.len());
@@ -194,6 +220,11 @@ impl<R: Read> Reader<R> {
                 host_id: decoder.string()?,
                 config_digest: decoder.string()?,
                 agent_version: decoder.string()?,
+                // Recordings of earlier versions end here, and were all raw.
+                contents: match decoder.string().as_deref() {
+                    Some("scrubbed") => Contents::Scrubbed,
+                    _ => Contents::Raw,
+                },
             })
         })();
         let Some(header) = header else { return Err(input.damaged(20, "the header is too short")) };

@@ -101,13 +101,30 @@ fn record() -> impl Strategy<Value = Record> {
             tgid,
             kind
         })),
-        (any::<(u64, u32, u64)>(), ".{0,30}", ".{0,15}", ".{0,30}", optional(), optional()).prop_map(
-            |((at, tgid, start_ns), exe, comm, service, service_namespace, container_id)| {
-                let info =
-                    ProcessInfo { at, tgid, start_ns, exe, comm, service, service_namespace, container_id };
-                Record::ProcessInfo(Box::new(info))
-            }
-        ),
+        (
+            any::<(u64, u32, u64)>(),
+            ".{0,30}",
+            ".{0,15}",
+            ".{0,30}",
+            optional(),
+            optional(),
+            prop::collection::vec((".{0,9}", ".{0,9}"), 0..3)
+        )
+            .prop_map(
+                |((at, tgid, start_ns), exe, comm, service, service_namespace, container_id, attributes)| {
+                    Record::ProcessInfo(Box::new(ProcessInfo {
+                        at,
+                        tgid,
+                        start_ns,
+                        exe,
+                        comm,
+                        service,
+                        service_namespace,
+                        container_id,
+                        attributes,
+                    }))
+                }
+            ),
         any::<(u64, u64, u64)>().prop_map(|(at, records, bytes)| Record::Lost(Lost { at, records, bytes })),
     ]
 }
@@ -119,6 +136,7 @@ fn header() -> Header {
         host_id: "machine".to_owned(),
         config_digest: "abcd".to_owned(),
         agent_version: "0.1.0".to_owned(),
+        contents: Contents::Scrubbed,
     }
 }
 

@@ -1,0 +1,235 @@
+//! What is remembered of operations, threads, processes and transactions.
+//!
+//! *Owns* the tables and their bounds. *Must not know* rules.
+
+use std::collections::{HashMap, VecDeque};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::proof::Proof;
+use super::{CROWD, Family, MAX_ANSWERS, MAX_THREADS};
+use crate::operation::{OpId, Shape};
+use crate::order::{Facts, OrderKey};
+use crate::protocol::Point;
+use crate::record::{BootNs, ConnId};
+
+#[derive(Debug)]
+pub(super) struct Op {
+    pub(super) shape: Shape,
+    pub(super) family: Family,
+    pub(super) tgid: u32,
+    pub(super) conn: ConnId,
+    pub(super) opened: Point,
+    pub(super) closed_at: Option<BootNs>,
+    pub(super) answered: bool,
+    /// The thread that wrote the answer of a request, or read that of a call.
+    pub(super) answered_by: Option<u32>,
+    pub(super) keys: Vec<OrderKey>,
+    pub(super) traits: Facts,
+    pub(super) transaction: Option<u64>,
+    /// Threads that count it as work they serve.
+    pub(super) served_by: Vec<u32>,
+    /// Requests in flight when it started that are not over yet.
+    pub(super) blockers: u32,
+    /// Outgoing operations to look at again when this one is over (incoming) or decided (outgoing).
+    pub(super) waiters: Vec<OpId>,
+    /// What was the case when it started.
+    pub(super) start: Circumstances,
+    /// Its transaction has been settled: only weak evidence is left.
+    pub(super) company: bool,
+    pub(super) decided: bool,
+    pub(super) parent: Option<OpId>,
+}
+
+/// What was the case in the process when an outgoing operation started.
+#[derive(Debug, Default)]
+pub(super) struct Circumstances {
+    /// Requests in flight.
+    pub(super) in_flight: u32,
+    /// The only request its thread was serving.
+    pub(super) serving: Option<OpId>,
+    /// The request its thread had answered last, if it has read no other since.
+    pub(super) answered: Option<OpId>,
+    /// What its thread had read last; several when one read brought several.
+    pub(super) last_read: Vec<OpId>,
+    pub(super) last_read_at: BootNs,
+    /// The requests that were over last, and when.
+    pub(super) over: [Option<(BootNs, OpId)>; 2],
+    /// Another client connection had nothing under way: nobody was waiting for one.
+    pub(super) idle_connection: bool,
+    /// It became known after later events of its thread: nothing is known of the thread's state then.
+    pub(super) late: bool,
+}
+
+impl Op {
+    pub(super) fn new(shape: Shape, family: Family, conn: ConnId, point: Point) -> Self {
+        Self {
+            shape,
+            family,
+            tgid: point.thread.tgid,
+            conn,
+            opened: point,
+            closed_at: None,
+            answered: false,
+            answered_by: None,
+            keys: Vec::new(),
+            traits: Vec::new(),
+            transaction: None,
+            served_by: Vec::new(),
+            blockers: 0,
+            waiters: Vec::new(),
+            start: Circumstances::default(),
+            company: false,
+            decided: false,
+            parent: None,
+        }
+    }
+
+    /// The next waiter would make the list grow.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.waiters.len() >= CROWD && self.waiters.len() == self.waiters.capacity()
+    }
+
+    /// Still open, or seen to its end: one whose end was missed may have been over long before.
+    pub(super) fn is_sound(&self) -> bool {
+        self.closed_at.is_none() || self.answered
+    }
+
+    /// Not over at that time.
+    pub(super) fn is_open_at(&self, at: BootNs) -> bool {
+        self.opened.at <= at && self.closed_at.is_none_or(|closed| closed >= at)
+    }
+}
+
+/// Both name exactly one order, and not the same.
+pub(super) fn conflict(a: &Op, b: &Op) -> bool {
+    matches!((a.keys.as_slice(), b.keys.as_slice()), ([x], [y]) if x != y)
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ThreadState {
+    /// Requests it has read that are not over.
+    pub(super) serving: Vec<OpId>,
+    /// It was seen with several requests at once, or with several calls under way: reading proves less.
+    pub(super) multiplexes: bool,
+    /// Calls it wrote whose answer is not over.
+    pub(super) calls: Vec<(OpId, ConnId)>,
+    pub(super) last_read_at: BootNs,
+    pub(super) last_read: Vec<OpId>,
+    /// The latest event seen of it.
+    pub(super) seen_at: BootNs,
+    /// Requests it answered, in order of time.
+    pub(super) answers: VecDeque<(BootNs, OpId)>,
+    /// The request it answered last, until it reads another.
+    pub(super) answered: Option<OpId>,
+}
+
+impl ThreadState {
+    pub(super) fn read(&mut self, op: OpId, at: BootNs) {
+        // What became known late was not read last.
+        if at < self.last_read_at {
+            return;
+        }
+        self.seen_at = self.seen_at.max(at);
+        if at != self.last_read_at {
+            self.last_read.clear();
+            self.last_read_at = at;
+        }
+        if !self.last_read.contains(&op) {
+            self.last_read.push(op);
+        }
+    }
+
+    pub(super) fn answer(&mut self, op: OpId, at: BootNs) {
+        if self.answers.len() >= MAX_ANSWERS {
+            self.answers.pop_front();
+        }
+        let position = self.answers.partition_point(|(earlier, _)| *earlier <= at);
+        self.answers.insert(position, (at, op));
+        self.seen_at = self.seen_at.max(at);
+        self.answered = Some(op);
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    pub(super) threads: FxHashMap<u32, ThreadState>,
+    /// Requests in flight.
+    pub(super) incoming: FxHashSet<OpId>,
+    /// Requests by the one order each names, those over included, in the order they were over.
+    pub(super) by_key: HashMap<OrderKey, Vec<OpId>>,
+    /// Requests that name no order, in the order they were over.
+    pub(super) unnamed: VecDeque<OpId>,
+    /// Connections it uses as a client, with the operations open on each.
+    pub(super) clients: FxHashMap<ConnId, u32>,
+    /// Those of `clients` with nothing open.
+    pub(super) idle_count: usize,
+    /// The requests that were over last.
+    pub(super) over: [Option<(BootNs, OpId)>; 2],
+    /// How its threads work, as far as keys have shown.
+    pub(super) proof: Proof,
+    /// It has ended; what is known of it serves decisions still to come.
+    pub(super) ended: bool,
+    /// When it was found out that bytes of it were lost.
+    pub(super) missed: VecDeque<BootNs>,
+}
+
+impl Process {
+    pub(super) fn is_idle(&self) -> bool {
+        self.incoming.is_empty() && self.clients.len() == self.idle_count
+    }
+
+    pub(super) fn thread(&mut self, tid: u32) -> &mut ThreadState {
+        if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
+            // Idle threads first: short-lived ones pile up in thread-per-request servers.
+            self.threads.retain(|_, thread| !thread.serving.is_empty() || !thread.calls.is_empty());
+        }
+        self.threads.entry(tid).or_default()
+    }
+
+    /// An operation began on that connection; how many are open on it now.
+    pub(super) fn client_opened(&mut self, conn: ConnId) -> u32 {
+        let open = self.clients.entry(conn).or_insert_with(|| {
+            self.idle_count += 1;
+            0
+        });
+        if *open == 0 {
+            self.idle_count = self.idle_count.saturating_sub(1);
+        }
+        *open += 1;
+        *open
+    }
+
+    pub(super) fn client_closed(&mut self, conn: ConnId) {
+        if let Some(open) = self.clients.get_mut(&conn).filter(|open| **open > 0) {
+            *open -= 1;
+            self.idle_count += usize::from(*open == 0);
+        }
+    }
+
+    pub(super) fn client_gone(&mut self, conn: ConnId) {
+        if self.clients.remove(&conn) == Some(0) {
+            self.idle_count = self.idle_count.saturating_sub(1);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    /// The cause of a member that was decided by thread or value.
+    pub(super) parent: Option<OpId>,
+    /// Members were decided for different causes.
+    pub(super) torn: bool,
+    pub(super) over: bool,
+    /// Members that are over, and how many of them were decided by evidence of their own.
+    pub(super) member_count: usize,
+    pub(super) decided_count: usize,
+    /// Members without evidence of their own: they wait until every other member has been looked at.
+    pub(super) waiting: Vec<OpId>,
+}
+
+impl Transaction {
+    pub(super) fn is_ripe(&self) -> bool {
+        self.over && self.waiting.len() + self.decided_count >= self.member_count
+    }
+}

@@ -1,0 +1,68 @@
+//! The definition of the command line in, its manual pages and completions out.
+
+use std::io::Write;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::Failure;
+use super::arguments::Arguments;
+
+/// What a manual page says beyond the options.
+const MORE: &str = "\
+.SH CONFIGURATION
+.B spoor config default
+prints every setting with its default and its meaning; every setting is also an environment variable:
+.I export.otlp.endpoint
+is
+.BR SPOOR_EXPORT_OTLP_ENDPOINT .
+The
+.B OTEL_EXPORTER_OTLP_*
+variables of OpenTelemetry work too.
+.SH SIGNALS
+.TP
+.BR SIGINT , SIGTERM
+Deliver what was captured, then end.
+.TP
+.B SIGHUP
+Read the configuration again. A bad one is refused and logged, and the old one stays in force.
+.SH FILES
+.TP
+.I /etc/spoor/spoor.yaml
+The configuration of the service.
+.TP
+.I /var/lib/spoor/spool
+Spans that wait while the back end is away.
+.SH EXIT STATUS
+0 done, 1 failed, 2 wrong usage or configuration.
+";
+
+pub(super) fn completions(shell: Shell) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "spoor", &mut script);
+    // A reader that has seen enough is no failure.
+    let _ = std::io::stdout().write_all(&script);
+}
+
+pub(super) fn page(name: Option<&str>) -> Result<(), Failure> {
+    let mut all = Arguments::command();
+    all.build();
+    let command = match name {
+        None => all,
+        Some(name) => {
+            let found = all.get_subcommands().find(|command| command.get_name() == name).cloned();
+            let found = found.ok_or_else(|| Failure::Usage(format!("there is no command `{name}`")))?;
+            // The page of `spoor run` is spoor-run(1).
+            let title: &'static str = Box::leak(format!("spoor-{name}").into_boxed_str());
+            found.name(title)
+        }
+    };
+    let mut page = Vec::new();
+    let written = clap_mangen::Man::new(command).render(&mut page);
+    // Writing to memory does not fail.
+    if written.is_ok() {
+        page.extend_from_slice(MORE.as_bytes());
+        let _ = std::io::stdout().write_all(&page);
+    }
+    Ok(())
+}

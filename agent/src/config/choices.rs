@@ -1,0 +1,154 @@
+//! The sections by which an operator chooses: what is traced, what is exported, in which form, and who may ask.
+//!
+//! *Owns* these settings and their defaults. *Must not know* how they are read.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration;
+
+/// What is traced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Select {
+    /// Only processes for which one of these holds are traced; empty: all but the excluded.
+    pub include: Vec<Selector>,
+    /// Processes for which one of these holds are not traced. Wins over `include`.
+    pub exclude: Vec<Selector>,
+    /// Leave alone what runs and observes the machine: init, ssh, container runtimes, Kubernetes' own, collectors, other
+    /// tracers. Without effect where `include` names what is traced.
+    pub default_excludes: bool,
+    /// Leave alone processes that export OpenTelemetry by themselves. Spoor understands their context, so it need not.
+    pub exclude_instrumented: bool,
+}
+
+impl Default for Select {
+    fn default() -> Self {
+        Self { include: Vec::new(), exclude: Vec::new(), default_excludes: true, exclude_instrumented: false }
+    }
+}
+
+/// Conditions on a process; all that are given must hold. Texts are globs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Selector {
+    /// Path of the executable.
+    pub exe: Option<String>,
+    /// Command line, arguments joined by blanks.
+    pub command: Option<String>,
+    /// Name of the service it was found to be.
+    pub service: Option<String>,
+    /// A port it listens on.
+    pub port: Option<u16>,
+    /// Process identifier on the host.
+    pub pid: Option<u32>,
+    /// Name of its container, or the beginning of its identifier (12 digits at least).
+    pub container: Option<String>,
+    /// Kubernetes namespace.
+    pub namespace: Option<String>,
+    /// Name of its pod.
+    pub pod: Option<String>,
+    /// Labels of its pod.
+    pub pod_labels: std::collections::BTreeMap<String, String>,
+    /// One of its cgroup paths.
+    pub cgroup: Option<String>,
+    /// Its network namespace: `host`, or the inode number of `/proc/PID/ns/net`.
+    pub netns: Option<String>,
+}
+
+/// What Kubernetes' API says of the pods of this node. Without it, names of pods and containers come from the container
+/// runtime's files, labels and annotations from nowhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// `null`: when it runs in a pod and `node` is known.
+    pub enabled: Option<bool>,
+    /// The node whose pods are listed: `spec.nodeName`, by the downward API as SPOOR_KUBERNETES_NODE.
+    pub node: String,
+    /// URL of the API; empty: as the pod's environment says.
+    pub api: String,
+    /// Token of the service account.
+    pub token_file: String,
+    /// Certificate authority of the API.
+    pub ca_file: String,
+    /// Time between two lists. Containers that are not known are asked for earlier.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub refresh: Duration,
+    /// Labels `app.kubernetes.io/instance` and `app.kubernetes.io/name` name services before the Deployment does.
+    pub well_known_labels: bool,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        let account = "/var/run/secrets/kubernetes.io/serviceaccount";
+        Self {
+            enabled: None,
+            node: String::new(),
+            api: String::new(),
+            token_file: format!("{account}/token"),
+            ca_file: format!("{account}/ca.crt"),
+            refresh: Duration::from_secs(30),
+            well_known_labels: false,
+        }
+    }
+}
+
+/// Which orders are exported: by the order, so that every node decides alike and an order is whole or not there. Metrics
+/// count all of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// Part of the orders, and of the traces without an order, that is kept: 0 to 1.
+    pub ratio: f64,
+    /// Orders kept in any case: `4711`, or with their namespace `crm/SO-17`.
+    pub orders: Vec<String>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { ratio: 1.0, orders: Vec::new() }
+    }
+}
+
+/// What leaves in another form. Joins are made before, with the values themselves.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Privacy {
+    /// Attributes that leave as keyed hashes only (HMAC-SHA-256): `order.id` for all order numbers, and names of
+    /// `order.attributes`. Trace identifiers are then derived from the hash. Every agent needs the same key.
+    pub hash: Vec<String>,
+    /// The key, at least 16 bytes. Better in `hash_secret_file`, or in the environment.
+    pub hash_secret: String,
+    /// File with the key; a line break at its end is no part of it.
+    pub hash_secret_file: Option<String>,
+}
+
+impl std::fmt::Debug for Privacy {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Privacy").field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+/// The port for probes and Prometheus.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Where `/metrics`, `/live` and `/ready` are served; empty: nowhere. It has no authentication: outside a pod, keep it
+    /// on loopback.
+    pub listen: String,
+}
+
+impl Admin {
+    /// Used unless something else is set. If it is taken, the agent runs without.
+    pub const DEFAULT: &str = "127.0.0.1:9797";
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: Self::DEFAULT.to_owned() }
+    }
+}

@@ -1,0 +1,12 @@
+CREATE TABLE orders (order_id integer PRIMARY KEY, status text NOT NULL, quantity integer NOT NULL);
+CREATE TABLE items (item_id serial PRIMARY KEY, order_id integer NOT NULL, quantity integer NOT NULL);
+CREATE TABLE history (history_id serial PRIMARY KEY, order_id integer NOT NULL, user_id integer NOT NULL, quantity integer NOT NULL);
+CREATE TABLE prices (user_id integer NOT NULL, quantity integer NOT NULL, price integer NOT NULL);
+CREATE TABLE audit (audit_id serial PRIMARY KEY, user_id integer NOT NULL, quantity integer NOT NULL);
+CREATE TABLE stock (material text PRIMARY KEY, quantity integer NOT NULL);
+INSERT INTO orders SELECT n, 'open', n % 17 FROM generate_series(1, 3000) AS n;
+INSERT INTO items (order_id, quantity) SELECT n, n % 17 FROM generate_series(1, 3000) AS n;
+INSERT INTO prices SELECT n, n % 20, n % 40 FROM generate_series(1, 3000) AS n;
+INSERT INTO stock SELECT 'material ' || n, n FROM generate_series(1, 3000) AS n;
+CREATE INDEX ON items (order_id);
+CREATE INDEX ON prices (user_id);

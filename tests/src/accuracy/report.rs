@@ -1,0 +1,163 @@
+//! Verdicts in, a table for people or JSON out, and whether the promises hold.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::judge::{Class, Tally, Verdict};
+use super::runtime::Model;
+
+/// One runtime under one load.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    pub runtime: &'static str,
+    pub model: Model,
+    pub concurrency: usize,
+    pub verdict: Verdict,
+}
+
+/// Everything that was measured.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub cells: Vec<Cell>,
+    /// Runtimes that could not run here, and why.
+    pub skipped: Vec<(String, String)>,
+}
+
+/// At most this share of edges is wrong, everywhere.
+const MAX_WRONG: f64 = 0.001;
+/// At least this share of the promised edges is correct.
+const MIN_CORRECT: f64 = 0.99;
+/// Up to so many requests in flight.
+const PROMISED_IN_FLIGHT: usize = 50;
+
+impl Report {
+    /// Promises that do not hold, as sentences.
+    pub fn broken(&self) -> Vec<String> {
+        self.cells.iter().flat_map(Cell::broken).collect()
+    }
+
+    pub fn to_json(&self) -> Value {
+        let skipped: BTreeMap<_, _> = self.skipped.iter().cloned().collect();
+        let cells: Vec<Value> = self.cells.iter().map(Cell::to_json).collect();
+        json!({ "cells": cells, "skipped": skipped, "broken": self.broken() })
+    }
+}
+
+impl Cell {
+    fn broken(&self) -> Vec<String> {
+        let place = format!("{} with {} in flight", self.runtime, self.concurrency);
+        let all = self.verdict.all();
+        let mut broken = Vec::new();
+        if share(all.wrong, all.sum()) > MAX_WRONG {
+            broken.push(format!("{place}: {} of {} edges are wrong", all.wrong, all.sum()));
+        }
+        if self.verdict.places.wrong > 0 {
+            broken.push(format!("{place}: {} spans are in a wrong order's trace", self.verdict.places.wrong));
+        }
+        if self.concurrency <= PROMISED_IN_FLIGHT {
+            for class in self.promised() {
+                let tally = self.verdict.of(class);
+                if tally.sum() > 0 && share(tally.correct, tally.sum()) < MIN_CORRECT {
+                    let (correct, sum) = (tally.correct, tally.sum());
+                    broken.push(format!("{place}: {correct} of {sum} {} edges are correct", class.name()));
+                }
+            }
+        }
+        broken
+    }
+
+    /// Classes of which nearly all causes must be found.
+    fn promised(&self) -> Vec<Class> {
+        match self.model {
+            Model::ThreadPerRequest => vec![Class::Keyed, Class::Plain],
+            Model::Shared => vec![Class::Keyed],
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let tally = |tally: Tally| json!({ "correct": tally.correct, "missing": tally.missing, "wrong": tally.wrong });
+        let verdict = &self.verdict;
+        let edges: BTreeMap<_, _> =
+            verdict.edges.iter().map(|(class, edges)| (class.name(), tally(*edges))).collect();
+        let rules: BTreeMap<_, _> = verdict.rules.iter().map(|(rule, edges)| (rule, tally(*edges))).collect();
+        let places = verdict.places;
+        json!({
+            "runtime": self.runtime,
+            "in_flight": self.concurrency,
+            "requests": verdict.requests,
+            "operations": { "done": verdict.expected, "seen": verdict.seen },
+            "edges": edges,
+            "rules": rules,
+            "spans": { "right": places.right, "none": places.none, "wrong": places.wrong },
+            "broken": self.broken(),
+            "examples": verdict.examples,
+        })
+    }
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn percent(tally: Tally) -> String {
+    if tally.sum() == 0 {
+        return "–".to_owned();
+    }
+    // Never 100 % by rounding.
+    let percent = (share(tally.correct, tally.sum()) * 1000.0).floor() / 10.0;
+    format!("{percent:.1} %")
+}
+
+impl fmt::Display for Report {
+    /// A Markdown table.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "| runtime | in flight | inferred edges | correct | missing | wrong | with the order's ID | several of one order | without it | without it, in parallel | after the answer | spans right / none / wrong |"
+        )?;
+        writeln!(f, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|")?;
+        for cell in &self.cells {
+            let verdict = &cell.verdict;
+            let inferred = verdict.inferred();
+            let mut line = format!("| {} | {} | {}", cell.runtime, cell.concurrency, inferred.sum());
+            for part in [inferred.correct, inferred.missing, inferred.wrong] {
+                // Writing to a string cannot fail.
+                let _ = write!(line, " | {part}");
+            }
+            for class in [Class::Keyed, Class::Twin, Class::Plain, Class::Parallel, Class::After] {
+                let _ = write!(line, " | {}", percent(verdict.of(class)));
+            }
+            let places = verdict.places;
+            writeln!(f, "{line} | {} / {} / {} |", places.right, places.none, places.wrong)?;
+        }
+        writeln!(f)?;
+        for cell in &self.cells {
+            let verdict = &cell.verdict;
+            let rules: Vec<String> = verdict
+                .rules
+                .iter()
+                .map(|(rule, tally)| format!("{rule} {}/{}", tally.correct, tally.wrong))
+                .collect();
+            let wire = verdict.of(Class::Wire);
+            writeln!(
+                f,
+                "{} × {}: {} requests, {} of {} operations seen; wire {}/{}/{}; correct/wrong by rule: {}",
+                cell.runtime,
+                cell.concurrency,
+                verdict.requests,
+                verdict.seen,
+                verdict.expected,
+                wire.correct,
+                wire.missing,
+                wire.wrong,
+                rules.join(", ")
+            )?;
+        }
+        for (runtime, reason) in &self.skipped {
+            writeln!(f, "skipped {runtime}: {reason}")?;
+        }
+        Ok(())
+    }
+}

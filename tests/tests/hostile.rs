@@ -1,0 +1,340 @@
+//! Input made to hurt: every parser stays bounded, linear in its input, and counts what it leaves out.
+//!
+//! Cost is CPU time of this thread, so that a busy machine changes nothing.
+
+use std::time::Duration;
+
+use spoor::config::Protocols;
+use spoor::operation::amqp::ActionKind;
+use spoor::operation::{Detail, Operation};
+use spoor::protocol::Sender::{Client, Server};
+use spoor::protocol::detect::{Detector, Protocol};
+use spoor::protocol::{Discard, End, Event, Events, Mark, Sender, Session, amqp, http1, postgres};
+use spoor::record::{Direction, Role};
+use spoor::sql;
+use spoor_tests::transcript::wire;
+
+fn session(protocol: Protocol) -> Box<dyn Session> {
+    let (role, limits) = (Role::Server, Protocols::default());
+    match protocol {
+        Protocol::Amqp => Box::new(amqp::Session::new(role, &limits)),
+        Protocol::Postgres => Box::new(postgres::Session::new(role, &limits)),
+        _ => Box::new(http1::Session::new(role, &limits)),
+    }
+}
+
+/// What a session said: operations, and bytes discarded by reason.
+#[derive(Debug, Default)]
+struct Told {
+    operations: Vec<Operation>,
+    events: usize,
+    limited: u64,
+    invalid: u64,
+}
+
+/// Feeds what both sides sent, in reads of `piece` bytes.
+fn feed(protocol: Protocol, sent: &[(Sender, Vec<u8>)], piece: usize) -> Told {
+    let (mut session, mut out, mut told) = (session(protocol), Events::default(), Told::default());
+    let (mut pos, mut at) = ([0u64; 2], 0);
+    let mut drain = |out: &mut Events| {
+        while let Some(event) = out.pop() {
+            told.events += 1;
+            match event {
+                Event::Closed(operation) => told.operations.push(*operation),
+                Event::Discarded { reason: Discard::Limit, bytes } => told.limited += bytes.max(1),
+                Event::Discarded { reason: Discard::Invalid, bytes } => told.invalid += bytes.max(1),
+                _ => {}
+            }
+        }
+    };
+    for (from, bytes) in sent {
+        for part in bytes.chunks(piece) {
+            at += 1;
+            let pos = &mut pos[*from as usize];
+            session.bytes(*from, *pos, part, Mark { at, ..Mark::default() }, &mut out);
+            *pos += part.len() as u64;
+            drain(&mut out);
+        }
+    }
+    session.end(End::Closed, at + 1, &mut out);
+    drain(&mut out);
+    told
+}
+
+fn cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+fn cost(mut run: impl FnMut()) -> Duration {
+    let one = |run: &mut dyn FnMut()| {
+        let start = cpu();
+        run();
+        cpu() - start
+    };
+    (0..3).map(|_| one(&mut run)).min().unwrap_or_default()
+}
+
+/// Eight times the input costs at most sixteen times as much; quadratic would be sixty-four.
+fn assert_linear(name: &str, run: impl Fn(usize)) {
+    const LEN: usize = 32 << 10;
+    let (small, large) = (cost(|| run(LEN)), cost(|| run(8 * LEN)));
+    let most = small * 16 + Duration::from_millis(20);
+    assert!(large <= most, "{name}: {small:?} for {LEN} bytes, {large:?} for eight times as many");
+}
+
+const PIECES: [usize; 3] = [1, 61, 1 << 16];
+
+#[test]
+fn http_costs_are_linear() {
+    let head = |headers: &str| format!("POST /a HTTP/1.1\r\nHost: a\r\n{headers}");
+    let chunked = head("Transfer-Encoding: chunked\r\n\r\n");
+    let form = head(
+        "Content-Type: multipart/form-data; boundary=bb\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n",
+    );
+    let cases: [(&str, String, &str); 11] = [
+        ("endless header lines", head(""), "a: b\r\n"),
+        ("one endless header", head("a: "), "x"),
+        ("endless folds", head("a: b\r\n"), " c\r\n"),
+        ("endless names", head(""), "a"),
+        ("an endless target", "GET /".to_owned(), "a"),
+        ("empty lines", String::new(), "\r\n"),
+        ("chunks of one byte", chunked.clone(), "1\r\nx\r\n"),
+        ("an endless chunk extension", format!("{chunked}5;"), "x=y;"),
+        ("an endless trailer", format!("{chunked}0\r\n"), "a: b\r\n"),
+        ("beginnings of a boundary", form, "\r\n--b"),
+        ("pipelined requests", String::new(), "GET / HTTP/1.1\r\n\r\n"),
+    ];
+    for (name, start, part) in cases {
+        for piece in PIECES {
+            assert_linear(&format!("{name} in pieces of {piece}"), |len| {
+                let bytes = format!("{start}{}", part.repeat(len / part.len())).into_bytes();
+                let told = feed(Protocol::Http1, &[(Client, bytes)], piece);
+                assert!(told.events <= 16 + 4 * len, "{name}: {} events", told.events);
+            });
+        }
+    }
+    let answer = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+    assert_linear("interim responses", |len| {
+        let many = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(len / 25);
+        let sent = [(Client, b"GET / HTTP/1.1\r\n\r\n".to_vec()), (Server, [many, answer.clone()].concat())];
+        assert_eq!(feed(Protocol::Http1, &sent, 100).operations.len(), 1);
+    });
+}
+
+/// A content header whose header table is `table`.
+fn header(table: &[u8], body_len: u64) -> Vec<u8> {
+    let fixed = [&[0, 60, 0, 0][..], &body_len.to_be_bytes(), &[0x20, 0]].concat();
+    wire::frame(2, 1, &[&fixed[..], &(table.len() as u32).to_be_bytes(), table].concat())
+}
+
+/// `basic.publish` without its content.
+fn publish() -> Vec<u8> {
+    wire::frame(1, 1, b"\0\x3c\0\x28\0\0\x01e\x01k\0")
+}
+
+#[test]
+fn amqp_costs_are_linear() {
+    let start = (Client, b"AMQP\0\0\x09\x01".to_vec());
+    // A table in a table in a table …: each level has a name, the type octet and a length.
+    let deep = |len: usize| {
+        let levels = (len / 6).min(30_000);
+        (0..levels).fold(Vec::new(), |inner: Vec<u8>, level| {
+            // Built from the inside out; only the lengths of the outer levels can be true.
+            if level > 2_000 {
+                return inner;
+            }
+            [&[1, b'a', b'F'][..], &(inner.len() as u32).to_be_bytes(), &inner].concat()
+        })
+    };
+    let cases: [(&str, &dyn Fn(usize) -> Vec<u8>); 9] = [
+        ("heartbeats", &|len| wire::frame(8, 0, b"").repeat(len / 8)),
+        ("empty bodies", &|len| wire::frame(3, 1, b"").repeat(len / 8)),
+        ("unknown methods", &|len| wire::frame(1, 1, b"\0\x3c\x7f\x7f").repeat(len / 12)),
+        ("publishes without content", &|len| publish().repeat(len / 19)),
+        ("a wide header table", &|len| [publish(), header(&b"\x01aV".repeat(len / 3), 0)].concat()),
+        ("a deep header table", &|len| [publish(), header(&deep(len), 0)].concat()),
+        ("frames that never end", &|len| {
+            [publish(), [1, 0, 1, 0, 1, 0xff, 0xff].to_vec(), vec![1; len]].concat()
+        }),
+        ("beginnings of frames", &|len| [1, 0, 1, 0, 0, 0].repeat(len / 6)),
+        ("channels", &|len| {
+            (0..len / 13).flat_map(|n| wire::frame(1, n as u16, b"\0\x14\0\x0a\0")).collect()
+        }),
+    ];
+    for (name, make) in cases {
+        for piece in PIECES {
+            assert_linear(&format!("{name} in pieces of {piece}"), |len| {
+                let told = feed(Protocol::Amqp, &[start.clone(), (Client, make(len))], piece);
+                assert!(told.events <= 64 + 4 * len, "{name}: {} events", told.events);
+            });
+            // The same, joined in mid-stream.
+            assert_linear(&format!("{name} in pieces of {piece}, joined late"), |len| {
+                let bytes = [b"x".to_vec(), make(len)].concat();
+                feed(Protocol::Amqp, &[(Client, bytes)], piece);
+            });
+        }
+    }
+}
+
+#[test]
+fn header_tables_are_cut_at_a_bound() {
+    let deep = (0..200).fold(Vec::new(), |inner: Vec<u8>, _| {
+        [&[1, b'a', b'F'][..], &(inner.len() as u32).to_be_bytes(), &inner].concat()
+    });
+    let wide = b"\x01aV".repeat(5000);
+    // A length that is more than there is, for the table and inside it.
+    let long = [&[1, b'a', b'S'][..], &u32::MAX.to_be_bytes(), b"x"].concat();
+    for (name, table) in [("deep", deep), ("wide", wide), ("long", long)] {
+        let sent = [(Client, [b"AMQP\0\0\x09\x01".to_vec(), publish(), header(&table, 0)].concat())];
+        let told = feed(Protocol::Amqp, &sent, usize::MAX);
+        let [operation] = told.operations.as_slice() else { panic!("{name}: {:?}", told.operations) };
+        let Detail::Amqp(action) = &operation.detail else { panic!("{operation:?}") };
+        let ActionKind::Publish(publish) = &action.kind else { panic!("{action:?}") };
+        assert!(publish.content.properties_cut, "{name} says that it was cut");
+        assert!(publish.content.properties.headers.len() <= 1024, "{name}");
+        assert_eq!(publish.content.canonical_digest(), None, "{name}: no identity from a part");
+    }
+}
+
+#[test]
+fn announced_lengths_cost_nothing() {
+    let hello = b"AMQP\0\0\x09\x01".to_vec();
+    let huge = [hello, publish(), header(b"", u64::MAX), wire::frame(3, 1, b"body")].concat();
+    let told = feed(Protocol::Amqp, &[(Client, huge)], usize::MAX);
+    assert_eq!(told.operations.len(), 1);
+    let row = [&[b'D'][..], &0x3fff_ffffu32.to_be_bytes(), &[0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]].concat();
+    let told = feed(
+        Protocol::Postgres,
+        &[(Client, wire::query("SELECT 1")), (Server, row), (Server, vec![b'x'; 1000])],
+        usize::MAX,
+    );
+    assert_eq!(told.operations.len(), 1);
+    for size in ["ffffffffffffffff", "7fffffffffffffff"] {
+        let request = format!("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\nbody");
+        assert_eq!(feed(Protocol::Http1, &[(Client, request.into_bytes())], 7).operations.len(), 1);
+    }
+    let request = format!("PUT / HTTP/1.1\r\nContent-Length: {}\r\n\r\nbody", u64::MAX);
+    assert_eq!(feed(Protocol::Http1, &[(Client, request.into_bytes())], 7).operations.len(), 1);
+}
+
+#[test]
+fn postgres_costs_are_linear() {
+    let parse = |n: usize| wire::pg(b'P', format!("s{n}\0SELECT {n}\0\0\0").as_bytes());
+    let bind = |n: usize| wire::pg(b'B', format!("p{n}\0s\0\0\0\0\0\0\0").as_bytes());
+    let cases: [(&str, Sender, &dyn Fn(usize) -> Vec<u8>); 11] = [
+        ("Syncs", Client, &|len| wire::pg(b'S', b"").repeat(len / 5)),
+        ("statements", Client, &|len| (0..len / 20).flat_map(parse).collect()),
+        ("portals", Client, &|len| (0..len / 20).flat_map(bind).collect()),
+        ("executions", Client, &|len| wire::pg(b'E', b"\0\0\0\0\0").repeat(len / 10)),
+        ("queries", Client, &|len| wire::query("SELECT 1").repeat(len / 14)),
+        ("statements in a query", Client, &|len| wire::query(&"a;".repeat(len / 2))),
+        ("parameters", Client, &|len| {
+            let count = (len / 4).min(30_000);
+            let values = [&(count as u16).to_be_bytes()[..], &[0xff; 4].repeat(count)].concat();
+            wire::pg(b'B', &[&b"\0\0\0\0"[..], &values, &[0, 0]].concat())
+        }),
+        ("readiness", Server, &|len| wire::pg(b'Z', b"I").repeat(len / 6)),
+        ("errors", Server, &|len| wire::pg(b'E', b"SERROR\0C42601\0Mno\0\0").repeat(len / 25)),
+        ("rows", Server, &|len| wire::pg(b'D', b"\0\x01\0\0\0\x01x").repeat(len / 12)),
+        ("columns", Server, &|len| {
+            let count = (len / 20).min(1600);
+            wire::pg(
+                b'T',
+                &[&(count as u16).to_be_bytes()[..], &[&b"a\0"[..], &[0; 18]].concat().repeat(count)]
+                    .concat(),
+            )
+        }),
+    ];
+    for (name, from, make) in cases {
+        for piece in PIECES {
+            assert_linear(&format!("{name} in pieces of {piece}"), |len| {
+                let sent = [(Client, wire::query("SELECT a FROM b")), (from, make(len))];
+                let told = feed(Protocol::Postgres, &sent, piece);
+                assert!(told.events <= 64 + 4 * len, "{name}: {} events", told.events);
+            });
+            assert_linear(&format!("{name} in pieces of {piece}, joined late"), |len| {
+                feed(Protocol::Postgres, &[(from, [b"\xff".to_vec(), make(len)].concat())], piece);
+            });
+        }
+    }
+}
+
+#[test]
+fn sql_costs_are_linear_and_depth_costs_no_stack() {
+    for part in [
+        "(",
+        ")",
+        "[",
+        "CASE ",
+        "SELECT (",
+        "(SELECT 1 FROM ",
+        "a,",
+        "a.",
+        "/*",
+        "'",
+        "\"",
+        "$a$",
+        "$a",
+        "--\n",
+        "+",
+        "-- ",
+        "$1",
+        "a = $1 AND ",
+        "WHERE a IN (",
+        "VALUES (",
+        "($1),",
+        ";",
+        "é",
+        "E'\\",
+        "U&'",
+        "WITH a AS (",
+        "JOIN ",
+        "UPDATE a SET b = ",
+        "INSERT INTO a (b) ",
+        "BEGIN ",
+        "CREATE FUNCTION f() BEGIN ATOMIC ",
+        "ANY(",
+        "::text",
+        "NOT ",
+        "AND ",
+    ] {
+        for start in ["", "SELECT a FROM b WHERE ", "INSERT INTO a (b) VALUES "] {
+            assert_linear(&format!("{start}{part}"), |len| {
+                let text = format!("{start}{}", part.repeat(len / part.len() / 4));
+                std::hint::black_box(sql::sanitize(&text, false));
+                std::hint::black_box(sql::summary(&text));
+                std::hint::black_box(sql::bindings(&text));
+                std::hint::black_box(sql::statements(&text));
+                std::hint::black_box(sql::returning_table(&text));
+                std::hint::black_box(sql::comment_value(&text, "traceparent"));
+                std::hint::black_box(sql::with_explicit_escapes(&text));
+            });
+        }
+    }
+}
+
+#[test]
+fn detection_is_linear_and_ends() {
+    for part in [
+        "GET ",
+        "HTTP/1.",
+        "\x01\0\x01\0\0\0\x0d",
+        "\0\0\0\x08",
+        "Q\0\0\0\x04",
+        "\x16\x03\x01\0\x01\0",
+        "\r\n",
+        "PRI * ",
+        "a",
+    ] {
+        for piece in PIECES {
+            assert_linear(&format!("detection of {part:?} in pieces of {piece}"), |len| {
+                let mut detector = Detector::default();
+                for (n, bytes) in part.repeat(len / part.len()).as_bytes().chunks(piece).enumerate() {
+                    let direction = if n % 2 == 0 { Direction::Ingress } else { Direction::Egress };
+                    detector.offer(direction, bytes, None);
+                }
+            });
+        }
+    }
+}
