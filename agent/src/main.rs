@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-/// Spans are many small allocations, freed in another order than made: a third of the core's time with the C library's.
+/// Spans are many small allocations, freed in another order than made and by another thread.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
     spoor::cli::main()

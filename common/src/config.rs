@@ -60,7 +60,12 @@ offsets! {
     sk_err = Always "sock" "sk_err",
     netns_inum = Always "net" "ns.inum",
     socket_file = Always "socket" "file",
+    socket_sk = Always "socket" "sk",
     file_flags = Always "file" "f_flags",
+    file_inode = Always "file" "f_inode",
+    file_private = Always "file" "private_data",
+    inode_mode = Always "inode" "i_mode",
+    inode_number = Always "inode" "i_ino",
     copied_seq = Always "tcp_sock" "copied_seq",
     rcv_nxt = Always "tcp_sock" "rcv_nxt",
     write_seq = Always "tcp_sock" "write_seq",
@@ -95,6 +100,8 @@ offsets! {
     x86_di = Optional "pt_regs" "di",
     x86_si = Optional "pt_regs" "si",
     x86_dx = Optional "pt_regs" "dx",
+    x86_cx = Optional "pt_regs" "cx",
+    x86_r10 = Optional "pt_regs" "r10",
     x86_r8 = Optional "pt_regs" "r8",
     arm_regs = Optional "pt_regs" "regs",
     arm_syscall = Optional "pt_regs" "syscallno",
@@ -128,5 +135,9 @@ words! {
         nr_recvmsg,
         nr_sendmmsg,
         nr_recvmmsg,
+        nr_sendfile,
+        nr_splice,
+        /// 1 where `tcp_recvmsg` has an argument `nonblock` before its flags (before 5.19).
+        recv_nonblock,
     }
 }

@@ -26,6 +26,11 @@ pub const CONTROL_RING_BYTES: usize = 1 << 20;
 pub const VERDICTS: usize = 65_536;
 /// Verdicts for connections to come.
 pub const INHERITED: usize = 16_384;
+/// Sockets whose state is kept where it cannot be stored with the socket. Beyond it the ones unused for longest are
+/// introduced again.
+pub const SOCKETS: usize = 65_536;
+/// Tasks in the middle of a socket call, where entry and return are seen apart.
+pub const CALLS: usize = 16_384;
 
 const _: () = {
     assert!(MAX_PAYLOAD == 16384);

@@ -1,27 +1,126 @@
-//! Names of programs, maps and globals in the eBPF object, as the loader looks them up.
+//! Names of programs, maps and globals in the eBPF objects, as the loader looks them up, and the ladder of hooks.
 
-/// A program of the object and the BTF tracepoint it hangs on.
+/// How a program hangs on the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// A BTF tracepoint (`btf_trace_<target>` in the kernel's BTF).
+    Tracepoint,
+    /// The return of a kernel function, with typed arguments.
+    Exit,
+    /// The entry of a kernel function.
+    Probe,
+    /// The return of a kernel function, without its arguments.
+    ReturnProbe,
+}
+
+/// A program of an object and what it hangs on.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
     /// Its function in the object.
     pub function: &'static str,
-    /// The kernel's tracepoint (`btf_trace_<tracepoint>` in the kernel's BTF).
-    pub tracepoint: &'static str,
+    /// How it is attached.
+    pub hook: Hook,
+    /// The kernel's tracepoint or function.
+    pub target: &'static str,
+    /// Kernels without the target do without the program.
+    pub optional: bool,
 }
 
-/// Rung A of the hook ladder: the tracepoints of `net/socket.c` (6.3 and later).
-pub const SOCKET_LENGTH: [Program; 2] = [
-    Program { function: "send_length", tracepoint: "sock_send_length" },
-    Program { function: "recv_length", tracepoint: "sock_recv_length" },
+const fn program(function: &'static str, hook: Hook, target: &'static str) -> Program {
+    Program { function, hook, target, optional: false }
+}
+
+const fn optional(function: &'static str, hook: Hook, target: &'static str) -> Program {
+    Program { function, hook, target, optional: true }
+}
+
+/// The two builds of the kernel side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// The verifier knows the types of kernel objects; a socket's state is stored with the socket.
+    Typed,
+    /// Kernel objects are plain addresses; a socket's state is in a hash table by its address.
+    Untyped,
+}
+
+/// One way to see completed socket operations.
+#[derive(Debug)]
+pub struct Rung {
+    /// What it is called: `A` is the best.
+    pub name: char,
+    /// What its programs hang on, for people.
+    pub hooks: &'static str,
+    /// The object its programs are in.
+    pub build: Build,
+    /// Its programs, without those of [`LIFE_CYCLE`].
+    pub programs: &'static [Program],
+}
+
+/// Best first. Each rung sees the same operations; what differs is what it needs and costs.
+pub const LADDER: [Rung; 4] = [
+    Rung {
+        name: 'A',
+        hooks: "sock_send_length, sock_recv_length",
+        build: Build::Typed,
+        programs: &[
+            program("send_length", Hook::Tracepoint, "sock_send_length"),
+            program("recv_length", Hook::Tracepoint, "sock_recv_length"),
+        ],
+    },
+    Rung {
+        name: 'B',
+        hooks: "fexit on the protocols' sendmsg and recvmsg",
+        build: Build::Typed,
+        programs: &[
+            program("tcp_send_exit", Hook::Exit, "tcp_sendmsg"),
+            program("tcp_recv_exit", Hook::Exit, "tcp_recvmsg"),
+            program("unix_send_exit", Hook::Exit, "unix_stream_sendmsg"),
+            program("unix_recv_exit", Hook::Exit, "unix_stream_recvmsg"),
+            // Kernels before 6.5 send the pages of a file by ways of their own.
+            optional("tcp_sendpage_exit", Hook::Exit, "tcp_sendpage"),
+            optional("unix_sendpage_exit", Hook::Exit, "unix_stream_sendpage"),
+            optional("mptcp_send_exit", Hook::Exit, "mptcp_sendmsg"),
+            optional("mptcp_recv_exit", Hook::Exit, "mptcp_recvmsg"),
+        ],
+    },
+    Rung {
+        name: 'C',
+        hooks: "kprobes on the protocols' sendmsg and recvmsg",
+        build: Build::Untyped,
+        programs: &[
+            program("socket_call_return", Hook::ReturnProbe, "tcp_sendmsg"),
+            program("socket_call_return", Hook::ReturnProbe, "tcp_recvmsg"),
+            program("socket_call_return", Hook::ReturnProbe, "unix_stream_sendmsg"),
+            program("socket_call_return", Hook::ReturnProbe, "unix_stream_recvmsg"),
+            optional("socket_call_return", Hook::ReturnProbe, "tcp_sendpage"),
+            optional("socket_call_return", Hook::ReturnProbe, "unix_stream_sendpage"),
+            optional("socket_call_return", Hook::ReturnProbe, "mptcp_sendmsg"),
+            optional("socket_call_return", Hook::ReturnProbe, "mptcp_recvmsg"),
+            program("send_entry", Hook::Probe, "tcp_sendmsg"),
+            program("recv_entry", Hook::Probe, "tcp_recvmsg"),
+            program("unix_send_entry", Hook::Probe, "unix_stream_sendmsg"),
+            program("unix_recv_entry", Hook::Probe, "unix_stream_recvmsg"),
+            optional("send_entry", Hook::Probe, "tcp_sendpage"),
+            optional("unix_send_entry", Hook::Probe, "unix_stream_sendpage"),
+            optional("send_entry", Hook::Probe, "mptcp_sendmsg"),
+            optional("recv_entry", Hook::Probe, "mptcp_recvmsg"),
+        ],
+    },
+    Rung {
+        name: 'D',
+        hooks: "sys_exit",
+        build: Build::Untyped,
+        programs: &[program("syscall_exit", Hook::Tracepoint, "sys_exit")],
+    },
 ];
 
 /// Life cycle of connections and processes, the same on every rung.
 pub const LIFE_CYCLE: [Program; 5] = [
-    Program { function: "set_state", tracepoint: "inet_sock_set_state" },
-    Program { function: "destroy_sock", tracepoint: "tcp_destroy_sock" },
-    Program { function: "process_fork", tracepoint: "sched_process_fork" },
-    Program { function: "process_exec", tracepoint: "sched_process_exec" },
-    Program { function: "process_exit", tracepoint: "sched_process_exit" },
+    program("set_state", Hook::Tracepoint, "inet_sock_set_state"),
+    program("destroy_sock", Hook::Tracepoint, "tcp_destroy_sock"),
+    program("process_fork", Hook::Tracepoint, "sched_process_fork"),
+    program("process_exec", Hook::Tracepoint, "sched_process_exec"),
+    program("process_exit", Hook::Tracepoint, "sched_process_exit"),
 ];
 
 /// Ring buffer of data records.

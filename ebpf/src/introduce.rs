@@ -32,6 +32,9 @@ pub(crate) fn introduce(state: &mut State, sk: Object, mut owner: Owner) {
     if state.flags & socket::SENT != 0 {
         return;
     }
+    if state.flags & socket::PEER_SENT == 0 {
+        socket::settle_cookie(state, sk);
+    }
     let net = sk.follow(offset!(sk_net));
     owner.netns = net.load(offset!(netns_inum));
     if own() {

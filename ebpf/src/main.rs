@@ -4,10 +4,12 @@
 //! *Must not know* HTTP, AMQP, SQL, spans, orders.
 //!
 //! ```text
-//! probes ──▶ socket (who, where in the stream) ──▶ verdict (how much) ──▶ syscall (from where) ──▶ copy ──▶ emit
+//! probes ──▶ operation ──▶ socket (who, where in the stream) ──▶ verdict (how much) ──▶ syscall (from where) ──▶ copy ──▶ emit
 //! ```
 //!
-//! Built for `bpfel-unknown-none` by `cargo xtask build`. Other targets only type-check it.
+//! Built for `bpfel-unknown-none` by `cargo xtask build`, twice: with the feature `untyped` for hooks whose arguments
+//! the verifier knows nothing about (rungs C and D of `spoor_common::names::LADDER`), without it for the others. Other
+//! targets only type-check it.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
@@ -16,6 +18,7 @@ mod emit;
 mod introduce;
 mod kernel;
 mod maps;
+mod operation;
 mod probes;
 mod socket;
 mod syscall;

@@ -2,10 +2,15 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use spoor_common::{Counter, Offsets, Settings, Verdict, config::MISSING, limits, verdict::InheritKey};
+
+#[cfg(feature = "untyped")]
+use aya_ebpf::btf_maps::Array;
+#[cfg(not(feature = "untyped"))]
+use aya_ebpf::btf_maps::SkStorage;
 
 use crate::socket::State;
 
@@ -18,8 +23,35 @@ pub(crate) static DATA: RingBuf<u8, { limits::DATA_RING_BYTES }> = RingBuf::new(
 pub(crate) static CONTROL: RingBuf<u8, { limits::CONTROL_RING_BYTES }> = RingBuf::new();
 
 /// What is known of a socket, freed with it.
+#[cfg(not(feature = "untyped"))]
 #[btf_map]
 pub(crate) static STATES: SkStorage<State> = SkStorage::new();
+
+/// What is known of a socket, by the address of its `struct sock`.
+#[cfg(feature = "untyped")]
+#[btf_map]
+pub(crate) static STATES: LruHashMap<u64, State, { limits::SOCKETS }> = LruHashMap::new();
+
+/// One state of zeros: too large for the stack.
+#[cfg(feature = "untyped")]
+#[btf_map]
+pub(crate) static BLANK: Array<State, 1> = Array::new();
+
+/// A socket call between its entry and its return.
+#[cfg(feature = "untyped")]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Call {
+    /// Address of the `struct sock`.
+    pub(crate) sk: u64,
+    pub(crate) flags: u32,
+    pub(crate) direction: u32,
+}
+
+/// Socket calls under way, by process and thread.
+#[cfg(feature = "untyped")]
+#[btf_map]
+pub(crate) static CALLS: LruHashMap<u64, Call, { limits::CALLS }> = LruHashMap::new();
 
 /// Verdicts by cookie, taken at the socket's next event.
 #[btf_map]

@@ -25,7 +25,7 @@ const TS_COMPAT: u32 = 0x2;
 const TIF_32BIT: u64 = 1 << 22;
 const ENOSYS: i64 = 38;
 /// `sizeof(struct mmsghdr)` of 64-bit programs.
-const MMSGHDR: u64 = 64;
+pub(crate) const MMSGHDR: u64 = 64;
 /// Offsets in `struct msghdr` and `struct mmsghdr`.
 const MSG_IOV: u64 = 16;
 
@@ -55,41 +55,72 @@ pub(crate) fn user<T: Copy>(address: u64) -> Option<T> {
     if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
 }
 
+/// A system call of a 64-bit program.
+#[derive(Clone, Copy)]
+pub(crate) struct Arguments {
+    pub(crate) nr: u64,
+    pub(crate) first: u64,
+    pub(crate) second: u64,
+    pub(crate) third: u64,
+    #[cfg_attr(not(feature = "untyped"), expect(dead_code, reason = "flags, which typed hooks are given"))]
+    pub(crate) fourth: u64,
+    pub(crate) fifth: u64,
+}
+
+/// What the task called that entered the kernel with these registers. They outlive the call.
+#[inline(always)]
+pub(crate) fn arguments(regs: Object) -> Arguments {
+    if setting!(x86) == 1 {
+        return Arguments {
+            nr: regs.load(offset!(x86_orig_ax)),
+            first: regs.load(offset!(x86_di)),
+            second: regs.load(offset!(x86_si)),
+            third: regs.load(offset!(x86_dx)),
+            fourth: regs.load(offset!(x86_r10)),
+            fifth: regs.load(offset!(x86_r8)),
+        };
+    }
+    let x = offset!(arm_regs);
+    Arguments {
+        nr: u64::from(regs.load::<u32>(offset!(arm_syscall))),
+        // The result takes the place of the first argument.
+        first: regs.load(offset!(arm_orig_x0)),
+        second: regs.load(x.wrapping_add(8)),
+        third: regs.load(x.wrapping_add(16)),
+        fourth: regs.load(x.wrapping_add(24)),
+        fifth: regs.load(x.wrapping_add(32)),
+    }
+}
+
+/// Whether the current call is that of a 32-bit program, whose structures are others.
+#[inline(always)]
+fn is_compat(task: Object) -> bool {
+    if setting!(x86) == 1 {
+        task.load::<u32>(offset!(task_thread_status)) & TS_COMPAT != 0
+    } else {
+        task.load::<u64>(offset!(task_thread_flags)) & TIF_32BIT != 0
+    }
+}
+
 /// Finds the buffer of the operation of `moved` bytes that `task` has just completed on the socket of `file`.
 #[inline(always)]
-pub(crate) fn source(state: &mut State, task: Object, file: Object, tid: u32, moved: i32) -> Source {
-    if task.load::<u32>(offset!(task_flags)) & KERNEL_TASK != 0 {
+pub(crate) fn source(
+    state: &mut State,
+    task: Object,
+    file: Object,
+    tid: u32,
+    moved: i32,
+    returned: bool,
+) -> Source {
+    if task.load::<u32>(offset!(task_flags)) & KERNEL_TASK != 0 || is_compat(task) {
         return OUT_OF_REACH;
     }
     let regs = registers(task);
-    let (nr, fd, second, third, fifth): (u64, u64, u64, u64, u64) = if setting!(x86) == 1 {
-        if task.load::<u32>(offset!(task_thread_status)) & TS_COMPAT != 0 {
-            return OUT_OF_REACH;
-        }
-        // Entry code stores -ENOSYS there; it stays until the call has returned.
-        if regs.load::<u64>(offset!(x86_ax)) as i64 != -ENOSYS {
-            return OUT_OF_REACH;
-        }
-        (
-            regs.load(offset!(x86_orig_ax)),
-            regs.load(offset!(x86_di)),
-            regs.load(offset!(x86_si)),
-            regs.load(offset!(x86_dx)),
-            regs.load(offset!(x86_r8)),
-        )
-    } else {
-        if task.load::<u64>(offset!(task_thread_flags)) & TIF_32BIT != 0 {
-            return OUT_OF_REACH;
-        }
-        let x = offset!(arm_regs);
-        (
-            u64::from(regs.load::<u32>(offset!(arm_syscall))),
-            regs.load(offset!(arm_orig_x0)),
-            regs.load(x.wrapping_add(8)),
-            regs.load(x.wrapping_add(16)),
-            regs.load(x.wrapping_add(32)),
-        )
-    };
+    // Entry code stores -ENOSYS there; it stays until the call has returned.
+    if setting!(x86) == 1 && !returned && regs.load::<u64>(offset!(x86_ax)) as i64 != -ENOSYS {
+        return OUT_OF_REACH;
+    }
+    let Arguments { nr, first: fd, second, third, fifth, .. } = arguments(regs);
     let syscall = nr as u16;
     if !owns(task, fd as u32, file) {
         return Source { syscall, ..OUT_OF_REACH };
@@ -111,7 +142,7 @@ pub(crate) fn source(state: &mut State, task: Object, file: Object, tid: u32, mo
         return batch(state, tid, second, third as u32, moved, syscall);
     }
     // A time limit ends `recvmmsg` between two messages without a trace.
-    if nr == setting!(nr_recvmmsg) && (fifth == 0 || third as u32 == 1) {
+    if nr == setting!(nr_recvmmsg) && (fifth == 0 || third as u32 == 1 || returned) {
         return batch(state, tid, second, third as u32, moved, syscall);
     }
     Source { syscall, ..OUT_OF_REACH }
@@ -162,11 +193,17 @@ pub(crate) fn batch_ended(state: &mut State) {
 /// Whether descriptor `fd` of `task` is `file`.
 #[inline(always)]
 fn owns(task: Object, fd: u32, file: Object) -> bool {
+    descriptor(task, fd).is_some_and(|found| found.0 as u64 == file.0 as u64)
+}
+
+/// The `struct file` behind descriptor `fd` of `task`.
+#[inline(always)]
+pub(crate) fn descriptor(task: Object, fd: u32) -> Option<Object> {
     let table = task.follow(offset!(task_files)).follow(offset!(files_fdt));
     if fd >= table.load::<u32>(offset!(fdt_max_fds)) {
-        return false;
+        return None;
     }
     let slots: u64 = table.load(offset!(fdt_fd));
     let slot = slots.wrapping_add(u64::from(fd).wrapping_mul(8));
-    peek::<u64>(slot as *const u8) == Some(file.0 as u64)
+    peek::<u64>(slot as *const u8).filter(|file| *file != 0).map(|file| Object(file as *const u8))
 }

@@ -15,7 +15,7 @@ use spoor_tests::transcript::{Covered, Host, wire};
 
 /// As the agent has it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const ORDERS: u32 = 10_000;
 const RUNS: usize = 5;

@@ -14,6 +14,7 @@ mod setup;
 mod shell;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,7 @@ enum Command {
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Package(package::Args),
+    Vm(vm::Args),
     /// Rewrite the expected output inside snapshot tests from what the code does now; look at the diff before committing.
     Bless {
         /// Only tests whose name contains this.
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Package(args) => package::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Bless { filter } => test::bless(filter.as_deref()),
     };
     match outcome {

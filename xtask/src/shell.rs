@@ -15,6 +15,13 @@ pub(crate) fn root() -> PathBuf {
     Path::new(manifest).parent().unwrap_or_else(|| Path::new(manifest)).to_path_buf()
 }
 
+/// What is fetched once and kept: `~/.cache/spoor`.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| env::home_dir().map(|home| home.join(".cache")));
+    Ok(cache.context("there is no home directory")?.join("spoor"))
+}
+
 /// `program` with `args`, in the workspace's directory.
 pub(crate) fn command<I, S>(program: &str, args: I) -> Command
 where
@@ -33,7 +40,18 @@ where
     S: AsRef<OsStr>,
 {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    command(&cargo, args)
+    let mut command = command(&cargo, args);
+    // What cargo has set for this program would look like a change to build scripts that watch it, and rebuild
+    // half the dependencies each time that cargo is called directly in between.
+    for (name, _) in env::vars_os() {
+        let is_ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+        if is_ours {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// `cargo` of another toolchain. What the cargo that runs this has set for its own one is taken away: toolchain,

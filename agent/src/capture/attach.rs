@@ -1,31 +1,84 @@
-//! Programs onto their tracepoints: loaded maps in, running probes out.
+//! Programs onto their hooks: a loaded object and a rung in, running probes out.
+//!
+//! *Owns* the order of attaching: life cycle first, so that no socket's first byte is seen before its handshake.
 
-use std::io;
+use std::{collections::HashSet, io};
 
 use aya::{
-    Btf, Ebpf,
-    programs::{BtfTracePoint, ProgramError},
+    Btf as KernelTypes, Ebpf,
+    programs::{BtfTracePoint, FExit, KProbe, ProgramError},
     sys::SyscallError,
 };
-use spoor_common::names::{self, Program};
+use spoor_common::names::{self, Hook, Program, Rung};
 
-use super::{error::CaptureError, load};
+use super::{btf::Btf, error::CaptureError, load};
 
-/// Loads every program of rung A and attaches it: life cycle first, so that no socket's first byte is seen before
-/// its handshake.
-pub(super) fn attach(ebpf: &mut Ebpf) -> Result<(), CaptureError> {
-    let btf = Btf::from_sys_fs().map_err(|error| CaptureError::Object(load::chain(&error)))?;
-    let programs = || names::LIFE_CYCLE.iter().chain(&names::SOCKET_LENGTH);
-    for program in programs() {
-        find(ebpf, program)?.load(program.tracepoint, &btf).map_err(|error| refused(program, error))?;
+/// The programs of a rung that this kernel has targets for, or the name of a target that it lacks.
+pub(super) fn programs<'a>(rung: &'a Rung, kernel: &Btf) -> Result<Vec<&'a Program>, String> {
+    let mut chosen = Vec::new();
+    for program in names::LIFE_CYCLE.iter().chain(rung.programs) {
+        let there = match program.hook {
+            Hook::Tracepoint => kernel.has_typedef(&format!("btf_trace_{}", program.target)),
+            Hook::Exit | Hook::Probe | Hook::ReturnProbe => kernel.arguments(program.target).is_some(),
+        };
+        match there {
+            true => chosen.push(program),
+            false if program.optional => {}
+            false if program.hook == Hook::Tracepoint => {
+                return Err(format!("no tracepoint `{}`", program.target));
+            }
+            false => return Err(format!("no function `{}`", program.target)),
+        }
     }
-    for program in programs() {
-        find(ebpf, program)?.attach().map_err(|error| refused(program, error))?;
+    Ok(chosen)
+}
+
+/// Loads the programs and attaches them.
+pub(super) fn attach(ebpf: &mut Ebpf, programs: &[&Program]) -> Result<(), CaptureError> {
+    let types = KernelTypes::from_sys_fs().map_err(|error| CaptureError::Object(load::chain(&error)))?;
+    let mut loaded = HashSet::new();
+    for program in programs {
+        // One function may hang on several targets.
+        if loaded.insert(program.function) {
+            load_one(ebpf, program, &types)?.map_err(|error| refused(program, error))?;
+        }
+    }
+    for program in programs {
+        let attached = attach_one(ebpf, program)?;
+        match attached {
+            Ok(()) => {}
+            // The function exists, but this kernel lets nobody hang on it.
+            Err(_) if program.optional => {}
+            Err(error) => return Err(refused(program, error)),
+        }
     }
     Ok(())
 }
 
-fn find<'a>(ebpf: &'a mut Ebpf, program: &Program) -> Result<&'a mut BtfTracePoint, CaptureError> {
+fn load_one(
+    ebpf: &mut Ebpf,
+    program: &Program,
+    types: &KernelTypes,
+) -> Result<Result<(), ProgramError>, CaptureError> {
+    Ok(match program.hook {
+        Hook::Tracepoint => find::<BtfTracePoint>(ebpf, program)?.load(program.target, types),
+        Hook::Exit => find::<FExit>(ebpf, program)?.load(program.target, types),
+        Hook::Probe | Hook::ReturnProbe => find::<KProbe>(ebpf, program)?.load(),
+    })
+}
+
+fn attach_one(ebpf: &mut Ebpf, program: &Program) -> Result<Result<(), ProgramError>, CaptureError> {
+    Ok(match program.hook {
+        Hook::Tracepoint => find::<BtfTracePoint>(ebpf, program)?.attach().map(drop),
+        Hook::Exit => find::<FExit>(ebpf, program)?.attach().map(drop),
+        Hook::Probe | Hook::ReturnProbe => find::<KProbe>(ebpf, program)?.attach(program.target, 0).map(drop),
+    })
+}
+
+fn find<'a, P>(ebpf: &'a mut Ebpf, program: &Program) -> Result<&'a mut P, CaptureError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
     let name = program.function;
     ebpf.program_mut(name)
         .ok_or_else(|| CaptureError::Object(format!("no program `{name}`")))?

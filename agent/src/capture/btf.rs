@@ -1,6 +1,7 @@
-//! A reader of the kernel's type information: the bytes of `/sys/kernel/btf/vmlinux` in, byte offsets of members out.
+//! A reader of the kernel's type information: the bytes of `/sys/kernel/btf/vmlinux` in, byte offsets of members and
+//! numbers of arguments out.
 //!
-//! *Owns* the BTF format as far as structures go.
+//! *Owns* the BTF format as far as structures and functions go.
 //! *Must not know* which members the probes need.
 //! *Spec*: Linux `Documentation/bpf/btf.rst`.
 //!
@@ -16,6 +17,8 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
 const KIND_TYPE_TAG: u32 = 18;
 /// Nesting of anonymous structures and of modifiers that is followed.
 const MAX_DEPTH: u32 = 16;
@@ -51,6 +54,7 @@ pub struct Btf {
     strings: usize,
     structs: HashMap<Vec<u8>, u32>,
     typedefs: HashMap<Vec<u8>, u32>,
+    functions: HashMap<Vec<u8>, u32>,
 }
 
 impl std::fmt::Debug for Btf {
@@ -101,7 +105,14 @@ impl Btf {
             types.push(Type { kind, name, size_or_type, members, member_count: count, bitfields });
             at = members.saturating_add(extra);
         }
-        let mut btf = Btf { bytes, types, strings, structs: HashMap::new(), typedefs: HashMap::new() };
+        let mut btf = Btf {
+            bytes,
+            types,
+            strings,
+            structs: HashMap::new(),
+            typedefs: HashMap::new(),
+            functions: HashMap::new(),
+        };
         for id in 0..btf.types.len() as u32 {
             let Some(t) = btf.types.get(id as usize) else { break };
             let name = btf.name(t.name).to_vec();
@@ -112,6 +123,9 @@ impl Btf {
                 KIND_TYPEDEF => {
                     btf.typedefs.entry(name).or_insert(id);
                 }
+                KIND_FUNC => {
+                    btf.functions.entry(name).or_insert(id);
+                }
                 _ => {}
             }
         }
@@ -121,6 +135,13 @@ impl Btf {
     /// Whether a `typedef` of that name exists. The kernel describes the tracepoint `x` by a typedef `btf_trace_x`.
     pub fn has_typedef(&self, name: &str) -> bool {
         self.typedefs.contains_key(name.as_bytes())
+    }
+
+    /// Number of arguments of a kernel function that programs may hang on.
+    pub fn arguments(&self, name: &str) -> Option<u32> {
+        let function = self.types.get(*self.functions.get(name.as_bytes())? as usize)?;
+        let prototype = self.types.get(function.size_or_type as usize)?;
+        (prototype.kind == KIND_FUNC_PROTO).then_some(prototype.member_count)
     }
 
     /// Byte offset of a member: names joined by dots, anonymous structures and unions looked through.
@@ -187,7 +208,7 @@ mod tests {
     use super::*;
 
     /// `struct a { int x; struct { union { int y; int z; }; int w; }; struct b inner; }; struct b { int q; }`
-    /// and `typedef struct b t`.
+    /// `typedef struct b t` and `int f(int x, int y)`.
     fn sample() -> Vec<u8> {
         let mut strings = vec![0u8];
         let mut name = |s: &str| {
@@ -197,6 +218,7 @@ mod tests {
             at
         };
         let (a, b, t, int) = (name("a"), name("b"), name("t"), name("int"));
+        let f = name("f");
         let (x, y, z, w, q, inner) = (name("x"), name("y"), name("z"), name("w"), name("q"), name("inner"));
         let mut words: Vec<u32> = Vec::new();
         words.extend([int, 1 << 24, 4, 32]); // 1
@@ -205,6 +227,8 @@ mod tests {
         words.extend([0, KIND_STRUCT << 24 | 2, 8, 0, 3, 0, w, 1, 32]); // 4
         words.extend([a, KIND_STRUCT << 24 | 3, 16, x, 1, 0, 0, 4, 32, inner, 6, 96]); // 5
         words.extend([t, KIND_TYPEDEF << 24, 2]); // 6
+        words.extend([0, KIND_FUNC_PROTO << 24 | 2, 1, x, 1, y, 1]); // 7
+        words.extend([f, KIND_FUNC << 24, 7]); // 8
         let types: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
         let mut out = Vec::new();
         out.extend(MAGIC.to_ne_bytes());
@@ -233,6 +257,8 @@ mod tests {
         check("", None);
         assert_eq!(btf.offset("c", "x"), None);
         assert!(btf.has_typedef("t") && !btf.has_typedef("a"));
+        assert_eq!(btf.arguments("f"), Some(2));
+        assert_eq!(btf.arguments("a"), None);
     }
 
     #[test]

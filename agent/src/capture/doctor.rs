@@ -66,10 +66,14 @@ fn kernel(release: &str) -> Finding {
     const NAME: &str = "kernel";
     match system::kernel_version(release) {
         Some(version) if version >= (6, 3) => Finding::ok(NAME, format!("Linux {release}")),
+        Some(version) if version >= (5, 17) => Finding::ok(
+            NAME,
+            format!("Linux {release}: without the tracepoints of 6.3, capture hangs on kernel functions"),
+        ),
         Some(_) => Finding::fail(
             NAME,
-            format!("Linux {release} has no sock_send_length and sock_recv_length tracepoints"),
-            "use Linux 6.3 or later for live capture; `spoor replay` works on any kernel",
+            format!("Linux {release} has no bpf_loop, which the probes need"),
+            "use Linux 5.17 or later for live capture, better 6.3; `spoor replay` works on any kernel",
         ),
         None => Finding::warn(
             NAME,
@@ -152,7 +156,15 @@ fn cgroups(unified: bool) -> Finding {
 fn hooks(start: Result<Capture, CaptureError>) -> Finding {
     const NAME: &str = "hooks";
     match start {
-        Ok(_) => Finding::ok(NAME, "sock_send_length and sock_recv_length load and attach"),
+        Ok(capture) => {
+            let rung = capture.rung;
+            let better: Vec<String> =
+                capture.refused.iter().map(|(name, why)| format!("; not rung {name}: {why}")).collect();
+            Finding::ok(
+                NAME,
+                format!("rung {} ({}) loads and attaches{}", rung.name, rung.hooks, better.concat()),
+            )
+        }
         Err(error) => {
             let text = error.to_string();
             // Errors end in what helps, behind a semicolon.
@@ -176,6 +188,7 @@ mod tests {
             assert_eq!(finding.remedy.is_none(), level == Level::Ok, "{finding:?}");
         };
         check(kernel("6.18.44"), Level::Ok, "6.18.44");
+        check(kernel("6.1.0-50-cloud-amd64"), Level::Ok, "functions");
         check(kernel("5.15.0-127-generic"), Level::Fail, "5.15.0-127-generic");
         check(kernel(""), Level::Warn, "version");
         check(type_information(true), Level::Ok, "vmlinux");

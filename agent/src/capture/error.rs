@@ -23,10 +23,12 @@ pub enum CaptureError {
     )]
     NotPermitted { attempt: &'static str, needs: &'static str },
     #[error(
-        "kernel {release} has no tracepoint `{tracepoint}`; live capture needs Linux 6.3 or later. \
-         `spoor replay` works on any kernel"
+        "no way to see socket traffic works on kernel {release}: {reasons}; use Linux 6.3 or later, or an older one \
+         with fexit or kprobes. `spoor replay` works on any kernel"
     )]
-    NoTracepoint { tracepoint: &'static str, release: String },
+    NoRung { release: String, reasons: String },
+    #[error("this kernel has {0}")]
+    Lacks(String),
     #[error("cannot create map `{name}`: {source}{}", .hint.map(|h| format!("; {h}")).unwrap_or_default())]
     Map { name: String, hint: Option<&'static str>, source: io::Error },
     #[error("capture.ring_bytes is {0}, which is no power of two between 64 KiB and 1 GiB")]

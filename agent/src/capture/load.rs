@@ -1,6 +1,7 @@
 //! The eBPF object into the kernel: [`Options`] in, a running [`Capture`] out.
 //!
-//! *Owns* the checks before loading, globals, map sizes, and turning refusals into sentences with a remedy.
+//! *Owns* the checks before loading, the way down the ladder of hooks, globals, map sizes, and turning refusals into
+//! sentences with a remedy.
 
 use std::{fs, io};
 
@@ -8,7 +9,10 @@ use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapError},
 };
-use spoor_common::{Counter, Settings, VERSION, names};
+use spoor_common::{
+    Counter, Offsets, Settings, VERSION,
+    names::{self, Build, LADDER, Rung},
+};
 
 use super::{
     attach,
@@ -20,8 +24,9 @@ use super::{
     verdict::Verdicts,
 };
 
-/// The eBPF object, empty when the binary was built without.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spoor-ebpf"));
+/// The eBPF objects, empty when the binary was built without.
+static TYPED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spoor-ebpf"));
+static UNTYPED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spoor-ebpf-untyped"));
 
 pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MIN_RING_BYTES: u32 = 64 << 10;
@@ -34,11 +39,13 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Bytes copied per direction of a connection without a verdict.
     pub first_look_bytes: u32,
+    /// The rung to use, by name; `None` for the best that works.
+    pub rung: Option<char>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: 16 << 20, first_look_bytes: 16 << 10 }
+        Self { ring_bytes: 16 << 20, first_look_bytes: 16 << 10, rung: None }
     }
 }
 
@@ -50,13 +57,17 @@ pub struct Capture {
     pub rings: Rings,
     pub verdicts: Verdicts,
     pub counters: Counters,
+    pub rung: &'static Rung,
+    /// Better rungs, and why each does not work here.
+    pub refused: Vec<(char, String)>,
 }
 
 impl Capture {
-    /// Loads and attaches the probes. Everything a kernel or a container can lack is an error of its own.
+    /// Loads and attaches the probes on the best rung that works. Everything a kernel or a container can lack is an
+    /// error of its own.
     pub fn start(options: Options) -> Result<Self, CaptureError> {
-        let Options { ring_bytes, first_look_bytes } = options;
-        if OBJECT.is_empty() {
+        let Options { ring_bytes, rung: wanted, .. } = options;
+        if TYPED.is_empty() || UNTYPED.is_empty() {
             return Err(CaptureError::NoObject);
         }
         if !ring_bytes.is_power_of_two() || !(MIN_RING_BYTES..=MAX_RING_BYTES).contains(&ring_bytes) {
@@ -69,16 +80,47 @@ impl Capture {
         }
         let bytes = fs::read(VMLINUX).map_err(CaptureError::NoBtf)?;
         let kernel = Btf::parse(bytes)?;
-        for program in names::SOCKET_LENGTH.iter().chain(&names::LIFE_CYCLE) {
-            if !kernel.has_typedef(&format!("btf_trace_{}", program.tracepoint)) {
-                let release = system::kernel_release();
-                return Err(CaptureError::NoTracepoint { tracepoint: program.tracepoint, release });
+        let offsets = offsets::resolve(&kernel).map_err(CaptureError::MissingFields)?;
+        let mut settings = settings(&options)?;
+        // `tcp_recvmsg(sk, msg, len, nonblock, flags, addr_len)` until 5.18.
+        settings.recv_nonblock = u64::from(kernel.arguments("tcp_recvmsg") == Some(6));
+
+        let mut refused: Vec<(char, CaptureError)> = Vec::new();
+        for rung in LADDER.iter().filter(|rung| wanted.is_none_or(|wanted| wanted == rung.name)) {
+            match Self::start_on(rung, &kernel, &offsets, &settings, ring_bytes) {
+                Ok(mut capture) => {
+                    let reason = |(name, error): (char, CaptureError)| (name, error.to_string());
+                    capture.refused = refused.into_iter().map(reason).collect();
+                    return Ok(capture);
+                }
+                // No other rung needs less memory.
+                Err(error @ CaptureError::Map { .. }) => return Err(error),
+                Err(error) => refused.push((rung.name, error)),
             }
         }
-        let offsets = offsets::resolve(&kernel).map_err(CaptureError::MissingFields)?;
-        drop(kernel);
-        let settings = settings(first_look_bytes, ring_bytes)?;
+        // A kernel may refuse one kind of program for want of something else; all kinds, for want of privilege.
+        if !refused.is_empty()
+            && refused.iter().all(|(_, error)| matches!(error, CaptureError::NotPermitted { .. }))
+        {
+            return Err(refused.swap_remove(0).1);
+        }
+        let reasons: Vec<String> =
+            refused.iter().map(|(name, error)| format!("rung {name}: {error}")).collect();
+        Err(CaptureError::NoRung { release: system::kernel_release(), reasons: reasons.join("; ") })
+    }
 
+    fn start_on(
+        rung: &'static Rung,
+        kernel: &Btf,
+        offsets: &Offsets,
+        settings: &Settings,
+        ring_bytes: u32,
+    ) -> Result<Self, CaptureError> {
+        let programs = attach::programs(rung, kernel).map_err(CaptureError::Lacks)?;
+        let object = match rung.build {
+            Build::Typed => TYPED,
+            Build::Untyped => UNTYPED,
+        };
         let (offsets, settings) = (offsets.words(), settings.words());
         let mut ebpf = EbpfLoader::new()
             .override_global(names::OFFSETS, &offsets, true)
@@ -86,20 +128,20 @@ impl Capture {
             .map_max_entries(names::DATA_RING, ring_bytes)
             // Socket storage is used by the programs only.
             .allow_unsupported_maps()
-            .load(OBJECT)
+            .load(object)
             .map_err(load_error)?;
         let rings = Rings::new(take(&mut ebpf, names::DATA_RING)?, take(&mut ebpf, names::CONTROL_RING)?)?;
         let verdicts = Verdicts::new(take(&mut ebpf, names::VERDICTS)?, take(&mut ebpf, names::INHERITED)?)?;
         let counters = Counters::new(take(&mut ebpf, names::COUNTERS)?)?;
-        attach::attach(&mut ebpf)?;
-        Ok(Self { _ebpf: ebpf, rings, verdicts, counters })
+        attach::attach(&mut ebpf, &programs)?;
+        Ok(Self { _ebpf: ebpf, rings, verdicts, counters, rung, refused: Vec::new() })
     }
 }
 
-fn settings(first_look_bytes: u32, ring_bytes: u32) -> Result<Settings, CaptureError> {
+fn settings(options: &Options) -> Result<Settings, CaptureError> {
     let Some(mut settings) = system::architecture() else {
         let reason = format!("no system call numbers are known for {}", std::env::consts::ARCH);
-        return Err(CaptureError::Refused { program: "send_length", reason });
+        return Err(CaptureError::NoRung { release: system::kernel_release(), reasons: reason });
     };
     let me = system::myself()
         .map_err(|source| CaptureError::Io { attempt: "read the agent's PID namespace", source })?;
@@ -107,8 +149,8 @@ fn settings(first_look_bytes: u32, ring_bytes: u32) -> Result<Settings, CaptureE
     settings.own_tgid = u64::from(me.tgid);
     settings.pidns_dev = me.pidns_dev;
     settings.pidns_ino = me.pidns_ino;
-    settings.first_look_bytes = u64::from(first_look_bytes);
-    settings.wake_bytes = u64::from(ring_bytes / 4);
+    settings.first_look_bytes = u64::from(options.first_look_bytes);
+    settings.wake_bytes = u64::from(options.ring_bytes / 4);
     Ok(settings)
 }
 

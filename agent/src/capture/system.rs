@@ -65,11 +65,11 @@ pub fn architecture() -> Option<Settings> {
     let numbers = match std::env::consts::ARCH {
         "x86_64" => {
             settings.x86 = 1;
-            [0, 1, 19, 20, 44, 45, 46, 47, 307, 299]
+            [0, 1, 19, 20, 44, 45, 46, 47, 307, 299, 40, 275]
         }
         "aarch64" => {
             settings.x86 = 0;
-            [63, 64, 65, 66, 206, 207, 211, 212, 269, 243]
+            [63, 64, 65, 66, 206, 207, 211, 212, 269, 243, 71, 76]
         }
         _ => return None,
     };
@@ -84,6 +84,8 @@ pub fn architecture() -> Option<Settings> {
         settings.nr_recvmsg,
         settings.nr_sendmmsg,
         settings.nr_recvmmsg,
+        settings.nr_sendfile,
+        settings.nr_splice,
     ] = numbers;
     Some(settings)
 }

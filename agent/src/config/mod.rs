@@ -64,6 +64,38 @@ pub struct Capture {
     pub turn_bytes: u32,
     /// Connections tracked at once.
     pub max_connections: u32,
+    /// Which hooks to use; by default the best that work here. See `spoor doctor`.
+    pub rung: Rung,
+}
+
+/// A choice of hooks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Rung {
+    /// The best that works.
+    #[default]
+    Auto,
+    /// The tracepoints of socket operations (Linux 6.3).
+    A,
+    /// `fexit` on the protocols' functions.
+    B,
+    /// Kprobes on the same functions.
+    C,
+    /// The tracepoint of system calls' returns, which costs every system call a little.
+    D,
+}
+
+impl Rung {
+    /// The rung's name in [`spoor_common::names::LADDER`]; `None` for [`Rung::Auto`].
+    pub fn name(self) -> Option<char> {
+        match self {
+            Rung::Auto => None,
+            Rung::A => Some('A'),
+            Rung::B => Some('B'),
+            Rung::C => Some('C'),
+            Rung::D => Some('D'),
+        }
+    }
 }
 
 impl Default for Capture {
@@ -73,6 +105,7 @@ impl Default for Capture {
             first_look_bytes: 16 << 10,
             turn_bytes: 1 << 20,
             max_connections: 65_536,
+            rung: Rung::Auto,
         }
     }
 }

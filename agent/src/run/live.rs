@@ -42,9 +42,14 @@ pub fn live(config: &Config, print: Option<Print>, reload: Reload<'_>) -> Result
 /// Loads the probes and says so.
 pub(super) fn start(config: &Config) -> Result<Live, RunError> {
     let capture = &config.capture;
-    let options = Options { ring_bytes: capture.ring_bytes, first_look_bytes: capture.first_look_bytes };
+    let options = Options {
+        ring_bytes: capture.ring_bytes,
+        first_look_bytes: capture.first_look_bytes,
+        rung: capture.rung.name(),
+    };
     let live = Live::start(options)?;
-    crate::telemetry::say("ready: capturing on rung A (sock_send_length, sock_recv_length)");
+    let rung = live.rung();
+    crate::telemetry::say(&format!("ready: capturing on rung {} ({})", rung.name, rung.hooks));
     Ok(live)
 }
 

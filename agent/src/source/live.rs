@@ -98,6 +98,11 @@ impl Live {
         self.read(out)
     }
 
+    /// The hooks in use.
+    pub fn rung(&self) -> &'static spoor_common::names::Rung {
+        self.capture.rung
+    }
+
     /// A time up to which every record has been handed out: time that has passed for whoever handles records.
     pub fn settled_until(&self) -> BootNs {
         self.settled_until

@@ -18,10 +18,9 @@ use spoor_common::{
 };
 
 pub(crate) use self::segments::total;
-use self::{
-    segments::gathered,
-    verifier::{bound, forget},
-};
+#[allow(unused_imports)]
+pub(crate) use self::verifier::forget;
+use self::{segments::gathered, verifier::bound};
 use crate::{emit, maps::count, syscall::Source, verdict::Share};
 
 const HEADER: usize = size_of::<DataHeader>();

@@ -51,4 +51,5 @@ macro_rules! forget {
     }};
 }
 
-pub(super) use {bound, forget};
+pub(super) use bound;
+pub(crate) use forget;

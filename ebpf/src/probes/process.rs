@@ -6,12 +6,12 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use spoor_common::record::{PROCESS_EXEC, PROCESS_EXIT, PROCESS_FORK};
 
-use crate::{emit, kernel::Object, maps::offset};
+use crate::{emit, kernel::pointed_to, maps::offset};
 
 #[btf_tracepoint(function = "sched_process_fork")]
 pub(crate) fn process_fork(ctx: BtfTracePointContext) -> i32 {
-    let parent = Object(ctx.arg::<*const u8>(0));
-    let child = Object(ctx.arg::<*const u8>(1));
+    let parent = pointed_to(&ctx, 0);
+    let child = pointed_to(&ctx, 1);
     // A new thread is not a new process.
     if child.load::<u32>(offset!(task_pid)) == child.load::<u32>(offset!(task_tgid)) {
         emit::process(PROCESS_FORK, child, parent.load(offset!(task_tgid)));
@@ -21,13 +21,13 @@ pub(crate) fn process_fork(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "sched_process_exec")]
 pub(crate) fn process_exec(ctx: BtfTracePointContext) -> i32 {
-    emit::process(PROCESS_EXEC, Object(ctx.arg::<*const u8>(0)), 0);
+    emit::process(PROCESS_EXEC, pointed_to(&ctx, 0), 0);
     0
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
 pub(crate) fn process_exit(ctx: BtfTracePointContext) -> i32 {
-    let task = Object(ctx.arg::<*const u8>(0));
+    let task = pointed_to(&ctx, 0);
     // Threads that still live; the one that ends has been taken off.
     if task.follow(offset!(task_signal)).load::<i32>(offset!(signal_live)) == 0 {
         emit::process(PROCESS_EXIT, task, 0);

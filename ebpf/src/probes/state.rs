@@ -9,7 +9,7 @@ use spoor_common::record::{CLOSE_RESET, ROLE_CLIENT, ROLE_SERVER, TRANSPORT_TCP}
 
 use crate::{
     emit,
-    kernel::Object,
+    kernel::pointed_to,
     maps::offset,
     socket::{self, SENT, State},
 };
@@ -19,7 +19,7 @@ const EPIPE: i32 = 32;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn set_state(ctx: BtfTracePointContext) -> i32 {
-    let sk = Object(ctx.arg::<*const u8>(0));
+    let sk = pointed_to(&ctx, 0);
     let (old, new) = (ctx.arg::<i32>(1), ctx.arg::<i32>(2));
     if new == socket::TCP_ESTABLISHED {
         let role = match old {
@@ -55,8 +55,10 @@ pub(crate) fn set_state(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub(crate) fn destroy_sock(ctx: BtfTracePointContext) -> i32 {
-    if let Some(state) = socket::state(Object(ctx.arg::<*const u8>(0))) {
+    let sk = pointed_to(&ctx, 0);
+    if let Some(state) = socket::state(sk) {
         end(state, 0);
+        socket::forget(sk);
     }
     0
 }

@@ -4,17 +4,15 @@
 //! *Must not know* where the bytes lie in user memory.
 
 mod position;
+#[cfg_attr(feature = "untyped", path = "untyped.rs")]
+#[cfg_attr(not(feature = "untyped"), path = "typed.rs")]
+mod storage;
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_socket_cookie, bpf_sk_storage_get, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock,
-};
 use spoor_common::record::{EGRESS, TRANSPORT_MPTCP, TRANSPORT_TCP, TRANSPORT_UNIX};
 
 pub(crate) use self::position::{advance, begin, join};
-use crate::{
-    kernel::Object,
-    maps::{STATES, offset},
-};
+pub(crate) use self::storage::{cookie, forget, settle_cookie, state, state_or_new, tcp, unix, unix_peer};
+use crate::{kernel::Object, maps::offset};
 
 pub(crate) const AF_UNIX: u16 = 1;
 pub(crate) const AF_INET: u16 = 2;
@@ -93,6 +91,9 @@ pub(crate) struct State {
     pub(crate) role: u8,
     pub(crate) transport: u8,
     pub(crate) padding: [u8; 6],
+    /// Number of the socket's inode, where the state is not stored with the socket: the next socket at the same
+    /// address has another one. 0 while it is not known.
+    pub(crate) inode: u64,
 }
 
 impl State {
@@ -121,59 +122,6 @@ pub(crate) fn transport(sk: Object) -> u8 {
         AF_UNIX if sk.load::<u16>(offset!(sk_type)) == SOCK_STREAM => TRANSPORT_UNIX,
         _ => 0,
     }
-}
-
-/// The state of a socket that has one.
-#[inline(always)]
-pub(crate) fn state(sk: Object) -> Option<&'static mut State> {
-    lookup(sk, 0)
-}
-
-/// The state of a socket, created when it has none.
-#[inline(always)]
-pub(crate) fn state_or_new(sk: Object) -> Option<&'static mut State> {
-    const BPF_SK_STORAGE_GET_F_CREATE: u64 = 1;
-    lookup(sk, BPF_SK_STORAGE_GET_F_CREATE)
-}
-
-#[inline(always)]
-fn lookup(sk: Object, flags: u64) -> Option<&'static mut State> {
-    // SAFETY: `sk` is a `struct sock` by its BTF type; the map's value type is `State`. Storage lives at least until
-    // the program ends. Programs on other CPUs may write the same state: fields are plain integers, and what they
-    // disagree on is found by `advance`.
-    unsafe {
-        bpf_sk_storage_get((&raw const STATES) as *mut _, sk.0 as *mut _, core::ptr::null_mut(), flags)
-            .cast::<State>()
-            .as_mut()
-    }
-}
-
-/// The socket as `struct tcp_sock`, null if it is none.
-#[inline(always)]
-pub(crate) fn tcp(sk: Object) -> Object {
-    // SAFETY: `sk` is a `struct sock` by its BTF type.
-    Object(unsafe { bpf_skc_to_tcp_sock(sk.0 as *mut _) } as *const u8)
-}
-
-/// The socket as `struct unix_sock`, null if it is none.
-#[inline(always)]
-pub(crate) fn unix(sk: Object) -> Object {
-    // SAFETY: `sk` is a `struct sock` by its BTF type.
-    Object(unsafe { bpf_skc_to_unix_sock(sk.0 as *mut _) } as *const u8)
-}
-
-/// The socket's cookie, given to it now if it had none.
-#[inline(always)]
-pub(crate) fn cookie(sk: Object) -> u64 {
-    // SAFETY: `sk` is a `struct sock` by its BTF type.
-    unsafe { bpf_get_socket_cookie(sk.0 as *mut _) }
-}
-
-/// The cookie of a Unix socket's other end; 0 while it has none or there is no other end.
-#[inline(always)]
-pub(crate) fn unix_peer(unix: Object) -> u64 {
-    let peer = unix.follow(offset!(unix_peer));
-    if peer.is_null() { 0 } else { peer.load(offset!(sk_cookie)) }
 }
 
 /// Which directions are shut down, as the kernel keeps it.

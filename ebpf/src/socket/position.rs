@@ -102,9 +102,17 @@ fn position(base: u32, near: u64, now: u32) -> u64 {
     near.wrapping_add(ahead as i64 as u64)
 }
 
-/// Moves the state past an operation of `moved` bytes and says where it lies.
+/// Moves the state past an operation of `moved` bytes and says where it lies. The kernel's counter may be `ahead` of it
+/// by what later operations of the same call have moved.
 #[inline(always)]
-pub(crate) fn advance(state: &mut State, sk: Object, direction: u8, moved: u64, tid: u32) -> Place {
+pub(crate) fn advance(
+    state: &mut State,
+    sk: Object,
+    direction: u8,
+    moved: u64,
+    ahead: u64,
+    tid: u32,
+) -> Place {
     let many = if direction == EGRESS { MANY_WRITERS } else { MANY_READERS };
     let flow = state.flow(direction);
     if flow.tid == 0 {
@@ -146,6 +154,7 @@ pub(crate) fn advance(state: &mut State, sk: Object, direction: u8, moved: u64, 
     let shared = state.flags & many != 0;
     let flow = state.flow(direction);
     let mut now = position(flow.base, flow.end, seq);
+    now = now.wrapping_sub(ahead);
     let expected = flow.end.wrapping_add(moved);
     if shutdown & fin != 0 && now == expected.wrapping_add(1) {
         now = expected;

@@ -68,6 +68,8 @@ pub struct Agent {
     shared: Arc<Shared>,
     orders: Mutex<mpsc::Sender<Order>>,
     thread: Option<JoinHandle<()>>,
+    /// Name of the rung in use.
+    pub rung: char,
 }
 
 impl Agent {
@@ -81,14 +83,14 @@ impl Agent {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a tokio runtime").block_on(record(options, &theirs, &receive, &started));
         });
-        outcome.recv().expect("an outcome of loading")?;
-        Ok(Self { shared, orders: Mutex::new(orders), thread: Some(thread) })
+        let rung = outcome.recv().expect("an outcome of loading")?;
+        Ok(Self { shared, orders: Mutex::new(orders), thread: Some(thread), rung })
     }
 
     /// The agent of this test process, or `None` after saying why live tests are skipped here.
     pub fn shared() -> Option<&'static Agent> {
         static AGENT: OnceLock<Option<Agent>> = OnceLock::new();
-        let options = Options { ring_bytes: 64 << 20, first_look_bytes: 64 << 20 };
+        let options = Options { ring_bytes: 64 << 20, first_look_bytes: 64 << 20, rung: None };
         // Every test that asks is counted as skipped, not only the one that tried.
         static REASON: OnceLock<String> = OnceLock::new();
         let agent = AGENT.get_or_init(|| match Agent::start_if_possible(options) {
@@ -117,7 +119,7 @@ impl Agent {
                 error @ (CaptureError::NoObject
                 | CaptureError::NotPermitted { .. }
                 | CaptureError::NoBtf(_)
-                | CaptureError::NoTracepoint { .. }),
+                | CaptureError::NoRung { .. }),
             ) => Err(error.to_string()),
             Err(error) => panic!("{error}"),
         }
@@ -186,12 +188,18 @@ impl Drop for Agent {
     }
 }
 
+/// The rung that `SPOOR_TEST_RUNG` names: the tests then run on that one, where it works.
+fn wanted_rung() -> Option<char> {
+    std::env::var("SPOOR_TEST_RUNG").ok().and_then(|name| name.chars().next())
+}
+
 async fn record(
-    options: Options,
+    mut options: Options,
     shared: &Shared,
     orders: &mpsc::Receiver<Order>,
-    started: &mpsc::Sender<Result<(), CaptureError>>,
+    started: &mpsc::Sender<Result<char, CaptureError>>,
 ) {
+    options.rung = wanted_rung();
     let mut live = match Live::start(options) {
         Ok(live) => live,
         Err(error) => {
@@ -199,7 +207,7 @@ async fn record(
             return;
         }
     };
-    let _ = started.send(Ok(()));
+    let _ = started.send(Ok(live.rung().name));
     let mut batch = Vec::new();
     while !shared.stop.load(Ordering::SeqCst) {
         if shared.paused.load(Ordering::SeqCst) {

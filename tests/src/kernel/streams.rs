@@ -79,8 +79,19 @@ pub fn check_streams_from(agent: &Agent, facts: &Facts, from: &BTreeMap<(String,
             assert!(!data.flags.position_uncertain, "{name} {way:?}: position at {}", data.pos);
         }
         assert_eq!(at, moved.bytes, "{name} {way:?}: end of the stream");
-        assert_eq!(merged(unreadable), merged(holes), "{name} {way:?}: bytes out of reach");
-        assert_eq!(merged(skipped), merged(gaps), "{name} {way:?}: bytes without an event");
+        // Rung D has an event for what the others have none, a `splice` out of a socket.
+        if agent.rung == 'D' {
+            unreadable.append(&mut skipped);
+            let expected = merged(holes.into_iter().chain(gaps).collect());
+            assert_eq!(
+                merged(unreadable),
+                expected,
+                "{name} {way:?}: bytes out of reach or without an event"
+            );
+        } else {
+            assert_eq!(merged(unreadable), merged(holes), "{name} {way:?}: bytes out of reach");
+            assert_eq!(merged(skipped), merged(gaps), "{name} {way:?}: bytes without an event");
+        }
     }
 }
 

@@ -31,6 +31,8 @@ enum Witness {
 }
 
 const WANTED: &[(&str, Witness)] = &[
+    // For the agent's allocator, which is C.
+    ("make", Witness::Program("make")),
     ("rabbitmq-server", Witness::File("/usr/lib/rabbitmq/bin/rabbitmq-server")),
     ("postgresql", Witness::Below("/usr/lib/postgresql", "bin/initdb")),
     ("nginx-light", Witness::Program("nginx")),

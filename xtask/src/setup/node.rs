@@ -44,10 +44,8 @@ fn install() -> Result<()> {
 fn folder() -> Result<PathBuf> {
     let lock =
         fs::read(source().join("package-lock.json")).context("cannot read the CRM's package-lock.json")?;
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
     let digest: String = Sha256::digest(&lock).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    Ok(cache.context("there is no home directory")?.join(format!("spoor/node-{digest}")))
+    Ok(shell::cache()?.join(format!("node-{digest}")))
 }
 
 fn source() -> PathBuf {

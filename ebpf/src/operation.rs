@@ -1,0 +1,144 @@
+//! The core routine of every rung: a completed socket operation in, its records out.
+//!
+//! *Owns* the order of checks, cheapest first. *Must not know* which hook saw the operation.
+
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id};
+use spoor_common::{
+    Counter,
+    record::{self, DataHeader, INGRESS, TRANSPORT_UNIX},
+};
+
+use crate::{
+    copy,
+    emit::{self, Owner},
+    introduce::introduce,
+    kernel::{Object, current_task},
+    maps::{count, offset},
+    socket, syscall, verdict,
+};
+
+pub(crate) const MSG_OOB: i32 = 0x1;
+pub(crate) const MSG_PEEK: i32 = 0x2;
+const MSG_TRUNC: i32 = 0x20;
+const MSG_ERRQUEUE: i32 = 0x2000;
+
+/// When the operation is looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    /// The system call is over: what it was called with is then read from where it outlives the call.
+    pub(crate) returned: bool,
+    /// Bytes that later operations of the same call have moved by then.
+    pub(crate) ahead: u64,
+}
+
+impl Moment {
+    /// Right after the operation.
+    pub(crate) const DONE: Self = Self { returned: false, ahead: 0 };
+}
+
+/// A socket operation that returned `ret`. Cheap refusals come first.
+#[inline(always)]
+pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment: Moment) {
+    let transport = socket::transport(sk);
+    if transport == 0 {
+        return;
+    }
+    if ret <= 0 {
+        return nothing_moved(sk, transport, direction);
+    }
+    // Peeking moves nothing. An urgent byte and the error queue are not the stream.
+    if flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
+        return;
+    }
+    if let Some(state) = socket::state(sk)
+        && verdict::ignored(state)
+    {
+        count(Counter::Ignored, 1);
+        return;
+    }
+    // Sockets of the kernel itself have no file.
+    let socket = sk.follow(offset!(sk_socket));
+    if socket.is_null() {
+        return;
+    }
+    let file = socket.follow(offset!(socket_file));
+    if file.is_null() {
+        return;
+    }
+    let Some(state) = socket::state_or_new(sk) else {
+        count(Counter::StateFailed, 1);
+        return;
+    };
+    if state.flags & socket::KNOWN == 0 {
+        socket::join(state, sk, transport, direction, u64::from(ret as u32).wrapping_add(moment.ahead));
+    }
+    // SAFETY: the helper has no preconditions.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
+    let task = current_task();
+    introduce(state, sk, Owner { tgid, tid, task, file, netns: 0 });
+    if verdict::ignored(state) {
+        return;
+    }
+    verdict::refresh(state);
+    if verdict::ignored(state) {
+        count(Counter::Ignored, 1);
+        return;
+    }
+
+    let place = socket::advance(state, sk, direction, u64::from(ret as u32), moment.ahead, tid);
+    let at_ns = emit::now_ns();
+    let share = verdict::share(state, direction, place.pos, ret as u32, at_ns);
+    let mut source = syscall::source(state, task, file, tid, ret, moment.returned);
+    // Bytes thrown away by the caller's wish never reached its buffer.
+    if flags & MSG_TRUNC != 0 {
+        source.address = 0;
+    }
+    let mut data_flags = 0;
+    if !place.certain {
+        data_flags |= record::DATA_UNCERTAIN;
+        count(Counter::PositionUncertain, 1);
+    }
+    if emit::nonblocking(file) {
+        data_flags |= record::DATA_NONBLOCKING;
+    }
+    let header = DataHeader {
+        kind: record::DATA,
+        version: 0,
+        direction,
+        reserved: 0,
+        flags: data_flags,
+        at_ns,
+        cookie: state.cookie,
+        pos: place.pos,
+        other_pos: place.other_pos,
+        len: 0,
+        captured: 0,
+        tgid,
+        tid,
+        syscall: source.syscall,
+        // SAFETY: the helper has no preconditions.
+        cpu: unsafe { bpf_get_smp_processor_id() } as u16,
+        padding: 0,
+    };
+    copy::operation(header, &source, share, ret as u32);
+}
+
+/// An operation that failed or met the end of the stream.
+#[inline(always)]
+fn nothing_moved(sk: Object, transport: u8, direction: u8) {
+    let Some(state) = socket::state(sk) else { return };
+    syscall::batch_ended(state);
+    // A Unix socket has no hook for its end. Reading the end of the stream after the other end is gone is one.
+    if transport == TRANSPORT_UNIX
+        && direction == INGRESS
+        && state.flags & socket::SENT != 0
+        && socket::shutdown(sk) == socket::SHUTDOWN_BOTH
+    {
+        state.flags &= !(socket::SENT | socket::PEER_SENT);
+        emit::close(state.cookie, 0);
+        if state.peer != 0 {
+            emit::close(state.peer, 0);
+        }
+    }
+}
