@@ -55,6 +55,7 @@ enum Command {
     Fuzz(fuzz::Args),
     Vm(vm::Args),
     Package(package::Args),
+    Vm(vm::Args),
     /// Rewrite the expected output inside snapshot tests from what the code does now; look at the diff before committing.
     Bless {
         /// Only tests whose name contains this.
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Package(args) => package::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Bless { filter } => test::bless(filter.as_deref()),
     };
     match outcome {

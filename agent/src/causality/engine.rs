@@ -85,6 +85,8 @@ impl Engine {
     /// Something a process read or wrote was lost, not long before `now`.
     pub fn missed(&mut self, tgid: u32, now: BootNs) {
         self.processes.missed(tgid, now);
+        self.brokered.missed(now);
+        self.unbrokered.missed(now);
     }
 
     pub fn process_changed(&mut self, event: &ProcessEvent) {
@@ -153,7 +155,9 @@ impl Engine {
                     (ActionKind::Get(_), Some(response)) => response.start.at,
                     _ => op.request.start.at,
                 };
-                let delivery = Delivery { op: op.id, at, destination, redelivered: deliver.redelivered };
+                let is_queue = deliver.queue.is_some();
+                let redelivered = deliver.redelivered;
+                let delivery = Delivery { op: op.id, at, destination, is_queue, redelivered };
                 messages.deliver(key, delivery).map(|publish| (op.id, publish)).into_iter().collect()
             }
         };

@@ -49,6 +49,17 @@ const WANTED: &[(&str, Witness)] = &[
     ("librabbitmq-client-java", Witness::File("/usr/share/java/amqp-client.jar")),
     ("libpostgresql-jdbc-java", Witness::File("/usr/share/java/postgresql.jar")),
     ("libslf4j-java", Witness::File("/usr/share/java/slf4j-nop.jar")),
+    // The services of `cargo xtask accuracy`.
+    ("haproxy", Witness::Program("haproxy")),
+    ("gunicorn", Witness::Python("gunicorn")),
+    ("python3-aiohttp", Witness::Python("aiohttp")),
+    ("python3-asyncpg", Witness::Python("asyncpg")),
+    ("golang-go", Witness::Program("go")),
+    ("golang-github-lib-pq-dev", Witness::File("/usr/share/gocode/src/github.com/lib/pq/conn.go")),
+    ("mono-runtime", Witness::Program("mono")),
+    ("mono-mcs", Witness::Program("mcs")),
+    ("puma", Witness::Program("puma")),
+    ("ruby-pg", Witness::Below("/usr/share/rubygems-integration", "specifications")),
 ];
 
 fn look() -> Found {
@@ -83,7 +94,7 @@ fn install_missing() -> Result<()> {
 /// Fetches the package lists.
 pub(crate) fn update() -> Result<()> {
     need_apt("the package lists")?;
-    shell::run_quietly(shell::command("apt-get", ["update", "--quiet"])).map(drop)
+    shell::run_quietly(shell::command("apt-get", ["update", "--quiet"]))
 }
 
 /// A package of that name can be installed.
@@ -101,7 +112,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let _guard = NoServices::new()?;
     let mut apt = shell::command("apt-get", ["install", "--yes", "--quiet", "--no-install-recommends"]);
     apt.args(packages).env("DEBIAN_FRONTEND", "noninteractive");
-    shell::run_quietly(apt).map(drop)
+    shell::run_quietly(apt)
 }
 
 fn need_apt(what: &str) -> Result<()> {
