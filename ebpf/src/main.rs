@@ -14,6 +14,7 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 mod copy;
+mod descriptor;
 mod emit;
 mod introduce;
 mod kernel;

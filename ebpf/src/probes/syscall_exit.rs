@@ -14,11 +14,12 @@ use spoor_common::{
 
 use crate::{
     copy::forget,
+    descriptor::descriptor,
     kernel::{Object, current_task, peek, pointed_to},
     maps::{offset, setting},
     operation::{Moment, operation},
     socket,
-    syscall::{self, MMSGHDR, arguments, descriptor, user},
+    syscall::{self, MMSGHDR, arguments, user},
 };
 
 const S_IFMT: u16 = 0o170_000;

@@ -2,8 +2,7 @@
 //!
 //! *Owns* positions, wire identity and the role it shows. *Must not know* what is done with a position.
 //!
-//! TCP positions come from the socket's own sequence numbers; Unix and Multipath TCP sockets have none, there the
-//! bytes moved are counted, also when their record is lost.
+//! TCP positions come from sequence numbers; where there are none, bytes moved are counted, also when a record is lost.
 
 use spoor_common::{
     config::MISSING,
@@ -102,8 +101,7 @@ fn position(base: u32, near: u64, now: u32) -> u64 {
     near.wrapping_add(ahead as i64 as u64)
 }
 
-/// Moves the state past an operation of `moved` bytes and says where it lies. The kernel's counter may be `ahead` of it
-/// by what later operations of the same call have moved.
+/// Moves the state past an operation of `moved` bytes. The kernel's counter is `ahead` by what later ones have moved.
 #[inline(always)]
 pub(crate) fn advance(
     state: &mut State,
@@ -167,8 +165,8 @@ pub(crate) fn advance(
         flow.seen = now;
         return Place { pos, other_pos, certain };
     }
-    // Several threads: the counter may already include what another one has moved but not reported. Positions then
-    // follow the order of reports, and are certain only while reports and counter agree.
+    // Several threads: the counter may be ahead by what another one has moved but not reported. Positions then follow
+    // the order of reports, and are certain only while reports and counter agree.
     let pos = claim(flow, moved);
     let certain = pos == flow.seen && now == pos.wrapping_add(moved);
     if now as i64 > flow.seen as i64 {
