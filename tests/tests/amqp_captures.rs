@@ -28,17 +28,8 @@ const CAPTURES: [&str; 10] = [
     "lapin",
     "php_amqplib",
 ];
-/// Those whose messages have identifiers of their own.
-const IDENTIFIED: [&str; 8] = [
-    "pika_life_cycle",
-    "java_confirms",
-    "node_streams",
-    "aio_pika",
-    "bunny",
-    "go_amqp091",
-    "lapin",
-    "php_amqplib",
-];
+/// Those of them whose messages have no identifiers of their own.
+const ANONYMOUS: [&str; 2] = ["amqp_tools", "kombu"];
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/amqp").join(format!("{name}.pcap"))
@@ -307,7 +298,7 @@ fn every_operation_tshark_sees_is_seen() {
 fn a_message_is_the_same_from_publish_to_delivery() {
     let mut dead_lettered = 0;
     let mut rewritten = 0;
-    for name in IDENTIFIED {
+    for name in CAPTURES.into_iter().filter(|name| !ANONYMOUS.contains(name)) {
         let (operations, _) = replay(&read(name), Role::Client);
         let mut published: HashMap<&str, ([u8; 32], &Content)> = HashMap::new();
         for publish in publishes(&operations) {

@@ -45,7 +45,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let work = root.join("target/fuzz");
     let host = host()?;
     // The crate's own folder: its flags are read from there. They apply to the given target, not to build scripts.
-    let mut build = shell::cargo_of("nightly", ["build", "--release", "--bins", "--target", &host]);
+    let mut build = shell::cargo_of("nightly", ["build", "--release", "--target", &host]);
+    match &args.target {
+        Some(one) => build.args(["--bin", one]),
+        None => build.arg("--bins"),
+    };
     build.current_dir(root.join("tests/fuzz")).arg("--target-dir").arg(&work);
     shell::timed("fuzz: build", || shell::run(build))?;
     for target in &chosen {
@@ -61,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         fuzzer.arg(format!("-artifact_prefix={}/", crashes.display())).arg(&found);
         let seeds = root.join("tests/fixtures/fuzz-corpus").join(target);
         fuzzer.args(seeds.is_dir().then_some(seeds));
-        let said = shell::run_quietly(fuzzer)
+        let said = shell::run_for_errors(fuzzer)
             .with_context(|| format!("{target} failed: the input is in {}", crashes.display()))?;
         // `Done 123 runs in 61 second(s)`
         let runs = said.lines().rev().find(|line| line.starts_with("Done ")).unwrap_or("no run was counted");

@@ -104,8 +104,13 @@ pub(crate) fn output(mut command: Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Runs it with its output kept back: shown only when it fails. Returns what it wrote to standard error.
-pub(crate) fn run_quietly(mut command: Command) -> Result<String> {
+/// Runs it with its output kept back: shown only when it fails.
+pub(crate) fn run_quietly(command: Command) -> Result<()> {
+    run_for_errors(command).map(drop)
+}
+
+/// As [`run_quietly`]; what it wrote to standard error.
+pub(crate) fn run_for_errors(mut command: Command) -> Result<String> {
     let shown = show(&command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -74,7 +74,7 @@ impl OpenOperations {
 
 fn protocol_name(protocol: Protocol) -> &'static str {
     match protocol {
-        Protocol::Http1 => "http",
+        Protocol::Http1 | Protocol::Http2 => "http",
         Protocol::Amqp => "amqp",
         Protocol::Postgres => "postgresql",
     }

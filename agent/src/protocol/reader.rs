@@ -22,8 +22,35 @@ pub struct Reader {
     rest: Vec<u8>,
     /// Position of the first byte of `rest`, or of the next byte when it is empty.
     pos: u64,
-    /// From which position on which mark holds; the first entry is at or before `pos`.
-    marks: VecDeque<(u64, Mark)>,
+    marks: Marks,
+}
+
+/// From which position on which mark holds. Most often there is one: what is parsed came in one call.
+#[derive(Debug, Default)]
+struct Marks {
+    /// Holds at the first byte that is not consumed.
+    first: (u64, Mark),
+    /// Those of later calls, in order.
+    later: VecDeque<(u64, Mark)>,
+}
+
+impl Marks {
+    fn restart(&mut self, pos: u64, mark: Mark) {
+        self.first = (pos, mark);
+        self.later.clear();
+    }
+
+    /// Everything before `pos` is consumed.
+    fn consume(&mut self, pos: u64) {
+        while let Some(next) = self.later.pop_front_if(|(from, _)| *from <= pos) {
+            self.first = next;
+        }
+    }
+
+    fn at(&self, pos: u64) -> Mark {
+        let later = self.later.iter().rev().find(|(from, _)| *from <= pos);
+        later.map_or(self.first.1, |(_, mark)| *mark)
+    }
 }
 
 /// Bytes to parse: what was left, then what came.
@@ -36,7 +63,7 @@ pub struct Input<'a> {
     head: usize,
     /// Position of the byte at `head`.
     pos: u64,
-    marks: VecDeque<(u64, Mark)>,
+    marks: Marks,
     latest: Mark,
 }
 
@@ -45,8 +72,7 @@ impl Reader {
     pub fn begin<'a>(&mut self, pos: u64, bytes: &'a [u8], mark: Mark) -> Input<'a> {
         let mut marks = std::mem::take(&mut self.marks);
         if self.rest.is_empty() {
-            marks.clear();
-            marks.push_back((pos, mark));
+            marks.restart(pos, mark);
             return Input {
                 joined: Vec::new(),
                 fresh: bytes,
@@ -57,7 +83,7 @@ impl Reader {
                 latest: mark,
             };
         }
-        marks.push_back((pos, mark));
+        marks.later.push_back((pos, mark));
         let mut joined = std::mem::take(&mut self.rest);
         joined.extend_from_slice(bytes);
         Input { joined, fresh: &[], is_joined: true, head: 0, pos: self.pos, marks, latest: mark }
@@ -74,17 +100,14 @@ impl Reader {
             self.rest.extend_from_slice(input.fresh.get(input.head..).unwrap_or_default());
         }
         self.marks = input.marks;
-        if self.rest.is_empty() {
-            self.marks.clear();
-            if self.rest.capacity() > 64 << 10 {
-                self.rest = Vec::new();
-            }
+        if self.rest.is_empty() && self.rest.capacity() > 64 << 10 {
+            self.rest = Vec::new();
         }
     }
 
     /// Forgets what was left over, because the stream has a hole here. Returns how many bytes that were.
     pub fn reset(&mut self) -> usize {
-        self.marks.clear();
+        self.marks.later.clear();
         let len = self.rest.len();
         self.rest = Vec::new();
         len
@@ -123,9 +146,7 @@ impl Input<'_> {
         let n = n.min(self.rest().len());
         self.head += n;
         self.pos += n as u64;
-        while self.marks.len() > 1 && self.marks.get(1).is_some_and(|(from, _)| *from <= self.pos) {
-            self.marks.pop_front();
-        }
+        self.marks.consume(self.pos);
         n
     }
 
@@ -146,8 +167,7 @@ impl Input<'_> {
     }
 
     fn point_of(&self, pos: u64) -> Point {
-        let holds = self.marks.iter().rev().find(|(from, _)| *from <= pos).or(self.marks.front());
-        let mark = holds.map_or(self.latest, |(_, mark)| *mark);
+        let mark = self.marks.at(pos);
         Point { at: mark.at, pos, thread: mark.thread }
     }
 }

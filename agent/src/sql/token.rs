@@ -251,9 +251,14 @@ fn number(bytes: &[u8]) -> usize {
     glued(end)
 }
 
+/// Longest operator (section 4.1.3): `NAMEDATALEN` less one.
+const MAX_OPERATOR_LEN: usize = 63;
+
 /// The end of an operator: it stops before a comment, and does not end in a sign unless it has one of the characters
 /// that SQL's own operators lack (section 4.1.3).
 fn operator(bytes: &[u8]) -> usize {
+    // No more than a name's length is looked at, so that a run of signs, each of them a token, costs no more than its length.
+    let bytes = bytes.get(..MAX_OPERATOR_LEN).unwrap_or(bytes);
     let mut end = run(bytes, 0, is_operator);
     let run_of = bytes.get(..end).unwrap_or_default();
     if let Some(comment) = run_of.windows(2).position(|pair| pair == b"--" || pair == b"/*") {

@@ -94,7 +94,7 @@ fn install_missing() -> Result<()> {
 /// Fetches the package lists.
 pub(crate) fn update() -> Result<()> {
     need_apt("the package lists")?;
-    shell::run_quietly(shell::command("apt-get", ["update", "--quiet"])).map(drop)
+    shell::run_quietly(shell::command("apt-get", ["update", "--quiet"]))
 }
 
 /// A package of that name can be installed.
@@ -112,7 +112,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let _guard = NoServices::new()?;
     let mut apt = shell::command("apt-get", ["install", "--yes", "--quiet", "--no-install-recommends"]);
     apt.args(packages).env("DEBIAN_FRONTEND", "noninteractive");
-    shell::run_quietly(apt).map(drop)
+    shell::run_quietly(apt)
 }
 
 fn need_apt(what: &str) -> Result<()> {

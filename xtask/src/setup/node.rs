@@ -37,7 +37,7 @@ fn install() -> Result<()> {
     }
     let mut npm = shell::command("npm", ["ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"]);
     npm.current_dir(&folder);
-    shell::run_quietly(npm).map(drop)
+    shell::run_quietly(npm)
 }
 
 /// `~/.cache/spoor/node-<hash of the lock file>`.

@@ -23,6 +23,9 @@ const CONTINUES: &[&str] = &[
     "similar",
 ];
 
+/// Tokens of one expression that are looked over. A longer one is no value alone.
+const MAX_LOOKAHEAD: usize = 512;
+
 /// Reads shapes at a position without moving.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a>(pub(super) &'a [Token<'a>]);
@@ -212,9 +215,20 @@ impl<'a> Cursor<'a> {
     }
 
     /// After one expression of a list: at its comma, at what closes the list, or at the end.
-    pub(super) fn expression_end(&self, mut at: usize, stop: &[&str]) -> usize {
+    pub(super) fn expression_end(&self, at: usize, stop: &[&str]) -> usize {
+        self.end_within(at, stop, usize::MAX)
+    }
+
+    /// As [`Cursor::expression_end`], but no farther than [`MAX_LOOKAHEAD`]: for looks from inside one another, where the
+    /// same tokens are looked at again.
+    pub(super) fn near_end(&self, at: usize, stop: &[&str]) -> usize {
+        self.end_within(at, stop, MAX_LOOKAHEAD)
+    }
+
+    fn end_within(&self, mut at: usize, stop: &[&str], most: usize) -> usize {
+        let last = at.saturating_add(most);
         let mut depth = 0usize;
-        while let Some(token) = self.token(at) {
+        while let Some(token) = self.token(at).filter(|_| at < last) {
             match token.kind {
                 Kind::Punct('(' | '[') => depth += 1,
                 Kind::Punct(')' | ']' | ',' | ';') if depth == 0 => break,

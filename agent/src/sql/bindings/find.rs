@@ -44,7 +44,7 @@ impl Walk<'_> {
         let mut at = at;
         let mut columns = columns.iter();
         loop {
-            let end = self.tokens.expression_end(at, stop);
+            let end = self.tokens.near_end(at, stop);
             if let Some((_, column)) = columns.next()
                 && let Some((value, after)) = self.tokens.value(at)
                 && after == end

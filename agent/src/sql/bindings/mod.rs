@@ -42,6 +42,9 @@ pub enum BoundTo {
     Literal(String),
 }
 
+/// Tables of one query that a column can be of.
+const MAX_TABLES: usize = 64;
+
 /// All bindings of a text, statement by statement. Linear in the text, and no more of them than the text has tokens.
 pub fn bindings(text: &str) -> Vec<Binding> {
     let tokens: Vec<Token<'_>> = significant(text).collect();
@@ -82,6 +85,8 @@ enum Opened {
 #[derive(Debug)]
 struct Scope {
     opened: Opened,
+    /// Index of the innermost query: of this scope when it is one.
+    query: usize,
     clause: Clause,
     /// Stands in a `FROM` list: an alias may follow it.
     is_table: bool,
@@ -108,6 +113,7 @@ impl Scope {
     fn query() -> Self {
         Scope {
             opened: Opened::Query,
+            query: 0,
             clause: Clause::Other,
             is_table: false,
             cases: 0,
@@ -144,7 +150,7 @@ impl<'a> Walk<'a> {
                     }
                     self.leave();
                     self.ctes.clear();
-                    self.scopes.push(Scope::query());
+                    self.enter(Scope::query());
                     self.at += 1;
                 }
                 Kind::Punct(',') => {
@@ -183,7 +189,16 @@ impl<'a> Walk<'a> {
 
     /// The innermost query.
     fn query(&mut self) -> Option<&mut Scope> {
-        self.scopes.iter_mut().rev().find(|scope| scope.opened == Opened::Query)
+        let query = self.scopes.last()?.query;
+        self.scopes.get_mut(query)
+    }
+
+    fn enter(&mut self, mut scope: Scope) {
+        scope.query = match (scope.opened, self.scopes.last()) {
+            (Opened::Group | Opened::Arguments, Some(outer)) => outer.query,
+            _ => self.scopes.len(),
+        };
+        self.scopes.push(scope);
     }
 
     fn open(&mut self) {
@@ -213,7 +228,7 @@ impl<'a> Walk<'a> {
         if is_table {
             self.set_clause(Clause::From { expect: false });
         }
-        self.scopes.push(scope);
+        self.enter(scope);
         self.at += 1;
     }
 
@@ -264,7 +279,7 @@ impl<'a> Walk<'a> {
         {
             let is_table = scope.is_table;
             self.leave();
-            self.scopes.push(Scope { is_table, has_from: true, ..Scope::query() });
+            self.enter(Scope { is_table, has_from: true, ..Scope::query() });
         }
     }
 
@@ -378,7 +393,7 @@ impl<'a> Walk<'a> {
         let mut at = self.at + usize::from(self.tokens.word(self.at, "recursive").is_some());
         while let Some(((None, name), after)) = self.tokens.dotted(at) {
             self.ctes.push(name);
-            let end = self.tokens.expression_end(after, &["select", "insert", "update", "delete", "merge"]);
+            let end = self.tokens.near_end(after, &["select", "insert", "update", "delete", "merge"]);
             match self.tokens.punct(end, ',') {
                 Some(next) => at = next,
                 None => break,
@@ -422,7 +437,8 @@ impl<'a> Walk<'a> {
     }
 
     fn add_table(&mut self, alias: String, table: Option<String>) {
-        if let Some(query) = self.query() {
+        // Of more tables than this, which one is meant is not worth the search.
+        if let Some(query) = self.query().filter(|query| query.tables.len() < MAX_TABLES) {
             query.tables.push((alias, table));
         }
     }
