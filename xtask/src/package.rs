@@ -152,6 +152,7 @@ impl Stage {
         let plain = to.trim_end_matches(".gz");
         self.write(plain, text, 0o644)?;
         shell::run_quietly(command("gzip", ["-9", "--no-name", "--force"], &[&self.stage.join(plain)]))
+            .map(drop)
     }
 
     fn place(&self, to: &str, bytes: &[u8], mode: u32) -> Result<()> {

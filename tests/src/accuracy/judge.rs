@@ -354,12 +354,16 @@ fn described(span: &Span) -> String {
     )
 }
 
+/// Start and end, Unix nanoseconds.
+type Interval = (u64, u64);
+
 /// What the service had in flight, by order.
 struct Work {
     /// Requests and messages whose own bytes name their order.
     named: HashSet<Nonce>,
-    by_order: HashMap<(u64, Option<u64>), Vec<(u64, u64)>>,
-    by_nonce: HashMap<Nonce, (u64, u64)>,
+    /// By order and process.
+    by_order: HashMap<(u64, Option<u64>), Vec<Interval>>,
+    by_nonce: HashMap<Nonce, Interval>,
 }
 
 impl Work {
