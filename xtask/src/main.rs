@@ -55,7 +55,6 @@ enum Command {
     Fuzz(fuzz::Args),
     Vm(vm::Args),
     Package(package::Args),
-    Vm(vm::Args),
     /// Rewrite the expected output inside snapshot tests from what the code does now; look at the diff before committing.
     Bless {
         /// Only tests whose name contains this.
@@ -76,7 +75,6 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Package(args) => package::run(&args),
-        Command::Vm(args) => vm::run(&args),
         Command::Bless { filter } => test::bless(filter.as_deref()),
     };
     match outcome {

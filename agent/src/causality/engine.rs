@@ -18,8 +18,7 @@ use crate::record::{BootNs, ConnId, Endpoint, ProcessEvent, ProcessEventKind, Ro
 
 /// Operations waiting for their other end.
 const MAX_WIRES: usize = 57_344;
-/// Messages remembered, those waiting in queues among them; some 300 bytes each. As with [`MAX_WIRES`], what a hash table
-/// of a power of two holds without growing while entries come and go.
+/// Messages remembered, those waiting in queues among them; some 300 bytes each.
 const MAX_MESSAGES: usize = 57_344;
 
 /// Everything that finds causes.

@@ -5,7 +5,7 @@
 //!
 //! *Owns* pairing by canonical message, first in first out among equals, per queue. *Must not know* AMQP frames.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ use crate::operation::OpId;
 use crate::record::{BootNs, ConnId};
 
 /// A canonical message inside one broker: half of a SHA-256, for there are many and they are kept for long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MessageKey([u8; 16]);
 
 impl MessageKey {
@@ -83,7 +83,8 @@ struct Progress {
 /// Publishes and deliveries by message, bounded by number; the oldest messages are forgotten first.
 #[derive(Debug)]
 pub struct Messages {
-    entries: HashMap<MessageKey, Entry>,
+    /// A tree, for a hash table that is always full doubles its size in the end.
+    entries: BTreeMap<MessageKey, Entry>,
     age: VecDeque<MessageKey>,
     capacity: usize,
     /// By hash of the destination.
@@ -102,7 +103,7 @@ const MAX_DESTINATIONS: usize = 16_384;
 impl Messages {
     pub fn new(capacity: usize) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
             age: VecDeque::new(),
             capacity,
             progress: HashMap::new(),
