@@ -20,23 +20,23 @@ struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: every call is handed on to mimalloc with the arguments it came with.
+// SAFETY: every call is handed on to jemalloc with the arguments it came with.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is mimalloc's.
-        unsafe { mimalloc::MiMalloc.alloc(layout) }
+        // SAFETY: the caller's promise is jemalloc's.
+        unsafe { tikv_jemallocator::Jemalloc.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above; `at` came from mimalloc.
-        unsafe { mimalloc::MiMalloc.dealloc(at, layout) }
+        // SAFETY: as above; `at` came from jemalloc.
+        unsafe { tikv_jemallocator::Jemalloc.dealloc(at, layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, len: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: as above.
-        unsafe { mimalloc::MiMalloc.realloc(at, layout, len) }
+        unsafe { tikv_jemallocator::Jemalloc.realloc(at, layout, len) }
     }
 }
 
