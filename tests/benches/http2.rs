@@ -13,7 +13,7 @@ use spoor_tests::transcript::wire;
 
 /// As the agent has it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const EXCHANGES: u32 = 100_000;
 const BODIES: u32 = 20_000;

@@ -1,4 +1,6 @@
 //! Spans through the exporter to an independent receiver: every way of OTLP, every kind of answer, outages.
+//!
+//! Long because every kind of answer is tried over every way of OTLP with the same few helpers.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -376,9 +378,8 @@ fn own_metrics_arrive_by_every_way() {
         metrics.shutdown();
         let sets = sink.metrics();
         let [set, durations] = sets.as_slice() else { panic!("{protocol:?}: {} sets", sets.len()) };
-        let service = &durations.resource_metrics[0];
-        assert_eq!(service.scope_metrics[0].metrics[0].name, "http.server.request.duration", "{protocol:?}");
-        assert!(format!("{:?}", service.resource).contains("shop"), "{service:?}");
+        let durations = format!("{durations:?}");
+        assert!(durations.contains("\"http.server.request.duration\"") && durations.contains("\"shop\""));
         let scopes = set.resource_metrics.iter().flat_map(|group| &group.scope_metrics);
         let mut found: Vec<(String, String, i64)> = scopes
             .flat_map(|scope| &scope.metrics)

@@ -34,7 +34,7 @@ pub(crate) struct Args {
 }
 
 /// Tests of `tests/tests/` that need the live kernel: files of this name, or of this beginning.
-const LIVE: &[&str] = &["live_", "reference_flow"];
+const LIVE: &[&str] = &["live_", "reference_flow", "accuracy"];
 
 #[derive(Debug, Default)]
 struct Totals {

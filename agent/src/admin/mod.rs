@@ -48,12 +48,15 @@ pub struct Server {
 impl Server {
     /// Listens and serves from a thread of its own.
     pub fn start(listen: SocketAddr, board: Arc<Board>) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(listen))?;
+        // Without a runtime: whoever starts this may be inside of one already.
+        let listener = std::net::TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = tokio::sync::oneshot::channel();
         std::thread::Builder::new().name("spoor-admin".to_owned()).spawn(move || {
             runtime.block_on(async {
+                let Ok(listener) = TcpListener::from_std(listener) else { return };
                 tokio::select! {
                     () = serve(listener, board) => {}
                     _ = ended => {}

@@ -43,6 +43,14 @@ fn probes_and_metrics_are_served() {
     assert!(page.contains("application/openmetrics-text") && page.ends_with("# EOF\n"), "{page}");
 }
 
+#[tokio::test]
+async fn server_can_be_started_inside_a_runtime() {
+    let board = Arc::new(Board::default());
+    let server = server(&board);
+    let answer = tokio::task::spawn_blocking(move || get(&server, "/live", "")).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
 #[test]
 fn anything_else_is_refused() {
     let server = server(&Arc::new(Board::default()));

@@ -18,8 +18,7 @@ use crate::record::{BootNs, ConnId, Endpoint, ProcessEvent, ProcessEventKind, Ro
 
 /// Operations waiting for their other end.
 const MAX_WIRES: usize = 57_344;
-/// Messages remembered, those waiting in queues among them; some 300 bytes each. As with [`MAX_WIRES`], what a hash table
-/// of a power of two holds without growing while entries come and go.
+/// Messages remembered, those waiting in queues among them; some 300 bytes each.
 const MAX_MESSAGES: usize = 57_344;
 
 /// Everything that finds causes.
@@ -85,6 +84,8 @@ impl Engine {
     /// Something a process read or wrote was lost, not long before `now`.
     pub fn missed(&mut self, tgid: u32, now: BootNs) {
         self.processes.missed(tgid, now);
+        self.brokered.missed(now);
+        self.unbrokered.missed(now);
     }
 
     pub fn process_changed(&mut self, event: &ProcessEvent) {
@@ -153,7 +154,9 @@ impl Engine {
                     (ActionKind::Get(_), Some(response)) => response.start.at,
                     _ => op.request.start.at,
                 };
-                let delivery = Delivery { op: op.id, at, destination, redelivered: deliver.redelivered };
+                let is_queue = deliver.queue.is_some();
+                let redelivered = deliver.redelivered;
+                let delivery = Delivery { op: op.id, at, destination, is_queue, redelivered };
                 messages.deliver(key, delivery).map(|publish| (op.id, publish)).into_iter().collect()
             }
         };

@@ -92,9 +92,15 @@ impl Metrics {
         if let Err(error) = self.provider.shutdown_with_timeout(Duration::from_secs(2)) {
             tracing::debug!("the last metrics were not sent: {error}");
         }
-        let last = async { tokio::time::timeout(Duration::from_secs(2), self.durations.send()).await };
+        // Not by blocking on the runtime: whoever ends this may be inside of another one.
+        let (sent, last) = std::sync::mpsc::channel();
+        let durations = self.durations.clone();
+        self.runtime.spawn(async move {
+            durations.send().await;
+            let _ = sent.send(());
+        });
         // Late ones are worth no waiting.
-        let _ = self.runtime.block_on(last);
+        let _ = last.recv_timeout(Duration::from_secs(2));
         self.runtime.shutdown_background();
     }
 }

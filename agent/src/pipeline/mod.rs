@@ -12,6 +12,7 @@
 
 mod forest;
 mod open;
+mod outside;
 mod place;
 
 use std::collections::{HashMap, VecDeque};

@@ -103,10 +103,10 @@ pub(super) struct Placer {
 }
 
 /// What all spans of a tree have in common.
-struct Trunk {
+pub(super) struct Trunk {
     trace_id: TraceId,
     trace_rule: TraceRule,
-    order: Option<OrderKey>,
+    pub(super) order: Option<OrderKey>,
     /// The order's own trace, where in-band context put the tree into another.
     order_trace: Option<TraceId>,
     /// Broker's deliveries of this tree that become a dwell, with their publish.
@@ -360,23 +360,6 @@ impl Placer {
                 }
             }
         }
-    }
-
-    /// An order as it is known outside.
-    fn shown(&self, order: &OrderKey) -> OrderKey {
-        self.pseudonyms.as_ref().map_or_else(|| order.clone(), |pseudonyms| pseudonyms.order(order))
-    }
-
-    /// A span without the keys that are not to leave.
-    fn hidden(&self, mut span: Span, leaf: &Leaf, trunk: &Trunk) -> Span {
-        if let Some(pseudonyms) = &self.pseudonyms {
-            let mut keys = leaf.finished.found.keys.clone();
-            keys.extend(
-                trunk.order.iter().filter(|order| !leaf.finished.found.keys.contains(order)).cloned(),
-            );
-            pseudonyms.apply(&mut span, &keys);
-        }
-        span
     }
 
     fn placed<'a>(

@@ -41,11 +41,11 @@ pub struct Sides {
 /// What is known of a cause from the operation's own bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// It names the order, and nothing else of that order was in flight in the process, or had just been.
+    /// It and its cause name the order, and nothing else of that order was in flight in the process, or had just been.
     Keyed,
     /// It names the order, of which the process worked on several requests at the time, or had just answered another.
     Twin,
-    /// It does not name the order.
+    /// It or its cause does not name the order.
     Plain,
     /// It does not name the order and was done together with others, handed to other threads where there are any.
     Parallel,
@@ -356,13 +356,16 @@ fn described(span: &Span) -> String {
 
 /// What the service had in flight, by order.
 struct Work {
+    /// Requests and messages whose own bytes name their order.
+    named: HashSet<Nonce>,
     by_order: HashMap<(u64, Option<u64>), Vec<(u64, u64)>>,
     by_nonce: HashMap<Nonce, (u64, u64)>,
 }
 
 impl Work {
     fn new(points: &HashMap<Point, usize>, spans: &[Span], truth: &HashMap<&Nonce, &Planned>) -> Self {
-        let mut work = Self { by_order: HashMap::new(), by_nonce: HashMap::new() };
+        let named = truth.values().filter(|planned| planned.carries).map(|planned| planned.nonce.clone());
+        let mut work = Self { named: named.collect(), by_order: HashMap::new(), by_nonce: HashMap::new() };
         let serving = points
             .iter()
             .filter(|((_, side, kind), _)| *side == Side::Service && matches!(*kind, SERVER | CONSUMER));
@@ -382,6 +385,10 @@ impl Work {
         work
     }
 
+    fn is_named(&self, planned: &Planned) -> bool {
+        planned.cause.as_ref().is_some_and(|cause| self.named.contains(cause))
+    }
+
     fn class(&self, planned: &Planned, side: Side, kind: u64, span: &Span) -> Class {
         match (side, kind) {
             (Side::Proxy, CLIENT) => return Class::Proxied,
@@ -393,7 +400,7 @@ impl Work {
         if cause.is_some_and(|(_, end)| *end < at) {
             return Class::After;
         }
-        let Some(order) = planned.order.filter(|_| planned.carries) else {
+        let Some(order) = planned.order.filter(|_| planned.carries && self.is_named(planned)) else {
             return if planned.together { Class::Parallel } else { Class::Plain };
         };
         let in_flight = self.by_order.get(&(order, span.pid)).into_iter().flatten();

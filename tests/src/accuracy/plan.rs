@@ -321,7 +321,8 @@ impl Writer<'_> {
             order: self.order,
             near: self.near,
             user: self.user,
-            may_carry: self.may_carry,
+            // Who is not told the order cannot name it.
+            may_carry: order.is_some(),
             together: false,
             cause: nonce.clone(),
             text: String::new(),

@@ -49,6 +49,17 @@ const WANTED: &[(&str, Witness)] = &[
     ("librabbitmq-client-java", Witness::File("/usr/share/java/amqp-client.jar")),
     ("libpostgresql-jdbc-java", Witness::File("/usr/share/java/postgresql.jar")),
     ("libslf4j-java", Witness::File("/usr/share/java/slf4j-nop.jar")),
+    // The services of `cargo xtask accuracy`.
+    ("haproxy", Witness::Program("haproxy")),
+    ("gunicorn", Witness::Python("gunicorn")),
+    ("python3-aiohttp", Witness::Python("aiohttp")),
+    ("python3-asyncpg", Witness::Python("asyncpg")),
+    ("golang-go", Witness::Program("go")),
+    ("golang-github-lib-pq-dev", Witness::File("/usr/share/gocode/src/github.com/lib/pq/conn.go")),
+    ("mono-runtime", Witness::Program("mono")),
+    ("mono-mcs", Witness::Program("mcs")),
+    ("puma", Witness::Program("puma")),
+    ("ruby-pg", Witness::Below("/usr/share/rubygems-integration", "specifications")),
 ];
 
 fn look() -> Found {

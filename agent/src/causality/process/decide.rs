@@ -89,12 +89,12 @@ impl Processes {
                 return self.decide(op, Some(edge), true);
             }
             Value::Answered(edge) => {
-                self.learn(op, edge.parent, false);
                 // What becomes known late comes first.
-                if forced {
-                    return self.decide(op, Some(edge), true);
+                if !forced {
+                    return self.come_back(op);
                 }
-                return self.come_back(op);
+                self.learn(op, edge.parent, false);
+                return self.decide(op, Some(edge), true);
             }
             Value::Likest(edge) => return self.decide(op, Some(edge), true),
             Value::Among(causes) => causes,
@@ -166,7 +166,7 @@ impl Processes {
             let agrees = if among.is_empty() {
                 candidate.is_some_and(|candidate| !conflict(state, candidate))
             } else {
-                among.contains(&guess.cause)
+                among.contains(&guess.cause) && guess.signal != Signal::ReadAlone
             };
             agrees && (forced || !guess.late) && self.is_believed(state, guess)
         };
@@ -288,7 +288,7 @@ impl Processes {
             signal: Signal::Answered,
             rule: Rule::Thread,
             confidence,
-            late: false,
+            late: true,
         })
     }
 

@@ -83,6 +83,8 @@ const AFTER_NS: u64 = 1_000_000_000;
 const GRACE_NS: u64 = 1_000_000_000;
 /// Waiters of one operation from which on those that no longer wait are looked for.
 const CROWD: usize = 64;
+/// Requests in flight that one operation waits for; with more, it is decided when it has to be.
+const MAX_BLOCKERS: usize = 2048;
 /// Answers remembered per thread.
 const MAX_ANSWERS: usize = 256;
 /// A loss is found out when its stream goes on: operations that began so long before or after are in doubt.
@@ -195,7 +197,7 @@ impl Processes {
                     state.start.idle_connection = idle_count > 0;
                 }
                 let mut full = Vec::new();
-                for &cause_id in &process.incoming {
+                for &cause_id in process.incoming.iter().take(MAX_BLOCKERS) {
                     if let Some(cause) = self.ops.get_mut(&cause_id) {
                         cause.waiters.push(op);
                         full.extend(cause.is_crowded().then_some(cause_id));

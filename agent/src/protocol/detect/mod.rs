@@ -208,6 +208,7 @@ fn look(bytes: &[u8], port: Option<u16>) -> Found {
 fn home(port: u16) -> Option<Protocol> {
     match port {
         80 | 3000 | 5000 | 8000 | 8008 | 8080..=8090 | 8888 | 9000 | 9090 | 9200 => Some(Protocol::Http1),
+        50051 => Some(Protocol::Http2),
         5672 => Some(Protocol::Amqp),
         5432..=5439 | 6432 => Some(Protocol::Postgres),
         _ => None,

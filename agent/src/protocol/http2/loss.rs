@@ -61,26 +61,32 @@ impl Session {
     /// A hole at a frame header, or after the beginning of a frame that waits for its rest.
     fn hole_between(&mut self, half: Half, pos: u64, len: u64, after: Point, out: &mut Events) {
         let way = self.way(half);
-        let waiting = way.reader.rest().to_vec();
-        let start_pos = pos.saturating_sub(waiting.len() as u64);
-        way.reader.reset();
+        let mark = Mark { at: after.at, thread: after.thread, other_pos: 0 };
+        let mut input = way.reader.begin(pos, b"", mark);
+        let (start, waiting) = (input.point(), input.rest().to_vec());
+        input.advance(usize::MAX);
+        way.reader.finish(input);
         let header = Header::read(&waiting).filter(|header| header.is_possible() && way.allows(header));
         let Some(header) = header else {
             if !waiting.is_empty() {
                 let bytes = waiting.len() as u64;
                 out.push(Event::Discarded { reason: Discard::Unsynchronised, bytes });
             }
+            if let Some(block) = self.way(half).block.take().filter(|block| !block.is_over) {
+                // Its message began; the rest of its fields is in the hole.
+                let missing = if block.of.ends_stream { len } else { 0 };
+                self.header_block_cut(half, block.of, &block.bytes, missing, out);
+            }
             return self.lose(half, len, after.at);
         };
-        // Time and thread of its first byte are those of the record the hole came after.
-        let start = Point { pos: start_pos, ..way.last };
-        let end = Point { pos: start_pos.saturating_add(header.frame_len() as u64), ..after };
+        let end = Point { pos: start.pos.saturating_add(header.frame_len() as u64), ..after };
         let beginning = waiting.get(HEADER_LEN..).unwrap_or_default();
         let left = end.pos.saturating_sub(pos);
         let missing = len.min(left);
         match header.kind {
             frame::HEADERS | frame::PUSH_PROMISE | frame::CONTINUATION => {
-                self.hole_in_block(half, header, beginning, missing, start, end, out);
+                let ends = (start, end, after.pos);
+                self.hole_in_block(half, header, beginning, missing, ends, out);
             }
             frame::DATA => {
                 // Only its padding's length was still missing.
@@ -110,18 +116,15 @@ impl Session {
     }
 
     /// A hole in a header block: its message began for certain, and the fields before the hole are known.
-    #[expect(clippy::too_many_arguments, reason = "one frame with its two ends")]
     fn hole_in_block(
         &mut self,
         half: Half,
         header: Header,
         beginning: &[u8],
         missing: u64,
-        start: Point,
-        end: Point,
+        (start, end, hole_end): (Point, Point, u64),
         out: &mut Events,
     ) {
-        // The padding's length does not matter: it comes last.
         let skipped = match header.kind {
             frame::CONTINUATION => 0,
             kind => {
@@ -130,7 +133,12 @@ impl Session {
                 usize::from(header.has(frame::PADDED)) + fixed + priority
             }
         };
+        // Padding is no part of the block, should the hole be in there.
+        let is_padded = header.kind != frame::CONTINUATION && header.has(frame::PADDED);
+        let pad = beginning.first().filter(|_| is_padded).map_or(0, |len| usize::from(*len));
         let part = beginning.get(skipped..).unwrap_or_default();
+        let block_len = (header.len as usize).saturating_sub(skipped).saturating_sub(pad);
+        let part = part.get(..block_len).unwrap_or(part);
         let way = self.way(half);
         let (of, bytes, was_over) = match way.block.take() {
             Some(mut block) => {
@@ -141,6 +149,9 @@ impl Session {
             None => (cut_block_of(&header, start, end), part.to_vec(), false),
         };
         if !was_over {
+            // A hole past the frame puts what is still open in doubt, which counts it.
+            let counted_later = end.pos < hole_end && !of.ends_stream;
+            let missing = if counted_later { 0 } else { missing };
             self.header_block_cut(half, of, &bytes, missing, out);
         }
         if !header.has(frame::END_HEADERS) {

@@ -18,11 +18,14 @@ const ENOUGH: u32 = 4;
 const ENOUGH_AT_START: u32 = 3;
 /// Places that wait for more bytes.
 const MAX_WAITING: usize = 32;
-/// Bytes kept for them.
-const MAX_KEPT: usize = 128 << 10;
+/// Bytes kept for them. When there are more, half of it goes at once: moving bytes stays linear, too.
+const MAX_KEPT: u64 = 128 << 10;
 /// Header blocks may be looked into for so many bytes per byte that came, so that the search stays linear.
 const LOOKS_PER_BYTE: usize = 16;
 const MAX_BUDGET: usize = 1 << 20;
+
+/// Behind so many bytes without a frame this is no HTTP/2: longer than any frame that is believed.
+const MAX_SKIPPED: u64 = 2 << 20;
 
 /// Where the search stands.
 #[derive(Debug, Default)]
@@ -31,6 +34,8 @@ pub(super) struct Seeker {
     looked_to: u64,
     waiting: VecDeque<Place>,
     budget: usize,
+    /// Bytes given up since frames were lost.
+    skipped: u64,
 }
 
 /// A place that may be a boundary.
@@ -60,12 +65,16 @@ impl Session {
         let found = seeker.search(from, input.pos(), input.rest(), record);
         let keep_from = match found {
             Some(pos) => pos,
-            None => seeker.keep_from(input.pos().saturating_add(input.rest().len() as u64)),
+            None => seeker.keep_from(input.pos(), input.pos().saturating_add(input.rest().len() as u64)),
         };
         let skipped = usize::try_from(keep_from.saturating_sub(input.pos())).unwrap_or(usize::MAX);
         let bytes = input.advance(skipped) as u64;
         if bytes > 0 {
-            out.push(Event::Discarded { reason: Discard::Unsynchronised, bytes });
+            let seeker = &mut self.way(half).seeker;
+            seeker.skipped = seeker.skipped.saturating_add(bytes);
+            let is_hopeless = seeker.skipped > MAX_SKIPPED && found.is_none();
+            let reason = if is_hopeless { Discard::Invalid } else { Discard::Unsynchronised };
+            out.push(Event::Discarded { reason, bytes });
         }
         if found.is_some() {
             let way = self.way(half);
@@ -141,8 +150,9 @@ impl Seeker {
     }
 
     /// Bytes before this position are of no use any more.
-    fn keep_from(&mut self, end: u64) -> u64 {
-        let bound = end.saturating_sub(MAX_KEPT as u64);
+    fn keep_from(&mut self, start: u64, end: u64) -> u64 {
+        let is_full = end.saturating_sub(start) > MAX_KEPT;
+        let bound = if is_full { end.saturating_sub(MAX_KEPT / 2) } else { start };
         self.waiting.retain(|place| place.pos >= bound);
         let first = self.waiting.iter().map(|place| place.pos).min().unwrap_or(end);
         first.min(self.looked_to).max(bound)

@@ -129,3 +129,16 @@ fn another_upgrade_stays_a_tunnel() {
     ];
     assert_eq!(summaries(&upgrade(&steps, 1000)), ["GET /1 → 101, 0 up, 0 down"]);
 }
+
+#[test]
+fn what_never_becomes_a_frame_is_no_http2() {
+    let noise: Vec<u8> =
+        (0..(1_u32 << 20)).flat_map(|n| (n.wrapping_mul(2_654_435_761) | 0x80).to_be_bytes()).collect();
+    let steps: Vec<Step> = noise.chunks(16_384).map(server).collect();
+    let found = discards(&joined(&steps));
+    let sum = |wanted: Discard| {
+        found.iter().filter(|(reason, _)| *reason == wanted).map(|(_, len)| len).sum::<u64>()
+    };
+    assert_eq!(sum(Discard::Unsynchronised) + sum(Discard::Invalid), noise.len() as u64);
+    assert!(sum(Discard::Invalid) > 1 << 20, "{}", sum(Discard::Invalid));
+}

@@ -48,6 +48,41 @@ fn a_hole_inside_a_header_block_costs_fields_and_no_frame() {
 }
 
 #[test]
+fn a_hole_in_the_padding_of_a_header_block_costs_nothing_but_the_table() {
+    let payload = [&[6][..], &block(&[(":method", "GET"), (":path", "/1")]), &[0; 6]].concat();
+    let bytes = frame(frame::HEADERS, ENDS | frame::PADDED | frame::END_HEADERS, 1, &payload);
+    let (seen, lost) = bytes.split_at(bytes.len() - 3);
+    let events = check(
+        &after_hello(&[
+            client(seen),
+            gap(Sender::Client, lost.len() as u64),
+            server(response(1, ENDS, "200")),
+        ]),
+        &["GET /1 → 200, 0 up, 0 down, Gap(3)"],
+    );
+    let operation = operations(&events)[0];
+    assert!(exchange(operation).request_headers.is_empty());
+    // The request began when its first byte moved, not when the hole was seen.
+    assert_eq!((operation.request.start.at, operation.request.end.at), (3, 4));
+}
+
+#[test]
+fn a_hole_between_the_parts_of_a_header_block_costs_fields() {
+    let fields = block(&[(":method", "GET"), (":path", "/1"), ("x-one", "1")]);
+    let first = frame(frame::HEADERS, ENDS, 1, &fields);
+    let rest = frame(frame::CONTINUATION, frame::END_HEADERS, 1, &block(&[("x-two", "2")]));
+    check(
+        &after_hello(&[
+            client(first),
+            gap(Sender::Client, rest.len() as u64),
+            client(get(3, "/3")),
+            server([response(1, ENDS, "200"), response(3, ENDS, "200")].concat()),
+        ]),
+        &[&format!("GET /1 → 200, 0 up, 0 down, Gap({})", rest.len()), "GET /3 → 200, 0 up, 0 down"],
+    );
+}
+
+#[test]
 fn frames_are_found_again_after_a_hole() {
     // The hole hides the end of stream 3's request and all of stream 5's.
     let upload = [request(3, 0, "POST", "/3"), data(3, 0, b"abc")].concat();

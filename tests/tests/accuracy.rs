@@ -1,0 +1,38 @@
+//! A small part of `cargo xtask accuracy`: a thread per request, an event loop, a task runtime.
+
+use std::path::Path;
+use std::time::Duration;
+
+use spoor_tests::accuracy::run::{Options, run};
+use spoor_tests::accuracy::runtime::Runtime;
+use spoor_tests::agent;
+use spoor_tests::skip::skip;
+
+#[test]
+fn causes_are_found_or_left_open_and_hardly_ever_wrong() {
+    if let Err(reason) = agent::binary() {
+        return skip(&reason);
+    }
+    let runtimes: Vec<&Runtime> =
+        ["gunicorn-gthread", "node", "rust-tokio"].iter().filter_map(|name| Runtime::by_name(name)).collect();
+    if let Some(reason) = runtimes.iter().find_map(|runtime| runtime.missing()) {
+        return skip(&reason);
+    }
+    let options = Options {
+        runtimes,
+        concurrencies: vec![10],
+        duration: Duration::from_secs(3),
+        seed: 5,
+        record: None,
+        config: None,
+    };
+    let program = Path::new(env!("CARGO_BIN_EXE_accuracy"));
+    let report = run(&options, program, &|step| eprintln!("{step}")).expect("the measurement runs");
+    assert_eq!(report.cells.len(), 3);
+    for cell in &report.cells {
+        let verdict = &cell.verdict;
+        assert!(verdict.inferred().sum() > 50, "{} did next to nothing: {verdict:?}", cell.runtime);
+    }
+    let examples: Vec<&String> = report.cells.iter().flat_map(|cell| &cell.verdict.examples).collect();
+    assert!(report.broken().is_empty(), "{:#?}\n{report}\n{examples:#?}", report.broken());
+}
