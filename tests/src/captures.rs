@@ -43,7 +43,9 @@ pub fn connections(path: &Path, ports: &[u16]) -> Vec<Connection> {
     assert!(matches!(word(0), 0xa1b2_c3d4 | 0xa1b2_3c4d), "{}: pcap, little-endian", path.display());
     assert_eq!(word(20), 1, "{}: Ethernet", path.display());
     let mut order = Vec::new();
-    let mut found: BTreeMap<(u16, u16), (Connection, [Option<(u32, u64)>; 2])> = BTreeMap::new();
+    /// The next sequence number of each side, and its position.
+    type Next = [Option<(u32, u64)>; 2];
+    let mut found: BTreeMap<(u16, u16), (Connection, Next)> = BTreeMap::new();
     let mut at = 24;
     while at < file.len() {
         let len = word(at + 8) as usize;
