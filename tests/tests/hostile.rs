@@ -14,6 +14,9 @@ use spoor::record::{Direction, Role};
 use spoor::sql;
 use spoor_tests::transcript::wire;
 
+/// Makes about so many bytes of hostile input.
+type Make<'a> = dyn Fn(usize) -> Vec<u8> + 'a;
+
 fn session(protocol: Protocol) -> Box<dyn Session> {
     let (role, limits) = (Role::Server, Protocols::default());
     match protocol {
@@ -152,7 +155,7 @@ fn amqp_costs_are_linear() {
             [&[1, b'a', b'F'][..], &(inner.len() as u32).to_be_bytes(), &inner].concat()
         })
     };
-    let cases: [(&str, &dyn Fn(usize) -> Vec<u8>); 9] = [
+    let cases: [(&str, &Make<'_>); 9] = [
         ("heartbeats", &|len| wire::frame(8, 0, b"").repeat(len / 8)),
         ("empty bodies", &|len| wire::frame(3, 1, b"").repeat(len / 8)),
         ("unknown methods", &|len| wire::frame(1, 1, b"\0\x3c\x7f\x7f").repeat(len / 12)),
@@ -227,7 +230,7 @@ fn announced_lengths_cost_nothing() {
 fn postgres_costs_are_linear() {
     let parse = |n: usize| wire::pg(b'P', format!("s{n}\0SELECT {n}\0\0\0").as_bytes());
     let bind = |n: usize| wire::pg(b'B', format!("p{n}\0s\0\0\0\0\0\0\0").as_bytes());
-    let cases: [(&str, Sender, &dyn Fn(usize) -> Vec<u8>); 11] = [
+    let cases: [(&str, Sender, &Make<'_>); 11] = [
         ("Syncs", Client, &|len| wire::pg(b'S', b"").repeat(len / 5)),
         ("statements", Client, &|len| (0..len / 20).flat_map(parse).collect()),
         ("portals", Client, &|len| (0..len / 20).flat_map(bind).collect()),

@@ -101,7 +101,7 @@ fn recorded(name: &str) -> Counts {
 }
 
 /// What tshark leaves out: on one connection (`nghttp -c 256`) the server's first header block begins with a table size update
-/// to zero, which tshark's decoder refuses, with all blocks behind it. nghttp printed these three.
+/// to zero, which tshark's decoder refuses, with all blocks behind it.
 const NOT_DISSECTED: [(&str, &str, u64); 2] =
     [("nghttp_nginx", "status 200", 2), ("nghttp_nginx", "status 302", 1)];
 

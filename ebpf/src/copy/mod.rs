@@ -18,7 +18,6 @@ use spoor_common::{
 };
 
 pub(crate) use self::segments::total;
-#[allow(unused_imports)]
 pub(crate) use self::verifier::forget;
 use self::{segments::gathered, verifier::bound};
 use crate::{emit, maps::count, syscall::Source, verdict::Share};

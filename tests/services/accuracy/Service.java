@@ -1,3 +1,4 @@
+// Steps of a plan in, calls over HTTP, SQL and AMQP out: a pool of threads, or one that hands its work to another.
 import com.rabbitmq.client.AMQP;
 import com.rabbitmq.client.Channel;
 import com.rabbitmq.client.Connection;

@@ -158,17 +158,17 @@ impl Writer<'_> {
         };
         let body = format!(r#"{{"user_id":{user},"quantity":{quantity}}}"#);
         match self.rng.u32(..10) {
-            0..6 => (format!("/orders/{order}/work/{nonce}"), body, no_answer, true),
+            0..6 => (format!("/orders/{order}/jobs/{nonce}"), body, no_answer, true),
             // The order is created: its number is known from the answer only.
             6..8 => (
-                format!("/work/{nonce}"),
+                format!("/jobs/{nonce}"),
                 body,
                 format!(r#"{{"order_id":{order},"quantity":{quantity}}}"#),
                 true,
             ),
             _ => {
                 let body = format!(r#"{{"quantity":{quantity},"order_id":{order},"user_id":{user}}}"#);
-                (format!("/work/{nonce}"), body, no_answer, true)
+                (format!("/jobs/{nonce}"), body, no_answer, true)
             }
         }
     }

@@ -1,6 +1,8 @@
 //! One outgoing operation that is over in, the edge to its cause out, or none.
 //!
 //! *Owns* the rules inside a process and their order. *Must not know* how the tables are filled.
+//!
+//! Long because every rule is asked in one order, and each looks at what the ones before it have left.
 
 use super::proof::{Gap, Signal};
 use super::state::{Op, ThreadState, conflict};

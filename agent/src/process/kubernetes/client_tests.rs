@@ -12,8 +12,7 @@ fn api(answers: Vec<(u16, String)>) -> (String, Receiver<String>) {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (tell, told) = channel();
     std::thread::spawn(move || {
-        let mut count = 0;
-        for stream in listener.incoming() {
+        for (count, stream) in listener.incoming().enumerate() {
             let Ok(mut stream) = stream else { return };
             let mut request = Vec::new();
             let mut buffer = [0; 4096];
@@ -24,7 +23,6 @@ fn api(answers: Vec<(u16, String)>) -> (String, Receiver<String>) {
                 }
             }
             let (status, body) = answers.get(count).or(answers.last()).unwrap();
-            count += 1;
             let head =
                 format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
             let _ = stream.write_all(head.as_bytes());

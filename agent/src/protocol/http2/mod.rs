@@ -1,6 +1,6 @@
 //! Bytes of one HTTP/2 connection in, events of its exchanges out: one for each stream that the client opened.
 //!
-//! *Owns* frames ([`frame`], `feed`), header compression ([`hpack`]), streams (`stream`, `heads`), and finding frames again
+//! *Owns* frames (`frame`, `feed`), header compression ([`hpack`]), streams (`stream`, `heads`), and finding frames again
 //! after a loss (`seek`). *Must not know* what a field or a body means.
 //! *Spec*: RFC 9113; RFC 7540, section 3.2 (upgrade from HTTP/1.1).
 //!
