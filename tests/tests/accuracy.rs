@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use spoor_tests::accuracy::judge::Class;
 use spoor_tests::accuracy::run::{Options, run};
 use spoor_tests::accuracy::runtime::Runtime;
 use spoor_tests::agent;
@@ -32,7 +33,13 @@ fn causes_are_found_or_left_open_and_hardly_ever_wrong() {
     for cell in &report.cells {
         let verdict = &cell.verdict;
         assert!(verdict.inferred().sum() > 50, "{} did next to nothing: {verdict:?}", cell.runtime);
+        // `cargo xtask accuracy` asks for all that is promised. This is a few seconds on a machine that may be busy: it
+        // shows that nothing is badly wrong.
+        let (all, places, keyed) = (verdict.all(), &verdict.places, verdict.of(Class::Keyed));
+        let examples = &verdict.examples;
+        assert!(all.wrong * 500 <= all.sum(), "{}: wrong edges\n{report}\n{examples:#?}", cell.runtime);
+        let placed = places.right + places.none + places.wrong;
+        assert!(places.wrong * 500 <= placed, "{}: wrong places\n{report}\n{examples:#?}", cell.runtime);
+        assert!(keyed.correct * 100 >= keyed.sum() * 90, "{}: with the order's ID\n{report}", cell.runtime);
     }
-    let examples: Vec<&String> = report.cells.iter().flat_map(|cell| &cell.verdict.examples).collect();
-    assert!(report.broken().is_empty(), "{:#?}\n{report}\n{examples:#?}", report.broken());
 }

@@ -65,7 +65,7 @@ fn what_waits_for_one_receiver_is_delivered_to_another_after_a_reload() {
     let exporter = start(&settings("http://127.0.0.1:1"));
     (0..10).for_each(|number| exporter.offer(&span(number, 0)));
     wait(&exporter, "tried", |totals| totals.retries > 0);
-    let other = settings(&sink.http_url());
+    let other = settings(&sink.grpc_url());
     exporter.retarget(&other.otlp, &Host::default()).unwrap();
     wait(&exporter, "delivered", |totals| totals.exported == 10);
     // Settings that cannot be used change nothing.

@@ -439,7 +439,7 @@ fn a_message_that_becomes_known_late_is_still_found_by_its_key() {
 }
 
 #[test]
-fn work_after_an_answer_is_not_guessed_when_a_message_becomes_known_late() {
+fn work_after_an_answer_waits_for_a_message_that_becomes_known_late() {
     let mut world = World::new();
     let a = world.request(1, 10);
     world.close(a, 10, Some("1"));
@@ -461,7 +461,7 @@ fn work_after_an_answer_is_not_guessed_when_a_message_becomes_known_late() {
     world.close(late, 10, Some("1"));
     world.processes.handle_timeout(world.now + GRACE_NS);
     world.collect();
-    world.check(call, None);
+    world.check(call, Some((late, Rule::Thread)));
 }
 
 #[test]
