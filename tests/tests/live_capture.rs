@@ -80,6 +80,11 @@ fn one_socket_under_many_descriptors_is_one_connection() {
 }
 
 #[test]
+fn bytes_sent_without_a_copy_are_captured_whole() {
+    check("zerocopy", &["tcp4", "tcp6"]);
+}
+
+#[test]
 fn lists_of_buffers_are_flattened() {
     check("vectors", &["tcp4", "tcp6", "pair"]);
 }
