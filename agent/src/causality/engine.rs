@@ -216,8 +216,16 @@ fn closing(op: &Operation, found: &Found) -> Closing {
         }
         _ => (None, false),
     };
+    let named = match &op.detail {
+        Detail::Amqp(action) => match &action.kind {
+            ActionKind::Settle(settle) => settle.delivery,
+            _ => None,
+        },
+        _ => None,
+    };
     Closing {
         op: op.id,
+        named,
         at: op.ended_at,
         response_start: op.response.map(|response| response.start),
         response_end: op.response.map(|response| response.end),

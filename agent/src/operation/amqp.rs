@@ -5,7 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::Kept;
+use super::{Kept, OpId};
 use crate::record::BootNs;
 
 /// One action on a channel.
@@ -320,6 +320,8 @@ pub struct Settle {
     pub multiple: bool,
     /// Deliveries it settled, as far as they were known.
     pub message_count: u32,
+    /// The delivery, where it settled exactly one and that was known.
+    pub delivery: Option<OpId>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

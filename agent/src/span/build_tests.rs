@@ -893,7 +893,13 @@ fn processing_spans_the_work_that_is_known() {
 
 #[test]
 fn settlements_and_methods() {
-    let settle = Settle { settlement: Settlement::Ack, delivery_tag: 9, multiple: true, message_count: 4 };
+    let settle = Settle {
+        settlement: Settlement::Ack,
+        delivery_tag: 9,
+        multiple: true,
+        message_count: 4,
+        delivery: None,
+    };
     check(
         Role::Client,
         amqp(ActionKind::Settle(settle)),
@@ -917,6 +923,7 @@ fn settlements_and_methods() {
         delivery_tag: 9,
         multiple: false,
         message_count: 1,
+        delivery: None,
     };
     check(
         Role::Client,

@@ -192,7 +192,7 @@ impl Processes {
         self.deadlines.insert((closed_at.saturating_add(GRACE_NS), op), Deadline::Decide);
     }
 
-    fn decide(&mut self, op: OpId, edge: Option<Edge>, strong: bool) {
+    pub(super) fn decide(&mut self, op: OpId, edge: Option<Edge>, strong: bool) {
         let Some(state) = self.ops.get_mut(&op) else { return };
         state.decided = true;
         state.parent = edge.map(|edge| edge.parent);
@@ -506,7 +506,7 @@ impl Processes {
         process.missed.iter().any(|missed| (from..=to).contains(missed))
     }
 
-    fn edge(&self, child: OpId, parent: OpId, rule: Rule, confidence: f32) -> Option<Edge> {
+    pub(super) fn edge(&self, child: OpId, parent: OpId, rule: Rule, confidence: f32) -> Option<Edge> {
         let confidence = Confidence(confidence);
         self.policy.allows(rule, confidence).then_some(Edge { child, parent, rule, confidence })
     }

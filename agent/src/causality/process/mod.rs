@@ -29,7 +29,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::proof::Signal;
 use self::state::{Circumstances, Op, Process, Transaction};
-use super::{Edge, Policy};
+use super::{Edge, Policy, Rule};
 use crate::operation::{OpId, Shape};
 use crate::order::{Facts, OrderKey};
 use crate::protocol::Point;
@@ -71,6 +71,8 @@ pub struct Closing {
     pub transaction: Option<u64>,
     /// It was the COMMIT or ROLLBACK.
     pub ends_transaction: bool,
+    /// What it names as its cause itself: the delivery of an acknowledgement.
+    pub named: Option<OpId>,
 }
 
 /// How long operations that are over are remembered as possible causes.
@@ -281,7 +283,11 @@ impl Processes {
                 }
                 self.deadlines
                     .insert((closing.at + self.policy.decide_within_ns, closing.op), Deadline::Decide);
-                self.consider(closing.op, false);
+                let named = closing.named.filter(|cause| self.ops.contains_key(cause));
+                match named.and_then(|cause| self.edge(closing.op, cause, Rule::Message, 1.0)) {
+                    Some(edge) => self.decide(closing.op, Some(edge), true),
+                    None => self.consider(closing.op, false),
+                }
             }
             Shape::Relayed => {}
         }

@@ -80,6 +80,7 @@ impl World {
             traits: std::mem::take(&mut self.traits),
             transaction,
             ends_transaction: ends,
+            named: None,
         });
         self.collect();
     }

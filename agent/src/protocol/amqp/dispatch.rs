@@ -67,7 +67,7 @@ impl Session {
                 };
                 self.settle(
                     number,
-                    Settle { settlement, delivery_tag, multiple, message_count: 0 },
+                    Settle { settlement, delivery_tag, multiple, message_count: 0, delivery: None },
                     extent,
                     out,
                 );

@@ -10,7 +10,7 @@ use super::channel::take_tagged;
 use super::method::{self, Id};
 use super::session::{Ending, Session};
 use crate::operation::amqp::{ActionKind, PublishOutcome, Settle, Settlement};
-use crate::operation::{Completeness, Extent, Shape};
+use crate::operation::{Completeness, Extent, OpId, Shape};
 use crate::protocol::{Event, Events};
 
 impl Session {
@@ -62,16 +62,17 @@ impl Session {
         let mut operation = self.operation(Shape::Outgoing, number, extent, ActionKind::Settle(settle), out);
         out.push(Event::Opened { op: operation.id, shape: operation.shape, point: extent.start });
         out.push(Event::Requested { op: operation.id, point: extent.end });
-        let known = self.settle_deliveries(number, delivery_tag, multiple, settlement, extent, out);
+        let (known, last) = self.settle_deliveries(number, delivery_tag, multiple, settlement, extent, out);
         if let Some(ActionKind::Settle(settle)) = kind_mut(&mut operation) {
             settle.message_count = if multiple { known } else { 1 };
+            settle.delivery = last.filter(|_| known == 1);
         }
         // The broker answers nothing: it is over with its last byte.
         operation.response = Some(Extent { start: extent.end, end: extent.end });
         self.release(operation, 0, out);
     }
 
-    /// Closes the deliveries a settlement means; how many those are.
+    /// Closes the deliveries a settlement means; how many those are, and the last of them.
     pub(super) fn settle_deliveries(
         &mut self,
         number: u16,
@@ -80,13 +81,17 @@ impl Session {
         settlement: Settlement,
         extent: Extent,
         out: &mut Events,
-    ) -> u32 {
+    ) -> (u32, Option<OpId>) {
         let mut count: u32 = 0;
+        let mut last = None;
         loop {
-            let Some(channel) = self.channels.get_mut(&number) else { return count };
+            let Some(channel) = self.channels.get_mut(&number) else { return (count, last) };
             channel.settles = true;
-            let Some(mut tagged) = take_tagged(&mut channel.deliveries, tag, multiple) else { return count };
+            let Some(mut tagged) = take_tagged(&mut channel.deliveries, tag, multiple) else {
+                return (count, last);
+            };
             count = count.saturating_add(1);
+            last = tagged.waiting.operation.as_ref().map(|operation| operation.id);
             if let Some(ActionKind::Deliver(deliver)) =
                 tagged.waiting.operation.as_mut().and_then(|operation| kind_mut(operation))
             {
@@ -95,7 +100,7 @@ impl Session {
             }
             self.close(tagged.waiting, Ending::answered(extent), out);
             if !multiple {
-                return count;
+                return (count, last);
             }
         }
     }
