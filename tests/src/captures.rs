@@ -222,3 +222,25 @@ pub fn without_any_packet(
         assert!(told.len() <= whole.len() + 1, "{}: {} of {}", context(), told.len(), whole.len());
     }
 }
+
+/// The operations that a session closes over what was sent, in reads of `piece` bytes. Nothing of it may be discarded.
+pub fn closed(mut session: impl Session, sent: &[(Sender, Vec<u8>)], piece: usize) -> Vec<Operation> {
+    let (mut out, mut pos) = (Events::default(), [0u64; 2]);
+    for (from, all) in sent {
+        for part in all.chunks(piece) {
+            let pos = &mut pos[*from as usize];
+            session.bytes(*from, *pos, part, Mark { at: 1, ..Mark::default() }, &mut out);
+            *pos += part.len() as u64;
+        }
+    }
+    session.end(End::Closed, 2, &mut out);
+    let mut operations = Vec::new();
+    while let Some(event) = out.pop() {
+        match event {
+            Event::Closed(operation) => operations.push(*operation),
+            Event::Discarded { reason, bytes } => panic!("{bytes} bytes: {reason:?}"),
+            _ => {}
+        }
+    }
+    operations
+}

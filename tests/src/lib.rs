@@ -11,7 +11,7 @@
 //! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
 //! | spans received, and their trees | [`sink`], [`forest`] |
 //! | the live kernel | [`kernel`] |
-//! | recorded traffic | [`recorded`], [`captures`], [`transcript`] |
+//! | recorded traffic | [`recorded`], [`captures`], [`transcript`]; through the core: [`whole_core`] |
 //! | foreign bytes | [`fuzz`] |
 //! | tests that cannot run here | [`skip`] |
 
@@ -32,3 +32,4 @@ pub mod skip;
 pub mod spoor;
 pub mod transcript;
 pub mod truth;
+pub mod whole_core;

@@ -166,28 +166,6 @@ fn content(channel: u16, p: &AMQPProperties, body: &[u8], chunk: usize) -> Vec<u
     all
 }
 
-fn closed(sent: &[(Sender, Vec<u8>)], piece: usize) -> Vec<Operation> {
-    let mut session = Session::new(Role::Client, &Protocols::default());
-    let (mut out, mut pos) = (Events::default(), [0u64; 2]);
-    for (from, all) in sent {
-        for part in all.chunks(piece) {
-            let pos = &mut pos[*from as usize];
-            session.bytes(*from, *pos, part, Mark { at: 1, ..Mark::default() }, &mut out);
-            *pos += part.len() as u64;
-        }
-    }
-    session.end(End::Closed, 2, &mut out);
-    let mut operations = Vec::new();
-    while let Some(event) = out.pop() {
-        match event {
-            Event::Closed(operation) => operations.push(*operation),
-            Event::Discarded { reason, bytes } => panic!("{bytes} bytes: {reason:?}"),
-            _ => {}
-        }
-    }
-    operations
-}
-
 fn kind(operation: &Operation) -> &ActionKind {
     match &operation.detail {
         Detail::Amqp(action) => &action.kind,
@@ -229,7 +207,7 @@ proptest! {
             (Sender::Server, [bytes(&deliver), message].concat()),
             (Sender::Client, bytes(&ack)),
         ];
-        let operations = closed(&sent, piece);
+        let operations = captures::closed(Session::new(Role::Client, &Protocols::default()), &sent, piece);
         let [one, two, settle] = operations.as_slice() else { panic!("{operations:?}") };
         let (ActionKind::Publish(one), ActionKind::Deliver(two)) = (kind(one), kind(two)) else { panic!("{operations:?}") };
         prop_assert!(matches!(kind(settle), ActionKind::Settle(settle) if settle.delivery_tag == tag));

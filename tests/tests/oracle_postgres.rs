@@ -13,7 +13,7 @@ use spoor::config::Protocols;
 use spoor::operation::postgres::{Cell, Statement};
 use spoor::operation::{Completeness, Detail, Operation};
 use spoor::protocol::postgres::Session;
-use spoor::protocol::{End, Event, Events, Mark, Sender, Session as Contract};
+use spoor::protocol::{End, Sender};
 use spoor::record::Role;
 use spoor_tests::captures;
 use spoor_tests::transcript::wire;
@@ -23,28 +23,6 @@ fn statement(operation: &Operation) -> &Statement {
         Detail::Postgres(statement) => statement,
         other => panic!("{other:?}"),
     }
-}
-
-fn closed(sent: &[(Sender, Vec<u8>)], piece: usize) -> Vec<Operation> {
-    let mut session = Session::new(Role::Client, &Protocols::default());
-    let (mut out, mut pos) = (Events::default(), [0u64; 2]);
-    for (from, all) in sent {
-        for part in all.chunks(piece) {
-            let pos = &mut pos[*from as usize];
-            session.bytes(*from, *pos, part, Mark { at: 1, ..Mark::default() }, &mut out);
-            *pos += part.len() as u64;
-        }
-    }
-    session.end(End::Closed, 2, &mut out);
-    let mut operations = Vec::new();
-    while let Some(event) = out.pop() {
-        match event {
-            Event::Closed(operation) => operations.push(*operation),
-            Event::Discarded { reason, bytes } => panic!("{bytes} bytes: {reason:?}"),
-            _ => {}
-        }
-    }
-    operations
 }
 
 /// StartupMessage and the server's readiness.
@@ -99,7 +77,7 @@ proptest! {
         ];
         let [hello, ready] = start();
         let all = [hello, ready, (Sender::Client, sent.to_vec()), (Sender::Server, answers.concat())];
-        let operations = closed(&all, piece);
+        let operations = captures::closed(Session::new(Role::Client, &Protocols::default()), &all, piece);
         let [operation] = operations.as_slice() else { panic!("{operations:?}") };
         prop_assert_eq!(operation.completeness, Completeness::Complete);
         let s = statement(operation);
@@ -137,7 +115,7 @@ proptest! {
         frontend::copy_done(&mut copied);
         all.push((Sender::Client, copied.to_vec()));
         all.push((Sender::Server, wire::done("COPY 1", b'I')));
-        let operations = closed(&all, piece);
+        let operations = captures::closed(Session::new(Role::Client, &Protocols::default()), &all, piece);
         let texts: Vec<_> = operations.iter().map(|op| statement(op).text.clone().unwrap()).collect();
         let mut expected: Vec<String> = queries.iter().map(|query| query.trim_end().to_owned()).collect();
         expected.push("COPY items FROM STDIN".to_owned());

@@ -2,44 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use spoor::pipeline::{Pipeline, Settings};
 use spoor::protocol::Sender::{Client, Server};
 use spoor::record::Record;
-use spoor::span::{Span, SpanKind, Value};
+use spoor::span::{Span, SpanKind};
 use spoor_tests::transcript::{Covered, Host, wire};
-
-fn settings() -> Settings {
-    Settings {
-        protocols: Default::default(),
-        joining: Default::default(),
-        order: Default::default(),
-        spans: Default::default(),
-        max_connections: 1000,
-        turn_bytes: 1 << 20,
-        boot_id: [7; 16],
-        host_id: "host".to_owned(),
-    }
-}
-
-fn run(records: impl IntoIterator<Item = Record>) -> Vec<Span> {
-    let mut pipeline = Pipeline::new(settings()).expect("default rules compile");
-    let mut now = 0;
-    for record in records {
-        now = now.max(record.at());
-        pipeline.handle_record(record);
-    }
-    pipeline.handle_timeout(now + 60_000_000_000);
-    pipeline.finish(now + 60_000_000_000);
-    std::iter::from_fn(|| pipeline.poll_span()).collect()
-}
-
-fn text(span: &Span, key: &str) -> String {
-    match span.attributes.get(key) {
-        Some(Value::Text(text)) => text.clone(),
-        Some(other) => format!("{other:?}"),
-        None => String::new(),
-    }
-}
+use spoor_tests::whole_core::{run, text};
 
 /// `service kind name order` of each span, children indented below their parent, siblings by time.
 fn forest(spans: &[Span]) -> String {
