@@ -383,6 +383,7 @@ impl Processes {
         guesses.truncate(believed.map_or(guesses.len(), |last| last + 1));
         let Some(process) = self.processes.get_mut(&state.tgid) else { return };
         process.proof.count(Signal::InFlight, in_flight);
+        process.proof.count(Signal::NamedInFlight, in_flight);
         process.proof.count(Signal::Named, true);
         for guess in guesses {
             process.proof.count(guess.signal, guess.cause == truth);
@@ -417,7 +418,7 @@ impl Processes {
                 _ => over.push(cause),
             }
         }
-        if process.proof.ends_with_answer() && !open.is_empty() {
+        if process.proof.names_before_answer() && !open.is_empty() {
             over.clear();
         }
         let mut nameless = Vec::new();

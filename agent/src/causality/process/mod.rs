@@ -92,6 +92,8 @@ const MAX_ANSWERS: usize = 256;
 /// A loss is found out when its stream goes on: operations that began so long before or after are in doubt.
 const CLOUD_AFTER_NS: u64 = 5_000_000_000;
 const CLOUD_BEFORE_NS: u64 = 1_000_000_000;
+/// Work after answers that waits to be counted, per process.
+const MAX_AFTERMATH: usize = 256;
 /// Losses closer to each other than this count as one.
 const MISSED_STEP_NS: u64 = 100_000_000;
 /// Losses remembered per process.
@@ -171,9 +173,14 @@ impl Processes {
             Shape::Outgoing => {
                 let open = process.client_opened(conn);
                 let just = |(closed, _): &(BootNs, OpId)| point.at.saturating_sub(*closed) <= AFTER_NS;
-                if process.incoming.is_empty() && process.over[0].as_ref().is_some_and(just) {
-                    process.proof.count(Signal::InFlight, false);
+                if process.incoming.is_empty()
+                    && process.over[0].as_ref().is_some_and(just)
+                    && process.aftermath.len() < MAX_AFTERMATH
+                {
+                    process.aftermath.push_back(point.at);
                 }
+                self.count_aftermath(tgid, point.at.saturating_sub(GRACE_NS));
+                let Some(process) = self.processes.get_mut(&tgid) else { return };
                 let (idle_count, in_flight, over) =
                     (process.idle_count, process.incoming.len(), process.over);
                 let thread = process.thread(point.thread.tid);
@@ -210,6 +217,17 @@ impl Processes {
                 full.into_iter().for_each(|cause| self.clear_out(cause));
             }
             Shape::Relayed => {}
+        }
+    }
+
+    /// Work that began up to then while nothing was in flight: by now everything that became known late is known.
+    fn count_aftermath(&mut self, tgid: u32, until: BootNs) {
+        let Some(process) = self.processes.get_mut(&tgid) else { return };
+        while let Some(at) = process.aftermath.pop_front_if(|at| *at <= until) {
+            let is_open = |cause: &OpId| self.ops.get(cause).is_some_and(|cause| cause.opened.at <= at);
+            if !process.incoming.iter().any(is_open) {
+                process.proof.count(Signal::InFlight, false);
+            }
         }
     }
 
@@ -434,6 +452,7 @@ impl Processes {
                 }
             }
             process.over = [Some((at, op)), process.over[0]];
+            process.aftermath.retain(|work| !state.is_open_at(*work));
             for key in &state.keys {
                 process.by_key.entry(key.clone()).or_default().push(op);
             }

@@ -27,6 +27,8 @@ pub(super) enum Signal {
     ReadAndReuse(Gap),
     /// Work is done before its request is answered.
     InFlight,
+    /// What names an order is done before the request that names it is answered.
+    NamedInFlight,
     /// What names an order is done for a request or message that names it too.
     Named,
     /// An answer is written by the thread that read the request.
@@ -68,7 +70,7 @@ const REFUTED_ONE_IN: u32 = 50;
 /// The counts of one process.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proof {
-    counts: [Count; 8 + 3 * Gap::COUNT],
+    counts: [Count; 9 + 3 * Gap::COUNT],
 }
 
 impl Proof {
@@ -89,7 +91,7 @@ impl Proof {
     pub(super) fn holds(&self, signal: Signal) -> bool {
         let Count { right, wrong } = self.counts[signal.index()];
         let proof = match signal {
-            Signal::InFlight | Signal::Named => PROOF_OF_THE_USUAL,
+            Signal::InFlight | Signal::NamedInFlight | Signal::Named => PROOF_OF_THE_USUAL,
             _ => PROOF,
         };
         right >= proof + wrong.saturating_mul(PROOF_PER_WRONG)
@@ -110,6 +112,12 @@ impl Proof {
     pub(super) fn ends_with_answer(&self) -> bool {
         self.holds(Signal::InFlight)
     }
+
+    /// Nothing that names an order is done for requests that have been answered: work without a name, of a timer say,
+    /// proves nothing about it.
+    pub(super) fn names_before_answer(&self) -> bool {
+        self.holds(Signal::NamedInFlight)
+    }
 }
 
 impl Signal {
@@ -123,9 +131,10 @@ impl Signal {
             Signal::SameThreadAnswers => 5,
             Signal::SameThreadReads => 6,
             Signal::Named => 7,
-            Signal::ReadRequest(gap) => 8 + usize::from(gap.0),
-            Signal::ReadResponse(gap) => 8 + Gap::COUNT + usize::from(gap.0),
-            Signal::ReadAndReuse(gap) => 8 + 2 * Gap::COUNT + usize::from(gap.0),
+            Signal::NamedInFlight => 8,
+            Signal::ReadRequest(gap) => 9 + usize::from(gap.0),
+            Signal::ReadResponse(gap) => 9 + Gap::COUNT + usize::from(gap.0),
+            Signal::ReadAndReuse(gap) => 9 + 2 * Gap::COUNT + usize::from(gap.0),
         }
     }
 }
@@ -172,6 +181,7 @@ mod tests {
             Signal::SameThreadAnswers,
             Signal::SameThreadReads,
             Signal::Named,
+            Signal::NamedInFlight,
         ];
         signals.extend(gaps().map(Signal::ReadRequest));
         signals.extend(gaps().map(Signal::ReadResponse));

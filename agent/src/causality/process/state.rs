@@ -166,6 +166,8 @@ pub(super) struct Process {
     pub(super) idle_count: usize,
     /// The requests that were over last.
     pub(super) over: [Option<(BootNs, OpId)>; 2],
+    /// When work began soon after an answer with nothing in flight, as far as that is not counted yet.
+    pub(super) aftermath: VecDeque<BootNs>,
     /// How its threads work, as far as keys have shown.
     pub(super) proof: Proof,
     /// It has ended; what is known of it serves decisions still to come.

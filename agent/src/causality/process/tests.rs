@@ -465,6 +465,74 @@ fn work_after_an_answer_waits_for_a_message_that_becomes_known_late() {
     world.check(call, Some((late, Rule::Thread)));
 }
 
+/// Requests, one after the other, that each cause a call which names their order too, on another thread.
+fn named_work(world: &mut World, count: usize) {
+    for order in 0..count {
+        let order = format!("named-{order}");
+        let request = world.request(1, 10);
+        let call = world.call(3, 11);
+        world.close(call, 11, Some(&order));
+        world.close(request, 10, Some(&order));
+        world.check(call, Some((request, Rule::Value)));
+    }
+}
+
+#[test]
+fn of_two_requests_of_one_order_the_unanswered_one_is_the_cause_where_orders_are_named_before_answers() {
+    for proven in [false, true] {
+        let mut world = World::new();
+        named_work(&mut world, if proven { 6 } else { 5 });
+        // A timer's work says nothing about work that names orders.
+        let tick = world.call(5, 12);
+        world.close(tick, 12, None);
+        let create = world.request(1, 10);
+        world.close(create, 10, Some("1"));
+        let confirm = world.request(1, 10);
+        let call = world.call(3, 11);
+        world.close(call, 11, Some("1"));
+        world.close(confirm, 10, Some("1"));
+        world.processes.finish();
+        world.collect();
+        world.check(call, proven.then_some((confirm, Rule::Value)));
+    }
+}
+
+#[test]
+fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
+    let mut world = World::new();
+    named_work(&mut world, 6);
+    let request = world.request(1, 10);
+    world.close(request, 10, Some("1"));
+    let call = world.call(3, 11);
+    world.close(call, 11, Some("1"));
+    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.collect();
+    world.check(call, Some((request, Rule::Value)));
+    assert!(!world.processes.processes[&1].proof.names_before_answer());
+}
+
+#[test]
+fn a_message_that_becomes_known_late_takes_back_that_nothing_was_in_flight() {
+    for late in [true, false] {
+        let mut world = World::new();
+        named_work(&mut world, 6);
+        let arrived = world.point(10);
+        let call = world.call(3, 11);
+        world.close(call, 11, None);
+        if late {
+            world.next += 1;
+            let op = OpId(world.next);
+            let (shape, family, conn) = (Shape::Incoming, Family::Message, ConnId(9));
+            world.processes.opened(Opening { op, shape, family, conn, point: arrived });
+            world.close(op, 10, None);
+        }
+        world.now += GRACE_NS;
+        let later = world.call(3, 11);
+        world.close(later, 11, None);
+        assert_eq!(world.processes.processes[&1].proof.ends_with_answer(), late);
+    }
+}
+
 #[test]
 fn work_after_an_answer_is_traced_back_to_it_when_nothing_else_comes() {
     let mut world = World::new();
