@@ -26,6 +26,7 @@ fn causes_are_found_or_left_open_and_hardly_ever_wrong() {
         seed: 5,
         record: None,
         config: None,
+        apart: None,
     };
     let program = Path::new(env!("CARGO_BIN_EXE_accuracy"));
     let report = run(&options, program, &|step| eprintln!("{step}")).expect("the measurement runs");

@@ -15,6 +15,8 @@ pub struct Cell {
     pub model: Model,
     pub concurrency: usize,
     pub verdict: Verdict,
+    /// References between spans that lead nowhere: of all loads of the runtime, with the last.
+    pub dangling: Vec<String>,
 }
 
 /// Everything that was measured.
@@ -52,6 +54,12 @@ impl Cell {
         let mut broken = Vec::new();
         if share(all.wrong, all.sum()) > MAX_WRONG {
             broken.push(format!("{place}: {} of {} edges are wrong", all.wrong, all.sum()));
+        }
+        if let Some(first) = self.dangling.first() {
+            broken.push(format!(
+                "{place}: {} references lead nowhere, the first: {first}",
+                self.dangling.len()
+            ));
         }
         if self.verdict.places.wrong > 0 {
             broken.push(format!("{place}: {} spans are in a wrong order's trace", self.verdict.places.wrong));
@@ -92,6 +100,7 @@ impl Cell {
             "rules": rules,
             "spans": { "right": places.right, "none": places.none, "wrong": places.wrong },
             "broken": self.broken(),
+            "dangling": self.dangling.len(),
             "examples": verdict.examples,
         })
     }
