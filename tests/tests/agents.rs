@@ -6,10 +6,11 @@ use spoor::order::window::Window;
 use spoor::pipeline::Settings;
 use spoor::protocol::Sender::{Client, Server};
 use spoor::record::Record;
-use spoor::span::{Span, SpanId, TraceId};
+use spoor::span::{Span, SpanId, SpanKind, TraceId};
 use spoor_tests::transcript::{Covered, Host, Process, wire};
 use spoor_tests::whole_core::{run_with, settings, text};
 
+const CUSTOMER: u32 = 100;
 const SHOP: u32 = 200;
 const CRM: u32 = 300;
 const DATABASE: u32 = 400;
@@ -39,7 +40,7 @@ fn knowing(covered: &[&str]) -> Settings {
 
 /// What two agents with those settings export, one covering `processes`, one the rest.
 fn exported(records: &[Record], processes: &[u32], settings: [Settings; 2]) -> Vec<Span> {
-    let rest: Vec<u32> = [SHOP, CRM, DATABASE, BROKER, MES]
+    let rest: Vec<u32> = [CUSTOMER, SHOP, CRM, DATABASE, BROKER, MES]
         .into_iter()
         .filter(|process| !processes.contains(process))
         .collect();
@@ -114,6 +115,7 @@ fn forest(spans: &[Span]) -> String {
 
 struct Scene {
     host: Host,
+    customer: Process,
     shop: Process,
     crm: Process,
     database: Process,
@@ -125,22 +127,22 @@ impl Scene {
     fn new() -> Self {
         let mut host = Host::new();
         let mut process = |tgid, name| host.process(tgid, name);
-        let (shop, crm, database, broker, mes) = (
+        let (customer, shop, crm, database, broker, mes) = (
+            process(CUSTOMER, "customer"),
             process(SHOP, "shop"),
             process(CRM, "crm"),
             process(DATABASE, "postgresql"),
             process(BROKER, "rabbitmq"),
             process(MES, "mes"),
         );
-        Self { host, shop, crm, database, broker, mes }
+        Self { host, customer, shop, crm, database, broker, mes }
     }
 
     /// A customer asks the shop for `path`, which calls the CRM with a body, which publishes it; the MES takes it.
     fn order(&mut self, path: &str, call: &str, body: &str, headers: &str, message_id: &str) {
-        let Self { host, shop, crm, broker, mes, .. } = self;
-        let (shop, crm, broker, mes) = (*shop, *crm, *broker, *mes);
-        let customer = Process(900);
-        let front = host.connect(customer, shop, 8080, Covered::Server);
+        let Self { host, customer, shop, crm, broker, mes, .. } = self;
+        let (customer, shop, crm, broker, mes) = (*customer, *shop, *crm, *broker, *mes);
+        let front = host.connect(customer, shop, 8080, Covered::Both);
         let call_to_crm = host.connect(shop, crm, 8081, Covered::Both);
         let input = host.connect(crm, broker, 5672, Covered::Both);
         let output = host.connect(mes, broker, 5672, Covered::Both);
@@ -183,13 +185,14 @@ fn work(spans: Vec<Span>) -> Vec<Span> {
 fn operations_that_carry_the_key_make_one_tree() {
     let records = Scene::new().order_17();
     let expected = expect_test::expect![[r#"
-        shop Server POST /orders/{order_id} order=17 [root]
-          shop Client POST order=17 [thread] ~ crm POST
-            crm Server POST order=17 [wire]
-              crm Producer publish orders:new order=17 [thread]
-                rabbitmq Internal dwell mes.orders order=17 [message] ~ crm publish orders:new ~ mes process orders:new:mes.orders
-                  mes Consumer process orders:new:mes.orders order=17 [wire]
-                    mes Client ack orders:new:mes.orders order=17 [message]
+        customer Client POST /orders/{order_id} order=17 [root] ~ shop POST /orders/{order_id}
+          shop Server POST /orders/{order_id} order=17 [wire]
+            shop Client POST order=17 [thread] ~ crm POST
+              crm Server POST order=17 [wire]
+                crm Producer publish orders:new order=17 [thread]
+                  rabbitmq Internal dwell mes.orders order=17 [message] ~ crm publish orders:new ~ mes process orders:new:mes.orders
+                    mes Consumer process orders:new:mes.orders order=17 [wire] ~ crm publish orders:new
+                      mes Client ack orders:new:mes.orders order=17 [message] ~ mes process orders:new:mes.orders
     "#]];
     // However the processes are divided between the agents.
     let spans = work(exported(&records, &[SHOP, BROKER], both(knowing(&["127.0.0.0/8"]))));
@@ -226,13 +229,14 @@ fn a_receiver_that_does_not_know_its_peer_is_a_root_and_the_sender_links_to_it()
     let spans = work(exported(&records, &[SHOP], [knowing(&["all"]), knowing(&[])]));
     assert_eq!(faults(&spans), Vec::<String>::new());
     expect_test::expect![[r#"
-        shop Server POST /orders/{order_id} order=17 [root]
-          shop Client POST order=17 [thread] ~ crm POST
+        customer Client POST /orders/{order_id} order=17 [root]
+          shop Server POST /orders/{order_id} order=17 [wire]
+            shop Client POST order=17 [thread] ~ crm POST
         crm Server POST order=17 [root]
           crm Producer publish orders:new order=17 [thread]
             rabbitmq Internal dwell mes.orders order=17 [message] ~ crm publish orders:new
               mes Consumer process orders:new:mes.orders order=17 [wire] ~ crm publish orders:new
-                mes Client ack orders:new:mes.orders order=17 [message]
+                mes Client ack orders:new:mes.orders order=17 [message] ~ mes process orders:new:mes.orders
     "#]]
     .assert_eq(&forest(&spans));
 }
@@ -244,13 +248,14 @@ fn without_a_key_the_receiver_is_a_root_and_no_link_leads_nowhere() {
     let spans = work(exported(&scene.host.records, &[SHOP, BROKER], both(knowing(&["all"]))));
     assert_eq!(faults(&spans), Vec::<String>::new());
     expect_test::expect![[r#"
+        customer Client POST order= [root] ~ shop POST
         shop Server POST order= [root]
           shop Client POST order= [thread] ~ crm POST
         crm Server POST order= [root]
           crm Producer publish orders:new order= [thread]
-        rabbitmq Internal dwell mes.orders order= [root] ~ mes process orders:new:mes.orders
-        mes Consumer process orders:new:mes.orders order= [root]
-          mes Client ack orders:new:mes.orders order= [message]
+            mes Consumer process orders:new:mes.orders order= [message] ~ crm publish orders:new
+              mes Client ack orders:new:mes.orders order= [message] ~ mes process orders:new:mes.orders
+        rabbitmq Internal dwell mes.orders order= [root]
     "#]]
     .assert_eq(&forest(&spans));
 }
@@ -261,11 +266,17 @@ fn a_call_about_another_order_is_in_that_orders_trace_where_its_receiver_looks_f
     scene.order("/orders/17", "/api/confirm", "{\"order_id\": 18}", "", "m-1");
     let spans = work(exported(&scene.host.records, &[SHOP], both(knowing(&["all"]))));
     assert_eq!(faults(&spans), Vec::<String>::new());
-    let client = spans.iter().find(|span| span.resource.service == "shop" && span.name == "POST").unwrap();
+    let client = client_of_shop(&spans);
     let server = spans.iter().find(|span| span.resource.service == "crm" && span.name == "POST").unwrap();
     assert_eq!((server.parent, server.trace_id), (Some(client.span_id), client.trace_id));
-    let root = spans.iter().find(|span| text(span, "order.id") == "17").unwrap();
-    assert!(client.links.iter().any(|link| (link.trace_id, link.span_id) == (root.trace_id, root.span_id)));
+    let cause =
+        spans.iter().find(|span| span.name.contains("order_id") && span.kind == SpanKind::Server).unwrap();
+    assert!(client.links.iter().any(|link| (link.trace_id, link.span_id) == (cause.trace_id, cause.span_id)));
+}
+
+fn client_of_shop(spans: &[Span]) -> &Span {
+    let is_it = |span: &&Span| span.resource.service == "shop" && span.kind == SpanKind::Client;
+    spans.iter().find(is_it).expect("the shop called")
 }
 
 #[test]
@@ -274,7 +285,7 @@ fn trace_context_is_a_place_to_meet_too() {
     let mut scene = Scene::new();
     scene.order("/health", "/check", "{}", context, "m-1");
     let spans = work(exported(&scene.host.records, &[SHOP], both(knowing(&["all"]))));
-    let client = spans.iter().find(|span| span.resource.service == "shop" && span.name == "POST").unwrap();
+    let client = client_of_shop(&spans);
     let server = spans.iter().find(|span| span.resource.service == "crm" && span.name == "POST").unwrap();
     assert_eq!(client.trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
     assert_eq!((server.parent, server.trace_id), (Some(client.span_id), client.trace_id));
@@ -300,17 +311,18 @@ fn statements_of_a_client_that_another_agent_sees_are_exported_once() {
 fn without_a_view_of_the_broker_a_consumer_links_to_the_producer_by_the_message_itself() {
     let records = Scene::new().order_17();
     // The broker's address is none of those that agents cover.
-    let producers = run_with(knowing(&["10.0.0.0/8"]), seen_by(&[SHOP, CRM], &records));
+    let producers = run_with(knowing(&["10.0.0.0/8"]), seen_by(&[CUSTOMER, SHOP, CRM], &records));
     let consumers = run_with(knowing(&["10.0.0.0/8"]), seen_by(&[MES], &records));
     let spans = work([producers, consumers].concat());
     assert_eq!(faults(&spans), Vec::<String>::new());
     expect_test::expect![[r#"
-        shop Server POST /orders/{order_id} order=17 [root]
-          shop Client POST order=17 [thread]
-            crm Server POST order=17 [wire]
-              crm Producer publish orders:new order=17 [thread]
+        customer Client POST /orders/{order_id} order=17 [root]
+          shop Server POST /orders/{order_id} order=17 [wire]
+            shop Client POST order=17 [thread]
+              crm Server POST order=17 [wire]
+                crm Producer publish orders:new order=17 [thread]
         mes Consumer process orders:new:mes.orders order=17 [root] ~ crm publish orders:new
-          mes Client ack orders:new:mes.orders order=17 [message]
+          mes Client ack orders:new:mes.orders order=17 [message] ~ mes process orders:new:mes.orders
     "#]]
     .assert_eq(&forest(&spans));
 }

@@ -217,8 +217,9 @@ impl Placer {
         if let Some(meeting) = &crossing.meeting {
             return Some((meeting.trace_id, span));
         }
-        // A root without an order, and without a trace of its own.
+        // A root without an order, and without a trace of its own: a delivery's may be that of its producer.
         let is_own = finished.operation.completeness == Completeness::Complete
+            && !finished.is_delivery()
             && (self.window == Window::Request || (!named && finished.found.order().is_none()));
         is_own.then(|| (ids::trace_id_from_wire(&seed), span))
     }

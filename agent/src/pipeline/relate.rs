@@ -98,7 +98,8 @@ impl Placer {
     /// tree's.
     fn link_kin(&mut self, span: &mut Span, leaf: &Leaf, trunk: &Trunk, own: &Placement) {
         let order = leaf.finished.found.order().or(own.order.as_ref());
-        let is_root = span.parent.is_none();
+        // What trace context names as the parent is nothing of this agent's.
+        let is_root = span.evidence.is_none_or(|evidence| evidence.rule == Rule::Context);
         let Some(order) = order.filter(|order| is_root || own.order.as_ref() != Some(*order)) else { return };
         // What is not exported must not be linked to.
         let at = (span.trace_id, span.span_id);
