@@ -261,17 +261,30 @@ fn without_a_key_the_receiver_is_a_root_and_no_link_leads_nowhere() {
 }
 
 #[test]
-fn a_call_about_another_order_is_in_that_orders_trace_where_its_receiver_looks_for_it() {
+fn calls_of_a_request_about_several_orders_are_where_their_receivers_look_for_them() {
     let mut scene = Scene::new();
-    scene.order("/orders/17", "/api/confirm", "{\"order_id\": 18}", "", "m-1");
-    let spans = work(exported(&scene.host.records, &[SHOP], both(knowing(&["all"]))));
+    let Scene { host, customer, shop, crm, .. } = &mut scene;
+    let front = host.connect(*customer, *shop, 8080, Covered::Both);
+    let call = host.connect(*shop, *crm, 8081, Covered::Both);
+    let (asks, serves, sells) = (customer.thread(0), shop.thread(1), crm.thread(1));
+    host.send(front, Client, wire::request("POST", "/batch", "", ""), asks, serves);
+    for order in [17, 18] {
+        let body = format!("{{\"order_id\": {order}}}");
+        host.send(call, Client, wire::request("POST", "/api/confirm", "", &body), serves, sells);
+        host.send(call, Server, wire::response(200, "{}"), sells, serves);
+    }
+    host.send(front, Server, wire::response(201, "{}"), serves, asks);
+    let spans = exported(&scene.host.records, &[CUSTOMER, SHOP], both(knowing(&["all"])));
     assert_eq!(faults(&spans), Vec::<String>::new());
-    let client = client_of_shop(&spans);
-    let server = spans.iter().find(|span| span.resource.service == "crm" && span.name == "POST").unwrap();
-    assert_eq!((server.parent, server.trace_id), (Some(client.span_id), client.trace_id));
-    let cause =
-        spans.iter().find(|span| span.name.contains("order_id") && span.kind == SpanKind::Server).unwrap();
-    assert!(client.links.iter().any(|link| (link.trace_id, link.span_id) == (cause.trace_id, cause.span_id)));
+    expect_test::expect![[r#"
+        customer Client POST order= [root]
+          shop Server POST order= [wire]
+        shop Client POST order=17 [root] ~ shop POST ~ crm POST
+          crm Server POST order=17 [wire]
+        shop Client POST order=18 [root] ~ shop POST ~ crm POST
+          crm Server POST order=18 [wire]
+    "#]]
+    .assert_eq(&forest(&spans));
 }
 
 fn client_of_shop(spans: &[Span]) -> &Span {

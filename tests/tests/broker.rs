@@ -76,7 +76,9 @@ fn situations() -> Vec<Situation> {
                     ["consume", "topic.all", "a"],
                     ["ready"],
                     ["receive", 3],
-                    ["settle", 2, "ack up to"]
+                    ["settle", 0, "ack"],
+                    ["settle", 1, "ack"],
+                    ["settle", 2, "ack"]
                 ]),
                 json!([
                     ["confirm"],
@@ -103,20 +105,20 @@ fn situations() -> Vec<Situation> {
                     ["bind", "fan.2", "fanout", ""],
                     ["bind", "fan.3", "fanout", ""],
                     ["consume", "fan.1", "x"],
-                    ["consume", "fan.2", "y"],
-                    ["consume", "fan.3", "z", true],
                     ["ready"],
-                    ["receive", 3],
-                    ["wait", 50]
+                    ["receive", 1],
+                    ["settle", 0, "ack"]
                 ]),
+                json!([["consume", "fan.2", "y", true], ["ready"], ["receive", 1], ["wait", 20]]),
+                json!([["consume", "fan.3", "z"], ["ready"], ["receive", 1], ["settle", 0, "ack"]]),
                 json!([["publish", "fanout", "", "copies"]]),
             ],
             through_the_broker: &[
                 "p1 > dwell fan.1 > x:1",
-                "p1 > dwell fan.2 > y:2",
-                "p1 > dwell fan.3 > z:3",
+                "p1 > dwell fan.2 > y:1",
+                "p1 > dwell fan.3 > z:1",
             ],
-            without_it: &["p1 > x:1", "p1 > y:2", "p1 > z:3"],
+            without_it: &["p1 > x:1", "p1 > y:1", "p1 > z:1"],
         },
         Situation {
             name: "a headers exchange",
@@ -126,7 +128,9 @@ fn situations() -> Vec<Situation> {
                     ["bind", "head.new", "headers", "", { "x-match": "all", "kind": "new", "size": 3 }],
                     ["bind", "head.any", "headers", "", { "x-match": "any", "kind": "old", "size": 3 }],
                     ["consume", "head.new", "n"], ["consume", "head.any", "a"], ["ready"],
-                    ["receive", 3], ["settle", 2, "ack up to"]
+                    ["receive", 3], ["settle", 0, "ack"],
+                    ["settle", 1, "ack"],
+                    ["settle", 2, "ack"]
                 ]),
                 json!([
                     ["publish", "headers", "k", "one", { "message_id": "m1", "headers": { "kind": "new", "size": 3 } }],

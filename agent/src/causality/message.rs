@@ -142,6 +142,8 @@ struct Used {
     destination: u64,
     /// Publishes used up.
     count: usize,
+    /// A message that left again: it and those before it had left for the first time before that.
+    again: Option<(BootNs, usize)>,
 }
 
 /// What is known of a destination whatever the message.
@@ -167,7 +169,7 @@ pub struct Messages {
     /// What began and is not over, by time: one of these may be a delivery of an equal message.
     open: BTreeSet<(BootNs, OpId)>,
     /// Messages with deliveries that wait for what began before them.
-    blocked: BTreeSet<(BootNs, MessageKey)>,
+    blocked: BTreeSet<(BootNs, OpId, MessageKey)>,
     pairs: VecDeque<Pair>,
 }
 
@@ -214,8 +216,8 @@ impl Messages {
     /// Such an operation is over, whatever it was. What it turned out to be is entered before.
     pub fn closed(&mut self, op: OpId, at: BootNs) {
         self.open.remove(&(at, op));
-        while let Some(&(blocked_at, key)) = self.blocked.first() {
-            if self.is_blocked(blocked_at) {
+        while let Some(&(blocked_at, blocked, key)) = self.blocked.first() {
+            if self.is_blocked(blocked_at, blocked) {
                 return;
             }
             self.blocked.pop_first();
@@ -254,7 +256,8 @@ impl Messages {
         if entry.waiting.len() >= MAX_EQUAL {
             return;
         }
-        let position = entry.waiting.partition_point(|earlier| earlier.at <= delivery.at);
+        let place = |delivery: &Delivery| (delivery.at, delivery.op);
+        let position = entry.waiting.partition_point(|earlier| place(earlier) <= place(&delivery));
         entry.waiting.reserve_exact(1);
         entry.waiting.insert(position, delivery);
         self.settle(key);
@@ -287,10 +290,10 @@ impl Messages {
         self.entries.entry(key).or_default()
     }
 
-    /// Something that began before may be a delivery too.
-    fn is_blocked(&self, at: BootNs) -> bool {
+    /// Something that began before may be a delivery too. One read can bring several: their numbers tell the order.
+    fn is_blocked(&self, at: BootNs, op: OpId) -> bool {
         let since = (at.saturating_sub(PATIENCE_NS), OpId(0));
-        self.open.range(since..(at, OpId(0))).next().is_some()
+        self.open.range(since..(at, op)).next().is_some()
     }
 
     /// Looks for the publishes of this message's deliveries, the earliest first.
@@ -300,9 +303,9 @@ impl Messages {
         let mut waiting = std::mem::take(&mut entry.waiting);
         let mut blocked = false;
         waiting.retain(|delivery| {
-            if !blocked && !is_unique && self.is_blocked(delivery.at) {
+            if !blocked && !is_unique && self.is_blocked(delivery.at, delivery.op) {
                 blocked = true;
-                self.blocked.insert((delivery.at, key));
+                self.blocked.insert((delivery.at, delivery.op, key));
             }
             blocked || matches!(self.take(key, delivery), Taken::NotYet)
         });
@@ -368,13 +371,12 @@ impl Messages {
         {
             entry.back.remove(index);
         }
-        // Its first way to this queue may not have been seen: it is not to be expected there any more.
+        // Its first way out of this queue was not seen, or is not over yet: from now on it is not to be expected there.
         let index = entry.publishes.iter().position(|publish| publish.op == taken).unwrap_or(0);
         if let Some(publish) = entry.publishes.get_mut(index) {
             publish.delivered = true;
         }
-        let used = entry.used(delivery.destination.hash);
-        used.count = used.count.max(index + 1);
+        entry.used(delivery.destination.hash).again = Some((delivery.at, index + 1));
         (Taken::Publish(taken), first.map(|first| first.at))
     }
 
@@ -385,7 +387,9 @@ impl Messages {
         let since = self.missed_at;
         let progress = self.progress.get(&destination).copied().filter(|progress| progress.known_at > since);
         let entry = self.entry(key);
-        let count = entry.used(destination).count;
+        let used = entry.used(destination);
+        let again = used.again.filter(|(at, _)| *at < delivery.at).map_or(0, |(_, count)| count);
+        let count = used.count.max(again);
         // A message cannot leave before it came.
         let end = entry.publishes.partition_point(|publish| publish.at <= delivery.at);
         let unused = entry.publishes.get(count..end).unwrap_or_default();
@@ -454,7 +458,7 @@ impl Entry {
                 self.used.remove(0);
             }
             self.used.reserve_exact(1);
-            self.used.push(Used { destination, count: 0 });
+            self.used.push(Used { destination, count: 0, again: None });
             self.used.len() - 1
         });
         &mut self.used[index]

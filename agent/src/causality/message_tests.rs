@@ -110,6 +110,28 @@ fn equal_messages_that_are_settled_in_another_order_pair_in_the_order_they_left(
 }
 
 #[test]
+fn messages_that_one_read_brought_keep_their_order() {
+    let mut messages = watched("q");
+    for op in [1, 2] {
+        messages.publish(key(1), OpId(op), 10 * op, CONN);
+        messages.opened(OpId(10 + op), 30);
+    }
+    assert_eq!(deliver(&mut messages, 1, delivery(12, 30, "q")), None);
+    messages.closed(OpId(12), 30);
+    messages.deliver(key(1), None, delivery(11, 30, "q"));
+    messages.closed(OpId(11), 30);
+    assert_eq!(pairs(&mut messages), [(11, 1), (12, 2)]);
+}
+
+#[test]
+fn a_first_delivery_that_is_over_after_the_second_is_of_the_same_publish() {
+    let mut messages = Messages::new(8);
+    messages.publish(key(1), OpId(1), 10, CONN);
+    assert_eq!(deliver(&mut messages, 1, again(12, 40, "q")), Some(OpId(1)));
+    assert_eq!(deliver(&mut messages, 1, put_back(delivery(11, 30, "q"))), Some(OpId(1)));
+}
+
+#[test]
 fn what_has_been_open_for_long_is_not_waited_for() {
     let mut messages = watched("q");
     let late = PATIENCE_NS + 100;

@@ -65,11 +65,16 @@ impl Placer {
         let Some(passage) = pulled.filter(|_| finished.operation.shape == Shape::Relayed) else { return };
         let Some(&arrival) = self.arrivals.get(passage.edge.parent) else { return };
         let seed = ids::identity(&finished.conn, &finished.operation, &self.boot_id);
-        let own = Placement {
-            trace_id: trunk.trace_id,
-            span_id: ids::span_id(&seed, SpanEnd::Dwell),
-            trace_rule: trunk.trace_rule,
-            order: trunk.order.clone(),
+        let span_id = ids::span_id(&seed, SpanEnd::Dwell);
+        // It belongs to the message: whoever asked did not know which it would be.
+        let own = match self.placement(passage.edge.parent) {
+            Some(publish) => Placement { span_id, ..publish.clone() },
+            None => Placement {
+                trace_id: trunk.trace_id,
+                span_id,
+                trace_rule: trunk.trace_rule,
+                order: trunk.order.clone(),
+            },
         };
         let mut identity = Identity::new(own.trace_id, own.span_id);
         self.attach(&mut identity, passage.edge);

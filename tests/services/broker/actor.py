@@ -7,6 +7,7 @@ Ends with success when all steps are done, prints "ready" where it is told to, a
 
 import json
 import signal
+import socket
 import sys
 import time
 
@@ -94,7 +95,7 @@ class Actor:
 
     def lose(self):
         """The connection breaks without a word, and another one is made."""
-        self.connection._impl._transport.abort()
+        self.connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
         self.connect()
 
     def ready(self):
