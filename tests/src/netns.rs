@@ -4,8 +4,9 @@
 //!   near: 127.0.0.1:port ──▶ (output: DNAT to 10.231.0.2, postrouting: SNAT) ══ veth ══ (prerouting: DNAT) ──▶ far: 127.0.0.1:port
 //! ```
 //!
-//! Each side reaches ports of the other at its own 127.0.0.1, so servers and clients need no setting. Neither end of such a
-//! connection has an address that the other one knows: the client's is translated on its way out, the server's on both.
+//! Each side reaches ports of the other at its own 127.0.0.1, so servers and clients need no setting, and servers that only
+//! trust their own machine serve. Both addresses are translated on the way out, and both again on the way in (SNAT in
+//! `input`): neither end has an address or port of the other's, but the sequence numbers are the same.
 //!
 //! *Owns* namespaces, the link and its rules. *Must not know* what runs in them.
 
@@ -158,6 +159,10 @@ impl Side {
                 chain prerouting {{
                     type nat hook prerouting priority -100;
                     iifname \"{LINK}\" tcp dport @here dnat to 127.0.0.1;
+                }}
+                chain input {{
+                    type nat hook input priority 100;
+                    iifname \"{LINK}\" snat to 127.0.0.1;
                 }}
                 chain postrouting {{
                     type nat hook postrouting priority 100;
