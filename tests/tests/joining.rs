@@ -196,7 +196,7 @@ fn text_of(link: &spoor::span::Link) -> String {
     link.attributes
         .iter()
         .map(|(_, value)| match value {
-            spoor::span::Value::Text(text) => text.clone(),
+            spoor::span::Value::Text(text) => text.to_string(),
             other => format!("{other:?}"),
         })
         .collect()

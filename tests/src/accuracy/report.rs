@@ -15,6 +15,8 @@ pub struct Cell {
     pub model: Model,
     pub concurrency: usize,
     pub verdict: Verdict,
+    /// Two agents saw it.
+    pub apart: bool,
     /// References between spans that lead nowhere: of all loads of the runtime, with the last.
     pub dangling: Vec<String>,
 }
@@ -79,8 +81,8 @@ impl Cell {
     /// Classes of which nearly all causes must be found.
     fn promised(&self) -> Vec<Class> {
         match self.model {
-            Model::ThreadPerRequest => vec![Class::Keyed, Class::Plain],
-            Model::Shared => vec![Class::Keyed],
+            Model::ThreadPerRequest => vec![Class::Keyed, Class::Plain, Class::Wire],
+            Model::Shared => vec![Class::Keyed, Class::Wire],
         }
     }
 
@@ -162,6 +164,19 @@ impl fmt::Display for Report {
                 wire.missing,
                 wire.wrong,
                 rules.join(", ")
+            )?;
+        }
+        for cell in self.cells.iter().filter(|cell| cell.apart) {
+            let unnamed = cell.verdict.of(Class::Unnamed);
+            writeln!(
+                f,
+                "{} × {}, two agents: {} of what names no order joined across, {} left, {} wrong; {} references lead nowhere",
+                cell.runtime,
+                cell.concurrency,
+                unnamed.correct,
+                unnamed.missing,
+                unnamed.wrong,
+                cell.dangling.len()
             )?;
         }
         for (runtime, reason) in &self.skipped {

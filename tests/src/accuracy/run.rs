@@ -176,10 +176,11 @@ impl Servers {
             serde_json::to_writer(fs::File::create(file)?, &truth)?;
         }
         let mut cells = truth.judge(&spans)?;
-        if options.apart.is_some()
-            && let Some(cell) = cells.last_mut()
-        {
-            cell.dangling = dangling(&spans);
+        if options.apart.is_some() {
+            cells.iter_mut().for_each(|cell| cell.apart = true);
+            if let Some(cell) = cells.last_mut() {
+                cell.dangling = dangling(&spans);
+            }
         }
         Ok(cells)
     }
@@ -257,8 +258,8 @@ impl Truth {
         let runtime = Runtime::by_name(&self.runtime).context("the runtime is not known")?;
         let cell = |(concurrency, planned): &(usize, Vec<Planned>)| {
             let verdict = judge(planned, &self.done, spans, &self.sides)?;
-            let (concurrency, dangling) = (*concurrency, Vec::new());
-            Ok(Cell { runtime: runtime.name, model: runtime.model, concurrency, verdict, dangling })
+            let (concurrency, apart, dangling) = (*concurrency, false, Vec::new());
+            Ok(Cell { runtime: runtime.name, model: runtime.model, concurrency, verdict, apart, dangling })
         };
         self.loads.iter().map(cell).collect()
     }
