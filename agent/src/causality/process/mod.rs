@@ -15,7 +15,8 @@
 //! | last read | its thread last read that request, or a response to an operation that request had caused |
 //!
 //! A rule by reading never overrules keys: where the operation and the candidate each name one order and these differ,
-//! there is no edge.
+//! there is no edge. Nor is there one where they show different facts (of users, say), in a process in which what belongs
+//! together shows the same.
 //!
 //! Long because every rule reads and changes the same table of operations, threads and transactions, in one order.
 
