@@ -13,7 +13,7 @@
 //! | the live kernel | [`kernel`] |
 //! | recorded traffic | [`recorded`], [`captures`], [`transcript`]; through the core: [`whole_core`] |
 //! | foreign bytes | [`fuzz`] |
-//! | tests that cannot run here | [`skip`] |
+//! | tests that cannot run here, and the programs some need | [`skip`], [`tools`] |
 
 #![forbid(unsafe_code)]
 
@@ -30,6 +30,7 @@ pub mod recorded;
 pub mod sink;
 pub mod skip;
 pub mod spoor;
+pub mod tools;
 pub mod transcript;
 pub mod truth;
 pub mod whole_core;

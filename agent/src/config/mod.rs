@@ -64,6 +64,9 @@ pub struct Capture {
     pub turn_bytes: u32,
     /// Connections tracked at once.
     pub max_connections: u32,
+    /// Part of the ring buffer, in percent, that records of one cgroup may fill while the agent is behind, so that one
+    /// noisy container cannot blind the rest: what goes beyond is lost for that cgroup alone, and counted. 0: no bound.
+    pub cgroup_percent: u32,
     /// Which hooks to use; by default the best that work here. See `spoor doctor`.
     pub rung: Rung,
 }
@@ -105,6 +108,7 @@ impl Default for Capture {
             first_look_bytes: 16 << 10,
             turn_bytes: 1 << 20,
             max_connections: 65_536,
+            cgroup_percent: 50,
             rung: Rung::Auto,
         }
     }
