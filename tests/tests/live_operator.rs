@@ -318,11 +318,13 @@ fn agent_killed_at_any_moment_delivers_all_that_it_had_released() {
     configure(&config, &more);
     let shop = Arc::new(Shop::start());
     let stop = Arc::new(AtomicBool::new(false));
+    // Numbers that no other program of this machine uses.
+    let first = 700_000_000 + std::process::id() % 1000 * 100_000;
     let placed = Arc::new(Mutex::new(Vec::<Placed>::new()));
     let load = {
         let (shop, stop, placed) = (shop.clone(), stop.clone(), placed.clone());
         std::thread::spawn(move || {
-            for number in 1.. {
+            for number in first.. {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
