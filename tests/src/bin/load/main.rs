@@ -32,7 +32,7 @@ struct Options {
 }
 
 /// From the start of an agent until its cost counts, and from the end of a load until its spans are out.
-const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE: Duration = Duration::from_secs(6);
 /// nginx and the load.
 const SERVED: &str = "0";
 
@@ -69,6 +69,14 @@ fn pinned(program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", SERVED]).arg(program);
     command
+}
+
+/// All processors but that one, if there are any.
+fn spare() -> String {
+    match std::thread::available_parallelism().map_or(1, usize::from) {
+        1 => SERVED.to_owned(),
+        count => format!("1-{}", count - 1),
+    }
 }
 
 struct Nginx {
@@ -160,8 +168,8 @@ impl Bench {
             load.display()
         );
         fs::write(&config, text)?;
-        let mut command = Command::new(&self.binary);
-        command.args(["run", "--config"]).arg(&config);
+        let mut command = Command::new("taskset");
+        command.args(["-c", &spare()]).arg(&self.binary).args(["run", "--config"]).arg(&config);
         command.args(["--otlp-protocol", "http/protobuf", "--otlp-endpoint", &receiver.url()]);
         command.env_remove("SPOOR_AGENT").env_remove("SPOOR_SKIPPED");
         let mut process = Process::start("spoor run", &mut command, &self.directory.join("agent.log"))?;
