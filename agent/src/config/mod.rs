@@ -2,6 +2,8 @@
 //!
 //! *Owns* the typed settings with their defaults and bounds ([`Config`]), and reading them ([`load()`]).
 //! The core takes its sections as plain values and never reads a file or the environment.
+//!
+//! Long because it is one list of settings, each with its documentation.
 
 pub mod check;
 mod choices;
