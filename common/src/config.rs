@@ -8,6 +8,8 @@ use crate::words::words;
 pub const MISSING: u32 = u32::MAX;
 /// A system call that this architecture does not have.
 pub const NO_SYSCALL: u64 = u64::MAX;
+/// A controller that this kernel does not have.
+pub const NO_SUBSYSTEM: u64 = u64::MAX;
 
 macro_rules! offsets {
     ($($(#[$meta:meta])* $field:ident = $need:ident $owner:literal $path:literal,)+) => {
@@ -92,6 +94,11 @@ offsets! {
     task_thread_status = Optional "task_struct" "thread_info.status",
     /// arm64: where a 32-bit task says so.
     task_thread_flags = Optional "task_struct" "thread_info.flags",
+    task_cgroups = Optional "task_struct" "cgroups",
+    css_set_subsys = Optional "css_set" "subsys",
+    css_cgroup = Optional "cgroup_subsys_state" "cgroup",
+    cgroup_kn = Optional "cgroup" "kn",
+    kn_id = Optional "kernfs_node" "id",
     files_fdt = Always "files_struct" "fdt",
     fdt_max_fds = Always "fdtable" "max_fds",
     fdt_fd = Always "fdtable" "fd",
@@ -125,6 +132,14 @@ words! {
         first_look_bytes,
         /// The data ring's reader is woken when more than this waits.
         wake_bytes,
+        /// Size of the data ring.
+        ring_bytes,
+        /// Bytes of the data ring that one cgroup may fill while its reader is behind; 0 for no bound.
+        cgroup_data_bytes,
+        /// The same for the control ring.
+        cgroup_control_bytes,
+        /// Index of the controller `pids` in `css_set.subsys`, or [`NO_SUBSYSTEM`].
+        pids_subsystem,
         nr_read,
         nr_write,
         nr_readv,

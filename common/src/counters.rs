@@ -29,6 +29,10 @@ counters! {
     DataLost = "data_lost",
     /// Bytes moved that these records would have reported.
     DataLostBytes = "data_lost_bytes",
+    /// Operations that were not reported because their cgroup had used up its budget of a ring: lost.
+    CgroupLost = "cgroup_lost",
+    /// Bytes they moved.
+    CgroupLostBytes = "cgroup_lost_bytes",
     /// Connection records that found the control ring full. They are sent again with the next event.
     ConnLost = "conn_lost",
     /// Close records that found the control ring full: lost.

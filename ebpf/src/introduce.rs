@@ -9,6 +9,7 @@ use spoor_common::{
 };
 
 use crate::{
+    budget,
     emit::{self, Owner},
     kernel::Object,
     maps::{offset, setting},
@@ -16,9 +17,10 @@ use crate::{
     verdict,
 };
 
-/// Tells user space about the socket, once, and again when the other end of a Unix socket becomes known.
+/// Tells user space about the socket, once, and again when the other end of a Unix socket becomes known. False when its
+/// cgroup may not introduce more for now.
 #[inline(always)]
-pub(crate) fn introduce(state: &mut State, sk: Object, mut owner: Owner) {
+pub(crate) fn introduce(state: &mut State, sk: Object, mut owner: Owner) -> bool {
     if state.transport == TRANSPORT_UNIX && state.flags & socket::PEER_SENT == 0 {
         let unix = socket::unix(sk);
         if !unix.is_null() {
@@ -30,7 +32,7 @@ pub(crate) fn introduce(state: &mut State, sk: Object, mut owner: Owner) {
         }
     }
     if state.flags & socket::SENT != 0 {
-        return;
+        return true;
     }
     if state.flags & socket::PEER_SENT == 0 {
         socket::settle_cookie(state, sk);
@@ -50,9 +52,13 @@ pub(crate) fn introduce(state: &mut State, sk: Object, mut owner: Owner) {
             InheritKey { netns: owner.netns, server_port, tgid: owner.tgid, role: u32::from(state.role) };
         verdict::inherit(state, &key);
     }
+    if !budget::admits_connection(state.cgroup) {
+        return false;
+    }
     if emit::connection(state, sk, &owner) {
         state.flags |= socket::SENT;
     }
+    true
 }
 
 /// Whether the current process is the agent.

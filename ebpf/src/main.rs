@@ -4,7 +4,7 @@
 //! *Must not know* HTTP, AMQP, SQL, spans, orders.
 //!
 //! ```text
-//! probes ──▶ operation ──▶ socket (who, where in the stream) ──▶ verdict (how much) ──▶ syscall (from where) ──▶ copy ──▶ emit
+//! probes ──▶ operation ──▶ socket (who, where in the stream) ──▶ verdict (how much) ──▶ syscall (from where) ──▶ budget ──▶ copy ──▶ emit
 //! ```
 //!
 //! Built for `bpfel-unknown-none` by `cargo xtask build`, twice: with the feature `untyped` for hooks whose arguments
@@ -13,6 +13,7 @@
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
+mod budget;
 mod copy;
 mod descriptor;
 mod emit;

@@ -12,7 +12,7 @@ use aya_ebpf::btf_maps::Array;
 #[cfg(not(feature = "untyped"))]
 use aya_ebpf::btf_maps::SkStorage;
 
-use crate::socket::State;
+use crate::{budget::Account, socket::State};
 
 /// Data records.
 #[btf_map]
@@ -60,6 +60,10 @@ pub(crate) static VERDICTS: LruHashMap<u64, Verdict, { limits::VERDICTS }> = Lru
 /// Verdicts for connections to come.
 #[btf_map]
 pub(crate) static INHERITED: LruHashMap<InheritKey, Verdict, { limits::INHERITED }> = LruHashMap::new();
+
+/// What cgroups have in the rings, see [`crate::budget`].
+#[btf_map]
+pub(crate) static CGROUPS: LruHashMap<u64, Account, { limits::CGROUPS }> = LruHashMap::new();
 
 /// Totals by [`Counter`].
 #[btf_map]

@@ -9,7 +9,7 @@ use spoor_common::{
 };
 
 use crate::{
-    copy,
+    budget, copy,
     emit::{self, Owner},
     introduce::introduce,
     kernel::{Object, current_task},
@@ -76,7 +76,10 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
     let task = current_task();
-    introduce(state, sk, Owner { tgid, tid, task, file, netns: 0 });
+    if state.cgroup == 0 {
+        state.cgroup = budget::cgroup(task);
+    }
+    let introduced = introduce(state, sk, Owner { tgid, tid, task, file, netns: 0 });
     if verdict::ignored(state) {
         return;
     }
@@ -93,6 +96,12 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     // Bytes thrown away by the caller's wish never reached its buffer.
     if flags & MSG_TRUNC != 0 {
         source.address = 0;
+    }
+    // Only now: the stream goes on, whether it is reported or not.
+    if !introduced || !budget::admits_data(state.cgroup, share.copy, source.segments != 0) {
+        count(Counter::CgroupLost, 1);
+        count(Counter::CgroupLostBytes, u64::from(ret as u32));
+        return;
     }
     let mut data_flags = 0;
     if !place.certain {

@@ -14,7 +14,7 @@
 //! | recorded traffic | [`recorded`], [`captures`], [`transcript`]; through the core: [`whole_core`] |
 //! | foreign bytes | [`fuzz`] |
 //! | two network namespaces with address translation | [`netns`] |
-//! | tests that cannot run here | [`skip`] |
+//! | tests that cannot run here, and the programs some need | [`skip`], [`tools`] |
 
 #![forbid(unsafe_code)]
 
@@ -33,6 +33,7 @@ pub mod recorded;
 pub mod sink;
 pub mod skip;
 pub mod spoor;
+pub mod tools;
 pub mod transcript;
 pub mod truth;
 pub mod whole_core;

@@ -21,7 +21,10 @@ const MES: u32 = 600;
 fn seen_by(processes: &[u32], records: &[Record]) -> Vec<Record> {
     let mut conns = HashSet::new();
     let is_seen = |record: &&Record| match record {
-        Record::Conn(conn) if processes.contains(&conn.thread.tgid) => conns.insert(conn.id) || true,
+        Record::Conn(conn) if processes.contains(&conn.thread.tgid) => {
+            conns.insert(conn.id);
+            true
+        }
         Record::Conn(_) => false,
         Record::Data(data) => conns.contains(&data.conn),
         Record::Close(close) => conns.contains(&close.conn),

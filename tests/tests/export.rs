@@ -254,6 +254,24 @@ fn outage_is_bridged_by_the_spool_in_order() {
 }
 
 #[test]
+fn back_end_that_takes_its_time_leaves_nothing_for_a_kill_to_take() {
+    let directory = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    sink.reply([Reply::Hang]);
+    let exporter = start(&spooled(&sink.grpc_url(), directory.path()));
+    offer(&exporter, 0..10);
+    // The request hangs for five seconds; long before, it is in the spool, and so is what comes after it.
+    let begun = Instant::now();
+    wait(&exporter, "spooled", |totals| totals.spooled == 10 && totals.waiting == 0);
+    offer(&exporter, 10..20);
+    wait(&exporter, "spooled", |totals| totals.spooled == 20 && totals.waiting == 0);
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    let totals = wait(&exporter, "delivered", |totals| totals.spooled == 0);
+    assert_eq!((totals.exported, totals.dropped.total()), (20, 0), "{totals:?}");
+    exporter.shutdown(LONG);
+}
+
+#[test]
 fn end_during_an_outage_keeps_the_rest_for_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let address = free_address();

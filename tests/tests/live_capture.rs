@@ -2,6 +2,8 @@
 //!
 //! Each test is a scenario of `fixtures/kernel/trap.c`. They need root and a kernel with rung A; elsewhere they say
 //! that they are skipped.
+//!
+//! Long because the guests of `cargo xtask vm` run this one program.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +12,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use rustix::time::{ClockId, clock_gettime, clock_settime};
 use spoor::{
     capture::{Options, verdict::Verdict},
-    record::{Conn, ConnId, Direction, Endpoint, ProcessEventKind, Record, Role, Transport},
+    record::{ClockPair, Conn, ConnId, Direction, Endpoint, ProcessEventKind, Record, Role, Transport},
 };
 use spoor_common::{Counter, limits::TURN_PAUSE_NS};
 use spoor_tests::kernel::{
-    Agent, Trap, Way, check_streams, check_streams_from, check_wire, pattern, run, stream,
+    Agent, Cgroup, Trap, Way, check_streams, check_streams_from, check_wire, pattern, run, stream,
 };
 use spoor_tests::skip::skip;
 
@@ -323,7 +326,8 @@ fn full_ring_loses_records_but_not_their_count() {
     if Agent::shared().is_none() {
         return;
     }
-    let options = Options { ring_bytes: 64 << 10, first_look_bytes: 64 << 20, ..Options::default() };
+    let options =
+        Options { ring_bytes: 64 << 10, first_look_bytes: 64 << 20, cgroup_percent: 0, ..Options::default() };
     let Some(agent) = Agent::start_or_skip(options) else { return };
     let mut trap = Trap::start("turns", "tcp4");
     assert!(trap.until_ready());
@@ -387,6 +391,78 @@ fn full_ring_loses_records_but_not_their_count() {
 }
 
 #[test]
+fn cgroup_that_floods_the_ring_loses_its_own_records_only() {
+    check_flood(Cgroup::new);
+}
+
+#[test]
+fn cgroups_of_version_1_are_told_apart_too() {
+    check_flood(Cgroup::version_1);
+}
+
+fn check_flood(make: fn(&str) -> Result<Cgroup, String>) {
+    if Agent::shared().is_none() {
+        return;
+    }
+    let cgroups = match (make("noisy"), make("quiet")) {
+        (Ok(noisy), Ok(quiet)) => [noisy, quiet],
+        (Err(reason), _) | (_, Err(reason)) => {
+            skip(&reason);
+            return;
+        }
+    };
+    let options = Options { ring_bytes: 8 << 20, first_look_bytes: 64 << 20, ..Options::default() };
+    let Some(agent) = Agent::start_or_skip(options) else { return };
+    let mut traps = cgroups.each_ref().map(|cgroup| {
+        let mut trap = Trap::start("turns", "tcp4");
+        cgroup.take(trap.tgid());
+        assert!(trap.until_ready());
+        turn(&mut trap, "10 10");
+        trap
+    });
+    let ends = traps.each_ref().map(|trap| trap.facts.ends());
+    for (client, server) in ends {
+        captured(&agent, client, Direction::Ingress, 10);
+        captured(&agent, server, Direction::Ingress, 10);
+    }
+
+    // Nobody reads the ring: the one writes many times as much as fits, the other a little in between.
+    agent.pause();
+    let before = agent.totals();
+    let [noisy, quiet] = &mut traps;
+    for _ in 0..40 {
+        for _ in 0..25 {
+            turn(noisy, "3000 3000");
+        }
+        turn(quiet, "500 500");
+    }
+    let lost = |counter: Counter| agent.totals().of(counter) - before.of(counter);
+    let (refused, refused_bytes) = (lost(Counter::CgroupLost), lost(Counter::CgroupLostBytes));
+    assert!(refused > 0, "12 MB in a ring of 8 MiB");
+    agent.resume();
+    let [noisy, quiet] = traps;
+    check_streams(&agent, &quiet.finish());
+
+    // The other one's streams have holes, each of them counted.
+    let facts = noisy.finish();
+    let mut missing = 0;
+    for ((name, way), moved) in &facts.moved {
+        let stream = agent.look(|seen| stream(seen, facts.sockets[name], way.direction()));
+        assert!(
+            stream.records.iter().all(|data| {
+                (data.pos..).zip(&data.bytes).all(|(i, byte)| *byte == pattern(moved.side, i))
+            })
+        );
+        missing += moved.bytes - stream.records.iter().map(|data| u64::from(data.len)).sum::<u64>();
+    }
+    eprintln!(
+        "{refused} operations of {refused_bytes} bytes refused; {missing} bytes missing; {} records lost to a full ring",
+        lost(Counter::DataLost)
+    );
+    assert!(missing > 0 && missing <= refused_bytes + lost(Counter::DataLostBytes));
+}
+
+#[test]
 fn own_traffic_is_left_out_at_both_ends() {
     let Some(agent) = Agent::shared() else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -420,4 +496,39 @@ fn clock_samples_come_each_second() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     assert!(pairs.iter().all(|pair| now.abs_diff(pair.unix_ns) < 3_600_000_000_000), "{pairs:?}");
     assert!(pairs.windows(2).all(|w| w[0].boot_ns < w[1].boot_ns));
+}
+
+/// Sets the machine's clock: only where `SPOOR_TEST_MAY_SET_CLOCK` says that nobody else uses it.
+#[test]
+fn clock_that_is_set_is_noticed_at_once() {
+    let Some(agent) = Agent::shared() else { return };
+    if std::env::var_os("SPOOR_TEST_MAY_SET_CLOCK").is_none() {
+        skip("only guests of `cargo xtask vm` have a clock that may be set");
+        return;
+    }
+    let pairs = || {
+        agent.look(|seen| {
+            let clock = |r: &Record| if let Record::Clock(pair) = r { Some(*pair) } else { None };
+            seen.other.iter().filter_map(clock).collect::<Vec<_>>()
+        })
+    };
+    let offset = |pair: &ClockPair| i128::from(pair.unix_ns) - i128::from(pair.boot_ns);
+    agent.wait("a first pair", |seen| seen.other.iter().find(|r| matches!(r, Record::Clock(_))).map(|_| ()));
+    for seconds in [3600, -7200, 3600] {
+        let before = pairs();
+        let last = before.last().map(offset).unwrap();
+        let mut now = clock_gettime(ClockId::Realtime);
+        now.tv_sec += seconds;
+        clock_settime(ClockId::Realtime, now).unwrap();
+        let step = i128::from(seconds) * 1_000_000_000;
+        let noticed = agent.wait("the step", |seen| {
+            let clock = |r: &Record| if let Record::Clock(pair) = r { Some(*pair) } else { None };
+            let after = seen.other.iter().filter_map(clock).skip(before.len());
+            after.into_iter().find(|pair| (offset(pair) - last - step).abs() < 500_000_000)
+        });
+        assert!(noticed.boot_ns > before.last().unwrap().boot_ns);
+        // Records go on, dated by the clock that nobody sets.
+        check_streams(agent, &run("calls", "tcp4"));
+    }
+    assert!(pairs().windows(2).all(|w| w[0].boot_ns < w[1].boot_ns));
 }

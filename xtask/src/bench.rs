@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{build, setup, shell};
 
+#[path = "../../tests/src/bin/load/args.rs"]
+mod load;
 #[path = "../../tests/src/bin/soak/args.rs"]
 mod soak;
 
@@ -23,12 +25,15 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Load(load::Args),
     Soak(soak::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if let Some(Command::Soak(_)) = args.command {
-        return soak();
+    match args.command {
+        Some(Command::Load(_)) => return hand_over("load"),
+        Some(Command::Soak(_)) => return hand_over("soak"),
+        None => {}
     }
     let benches = names()?;
     if benches.is_empty() {
@@ -51,18 +56,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Prepares what the long run needs, then hands over to its program.
-fn soak() -> Result<()> {
+/// Prepares what a measurement needs, then hands over to its program.
+fn hand_over(program: &str) -> Result<()> {
     if !shell::is_root() {
-        bail!("the soak needs root to load eBPF programs: run `sudo -E cargo xtask bench soak`");
+        bail!("it needs root to load eBPF programs: run `sudo -E cargo xtask bench {program}`");
     }
     setup::run(&setup::Args::default())?;
-    // As it is deployed: memory and CPU are among what it measures.
+    // As it is deployed: memory and CPU are among what is measured.
     let agent = build::build(true)?;
-    let mut soak = std::process::Command::new(agent.with_file_name("soak"));
-    soak.env("SPOOR_AGENT", agent).args(std::env::args_os().skip(3));
+    let mut measurement = std::process::Command::new(agent.with_file_name(program));
+    measurement.env("SPOOR_AGENT", agent).args(std::env::args_os().skip(3));
     // In place of this program, so that its exit code is ours.
-    Err(soak.exec()).context("cannot start the soak")
+    Err(measurement.exec()).with_context(|| format!("cannot start `{program}`"))
 }
 
 /// Package and name of each benchmark.

@@ -6,6 +6,7 @@ use std::{env, fs, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::setup::targets::{self, Target};
 use crate::shell::{self, cargo, cargo_of, timed};
 
 /// `build-std` needs a nightly compiler; everything else is built by the pinned stable one.
@@ -15,10 +16,58 @@ const TARGET: &str = "bpfel-unknown-none";
 /// Debug information and the linker's flag make the BTF that BTF maps and typed globals need.
 const FLAGS: [&str; 2] = ["-Cdebuginfo=2", "-Clink-arg=--btf"];
 
+/// Build the eBPF object and the agent with it embedded; print the path of the binary.
+///
+/// Needs what `cargo xtask setup` installs: a nightly compiler with rust-src, and bpf-linker.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Args {
+    /// Optimised, as it is deployed.
+    #[arg(long)]
+    release: bool,
+    /// One statically linked binary, for x86-64 or for arm64. What building it needs is installed.
+    #[arg(long, value_name = "TRIPLE", value_parser = targets::TRIPLES)]
+    target: Option<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<PathBuf> {
+    let Some(target) = args.target.as_deref().and_then(targets::named) else { return build(args.release) };
+    targets::need(target)?;
+    objects()?;
+    timed(&format!("build: agent for {}", target.triple), || agent_for(target, args.release))
+}
+
+/// The binary that goes into images.
+pub(crate) fn static_binary() -> Result<PathBuf> {
+    timed("build: static agent", || agent_for(&targets::STATIC, false))
+}
+
 /// Builds the eBPF object for the BPF target, then the agent around it; the path of the agent's binary.
 pub(crate) fn build(release: bool) -> Result<PathBuf> {
-    timed("build: eBPF objects", objects)?;
+    objects()?;
     timed("build: agent", || agent(release))
+}
+
+/// Builds the eBPF objects. They are the same for every processor: what differs is told them by the loader.
+pub(crate) fn objects() -> Result<()> {
+    timed("build: eBPF objects", || {
+        object(&[], "spoor-ebpf")?;
+        object(&["--features", "untyped"], "spoor-ebpf-untyped")
+    })
+}
+
+fn agent_for(target: &Target, release: bool) -> Result<PathBuf> {
+    let mut build = cargo(["build", "--package", "spoor", "--bins", "--target", target.triple]);
+    build.args(release.then_some("--release")).envs(target.environment());
+    shell::run(build)?;
+    Ok(directory().join(target.triple).join(profile(release)).join("spoor"))
+}
+
+fn directory() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| shell::root().join("target"), PathBuf::from)
+}
+
+fn profile(release: bool) -> &'static str {
+    if release { "release" } else { "debug" }
 }
 
 fn agent(release: bool) -> Result<PathBuf> {
@@ -28,16 +77,10 @@ fn agent(release: bool) -> Result<PathBuf> {
         build.arg("--release");
     }
     shell::run(build)?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| shell::root().join("target"), PathBuf::from);
-    Ok(target.join(if release { "release" } else { "debug" }).join("spoor"))
+    Ok(directory().join(profile(release)).join("spoor"))
 }
 
-/// The object for hooks with typed arguments, and the one for the others; see `spoor_common::names::Build`.
-fn objects() -> Result<()> {
-    object(&[], "spoor-ebpf")?;
-    object(&["--features", "untyped"], "spoor-ebpf-untyped")
-}
-
+/// The object for hooks with typed arguments, or with `untyped` that for the others; see `spoor_common::names::Build`.
 fn object(features: &[&str], name: &str) -> Result<()> {
     let to = shell::root().join("target/bpf");
     let mut build =

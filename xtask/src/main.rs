@@ -32,14 +32,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Setup(setup::Args),
-    /// Build the eBPF object and the agent with it embedded; print the path of the binary.
-    ///
-    /// Needs what `cargo xtask setup` installs: a nightly compiler with rust-src, and bpf-linker.
-    Build {
-        /// Optimised, as it is deployed.
-        #[arg(long)]
-        release: bool,
-    },
+    Build(build::Args),
     /// The cheap part of CI: formatting, clippy, tidy, documentation, licences.
     ///
     /// Needs no BPF toolchain and no privileges. Warnings are errors.
@@ -65,7 +58,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Setup(args) => setup::run(&args),
-        Command::Build { release } => build::build(release).map(|path| println!("{}", path.display())),
+        Command::Build(args) => build::run(&args).map(|path| println!("{}", path.display())),
         Command::Check => check::run(),
         Command::Tidy => tidy::run(),
         Command::Test(args) => test::run(&args),

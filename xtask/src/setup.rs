@@ -4,7 +4,9 @@
 
 pub(crate) mod debian;
 pub(crate) mod node;
+pub(crate) mod targets;
 pub(crate) mod toolchain;
+pub(crate) mod tools;
 
 use anyhow::{Result, bail};
 
@@ -14,12 +16,16 @@ use crate::shell;
 ///
 /// The eBPF toolchain (a nightly compiler with rust-src, LLVM, bpf-linker) goes where rustup and cargo put it.
 /// Servers and client libraries for tests and demo are Debian packages; none of them is started, the tests run
-/// private ones on loopback. The Node.js client libraries go to ~/.cache/spoor.
+/// private ones on loopback. The Node.js client libraries go to ~/.cache/spoor, and so do the programs that check what is
+/// deployed (promtool, helm, kubectl, kubernetes-validate).
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// Only say what is missing; fail when something is.
     #[arg(long)]
     dry_run: bool,
+    /// Only what building needs.
+    #[arg(long)]
+    build: bool,
 }
 
 /// One thing that must be there.
@@ -45,9 +51,15 @@ pub(crate) const BUILD: &[Need] = &[toolchain::NIGHTLY, toolchain::BPF_LINKER];
 /// What the demo and the end-to-end tests need beyond that.
 pub(crate) const SERVICES: &[Need] = &[debian::PACKAGES, node::MODULES];
 
+/// What some tests can do without: they say what they skip.
+pub(crate) const OPTIONAL: &[Need] = &[tools::TOOLS, targets::IMAGE];
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut missing = 0;
-    for need in BUILD.iter().chain(SERVICES) {
+    let others: &[&[Need]] = if args.build { &[] } else { &[SERVICES, OPTIONAL] };
+    let needs: Vec<&Need> = BUILD.iter().chain(others.iter().copied().flatten()).collect();
+    for need in &needs {
+        let is_optional = OPTIONAL.iter().any(|optional| optional.name == need.name);
         let what = match (need.look)() {
             Found::Present(what) => {
                 println!("setup: {}: {what}", need.name);
@@ -56,18 +68,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Found::Missing(what) => what,
         };
         println!("setup: {}: missing {what} ({})", need.name, need.why);
-        missing += 1;
+        missing += u32::from(!is_optional);
         if args.dry_run {
             continue;
         }
-        shell::timed(&format!("setup: installing the {}", need.name), need.install)?;
+        let installed = shell::timed(&format!("setup: installing the {}", need.name), need.install);
+        if let (Err(error), true) = (&installed, is_optional) {
+            println!("setup: {}: not here, some tests are skipped: {error:#}", need.name);
+            continue;
+        }
+        installed?;
         match (need.look)() {
             Found::Present(what) => println!("setup: {}: installed, {what}", need.name),
             Found::Missing(what) => bail!("{} was installed, but {what} is still missing", need.name),
         }
     }
     if args.dry_run && missing > 0 {
-        bail!("{missing} of {} needs are missing: run `cargo xtask setup`", BUILD.len() + SERVICES.len());
+        bail!("{missing} of {} needs are missing: run `cargo xtask setup`", needs.len());
     }
     println!("setup: done");
     Ok(())

@@ -56,6 +56,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (live, fast): (Vec<String>, Vec<String>) = targets()?.into_iter().partition(|name| is_live(name));
     // First, so that what embeds the eBPF object is compiled with it once.
     let agent = if args.fast { Err("only fast tests are wanted".to_owned()) } else { agent()? };
+    if !args.live && agent.is_ok() && setup::targets::missing(&setup::targets::STATIC).is_empty() {
+        build::static_binary()?;
+    }
     if !args.live {
         totals.run("xtask", shell::cargo(["test", "--package", "xtask"]), args.filter.as_deref(), &[])?;
         let mut cargo = shell::cargo(["test", "--no-fail-fast", "--lib", "--bins"]);
@@ -130,6 +133,7 @@ impl Totals {
         let start = Instant::now();
         let skipped = Scratch::new("skipped")?;
         cargo.arg("--").args(filter).args(args).env("SPOOR_SKIPPED", &skipped.0);
+        cargo.envs(setup::tools::directory().ok().map(|tools| ("SPOOR_TOOLS", tools)));
         let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
         let stdout = child.stdout.take().context("cargo test has no output")?;
         let (mut passed, mut failed) = (0, 0);

@@ -1,7 +1,7 @@
 //! What the agent's loop last said of itself, for whoever asks.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::export::durations::Durations;
@@ -19,6 +19,8 @@ pub struct Board {
     /// Milliseconds after `started`.
     turned_ms: AtomicU64,
     capturing: AtomicBool,
+    /// The hooks in use, once there are any.
+    rung: OnceLock<char>,
     readings: Mutex<Vec<Reading>>,
     durations: Mutex<Durations>,
 }
@@ -30,6 +32,7 @@ impl Default for Board {
             started_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             turned_ms: AtomicU64::new(0),
             capturing: AtomicBool::new(false),
+            rung: OnceLock::new(),
             readings: Mutex::default(),
             durations: Mutex::default(),
         }
@@ -51,6 +54,11 @@ impl Board {
     pub fn set_capturing(&self, capturing: bool) {
         self.turn();
         self.capturing.store(capturing, Ordering::Relaxed);
+    }
+
+    /// The rung of the hook ladder that capture hangs on; the first one said counts.
+    pub fn set_rung(&self, rung: char) {
+        let _ = self.rung.set(rung);
     }
 
     /// The newest numbers, all of them: what is left out is not shown.
@@ -91,10 +99,12 @@ impl Board {
         let mut page = Page::new(format);
         let uname = rustix::system::uname();
         let kernel = uname.release().to_string_lossy();
+        let rung = self.rung.get().map_or_else(|| "none".to_owned(), char::to_string);
         page.build(&[
             ("version", env!("CARGO_PKG_VERSION")),
             ("arch", std::env::consts::ARCH),
             ("kernel", &kernel),
+            ("rung", &rung),
         ]);
         page.readings(&self.readings());
         let (series, overflowed) = {

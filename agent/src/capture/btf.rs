@@ -1,7 +1,7 @@
 //! A reader of the kernel's type information: the bytes of `/sys/kernel/btf/vmlinux` in, byte offsets of members and
 //! numbers of arguments out.
 //!
-//! *Owns* the BTF format as far as structures and functions go.
+//! *Owns* the BTF format as far as structures, functions and constants go.
 //! *Must not know* which members the probes need.
 //! *Spec*: Linux `Documentation/bpf/btf.rst`.
 //!
@@ -13,6 +13,7 @@ const MAGIC: u16 = 0xeb9f;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
@@ -55,6 +56,7 @@ pub struct Btf {
     structs: HashMap<Vec<u8>, u32>,
     typedefs: HashMap<Vec<u8>, u32>,
     functions: HashMap<Vec<u8>, u32>,
+    enums: Vec<u32>,
 }
 
 impl std::fmt::Debug for Btf {
@@ -98,7 +100,7 @@ impl Btf {
                 KIND_ARRAY => 12,
                 KIND_STRUCT | KIND_UNION | 15 | 19 => 12 * count as usize,
                 // Enumeration, function prototype.
-                6 | 13 => 8 * count as usize,
+                KIND_ENUM | KIND_FUNC_PROTO => 8 * count as usize,
                 kind => return Err(BtfError::Kind(types.len() as u32, kind)),
             };
             let bitfields = info >> 31 == 1;
@@ -112,6 +114,7 @@ impl Btf {
             structs: HashMap::new(),
             typedefs: HashMap::new(),
             functions: HashMap::new(),
+            enums: Vec::new(),
         };
         for id in 0..btf.types.len() as u32 {
             let Some(t) = btf.types.get(id as usize) else { break };
@@ -123,6 +126,7 @@ impl Btf {
                 KIND_TYPEDEF => {
                     btf.typedefs.entry(name).or_insert(id);
                 }
+                KIND_ENUM => btf.enums.push(id),
                 KIND_FUNC => {
                     btf.functions.entry(name).or_insert(id);
                 }
@@ -142,6 +146,15 @@ impl Btf {
         let function = self.types.get(*self.functions.get(name.as_bytes())? as usize)?;
         let prototype = self.types.get(function.size_or_type as usize)?;
         (prototype.kind == KIND_FUNC_PROTO).then_some(prototype.member_count)
+    }
+
+    /// The value of a constant of some enumeration.
+    pub fn enumerator(&self, name: &str) -> Option<u32> {
+        let types = self.enums.iter().filter_map(|id| self.types.get(*id as usize));
+        let entries = types.flat_map(|t| (0..t.member_count as usize).map(move |i| t.members + i * 8));
+        let mut named = entries
+            .filter(|at| u32_at(&self.bytes, *at).is_ok_and(|offset| self.name(offset) == name.as_bytes()));
+        u32_at(&self.bytes, named.next()?.checked_add(4)?).ok()
     }
 
     /// Byte offset of a member: names joined by dots, anonymous structures and unions looked through.
@@ -208,7 +221,7 @@ mod tests {
     use super::*;
 
     /// `struct a { int x; struct { union { int y; int z; }; int w; }; struct b inner; }; struct b { int q; }`
-    /// `typedef struct b t` and `int f(int x, int y)`.
+    /// `typedef struct b t`, `int f(int x, int y)` and `enum { one = 1, two = 2 }`.
     fn sample() -> Vec<u8> {
         let mut strings = vec![0u8];
         let mut name = |s: &str| {
@@ -219,6 +232,7 @@ mod tests {
         };
         let (a, b, t, int) = (name("a"), name("b"), name("t"), name("int"));
         let f = name("f");
+        let (one, two) = (name("one"), name("two"));
         let (x, y, z, w, q, inner) = (name("x"), name("y"), name("z"), name("w"), name("q"), name("inner"));
         let mut words: Vec<u32> = Vec::new();
         words.extend([int, 1 << 24, 4, 32]); // 1
@@ -229,6 +243,7 @@ mod tests {
         words.extend([t, KIND_TYPEDEF << 24, 2]); // 6
         words.extend([0, KIND_FUNC_PROTO << 24 | 2, 1, x, 1, y, 1]); // 7
         words.extend([f, KIND_FUNC << 24, 7]); // 8
+        words.extend([0, KIND_ENUM << 24 | 2, 4, one, 1, two, 2]); // 9
         let types: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
         let mut out = Vec::new();
         out.extend(MAGIC.to_ne_bytes());
@@ -259,6 +274,7 @@ mod tests {
         assert!(btf.has_typedef("t") && !btf.has_typedef("a"));
         assert_eq!(btf.arguments("f"), Some(2));
         assert_eq!(btf.arguments("a"), None);
+        assert_eq!((btf.enumerator("two"), btf.enumerator("three")), (Some(2), None));
     }
 
     #[test]
@@ -267,6 +283,7 @@ mod tests {
         for end in 0..whole.len() {
             if let Ok(btf) = Btf::parse(whole[..end].to_vec()) {
                 let _ = btf.offset("a", "inner.q");
+                let _ = btf.enumerator("two");
             }
         }
     }
@@ -281,6 +298,7 @@ mod tests {
             if let Ok(btf) = Btf::parse(bytes) {
                 let _ = btf.offset("a", "inner.q");
                 let _ = btf.offset("a", "y");
+                let _ = btf.enumerator("two");
             }
         }
     }

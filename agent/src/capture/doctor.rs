@@ -148,8 +148,9 @@ fn cgroups(unified: bool) -> Finding {
     }
     Finding::warn(
         NAME,
-        "not version 2 alone: the kernel's cgroup identifiers say nothing here",
-        "nothing is lost but speed: containers are looked up in /proc",
+        "not version 2 alone: the kernel's cgroup identifiers may say nothing here",
+        "nothing is lost but speed: containers are looked up in /proc, and told apart by the controller `pids` for \
+         `capture.cgroup_percent`",
     )
 }
 

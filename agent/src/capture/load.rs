@@ -11,6 +11,8 @@ use aya::{
 };
 use spoor_common::{
     Counter, Offsets, Settings, VERSION,
+    config::NO_SUBSYSTEM,
+    limits::CONTROL_RING_BYTES,
     names::{self, Build, LADDER, Rung},
 };
 
@@ -39,13 +41,15 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Bytes copied per direction of a connection without a verdict.
     pub first_look_bytes: u32,
+    /// Part of each ring, in percent, that one cgroup may fill while its reader is behind; 0 for no bound.
+    pub cgroup_percent: u32,
     /// The rung to use, by name; `None` for the best that works.
     pub rung: Option<char>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: 16 << 20, first_look_bytes: 16 << 10, rung: None }
+        Self { ring_bytes: 16 << 20, first_look_bytes: 16 << 10, cgroup_percent: 50, rung: None }
     }
 }
 
@@ -84,6 +88,8 @@ impl Capture {
         let mut settings = settings(&options)?;
         // `tcp_recvmsg(sk, msg, len, nonblock, flags, addr_len)` until 5.18.
         settings.recv_nonblock = u64::from(kernel.arguments("tcp_recvmsg") == Some(6));
+
+        settings.pids_subsystem = kernel.enumerator("pids_cgrp_id").map_or(NO_SUBSYSTEM, u64::from);
 
         let mut refused: Vec<(char, CaptureError)> = Vec::new();
         for rung in LADDER.iter().filter(|rung| wanted.is_none_or(|wanted| wanted == rung.name)) {
@@ -151,6 +157,10 @@ fn settings(options: &Options) -> Result<Settings, CaptureError> {
     settings.pidns_ino = me.pidns_ino;
     settings.first_look_bytes = u64::from(options.first_look_bytes);
     settings.wake_bytes = u64::from(options.ring_bytes / 4);
+    settings.ring_bytes = u64::from(options.ring_bytes);
+    let part = |ring: u64| ring / 100 * u64::from(options.cgroup_percent.min(100));
+    settings.cgroup_data_bytes = part(settings.ring_bytes);
+    settings.cgroup_control_bytes = part(CONTROL_RING_BYTES as u64);
     Ok(settings)
 }
 

@@ -82,6 +82,7 @@ fn capture(config: &Config, found: &mut Found) {
     found.range("capture.first_look_bytes", capture.first_look_bytes.into(), 1 << 10, 16 << 20);
     found.range("capture.turn_bytes", capture.turn_bytes.into(), 1 << 10, 1 << 30);
     found.range("capture.max_connections", capture.max_connections.into(), 64, 4 << 20);
+    found.range("capture.cgroup_percent", capture.cgroup_percent.into(), 0, 100);
     let protocols = &config.protocols;
     found.range("protocols.kept_body_bytes", protocols.kept_body_bytes as u64, 0, 16 << 20);
     found.range("protocols.max_header_bytes", protocols.max_header_bytes as u64, 1 << 10, 16 << 20);

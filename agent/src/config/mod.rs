@@ -2,6 +2,8 @@
 //!
 //! *Owns* the typed settings with their defaults and bounds ([`Config`]), and reading them ([`load()`]).
 //! The core takes its sections as plain values and never reads a file or the environment.
+//!
+//! Long because it is one list of settings, each with its documentation.
 
 pub mod check;
 mod choices;
@@ -66,6 +68,9 @@ pub struct Capture {
     pub turn_bytes: u32,
     /// Connections tracked at once.
     pub max_connections: u32,
+    /// Part of the ring buffer, in percent, that records of one cgroup may fill while the agent is behind, so that one
+    /// noisy container cannot blind the rest: what goes beyond is lost for that cgroup alone, and counted. 0: no bound.
+    pub cgroup_percent: u32,
     /// Which hooks to use; by default the best that work here. See `spoor doctor`.
     pub rung: Rung,
 }
@@ -107,6 +112,7 @@ impl Default for Capture {
             first_look_bytes: 16 << 10,
             turn_bytes: 1 << 20,
             max_connections: 65_536,
+            cgroup_percent: 50,
             rung: Rung::Auto,
         }
     }

@@ -227,16 +227,18 @@ impl Worker {
         }
     }
 
-    /// Sends, and meanwhile keeps the memory queue within its bound by moving it to the spool.
+    /// Sends, and meanwhile keeps the memory queue within its bound by moving it to the spool. A back end that takes its
+    /// time is as good as away: what waits for it is put where a killed agent does not lose it.
     async fn send(&mut self, client: &mut Client, payload: bytes::Bytes, taken: &mut Taken) -> Answer {
         let shared = self.shared.clone();
         let mut sending = std::pin::pin!(client.send(payload));
+        let mut slow = false;
         loop {
             let (closing, filling) = {
                 let state = shared.lock();
                 (state.closing, state.queue.is_filling())
             };
-            if filling && closing.is_none() {
+            if (filling || slow) && closing.is_none() {
                 self.spill_behind(taken);
             }
             let end = async {
@@ -249,6 +251,7 @@ impl Worker {
                 answer = &mut sending => return answer,
                 () = end => return Answer::TryAgain { after: None, reason: "the agent ends".to_owned() },
                 () = shared.wake.notified() => {}
+                () = tokio::time::sleep(LINGER) => slow = true,
             }
         }
     }

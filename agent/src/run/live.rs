@@ -45,6 +45,7 @@ pub(super) fn start(config: &Config) -> Result<Live, RunError> {
     let options = Options {
         ring_bytes: capture.ring_bytes,
         first_look_bytes: capture.first_look_bytes,
+        cgroup_percent: capture.cgroup_percent,
         rung: capture.rung.name(),
     };
     let live = Live::start(options)?;
@@ -70,6 +71,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         tracing::warn!("spans go nowhere: give --otlp-endpoint URL or --print tree");
     }
     let mut live = start(&config)?;
+    board.set_rung(live.rung().name);
     board.set_capturing(true);
     let mut notify = Notify::new();
     notify.ready();

@@ -139,8 +139,10 @@ impl Live {
     pub fn report(&mut self, now: BootNs, out: &mut Vec<Record>) -> Result<(), CaptureError> {
         let totals = self.counters()?;
         let malformed = self.capture.rings.malformed;
-        let records = totals.of(Counter::DataLost) + totals.of(Counter::StateFailed) + malformed;
-        let lost = Lost { at: now, records, bytes: totals.of(Counter::DataLostBytes) };
+        let sum = |counters: &[Counter]| counters.iter().map(|counter| totals.of(*counter)).sum::<u64>();
+        let records = sum(&[Counter::DataLost, Counter::CgroupLost, Counter::StateFailed]) + malformed;
+        let bytes = sum(&[Counter::DataLostBytes, Counter::CgroupLostBytes]);
+        let lost = Lost { at: now, records, bytes };
         if (lost.records, lost.bytes) != (self.reported.records, self.reported.bytes) {
             self.reported = lost;
             out.push(Record::Lost(lost));

@@ -24,6 +24,8 @@ use crate::{
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
+const BPF_RB_CONS_POS: u64 = 2;
+const BPF_RB_PROD_POS: u64 = 3;
 const O_NONBLOCK: u32 = 0o4000;
 
 /// `CLOCK_BOOTTIME`.
@@ -35,18 +37,25 @@ pub(crate) fn now_ns() -> u64 {
 
 /// Bytes waiting in a ring.
 #[inline(always)]
-fn waiting(ring: *mut core::ffi::c_void) -> u64 {
+pub(crate) fn waiting(ring: *mut core::ffi::c_void) -> u64 {
     // SAFETY: `ring` is one of the ring buffers.
     unsafe { bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) }
 }
 
+/// How far a ring was read, and how far it was written, in bytes since it was made.
 #[inline(always)]
-fn data_ring() -> *mut core::ffi::c_void {
+pub(crate) fn progress(ring: *mut core::ffi::c_void) -> (u64, u64) {
+    // SAFETY: `ring` is one of the ring buffers.
+    unsafe { (bpf_ringbuf_query(ring, BPF_RB_CONS_POS), bpf_ringbuf_query(ring, BPF_RB_PROD_POS)) }
+}
+
+#[inline(always)]
+pub(crate) fn data_ring() -> *mut core::ffi::c_void {
     (&raw const DATA) as *mut _
 }
 
 #[inline(always)]
-fn control_ring() -> *mut core::ffi::c_void {
+pub(crate) fn control_ring() -> *mut core::ffi::c_void {
     (&raw const CONTROL) as *mut _
 }
 

@@ -5,6 +5,7 @@
 //!
 //! The trap must be another process: the agent leaves its own sockets out.
 
+mod cgroup;
 mod streams;
 mod trap;
 
@@ -19,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::cgroup::Cgroup;
 pub use self::streams::{Stream, check_streams, check_streams_from, check_wire, stream};
 pub use self::trap::{Facts, Moved, Trap, Way, pattern, run, trap_path};
 use crate::skip::skip;
@@ -90,7 +92,13 @@ impl Agent {
     /// The agent of this test process, or `None` after saying why live tests are skipped here.
     pub fn shared() -> Option<&'static Agent> {
         static AGENT: OnceLock<Option<Agent>> = OnceLock::new();
-        let options = Options { ring_bytes: 64 << 20, first_look_bytes: 64 << 20, rung: None };
+        let options = Options {
+            ring_bytes: 64 << 20,
+            first_look_bytes: 64 << 20,
+            // Whatever cgroup the tests are in: they say themselves what may be lost.
+            cgroup_percent: 0,
+            rung: None,
+        };
         // Every test that asks is counted as skipped, not only the one that tried.
         static REASON: OnceLock<String> = OnceLock::new();
         let agent = AGENT.get_or_init(|| match Agent::start_if_possible(options) {

@@ -78,7 +78,7 @@ pub enum Way {
 }
 
 impl Way {
-    pub(super) fn direction(self) -> Direction {
+    pub fn direction(self) -> Direction {
         match self {
             Way::Egress => Direction::Egress,
             Way::Ingress => Direction::Ingress,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::arch::Arch;
 use crate::shell;
 
 /// A guest that says nothing for so long has stopped.
@@ -54,13 +55,12 @@ impl Report {
 }
 
 /// Runs a guest until it switches itself off, and shows what its tests say.
-pub(crate) fn run(kernel: &Path, root: &Path, rung: &str) -> Result<Report> {
-    let mut qemu = shell::command("qemu-system-x86_64", ["-accel", "tcg,thread=single"]);
-    // QEMU 7.2 spoils the flags of `cmpxchg16b` now and then; 6.12 panics over it. Without it the kernel takes a lock.
-    qemu.args(["-cpu", "max,-cx16"]);
+pub(crate) fn run(arch: Arch, kernel: &Path, root: &Path, rung: &str) -> Result<Report> {
+    let mut qemu = shell::command(arch.qemu(), ["-accel", "tcg,thread=single"]);
+    qemu.args(arch.machine());
     qemu.args(["-smp", "1", "-m", "2048", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"]);
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(root);
-    qemu.arg("-append").arg(format!("console=ttyS0 panic=-1 quiet loglevel=3 RUNG={rung}"));
+    qemu.arg("-append").arg(format!("console={} panic=-1 quiet loglevel=3 RUNG={rung}", arch.console()));
     qemu.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut guest = Guest(qemu.spawn().context("cannot start QEMU")?);
     let stdout = guest.0.stdout.take().context("QEMU has no output")?;

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::{arch::Arch, kernels};
 use crate::shell;
 
 /// The programs that go into the guest.
@@ -30,9 +31,13 @@ pub(crate) fn busybox() -> Option<PathBuf> {
 }
 
 /// Compiles the tests and the trap.
-pub(crate) fn tests() -> Result<Tests> {
+pub(crate) fn tests(arch: Arch) -> Result<Tests> {
     let mut build = shell::cargo(["test", "--no-run", "--message-format=json", "--package", "spoor"]);
     build.args(["--package", "spoor-tests", "--test", "live_capture"]);
+    if let Some(target) = arch.target() {
+        // Statically linked: no library of that processor goes into the guest.
+        build.args(["--target", target.triple]).envs(target.environment());
+    }
     build.stderr(Stdio::inherit());
     let output = build.output().context("cannot start cargo")?;
     if !output.status.success() {
@@ -45,7 +50,8 @@ pub(crate) fn tests() -> Result<Tests> {
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .context("cargo names no program of the live-kernel tests")?;
     let trap = directory()?.join("spoor-trap");
-    let mut cc = shell::command("cc", ["-O1", "-static", "-pthread", "-o"]);
+    let compiler = arch.target().map_or("cc", |target| target.compiler);
+    let mut cc = shell::command(compiler, ["-O1", "-static", "-pthread", "-o"]);
     cc.arg(&trap).arg(shell::root().join("tests/fixtures/kernel/trap.c"));
     shell::run_quietly(cc)?;
     Ok(Tests { live, trap })
@@ -58,7 +64,7 @@ fn directory() -> Result<PathBuf> {
 }
 
 /// Builds the file system; the path of its archive.
-pub(crate) fn build(tests: &Tests, filter: Option<&str>) -> Result<PathBuf> {
+pub(crate) fn build(arch: Arch, tests: &Tests, filter: Option<&str>) -> Result<PathBuf> {
     let root = directory()?.join("root");
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("cannot empty {}", root.display()))?;
@@ -67,19 +73,25 @@ pub(crate) fn build(tests: &Tests, filter: Option<&str>) -> Result<PathBuf> {
         let path = root.join(below);
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
     }
-    let busybox = busybox().context("busybox-static is not there")?;
+    let busybox = match arch {
+        Arch::Amd64 => busybox().context("busybox-static is not there")?,
+        other => kernels::busybox(other)?,
+    };
     put(&busybox, &root.join("bin/busybox"))?;
     for applet in APPLETS {
         symlink("busybox", root.join("bin").join(applet)).with_context(|| format!("cannot link {applet}"))?;
     }
     put(&tests.trap, &root.join("bin/spoor-trap"))?;
     let live = root.join("bin/live_capture");
-    let mut strip = shell::command("objcopy", ["--strip-debug"]);
+    let objcopy = arch.target().map_or("objcopy", |target| target.objcopy);
+    let mut strip = shell::command(objcopy, ["--strip-debug"]);
     strip.arg(&tests.live).arg(&live);
     shell::run_quietly(strip)?;
-    for library in libraries(&tests.live)? {
-        let below = library.strip_prefix("/").unwrap_or(&library);
-        put(&library, &root.join(below))?;
+    if arch.target().is_none() {
+        for library in libraries(&tests.live)? {
+            let below = library.strip_prefix("/").unwrap_or(&library);
+            put(&library, &root.join(below))?;
+        }
     }
     let init = root.join("init");
     fs::write(&init, script(filter)).with_context(|| format!("cannot write {}", init.display()))?;
@@ -113,7 +125,9 @@ fn script(filter: Option<&str>) -> String {
     format!(
         "#!/bin/sh\n\
          export PATH=/bin RUST_BACKTRACE=0 SPOOR_TRAP=/bin/spoor-trap SPOOR_SKIPPED=/tmp/skipped\n\
+         export SPOOR_TEST_MAY_SET_CLOCK=1\n\
          mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp\n\
+         mount -t cgroup2 cgroup2 /sys/fs/cgroup\n\
          ip link set lo up\n\
          echo \"vm: release $(uname -r)\"\n\
          : > /tmp/skipped\n\

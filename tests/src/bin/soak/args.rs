@@ -9,6 +9,9 @@ pub(crate) struct Args {
     /// How long orders come.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=24 * 60))]
     pub(crate) minutes: u64,
+    /// How long the collector is away in the middle; without it, a tenth of the time.
+    #[arg(long, value_name = "MINUTES")]
+    pub(crate) away: Option<u64>,
     /// Orders at the same time.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) concurrency: u32,

@@ -121,8 +121,12 @@ struct Course {
 /// Runs orders for the whole time; meanwhile stops and starts the collector and looks at the agent.
 fn drive(args: &Args, flow: &Flow, receiver: &mut Receiver, agent: &mut Process) -> Result<Course> {
     let length = Duration::from_secs(args.minutes * 60);
-    // Three minutes of thirty, in the middle.
-    let away = (length.mul_f64(0.45), length.mul_f64(0.55));
+    // In the middle.
+    let outage = args.away.map_or(length / 10, |minutes| Duration::from_secs(minutes * 60));
+    if outage >= length {
+        bail!("the collector cannot be away for {outage:?} of {length:?}");
+    }
+    let away = ((length - outage) / 2, (length + outage) / 2);
     let over = AtomicBool::new(false);
     eprintln!(
         "soak: {} min of orders, {} at a time; the collector is away from {} to {}",
