@@ -143,7 +143,7 @@ impl Content {
         let first_queue = field(headers, "x-first-death-queue").and_then(text);
         let is_first = |table: &&Vec<(String, Value)>| field(table, "queue").and_then(text) == first_queue;
         // Tables move to the front when the message dies in their queue again: the last need not be the first.
-        let first = tables().find(is_first).or_else(|| tables().last()).unwrap_or(last);
+        let first = tables().find(is_first).or_else(|| tables().next_back()).unwrap_or(last);
         let routing_key = match field(first, "routing-keys") {
             Some(Value::Array(keys)) => keys.first().and_then(text),
             _ => None,
