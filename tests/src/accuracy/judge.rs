@@ -309,10 +309,11 @@ impl Verdict {
             (_, Some(found)) => {
                 tally.wrong = 1;
                 self.example(format!(
-                    "{} ({}) of {:?} is below {found:?} by {rule}, caused by {cause:?}",
+                    "{} ({}) of {:?} is below {found:?} by {rule} ({}), caused by {cause:?}",
                     described(span),
                     class.name(),
                     planned.order,
+                    span.text("spoor.parent.confidence").unwrap_or_default(),
                 ));
             }
         }
