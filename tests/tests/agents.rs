@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use spoor::order::window::Window;
 use spoor::pipeline::Settings;
 use spoor::protocol::Sender::{Client, Server};
-use spoor::record::Record;
+use spoor::record::{ConnId, Record};
 use spoor::span::{Span, SpanId, SpanKind, TraceId};
 use spoor_tests::transcript::{Covered, Host, Process, wire};
 use spoor_tests::whole_core::{run_with, settings, text};
@@ -19,13 +19,13 @@ const MES: u32 = 600;
 
 /// What an agent sees that covers these processes only.
 fn seen_by(processes: &[u32], records: &[Record]) -> Vec<Record> {
-    let mut conns = HashSet::new();
+    let own = |record: &Record| match record {
+        Record::Conn(conn) if processes.contains(&conn.thread.tgid) => Some(conn.id),
+        _ => None,
+    };
+    let conns: HashSet<ConnId> = records.iter().filter_map(own).collect();
     let is_seen = |record: &&Record| match record {
-        Record::Conn(conn) if processes.contains(&conn.thread.tgid) => {
-            conns.insert(conn.id);
-            true
-        }
-        Record::Conn(_) => false,
+        Record::Conn(conn) => processes.contains(&conn.thread.tgid),
         Record::Data(data) => conns.contains(&data.conn),
         Record::Close(close) => conns.contains(&close.conn),
         Record::ProcessInfo(info) => processes.contains(&info.tgid),

@@ -3,7 +3,7 @@
 //! Two agents watch: one sees the broker, the other one leaves it out and has only what its clients write and read. Every
 //! path that is expected is there, and no other.
 //!
-//! Long because each situation of a broker is a script of its own.
+//! Long because the situations are one table.
 
 use std::path::Path;
 use std::process::Command;

@@ -193,9 +193,8 @@ pub struct Joining {
     pub max_held_operations: usize,
     /// Honour `traceparent` and its kin: `covered` (from processes on this node), `all`, `none`.
     pub trusted_context: String,
-    /// Addresses whose processes other agents see: `10.0.0.0/8`, `fd00::/8`, `192.0.2.7`, or `all`. Behind address
-    /// translation it is the address that the peer appears under. A span may then be the child of one that another agent
-    /// exports.
+    /// Addresses, as peers appear under them, whose processes other agents see: `10.0.0.0/8`, `192.0.2.7`, or `all`. A span
+    /// may then be the child of one that another agent exports.
     pub covered: Vec<String>,
 }
 
@@ -221,8 +220,7 @@ impl Default for Joining {
 pub struct Order {
     /// Shared by all agents of one deployment: part of every trace identifier.
     pub deployment: String,
-    /// Time after which an order's spans go to a new trace; `0` never splits, `request` gives each request a trace of its own,
-    /// with a link to the order's first.
+    /// Time after which an order's spans go to a new trace; `0`: never, `request`: each request has one of its own.
     #[schemars(with = "String")]
     pub window: Window,
     /// Where keys are found.
