@@ -13,7 +13,7 @@ use spoor::record::{Role, Thread};
 use spoor_tests::captures::{self, Packet};
 
 /// Every client that was captured.
-const CLIENTS: [&str; 19] = [
+const CLIENTS: [&str; 20] = [
     "asyncpg",
     "jdbc",
     "large_objects",
@@ -32,6 +32,7 @@ const CLIENTS: [&str; 19] = [
     "psycopg2",
     "psycopg3",
     "ruby_pg",
+    "sqlx",
     "tokio_postgres",
 ];
 

@@ -106,6 +106,9 @@ fn turns(packets: &[Packet]) -> Turns {
     for message in messages(packets) {
         match (message.from, message.tag) {
             (Sender::Client, tag @ (b'Q' | b'S' | b'F')) => {
+                if outstanding > 0 {
+                    turns.pipelined_at.get_or_insert(message.at);
+                }
                 outstanding += 1;
                 last = tag;
             }
@@ -133,7 +136,7 @@ struct Statements;
 /// A value of a type that was not told is not decoded.
 fn is_cell_part(found: &Option<Cell>, whole: &Option<Cell>) -> bool {
     match (found, whole) {
-        (Some(Cell::Opaque(len)), Some(_)) => *len > 0,
+        (Some(Cell::Opaque(_)), Some(_)) => true,
         (found, whole) => found == whole,
     }
 }

@@ -46,7 +46,9 @@ impl Core {
 
     /// A message with a tag.
     pub(super) fn frontend(&mut self, message: &Message<'_>, out: &mut Events) {
-        if matches!(message.tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F') {
+        // A Sync by itself, with which pools try a connection, is a turn as well.
+        let is_turn = message.tag == b'S' && self.units.back().is_some_and(Unit::ends_turn);
+        if is_turn || matches!(message.tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F') {
             self.settle(message.start.at, out);
         }
         if message.tag == b'd' && self.copy_in.is_none() && self.lost.is_some() && self.is_certain(b'G', out)
