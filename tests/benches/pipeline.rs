@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use spoor::export::Host as Exporting;
 use spoor::export::otlp::encode::Batcher;
-use spoor::pipeline::{Pipeline, Settings};
+use spoor::pipeline::Pipeline;
 use spoor::protocol::Sender::{Client, Server};
 use spoor::record::Record;
 use spoor_tests::transcript::{Covered, Host, wire};
+use spoor_tests::whole_core::settings;
 
 /// As the agent has it.
 #[global_allocator]
@@ -78,19 +79,6 @@ fn encode(pipeline: &mut Pipeline, batcher: &mut Batcher) -> u64 {
         }
     }
     spans
-}
-
-fn settings() -> Settings {
-    Settings {
-        protocols: Default::default(),
-        joining: Default::default(),
-        order: Default::default(),
-        spans: Default::default(),
-        max_connections: 1000,
-        turn_bytes: 1 << 20,
-        boot_id: [7; 16],
-        host_id: "bench".to_owned(),
-    }
 }
 
 fn http() -> Vec<Record> {

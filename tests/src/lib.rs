@@ -9,7 +9,7 @@
 //! | the order flow of shop, CRM, MES and store, and who orders there | [`flow`], [`peers`], [`customers`] |
 //! | how many causes are found in programs of every kind | [`accuracy`] |
 //! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
-//! | spans received, and their trees | [`sink`], [`forest`] |
+//! | spans received, and their trees | [`sink`], [`forest`]; sent by an exporter alone: [`exporting`] |
 //! | the live kernel | [`kernel`] |
 //! | recorded traffic | [`recorded`], [`captures`], [`transcript`]; through the core: [`whole_core`] |
 //! | foreign bytes | [`fuzz`] |
@@ -21,6 +21,7 @@ pub mod accuracy;
 pub mod agent;
 pub mod captures;
 pub mod customers;
+pub mod exporting;
 pub mod flow;
 pub mod forest;
 pub mod fuzz;

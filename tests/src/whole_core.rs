@@ -4,7 +4,8 @@ use spoor::pipeline::{Pipeline, Settings};
 use spoor::record::Record;
 use spoor::span::{Span, Value};
 
-fn settings() -> Settings {
+/// Defaults, for a machine of their own.
+pub fn settings() -> Settings {
     Settings {
         protocols: Default::default(),
         joining: Default::default(),
@@ -33,7 +34,7 @@ pub fn run(records: impl IntoIterator<Item = Record>) -> Vec<Span> {
 /// An attribute as text; empty where the span has none of that name.
 pub fn text(span: &Span, key: &str) -> String {
     match span.attributes.get(key) {
-        Some(Value::Text(text)) => text.clone(),
+        Some(Value::Text(text)) => text.to_string(),
         Some(other) => format!("{other:?}"),
         None => String::new(),
     }

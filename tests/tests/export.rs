@@ -9,44 +9,8 @@ use std::time::{Duration, Instant};
 use spoor::config::{Compression, Export, Otlp, OtlpProtocol, Spool};
 use spoor::export::{Exporter, Host, Totals};
 use spoor::span::{Attributes, Resource, Span, SpanId, SpanKind, Status, TraceId};
+use spoor_tests::exporting::{settings, span, start, wait};
 use spoor_tests::sink::{Options, Reply, Sink};
-
-fn span(number: u32, service: &str) -> Span {
-    let mut id = [1; 8];
-    id[..4].copy_from_slice(&number.to_be_bytes());
-    Span {
-        trace_id: TraceId([9; 16]),
-        span_id: SpanId(id),
-        parent: None,
-        evidence: None,
-        name: format!("span {number}"),
-        kind: SpanKind::Server,
-        start_unix_ns: 1_700_000_000_000_000_000 + u64::from(number),
-        end_unix_ns: 1_700_000_000_500_000_000,
-        status: Status::Unset,
-        attributes: Attributes::default(),
-        links: Vec::new(),
-        events: Vec::new(),
-        resource: Arc::new(Resource { service: service.to_owned(), ..Resource::default() }),
-        sampled: true,
-    }
-}
-
-fn settings(endpoint: &str) -> Export {
-    Export {
-        otlp: Otlp {
-            endpoint: endpoint.to_owned(),
-            metrics: false,
-            timeout: Duration::from_secs(5),
-            ..Otlp::default()
-        },
-        spool: Spool::default(),
-    }
-}
-
-fn start(settings: &Export) -> Exporter {
-    Exporter::start(settings, Host::default()).expect("usable settings").expect("an endpoint")
-}
 
 fn offer(exporter: &Exporter, numbers: std::ops::Range<u32>) {
     numbers.for_each(|number| exporter.offer(&span(number, "shop")));
@@ -54,20 +18,6 @@ fn offer(exporter: &Exporter, numbers: std::ops::Range<u32>) {
 
 fn names(numbers: std::ops::Range<u32>) -> Vec<String> {
     numbers.map(|number| format!("span {number}")).collect()
-}
-
-/// Waits until the exporter's counts are as wanted.
-#[track_caller]
-fn wait(exporter: &Exporter, what: &str, condition: impl Fn(&Totals) -> bool) -> Totals {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        let totals = exporter.totals();
-        if condition(&totals) {
-            return totals;
-        }
-        assert!(Instant::now() < end, "not `{what}` in 20 s: {totals:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 const LONG: Duration = Duration::from_secs(10);

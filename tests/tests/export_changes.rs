@@ -2,59 +2,21 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
-use spoor::config::{Export, Otlp, OtlpProtocol, Spool};
-use spoor::export::{Exporter, Host, Totals};
-use spoor::span::{Attributes, Resource, Span, SpanId, SpanKind, Status, TraceId};
+use spoor::config::{Otlp, OtlpProtocol, Spool};
+use spoor::export::Host;
+use spoor::span::Span;
+use spoor_tests::exporting::{settings, span, start, wait};
 use spoor_tests::sink::{Options, Sink};
 use spoor_tests::skip::skip;
 
-fn span(number: u32, name_len: usize) -> Span {
-    let mut id = [1; 8];
-    id[..4].copy_from_slice(&number.to_be_bytes());
-    Span {
-        trace_id: TraceId([9; 16]),
-        span_id: SpanId(id),
-        parent: None,
-        evidence: None,
-        name: format!("span {number}{}", "x".repeat(name_len)),
-        kind: SpanKind::Server,
-        start_unix_ns: 1_700_000_000_000_000_000,
-        end_unix_ns: 1_700_000_000_500_000_000,
-        status: Status::Unset,
-        attributes: Attributes::default(),
-        links: Vec::new(),
-        events: Vec::new(),
-        resource: Arc::new(Resource { service: "shop".to_owned(), ..Resource::default() }),
-        sampled: true,
-    }
-}
-
-fn settings(endpoint: &str) -> Export {
-    let otlp = Otlp { endpoint: endpoint.to_owned(), metrics: false, ..Otlp::default() };
-    Export { otlp, spool: Spool::default() }
-}
-
-fn start(settings: &Export) -> Exporter {
-    Exporter::start(settings, Host::default()).expect("usable settings").expect("an endpoint")
-}
-
-#[track_caller]
-fn wait(exporter: &Exporter, what: &str, condition: impl Fn(&Totals) -> bool) -> Totals {
-    let end = Instant::now() + Duration::from_secs(40);
-    loop {
-        let totals = exporter.totals();
-        if condition(&totals) {
-            return totals;
-        }
-        assert!(Instant::now() < end, "not `{what}`: {totals:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+/// A span with a longer name than others.
+fn long_span(number: u32, name_len: usize) -> Span {
+    Span { name: "x".repeat(name_len), ..span(number, "shop") }
 }
 
 const LONG: Duration = Duration::from_secs(10);
@@ -63,7 +25,7 @@ const LONG: Duration = Duration::from_secs(10);
 fn what_waits_for_one_receiver_is_delivered_to_another_after_a_reload() {
     let sink = Sink::start();
     let exporter = start(&settings("http://127.0.0.1:1"));
-    (0..10).for_each(|number| exporter.offer(&span(number, 0)));
+    (0..10).for_each(|number| exporter.offer(&span(number, "shop")));
     wait(&exporter, "tried", |totals| totals.retries > 0);
     let other = settings(&sink.grpc_url());
     exporter.retarget(&other.otlp, &Host::default()).unwrap();
@@ -71,7 +33,7 @@ fn what_waits_for_one_receiver_is_delivered_to_another_after_a_reload() {
     // Settings that cannot be used change nothing.
     let bad = Otlp { certificate: Some("/nonexistent".to_owned()), ..other.otlp };
     assert!(exporter.retarget(&bad, &Host::default()).is_err());
-    exporter.offer(&span(10, 0));
+    exporter.offer(&span(10, "shop"));
     let totals = exporter.shutdown(LONG);
     assert_eq!((totals.exported, totals.dropped.total()), (11, 0));
     assert_eq!(sink.spans().len(), 11);
@@ -125,7 +87,7 @@ fn renewed_certificates_are_used_without_a_restart() {
     settings.otlp.client_certificate = Some(file("client.pem"));
     settings.otlp.client_key = Some(file("client.key"));
     let exporter = start(&settings);
-    exporter.offer(&span(1, 0));
+    exporter.offer(&span(1, "shop"));
     wait(&exporter, "refused with the old certificate", |totals| totals.retries > 0);
     assert_eq!(exporter.totals().exported, 0);
     // Half written: not usable, and looked at again.
@@ -172,7 +134,7 @@ fn full_disk_costs_only_what_memory_cannot_hold_and_is_counted() {
     let exporter = start(&settings);
     wait(&exporter, "started", |_| true);
     // 600 spans of a kilobyte: the disk holds about a hundred, memory about sixty.
-    (0..600).for_each(|number| exporter.offer(&span(number, 1000)));
+    (0..600).for_each(|number| exporter.offer(&long_span(number, 1000)));
     let full = wait(&exporter, "dropped", |totals| totals.dropped.queue_full > 200);
     assert!(full.spooled > 40, "{full:?}");
     let sink = Sink::with(Options { grpc: Some(address), ..Options::default() });

@@ -23,6 +23,7 @@ use spoor::span::sample::Sampler;
 use spoor::span::{Span, Value};
 use spoor_tests::spoor::spoor;
 use spoor_tests::transcript::{Covered, Host, wire};
+use spoor_tests::whole_core;
 
 /// Every secret contains this.
 const MARK: &str = "zq9secret";
@@ -198,18 +199,12 @@ fn traffic() -> Vec<Record> {
 
 fn settings() -> Settings {
     Settings {
-        protocols: Default::default(),
-        joining: Default::default(),
-        order: Default::default(),
         spans: spoor::config::Spans {
             // Asked for, and still without their values.
             request_headers: vec!["x-customer".to_owned(), "referer".to_owned()],
             ..Default::default()
         },
-        max_connections: 1000,
-        turn_bytes: 1 << 20,
-        boot_id: [7; 16],
-        host_id: "host".to_owned(),
+        ..whole_core::settings()
     }
 }
 

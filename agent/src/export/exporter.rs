@@ -9,7 +9,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use prost::Message;
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -145,8 +144,8 @@ impl Shared {
 }
 
 impl State {
-    fn enqueue(&mut self, request: &Request) {
-        let batch = Batch { payload: request.request.encode_to_vec().into(), span_count: request.span_count };
+    fn enqueue(&mut self, request: Request) {
+        let batch = Batch { payload: request.payload.into(), span_count: request.span_count };
         self.totals.dropped.queue_full += self.queue.push_back(batch);
     }
 
@@ -154,7 +153,7 @@ impl State {
     pub(super) fn flush(&mut self) {
         self.building_since = None;
         if let Some(request) = self.batcher.take() {
-            self.enqueue(&request);
+            self.enqueue(request);
         }
     }
 
@@ -207,7 +206,7 @@ impl Exporter {
         match state.batcher.push(span) {
             Pushed::Kept => {}
             Pushed::Full(request) => {
-                state.enqueue(&request);
+                state.enqueue(request);
                 state.building_since = Some(Instant::now());
                 self.shared.wake.notify_one();
                 return;

@@ -91,7 +91,7 @@ impl<'r> Collector<'r> {
             }
             Target::Alias(_) => {
                 let Some(value) = compiled.kind.key(found) else { return false };
-                self.remember(rule, Value::Text(value));
+                self.remember(rule, Value::from(value));
                 true
             }
             Target::Attribute(_) => {
@@ -156,9 +156,7 @@ impl<'r> Collector<'r> {
         let main = found.keys.first().map(|key| key.namespace.clone());
         for key in found.keys.iter().filter(|key| Some(&key.namespace) != main.as_ref() && has_order) {
             if found.keys.iter().filter(|other| other.namespace == key.namespace).count() == 1 {
-                found
-                    .attributes
-                    .push((alias_attribute(&key.namespace), Value::Text((*key.value).to_owned())));
+                found.attributes.push((alias_attribute(&key.namespace), Value::from(&*key.value)));
             }
         }
         let usable = |rule: RuleId| {

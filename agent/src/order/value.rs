@@ -100,7 +100,7 @@ impl ValueType {
         }
         match self.kind {
             ValueKind::Integer => value.parse().ok().map(Value::Int),
-            _ => Some(Value::Text(value)),
+            _ => Some(Value::from(value)),
         }
     }
 
@@ -448,7 +448,7 @@ mod tests {
         for plain in
             ["confirmed", "model 2026-11-20.stl", "4111111111111112", "bracket v2.1.10.step", "17", "@home"]
         {
-            assert_eq!(text.attribute(plain), Some(Value::Text(plain.to_owned())), "{plain:?}");
+            assert_eq!(text.attribute(plain), Some(Value::from(plain)), "{plain:?}");
         }
         let number = ValueType::compile(ValueKind::Integer, None, None, None).expect("valid");
         assert_eq!(number.attribute("0"), Some(Value::Int(0)));

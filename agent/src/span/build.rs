@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use compact_str::ToCompactString;
+
 use super::{
     Attributes, Evidence, Link, Resource, Span, SpanId, SpanKind, Status, TraceId, Value, amqp, http,
     postgres, redact, rpc, semconv,
@@ -149,7 +151,7 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
     }
     attributes.set(semconv::SPOOR_TRACE_RULE, placed.trace_rule.name());
     if let Some(wire) = placed.wire {
-        attributes.set(semconv::SPOOR_WIRE_ID, wire.to_string());
+        attributes.set(semconv::SPOOR_WIRE_ID, wire.to_compact_string());
     }
     match placed.op.completeness {
         Completeness::Complete => {}
@@ -186,7 +188,7 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
 /// Headers that were asked for, without the secrets of URLs in them.
 fn header(value: &Value) -> Value {
     match value {
-        Value::Text(text) => Value::Text(redact::header(text)),
+        Value::Text(text) => Value::from(redact::header(text)),
         Value::Texts(texts) => Value::Texts(texts.iter().map(|text| redact::header(text)).collect()),
         other => other.clone(),
     }
@@ -215,7 +217,7 @@ pub(super) fn server_end<'a>(placed: &Placed<'a>) -> &'a Endpoint {
 pub(super) fn set_server(attributes: &mut Attributes, end: &Endpoint, default_port: Option<u16>) {
     match end {
         Endpoint::Inet(address) => {
-            attributes.set(semconv::SERVER_ADDRESS, address.ip().to_string());
+            attributes.set(semconv::SERVER_ADDRESS, address.ip().to_compact_string());
             if default_port != Some(address.port()) {
                 attributes.set(semconv::SERVER_PORT, i64::from(address.port()));
             }
@@ -229,7 +231,7 @@ pub(super) fn set_server(attributes: &mut Attributes, end: &Endpoint, default_po
 pub(super) fn set_peer(attributes: &mut Attributes, end: &Endpoint) {
     match end {
         Endpoint::Inet(address) => {
-            attributes.set(semconv::NETWORK_PEER_ADDRESS, address.ip().to_string());
+            attributes.set(semconv::NETWORK_PEER_ADDRESS, address.ip().to_compact_string());
             attributes.set(semconv::NETWORK_PEER_PORT, i64::from(address.port()));
         }
         Endpoint::Unix(path) => {

@@ -97,7 +97,7 @@ fn shown(span: &Span) -> String {
         Status::Error(description) => lines.push(format!("  ERROR {description}")),
     }
     let value = |value: &Value| match value {
-        Value::Text(text) => text.clone(),
+        Value::Text(text) => text.to_string(),
         Value::Int(n) => format!("{n}i"),
         other => format!("{other:?}"),
     };
@@ -1495,7 +1495,7 @@ fn grpc_statuses() {
         let code = span.attributes.get("rpc.response.status_code").cloned();
         let error = span.attributes.get("error.type").cloned();
         let text = |value: Option<Value>| match value {
-            Some(Value::Text(text)) => text,
+            Some(Value::Text(text)) => text.to_string(),
             None => "–".to_owned(),
             other => format!("{other:?}"),
         };

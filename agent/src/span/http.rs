@@ -3,6 +3,8 @@
 //! *Owns* HTTP's names, statuses and attributes. *Must not know* orders; a route comes from configured templates only.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0, "HTTP spans".
 
+use compact_str::ToCompactString;
+
 use super::build::{Draft, Placed, int, set_peer, set_server};
 use super::{Attributes, SpanKind, redact, s3, semconv};
 use crate::operation::http::{Exchange, Headers, Reset};
@@ -102,7 +104,7 @@ fn server_side(placed: &Placed<'_>, exchange: &Exchange, scheme: &str, attribute
 
 pub(super) fn client_address(remote: &Endpoint, attributes: &mut Attributes) {
     if let Endpoint::Inet(address) = remote {
-        attributes.set(semconv::CLIENT_ADDRESS, address.ip().to_string());
+        attributes.set(semconv::CLIENT_ADDRESS, address.ip().to_compact_string());
     }
 }
 

@@ -17,6 +17,8 @@ pub mod semconv;
 use std::fmt;
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 use crate::causality::{Confidence, Rule};
 
 /// 16 bytes, never all zero.
@@ -72,7 +74,7 @@ pub enum Status {
 /// An attribute value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    Text(String),
+    Text(CompactString),
     Int(i64),
     Float(f64),
     Bool(bool),
@@ -81,12 +83,18 @@ pub enum Value {
 
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
-        Value::Text(text.to_owned())
+        Value::Text(text.into())
     }
 }
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
+        Value::Text(text.into())
+    }
+}
+
+impl From<CompactString> for Value {
+    fn from(text: CompactString) -> Self {
         Value::Text(text)
     }
 }

@@ -110,7 +110,7 @@ impl Pseudonyms {
             })
             .collect();
         for (name, hashed) in replaced {
-            span.attributes.replace(&name, Value::Text(hashed));
+            span.attributes.replace(&name, Value::from(hashed));
         }
         if self.orders {
             self.hide(span, keys);
@@ -133,7 +133,7 @@ impl Pseudonyms {
                 }
                 let free = FREE_TEXT.contains(&name);
                 let new = words(given, |word| hidden_word(word, &known, free));
-                (new != *given).then(|| (name.to_owned(), Value::Text(new)))
+                (new != *given).then(|| (name.to_owned(), Value::from(new)))
             })
             .collect();
         for (name, value) in hidden {
@@ -188,7 +188,7 @@ fn is_text(value: &Value, wanted: &str) -> bool {
 
 fn text(value: &Value) -> Option<String> {
     match value {
-        Value::Text(text) => Some(text.clone()),
+        Value::Text(text) => Some(text.to_string()),
         Value::Int(number) => Some(number.to_string()),
         Value::Bool(_) | Value::Float(_) | Value::Texts(_) => None,
     }

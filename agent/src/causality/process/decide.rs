@@ -166,7 +166,8 @@ impl Processes {
         let fits = |guess: &&Guess| {
             let candidate = self.ops.get(&guess.cause);
             let agrees = if among.is_empty() {
-                candidate.is_some_and(|candidate| !conflict(state, candidate))
+                candidate
+                    .is_some_and(|candidate| !conflict(state, candidate) && !self.differs(state, candidate))
             } else {
                 among.contains(&guess.cause) && guess.signal != Signal::ReadAlone
             };
@@ -254,7 +255,15 @@ impl Processes {
         let same = |tid: Option<u32>| tid.is_none_or(|tid| tid == own);
         let synchronous =
             same(state.answered_by) && same(candidate.answered_by) && !process.proof.work_moves();
-        process.proof.holds(Signal::Serving) || (synchronous && !conflict(state, candidate))
+        let may_move = process.proof.holds(Signal::Serving) && !self.differs(state, candidate);
+        may_move || (synchronous && !conflict(state, candidate))
+    }
+
+    /// They show different facts, of users say, in a process where what belongs together shows the same.
+    fn differs(&self, state: &Op, candidate: &Op) -> bool {
+        let (_, different) = common_traits(state, candidate);
+        different > 0
+            && self.processes.get(&state.tgid).is_some_and(|process| !process.proof.is_refuted(Signal::Facts))
     }
 
     /// The thread next answered that request, so it had been working on it.
@@ -381,7 +390,12 @@ impl Processes {
         // A guess is only asked for where those before it were not believed: only there its being right says something.
         let believed = guesses.iter().position(|guess| self.is_believed(state, guess));
         guesses.truncate(believed.map_or(guesses.len(), |last| last + 1));
+        let facts = self.ops.get(&truth).map_or((0, 0), |truth| common_traits(state, truth));
         let Some(process) = self.processes.get_mut(&state.tgid) else { return };
+        let (same, different) = facts;
+        if same + different > 0 {
+            process.proof.count(Signal::Facts, different == 0);
+        }
         process.proof.count(Signal::InFlight, in_flight);
         process.proof.count(Signal::NamedInFlight, in_flight);
         process.proof.count(Signal::Named, true);

@@ -31,6 +31,8 @@ pub(super) enum Signal {
     NamedInFlight,
     /// What names an order is done for a request or message that names it too.
     Named,
+    /// Where an operation and its cause both show a fact, it is the same.
+    Facts,
     /// An answer is written by the thread that read the request.
     SameThreadAnswers,
     /// The answer to a call is read by the thread that made the call.
@@ -70,7 +72,7 @@ const REFUTED_ONE_IN: u32 = 50;
 /// The counts of one process.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proof {
-    counts: [Count; 9 + 3 * Gap::COUNT],
+    counts: [Count; 10 + 3 * Gap::COUNT],
 }
 
 impl Proof {
@@ -132,9 +134,10 @@ impl Signal {
             Signal::SameThreadReads => 6,
             Signal::Named => 7,
             Signal::NamedInFlight => 8,
-            Signal::ReadRequest(gap) => 9 + usize::from(gap.0),
-            Signal::ReadResponse(gap) => 9 + Gap::COUNT + usize::from(gap.0),
-            Signal::ReadAndReuse(gap) => 9 + 2 * Gap::COUNT + usize::from(gap.0),
+            Signal::Facts => 9,
+            Signal::ReadRequest(gap) => 10 + usize::from(gap.0),
+            Signal::ReadResponse(gap) => 10 + Gap::COUNT + usize::from(gap.0),
+            Signal::ReadAndReuse(gap) => 10 + 2 * Gap::COUNT + usize::from(gap.0),
         }
     }
 }
@@ -182,6 +185,7 @@ mod tests {
             Signal::SameThreadReads,
             Signal::Named,
             Signal::NamedInFlight,
+            Signal::Facts,
         ];
         signals.extend(gaps().map(Signal::ReadRequest));
         signals.extend(gaps().map(Signal::ReadResponse));

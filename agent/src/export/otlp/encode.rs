@@ -1,4 +1,4 @@
-//! [`Span`]s and the [`Host`] they were seen on in, `opentelemetry-proto` messages out.
+//! [`Span`]s and the [`Host`] they were seen on in, the bytes of an `ExportTraceServiceRequest` out.
 //!
 //! *Owns* the mapping of our types to OTLP and the size of a request. Pure.
 //! *Spec*: opentelemetry-proto v1.11 `trace.proto`, `resource.proto`; semantic conventions 1.44.0 `resource/`.
@@ -7,16 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue};
-use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
-use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
-use opentelemetry_proto::tonic::trace::v1::{self as proto, ResourceSpans, ScopeSpans};
 use prost::Message;
 
+use super::protobuf::Writer;
 use crate::causality::Rule;
 use crate::export::Host;
-use crate::span::{Attributes, Resource, Span, SpanKind, Status, Value};
+use crate::span::{Attributes, Link, Resource, Span, SpanEvent, SpanKind, Status, Value};
 
 /// Attribute names follow this version of the semantic conventions.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
@@ -28,22 +24,28 @@ const REMOTE_KNOWN: u32 = 0x100;
 /// Bit 9: it is.
 const REMOTE: u32 = 0x200;
 
+/// `Status.code` of an error.
+const STATUS_ERROR: u64 = 2;
+
 /// Length prefixes and tags around a nested message: one byte of tag, at most five of length.
 const NESTING: usize = 6;
 
-/// All spans in one request, grouped by resource, in the order given.
+/// All spans in one request, grouped by resource, in the order given, as the generated types that know the JSON mapping.
 pub fn request<'a>(spans: impl IntoIterator<Item = &'a Span>, host: &Host) -> ExportTraceServiceRequest {
     let mut batcher = Batcher::new(host.clone(), usize::MAX);
     for span in spans {
         batcher.push(span);
     }
-    batcher.take().map(|batch| batch.request).unwrap_or_default()
+    let payload = batcher.take().map(|batch| batch.payload).unwrap_or_default();
+    // It was written here: it can be read.
+    ExportTraceServiceRequest::decode(payload.as_slice()).unwrap_or_default()
 }
 
 /// A request with what the queues need to know about it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    pub request: ExportTraceServiceRequest,
+    /// An `ExportTraceServiceRequest`.
+    pub payload: Vec<u8>,
     pub span_count: u32,
 }
 
@@ -53,9 +55,18 @@ pub enum Pushed {
     /// It is in the batch being built.
     Kept,
     /// It did not fit any more: here is the batch before it, and the span is in the next one.
-    Full(Box<Request>),
+    Full(Request),
     /// It alone is larger than a request may be. It was discarded.
     TooLarge,
+}
+
+/// The spans of one resource.
+#[derive(Debug)]
+struct Group {
+    /// The fields of `ResourceSpans` but its spans.
+    resource: Vec<u8>,
+    /// The field `spans` of `ScopeSpans`, again and again.
+    spans: Vec<u8>,
 }
 
 /// Builds requests of at most `max_bytes`, encoded.
@@ -63,18 +74,31 @@ pub enum Pushed {
 pub struct Batcher {
     host: Host,
     max_bytes: usize,
-    groups: Vec<ResourceSpans>,
+    /// The fields of `ScopeSpans` but its spans.
+    scope: Vec<u8>,
+    groups: Vec<Group>,
     by_resource: HashMap<Arc<Resource>, usize>,
     /// The group of the last span: spans of one service tend to follow each other.
     last: Option<(Arc<Resource>, usize)>,
     bytes: usize,
     span_count: u32,
+    /// The span being added.
+    span: Writer,
 }
 
 impl Batcher {
     pub fn new(host: Host, max_bytes: usize) -> Self {
-        let by_resource = HashMap::new();
-        Self { host, max_bytes, groups: Vec::new(), by_resource, last: None, bytes: 0, span_count: 0 }
+        Self {
+            host,
+            max_bytes,
+            scope: scope(),
+            groups: Vec::new(),
+            by_resource: HashMap::new(),
+            last: None,
+            bytes: 0,
+            span_count: 0,
+            span: Writer::default(),
+        }
     }
 
     /// Spans in the batch being built.
@@ -88,52 +112,42 @@ impl Batcher {
     }
 
     pub fn push(&mut self, span: &Span) -> Pushed {
-        let encoded = encode_span(span);
-        let span_len = encoded.encoded_len() + NESTING;
-        let known = self.group_of(&span.resource);
-        let group = match known {
-            Some(_) => None,
-            None => Some(empty_group(&span.resource, &self.host)),
-        };
-        let group_len = group.as_ref().map_or(0, |group| group.encoded_len() + 2 * NESTING);
-        let needed = span_len + group_len;
-        if self.bytes.saturating_add(needed) <= self.max_bytes {
-            let index = known.unwrap_or(self.groups.len());
-            self.groups.extend(group);
-            self.add(index, &span.resource, encoded, needed);
+        self.span.clear();
+        write_span(&mut self.span, span);
+        let span_len = self.span.len() + NESTING;
+        if let Some(index) = self.group_of(&span.resource)
+            && self.bytes.saturating_add(span_len) <= self.max_bytes
+        {
+            self.add(index, &span.resource, span_len);
             return Pushed::Kept;
         }
-        let full = self.take();
-        let group = group.unwrap_or_else(|| empty_group(&span.resource, &self.host));
-        let needed = span_len + group.encoded_len() + 2 * NESTING;
+        let resource = encode_resource(&span.resource, &self.host);
+        let needed = span_len + resource.len() + self.scope.len() + 2 * NESTING;
+        // Nothing is sent early for a span that is not kept.
         if needed > self.max_bytes {
-            // What was built before it stays; nothing is sent early for a span that is not kept.
-            if let Some(full) = full {
-                self.restore(full);
-            }
             return Pushed::TooLarge;
         }
-        self.groups.push(group);
-        self.add(0, &span.resource, encoded, needed);
-        full.map_or(Pushed::Kept, |full| Pushed::Full(Box::new(full)))
+        let full = if self.bytes + needed > self.max_bytes { self.take() } else { None };
+        self.groups.push(Group { resource, spans: Vec::new() });
+        self.add(self.groups.len() - 1, &span.resource, needed);
+        full.map_or(Pushed::Kept, Pushed::Full)
     }
 
     /// The batch built so far, `None` when it is empty.
     pub fn take(&mut self) -> Option<Request> {
         self.by_resource.clear();
         self.last = None;
-        self.bytes = 0;
+        let mut payload = Writer::with_capacity(std::mem::take(&mut self.bytes));
+        let mut prefix = Writer::default();
+        for Group { resource, spans } in self.groups.drain(..) {
+            // ResourceSpans.scope_spans
+            prefix.clear();
+            prefix.prefix(2, self.scope.len() + spans.len());
+            // ExportTraceServiceRequest.resource_spans
+            payload.parts(1, &[&resource, prefix.as_bytes(), &self.scope, &spans]);
+        }
         let span_count = std::mem::take(&mut self.span_count);
-        let resource_spans = std::mem::take(&mut self.groups);
-        (span_count > 0)
-            .then_some(Request { request: ExportTraceServiceRequest { resource_spans }, span_count })
-    }
-
-    fn restore(&mut self, batch: Request) {
-        self.bytes = batch.request.encoded_len() + batch.request.resource_spans.len() * 2 * NESTING;
-        self.groups = batch.request.resource_spans;
-        self.span_count = batch.span_count;
-        // Groups are looked up by our own resource, which is gone: later spans open a group of their own.
+        (span_count > 0).then_some(Request { payload: payload.into_bytes(), span_count })
     }
 
     fn group_of(&mut self, resource: &Arc<Resource>) -> Option<usize> {
@@ -145,141 +159,133 @@ impl Batcher {
         self.by_resource.get(resource).copied()
     }
 
-    fn add(&mut self, index: usize, resource: &Arc<Resource>, span: proto::Span, len: usize) {
-        self.by_resource.entry(resource.clone()).or_insert(index);
-        self.last = Some((resource.clone(), index));
-        if let Some(scope) = self.groups.get_mut(index).and_then(|group| group.scope_spans.first_mut()) {
-            scope.spans.push(span);
+    /// Adds the span that has been written to a group.
+    fn add(&mut self, index: usize, resource: &Arc<Resource>, len: usize) {
+        if !self.last.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, resource)) {
+            self.by_resource.entry(resource.clone()).or_insert(index);
+            self.last = Some((resource.clone(), index));
+        }
+        if let Some(group) = self.groups.get_mut(index) {
+            // ScopeSpans.spans
+            let mut spans = Writer::onto(std::mem::take(&mut group.spans));
+            spans.bytes(2, self.span.as_bytes());
+            group.spans = spans.into_bytes();
             self.span_count += 1;
             self.bytes += len;
         }
     }
 }
 
-fn empty_group(resource: &Resource, host: &Host) -> ResourceSpans {
-    let scope = InstrumentationScope {
-        name: "spoor".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..Default::default()
-    };
-    ResourceSpans {
-        resource: Some(ProtoResource {
-            attributes: resource_attributes(resource, host),
-            ..Default::default()
-        }),
-        scope_spans: vec![ScopeSpans {
-            scope: Some(scope),
-            spans: Vec::new(),
-            schema_url: SCHEMA_URL.to_owned(),
-        }],
-        schema_url: SCHEMA_URL.to_owned(),
-    }
+/// `ScopeSpans` without spans.
+fn scope() -> Vec<u8> {
+    let mut to = Writer::default();
+    // scope: InstrumentationScope
+    to.message(1, |to| {
+        to.bytes(1, b"spoor");
+        to.bytes(2, env!("CARGO_PKG_VERSION").as_bytes());
+    });
+    // schema_url
+    to.bytes(3, SCHEMA_URL.as_bytes());
+    to.into_bytes()
+}
+
+/// `ResourceSpans` without spans.
+fn encode_resource(resource: &Resource, host: &Host) -> Vec<u8> {
+    let mut to = Writer::default();
+    // resource: Resource
+    to.message(1, |to| write_resource(to, resource, host));
+    // schema_url
+    to.bytes(3, SCHEMA_URL.as_bytes());
+    to.into_bytes()
 }
 
 /// Attributes of a service on a host (semantic conventions, "Resource"); what is unknown is left out.
-fn resource_attributes(resource: &Resource, host: &Host) -> Vec<KeyValue> {
-    let name = match (resource.service.as_str(), resource.exe.as_deref().map(base_name)) {
+fn write_resource(to: &mut Writer, resource: &Resource, host: &Host) {
+    // Resource.attributes
+    let mut text = |key: &str, value: &str| {
+        if !value.is_empty() {
+            write_text(to, 1, key, value);
+        }
+    };
+    match (resource.service.as_str(), resource.exe.as_deref().map(base_name)) {
         // service.name: "MUST fallback to `unknown_service:` concatenated with process.executable.name".
-        ("", Some(exe)) if !exe.is_empty() => format!("unknown_service:{exe}"),
-        ("", _) => "unknown_service".to_owned(),
-        (name, _) => name.to_owned(),
-    };
-    let mut attributes = vec![text("service.name", name)];
-    let mut optional = |key: &'static str, value: &str| {
-        if !value.is_empty() {
-            attributes.push(text(key, value.to_owned()));
-        }
-    };
-    optional("service.namespace", resource.service_namespace.as_deref().unwrap_or_default());
-    optional("service.instance.id", &resource.instance);
-    optional("process.executable.path", resource.exe.as_deref().unwrap_or_default());
-    optional("process.executable.name", resource.exe.as_deref().map(base_name).unwrap_or_default());
-    optional("container.id", resource.container_id.as_deref().unwrap_or_default());
+        ("", Some(exe)) if !exe.is_empty() => text("service.name", &format!("unknown_service:{exe}")),
+        ("", _) => text("service.name", "unknown_service"),
+        (name, _) => text("service.name", name),
+    }
+    text("service.namespace", resource.service_namespace.as_deref().unwrap_or_default());
+    text("service.instance.id", &resource.instance);
+    text("process.executable.path", resource.exe.as_deref().unwrap_or_default());
+    text("process.executable.name", resource.exe.as_deref().map(base_name).unwrap_or_default());
+    text("container.id", resource.container_id.as_deref().unwrap_or_default());
     for (key, value) in &resource.attributes {
-        attributes.push(text(key, value.clone()));
+        text(key, value);
     }
-    let mut optional = |key: &'static str, value: &str| {
-        if !value.is_empty() {
-            attributes.push(text(key, value.to_owned()));
-        }
-    };
-    optional("host.id", &host.id);
-    optional("host.name", &host.name);
-    optional("host.arch", host.arch);
-    optional("os.version", &host.kernel);
-    optional("spoor.rules.digest", &host.rules_digest);
-    attributes.push(text("os.type", "linux".to_owned()));
-    attributes.push(text("telemetry.distro.name", "spoor".to_owned()));
-    attributes.push(text("telemetry.distro.version", env!("CARGO_PKG_VERSION").to_owned()));
+    text("host.id", &host.id);
+    text("host.name", &host.name);
+    text("host.arch", host.arch);
+    text("os.version", &host.kernel);
+    text("spoor.rules.digest", &host.rules_digest);
+    text("os.type", "linux");
+    text("telemetry.distro.name", "spoor");
+    text("telemetry.distro.version", env!("CARGO_PKG_VERSION"));
     if let Some(pid) = resource.pid {
-        attributes.push(key_value("process.pid", Any::IntValue(i64::from(pid))));
+        write_attribute(to, 1, "process.pid", &Value::Int(i64::from(pid)));
     }
-    attributes
 }
 
 fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// One span as `opentelemetry.proto.trace.v1.Span`.
-pub fn encode_span(span: &Span) -> proto::Span {
-    let mut attributes = encode_attributes(&span.attributes);
+/// One span as `opentelemetry.proto.trace.v1.Span`. Fields with their default value are left out.
+fn write_span(to: &mut Writer, span: &Span) {
+    to.bytes(1, &span.trace_id.0);
+    to.bytes(2, &span.span_id.0);
+    if let Some(parent) = &span.parent {
+        to.bytes(4, &parent.0);
+    }
+    to.bytes(5, span.name.as_bytes());
+    to.varint(6, kind(span.kind));
+    to.fixed64(7, span.start_unix_ns);
+    // trace.proto: the end is at or after the start.
+    to.fixed64(8, span.end_unix_ns.max(span.start_unix_ns));
+    write_attributes(to, 9, &span.attributes);
     if let Some(evidence) = span.evidence {
         if span.attributes.get("spoor.parent.rule").is_none() {
-            attributes.push(text("spoor.parent.rule", evidence.rule.name().to_owned()));
+            write_text(to, 9, "spoor.parent.rule", evidence.rule.name());
         }
         if span.attributes.get("spoor.parent.confidence").is_none() {
-            attributes
-                .push(key_value("spoor.parent.confidence", Any::DoubleValue(rounded(evidence.confidence.0))));
+            let confidence = Value::Float(rounded(evidence.confidence.0));
+            write_attribute(to, 9, "spoor.parent.confidence", &confidence);
         }
+    }
+    span.events.iter().for_each(|event| to.message(11, |to| write_event(to, event)));
+    span.links.iter().for_each(|link| to.message(13, |to| write_link(to, link)));
+    if let Status::Error(message) = &span.status {
+        to.message(15, |to| {
+            to.bytes(2, message.as_bytes());
+            to.varint(3, STATUS_ERROR);
+        });
     }
     let remote =
         span.evidence.map_or(0, |evidence| if crosses_processes(evidence.rule) { REMOTE } else { 0 });
-    proto::Span {
-        trace_id: span.trace_id.0.to_vec(),
-        span_id: span.span_id.0.to_vec(),
-        trace_state: String::new(),
-        parent_span_id: span.parent.map(|parent| parent.0.to_vec()).unwrap_or_default(),
-        flags: SAMPLED | REMOTE_KNOWN | remote,
-        name: span.name.clone(),
-        kind: encode_kind(span.kind) as i32,
-        start_time_unix_nano: span.start_unix_ns,
-        // trace.proto: the end is at or after the start.
-        end_time_unix_nano: span.end_unix_ns.max(span.start_unix_ns),
-        attributes,
-        dropped_attributes_count: 0,
-        events: span
-            .events
-            .iter()
-            .map(|event| Event {
-                time_unix_nano: event.unix_ns,
-                name: event.name.to_owned(),
-                attributes: encode_attributes(&event.attributes),
-                dropped_attributes_count: 0,
-            })
-            .collect(),
-        dropped_events_count: 0,
-        links: span
-            .links
-            .iter()
-            .map(|link| Link {
-                trace_id: link.trace_id.0.to_vec(),
-                span_id: link.span_id.0.to_vec(),
-                trace_state: String::new(),
-                attributes: encode_attributes(&link.attributes),
-                dropped_attributes_count: 0,
-                flags: SAMPLED,
-            })
-            .collect(),
-        dropped_links_count: 0,
-        status: match &span.status {
-            Status::Unset => None,
-            Status::Error(message) => Some(proto::Status {
-                message: message.clone(),
-                code: proto::status::StatusCode::Error as i32,
-            }),
-        },
-    }
+    to.fixed32(16, SAMPLED | REMOTE_KNOWN | remote);
+}
+
+/// `Span.Event`.
+fn write_event(to: &mut Writer, event: &SpanEvent) {
+    to.fixed64(1, event.unix_ns);
+    to.bytes(2, event.name.as_bytes());
+    write_attributes(to, 3, &event.attributes);
+}
+
+/// `Span.Link`.
+fn write_link(to: &mut Writer, link: &Link) {
+    to.bytes(1, &link.trace_id.0);
+    to.bytes(2, &link.span_id.0);
+    write_attributes(to, 4, &link.attributes);
+    to.fixed32(6, SAMPLED);
 }
 
 /// Whether a rule joins a span to one of another process.
@@ -287,39 +293,50 @@ fn crosses_processes(rule: Rule) -> bool {
     matches!(rule, Rule::Context | Rule::Wire | Rule::Message)
 }
 
-fn encode_kind(kind: SpanKind) -> proto::span::SpanKind {
+/// `Span.SpanKind`.
+fn kind(kind: SpanKind) -> u64 {
     match kind {
-        SpanKind::Internal => proto::span::SpanKind::Internal,
-        SpanKind::Server => proto::span::SpanKind::Server,
-        SpanKind::Client => proto::span::SpanKind::Client,
-        SpanKind::Producer => proto::span::SpanKind::Producer,
-        SpanKind::Consumer => proto::span::SpanKind::Consumer,
+        SpanKind::Internal => 1,
+        SpanKind::Server => 2,
+        SpanKind::Client => 3,
+        SpanKind::Producer => 4,
+        SpanKind::Consumer => 5,
     }
 }
 
-fn encode_attributes(attributes: &Attributes) -> Vec<KeyValue> {
-    attributes.iter().map(|(key, value)| key_value(key, encode_value(value))).collect()
+fn write_attributes(to: &mut Writer, field: u32, attributes: &Attributes) {
+    attributes.iter().for_each(|(key, value)| write_attribute(to, field, key, value));
 }
 
-fn encode_value(value: &Value) -> Any {
+/// A `KeyValue`.
+fn write_attribute(to: &mut Writer, field: u32, key: &str, value: &Value) {
+    to.message(field, |to| {
+        to.bytes(1, key.as_bytes());
+        to.message(2, |to| write_value(to, value));
+    });
+}
+
+fn write_text(to: &mut Writer, field: u32, key: &str, value: &str) {
+    to.message(field, |to| {
+        to.bytes(1, key.as_bytes());
+        to.message(2, |to| to.bytes(1, value.as_bytes()));
+    });
+}
+
+/// The one field of an `AnyValue`.
+fn write_value(to: &mut Writer, value: &Value) {
     match value {
-        Value::Text(text) => Any::StringValue(text.clone()),
-        Value::Int(number) => Any::IntValue(*number),
-        Value::Float(number) => Any::DoubleValue(*number),
-        Value::Bool(truth) => Any::BoolValue(*truth),
-        Value::Texts(texts) => {
-            let values = texts.iter().map(|text| AnyValue { value: Some(Any::StringValue(text.clone())) });
-            Any::ArrayValue(ArrayValue { values: values.collect() })
-        }
+        Value::Text(text) => to.bytes(1, text.as_bytes()),
+        Value::Bool(truth) => to.varint(2, u64::from(*truth)),
+        Value::Int(number) => to.varint(3, number.cast_unsigned()),
+        Value::Float(number) => to.fixed64(4, number.to_bits()),
+        // ArrayValue.values
+        Value::Texts(texts) => to.message(5, |to| {
+            for text in texts {
+                to.message(1, |to| to.bytes(1, text.as_bytes()));
+            }
+        }),
     }
-}
-
-fn text(key: &str, value: String) -> KeyValue {
-    key_value(key, Any::StringValue(value))
-}
-
-fn key_value(key: &str, value: Any) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
 }
 
 /// `0.95_f32` as the double 0.95, not 0.949999988.

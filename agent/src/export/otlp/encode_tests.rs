@@ -1,10 +1,16 @@
 //! Spans against the exact messages they become.
 
-use opentelemetry_proto::tonic::trace::v1::Status as ProtoStatus;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
+use opentelemetry_proto::tonic::trace::v1::span::{Event, Link as ProtoLink};
+use opentelemetry_proto::tonic::trace::v1::{
+    self as proto, ResourceSpans, ScopeSpans, Status as ProtoStatus,
+};
 
 use super::*;
 use crate::causality::Confidence;
-use crate::span::{Evidence, SpanEvent, SpanId, TraceId};
+use crate::span::{Evidence, SpanId, TraceId};
 
 fn host() -> Host {
     Host {
@@ -52,7 +58,16 @@ fn span(id: u8, service: &str) -> Span {
 }
 
 fn s(key: &str, value: &str) -> KeyValue {
-    text(key, value.to_owned())
+    key_value(key, Any::StringValue(value.to_owned()))
+}
+
+fn key_value(key: &str, value: Any) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
+}
+
+/// One span, read back by the generated types.
+fn encode_span(span: &Span) -> proto::Span {
+    request([span], &host()).resource_spans.remove(0).scope_spans.remove(0).spans.remove(0)
 }
 
 #[test]
@@ -62,7 +77,7 @@ fn span_becomes_exactly_this_request() {
     given.evidence = Some(Evidence { rule: Rule::Wire, confidence: Confidence(0.95) });
     let mut link_attributes = Attributes::default();
     link_attributes.set("messaging.message.id", "m1");
-    given.links = vec![crate::span::Link {
+    given.links = vec![Link {
         trace_id: TraceId([8; 16]),
         span_id: SpanId([3; 8]),
         attributes: link_attributes,
@@ -128,7 +143,7 @@ fn span_becomes_exactly_this_request() {
                         dropped_attributes_count: 0,
                     }],
                     dropped_events_count: 0,
-                    links: vec![Link {
+                    links: vec![ProtoLink {
                         trace_id: vec![8; 16],
                         span_id: vec![3; 8],
                         trace_state: String::new(),
@@ -182,11 +197,14 @@ fn services_are_grouped_into_resources() {
 
 #[test]
 fn unnamed_services_fall_back_to_the_executable() {
-    let name =
-        |resource: Resource| match resource_attributes(&resource, &Host::default()).swap_remove(0).value {
+    let name = |resource: Resource| {
+        let resource = Arc::new(resource);
+        let group = request([&Span { resource, ..span(1, "") }], &Host::default()).resource_spans.remove(0);
+        match group.resource.unwrap().attributes.swap_remove(0).value {
             Some(AnyValue { value: Some(Any::StringValue(name)) }) => name,
             other => panic!("{other:?}"),
-        };
+        }
+    };
     assert_eq!(name(Resource::default()), "unknown_service");
     let exe = Some("/opt/crm/crmd".to_owned());
     assert_eq!(name(Resource { exe, ..Resource::default() }), "unknown_service:crmd");
@@ -198,6 +216,63 @@ fn end_before_start_is_raised_to_the_start() {
     assert_eq!(encode_span(&given).end_time_unix_nano, given.start_unix_ns);
 }
 
+fn decoded(payload: &[u8]) -> ExportTraceServiceRequest {
+    ExportTraceServiceRequest::decode(payload).unwrap()
+}
+
+#[test]
+fn values_of_every_type_are_read_back_and_what_is_written_is_the_shortest_form() {
+    let texts = |texts: &[&str]| Value::Texts(texts.iter().map(|text| (*text).to_owned()).collect());
+    let values = [
+        Value::from(""),
+        Value::from("a"),
+        Value::from("ä".repeat(100)),
+        Value::from("x".repeat(100_000)),
+        Value::from(0),
+        Value::from(-1),
+        Value::from(i64::MIN),
+        Value::from(i64::MAX),
+        Value::Float(0.0),
+        Value::Float(-0.1),
+        Value::Float(f64::INFINITY),
+        Value::from(false),
+        Value::from(true),
+        texts(&[]),
+        texts(&["", "a", &"b".repeat(200)]),
+    ];
+    let mut given = span(1, "shop");
+    given.attributes = Attributes::default();
+    for (index, value) in values.iter().enumerate() {
+        given.attributes.set_named(&format!("value.{index}"), value.clone());
+    }
+    let read: Vec<Value> = encode_span(&given)
+        .attributes
+        .into_iter()
+        .map(|attribute| match attribute.value.unwrap().value.unwrap() {
+            Any::StringValue(text) => Value::from(text),
+            Any::IntValue(number) => Value::Int(number),
+            Any::DoubleValue(number) => Value::Float(number),
+            Any::BoolValue(truth) => Value::Bool(truth),
+            Any::ArrayValue(array) => Value::Texts(
+                array
+                    .values
+                    .into_iter()
+                    .map(|value| match value.value {
+                        Some(Any::StringValue(text)) => text,
+                        other => panic!("{other:?}"),
+                    })
+                    .collect(),
+            ),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(read, values);
+    let mut batcher = Batcher::new(host(), usize::MAX);
+    batcher.push(&given);
+    let payload = batcher.take().unwrap().payload;
+    assert_eq!(payload.len(), decoded(&payload).encoded_len());
+}
+
 /// Sizes of all requests for `spans` under `max_bytes`, and the spans that were discarded.
 fn split(spans: &[Span], max_bytes: usize) -> (Vec<Request>, usize) {
     let mut batcher = Batcher::new(host(), max_bytes);
@@ -205,7 +280,7 @@ fn split(spans: &[Span], max_bytes: usize) -> (Vec<Request>, usize) {
     for span in spans {
         match batcher.push(span) {
             Pushed::Kept => {}
-            Pushed::Full(request) => requests.push(*request),
+            Pushed::Full(request) => requests.push(request),
             Pushed::TooLarge => too_large += 1,
         }
     }
@@ -228,11 +303,12 @@ fn requests_stay_within_the_limit_and_lose_nothing() {
         let (requests, too_large) = split(&spans, max_bytes);
         assert_eq!(too_large, 0, "limit {max_bytes}");
         for request in &requests {
-            let len = request.request.encoded_len();
+            let len = request.payload.len();
             assert!(len <= max_bytes, "{len} over the limit {max_bytes}");
         }
         let counted: u32 = requests.iter().map(|request| request.span_count).sum();
-        let groups = requests.iter().flat_map(|request| &request.request.resource_spans);
+        let requests: Vec<_> = requests.iter().map(|request| decoded(&request.payload)).collect();
+        let groups = requests.iter().flat_map(|request| &request.resource_spans);
         let there: usize = groups.flat_map(|group| &group.scope_spans).map(|scope| scope.spans.len()).sum();
         assert_eq!((counted, there), (300, 300), "limit {max_bytes}");
     }
@@ -244,7 +320,7 @@ fn span_larger_than_a_request_is_discarded_and_the_others_are_not() {
     let (requests, too_large) = split(&[span(1, "shop"), huge, span(3, "shop")], 3000);
     assert_eq!(too_large, 1);
     assert_eq!(requests.iter().map(|request| request.span_count).sum::<u32>(), 2);
-    assert!(requests.iter().all(|request| request.request.encoded_len() <= 3000));
+    assert!(requests.iter().all(|request| request.payload.len() <= 3000));
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod durations;
 pub mod encode;
 pub mod grpc;
 pub mod http;
+mod protobuf;
 pub mod retry;
 pub mod target;
 pub mod tls;
