@@ -77,11 +77,8 @@ fn span_becomes_exactly_this_request() {
     given.evidence = Some(Evidence { rule: Rule::Wire, confidence: Confidence(0.95) });
     let mut link_attributes = Attributes::default();
     link_attributes.set("messaging.message.id", "m1");
-    given.links = vec![Link {
-        trace_id: TraceId([8; 16]),
-        span_id: SpanId([3; 8]),
-        attributes: link_attributes,
-    }];
+    given.links =
+        vec![Link { trace_id: TraceId([8; 16]), span_id: SpanId([3; 8]), attributes: link_attributes }];
     given.events = vec![SpanEvent {
         name: "exception",
         unix_ns: 1_700_000_000_100_000_000,

@@ -315,7 +315,7 @@ impl Session {
         }
         self.held_bytes = self.held_bytes.saturating_add(METHOD_WEIGHT);
         let answerer = if from == Sender::Client { Sender::Server } else { Sender::Client };
-        self.answers_lost(number, from, answerer, extent, out);
+        self.answers_lost(number, from, answerer, extent.start, out);
         let waiting =
             Waiting { operation: Some(operation), since: extent.start.at, weight: METHOD_WEIGHT, answerer };
         let Some(channel) = self.channels.get_mut(&number) else { return };
@@ -392,20 +392,13 @@ impl Session {
 
     /// `from` asks for something else: a channel's methods are asked one after the other, so those whose answer may be among
     /// lost bytes of `answerer` were answered in them.
-    fn answers_lost(
-        &mut self,
-        number: u16,
-        from: Sender,
-        answerer: Sender,
-        extent: Extent,
-        out: &mut Events,
-    ) {
+    fn answers_lost(&mut self, number: u16, from: Sender, answerer: Sender, at: Point, out: &mut Events) {
         let Some(loss) = self.half(answerer).loss else { return };
         let is_answered = |asked: &mut Asked| asked.from == from && asked.waiting.since <= loss.at;
         while let Some(channel) = self.channels.get_mut(&number)
             && let Some(asked) = channel.asked.pop_front_if(is_answered)
         {
-            self.close(asked.waiting, Ending::unanswered(Completeness::Abandoned, extent.start.at), out);
+            self.close(asked.waiting, Ending::unanswered(Completeness::Abandoned, at.at), out);
         }
     }
 

@@ -41,23 +41,8 @@ impl Core {
                 _ => {}
             }
         }
-        if matches!(
-            message.tag,
-            b'1' | b'2'
-                | b'3'
-                | b't'
-                | b'T'
-                | b'n'
-                | b'D'
-                | b'C'
-                | b'I'
-                | b's'
-                | b'E'
-                | b'G'
-                | b'H'
-                | b'd'
-                | b'V'
-        ) {
+        // Answers to something that was asked.
+        if b"123tTnDCIsEGHdV".contains(&message.tag) {
             let behind_loss = self.lost.is_some();
             if !self.is_certain(message.tag, out) {
                 if message.tag == b'E' && behind_loss {
