@@ -2,7 +2,7 @@
 //!
 //! Read as plain JSON and not through the agent's types: this is what any other consumer sees.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 
 use anyhow::{Context, Result, ensure};
@@ -30,7 +30,17 @@ pub struct Span {
     pub failed: bool,
     pub service: String,
     pub pid: Option<u64>,
+    pub links: Vec<Link>,
     attributes: BTreeMap<String, Value>,
+}
+
+/// A reference to another span.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link {
+    pub trace_id: String,
+    pub span_id: String,
+    /// `spoor.link.rule`.
+    pub rule: String,
 }
 
 impl Span {
@@ -91,11 +101,42 @@ fn read(span: &Value, resource: &BTreeMap<String, Value>) -> Result<Span> {
         failed: span["status"]["code"] == 2,
         service: resource.get("service.name").and_then(Value::as_str).unwrap_or("").to_owned(),
         pid: resource.get("process.pid").and_then(Value::as_u64),
+        links: list(span, "links").map(link).collect(),
         attributes: attributes(span),
     };
     ensure!(read.trace_id.len() == 32 && read.span_id.len() == 16, "identifiers of the wrong length: {span}");
     ensure!(read.end_ns >= read.start_ns, "it ends before it starts: {span}");
     Ok(read)
+}
+
+fn link(link: &Value) -> Link {
+    let text = |key: &str| link[key].as_str().unwrap_or("").to_owned();
+    let rule = attributes(link).get("spoor.link.rule").and_then(Value::as_str).unwrap_or("").to_owned();
+    Link { trace_id: text("traceId"), span_id: text("spanId"), rule }
+}
+
+/// References that lead nowhere, as sentences: parents and links that are not among these spans. A parent that trace
+/// context names is exported by whoever wrote the context.
+pub fn dangling(spans: &[Span]) -> Vec<String> {
+    let known: HashSet<(&str, &str)> =
+        spans.iter().map(|span| (span.trace_id.as_str(), span.span_id.as_str())).collect();
+    let mut dangling = Vec::new();
+    for span in spans {
+        let by_context = span.text("spoor.parent.rule").as_deref() == Some("context");
+        if !span.parent_id.is_empty()
+            && !by_context
+            && !known.contains(&(span.trace_id.as_str(), span.parent_id.as_str()))
+        {
+            dangling.push(format!("the parent of {} {} {:?}", span.service, span.kind, described(span)));
+        }
+        for link in span.links.iter().filter(|link| link.rule != "context") {
+            if !known.contains(&(link.trace_id.as_str(), link.span_id.as_str())) {
+                let what = described(span);
+                dangling.push(format!("a link by {} of {} {} {what:?}", link.rule, span.service, span.kind));
+            }
+        }
+    }
+    dangling
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {

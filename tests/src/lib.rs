@@ -13,6 +13,7 @@
 //! | the live kernel | [`kernel`] |
 //! | recorded traffic | [`recorded`], [`captures`], [`transcript`]; through the core: [`whole_core`] |
 //! | foreign bytes | [`fuzz`] |
+//! | two network namespaces with address translation | [`netns`] |
 //! | tests that cannot run here | [`skip`] |
 
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ pub mod flow;
 pub mod forest;
 pub mod fuzz;
 pub mod kernel;
+pub mod netns;
 pub mod peers;
 pub mod recorded;
 pub mod sink;

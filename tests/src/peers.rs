@@ -169,6 +169,19 @@ impl Process {
         self.wait_until("ready", |log| fs::read_to_string(log).is_ok_and(|log| log.contains(text)))
     }
 
+    /// Waits until it ends by itself. `Ok(true)`: with success.
+    pub fn wait(&mut self) -> Result<bool> {
+        let start = Instant::now();
+        while start.elapsed() < START_LIMIT {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.success());
+            }
+            go_on()?;
+            std::thread::sleep(POLL);
+        }
+        bail!("{} did not end within {START_LIMIT:?}:\n{}", self.name, tail(&self.log));
+    }
+
     /// Fails with its last words when it is no longer running.
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {

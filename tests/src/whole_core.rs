@@ -20,7 +20,12 @@ pub fn settings() -> Settings {
 
 /// Everything released, a minute after the last record.
 pub fn run(records: impl IntoIterator<Item = Record>) -> Vec<Span> {
-    let mut pipeline = Pipeline::new(settings()).expect("default rules compile");
+    run_with(settings(), records)
+}
+
+/// The same with other settings.
+pub fn run_with(settings: Settings, records: impl IntoIterator<Item = Record>) -> Vec<Span> {
+    let mut pipeline = Pipeline::new(settings).expect("the rules compile");
     let mut now = 0;
     for record in records {
         now = now.max(record.at());

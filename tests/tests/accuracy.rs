@@ -1,12 +1,15 @@
 //! A small part of `cargo xtask accuracy`: a thread per request, an event loop, a task runtime.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
 use spoor_tests::accuracy::judge::Class;
 use spoor_tests::accuracy::run::{Options, run};
 use spoor_tests::accuracy::runtime::Runtime;
 use spoor_tests::agent;
+use spoor_tests::netns;
 use spoor_tests::skip::skip;
 
 #[test]
@@ -26,6 +29,7 @@ fn causes_are_found_or_left_open_and_hardly_ever_wrong() {
         seed: 5,
         record: None,
         config: None,
+        apart: None,
     };
     let program = Path::new(env!("CARGO_BIN_EXE_accuracy"));
     let report = run(&options, program, &|step| eprintln!("{step}")).expect("the measurement runs");
@@ -42,4 +46,36 @@ fn causes_are_found_or_left_open_and_hardly_ever_wrong() {
         assert!(places.wrong * 500 <= placed, "{}: wrong places\n{report}\n{examples:#?}", cell.runtime);
         assert!(keyed.correct * 100 >= keyed.sum() * 90, "{}: with the order's ID\n{report}", cell.runtime);
     }
+}
+
+#[test]
+fn two_agents_with_translation_between_them_make_one_tree_where_the_key_is_in_the_bytes() {
+    let python = Runtime::by_name("python-threads").expect("it is one of them");
+    let reason = agent::binary().err().or_else(|| python.missing()).or_else(netns::missing);
+    if let Some(reason) = reason {
+        return skip(&reason);
+    }
+    let mut program = Command::new(env!("CARGO_BIN_EXE_accuracy"));
+    program.args([
+        "--two-agents",
+        "--runtime",
+        "python-threads",
+        "--concurrency",
+        "5",
+        "--seconds",
+        "2",
+        "--json",
+    ]);
+    // A promise may be broken on a busy machine: what is asked for here is below.
+    let output = program.stderr(Stdio::inherit()).output().expect("the measurement starts");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report in JSON");
+    let cell = &report["cells"][0];
+    let count = |class: &str, what: &str| cell["edges"][class][what].as_u64().unwrap_or(0);
+    assert_eq!(cell["dangling"], 0, "no span names a parent or link that nobody exports: {report:#}");
+    assert_eq!(cell["spans"]["wrong"], 0, "{report:#}");
+    for class in ["wire", "unnamed", "keyed"] {
+        assert_eq!(count(class, "wrong"), 0, "{class}: {report:#}");
+    }
+    let (joined, left) = (count("wire", "correct"), count("wire", "missing"));
+    assert!(joined > 50 && joined >= 20 * left, "{joined} joined across, {left} left: {report:#}");
 }

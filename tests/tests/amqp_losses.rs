@@ -131,7 +131,10 @@ fn anywhere(operation: &Operation) -> Operation {
             deliver.queue = None;
             deliver.no_ack = None;
         }
-        ActionKind::Settle(settle) => settle.message_count = 0,
+        ActionKind::Settle(settle) => {
+            settle.message_count = 0;
+            settle.source = None;
+        }
         // The queue declared last, or that of a consumer.
         ActionKind::Method(method)
             if method.name.starts_with("basic.") || method.name.starts_with("queue.") =>

@@ -40,7 +40,7 @@ fn replay(name: &str) -> (Vec<Span>, Stats) {
 
 fn text(span: &Span, key: &str) -> String {
     match span.attributes.get(key) {
-        Some(Value::Text(text)) => text.clone(),
+        Some(Value::Text(text)) => text.to_string(),
         Some(Value::Int(number)) => number.to_string(),
         _ => String::new(),
     }

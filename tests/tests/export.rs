@@ -6,9 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use spoor::config::{Compression, Export, Otlp, OtlpProtocol, Spool};
+use spoor::config::{Compression, Export, OtlpProtocol};
 use spoor::export::{Exporter, Host, Totals};
-use spoor::span::{Attributes, Resource, Span, SpanId, SpanKind, Status, TraceId};
 use spoor_tests::exporting::{settings, span, start, wait};
 use spoor_tests::sink::{Options, Reply, Sink};
 

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
-use spoor::config::{Otlp, OtlpProtocol, Spool};
+use spoor::config::{Otlp, OtlpProtocol};
 use spoor::export::Host;
 use spoor::span::Span;
 use spoor_tests::exporting::{settings, span, start, wait};

@@ -274,7 +274,7 @@ fn no_secret_is_in_spans_trees_json_or_metrics() {
             spans.iter().map(|span| &span.name).collect::<Vec<_>>()
         );
     }
-    let order = |span: &&Span| span.attributes.get("order.id") == Some(&Value::Text("17".to_owned()));
+    let order = |span: &&Span| span.attributes.get("order.id") == Some(&Value::Text("17".into()));
     assert!(spans.iter().filter(order).count() >= 6);
 
     let machine = Machine::default();

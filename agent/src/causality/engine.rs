@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::message::{Delivery, MessageKey, Messages};
+use super::message::{Delivery, Destination, MessageKey, Messages, Outcome, Pair};
 use super::process::{Closing, Family, Opening, Processes};
 use super::wire::{Side, Wires};
-use super::{Confidence, Edge, Policy, Rule};
+use super::{Confidence, Edge, Passage, Policy, Rule};
 use crate::conn::ConnInfo;
-use crate::operation::amqp::{Action, ActionKind, Content};
+use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
 use crate::operation::{Completeness, Detail, OpId, Operation, Shape};
 use crate::order::Found;
 use crate::order::ids::WireId;
@@ -35,6 +35,7 @@ pub struct Engine {
     unsure: BTreeMap<(BootNs, OpId), Edge>,
     unsure_due: HashMap<OpId, BootNs>,
     edges: VecDeque<Edge>,
+    passages: VecDeque<Passage>,
 }
 
 impl Engine {
@@ -48,10 +49,16 @@ impl Engine {
             unsure: BTreeMap::new(),
             unsure_due: HashMap::new(),
             edges: VecDeque::new(),
+            passages: VecDeque::new(),
         }
     }
 
     pub fn opened(&mut self, info: &ConnInfo, op: OpId, shape: Shape, family: Family, point: Point) {
+        match (family, shape) {
+            (Family::Message, Shape::Relayed) => self.brokered.opened(op, point.at),
+            (Family::Message, Shape::Incoming) => self.unbrokered.opened(op, point.at),
+            (Family::Message, Shape::Outgoing) | (Family::Call, _) => {}
+        }
         self.processes.opened(Opening { op, shape, family, conn: info.conn.id, point });
     }
 
@@ -74,6 +81,12 @@ impl Engine {
         }
         if let Detail::Amqp(action) = &op.detail {
             self.message(info, op, action);
+            let messages = match op.shape {
+                Shape::Relayed => &mut self.brokered,
+                Shape::Incoming | Shape::Outgoing => &mut self.unbrokered,
+            };
+            messages.closed(op.id, op.request.start.at);
+            self.drain_pairs();
         }
     }
 
@@ -120,6 +133,11 @@ impl Engine {
         self.edges.pop_front().or_else(|| self.processes.poll_edge())
     }
 
+    /// More about a message's way.
+    pub fn poll_passage(&mut self) -> Option<Passage> {
+        self.passages.pop_front()
+    }
+
     pub fn poll_settled(&mut self) -> Option<OpId> {
         self.processes.poll_settled()
     }
@@ -129,57 +147,97 @@ impl Engine {
         self.processes.is_settled(op)
     }
 
+    /// Enters a publish or delivery where its counterpart is looked for.
     fn message(&mut self, info: &ConnInfo, op: &Operation, action: &Action) {
         let at_broker = op.shape == Shape::Relayed;
-        let broker = broker_name(info, at_broker);
-        let (content, delivered) = match &action.kind {
-            ActionKind::Publish(publish) => (&publish.content, None),
-            ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => {
-                (&deliver.content, Some(deliver))
-            }
-            _ => return,
-        };
+        let Some(content) = action.kind.content() else { return };
         let Some(digest) = content.canonical_digest() else { return };
-        let key = MessageKey::new(&broker, &digest);
+        let broker = broker_name(info, at_broker);
+        let key =
+            |exchange: &str, routing_key: &str| MessageKey::new(&broker, &digest, exchange, routing_key);
         let messages = if at_broker { &mut self.brokered } else { &mut self.unbrokered };
-        let confidence = confidence(content, at_broker);
-        let pairs = match delivered {
-            None => messages.publish(key, op.id, op.request.end.at, info.conn.id),
-            Some(deliver) => {
-                let destination = deliver.queue.clone().unwrap_or_else(|| {
-                    format!("{}/{}/{}", info.conn.id.0, action.channel, deliver.consumer_tag)
-                });
-                // A got message leaves with the response, a delivered one is itself the request.
-                let at = match (&action.kind, op.response) {
-                    (ActionKind::Get(_), Some(response)) => response.start.at,
-                    _ => op.request.start.at,
-                };
-                let is_queue = deliver.queue.is_some();
-                let redelivered = deliver.redelivered;
-                let delivery = Delivery { op: op.id, at, destination, is_queue, redelivered };
-                messages.deliver(key, delivery).map(|publish| (op.id, publish)).into_iter().collect()
+        match &action.kind {
+            ActionKind::Publish(publish) => {
+                let key = key(&publish.exchange, &publish.routing_key);
+                messages.publish(key, op.id, op.request.end.at, info.conn.id);
             }
-        };
-        for (child, parent) in pairs {
-            if !self.policy.allows(Rule::Message, confidence) {
-                continue;
+            ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => {
+                let death = deliver.content.death();
+                let origin =
+                    death.and_then(|death| Some(key(death.first_exchange?, death.first_routing_key?)));
+                let delivery =
+                    Delivery { dead_lettered: death.is_some(), ..delivery(info, op, action, deliver) };
+                messages.deliver(key(&deliver.exchange, &deliver.routing_key), origin, delivery);
             }
-            let edge = Edge { child, parent, rule: Rule::Message, confidence };
-            self.processes.linked(child, parent);
-            if at_broker {
-                self.edges.push_back(edge);
-            } else {
-                let due = op.ended_at.saturating_add(self.policy.broker_wait_ns);
-                self.unsure.insert((due, child), edge);
-                self.unsure_due.insert(child, due);
+            ActionKind::Get(None) | ActionKind::Return(_) | ActionKind::Settle(_) | ActionKind::Method(_) => {
             }
+        }
+    }
+
+    fn drain_pairs(&mut self) {
+        while let Some(pair) = self.brokered.poll_pair() {
+            self.pair(pair, true);
+        }
+        while let Some(pair) = self.unbrokered.poll_pair() {
+            self.pair(pair, false);
+        }
+    }
+
+    fn pair(&mut self, pair: Pair, at_broker: bool) {
+        let confidence = confidence(pair.has_id, at_broker);
+        if !self.policy.allows(Rule::Message, confidence) {
+            return;
+        }
+        let edge = Edge { child: pair.delivery, parent: pair.publish, rule: Rule::Message, confidence };
+        if pair.pulled || pair.again_since.is_some() {
+            self.passages.push_back(Passage { edge, pulled: pair.pulled, again_since: pair.again_since });
+        }
+        if pair.pulled {
+            return;
+        }
+        self.processes.linked(edge.child, edge.parent);
+        if at_broker {
+            self.edges.push_back(edge);
+        } else {
+            let due = pair.over_at.saturating_add(self.policy.broker_wait_ns);
+            self.unsure.insert((due, edge.child), edge);
+            self.unsure_due.insert(edge.child, due);
         }
     }
 }
 
+/// A delivery that is over, or a `basic.get` that was answered.
+fn delivery(info: &ConnInfo, op: &Operation, action: &Action, deliver: &Deliver) -> Delivery {
+    let pulled = matches!(action.kind, ActionKind::Get(_));
+    let destination = match &deliver.queue {
+        Some(queue) => Destination::queue(queue),
+        None => Destination::consumer(info.conn.id, action.channel, &deliver.consumer_tag),
+    };
+    let outcome = match deliver.settlement {
+        Some(Settlement::Nack { requeue: true } | Settlement::Reject { requeue: true }) => Outcome::PutBack,
+        Some(Settlement::Nack { requeue: false } | Settlement::Reject { requeue: false }) => Outcome::Refused,
+        Some(Settlement::Ack) => Outcome::Taken,
+        // Its channel or connection is gone. What becomes of a got message is not known here.
+        None if deliver.no_ack == Some(false) && !pulled => Outcome::PutBack,
+        None => Outcome::Taken,
+    };
+    Delivery {
+        op: op.id,
+        // A got message leaves with the response, a delivered one is itself the request.
+        at: op.response.filter(|_| pulled).map_or(op.request.start.at, |response| response.start.at),
+        destination,
+        redelivered: deliver.redelivered,
+        dead_lettered: false,
+        outcome,
+        over_at: deliver.settled_at.unwrap_or(op.ended_at),
+        pulled,
+        has_id: deliver.content.properties.message_id.is_some(),
+    }
+}
+
 /// How sure a pair of equal messages is one message.
-fn confidence(content: &Content, at_broker: bool) -> Confidence {
-    Confidence(match (at_broker, content.properties.message_id.is_some()) {
+fn confidence(has_id: bool, at_broker: bool) -> Confidence {
+    Confidence(match (at_broker, has_id) {
         (true, true) => 1.0,
         (true, false) => 0.99,
         (false, true) => 0.97,

@@ -8,15 +8,19 @@
 //!   Closed (keys, wire identity) ─▶ process, wire, message ─▶ Edge
 //! ```
 //!
+//! A message that was asked for (`basic.get`) is no cause of the asking: its way is told as a [`Passage`], not as an edge.
+//!
 //! An edge inside a process is decided late, when every request that could be the cause is over and has shown its
 //! keys, or at a bounded time. Below the configured confidence no edge is made.
 
+pub mod covered;
 pub mod engine;
 pub mod message;
 pub mod process;
 pub mod wire;
 
 use crate::operation::OpId;
+use crate::record::BootNs;
 
 /// A rule that joins an operation to its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,4 +101,15 @@ pub struct Edge {
     pub parent: OpId,
     pub rule: Rule,
     pub confidence: Confidence,
+}
+
+/// More about a message's way from its publish to its delivery than an edge can say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Passage {
+    /// From the delivery, or the `basic.get`, to the publish.
+    pub edge: Edge,
+    /// The message was asked for: the publish is no cause of the operation.
+    pub pulled: bool,
+    /// Since when the message was waiting again, where it had left a queue before.
+    pub again_since: Option<BootNs>,
 }

@@ -9,6 +9,7 @@ use globset::Glob;
 use super::node::{Node, Step, path_text};
 use super::{Config, ConfigError, Selector};
 use crate::causality::Rule;
+use crate::causality::covered::Block;
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +156,13 @@ fn joining(config: &Config, found: &mut Found) {
     if !trust.contains(&joining.trusted_context.as_str()) {
         let message = super::decode::unknown("value", &joining.trusted_context, &trust);
         found.add("joining.trusted_context", message);
+    }
+    for (index, text) in joining.covered.iter().enumerate() {
+        if Block::parse(text).is_none() {
+            let message =
+                format!("`{text}` is neither an address, nor a block such as `10.0.0.0/8`, nor `all`");
+            found.add(&format!("joining.covered.{index}"), message);
+        }
     }
     if joining.linger > joining.max_hold {
         found.add("joining.linger", "longer than `joining.max_hold`");

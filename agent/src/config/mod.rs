@@ -20,6 +20,8 @@ pub use choices::{Admin, Kubernetes, Privacy, Sampling, Select, Selector};
 pub use load::{Flag, Loaded, load};
 pub use node::Place;
 
+use crate::order::window::Window;
+
 /// A setting that cannot be used, and where it was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {message}")]
@@ -185,6 +187,10 @@ pub struct Joining {
     pub max_held_operations: usize,
     /// Honour `traceparent` and its kin: `covered` (from processes on this node), `all`, `none`.
     pub trusted_context: String,
+    /// Addresses whose processes other agents see: `10.0.0.0/8`, `fd00::/8`, `192.0.2.7`, or `all`. Behind address
+    /// translation it is the address that the peer appears under. A span may then be the child of one that another agent
+    /// exports.
+    pub covered: Vec<String>,
 }
 
 impl Default for Joining {
@@ -198,6 +204,7 @@ impl Default for Joining {
             max_hold: Duration::from_secs(300),
             max_held_operations: 200_000,
             trusted_context: "covered".to_owned(),
+            covered: Vec::new(),
         }
     }
 }
@@ -208,10 +215,10 @@ impl Default for Joining {
 pub struct Order {
     /// Shared by all agents of one deployment: part of every trace identifier.
     pub deployment: String,
-    /// Time after which an order's spans go to a new trace; zero never splits.
-    #[serde(with = "duration")]
+    /// Time after which an order's spans go to a new trace; `0` never splits, `request` gives each request a trace of its own,
+    /// with a link to the order's first.
     #[schemars(with = "String")]
-    pub window: Duration,
+    pub window: Window,
     /// Where keys are found.
     pub keys: Vec<crate::order::rules::KeyRule>,
     /// Further attributes lifted from traffic.
@@ -222,7 +229,7 @@ impl Default for Order {
     fn default() -> Self {
         Self {
             deployment: String::new(),
-            window: Duration::from_secs(24 * 3600),
+            window: Window::Every(Duration::from_secs(24 * 3600)),
             keys: crate::order::rules::default_keys(),
             attributes: crate::order::rules::default_attributes(),
         }

@@ -114,6 +114,67 @@ impl Content {
     }
 }
 
+/// How a message came to a dead-letter exchange, by the headers RabbitMQ gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death<'a> {
+    /// The queue it died in last.
+    pub queue: Option<&'a str>,
+    /// `rejected`, `expired`, `maxlen` or `delivery_limit`.
+    pub reason: Option<&'a str>,
+    /// How often it died there for that reason.
+    pub count: Option<u64>,
+    /// Where it was published before it died for the first time.
+    pub first_exchange: Option<&'a str>,
+    pub first_routing_key: Option<&'a str>,
+}
+
+impl Content {
+    /// Its last death, if it was dead-lettered.
+    ///
+    /// `x-death` is an array of tables, the latest first, one per queue and reason; `x-first-death-*` name the first one
+    /// (RabbitMQ, "Dead Letter Exchanges": "Effects on Messages").
+    pub fn death(&self) -> Option<Death<'_>> {
+        let headers = &self.properties.headers;
+        let Some(Value::Array(deaths)) = field(headers, "x-death") else { return None };
+        let tables = || {
+            deaths.iter().filter_map(|death| if let Value::Table(table) = death { Some(table) } else { None })
+        };
+        let last = tables().next()?;
+        let first_queue = field(headers, "x-first-death-queue").and_then(text);
+        let is_first = |table: &&Vec<(String, Value)>| field(table, "queue").and_then(text) == first_queue;
+        // Tables move to the front when the message dies in their queue again: the last need not be the first.
+        let first = tables().find(is_first).or_else(|| tables().last()).unwrap_or(last);
+        let routing_key = match field(first, "routing-keys") {
+            Some(Value::Array(keys)) => keys.first().and_then(text),
+            _ => None,
+        };
+        Some(Death {
+            queue: field(last, "queue").and_then(text),
+            reason: field(last, "reason").and_then(text),
+            count: field(last, "count").and_then(|count| match count {
+                Value::Int(count) => u64::try_from(*count).ok(),
+                Value::Uint(count) => Some(*count),
+                _ => None,
+            }),
+            first_exchange: field(headers, "x-first-death-exchange")
+                .or_else(|| field(first, "exchange"))
+                .and_then(text),
+            first_routing_key: routing_key,
+        })
+    }
+}
+
+fn field<'a>(table: &'a [(String, Value)], name: &str) -> Option<&'a Value> {
+    table.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(bytes) => std::str::from_utf8(bytes).ok(),
+        _ => None,
+    }
+}
+
 /// Writes the canonical encoding into the hash.
 struct Canonical(Sha256);
 
@@ -322,6 +383,38 @@ pub struct Settle {
     pub message_count: u32,
     /// The delivery, where it settled exactly one and that was known.
     pub delivery: Option<OpId>,
+    /// What the deliveries have in common, as far as they were known.
+    pub source: Option<Source>,
+}
+
+/// Where deliveries came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Empty where several were settled whose addresses differ, and for the default exchange.
+    pub exchange: String,
+    pub routing_key: String,
+    pub queue: Option<String>,
+}
+
+impl Source {
+    pub fn of(deliver: &Deliver) -> Self {
+        Self {
+            exchange: deliver.exchange.clone(),
+            routing_key: deliver.routing_key.clone(),
+            queue: deliver.queue.clone(),
+        }
+    }
+
+    /// What this and another delivery have in common: all of it, or the queue, or nothing.
+    pub fn common(self, other: Self) -> Option<Self> {
+        if self.queue != other.queue {
+            return None;
+        }
+        if self.exchange == other.exchange && self.routing_key == other.routing_key {
+            return Some(self);
+        }
+        self.queue.is_some().then_some(Self { exchange: String::new(), routing_key: String::new(), ..self })
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -419,6 +512,44 @@ mod tests {
         assert_ne!(digest(&content(Properties { correlation_id: text("1"), ..third() }, b"body")), base);
         assert_ne!(digest(&content(third(), b"bodz")), base);
         assert_ne!(digest(&content(third(), &[b'z'; 2001])), digest(&content(third(), &[b'z'; 2000])));
+    }
+
+    #[test]
+    fn the_first_address_of_a_dead_message_is_known_in_every_round() {
+        let words = |text: &str| Value::Text(text.as_bytes().to_vec());
+        let death = |queue, reason, exchange, key, count| {
+            Value::Table(vec![
+                header("count", Value::Int(count)),
+                header("reason", words(reason)),
+                header("queue", words(queue)),
+                header("exchange", words(exchange)),
+                header("routing-keys", Value::Array(vec![words(key)])),
+            ])
+        };
+        let work = |count| death("work", "rejected", "orders", "new", count);
+        let wait = |count| death("wait", "expired", "retry", "later", count);
+        let first =
+            [header("x-first-death-queue", words("work")), header("x-first-death-exchange", words("orders"))];
+        for (deaths, queue, reason, count) in [
+            (vec![work(1)], "work", "rejected", 1),
+            (vec![wait(1), work(1)], "wait", "expired", 1),
+            (vec![work(2), wait(1)], "work", "rejected", 2),
+        ] {
+            let mut headers = vec![header("x-death", Value::Array(deaths))];
+            headers.extend(first.clone());
+            let content = content(Properties { headers, ..Properties::default() }, b"body");
+            let expected = Death {
+                queue: Some(queue),
+                reason: Some(reason),
+                count: Some(count),
+                first_exchange: Some("orders"),
+                first_routing_key: Some("new"),
+            };
+            assert_eq!(content.death(), Some(expected));
+        }
+        assert_eq!(content(third(), b"body").death(), None);
+        let empty = vec![header("x-death", Value::Array(Vec::new()))];
+        assert_eq!(content(Properties { headers: empty, ..Properties::default() }, b"").death(), None);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod protobuf;
 pub mod rules;
 mod sql;
 pub mod value;
+pub mod window;
 
 use std::sync::Arc;
 

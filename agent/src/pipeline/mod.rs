@@ -11,9 +11,13 @@
 //! *Owns* the order in which the stages see things. *Must not know* how records arrive and spans leave.
 
 mod forest;
+mod kin;
+mod meeting;
 mod open;
 mod outside;
 mod place;
+mod relate;
+mod remembered;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -31,7 +35,7 @@ use crate::protocol::detect::Protocol;
 use crate::record::{BootNs, ClockPair, ConnId, ProcessInfo, Record};
 use crate::span::pseudonym::Pseudonyms;
 use crate::span::sample::Sampler;
-use crate::span::{Resource, Span};
+use crate::span::{Resource, Span, SpanId};
 use forest::Forest;
 pub use open::Open;
 use open::{Begun, OpenOperations};
@@ -61,6 +65,8 @@ pub struct Finished {
     pub wire: Option<WireId>,
     pub resource: Arc<Resource>,
     pub clock: ClockPair,
+    /// The span of the publish, by what both clients of a broker see of the message: where no agent sees the broker.
+    pub message: Option<SpanId>,
 }
 
 /// Counts since the start.
@@ -165,7 +171,10 @@ impl Pipeline {
         self.now = self.now.max(record.at());
         match record {
             Record::Clock(pair) => self.clock = pair,
-            Record::Conn(conn) => self.connections.handle_conn(*conn),
+            Record::Conn(conn) => {
+                self.placer.introduced(&conn);
+                self.connections.handle_conn(*conn);
+            }
             Record::Data(data) => {
                 self.stats.bytes += u64::from(data.len);
                 self.connections.handle_data(data);
@@ -294,11 +303,12 @@ impl Pipeline {
         let found = self.rules.extract(&operation);
         let wire = ids::wire_id(&conn, &operation, &self.boot_id);
         self.engine.closed(&conn, &operation, &found, wire);
+        let message = self.placer.message_span(&conn, &operation);
         // All that is read of them has been read. A tree can be held for minutes.
         operation.forget_values();
         let resource = self.resource(&conn, &operation);
         let settled = operation.shape != Shape::Outgoing || self.engine.is_settled(operation.id);
-        let finished = Finished { operation, conn, found, wire, resource, clock: self.clock };
+        let finished = Finished { operation, conn, found, wire, resource, clock: self.clock, message };
         self.forest.closed(Box::new(finished), settled, self.now);
     }
 
@@ -306,6 +316,9 @@ impl Pipeline {
         while let Some(edge) = self.engine.poll_edge() {
             *self.stats.edges.entry(edge.rule.name()).or_default() += 1;
             self.forest.edge(edge, self.now);
+        }
+        while let Some(passage) = self.engine.poll_passage() {
+            self.forest.passage(passage, self.now);
         }
         while let Some(op) = self.engine.poll_settled() {
             self.forest.settled(op, self.now);

@@ -8,71 +8,33 @@
 //! consumer's processing.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::forest::{Leaf, Tree};
+use super::kin::Kin;
+use super::meeting::{Crossing, Elsewhere};
+use super::remembered::Remembered;
 use super::{Finished, Settings};
-use crate::causality::{Confidence, Edge, Rule};
+use crate::causality::{Edge, Rule};
 use crate::operation::amqp::ActionKind;
 use crate::operation::{Detail, OpId, Shape};
 use crate::order::ids::{self, SpanEnd};
+use crate::order::window::Window;
 use crate::order::{OrderKey, TraceContext};
 use crate::record::{BootNs, Role};
-use crate::span::build::{self, Identity, Placed, TraceRule, Work};
+use crate::span::build::{TraceRule, Work};
 use crate::span::pseudonym::Pseudonyms;
 use crate::span::sample::Sampler;
-use crate::span::{Attributes, Evidence, Link, Span, SpanId, TraceId};
-
-/// What is remembered of each kind for operations that come later than their tree: what a hash table of 131,072 slots
-/// holds without growing while entries come and go, and a tree with them.
-const REMEMBERED: usize = 53_248;
-
-/// Facts about operations, bounded by number: the oldest are forgotten first.
-#[derive(Debug)]
-struct Remembered<V> {
-    facts: FxHashMap<OpId, V>,
-    age: VecDeque<OpId>,
-}
-
-impl<V> Default for Remembered<V> {
-    fn default() -> Self {
-        Self { facts: FxHashMap::default(), age: VecDeque::new() }
-    }
-}
-
-impl<V> Remembered<V> {
-    fn insert(&mut self, op: OpId, fact: V) {
-        if self.facts.insert(op, fact).is_none() {
-            self.age.push_back(op);
-        }
-    }
-
-    /// Keeps to the bound. Not while a tree is placed: a large one would lose spans of its own.
-    fn forget_oldest(&mut self) {
-        let over = self.age.len().saturating_sub(REMEMBERED);
-        for oldest in self.age.drain(..over) {
-            self.facts.remove(&oldest);
-        }
-    }
-
-    fn get(&self, op: OpId) -> Option<&V> {
-        self.facts.get(&op)
-    }
-
-    fn remove(&mut self, op: OpId) -> Option<V> {
-        self.facts.remove(&op)
-    }
-}
+use crate::span::{Span, SpanId, TraceId};
 
 /// Where an operation ended up.
 #[derive(Clone, Debug)]
-struct Placement {
-    trace_id: TraceId,
-    span_id: SpanId,
-    trace_rule: TraceRule,
-    order: Option<OrderKey>,
+pub(super) struct Placement {
+    pub(super) trace_id: TraceId,
+    pub(super) span_id: SpanId,
+    pub(super) trace_rule: TraceRule,
+    pub(super) order: Option<OrderKey>,
 }
 
 /// Whose trace context is honoured.
@@ -87,37 +49,49 @@ enum Trust {
 /// Gives trees their identifiers.
 #[derive(Debug)]
 pub(super) struct Placer {
-    deployment: String,
-    window: std::time::Duration,
-    boot_id: [u8; 16],
+    pub(super) deployment: String,
+    pub(super) window: Window,
+    pub(super) boot_id: [u8; 16],
     trust: Trust,
+    pub(super) elsewhere: Elsewhere,
+    pub(super) kin: Kin,
     pub(super) sampler: Sampler,
     pub(super) pseudonyms: Option<Pseudonyms>,
-    placements: Remembered<Placement>,
+    placements: Remembered<OpId, Placement>,
     /// Those of publishes: a message may wait in its queue for long.
-    publishes: Remembered<Placement>,
+    publishes: Remembered<OpId, Placement>,
     /// When the broker had read a publish: the start of its dwell.
-    arrivals: Remembered<BootNs>,
+    pub(super) arrivals: Remembered<OpId, BootNs>,
     /// What an operation released while open will be a child of.
-    pending_edges: Remembered<Edge>,
+    pending_edges: Remembered<OpId, Edge>,
 }
 
 /// What all spans of a tree have in common.
 pub(super) struct Trunk {
-    trace_id: TraceId,
-    trace_rule: TraceRule,
+    pub(super) trace_id: TraceId,
+    pub(super) trace_rule: TraceRule,
     pub(super) order: Option<OrderKey>,
     /// The order's own trace, where in-band context put the tree into another.
-    order_trace: Option<TraceId>,
+    pub(super) order_trace: Option<TraceId>,
     /// Broker's deliveries of this tree that become a dwell, with their publish.
-    dwells: FxHashMap<OpId, OpId>,
+    pub(super) dwells: FxHashMap<OpId, OpId>,
     /// What is known of the work that operations of this tree caused.
-    work: FxHashMap<OpId, Work>,
+    pub(super) work: FxHashMap<OpId, Work>,
+    /// The same order as other systems number it.
+    pub(super) aliases: Vec<OrderKey>,
+    /// Operations whose other end another agent sees.
+    pub(super) crossings: FxHashMap<OpId, Crossing>,
+    /// Messages that were asked for: the client's operation, and the edge to the publish.
+    pub(super) pulls: FxHashMap<OpId, Edge>,
+    pub(super) sampled: bool,
 }
+
+/// Aliases of a tree that are looked at.
+const MAX_ALIASES: usize = 4;
 
 /// What becomes of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     /// Nothing.
     None,
     /// A span of its own.
@@ -126,13 +100,17 @@ enum Fate {
     Observed,
     /// The other end's view of the operation given: no span.
     Absorbed(OpId),
-    /// The broker's view of a delivery: a dwell, when the publish is known.
-    Dwell { publish: Option<OpId>, consumed: bool },
+    /// The server's view of an operation whose client another agent sees: no span.
+    Elsewhere,
+    /// The broker's view of a delivery: a dwell, when the publish is known, or when another agent will name it.
+    Dwell { publish: Option<OpId>, consumed: bool, awaited: bool },
 }
 
 impl Placer {
     pub(super) fn new(settings: &Settings) -> Self {
+        let honours = settings.joining.rules.iter().any(|name| name == Rule::Context.name());
         let trust = match settings.joining.trusted_context.as_str() {
+            _ if !honours => Trust::None,
             "all" => Trust::All,
             "none" => Trust::None,
             _ => Trust::Covered,
@@ -142,6 +120,8 @@ impl Placer {
             window: settings.order.window,
             boot_id: settings.boot_id,
             trust,
+            elsewhere: Elsewhere::new(&settings.joining),
+            kin: Kin::default(),
             sampler: Sampler::default(),
             pseudonyms: None,
             placements: Remembered::default(),
@@ -165,11 +145,31 @@ impl Placer {
         }
         let leaves = tree.finished;
         let Some(mut trunk) = self.trunk(&leaves) else { return };
-        let fates: Vec<Fate> = leaves.iter().map(|leaf| self.fate(leaf, &leaves)).collect();
+        // Operations whose other end is in the tree too.
+        let by_wire = |leaf: &Leaf| leaf.edge.filter(|edge| edge.rule == Rule::Wire).map(|edge| edge.parent);
+        let met: FxHashSet<OpId> = leaves.iter().filter_map(by_wire).collect();
+        for leaf in &leaves {
+            let op = leaf.finished.operation.id;
+            let is_met = met.contains(&op) || by_wire(leaf).is_some();
+            if let Some(crossing) = self.crossing(&leaf.finished, is_met) {
+                trunk.crossings.insert(op, crossing);
+            }
+            if let Some(passage) = leaf.passage.as_ref().filter(|passage| passage.pulled) {
+                // What the broker itself saw is better than what its client's agent concluded.
+                match by_wire(leaf) {
+                    Some(client) => trunk.pulls.insert(client, passage.edge),
+                    None => Some(*trunk.pulls.entry(op).or_insert(passage.edge)),
+                };
+            }
+        }
+        let fates: Vec<Fate> = leaves.iter().map(|leaf| self.fate(leaf, &met, &trunk)).collect();
         for (leaf, fate) in leaves.iter().zip(&fates) {
             match fate {
                 // Neither may be named as a parent: no span of theirs is exported.
-                Fate::None | Fate::Absorbed(_) | Fate::Dwell { publish: None, consumed: true } => {}
+                Fate::None
+                | Fate::Absorbed(_)
+                | Fate::Dwell { publish: None, consumed: true, awaited: false } => {}
+                Fate::Elsewhere => self.remember_elsewhere(leaf, &trunk),
                 Fate::Dwell { publish: Some(publish), .. } => {
                     trunk.dwells.insert(leaf.finished.operation.id, *publish);
                     self.remember(leaf, *fate, &trunk);
@@ -189,16 +189,12 @@ impl Placer {
                 self.pending_edges.insert(op, edge);
             }
         }
-        let before = spans.len();
         for (leaf, fate) in leaves.iter().zip(&fates) {
             self.build(leaf, *fate, &trunk, spans);
         }
-        if !self.sampler.keeps(trunk.order.as_ref(), trunk.trace_id) {
-            spans.range_mut(before..).for_each(|span| span.sampled = false);
-        }
         for leaf in &leaves {
             let operation = &leaf.finished.operation;
-            if operation.shape == Shape::Relayed && is_publish(leaf) {
+            if operation.shape == Shape::Relayed && leaf.finished.is_publish() {
                 self.arrivals.insert(operation.id, operation.request.end.at);
             }
         }
@@ -208,7 +204,7 @@ impl Placer {
         self.pending_edges.forget_oldest();
     }
 
-    fn fate(&self, leaf: &Leaf, leaves: &[Leaf]) -> Fate {
+    fn fate(&self, leaf: &Leaf, met: &FxHashSet<OpId>, trunk: &Trunk) -> Fate {
         let operation = &leaf.finished.operation;
         // The server skipped it after an error: it was asked for and never done.
         if matches!(&operation.detail, Detail::Postgres(statement) if statement.skipped) {
@@ -217,25 +213,28 @@ impl Placer {
         if operation.shape != Shape::Relayed {
             return Fate::Span;
         }
-        if is_delivery(leaf) {
+        let crossing = trunk.crossings.get(&operation.id);
+        if leaf.finished.is_delivery() {
             let publish = leaf
                 .edge
                 .filter(|edge| edge.rule == Rule::Message && self.arrivals.get(edge.parent).is_some())
                 .map(|edge| edge.parent);
-            let consumed = leaves.iter().any(|other| {
-                other.edge.is_some_and(|edge| edge.rule == Rule::Wire && edge.parent == operation.id)
-            });
-            return Fate::Dwell { publish, consumed };
+            return Fate::Dwell {
+                publish,
+                consumed: crossing.is_some() || met.contains(&operation.id),
+                awaited: crossing.is_some_and(|crossing| crossing.meeting.is_some()),
+            };
         }
         match leaf.edge.filter(|edge| edge.rule == Rule::Wire) {
             Some(edge) => Fate::Absorbed(edge.parent),
+            None if crossing.is_some() => Fate::Elsewhere,
             None => Fate::Observed,
         }
     }
 
     fn trunk(&self, leaves: &[Leaf]) -> Option<Trunk> {
         let first = leaves.first()?;
-        let start_unix_ns = unix_ns(&first.finished);
+        let start_unix_ns = first.finished.start_unix_ns();
         let order = named_order(leaves);
         let mut trunk = Trunk {
             trace_id: TraceId([0; 16]),
@@ -244,7 +243,21 @@ impl Placer {
             order_trace: None,
             dwells: FxHashMap::default(),
             work: work(leaves),
+            aliases: Vec::new(),
+            crossings: FxHashMap::default(),
+            pulls: FxHashMap::default(),
+            sampled: true,
         };
+        self.choose_trace(&mut trunk, leaves, start_unix_ns);
+        if let Some(order) = &trunk.order {
+            trunk.aliases = aliases(order, leaves);
+        }
+        trunk.sampled = self.sampler.keeps(trunk.order.as_ref(), trunk.trace_id);
+        Some(trunk)
+    }
+
+    /// Which trace a tree is in, and why.
+    fn choose_trace(&self, trunk: &mut Trunk, leaves: &[Leaf], start_unix_ns: u64) {
         // A tree that continues one that was released already stays with it.
         let inherited = leaves.iter().find_map(|leaf| {
             let edge = leaf.edge.filter(|edge| edge.rule != Rule::Message)?;
@@ -253,24 +266,23 @@ impl Placer {
         if let Some(placement) = inherited {
             trunk.trace_id = placement.trace_id;
             trunk.trace_rule = placement.trace_rule;
-            trunk.order = trunk.order.or_else(|| placement.order.clone());
-            return Some(trunk);
+            trunk.order = trunk.order.take().or_else(|| placement.order.clone());
+            return;
         }
-        let own = trunk
-            .order
-            .as_ref()
-            .map(|order| self.shown(order))
-            .map(|order| ids::trace_id_from_order(&self.deployment, &order, self.window, start_unix_ns));
+        let named = trunk.order.as_ref().filter(|_| self.window != Window::Request);
+        let own = named.map(|order| self.shown(order)).map(|order| {
+            ids::trace_id_from_order(&self.deployment, &order, self.window.length(), start_unix_ns)
+        });
         if let Some(context) = leaves.iter().find_map(|leaf| self.context(leaf)) {
             trunk.trace_id = context.trace_id;
             trunk.trace_rule = TraceRule::Context;
             trunk.order_trace = own;
-            return Some(trunk);
+            return;
         }
         if let Some(trace_id) = own {
             trunk.trace_id = trace_id;
             trunk.trace_rule = TraceRule::Order;
-            return Some(trunk);
+            return;
         }
         let producer = leaves.iter().find_map(|leaf| {
             let edge = leaf.edge.filter(|edge| edge.rule == Rule::Message)?;
@@ -279,19 +291,21 @@ impl Placer {
         if let Some(placement) = producer {
             trunk.trace_id = placement.trace_id;
             trunk.trace_rule = placement.trace_rule;
-            trunk.order.clone_from(&placement.order);
-            return Some(trunk);
+            trunk.order = trunk.order.take().or_else(|| placement.order.clone());
+            return;
         }
-        let root = ids::identity(&first.finished.conn, &first.finished.operation, &self.boot_id);
-        trunk.trace_id = ids::trace_id_from_wire(&root);
-        Some(trunk)
+        if let Some(first) = leaves.first() {
+            let root = ids::identity(&first.finished.conn, &first.finished.operation, &self.boot_id);
+            trunk.trace_id = ids::trace_id_from_wire(&root);
+        }
     }
 
     /// Context in the operation's own bytes, if it is honoured.
-    fn context<'a>(&self, leaf: &'a Leaf) -> Option<&'a TraceContext> {
+    pub(super) fn context<'a>(&self, leaf: &'a Leaf) -> Option<&'a TraceContext> {
         let context = leaf.finished.found.context.as_ref()?;
         let written_here = leaf.finished.operation.shape == Shape::Outgoing
-            || leaf.edge.is_some_and(|edge| matches!(edge.rule, Rule::Wire | Rule::Message));
+            || leaf.edge.is_some_and(|edge| matches!(edge.rule, Rule::Wire | Rule::Message))
+            || self.crossing(&leaf.finished, false).is_some();
         match self.trust {
             Trust::All => Some(context),
             Trust::Covered => written_here.then_some(context),
@@ -299,142 +313,56 @@ impl Placer {
         }
     }
 
+    /// Contexts that other agents' processes wrote are honoured.
+    pub(super) fn trusts_agents(&self) -> bool {
+        self.trust != Trust::None
+    }
+
     fn remember(&mut self, leaf: &Leaf, fate: Fate, trunk: &Trunk) {
         let finished = &leaf.finished;
         let identity = ids::identity(&finished.conn, &finished.operation, &self.boot_id);
         let end = match fate {
-            Fate::Dwell { publish: Some(_), .. } => SpanEnd::Dwell,
+            Fate::Dwell { publish, awaited, .. } if awaited || publish.is_some() => SpanEnd::Dwell,
             _ => span_end(finished),
         };
-        let placement = Placement {
+        let span_id = self.own_message_span(finished).unwrap_or_else(|| ids::span_id(&identity, end));
+        let mut placement = Placement {
             trace_id: trunk.trace_id,
-            span_id: ids::span_id(&identity, end),
+            span_id,
             trace_rule: trunk.trace_rule,
             order: trunk.order.clone(),
         };
+        // The other agent looks for it where its own bytes say, whatever this tree is about.
+        let crossing = trunk.crossings.get(&finished.operation.id).filter(|crossing| crossing.sends);
+        if let Some(meeting) = crossing.and_then(|crossing| crossing.meeting.as_ref())
+            && meeting.trace_id != placement.trace_id
+        {
+            placement.trace_id = meeting.trace_id;
+            placement.trace_rule = meeting.rule;
+            placement.order = meeting.order.clone().or(placement.order);
+        }
         self.insert(leaf, placement);
     }
 
+    /// Where the other agent's span of this operation is.
+    fn remember_elsewhere(&mut self, leaf: &Leaf, trunk: &Trunk) {
+        let crossing = trunk.crossings.get(&leaf.finished.operation.id);
+        if let Some(meeting) = crossing.and_then(|crossing| crossing.meeting.as_ref())
+            && let Some((span_id, _)) = self.sender(&leaf.finished)
+        {
+            let (trace_id, trace_rule) = (meeting.trace_id, meeting.rule);
+            self.insert(leaf, Placement { trace_id, span_id, trace_rule, order: meeting.order.clone() });
+        }
+    }
+
     fn insert(&mut self, leaf: &Leaf, placement: Placement) {
-        let table = if is_publish(leaf) { &mut self.publishes } else { &mut self.placements };
+        let table = if leaf.finished.is_publish() { &mut self.publishes } else { &mut self.placements };
         table.insert(leaf.finished.operation.id, placement);
     }
 
-    fn placement(&self, op: OpId) -> Option<&Placement> {
+    pub(super) fn placement(&self, op: OpId) -> Option<&Placement> {
         self.placements.get(op).or_else(|| self.publishes.get(op))
     }
-
-    fn build(&self, leaf: &Leaf, fate: Fate, trunk: &Trunk, spans: &mut VecDeque<Span>) {
-        let finished = leaf.finished.as_ref();
-        let op = finished.operation.id;
-        let Some(own) = self.placement(op).cloned() else { return };
-        match fate {
-            Fate::None | Fate::Absorbed(_) => {}
-            Fate::Span | Fate::Observed => {
-                let identity = self.identity(leaf, own.span_id, trunk);
-                let is_root = identity.parent.is_none();
-                let work = trunk.work.get(&op).copied().unwrap_or_default();
-                let placed = self.placed(finished, identity, trunk, fate == Fate::Observed);
-                let mut span = build::build_with(&placed, work);
-                if let Some(order_trace) = trunk.order_trace.filter(|_| is_root) {
-                    span.attributes.set("spoor.order.trace_id", order_trace.to_string());
-                }
-                spans.push_back(self.hidden(span, leaf, trunk));
-            }
-            Fate::Dwell { publish, consumed } => {
-                let arrival = publish.and_then(|publish| self.arrivals.get(publish).copied());
-                if let Some(arrival) = arrival {
-                    let identity = self.identity(leaf, own.span_id, trunk);
-                    let placed = self.placed(finished, identity, trunk, false);
-                    spans.push_back(self.hidden(build::build_dwell(arrival, &placed), leaf, trunk));
-                }
-                if !consumed {
-                    let wire = ids::identity(&finished.conn, &finished.operation, &self.boot_id);
-                    // Not the consumer's own identifier: its span may still come, from here or from another node.
-                    let mut identity = self.identity(leaf, ids::span_id(&wire, SpanEnd::Server), trunk);
-                    if arrival.is_some() {
-                        identity.parent = Some(own.span_id);
-                    }
-                    let span = build::build(&self.placed(finished, identity, trunk, true));
-                    spans.push_back(self.hidden(span, leaf, trunk));
-                }
-            }
-        }
-    }
-
-    fn placed<'a>(
-        &self,
-        finished: &'a Finished,
-        identity: Identity,
-        trunk: &'a Trunk,
-        observed_from_server: bool,
-    ) -> Placed<'a> {
-        // An operation that names one order itself belongs to that one, whatever its tree says.
-        let order = finished.found.order().or(trunk.order.as_ref());
-        Placed {
-            op: &finished.operation,
-            conn: &finished.conn,
-            found: &finished.found,
-            resource: Arc::clone(&finished.resource),
-            identity,
-            order,
-            trace_rule: trunk.trace_rule,
-            wire: finished.wire,
-            observed_from_server,
-            clock: finished.clock,
-        }
-    }
-
-    fn identity(&self, leaf: &Leaf, span_id: SpanId, trunk: &Trunk) -> Identity {
-        let mut identity =
-            Identity { trace_id: trunk.trace_id, span_id, parent: None, evidence: None, links: Vec::new() };
-        match leaf.edge {
-            Some(edge) => {
-                self.attach(&mut identity, edge);
-                // The processing of a message names its producer too, not only the broker's dwell it is a child of.
-                if let Some(publish) =
-                    trunk.dwells.get(&edge.parent).and_then(|publish| self.placement(*publish))
-                {
-                    identity.links.push(link(publish.trace_id, publish.span_id, Rule::Message.name()));
-                }
-            }
-            None => {
-                if let Some(context) = &leaf.finished.found.context {
-                    if self.context(leaf).is_some() && context.trace_id == trunk.trace_id {
-                        identity.parent = Some(context.parent_id);
-                        identity.evidence =
-                            Some(Evidence { rule: Rule::Context, confidence: Confidence(1.0) });
-                    } else {
-                        identity.links.push(link(context.trace_id, context.parent_id, "context"));
-                    }
-                }
-            }
-        }
-        identity
-    }
-
-    /// Makes the edge's parent the span's parent, or a link where it is in another trace or not exported.
-    fn attach(&self, identity: &mut Identity, edge: Edge) {
-        let Some(parent) = self.placement(edge.parent) else { return };
-        if parent.span_id == identity.span_id {
-            return;
-        }
-        if parent.trace_id == identity.trace_id {
-            identity.parent = Some(parent.span_id);
-            identity.evidence = Some(Evidence { rule: edge.rule, confidence: edge.confidence });
-        }
-        if edge.rule == Rule::Message || parent.trace_id != identity.trace_id {
-            identity.links.push(link(parent.trace_id, parent.span_id, edge.rule.name()));
-        }
-    }
-}
-
-fn is_publish(leaf: &Leaf) -> bool {
-    matches!(&leaf.finished.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Publish(_)))
-}
-
-fn is_delivery(leaf: &Leaf) -> bool {
-    matches!(&leaf.finished.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_)))
 }
 
 /// When each operation's children began and ended: a delivery's work, as far as it shows.
@@ -471,18 +399,19 @@ fn span_end(finished: &Finished) -> SpanEnd {
     }
 }
 
-fn unix_ns(finished: &Finished) -> u64 {
-    let at = finished.operation.request.start.at;
-    let clock = finished.clock;
-    if at >= clock.boot_ns {
-        clock.unix_ns.saturating_add(at - clock.boot_ns)
-    } else {
-        clock.unix_ns.saturating_sub(clock.boot_ns - at)
+/// Keys of further namespaces that operations carry together with the order's own.
+fn aliases(order: &OrderKey, leaves: &[Leaf]) -> Vec<OrderKey> {
+    let mut aliases: Vec<OrderKey> = Vec::new();
+    for found in leaves.iter().map(|leaf| &leaf.finished.found).filter(|found| found.keys.len() > 1) {
+        if found.order() != Some(order) {
+            continue;
+        }
+        let others = found.keys.iter().filter(|key| key.namespace != order.namespace);
+        for key in others {
+            if aliases.len() < MAX_ALIASES && !aliases.contains(key) {
+                aliases.push(key.clone());
+            }
+        }
     }
-}
-
-fn link(trace_id: TraceId, span_id: SpanId, rule: &str) -> Link {
-    let mut attributes = Attributes::default();
-    attributes.set("spoor.link.rule", rule);
-    Link { trace_id, span_id, attributes }
+    aliases
 }

@@ -9,7 +9,7 @@
 //! | delivery | `process {destination}` | CONSUMER | process | with its settlement, else with the last operation it caused |
 //! | return of a publish that was over | `return {destination}` | CLIENT | – | with its last byte |
 //! | get | `get {destination}` | CLIENT | receive | with the message |
-//! | ack, nack, reject | `ack`, `nack`, `reject` | CLIENT | settle | at once |
+//! | ack, nack, reject | `ack {destination}`, `nack …`, `reject …` | CLIENT | settle | at once |
 //! | time in the queue | `dwell {queue}` | INTERNAL | – | when the broker sends it on |
 //! | any other method | `queue.declare {name}` | CLIENT | – | with its reply |
 //!
@@ -50,11 +50,17 @@ pub(super) fn draft(placed: &Placed<'_>, action: &Action, work: Work) -> Draft {
     draft
 }
 
-/// A message's time in the broker. `placed` is the broker's view of the delivery.
-pub(super) fn dwell(arrived_at: BootNs, placed: &Placed<'_>) -> Draft {
+/// A message's time in the broker. `placed` is the broker's view of the delivery, or of the `basic.get`.
+pub(super) fn dwell(since: Option<BootNs>, placed: &Placed<'_>) -> Draft {
     let mut draft = Draft::new(placed.op, SpanKind::Internal);
-    draft.start = arrived_at;
-    draft.end = placed.op.request.start.at;
+    let pulled =
+        matches!(&placed.op.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Get(_)));
+    let answer = placed.op.response.filter(|_| pulled);
+    draft.end = answer.map_or(placed.op.request.start.at, |answer| answer.start.at);
+    draft.start = since.unwrap_or(draft.end).min(draft.end);
+    if since.is_none() {
+        draft.attributes.set(semconv::SPOOR_INCOMPLETE, "start");
+    }
     draft.attributes.set(semconv::MESSAGING_SYSTEM, semconv::RABBITMQ);
     draft.attributes.set(semconv::MESSAGING_OPERATION_NAME, "dwell");
     if let Detail::Amqp(action) = &placed.op.detail
@@ -67,11 +73,26 @@ pub(super) fn dwell(arrived_at: BootNs, placed: &Placed<'_>) -> Draft {
         draft.name = named("dwell", &place);
         place.set(&deliver.routing_key, &mut draft.attributes);
         message(&deliver.content, &mut draft.attributes);
-        if deliver.redelivered {
-            draft.attributes.set(semconv::SPOOR_MESSAGING_REDELIVERED, true);
-        }
+        again(deliver, &mut draft.attributes);
     }
     draft
+}
+
+/// It had left a queue before.
+fn again(deliver: &Deliver, attributes: &mut Attributes) {
+    if deliver.redelivered {
+        attributes.set(semconv::SPOOR_MESSAGING_REDELIVERED, true);
+    }
+    let Some(death) = deliver.content.death() else { return };
+    if let Some(queue) = death.queue {
+        attributes.set(semconv::SPOOR_MESSAGING_DEATH_QUEUE, shown(queue));
+    }
+    if let Some(reason) = death.reason {
+        attributes.set(semconv::SPOOR_MESSAGING_DEATH_REASON, reason);
+    }
+    if let Some(count) = death.count {
+        attributes.set(semconv::SPOOR_MESSAGING_DEATH_COUNT, int(count));
+    }
 }
 
 fn begin(placed: &Placed<'_>, kind: SpanKind, operation: &str, operation_type: Option<&str>) -> Draft {
@@ -183,9 +204,7 @@ fn delivered(deliver: &Deliver, operation: &str, draft: &mut Draft) {
     place.set(&deliver.routing_key, &mut draft.attributes);
     draft.attributes.set(semconv::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, int(deliver.delivery_tag));
     message(&deliver.content, &mut draft.attributes);
-    if deliver.redelivered {
-        draft.attributes.set(semconv::SPOOR_MESSAGING_REDELIVERED, true);
-    }
+    again(deliver, &mut draft.attributes);
 }
 
 fn settled(placed: &Placed<'_>, settle: &Settle) -> Draft {
@@ -195,7 +214,15 @@ fn settled(placed: &Placed<'_>, settle: &Settle) -> Draft {
         Settlement::Reject { requeue } => ("reject", Some(requeue)),
     };
     let mut draft = begin(placed, SpanKind::Client, name, Some("settle"));
-    draft.name = without_destination(name, placed);
+    match &settle.source {
+        Some(source) => {
+            let place = destination(&source.exchange, &source.routing_key, source.queue.as_deref());
+            draft.name = named(name, &place);
+            place.set(&source.routing_key, &mut draft.attributes);
+        }
+        // Deliveries that were not seen, or have nothing in common.
+        None => draft.name = without_destination(name, placed),
+    }
     draft.attributes.set(semconv::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, int(settle.delivery_tag));
     if let Some(requeue) = requeue {
         draft.attributes.set(semconv::SPOOR_MESSAGING_REQUEUE, requeue);

@@ -47,6 +47,13 @@ pub struct Identity {
     pub links: Vec<Link>,
 }
 
+impl Identity {
+    /// A root.
+    pub fn new(trace_id: TraceId, span_id: SpanId) -> Self {
+        Self { trace_id, span_id, parent: None, evidence: None, links: Vec::new() }
+    }
+}
+
 /// Where a trace identifier comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TraceRule {
@@ -124,10 +131,11 @@ pub fn build_with(placed: &Placed<'_>, work: Work) -> Span {
     finish(placed, draft)
 }
 
-/// The time a message spent in the broker: from the arrival of its last byte to the departure of the first. `deliver` is the
-/// broker's view of the delivery, and its identity that of the dwell.
-pub fn build_dwell(arrived_at: BootNs, deliver: &Placed<'_>) -> Span {
-    finish(deliver, amqp::dwell(arrived_at, deliver))
+/// The time a message spent in the broker: from the arrival of its last byte, or from when it was put back or dead-lettered,
+/// to the departure of the first. `deliver` is the broker's view of the delivery, and its identity that of the dwell. Without
+/// `since` the beginning was not seen.
+pub fn build_dwell(since: Option<BootNs>, deliver: &Placed<'_>) -> Span {
+    finish(deliver, amqp::dwell(since, deliver))
 }
 
 fn finish(placed: &Placed<'_>, draft: Draft) -> Span {

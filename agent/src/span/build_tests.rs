@@ -9,6 +9,7 @@ use crate::causality::{Confidence, Rule};
 use crate::config;
 use crate::operation::amqp::{
     Action, ActionKind, Content, Deliver, Method, Properties, Publish, PublishOutcome, Settle, Settlement,
+    Source,
 };
 use crate::operation::http::{Exchange, Upload};
 use crate::operation::postgres::{Cell, Parameter, ServerError, Statement, StatementKind};
@@ -899,6 +900,7 @@ fn settlements_and_methods() {
         multiple: true,
         message_count: 4,
         delivery: None,
+        source: None,
     };
     check(
         Role::Client,
@@ -924,12 +926,17 @@ fn settlements_and_methods() {
         multiple: false,
         message_count: 1,
         delivery: None,
+        source: Some(Source {
+            exchange: "shop".to_owned(),
+            routing_key: "new".to_owned(),
+            queue: Some("mes.orders".to_owned()),
+        }),
     };
     check(
         Role::Client,
         amqp(ActionKind::Settle(nack)),
         expect![[r#"
-        Client nack 10.0.0.2:5672
+        Client nack shop:new:mes.orders
           1000100 +500
           messaging.system: rabbitmq
           messaging.operation.name: nack
@@ -938,6 +945,8 @@ fn settlements_and_methods() {
           server.port: 5672i
           network.peer.address: 10.0.0.2
           network.peer.port: 5672i
+          messaging.destination.name: shop:new:mes.orders
+          messaging.rabbitmq.destination.routing_key: new
           messaging.rabbitmq.message.delivery_tag: 9i
           spoor.messaging.requeue: Bool(true)
           spoor.trace.rule: wire
@@ -1030,7 +1039,7 @@ fn dwell_is_the_brokers_own_span() {
           spoor.messaging.redelivered: Bool(true)
           spoor.trace.rule: wire
     "#]]
-    .assert_eq(&shown(&build_dwell(publish.request.end.at, &placed(&deliver, &conn, &found))));
+    .assert_eq(&shown(&build_dwell(Some(publish.request.end.at), &placed(&deliver, &conn, &found))));
 }
 
 fn statement(text: &str, tag: &str) -> Statement {

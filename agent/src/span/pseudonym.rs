@@ -22,12 +22,13 @@ const REDACTED: &str = "REDACTED";
 pub const MIN_SECRET: usize = 16;
 
 /// Attributes of free text from traffic, in which a key may stand.
-const FREE_TEXT: [&str; 10] = [
+const FREE_TEXT: [&str; 11] = [
     semconv::URL_PATH,
     semconv::URL_FULL,
     semconv::URL_QUERY,
     semconv::MESSAGING_DESTINATION_NAME,
     semconv::MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY,
+    semconv::SPOOR_MESSAGING_DEATH_QUEUE,
     semconv::MESSAGING_MESSAGE_ID,
     semconv::MESSAGING_MESSAGE_CONVERSATION_ID,
     semconv::AWS_S3_KEY,

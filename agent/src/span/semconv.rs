@@ -81,7 +81,8 @@ pub const SPOOR_PARENT_CONFIDENCE: &str = "spoor.parent.confidence";
 pub const SPOOR_TRACE_RULE: &str = "spoor.trace.rule";
 /// The identity of the operation that both ends of its connection compute, hexadecimal.
 pub const SPOOR_WIRE_ID: &str = "spoor.wire.id";
-/// The span is not the whole story: `gap` (bytes were not captured), `cut` (the connection ended), `open` (given up while open).
+/// The span is not the whole story: `gap` (bytes were not captured), `cut` (the connection ended), `open` (given up while open),
+/// `start` (what it began with was not seen).
 pub const SPOOR_INCOMPLETE: &str = "spoor.incomplete";
 /// Bytes of the operation that were not captured.
 pub const SPOOR_MISSING_BYTES: &str = "spoor.missing_bytes";
@@ -108,6 +109,11 @@ pub const SPOOR_MESSAGING_SETTLEMENT: &str = "spoor.messaging.settlement";
 /// A refused message goes back to its queue.
 pub const SPOOR_MESSAGING_REQUEUE: &str = "spoor.messaging.requeue";
 pub const SPOOR_MESSAGING_REDELIVERED: &str = "spoor.messaging.redelivered";
+/// How a message came by a dead-letter exchange: the queue it died in last, why (`rejected`, `expired`, `maxlen`,
+/// `delivery_limit`), and how often so far.
+pub const SPOOR_MESSAGING_DEATH_QUEUE: &str = "spoor.messaging.death.queue";
+pub const SPOOR_MESSAGING_DEATH_REASON: &str = "spoor.messaging.death.reason";
+pub const SPOOR_MESSAGING_DEATH_COUNT: &str = "spoor.messaging.death.count";
 pub const SPOOR_MESSAGING_CONSUMER_TAG: &str = "spoor.messaging.consumer_tag";
 pub const SPOOR_MESSAGING_VHOST: &str = "spoor.messaging.vhost";
 /// The span starts at the delivery, which may have waited in the consumer's prefetch buffer.

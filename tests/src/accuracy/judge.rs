@@ -55,6 +55,8 @@ pub enum Class {
     Proxied,
     /// The other end of a connection, or a message's way.
     Wire,
+    /// The same of what does not name the order: two agents that share nothing cannot know.
+    Unnamed,
 }
 
 impl Class {
@@ -67,6 +69,7 @@ impl Class {
             Class::After => "after",
             Class::Proxied => "proxied",
             Class::Wire => "wire",
+            Class::Unnamed => "unnamed",
         }
     }
 }
@@ -119,7 +122,8 @@ impl Verdict {
     /// Edges inside the process under test: the ones that have to be inferred.
     pub fn inferred(&self) -> Tally {
         let mut sum = Tally::default();
-        self.edges.iter().filter(|(class, _)| **class != Class::Wire).for_each(|(_, tally)| sum.add(*tally));
+        let is_inferred = |class: &Class| !matches!(class, Class::Wire | Class::Unnamed);
+        self.edges.iter().filter(|(class, _)| is_inferred(class)).for_each(|(_, tally)| sum.add(*tally));
         sum
     }
 
@@ -305,10 +309,11 @@ impl Verdict {
             (_, Some(found)) => {
                 tally.wrong = 1;
                 self.example(format!(
-                    "{} ({}) of {:?} is below {found:?} by {rule}, caused by {cause:?}",
+                    "{} ({}) of {:?} is below {found:?} by {rule} ({}), caused by {cause:?}",
                     described(span),
                     class.name(),
                     planned.order,
+                    span.text("spoor.parent.confidence").unwrap_or_default(),
                 ));
             }
         }
@@ -397,7 +402,8 @@ impl Work {
         match (side, kind) {
             (Side::Proxy, CLIENT) => return Class::Proxied,
             (Side::Service, CLIENT | PRODUCER) => {}
-            _ => return Class::Wire,
+            _ if planned.carries => return Class::Wire,
+            _ => return Class::Unnamed,
         }
         let at = span.start_ns;
         let cause = planned.cause.as_ref().and_then(|cause| self.by_nonce.get(cause));

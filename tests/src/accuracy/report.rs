@@ -15,6 +15,10 @@ pub struct Cell {
     pub model: Model,
     pub concurrency: usize,
     pub verdict: Verdict,
+    /// Two agents saw it.
+    pub apart: bool,
+    /// References between spans that lead nowhere: of all loads of the runtime, with the last.
+    pub dangling: Vec<String>,
 }
 
 /// Everything that was measured.
@@ -53,6 +57,12 @@ impl Cell {
         if share(all.wrong, all.sum()) > MAX_WRONG {
             broken.push(format!("{place}: {} of {} edges are wrong", all.wrong, all.sum()));
         }
+        if let Some(first) = self.dangling.first() {
+            broken.push(format!(
+                "{place}: {} references lead nowhere, the first: {first}",
+                self.dangling.len()
+            ));
+        }
         if self.verdict.places.wrong > 0 {
             broken.push(format!("{place}: {} spans are in a wrong order's trace", self.verdict.places.wrong));
         }
@@ -71,8 +81,8 @@ impl Cell {
     /// Classes of which nearly all causes must be found.
     fn promised(&self) -> Vec<Class> {
         match self.model {
-            Model::ThreadPerRequest => vec![Class::Keyed, Class::Plain],
-            Model::Shared => vec![Class::Keyed],
+            Model::ThreadPerRequest => vec![Class::Keyed, Class::Plain, Class::Wire],
+            Model::Shared => vec![Class::Keyed, Class::Wire],
         }
     }
 
@@ -92,6 +102,7 @@ impl Cell {
             "rules": rules,
             "spans": { "right": places.right, "none": places.none, "wrong": places.wrong },
             "broken": self.broken(),
+            "dangling": self.dangling.len(),
             "examples": verdict.examples,
         })
     }
@@ -153,6 +164,19 @@ impl fmt::Display for Report {
                 wire.missing,
                 wire.wrong,
                 rules.join(", ")
+            )?;
+        }
+        for cell in self.cells.iter().filter(|cell| cell.apart) {
+            let unnamed = cell.verdict.of(Class::Unnamed);
+            writeln!(
+                f,
+                "{} × {}, two agents: {} of what names no order joined across, {} left, {} wrong; {} references lead nowhere",
+                cell.runtime,
+                cell.concurrency,
+                unnamed.correct,
+                unnamed.missing,
+                unnamed.wrong,
+                cell.dangling.len()
             )?;
         }
         for (runtime, reason) in &self.skipped {

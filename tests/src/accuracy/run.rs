@@ -17,7 +17,8 @@ use super::plan::{Nonce, Planned};
 use super::report::{Cell, Report};
 use super::runtime::{Place, Runtime};
 use crate::agent::{self, Agent};
-use crate::forest::Span;
+use crate::forest::{Span, dangling};
+use crate::netns::{Side, forward};
 use crate::peers::{Postgres, Process, Rabbit, Scratch, free_port, go_on, listens};
 
 /// Connections in a service's pools: more than 1 or 10 requests in flight need, fewer than 50 or 200.
@@ -39,6 +40,15 @@ pub struct Options {
     pub record: Option<PathBuf>,
     /// Configuration of the agent; its own defaults without one.
     pub config: Option<PathBuf>,
+    /// The service runs in a network namespace of its own, and there are two agents.
+    pub apart: Option<Apart>,
+}
+
+/// Two network namespaces: this program is in the near one, the service is in the far one.
+#[derive(Clone, Debug)]
+pub struct Apart {
+    pub near: Side,
+    pub far: Side,
 }
 
 /// The servers all runtimes use.
@@ -113,8 +123,15 @@ impl Servers {
             pool: POOL,
             port: free_port()?,
             dir,
+            namespace: options.apart.as_ref().map(|apart| apart.far.clone()),
         };
         fs::create_dir(place.plans())?;
+        if let Some(apart) = &options.apart {
+            for port in self.ports() {
+                forward(&apart.far, &apart.near, port)?;
+            }
+            forward(&apart.near, &apart.far, place.port)?;
+        }
         let mut services = runtime.start(&place)?;
         let proxy = runtime.proxy.map(|proxy| proxy.start(&place.dir, place.port)).transpose()?;
         let port = proxy.as_ref().map_or(place.port, |(_, port)| *port);
@@ -131,7 +148,7 @@ impl Servers {
         let warm = drive(&load(most, WARM_UP, options.seed ^ 0xff))?;
         rest(&place, &warm, &mut services)?;
 
-        let agent = self.agent(options, binary, &place.dir)?;
+        let agents = self.agents(options, binary, &place.dir)?;
         let recorder = self.recorder(options, binary, &place.dir, runtime.name)?;
         let mut loads = Vec::new();
         for (number, concurrency) in options.concurrencies.iter().enumerate() {
@@ -140,7 +157,10 @@ impl Servers {
             loads.push((*concurrency, planned));
         }
         self.backend.check()?;
-        let spans = agent.stop()?;
+        let mut spans = Vec::new();
+        for agent in agents {
+            spans.extend(agent.stop()?);
+        }
         if let Some(mut recorder) = recorder {
             recorder.stop()?;
         }
@@ -155,7 +175,37 @@ impl Servers {
             let file = folder.join(format!("{}.json", runtime.name));
             serde_json::to_writer(fs::File::create(file)?, &truth)?;
         }
-        truth.judge(&spans)
+        let mut cells = truth.judge(&spans)?;
+        if options.apart.is_some() {
+            cells.iter_mut().for_each(|cell| cell.apart = true);
+            if let Some(cell) = cells.last_mut() {
+                cell.dangling = dangling(&spans);
+            }
+        }
+        Ok(cells)
+    }
+
+    /// Ports of what the service uses.
+    fn ports(&self) -> Vec<u16> {
+        let rabbit = self.rabbit.as_ref().map(|rabbit| rabbit.port);
+        [Some(self.backend_port), Some(self.postgres.port), rabbit].into_iter().flatten().collect()
+    }
+
+    /// One agent, or one for each namespace: neither sees anything of the other's.
+    fn agents(&self, options: &Options, binary: &Path, dir: &Path) -> Result<Vec<Agent>> {
+        let Some(apart) = &options.apart else { return Ok(vec![self.agent(options, binary, dir)?]) };
+        let sides = [("near", &apart.near), ("far", &apart.far)];
+        let start = |(name, side): (&str, &Side)| {
+            let config = dir.join(format!("{name}.yaml"));
+            let text = format!(
+                "select: {{ include: [ {{ netns: \"{}\" }} ] }}\njoining: {{ covered: [all] }}\nadmin: {{ listen: \"\" }}\n",
+                side.inode()?
+            );
+            fs::write(&config, text)?;
+            let arguments = ["--config".to_owned(), config.to_string_lossy().into_owned()];
+            Agent::start(binary, dir, &format!("agent-{name}"), &arguments)
+        };
+        sides.into_iter().map(start).collect()
     }
 
     fn agent(&self, options: &Options, binary: &Path, dir: &Path) -> Result<Agent> {
@@ -208,7 +258,8 @@ impl Truth {
         let runtime = Runtime::by_name(&self.runtime).context("the runtime is not known")?;
         let cell = |(concurrency, planned): &(usize, Vec<Planned>)| {
             let verdict = judge(planned, &self.done, spans, &self.sides)?;
-            Ok(Cell { runtime: runtime.name, model: runtime.model, concurrency: *concurrency, verdict })
+            let (concurrency, apart, dangling) = (*concurrency, false, Vec::new());
+            Ok(Cell { runtime: runtime.name, model: runtime.model, concurrency, verdict, apart, dangling })
         };
         self.loads.iter().map(cell).collect()
     }

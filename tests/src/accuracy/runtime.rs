@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::plan::Abilities;
 use crate::flow::node_modules;
+use crate::netns::Side;
 use crate::peers::{Process, free_port, listens, run};
 
 /// How work gets to threads: it decides what can be known of causes without the order's ID.
@@ -63,6 +64,8 @@ pub struct Place {
     /// Connections in each of its pools.
     pub pool: usize,
     pub port: u16,
+    /// Where it runs, when not here.
+    pub namespace: Option<Side>,
 }
 
 const FULL: Abilities = Abilities { sql: true, amqp: true, background: true };
@@ -249,7 +252,11 @@ impl Runtime {
             command.env("AMQP_URL", &place.amqp_url);
         }
         let name = format!("{}-{name}", self.name);
-        Process::start(&name, with(&mut command), &place.dir.join(format!("{name}.log")))
+        with(&mut command);
+        if let Some(namespace) = &place.namespace {
+            command = namespace.wrap(&command);
+        }
+        Process::start(&name, &mut command, &place.dir.join(format!("{name}.log")))
     }
 }
 

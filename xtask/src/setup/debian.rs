@@ -39,6 +39,8 @@ const WANTED: &[(&str, Witness)] = &[
     ("curl", Witness::Program("curl")),
     ("tshark", Witness::Program("tshark")),
     ("iproute2", Witness::Program("ip")),
+    // Address translation between network namespaces.
+    ("nftables", Witness::Program("nft")),
     ("util-linux", Witness::Program("setpriv")),
     ("python3", Witness::File("/usr/bin/python3")),
     ("python3-pika", Witness::Python("pika")),

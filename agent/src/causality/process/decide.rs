@@ -93,6 +93,11 @@ impl Processes {
             Value::Answered(edge) => {
                 // What becomes known late comes first.
                 if !forced {
+                    let until = state.opened.at.saturating_add(2 * GRACE_NS);
+                    if let Some(process) = self.processes.get_mut(&tgid) {
+                        process.doubted_until = process.doubted_until.max(until);
+                        process.names_doubted_until = process.names_doubted_until.max(until);
+                    }
                     return self.come_back(op);
                 }
                 self.learn(op, edge.parent, false);
@@ -229,6 +234,7 @@ impl Processes {
         let cause = state.start.serving?;
         let candidate = self.ops.get(&cause)?;
         let usable = !self.thread(state)?.multiplexes
+            && !state.start.joint
             && candidate.family != Family::Message
             && candidate.is_sound()
             && !self.is_clouded(state);
@@ -271,9 +277,15 @@ impl Processes {
         let thread = self.thread(state)?;
         let at = state.opened.at;
         let next = thread.answers.partition_point(|(answered, _)| *answered < at);
-        let (_, cause) = *thread.answers.get(next)?;
+        let (answered, cause) = *thread.answers.get(next)?;
+        // Settlements written together may be those of several threads.
+        let is_joint = thread.answers.get(next + 1).is_some_and(|(other, _)| *other == answered);
         let candidate = self.ops.get(&cause)?;
-        let usable = !thread.multiplexes && candidate.opened.at <= at && !self.is_clouded(state);
+        let usable = !thread.multiplexes
+            && !is_joint
+            && !state.start.joint
+            && candidate.opened.at <= at
+            && !self.is_clouded(state);
         let confidence = if state.start.in_flight == 1 { 0.95 } else { 0.85 };
         usable.then_some(Guess {
             cause,
@@ -289,6 +301,7 @@ impl Processes {
         let cause = state.start.answered?;
         let candidate = self.ops.get(&cause)?;
         let usable = !self.thread(state)?.multiplexes
+            && !state.start.joint
             && candidate.family != Family::Message
             && candidate.served_by.contains(&state.opened.thread.tid)
             && state.opened.at.saturating_sub(candidate.closed_at?) <= AFTER_NS
@@ -313,7 +326,7 @@ impl Processes {
         }
         let Some(cause) = (if direct { Some(*read) } else { last.parent }) else { return Reading::Nothing };
         let Some(candidate) = self.ops.get(&cause) else { return Reading::Nothing };
-        if !candidate.is_sound() || self.is_clouded(state) {
+        if state.start.joint || !candidate.is_sound() || self.is_clouded(state) {
             return Reading::Nothing;
         }
         let at = state.opened.at;
@@ -352,7 +365,7 @@ impl Processes {
         let is_open = self.ops.get(&cause).is_some_and(|cause| cause.is_open_at(at));
         let others = state.start.in_flight.saturating_sub(u32::from(is_open));
         let ends_with_answer =
-            self.processes.get(&state.tgid).is_some_and(|process| process.proof.ends_with_answer());
+            self.processes.get(&state.tgid).is_some_and(|process| process.ends_with_answer(at));
         let mut over = state.start.over.iter().flatten();
         state.start.late
             || others > 0
@@ -432,7 +445,7 @@ impl Processes {
                 _ => over.push(cause),
             }
         }
-        if process.proof.names_before_answer() && !open.is_empty() {
+        if process.names_before_answer(at) && !open.is_empty() {
             over.clear();
         }
         let mut nameless = Vec::new();
@@ -457,6 +470,8 @@ impl Processes {
             ([], []) if nameless.is_empty() => return Value::Nothing,
             ([], []) => return Value::Nameless,
             ([only], []) => return edge(*only, 0.97).map_or(Value::Nothing, Value::Only),
+            // The one that was in flight may be what was lost.
+            ([], [_]) if self.is_clouded(state) => return Value::Nothing,
             ([], [only]) => return edge(*only, 0.8).map_or(Value::Nothing, Value::Answered),
             _ => {}
         }

@@ -173,11 +173,11 @@ impl Processes {
             Shape::Outgoing => {
                 let open = process.client_opened(conn);
                 let just = |(closed, _): &(BootNs, OpId)| point.at.saturating_sub(*closed) <= AFTER_NS;
-                if process.incoming.is_empty()
-                    && process.over[0].as_ref().is_some_and(just)
-                    && process.aftermath.len() < MAX_AFTERMATH
-                {
-                    process.aftermath.push_back(point.at);
+                if process.incoming.is_empty() && process.over[0].as_ref().is_some_and(just) {
+                    process.doubted_until = point.at.saturating_add(2 * GRACE_NS);
+                    if process.aftermath.len() < MAX_AFTERMATH {
+                        process.aftermath.push_back(point.at);
+                    }
                 }
                 self.count_aftermath(tgid, point.at.saturating_sub(GRACE_NS));
                 let Some(process) = self.processes.get_mut(&tgid) else { return };
@@ -204,6 +204,16 @@ impl Processes {
                     state.start.last_read.clone_from(&thread.last_read);
                     state.start.last_read_at = thread.last_read_at;
                     state.start.idle_connection = idle_count > 0;
+                }
+                if family == Family::Message
+                    && let Some((at, on, before)) = process.written.replace((point.at, conn, op))
+                    && (at, on) == (point.at, conn)
+                    && in_flight > 1
+                {
+                    state.start.joint = true;
+                    if let Some(before) = self.ops.get_mut(&before) {
+                        before.start.joint = true;
+                    }
                 }
                 let mut full = Vec::new();
                 for &cause_id in process.incoming.iter().take(MAX_BLOCKERS) {

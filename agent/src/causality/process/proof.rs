@@ -62,10 +62,11 @@ struct Count {
 /// From this many on, both counts are halved: programs change.
 const FULL: u32 = 20_000;
 /// Right guesses before a kind of guess is believed, and how many more for each wrong one.
-const PROOF: u32 = 30;
+pub(super) const PROOF: u32 = 300;
 /// Fewer will do for what nearly every program does; one that does otherwise shows it soon.
-const PROOF_OF_THE_USUAL: u32 = 6;
-const PROOF_PER_WRONG: u32 = 400;
+pub(super) const PROOF_OF_THE_USUAL: u32 = 6;
+const PROOF_PER_WRONG: u32 = 4000;
+const PROOF_OF_THE_USUAL_PER_WRONG: u32 = 400;
 /// A kind of guess is refuted when more than one in this many is wrong, and at least two.
 const REFUTED_ONE_IN: u32 = 50;
 
@@ -92,11 +93,11 @@ impl Proof {
     /// It has been right often enough to be believed although something else could be the cause.
     pub(super) fn holds(&self, signal: Signal) -> bool {
         let Count { right, wrong } = self.counts[signal.index()];
-        let proof = match signal {
-            Signal::InFlight | Signal::NamedInFlight | Signal::Named => PROOF_OF_THE_USUAL,
-            _ => PROOF,
+        let (proof, per_wrong) = match signal {
+            Signal::NamedInFlight | Signal::Named => (PROOF_OF_THE_USUAL, PROOF_OF_THE_USUAL_PER_WRONG),
+            _ => (PROOF, PROOF_PER_WRONG),
         };
-        right >= proof + wrong.saturating_mul(PROOF_PER_WRONG)
+        right >= proof + wrong.saturating_mul(per_wrong)
     }
 
     /// It has been wrong too often to be believed at all.

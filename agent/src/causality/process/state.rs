@@ -55,6 +55,9 @@ pub(super) struct Circumstances {
     pub(super) last_read_at: BootNs,
     /// The requests that were over last, and when.
     pub(super) over: [Option<(BootNs, OpId)>; 2],
+    /// It was written together with another message, and several requests were in flight: who writes to a connection that
+    /// threads share also writes what others have left in its buffer.
+    pub(super) joint: bool,
     /// Another client connection had nothing under way: nobody was waiting for one.
     pub(super) idle_connection: bool,
     /// It became known after later events of its thread: nothing is known of the thread's state then.
@@ -162,12 +165,18 @@ pub(super) struct Process {
     pub(super) unnamed: VecDeque<OpId>,
     /// Connections it uses as a client, with the operations open on each.
     pub(super) clients: FxHashMap<ConnId, u32>,
+    /// The message that was written last, when and on which connection.
+    pub(super) written: Option<(BootNs, ConnId, OpId)>,
     /// Those of `clients` with nothing open.
     pub(super) idle_count: usize,
     /// The requests that were over last.
     pub(super) over: [Option<(BootNs, OpId)>; 2],
     /// When work began soon after an answer with nothing in flight, as far as that is not counted yet.
     pub(super) aftermath: VecDeque<BootNs>,
+    /// What begins before is not taken to be done before an answer: something just began while nothing was in flight, and
+    /// something that names an order after its answer.
+    pub(super) doubted_until: BootNs,
+    pub(super) names_doubted_until: BootNs,
     /// How its threads work, as far as keys have shown.
     pub(super) proof: Proof,
     /// It has ended; what is known of it serves decisions still to come.
@@ -177,6 +186,16 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// Nothing that begins then is done for requests that have been answered.
+    pub(super) fn ends_with_answer(&self, at: BootNs) -> bool {
+        at >= self.doubted_until && self.proof.ends_with_answer()
+    }
+
+    /// The same for what names an order.
+    pub(super) fn names_before_answer(&self, at: BootNs) -> bool {
+        at >= self.names_doubted_until && self.proof.names_before_answer()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.incoming.is_empty() && self.clients.len() == self.idle_count
     }

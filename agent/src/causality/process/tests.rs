@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use super::proof::{PROOF, PROOF_OF_THE_USUAL};
 use super::*;
 use crate::causality::Rule;
 use crate::record::Thread;
@@ -188,7 +189,7 @@ fn what_was_read_last_is_evidence_where_keys_have_shown_that_it_is() {
     world.close(warm, 10, None);
     let (_, next) = two_at_once(&mut world, None);
     world.check(next, None);
-    for _ in 0..40 {
+    for _ in 0..=PROOF {
         let (a, next) = two_at_once(&mut world, Some("1"));
         world.check(next, Some((a, Rule::Value)));
     }
@@ -367,6 +368,21 @@ fn the_pool_thread_that_settles_a_message_had_been_working_on_it() {
 }
 
 #[test]
+fn of_settlements_written_at_once_the_thread_is_not_known() {
+    let mut world = World::new();
+    let (first, second) = (world.message(1, 5), world.message(1, 5));
+    let call = world.call(2, 20);
+    world.close(call, 20, None);
+    world.close(first, 20, None);
+    // What another thread had left in the buffer of the connection they share.
+    world.now -= TICK;
+    world.close(second, 20, None);
+    world.processes.finish();
+    world.collect();
+    world.check(call, None);
+}
+
+#[test]
 fn a_transaction_follows_its_member_with_a_key() {
     let mut world = World::new();
     let a = world.request(1, 10);
@@ -466,7 +482,7 @@ fn work_after_an_answer_waits_for_a_message_that_becomes_known_late() {
 }
 
 /// Requests, one after the other, that each cause a call which names their order too, on another thread.
-fn named_work(world: &mut World, count: usize) {
+fn named_work(world: &mut World, count: u32) {
     for order in 0..count {
         let order = format!("named-{order}");
         let request = world.request(1, 10);
@@ -481,7 +497,7 @@ fn named_work(world: &mut World, count: usize) {
 fn of_two_requests_of_one_order_the_unanswered_one_is_the_cause_where_orders_are_named_before_answers() {
     for proven in [false, true] {
         let mut world = World::new();
-        named_work(&mut world, if proven { 6 } else { 5 });
+        named_work(&mut world, PROOF_OF_THE_USUAL - u32::from(!proven));
         // A timer's work says nothing about work that names orders.
         let tick = world.call(5, 12);
         world.close(tick, 12, None);
@@ -500,7 +516,7 @@ fn of_two_requests_of_one_order_the_unanswered_one_is_the_cause_where_orders_are
 #[test]
 fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
     let mut world = World::new();
-    named_work(&mut world, 6);
+    named_work(&mut world, PROOF_OF_THE_USUAL);
     let request = world.request(1, 10);
     world.close(request, 10, Some("1"));
     let call = world.call(3, 11);
@@ -515,7 +531,7 @@ fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
 fn a_message_that_becomes_known_late_takes_back_that_nothing_was_in_flight() {
     for late in [true, false] {
         let mut world = World::new();
-        named_work(&mut world, 6);
+        named_work(&mut world, PROOF);
         let arrived = world.point(10);
         let call = world.call(3, 11);
         world.close(call, 11, None);
@@ -530,6 +546,87 @@ fn a_message_that_becomes_known_late_takes_back_that_nothing_was_in_flight() {
         let later = world.call(3, 11);
         world.close(later, 11, None);
         assert_eq!(world.processes.processes[&1].proof.ends_with_answer(), late);
+    }
+}
+
+/// Requests of two users, served by one event loop, and a call that was made when the first one's had just been read.
+fn for_a_user(world: &mut World, user: &str, key: Option<&str>) -> (OpId, OpId) {
+    let of = |user: &str| vec![("user.id".to_owned(), Value::from(user))];
+    let a = world.request(1, 10);
+    let b = world.request(2, 10);
+    let first = world.call(3, 10);
+    world.traits = of("u");
+    world.close(first, 10, Some("a"));
+    let next = world.call(4, 10);
+    world.traits = of(user);
+    world.close(next, 10, key);
+    world.traits = of("u");
+    world.close(a, 10, Some("a"));
+    world.close(b, 10, Some("b"));
+    world.now += 2 * AFTER_NS;
+    world.processes.handle_timeout(world.now);
+    world.collect();
+    (a, next)
+}
+
+#[test]
+fn a_guess_that_facts_contradict_is_not_made() {
+    let mut world = World::new();
+    let warm = world.call(9, 10);
+    world.close(warm, 10, None);
+    for _ in 0..=PROOF {
+        let (a, next) = for_a_user(&mut world, "u", Some("a"));
+        world.check(next, Some((a, Rule::Value)));
+    }
+    let (a, next) = for_a_user(&mut world, "u", None);
+    world.check(next, Some((a, Rule::LastRead)));
+    let (_, next) = for_a_user(&mut world, "v", None);
+    world.check(next, None);
+}
+
+#[test]
+fn of_messages_written_at_once_the_thread_is_not_known() {
+    for joint in [false, true] {
+        let mut world = World::new();
+        let (a, b) = (world.request(1, 10), world.request(2, 11));
+        let point = world.point(10);
+        let publish = |world: &mut World, point: Point| {
+            world.next += 1;
+            let op = OpId(world.next);
+            let (shape, family, conn) = (Shape::Outgoing, Family::Message, ConnId(3));
+            world.processes.opened(Opening { op, shape, family, conn, point });
+            op
+        };
+        let first = publish(&mut world, point);
+        let point = if joint { point } else { world.point(10) };
+        let second = publish(&mut world, point);
+        for op in [first, second] {
+            world.close(op, 10, None);
+        }
+        world.close(a, 10, None);
+        world.close(b, 11, None);
+        world.processes.finish();
+        world.collect();
+        for op in [first, second] {
+            world.check(op, (!joint).then_some((a, Rule::Thread)));
+        }
+    }
+}
+
+#[test]
+fn around_a_loss_work_is_not_traced_back_to_an_answered_request_by_its_key() {
+    for lost in [false, true] {
+        let mut world = World::new();
+        let a = world.request(1, 10);
+        world.close(a, 10, Some("1"));
+        let call = world.call(3, 11);
+        world.close(call, 11, Some("1"));
+        if lost {
+            world.processes.missed(1, world.now);
+        }
+        world.processes.handle_timeout(world.now + GRACE_NS);
+        world.collect();
+        world.check(call, (!lost).then_some((a, Rule::Value)));
     }
 }
 

@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, VecDeque};
 use rustc_hash::FxHashMap;
 
 use super::Finished;
-use crate::causality::{Edge, Rule};
+use crate::causality::{Edge, Passage, Rule};
 use crate::operation::OpId;
 use crate::record::BootNs;
 
@@ -43,14 +43,26 @@ pub(super) struct Tree {
 pub(super) struct Leaf {
     pub(super) finished: Box<Finished>,
     pub(super) edge: Option<Edge>,
+    /// More about the way of its message.
+    pub(super) passage: Option<Box<Passage>>,
 }
 
 #[derive(Debug)]
 struct Node {
     group: u64,
     edge: Option<Edge>,
+    /// Few have one.
+    passage: Option<Box<Passage>>,
     finished: Option<Box<Finished>>,
     settled: bool,
+}
+
+impl Node {
+    /// The publish whose tree decides the place of this operation's.
+    fn publish(&self) -> Option<OpId> {
+        let edge = self.edge.filter(|edge| edge.rule == Rule::Message);
+        edge.or(self.passage.as_ref().map(|passage| passage.edge)).map(|edge| edge.parent)
+    }
 }
 
 #[derive(Debug)]
@@ -99,7 +111,7 @@ impl Forest {
         }
         self.next_group += 1;
         let group = self.next_group;
-        self.nodes.insert(op, Node { group, edge: None, finished: None, settled: false });
+        self.nodes.insert(op, Node { group, edge: None, passage: None, finished: None, settled: false });
         self.groups.insert(group, Group { members: vec![op], unfinished: 1, created: now, due: 0 });
         self.by_age.insert((now, group));
         self.touch(group, now);
@@ -152,6 +164,14 @@ impl Forest {
         if let Some(group) = self.nodes.get(&edge.child).map(|child| child.group) {
             self.touch(group, now);
         }
+    }
+
+    /// Enters more about the way of an operation's message. The first stays.
+    pub(super) fn passage(&mut self, passage: Passage, now: BootNs) {
+        let Some(node) = self.nodes.get_mut(&passage.edge.child) else { return };
+        node.passage.get_or_insert_with(|| Box::new(passage));
+        let group = node.group;
+        self.touch(group, now);
     }
 
     /// Releases what is due.
@@ -260,8 +280,7 @@ impl Forest {
     fn waits_for(&self, id: u64) -> Option<u64> {
         let group = self.groups.get(&id)?;
         group.members.iter().find_map(|op| {
-            let edge = self.nodes.get(op)?.edge.filter(|edge| edge.rule == Rule::Message)?;
-            let parent = self.nodes.get(&edge.parent)?.group;
+            let parent = self.nodes.get(&self.nodes.get(op)?.publish()?)?.group;
             (parent != id && !self.reaches(parent, id)).then_some(parent)
         })
     }
@@ -273,9 +292,8 @@ impl Forest {
         while let Some(id) = stack.pop() {
             let Some(group) = self.groups.get(&id) else { continue };
             for op in &group.members {
-                let edge =
-                    self.nodes.get(op).and_then(|node| node.edge).filter(|edge| edge.rule == Rule::Message);
-                let Some(parent) = edge.and_then(|edge| self.nodes.get(&edge.parent)) else { continue };
+                let publish = self.nodes.get(op).and_then(Node::publish);
+                let Some(parent) = publish.and_then(|publish| self.nodes.get(&publish)) else { continue };
                 if parent.group == to {
                     return true;
                 }
@@ -296,7 +314,9 @@ impl Forest {
         for op in group.members {
             let Some(node) = self.nodes.remove(&op) else { continue };
             match node.finished {
-                Some(finished) => tree.finished.push(Leaf { finished, edge: node.edge }),
+                Some(finished) => {
+                    tree.finished.push(Leaf { finished, edge: node.edge, passage: node.passage })
+                }
                 None => tree.open.push((op, node.edge)),
             }
         }

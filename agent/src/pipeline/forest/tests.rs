@@ -47,6 +47,7 @@ fn finished(op: u64) -> Box<Finished> {
         wire: None,
         resource: Arc::new(Resource::default()),
         clock: ClockPair { boot_ns: 0, unix_ns: 0 },
+        message: None,
     })
 }
 

@@ -8,7 +8,7 @@ use super::assembly::{Assembly, kind_mut};
 use super::confirm::Confirm;
 use super::method::Id;
 use crate::operation::Operation;
-use crate::operation::amqp::{ActionKind, Content, Publish};
+use crate::operation::amqp::{ActionKind, Content, Publish, Source};
 use crate::protocol::Sender;
 use crate::record::BootNs;
 
@@ -44,6 +44,8 @@ pub(super) struct Tagged {
     /// The tag is not merely inferred.
     pub(super) exact: bool,
     pub(super) waiting: Waiting,
+    /// Of a message that was asked for: its operation is over.
+    pub(super) got: Option<Box<Source>>,
 }
 
 /// A method that waits for its reply.

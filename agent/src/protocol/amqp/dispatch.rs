@@ -67,7 +67,14 @@ impl Session {
                 };
                 self.settle(
                     number,
-                    Settle { settlement, delivery_tag, multiple, message_count: 0, delivery: None },
+                    Settle {
+                        settlement,
+                        delivery_tag,
+                        multiple,
+                        message_count: 0,
+                        delivery: None,
+                        source: None,
+                    },
                     extent,
                     out,
                 );

@@ -12,7 +12,7 @@ use super::assembly::{self, Assembly, FramePlace, What};
 use super::channel::{Channel, Queue, Tagged, Waiting};
 use super::frame::Decoder;
 use crate::config::Protocols;
-use crate::operation::amqp::{Action, ActionKind, PublishOutcome};
+use crate::operation::amqp::{Action, ActionKind, PublishOutcome, Source};
 use crate::operation::{Completeness, Detail, Extent, Operation, Shape};
 use crate::protocol::{Discard, End, Event, Events, Mark, Point, Sender, Want};
 use crate::record::{BootNs, Role};
@@ -191,24 +191,28 @@ impl Session {
         match what {
             What::Publish { tag: Some(tag), exact } if channel.closing.is_none() => {
                 let waiting = Waiting { operation: Some(operation), since, weight, answerer: Sender::Server };
-                channel.publishes.push_back(Tagged { tag, exact, waiting });
+                channel.publishes.push_back(Tagged { tag, exact, waiting, got: None });
                 self.admit(number, end.at, out);
             }
             What::Deliver { tag } if !is_settled_by_broker(&operation) => {
                 let waiting = Waiting { operation: Some(operation), since, weight, answerer: Sender::Client };
-                let former = channel.delivered(Tagged { tag, exact: true, waiting });
+                let former = channel.delivered(Tagged { tag, exact: true, waiting, got: None });
                 for tagged in former {
                     self.close(tagged.waiting, Ending::unanswered(Completeness::Abandoned, end.at), out);
                 }
                 self.admit(number, end.at, out);
             }
             What::Got { tag, no_ack } => {
+                let got = match assembly::kind_mut(&mut operation) {
+                    Some(ActionKind::Get(Some(deliver))) => Some(Box::new(Source::of(deliver))),
+                    _ => None,
+                };
                 self.release(operation, weight, out);
                 if no_ack != Some(true)
                     && let Some(channel) = self.channels.get_mut(&number)
                 {
                     let waiting = Waiting { operation: None, since, weight: 0, answerer: Sender::Client };
-                    let former = channel.delivered(Tagged { tag, exact: true, waiting });
+                    let former = channel.delivered(Tagged { tag, exact: true, waiting, got });
                     for tagged in former {
                         self.close(tagged.waiting, Ending::unanswered(Completeness::Abandoned, end.at), out);
                     }

@@ -9,7 +9,7 @@ use super::assembly::kind_mut;
 use super::channel::{Tagged, take_tagged};
 use super::method::{self, Id};
 use super::session::{Ending, Session};
-use crate::operation::amqp::{ActionKind, PublishOutcome, Settle, Settlement};
+use crate::operation::amqp::{ActionKind, PublishOutcome, Settle, Settlement, Source};
 use crate::operation::{Completeness, Detail, Extent, OpId, Operation, Shape};
 use crate::protocol::{Event, Events, Sender};
 
@@ -75,17 +75,18 @@ impl Session {
         let mut operation = self.operation(Shape::Outgoing, number, extent, ActionKind::Settle(settle), out);
         out.push(Event::Opened { op: operation.id, shape: operation.shape, point: extent.start });
         out.push(Event::Requested { op: operation.id, point: extent.end });
-        let (known, last) = self.settle_deliveries(number, delivery_tag, multiple, settlement, extent, out);
+        let settled = self.settle_deliveries(number, delivery_tag, multiple, settlement, extent, out);
         if let Some(ActionKind::Settle(settle)) = kind_mut(&mut operation) {
-            settle.message_count = if multiple { known.unwrap_or(0) } else { 1 };
-            settle.delivery = last.filter(|_| known == Some(1));
+            settle.message_count = if multiple { settled.count } else { 1 };
+            settle.delivery = settled.last.filter(|_| settled.count == 1);
+            settle.source = settled.source;
         }
         // The broker answers nothing: it is over with its last byte.
         operation.response = Some(Extent { start: extent.end, end: extent.end });
         self.release(operation, 0, out);
     }
 
-    /// Closes the deliveries a settlement means; how many those are, where that is known, and the last of them.
+    /// Closes the deliveries a settlement means.
     pub(super) fn settle_deliveries(
         &mut self,
         number: u16,
@@ -94,10 +95,9 @@ impl Session {
         settlement: Settlement,
         extent: Extent,
         out: &mut Events,
-    ) -> (Option<u32>, Option<OpId>) {
-        let mut count: u32 = 0;
-        let mut last = None;
-        let Some(channel) = self.channels.get_mut(&number) else { return (None, last) };
+    ) -> Settled {
+        let mut settled = Settled::default();
+        let Some(channel) = self.channels.get_mut(&number) else { return settled };
         channel.settles = true;
         let unsure = multiple && channel.unsure_to.is_some();
         if multiple {
@@ -105,12 +105,8 @@ impl Session {
             channel.unsure_to.take_if(|unsure_to| tag == 0 || *unsure_to <= tag);
         }
         loop {
-            let count_known = (!unsure).then_some(count);
-            let Some(channel) = self.channels.get_mut(&number) else { return (count_known, last) };
-            let Some(mut tagged) = take_tagged(&mut channel.deliveries, tag, multiple) else {
-                return (count_known, last);
-            };
-            count = count.saturating_add(1);
+            let Some(channel) = self.channels.get_mut(&number) else { break };
+            let Some(mut tagged) = take_tagged(&mut channel.deliveries, tag, multiple) else { break };
             let lost = self.lost_since(Sender::Client, tagged.waiting.since).is_some();
             if multiple && tagged.tag != tag && lost {
                 // It may have been settled before, by something among the lost bytes.
@@ -118,18 +114,23 @@ impl Session {
                 self.close(tagged.waiting, ending, out);
                 continue;
             }
-            last = tagged.waiting.operation.as_ref().map(|operation| operation.id);
+            settled.last = tagged.waiting.operation.as_ref().map(|operation| operation.id);
             if let Some(ActionKind::Deliver(deliver)) =
                 tagged.waiting.operation.as_mut().and_then(|operation| kind_mut(operation))
             {
                 deliver.settlement = Some(settlement);
                 deliver.settled_at = Some(extent.end.at);
+                settled.add(Some(Source::of(deliver)));
+            } else {
+                settled.add(tagged.got.take().map(|source| *source));
             }
+            settled.count = settled.count.saturating_add(1);
             self.close(tagged.waiting, Ending::answered(extent), out);
             if !multiple {
-                return (Some(count), last);
+                break;
             }
         }
+        if unsure { Settled::default() } else { settled }
     }
 }
 
@@ -137,5 +138,24 @@ fn is_mandatory(operation: &Operation) -> bool {
     match &operation.detail {
         Detail::Amqp(action) => matches!(&action.kind, ActionKind::Publish(publish) if publish.mandatory),
         _ => false,
+    }
+}
+
+/// Deliveries that were settled at once. Nothing of them where lost bytes may have changed which they are.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    count: u32,
+    last: Option<OpId>,
+    /// What they have in common.
+    source: Option<Source>,
+}
+
+impl Settled {
+    fn add(&mut self, source: Option<Source>) {
+        self.source = match (self.count, self.source.take(), source) {
+            (0, _, source) => source,
+            (_, Some(common), Some(source)) => common.common(source),
+            _ => None,
+        };
     }
 }

@@ -30,6 +30,10 @@ pub(crate) struct Args {
     /// Measure nothing: judge what this agent makes of the recordings in this folder. Needs no privilege.
     #[arg(long, value_name = "FOLDER", conflicts_with = "record")]
     pub(crate) replay: Option<PathBuf>,
+    /// Run the services in a network namespace of their own, with address translation before it, and an agent for each side
+    /// that sees nothing of the other.
+    #[arg(long, conflicts_with_all = ["record", "replay", "config"])]
+    pub(crate) two_agents: bool,
     /// Configuration of the agent.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

@@ -7,11 +7,12 @@ mod args;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
-use spoor_tests::accuracy::run::{Options, replay, run};
+use spoor_tests::accuracy::run::{Apart, Options, replay, run};
 use spoor_tests::accuracy::runtime::chosen;
 use spoor_tests::accuracy::{backend, tokio_service};
+use spoor_tests::netns::{self, Pair, Side};
 
 use crate::args::Args;
 
@@ -38,12 +39,36 @@ fn main() -> ExitCode {
     }
 }
 
+/// The namespace of the services, in the program that runs in the other one.
+const FAR: &str = "SPOOR_ACCURACY_FAR";
+const NEAR: &str = "SPOOR_ACCURACY_NEAR";
+
+/// Makes two namespaces and runs this program again in one of them. It is told of the other.
+fn in_namespaces() -> Result<bool> {
+    if let Some(reason) = netns::missing() {
+        bail!("{reason}");
+    }
+    let pair = Pair::new()?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut again = pair.near().command(&program.to_string_lossy());
+    again.args(std::env::args_os().skip(1)).env(FAR, pair.far().name()).env(NEAR, pair.near().name());
+    let status = again.status().context("cannot run in a network namespace")?;
+    Ok(status.success())
+}
+
 fn port() -> Result<u16> {
     std::env::var("PORT").context("there is no PORT")?.parse().context("PORT is no number")
 }
 
 /// `Ok(false)`: it ran, but a promise is broken.
 fn measure(args: &Args) -> Result<bool> {
+    let name = |variable| std::env::var(variable).ok();
+    let sides = name(NEAR)
+        .zip(name(FAR))
+        .map(|(near, far)| Apart { near: Side::named(&near), far: Side::named(&far) });
+    if args.two_agents && sides.is_none() {
+        return in_namespaces();
+    }
     let options = Options {
         runtimes: chosen(&args.runtime)?,
         concurrencies: args.concurrency.iter().map(|n| *n as usize).collect(),
@@ -51,6 +76,7 @@ fn measure(args: &Args) -> Result<bool> {
         seed: args.seed,
         record: args.record.clone(),
         config: args.config.clone(),
+        apart: sides,
     };
     let program = std::env::current_exe().context("cannot find this program")?;
     let report = match &args.replay {
