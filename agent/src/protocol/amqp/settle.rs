@@ -104,9 +104,9 @@ impl Session {
             // All there was up to it is settled now.
             channel.unsure_to.take_if(|unsure_to| tag == 0 || *unsure_to <= tag);
         }
-        loop {
-            let Some(channel) = self.channels.get_mut(&number) else { break };
-            let Some(mut tagged) = take_tagged(&mut channel.deliveries, tag, multiple) else { break };
+        while let Some(channel) = self.channels.get_mut(&number)
+            && let Some(mut tagged) = take_tagged(&mut channel.deliveries, tag, multiple)
+        {
             let lost = self.lost_since(Sender::Client, tagged.waiting.since).is_some();
             if multiple && tagged.tag != tag && lost {
                 // It may have been settled before, by something among the lost bytes.
