@@ -87,9 +87,7 @@ impl Session {
     /// a publish, or an answer.
     pub(super) fn method_lost(&mut self, from: Sender, number: u16, len: u64, end: Point, out: &mut Events) {
         self.half(from).loss = Some(Loss { at: end.at, len });
-        if let Some(channel) = self.channels.get_mut(&number) {
-            channel.lost(from);
-        }
+        self.channels.get_mut(&number).into_iter().for_each(|channel| channel.lost(from));
         self.cut(from, number, end, len, out);
     }
 
@@ -389,10 +387,8 @@ impl Session {
     fn answers_unseen(&mut self, number: u16, id: Id, name: &str, extent: Extent, out: &mut Events) {
         match id {
             method::CONSUME_OK | method::CANCEL_OK => self.unsubscribe(number, name),
-            method::CHANNEL_OPEN_OK => {
-                // It is another channel than the one that had this number.
-                self.drop_channel(number, Completeness::Abandoned, extent.start, out);
-            }
+            // It is another channel than the one that had this number.
+            method::CHANNEL_OPEN_OK => self.drop_channel(number, Completeness::Abandoned, extent.start, out),
             _ => {}
         }
     }
