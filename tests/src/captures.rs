@@ -5,6 +5,7 @@
 //! *Must not know* what operations mean.
 
 pub mod http2;
+pub mod losses;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

@@ -466,27 +466,3 @@ fn messages_after(segments: &[Segment], whole: &[(u64, String)]) -> Vec<(u64, St
     let of = |what: &str| if what.starts_with("publish") { Sender::Client } else { Sender::Server };
     whole.iter().filter(|(pos, what)| starts(of(what), *pos)).cloned().collect()
 }
-
-#[test]
-fn a_lost_record_costs_only_what_it_touches() {
-    for name in CAPTURES {
-        for segments in by_connection(name) {
-            let (whole, _) = replay(&segments, Role::Client);
-            let whole = essence(&whole);
-            for index in 0..segments.len() {
-                let mut rest = segments.clone();
-                let lost = rest.remove(index);
-                let (operations, _) = replay(&rest, Role::Client);
-                let found = essence(&operations);
-                let end = lost.pos + lost.bytes.len() as u64;
-                let of =
-                    |what: &str| if what.starts_with("publish") { Sender::Client } else { Sender::Server };
-                for one in &whole {
-                    let len: u64 = one.1.rsplit(' ').next().unwrap().parse().unwrap();
-                    let touched = of(&one.1) == lost.from && one.0 < end && one.0 + len > lost.pos;
-                    assert!(touched || found.contains(one), "{name} without {index}: {one:?}");
-                }
-            }
-        }
-    }
-}

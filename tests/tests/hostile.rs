@@ -9,7 +9,7 @@ use spoor::operation::amqp::ActionKind;
 use spoor::operation::{Detail, Operation};
 use spoor::protocol::Sender::{Client, Server};
 use spoor::protocol::detect::{Detector, Protocol};
-use spoor::protocol::{Discard, End, Event, Events, Mark, Sender, Session, amqp, http1, postgres};
+use spoor::protocol::{Discard, End, Event, Events, Mark, Sender, Session, amqp, http1, http2, postgres};
 use spoor::record::{Direction, Role};
 use spoor::sql;
 use spoor_tests::transcript::wire;
@@ -22,6 +22,7 @@ fn session(protocol: Protocol) -> Box<dyn Session> {
     match protocol {
         Protocol::Amqp => Box::new(amqp::Session::new(role, &limits)),
         Protocol::Postgres => Box::new(postgres::Session::new(role, &limits)),
+        Protocol::Http2 => Box::new(http2::Session::new(role, &limits)),
         _ => Box::new(http1::Session::new(role, &limits)),
     }
 }
@@ -128,6 +129,100 @@ fn http_costs_are_linear() {
         let sent = [(Client, b"GET / HTTP/1.1\r\n\r\n".to_vec()), (Server, [many, answer.clone()].concat())];
         assert_eq!(feed(Protocol::Http1, &sent, 100).operations.len(), 1);
     });
+}
+
+/// So many requests, each on a stream of its own, whose header block is `block`.
+fn streams(count: usize, block: &[u8]) -> Vec<u8> {
+    (0..count as u32).flat_map(|n| wire::http2_frame(1, 5, 2 * n + 1, block)).collect()
+}
+
+/// A header field that enters the table, with a value of so many bytes.
+fn entry(len: usize) -> Vec<u8> {
+    let digits = |mut rest: usize| {
+        let mut bytes = vec![0x7f];
+        rest -= 0x7f;
+        while rest >= 128 {
+            bytes.push(128 | (rest % 128) as u8);
+            rest /= 128;
+        }
+        bytes.push(rest as u8);
+        bytes
+    };
+    [&[0x40, 1, b'a'][..], &digits(len), &vec![b'x'; len]].concat()
+}
+
+#[test]
+fn http2_costs_are_linear() {
+    let hello = [(Client, wire::http2_hello(true)), (Server, wire::http2_hello(false))];
+    let frame = wire::http2_frame;
+    // Each reference to the entry costs a byte and means 3,900.
+    let bomb = [&[0x82, 0x86, 0x84][..], &entry(3900), &[0xbe; 9000]].concat();
+    let bomb = &bomb[..];
+    let cases: [(&str, &Make<'_>); 17] = [
+        ("PINGs", &|len| frame(6, 0, 0, &[0; 8]).repeat(len / 17)),
+        ("SETTINGS", &|len| frame(4, 0, 0, &[0, 1, 0, 0, 16, 0]).repeat(len / 15)),
+        ("window updates", &|len| frame(8, 0, 1, &[0, 0, 0, 1]).repeat(len / 13)),
+        ("frames of unknown kinds", &|len| frame(77, 0, 1, b"").repeat(len / 9)),
+        ("empty DATA", &|len| {
+            [frame(1, 4, 1, &[0x83, 0x86, 0x84]), frame(0, 0, 1, b"").repeat(len / 9)].concat()
+        }),
+        ("padding", &|len| {
+            let open = frame(1, 4, 1, &[0x83, 0x86, 0x84]);
+            [open, frame(0, 8, 1, &[&[255][..], &[0; 255]].concat()).repeat(len / 265)].concat()
+        }),
+        ("an endless header block", &|len| {
+            let first = frame(1, 1, 1, &[0x82, 0x86, 0x84]);
+            [first, frame(9, 0, 1, b"\x40\x01a\x01b").repeat(len / 14)].concat()
+        }),
+        ("an endless header block without fields", &|len| {
+            [frame(1, 1, 1, b""), frame(9, 0, 1, b"").repeat(len / 9)].concat()
+        }),
+        ("streams that are not closed", &|len| {
+            (0..len as u32 / 12).flat_map(|n| frame(1, 4, 2 * n + 1, &[0x82, 0x86, 0x84])).collect()
+        }),
+        ("streams that are reset", &|len| {
+            let both = |n: u32| {
+                [frame(1, 4, 2 * n + 1, &[0x82, 0x86, 0x84]), frame(3, 0, 2 * n + 1, &[0; 4])].concat()
+            };
+            (0..len as u32 / 25).flat_map(both).collect()
+        }),
+        ("tables that change their size", &|len| {
+            streams(len / 20, &[0x20, 0x3f, 0xe1, 0x1f, 0x82, 0x86, 0x84])
+        }),
+        ("tables full of entries", &|len| streams(len / 18, b"\x82\x86\x84\x40\x01a\x01b\x40")),
+        ("references to a large entry", &|len| streams(len / bomb.len() + 1, bomb)),
+        ("references to nothing", &|len| streams(len / 5000 + 1, &[0xfe; 5000])),
+        ("integers that never end", &|len| streams(len / 5000 + 1, &[0xff; 5000])),
+        ("Huffman codes", &|len| {
+            let value = [&[0x40, 1, b'a', 0x80 | 120][..], &[0; 120]].concat();
+            streams(len / value.len() + 1, &value)
+        }),
+        ("beginnings of frames", &|len| [0, 0, 9, 1, 4, 0, 0, 0, 1].repeat(len / 9)),
+    ];
+    for (name, make) in cases {
+        for piece in PIECES {
+            assert_linear(&format!("{name} in pieces of {piece}"), |len| {
+                let sent = [&hello[..], &[(Client, make(len))]].concat();
+                let told = feed(Protocol::Http2, &sent, piece);
+                assert!(told.events <= 64 + 4 * len, "{name}: {} events", told.events);
+            });
+            assert_linear(&format!("{name} in pieces of {piece}, joined late"), |len| {
+                feed(Protocol::Http2, &[(Client, [b"x".to_vec(), make(len)].concat())], piece);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_header_block_means_no_more_than_is_kept() {
+    let bomb = [&[0x82, 0x86, 0x84][..], &entry(3900), &[0xbe; 9000]].concat();
+    let sent = [(Client, wire::http2_hello(true)), (Client, streams(1, &bomb))];
+    let told = feed(Protocol::Http2, &sent, usize::MAX);
+    let [operation] = told.operations.as_slice() else { panic!("{:?}", told.operations) };
+    let Detail::Http(exchange) = &operation.detail else { panic!("{operation:?}") };
+    let kept: usize = exchange.request_headers.iter().map(|field| field.name.len() + field.value.len()).sum();
+    assert!(kept <= Protocols::default().max_header_bytes, "{kept} bytes of fields");
+    assert!(told.limited > 1 << 20, "35 MB of fields were left out, {} were counted", told.limited);
 }
 
 /// A content header whose header table is `table`.

@@ -206,6 +206,15 @@ enum Step {
     Gap(Sender, u64),
 }
 
+impl Step {
+    fn len(&self) -> usize {
+        match self {
+            Step::Bytes(_, bytes) => bytes.len(),
+            Step::Gap(_, len) => *len as usize,
+        }
+    }
+}
+
 /// Each connection of a capture, and whether it begins as HTTP/1.1.
 fn connections(name: &str) -> Vec<(bool, Vec<Step>)> {
     let mut found: BTreeMap<u16, Vec<Step>> = BTreeMap::new();
@@ -282,21 +291,54 @@ fn captures_give_their_exchanges_however_they_are_cut() {
     }
 }
 
+/// Connections up to this size are cut after every byte.
+const SMALL: usize = 12 << 10;
+
 #[test]
-fn a_prefix_of_a_capture_is_never_invalid() {
+fn a_prefix_of_a_capture_is_never_invalid_and_never_wrong() {
+    let mut every = 0;
     for name in NAMES {
         for (upgrades, steps) in connections(name) {
-            for n in 0..steps.len().min(60) {
+            let (truth, _) = run(upgrades, 0, &steps);
+            let size: usize = steps.iter().map(Step::len).sum();
+            for n in 0..steps.len() {
                 let Step::Bytes(from, bytes) = &steps[n] else { unreachable!() };
-                for len in (0..bytes.len()).step_by(bytes.len() / 20 + 1) {
+                let step = if size <= SMALL { 1 } else { bytes.len() / 20 + 1 };
+                every += if size <= SMALL { bytes.len() } else { 0 };
+                for len in (0..bytes.len()).step_by(step) {
                     let mut prefix = steps[..n].to_vec();
                     prefix.push(Step::Bytes(*from, bytes[..len].to_vec()));
-                    let (_, discards) = run(upgrades, 0, &prefix);
+                    let (found, discards) = run(upgrades, 0, &prefix);
+                    let what = format!("{name}, segment {n}, {len} bytes");
                     let refused = discards.iter().any(|(reason, _)| *reason != Discard::Unsynchronised);
-                    assert!(!refused, "{name}, segment {n}, {len} bytes: {discards:?}");
+                    assert!(!refused, "{what}: {discards:?}");
+                    // Up to the end of its head, `101` is the only answer to a request for an upgrade.
+                    if !upgrades {
+                        assert_not_invented(&truth, &found, [0; 2], &what);
+                    }
+                    assert_complete_is_exact(&truth, &found, &what);
                 }
             }
         }
+    }
+    assert!(every > 10_000, "{every} cuts of small connections, after every byte");
+}
+
+/// What is called complete, with every field known, is as it was.
+fn assert_complete_is_exact(truth: &[Operation], found: &[Operation], what: &str) {
+    for operation in found {
+        if operation.completeness != Completeness::Complete || exchange(operation).http2.unknown_fields > 0 {
+            continue;
+        }
+        let start = operation.request.start.pos;
+        let same = truth.iter().find(|known| known.request.start.pos == start).expect("it is not invented");
+        // A stream whose response is over may still get a reset.
+        let of = |operation: &Operation| {
+            let extents = (operation.request, operation.response.map(|response| response.start));
+            (extents, operation.completeness, exchange(operation).clone())
+        };
+        assert_eq!(of(operation), of(same), "{what}: called complete");
+        assert!(operation.ended_at <= same.ended_at, "{what}: called complete");
     }
 }
 
@@ -353,6 +395,7 @@ fn with_any_record_lost_the_rest_is_there_and_nothing_is_invented() {
                 holed[lost] = Step::Gap(*from, bytes.len() as u64);
                 let (found, _) = run(upgrades, 0, &holed);
                 assert_not_invented(&truth, &found, [0; 2], &what);
+                assert_complete_is_exact(&truth, &found, &what);
                 let at = lost as u64 + 1;
                 let is_there = |operation: &Operation| {
                     found.iter().find(|found| found.request.start.pos == operation.request.start.pos)

@@ -379,7 +379,7 @@ pub struct Settle {
     pub settlement: Settlement,
     pub delivery_tag: u64,
     pub multiple: bool,
-    /// Deliveries it settled, as far as they were known.
+    /// Deliveries it settled, as far as they were known; 0 where lost bytes may have changed how many there were.
     pub message_count: u32,
     /// The delivery, where it settled exactly one and that was known.
     pub delivery: Option<OpId>,

@@ -30,7 +30,8 @@ pub struct Statement {
     pub database: Option<String>,
     /// User of the connection, when its startup was seen.
     pub user: Option<String>,
-    /// Transaction block the statement ran in, numbered per connection from 1; `None` outside blocks.
+    /// Transaction block the statement ran in, numbered per connection from 1; `None` outside blocks, and where bytes that
+    /// would tell were lost.
     pub transaction: Option<u64>,
     /// Bytes of data moved by COPY, in either direction.
     pub copy_len: u64,

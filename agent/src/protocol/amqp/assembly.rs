@@ -111,13 +111,14 @@ impl Assembly {
         }
     }
 
-    /// The content header will not come.
-    pub(super) fn no_header(&mut self) {
+    /// The content header will not come. How much is missing with it is not known: `lost` bytes were lost.
+    pub(super) fn no_header(&mut self, lost: u64) {
         if !self.has_header
             && let Some(content) = self.content()
         {
             content.properties_cut = true;
             content.body.holed = true;
+            self.missing = self.missing.max(lost);
         }
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Waiting {
     pub(super) since: BootNs,
     /// What it holds in memory, in bytes.
     pub(super) weight: usize,
+    /// Who ends it.
+    pub(super) answerer: Sender,
 }
 
 /// A publish in confirm mode, or an unsettled delivery.
@@ -52,6 +54,8 @@ pub(super) struct Asked {
     pub(super) id: Id,
     pub(super) from: Sender,
     pub(super) answers: &'static [u16],
+    /// The queue or consumer tag that its answer repeats; empty where it does not, or tells a new one.
+    pub(super) name: String,
     /// Of `basic.consume` and `basic.get`.
     pub(super) terms: Option<Terms>,
     pub(super) waiting: Waiting,
@@ -84,6 +88,8 @@ pub(super) struct Channel {
     pub(super) last_queue: String,
     /// The client settles deliveries on this channel.
     pub(super) settles: bool,
+    /// Bytes were lost: which deliveries up to this tag are not settled is not known.
+    pub(super) unsure_to: Option<u64>,
     /// Why it is being closed, when that is an error.
     pub(super) closing: Option<(u16, String)>,
 }
@@ -102,6 +108,7 @@ impl Channel {
             inferred: BTreeMap::new(),
             last_queue: String::new(),
             settles: false,
+            unsure_to: None,
             closing: None,
         }
     }
@@ -163,6 +170,9 @@ impl Channel {
     /// Puts a delivery in its place. Tags only rise on a channel: one that does not means that the channel was closed
     /// and opened again unseen, and what is open belongs to the former one. Returns that.
     pub(super) fn delivered(&mut self, delivery: Tagged) -> VecDeque<Tagged> {
+        if self.unsure_to == Some(u64::MAX) {
+            self.unsure_to = Some(delivery.tag.saturating_sub(1));
+        }
         let former = self.deliveries.back().is_some_and(|last| last.tag >= delivery.tag);
         let former = if former { std::mem::take(&mut self.deliveries) } else { VecDeque::new() };
         self.deliveries.push_back(delivery);
@@ -201,6 +211,25 @@ impl Channel {
         }
     }
 
+    /// Bytes of one side were lost, and what they said of this channel is not known.
+    pub(super) fn lost(&mut self, from: Sender) {
+        match from {
+            Sender::Client => {
+                self.confirm.lost_publishes();
+                // Another one may have been declared.
+                self.last_queue.clear();
+                // What was delivered may have been settled.
+                let last = self.deliveries.back().map(|tagged| tagged.tag);
+                self.unsure_to = self.unsure_to.max(last);
+            }
+            Sender::Server => {
+                self.confirm.lost_acknowledgements();
+                // Up to the next delivery that is seen.
+                self.unsure_to = Some(u64::MAX);
+            }
+        }
+    }
+
     /// The publish a `basic.return` gives back: the oldest open mandatory one with the same address and content.
     pub(super) fn take_returned(&mut self, returned: &Publish) -> Option<Tagged> {
         let same = |tagged: &mut Tagged| {
@@ -218,11 +247,15 @@ impl Channel {
         self.publishes.remove(at)
     }
 
-    /// The method that `id` from `from` answers, and those before it whose answers were never seen: a channel's
-    /// methods are answered in order.
-    pub(super) fn take_asked(&mut self, id: Id, from: Sender) -> Option<(Asked, Vec<Asked>)> {
-        let is_answered =
-            |asked: &Asked| asked.from != from && asked.id.0 == id.0 && asked.answers.contains(&id.1);
+    /// The method that `id` from `from` answers, repeating `name`, and those before it whose answers were never seen: a
+    /// channel's methods are answered in order.
+    pub(super) fn take_asked(&mut self, id: Id, from: Sender, name: &str) -> Option<(Asked, Vec<Asked>)> {
+        let is_answered = |asked: &Asked| {
+            asked.from != from
+                && asked.id.0 == id.0
+                && asked.answers.contains(&id.1)
+                && (asked.name.is_empty() || asked.name == name)
+        };
         let at = self.asked.iter().position(is_answered)?;
         let asked = self.asked.remove(at)?;
         let mut passed = Vec::new();
@@ -248,8 +281,11 @@ pub(super) fn take_tagged(queue: &mut VecDeque<Tagged>, tag: u64, multiple: bool
 }
 
 fn may_be_same(a: &Content, b: &Content) -> bool {
+    let headless = |content: &Content| content.properties_cut && content.body.holed && content.body.len == 0;
     match (a.canonical_digest(), b.canonical_digest()) {
         (Some(a), Some(b)) => a == b,
+        // Its content header was lost, and all else with it.
+        _ if headless(a) || headless(b) => true,
         // Not all of it was captured: the address and what is known of it must do.
         _ => a.body.len == b.body.len && a.properties.message_id == b.properties.message_id,
     }

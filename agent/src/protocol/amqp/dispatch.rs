@@ -5,7 +5,7 @@
 use super::assembly::{Assembly, What, kind_mut};
 use super::channel::{Asked, Channel, Queue, Terms, Waiting};
 use super::method::{self, Arguments, Id, Part, Spec};
-use super::session::{Ending, MAX_CONSUMERS, Session};
+use super::session::{Ending, Loss, MAX_CONSUMERS, Session};
 use super::wire::text;
 use crate::operation::amqp::{ActionKind, Deliver, Method, Publish, PublishOutcome, Settle, Settlement};
 use crate::operation::{Completeness, Extent, Operation, Shape};
@@ -35,7 +35,7 @@ impl Session {
             return;
         }
         // A method where body was announced: the message before it is not whole.
-        self.cut(from, number, extent.start, out);
+        self.cut(from, number, extent.start, 0, out);
         match (arguments, from) {
             (Arguments::Publish { exchange, routing_key, mandatory }, _) => {
                 let publish = Publish {
@@ -83,16 +83,12 @@ impl Session {
         }
     }
 
-    /// A method frame on this channel, up to `end`, could not be read: it may have been a publish, or an answer.
-    pub(super) fn method_lost(&mut self, from: Sender, number: u16, end: Point, out: &mut Events) {
-        let half = self.half(from);
-        half.lost_at = Some(end.at);
-        if let Some(channel) = self.channels.get_mut(&number)
-            && from == Sender::Client
-        {
-            channel.confirm.lost_publishes();
-        }
-        self.cut(from, number, end, out);
+    /// A method frame on this channel, up to `end`, could not be read, because `len` bytes of it were lost: it may have been
+    /// a publish, or an answer.
+    pub(super) fn method_lost(&mut self, from: Sender, number: u16, len: u64, end: Point, out: &mut Events) {
+        self.half(from).loss = Some(Loss { at: end.at, len });
+        self.channels.get_mut(&number).into_iter().for_each(|channel| channel.lost(from));
+        self.cut(from, number, end, len, out);
     }
 
     // Messages
@@ -101,7 +97,7 @@ impl Session {
         let operation = self.operation(Shape::Outgoing, number, extent, ActionKind::Publish(publish), out);
         out.push(Event::Opened { op: operation.id, shape: operation.shape, point: extent.start });
         let Some(channel) = self.channel(number) else { return };
-        let tag = channel.confirm.publish();
+        let tag = channel.confirm.publish(extent.start.at);
         let exact = channel.confirm.is_exact();
         self.assemble(number, Sender::Client, What::Publish { tag, exact }, operation);
     }
@@ -120,7 +116,7 @@ impl Session {
             redelivered,
             ..Deliver::default()
         };
-        let asked = if id == method::GET_OK { channel.take_asked(id, Sender::Server) } else { None };
+        let asked = if id == method::GET_OK { channel.take_asked(id, Sender::Server, "") } else { None };
         let known = match &asked {
             Some((asked, _)) => asked.terms.as_ref(),
             None if id == method::GET_OK => None,
@@ -162,6 +158,9 @@ impl Session {
                 out.push(Event::Opened { op, shape: operation.shape, point });
                 out.push(Event::Responded { op, point });
                 operation.request.end = extent.start;
+                if let Some(loss) = self.half(Sender::Client).loss {
+                    operation.completeness = Completeness::Gap(loss.len.max(1));
+                }
                 operation
             }
         };
@@ -295,8 +294,14 @@ impl Session {
             | Arguments::NoWait(no_wait) => no_wait,
             _ => false,
         };
+        let name = match arguments {
+            Arguments::Target { name, .. } if spec.id == method::QUEUE_DECLARE => text(name),
+            Arguments::Consume { tag, .. } | Arguments::ConsumerTag { tag, .. } => text(tag),
+            _ => String::new(),
+        };
         match arguments {
-            Arguments::Target { name, .. } if spec.id == method::QUEUE_DECLARE && !name.is_empty() => {
+            // Without a name, the server makes one and tells it in its answer.
+            Arguments::Target { name, .. } if spec.id == method::QUEUE_DECLARE => {
                 channel.last_queue = text(name);
             }
             // A tag the client chose is good at once; the answer only repeats it.
@@ -314,9 +319,12 @@ impl Session {
             return self.release(operation, 0, out);
         }
         self.held_bytes = self.held_bytes.saturating_add(METHOD_WEIGHT);
-        let waiting = Waiting { operation: Some(operation), since: extent.start.at, weight: METHOD_WEIGHT };
+        let answerer = if from == Sender::Client { Sender::Server } else { Sender::Client };
+        self.answers_lost(number, from, answerer, extent.start, out);
+        let waiting =
+            Waiting { operation: Some(operation), since: extent.start.at, weight: METHOD_WEIGHT, answerer };
         let Some(channel) = self.channels.get_mut(&number) else { return };
-        channel.asked.push_back(Asked { id: spec.id, from, answers, terms, waiting });
+        channel.asked.push_back(Asked { id: spec.id, from, answers, name, terms, waiting });
         self.admit(number, extent.end.at, out);
     }
 
@@ -335,7 +343,15 @@ impl Session {
         {
             channel.last_queue = text(name);
         }
-        let asked = channel.take_asked(id, from);
+        let name = match arguments {
+            Arguments::Target { name, .. } if id == method::QUEUE_DECLARE_OK => text(name),
+            Arguments::ConsumerTag { tag, .. } => text(tag),
+            _ => String::new(),
+        };
+        let asked = channel.take_asked(id, from, &name);
+        if asked.is_none() {
+            self.answers_unseen(number, id, &name, extent, out);
+        }
         if let Some((mut asked, passed)) = asked {
             self.unanswered(passed, extent, out);
             match arguments {
@@ -364,6 +380,28 @@ impl Session {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// An answer to a method that was not seen: what was known of its subject is so no longer.
+    fn answers_unseen(&mut self, number: u16, id: Id, name: &str, extent: Extent, out: &mut Events) {
+        match id {
+            method::CONSUME_OK | method::CANCEL_OK => self.unsubscribe(number, name),
+            // It is another channel than the one that had this number.
+            method::CHANNEL_OPEN_OK => self.drop_channel(number, Completeness::Abandoned, extent.start, out),
+            _ => {}
+        }
+    }
+
+    /// `from` asks for something else: a channel's methods are asked one after the other, so those whose answer may be among
+    /// lost bytes of `answerer` were answered in them.
+    fn answers_lost(&mut self, number: u16, from: Sender, answerer: Sender, at: Point, out: &mut Events) {
+        let Some(loss) = self.half(answerer).loss else { return };
+        let is_answered = |asked: &mut Asked| asked.from == from && asked.waiting.since <= loss.at;
+        while let Some(channel) = self.channels.get_mut(&number)
+            && let Some(asked) = channel.asked.pop_front_if(is_answered)
+        {
+            self.close(asked.waiting, Ending::unanswered(Completeness::Abandoned, at.at), out);
         }
     }
 
@@ -428,6 +466,10 @@ impl Session {
         while let Some(channel) = self.channels.get_mut(&number)
             && let Some(mut waiting) = channel.take_head(Queue::Publishes)
         {
+            if self.lost_since(waiting.answerer, waiting.since).is_some() {
+                self.close(waiting, Ending::unanswered(Completeness::Cut, extent.end.at), out);
+                continue;
+            }
             if let Some(ActionKind::Publish(publish)) =
                 waiting.operation.as_mut().and_then(|operation| kind_mut(operation))
             {
@@ -441,6 +483,10 @@ impl Session {
             && let Some(at) = channel.asked.iter().position(|asked| asked.from != from)
             && let Some(mut asked) = channel.asked.remove(at)
         {
+            if self.lost_since(asked.waiting.answerer, asked.waiting.since).is_some() {
+                self.close(asked.waiting, Ending::unanswered(Completeness::Cut, extent.end.at), out);
+                continue;
+            }
             // The first of them is the one that failed; those behind it are not looked at any more.
             if let Some(ActionKind::Method(method)) =
                 asked.waiting.operation.as_mut().and_then(|operation| kind_mut(operation))

@@ -6,7 +6,7 @@ use super::assembly::{Assembly, FramePlace, What};
 use super::channel::Channel;
 use super::content;
 use super::frame::{Frame, HEADER_LEN, Hole, Item, Kind, OVERHEAD};
-use super::session::{MAX_HELD_BYTES, Session};
+use super::session::{Loss, MAX_HELD_BYTES, Session};
 use crate::operation::Extent;
 use crate::operation::amqp::IDENTITY_BYTES;
 use crate::protocol::reader::Input;
@@ -30,7 +30,7 @@ impl Session {
                     let mark = input.latest();
                     let bytes = input.advance(1) as u64;
                     out.push(Event::Discarded { reason: Discard::Invalid, bytes });
-                    self.lost(from, input.pos(), mark, out);
+                    self.lost(from, input.pos(), 0, mark, out);
                 }
                 Item::Whole(frame) => self.whole(from, frame, input, out),
                 Item::BodyStart { frame, start } => self.body_start(from, FramePlace { frame, start }, out),
@@ -46,7 +46,7 @@ impl Session {
                         let bytes = u64::from(frame.size);
                         out.push(Event::Discarded { reason: Discard::Limit, bytes });
                         if frame.kind == Kind::Header {
-                            self.cut(from, frame.channel, input.point(), out);
+                            self.cut(from, frame.channel, input.point(), 0, out);
                         }
                     }
                 }
@@ -78,7 +78,7 @@ impl Session {
         };
         let Some(header) = read else {
             out.push(Event::Discarded { reason: Discard::Invalid, bytes: payload.len() as u64 });
-            return self.cut(from, number, end, out);
+            return self.cut(from, number, end, 0, out);
         };
         let slot = channel.assembly(from);
         if slot.is_none() {
@@ -106,7 +106,7 @@ impl Session {
             let resumed =
                 channel.assembly(from).as_mut().is_some_and(|assembly| assembly.resume(before, place));
             if !resumed {
-                self.cut(from, before.frame.channel, place.start, out);
+                self.cut(from, before.frame.channel, place.start, 0, out);
             }
         }
         let channel = self.channels.get_mut(&place.frame.channel);
@@ -177,7 +177,7 @@ impl Session {
                             reason: Discard::Unsynchronised,
                             bytes: held.len() as u64,
                         });
-                        self.method_lost(from, frame.channel, end, out);
+                        self.method_lost(from, frame.channel, u64::from(len), end, out);
                     }
                 }
             }
@@ -186,15 +186,15 @@ impl Session {
                     let bytes = discarded as u64;
                     out.push(Event::Discarded { reason: Discard::Unsynchronised, bytes });
                 }
-                self.lost(from, end.pos, mark, out);
+                self.lost(from, end.pos, len, mark, out);
             }
         }
     }
 
     /// The boundary of one direction is lost: what was under way in it ends here, unless it can be picked up.
-    fn lost(&mut self, from: Sender, pos: u64, mark: Mark, out: &mut Events) {
+    fn lost(&mut self, from: Sender, pos: u64, len: u64, mark: Mark, out: &mut Events) {
         let half = self.half(from);
-        half.lost_at = Some(mark.at);
+        half.loss = Some(Loss { at: mark.at, len });
         let mut suspended = half.suspended.or(half.last_body);
         half.last_body = None;
         let end = Point { at: mark.at, pos, thread: mark.thread };
@@ -211,28 +211,26 @@ impl Session {
         };
         let numbers: Vec<u16> = self.channels.iter().filter_map(cut).collect();
         for number in numbers {
-            self.cut(from, number, end, out);
+            self.cut(from, number, end, len, out);
         }
-        if from == Sender::Client {
-            self.channels.values_mut().for_each(|channel| channel.confirm.lost_publishes());
-        }
+        self.channels.values_mut().for_each(|channel| channel.lost(from));
         self.half(from).suspended = suspended;
     }
 
     /// The body that was waiting to go on does not.
     fn close_suspended(&mut self, from: Sender, at: Point, out: &mut Events) {
         if let Some(place) = self.half(from).suspended.take() {
-            self.cut(from, place.frame.channel, at, out);
+            self.cut(from, place.frame.channel, at, 0, out);
         }
     }
 
-    /// Ends the message in the making on a channel as it is.
-    pub(super) fn cut(&mut self, from: Sender, number: u16, end: Point, out: &mut Events) {
+    /// Ends the message in the making on a channel as it is, because of `lost` bytes that were lost.
+    pub(super) fn cut(&mut self, from: Sender, number: u16, end: Point, lost: u64, out: &mut Events) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
         let Some(assembly) = channel.assembly(from) else { return };
         // Only the frame-end octet may be missing.
         if !assembly.is_whole() {
-            assembly.no_header();
+            assembly.no_header(lost);
             let left = assembly.left();
             assembly.hole(left);
             // Without a header it is not known how much, but something is.

@@ -22,6 +22,7 @@ pub const CONNECTION_CLOSE: Id = (10, 50);
 pub const CONNECTION_CLOSE_OK: Id = (10, 51);
 pub const CONNECTION_BLOCKED: Id = (10, 60);
 pub const CHANNEL_OPEN: Id = (20, 10);
+pub const CHANNEL_OPEN_OK: Id = (20, 11);
 pub const CHANNEL_CLOSE: Id = (20, 40);
 pub const CHANNEL_CLOSE_OK: Id = (20, 41);
 pub const QUEUE_DECLARE: Id = (50, 10);
@@ -29,6 +30,7 @@ pub const QUEUE_DECLARE_OK: Id = (50, 11);
 pub const CONSUME: Id = (60, 20);
 pub const CONSUME_OK: Id = (60, 21);
 pub const CANCEL: Id = (60, 30);
+pub const CANCEL_OK: Id = (60, 31);
 pub const PUBLISH: Id = (60, 40);
 pub const RETURN: Id = (60, 50);
 pub const DELIVER: Id = (60, 60);
@@ -294,7 +296,7 @@ pub fn arguments(id: Id, payload: &[u8]) -> Option<Arguments<'_>> {
             let (queue, tag, bits) = (c.short()?, c.short()?, c.u8()?);
             Arguments::Consume { queue, tag, no_ack: bit(bits, 1), no_wait: bit(bits, 3) }
         }
-        CONSUME_OK => Arguments::ConsumerTag { tag: c.short()?, no_wait: false },
+        CONSUME_OK | CANCEL_OK => Arguments::ConsumerTag { tag: c.short()?, no_wait: false },
         CANCEL => Arguments::ConsumerTag { tag: c.short()?, no_wait: bit(c.u8()?, 0) },
         PUBLISH => {
             let _reserved = c.u16()?;

@@ -63,13 +63,20 @@ pub(super) struct Half {
     pub(super) last_body: Option<FramePlace>,
     /// The body under way when the boundary was lost; it may go on at the next one.
     pub(super) suspended: Option<FramePlace>,
-    /// Bytes of this direction were lost at this time.
-    pub(super) lost_at: Option<BootNs>,
+    /// The last loss of bytes of this direction that may have held methods.
+    pub(super) loss: Option<Loss>,
+}
+
+/// Bytes that were not captured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loss {
+    pub(super) at: BootNs,
+    pub(super) len: u64,
 }
 
 impl Half {
     fn new() -> Self {
-        Self { decoder: Decoder::new(), last_body: None, suspended: None, lost_at: None }
+        Self { decoder: Decoder::new(), last_body: None, suspended: None, loss: None }
     }
 }
 
@@ -183,12 +190,12 @@ impl Session {
         let since = operation.request.start.at;
         match what {
             What::Publish { tag: Some(tag), exact } if channel.closing.is_none() => {
-                let waiting = Waiting { operation: Some(operation), since, weight };
+                let waiting = Waiting { operation: Some(operation), since, weight, answerer: Sender::Server };
                 channel.publishes.push_back(Tagged { tag, exact, waiting, got: None });
                 self.admit(number, end.at, out);
             }
             What::Deliver { tag } if !is_settled_by_broker(&operation) => {
-                let waiting = Waiting { operation: Some(operation), since, weight };
+                let waiting = Waiting { operation: Some(operation), since, weight, answerer: Sender::Client };
                 let former = channel.delivered(Tagged { tag, exact: true, waiting, got: None });
                 for tagged in former {
                     self.close(tagged.waiting, Ending::unanswered(Completeness::Abandoned, end.at), out);
@@ -204,7 +211,7 @@ impl Session {
                 if no_ack != Some(true)
                     && let Some(channel) = self.channels.get_mut(&number)
                 {
-                    let waiting = Waiting { operation: None, since, weight: 0 };
+                    let waiting = Waiting { operation: None, since, weight: 0, answerer: Sender::Client };
                     let former = channel.delivered(Tagged { tag, exact: true, waiting, got });
                     for tagged in former {
                         self.close(tagged.waiting, Ending::unanswered(Completeness::Abandoned, end.at), out);
@@ -257,12 +264,23 @@ impl Session {
         }
     }
 
+    /// Bytes of `from` that were lost since `since`: what it answered meanwhile may have been among them.
+    pub(super) fn lost_since(&self, from: Sender, since: BootNs) -> Option<u64> {
+        let half = match from {
+            Sender::Client => &self.client,
+            Sender::Server => &self.server,
+        };
+        half.loss.filter(|loss| loss.at >= since).map(|loss| loss.len.max(1))
+    }
+
     /// Ends an operation that was in a queue.
     pub(super) fn close(&mut self, waiting: Waiting, ending: Ending, out: &mut Events) {
         self.open_count = self.open_count.saturating_sub(1);
+        let lost = self.lost_since(waiting.answerer, waiting.since);
         let Waiting { operation: Some(mut operation), weight, .. } = waiting else { return };
         if let Some(completeness) = ending.completeness {
-            operation.completeness = completeness;
+            // Whether it was answered is not known where the answer may be among lost bytes.
+            operation.completeness = lost.map_or(completeness, Completeness::Gap);
         }
         if let Some(response) = ending.response {
             operation.response = Some(response);
@@ -295,12 +313,12 @@ impl Session {
     ) {
         for from in [Sender::Client, Sender::Server] {
             let Some(channel) = self.channels.get_mut(&number) else { return };
-            let Some(Assembly { operation: Some(mut operation), weight, what, .. }) =
+            let Some(Assembly { operation: Some(mut operation), weight, what, missing, .. }) =
                 channel.assembly(from).take()
             else {
                 continue;
             };
-            operation.completeness = completeness;
+            operation.completeness = if missing > 0 { Completeness::Gap(missing) } else { completeness };
             operation.ended_at = at.at;
             if what == What::Return {
                 out.push(Event::Opened {
@@ -351,8 +369,8 @@ impl Session {
             }
         };
         let bound = since.saturating_add(ns(bound));
-        let doubt = answerer.lost_at.filter(|lost_at| *lost_at >= since);
-        Some(doubt.map_or(bound, |lost_at| bound.min(lost_at.saturating_add(ns(DOUBT_BOUND)))))
+        let doubt = answerer.loss.filter(|loss| loss.at >= since);
+        Some(doubt.map_or(bound, |loss| bound.min(loss.at.saturating_add(ns(DOUBT_BOUND)))))
     }
 }
 

@@ -6,12 +6,12 @@
 //! Confirms".
 
 use super::assembly::kind_mut;
-use super::channel::take_tagged;
+use super::channel::{Tagged, take_tagged};
 use super::method::{self, Id};
 use super::session::{Ending, Session};
 use crate::operation::amqp::{ActionKind, PublishOutcome, Settle, Settlement, Source};
-use crate::operation::{Completeness, Extent, OpId, Shape};
-use crate::protocol::{Event, Events};
+use crate::operation::{Completeness, Detail, Extent, OpId, Operation, Shape};
+use crate::protocol::{Event, Events, Sender};
 
 impl Session {
     /// `basic.ack` or `basic.nack` from the broker: publishes are confirmed or refused.
@@ -25,13 +25,18 @@ impl Session {
         out: &mut Events,
     ) {
         let Some(channel) = self.channel(number) else { return };
-        if tag != 0 && !channel.confirm.acknowledged(tag) {
+        if tag != 0 && !channel.confirm.acknowledged(tag, extent.end.at) {
             // The numbering was wrong: what was matched by it waits for nothing that could be recognised.
             self.close_inferred(number, extent, out);
         }
         loop {
             let Some(channel) = self.channels.get_mut(&number) else { return };
             let Some(mut tagged) = take_tagged(&mut channel.publishes, tag, multiple) else { return };
+            if self.is_answered_before(&tagged, tag, multiple) {
+                let ending = Ending::unanswered(Completeness::Abandoned, extent.end.at);
+                self.close(tagged.waiting, ending, out);
+                if multiple { continue } else { return }
+            }
             if let Some(ActionKind::Publish(publish)) =
                 tagged.waiting.operation.as_mut().and_then(|operation| kind_mut(operation))
             {
@@ -45,6 +50,14 @@ impl Session {
                 return;
             }
         }
+    }
+
+    /// Whether an acknowledgement may not be the first answer to a publish: bytes of the broker were lost since, and there
+    /// may have been a `basic.return` of it among them, or its own acknowledgement, where this one means several.
+    fn is_answered_before(&self, tagged: &Tagged, tag: u64, multiple: bool) -> bool {
+        let mandatory = tagged.waiting.operation.as_ref().is_some_and(|operation| is_mandatory(operation));
+        (mandatory || (multiple && tagged.tag != tag))
+            && self.lost_since(Sender::Server, tagged.waiting.since).is_some()
     }
 
     fn close_inferred(&mut self, number: u16, extent: Extent, out: &mut Events) {
@@ -84,12 +97,23 @@ impl Session {
         out: &mut Events,
     ) -> Settled {
         let mut settled = Settled::default();
-        loop {
-            let Some(channel) = self.channels.get_mut(&number) else { return settled };
-            channel.settles = true;
-            let Some(mut tagged) = take_tagged(&mut channel.deliveries, tag, multiple) else {
-                return settled;
-            };
+        let Some(channel) = self.channels.get_mut(&number) else { return settled };
+        channel.settles = true;
+        let unsure = multiple && channel.unsure_to.is_some();
+        if multiple {
+            // All there was up to it is settled now.
+            channel.unsure_to.take_if(|unsure_to| tag == 0 || *unsure_to <= tag);
+        }
+        while let Some(channel) = self.channels.get_mut(&number)
+            && let Some(mut tagged) = take_tagged(&mut channel.deliveries, tag, multiple)
+        {
+            let lost = self.lost_since(Sender::Client, tagged.waiting.since).is_some();
+            if multiple && tagged.tag != tag && lost {
+                // It may have been settled before, by something among the lost bytes.
+                let ending = Ending::unanswered(Completeness::Abandoned, extent.end.at);
+                self.close(tagged.waiting, ending, out);
+                continue;
+            }
             settled.last = tagged.waiting.operation.as_ref().map(|operation| operation.id);
             if let Some(ActionKind::Deliver(deliver)) =
                 tagged.waiting.operation.as_mut().and_then(|operation| kind_mut(operation))
@@ -103,13 +127,21 @@ impl Session {
             settled.count = settled.count.saturating_add(1);
             self.close(tagged.waiting, Ending::answered(extent), out);
             if !multiple {
-                return settled;
+                break;
             }
         }
+        if unsure { Settled::default() } else { settled }
     }
 }
 
-/// Deliveries that were settled at once.
+fn is_mandatory(operation: &Operation) -> bool {
+    match &operation.detail {
+        Detail::Amqp(action) => matches!(&action.kind, ActionKind::Publish(publish) if publish.mandatory),
+        _ => false,
+    }
+}
+
+/// Deliveries that were settled at once. Nothing of them where lost bytes may have changed which they are.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     count: u32,

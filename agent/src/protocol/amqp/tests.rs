@@ -503,7 +503,7 @@ fn queue_and_terms_of_an_older_subscription_are_unknown() {
 }
 
 #[test]
-fn confirms_of_a_joined_channel_are_matched_once_in_step() {
+fn confirms_of_a_joined_channel_are_matched_after_silence() {
     let unconfirmed = |id: &str| format!("publish orders:created {id} {{}}/2 Unconfirmed (no answer)");
     let mut talk = Talk::client();
     for tag in 40..43 {
@@ -511,6 +511,7 @@ fn confirms_of_a_joined_channel_are_matched_once_in_step() {
         talk.publish(&id).check(&[&unconfirmed(&id)]);
         talk.send(Server, ack(1, 80, tag, 0)).check(&[]);
     }
+    talk.tick += 3 * SECOND;
     talk.publish("m43").check(&[]);
     talk.send(Server, ack(1, 80, 43, 0)).check(&["publish orders:created m43 {}/2 Confirmed"]);
     // A contradiction: nothing is attributed, and nothing is until it is learned again.
@@ -652,6 +653,83 @@ fn a_dropped_record_costs_only_what_it_touches() {
     }
 }
 
+#[test]
+fn a_lost_answer_is_no_failure_and_the_next_is_not_taken_for_it() {
+    let error = close(1, 20, 40, 404, "NOT_FOUND");
+    let mut talk = Talk::client();
+    // Its confirm may be among the lost bytes: it did not fail for certain, and what failed is what came after.
+    talk.hello().confirm().publish("m1").gap(Server, 21).publish("m2").send(Server, &error);
+    talk.check(&[
+        "publish orders:created m1 {}/2 Unconfirmed (Gap(21))",
+        "publish orders:created m2 {}/2 Error { code: 404, text: \"NOT_FOUND\" }",
+    ]);
+    // Several at once: the first of them may have been refused before.
+    let mut talk = Talk::client();
+    talk.hello().confirm().publish("m1").gap(Server, 21).publish("m2").send(Server, ack(1, 80, 2, 1));
+    talk.check(&[
+        "publish orders:created m1 {}/2 Unconfirmed (Gap(21))",
+        "publish orders:created m2 {}/2 Confirmed",
+    ]);
+    // The end of the connection is no failure of what may have been confirmed.
+    let mut talk = Talk::client();
+    talk.hello().confirm().publish("m1").gap(Server, 21).end();
+    talk.check(&["publish orders:created m1 {}/2 Unconfirmed (Gap(21))"]);
+    // A get whose message was lost does not get the next one's.
+    let get = |queue: &str| method(1, (60, 70), &[&[0, 0][..], &short(queue), &[1]].concat());
+    let mut talk = Talk::client();
+    talk.hello().send(Client, get("first")).gap(Server, 90).send(Client, get("second"));
+    talk.check(&["get empty (Gap(90))"]);
+    talk.send(Server, method(1, (60, 72), b"\0")).check(&["get empty"]);
+}
+
+#[test]
+fn what_lost_bytes_of_the_client_said_is_unknown() {
+    let declare = |queue: &str| method(1, (50, 10), &[&[0, 0][..], &short(queue), &[0; 5]].concat());
+    let declared = |queue: &str| method(1, (50, 11), &[&short(queue)[..], &[0; 8]].concat());
+    let subscribed = |tag: &str| method(1, (60, 21), &short(tag));
+    let mut talk = Talk::client();
+    // "The last declared queue" may have been declared in them.
+    talk.hello().send(Client, declare("first")).send(Server, declared("first")).closed();
+    talk.gap(Client, 40).send(Client, consume(1, "", "ctag", 0)).send(Server, subscribed("ctag"));
+    talk.deliver(1).send(Client, ack(1, 80, 1, 0));
+    talk.check(&["basic.consume \"\" None", "deliver 1 None m1 {}/2 Some(Ack)", "settle 1 Ack 1"]);
+    // An answer to a subscription that was not seen is not that to another one, and ends what was known of its tag.
+    talk.gap(Client, 40).send(Client, consume(1, "other", "btag", 0)).send(Server, subscribed("ctag"));
+    talk.check(&[]);
+    talk.send(Server, subscribed("btag")).check(&["basic.consume \"other\" None"]);
+    talk.deliver(2).send(Client, ack(1, 80, 2, 0));
+    talk.check(&["deliver 2 None m2 {}/2 Some(Ack)", "settle 2 Ack 1"]);
+    // A declaration that was not seen does not give its name to another one.
+    talk.gap(Client, 40).send(Client, declare("mine")).send(Server, declared("theirs")).check(&[]);
+    talk.send(Server, declared("mine")).check(&["queue.declare \"mine\" None"]);
+}
+
+#[test]
+fn how_many_a_settlement_means_is_not_counted_over_a_loss() {
+    let mut talk = Talk::client();
+    talk.hello().deliver(1).gap(Server, 90).deliver(3).send(Client, ack(1, 80, 3, 1));
+    talk.check(&[
+        "deliver 1 None m1 {}/2 Some(Ack)",
+        "deliver 3 None again m3 {}/2 Some(Ack)",
+        "settle 3 Ack 0",
+    ]);
+    talk.deliver(4).deliver(5).send(Client, ack(1, 80, 5, 1)).closed();
+    // What was settled in lost bytes cannot be told either.
+    talk.deliver(6).deliver(7).gap(Client, 21).deliver(8).send(Client, ack(1, 80, 8, 1));
+    talk.check(&[
+        "deliver 6 None m6 {}/2 None (Gap(21))",
+        "deliver 7 None m7 {}/2 None (Gap(21))",
+        "deliver 8 None m8 {}/2 Some(Ack)",
+        "settle 8 Ack 0",
+    ]);
+    talk.deliver(9).deliver(10).send(Client, ack(1, 80, 10, 1));
+    talk.check(&[
+        "deliver 9 None m9 {}/2 Some(Ack)",
+        "deliver 10 None m10 {}/2 Some(Ack)",
+        "settle 10 Ack 2",
+    ]);
+}
+
 // Bounds
 
 #[test]
@@ -721,7 +799,7 @@ fn what_is_never_answered_is_given_up() {
     talk.session.timeout(29 * SECOND, &mut talk.events);
     talk.check(&[]);
     talk.session.timeout(31 * SECOND, &mut talk.events);
-    talk.check(&["publish orders:created m2 {}/2 Unconfirmed (Abandoned)"]);
+    talk.check(&["publish orders:created m2 {}/2 Unconfirmed (Gap(50))"]);
 }
 
 #[test]

@@ -12,6 +12,11 @@ use crate::operation::http::{Exchange, Headers};
 use crate::protocol::http1::exchange::{self, Open};
 use crate::protocol::{Discard, Event, Events};
 
+/// Room for fields of a message that are longer than in the one before.
+const SPARE_LEN: usize = 16;
+/// Most bytes of fields for which room is made before they are read.
+const MAX_EXPECTED_LEN: usize = 2048;
+
 /// A header section, read before it is known whose it is.
 #[derive(Debug, Default)]
 struct Section {
@@ -23,6 +28,8 @@ struct Section {
     /// What tells heads from trailers: pseudo-header fields come first.
     first: First,
     headers: Headers,
+    /// Bytes of fields that there will be, most likely: as many as the last time.
+    expected_len: usize,
     unknown: u32,
     /// Bytes left out because of the bound.
     over_len: u64,
@@ -68,7 +75,12 @@ impl Section {
             b":scheme" => self.is_https = value.eq_ignore_ascii_case(b"https"),
             b":status" => self.status = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
             [b':', ..] => {}
-            _ => self.headers.push(name, value),
+            _ => {
+                if self.headers.is_empty() {
+                    self.headers.reserve(self.expected_len.saturating_add(SPARE_LEN));
+                }
+                self.headers.push(name, value);
+            }
         }
     }
 
@@ -77,8 +89,9 @@ impl Section {
         block: &[u8],
         is_cut: bool,
         bound: usize,
+        expected_len: usize,
     ) -> (Section, Result<(), Malformed>) {
-        let mut section = Section::default();
+        let mut section = Section { expected_len, ..Section::default() };
         let result = match is_cut {
             false => decoder.decode(block, |field| section.take(field, bound)),
             true => decoder.decode_beginning(block, |field| section.take(field, bound)),
@@ -134,7 +147,11 @@ impl Session {
     fn section(&mut self, half: Half, of: BlockOf, block: &[u8], cut: Option<u64>, out: &mut Events) {
         let room = self.retained_max().saturating_sub(self.retained);
         let bound = self.max_header_bytes.min(room);
-        let (mut section, result) = Section::read(&mut self.way(half).hpack, block, cut.is_some(), bound);
+        let way = self.way(half);
+        let expected = way.fields_len;
+        let (mut section, result) = Section::read(&mut way.hpack, block, cut.is_some(), bound, expected);
+        // Trailers, which are short, come in between.
+        way.fields_len = section.headers.bytes_len().max(expected / 2).min(MAX_EXPECTED_LEN);
         if section.over_len > 0 {
             out.push(Event::Discarded { reason: Discard::Limit, bytes: section.over_len });
         }

@@ -82,6 +82,8 @@ struct Way {
     hpack: Decoder,
     /// A header block that goes on in CONTINUATION frames.
     block: Option<Block>,
+    /// Bytes of fields in the last header section, or half as many as before it.
+    fields_len: usize,
     seeker: Seeker,
     /// The largest payload its receiver ever allowed (`SETTINGS_MAX_FRAME_SIZE`). `None`: not known.
     max_frame: Option<u32>,
@@ -100,6 +102,7 @@ impl Way {
             state,
             hpack: Decoder::new(from_start),
             block: None,
+            fields_len: 0,
             seeker: Seeker::default(),
             max_frame: from_start.then_some(DEFAULT_MAX_FRAME),
             last: Point::default(),

@@ -22,6 +22,7 @@ impl Core {
             match message.tag {
                 b'Z' => {
                     self.phase = Phase::Ready;
+                    self.nothing_is_asked();
                     self.open.block.ready(message.body.first().copied().unwrap_or(b'I'));
                     return Next::Tagged;
                 }
@@ -40,24 +41,15 @@ impl Core {
                 _ => {}
             }
         }
-        if matches!(
-            message.tag,
-            b'1' | b'2'
-                | b'3'
-                | b't'
-                | b'T'
-                | b'n'
-                | b'D'
-                | b'C'
-                | b'I'
-                | b's'
-                | b'E'
-                | b'G'
-                | b'H'
-                | b'd'
-                | b'V'
-        ) {
-            self.realign(message, out);
+        // Answers to something that was asked.
+        if b"123tTnDCIsEGHdV".contains(&message.tag) {
+            let behind_loss = self.lost.is_some();
+            if !self.is_certain(message.tag, out) {
+                if message.tag == b'E' && behind_loss {
+                    self.error_of_something(message.end.at, out);
+                }
+                return Next::Tagged;
+            }
             match self.units.front().map(|unit| (unit.is_answered_by(message.tag), unit.current())) {
                 Some((true, Some(key))) => {
                     self.open.respond(key, message.start, message.end, out);
@@ -154,21 +146,6 @@ impl Core {
         self.running().is_some_and(|key| self.open.rows_kept(key).is_some_and(|rows| rows < MAX_ROWS))
     }
 
-    /// After bytes of the server were lost: drops what must have been answered in them, so that this answer meets its
-    /// question.
-    fn realign(&mut self, message: &Message<'_>, out: &mut Events) {
-        let Some(lost) = self.lost else { return };
-        let turn = self.units.iter().position(Unit::ends_turn).map_or(self.units.len(), |at| at + 1);
-        let Some(at) = self.units.iter().take(turn).position(|unit| unit.is_answered_by(message.tag)) else {
-            return;
-        };
-        for unit in self.units.drain(..at).collect::<Vec<_>>() {
-            if let (What::Execute, Some(key)) = (&unit.what, unit.key) {
-                self.open.close_at_last_byte(key, lost.at, Completeness::Complete, out);
-            }
-        }
-    }
-
     /// RowDescription: of a statement, a portal, or the result that comes.
     fn described(&mut self, columns: Arc<[parse::Column]>) {
         let Some(unit) = self.units.front() else { return };
@@ -209,7 +186,9 @@ impl Core {
         self.adopt_columns(key);
         let Some(open) = self.open.get(key) else { return };
         open.statement.returned_rows += 1;
-        if open.statement.first_rows.len() < MAX_ROWS && open.statement.returned_rows <= MAX_ROWS as u64 {
+        let is_wanted =
+            open.statement.first_rows.len() < MAX_ROWS && open.statement.returned_rows <= MAX_ROWS as u64;
+        if is_wanted && !open.answer_holed {
             let cells = parse::data_row(message.body, &open.columns, |index| open.is_binary(index));
             self.open.add_row(key, cells, out);
         }
@@ -262,17 +241,27 @@ impl Core {
         if self.catalog.is_executing(key) {
             self.open.suspend(key, true);
         } else {
-            // Its portal was closed or replaced meanwhile.
+            // Its portal was closed or replaced meanwhile, or may have been in what was not seen.
+            self.open.add_missing(key, self.unseen);
             self.open.close(key, at, Completeness::Complete, out);
         }
     }
 
-    fn copy_in(&mut self) {
+    pub(super) fn copy_in(&mut self) {
         let Some(key) = self.running() else { return };
         if let Some(open) = self.open.get(key) {
             open.statement.kind = StatementKind::Copy;
         }
         self.copy_in = Some(key);
+        // Data may have been among them.
+        self.open.add_missing(key, self.unseen);
+        if let Some(early) = self.early.take()
+            && let Some(open) = self.open.get(key)
+        {
+            open.statement.copy_len = open.statement.copy_len.saturating_add(early.len);
+            open.request.end = early.end;
+            self.copy_in = self.copy_in.filter(|_| !early.is_over);
+        }
         // A Sync sent before the data is read in copy-in mode, where it is ignored.
         if matches!(self.units.front().map(|unit| &unit.what), Some(What::Execute)) {
             let sync = self.units.get(1).is_some_and(|unit| matches!(unit.what, What::Sync));
@@ -349,7 +338,7 @@ impl Core {
         };
         let mut open = Open::new(statement, unit.extent);
         open.text = unit.text.clone();
-        open.missing = unit.missing.saturating_add(message.missing).saturating_add(self.unseen);
+        open.missing = unit.missing.saturating_add(message.missing).saturating_add(self.unaccounted());
         open.statement.parameterised = unit.parameterised;
         if let What::Parse { name, .. } = &unit.what {
             open.statement.prepared_name = name.to_string();
@@ -363,7 +352,8 @@ impl Core {
     /// "The backend issues ErrorResponse, then reads and discards messages until a Sync is reached" (section 55.2.3).
     fn skip_to_sync(&mut self, out: &mut Events) {
         while let Some(unit) = self.units.pop_front() {
-            if matches!(unit.what, What::Sync) {
+            // What was asked behind lost bytes may be behind a Sync in them.
+            if matches!(unit.what, What::Sync) || unit.late {
                 self.units.push_front(unit);
                 return;
             }
@@ -372,7 +362,26 @@ impl Core {
         self.skipping = true;
     }
 
+    /// An error behind lost bytes, of one of several things: none of them is over in a way that is known.
+    fn error_of_something(&mut self, at: BootNs, out: &mut Events) {
+        self.copy_in = None;
+        while let Some(mut unit) = self.units.pop_front() {
+            self.give_up(&unit, at, out);
+            if unit.ends_turn() {
+                if let What::Query { keys } = &mut unit.what {
+                    *keys = 0..0;
+                }
+                self.units.push_front(unit);
+                return;
+            }
+        }
+        self.skipping = true;
+    }
+
     fn notice(&mut self, message: &Message<'_>) {
+        if self.lost.is_some() || self.unpaired || self.units.front().is_some_and(|unit| unit.late) {
+            return;
+        }
         let Some(open) = self.units.front().and_then(Unit::current).and_then(|key| self.open.get(key)) else {
             return;
         };
@@ -390,38 +399,38 @@ impl Core {
             self.unfollowed -= 1;
             return;
         }
+        if self.unpaired {
+            return;
+        }
         let Some(turn) = self.units.iter().position(Unit::ends_turn) else {
             // The answer to something that was not seen.
             self.skipping = false;
-            if self.units.is_empty() {
-                self.unseen = 0;
-            }
+            self.nothing_is_asked();
             return;
         };
-        let lost = self.lost;
+        let lost = self.lost.take();
+        if lost.is_some() && self.units.iter().skip(turn.saturating_add(1)).any(Unit::ends_turn) {
+            // Which of them it ends cannot be told.
+            self.unpair(message.end.at, out);
+            return;
+        }
         let mut segment = 0;
         for _ in 0..=turn {
             let Some(unit) = self.units.pop_front() else { break };
             segment = unit.segment;
-            let keys = match (unit.what, unit.key) {
-                (What::Query { keys }, _) => keys,
-                (What::Execute | What::Call, Some(key)) => key..key + 1,
-                _ => 0..0,
-            };
-            for key in keys {
+            for key in unit.keys() {
                 match lost {
-                    Some(lost) => self.open.close_at_last_byte(key, lost.at, Completeness::Complete, out),
+                    Some(lost) => self.answer_lost(key, lost.at, status != b'I', out),
+                    None if unit.late => {
+                        self.open.answer_passed(key);
+                        self.answer_lost(key, message.end.at, status != b'I', out);
+                    }
                     // Our reading of the text found more statements than the server did.
                     None => self.open.skip(key, message.end.at, out),
                 }
             }
         }
-        if !self.units.iter().any(Unit::ends_turn) {
-            self.lost = None;
-        }
-        if self.units.is_empty() {
-            self.unseen = 0;
-        }
+        self.nothing_is_asked();
         if status == b'I' {
             // "Portals exist only within a transaction" (section 55.2.3).
             self.catalog.end_transaction(segment);
@@ -429,6 +438,21 @@ impl Core {
                 if !self.catalog.is_executing(key) {
                     self.open.close_at_last_byte(key, message.end.at, Completeness::Complete, out);
                 }
+            }
+        }
+    }
+
+    /// After the end of a turn: when nothing is left that waits, nothing that was not seen waits either, unless the client
+    /// asks before it has its answers.
+    fn nothing_is_asked(&mut self) {
+        if !self.units.is_empty() {
+            return;
+        }
+        self.lost = None;
+        if self.unseen > 0 {
+            match self.pipelined {
+                true => self.unpaired = true,
+                false => self.unseen = 0,
             }
         }
     }

@@ -68,6 +68,8 @@ pub(super) struct Portal {
     pub(super) has_parameters: bool,
     /// Bytes of the Bind that were not captured.
     pub(super) missing: u64,
+    /// Its Bind was not seen.
+    pub(super) is_unseen: bool,
     pub(super) results: Formats,
     pub(super) claim: Claim,
     /// The operation that executes it.

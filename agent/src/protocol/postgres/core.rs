@@ -35,6 +35,12 @@ const MAX_DESCRIPTION_BYTES: usize = 16 << 10;
 const MAX_NAMES_BYTES: usize = 2 << 10;
 /// Messages that wait for an answer, for each operation that may be open.
 const UNITS_PER_OPERATION: usize = 8;
+/// A connection whose answers could not be told apart is followed again after so much silence: no server leaves several
+/// questions unanswered for so long and then answers.
+const QUIET_NS: u64 = 10_000_000_000;
+
+/// A simple query without text. It ends the unnamed statement and the unnamed portal; Parse and Bind are longer.
+const SHORTEST_QUERY: u64 = 6;
 
 /// Something the client asked for that the server answers.
 #[derive(Debug)]
@@ -50,6 +56,8 @@ pub(super) struct Unit {
     pub(super) missing: u64,
     /// The stretch between two Syncs it was sent in.
     pub(super) segment: u64,
+    /// It was asked behind lost bytes of the client: what is answered may be something in them.
+    pub(super) late: bool,
 }
 
 /// What was asked, and so what the answer can be.
@@ -77,7 +85,7 @@ impl Unit {
     pub(super) fn new(what: What, message: &Message<'_>) -> Self {
         let extent = Extent { start: message.start, end: message.end };
         let missing = message.missing;
-        Self { what, key: None, text: None, parameterised: false, extent, missing, segment: 0 }
+        Self { what, key: None, text: None, parameterised: false, extent, missing, segment: 0, late: false }
     }
 
     /// It is about this statement.
@@ -107,6 +115,26 @@ impl Unit {
         matches!(self.what, What::Sync | What::Query { .. } | What::Call)
     }
 
+    /// How many things of it a message with this tag can be the answer to.
+    fn candidates(&self, tag: u8) -> usize {
+        match &self.what {
+            _ if !self.is_answered_by(tag) => 0,
+            // An error is about the whole of it when nothing of it is left.
+            What::Query { keys } if tag == b'E' => keys.clone().count().max(1),
+            What::Query { keys } => keys.clone().count(),
+            _ => 1,
+        }
+    }
+
+    /// The operations that wait for its answers.
+    pub(super) fn keys(&self) -> Range<Key> {
+        match (&self.what, self.key) {
+            (What::Query { keys }, _) => keys.clone(),
+            (What::Execute | What::Call, Some(key)) => key..key.saturating_add(1),
+            _ => 0..0,
+        }
+    }
+
     /// The operation the next answer is about.
     pub(super) fn current(&self) -> Option<Key> {
         match &self.what {
@@ -114,6 +142,15 @@ impl Unit {
             _ => self.key,
         }
     }
+}
+
+/// CopyData of a client that does not wait for CopyInResponse.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Early {
+    pub(super) len: u64,
+    pub(super) end: Point,
+    /// CopyDone or CopyFail came, too.
+    pub(super) is_over: bool,
 }
 
 /// How far the connection's start has come.
@@ -142,10 +179,22 @@ pub(super) struct Core {
     pub(super) skipping: bool,
     /// The operation that copies data from the client.
     pub(super) copy_in: Option<Key>,
-    /// Bytes of the server were lost, and with them the answers to what was asked by then; until when.
+    /// Data that came before the server agreed to take it.
+    pub(super) early: Option<Early>,
+    /// Bytes of the server were lost, and with them answers to what was asked by then; until when.
     pub(super) lost: Option<Point>,
-    /// Bytes of the client were lost: so many. Until all is answered, an answer may be to what was in them.
+    /// How many bytes that were.
+    pub(super) lost_len: u64,
+    /// Bytes of the client that were lost, at the last time there were any.
+    pub(super) client_lost_len: u64,
+    /// Bytes were lost, so many, and an answer may be to something that was not seen.
     pub(super) unseen: u64,
+    /// The client asks before its last question was answered.
+    pub(super) pipelined: bool,
+    /// Answers cannot be told apart any more: nothing is paired until all is quiet.
+    pub(super) unpaired: bool,
+    /// When the last message went by.
+    pub(super) last_at: BootNs,
     /// Turns (Syncs, queries) that are not followed because too much was asked at once; counted down by ReadyForQuery.
     pub(super) unfollowed: u64,
     /// `standard_conforming_strings` is off: a backslash escapes in any string.
@@ -163,8 +212,14 @@ impl Core {
             segment: 0,
             skipping: false,
             copy_in: None,
+            early: None,
             lost: None,
+            lost_len: 0,
+            client_lost_len: 0,
             unseen: 0,
+            pipelined: false,
+            unpaired: false,
+            last_at: 0,
             unfollowed: 0,
             backslash_escapes: false,
         }
@@ -172,21 +227,30 @@ impl Core {
 
     /// Queues what the client asked for. After an error the server discards all up to Sync, so nothing is queued.
     pub(super) fn push(&mut self, unit: Unit, out: &mut Events) {
-        if self.skipping && !matches!(unit.what, What::Sync) {
+        let late = self.unseen > 0;
+        self.early = None;
+        if self.unpaired {
+            self.give_up(&unit, unit.extent.end.at, out);
+            return;
+        }
+        // The Sync that ends the effect of an error may be among lost bytes.
+        if self.skipping && !late && !matches!(unit.what, What::Sync) {
             self.skip(unit, out);
             return;
         }
+        self.pipelined |= self.units.back().is_some_and(Unit::ends_turn);
         if self.unfollowed == 0
             && self.units.len() < self.limits.max_open_operations.saturating_mul(UNITS_PER_OPERATION)
         {
             let segment = self.segment;
-            self.units.push_back(Unit { segment, ..unit });
+            self.units.push_back(Unit { segment, late, ..unit });
             return;
         }
         // Too much at once: give up what is open, and wait until the server has answered all that was asked.
         self.unfollowed +=
             self.units.iter().filter(|unit| unit.ends_turn()).count() as u64 + u64::from(unit.ends_turn());
         self.units.clear();
+        self.lost = None;
         out.push(Event::Discarded { reason: Discard::Limit, bytes: unit.extent.len() });
         for key in self.open.keys() {
             self.open.close(key, unit.extent.end.at, Completeness::Abandoned, out);
@@ -219,16 +283,87 @@ impl Core {
         }
     }
 
-    /// Answers to everything asked before were lost and the client goes on: it has them, so all of that is over.
-    pub(super) fn settle_lost(&mut self, out: &mut Events) {
+    /// Bytes that were lost so that the answers to what is asked now may not be told apart.
+    pub(super) fn unaccounted(&self) -> u64 {
+        let lost = if self.lost.is_some() { self.lost_len } else { 0 };
+        self.unseen.saturating_add(lost)
+    }
+
+    /// Before something is asked at `at`: what does it say of what was asked before?
+    pub(super) fn settle(&mut self, at: BootNs, out: &mut Events) {
+        if self.unseen > 0 && self.units.is_empty() && at.saturating_sub(self.last_at) >= QUIET_NS {
+            self.unseen = 0;
+            self.unpaired = false;
+            self.pipelined = false;
+        }
         let Some(lost) = self.lost.filter(|_| self.units.iter().any(Unit::ends_turn)) else { return };
+        if self.pipelined {
+            self.unpair(lost.at, out);
+            return;
+        }
+        // The client goes on, so it has the answers to all it asked: they were among the lost bytes.
         self.lost = None;
         self.units.clear();
         self.copy_in = None;
         self.skipping = false;
         for key in self.open.keys() {
-            self.open.close_at_last_byte(key, lost.at, Completeness::Complete, out);
+            self.answer_lost(key, lost.at, true, out);
         }
+    }
+
+    /// The end of an operation's answer was lost. When its portal is still open, more of it may be fetched.
+    pub(super) fn answer_lost(&mut self, key: Key, at: BootNs, portals_stay: bool, out: &mut Events) {
+        if portals_stay && self.catalog.is_executing(key) {
+            self.open.suspend(key, true);
+        } else {
+            self.open.close_at_last_byte(key, at, Completeness::Complete, out);
+        }
+    }
+
+    /// Gives up to tell which answer belongs to what, until all is quiet.
+    pub(super) fn unpair(&mut self, at: BootNs, out: &mut Events) {
+        let missing = self.open.most_missing().max(1);
+        self.unseen = self.unseen.max(missing);
+        self.unpaired = true;
+        self.lost = None;
+        self.units.clear();
+        self.copy_in = None;
+        self.skipping = false;
+        for key in self.open.keys() {
+            self.open.add_missing_if_none(key, missing);
+            self.open.close_at_last_byte(key, at, Completeness::Complete, out);
+        }
+    }
+
+    /// Closes what a message asked for without an answer.
+    pub(super) fn give_up(&mut self, unit: &Unit, at: BootNs, out: &mut Events) {
+        for key in unit.keys() {
+            self.open.close_at_last_byte(key, at, Completeness::Complete, out);
+        }
+    }
+
+    /// Whether it is certain what a message of the server with this tag answers. Behind lost bytes it is when there is
+    /// only one thing it can answer: then what was asked before that was answered in them.
+    pub(super) fn is_certain(&mut self, tag: u8, out: &mut Events) -> bool {
+        if self.unpaired {
+            return false;
+        }
+        if let Some(lost) = self.lost {
+            let mut found = None;
+            for (at, unit) in self.units.iter().enumerate() {
+                match unit.candidates(tag) {
+                    0 => {}
+                    1 if found.is_none() && !unit.late => found = Some(at),
+                    _ => return false,
+                }
+            }
+            let Some(at) = found else { return false };
+            self.lost = None;
+            for unit in self.units.drain(..at).collect::<Vec<_>>() {
+                self.give_up(&unit, lost.at, out);
+            }
+        }
+        !self.units.front().is_some_and(|unit| unit.late)
     }
 
     /// No more bytes.
@@ -237,8 +372,10 @@ impl Core {
             End::Closed | End::Reset => Completeness::Cut,
             End::Abandoned => Completeness::Abandoned,
         };
+        // The last rows of a portal were all there is of it when the connection is over, but not when the agent is.
+        let suspended = if end == End::Abandoned { how } else { Completeness::Complete };
         for key in self.open.suspended() {
-            self.open.close_at_last_byte(key, at, Completeness::Complete, out);
+            self.open.close_at_last_byte(key, at, suspended, out);
         }
         if let Phase::Startup { request, is_answered: false } = self.phase {
             self.startup_ended(request, None, at, how, out);
@@ -276,9 +413,14 @@ impl Sink for Core {
             (Sender::Server, ENCRYPTION) => Next::Opaque,
             (Sender::Client, _) => {
                 self.frontend(&message, out);
+                self.last_at = message.end.at;
                 Next::Tagged
             }
-            (Sender::Server, _) => self.backend(&message, out),
+            (Sender::Server, _) => {
+                let next = self.backend(&message, out);
+                self.last_at = message.end.at;
+                next
+            }
         }
     }
 
@@ -286,11 +428,21 @@ impl Sink for Core {
         match sender {
             Sender::Client => {
                 self.unseen = self.unseen.saturating_add(len.max(1));
+                self.client_lost_len = len.max(1);
+                self.early = None;
+                // There may have been a Sync among them.
+                self.segment += 1;
                 // A fetch from a portal that goes on may have been among them.
                 for key in self.open.suspended() {
                     self.open.add_missing(key, len.max(1));
                 }
-                if let Some(key) = self.catalog.client_lost() {
+                if let Some(key) = self.copy_in {
+                    self.open.add_missing(key, len.max(1));
+                }
+                // Fewer bytes define nothing.
+                if len >= SHORTEST_QUERY
+                    && let Some(key) = self.catalog.client_lost()
+                {
                     self.portal_gone(key, point.at, out);
                 }
             }
@@ -303,10 +455,10 @@ impl Sink for Core {
                     return;
                 }
                 self.lost = Some(point);
+                self.lost_len = len.max(1);
+                self.open.block.lost();
                 let front = self.units.front().and_then(Unit::current);
-                for key in self.open.keys() {
-                    self.open.add_missing(key, len.max(1));
-                }
+                self.open.answers_lost(len.max(1));
                 if let Some(key) = front {
                     let start = Point { pos: point.pos.saturating_sub(len), ..point };
                     self.open.respond(key, start, point, out);

@@ -4,7 +4,7 @@
 //! *Spec*: PostgreSQL documentation, sections 55.2.2 "Simple Query" to 55.2.6 "COPY Operations".
 
 use super::catalog::{Claim, Portal, Prepared};
-use super::core::{Core, Phase, Unit, What};
+use super::core::{Core, Early, Phase, Unit, What};
 use super::frame::{Message, Next};
 use super::open::Open;
 use super::parse;
@@ -46,8 +46,15 @@ impl Core {
 
     /// A message with a tag.
     pub(super) fn frontend(&mut self, message: &Message<'_>, out: &mut Events) {
-        if matches!(message.tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F') {
-            self.settle_lost(out);
+        // A Sync by itself, with which pools try a connection, is a turn as well.
+        let is_turn = message.tag == b'S' && self.units.back().is_some_and(Unit::ends_turn);
+        if is_turn || matches!(message.tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F') {
+            self.settle(message.start.at, out);
+        }
+        if message.tag == b'd' && self.copy_in.is_none() && self.lost.is_some() && self.is_certain(b'G', out)
+        {
+            // The server's consent is among the lost bytes.
+            self.copy_in();
         }
         match message.tag {
             b'Q' => self.query(message, out),
@@ -89,21 +96,28 @@ impl Core {
                 let key = self.open.new_key();
                 let request = Extent { start: message.start, end: message.end };
                 let mut open = Open::new(statement, request);
-                open.missing = self.unseen;
+                open.missing = self.unaccounted();
                 self.open.open(key, open, out);
                 self.push(Unit { key: Some(key), ..Unit::new(What::Call, message) }, out);
             }
-            b'd' => {
-                if let Some(open) = self.copy_in.and_then(|key| self.open.get(key)) {
-                    open.statement.copy_len += message.len;
+            b'd' => match self.copy_in.and_then(|key| self.open.get(key)) {
+                Some(open) => {
+                    open.statement.copy_len = open.statement.copy_len.saturating_add(message.len);
                     open.request.end = message.end;
                 }
-            }
-            b'c' | b'f' => {
-                if let Some(open) = self.copy_in.take().and_then(|key| self.open.get(key)) {
-                    open.request.end = message.end;
+                None => {
+                    let early = self.early.get_or_insert_default();
+                    early.len = early.len.saturating_add(message.len);
+                    early.end = message.end;
                 }
-            }
+            },
+            b'c' | b'f' => match self.copy_in.take().and_then(|key| self.open.get(key)) {
+                Some(open) => open.request.end = message.end,
+                None => {
+                    let len = self.early.map_or(0, |early| early.len);
+                    self.early = Some(Early { len, end: message.end, is_over: true });
+                }
+            },
             // Flush, Terminate, and authentication: nothing of the latter is looked at.
             _ => {}
         }
@@ -162,7 +176,7 @@ impl Core {
     fn simple(&mut self, text: String, extent: Extent, missing: u64, out: &mut Events) {
         let statement = Statement { kind: StatementKind::Simple, text: Some(text), ..Statement::default() };
         let mut open = Open::new(statement, extent);
-        open.missing = missing.saturating_add(self.unseen);
+        open.missing = missing.saturating_add(self.unaccounted());
         let key = self.open.new_key();
         self.open.open(key, open, out);
     }
@@ -200,6 +214,7 @@ impl Core {
             has_parameters: !bind.parameters.is_empty() || bind.unkept > 0,
             parameters: bind.parameters,
             missing: message.missing,
+            is_unseen: false,
             results: bind.results,
             claim,
             executing: None,
@@ -222,13 +237,23 @@ impl Core {
         if self.catalog.portal(&name).is_none() {
             // Bound before it could be seen; a later Execute may go on with it.
             let claim = Claim { key: self.open.new_key(), start: message.start, segment };
-            self.catalog.open(name.clone(), Portal { claim, ..Portal::default() });
+            let missing = self.client_lost_len;
+            self.catalog.open(name.clone(), Portal { claim, missing, is_unseen: true, ..Portal::default() });
         }
         let Some(portal) = self.catalog.portal(&name) else { return };
         unit = unit.about(&portal.prepared);
         if let Some(key) = portal.executing.filter(|key| self.open.contains(*key)) {
             unit.key = Some(key);
+            let unaccounted = self.unaccounted();
+            if unaccounted > 0 {
+                self.open.add_missing(key, unaccounted);
+                self.open.answer_passed(key);
+            }
             self.push(unit, out);
+            return;
+        }
+        if portal.executing.is_some() && self.unpaired {
+            // It was told already, as far as it can be told.
             return;
         }
         let claim = match portal.executing {
@@ -249,7 +274,10 @@ impl Core {
         open.text = portal.prepared.text.clone();
         open.columns = portal.prepared.columns.clone();
         open.results = Some(portal.results.clone());
-        open.missing = portal.missing.saturating_add(portal.prepared.missing).saturating_add(self.unseen);
+        // In which format it asked for its rows is not known.
+        open.answer_holed = portal.is_unseen;
+        open.missing =
+            portal.missing.saturating_add(portal.prepared.missing).saturating_add(self.unaccounted());
         unit.key = Some(claim.key);
         self.open.open(claim.key, open, out);
         self.push(unit, out);

@@ -29,6 +29,8 @@ pub(super) struct Open {
     pub(super) results: Option<Formats>,
     /// Bytes inside it that were not captured.
     pub(super) missing: u64,
+    /// Messages of its answer were lost, or how to read them: rows are counted and not kept.
+    pub(super) answer_holed: bool,
     /// The portal was suspended; the operation goes on with its next Execute.
     pub(super) suspended: bool,
     retained: usize,
@@ -46,6 +48,7 @@ impl Open {
             columns: Arc::default(),
             results: None,
             missing: 0,
+            answer_holed: false,
             suspended: false,
             retained,
         }
@@ -125,6 +128,33 @@ impl OpenOperations {
     pub(super) fn add_missing(&mut self, key: Key, len: u64) {
         if let Some(open) = self.open.get_mut(&key) {
             open.missing = open.missing.saturating_add(len);
+        }
+    }
+
+    /// Bytes of it may have been among those that were not captured.
+    pub(super) fn add_missing_if_none(&mut self, key: Key, len: u64) {
+        if let Some(open) = self.open.get_mut(&key).filter(|open| open.missing == 0) {
+            open.missing = len;
+        }
+    }
+
+    /// The most bytes that are missing inside one operation.
+    pub(super) fn most_missing(&self) -> u64 {
+        self.open.values().map(|open| open.missing).max().unwrap_or(0)
+    }
+
+    /// Messages of the server were lost while it waited for them.
+    pub(super) fn answers_lost(&mut self, len: u64) {
+        for open in self.open.values_mut() {
+            open.missing = open.missing.saturating_add(len);
+            open.answer_holed = true;
+        }
+    }
+
+    /// Messages of its answer went by without being known as such.
+    pub(super) fn answer_passed(&mut self, key: Key) {
+        if let Some(open) = self.open.get_mut(&key) {
+            open.answer_holed = true;
         }
     }
 
@@ -284,6 +314,12 @@ pub(super) struct Block {
 impl Block {
     pub(super) fn current(&self) -> Option<u64> {
         self.current
+    }
+
+    /// Answers were lost: a block may have ended in them, or begun.
+    pub(super) fn lost(&mut self) {
+        self.current = None;
+        self.doubtful = None;
     }
 
     fn begin(&mut self) -> Option<u64> {
