@@ -77,8 +77,12 @@ impl Processes {
             self.count_serving(op, guess.cause);
             return self.decide(op, Some(edge), true);
         }
-        if state.blockers > 0 && !forced {
-            return;
+        if !forced && let Some(process) = self.processes.get_mut(&state.tgid) {
+            let waiting = (state.opened.at, op);
+            if process.is_blocked(waiting) {
+                process.blocked.insert(waiting);
+                return;
+            }
         }
         // The order of a message can be known from its producer, a moment later.
         if !forced && state.keys.len() == 1 && self.meets_unnamed_message(state) {
@@ -204,6 +208,9 @@ impl Processes {
         state.parent = edge.map(|edge| edge.parent);
         let waiters = std::mem::take(&mut state.waiters);
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
+        if let Some(process) = self.processes.get_mut(&state.tgid) {
+            process.blocked.remove(&(state.opened.at, op));
+        }
         self.deadlines.remove(&(closed_at + self.policy.decide_within_ns, op));
         self.deadlines.insert((closed_at + super::REMEMBER_NS, op), Deadline::Forget);
         let mut ripe = None;

@@ -26,7 +26,7 @@ mod state;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use self::proof::Signal;
 use self::state::{Circumstances, Op, Process, Transaction};
@@ -86,8 +86,6 @@ const AFTER_NS: u64 = 1_000_000_000;
 const GRACE_NS: u64 = 1_000_000_000;
 /// Waiters of one operation from which on those that no longer wait are looked for.
 const CROWD: usize = 64;
-/// Requests in flight that one operation waits for; with more, it is decided when it has to be.
-const MAX_BLOCKERS: usize = 2048;
 /// Answers remembered per thread.
 const MAX_ANSWERS: usize = 256;
 /// A loss is found out when its stream goes on: operations that began so long before or after are in doubt.
@@ -166,7 +164,7 @@ impl Processes {
         let process = self.processes.entry(tgid).or_default();
         match shape {
             Shape::Incoming => {
-                process.incoming.insert(op);
+                process.incoming.insert((point.at, op));
                 state.served_by.push(point.thread.tid);
                 self.ops.insert(op, Box::new(state));
                 self.serve(op, point);
@@ -216,16 +214,11 @@ impl Processes {
                         before.start.joint = true;
                     }
                 }
-                let mut full = Vec::new();
-                for &cause_id in process.incoming.iter().take(MAX_BLOCKERS) {
-                    if let Some(cause) = self.ops.get_mut(&cause_id) {
-                        cause.waiters.push(op);
-                        full.extend(cause.is_crowded().then_some(cause_id));
-                        state.blockers += 1;
-                    }
-                }
+                let serving = state.start.serving;
                 self.ops.insert(op, Box::new(state));
-                full.into_iter().for_each(|cause| self.clear_out(cause));
+                if let Some(cause) = serving {
+                    self.wait_for(cause, op);
+                }
             }
             Shape::Relayed => {}
         }
@@ -235,16 +228,19 @@ impl Processes {
     fn count_aftermath(&mut self, tgid: u32, until: BootNs) {
         let Some(process) = self.processes.get_mut(&tgid) else { return };
         while let Some(at) = process.aftermath.pop_front_if(|at| *at <= until) {
-            let is_open = |cause: &OpId| self.ops.get(cause).is_some_and(|cause| cause.opened.at <= at);
-            if !process.incoming.iter().any(is_open) {
+            if process.incoming.first().is_none_or(|(opened_at, _)| *opened_at > at) {
                 process.proof.count(Signal::InFlight, false);
             }
         }
     }
 
-    /// A request that hangs meets everything its process does meanwhile: what is decided need not wait for it any more.
-    fn clear_out(&mut self, cause: OpId) {
+    /// A request that hangs meets everything its thread does meanwhile: what is decided need not wait for it any more.
+    fn wait_for(&mut self, cause: OpId, waiter: OpId) {
         let Some(state) = self.ops.get_mut(&cause) else { return };
+        state.waiters.push(waiter);
+        if !state.is_crowded() {
+            return;
+        }
         let mut waiters = std::mem::take(&mut state.waiters);
         waiters.retain(|waiter| self.ops.get(waiter).is_some_and(|waiting| !waiting.decided));
         if let Some(state) = self.ops.get_mut(&cause) {
@@ -430,28 +426,21 @@ impl Processes {
             thread.serving.push(op);
         }
         // Several messages at once are a prefetch; a request among others is concurrency on one thread.
-        let Some(thread) =
-            self.processes.get(&state.tgid).and_then(|process| process.threads.get(&point.thread.tid))
-        else {
+        if thread.multiplexes {
             return;
-        };
-        let conns: FxHashSet<ConnId> =
-            thread.serving.iter().filter_map(|op| Some(self.ops.get(op)?.conn)).collect();
-        let any_call = thread
-            .serving
-            .iter()
-            .any(|op| self.ops.get(op).is_some_and(|state| state.family == Family::Call));
-        if conns.len() > 1 && any_call {
-            let process = self.processes.get_mut(&state.tgid);
-            process.into_iter().for_each(|process| process.thread(point.thread.tid).multiplexes = true);
+        }
+        let served = || thread.serving.iter().filter_map(|op| self.ops.get(op));
+        let several = served().any(|other| other.conn != state.conn);
+        if several && served().any(|served| served.family == Family::Call) {
+            thread.multiplexes = true;
         }
     }
 
     fn close_incoming(&mut self, op: OpId, answer: Option<Point>, at: BootNs) {
         let Some(state) = self.ops.get_mut(&op) else { return };
-        let waiters = std::mem::take(&mut state.waiters);
+        let (tgid, waiters) = (state.tgid, std::mem::take(&mut state.waiters));
         if let Some(process) = self.processes.get_mut(&state.tgid) {
-            process.incoming.remove(&op);
+            process.incoming.remove(&(state.opened.at, op));
             for tid in &state.served_by {
                 process.thread(*tid).serving.retain(|served| *served != op);
             }
@@ -476,10 +465,10 @@ impl Processes {
         }
         self.deadlines.insert((at + REMEMBER_NS, op), Deadline::Forget);
         for waiter in waiters {
-            if let Some(waiting) = self.ops.get_mut(&waiter) {
-                waiting.blockers = waiting.blockers.saturating_sub(1);
-            }
             self.consider(waiter, false);
+        }
+        while let Some(ready) = self.processes.get_mut(&tgid).and_then(Process::pop_unblocked) {
+            self.consider(ready, false);
         }
     }
 

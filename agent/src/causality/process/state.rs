@@ -2,9 +2,9 @@
 //!
 //! *Owns* the tables and their bounds. *Must not know* rules.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::proof::Proof;
 use super::{CROWD, Family, MAX_ANSWERS, MAX_THREADS};
@@ -29,9 +29,8 @@ pub(super) struct Op {
     pub(super) transaction: Option<u64>,
     /// Threads that count it as work they serve.
     pub(super) served_by: Vec<u32>,
-    /// Requests in flight when it started that are not over yet.
-    pub(super) blockers: u32,
-    /// Outgoing operations to look at again when this one is over (incoming) or decided (outgoing).
+    /// Outgoing operations to look at again when this one is over (incoming: those that its thread did meanwhile) or decided
+    /// (outgoing).
     pub(super) waiters: Vec<OpId>,
     /// What was the case when it started.
     pub(super) start: Circumstances,
@@ -44,7 +43,7 @@ pub(super) struct Op {
 /// What was the case in the process when an outgoing operation started.
 #[derive(Debug, Default)]
 pub(super) struct Circumstances {
-    /// Requests in flight.
+    /// Requests in flight, by their start.
     pub(super) in_flight: u32,
     /// The only request its thread was serving.
     pub(super) serving: Option<OpId>,
@@ -79,7 +78,6 @@ impl Op {
             traits: Vec::new(),
             transaction: None,
             served_by: Vec::new(),
-            blockers: 0,
             waiters: Vec::new(),
             start: Circumstances::default(),
             company: false,
@@ -157,8 +155,10 @@ impl ThreadState {
 #[derive(Debug, Default)]
 pub(super) struct Process {
     pub(super) threads: FxHashMap<u32, ThreadState>,
-    /// Requests in flight.
-    pub(super) incoming: FxHashSet<OpId>,
+    /// Requests in flight, by their start.
+    pub(super) incoming: BTreeSet<(BootNs, OpId)>,
+    /// Outgoing operations that are over, by their start: they wait until no request of before is open.
+    pub(super) blocked: BTreeSet<(BootNs, OpId)>,
     /// Requests by the one order each names, those over included, in the order they were over.
     pub(super) by_key: HashMap<OrderKey, Vec<OpId>>,
     /// Requests that name no order, in the order they were over.
@@ -194,6 +194,21 @@ impl Process {
     /// The same for what names an order.
     pub(super) fn names_before_answer(&self, at: BootNs) -> bool {
         at >= self.names_doubted_until && self.proof.names_before_answer()
+    }
+
+    /// A request that was in flight when it started is still open: its keys are not known.
+    pub(super) fn is_blocked(&self, (started_at, _): (BootNs, OpId)) -> bool {
+        self.incoming.first().is_some_and(|(oldest, _)| *oldest <= started_at)
+    }
+
+    /// Takes out an operation that waits no longer.
+    pub(super) fn pop_unblocked(&mut self) -> Option<OpId> {
+        let first = *self.blocked.first()?;
+        if self.is_blocked(first) {
+            return None;
+        }
+        self.blocked.remove(&first);
+        Some(first.1)
     }
 
     pub(super) fn is_idle(&self) -> bool {
