@@ -62,31 +62,31 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let is_optional = OPTIONAL.iter().any(|optional| optional.name == need.name);
         let what = match (need.look)() {
             Found::Present(what) => {
-                println!("setup: {}: {what}", need.name);
+                eprintln!("setup: {}: {what}", need.name);
                 continue;
             }
             Found::Missing(what) => what,
         };
-        println!("setup: {}: missing {what} ({})", need.name, need.why);
+        eprintln!("setup: {}: missing {what} ({})", need.name, need.why);
         missing += u32::from(!is_optional);
         if args.dry_run {
             continue;
         }
         let installed = shell::timed(&format!("setup: installing the {}", need.name), need.install);
         if let (Err(error), true) = (&installed, is_optional) {
-            println!("setup: {}: not here, some tests are skipped: {error:#}", need.name);
+            eprintln!("setup: {}: not here, some tests are skipped: {error:#}", need.name);
             continue;
         }
         installed?;
         match (need.look)() {
-            Found::Present(what) => println!("setup: {}: installed, {what}", need.name),
+            Found::Present(what) => eprintln!("setup: {}: installed, {what}", need.name),
             Found::Missing(what) => bail!("{} was installed, but {what} is still missing", need.name),
         }
     }
     if args.dry_run && missing > 0 {
         bail!("{missing} of {} needs are missing: run `cargo xtask setup`", needs.len());
     }
-    println!("setup: done");
+    eprintln!("setup: done");
     Ok(())
 }
 

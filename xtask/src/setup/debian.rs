@@ -110,7 +110,7 @@ pub(crate) fn is_offered(package: &str) -> bool {
 /// Installs packages; servers among them are not started.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     need_apt(&packages.join(" "))?;
-    println!("setup: installing {}", packages.join(" "));
+    eprintln!("setup: installing {}", packages.join(" "));
     let _guard = NoServices::new()?;
     let mut apt = shell::command("apt-get", ["install", "--yes", "--quiet", "--no-install-recommends"]);
     apt.args(packages).env("DEBIAN_FRONTEND", "noninteractive");

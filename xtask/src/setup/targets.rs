@@ -83,12 +83,12 @@ fn has_library(target: &Target) -> bool {
 /// Installs what building for a target needs and is missing.
 pub(crate) fn need(target: &Target) -> Result<()> {
     if shell::which(target.compiler).is_none() {
-        println!("setup: missing a C compiler for {}", target.triple);
+        eprintln!("setup: missing a C compiler for {}", target.triple);
         debian::update()?;
         debian::install(target.packages)?;
     }
     if !has_library(target) {
-        println!("setup: missing the standard library for {}", target.triple);
+        eprintln!("setup: missing the standard library for {}", target.triple);
         let remedy = "rustup could not bring it; with a network, run the command above";
         shell::run(shell::command("rustup", ["target", "add", target.triple])).context(remedy)?;
     }

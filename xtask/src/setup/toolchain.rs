@@ -68,7 +68,7 @@ fn find_bpf_linker() -> Option<PathBuf> {
 fn install_bpf_linker() -> Result<()> {
     let llvm = llvm()?;
     let feature = format!("llvm-{llvm}");
-    println!("setup: building bpf-linker {BPF_LINKER_VERSION} against LLVM {llvm}, about a minute");
+    eprintln!("setup: building bpf-linker {BPF_LINKER_VERSION} against LLVM {llvm}, about a minute");
     let mut cargo =
         shell::cargo(["install", "--quiet", "bpf-linker", "--version", BPF_LINKER_VERSION, "--locked"]);
     cargo.args(["--force", "--no-default-features", "--features", &feature]);
