@@ -97,11 +97,7 @@ impl Processes {
             Value::Answered(edge) => {
                 // What becomes known late comes first.
                 if !forced {
-                    let until = state.opened.at.saturating_add(2 * GRACE_NS);
-                    if let Some(process) = self.processes.get_mut(&tgid) {
-                        process.doubted_until = process.doubted_until.max(until);
-                        process.names_doubted_until = process.names_doubted_until.max(until);
-                    }
+                    self.doubt(op);
                     return self.come_back(op);
                 }
                 self.learn(op, edge.parent, false);
@@ -195,6 +191,15 @@ impl Processes {
         }
     }
 
+    /// Until it is decided, nothing in its process is taken to be over with its answer.
+    fn doubt(&mut self, op: OpId) {
+        let Some(state) = self.ops.get_mut(&op).filter(|state| !state.doubts) else { return };
+        state.doubts = true;
+        if let Some(process) = self.processes.get_mut(&state.tgid) {
+            process.doubts += 1;
+        }
+    }
+
     /// Looks at it again a little later, for the last time.
     fn come_back(&mut self, op: OpId) {
         let Some(state) = self.ops.get(&op) else { return };
@@ -210,6 +215,7 @@ impl Processes {
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
         if let Some(process) = self.processes.get_mut(&state.tgid) {
             process.blocked.remove(&(state.opened.at, op));
+            process.doubts = process.doubts.saturating_sub(u32::from(state.doubts));
         }
         self.deadlines.remove(&(closed_at + self.policy.decide_within_ns, op));
         self.deadlines.insert((closed_at + super::REMEMBER_NS, op), Deadline::Forget);
@@ -372,7 +378,7 @@ impl Processes {
         let is_open = self.ops.get(&cause).is_some_and(|cause| cause.is_open_at(at));
         let others = state.start.in_flight.saturating_sub(u32::from(is_open));
         let ends_with_answer =
-            self.processes.get(&state.tgid).is_some_and(|process| process.ends_with_answer(at));
+            self.processes.get(&state.tgid).is_some_and(|process| process.ends_with_answer());
         let mut over = state.start.over.iter().flatten();
         state.start.late
             || others > 0
@@ -452,7 +458,7 @@ impl Processes {
                 _ => over.push(cause),
             }
         }
-        if process.names_before_answer(at) && !open.is_empty() {
+        if process.names_before_answer(state) && !open.is_empty() {
             over.clear();
         }
         let mut nameless = Vec::new();

@@ -172,11 +172,11 @@ impl Processes {
             Shape::Outgoing => {
                 let open = process.client_opened(conn);
                 let just = |(closed, _): &(BootNs, OpId)| point.at.saturating_sub(*closed) <= AFTER_NS;
-                if process.incoming.is_empty() && process.over[0].as_ref().is_some_and(just) {
-                    process.doubted_until = point.at.saturating_add(2 * GRACE_NS);
-                    if process.aftermath.len() < MAX_AFTERMATH {
-                        process.aftermath.push_back(point.at);
-                    }
+                if process.incoming.is_empty()
+                    && process.over[0].as_ref().is_some_and(just)
+                    && process.aftermath.len() < MAX_AFTERMATH
+                {
+                    process.aftermath.push_back(point.at);
                 }
                 self.count_aftermath(tgid, point.at.saturating_sub(GRACE_NS));
                 let Some(process) = self.processes.get_mut(&tgid) else { return };

@@ -34,6 +34,8 @@ pub(super) struct Op {
     pub(super) waiters: Vec<OpId>,
     /// What was the case when it started.
     pub(super) start: Circumstances,
+    /// It names only an order whose request has been answered, as far as is known.
+    pub(super) doubts: bool,
     /// Its transaction has been settled: only weak evidence is left.
     pub(super) company: bool,
     pub(super) decided: bool,
@@ -80,6 +82,7 @@ impl Op {
             served_by: Vec::new(),
             waiters: Vec::new(),
             start: Circumstances::default(),
+            doubts: false,
             company: false,
             decided: false,
             parent: None,
@@ -173,10 +176,8 @@ pub(super) struct Process {
     pub(super) over: [Option<(BootNs, OpId)>; 2],
     /// When work began soon after an answer with nothing in flight, as far as that is not counted yet.
     pub(super) aftermath: VecDeque<BootNs>,
-    /// What begins before is not taken to be done before an answer: something just began while nothing was in flight, and
-    /// something that names an order after its answer.
-    pub(super) doubted_until: BootNs,
-    pub(super) names_doubted_until: BootNs,
+    /// Operations that wait to be decided and name only an order whose request has been answered.
+    pub(super) doubts: u32,
     /// How its threads work, as far as keys have shown.
     pub(super) proof: Proof,
     /// It has ended; what is known of it serves decisions still to come.
@@ -186,14 +187,14 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Nothing that begins then is done for requests that have been answered.
-    pub(super) fn ends_with_answer(&self, at: BootNs) -> bool {
-        at >= self.doubted_until && self.proof.ends_with_answer()
+    /// Nothing is done for requests that have been answered, and nothing is about to show otherwise.
+    pub(super) fn ends_with_answer(&self) -> bool {
+        self.doubts == 0 && self.aftermath.is_empty() && self.proof.ends_with_answer()
     }
 
-    /// The same for what names an order.
-    pub(super) fn names_before_answer(&self, at: BootNs) -> bool {
-        at >= self.names_doubted_until && self.proof.names_before_answer()
+    /// The same for what names an order. Its own doubt is not counted.
+    pub(super) fn names_before_answer(&self, own: &Op) -> bool {
+        self.doubts <= u32::from(own.doubts) && self.proof.names_before_answer()
     }
 
     /// A request that was in flight when it started is still open: its keys are not known.

@@ -528,6 +528,34 @@ fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
 }
 
 #[test]
+fn work_that_seems_to_be_done_after_an_answer_is_a_doubt_only_until_it_is_decided() {
+    let mut world = World::new();
+    named_work(&mut world, PROOF_OF_THE_USUAL);
+    let create = world.request(1, 10);
+    world.close(create, 10, Some("1"));
+    // What a message caused that becomes known late.
+    let arrived = world.point(10);
+    let early = world.call(3, 11);
+    world.close(early, 11, Some("1"));
+    assert_eq!(world.processes.processes[&1].doubts, 1);
+    world.next += 1;
+    let message = OpId(world.next);
+    let (shape, family, conn) = (Shape::Incoming, Family::Message, ConnId(9));
+    world.processes.opened(Opening { op: message, shape, family, conn, point: arrived });
+    world.close(message, 10, Some("1"));
+    let confirm = world.request(1, 10);
+    let call = world.call(3, 11);
+    world.close(call, 11, Some("1"));
+    world.close(confirm, 10, Some("1"));
+    world.check(call, None);
+    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.collect();
+    world.check(early, Some((message, Rule::Value)));
+    world.check(call, Some((confirm, Rule::Value)));
+    assert_eq!(world.processes.processes[&1].doubts, 0);
+}
+
+#[test]
 fn a_message_that_becomes_known_late_takes_back_that_nothing_was_in_flight() {
     for late in [true, false] {
         let mut world = World::new();
