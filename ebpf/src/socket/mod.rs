@@ -56,8 +56,8 @@ pub(crate) const LAST_INGRESS: u32 = 1 << 8;
 pub(crate) struct Flow {
     /// Position after the last operation.
     pub(crate) end: u64,
-    /// Highest position the kernel's counter was seen at by an operation of this direction.
-    seen: u64,
+    /// Last position at which every byte the kernel had counted was reported.
+    settled: u64,
     /// No bytes are copied before this position.
     pub(crate) skip_until: u64,
     /// Sequence number of the first data byte.
@@ -66,7 +66,8 @@ pub(crate) struct Flow {
     pub(crate) looked: u32,
     /// Thread of the first operation.
     tid: u32,
-    padding: u32,
+    /// Where the counter stood, in its low half, when it was ahead of the only thread's reports.
+    jumped_to: u32,
 }
 
 /// What is kept with a socket. Starts as zeros.

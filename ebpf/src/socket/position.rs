@@ -6,7 +6,7 @@
 
 use spoor_common::{
     config::MISSING,
-    record::{EGRESS, ROLE_CLIENT, ROLE_SERVER, TRANSPORT_TCP},
+    record::{EGRESS, INGRESS, ROLE_CLIENT, ROLE_SERVER, TRANSPORT_TCP},
 };
 
 use super::{
@@ -88,8 +88,8 @@ pub(crate) fn join(state: &mut State, sk: Object, transport: u8, direction: u8, 
         if state.egress.end == 0 && state.ingress.end == 0 {
             state.flags |= FROM_START;
         }
-        state.egress.seen = state.egress.end;
-        state.ingress.seen = state.ingress.end;
+        state.egress.settled = state.egress.end;
+        state.ingress.settled = state.ingress.end;
     }
     state.flags |= KNOWN;
 }
@@ -157,22 +157,34 @@ pub(crate) fn advance(
     if shutdown & fin != 0 && now == expected.wrapping_add(1) {
         now = expected;
     }
-    if !shared {
-        // One thread: what lies between is a move that has no event, such as `splice` out of the socket.
-        let pos = now.wrapping_sub(moved);
-        let certain = pos >= flow.end;
-        flow.end = now;
-        flow.seen = now;
-        return Place { pos, other_pos, certain };
+    let pos = now.wrapping_sub(moved);
+    if !shared && pos as i64 > flow.end as i64 {
+        // What lies between has no event. One thread that reads may have moved it with `splice`. Where one writes, a
+        // second one that has not reported yet is as likely, until the gap is still the same at the next operation.
+        if direction == INGRESS || pos as u32 == flow.jumped_to {
+            flow.end = now;
+            flow.settled = now;
+        } else {
+            claim(flow, moved);
+            flow.jumped_to = now as u32;
+        }
+        return Place { pos, other_pos, certain: direction == INGRESS };
     }
-    // Several threads: the counter may be ahead by what another one has moved but not reported. Positions then follow
-    // the order of reports, and are certain only while reports and counter agree.
-    let pos = claim(flow, moved);
-    let certain = pos == flow.seen && now == pos.wrapping_add(moved);
-    if now as i64 > flow.seen as i64 {
-        flow.seen = now;
+    // All bytes below `settled` have been reported. Where the counter is ahead of it by this operation only, this is
+    // its place, whatever other threads report meanwhile.
+    let is_next = pos == flow.settled;
+    let reported = claim(flow, moved);
+    let end = reported.wrapping_add(moved);
+    // Read after the claim: the counter is never behind what is reported, so equal means that nothing is under way.
+    let counter: u32 = tcp.load(if direction == EGRESS { offset!(write_seq) } else { offset!(copied_seq) });
+    let counter = position(flow.base, end, counter).wrapping_sub(ahead);
+    if counter == end {
+        flow.settled = end;
+    } else if (end as i64) > counter as i64 {
+        // What was taken for a gap without an event has been reported after all.
+        claim(flow, counter.wrapping_sub(end));
     }
-    Place { pos, other_pos, certain }
+    Place { pos: if shared { reported } else { pos }, other_pos, certain: is_next && reported == pos }
 }
 
 /// Takes the next `moved` bytes of a direction, also against other CPUs.
