@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// Nanoseconds of `CLOCK_BOOTTIME` on the machine that was observed.
 pub type BootNs = u64;
@@ -13,7 +14,7 @@ pub type BootNs = u64;
 /// One socket, for as long as it lives: the kernel's socket cookie, or a number invented by a file source.
 ///
 /// A connection between two local processes is two `ConnId`s, one per end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnId(pub u64);
 
 /// Where bytes moved, seen from the process that owns the socket.
@@ -36,7 +37,7 @@ impl Direction {
 }
 
 /// Which side of a connection the socket's owner is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// It connected.
     Client,
@@ -54,7 +55,7 @@ pub struct Thread {
 }
 
 /// The address of one end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Endpoint {
     /// TCP over IPv4 or IPv6. IPv4-mapped IPv6 addresses are given as IPv4.
     Inet(SocketAddr),
@@ -65,7 +66,7 @@ pub enum Endpoint {
 }
 
 /// What carries the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Transport {
     /// TCP.
     Tcp,
@@ -78,7 +79,7 @@ pub enum Transport {
 /// The initial sequence numbers of both directions, the part of a connection that both ends agree on, through NAT.
 ///
 /// Each is the sequence number of the first *data* byte (initial sequence number + 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WireBase {
     /// First data byte sent by the socket's owner.
     pub egress: u32,
@@ -194,7 +195,7 @@ pub enum ProcessEventKind {
 }
 
 /// What the shell learned about a process from the system. Part of recordings, so that a replay has names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProcessInfo {
     pub at: BootNs,

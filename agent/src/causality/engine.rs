@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::message::{Delivery, Destination, MessageKey, Messages, Outcome, Pair};
+use super::process::learned::Learned;
 use super::process::{Closing, Family, Opening, Processes};
 use super::wire::{Side, Wires};
 use super::{Confidence, Edge, Passage, Policy, Rule};
@@ -107,6 +108,16 @@ impl Engine {
             ProcessEventKind::Exec => self.processes.process_replaced(event.tgid),
             ProcessEventKind::Exit => self.processes.process_ended(event.tgid, event.at),
         }
+    }
+
+    /// What a process has shown of how it works. `None`: nothing.
+    pub fn export(&self, tgid: u32) -> Option<Learned> {
+        self.processes.export(tgid)
+    }
+
+    /// Goes on with what an earlier agent knew of this very process. Returns whether it is of use.
+    pub fn import(&mut self, tgid: u32, learned: &Learned, now: BootNs) -> bool {
+        self.processes.import(tgid, learned, now)
     }
 
     pub fn handle_timeout(&mut self, now: BootNs) {

@@ -235,4 +235,8 @@ fn export(config: &Config, found: &mut Found) {
         found.range("export.spool.max_bytes", spool.max_bytes, request.saturating_mul(2), u64::MAX);
         found.positive("export.spool.max_age", spool.max_age);
     }
+    let every = config.state.save_every;
+    if !every.is_zero() && every < Duration::from_secs(1) {
+        found.add("state.save_every", "is shorter than a second; `0` writes at the end only");
+    }
 }

@@ -1,4 +1,4 @@
-//! The sections by which an operator chooses: what is traced, what is exported, in which form, and who may ask.
+//! The sections by which an operator chooses: what is traced, what is exported, in which form, what is kept, and who may ask.
 //!
 //! *Owns* these settings and their defaults. *Must not know* how they are read.
 
@@ -150,5 +150,26 @@ impl Admin {
 impl Default for Admin {
     fn default() -> Self {
         Self { listen: Self::DEFAULT.to_owned() }
+    }
+}
+
+/// What the agent has learned is kept for the next run: texts of prepared statements, queues of consumers, how processes
+/// work. It holds nothing that a span could not hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Keep it, where there is a directory for it.
+    pub keep: bool,
+    /// Where; empty: in `export.spool.directory`, and without one nowhere.
+    pub directory: String,
+    /// How often it is written besides at the end, for agents that are killed; `0`: never.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub save_every: Duration,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { keep: true, directory: String::new(), save_every: Duration::from_secs(30) }
     }
 }

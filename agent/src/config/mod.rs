@@ -18,7 +18,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use choices::{Admin, Kubernetes, Privacy, Sampling, Select, Selector};
+pub use choices::{Admin, Kubernetes, Privacy, Sampling, Select, Selector, State};
 pub use load::{Flag, Loaded, load};
 pub use node::Place;
 
@@ -53,6 +53,7 @@ pub struct Config {
     pub sampling: Sampling,
     pub privacy: Privacy,
     pub export: Export,
+    pub state: State,
     pub admin: Admin,
 }
 

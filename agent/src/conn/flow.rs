@@ -7,9 +7,12 @@
 //!     └────── not that protocol after all ──────┘
 //! ```
 
+mod learned;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::learned::{Known, Waiting};
 use super::look::{Look, PerDirection};
 use super::{ConnInfo, ConnRef, MakeSession, Stats, Verdict, VerdictUpdate};
 use crate::config;
@@ -40,6 +43,8 @@ pub(super) struct Context {
     pub(super) out: VecDeque<(ConnRef, Event)>,
     pub(super) verdicts: VecDeque<VerdictUpdate>,
     pub(super) stats: Stats,
+    /// What an earlier agent had learned.
+    pub(super) waiting: Waiting,
 }
 
 /// One connection.
@@ -65,6 +70,10 @@ pub(super) struct Flow {
     /// Verdicts given.
     is_captured: bool,
     is_ignored: bool,
+    /// When bytes moved last, or it was introduced.
+    spoke_at: BootNs,
+    /// What an earlier agent had learned on it, until the first bytes.
+    pub(super) known: Option<Box<Known>>,
     /// When it wants [`Flow::handle_timeout`]; kept by the caller's timers.
     pub(super) deadline: Option<BootNs>,
     /// What it holds in memory; kept by the caller's account.
@@ -91,7 +100,7 @@ struct Talk {
 impl Flow {
     pub(super) fn new(conn: Conn, is_announced: bool, window: Window) -> Self {
         let duplex = Duplex::new(conn.from_start.then_some(0), window);
-        let role = conn.role;
+        let (role, spoke_at) = (conn.role, conn.at);
         Self {
             info: Arc::new(ConnInfo { conn, role, protocol: None }),
             duplex,
@@ -106,6 +115,8 @@ impl Flow {
             skipped: PerDirection::default(),
             is_captured: false,
             is_ignored: false,
+            spoke_at,
+            known: None,
             deadline: None,
             accounted: 0,
         }
@@ -157,6 +168,10 @@ impl Flow {
         } else if self.is_plaintext && !data.flags.plaintext {
             cx.stats.ciphertext_bytes += u64::from(data.len);
             return;
+        }
+        self.spoke_at = self.spoke_at.max(data.at);
+        if let Some(known) = self.known.take() {
+            self.go_on(*known, &data, cx);
         }
         if data.flags.position_uncertain {
             self.lose_wire();
@@ -319,6 +334,19 @@ impl Flow {
             Sender::Server => Role::Client,
         });
         let session = (cx.make_session)(protocol, role, &cx.limits);
+        let before = self.talk(session, protocol, role, cx);
+        let State::Detecting(look) = before else { return };
+        for (direction, chunk) in look.pending {
+            if let State::Speaking(talk) = &mut self.state {
+                talk.give(direction, &chunk, &mut cx.events);
+                self.publish(cx);
+            }
+        }
+        self.doubt(now, cx);
+    }
+
+    /// A session takes over. Returns what was before.
+    fn talk(&mut self, session: Box<dyn Session>, protocol: Protocol, role: Role, cx: &mut Context) -> State {
         if self.info.role.is_none() || self.info.protocol != Some(protocol) {
             let info = Arc::make_mut(&mut self.info);
             info.role = Some(role);
@@ -332,14 +360,7 @@ impl Flow {
             let verdict = Verdict::Capture { turn_bytes: cx.turn_bytes };
             cx.verdicts.push_back(VerdictUpdate { conn: self.info.conn.id, verdict });
         }
-        let State::Detecting(look) = before else { return };
-        for (direction, chunk) in look.pending {
-            if let State::Speaking(talk) = &mut self.state {
-                talk.give(direction, &chunk, &mut cx.events);
-                self.publish(cx);
-            }
-        }
-        self.doubt(now, cx);
+        before
     }
 
     fn ignore(&mut self, cx: &mut Context) {

@@ -4,6 +4,7 @@
 //! and the verdicts that tell the kernel what to copy. *Must not know* operations of other connections, orders, spans.
 
 mod flow;
+pub mod learned;
 mod look;
 mod stats;
 pub(crate) mod table;
@@ -15,10 +16,12 @@ use std::sync::Arc;
 
 use crate::config;
 use crate::protocol::detect::Protocol;
+use crate::protocol::learned::Texts;
 use crate::protocol::{Event, Events, Session};
 use crate::record::{BootNs, Close, Conn, ConnId, Data, Role};
 use crate::stream::Window;
 use flow::{Context, Flow};
+use learned::{Connection, Waiting};
 pub use stats::Stats;
 use table::{Slot, Table};
 
@@ -111,6 +114,7 @@ impl Connections {
             out: VecDeque::new(),
             verdicts: VecDeque::new(),
             stats: Stats::default(),
+            waiting: Waiting::default(),
         };
         Self {
             table: Table::new(),
@@ -141,7 +145,11 @@ impl Connections {
                 }
             }
             None => {
-                self.open(conn, true);
+                let known = self.context.waiting.claim(&conn);
+                let slot = self.open(conn, true);
+                if let Some(flow) = self.table.get_mut(slot) {
+                    flow.known = known;
+                }
             }
         }
     }
@@ -158,6 +166,7 @@ impl Connections {
             }
             None => {
                 self.context.stats.unannounced += 1;
+                self.context.waiting.unknown(data.conn);
                 self.open(Conn::unannounced(&data), false)
             }
         };
@@ -171,7 +180,7 @@ impl Connections {
     /// A connection ended. Its session ends when records that may still come late have had their time.
     pub fn handle_close(&mut self, close: Close) {
         self.advance(close.at);
-        let Some(slot) = self.table.slot(close.conn) else { return };
+        let Some(slot) = self.table.slot(close.conn) else { return self.context.waiting.closed(close.conn) };
         if let Some(flow) = self.table.get_mut(slot) {
             flow.close(close);
         }
@@ -199,6 +208,25 @@ impl Connections {
                 u64::from(self.table.get(slot).is_some_and(|flow| !flow.is_closing()));
             self.end(slot);
         }
+    }
+
+    /// What the next agent should know of connections, those that have not spoken since this one began among them. Takes
+    /// nothing away.
+    pub fn export(&self, texts: &mut Texts) -> Vec<Connection> {
+        let flows = self.table.by_age().filter_map(|slot| self.table.get(slot));
+        let mut all: Vec<Connection> = flows.filter_map(|flow| flow.export(texts)).collect();
+        all.extend(self.context.waiting.connections().map(|(one, from)| learned::again(one, from, texts)));
+        learned::within_bound(all)
+    }
+
+    /// Takes what an earlier agent of this boot of the machine had learned. Before the first record.
+    pub fn restore(&mut self, all: Vec<Connection>, texts: Vec<Arc<str>>, now: BootNs) {
+        self.context.waiting.restore(all, texts, now, self.max_connections);
+    }
+
+    /// What became of what an earlier agent had learned.
+    pub fn restored(&self) -> learned::Stats {
+        self.context.waiting.stats
     }
 
     /// The next event, in the order its connection's bytes moved.

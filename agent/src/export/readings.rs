@@ -74,6 +74,23 @@ pub const METRICS: &[Metric] = &[
         "{span}",
         "Durations counted without their labels, at the bound on series",
     ),
+    counter(
+        "spoor.state.restored",
+        "{entry}",
+        "What an earlier run had learned and this one goes on with, by kind",
+    ),
+    counter(
+        "spoor.state.dropped",
+        "{entry}",
+        "What an earlier run had learned and is of no use any more, by cause",
+    ),
+    gauge("spoor.state.waiting", "{entry}", "What an earlier run had learned and waits to be seen again"),
+    counter("spoor.state.failures", "{attempt}", "Times that what was learned could not be written"),
+    gauge(
+        "spoor.state.saved.timestamp",
+        "s",
+        "When what was learned was last written (Unix time), 0 for never",
+    ),
     counter("spoor.logs.suppressed", "{line}", "Log lines held back because the same was said too often"),
     counter("spoor.config.reloads", "{reload}", "Reloads of the configuration, by result"),
     gauge("spoor.config.loaded.timestamp", "s", "When the configuration in force was loaded (Unix time)"),

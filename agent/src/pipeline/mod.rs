@@ -12,6 +12,7 @@
 
 mod forest;
 mod kin;
+pub mod learned;
 mod meeting;
 mod open;
 mod outside;
@@ -37,6 +38,7 @@ use crate::span::pseudonym::Pseudonyms;
 use crate::span::sample::Sampler;
 use crate::span::{Resource, Span, SpanId};
 use forest::Forest;
+use learned::Histories;
 pub use open::Open;
 use open::{Begun, OpenOperations};
 use place::Placer;
@@ -107,6 +109,7 @@ pub struct Pipeline {
     placer: Placer,
     processes: HashMap<u32, Arc<Resource>>,
     process_age: VecDeque<u32>,
+    histories: Histories,
     clock: ClockPair,
     boot_id: [u8; 16],
     now: BootNs,
@@ -132,6 +135,7 @@ impl Pipeline {
             placer: Placer::new(&settings),
             processes: HashMap::new(),
             process_age: VecDeque::new(),
+            histories: Histories::default(),
             clock: ClockPair { boot_ns: 0, unix_ns: 0 },
             boot_id: settings.boot_id,
             now: 0,
@@ -187,8 +191,14 @@ impl Pipeline {
                     self.engine.conn_closed(close.conn, tgid);
                 }
             }
-            Record::Process(event) => self.engine.process_changed(&event),
-            Record::ProcessInfo(info) => self.name_process(&info),
+            Record::Process(event) => {
+                self.histories.changed(&event);
+                self.engine.process_changed(&event);
+            }
+            Record::ProcessInfo(info) => {
+                self.histories.introduced(&info, &mut self.engine, self.now);
+                self.name_process(&info);
+            }
             Record::Lost(lost) => {
                 self.stats.lost_records = lost.records;
                 self.stats.lost_bytes = lost.bytes;

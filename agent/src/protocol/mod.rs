@@ -10,9 +10,11 @@ pub mod amqp;
 pub mod detect;
 pub mod http1;
 pub mod http2;
+pub mod learned;
 pub mod postgres;
 pub mod reader;
 
+use self::learned::{Learned, Past, Texts};
 use crate::operation::{OpId, Operation, Shape};
 use crate::record::{BootNs, Thread};
 
@@ -139,5 +141,19 @@ pub trait Session: std::fmt::Debug + Send {
     fn want(&self, from: Sender) -> Want {
         let _ = from;
         Want::All
+    }
+
+    /// What it has learned that the stream does not say again, for the session of the agent that comes next. `None`:
+    /// nothing.
+    fn export(&self, texts: &mut Texts) -> Option<Learned> {
+        let _ = texts;
+        None
+    }
+
+    /// Takes over, before the first byte, what a session of the same connection had learned. Returns whether anything was
+    /// kept.
+    fn import(&mut self, past: &Past<'_>) -> bool {
+        let _ = past;
+        false
     }
 }

@@ -7,6 +7,7 @@ use super::deliver::Delivery;
 use super::notify::Notify;
 use super::readings::{Moment, readings};
 use super::reload::{Reload, Reloads, Running};
+use super::state::Keeper;
 use super::stop::{Asked, Signals};
 use super::summary::{self, Progress};
 use super::verdicts::Verdicts;
@@ -70,6 +71,10 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     if delivery.exporter().is_none() && print.is_none() {
         tracing::warn!("spans go nowhere: give --otlp-endpoint URL or --print tree");
     }
+    let mut keeper = Keeper::new(&config);
+    if let Some(keeper) = &mut keeper {
+        keeper.load(&mut pipeline);
+    }
     let mut live = start(&config)?;
     board.set_rung(live.rung().name);
     board.set_capturing(true);
@@ -115,6 +120,9 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         if delivery.take(&mut pipeline).is_err() {
             break Ok(());
         }
+        if let Some(keeper) = &mut keeper {
+            keeper.turn(&pipeline);
+        }
         board.turn();
         notify.turn();
         if measured.elapsed() >= MEASURE {
@@ -131,6 +139,8 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                 processes: lookup.counts(),
                 not_printed: delivery.not_printed(),
                 reloads: Some(&reloads),
+                restored: &pipeline.restored(),
+                state: keeper.as_ref().map(Keeper::totals),
             }));
         }
         progress.tell(&pipeline, &delivery);
@@ -140,6 +150,11 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     // What the rings hold was seen, so it counts.
     if live.read(&mut batch).is_ok() {
         handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts);
+    }
+    // What is buffered was moved before the end. The sessions end with the pipeline, and what they know with them.
+    pipeline.handle_timeout(live.settled_until());
+    if let Some(keeper) = &mut keeper {
+        keeper.finish(&pipeline.snapshot());
     }
     pipeline.finish(clock::boot_ns());
     // An output that is closed by now is the end either way.
@@ -160,6 +175,8 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             processes: lookup.counts(),
             not_printed: delivered.not_printed,
             reloads: Some(&reloads),
+            restored: &pipeline.restored(),
+            state: keeper.as_ref().map(Keeper::totals),
         }));
         metrics.shutdown();
     }

@@ -11,6 +11,7 @@ mod readings;
 mod record;
 mod reload;
 mod replay;
+pub mod state;
 mod stop;
 mod summary;
 mod verdicts;

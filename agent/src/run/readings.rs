@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::reload::Reloads;
+use super::state::Totals as State;
 use crate::capture::load::Totals as Kernel;
 use crate::conn::Stats as Connections;
 use crate::export::Totals;
 use crate::export::readings::Reading;
+use crate::pipeline::learned::Stats as Restored;
 use crate::pipeline::{Open, Stats};
 use crate::record::ClockPair;
 use crate::source::live::Gauges;
@@ -24,6 +26,9 @@ pub(super) struct Moment<'a> {
     pub(super) processes: (u64, u64),
     pub(super) not_printed: u64,
     pub(super) reloads: Option<&'a Reloads>,
+    /// What became of what an earlier run had learned, and of the file that this one writes.
+    pub(super) restored: &'a Restored,
+    pub(super) state: Option<State>,
 }
 
 pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
@@ -82,6 +87,9 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
         }
     }
     open(moment, &mut all);
+    if let Some(state) = moment.state {
+        learned(moment.restored, state, &mut all);
+    }
     if let Some(reloads) = moment.reloads {
         all.push(Reading::labelled("spoor.config.reloads", "result", "applied", reloads.applied));
         all.push(Reading::labelled("spoor.config.reloads", "result", "refused", reloads.refused));
@@ -133,6 +141,36 @@ fn connections(stats: &Connections, add: &mut impl FnMut(&'static str, &'static 
     ] {
         add("spoor.discarded.size", "cause", cause, bytes);
     }
+}
+
+/// What was taken over from an earlier run.
+fn learned(restored: &Restored, state: State, all: &mut Vec<Reading>) {
+    let connections = restored.connections;
+    for (kind, count) in [
+        ("connection_unbroken", connections.unbroken),
+        ("connection_with_gap", connections.broken),
+        ("statement", connections.statements),
+        ("consumer", connections.consumers),
+        ("process", restored.processes),
+    ] {
+        all.push(Reading::labelled("spoor.state.restored", "kind", kind, count));
+    }
+    for (cause, count) in [
+        ("other_boot", restored.other_boot),
+        ("expired", connections.expired + restored.processes_expired),
+        ("changed", connections.changed + restored.processes_changed),
+        ("impossible_position", connections.impossible),
+        ("useless_after_gap", connections.useless),
+        ("limit", connections.over_limit),
+        ("closed", connections.closed),
+        ("file_refused", state.refused),
+    ] {
+        all.push(Reading::labelled("spoor.state.dropped", "cause", cause, count));
+    }
+    let waiting = connections.waiting + restored.processes_waiting;
+    all.push(Reading::plain("spoor.state.waiting", waiting));
+    all.push(Reading::plain("spoor.state.failures", state.failed));
+    all.push(Reading::plain("spoor.state.saved.timestamp", state.saved_unix));
 }
 
 /// Services named alike (two processes of one) are one series.

@@ -99,6 +99,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("`protocols`", old.protocols != new.protocols),
         ("`joining`", old.joining != new.joining),
         ("`export.spool`", old.export.spool != new.export.spool),
+        ("`state`", old.state != new.state),
         ("`export.otlp.metrics`", metrics(old) != metrics(new)),
         ("`admin`", old.admin != new.admin),
         ("`kubernetes`", old.kubernetes != new.kubernetes),

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
+pub use self::postgres::query_text;
 use crate::causality::{Confidence, Rule};
 
 /// 16 bytes, never all zero.

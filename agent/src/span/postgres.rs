@@ -77,8 +77,9 @@ pub(super) fn draft(placed: &Placed<'_>, statement: &Statement) -> Draft {
     draft
 }
 
-/// Parameterised text stays as it is, unless somebody wrote personal data into it.
-fn query_text(text: &str, parameterised: bool) -> String {
+/// A text as it may be exported, or written to a file. Parameterised text stays as it is, unless somebody wrote personal
+/// data into it.
+pub fn query_text(text: &str, parameterised: bool) -> String {
     let sanitised = sql::sanitize(text, parameterised);
     if parameterised && is_personal(&sanitised) {
         return sql::sanitize(text, false);

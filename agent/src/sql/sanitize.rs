@@ -45,6 +45,12 @@ pub fn sanitize(text: &str, parameterised: bool) -> String {
     out
 }
 
+/// Whether a text has places for parameters.
+pub fn is_parameterised(text: &str) -> bool {
+    memchr::memchr(b'$', text.as_bytes()).is_some()
+        && tokens(text).any(|token| matches!(token.kind, Kind::Parameter(_)))
+}
+
 fn is_boolean(token: &Token<'_>) -> bool {
     token.is_any(&["true", "false"])
 }

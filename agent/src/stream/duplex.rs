@@ -51,6 +51,15 @@ impl Duplex {
         }
     }
 
+    /// Both streams go on where others stopped.
+    pub fn resumed(ingress: u64, egress: u64, window: Window) -> Self {
+        Self {
+            ingress: Assembler::new(Some(ingress), window),
+            egress: Assembler::new(Some(egress), window),
+            ..Self::new(None, window)
+        }
+    }
+
     /// Takes a record of one direction. See [`Assembler::push`].
     pub fn push(&mut self, direction: Direction, pos: u64, len: u64, bytes: Bytes, mark: Mark) {
         self.now = self.now.max(mark.at);

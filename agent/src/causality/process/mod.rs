@@ -21,6 +21,7 @@
 //! Long because every rule reads and changes the same table of operations, threads and transactions, in one order.
 
 mod decide;
+pub mod learned;
 mod proof;
 mod state;
 

@@ -54,9 +54,9 @@ impl Gap {
 
 /// What is known of one kind of guess.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Count {
-    right: u32,
-    wrong: u32,
+pub(super) struct Count {
+    pub(super) right: u32,
+    pub(super) wrong: u32,
 }
 
 /// From this many on, both counts are halved: programs change.
@@ -71,12 +71,30 @@ const PROOF_OF_THE_USUAL_PER_WRONG: u32 = 400;
 const REFUTED_ONE_IN: u32 = 50;
 
 /// The counts of one process.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Proof {
     counts: [Count; 10 + 3 * Gap::COUNT],
 }
 
 impl Proof {
+    /// All counts, in an order that is part of what is handed to the next agent (`learned`).
+    pub(super) fn counts(&self) -> impl Iterator<Item = Count> {
+        self.counts.iter().copied()
+    }
+
+    /// Nothing was counted.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Goes on from such counts. `None`: no process can have them.
+    pub(super) fn resumed(counts: impl Iterator<Item = Count>) -> Option<Self> {
+        let counts: Vec<Count> = counts.take(Self::default().counts.len() + 1).collect();
+        let is_possible = |count: &Count| count.right.saturating_add(count.wrong) < FULL;
+        let all = counts.iter().all(is_possible).then_some(counts)?;
+        Some(Self { counts: all.try_into().ok()? })
+    }
+
     pub(super) fn count(&mut self, signal: Signal, right: bool) {
         let count = &mut self.counts[signal.index()];
         if right {

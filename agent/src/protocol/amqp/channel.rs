@@ -20,7 +20,7 @@ pub(super) struct Terms {
 }
 
 /// Consumers of one channel whose queue is inferred.
-const MAX_INFERRED: usize = 16;
+pub(super) const MAX_INFERRED: usize = 16;
 /// What the default exchange's routing keys of answers to direct reply-to begin with, and the queue they are read from.
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
@@ -83,7 +83,7 @@ pub(super) struct Channel {
     /// By consumer tag.
     pub(super) consumers: BTreeMap<String, Terms>,
     /// Queues of consumers whose subscription was not seen, by consumer tag. `None`: what was seen contradicts itself.
-    inferred: BTreeMap<String, Option<String>>,
+    pub(super) inferred: BTreeMap<String, Option<String>>,
     /// "The server MUST use the last declared queue" when a method names none.
     pub(super) last_queue: String,
     /// The client settles deliveries on this channel.
@@ -92,6 +92,11 @@ pub(super) struct Channel {
     pub(super) unsure_to: Option<u64>,
     /// Why it is being closed, when that is an error.
     pub(super) closing: Option<(u16, String)>,
+    /// Highest delivery tag seen.
+    pub(super) last_tag: u64,
+    /// What is known was learned before bytes that no agent saw: a tag that is not higher than this means that the channel was
+    /// closed in them, and is another one.
+    pub(super) known_to: Option<u64>,
 }
 
 impl Channel {
@@ -110,6 +115,8 @@ impl Channel {
             settles: false,
             unsure_to: None,
             closing: None,
+            last_tag: 0,
+            known_to: None,
         }
     }
 

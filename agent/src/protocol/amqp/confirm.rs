@@ -17,6 +17,7 @@
 //!
 //! *Spec*: RabbitMQ, "Consumer Acknowledgements and Publisher Confirms".
 
+use crate::protocol::learned::Confirm as Learned;
 use crate::record::BootNs;
 
 /// No acknowledgement is on its way any more after this long without one. "The latency for `basic.ack` can reach a few
@@ -39,6 +40,27 @@ pub(super) enum Confirm {
 impl Confirm {
     /// A channel that was there before us.
     pub(super) const JOINED: Confirm = Confirm::Learning { next: 1, in_step_at: None };
+
+    /// What the next agent can go on with. An acknowledgement seen long ago says nothing about the silence since.
+    pub(super) fn learned(self) -> Learned {
+        match self {
+            Confirm::Off => Learned::Off,
+            Confirm::Exact { next } => Learned::Exact(next),
+            Confirm::Inferred { next } => Learned::Inferred(next),
+            Confirm::Learning { next, .. } => Learned::Learning(next),
+        }
+    }
+
+    /// Goes on where an earlier agent stopped.
+    pub(super) fn resumed(learned: Learned) -> Self {
+        match learned {
+            Learned::Off => Confirm::Off,
+            Learned::Exact(next) => Confirm::Exact { next },
+            Learned::Inferred(next) => Confirm::Inferred { next },
+            Learned::Learning(next) => Confirm::Learning { next, in_step_at: None },
+            Learned::Unknown => Confirm::JOINED,
+        }
+    }
 
     /// `confirm.select` went by.
     pub(super) fn select(&mut self) {

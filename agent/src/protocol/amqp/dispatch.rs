@@ -107,6 +107,7 @@ impl Session {
         let Arguments::Deliver { tag, delivery_tag, redelivered, exchange, routing_key } = arguments else {
             return;
         };
+        self.seen_tag(number, delivery_tag, extent, out);
         let Some(channel) = self.channel(number) else { return };
         let mut deliver = Deliver {
             exchange: text(exchange),

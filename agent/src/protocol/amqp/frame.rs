@@ -169,6 +169,11 @@ impl Decoder {
         self.state = State::Boundary;
     }
 
+    /// The next byte begins a frame.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.state == State::Boundary && self.reader.is_empty()
+    }
+
     /// Bytes left in the payload of the body frame that is under way.
     pub(super) fn body_left(&self) -> Option<(u16, u32)> {
         match self.state {

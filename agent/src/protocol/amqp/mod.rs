@@ -20,6 +20,7 @@ pub mod content;
 mod dispatch;
 mod feed;
 pub mod frame;
+mod learned;
 pub mod method;
 mod session;
 mod settle;

@@ -14,6 +14,7 @@ use super::frame::Decoder;
 use crate::config::Protocols;
 use crate::operation::amqp::{Action, ActionKind, PublishOutcome, Source};
 use crate::operation::{Completeness, Detail, Extent, Operation, Shape};
+use crate::protocol::learned::{Learned, Past, Texts};
 use crate::protocol::{Discard, End, Event, Events, Mark, Point, Sender, Want};
 use crate::record::{BootNs, Role};
 
@@ -42,11 +43,11 @@ pub(super) const DOUBT_BOUND: Duration = Duration::from_secs(30);
 pub struct Session {
     pub(super) role: Role,
     pub(super) keep: usize,
-    max_open: usize,
+    pub(super) max_open: usize,
     pub(super) vhost: Option<String>,
     /// Largest frame, in bytes, once negotiated.
     pub(super) frame_max: Option<u32>,
-    client: Half,
+    pub(super) client: Half,
     pub(super) server: Half,
     pub(super) channels: BTreeMap<u16, Channel>,
     pub(super) consumer_count: usize,
@@ -448,6 +449,16 @@ impl crate::protocol::Session for Session {
         // Bodies nobody keeps are not needed either.
         let is_full = channel.and_then(|channel| channel.assembly_ref(from)).is_none_or(Assembly::is_full);
         if is_full { Want::Skip(u64::from(left)) } else { Want::All }
+    }
+
+    fn export(&self, _: &mut Texts) -> Option<Learned> {
+        Some(Learned::Amqp(self.learned()))
+    }
+
+    fn import(&mut self, past: &Past<'_>) -> bool {
+        let Learned::Amqp(learned) = past.learned else { return false };
+        self.resume(learned, past.unbroken && learned.at_rest, past.at);
+        true
     }
 }
 

@@ -1,5 +1,7 @@
 //! Conversations in, operations out: what the session makes of publishes, deliveries, confirms, losses.
 
+mod learned;
+
 use super::Session;
 use super::fixture::{ack, close, consume, content, deliver, frame, header, method, publish, short};
 use super::frame::PROTOCOL_HEADER;

@@ -21,6 +21,7 @@ mod feed;
 pub(in crate::protocol) mod frame;
 mod heads;
 pub mod hpack;
+mod learned;
 mod loss;
 mod messages;
 mod seek;
@@ -38,6 +39,7 @@ use self::hpack::Decoder;
 use self::seek::Seeker;
 use self::stream::Stream;
 use super::http1::exchange::{Half, Open};
+use super::learned::{Learned, Past, Texts};
 use super::reader::Reader;
 use super::{Discard, End, Event, Events, Mark, Point, Sender, Want};
 use crate::config::Protocols;
@@ -290,5 +292,19 @@ impl super::Session for Session {
         };
         let skip = left.saturating_sub(SKIP_MARGIN);
         if skip >= MIN_SKIP { Want::Skip(skip) } else { Want::All }
+    }
+
+    fn export(&self, _: &mut Texts) -> Option<Learned> {
+        self.learned().map(Learned::Http2)
+    }
+
+    fn import(&mut self, past: &Past<'_>) -> bool {
+        match past.learned {
+            Learned::Http2(learned) if past.unbroken => {
+                self.resume(learned);
+                true
+            }
+            _ => false,
+        }
     }
 }

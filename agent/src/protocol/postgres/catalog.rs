@@ -45,14 +45,24 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) fn new(text: String, oids: Vec<u32>, claim: Claim) -> Self {
-        let parameterised = memchr::memchr(b'$', text.as_bytes()).is_some()
-            && crate::sql::token::tokens(&text)
-                .any(|token| matches!(token.kind, crate::sql::token::Kind::Parameter(_)));
+        let parameterised = crate::sql::is_parameterised(&text);
         Self {
             text: Some(text.into()),
             parameterised,
             oids: oids.into(),
             claim: Some(claim),
+            ..Self::default()
+        }
+    }
+
+    /// One that was prepared before an earlier agent's eyes.
+    pub(super) fn known(text: Arc<str>, oids: Vec<u32>, columns: Vec<Column>, missing: u64) -> Self {
+        Self {
+            parameterised: crate::sql::is_parameterised(&text),
+            text: Some(text),
+            oids: oids.into(),
+            columns: columns.into(),
+            missing,
             ..Self::default()
         }
     }
@@ -139,6 +149,14 @@ impl Catalog {
 
     pub(super) fn statement(&self, name: &str) -> Option<&Prepared> {
         self.statements.get(name)
+    }
+
+    /// Every statement, least recently used first.
+    pub(super) fn statements(&self) -> Vec<(&str, &Prepared)> {
+        let mut all: Vec<_> =
+            self.statements.iter().map(|(name, prepared)| (name.as_str(), prepared)).collect();
+        all.sort_unstable_by_key(|(_, prepared)| prepared.used);
+        all
     }
 
     /// Opens a portal. Returns the operation that still executed the one it replaces; `false`: others had to go.

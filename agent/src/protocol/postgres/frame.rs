@@ -127,6 +127,16 @@ impl Side {
         }
     }
 
+    /// The next byte begins a message.
+    pub(super) fn is_between_messages(&self) -> bool {
+        matches!(self.state, State::Header) && self.reader.is_empty()
+    }
+
+    /// Goes on with a connection that began long before: the next byte begins a message, or a boundary has to be found.
+    pub(super) fn join(&mut self, between_messages: bool) {
+        self.state = if between_messages { State::Header } else { State::Lost };
+    }
+
     /// Nothing more can be read.
     pub(super) fn close(&mut self) {
         self.state = State::Opaque;

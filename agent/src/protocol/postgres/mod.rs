@@ -19,6 +19,7 @@ mod catalog;
 mod core;
 mod frame;
 mod frontend;
+mod learned;
 mod open;
 mod parse;
 mod revealed;
@@ -29,6 +30,7 @@ mod value;
 use self::core::{Core, Phase};
 use self::frame::Side;
 pub use self::revealed::Revealed;
+use super::learned::{Learned, Past, Texts};
 use super::{End, Events, Mark, Sender, Session as Contract, Want};
 use crate::config::Protocols;
 use crate::record::{BootNs, Role};
@@ -101,5 +103,23 @@ impl Contract for Session {
             0 => Want::All,
             len => Want::Skip(len),
         }
+    }
+
+    fn export(&self, texts: &mut Texts) -> Option<Learned> {
+        if self.client.is_opaque() || self.server.is_opaque() {
+            return None;
+        }
+        let at_rest = self.client.is_between_messages() && self.server.is_between_messages();
+        self.core.export(at_rest, texts).map(Learned::Postgres)
+    }
+
+    fn import(&mut self, past: &Past<'_>) -> bool {
+        let Learned::Postgres(learned) = past.learned else { return false };
+        let at_rest = past.unbroken && learned.at_rest;
+        for side in [&mut self.client, &mut self.server] {
+            side.join(at_rest);
+        }
+        self.core.import(learned, past.texts, at_rest);
+        true
     }
 }

@@ -15,6 +15,9 @@ use crate::record::{BootNs, Role};
 /// Bytes of parameters and rows kept by the open operations of a connection.
 const MAX_RETAINED_BYTES: usize = 1 << 20;
 
+/// No connection has had more transaction blocks.
+const MAX_BLOCKS: u64 = 1 << 48;
+
 /// An open operation.
 #[derive(Debug)]
 pub(super) struct Open {
@@ -314,6 +317,18 @@ pub(super) struct Block {
 impl Block {
     pub(super) fn current(&self) -> Option<u64> {
         self.current
+    }
+
+    /// How many there have been.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Goes on where another one was.
+    pub(super) fn resume(&mut self, current: Option<u64>, count: u64) {
+        // More than a connection can have; so that counting goes on.
+        let (current, count) = (current.map(|block| block.min(MAX_BLOCKS)), count.min(MAX_BLOCKS));
+        *self = Self { current, count: count.max(current.unwrap_or(0)), doubtful: None };
     }
 
     /// Answers were lost: a block may have ended in them, or begun.

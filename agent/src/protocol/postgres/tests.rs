@@ -2,6 +2,7 @@
 
 mod build;
 mod cuts;
+mod learned;
 mod starts;
 mod transcripts;
 

@@ -14,6 +14,7 @@ mod tests;
 
 pub(in crate::protocol) use self::look::look;
 use self::table::{Lookup, Table};
+use crate::protocol::learned::Way;
 
 /// A scratch buffer larger than this is not kept.
 const KEPT_SCRATCH: usize = 16 << 10;
@@ -60,6 +61,25 @@ impl Decoder {
     pub fn new(from_start: bool) -> Decoder {
         let limit = from_start.then_some(4096);
         Decoder { table: Table::new(from_start), limit, name: Vec::new(), value: Vec::new() }
+    }
+
+    /// What the next agent's decoder needs to go on with the next block.
+    pub(in crate::protocol) fn export(&self) -> Way {
+        let text = |part: Option<&[u8]>| std::str::from_utf8(part?).ok().map(str::to_owned);
+        Way {
+            fields: self.table.fields().map(|(name, value)| (text(name), text(value))).collect(),
+            max: self.table.bound().and_then(|max| u32::try_from(max).ok()),
+            is_complete: self.table.is_complete(),
+            limit: self.limit.and_then(|limit| u32::try_from(limit).ok()),
+            max_frame: None,
+        }
+    }
+
+    /// Goes on where another decoder of this direction stopped: between the same two blocks.
+    pub(in crate::protocol) fn import(&mut self, learned: &Way) {
+        let fields = learned.fields.iter().map(|(name, value)| (name.as_deref(), value.as_deref()));
+        self.table = Table::resumed(fields, learned.max.map(|max| max as usize), learned.is_complete);
+        self.limit = learned.limit.map(|limit| limit as usize);
     }
 
     /// The receiver of this direction announced `SETTINGS_HEADER_TABLE_SIZE`. Whether the sender has seen it cannot be told,

@@ -138,6 +138,39 @@ impl Table {
         }
     }
 
+    /// One that another one was like: its fields, oldest first. A value that is not known any more only makes an entry count
+    /// less than it does for the encoder.
+    pub(super) fn resumed<'a>(
+        fields: impl Iterator<Item = (Option<&'a str>, Option<&'a str>)>,
+        max: Option<usize>,
+        is_complete: bool,
+    ) -> Table {
+        let mut table = Table::new(false);
+        let mut count = 0;
+        for (name, value) in fields {
+            table.insert(name.map(str::as_bytes), value.map(str::as_bytes));
+            count += 1;
+        }
+        table.max = max;
+        table.complete = is_complete && table.entries.len() == count;
+        table
+    }
+
+    /// Every field, oldest first.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (Option<&[u8]>, Option<&[u8]>)> {
+        self.entries.iter().rev().map(|entry| self.parts(entry))
+    }
+
+    /// The bound in force, where it is known.
+    pub(super) fn bound(&self) -> Option<usize> {
+        self.max
+    }
+
+    /// Whether it holds all that the encoder's does.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// Insertions may have been missed: nothing is known of what is in it.
     pub(super) fn lose(&mut self) {
         *self = Table { block: std::mem::take(&mut self.block), ..Table::new(false) };

@@ -1,6 +1,7 @@
 //! Tests of a whole connection: frames in, exchanges out.
 
 mod joins;
+mod learned;
 mod losses;
 mod streams;
 
