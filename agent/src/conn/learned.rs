@@ -161,12 +161,13 @@ impl Waiting {
     /// A connection was introduced: what is known of it, if it is the same.
     pub(super) fn claim(&mut self, conn: &Conn) -> Option<Box<Known>> {
         let connection = self.connections.remove(&conn.id)?;
+        let texts = self.texts.clone();
         self.count();
         if !connection.is(conn) {
             self.stats.changed += 1;
             return None;
         }
-        Some(Box::new(Known { connection, texts: self.texts.clone() }))
+        Some(Box::new(Known { connection, texts }))
     }
 
     /// A connection spoke that was never introduced: who it is cannot be told.

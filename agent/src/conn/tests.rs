@@ -1,3 +1,5 @@
+mod learned;
+
 use std::cell::RefCell;
 
 use bytes::Bytes;

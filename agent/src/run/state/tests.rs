@@ -1,1 +1,113 @@
+use super::*;
 
+fn config(directory: &Path) -> Config {
+    let mut config = Config::default();
+    config.state.directory = directory.to_str().unwrap().to_owned();
+    config
+}
+
+fn pipeline(boot_id: [u8; 16]) -> Pipeline {
+    super::super::pipeline(&Config::default(), boot_id, String::new()).unwrap()
+}
+
+fn left(boot_id: [u8; 16]) -> Learned {
+    let process = crate::pipeline::learned::Process { tgid: 7, ..Default::default() };
+    Learned { boot_id, processes: vec![process], ..Learned::default() }
+}
+
+#[test]
+fn it_is_kept_beside_the_spool_unless_told_otherwise() {
+    let mut config = Config::default();
+    assert_eq!(directory(&config), None, "nowhere to keep it");
+    config.export.spool.directory = "/spool".to_owned();
+    assert_eq!(directory(&config), Some("/spool".into()));
+    config.state.directory = "/state".to_owned();
+    assert_eq!(directory(&config), Some("/state".into()));
+    config.state.keep = false;
+    assert_eq!(directory(&config), None);
+}
+
+#[test]
+fn what_one_run_leaves_waits_in_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&directory.path().join("new").join("state"));
+    Keeper::new(&config).unwrap().finish(&left([1; 16]));
+    let mut keeper = Keeper::new(&config).unwrap();
+    let mut next = pipeline([1; 16]);
+    keeper.load(&mut next);
+    assert_eq!(next.restored().processes_waiting, 1);
+    // Of another boot.
+    let mut other = pipeline([2; 16]);
+    keeper.load(&mut other);
+    assert_eq!((other.restored().processes_waiting, other.restored().other_boot), (0, 1));
+    let mut unknown = pipeline([0; 16]);
+    Keeper::new(&config).unwrap().finish(&left([0; 16]));
+    keeper.load(&mut unknown);
+    assert_eq!(unknown.restored().other_boot, 1, "which boot it is cannot be told");
+}
+
+#[test]
+fn a_damaged_file_is_left_and_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    std::fs::write(directory.path().join(FILE), b"SPOORLS1 and nothing more").unwrap();
+    let mut keeper = Keeper::new(&config).unwrap();
+    let mut pipeline = pipeline([1; 16]);
+    keeper.load(&mut pipeline);
+    assert_eq!((pipeline.restored(), keeper.totals().refused), (Stats::default(), 1));
+    keeper.finish(&left([1; 16]));
+    assert!(keeper.totals().saved_unix > 0 && keeper.totals().failed == 0);
+    keeper.load(&mut pipeline);
+    assert_eq!((pipeline.restored().processes_waiting, keeper.totals().refused), (1, 1));
+}
+
+#[test]
+fn of_two_agents_one_writes_until_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let (mut first, mut second) = (Keeper::new(&config).unwrap(), Keeper::new(&config).unwrap());
+    first.finish(&left([1; 16]));
+    second.finish(&left([2; 16]));
+    let kept = || file::read(&directory.path().join(FILE)).unwrap().unwrap().boot_id;
+    assert_eq!((kept(), second.totals()), ([1; 16], Totals::default()), "and it is no failure");
+    drop(first);
+    second.finish(&left([2; 16]));
+    assert_eq!(kept(), [2; 16]);
+}
+
+#[test]
+fn it_is_written_now_and_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE);
+    let mut config = config(directory.path());
+    config.state.save_every = Duration::from_secs(3600);
+    let pipeline = pipeline([3; 16]);
+    let mut keeper = Keeper::new(&config).unwrap();
+    keeper.turn(&pipeline);
+    assert!(!path.exists(), "not before its time");
+    keeper.next = Instant::now();
+    keeper.turn(&pipeline);
+    keeper.join();
+    assert_eq!(file::read(&path).unwrap().unwrap().boot_id, [3; 16]);
+    std::fs::remove_file(&path).unwrap();
+    keeper.turn(&pipeline);
+    keeper.join();
+    assert!(!path.exists());
+    config.state.save_every = Duration::ZERO;
+    let mut at_the_end = Keeper::new(&config).unwrap();
+    at_the_end.next = Instant::now();
+    at_the_end.turn(&pipeline);
+    assert!(!path.exists() && at_the_end.writing.is_none());
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_stops_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    assert!(Keeper::new(&config(&file.join("below"))).is_none());
+    let mut gone = Keeper::new(&config(&directory.path().join("state"))).unwrap();
+    std::fs::remove_dir(directory.path().join("state")).unwrap();
+    gone.finish(&left([1; 16]));
+    assert_eq!(gone.totals().failed, 1);
+}
