@@ -1,4 +1,6 @@
 //! What must not leave does not: marked secrets through every protocol, searched for in every output.
+//!
+//! Long because the same traffic goes into every output.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -317,6 +319,73 @@ fn no_secret_is_in_the_spool() {
     let spool = all_files(directory.path());
     assert!(spool.windows(8).any(|window| window == b"order.id"), "the spool holds spans");
     clean("the spool", &spool);
+}
+
+/// Connections that go on, with everything on them that is kept for the next run: named statements, consumers, HTTP/2.
+fn connections_that_go_on() -> Vec<Record> {
+    let mut host = Host::new();
+    amqp(&mut host);
+    postgres(&mut host);
+    let (shop, db) = (host.process(200, "shop"), host.process(600, "postgresql"));
+    let link = host.connect(shop, db, 5432, Covered::Both);
+    let (a, b) = (shop.thread(0), db.thread(0));
+    for (name, text) in [
+        (
+            "s1",
+            format!(
+                "UPDATE orders SET note = '{MARK}60' WHERE email = 'jane.roe@example.org' /* {MARK}61 */"
+            ),
+        ),
+        (
+            "s2",
+            format!("UPDATE orders SET note = $1 WHERE email = 'jane.roe@example.org' AND x = '{MARK}62'"),
+        ),
+        ("jane.roe@example.org", "SELECT 1".to_owned()),
+    ] {
+        let parse = wire::pg(b'P', format!("{name}\0{text}\0\0\0").as_bytes());
+        host.send(link, Client, [parse, wire::pg(b'S', b"")].concat(), a, b);
+        host.send(link, Server, [wire::pg(b'1', b""), wire::pg(b'Z', b"I")].concat(), b, a);
+    }
+    let crm = host.process(300, "crm");
+    let link = host.connect(shop, crm, 50051, Covered::Both);
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream][..], payload].concat()
+    };
+    let mut fields = vec![0x83, 0x86];
+    for (name, value) in [
+        (":path", "/shop.Orders/Create"),
+        ("authorization", "Bearer zq9secret63"),
+        ("cookie", "session=zq9secret64"),
+        ("x-customer", "jane.roe@example.org"),
+    ] {
+        fields.extend([0x40, name.len() as u8]);
+        fields.extend(name.bytes());
+        fields.push(value.len() as u8);
+        fields.extend(value.bytes());
+    }
+    let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, b"")].concat();
+    host.send(link, Client, [hello, frame(1, 5, 1, &fields)].concat(), a, b);
+    host.send(link, Server, [frame(4, 0, 0, b""), frame(1, 5, 1, &[0x88])].concat(), b, a);
+    host.records.into_iter().filter(|record| !matches!(record, Record::Close(_))).collect()
+}
+
+#[test]
+fn no_secret_is_in_what_is_kept_for_the_next_run() {
+    let mut pipeline = Pipeline::new(settings()).unwrap();
+    connections_that_go_on().into_iter().for_each(|record| pipeline.handle_record(record));
+    let kept = pipeline.snapshot();
+    let file = spoor::run::state::file::encode(&kept).unwrap();
+    clean("what is kept for the next run", &file);
+    // It was kept: silence would be clean too.
+    for text in [
+        "UPDATE orders SET note = ? WHERE email = ?",
+        "UPDATE orders SET note = $1 WHERE email = ? AND x = ?",
+        "mes.orders",
+        "/shop.Orders/Create",
+        "authorization",
+    ] {
+        assert!(String::from_utf8_lossy(&file).contains(text), "`{text}`: {kept:#?}");
+    }
 }
 
 #[test]

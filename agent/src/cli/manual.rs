@@ -33,6 +33,9 @@ The configuration of the service.
 .TP
 .I /var/lib/spoor/spool
 Spans that wait while the back end is away.
+.TP
+.I /var/lib/spoor/spool/learned
+What was learned of connections and processes, for the next run.
 .SH EXIT STATUS
 0 done, 1 failed, 2 wrong usage or configuration.
 ";

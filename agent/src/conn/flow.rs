@@ -99,10 +99,9 @@ struct Talk {
 
 impl Flow {
     pub(super) fn new(conn: Conn, is_announced: bool, window: Window) -> Self {
-        let duplex = Duplex::new(conn.from_start.then_some(0), window);
-        let (role, spoke_at) = (conn.role, conn.at);
+        let (duplex, spoke_at) = (Duplex::new(conn.from_start.then_some(0), window), conn.at);
         Self {
-            info: Arc::new(ConnInfo { conn, role, protocol: None }),
+            info: Arc::new(ConnInfo { role: conn.role, conn, protocol: None }),
             duplex,
             state: State::Detecting(Box::default()),
             detections: 0,
@@ -345,7 +344,7 @@ impl Flow {
         self.doubt(now, cx);
     }
 
-    /// A session takes over. Returns what was before.
+    /// A session takes over from what was before, which it returns.
     fn talk(&mut self, session: Box<dyn Session>, protocol: Protocol, role: Role, cx: &mut Context) -> State {
         if self.info.role.is_none() || self.info.protocol != Some(protocol) {
             let info = Arc::make_mut(&mut self.info);

@@ -100,14 +100,15 @@ impl Connection {
             && conn.wire == self.wire
             && !data.flags.position_uncertain;
         let Some(stands) = self.stands.filter(|_| is_certain) else { return GoesOn::Broken };
-        let (ingress, egress) = match data.direction {
-            Direction::Ingress => (data.pos, data.other_pos),
-            Direction::Egress => (data.other_pos, data.pos),
+        let (own, other) = match data.direction {
+            Direction::Ingress => (stands.ingress, stands.egress),
+            Direction::Egress => (stands.egress, stands.ingress),
         };
-        if ingress < stands.ingress || egress < stands.egress {
+        if data.pos < own {
             return GoesOn::Impossible;
         }
-        let is_next = ingress == stands.ingress && egress == stands.egress;
+        // What it says of the other direction may be older than that direction's last record, never newer.
+        let is_next = data.pos == own && data.other_pos <= other;
         if is_next { GoesOn::Unbroken(stands) } else { GoesOn::Broken }
     }
 }

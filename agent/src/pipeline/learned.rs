@@ -88,7 +88,10 @@ impl Pipeline {
             boot_id: self.boot_id,
             at: self.now,
             texts: texts.into_list().iter().map(|text| exportable(text)).collect(),
-            connections: connections.into_iter().map(harmless).collect(),
+            connections: connections
+                .into_iter()
+                .map(|one| harmless(one, self.placer.pseudonyms.is_some()))
+                .collect(),
             processes: self.histories.export(&self.engine, self.now),
         }
     }
@@ -166,8 +169,9 @@ fn exportable(text: &str) -> String {
     query_text(text, sql::is_parameterised(text))
 }
 
-/// The same connection without what no span may hold.
-fn harmless(mut connection: Connection) -> Connection {
+/// The same connection without what no span may hold. `hashed`: keys leave as hashes only, and addresses of messages, which can
+/// hold them in another form, not at all.
+fn harmless(mut connection: Connection, hashed: bool) -> Connection {
     match &mut connection.learned {
         protocol::Learned::Postgres(postgres) => {
             postgres.database.take_if(|database| is_personal(database));
@@ -181,7 +185,7 @@ fn harmless(mut connection: Connection) -> Connection {
         }
         protocol::Learned::Amqp(amqp) => {
             amqp.vhost.take_if(|vhost| is_personal(vhost));
-            amqp.channels.iter_mut().for_each(harmless_channel);
+            amqp.channels.iter_mut().for_each(|channel| harmless_channel(channel, hashed));
         }
         protocol::Learned::Http2(http2) => {
             for (name, value) in http2.request.fields.iter_mut().chain(&mut http2.response.fields) {
@@ -199,13 +203,21 @@ fn harmless(mut connection: Connection) -> Connection {
 }
 
 /// A queue whose name tells of a person is one that is not known.
-fn harmless_channel(channel: &mut protocol::Channel) {
+fn harmless_channel(channel: &mut protocol::Channel, hashed: bool) {
     channel.consumers.retain(|consumer| !is_personal(&consumer.tag));
+    channel.asked.retain(|asked| !is_personal(&asked.name));
     channel.inferred.retain(|(tag, _)| !is_personal(tag));
+    for one in &mut channel.unsettled {
+        if hashed || is_personal(&one.exchange) || is_personal(&one.routing_key) {
+            one.exchange.clear();
+            one.routing_key.clear();
+        }
+    }
     let consumers = channel.consumers.iter_mut().map(|consumer| &mut consumer.queue);
+    let asked = channel.asked.iter_mut().filter_map(|asked| asked.queue.as_mut());
     let inferred = channel.inferred.iter_mut().filter_map(|(_, queue)| queue.as_mut());
     let unsettled = channel.unsettled.iter_mut().map(|one| &mut one.queue);
-    for queue in consumers.chain(inferred).chain(unsettled).chain([&mut channel.last_queue]) {
+    for queue in consumers.chain(asked).chain(inferred).chain(unsettled).chain([&mut channel.last_queue]) {
         if is_personal(queue) {
             queue.clear();
         }
@@ -229,7 +241,8 @@ fn is_harmless_field(name: &str, value: &str) -> bool {
         | "content-encoding"
         | "grpc-encoding"
         | "grpc-accept-encoding"
-        | "grpc-status" => true,
+        | "grpc-status"
+        | "user-agent" => true,
         "content-type" => !value.contains(';'),
         ":authority" => value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b)),
         ":path" => is_service_method(value),

@@ -15,7 +15,7 @@ fn shown_of(learned: protocol::Learned) -> protocol::Learned {
         spoke_at: 0,
         learned,
     };
-    harmless(connection).learned
+    harmless(connection, false).learned
 }
 
 #[test]
@@ -49,7 +49,8 @@ fn header_fields_that_may_be_secrets_are_kept_without_their_values() {
         ("authorization", "Bearer x", false),
         ("cookie", "session=1", false),
         ("x-request-id", "1", false),
-        ("user-agent", "grpc-go/1.60", false),
+        ("user-agent", "grpc-go/1.60", true),
+        ("user-agent", "bot (jane.roe@example.org)", false),
         ("te", &"t".repeat(MAX_FIELD + 1), false),
     ] {
         let fields = vec![(Some(name.to_owned()), Some(value.to_owned()))];
@@ -71,9 +72,18 @@ fn names_that_tell_of_people_are_not_kept() {
     };
     let channel = protocol::Channel {
         consumers: vec![consumer("a", "q"), consumer("b", PERSON), consumer(PERSON, "q")],
+        asked: vec![
+            protocol::Asked { queue: Some(PERSON.to_owned()), ..Default::default() },
+            protocol::Asked { name: PERSON.to_owned(), ..Default::default() },
+        ],
         inferred: vec![("a".to_owned(), Some(PERSON.to_owned())), ("b".to_owned(), None)],
         last_queue: PERSON.to_owned(),
-        unsettled: vec![protocol::Unsettled { tag: 1, queue: PERSON.to_owned() }],
+        unsettled: vec![protocol::Unsettled {
+            tag: 1,
+            queue: PERSON.to_owned(),
+            routing_key: PERSON.to_owned(),
+            ..Default::default()
+        }],
         ..Default::default()
     };
     let amqp =
@@ -118,7 +128,9 @@ fn shown() -> Shown {
 const NOW: BootNs = 1 << 50;
 
 fn before() -> Process {
-    Process { tgid: 7, start_ns: 100, exe: "/usr/bin/shop".to_owned(), seen_at: NOW - 1, shown: shown() }
+    static SHOWN: std::sync::LazyLock<Shown> = std::sync::LazyLock::new(shown);
+    let shown = SHOWN.clone();
+    Process { tgid: 7, start_ns: 100, exe: "/usr/bin/shop".to_owned(), seen_at: NOW - 1, shown }
 }
 
 fn info() -> ProcessInfo {

@@ -73,7 +73,10 @@ impl Learned {
                         .consumers
                         .iter()
                         .map(|consumer| consumer.tag.len() + consumer.queue.len() + 48);
-                    let unsettled = channel.unsettled.iter().map(|one| one.queue.len() + 24);
+                    let unsettled = channel
+                        .unsettled
+                        .iter()
+                        .map(|one| one.exchange.len() + one.routing_key.len() + one.queue.len() + 48);
                     let inferred = channel
                         .inferred
                         .iter()
@@ -181,6 +184,8 @@ pub struct Channel {
     pub number: u16,
     pub confirm: Confirm,
     pub consumers: Vec<Consumer>,
+    /// Methods that are not answered yet, in their order.
+    pub asked: Vec<Asked>,
     /// Queues that were inferred, by consumer tag. `None`: what was seen contradicts itself.
     pub inferred: Vec<(String, Option<String>)>,
     pub last_queue: String,
@@ -216,11 +221,27 @@ pub struct Consumer {
     pub no_ack: bool,
 }
 
-/// A delivery that is not settled, and its queue; empty where it is not known.
+/// A method that waits for its answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    pub class: u16,
+    pub method: u16,
+    pub by_server: bool,
+    /// The queue or consumer tag that its answer repeats.
+    pub name: String,
+    /// Of subscriptions and of messages that are asked for.
+    pub queue: Option<String>,
+    pub no_ack: bool,
+}
+
+/// A delivery that is not settled, its address and its queue; empty where it is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Unsettled {
     pub tag: u64,
+    pub exchange: String,
+    pub routing_key: String,
     pub queue: String,
 }
 

@@ -5,25 +5,28 @@
 //! | kept | unbroken | after bytes nobody saw |
 //! |---|---|---|
 //! | virtual host, largest frame, consumers with their queues | yes | yes, as over lost frames |
-//! | the last queue that was declared, deliveries that are not settled | yes | no |
+//! | the last queue that was declared, methods not answered, deliveries not settled | yes | no |
 //! | numbers of publishes | yes | as a lower bound |
-//! | messages in the making, publishes and methods without an answer | no | no |
+//! | messages in the making, publishes that are not confirmed | no | no |
 //!
 //! A consumer can be cancelled and a channel opened again in what nobody saw. Delivery tags only rise on a channel: one that
 //! does not tells that the channel is another one, and what was known of it is forgotten.
 
-use super::channel::{Channel, MAX_INFERRED, Tagged, Terms, Waiting};
+use super::channel::{Asked, Channel, MAX_INFERRED, Tagged, Terms, Waiting};
 use super::confirm::Confirm;
 use super::frame::{LARGEST_FRAME, SMALLEST_FRAME_MAX};
+use super::method::{self, Part};
 use super::session::{MAX_CHANNELS, MAX_CONSUMERS, Session};
 use crate::operation::amqp::{ActionKind, Source};
-use crate::operation::{Completeness, Extent};
-use crate::protocol::learned::{Amqp, Channel as Learned, Consumer, Unsettled};
+use crate::operation::{Completeness, Detail, Extent};
+use crate::protocol::learned::{Amqp, Asked as LearnedAsked, Channel as Learned, Consumer, Unsettled};
 use crate::protocol::{Events, Sender};
 use crate::record::BootNs;
 
 /// Bound of names: the length of a short string is an octet.
 const MAX_NAME_BYTES: usize = 255;
+/// Methods of one channel that wait for an answer: clients wait for each.
+const MAX_ASKED: usize = 64;
 
 impl Session {
     pub(super) fn learned(&self) -> Amqp {
@@ -57,12 +60,13 @@ impl Session {
             }
             let mut channel = Channel::resumed(one, MAX_CONSUMERS.saturating_sub(self.consumer_count));
             if unbroken {
-                channel.await_settlements(one, self.max_open.saturating_sub(self.open_count), at);
+                channel.await_answers(one, self.max_open.saturating_sub(self.open_count), at);
             } else {
                 channel.go_on_unseen();
             }
             self.consumer_count = self.consumer_count.saturating_add(channel.consumers.len());
-            self.open_count = self.open_count.saturating_add(channel.deliveries.len());
+            self.open_count =
+                self.open_count.saturating_add(channel.deliveries.len()).saturating_add(channel.asked.len());
             self.channels.insert(one.number, channel);
         }
     }
@@ -86,11 +90,20 @@ impl Channel {
             queue: terms.queue.clone(),
             no_ack: terms.no_ack,
         });
+        let asked = self.asked.iter().map(|asked| LearnedAsked {
+            class: asked.id.0,
+            method: asked.id.1,
+            by_server: asked.from == Sender::Server,
+            name: asked.name.clone(),
+            queue: asked.terms.as_ref().map(|terms| terms.queue.clone()),
+            no_ack: asked.terms.as_ref().is_some_and(|terms| terms.no_ack),
+        });
         let inferred = self.inferred.iter().map(|(tag, queue)| (tag.clone(), queue.clone()));
         Learned {
             number,
             confirm: self.confirm.learned(),
             consumers: consumers.collect(),
+            asked: asked.collect(),
             inferred: inferred.collect(),
             last_queue: self.last_queue.clone(),
             settles: self.settles,
@@ -117,8 +130,11 @@ impl Channel {
         channel
     }
 
-    /// What was delivered is still to be settled; at most `room` of it is remembered.
-    fn await_settlements(&mut self, learned: &Learned, room: usize, at: BootNs) {
+    /// What was asked for is still to be answered, and what was delivered to be settled; at most `room` of it is remembered.
+    fn await_answers(&mut self, learned: &Learned, room: usize, at: BootNs) {
+        let asked = learned.asked.iter().take(MAX_ASKED.min(room)).filter_map(|one| asked(one, at));
+        self.asked.extend(asked);
+        let room = room.saturating_sub(self.asked.len());
         for one in learned.unsettled.iter().take(room) {
             if self.deliveries.back().is_none_or(|last| last.tag < one.tag) {
                 self.deliveries.push_back(tagged(one, at));
@@ -143,25 +159,50 @@ impl Channel {
 
 fn unsettled(tagged: &Tagged) -> Unsettled {
     let deliver = tagged.waiting.operation.as_ref().and_then(|operation| match &operation.detail {
-        crate::operation::Detail::Amqp(action) => match &action.kind {
-            ActionKind::Deliver(deliver) => deliver.queue.as_deref(),
+        Detail::Amqp(action) => match &action.kind {
+            ActionKind::Deliver(deliver) => Some(Source::of(deliver)),
             _ => None,
         },
         _ => None,
     });
-    let queue = deliver.or_else(|| tagged.got.as_ref()?.queue.as_deref());
-    Unsettled { tag: tagged.tag, queue: queue.unwrap_or_default().to_owned() }
+    let source = deliver.or_else(|| tagged.got.as_deref().cloned());
+    let source =
+        source.unwrap_or(Source { exchange: String::new(), routing_key: String::new(), queue: None });
+    Unsettled {
+        tag: tagged.tag,
+        exchange: source.exchange,
+        routing_key: source.routing_key,
+        queue: source.queue.unwrap_or_default(),
+    }
+}
+
+/// Its operation was closed by the agent that saw it; what its answer means still counts.
+fn asked(learned: &LearnedAsked, at: BootNs) -> Option<Asked> {
+    let id = (learned.class, learned.method);
+    let Part::Request(answers) = method::lookup(id)?.part else { return None };
+    let (from, answerer) = match learned.by_server {
+        false => (Sender::Client, Sender::Server),
+        true => (Sender::Server, Sender::Client),
+    };
+    let terms = learned.queue.as_deref().map(|queue| Terms { queue: short(queue), no_ack: learned.no_ack });
+    let waiting = Waiting { operation: None, since: at, weight: 0, answerer };
+    Some(Asked { id, from, answers, name: short(&learned.name), terms, waiting })
 }
 
 /// Its operation was closed by the agent that saw it; that it is unsettled still counts.
 fn tagged(learned: &Unsettled, at: BootNs) -> Tagged {
-    let source =
-        Source { exchange: String::new(), routing_key: String::new(), queue: Some(short(&learned.queue)) };
+    let source = Source {
+        exchange: short(&learned.exchange),
+        routing_key: short(&learned.routing_key),
+        queue: Some(short(&learned.queue)).filter(|queue| !queue.is_empty()),
+    };
+    // The default exchange has no name, but then there is a routing key.
+    let is_known = source.queue.is_some() || !source.routing_key.is_empty() || !source.exchange.is_empty();
     Tagged {
         tag: learned.tag,
         exact: true,
         waiting: Waiting { operation: None, since: at, weight: 0, answerer: Sender::Client },
-        got: (!learned.queue.is_empty()).then(|| Box::new(source)),
+        got: is_known.then(|| Box::new(source)),
     }
 }
 

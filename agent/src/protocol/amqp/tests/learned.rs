@@ -47,6 +47,19 @@ fn a_consumer_subscribed_under_an_earlier_agent_has_its_queue() {
 }
 
 #[test]
+fn a_subscription_answered_under_the_next_agent_has_its_queue() {
+    let mut before = Talk::client();
+    before.hello().send(Client, consume(1, "mes.orders", "", 0));
+    for (unseen, queue) in [(0, "Some(\"mes.orders\")"), (100, "None")] {
+        let mut talk = next(&before, unseen);
+        talk.send(Server, method(1, (60, 21), &short("ctag"))).deliver(1).send(Client, ack(1, 80, 1, 0));
+        talk.check(&[&delivered(1, queue), "settle 1 Ack 1"]);
+        talk.end();
+        assert_eq!(talk.session.open_count, 0);
+    }
+}
+
+#[test]
 fn the_virtual_host_and_the_largest_frame_stay_known() {
     let learned = learned(&next(&consumer(), 9));
     assert_eq!((learned.vhost.as_deref(), learned.frame_max), (Some("/shop"), Some(131_072)));
@@ -134,10 +147,15 @@ fn what_is_handed_over_twice_is_the_same() {
 #[test]
 fn a_hostile_past_is_bounded() {
     let consumers = (0..10_000).map(|n| learned::Consumer { tag: n.to_string(), ..Default::default() });
-    let unsettled = (0..10_000).map(|n| learned::Unsettled { tag: n % 7000, queue: "q".repeat(1000) });
+    let unsettled = (0..10_000).map(|n| learned::Unsettled {
+        tag: n % 7000,
+        queue: "q".repeat(1000),
+        ..Default::default()
+    });
     let one = learned::Channel {
         consumers: consumers.collect(),
         unsettled: unsettled.collect(),
+        asked: vec![learned::Asked { class: 60, method: 20, ..Default::default() }; 10_000],
         inferred: vec![("t".repeat(100_000), Some(String::new())); 1000],
         confirm: learned::Confirm::Exact(u64::MAX),
         last_tag: u64::MAX,
