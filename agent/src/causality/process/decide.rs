@@ -247,7 +247,7 @@ impl Processes {
         let cause = state.start.serving?;
         let candidate = self.ops.get(&cause)?;
         let usable = !self.thread(state)?.multiplexes
-            && !state.start.joint
+            && !self.is_foreign(state)
             && candidate.family != Family::Message
             && candidate.is_sound()
             && !self.is_clouded(state);
@@ -294,9 +294,12 @@ impl Processes {
         // Settlements written together may be those of several threads.
         let is_joint = thread.answers.get(next + 1).is_some_and(|(other, _)| *other == answered);
         let candidate = self.ops.get(&cause)?;
+        // Its settlement of what came before may have been written by another one.
+        let is_mixed = candidate.family == Family::Message && self.is_mixed(state, candidate.conn, answered);
         let usable = !thread.multiplexes
             && !is_joint
-            && !state.start.joint
+            && !is_mixed
+            && !self.is_foreign(state)
             && candidate.opened.at <= at
             && !self.is_clouded(state);
         let confidence = if state.start.in_flight == 1 { 0.95 } else { 0.85 };
@@ -314,7 +317,7 @@ impl Processes {
         let cause = state.start.answered?;
         let candidate = self.ops.get(&cause)?;
         let usable = !self.thread(state)?.multiplexes
-            && !state.start.joint
+            && !self.is_foreign(state)
             && candidate.family != Family::Message
             && candidate.served_by.contains(&state.opened.thread.tid)
             && state.opened.at.saturating_sub(candidate.closed_at?) <= AFTER_NS
@@ -339,7 +342,7 @@ impl Processes {
         }
         let Some(cause) = (if direct { Some(*read) } else { last.parent }) else { return Reading::Nothing };
         let Some(candidate) = self.ops.get(&cause) else { return Reading::Nothing };
-        if state.start.joint || !candidate.is_sound() || self.is_clouded(state) {
+        if self.is_foreign(state) || !candidate.is_sound() || self.is_clouded(state) {
             return Reading::Nothing;
         }
         let at = state.opened.at;
@@ -547,6 +550,18 @@ impl Processes {
         let (from, to): (BootNs, BootNs) =
             (at.saturating_sub(CLOUD_BEFORE_NS), at.saturating_add(CLOUD_AFTER_NS));
         process.missed.iter().any(|missed| (from..=to).contains(missed))
+    }
+
+    /// Threads wrote each other's messages on that connection between its start and then, or shortly before.
+    fn is_mixed(&self, state: &Op, conn: ConnId, until: BootNs) -> bool {
+        let process = self.processes.get(&state.tgid);
+        process.is_some_and(|process| process.is_mixed(conn, state.opened.at, until))
+    }
+
+    /// The thread that wrote it need not be the one that made it.
+    fn is_foreign(&self, state: &Op) -> bool {
+        state.start.joint
+            || (state.family == Family::Message && self.is_mixed(state, state.conn, state.opened.at))
     }
 
     pub(super) fn edge(&self, child: OpId, parent: OpId, rule: Rule, confidence: f32) -> Option<Edge> {
