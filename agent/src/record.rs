@@ -49,7 +49,7 @@ pub enum Role {
 pub struct Thread {
     /// Thread group: the process.
     pub tgid: u32,
-    /// The thread itself.
+    /// The thread itself; of a Go program the goroutine, as a number above all threads.
     pub tid: u32,
 }
 
