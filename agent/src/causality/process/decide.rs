@@ -272,8 +272,12 @@ impl Processes {
         }
         let own = state.opened.thread.tid;
         let same = |tid: Option<u32>| tid.is_none_or(|tid| tid == own);
-        let synchronous =
-            same(state.answered_by) && same(candidate.answered_by) && !process.proof.work_moves();
+        // Which goroutine reads an answer says nothing of the others: Go's HTTP client has some of its own for that.
+        let moves = match state.opened.thread.is_goroutine() {
+            true => process.proof.is_refuted(Signal::SameThreadAnswers),
+            false => process.proof.work_moves(),
+        };
+        let synchronous = same(state.answered_by) && same(candidate.answered_by) && !moves;
         let may_move = process.proof.holds(Signal::Serving) && !self.differs(state, candidate);
         may_move || (synchronous && !conflict(state, candidate))
     }
@@ -485,7 +489,11 @@ impl Processes {
         match (open.as_slice(), over.as_slice()) {
             ([], []) if nameless.is_empty() => return Value::Nothing,
             ([], []) => return Value::Nameless,
-            ([only], []) => return edge(*only, 0.97).map_or(Value::Nothing, Value::Only),
+            ([only], []) => {
+                // Another request of the order may be what was lost.
+                let confidence = if self.is_clouded(state) { 0.7 } else { 0.97 };
+                return edge(*only, confidence).map_or(Value::Nothing, Value::Only);
+            }
             // The one that was in flight may be what was lost.
             ([], [_]) if self.is_clouded(state) => return Value::Nothing,
             ([], [only]) => return edge(*only, 0.8).map_or(Value::Nothing, Value::Answered),

@@ -627,6 +627,26 @@ fn for_a_user(world: &mut World, user: &str, key: Option<&str>) -> (OpId, OpId) 
 }
 
 #[test]
+fn that_goroutines_of_a_library_read_answers_says_nothing_of_the_others() {
+    for goroutine in [0, spoor_common::record::GOROUTINE] {
+        let mut world = World::new();
+        // The library's own write and read.
+        for _ in 0..3 {
+            let call = world.call(9, goroutine | 90);
+            world.close(call, goroutine | 91, None);
+        }
+        let (a, b) = (world.request(1, goroutine | 10), world.request(2, goroutine | 11));
+        let call = world.call(3, goroutine | 10);
+        world.close(call, goroutine | 10, None);
+        world.close(a, goroutine | 10, None);
+        world.close(b, goroutine | 11, None);
+        world.processes.finish();
+        world.collect();
+        world.check(call, (goroutine != 0).then_some((a, Rule::Thread)));
+    }
+}
+
+#[test]
 fn a_guess_that_facts_contradict_is_not_made() {
     let mut world = World::new();
     let warm = world.call(9, 10);
