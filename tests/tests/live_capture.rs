@@ -501,12 +501,18 @@ fn own_traffic_is_left_out_at_both_ends() {
     });
 }
 
+fn clock_pair(record: &Record) -> Option<ClockPair> {
+    match record {
+        Record::Clock(pair) => Some(*pair),
+        _ => None,
+    }
+}
+
 #[test]
 fn clock_samples_come_each_second() {
     let Some(agent) = Agent::shared() else { return };
     let pairs = agent.wait("clock samples", |seen| {
-        let clock = |r: &Record| if let Record::Clock(pair) = r { Some(*pair) } else { None };
-        let pairs: Vec<_> = seen.other.iter().filter_map(clock).collect();
+        let pairs: Vec<_> = seen.other.iter().filter_map(clock_pair).collect();
         (pairs.len() >= 3).then_some(pairs)
     });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
@@ -522,14 +528,9 @@ fn clock_that_is_set_is_noticed_at_once() {
         skip("only guests of `cargo xtask vm` have a clock that may be set");
         return;
     }
-    let pairs = || {
-        agent.look(|seen| {
-            let clock = |r: &Record| if let Record::Clock(pair) = r { Some(*pair) } else { None };
-            seen.other.iter().filter_map(clock).collect::<Vec<_>>()
-        })
-    };
+    let pairs = || agent.look(|seen| seen.other.iter().filter_map(clock_pair).collect::<Vec<_>>());
     let offset = |pair: &ClockPair| i128::from(pair.unix_ns) - i128::from(pair.boot_ns);
-    agent.wait("a first pair", |seen| seen.other.iter().find(|r| matches!(r, Record::Clock(_))).map(|_| ()));
+    agent.wait("a first pair", |seen| seen.other.iter().find_map(clock_pair));
     for seconds in [3600, -7200, 3600] {
         let before = pairs();
         let last = before.last().map(offset).unwrap();
@@ -538,9 +539,8 @@ fn clock_that_is_set_is_noticed_at_once() {
         clock_settime(ClockId::Realtime, now).unwrap();
         let step = i128::from(seconds) * 1_000_000_000;
         let noticed = agent.wait("the step", |seen| {
-            let clock = |r: &Record| if let Record::Clock(pair) = r { Some(*pair) } else { None };
-            let after = seen.other.iter().filter_map(clock).skip(before.len());
-            after.into_iter().find(|pair| (offset(pair) - last - step).abs() < 500_000_000)
+            let mut after = seen.other.iter().filter_map(clock_pair).skip(before.len());
+            after.find(|pair| (offset(pair) - last - step).abs() < 500_000_000)
         });
         assert!(noticed.boot_ns > before.last().unwrap().boot_ns);
         // Records go on, dated by the clock that nobody sets.

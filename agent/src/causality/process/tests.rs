@@ -96,6 +96,13 @@ impl World {
         self.collect();
     }
 
+    /// Time passes, and what waited for it is decided.
+    fn wait(&mut self, ns: u64) {
+        self.now += ns;
+        self.processes.handle_timeout(self.now);
+        self.collect();
+    }
+
     fn collect(&mut self) {
         while let Some(edge) = self.processes.poll_edge() {
             assert!(
@@ -185,9 +192,7 @@ fn two_at_once(world: &mut World, key: Option<&str>) -> (OpId, OpId) {
     world.close(next, 10, key);
     world.close(a, 10, Some("1"));
     world.close(b, 10, Some("2"));
-    world.now += 2 * AFTER_NS;
-    world.processes.handle_timeout(world.now);
-    world.collect();
+    world.wait(2 * AFTER_NS);
     (a, next)
 }
 
@@ -276,9 +281,7 @@ fn a_message_that_names_no_order_has_its_producers() {
     world.close(message, 20, None);
     world.close(other, 20, Some("2"));
     world.processes.linked(message, publish);
-    world.now += 2 * GRACE_NS;
-    world.processes.handle_timeout(world.now);
-    world.collect();
+    world.wait(2 * GRACE_NS);
     world.check(call, Some((message, Rule::Value)));
 }
 
@@ -294,9 +297,7 @@ fn a_hundred_thousand_open_operations_are_bounded_and_decided() {
     }
     let waiting: usize = world.processes.ops.values().map(|op| op.waiters.capacity()).sum();
     assert_eq!((waiting, world.processes.processes[&1].blocked.len()), (0, calls.len()));
-    world.now += 20_000_000_000;
-    world.processes.handle_timeout(world.now);
-    world.collect();
+    world.wait(20_000_000_000);
     assert!(calls.iter().all(|call| world.processes.is_settled(*call)));
     assert!(start.elapsed().as_secs() < 20, "cost is not bounded: {:?}", start.elapsed());
     for request in requests {
@@ -620,9 +621,7 @@ fn for_a_user(world: &mut World, user: &str, key: Option<&str>) -> (OpId, OpId) 
     world.traits = of("u");
     world.close(a, 10, Some("a"));
     world.close(b, 10, Some("b"));
-    world.now += 2 * AFTER_NS;
-    world.processes.handle_timeout(world.now);
-    world.collect();
+    world.wait(2 * AFTER_NS);
     (a, next)
 }
 
@@ -736,9 +735,7 @@ fn a_request_that_hangs_does_not_gather_what_is_decided_meanwhile() {
     for _ in 0..10_000 {
         let call = world.call(2, 10);
         world.close(call, 10, None);
-        world.now += 20_000_000;
-        world.processes.handle_timeout(world.now);
-        world.collect();
+        world.wait(20_000_000);
     }
     // Calls are decided 10 s after their end at the latest: some 500 are not yet.
     let waiters = &world.processes.ops[&hanging].waiters;
