@@ -11,6 +11,7 @@ use spoor_common::{
 use crate::{
     budget, copy,
     emit::{self, Owner},
+    goroutine,
     introduce::introduce,
     kernel::{Object, current_task},
     maps::{count, offset},
@@ -50,7 +51,8 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     if flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
         return;
     }
-    if let Some(state) = socket::state(sk)
+    let known = socket::state(sk);
+    if let Some(state) = &known
         && verdict::ignored(state)
     {
         count(Counter::Ignored, 1);
@@ -65,7 +67,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     if file.is_null() {
         return;
     }
-    let Some(state) = socket::state_or_new(sk) else {
+    let Some(state) = known.or_else(|| socket::state_or_new(sk)) else {
         count(Counter::StateFailed, 1);
         return;
     };
@@ -124,7 +126,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         len: 0,
         captured: 0,
         tgid,
-        tid,
+        tid: goroutine::worker(task, tid),
         syscall: source.syscall,
         // SAFETY: the helper has no preconditions.
         cpu: unsafe { bpf_get_smp_processor_id() } as u16,

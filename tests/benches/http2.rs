@@ -9,6 +9,7 @@ use spoor::protocol::Sender::{self, Client, Server};
 use spoor::protocol::http2::Session;
 use spoor::protocol::{End, Event, Events, Mark, Session as _};
 use spoor::record::{Role, Thread};
+use spoor_tests::measure::cpu;
 use spoor_tests::transcript::wire;
 
 /// As the agent has it.
@@ -54,12 +55,6 @@ fn row(name: &str, records: &Records, exchanges: u32) {
     let bytes: usize = records.iter().map(|(_, bytes)| bytes.len()).sum();
     let seconds = best.as_secs_f64();
     println!("{name:<44} {:>14.0} {:>10.2}", f64::from(exchanges) / seconds, bytes as f64 / seconds / 1e9);
-}
-
-/// CPU time of this thread: what other programs do meanwhile does not count.
-fn cpu() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 fn begin() -> Records {

@@ -18,6 +18,7 @@ use spoor::pipeline::Pipeline;
 use spoor::protocol::Point;
 use spoor::protocol::Sender::Client;
 use spoor::record::{BootNs, Conn, ConnId, Endpoint, Role, Thread, Transport};
+use spoor_tests::measure::{cpu, resident};
 use spoor_tests::transcript::{Covered, Host, Process, wire};
 use spoor_tests::whole_core::settings;
 
@@ -278,12 +279,6 @@ fn conn(number: usize) -> Arc<ConnInfo> {
     Arc::new(ConnInfo { conn, role: Some(role), protocol: None })
 }
 
-/// CPU time of this thread: what other programs do meanwhile does not count.
-fn cpu() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
-
 fn memory<T>(name: &str, open: impl FnOnce() -> T) {
     let before = resident();
     let kept = open();
@@ -329,12 +324,4 @@ fn open_in_core() -> Pipeline {
     }
     assert!(pipeline.stats().held as usize >= OPEN * 9 / 10, "{:?}", pipeline.stats());
     pipeline
-}
-
-/// Memory of this process, bytes.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }

@@ -11,6 +11,7 @@ use spoor::export::otlp::encode::Batcher;
 use spoor::pipeline::Pipeline;
 use spoor::protocol::Sender::{Client, Server};
 use spoor::record::Record;
+use spoor_tests::measure::cpu;
 use spoor_tests::transcript::{Covered, Host, wire};
 use spoor_tests::whole_core::settings;
 
@@ -61,12 +62,6 @@ fn row(name: &str, records: &[Record]) {
         "{name:<34} {operations:>10} {spans:>10} {per_operation:>12} {:>12}",
         spans * 1_000_000_000 / ns.max(1)
     );
-}
-
-/// CPU time of this thread: what other programs do meanwhile does not count.
-fn cpu() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 fn encode(pipeline: &mut Pipeline, batcher: &mut Batcher) -> u64 {
@@ -139,10 +134,8 @@ fn messages() -> Vec<Record> {
     let input = host.connect(crm, broker, 5672, Covered::Both);
     let output = host.connect(mes, broker, 5672, Covered::Both);
     let (from, via, to) = (crm.thread(0), broker.thread(0), mes.thread(0));
-    host.send(output, Client, b"AMQP\x00\x00\x09\x01", to, via);
-    host.send(input, Client, b"AMQP\x00\x00\x09\x01", from, via);
-    host.send(output, Client, wire::consume(1, "mes.orders"), to, via);
-    host.send(output, Server, wire::consume_ok(1), via, to);
+    host.consume(output, "mes.orders", to, via);
+    host.send(input, Client, wire::AMQP_HELLO, from, via);
     for order in 1..=ORDERS {
         let body = format!("{{\"order_id\": {order}, \"quantity\": 3}}");
         let id = format!("m-{order}");

@@ -13,6 +13,7 @@ use spoor::protocol::Sender::{Client, Server};
 use spoor::protocol::detect::Protocol;
 use spoor::protocol::{End, Event, Events, Mark, Sender, Session, amqp, http1, postgres};
 use spoor::record::Role;
+use spoor_tests::measure::cpu;
 use spoor_tests::transcript::wire;
 
 /// The agent's allocator, counting.
@@ -64,7 +65,7 @@ fn main() {
     ];
     messages("HTTP: POST and its answer, JSON both ways", Protocol::Http1, &[], &post, 1);
 
-    let hello = [(Client, b"AMQP\x00\x00\x09\x01".to_vec())];
+    let hello = [(Client, wire::AMQP_HELLO.to_vec())];
     let publish = wire::publish(1, "orders", "new", "m-4711", "{\"order_id\": 4711, \"quantity\": 3}");
     messages("AMQP: publish, one a write", Protocol::Amqp, &hello, &[(Client, publish.clone())], 1);
     messages("AMQP: publish, 32 a write", Protocol::Amqp, &hello, &[(Client, publish.repeat(32))], 32);
@@ -104,7 +105,7 @@ fn main() {
     let [method, header] = [wire::publish(1, "a", "b", "m", ""), huge_header()];
     let method = method[..method.len() - 8 - header.len()].to_vec();
     let frame = wire::frame(3, 1, &record);
-    let start = [(Client, b"AMQP\x00\x00\x09\x01".to_vec()), (Client, [method, header].concat())];
+    let start = [(Client, wire::AMQP_HELLO.to_vec()), (Client, [method, header].concat())];
     bodies("AMQP: body frames of 64 KiB", Protocol::Amqp, Client, &start, &frame, BODY_LEN);
     let copy = [(Client, wire::query("COPY items FROM STDIN")), (Server, wire::pg(b'G', b"\0\0\x01\0\0"))];
     bodies(
@@ -225,10 +226,4 @@ fn bodies(
     }
     let bytes = rounds * record.len();
     println!("{name:<42} {bytes:>11} {:>8.1}", bytes as f64 / best.as_nanos() as f64);
-}
-
-/// CPU time of this thread: what other programs do meanwhile does not count.
-fn cpu() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }

@@ -14,6 +14,7 @@
 //! | recorded traffic | [`recorded`], [`captures`], [`transcript`]; through the core: [`whole_core`] |
 //! | foreign bytes | [`fuzz`] |
 //! | two network namespaces with address translation | [`netns`] |
+//! | CPU time and memory of a benchmark or test | [`measure`] |
 //! | tests that cannot run here, and the programs some need | [`skip`], [`tools`] |
 
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ pub mod flow;
 pub mod forest;
 pub mod fuzz;
 pub mod kernel;
+pub mod measure;
 pub mod netns;
 pub mod peers;
 pub mod recorded;

@@ -1,6 +1,6 @@
 //! The `spoor` command as a user calls it, without an eBPF object if need be: what replay, configuration and doctor need.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
@@ -26,6 +26,20 @@ fn find() -> PathBuf {
     let built = build.status().expect("cargo runs");
     assert!(built.success(), "the binary does not build");
     directory.join("spoor")
+}
+
+/// The newest statically linked binary that was built; the reason when there is none.
+pub fn static_binary() -> Result<PathBuf, String> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = tests.with_file_name("target").join("x86_64-unknown-linux-musl");
+    let files = ["release", "debug"].map(|profile| target.join(profile).join("spoor"));
+    let newest = files
+        .into_iter()
+        .filter(|path| path.is_file())
+        .max_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok());
+    newest.ok_or_else(|| {
+        "no static binary: `cargo xtask build --target x86_64-unknown-linux-musl` makes one".to_owned()
+    })
 }
 
 /// The command with nothing of this shell's settings in its environment.

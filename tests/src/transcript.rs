@@ -196,6 +196,13 @@ impl Host {
         }
     }
 
+    /// An AMQP connection's first bytes and a consumer of `queue`, whose deliveries `reader` reads.
+    pub fn consume(&mut self, link: Link, queue: &str, reader: Thread, broker: Thread) {
+        self.send(link, Sender::Client, wire::AMQP_HELLO, reader, broker);
+        self.send(link, Sender::Client, wire::consume(1, queue), reader, broker);
+        self.send(link, Sender::Server, wire::consume_ok(1), broker, reader);
+    }
+
     pub fn close(&mut self, link: Link) {
         let wire = self.wires[link.0];
         for (conn, covered) in [(wire.client, wire.client_covered), (wire.server, wire.server_covered)] {
@@ -335,6 +342,9 @@ pub mod wire {
     pub fn done(tag: &str, status: u8) -> Vec<u8> {
         [pg(b'C', format!("{tag}\0").as_bytes()), pg(b'Z', &[status])].concat()
     }
+
+    /// What an AMQP client begins with.
+    pub const AMQP_HELLO: &[u8] = b"AMQP\x00\x00\x09\x01";
 
     /// An AMQP frame.
     pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use spoor::pipeline::{Pipeline, Settings};
 use spoor::record::Record;
-use spoor::span::{Span, Value};
+use spoor::span::{Span, SpanId, TraceId, Value};
 
 /// Defaults, for a machine of their own.
 pub fn settings() -> Settings {
@@ -43,4 +43,39 @@ pub fn text(span: &Span, key: &str) -> String {
         Some(other) => format!("{other:?}"),
         None => String::new(),
     }
+}
+
+/// `service kind name order [rule] ~ links`, children below the parents that are there, siblings by time.
+pub fn forest(spans: &[Span]) -> String {
+    fn walk(spans: &[Span], parent: Option<&Span>, depth: usize, out: &mut String) {
+        let mut level: Vec<&Span> = spans
+            .iter()
+            .filter(|span| match parent {
+                Some(parent) => span.parent == Some(parent.span_id) && span.trace_id == parent.trace_id,
+                None => !spans
+                    .iter()
+                    .any(|other| Some(other.span_id) == span.parent && other.trace_id == span.trace_id),
+            })
+            .collect();
+        level.sort_by_key(|span| (span.start_unix_ns, span.span_id));
+        for span in level {
+            let rule = span.evidence.map_or("root", |evidence| evidence.rule.name());
+            let name = |at: (TraceId, SpanId)| {
+                let linked = spans.iter().find(|span| (span.trace_id, span.span_id) == at);
+                linked.map_or("nothing".to_owned(), |span| format!("{} {}", span.resource.service, span.name))
+            };
+            let links: String =
+                span.links.iter().map(|link| format!(" ~ {}", name((link.trace_id, link.span_id)))).collect();
+            let order = text(span, "order.id");
+            out.push_str(&"  ".repeat(depth));
+            out.push_str(&format!(
+                "{} {:?} {} order={order} [{rule}]{links}\n",
+                span.resource.service, span.kind, span.name
+            ));
+            walk(spans, Some(span), depth + 1, out);
+        }
+    }
+    let mut out = String::new();
+    walk(spans, None, 0, &mut out);
+    out
 }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use expect_test::expect;
 use spoor::order::window::Window;
 use spoor::pipeline::Settings;
 use spoor::protocol::Sender::{Client, Server};
 use spoor::record::{ConnId, Record};
 use spoor::span::{Span, SpanId, SpanKind, TraceId};
 use spoor_tests::transcript::{Covered, Host, Process, wire};
-use spoor_tests::whole_core::{run_with, settings, text};
+use spoor_tests::whole_core::{forest, run_with, settings, text};
 
 const CUSTOMER: u32 = 100;
 const SHOP: u32 = 200;
@@ -83,39 +84,6 @@ fn text_of(link: &spoor::span::Link) -> String {
     link.attributes.iter().map(|(_, value)| format!("{value:?}")).collect()
 }
 
-/// `service kind name order [rule]`, children below parents, links behind them, siblings by time.
-fn forest(spans: &[Span]) -> String {
-    fn walk(spans: &[Span], parent: Option<&Span>, depth: usize, out: &mut String) {
-        let mut level: Vec<&Span> = spans
-            .iter()
-            .filter(|span| match parent {
-                Some(parent) => span.parent == Some(parent.span_id) && span.trace_id == parent.trace_id,
-                None => span.parent.is_none(),
-            })
-            .collect();
-        level.sort_by_key(|span| (span.start_unix_ns, span.span_id));
-        for span in level {
-            let rule = span.evidence.map_or("root", |evidence| evidence.rule.name());
-            let name = |at: (TraceId, SpanId)| {
-                let linked = spans.iter().find(|span| (span.trace_id, span.span_id) == at);
-                linked.map_or("nothing".to_owned(), |span| format!("{} {}", span.resource.service, span.name))
-            };
-            let links: String =
-                span.links.iter().map(|link| format!(" ~ {}", name((link.trace_id, link.span_id)))).collect();
-            let order = text(span, "order.id");
-            out.push_str(&"  ".repeat(depth));
-            out.push_str(&format!(
-                "{} {:?} {} order={order} [{rule}]{links}\n",
-                span.resource.service, span.kind, span.name
-            ));
-            walk(spans, Some(span), depth + 1, out);
-        }
-    }
-    let mut out = String::new();
-    walk(spans, None, 0, &mut out);
-    out
-}
-
 struct Scene {
     host: Host,
     customer: Process,
@@ -151,10 +119,8 @@ impl Scene {
         let output = host.connect(mes, broker, 5672, Covered::Both);
         let (asks, serves, sells, via, makes) =
             (customer.thread(0), shop.thread(1), crm.thread(1), broker.thread(0), mes.thread(1));
-        host.send(output, Client, b"AMQP\x00\x00\x09\x01", makes, via);
-        host.send(input, Client, b"AMQP\x00\x00\x09\x01", sells, via);
-        host.send(output, Client, wire::consume(1, "mes.orders"), makes, via);
-        host.send(output, Server, wire::consume_ok(1), via, makes);
+        host.consume(output, "mes.orders", makes, via);
+        host.send(input, Client, wire::AMQP_HELLO, sells, via);
         host.send(front, Client, wire::request("POST", path, "", ""), asks, serves);
         host.send(call_to_crm, Client, wire::request("POST", call, headers, body), serves, sells);
         host.send(input, Client, wire::publish(1, "orders", "new", message_id, body), sells, via);
@@ -176,6 +142,13 @@ impl Scene {
     }
 }
 
+/// The forest of spans that name nothing that is missing.
+#[track_caller]
+fn sound(spans: &[Span]) -> String {
+    assert_eq!(faults(spans), Vec::<String>::new());
+    forest(spans)
+}
+
 /// Without the methods that open and close.
 fn work(spans: Vec<Span>) -> Vec<Span> {
     spans
@@ -187,7 +160,7 @@ fn work(spans: Vec<Span>) -> Vec<Span> {
 #[test]
 fn operations_that_carry_the_key_make_one_tree() {
     let records = Scene::new().order_17();
-    let expected = expect_test::expect![[r#"
+    let expected = expect![[r#"
         customer Client POST /orders/{order_id} order=17 [root] ~ shop POST /orders/{order_id}
           shop Server POST /orders/{order_id} order=17 [wire]
             shop Client POST order=17 [thread] ~ crm POST
@@ -199,10 +172,9 @@ fn operations_that_carry_the_key_make_one_tree() {
     "#]];
     // However the processes are divided between the agents.
     let spans = work(exported(&records, &[SHOP, BROKER], both(knowing(&["127.0.0.0/8"]))));
-    assert_eq!(faults(&spans), Vec::<String>::new());
     let traces: HashSet<TraceId> = spans.iter().map(|span| span.trace_id).collect();
     assert_eq!(traces.len(), 1);
-    expected.assert_eq(&forest(&spans));
+    expected.assert_eq(&sound(&spans));
     for side in [&[SHOP, CRM][..], &[SHOP, MES], &[SHOP], &[CRM], &[BROKER], &[SHOP, CRM, BROKER]] {
         let other = work(exported(&records, side, both(knowing(&["all"]))));
         assert_eq!(faults(&other), Vec::<String>::new(), "{side:?}");
@@ -230,8 +202,7 @@ fn one_agent_that_sees_everything_exports_the_same_tree() {
 fn a_receiver_that_does_not_know_its_peer_is_a_root_and_the_sender_links_to_it() {
     let records = Scene::new().order_17();
     let spans = work(exported(&records, &[SHOP], [knowing(&["all"]), knowing(&[])]));
-    assert_eq!(faults(&spans), Vec::<String>::new());
-    expect_test::expect![[r#"
+    expect![[r#"
         customer Client POST /orders/{order_id} order=17 [root]
           shop Server POST /orders/{order_id} order=17 [wire]
             shop Client POST order=17 [thread] ~ crm POST
@@ -241,7 +212,7 @@ fn a_receiver_that_does_not_know_its_peer_is_a_root_and_the_sender_links_to_it()
               mes Consumer process orders:new:mes.orders order=17 [wire] ~ crm publish orders:new
                 mes Client ack orders:new:mes.orders order=17 [message] ~ mes process orders:new:mes.orders
     "#]]
-    .assert_eq(&forest(&spans));
+    .assert_eq(&sound(&spans));
 }
 
 #[test]
@@ -249,8 +220,7 @@ fn without_a_key_the_receiver_is_a_root_and_no_link_leads_nowhere() {
     let mut scene = Scene::new();
     scene.order("/health", "/check", "{\"quantity\": 17}", "", "m-1");
     let spans = work(exported(&scene.host.records, &[SHOP, BROKER], both(knowing(&["all"]))));
-    assert_eq!(faults(&spans), Vec::<String>::new());
-    expect_test::expect![[r#"
+    expect![[r#"
         customer Client POST order= [root] ~ shop POST
         shop Server POST order= [root]
           shop Client POST order= [thread] ~ crm POST
@@ -260,7 +230,7 @@ fn without_a_key_the_receiver_is_a_root_and_no_link_leads_nowhere() {
               mes Client ack orders:new:mes.orders order= [message] ~ mes process orders:new:mes.orders
         rabbitmq Internal dwell mes.orders order= [root]
     "#]]
-    .assert_eq(&forest(&spans));
+    .assert_eq(&sound(&spans));
 }
 
 #[test]
@@ -278,8 +248,7 @@ fn calls_of_a_request_about_several_orders_are_where_their_receivers_look_for_th
     }
     host.send(front, Server, wire::response(201, "{}"), serves, asks);
     let spans = exported(&scene.host.records, &[CUSTOMER, SHOP], both(knowing(&["all"])));
-    assert_eq!(faults(&spans), Vec::<String>::new());
-    expect_test::expect![[r#"
+    expect![[r#"
         customer Client POST order= [root]
           shop Server POST order= [wire]
         shop Client POST order=17 [root] ~ shop POST ~ crm POST
@@ -287,7 +256,7 @@ fn calls_of_a_request_about_several_orders_are_where_their_receivers_look_for_th
         shop Client POST order=18 [root] ~ shop POST ~ crm POST
           crm Server POST order=18 [wire]
     "#]]
-    .assert_eq(&forest(&spans));
+    .assert_eq(&sound(&spans));
 }
 
 fn client_of_shop(spans: &[Span]) -> &Span {
@@ -330,8 +299,7 @@ fn without_a_view_of_the_broker_a_consumer_links_to_the_producer_by_the_message_
     let producers = run_with(knowing(&["10.0.0.0/8"]), seen_by(&[CUSTOMER, SHOP, CRM], &records));
     let consumers = run_with(knowing(&["10.0.0.0/8"]), seen_by(&[MES], &records));
     let spans = work([producers, consumers].concat());
-    assert_eq!(faults(&spans), Vec::<String>::new());
-    expect_test::expect![[r#"
+    expect![[r#"
         customer Client POST /orders/{order_id} order=17 [root]
           shop Server POST /orders/{order_id} order=17 [wire]
             shop Client POST order=17 [thread]
@@ -340,7 +308,7 @@ fn without_a_view_of_the_broker_a_consumer_links_to_the_producer_by_the_message_
         mes Consumer process orders:new:mes.orders order=17 [root] ~ crm publish orders:new
           mes Client ack orders:new:mes.orders order=17 [message] ~ mes process orders:new:mes.orders
     "#]]
-    .assert_eq(&forest(&spans));
+    .assert_eq(&sound(&spans));
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn a_message_allocates_no_more_than_a_copy_of_its_operation() {
                 (Server, [head, wire::http2_frame(0, 1, stream, b"{\"status\":\"new\"}")].concat()),
             ]
         });
-        let hello = vec![(Client, b"AMQP\x00\x00\x09\x01".to_vec())];
+        let hello = vec![(Client, wire::AMQP_HELLO.to_vec())];
         check("AMQP publish", Box::new(amqp::Session::new(role, limits)), hello.clone(), |n| {
             vec![(Client, wire::publish(1, "orders", "new", &format!("m-{n}"), "{\"order_id\": 4711}"))]
         });

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use spoor::config::Services;
-use spoor::pipeline::{Pipeline, Settings, Stats};
+use spoor::pipeline::{Pipeline, Stats};
 use spoor::record::Record;
 use spoor::source;
 use spoor::span::{Span, SpanKind, Value};
+use spoor_tests::whole_core::settings;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
@@ -17,17 +18,7 @@ fn replay(name: &str) -> (Vec<Span>, Stats) {
     let file = std::fs::read(fixture(name)).expect("the capture is there");
     let from = std::io::Cursor::new(file);
     let mut source = source::read(name.to_owned(), from, &Services::default()).expect("a capture");
-    let settings = Settings {
-        protocols: Default::default(),
-        joining: Default::default(),
-        order: Default::default(),
-        spans: Default::default(),
-        max_connections: 1000,
-        turn_bytes: 1 << 20,
-        boot_id: [7; 16],
-        host_id: "host".to_owned(),
-    };
-    let mut pipeline = Pipeline::new(settings).expect("the default rules compile");
+    let mut pipeline = Pipeline::new(settings()).expect("the default rules compile");
     let mut now = 0;
     while let Some(record) = source.next().expect("a whole capture") {
         now = now.max(Record::at(&record));

@@ -12,6 +12,7 @@ use spoor::protocol::detect::{Detector, Protocol};
 use spoor::protocol::{Discard, End, Event, Events, Mark, Sender, Session, amqp, http1, http2, postgres};
 use spoor::record::{Direction, Role};
 use spoor::sql;
+use spoor_tests::measure::cpu;
 use spoor_tests::transcript::wire;
 
 /// Makes about so many bytes of hostile input.
@@ -65,11 +66,6 @@ fn feed(protocol: Protocol, sent: &[(Sender, Vec<u8>)], piece: usize) -> Told {
     told
 }
 
-fn cpu() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
-
 fn cost(mut run: impl FnMut()) -> Duration {
     let one = |run: &mut dyn FnMut()| {
         let start = cpu();
@@ -93,6 +89,23 @@ fn assert_linear(name: &str, run: impl Fn(usize)) {
 }
 
 const PIECES: [usize; 2] = [1, 1 << 16];
+
+/// What `from` sends after `before`, of any length, costs no more than its length, also when the connection is joined in
+/// mid-stream.
+#[track_caller]
+fn assert_cheap(protocol: Protocol, before: &[(Sender, Vec<u8>)], from: Sender, name: &str, make: &Make<'_>) {
+    for piece in PIECES {
+        assert_linear(&format!("{name} in pieces of {piece}"), |len| {
+            let sent = [before, &[(from, make(len))]].concat();
+            let told = feed(protocol, &sent, piece);
+            assert!(told.events <= 64 + 4 * len, "{name}: {} events", told.events);
+        });
+        // A byte that begins nothing.
+        assert_linear(&format!("{name} in pieces of {piece}, joined late"), |len| {
+            feed(protocol, &[(from, [b"\xff".to_vec(), make(len)].concat())], piece);
+        });
+    }
+}
 
 #[test]
 fn http_costs_are_linear() {
@@ -200,16 +213,7 @@ fn http2_costs_are_linear() {
         ("beginnings of frames", &|len| [0, 0, 9, 1, 4, 0, 0, 0, 1].repeat(len / 9)),
     ];
     for (name, make) in cases {
-        for piece in PIECES {
-            assert_linear(&format!("{name} in pieces of {piece}"), |len| {
-                let sent = [&hello[..], &[(Client, make(len))]].concat();
-                let told = feed(Protocol::Http2, &sent, piece);
-                assert!(told.events <= 64 + 4 * len, "{name}: {} events", told.events);
-            });
-            assert_linear(&format!("{name} in pieces of {piece}, joined late"), |len| {
-                feed(Protocol::Http2, &[(Client, [b"x".to_vec(), make(len)].concat())], piece);
-            });
-        }
+        assert_cheap(Protocol::Http2, &hello, Client, name, make);
     }
 }
 
@@ -238,7 +242,7 @@ fn publish() -> Vec<u8> {
 
 #[test]
 fn amqp_costs_are_linear() {
-    let start = (Client, b"AMQP\0\0\x09\x01".to_vec());
+    let start = [(Client, wire::AMQP_HELLO.to_vec())];
     // A table in a table in a table …: each level has a name, the type octet and a length.
     let deep = |len: usize| {
         let levels = (len / 6).min(30_000);
@@ -266,17 +270,7 @@ fn amqp_costs_are_linear() {
         }),
     ];
     for (name, make) in cases {
-        for piece in PIECES {
-            assert_linear(&format!("{name} in pieces of {piece}"), |len| {
-                let told = feed(Protocol::Amqp, &[start.clone(), (Client, make(len))], piece);
-                assert!(told.events <= 64 + 4 * len, "{name}: {} events", told.events);
-            });
-            // The same, joined in mid-stream.
-            assert_linear(&format!("{name} in pieces of {piece}, joined late"), |len| {
-                let bytes = [b"x".to_vec(), make(len)].concat();
-                feed(Protocol::Amqp, &[(Client, bytes)], piece);
-            });
-        }
+        assert_cheap(Protocol::Amqp, &start, Client, name, make);
     }
 }
 
@@ -289,7 +283,7 @@ fn header_tables_are_cut_at_a_bound() {
     // A length that is more than there is, for the table and inside it.
     let long = [&[1, b'a', b'S'][..], &u32::MAX.to_be_bytes(), b"x"].concat();
     for (name, table) in [("deep", deep), ("wide", wide), ("long", long)] {
-        let sent = [(Client, [b"AMQP\0\0\x09\x01".to_vec(), publish(), header(&table, 0)].concat())];
+        let sent = [(Client, [wire::AMQP_HELLO.to_vec(), publish(), header(&table, 0)].concat())];
         let told = feed(Protocol::Amqp, &sent, usize::MAX);
         let [operation] = told.operations.as_slice() else { panic!("{name}: {:?}", told.operations) };
         let Detail::Amqp(action) = &operation.detail else { panic!("{operation:?}") };
@@ -302,7 +296,7 @@ fn header_tables_are_cut_at_a_bound() {
 
 #[test]
 fn announced_lengths_cost_nothing() {
-    let hello = b"AMQP\0\0\x09\x01".to_vec();
+    let hello = wire::AMQP_HELLO.to_vec();
     let huge = [hello, publish(), header(b"", u64::MAX), wire::frame(3, 1, b"body")].concat();
     let told = feed(Protocol::Amqp, &[(Client, huge)], usize::MAX);
     assert_eq!(told.operations.len(), 1);
@@ -349,17 +343,9 @@ fn postgres_costs_are_linear() {
             )
         }),
     ];
+    let before = [(Client, wire::query("SELECT a FROM b"))];
     for (name, from, make) in cases {
-        for piece in PIECES {
-            assert_linear(&format!("{name} in pieces of {piece}"), |len| {
-                let sent = [(Client, wire::query("SELECT a FROM b")), (from, make(len))];
-                let told = feed(Protocol::Postgres, &sent, piece);
-                assert!(told.events <= 64 + 4 * len, "{name}: {} events", told.events);
-            });
-            assert_linear(&format!("{name} in pieces of {piece}, joined late"), |len| {
-                feed(Protocol::Postgres, &[(from, [b"\xff".to_vec(), make(len)].concat())], piece);
-            });
-        }
+        assert_cheap(Protocol::Postgres, &before, from, name, make);
     }
 }
 

@@ -75,10 +75,8 @@ fn of_every_kind() -> Vec<Record> {
     let input = host.connect(crm, broker, 5672, Covered::Both);
     let output = host.connect(mes, broker, 5672, Covered::Both);
     let (from, via, to) = (crm.thread(7), broker.thread(0), mes.thread(0));
-    host.send(output, Client, b"AMQP\x00\x00\x09\x01", to, via);
-    host.send(input, Client, b"AMQP\x00\x00\x09\x01", from, via);
-    host.send(output, Client, wire::consume(1, "mes.orders"), to, via);
-    host.send(output, Server, wire::consume_ok(1), via, to);
+    host.consume(output, "mes.orders", to, via);
+    host.send(input, Client, wire::AMQP_HELLO, from, via);
     host.send(input, Client, wire::publish(1, "orders", "new", "m-1", "{}"), from, via);
     host.send(output, Server, wire::deliver(1, 1, "orders", "new", "m-1", "{}"), via, to);
     host.send(output, Client, wire::ack(1, 1), to, via);

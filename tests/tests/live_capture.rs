@@ -17,7 +17,7 @@ use spoor::{
     capture::{Options, verdict::Verdict},
     record::{ClockPair, Conn, ConnId, Direction, Endpoint, ProcessEventKind, Record, Role, Transport},
 };
-use spoor_common::{Counter, limits::TURN_PAUSE_NS};
+use spoor_common::{Counter, limits::TURN_PAUSE_NS, record::GOROUTINE};
 use spoor_tests::kernel::{
     Agent, Cgroup, Trap, Way, check_streams, check_streams_from, check_wire, pattern, run, stream,
 };
@@ -193,6 +193,22 @@ fn two_writers_without_agreement_never_get_a_wrong_position() {
     }
     eprintln!("{uncertain} of {} positions uncertain", sent.records.len());
     assert_eq!(sent.end, TOTAL);
+}
+
+#[test]
+fn goroutines_count_as_threads_and_c_code_in_a_go_program_does_not() {
+    let Some(agent) = Agent::shared() else { return };
+    let (client, _) = run("goroutines", "tcp4").ends();
+    let tids: Vec<u32> = agent.wait("five writes", |seen| {
+        let records = stream(seen, client, Direction::Egress).records;
+        (records.len() == 5).then(|| records.iter().map(|data| data.thread.tid).collect())
+    });
+    let [first, second, again, on_foreign_stack, thread] = tids[..] else { unreachable!("five writes") };
+    assert!(first & second & GOROUTINE != 0, "{tids:x?}");
+    assert_ne!(first, second);
+    assert_eq!(again, first);
+    assert_eq!(on_foreign_stack, thread);
+    assert_eq!(thread & GOROUTINE, 0);
 }
 
 #[test]
@@ -485,12 +501,18 @@ fn own_traffic_is_left_out_at_both_ends() {
     });
 }
 
+fn clock_pair(record: &Record) -> Option<ClockPair> {
+    match record {
+        Record::Clock(pair) => Some(*pair),
+        _ => None,
+    }
+}
+
 #[test]
 fn clock_samples_come_each_second() {
     let Some(agent) = Agent::shared() else { return };
     let pairs = agent.wait("clock samples", |seen| {
-        let clock = |r: &Record| if let Record::Clock(pair) = r { Some(*pair) } else { None };
-        let pairs: Vec<_> = seen.other.iter().filter_map(clock).collect();
+        let pairs: Vec<_> = seen.other.iter().filter_map(clock_pair).collect();
         (pairs.len() >= 3).then_some(pairs)
     });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
@@ -506,14 +528,9 @@ fn clock_that_is_set_is_noticed_at_once() {
         skip("only guests of `cargo xtask vm` have a clock that may be set");
         return;
     }
-    let pairs = || {
-        agent.look(|seen| {
-            let clock = |r: &Record| if let Record::Clock(pair) = r { Some(*pair) } else { None };
-            seen.other.iter().filter_map(clock).collect::<Vec<_>>()
-        })
-    };
+    let pairs = || agent.look(|seen| seen.other.iter().filter_map(clock_pair).collect::<Vec<_>>());
     let offset = |pair: &ClockPair| i128::from(pair.unix_ns) - i128::from(pair.boot_ns);
-    agent.wait("a first pair", |seen| seen.other.iter().find(|r| matches!(r, Record::Clock(_))).map(|_| ()));
+    agent.wait("a first pair", |seen| seen.other.iter().find_map(clock_pair));
     for seconds in [3600, -7200, 3600] {
         let before = pairs();
         let last = before.last().map(offset).unwrap();
@@ -522,9 +539,8 @@ fn clock_that_is_set_is_noticed_at_once() {
         clock_settime(ClockId::Realtime, now).unwrap();
         let step = i128::from(seconds) * 1_000_000_000;
         let noticed = agent.wait("the step", |seen| {
-            let clock = |r: &Record| if let Record::Clock(pair) = r { Some(*pair) } else { None };
-            let after = seen.other.iter().filter_map(clock).skip(before.len());
-            after.into_iter().find(|pair| (offset(pair) - last - step).abs() < 500_000_000)
+            let mut after = seen.other.iter().filter_map(clock_pair).skip(before.len());
+            after.find(|pair| (offset(pair) - last - step).abs() < 500_000_000)
         });
         assert!(noticed.boot_ns > before.last().unwrap().boot_ns);
         // Records go on, dated by the clock that nobody sets.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use spoor_tests::skip::skip;
-use spoor_tests::spoor::{binary, spoor};
+use spoor_tests::spoor::{binary, spoor, static_binary};
 use spoor_tests::tools::tool;
 
 fn deploy() -> PathBuf {
@@ -294,14 +294,9 @@ fn debian_package_installs_runs_and_is_removed() {
 /// The binary of the image, run where there is no other file: no library, no loader, no `/proc`.
 #[test]
 fn static_binary_needs_no_other_file() {
-    let target = deploy().parent().unwrap().join("target/x86_64-unknown-linux-musl");
-    let newest = ["release", "debug"]
-        .map(|profile| target.join(profile).join("spoor"))
-        .into_iter()
-        .filter(|path| path.is_file())
-        .max_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok());
-    let Some(binary) = newest else {
-        return skip("no static binary: `cargo xtask build --target x86_64-unknown-linux-musl` makes one");
+    let binary = match static_binary() {
+        Ok(binary) => binary,
+        Err(reason) => return skip(&reason),
     };
     if !rustix::process::geteuid().is_root() {
         return skip("changing the root directory needs root");

@@ -4,40 +4,9 @@ use std::collections::BTreeMap;
 
 use spoor::protocol::Sender::{Client, Server};
 use spoor::record::Record;
-use spoor::span::{Span, SpanKind};
+use spoor::span::SpanKind;
 use spoor_tests::transcript::{Covered, Host, wire};
-use spoor_tests::whole_core::{run, text};
-
-/// `service kind name order` of each span, children indented below their parent, siblings by time.
-fn forest(spans: &[Span]) -> String {
-    fn walk(spans: &[Span], parent: Option<&Span>, depth: usize, out: &mut String) {
-        let mut level: Vec<&Span> = spans
-            .iter()
-            .filter(|span| match parent {
-                Some(parent) => span.parent == Some(parent.span_id) && span.trace_id == parent.trace_id,
-                None => !spans
-                    .iter()
-                    .any(|other| Some(other.span_id) == span.parent && other.trace_id == span.trace_id),
-            })
-            .collect();
-        level.sort_by_key(|span| (span.start_unix_ns, span.span_id));
-        for span in level {
-            let rule = span.evidence.map_or("root", |evidence| evidence.rule.name());
-            out.push_str(&"  ".repeat(depth));
-            out.push_str(&format!(
-                "{} {:?} {} order={} [{rule}]\n",
-                span.resource.service,
-                span.kind,
-                span.name,
-                text(span, "order.id")
-            ));
-            walk(spans, Some(span), depth + 1, out);
-        }
-    }
-    let mut out = String::new();
-    walk(spans, None, 0, &mut out);
-    out
-}
+use spoor_tests::whole_core::{forest, run, text};
 
 /// A shop serves an order, asks its database, and calls the CRM on the way.
 fn order_through_shop_and_crm(host: &mut Host, order: u32) {
@@ -112,10 +81,8 @@ fn a_message_is_followed_through_the_broker_to_its_consumer() {
     let input = host.connect(crm, broker, 5672, Covered::Both);
     let output = host.connect(mes, broker, 5672, Covered::Both);
     let (from, via, to) = (crm.thread(0), broker.thread(0), mes.thread(0));
-    host.send(output, Client, b"AMQP\x00\x00\x09\x01", to, via);
-    host.send(input, Client, b"AMQP\x00\x00\x09\x01", from, via);
-    host.send(output, Client, wire::consume(1, "mes.orders"), to, via);
-    host.send(output, Server, wire::consume_ok(1), via, to);
+    host.consume(output, "mes.orders", to, via);
+    host.send(input, Client, wire::AMQP_HELLO, from, via);
     host.send(input, Client, wire::publish(1, "orders", "new", "m-1", "{\"order_id\": 17}"), from, via);
     host.wait_ms(40);
     host.send(output, Server, wire::deliver(1, 1, "orders", "new", "m-1", "{\"order_id\": 17}"), via, to);
@@ -128,8 +95,8 @@ fn a_message_is_followed_through_the_broker_to_its_consumer() {
         .collect();
     expect_test::expect![[r#"
         crm Producer publish orders:new order=17 [root]
-          rabbitmq Internal dwell mes.orders order=17 [message]
-            mes Consumer process orders:new:mes.orders order=17 [wire]
+          rabbitmq Internal dwell mes.orders order=17 [message] ~ crm publish orders:new
+            mes Consumer process orders:new:mes.orders order=17 [wire] ~ crm publish orders:new
     "#]]
     .assert_eq(&forest(&spans));
 }

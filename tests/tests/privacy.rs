@@ -90,7 +90,7 @@ fn amqp(host: &mut Host) {
         (host.process(300, "crm"), host.process(400, "rabbitmq"), host.process(500, "mes"));
     let link = host.connect(crm, broker, 5672, Covered::Both);
     let (a, b) = (crm.thread(0), broker.thread(0));
-    host.send(link, Client, b"AMQP\x00\x00\x09\x01", a, b);
+    host.send(link, Client, wire::AMQP_HELLO, a, b);
     let start = [&[0, 10, 0, 10, 0, 9, 0, 0, 0, 0][..], &long(b"PLAIN"), &long(b"en_US")].concat();
     host.send(link, Server, wire::frame(1, 0, &start), b, a);
     let response = format!("\0app\0{MARK}20");
@@ -112,13 +112,7 @@ fn amqp(host: &mut Host) {
     host.send(link, Client, wire::publish(1, "orders", "order.created", "m-17", &body), a, b);
     let consumer = host.connect(mes, broker, 5672, Covered::Both);
     let c = mes.thread(0);
-    host.send(
-        consumer,
-        Client,
-        [&b"AMQP\x00\x00\x09\x01"[..], &wire::consume(1, "mes.orders")].concat(),
-        c,
-        b,
-    );
+    host.send(consumer, Client, [wire::AMQP_HELLO, &wire::consume(1, "mes.orders")].concat(), c, b);
     host.send(consumer, Server, wire::consume_ok(1), b, c);
     host.send(consumer, Server, wire::deliver(1, 1, "orders", "order.created", "m-17", &body), b, c);
     host.send(consumer, Client, wire::ack(1, 1), c, b);

@@ -8,6 +8,7 @@ use spoor::operation::{Completeness, Detail, Operation};
 use spoor::protocol::Sender::{Client, Server};
 use spoor::protocol::{End, Event, Events, Mark, Sender, Session, Want, amqp, http1, postgres};
 use spoor::record::Role;
+use spoor_tests::measure::resident;
 use spoor_tests::transcript::wire;
 
 const RECORD_LEN: usize = 64 << 10;
@@ -86,13 +87,6 @@ impl Talk {
         assert_eq!(operation.completeness, Completeness::Complete);
         operation.clone()
     }
-}
-
-/// Bytes resident now.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
 fn assert_bounded(what: &str, before: u64) {
@@ -204,7 +198,7 @@ fn a_message_of_a_hundred_megabytes_is_one_publish() {
     let mut start = publish[..publish.len() - 8].to_vec();
     let header = start.len() - 1 - "m-1".len() - 1 - 2 - 8;
     start[header..header + 8].copy_from_slice(&LEN.to_be_bytes());
-    talk.send(Client, b"AMQP\0\0\x09\x01").send(Client, &start);
+    talk.send(Client, wire::AMQP_HELLO).send(Client, &start);
     let frame = wire::frame(3, 1, &vec![b'x'; RECORD_LEN]);
     talk.stream(Client, &frame, LEN / RECORD_LEN as u64 * frame.len() as u64);
     assert_bounded("100 MB", before);

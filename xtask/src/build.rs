@@ -31,9 +31,14 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<PathBuf> {
     let Some(target) = args.target.as_deref().and_then(targets::named) else { return build(args.release) };
+    build_for(target, args.release)
+}
+
+/// As [`build`], for another machine, statically linked.
+pub(crate) fn build_for(target: &Target, release: bool) -> Result<PathBuf> {
     targets::need(target)?;
     objects()?;
-    timed(&format!("build: agent for {}", target.triple), || agent_for(target, args.release))
+    timed(&format!("build: agent for {}", target.triple), || agent_for(target, release))
 }
 
 /// The binary that goes into images.

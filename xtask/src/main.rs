@@ -10,6 +10,7 @@ mod build;
 mod check;
 mod demo;
 mod fuzz;
+mod image;
 mod package;
 mod setup;
 mod shell;
@@ -48,6 +49,7 @@ enum Command {
     Fuzz(fuzz::Args),
     Vm(vm::Args),
     Package(package::Args),
+    Image(image::Args),
     /// Rewrite the expected output inside snapshot tests from what the code does now; look at the diff before committing.
     Bless {
         /// Only tests whose name contains this.
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Package(args) => package::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Bless { filter } => test::bless(filter.as_deref()),
     };
     match outcome {

@@ -120,7 +120,7 @@ impl Stage {
         let path = output.join(format!("spoor_{version}_{architecture}.deb"));
         // The same files give the same package.
         let mut pack = command("dpkg-deb", ["--root-owner-group", "--build"], &[&self.stage, &path]);
-        pack.env("SOURCE_DATE_EPOCH", source_date());
+        pack.env("SOURCE_DATE_EPOCH", shell::source_date());
         shell::run_quietly(pack)?;
         fs::remove_dir_all(&self.stage).with_context(|| format!("cannot remove {}", self.stage.display()))?;
         Ok(path)
@@ -185,11 +185,6 @@ fn size(directory: &Path) -> Result<u64> {
         total += if kind.is_dir() { size(&entry.path())? } else { entry.metadata()?.len() };
     }
     Ok(total)
-}
-
-/// The time of the last commit: no clock decides what is in the package.
-fn source_date() -> String {
-    shell::output(shell::command("git", ["log", "-1", "--format=%ct"])).unwrap_or_else(|| "0".to_owned())
 }
 
 fn changelog() -> String {

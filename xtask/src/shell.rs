@@ -104,6 +104,11 @@ pub(crate) fn output(mut command: Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
+/// The time of the last commit, Unix seconds: no clock decides what is in a package or an image.
+pub(crate) fn source_date() -> String {
+    output(command("git", ["log", "-1", "--format=%ct"])).unwrap_or_else(|| "0".to_owned())
+}
+
 /// Runs it with its output kept back: shown only when it fails.
 pub(crate) fn run_quietly(command: Command) -> Result<()> {
     run_for_errors(command).map(drop)

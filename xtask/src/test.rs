@@ -56,7 +56,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (live, fast): (Vec<String>, Vec<String>) = targets()?.into_iter().partition(|name| is_live(name));
     // First, so that what embeds the eBPF object is compiled with it once.
     let agent = if args.fast { Err("only fast tests are wanted".to_owned()) } else { agent()? };
-    if !args.live && agent.is_ok() && setup::targets::missing(&setup::targets::STATIC).is_empty() {
+    // For the tests of the image, some of which are live.
+    if agent.is_ok() && setup::targets::missing(&setup::targets::STATIC).is_empty() {
         build::static_binary()?;
     }
     if !args.live {

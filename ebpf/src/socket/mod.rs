@@ -1,8 +1,9 @@
 //! Who a socket is and what is kept with it: a `struct sock` in, its [`State`] out.
 //!
-//! *Owns* the per-socket state, transports, the kernel's socket constants; positions are in `position`.
+//! *Owns* the per-socket state, transports, the kernel's socket constants; positions are in `base` and `position`.
 //! *Must not know* where the bytes lie in user memory.
 
+mod base;
 mod position;
 #[cfg_attr(feature = "untyped", path = "untyped.rs")]
 #[cfg_attr(not(feature = "untyped"), path = "typed.rs")]
@@ -10,7 +11,8 @@ mod storage;
 
 use spoor_common::record::{EGRESS, TRANSPORT_MPTCP, TRANSPORT_TCP, TRANSPORT_UNIX};
 
-pub(crate) use self::position::{advance, begin, join};
+pub(crate) use self::base::{begin, join};
+pub(crate) use self::position::advance;
 pub(crate) use self::storage::{cookie, forget, settle_cookie, state, state_or_new, tcp, unix, unix_peer};
 use crate::{kernel::Object, maps::offset};
 
@@ -95,6 +97,8 @@ pub(crate) struct State {
     /// Number of the socket's inode, where the state is not stored with the socket: the next socket at the same
     /// address has another one. 0 while it is not known.
     pub(crate) inode: u64,
+    /// How many verdicts had been set when one was last looked for.
+    pub(crate) heard: u64,
     /// Whose operations are charged for it, see [`crate::budget`]; 0 until the first one.
     pub(crate) cgroup: u64,
 }

@@ -23,6 +23,7 @@ use spoor::stream::{Assembler, Chunk, Window};
 
 use self::life::LifeCycles;
 use self::script::{Script, Step};
+use crate::whole_core;
 
 /// Takes any bytes; panics when something that must hold does not.
 pub type Target = fn(&[u8]);
@@ -221,16 +222,7 @@ fn read_all(mut source: impl Source, input_len: usize) {
 /// keeps nothing.
 pub fn pipeline(data: &[u8]) {
     let script = Script::read(data);
-    let settings = Settings {
-        protocols: limits(),
-        joining: Default::default(),
-        order: Default::default(),
-        spans: Default::default(),
-        max_connections: 16,
-        turn_bytes: 1 << 20,
-        boot_id: [7; 16],
-        host_id: "host".to_owned(),
-    };
+    let settings = Settings { protocols: limits(), max_connections: 16, ..whole_core::settings() };
     let mut pipeline = Pipeline::new(settings).expect("the default rules compile");
     let mut now = 1_000_000;
     pipeline.handle_record(Record::Clock(ClockPair { boot_ns: now, unix_ns: 1_800_000_000_000_000_000 }));

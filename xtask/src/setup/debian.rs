@@ -17,8 +17,22 @@ pub(crate) const PACKAGES: Need = Need {
     name: "servers and client libraries",
     why: "used by the demo's services and the end-to-end tests",
     look,
-    install: install_missing,
+    install: || install_missing(WANTED),
 };
+
+/// What builds an image and what runs it as a container.
+pub(crate) const CONTAINERS: Need = Need {
+    name: "builder and runtime of containers",
+    why: "the tests build the image and run it with the capabilities of the DaemonSet",
+    look: || match missing(CONTAINER_PROGRAMS).as_slice() {
+        [] => Found::Present("buildah, runc".to_owned()),
+        packages => Found::Missing(format!("the packages {}", packages.join(" "))),
+    },
+    install: || install_missing(CONTAINER_PROGRAMS),
+};
+
+const CONTAINER_PROGRAMS: &[(&str, Witness)] =
+    &[("buildah", Witness::Program("buildah")), ("runc", Witness::Program("runc"))];
 
 /// How the presence of a package is seen.
 enum Witness {
@@ -65,14 +79,14 @@ const WANTED: &[(&str, Witness)] = &[
 ];
 
 fn look() -> Found {
-    match missing().as_slice() {
+    match missing(WANTED).as_slice() {
         [] => Found::Present("RabbitMQ, PostgreSQL, nginx, Python, Node.js, Java, tshark".to_owned()),
         packages => Found::Missing(format!("the packages {}", packages.join(" "))),
     }
 }
 
-fn missing() -> Vec<&'static str> {
-    WANTED.iter().filter(|(_, witness)| !is_present(witness)).map(|(package, _)| *package).collect()
+fn missing(wanted: &[(&'static str, Witness)]) -> Vec<&'static str> {
+    wanted.iter().filter(|(_, witness)| !is_present(witness)).map(|(package, _)| *package).collect()
 }
 
 fn is_present(witness: &Witness) -> bool {
@@ -88,9 +102,9 @@ fn is_present(witness: &Witness) -> bool {
     }
 }
 
-fn install_missing() -> Result<()> {
+fn install_missing(wanted: &[(&'static str, Witness)]) -> Result<()> {
     update()?;
-    install(&missing())
+    install(&missing(wanted))
 }
 
 /// Fetches the package lists.
