@@ -25,7 +25,9 @@ pub(super) fn run(options: &DoctorOptions) -> Result<ExitCode, Failure> {
             };
             all.push(finding("configuration", Level::Ok, from, None));
             all.push(endpoint(&config));
-            all.extend(spool(&config));
+            all.extend(directory("spool", "export.spool.directory", &config.export.spool.directory));
+            let state = Some(&config.state).filter(|state| state.keep);
+            all.extend(state.and_then(|state| directory("state", "state.directory", &state.directory)));
             all.extend(files(options.config.config.as_deref(), &config));
             all.push(admin(&config));
         }
@@ -80,9 +82,9 @@ fn endpoint(config: &Config) -> Finding {
     }
 }
 
-fn spool(config: &Config) -> Option<Finding> {
-    const NAME: &str = "spool";
-    let directory = std::path::Path::new(&config.export.spool.directory);
+/// A directory that the agent writes to, and the key that names it.
+fn directory(name: &'static str, key: &str, path: &str) -> Option<Finding> {
+    let directory = std::path::Path::new(path);
     if directory.as_os_str().is_empty() {
         return None;
     }
@@ -90,11 +92,11 @@ fn spool(config: &Config) -> Option<Finding> {
     let there = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
     let writable = rustix::fs::access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
     Some(match writable {
-        Ok(()) => finding(NAME, Level::Ok, format!("`{}` can be written", directory.display()), None),
+        Ok(()) => finding(name, Level::Ok, format!("`{}` can be written", directory.display()), None),
         Err(error) => {
             let says = format!("`{}` cannot be written: {error}", directory.display());
-            let remedy = "make it writable for the agent's user, or set `export.spool.directory`".to_owned();
-            finding(NAME, Level::Fail, says, Some(remedy))
+            let remedy = format!("make it writable for the agent's user, or set `{key}`");
+            finding(name, Level::Fail, says, Some(remedy))
         }
     })
 }

@@ -59,6 +59,10 @@ fn wrong_settings_are_located_and_named() {
         "spoor.yaml:1:29: `export.otlp.endpoint`: `localhost:4317` has no scheme: write `http://localhost:4317`, \
          or `https://localhost:4317` for TLS",
     );
+    check(
+        "state: { save_every: 20ms }",
+        "spoor.yaml:1:22: `state.save_every`: is shorter than a second; `0` writes at the end only",
+    );
     check("export: [1, 2]", "spoor.yaml:1:9: `export`: a list where a mapping is wanted");
     check(
         "capture:\n  ring_bytes: 1048576\n  ring_bytes: 2097152\n",
