@@ -142,6 +142,7 @@ impl Histories {
                 self.known.remove(&event.tgid);
                 self.stats.processes_changed += u64::from(self.waiting.remove(&event.tgid).is_some());
             }
+            ProcessEventKind::Thread { .. } => {}
         }
     }
 
