@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use spoor_common::record::GOROUTINE;
 
 /// Nanoseconds of `CLOCK_BOOTTIME` on the machine that was observed.
 pub type BootNs = u64;
@@ -49,8 +50,15 @@ pub enum Role {
 pub struct Thread {
     /// Thread group: the process.
     pub tgid: u32,
-    /// The thread itself.
+    /// The thread itself; of a Go program the goroutine, as a number above all threads.
     pub tid: u32,
+}
+
+impl Thread {
+    /// It is a goroutine, on whatever thread.
+    pub fn is_goroutine(self) -> bool {
+        self.tid & GOROUTINE != 0
+    }
 }
 
 /// The address of one end of a connection.

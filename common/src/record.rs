@@ -33,6 +33,9 @@ pub const DATA_UNCERTAIN: u32 = 1 << 3;
 /// The descriptor is in non-blocking mode.
 pub const DATA_NONBLOCKING: u32 = 1 << 4;
 
+/// Set in [`DataHeader::tid`]: it is a goroutine. Linux has no threads of such numbers (`PID_MAX_LIMIT` is 2^22).
+pub const GOROUTINE: u32 = 1 << 31;
+
 /// One piece of one socket operation: `len` bytes moved from position `pos` on, `captured` of them follow the header.
 ///
 /// The record in the ring is as long as its size class; bytes after `captured` mean nothing.
@@ -52,6 +55,7 @@ pub struct DataHeader {
     pub len: u32,
     pub captured: u32,
     pub tgid: u32,
+    /// The thread; with [`GOROUTINE`] set, the goroutine.
     pub tid: u32,
     /// System call number; 0xffff when there was none.
     pub syscall: u16,

@@ -17,6 +17,7 @@ mod budget;
 mod copy;
 mod descriptor;
 mod emit;
+mod goroutine;
 mod introduce;
 mod kernel;
 mod maps;

@@ -11,6 +11,7 @@ use spoor_common::{
 use crate::{
     budget, copy,
     emit::{self, Owner},
+    goroutine,
     introduce::introduce,
     kernel::{Object, current_task},
     maps::{count, offset},
@@ -124,7 +125,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         len: 0,
         captured: 0,
         tgid,
-        tid,
+        tid: goroutine::worker(task, tid),
         syscall: source.syscall,
         // SAFETY: the helper has no preconditions.
         cpu: unsafe { bpf_get_smp_processor_id() } as u16,

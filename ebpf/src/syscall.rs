@@ -103,6 +103,12 @@ fn is_compat(task: Object) -> bool {
     }
 }
 
+/// The current call is one of a 64-bit program.
+#[inline(always)]
+pub(crate) fn is_of_program(task: Object) -> bool {
+    task.load::<u32>(offset!(task_flags)) & KERNEL_TASK == 0 && !is_compat(task)
+}
+
 /// Finds the buffer of the operation of `moved` bytes that `task` has just completed on the socket of `file`.
 #[inline(always)]
 pub(crate) fn source(
@@ -113,7 +119,7 @@ pub(crate) fn source(
     moved: i32,
     returned: bool,
 ) -> Source {
-    if task.load::<u32>(offset!(task_flags)) & KERNEL_TASK != 0 || is_compat(task) {
+    if !is_of_program(task) {
         return OUT_OF_REACH;
     }
     let regs = registers(task);

@@ -17,7 +17,7 @@ use spoor::{
     capture::{Options, verdict::Verdict},
     record::{ClockPair, Conn, ConnId, Direction, Endpoint, ProcessEventKind, Record, Role, Transport},
 };
-use spoor_common::{Counter, limits::TURN_PAUSE_NS};
+use spoor_common::{Counter, limits::TURN_PAUSE_NS, record::GOROUTINE};
 use spoor_tests::kernel::{
     Agent, Cgroup, Trap, Way, check_streams, check_streams_from, check_wire, pattern, run, stream,
 };
@@ -193,6 +193,22 @@ fn two_writers_without_agreement_never_get_a_wrong_position() {
     }
     eprintln!("{uncertain} of {} positions uncertain", sent.records.len());
     assert_eq!(sent.end, TOTAL);
+}
+
+#[test]
+fn goroutines_count_as_threads_and_c_code_in_a_go_program_does_not() {
+    let Some(agent) = Agent::shared() else { return };
+    let (client, _) = run("goroutines", "tcp4").ends();
+    let tids: Vec<u32> = agent.wait("five writes", |seen| {
+        let records = stream(seen, client, Direction::Egress).records;
+        (records.len() == 5).then(|| records.iter().map(|data| data.thread.tid).collect())
+    });
+    let [first, second, again, on_foreign_stack, thread] = tids[..] else { unreachable!("five writes") };
+    assert!(first & second & GOROUTINE != 0, "{tids:x?}");
+    assert_ne!(first, second);
+    assert_eq!(again, first);
+    assert_eq!(on_foreign_stack, thread);
+    assert_eq!(thread & GOROUTINE, 0);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Who a socket is and what is kept with it: a `struct sock` in, its [`State`] out.
 //!
-//! *Owns* the per-socket state, transports, the kernel's socket constants; positions are in `position`.
+//! *Owns* the per-socket state, transports, the kernel's socket constants; positions are in `base` and `position`.
 //! *Must not know* where the bytes lie in user memory.
 
+mod base;
 mod position;
 #[cfg_attr(feature = "untyped", path = "untyped.rs")]
 #[cfg_attr(not(feature = "untyped"), path = "typed.rs")]
@@ -10,7 +11,8 @@ mod storage;
 
 use spoor_common::record::{EGRESS, TRANSPORT_MPTCP, TRANSPORT_TCP, TRANSPORT_UNIX};
 
-pub(crate) use self::position::{advance, begin, join};
+pub(crate) use self::base::{begin, join};
+pub(crate) use self::position::advance;
 pub(crate) use self::storage::{cookie, forget, settle_cookie, state, state_or_new, tcp, unix, unix_peer};
 use crate::{kernel::Object, maps::offset};
 

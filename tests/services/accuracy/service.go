@@ -1,4 +1,5 @@
-// net/http as server and client, database/sql with lib/pq: goroutines on whatever thread is free.
+// net/http as server and client, database/sql with lib/pq: goroutines on whatever thread is free. A request is worked on
+// by the goroutine of its connection or, with MODE=handoff, by one of its own.
 package main
 
 import (
@@ -140,22 +141,50 @@ func carryOut(cause string, answer func(string)) error {
 	return nil
 }
 
+func report(nonce string, err error) {
+	if err != nil {
+		fmt.Fprintf(log, "! %s %q\n", nonce, err.Error())
+		return
+	}
+	done(nonce, "-")
+}
+
+func answer(writer http.ResponseWriter, text string) {
+	writer.Header().Set("content-type", "application/json")
+	writer.Header().Set("content-length", strconv.Itoa(len(text)))
+	io.Copy(writer, bytes.NewBufferString(text))
+	// The client has its answer, the handler may go on.
+	writer.(http.Flusher).Flush()
+}
+
+// The goroutine of the connection does the work.
 func serve(writer http.ResponseWriter, request *http.Request) {
+	io.Copy(io.Discard, request.Body)
+	nonce := path.Base(request.URL.Path)
+	answered := false
+	err := carryOut(nonce, func(text string) {
+		answer(writer, text)
+		answered = true
+	})
+	report(nonce, err)
+	if !answered {
+		answer(writer, "")
+	}
+}
+
+// A goroutine of its own does the work.
+func handOff(writer http.ResponseWriter, request *http.Request) {
 	io.Copy(io.Discard, request.Body)
 	nonce := path.Base(request.URL.Path)
 	answered := make(chan string, 1)
 	go func() {
 		err := carryOut(nonce, func(text string) { answered <- text })
+		report(nonce, err)
 		if err != nil {
-			fmt.Fprintf(log, "! %s %q\n", nonce, err.Error())
 			answered <- ""
-			return
 		}
-		done(nonce, "-")
 	}()
-	text := <-answered
-	writer.Header().Set("content-type", "application/json")
-	io.Copy(writer, bytes.NewBufferString(text))
+	answer(writer, <-answered)
 }
 
 func main() {
@@ -172,5 +201,9 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	panic(http.Serve(listener, http.HandlerFunc(serve)))
+	handler := serve
+	if os.Getenv("MODE") == "handoff" {
+		handler = handOff
+	}
+	panic(http.Serve(listener, http.HandlerFunc(handler)))
 }

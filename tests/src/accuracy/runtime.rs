@@ -23,6 +23,8 @@ pub enum Model {
     Shared,
 }
 
+const GO: &[Need] = &[Need::Program("go"), Need::File("/usr/share/gocode/src/github.com/lib/pq/conn.go")];
+
 /// A program under test.
 #[derive(Clone, Copy, Debug)]
 pub struct Runtime {
@@ -144,8 +146,16 @@ pub const RUNTIMES: &[Runtime] = &[
         model: Model::Shared,
         abilities: NO_AMQP,
         proxy: None,
-        needs: &[Need::Program("go"), Need::File("/usr/share/gocode/src/github.com/lib/pq/conn.go")],
-        command: go,
+        needs: GO,
+        command: |place| go(place, "inline"),
+    },
+    Runtime {
+        name: "go-handoff",
+        model: Model::Shared,
+        abilities: NO_AMQP,
+        proxy: None,
+        needs: GO,
+        command: |place| go(place, "handoff"),
     },
     Runtime {
         name: "mono-thread-pool",
@@ -365,7 +375,7 @@ fn java(place: &Place, mode: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn go(place: &Place) -> Result<Command> {
+fn go(place: &Place, mode: &str) -> Result<Command> {
     let program = place.dir.join("service");
     let mut build = Command::new("go");
     build.arg("build").arg("-o").arg(&program).arg(source().join("service.go"));
@@ -377,7 +387,7 @@ fn go(place: &Place) -> Result<Command> {
     run(&mut build)?;
     let mut command = Command::new(program);
     // Two would do for the machine; more make work move.
-    command.env("GOMAXPROCS", "4");
+    command.env("GOMAXPROCS", "4").env("MODE", mode);
     Ok(command)
 }
 

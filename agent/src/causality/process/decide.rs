@@ -247,7 +247,7 @@ impl Processes {
         let cause = state.start.serving?;
         let candidate = self.ops.get(&cause)?;
         let usable = !self.thread(state)?.multiplexes
-            && !state.start.joint
+            && !self.is_foreign(state)
             && candidate.family != Family::Message
             && candidate.is_sound()
             && !self.is_clouded(state);
@@ -272,8 +272,12 @@ impl Processes {
         }
         let own = state.opened.thread.tid;
         let same = |tid: Option<u32>| tid.is_none_or(|tid| tid == own);
-        let synchronous =
-            same(state.answered_by) && same(candidate.answered_by) && !process.proof.work_moves();
+        // Which goroutine reads an answer says nothing of the others: Go's HTTP client has some of its own for that.
+        let moves = match state.opened.thread.is_goroutine() {
+            true => process.proof.is_refuted(Signal::SameThreadAnswers),
+            false => process.proof.work_moves(),
+        };
+        let synchronous = same(state.answered_by) && same(candidate.answered_by) && !moves;
         let may_move = process.proof.holds(Signal::Serving) && !self.differs(state, candidate);
         may_move || (synchronous && !conflict(state, candidate))
     }
@@ -294,9 +298,12 @@ impl Processes {
         // Settlements written together may be those of several threads.
         let is_joint = thread.answers.get(next + 1).is_some_and(|(other, _)| *other == answered);
         let candidate = self.ops.get(&cause)?;
+        // Its settlement of what came before may have been written by another one.
+        let is_mixed = candidate.family == Family::Message && self.is_mixed(state, candidate.conn, answered);
         let usable = !thread.multiplexes
             && !is_joint
-            && !state.start.joint
+            && !is_mixed
+            && !self.is_foreign(state)
             && candidate.opened.at <= at
             && !self.is_clouded(state);
         let confidence = if state.start.in_flight == 1 { 0.95 } else { 0.85 };
@@ -314,7 +321,7 @@ impl Processes {
         let cause = state.start.answered?;
         let candidate = self.ops.get(&cause)?;
         let usable = !self.thread(state)?.multiplexes
-            && !state.start.joint
+            && !self.is_foreign(state)
             && candidate.family != Family::Message
             && candidate.served_by.contains(&state.opened.thread.tid)
             && state.opened.at.saturating_sub(candidate.closed_at?) <= AFTER_NS
@@ -339,7 +346,7 @@ impl Processes {
         }
         let Some(cause) = (if direct { Some(*read) } else { last.parent }) else { return Reading::Nothing };
         let Some(candidate) = self.ops.get(&cause) else { return Reading::Nothing };
-        if state.start.joint || !candidate.is_sound() || self.is_clouded(state) {
+        if self.is_foreign(state) || !candidate.is_sound() || self.is_clouded(state) {
             return Reading::Nothing;
         }
         let at = state.opened.at;
@@ -482,7 +489,11 @@ impl Processes {
         match (open.as_slice(), over.as_slice()) {
             ([], []) if nameless.is_empty() => return Value::Nothing,
             ([], []) => return Value::Nameless,
-            ([only], []) => return edge(*only, 0.97).map_or(Value::Nothing, Value::Only),
+            ([only], []) => {
+                // Another request of the order may be what was lost.
+                let confidence = if self.is_clouded(state) { 0.7 } else { 0.97 };
+                return edge(*only, confidence).map_or(Value::Nothing, Value::Only);
+            }
             // The one that was in flight may be what was lost.
             ([], [_]) if self.is_clouded(state) => return Value::Nothing,
             ([], [only]) => return edge(*only, 0.8).map_or(Value::Nothing, Value::Answered),
@@ -547,6 +558,18 @@ impl Processes {
         let (from, to): (BootNs, BootNs) =
             (at.saturating_sub(CLOUD_BEFORE_NS), at.saturating_add(CLOUD_AFTER_NS));
         process.missed.iter().any(|missed| (from..=to).contains(missed))
+    }
+
+    /// Threads wrote each other's messages on that connection between its start and then, or shortly before.
+    fn is_mixed(&self, state: &Op, conn: ConnId, until: BootNs) -> bool {
+        let process = self.processes.get(&state.tgid);
+        process.is_some_and(|process| process.is_mixed(conn, state.opened.at, until))
+    }
+
+    /// The thread that wrote it need not be the one that made it.
+    fn is_foreign(&self, state: &Op) -> bool {
+        state.start.joint
+            || (state.family == Family::Message && self.is_mixed(state, state.conn, state.opened.at))
     }
 
     pub(super) fn edge(&self, child: OpId, parent: OpId, rule: Rule, confidence: f32) -> Option<Edge> {

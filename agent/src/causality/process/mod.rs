@@ -97,6 +97,10 @@ const MAX_AFTERMATH: usize = 256;
 const MISSED_STEP_NS: u64 = 100_000_000;
 /// Losses remembered per process.
 const MAX_MISSED: usize = 256;
+/// A thread whose message another one has written still comes to write, within this time, what it then finds there.
+const MIXED_FOR_NS: u64 = 100_000_000;
+/// Such writes remembered per process.
+const MAX_MIXED: usize = 1024;
 /// Causes across the wire remembered: what a hash table of a power of two holds without growing.
 const MAX_LINKS: usize = 57_344;
 /// Requests without a key remembered per process.
@@ -210,6 +214,7 @@ impl Processes {
                     && in_flight > 1
                 {
                     state.start.joint = true;
+                    process.mix(point.at, conn);
                     if let Some(before) = self.ops.get_mut(&before) {
                         before.start.joint = true;
                     }
@@ -253,18 +258,24 @@ impl Processes {
     /// The last byte of a request moved.
     pub fn requested(&mut self, op: OpId, point: Point) {
         let Some(state) = self.ops.get_mut(&op) else { return };
-        if state.shape == Shape::Incoming {
-            let tid = point.thread.tid;
-            if !state.served_by.contains(&tid) {
-                // The thread that reads the end of a request is the one that works on it.
-                let earlier = std::mem::replace(&mut state.served_by, vec![tid]);
-                if let Some(process) = self.processes.get_mut(&state.tgid) {
-                    for tid in earlier {
+        let Some(process) = self.processes.get_mut(&state.tgid) else { return };
+        let tid = point.thread.tid;
+        match (state.shape, state.family) {
+            (Shape::Incoming, _) => {
+                if !state.served_by.contains(&tid) {
+                    // The thread that reads the end of a request is the one that works on it.
+                    for tid in std::mem::replace(&mut state.served_by, vec![tid]) {
                         process.thread(tid).serving.retain(|served| *served != op);
                     }
                 }
+                self.serve(op, point);
             }
-            self.serve(op, point);
+            (Shape::Outgoing, Family::Message) if tid != state.opened.thread.tid => {
+                // Its first bytes went along with the message of another thread.
+                state.start.joint = true;
+                process.mix(point.at, state.conn);
+            }
+            (Shape::Outgoing | Shape::Relayed, _) => {}
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use rustc_hash::FxHashMap;
 
 use super::proof::Proof;
-use super::{CROWD, Family, MAX_ANSWERS, MAX_THREADS};
+use super::{CROWD, Family, MAX_ANSWERS, MAX_MIXED, MAX_THREADS, MIXED_FOR_NS};
 use crate::operation::{OpId, Shape};
 use crate::order::{Facts, OrderKey};
 use crate::protocol::Point;
@@ -170,6 +170,8 @@ pub(super) struct Process {
     pub(super) clients: FxHashMap<ConnId, u32>,
     /// The message that was written last, when and on which connection.
     pub(super) written: Option<(BootNs, ConnId, OpId)>,
+    /// When threads were seen writing each other's messages, in order of time, and on which connection.
+    pub(super) mixed: VecDeque<(BootNs, ConnId)>,
     /// Those of `clients` with nothing open.
     pub(super) idle_count: usize,
     /// The requests that were over last.
@@ -200,6 +202,21 @@ impl Process {
     /// A request that was in flight when it started is still open: its keys are not known.
     pub(super) fn is_blocked(&self, (started_at, _): (BootNs, OpId)) -> bool {
         self.incoming.first().is_some_and(|(oldest, _)| *oldest <= started_at)
+    }
+
+    /// One write to a connection held what several threads had left in its buffer.
+    pub(super) fn mix(&mut self, at: BootNs, conn: ConnId) {
+        if self.mixed.len() >= MAX_MIXED {
+            self.mixed.pop_front();
+        }
+        let position = self.mixed.partition_point(|(earlier, _)| *earlier <= at);
+        self.mixed.insert(position, (at, conn));
+    }
+
+    /// Around that time, the thread that wrote to the connection need not be the one whose message it was.
+    pub(super) fn is_mixed(&self, conn: ConnId, from: BootNs, to: BootNs) -> bool {
+        let first = self.mixed.partition_point(|(at, _)| at.saturating_add(MIXED_FOR_NS) < from);
+        self.mixed.iter().skip(first).take_while(|(at, _)| *at <= to).any(|(_, on)| *on == conn)
     }
 
     /// Takes out an operation that waits no longer.

@@ -60,6 +60,16 @@ impl World {
         self.open(Shape::Incoming, Family::Message, conn, tid)
     }
 
+    /// A publish or settlement is written, by several threads where a write of one took the start of another's along.
+    fn write(&mut self, conn: u64, first: Point, last: Point) -> OpId {
+        self.next += 1;
+        let op = OpId(self.next);
+        let (shape, family, conn) = (Shape::Outgoing, Family::Message, ConnId(conn));
+        self.processes.opened(Opening { op, shape, family, conn, point: first });
+        self.processes.requested(op, last);
+        op
+    }
+
     fn call(&mut self, conn: u64, tid: u32) -> OpId {
         self.open(Shape::Outgoing, Family::Call, conn, tid)
     }
@@ -384,6 +394,25 @@ fn of_settlements_written_at_once_the_thread_is_not_known() {
 }
 
 #[test]
+fn where_threads_write_each_others_settlements_the_next_one_proves_nothing() {
+    for torn in [false, true] {
+        let mut world = World::new();
+        let (first, second) = (world.message(1, 5), world.message(1, 5));
+        let call = world.call(2, 20);
+        world.close(call, 20, None);
+        let (begin, end) = (world.point(if torn { 21 } else { 20 }), world.point(20));
+        let settlement = world.write(1, begin, end);
+        world.close(settlement, 20, None);
+        // The thread that began to write it counts as the one that answered.
+        world.close(first, begin.thread.tid, None);
+        world.close(second, 20, None);
+        world.processes.finish();
+        world.collect();
+        world.check(call, (!torn).then_some((first, Rule::Thread)));
+    }
+}
+
+#[test]
 fn a_transaction_follows_its_member_with_a_key() {
     let mut world = World::new();
     let a = world.request(1, 10);
@@ -597,6 +626,26 @@ fn for_a_user(world: &mut World, user: &str, key: Option<&str>) -> (OpId, OpId) 
 }
 
 #[test]
+fn that_goroutines_of_a_library_read_answers_says_nothing_of_the_others() {
+    for goroutine in [0, spoor_common::record::GOROUTINE] {
+        let mut world = World::new();
+        // The library's own write and read.
+        for _ in 0..3 {
+            let call = world.call(9, goroutine | 90);
+            world.close(call, goroutine | 91, None);
+        }
+        let (a, b) = (world.request(1, goroutine | 10), world.request(2, goroutine | 11));
+        let call = world.call(3, goroutine | 10);
+        world.close(call, goroutine | 10, None);
+        world.close(a, goroutine | 10, None);
+        world.close(b, goroutine | 11, None);
+        world.processes.finish();
+        world.collect();
+        world.check(call, (goroutine != 0).then_some((a, Rule::Thread)));
+    }
+}
+
+#[test]
 fn a_guess_that_facts_contradict_is_not_made() {
     let mut world = World::new();
     let warm = world.call(9, 10);
@@ -617,16 +666,9 @@ fn of_messages_written_at_once_the_thread_is_not_known() {
         let mut world = World::new();
         let (a, b) = (world.request(1, 10), world.request(2, 11));
         let point = world.point(10);
-        let publish = |world: &mut World, point: Point| {
-            world.next += 1;
-            let op = OpId(world.next);
-            let (shape, family, conn) = (Shape::Outgoing, Family::Message, ConnId(3));
-            world.processes.opened(Opening { op, shape, family, conn, point });
-            op
-        };
-        let first = publish(&mut world, point);
+        let first = world.write(3, point, point);
         let point = if joint { point } else { world.point(10) };
-        let second = publish(&mut world, point);
+        let second = world.write(3, point, point);
         for op in [first, second] {
             world.close(op, 10, None);
         }
