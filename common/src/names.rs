@@ -129,6 +129,8 @@ pub const DATA_RING: &str = "DATA";
 pub const CONTROL_RING: &str = "CONTROL";
 /// Verdicts by socket cookie.
 pub const VERDICTS: &str = "VERDICTS";
+/// One number: how many verdicts have been set by socket cookie.
+pub const VERDICTS_SET: &str = "VERDICTS_SET";
 /// Verdicts for connections to come, by [`crate::verdict::InheritKey`].
 pub const INHERITED: &str = "INHERITED";
 /// Totals by [`crate::Counter`], per CPU.

@@ -2,13 +2,11 @@
 
 use aya_ebpf::{
     Global,
-    btf_maps::{LruHashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use spoor_common::{Counter, Offsets, Settings, Verdict, config::MISSING, limits, verdict::InheritKey};
 
-#[cfg(feature = "untyped")]
-use aya_ebpf::btf_maps::Array;
 #[cfg(not(feature = "untyped"))]
 use aya_ebpf::btf_maps::SkStorage;
 
@@ -56,6 +54,10 @@ pub(crate) static CALLS: LruHashMap<u64, Call, { limits::CALLS }> = LruHashMap::
 /// Verdicts by cookie, taken at the socket's next event.
 #[btf_map]
 pub(crate) static VERDICTS: LruHashMap<u64, Verdict, { limits::VERDICTS }> = LruHashMap::new();
+
+/// How many of these have been set: where nothing is new, nothing is looked for.
+#[btf_map]
+pub(crate) static VERDICTS_SET: Array<u64, 1> = Array::new();
 
 /// Verdicts for connections to come.
 #[btf_map]

@@ -51,7 +51,8 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     if flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
         return;
     }
-    if let Some(state) = socket::state(sk)
+    let known = socket::state(sk);
+    if let Some(state) = &known
         && verdict::ignored(state)
     {
         count(Counter::Ignored, 1);
@@ -66,7 +67,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     if file.is_null() {
         return;
     }
-    let Some(state) = socket::state_or_new(sk) else {
+    let Some(state) = known.or_else(|| socket::state_or_new(sk)) else {
         count(Counter::StateFailed, 1);
         return;
     };

@@ -7,7 +7,7 @@ use spoor_common::{
 };
 
 use crate::{
-    maps::{INHERITED, VERDICTS, setting},
+    maps::{INHERITED, VERDICTS, VERDICTS_SET, setting},
     socket::{LAST_INGRESS, State},
 };
 
@@ -22,6 +22,12 @@ fn apply(state: &mut State, verdict: &Verdict) {
 /// Takes a verdict that waits for this socket.
 #[inline(always)]
 pub(crate) fn refresh(state: &mut State) {
+    // A verdict is in the map before it is counted.
+    let Some(&set) = VERDICTS_SET.get(0) else { return };
+    if set == state.heard {
+        return;
+    }
+    state.heard = set;
     let cookie = state.cookie;
     // SAFETY: the value is copied word by word at once; an entry re-used meanwhile belongs to another socket whose
     // verdict may then be applied to this one, which costs bytes and harms nothing. LRU entries are re-used only

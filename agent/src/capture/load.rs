@@ -137,7 +137,9 @@ impl Capture {
             .load(object)
             .map_err(load_error)?;
         let rings = Rings::new(take(&mut ebpf, names::DATA_RING)?, take(&mut ebpf, names::CONTROL_RING)?)?;
-        let verdicts = Verdicts::new(take(&mut ebpf, names::VERDICTS)?, take(&mut ebpf, names::INHERITED)?)?;
+        let [by_cookie, set, inherited] = [names::VERDICTS, names::VERDICTS_SET, names::INHERITED];
+        let verdicts =
+            Verdicts::new(take(&mut ebpf, by_cookie)?, take(&mut ebpf, set)?, take(&mut ebpf, inherited)?)?;
         let counters = Counters::new(take(&mut ebpf, names::COUNTERS)?)?;
         attach::attach(&mut ebpf, &programs)?;
         Ok(Self { _ebpf: ebpf, rings, verdicts, counters, rung, refused: Vec::new() })

@@ -1,6 +1,8 @@
 //! What user space has decided, into the kernel: a [`ConnId`] and a [`Verdict`] in, map entries out.
 
-use aya::maps::{HashMap, Map, MapData};
+use std::fmt;
+
+use aya::maps::{Array, HashMap, Map, MapData};
 use spoor_common::verdict::{self as layout, InheritKey};
 
 use super::{error::CaptureError, load::map_error};
@@ -47,24 +49,36 @@ pub struct Kind {
     pub role: Role,
 }
 
-/// The kernel's verdict maps. Both drop the entries that were unused for longest when they are full.
-#[derive(Debug)]
+/// The kernel's verdict maps. The tables drop the entries that were unused for longest when they are full.
 pub struct Verdicts {
     by_cookie: HashMap<MapData, u64, [u64; layout::Verdict::LEN]>,
+    /// How often `by_cookie` was written: the probes look into it only then.
+    set: Array<MapData, u64>,
+    set_count: u64,
     inherited: HashMap<MapData, [u32; InheritKey::LEN], [u64; layout::Verdict::LEN]>,
 }
 
+impl fmt::Debug for Verdicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verdicts").field("set_count", &self.set_count).finish_non_exhaustive()
+    }
+}
+
 impl Verdicts {
-    pub(super) fn new(by_cookie: Map, inherited: Map) -> Result<Self, CaptureError> {
+    pub(super) fn new(by_cookie: Map, set: Map, inherited: Map) -> Result<Self, CaptureError> {
         Ok(Self {
             by_cookie: by_cookie.try_into().map_err(map_error)?,
+            set: set.try_into().map_err(map_error)?,
+            set_count: 0,
             inherited: inherited.try_into().map_err(map_error)?,
         })
     }
 
     /// Decides about one connection; it takes effect at the connection's next operation.
     pub fn set(&mut self, conn: ConnId, verdict: Verdict) -> Result<(), CaptureError> {
-        self.by_cookie.insert(conn.0, verdict.layout().words(), 0).map_err(map_error)
+        self.by_cookie.insert(conn.0, verdict.layout().words(), 0).map_err(map_error)?;
+        self.set_count += 1;
+        self.set.set(0, self.set_count, 0).map_err(map_error)
     }
 
     /// Decides about connections to come.

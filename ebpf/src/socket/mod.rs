@@ -97,6 +97,8 @@ pub(crate) struct State {
     /// Number of the socket's inode, where the state is not stored with the socket: the next socket at the same
     /// address has another one. 0 while it is not known.
     pub(crate) inode: u64,
+    /// How many verdicts had been set when one was last looked for.
+    pub(crate) heard: u64,
     /// Whose operations are charged for it, see [`crate::budget`]; 0 until the first one.
     pub(crate) cgroup: u64,
 }
