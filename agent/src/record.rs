@@ -185,7 +185,7 @@ pub struct Close {
     pub reset: bool,
 }
 
-/// A process started, replaced its image, or ended.
+/// A process started, replaced its image, or ended, or a thread of it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessEvent {
     pub at: BootNs,
@@ -196,9 +196,17 @@ pub struct ProcessEvent {
 /// What happened to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessEventKind {
-    Fork { parent_tgid: u32 },
+    Fork {
+        parent_tgid: u32,
+    },
     Exec,
     Exit,
+    /// A thread of it began. Reported only of processes with connections.
+    Thread {
+        tid: u32,
+        /// The thread that began it.
+        creator: u32,
+    },
 }
 
 /// What the shell learned about a process from the system. Part of recordings, so that a replay has names.

@@ -26,6 +26,8 @@ pub const CONTROL_RING_BYTES: usize = 1 << 20;
 pub const VERDICTS: usize = 65_536;
 /// Verdicts for connections to come.
 pub const INHERITED: usize = 16_384;
+/// Processes of which threads are reported. Beyond it the ones without new connections or threads for longest are not.
+pub const TRACED: usize = 16_384;
 /// Cgroups whose part of the rings is known. Beyond it the ones quiet for longest are forgotten.
 pub const CGROUPS: usize = 4096;
 /// Sockets whose state is kept where it cannot be stored with the socket. Beyond it the ones unused for longest are

@@ -167,8 +167,10 @@ pub const PROCESS_FORK: u8 = 1;
 pub const PROCESS_EXEC: u8 = 2;
 /// The last thread of a process ended.
 pub const PROCESS_EXIT: u8 = 3;
+/// A thread of a process with captured connections began.
+pub const PROCESS_THREAD: u8 = 4;
 
-/// A process started, replaced its image, or ended.
+/// A process started, replaced its image, or ended, or a thread of it started.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessRecord {
@@ -179,9 +181,10 @@ pub struct ProcessRecord {
     pub tgid: u32,
     pub at_ns: u64,
     pub start_ns: u64,
-    /// The parent, for a fork.
-    pub parent_tgid: u32,
-    pub padding: u32,
+    /// For a fork, the process that forked; for a thread, the thread that began it.
+    pub parent: u32,
+    /// For a thread, itself.
+    pub tid: u32,
 }
 
 const _: () = {

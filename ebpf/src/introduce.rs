@@ -12,7 +12,7 @@ use crate::{
     budget,
     emit::{self, Owner},
     kernel::Object,
-    maps::{offset, setting},
+    maps::{TRACED, offset, setting},
     socket::{self, State},
     verdict,
 };
@@ -55,6 +55,7 @@ pub(crate) fn introduce(state: &mut State, sk: Object, mut owner: Owner) -> bool
     if !budget::admits_connection(state.cgroup) {
         return false;
     }
+    let _ = TRACED.insert(owner.tgid, 0, 0);
     if emit::connection(state, sk, &owner) {
         state.flags |= socket::SENT;
     }

@@ -67,6 +67,10 @@ pub(crate) static INHERITED: LruHashMap<InheritKey, Verdict, { limits::INHERITED
 #[btf_map]
 pub(crate) static CGROUPS: LruHashMap<u64, Account, { limits::CGROUPS }> = LruHashMap::new();
 
+/// Processes with connections that user space knows.
+#[btf_map]
+pub(crate) static TRACED: LruHashMap<u32, u8, { limits::TRACED }> = LruHashMap::new();
+
 /// Totals by [`Counter`].
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::LEN }> = PerCpuArray::new();

@@ -15,11 +15,13 @@ use std::{
 use rustix::time::{ClockId, clock_gettime, clock_settime};
 use spoor::{
     capture::{Options, verdict::Verdict},
-    record::{ClockPair, Conn, ConnId, Direction, Endpoint, ProcessEventKind, Record, Role, Transport},
+    record::{
+        ClockPair, Conn, ConnId, Direction, Endpoint, ProcessEvent, ProcessEventKind, Record, Role, Transport,
+    },
 };
 use spoor_common::{Counter, limits::TURN_PAUSE_NS, record::GOROUTINE};
 use spoor_tests::kernel::{
-    Agent, Cgroup, Trap, Way, check_streams, check_streams_from, check_wire, pattern, run, stream,
+    Agent, Cgroup, Seen, Trap, Way, check_streams, check_streams_from, check_wire, pattern, run, stream,
 };
 use spoor_tests::skip::skip;
 
@@ -193,6 +195,33 @@ fn two_writers_without_agreement_never_get_a_wrong_position() {
     }
     eprintln!("{uncertain} of {} positions uncertain", sent.records.len());
     assert_eq!(sent.end, TOTAL);
+}
+
+#[test]
+fn who_began_a_thread_is_told() {
+    let Some(agent) = Agent::shared() else { return };
+    let trap = Trap::start("threads", "tcp4");
+    let tgid = trap.tgid();
+    let (client, _) = trap.finish().ends();
+    let begun = |seen: &Seen| -> BTreeMap<u32, u32> {
+        let threads = seen.other.iter().filter_map(|record| match record {
+            Record::Process(ProcessEvent {
+                tgid: of,
+                kind: ProcessEventKind::Thread { tid, creator },
+                ..
+            }) if *of == tgid => Some((*tid, *creator)),
+            _ => None,
+        });
+        threads.collect()
+    };
+    let writers: Vec<u32> = agent.wait("three writes", |seen| {
+        let records = stream(seen, client, Direction::Egress).records;
+        (records.len() == 3).then(|| records.iter().map(|data| data.thread.tid).collect())
+    });
+    let creators = agent.wait("two threads", |seen| Some(begun(seen)).filter(|begun| begun.len() == 2));
+    let [first, second, third] = writers[..] else { unreachable!("three writes") };
+    assert_eq!(first, tgid);
+    assert_eq!(creators, BTreeMap::from([(second, first), (third, second)]));
 }
 
 #[test]

@@ -198,8 +198,12 @@ fn process(bytes: &[u8]) -> Option<ProcessEvent> {
         tgid: field!(bytes, ProcessRecord, tgid, u32),
         kind: match field!(bytes, ProcessRecord, event, u8) {
             record::PROCESS_FORK => {
-                ProcessEventKind::Fork { parent_tgid: field!(bytes, ProcessRecord, parent_tgid, u32) }
+                ProcessEventKind::Fork { parent_tgid: field!(bytes, ProcessRecord, parent, u32) }
             }
+            record::PROCESS_THREAD => ProcessEventKind::Thread {
+                tid: field!(bytes, ProcessRecord, tid, u32),
+                creator: field!(bytes, ProcessRecord, parent, u32),
+            },
             record::PROCESS_EXEC => ProcessEventKind::Exec,
             record::PROCESS_EXIT => ProcessEventKind::Exit,
             _ => return None,

@@ -106,6 +106,9 @@ impl Engine {
             ProcessEventKind::Fork { .. } => self.processes.process_began(event.tgid),
             ProcessEventKind::Exec => self.processes.process_replaced(event.tgid),
             ProcessEventKind::Exit => self.processes.process_ended(event.tgid, event.at),
+            ProcessEventKind::Thread { tid, creator } => {
+                self.processes.thread_began(event.tgid, tid, creator);
+            }
         }
     }
 

@@ -100,7 +100,7 @@ impl Lookup {
                     // A new process, or one that became another: what was known is no longer true. After its end it
                     // is known on, for data that is still on the way.
                     ProcessEventKind::Fork { .. } | ProcessEventKind::Exec => self.forget(event.tgid),
-                    ProcessEventKind::Exit => {}
+                    ProcessEventKind::Exit | ProcessEventKind::Thread { .. } => {}
                 }
                 return Verdict::HandOn;
             }

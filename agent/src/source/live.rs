@@ -24,7 +24,7 @@ use crate::{
         load::Totals,
         verdict::{Kind, Verdict},
     },
-    record::{BootNs, Close, Conn, ConnId, Data, Lost, ProcessEventKind, Record, WireBase},
+    record::{BootNs, Close, Conn, ConnId, Data, Lost, Record, WireBase},
     telemetry::Seldom,
 };
 
@@ -331,15 +331,11 @@ impl Order {
         };
         let later = self.records.split_off(end);
         for record in &self.records {
-            match record {
-                Record::Close(close) => {
-                    self.known.remove(&close.conn);
-                    if let Some(wire) = self.wire_of.remove(&close.conn) {
-                        self.wires.remove(&wire);
-                    }
+            if let Record::Close(close) = record {
+                self.known.remove(&close.conn);
+                if let Some(wire) = self.wire_of.remove(&close.conn) {
+                    self.wires.remove(&wire);
                 }
-                Record::Process(process) if process.kind == ProcessEventKind::Exit => {}
-                _ => {}
             }
         }
         out.append(&mut self.records);

@@ -151,10 +151,12 @@ pub(crate) fn close(cookie: u64, flags: u32) {
     }
 }
 
-/// Reports a process. Processes use one half of the ring only: a storm of forks must not hide connections.
+/// Reports a process, or a thread. Processes use one half of the ring only, threads a quarter: a storm of either must not
+/// hide connections.
 #[inline(always)]
-pub(crate) fn process(event: u8, task: Object, parent_tgid: u32) {
-    if waiting(control_ring()) > (CONTROL_RING_BYTES / 2) as u64 {
+pub(crate) fn process(event: u8, task: Object, parent: u32) {
+    let part = if event == record::PROCESS_THREAD { 4 } else { 2 };
+    if waiting(control_ring()) > (CONTROL_RING_BYTES / part) as u64 {
         count(Counter::ProcessLost, 1);
         return;
     }
@@ -174,8 +176,8 @@ pub(crate) fn process(event: u8, task: Object, parent_tgid: u32) {
             tgid: task.load(offset!(task_tgid)),
             at_ns: now_ns(),
             start_ns: task.follow(offset!(task_group_leader)).load(offset!(task_start_boottime)),
-            parent_tgid,
-            padding: 0,
+            parent,
+            tid: task.load(offset!(task_pid)),
         };
         bpf_ringbuf_submit(to.cast(), BPF_RB_NO_WAKEUP);
     }

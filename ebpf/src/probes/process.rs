@@ -1,20 +1,27 @@
-//! Processes begin, change and end: `sched_process_fork`, `sched_process_exec`, `sched_process_exit`.
+//! Processes and threads begin, change and end: `sched_process_fork`, `sched_process_exec`, `sched_process_exit`.
 //!
 //! Kernel: `trace_sched_process_fork(parent, child)`, `trace_sched_process_exec(task, old_pid, bprm)`,
 //! `trace_sched_process_exit(task, …)`; the first argument used is the same in all versions. Checked on 6.18.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use spoor_common::record::{PROCESS_EXEC, PROCESS_EXIT, PROCESS_FORK};
+use spoor_common::record::{PROCESS_EXEC, PROCESS_EXIT, PROCESS_FORK, PROCESS_THREAD};
 
-use crate::{emit, kernel::pointed_to, maps::offset};
+use crate::{
+    emit,
+    kernel::pointed_to,
+    maps::{TRACED, offset},
+};
 
 #[btf_tracepoint(function = "sched_process_fork")]
 pub(crate) fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let parent = pointed_to(&ctx, 0);
     let child = pointed_to(&ctx, 1);
-    // A new thread is not a new process.
-    if child.load::<u32>(offset!(task_pid)) == child.load::<u32>(offset!(task_tgid)) {
+    let tgid: u32 = child.load(offset!(task_tgid));
+    if child.load::<u32>(offset!(task_pid)) == tgid {
         emit::process(PROCESS_FORK, child, parent.load(offset!(task_tgid)));
+    } else if TRACED.get_ptr(tgid).is_some() {
+        // Who began a thread may have begun it for what it was working on.
+        emit::process(PROCESS_THREAD, child, parent.load(offset!(task_pid)));
     }
     0
 }

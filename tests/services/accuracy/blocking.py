@@ -1,6 +1,7 @@
 """Plans carried out by blocking calls: for servers with a thread or a process per request."""
 
 import http.client
+import os
 import queue
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,8 @@ class Pool:
 HTTP = Pool(plan.POOL, lambda: http.client.HTTPConnection(*plan.BACKEND, timeout=60))
 SQL = Pool(plan.POOL, lambda: psycopg2.connect(plan.DATABASE_URL))
 BRANCHES = ThreadPoolExecutor(max_workers=64)
+# Each request begins threads of its own for what it does together.
+OWN_THREADS = os.environ.get("BRANCHES") == "own"
 
 
 def channel():
@@ -95,7 +98,7 @@ def single(step, cause):
 
 
 def carry_out(cause, answer=None):
-    """All steps, in this thread; those done together in threads of a pool."""
+    """All steps, in this thread; those done together in others."""
     transaction = None
     for step in plan.read(cause):
         word = step[0]
@@ -112,13 +115,23 @@ def carry_out(cause, answer=None):
             SQL.give(transaction)
             transaction = None
         elif word == "together":
-            for branch in [BRANCHES.submit(single, branch, cause) for branch in step[1]]:
-                branch.result()
+            together(step[1], cause)
         elif word == "sql" and transaction:
             query(step, transaction)
             plan.done(step[1], cause)
         else:
             single(step, cause)
+
+
+def together(branches, cause):
+    """Several steps at once; what fails is raised when all have ended."""
+    if OWN_THREADS:
+        with ThreadPoolExecutor(max_workers=len(branches)) as own:
+            results = [own.submit(single, branch, cause) for branch in branches]
+    else:
+        results = [BRANCHES.submit(single, branch, cause) for branch in branches]
+    for result in results:
+        result.result()
 
 
 def consume(queue_name):

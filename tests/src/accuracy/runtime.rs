@@ -89,7 +89,12 @@ pub const RUNTIMES: &[Runtime] = &[
         abilities: FULL,
         proxy: None,
         needs: &[Need::Python("psycopg2"), Need::Python("pika")],
-        command: |_| Ok(python("threads.py")),
+        command: |_| {
+            let mut command = python("threads.py");
+            // The others have a pool for what is done in parallel.
+            command.env("BRANCHES", "own");
+            Ok(command)
+        },
     },
     Runtime {
         name: "gunicorn-sync",

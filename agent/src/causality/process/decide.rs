@@ -156,8 +156,8 @@ impl Processes {
             let edge = self.edge(op, parent, Rule::Transaction, 0.92);
             return self.decide(op, edge, false);
         }
-        let mut guesses: Vec<Guess> =
-            [self.answers_next(state), self.answered_last(state)].into_iter().flatten().collect();
+        let by_thread = [self.begun_for(state), self.answers_next(state), self.answered_last(state)];
+        let mut guesses: Vec<Guess> = by_thread.into_iter().flatten().collect();
         match self.reading(state, forced) {
             Reading::Guess(guess) => guesses.push(guess),
             Reading::Nothing => {}
@@ -289,6 +289,19 @@ impl Processes {
             && self.processes.get(&state.tgid).is_some_and(|process| !process.proof.is_refuted(Signal::Facts))
     }
 
+    /// Its thread was begun by one that served that request. A pool's thread is begun for one and works for all.
+    fn begun_for(&self, state: &Op) -> Option<Guess> {
+        let cause = state.start.begun_for?;
+        let candidate = self.ops.get(&cause)?;
+        let at = state.opened.at;
+        let usable = candidate.is_sound()
+            && candidate.closed_at.is_none_or(|closed| at.saturating_sub(closed) <= AFTER_NS)
+            && !self.is_foreign(state)
+            && !self.is_clouded(state);
+        let confidence = if self.is_contested(state, cause) { 0.85 } else { 0.95 };
+        usable.then_some(Guess { cause, signal: Signal::Begun, rule: Rule::Thread, confidence, late: false })
+    }
+
     /// The thread next answered that request, so it had been working on it.
     fn answers_next(&self, state: &Op) -> Option<Guess> {
         let thread = self.thread(state)?;
@@ -399,6 +412,10 @@ impl Processes {
         let proof = &process.proof;
         match guess.signal {
             Signal::ReadAlone => !proof.is_refuted(guess.signal),
+            Signal::Begun => {
+                proof.holds(guess.signal)
+                    || (!proof.is_refuted(guess.signal) && !self.is_contested(state, guess.cause))
+            }
             Signal::Answers | Signal::Answered => {
                 proof.holds(guess.signal)
                     || (!proof.is_refuted(guess.signal)
@@ -412,11 +429,9 @@ impl Processes {
     /// Keys say that `op` was caused by `truth`: what would have been guessed without them?
     fn learn(&mut self, op: OpId, truth: OpId, in_flight: bool) {
         let Some(state) = self.ops.get(&op) else { return };
-        let mut guesses: Vec<Guess> =
-            [self.serving(state), self.answers_next(state), self.answered_last(state)]
-                .into_iter()
-                .flatten()
-                .collect();
+        let by_thread =
+            [self.serving(state), self.begun_for(state), self.answers_next(state), self.answered_last(state)];
+        let mut guesses: Vec<Guess> = by_thread.into_iter().flatten().collect();
         if let Reading::Guess(guess) = self.reading(state, true) {
             guesses.push(guess);
         }

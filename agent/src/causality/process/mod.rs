@@ -11,6 +11,7 @@
 //! | thread | its thread had read exactly one request that was still open, and never serves several at once |
 //! | value | it carries the one identity key of exactly one request in flight in the process |
 //! | transaction | another operation of the same database transaction was decided by one of the above |
+//! | thread | its thread was begun by one that was serving that request |
 //! | thread | its thread, which works on one job at a time, next wrote the answer to that request (hand-off to a pool) |
 //! | last read | its thread last read that request, or a response to an operation that request had caused |
 //!
@@ -203,6 +204,7 @@ impl Processes {
                         [only] => Some(*only),
                         _ => None,
                     };
+                    state.start.begun_for = thread.begun_for;
                     state.start.answered = thread.answered.filter(|_| thread.serving.is_empty());
                     state.start.last_read.clone_from(&thread.last_read);
                     state.start.last_read_at = thread.last_read_at;
@@ -374,6 +376,22 @@ impl Processes {
         }
     }
 
+    /// A thread began. What its creator was serving then, it may have been begun for.
+    pub fn thread_began(&mut self, tgid: u32, tid: u32, creator: u32) {
+        let Some(process) = self.processes.get_mut(&tgid) else { return };
+        // An earlier thread may have had the same identifier.
+        process.threads.remove(&tid);
+        let creator = process.threads.get(&creator).filter(|creator| !creator.multiplexes);
+        let cause = creator.and_then(|creator| match creator.serving.as_slice() {
+            [] => creator.begun_for,
+            [only] => Some(*only),
+            _ => None,
+        });
+        if cause.is_some() {
+            process.thread(tid).begun_for = cause;
+        }
+    }
+
     /// A process replaced its image: its threads are others.
     pub fn process_replaced(&mut self, tgid: u32) {
         self.processes.remove(&tgid);
@@ -433,6 +451,7 @@ impl Processes {
         let thread = process.thread(point.thread.tid);
         thread.read(op, point.at);
         thread.answered = None;
+        thread.begun_for = None;
         if !thread.serving.contains(&op) {
             thread.serving.push(op);
         }

@@ -17,6 +17,8 @@ pub(super) enum Signal {
     Answers,
     /// The thread answered that request last and has read no other since.
     Answered,
+    /// The thread was begun by the one that served that request.
+    Begun,
     /// The thread read it last, and nothing else was in flight.
     ReadAlone,
     /// The thread read the request itself last, this long before, while others were in flight.
@@ -73,7 +75,7 @@ const REFUTED_ONE_IN: u32 = 50;
 /// The counts of one process.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proof {
-    counts: [Count; 10 + 3 * Gap::COUNT],
+    counts: [Count; 11 + 3 * Gap::COUNT],
 }
 
 impl Proof {
@@ -136,9 +138,10 @@ impl Signal {
             Signal::Named => 7,
             Signal::NamedInFlight => 8,
             Signal::Facts => 9,
-            Signal::ReadRequest(gap) => 10 + usize::from(gap.0),
-            Signal::ReadResponse(gap) => 10 + Gap::COUNT + usize::from(gap.0),
-            Signal::ReadAndReuse(gap) => 10 + 2 * Gap::COUNT + usize::from(gap.0),
+            Signal::Begun => 10,
+            Signal::ReadRequest(gap) => 11 + usize::from(gap.0),
+            Signal::ReadResponse(gap) => 11 + Gap::COUNT + usize::from(gap.0),
+            Signal::ReadAndReuse(gap) => 11 + 2 * Gap::COUNT + usize::from(gap.0),
         }
     }
 }
@@ -187,6 +190,7 @@ mod tests {
             Signal::Named,
             Signal::NamedInFlight,
             Signal::Facts,
+            Signal::Begun,
         ];
         signals.extend(gaps().map(Signal::ReadRequest));
         signals.extend(gaps().map(Signal::ReadResponse));

@@ -51,6 +51,8 @@ pub(super) struct Circumstances {
     pub(super) serving: Option<OpId>,
     /// The request its thread had answered last, if it has read no other since.
     pub(super) answered: Option<OpId>,
+    /// What its thread was begun for.
+    pub(super) begun_for: Option<OpId>,
     /// What its thread had read last; several when one read brought several.
     pub(super) last_read: Vec<OpId>,
     pub(super) last_read_at: BootNs,
@@ -118,6 +120,8 @@ pub(super) struct ThreadState {
     pub(super) multiplexes: bool,
     /// Calls it wrote whose answer is not over.
     pub(super) calls: Vec<(OpId, ConnId)>,
+    /// The request that the thread that began this one was serving then. `None` once it reads requests itself.
+    pub(super) begun_for: Option<OpId>,
     pub(super) last_read_at: BootNs,
     pub(super) last_read: Vec<OpId>,
     /// The latest event seen of it.

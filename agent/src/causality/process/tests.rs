@@ -645,6 +645,59 @@ fn that_goroutines_of_a_library_read_answers_says_nothing_of_the_others() {
     }
 }
 
+/// A request whose thread begins another, which calls; another request is in flight. `key` is that of the call.
+fn in_a_thread_of_its_own(world: &mut World, key: Option<&str>, of_other: bool) -> (OpId, OpId) {
+    let (a, b) = (world.request(1, 10), world.request(2, 11));
+    world.processes.thread_began(1, 20, 10);
+    world.processes.thread_began(1, 21, 20);
+    let call = world.call(3, 21);
+    world.close(call, 21, key);
+    world.close(a, 10, Some(if of_other { "b" } else { "a" }));
+    world.close(b, 11, Some(if of_other { "a" } else { "b" }));
+    world.now += 2 * AFTER_NS;
+    world.processes.handle_timeout(world.now);
+    world.collect();
+    (a, call)
+}
+
+#[test]
+fn a_thread_that_was_begun_for_a_request_works_for_it_where_keys_have_shown_so() {
+    let mut world = World::new();
+    let (_, call) = in_a_thread_of_its_own(&mut world, None, false);
+    world.check(call, None);
+    for _ in 0..PROOF {
+        let (a, call) = in_a_thread_of_its_own(&mut world, Some("a"), false);
+        world.check(call, Some((a, Rule::Value)));
+    }
+    let (a, call) = in_a_thread_of_its_own(&mut world, None, false);
+    world.check(call, Some((a, Rule::Thread)));
+    // A thread that turns out to work for others.
+    in_a_thread_of_its_own(&mut world, Some("a"), true);
+    let (_, call) = in_a_thread_of_its_own(&mut world, None, false);
+    world.check(call, None);
+}
+
+#[test]
+fn a_thread_that_was_begun_for_the_only_request_works_for_it() {
+    for reads in [false, true] {
+        let mut world = World::new();
+        let a = world.request(1, 10);
+        world.processes.thread_began(1, 20, 10);
+        if reads {
+            // It serves requests of its own: who began it does not matter.
+            let own = world.request(5, 20);
+            world.close(own, 20, None);
+            world.now += 2 * AFTER_NS;
+        }
+        let call = world.call(3, 20);
+        world.close(call, 20, None);
+        world.close(a, 10, None);
+        world.processes.finish();
+        world.collect();
+        world.check(call, (!reads).then_some((a, Rule::Thread)));
+    }
+}
+
 #[test]
 fn a_guess_that_facts_contradict_is_not_made() {
     let mut world = World::new();

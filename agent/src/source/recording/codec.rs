@@ -82,13 +82,17 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
         Record::Process(process) => {
             e.u64(process.at);
             e.u32(process.tgid);
-            let (kind, parent_tgid) = match process.kind {
+            let (kind, parent) = match process.kind {
                 ProcessEventKind::Fork { parent_tgid } => (0, parent_tgid),
                 ProcessEventKind::Exec => (1, 0),
                 ProcessEventKind::Exit => (2, 0),
+                ProcessEventKind::Thread { creator, .. } => (3, creator),
             };
             e.u8(kind);
-            e.u32(parent_tgid);
+            e.u32(parent);
+            if let ProcessEventKind::Thread { tid, .. } = process.kind {
+                e.u32(tid);
+            }
             PROCESS
         }
         Record::ProcessInfo(info) => {
@@ -214,11 +218,12 @@ fn decode_data(d: &mut Decoder<'_>) -> Option<Data> {
 }
 
 fn decode_process(d: &mut Decoder<'_>) -> Option<ProcessEvent> {
-    let (at, tgid, kind, parent_tgid) = (d.u64()?, d.u32()?, d.u8()?, d.u32()?);
+    let (at, tgid, kind, parent) = (d.u64()?, d.u32()?, d.u8()?, d.u32()?);
     let kind = match kind {
-        0 => ProcessEventKind::Fork { parent_tgid },
+        0 => ProcessEventKind::Fork { parent_tgid: parent },
         1 => ProcessEventKind::Exec,
         2 => ProcessEventKind::Exit,
+        3 => ProcessEventKind::Thread { creator: parent, tid: d.u32()? },
         _ => return None,
     };
     Some(ProcessEvent { at, tgid, kind })

@@ -83,6 +83,7 @@ fn data() -> impl Strategy<Value = Data> {
 fn record() -> impl Strategy<Value = Record> {
     let kind = prop_oneof![
         any::<u32>().prop_map(|parent_tgid| ProcessEventKind::Fork { parent_tgid }),
+        any::<(u32, u32)>().prop_map(|(tid, creator)| ProcessEventKind::Thread { tid, creator }),
         Just(ProcessEventKind::Exec),
         Just(ProcessEventKind::Exit),
     ];
