@@ -200,7 +200,7 @@ fn two_writers_without_agreement_never_get_a_wrong_position() {
 #[test]
 fn who_began_a_thread_is_told() {
     let Some(agent) = Agent::shared() else { return };
-    let mut trap = Trap::start("threads", "tcp4");
+    let trap = Trap::start("threads", "tcp4");
     let tgid = trap.tgid();
     let (client, _) = trap.finish().ends();
     let begun = |seen: &Seen| -> BTreeMap<u32, u32> {

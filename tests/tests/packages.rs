@@ -74,6 +74,20 @@ fn packaged_configurations_are_valid() {
     }
 }
 
+#[test]
+fn images_are_called_by_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (path, line) in [
+        ("docker/Dockerfile", format!("ARG VERSION={version}\n")),
+        ("docker/Dockerfile", format!("--tag spoor:{version} ")),
+        ("kubernetes/kustomization.yaml", format!("newTag: \"{version}\"")),
+        ("helm/spoor/Chart.yaml", format!("appVersion: \"{version}\"")),
+        ("README.md", format!("localhost/spoor:{version}")),
+    ] {
+        assert!(read(path).contains(&line), "{path} does not say {line:?}");
+    }
+}
+
 /// The names behind `key` on one line of a file.
 fn capabilities(text: &str, key: &str) -> BTreeSet<String> {
     let line =

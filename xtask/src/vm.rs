@@ -16,9 +16,10 @@ use crate::{build, shell};
 
 /// Run the live-kernel tests on Debian's 6.1 and 6.12 kernels in QEMU, on every rung of the hook ladder.
 ///
-/// With `--arch arm64` the guests are arm64: the tests are then cross-compiled, statically linked. QEMU emulates the processor in software, so this needs no virtualisation, and takes a few minutes. Kernels are
-/// fetched once, by apt and with its signatures checked, and kept in ~/.cache/spoor. Needs root, to install QEMU where it
-/// is missing.
+/// With `--arch arm64` the guests are arm64: the tests are then cross-compiled, statically linked, which takes several
+/// minutes the first time. QEMU emulates the processor in software, so this needs no virtualisation; a rung takes about a
+/// minute. Kernels are fetched once, by apt and with its signatures checked, and kept in ~/.cache/spoor. Needs root, to
+/// install QEMU where it is missing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only this kernel.

@@ -66,6 +66,8 @@ pub struct Facts {
     pub holes: BTreeMap<(String, Way), Vec<(u64, u64)>>,
     /// Intervals that moved without any event.
     pub gaps: BTreeMap<(String, Way), Vec<(u64, u64)>>,
+    /// Intervals that a call moved of which only its return is an event.
+    pub spliced: BTreeMap<(String, Way), Vec<(u64, u64)>>,
     /// Measurements: what, operations, nanoseconds.
     pub took: Vec<(String, u64, u64)>,
 }
@@ -100,8 +102,12 @@ impl Facts {
                 let moved = Moved { side: number(side) as u8, bytes: number(bytes) };
                 self.moved.insert(((*name).to_owned(), way(direction)), moved);
             }
-            [kind @ ("hole" | "gap"), name, direction, from, to] => {
-                let list = if *kind == "hole" { &mut self.holes } else { &mut self.gaps };
+            [kind @ ("hole" | "gap" | "spliced"), name, direction, from, to] => {
+                let list = match *kind {
+                    "hole" => &mut self.holes,
+                    "gap" => &mut self.gaps,
+                    _ => &mut self.spliced,
+                };
                 let key = ((*name).to_owned(), way(direction));
                 list.entry(key).or_default().push((number(from), number(to)));
             }
