@@ -18,11 +18,12 @@ use crate::{
 };
 
 /// Go's heap, where the stacks of goroutines are, begins here: `0x00c0 << 32` on x86-64, `0x0040 << 32` on arm64.
-/// The stacks of threads are far above on both, so that other programs cost one comparison.
+/// It asks for places 1 TiB apart, one after the other, until one is free.
 const HEAP_X86: u64 = 0xc0 << 32;
 const HEAP_ARM: u64 = 0x40 << 32;
-/// The last place where Go asks for its heap.
-const HEAP_END: u64 = 0x80 << 40;
+/// The sixteenth of these places. The stacks of threads are far above with address spaces of 47 bits and more, so that other
+/// programs cost one comparison: what they have in the register is an address only by chance, and reading there would fault.
+const HEAP_END: u64 = 0x10 << 40;
 /// The runtime's own bound is 1 GB.
 const MAX_STACK: u64 = 1 << 30;
 /// Of arm64's registers, the one with `g`.
