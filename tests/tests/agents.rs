@@ -234,6 +234,41 @@ fn without_a_key_the_receiver_is_a_root_and_no_link_leads_nowhere() {
 }
 
 #[test]
+fn a_receiver_that_learns_of_its_order_later_leaves_a_signpost_where_the_sender_looks() {
+    let mut scene = Scene::new();
+    let Scene { host, customer, shop, crm, .. } = &mut scene;
+    let front = host.connect(*customer, *shop, 8080, Covered::Both);
+    let call = host.connect(*shop, *crm, 8081, Covered::Both);
+    let (asks, serves, sells) = (customer.thread(0), shop.thread(1), crm.thread(1));
+    host.send(front, Client, wire::request("POST", "/checkout", "", ""), asks, serves);
+    host.send(call, Client, wire::request("POST", "/api/confirm", "", "{\"order_id\": 17}"), serves, sells);
+    host.send(call, Server, wire::response(200, "{}"), sells, serves);
+    host.send(front, Server, wire::response(201, "{}"), serves, asks);
+    let records = scene.host.records;
+    let spans = exported(&records, &[CUSTOMER], both(knowing(&["all"])));
+    expect![[r#"
+        customer Client POST order= [root] ~ shop POST
+        shop Server POST order=17 [root]
+          shop Client POST order=17 [thread]
+            crm Server POST order=17 [wire]
+        shop Internal POST order=17 [root] ~ shop POST
+    "#]]
+    .assert_eq(&sound(&spans));
+    let signposts = |spans: &[Span]| {
+        spans
+            .iter()
+            .filter(|span| span.attributes.get("spoor.signpost").is_some())
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let [signpost] = signposts(&spans).try_into().expect("one signpost");
+    assert_eq!((signpost.kind, signpost.end_unix_ns), (SpanKind::Internal, signpost.start_unix_ns));
+    assert_eq!(text(&signpost, "order.id"), "17", "who looks for the order finds the sender too");
+    // One agent that sees both ends needs none.
+    assert_eq!(signposts(&run_with(knowing(&["all"]), records)), []);
+}
+
+#[test]
 fn calls_of_a_request_about_several_orders_are_where_their_receivers_look_for_them() {
     let mut scene = Scene::new();
     let Scene { host, customer, shop, crm, .. } = &mut scene;

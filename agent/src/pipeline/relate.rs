@@ -15,7 +15,7 @@ use crate::causality::{Confidence, Edge, Rule};
 use crate::operation::Shape;
 use crate::order::ids::{self, SpanEnd};
 use crate::order::window::Window;
-use crate::span::build::{self, Identity, Placed};
+use crate::span::build::{self, Identity, Placed, TraceRule};
 use crate::span::{Attributes, Evidence, Link, Span, SpanId, TraceId};
 
 impl Placer {
@@ -32,6 +32,7 @@ impl Placer {
                 let placed = self.placed(finished, identity, trunk, &own, fate == Fate::Observed);
                 let span = build::build_with(&placed, work);
                 self.push(span, leaf, trunk, &own, spans);
+                self.build_signpost(leaf, trunk, &own, spans);
             }
             Fate::Dwell { publish, consumed, awaited } => {
                 let arrival = publish.and_then(|publish| self.arrivals.get(publish).copied());
@@ -56,6 +57,26 @@ impl Placer {
                 }
             }
         }
+    }
+
+    /// Where the sender's agent looks for this operation, which names no order, while its tree does: only this agent knows.
+    fn build_signpost(&mut self, leaf: &Leaf, trunk: &Trunk, own: &Placement, spans: &mut VecDeque<Span>) {
+        let finished = leaf.finished.as_ref();
+        let crossing = trunk.crossings.get(&finished.operation.id).filter(|crossing| !crossing.sends);
+        let Some((trace_id, span_id)) =
+            crossing.and_then(|crossing| self.receiver(finished, crossing, false))
+        else {
+            return;
+        };
+        if trace_id == own.trace_id {
+            return;
+        }
+        let mut identity = Identity::new(trace_id, span_id);
+        identity.links.push(link(own.trace_id, own.span_id, "order"));
+        let place = Placement { trace_id, span_id, trace_rule: TraceRule::Wire, order: own.order.clone() };
+        let mut span = build::build_signpost(&self.placed(finished, identity, trunk, &place, false));
+        span.sampled = trunk.sampled;
+        spans.push_back(self.hidden(span, leaf, trunk));
     }
 
     /// The dwell of a message that was asked for: the broker's view of a `basic.get`.

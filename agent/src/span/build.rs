@@ -138,6 +138,26 @@ pub fn build_dwell(since: Option<BootNs>, deliver: &Placed<'_>) -> Span {
     finish(deliver, amqp::dwell(since, deliver))
 }
 
+/// Stands where another agent looks for the span of `placed`, whose tree turned out to belong to another trace: no time
+/// passes in it, and its link leads on. `placed` has the identity of the signpost.
+pub fn build_signpost(placed: &Placed<'_>) -> Span {
+    let span = build(placed);
+    let mut attributes = Attributes::default();
+    for key in [semconv::ORDER_ID, semconv::ORDER_NAMESPACE, semconv::SPOOR_TRACE_RULE] {
+        if let Some(value) = span.attributes.get(key) {
+            attributes.set(key, value.clone());
+        }
+    }
+    attributes.set(semconv::SPOOR_SIGNPOST, true);
+    Span {
+        kind: SpanKind::Internal,
+        end_unix_ns: span.start_unix_ns,
+        status: Status::Unset,
+        attributes,
+        ..span
+    }
+}
+
 fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
     let Draft { name, kind, status, mut attributes, start, end } = draft;
     let identity = &placed.identity;

@@ -88,6 +88,8 @@ pub const SPOOR_INCOMPLETE: &str = "spoor.incomplete";
 pub const SPOOR_MISSING_BYTES: &str = "spoor.missing_bytes";
 /// `server`: the span stands for a client that no agent sees.
 pub const SPOOR_OBSERVED_FROM: &str = "spoor.observed_from";
+/// `true`: nothing happened here; the link leads to the span that another agent looks for here.
+pub const SPOOR_SIGNPOST: &str = "spoor.signpost";
 /// Two recipients may disagree where the message ends.
 pub const SPOOR_AMBIGUOUS_FRAMING: &str = "spoor.http.ambiguous_framing";
 /// How an HTTP/2 stream was ended before its response was: an error code's name (RFC 9113, section 7), or `GOAWAY`.
