@@ -274,3 +274,172 @@ fn traces_of_one_order_under_two_numbers_are_linked() {
     let spans = by_time(run_with(settings, host.records));
     assert_eq!(links(&spans), "0 1 0→1 (alias) 0 2 3→4 (order)");
 }
+
+/// Two orders that hang for `hang_ms`, and one statement of each meanwhile, all on one thread. `begin` lets the work of an
+/// order come in, `end` lets it be over.
+fn hanging(
+    hang_ms: u64,
+    begin: impl Fn(&mut Host, Thread, u32),
+    end: impl Fn(&mut Host, Thread, u32),
+) -> Vec<Record> {
+    let mut host = Host::new();
+    let (worker, database) = (host.process(200, "mes"), host.process(400, "postgresql"));
+    let (thread, backend) = (worker.thread(1), database.thread(0));
+    let store = host.connect(worker, database, 5432, Covered::Client);
+    for order in [17, 18] {
+        begin(&mut host, thread, order);
+    }
+    for order in [18, 17] {
+        let sql = format!("UPDATE orders SET status = 'cut' WHERE id = {order}");
+        host.send(store, Client, wire::query(&sql), thread, backend);
+        host.send(store, Server, wire::done("UPDATE 1", b'I'), backend, thread);
+    }
+    for _ in 0..hang_ms / 500 {
+        host.wait_ms(500);
+        // Other work goes on, and time passes with it.
+        host.send(store, Client, wire::query("SELECT 1"), thread, backend);
+        host.send(store, Server, wire::done("SELECT 1", b'I'), backend, thread);
+    }
+    for order in [17, 18] {
+        end(&mut host, thread, order);
+    }
+    host.wait_ms(1);
+    host.records
+}
+
+#[track_caller]
+fn statements_are_below_their_orders(records: Vec<Record>) {
+    let spans = run_with(settings(), records);
+    let statements: Vec<&Span> = spans.iter().filter(|span| span.name.starts_with("UPDATE")).collect();
+    assert_eq!(statements.len(), 2);
+    for statement in statements {
+        let order = text(statement, "order.id");
+        let parent = spans.iter().find(|span| Some(span.span_id) == statement.parent);
+        let parent = parent.unwrap_or_else(|| panic!("the statement of order {order} has no parent"));
+        assert_eq!(text(parent, "order.id"), order);
+        assert_eq!(statement.evidence.map(|evidence| evidence.rule), Some(Rule::Value));
+    }
+}
+
+#[test]
+fn what_a_hanging_request_has_shown_so_far_is_enough_to_join_by_value() {
+    let links = std::cell::RefCell::new(Vec::new());
+    let asks = Process(900).thread(0);
+    for hang_ms in [1_000, 9_000, 15_000, 60_000] {
+        statements_are_below_their_orders(hanging(
+            hang_ms,
+            |host, thread, order| {
+                let link = host.connect(Process(900), Process(200), 8080, Covered::Server);
+                let body = format!("{{\"order_id\": {order}}}");
+                host.send(link, Client, wire::request("POST", "/cut", "", &body), asks, thread);
+                links.borrow_mut().push(link);
+            },
+            |host, thread, _| {
+                let link = links.borrow_mut().remove(0);
+                host.send(link, Server, wire::response(200, "{}"), thread, asks);
+            },
+        ));
+    }
+}
+
+#[test]
+fn so_is_what_a_stream_of_http2_has_shown() {
+    let link = std::cell::Cell::new(None);
+    let asks = Process(900).thread(0);
+    statements_are_below_their_orders(hanging(
+        20_000,
+        |host, thread, order| {
+            if link.get().is_none() {
+                let new = host.connect(Process(900), Process(200), 8080, Covered::Server);
+                host.send(new, Client, wire::http2_hello(true), asks, thread);
+                host.send(new, Server, wire::http2_hello(false), thread, asks);
+                host.send(new, Client, wire::http2_request(1, "", true), asks, thread);
+                let answer = wire::http2_frame(1, 5, 1, &wire::http2_response_block(true));
+                host.send(new, Server, answer, thread, asks);
+                link.set(Some(new));
+            }
+            let stream = (order - 17) * 2 + 3;
+            let request = wire::http2_request(stream, &format!("/orders/{order}"), false);
+            host.send(link.get().unwrap(), Client, request, asks, thread);
+        },
+        |host, thread, order| {
+            let stream = (order - 17) * 2 + 3;
+            let answer = wire::http2_frame(1, 5, stream, &wire::http2_response_block(false));
+            host.send(link.get().unwrap(), Server, answer, thread, asks);
+        },
+    ));
+}
+
+#[test]
+fn so_is_a_message_that_is_worked_on_for_long() {
+    let link = std::cell::Cell::new(None);
+    let broker = Process(500).thread(0);
+    statements_are_below_their_orders(hanging(
+        20_000,
+        |host, thread, order| {
+            if link.get().is_none() {
+                let new = host.connect(Process(200), Process(500), 5672, Covered::Client);
+                host.consume(new, "mes.orders", thread, broker);
+                link.set(Some(new));
+            }
+            let body = format!("{{\"order_id\": {order}}}");
+            let tag = u64::from(order) - 16;
+            let message = wire::deliver(1, tag, "orders", "new", &format!("m-{order}"), &body);
+            host.send(link.get().unwrap(), Server, message, broker, thread);
+        },
+        |host, thread, order| {
+            host.send(link.get().unwrap(), Client, wire::ack(1, u64::from(order) - 16), thread, broker);
+        },
+    ));
+}
+
+#[test]
+fn a_request_that_hangs_in_its_own_body_shows_nothing_yet() {
+    let asks = Process(900).thread(0);
+    let links = std::cell::RefCell::new(Vec::new());
+    let records = hanging(
+        20_000,
+        |host, thread, order| {
+            let link = host.connect(Process(900), Process(200), 8080, Covered::Server);
+            let head = format!("POST /orders/{order} HTTP/1.1\r\nhost: mes\r\ncontent-length: 9\r\n\r\n");
+            host.send(link, Client, head, asks, thread);
+            links.borrow_mut().push(link);
+        },
+        |host, thread, _| {
+            let link = links.borrow_mut().remove(0);
+            host.send(link, Client, b"[1, 2, 3]", asks, thread);
+            host.send(link, Server, wire::response(200, "{}"), thread, asks);
+        },
+    );
+    let spans = run_with(settings(), records);
+    let parents =
+        spans.iter().filter(|span| span.name.starts_with("UPDATE") && span.parent.is_some()).count();
+    assert_eq!(parents, 0);
+}
+
+#[test]
+fn a_caller_that_reads_its_answer_late_is_still_the_parent() {
+    let mut host = Host::new();
+    let (shop, crm) = (host.process(200, "shop"), host.process(300, "crm"));
+    let (asks, serves) = (shop.thread(1), crm.thread(1));
+    let link = host.connect(shop, crm, 8081, Covered::Both);
+    host.send(link, Client, wire::request("POST", "/orders/17", "", ""), asks, serves);
+    host.send(link, Server, wire::response(200, "{}"), serves, asks);
+    // The answer was written, and is read much later.
+    let Some(Record::Data(mut read)) = host.records.pop() else { panic!("the caller reads last") };
+    for _ in 0..30 {
+        host.wait_ms(500);
+        let other = host.connect(shop, crm, 8081, Covered::Server);
+        host.send(other, Client, wire::request("GET", "/health", "", ""), asks, serves);
+        host.send(other, Server, wire::response(200, "{}"), serves, asks);
+        host.close(other);
+    }
+    read.at = host.now();
+    host.records.push(Record::Data(read));
+    let spans = run_with(settings(), host.records);
+    let of_order: Vec<&Span> = spans.iter().filter(|span| text(span, "order.id") == "17").collect();
+    let [client, server] = of_order.as_slice() else { panic!("two spans: {of_order:?}") };
+    let (client, server) = if client.parent.is_none() { (client, server) } else { (server, client) };
+    assert_eq!(server.parent, Some(client.span_id));
+    assert_eq!(server.evidence.map(|evidence| evidence.rule), Some(Rule::Wire));
+}

@@ -12,8 +12,8 @@ use super::{Confidence, Edge, Passage, Policy, Rule};
 use crate::conn::ConnInfo;
 use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
 use crate::operation::{Completeness, Detail, OpId, Operation, Shape};
-use crate::order::Found;
 use crate::order::ids::WireId;
+use crate::order::{Found, OrderKey};
 use crate::protocol::Point;
 use crate::record::{BootNs, ConnId, Endpoint, ProcessEvent, ProcessEventKind, Role};
 
@@ -67,18 +67,17 @@ impl Engine {
         self.processes.requested(op, point);
     }
 
-    /// An operation is over. `wire` is its wire identity, where the connection has one.
+    /// The wire identity of a call that has begun: both ends are joined before either is over, for one may be over long before
+    /// the other.
+    pub fn begun(&mut self, op: OpId, role: Role, wire: WireId) {
+        self.meet(op, wire, if role == Role::Client { Side::Sender } else { Side::Receiver });
+    }
+
+    /// An operation is over. `wire` is its wire identity, where the connection has one and it was not told before.
     pub fn closed(&mut self, info: &ConnInfo, op: &Operation, found: &Found, wire: Option<WireId>) {
         self.processes.closed(closing(op, found));
-        if let Some(wire) = wire
-            && self.policy.allows(Rule::Wire, Confidence(1.0))
-            && let Some(edge) = self.wires.enter(wire, op.id, side(op))
-        {
-            if let Some(due) = self.unsure_due.remove(&edge.child) {
-                self.unsure.remove(&(due, edge.child));
-            }
-            self.processes.linked(edge.child, edge.parent);
-            self.edges.push_back(edge);
+        if let Some(wire) = wire {
+            self.meet(op.id, wire, side(op));
         }
         if let Detail::Amqp(action) = &op.detail {
             self.message(info, op, action);
@@ -132,6 +131,17 @@ impl Engine {
         }
     }
 
+    /// A request that has been open for long and may be the cause of what is decided next: what it has shown so far is
+    /// needed before [`Engine::handle_timeout`] is called again.
+    pub fn poll_wanted(&mut self) -> Option<(ConnId, OpId)> {
+        self.processes.wanted()
+    }
+
+    /// What such a request has shown so far.
+    pub fn shown(&mut self, op: OpId, found: &Found) {
+        self.processes.shown(op, keys(found), found.attributes.clone());
+    }
+
     pub fn next_timeout(&self) -> Option<BootNs> {
         let unsure = self.unsure.keys().next().map(|(due, _)| *due);
         [unsure, self.processes.next_timeout()].into_iter().flatten().min()
@@ -159,6 +169,19 @@ impl Engine {
     /// Nothing more will be decided about this operation's cause inside its process.
     pub fn is_settled(&self, op: OpId) -> bool {
         self.processes.is_settled(op)
+    }
+
+    /// Enters one end of an operation where the other is looked for.
+    fn meet(&mut self, op: OpId, wire: WireId, side: Side) {
+        if self.policy.allows(Rule::Wire, Confidence(1.0))
+            && let Some(edge) = self.wires.enter(wire, op, side)
+        {
+            if let Some(due) = self.unsure_due.remove(&edge.child) {
+                self.unsure.remove(&(due, edge.child));
+            }
+            self.processes.linked(edge.child, edge.parent);
+            self.edges.push_back(edge);
+        }
     }
 
     /// Enters a publish or delivery where its counterpart is looked for.
@@ -301,13 +324,18 @@ fn closing(op: &Operation, found: &Found) -> Closing {
         at: op.ended_at,
         response_start: op.response.map(|response| response.start),
         response_end: op.response.map(|response| response.end),
-        keys: if found.too_many { Vec::new() } else { found.keys.clone() },
+        keys: keys(found),
         answered: op.response.is_some()
             && !matches!(op.completeness, Completeness::Cut | Completeness::Abandoned),
         traits: found.attributes.clone(),
         transaction,
         ends_transaction,
     }
+}
+
+/// Keys that an operation shows.
+fn keys(found: &Found) -> Vec<OrderKey> {
+    if found.too_many { Vec::new() } else { found.keys.clone() }
 }
 
 /// The policy of the configuration; unknown rule names were refused when it was loaded.

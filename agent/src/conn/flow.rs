@@ -6,8 +6,11 @@
 //!     │  └─not ours, opaque──▶ Ignored ◀─ too often
 //!     └────── not that protocol after all ──────┘
 //! ```
+//!
+//! Long because everything that can happen to a connection moves it between these states.
 
 mod learned;
+mod peek;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::config;
+use crate::operation::{OpId, Operation};
 use crate::protocol::detect::Protocol;
 use crate::protocol::learned::Texts;
 use crate::protocol::{Event, Events, Session};
@@ -249,6 +250,11 @@ impl Connections {
     /// What is known of a connection.
     pub fn info(&self, id: ConnId) -> Option<&ConnRef> {
         self.table.get(self.table.slot(id)?).map(Flow::info)
+    }
+
+    /// What is known so far of work that came in over a connection and is not over, see [`Session::peek`].
+    pub fn peek(&self, id: ConnId, op: OpId) -> Option<Operation> {
+        self.table.get(self.table.slot(id)?)?.peek(op)
     }
 
     /// Connections known now.

@@ -90,8 +90,11 @@ pub fn sender(op: &Operation) -> Sender {
 /// The wire identity of an operation. `None`: its connection cannot be matched with its other end. `boot_id` is that of the
 /// observed machine (`/proc/sys/kernel/random/boot_id`), live or recorded; only Unix sockets need it.
 pub fn wire_id(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Option<WireId> {
-    let sender = sender(op);
-    let position = op.request.start.pos;
+    wire_id_at(conn, sender(op), op.request.start.pos, boot_id)
+}
+
+/// The same of an operation that has begun: `sender` sent its first byte, which is at `position` of that direction.
+pub fn wire_id_at(conn: &ConnInfo, sender: Sender, position: u64, boot_id: &[u8; 16]) -> Option<WireId> {
     let is_client = conn.role? == Role::Client;
     match conn.conn.transport {
         Transport::Tcp => {
@@ -109,6 +112,15 @@ pub fn wire_id(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Option<Wi
             Some(WireId(hash.sender(sender).u64(position).finish()))
         }
         Transport::Unix | Transport::Mptcp => None,
+    }
+}
+
+/// Its operations have wire identities.
+pub fn has_wire(conn: &ConnInfo) -> bool {
+    match conn.conn.transport {
+        Transport::Tcp => conn.conn.wire.is_some(),
+        Transport::Unix => conn.conn.from_start && conn.conn.peer.is_some(),
+        Transport::Mptcp => false,
     }
 }
 

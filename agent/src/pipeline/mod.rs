@@ -23,16 +23,18 @@ mod remembered;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use crate::causality::engine::{self, Engine};
 use crate::causality::process::Family;
 use crate::config;
 use crate::conn::{ConnRef, Connections, VerdictUpdate};
-use crate::operation::{Operation, Shape};
+use crate::operation::{OpId, Operation, Shape};
 use crate::order::extract::Rules;
 use crate::order::ids::{self, WireId};
 use crate::order::{Found, rules::RuleError};
-use crate::protocol::Event;
 use crate::protocol::detect::Protocol;
+use crate::protocol::{Event, Sender};
 use crate::record::{BootNs, ClockPair, ConnId, ProcessInfo, Record};
 use crate::span::pseudonym::Pseudonyms;
 use crate::span::sample::Sampler;
@@ -106,6 +108,8 @@ pub struct Pipeline {
     rules: Rules,
     forest: Forest,
     open: OpenOperations,
+    /// Open calls: where they begin in their stream, and their wire identity.
+    wires: FxHashMap<OpId, (u64, WireId)>,
     placer: Placer,
     processes: HashMap<u32, Arc<Resource>>,
     process_age: VecDeque<u32>,
@@ -132,6 +136,7 @@ impl Pipeline {
             rules: Rules::compile(&settings.order)?.with_spans(&settings.spans)?,
             forest: Forest::new(limits),
             open: OpenOperations::default(),
+            wires: FxHashMap::default(),
             placer: Placer::new(&settings),
             processes: HashMap::new(),
             process_age: VecDeque::new(),
@@ -275,9 +280,24 @@ impl Pipeline {
 
     fn run_timers(&mut self) {
         self.engine.handle_timeout(self.now);
+        if self.show_wanted() {
+            self.engine.handle_timeout(self.now);
+        }
         self.drain_edges();
         self.forest.handle_timeout(self.now);
         self.drain_trees();
+    }
+
+    /// Requests that hang are asked what they have shown so far. Returns whether any was wanted.
+    fn show_wanted(&mut self) -> bool {
+        let mut any = false;
+        while let Some((conn, op)) = self.engine.poll_wanted() {
+            any = true;
+            if let Some(operation) = self.connections.peek(conn, op) {
+                self.engine.shown(op, &self.rules.extract(&operation));
+            }
+        }
+        any
     }
 
     fn drain_events(&mut self) {
@@ -293,6 +313,14 @@ impl Pipeline {
                     }
                     self.engine.opened(&conn, op, shape, family, point);
                     self.forest.opened(op, self.now);
+                    // Who begins a message's operation shows only in its bytes.
+                    if family == Family::Call
+                        && let Some(role) = conn.role
+                        && let Some(wire) = ids::wire_id_at(&conn, Sender::Client, point.pos, &self.boot_id)
+                    {
+                        self.engine.begun(op, role, wire);
+                        self.wires.insert(op, (point.pos, wire));
+                    }
                 }
                 Event::Requested { op, point } => self.engine.requested(op, point),
                 Event::Responded { .. } => {}
@@ -311,8 +339,14 @@ impl Pipeline {
         }
         self.open.closed(operation.id);
         let found = self.rules.extract(&operation);
-        let wire = ids::wire_id(&conn, &operation, &self.boot_id);
-        self.engine.closed(&conn, &operation, &found, wire);
+        let start = operation.request.start.pos;
+        let told = self.wires.remove(&operation.id).filter(|(pos, _)| *pos == start);
+        let wire = match told {
+            // Positions may have become uncertain since.
+            Some((_, wire)) => ids::has_wire(&conn).then_some(wire),
+            None => ids::wire_id(&conn, &operation, &self.boot_id),
+        };
+        self.engine.closed(&conn, &operation, &found, wire.filter(|_| told.is_none()));
         let message = self.placer.message_span(&conn, &operation);
         // All that is read of them has been read. A tree can be held for minutes.
         operation.forget_values();

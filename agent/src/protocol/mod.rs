@@ -143,6 +143,13 @@ pub trait Session: std::fmt::Debug + Send {
         Want::All
     }
 
+    /// What is known so far of work that came in and is not over, once all of its request was seen. `None`: it is not open, or
+    /// does not come from outside.
+    fn peek(&self, op: OpId) -> Option<Operation> {
+        let _ = op;
+        None
+    }
+
     /// What it has learned that the stream does not say again, for the session of the agent that comes next. `None`:
     /// nothing.
     fn export(&self, texts: &mut Texts) -> Option<Learned> {

@@ -5,10 +5,10 @@
 //! Long because every rule is asked in one order, and each looks at what the ones before it have left.
 
 use super::proof::{Gap, Signal};
-use super::state::{Op, ThreadState, conflict};
+use super::state::{Op, Process, ThreadState, conflict};
 use super::{
     AFTER_NS, AFTERMATH_NS, CLOUD_AFTER_NS, CLOUD_BEFORE_NS, Deadline, Family, GRACE_NS, MAX_LOOKED_AT,
-    Processes,
+    PATIENT, Processes,
 };
 use crate::causality::{Confidence, Edge, Rule};
 use crate::operation::{OpId, Shape};
@@ -308,6 +308,13 @@ impl Processes {
         let at = state.opened.at;
         let next = thread.answers.partition_point(|(answered, _)| *answered < at);
         let (answered, cause) = *thread.answers.get(next)?;
+        let before = next.checked_sub(1).and_then(|before| thread.answers.get(before));
+        if let Some((before, _)) = before
+            && self.may_go_on(state, *before)
+            && !self.has_begun(thread, cause, *before, at, answered)
+        {
+            return None;
+        }
         // Settlements written together may be those of several threads.
         let is_joint = thread.answers.get(next + 1).is_some_and(|(other, _)| *other == answered);
         let candidate = self.ops.get(&cause)?;
@@ -327,6 +334,38 @@ impl Processes {
             confidence,
             late: false,
         })
+    }
+
+    /// In this process requests are worked on after their answers, and the one that was answered then may still have been.
+    fn may_go_on(&self, state: &Op, answered: BootNs) -> bool {
+        let process = self.processes.get(&state.tgid);
+        process.is_some_and(|process| {
+            process.proof.goes_on() && state.opened.at.saturating_sub(answered) <= process.after_ns()
+        })
+    }
+
+    /// The thread was at work on `cause` at `at`, between one answer and the next: the latest it had begun before, of what has
+    /// a known cause, was caused by `cause`, and so was all it began then.
+    fn has_begun(
+        &self,
+        thread: &ThreadState,
+        cause: OpId,
+        after: BootNs,
+        at: BootNs,
+        before: BootNs,
+    ) -> bool {
+        let first = thread.began.partition_point(|(began, _)| *began <= after);
+        let begun = thread.began.iter().skip(first).take_while(|(began, _)| *began < before);
+        let mut was_at_work = false;
+        for (began, op) in begun {
+            let Some(parent) = self.ops.get(op).and_then(|op| op.parent) else { continue };
+            if *began <= at {
+                was_at_work = parent == cause;
+            } else if parent != cause {
+                return false;
+            }
+        }
+        was_at_work
     }
 
     /// The thread goes on with what it has answered.
@@ -397,13 +436,11 @@ impl Processes {
         let at = state.opened.at;
         let is_open = self.ops.get(&cause).is_some_and(|cause| cause.is_open_at(at));
         let others = state.start.in_flight.saturating_sub(u32::from(is_open));
-        let ends_with_answer =
-            self.processes.get(&state.tgid).is_some_and(|process| process.ends_with_answer());
+        let after_ns = self.processes.get(&state.tgid).map_or(AFTER_NS, Process::after_ns);
         let mut over = state.start.over.iter().flatten();
         state.start.late
             || others > 0
-            || (!ends_with_answer
-                && over.any(|(closed, other)| *other != cause && at.saturating_sub(*closed) <= AFTER_NS))
+            || over.any(|(closed, other)| *other != cause && at.saturating_sub(*closed) <= after_ns)
     }
 
     /// The process has shown that such a guess is right, or, where nothing else could be, not that it is wrong.
@@ -420,6 +457,8 @@ impl Processes {
                 proof.holds(guess.signal)
                     || (!proof.is_refuted(guess.signal)
                         && !proof.work_moves()
+                        // A thread that could be at work on something else must have shown that it is not.
+                        && (!state.start.crowded || self.thread(state).is_some_and(|thread| thread.patience >= PATIENT))
                         && state.answered_by.is_none_or(|tid| tid == state.opened.thread.tid))
             }
             signal => proof.holds(signal),
@@ -428,6 +467,7 @@ impl Processes {
 
     /// Keys say that `op` was caused by `truth`: what would have been guessed without them?
     fn learn(&mut self, op: OpId, truth: OpId, in_flight: bool) {
+        self.learn_times(op, truth, in_flight);
         let Some(state) = self.ops.get(&op) else { return };
         let by_thread =
             [self.serving(state), self.begun_for(state), self.answers_next(state), self.answered_last(state)];
@@ -438,18 +478,26 @@ impl Processes {
         // A guess is only asked for where those before it were not believed: only there its being right says something.
         let believed = guesses.iter().position(|guess| self.is_believed(state, guess));
         guesses.truncate(believed.map_or(guesses.len(), |last| last + 1));
-        let facts = self.ops.get(&truth).map_or((0, 0), |truth| common_traits(state, truth));
+        let (same, different) = self.ops.get(&truth).map_or((0, 0), |truth| common_traits(state, truth));
         let Some(process) = self.processes.get_mut(&state.tgid) else { return };
-        let (same, different) = facts;
         if same + different > 0 {
             process.proof.count(Signal::Facts, different == 0);
+        }
+        for guess in guesses {
+            process.proof.count(guess.signal, guess.cause == truth);
+        }
+    }
+
+    /// When requests are worked on: known before the guesses are asked for, since it decides what is guessed.
+    fn learn_times(&mut self, op: OpId, truth: OpId, in_flight: bool) {
+        let (Some(state), Some(cause)) = (self.ops.get(&op), self.ops.get(&truth)) else { return };
+        let Some(process) = self.processes.get_mut(&state.tgid) else { return };
+        if let Some(answered) = cause.closed_at.filter(|_| !in_flight) {
+            process.aftermath.count(state.opened.at.saturating_sub(answered));
         }
         process.proof.count(Signal::InFlight, in_flight);
         process.proof.count(Signal::NamedInFlight, in_flight);
         process.proof.count(Signal::Named, true);
-        for guess in guesses {
-            process.proof.count(guess.signal, guess.cause == truth);
-        }
     }
 
     /// An operation and the request that its thread serves both show keys: do they agree?
@@ -505,8 +553,14 @@ impl Processes {
             ([], []) if nameless.is_empty() => return Value::Nothing,
             ([], []) => return Value::Nameless,
             ([only], []) => {
-                // Another request of the order may be what was lost.
-                let confidence = if self.is_clouded(state) { 0.7 } else { 0.97 };
+                let is_open = self.ops.get(only).is_some_and(|cause| cause.closed_at.is_none());
+                let confidence = match self.is_clouded(state) {
+                    // Another request of the order may be what was lost.
+                    true => 0.7,
+                    // Its answer may name others.
+                    false if is_open => 0.9,
+                    false => 0.97,
+                };
                 return edge(*only, confidence).map_or(Value::Nothing, Value::Only);
             }
             // The one that was in flight may be what was lost.

@@ -84,12 +84,23 @@ const REMEMBER_NS: u64 = 20_000_000_000;
 const AFTERMATH_NS: u64 = 100_000_000;
 /// How long after its answer a request may still be worked on, as far as keys and threads tell.
 const AFTER_NS: u64 = 1_000_000_000;
+/// Operations begun that are remembered per thread.
+const MAX_BEGUN: usize = 64;
+/// So many observations show how long requests are worked on after their answers: so many times the longest, and at least
+/// so long, is then the bound.
+const ENOUGH_AFTER: u32 = 20;
+const AFTER_MARGIN: u64 = 4;
+const AFTER_LEAST_NS: u64 = 10_000_000;
 /// How long an operation without any evidence waits for a request that becomes known late.
 const GRACE_NS: u64 = 1_000_000_000;
 /// Waiters of one operation from which on those that no longer wait are looked for.
 const CROWD: usize = 64;
 /// Answers remembered per thread.
 const MAX_ANSWERS: usize = 256;
+/// Acts remembered per thread: what it can do between a call and its answer and still not be seen to do.
+const MAX_ACTS: usize = 16;
+/// Calls for which a thread has waited with other work at hand before it is taken to do one thing after the other.
+const PATIENT: u32 = 8;
 /// A loss is found out when its stream goes on: operations that began so long before or after are in doubt.
 const CLOUD_AFTER_NS: u64 = 5_000_000_000;
 const CLOUD_BEFORE_NS: u64 = 1_000_000_000;
@@ -131,6 +142,10 @@ pub struct Processes {
     link_age: VecDeque<OpId>,
     edges: VecDeque<Edge>,
     settled: VecDeque<OpId>,
+    /// Requests that are still open and what they have shown so far is needed of.
+    wanted: VecDeque<(ConnId, OpId)>,
+    /// What is decided once that is known.
+    postponed: Vec<OpId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +167,8 @@ impl Processes {
             link_age: VecDeque::new(),
             edges: VecDeque::new(),
             settled: VecDeque::new(),
+            wanted: VecDeque::new(),
+            postponed: Vec::new(),
         }
     }
 
@@ -180,9 +197,9 @@ impl Processes {
                 let just = |(closed, _): &(BootNs, OpId)| point.at.saturating_sub(*closed) <= AFTER_NS;
                 if process.incoming.is_empty()
                     && process.over[0].as_ref().is_some_and(just)
-                    && process.aftermath.len() < MAX_AFTERMATH
+                    && process.unexplained.len() < MAX_AFTERMATH
                 {
-                    process.aftermath.push_back(point.at);
+                    process.unexplained.push_back(point.at);
                 }
                 self.count_aftermath(tgid, point.at.saturating_sub(GRACE_NS));
                 let Some(process) = self.processes.get_mut(&tgid) else { return };
@@ -192,6 +209,8 @@ impl Processes {
                 // What became known late meets the state of later.
                 let late = point.at < thread.seen_at;
                 thread.seen_at = thread.seen_at.max(point.at);
+                thread.act(point.at, conn);
+                thread.begin(op, point.at);
                 if family == Family::Call {
                     if open == 1 && thread.calls.iter().any(|(_, other)| *other != conn) {
                         thread.multiplexes = true;
@@ -205,6 +224,7 @@ impl Processes {
                         [only] => Some(*only),
                         _ => None,
                     };
+                    state.start.crowded = thread.serving.len() > 1;
                     state.start.begun_for = thread.begun_for;
                     state.start.answered = thread.answered.filter(|_| thread.serving.is_empty());
                     state.start.last_read.clone_from(&thread.last_read);
@@ -235,7 +255,7 @@ impl Processes {
     /// Work that began up to then while nothing was in flight: by now everything that became known late is known.
     fn count_aftermath(&mut self, tgid: u32, until: BootNs) {
         let Some(process) = self.processes.get_mut(&tgid) else { return };
-        while let Some(at) = process.aftermath.pop_front_if(|at| *at <= until) {
+        while let Some(at) = process.unexplained.pop_front_if(|at| *at <= until) {
             if process.incoming.first().is_none_or(|(opened_at, _)| *opened_at > at) {
                 process.proof.count(Signal::InFlight, false);
             }
@@ -290,6 +310,10 @@ impl Processes {
         }
         state.closed_at = Some(closing.at);
         state.answered = closing.answered;
+        if state.asked {
+            self.unname(closing.op);
+        }
+        let Some(state) = self.ops.get_mut(&closing.op) else { return };
         state.keys = closing.keys;
         state.traits = closing.traits;
         state.transaction = closing.transaction;
@@ -302,11 +326,19 @@ impl Processes {
             Shape::Incoming => self.close_incoming(closing.op, closing.response_start, closing.at),
             Shape::Outgoing => {
                 let tid = state.opened.thread.tid;
+                let (opened_at, crowded) = (state.opened.at, state.start.crowded);
                 // A process that is forgotten does not come back for what it had left open.
                 if let Some(process) = self.processes.get_mut(&tgid) {
                     process.client_closed(conn);
                     if family == Family::Call {
                         process.thread(tid).calls.retain(|(call, _)| *call != closing.op);
+                    }
+                    if let Some(start) = closing.response_start {
+                        let thread = process.thread(start.thread.tid);
+                        thread.act(start.at, conn);
+                        if family == Family::Call && start.thread.tid == tid {
+                            thread.waited(conn, opened_at, start.at, crowded);
+                        }
                     }
                     if let Some(end) = closing.response_end {
                         process.thread(end.thread.tid).read(closing.op, end.at);
@@ -399,13 +431,19 @@ impl Processes {
     }
 
     /// Decides what has waited long enough, forgets what is old.
+    ///
+    /// When something was [`Processes::wanted`] for it, it is called again once that is [`Processes::shown`].
     pub fn handle_timeout(&mut self, now: BootNs) {
+        for op in std::mem::take(&mut self.postponed) {
+            self.consider(op, true);
+        }
         while let Some((&(due, op), &deadline)) = self.deadlines.first_key_value() {
             if due > now {
                 break;
             }
             self.deadlines.remove(&(due, op));
             match deadline {
+                Deadline::Decide if self.ask(op) || !self.wanted.is_empty() => self.postponed.push(op),
                 Deadline::Decide => self.consider(op, true),
                 Deadline::Forget => self.forget(op),
             }
@@ -417,6 +455,9 @@ impl Processes {
 
     /// When [`Processes::handle_timeout`] has something to do next.
     pub fn next_timeout(&self) -> Option<BootNs> {
+        if !self.postponed.is_empty() {
+            return Some(0);
+        }
         let ended = self.ended.front().map(|(due, _)| *due);
         [self.deadlines.keys().next().map(|(due, _)| *due), ended].into_iter().flatten().min()
     }
@@ -425,7 +466,7 @@ impl Processes {
     pub fn finish(&mut self) {
         let mut open: Vec<OpId> = self.ops.iter().filter(|(_, op)| !op.decided).map(|(id, _)| *id).collect();
         open.sort_unstable();
-        for op in open {
+        for op in open.into_iter().chain(std::mem::take(&mut self.postponed)) {
             if self.ops.get(&op).is_some_and(|state| state.closed_at.is_some()) {
                 self.consider(op, true);
             }
@@ -451,6 +492,7 @@ impl Processes {
         let Some(process) = self.processes.get_mut(&state.tgid) else { return };
         let thread = process.thread(point.thread.tid);
         thread.read(op, point.at);
+        thread.act(point.at, state.conn);
         thread.answered = None;
         thread.begun_for = None;
         if !thread.serving.contains(&op) {
@@ -483,17 +525,9 @@ impl Processes {
                 }
             }
             process.over = [Some((at, op)), process.over[0]];
-            process.aftermath.retain(|work| !state.is_open_at(*work));
-            for key in &state.keys {
-                process.by_key.entry(key.clone()).or_default().push(op);
-            }
-            if state.keys.is_empty() {
-                if process.unnamed.len() >= MAX_UNNAMED {
-                    process.unnamed.pop_front();
-                }
-                process.unnamed.push_back(op);
-            }
+            process.unexplained.retain(|work| !state.is_open_at(*work));
         }
+        self.name(op);
         self.deadlines.insert((at + REMEMBER_NS, op), Deadline::Forget);
         for waiter in waiters {
             self.consider(waiter, false);
@@ -503,19 +537,70 @@ impl Processes {
         }
     }
 
+    /// A request that is still open, and what it has shown so far: what it was asked for is decided with it.
+    pub fn wanted(&mut self) -> Option<(ConnId, OpId)> {
+        self.wanted.pop_front()
+    }
+
+    /// What an open request has shown so far. Its answer may show more.
+    pub fn shown(&mut self, op: OpId, keys: Vec<OrderKey>, traits: Facts) {
+        let Some(state) = self.ops.get_mut(&op).filter(|state| state.asked && state.closed_at.is_none())
+        else {
+            return;
+        };
+        state.keys = keys;
+        state.traits = traits;
+        self.name(op);
+    }
+
+    /// Requests that were in flight when `op` began and still are: what they have shown is asked for, once. Returns whether
+    /// there are any to wait for.
+    fn ask(&mut self, op: OpId) -> bool {
+        let Some(state) = self.ops.get(&op) else { return false };
+        let Some(process) = self.processes.get(&state.tgid) else { return false };
+        let before = self.wanted.len();
+        let latest = (state.opened.at, OpId(u64::MAX));
+        for (_, request) in process.incoming.range(..=latest).take(MAX_LOOKED_AT) {
+            if let Some(request_state) = self.ops.get_mut(request).filter(|state| !state.asked) {
+                request_state.asked = true;
+                self.wanted.push_back((request_state.conn, *request));
+            }
+        }
+        self.wanted.len() > before
+    }
+
+    /// Enters a request where keys are looked for.
+    fn name(&mut self, op: OpId) {
+        let Some(state) = self.ops.get(&op) else { return };
+        let Some(process) = self.processes.get_mut(&state.tgid) else { return };
+        for key in &state.keys {
+            process.by_key.entry(key.clone()).or_default().push(op);
+        }
+        if state.keys.is_empty() {
+            if process.unnamed.len() >= MAX_UNNAMED {
+                process.unnamed.pop_front();
+            }
+            process.unnamed.push_back(op);
+        }
+    }
+
+    /// Takes it out again.
+    fn unname(&mut self, op: OpId) {
+        let Some(state) = self.ops.get(&op) else { return };
+        let Some(process) = self.processes.get_mut(&state.tgid) else { return };
+        process.unname(op, &state.keys);
+        if state.keys.is_empty() {
+            process.unnamed.retain(|unnamed| *unnamed != op);
+        }
+    }
+
     fn forget(&mut self, op: OpId) {
         let Some(state) = self.ops.remove(&op) else { return };
         if let Some(number) = state.transaction {
             self.transactions.remove(&(state.conn, number));
         }
-        let Some(process) = self.processes.get_mut(&state.tgid) else { return };
-        for key in &state.keys {
-            if let Some(ops) = process.by_key.get_mut(key) {
-                ops.retain(|other| *other != op);
-                if ops.is_empty() {
-                    process.by_key.remove(key);
-                }
-            }
+        if let Some(process) = self.processes.get_mut(&state.tgid) {
+            process.unname(op, &state.keys);
         }
     }
 

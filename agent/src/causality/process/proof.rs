@@ -136,6 +136,11 @@ impl Proof {
         self.holds(Signal::InFlight)
     }
 
+    /// Work was seen to be done for requests that had been answered.
+    pub(super) fn goes_on(&self) -> bool {
+        self.counts[Signal::InFlight.index()].wrong > 0
+    }
+
     /// Nothing that names an order is done for requests that have been answered: work without a name, of a timer say,
     /// proves nothing about it.
     pub(super) fn names_before_answer(&self) -> bool {

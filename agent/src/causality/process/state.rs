@@ -7,7 +7,10 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use rustc_hash::FxHashMap;
 
 use super::proof::Proof;
-use super::{CROWD, Family, MAX_ANSWERS, MAX_MIXED, MAX_THREADS, MIXED_FOR_NS};
+use super::{
+    AFTER_LEAST_NS, AFTER_MARGIN, AFTER_NS, CROWD, ENOUGH_AFTER, Family, MAX_ACTS, MAX_ANSWERS, MAX_BEGUN,
+    MAX_MIXED, MAX_THREADS, MIXED_FOR_NS,
+};
 use crate::operation::{OpId, Shape};
 use crate::order::{Facts, OrderKey};
 use crate::protocol::Point;
@@ -36,6 +39,8 @@ pub(super) struct Op {
     pub(super) start: Circumstances,
     /// It names only an order whose request has been answered, as far as is known.
     pub(super) doubts: bool,
+    /// It was open for so long that what it had shown until then was asked for.
+    pub(super) asked: bool,
     /// Its transaction has been settled: only weak evidence is left.
     pub(super) company: bool,
     pub(super) decided: bool,
@@ -53,6 +58,8 @@ pub(super) struct Circumstances {
     pub(super) answered: Option<OpId>,
     /// What its thread was begun for.
     pub(super) begun_for: Option<OpId>,
+    /// Its thread had read several requests or messages that were not over.
+    pub(super) crowded: bool,
     /// What its thread had read last; several when one read brought several.
     pub(super) last_read: Vec<OpId>,
     pub(super) last_read_at: BootNs,
@@ -85,6 +92,7 @@ impl Op {
             waiters: Vec::new(),
             start: Circumstances::default(),
             doubts: false,
+            asked: false,
             company: false,
             decided: false,
             parent: None,
@@ -130,6 +138,12 @@ pub(super) struct ThreadState {
     pub(super) answers: VecDeque<(BootNs, OpId)>,
     /// The request it answered last, until it reads another.
     pub(super) answered: Option<OpId>,
+    /// What it did last and on which connections, in order of time.
+    acts: VecDeque<(BootNs, ConnId)>,
+    /// Outgoing operations it began last, in order of time.
+    pub(super) began: VecDeque<(BootNs, OpId)>,
+    /// Calls it waited for and did nothing else meanwhile, while it had several requests or messages to work on.
+    pub(super) patience: u32,
 }
 
 impl ThreadState {
@@ -148,14 +162,61 @@ impl ThreadState {
         }
     }
 
-    pub(super) fn answer(&mut self, op: OpId, at: BootNs) {
-        if self.answers.len() >= MAX_ANSWERS {
-            self.answers.pop_front();
+    /// It moved bytes of an operation on that connection.
+    pub(super) fn act(&mut self, at: BootNs, conn: ConnId) {
+        remember(&mut self.acts, at, conn, MAX_ACTS);
+    }
+
+    /// It began an outgoing operation.
+    pub(super) fn begin(&mut self, op: OpId, at: BootNs) {
+        remember(&mut self.began, at, op, MAX_BEGUN);
+    }
+
+    /// It made a call and read the answer. Who does something on another connection meanwhile works on several things at
+    /// once, or will; who has other work at hand (`crowded`) and waits works on one after the other.
+    pub(super) fn waited(&mut self, conn: ConnId, from: BootNs, to: BootNs, crowded: bool) {
+        if self.acts.iter().any(|(at, on)| *on != conn && from < *at && *at < to) {
+            self.multiplexes = true;
+        } else if crowded {
+            self.patience = self.patience.saturating_add(1);
         }
-        let position = self.answers.partition_point(|(earlier, _)| *earlier <= at);
-        self.answers.insert(position, (at, op));
+    }
+
+    pub(super) fn answer(&mut self, op: OpId, at: BootNs) {
+        remember(&mut self.answers, at, op, MAX_ANSWERS);
         self.seen_at = self.seen_at.max(at);
         self.answered = Some(op);
+    }
+}
+
+/// Enters something in order of time; the oldest goes first.
+fn remember<T>(list: &mut VecDeque<(BootNs, T)>, at: BootNs, what: T, most: usize) {
+    if list.len() >= most {
+        list.pop_front();
+    }
+    let position = list.partition_point(|(earlier, _)| *earlier <= at);
+    list.insert(position, (at, what));
+}
+
+/// How long after their answers requests were still worked on, as far as keys have shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Aftermath {
+    longest_ns: BootNs,
+    count: u32,
+}
+
+impl Aftermath {
+    pub(super) fn count(&mut self, ns: BootNs) {
+        self.longest_ns = self.longest_ns.max(ns);
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// Nothing is expected later.
+    fn bound_ns(self) -> BootNs {
+        match self.count {
+            0..ENOUGH_AFTER => AFTER_NS,
+            _ => self.longest_ns.saturating_mul(AFTER_MARGIN).clamp(AFTER_LEAST_NS, AFTER_NS),
+        }
     }
 }
 
@@ -181,7 +242,8 @@ pub(super) struct Process {
     /// The requests that were over last.
     pub(super) over: [Option<(BootNs, OpId)>; 2],
     /// When work began soon after an answer with nothing in flight, as far as that is not counted yet.
-    pub(super) aftermath: VecDeque<BootNs>,
+    pub(super) unexplained: VecDeque<BootNs>,
+    pub(super) aftermath: Aftermath,
     /// Operations that wait to be decided and name only an order whose request has been answered.
     pub(super) doubts: u32,
     /// How its threads work, as far as keys have shown.
@@ -195,12 +257,28 @@ pub(super) struct Process {
 impl Process {
     /// Nothing is done for requests that have been answered, and nothing is about to show otherwise.
     pub(super) fn ends_with_answer(&self) -> bool {
-        self.doubts == 0 && self.aftermath.is_empty() && self.proof.ends_with_answer()
+        self.doubts == 0 && self.unexplained.is_empty() && self.proof.ends_with_answer()
+    }
+
+    /// How long a request that has been answered may still be worked on.
+    pub(super) fn after_ns(&self) -> BootNs {
+        if self.ends_with_answer() { 0 } else { self.aftermath.bound_ns() }
     }
 
     /// The same for what names an order. Its own doubt is not counted.
     pub(super) fn names_before_answer(&self, own: &Op) -> bool {
         self.doubts <= u32::from(own.doubts) && self.proof.names_before_answer()
+    }
+
+    pub(super) fn unname(&mut self, op: OpId, keys: &[OrderKey]) {
+        for key in keys {
+            if let Some(ops) = self.by_key.get_mut(key) {
+                ops.retain(|other| *other != op);
+                if ops.is_empty() {
+                    self.by_key.remove(key);
+                }
+            }
+        }
     }
 
     /// A request that was in flight when it started is still open: its keys are not known.

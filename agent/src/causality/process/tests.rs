@@ -96,10 +96,17 @@ impl World {
         self.collect();
     }
 
+    /// Requests that hang show nothing.
+    fn time_out(&mut self, now: BootNs) {
+        self.processes.handle_timeout(now);
+        while self.processes.wanted().is_some() {}
+        self.processes.handle_timeout(now);
+    }
+
     /// Time passes, and what waited for it is decided.
     fn wait(&mut self, ns: u64) {
         self.now += ns;
-        self.processes.handle_timeout(self.now);
+        self.time_out(self.now);
         self.collect();
     }
 
@@ -176,7 +183,7 @@ fn a_response_that_frees_a_pooled_connection_proves_nothing_for_the_next_write_o
     world.close(a, 10, Some("1"));
     world.close(b, 10, Some("2"));
     world.check(from_a, Some((a, Rule::Value)));
-    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE_NS);
     world.collect();
     world.check(unknown, None);
     assert!(world.processes.is_settled(unknown));
@@ -236,7 +243,7 @@ fn a_thread_that_keys_contradict_is_not_believed() {
     world.close(call, 10, None);
     world.close(a, 10, Some("1"));
     world.close(b, 11, Some("2"));
-    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE_NS);
     world.collect();
     world.check(call, None);
 }
@@ -259,7 +266,7 @@ fn what_becomes_known_late_is_not_judged_by_what_its_thread_does_by_then() {
     });
     world.close(late, 10, None);
     world.close(b, 10, None);
-    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE_NS);
     world.collect();
     // Its thread answered `a` next.
     world.check(late, Some((a, Rule::Thread)));
@@ -304,7 +311,7 @@ fn a_hundred_thousand_open_operations_are_bounded_and_decided() {
         world.close(request, 1, None);
     }
     while let Some(due) = world.processes.next_timeout() {
-        world.processes.handle_timeout(due);
+        world.time_out(due);
     }
     assert!(world.processes.is_empty());
 }
@@ -338,7 +345,7 @@ fn of_two_messages_of_one_order_the_one_with_the_same_status_is_the_cause() {
     world.close(finished, 10, Some("1"));
     world.check(call, Some((started, Rule::Value)));
     // No fact tells which of the two it was.
-    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE_NS);
     world.collect();
     world.check(plain, None);
 }
@@ -352,7 +359,7 @@ fn a_key_in_two_requests_at_once_decides_nothing() {
     world.close(call, 10, Some("1"));
     world.close(a, 10, Some("1"));
     world.close(b, 10, Some("1"));
-    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE_NS);
     world.collect();
     world.check(call, None);
 }
@@ -457,7 +464,7 @@ fn without_evidence_an_operation_is_decided_at_a_bounded_time_and_stays_a_root()
     world.close(call, 99, None);
     assert!(!world.processes.is_settled(call));
     let due = world.processes.next_timeout().expect("a deadline");
-    world.processes.handle_timeout(due);
+    world.time_out(due);
     world.collect();
     assert!(world.processes.is_settled(call));
     world.check(call, None);
@@ -480,7 +487,7 @@ fn a_message_that_becomes_known_late_is_still_found_by_its_key() {
     });
     world.close(message, 10, Some("1"));
     world.check(call, None);
-    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE_NS);
     world.collect();
     world.check(call, Some((message, Rule::Value)));
 }
@@ -506,7 +513,7 @@ fn work_after_an_answer_waits_for_a_message_that_becomes_known_late() {
     });
     world.processes.requested(late, arrived);
     world.close(late, 10, Some("1"));
-    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE_NS);
     world.collect();
     world.check(call, Some((late, Rule::Thread)));
 }
@@ -551,7 +558,7 @@ fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
     world.close(request, 10, Some("1"));
     let call = world.call(3, 11);
     world.close(call, 11, Some("1"));
-    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE_NS);
     world.collect();
     world.check(call, Some((request, Rule::Value)));
     assert!(!world.processes.processes[&1].proof.names_before_answer());
@@ -578,7 +585,7 @@ fn work_that_seems_to_be_done_after_an_answer_is_a_doubt_only_until_it_is_decide
     world.close(call, 11, Some("1"));
     world.close(confirm, 10, Some("1"));
     world.check(call, None);
-    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE_NS);
     world.collect();
     world.check(early, Some((message, Rule::Value)));
     world.check(call, Some((confirm, Rule::Value)));
@@ -655,7 +662,7 @@ fn in_a_thread_of_its_own(world: &mut World, key: Option<&str>, of_other: bool) 
     world.close(a, 10, Some(if of_other { "b" } else { "a" }));
     world.close(b, 11, Some(if of_other { "a" } else { "b" }));
     world.now += 2 * AFTER_NS;
-    world.processes.handle_timeout(world.now);
+    world.time_out(world.now);
     world.collect();
     (a, call)
 }
@@ -746,7 +753,7 @@ fn around_a_loss_work_is_not_traced_back_to_an_answered_request_by_its_key() {
         if lost {
             world.processes.missed(1, world.now);
         }
-        world.processes.handle_timeout(world.now + GRACE_NS);
+        world.time_out(world.now + GRACE_NS);
         world.collect();
         world.check(call, (!lost).then_some((a, Rule::Value)));
     }
@@ -760,7 +767,7 @@ fn work_after_an_answer_is_traced_back_to_it_when_nothing_else_comes() {
     let call = world.call(3, 10);
     world.close(call, 10, None);
     world.check(call, None);
-    world.processes.handle_timeout(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE_NS);
     world.collect();
     world.check(call, Some((a, Rule::Thread)));
 }
@@ -775,7 +782,7 @@ fn everything_is_forgotten_after_a_while() {
         world.close(a, 10, Some("1"));
     }
     while let Some(due) = world.processes.next_timeout() {
-        world.processes.handle_timeout(due);
+        world.time_out(due);
     }
     assert!(world.processes.is_empty());
     assert!(world.processes.processes[&1].by_key.is_empty());
@@ -809,7 +816,7 @@ fn what_a_process_did_outlives_it_by_a_minute_and_is_then_forgotten() {
     world.close(call, 11, Some("4711"));
     world.close(request, 10, Some("4711"));
     world.check(call, Some((request, Rule::Value)));
-    world.processes.handle_timeout(world.now + REMEMBER_NS + 1);
+    world.time_out(world.now + REMEMBER_NS + 1);
     assert!(world.processes.processes.is_empty() && world.processes.is_empty());
     world.processes.process_ended(1, world.now);
     assert!(world.processes.processes.is_empty());
@@ -825,3 +832,5 @@ fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
     world.processes.process_began(1);
     assert!(world.processes.processes.is_empty());
 }
+
+mod threads;

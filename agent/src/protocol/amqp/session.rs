@@ -13,7 +13,7 @@ use super::channel::{Channel, Queue, Tagged, Waiting};
 use super::frame::Decoder;
 use crate::config::Protocols;
 use crate::operation::amqp::{Action, ActionKind, PublishOutcome, Source};
-use crate::operation::{Completeness, Detail, Extent, Operation, Shape};
+use crate::operation::{Completeness, Detail, Extent, OpId, Operation, Shape};
 use crate::protocol::learned::{Learned, Past, Texts};
 use crate::protocol::{Discard, End, Event, Events, Mark, Point, Sender, Want};
 use crate::record::{BootNs, Role};
@@ -437,6 +437,15 @@ impl crate::protocol::Session for Session {
         for (number, queue) in late {
             self.give_up(number, queue, now, out);
         }
+    }
+
+    fn peek(&self, op: OpId) -> Option<Operation> {
+        let deliveries = self.channels.values().flat_map(|channel| &channel.deliveries);
+        let operation = deliveries.filter_map(|delivery| delivery.waiting.operation.as_deref());
+        operation
+            .into_iter()
+            .find(|operation| operation.id == op && operation.shape == Shape::Incoming)
+            .cloned()
     }
 
     fn want(&self, from: Sender) -> Want {

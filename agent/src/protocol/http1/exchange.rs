@@ -109,6 +109,20 @@ impl Open {
         }
     }
 
+    /// The operation as it would be if it were given up now, once its request is complete.
+    pub(in crate::protocol) fn peek(&self, role: Role) -> Option<Operation> {
+        self.requested.then(|| Operation {
+            id: self.id,
+            shape: shape(role),
+            role,
+            request: self.request,
+            response: self.response,
+            ended_at: self.request.end.at,
+            completeness: Completeness::Abandoned,
+            detail: Detail::Http(self.exchange.clone()),
+        })
+    }
+
     fn kept(&mut self, half: Half) -> &mut Kept {
         match half {
             Half::Request => &mut self.exchange.request_body,

@@ -39,7 +39,7 @@ use super::http2;
 use super::reader::Reader;
 use super::{Discard, End, Event, Events, Mark, Point, Sender, Want};
 use crate::config::Protocols;
-use crate::operation::{Completeness, OpId};
+use crate::operation::{Completeness, OpId, Operation};
 use crate::record::{BootNs, Role};
 
 /// A skip shorter than this is not worth a verdict.
@@ -328,6 +328,13 @@ impl super::Session for Session {
         self.response.lose();
         self.request.op = None;
         self.response.op = None;
+    }
+
+    fn peek(&self, op: OpId) -> Option<Operation> {
+        if let Some(next) = &self.upgraded {
+            return next.peek(op);
+        }
+        self.open.iter().find(|open| open.id == op)?.peek(self.role)
     }
 
     fn want(&self, from: Sender) -> Want {

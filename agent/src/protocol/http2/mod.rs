@@ -43,7 +43,7 @@ use super::learned::{Learned, Past, Texts};
 use super::reader::Reader;
 use super::{Discard, End, Event, Events, Mark, Point, Sender, Want};
 use crate::config::Protocols;
-use crate::operation::Completeness;
+use crate::operation::{Completeness, OpId, Operation};
 use crate::record::{BootNs, Role};
 
 /// A skip shorter than this is not worth a verdict.
@@ -273,6 +273,10 @@ impl super::Session for Session {
         if self.has_doubts {
             self.settle_doubts(now, out);
         }
+    }
+
+    fn peek(&self, op: OpId) -> Option<Operation> {
+        self.streams.values().find(|stream| stream.open.id == op)?.open.peek(self.role)
     }
 
     fn want(&self, from: Sender) -> Want {
