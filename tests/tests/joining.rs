@@ -82,6 +82,14 @@ fn of_every_kind() -> Vec<Record> {
     host.send(output, Client, wire::ack(1, 1), to, via);
     host.wait_ms(2000);
 
+    // Alone: a process that does nothing unasked, and another thread than the one that reads.
+    host.wait_ms(70_000);
+    let front = request(&mut host, "/prices", "", front_thread);
+    host.send(store, Client, wire::query("SELECT 3"), shop.thread(8), backend);
+    host.send(store, Server, wire::done("SELECT 1", b'I'), backend, shop.thread(8));
+    host.send(front, Server, wire::response(200, "{}"), shop.thread(9), asks);
+    host.wait_ms(2000);
+
     // Context: the request carries it.
     let front = request(&mut host, "/orders/20", CONTEXT, worker);
     host.send(front, Server, wire::response(201, "{}"), worker, asks);

@@ -39,6 +39,8 @@ pub enum Rule {
     Value,
     /// It ran in one transaction with an operation whose cause is known.
     Transaction,
+    /// Nothing else was in flight, in a process that does nothing unasked.
+    Alone,
 }
 
 impl Rule {
@@ -52,11 +54,12 @@ impl Rule {
             Rule::LastRead => "last_read",
             Rule::Value => "value",
             Rule::Transaction => "transaction",
+            Rule::Alone => "alone",
         }
     }
 
     /// All rules, strongest first.
-    pub const ALL: [Rule; 7] = [
+    pub const ALL: [Rule; 8] = [
         Rule::Context,
         Rule::Wire,
         Rule::Message,
@@ -64,6 +67,7 @@ impl Rule {
         Rule::Value,
         Rule::Transaction,
         Rule::LastRead,
+        Rule::Alone,
     ];
 
     /// The rule of that name.

@@ -26,9 +26,6 @@ impl Problem {
     }
 }
 
-const RULES: [Rule; 7] =
-    [Rule::Context, Rule::Wire, Rule::Message, Rule::Thread, Rule::LastRead, Rule::Value, Rule::Transaction];
-
 /// Everything wrong with a configuration.
 pub fn problems(config: &Config) -> Vec<Problem> {
     let mut found = Found::default();
@@ -144,7 +141,7 @@ fn selectors(config: &Config, found: &mut Found) {
 
 fn joining(config: &Config, found: &mut Found) {
     let joining = &config.joining;
-    let names = RULES.map(Rule::name);
+    let names = Rule::ALL.map(Rule::name);
     for (index, name) in joining.rules.iter().enumerate() {
         if !names.contains(&name.as_str()) {
             found.add(&format!("joining.rules.{index}"), super::decode::unknown("rule", name, &names));

@@ -201,7 +201,7 @@ pub struct Joining {
 
 impl Default for Joining {
     fn default() -> Self {
-        let rules = ["context", "wire", "message", "thread", "last_read", "value", "transaction"];
+        let rules = ["context", "wire", "message", "thread", "last_read", "value", "transaction", "alone"];
         Self {
             rules: rules.map(str::to_owned).to_vec(),
             min_confidence: 0.6,

@@ -168,13 +168,14 @@ impl Processes {
                 return;
             }
         }
+        guesses.extend(self.alone(state));
         let fits = |guess: &&Guess| {
             let candidate = self.ops.get(&guess.cause);
             let agrees = if among.is_empty() {
                 candidate
                     .is_some_and(|candidate| !conflict(state, candidate) && !self.differs(state, candidate))
             } else {
-                among.contains(&guess.cause) && guess.signal != Signal::ReadAlone
+                among.contains(&guess.cause) && !matches!(guess.signal, Signal::ReadAlone | Signal::Alone)
             };
             agrees && (forced || !guess.late) && self.is_believed(state, guess)
         };
@@ -431,6 +432,19 @@ impl Processes {
         Reading::Nothing
     }
 
+    /// Nothing else was in flight, and the process does nothing unasked: whichever of its threads it was.
+    fn alone(&self, state: &Op) -> Option<Guess> {
+        let cause = state.start.alone?;
+        let candidate = self.ops.get(&cause)?;
+        let process = self.processes.get(&state.tgid)?;
+        let usable = process.quiet.holds(candidate.opened.at, state.opened.at)
+            && candidate.is_sound()
+            && !self.is_contested(state, cause)
+            && !self.is_clouded(state);
+        let (signal, rule) = (Signal::Alone, Rule::Alone);
+        usable.then_some(Guess { cause, signal, rule, confidence: 0.85, late: true })
+    }
+
     /// Something other than `cause` could be the cause: in flight, or just answered where work goes on after answers.
     fn is_contested(&self, state: &Op, cause: OpId) -> bool {
         let at = state.opened.at;
@@ -448,7 +462,7 @@ impl Processes {
         let Some(process) = self.processes.get(&state.tgid) else { return false };
         let proof = &process.proof;
         match guess.signal {
-            Signal::ReadAlone => !proof.is_refuted(guess.signal),
+            Signal::ReadAlone | Signal::Alone => !proof.is_refuted(guess.signal),
             Signal::Begun => {
                 proof.holds(guess.signal)
                     || (!proof.is_refuted(guess.signal) && !self.is_contested(state, guess.cause))
@@ -475,6 +489,7 @@ impl Processes {
         if let Reading::Guess(guess) = self.reading(state, true) {
             guesses.push(guess);
         }
+        guesses.extend(self.alone(state));
         // A guess is only asked for where those before it were not believed: only there its being right says something.
         let believed = guesses.iter().position(|guess| self.is_believed(state, guess));
         guesses.truncate(believed.map_or(guesses.len(), |last| last + 1));

@@ -14,7 +14,7 @@ use crate::record::BootNs;
 
 /// Changes when a kind of guess comes to mean another thing, or stands in another place: counts of another layout are worth
 /// nothing.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// How a process works, as far as keys have shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

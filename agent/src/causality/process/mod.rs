@@ -14,6 +14,7 @@
 //! | thread | its thread was begun by one that was serving that request |
 //! | thread | its thread, which works on one job at a time, next wrote the answer to that request (hand-off to a pool) |
 //! | last read | its thread last read that request, or a response to an operation that request had caused |
+//! | alone | that request was the only one in flight, in a process that was seen to do nothing while nothing was asked of it |
 //!
 //! A rule by reading never overrules keys: where the operation and the candidate each name one order and these differ,
 //! there is no edge. Nor is there one where they show different facts (of users, say), in a process in which what belongs
@@ -84,6 +85,8 @@ const REMEMBER_NS: u64 = 20_000_000_000;
 const AFTERMATH_NS: u64 = 100_000_000;
 /// How long after its answer a request may still be worked on, as far as keys and threads tell.
 const AFTER_NS: u64 = 1_000_000_000;
+/// So long must a process have had nothing to do and done nothing before what it does is taken to be asked for.
+const QUIET_NS: u64 = 60_000_000_000;
 /// Operations begun that are remembered per thread.
 const MAX_BEGUN: usize = 64;
 /// So many observations show how long requests are worked on after their answers: so many times the longest, and at least
@@ -187,6 +190,7 @@ impl Processes {
         let process = self.processes.entry(tgid).or_default();
         match shape {
             Shape::Incoming => {
+                process.quiet.asked(point.at);
                 process.incoming.insert((point.at, op));
                 state.served_by.push(point.thread.tid);
                 self.ops.insert(op, Box::new(state));
@@ -203,8 +207,10 @@ impl Processes {
                 }
                 self.count_aftermath(tgid, point.at.saturating_sub(GRACE_NS));
                 let Some(process) = self.processes.get_mut(&tgid) else { return };
+                process.quiet.works(point.at, process.incoming.is_empty());
                 let (idle_count, in_flight, over) =
                     (process.idle_count, process.incoming.len(), process.over);
+                let alone = process.incoming.first().filter(|_| in_flight == 1).map(|(_, only)| *only);
                 let thread = process.thread(point.thread.tid);
                 // What became known late meets the state of later.
                 let late = point.at < thread.seen_at;
@@ -220,6 +226,7 @@ impl Processes {
                 state.start =
                     Circumstances { in_flight: in_flight as u32, over, late, ..Circumstances::default() };
                 if !late {
+                    state.start.alone = alone;
                     state.start.serving = match thread.serving.as_slice() {
                         [only] => Some(*only),
                         _ => None,
@@ -514,6 +521,9 @@ impl Processes {
         let (tgid, waiters) = (state.tgid, std::mem::take(&mut state.waiters));
         if let Some(process) = self.processes.get_mut(&state.tgid) {
             process.incoming.remove(&(state.opened.at, op));
+            if process.incoming.is_empty() {
+                process.quiet.rests(at);
+            }
             for tid in &state.served_by {
                 process.thread(*tid).serving.retain(|served| *served != op);
             }

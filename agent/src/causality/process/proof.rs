@@ -39,6 +39,8 @@ pub(super) enum Signal {
     SameThreadAnswers,
     /// The answer to a call is read by the thread that made the call.
     SameThreadReads,
+    /// Nothing else was in flight, in a process that does nothing unasked.
+    Alone,
 }
 
 /// How long before an operation its thread had read something: one of [`Gap::COUNT`] classes.
@@ -75,7 +77,7 @@ const REFUTED_ONE_IN: u32 = 50;
 /// The counts of one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Proof {
-    counts: [Count; 11 + 3 * Gap::COUNT],
+    counts: [Count; 12 + 3 * Gap::COUNT],
 }
 
 impl Proof {
@@ -162,9 +164,10 @@ impl Signal {
             Signal::NamedInFlight => 8,
             Signal::Facts => 9,
             Signal::Begun => 10,
-            Signal::ReadRequest(gap) => 11 + usize::from(gap.0),
-            Signal::ReadResponse(gap) => 11 + Gap::COUNT + usize::from(gap.0),
-            Signal::ReadAndReuse(gap) => 11 + 2 * Gap::COUNT + usize::from(gap.0),
+            Signal::Alone => 11,
+            Signal::ReadRequest(gap) => 12 + usize::from(gap.0),
+            Signal::ReadResponse(gap) => 12 + Gap::COUNT + usize::from(gap.0),
+            Signal::ReadAndReuse(gap) => 12 + 2 * Gap::COUNT + usize::from(gap.0),
         }
     }
 }
@@ -214,6 +217,7 @@ mod tests {
             Signal::NamedInFlight,
             Signal::Facts,
             Signal::Begun,
+            Signal::Alone,
         ];
         signals.extend(gaps().map(Signal::ReadRequest));
         signals.extend(gaps().map(Signal::ReadResponse));

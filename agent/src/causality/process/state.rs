@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::proof::Proof;
 use super::{
     AFTER_LEAST_NS, AFTER_MARGIN, AFTER_NS, CROWD, ENOUGH_AFTER, Family, MAX_ACTS, MAX_ANSWERS, MAX_BEGUN,
-    MAX_MIXED, MAX_THREADS, MIXED_FOR_NS,
+    MAX_MIXED, MAX_THREADS, MIXED_FOR_NS, QUIET_NS,
 };
 use crate::operation::{OpId, Shape};
 use crate::order::{Facts, OrderKey};
@@ -54,6 +54,8 @@ pub(super) struct Circumstances {
     pub(super) in_flight: u32,
     /// The only request its thread was serving.
     pub(super) serving: Option<OpId>,
+    /// The only request in flight.
+    pub(super) alone: Option<OpId>,
     /// The request its thread had answered last, if it has read no other since.
     pub(super) answered: Option<OpId>,
     /// What its thread was begun for.
@@ -220,6 +222,53 @@ impl Aftermath {
     }
 }
 
+/// How long a process has had nothing to do and done nothing: one that works by a timer of its own does not stay so for long.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Quiet {
+    /// When the last request was over, while none is in flight.
+    idle_since: Option<BootNs>,
+    total_ns: BootNs,
+    /// When an operation began last.
+    worked_at: BootNs,
+    /// A request became known after what began later than it.
+    surprised_at: Option<BootNs>,
+}
+
+impl Quiet {
+    /// The last request in flight is over.
+    pub(super) fn rests(&mut self, at: BootNs) {
+        self.idle_since = Some(at);
+    }
+
+    /// A request comes in.
+    pub(super) fn asked(&mut self, at: BootNs) {
+        if at < self.worked_at {
+            self.surprised_at = self.surprised_at.max(Some(self.worked_at));
+        }
+        if let Some(since) = self.idle_since.take() {
+            let from = since.saturating_add(AFTER_NS).max(self.worked_at);
+            self.total_ns = self.total_ns.saturating_add(at.saturating_sub(from));
+        }
+    }
+
+    /// It begins an operation, `idle` with no request in flight.
+    pub(super) fn works(&mut self, at: BootNs, idle: bool) {
+        self.worked_at = self.worked_at.max(at);
+        let is_unasked = idle && self.idle_since.is_none_or(|since| at.saturating_sub(since) > AFTER_NS);
+        if is_unasked {
+            self.total_ns = 0;
+        }
+    }
+
+    /// It does nothing unasked, and all that was asked of it by `at` is known. What was seen for so long is believed for as
+    /// long: since `asked_at`, it had something to do.
+    pub(super) fn holds(&self, asked_at: BootNs, at: BootNs) -> bool {
+        self.total_ns >= QUIET_NS
+            && at.saturating_sub(asked_at) <= self.total_ns
+            && self.surprised_at.is_none_or(|surprised| surprised < at)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Process {
     pub(super) threads: FxHashMap<u32, ThreadState>,
@@ -244,6 +293,7 @@ pub(super) struct Process {
     /// When work began soon after an answer with nothing in flight, as far as that is not counted yet.
     pub(super) unexplained: VecDeque<BootNs>,
     pub(super) aftermath: Aftermath,
+    pub(super) quiet: Quiet,
     /// Operations that wait to be decided and name only an order whose request has been answered.
     pub(super) doubts: u32,
     /// How its threads work, as far as keys have shown.

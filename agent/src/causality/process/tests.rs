@@ -833,4 +833,5 @@ fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
     assert!(world.processes.processes.is_empty());
 }
 
+mod alone;
 mod threads;

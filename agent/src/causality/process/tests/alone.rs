@@ -1,0 +1,86 @@
+//! A process that does nothing unasked.
+
+use super::*;
+
+/// A request that one thread reads, a call of another one, and the answer of a third.
+fn handed_on(world: &mut World) -> (OpId, OpId) {
+    let request = world.request(1, 10);
+    let call = world.call(3, 11);
+    world.close(call, 11, None);
+    world.close(request, 12, None);
+    world.wait(2 * GRACE_NS);
+    (request, call)
+}
+
+#[test]
+fn in_a_process_that_does_nothing_unasked_the_only_request_is_the_cause() {
+    let mut world = World::new();
+    let (_, call) = handed_on(&mut world);
+    world.check(call, None);
+    world.wait(QUIET_NS);
+    let (request, call) = handed_on(&mut world);
+    world.check(call, Some((request, Rule::Alone)));
+}
+
+#[test]
+fn a_process_that_works_by_a_timer_is_not_believed() {
+    let mut world = World::new();
+    handed_on(&mut world);
+    for _ in 0..10 {
+        world.wait(QUIET_NS / 3);
+        let call = world.call(3, 11);
+        world.close(call, 11, None);
+        world.wait(QUIET_NS / 3);
+        let (_, call) = handed_on(&mut world);
+        world.check(call, None);
+    }
+}
+
+#[test]
+fn with_two_requests_in_flight_or_one_just_answered_neither_is_alone() {
+    let mut world = World::new();
+    handed_on(&mut world);
+    world.wait(QUIET_NS);
+    let (first, second) = (world.request(1, 10), world.request(2, 10));
+    let call = world.call(3, 11);
+    world.close(call, 11, None);
+    world.close(first, 12, None);
+    let after = world.call(3, 11);
+    world.close(after, 11, None);
+    world.close(second, 12, None);
+    world.wait(2 * GRACE_NS);
+    world.check(call, None);
+    world.check(after, None);
+}
+
+#[test]
+fn a_request_that_becomes_known_late_was_in_flight_too() {
+    let mut world = World::new();
+    handed_on(&mut world);
+    world.wait(QUIET_NS);
+    let request = world.request(1, 10);
+    let earlier = world.now;
+    let call = world.call(3, 11);
+    let now = std::mem::replace(&mut world.now, earlier - TICK);
+    let late = world.request(2, 10);
+    world.now = now;
+    world.close(call, 11, None);
+    world.close(request, 12, None);
+    world.close(late, 12, None);
+    world.wait(2 * GRACE_NS);
+    world.check(call, None);
+}
+
+#[test]
+fn what_was_seen_for_a_minute_is_not_believed_for_an_hour() {
+    let mut world = World::new();
+    handed_on(&mut world);
+    world.wait(QUIET_NS + AFTER_NS);
+    let request = world.request(1, 10);
+    world.wait(3600 * 1_000_000_000);
+    let call = world.call(3, 11);
+    world.close(call, 11, None);
+    world.close(request, 12, None);
+    world.wait(2 * GRACE_NS);
+    world.check(call, None);
+}
