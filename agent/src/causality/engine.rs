@@ -101,6 +101,11 @@ impl Engine {
         self.unbrokered.missed(now);
     }
 
+    /// Records were lost, found out at `now`, and whose is not known.
+    pub fn lost(&mut self, now: BootNs) {
+        self.processes.lost(now);
+    }
+
     pub fn process_changed(&mut self, event: &ProcessEvent) {
         match event.kind {
             ProcessEventKind::Fork { .. } => self.processes.process_began(event.tgid),

@@ -205,6 +205,9 @@ impl Pipeline {
                 self.name_process(&info);
             }
             Record::Lost(lost) => {
+                if lost.records > self.stats.lost_records {
+                    self.engine.lost(self.now);
+                }
                 self.stats.lost_records = lost.records;
                 self.stats.lost_bytes = lost.bytes;
             }

@@ -89,7 +89,18 @@ impl Processes {
             return self.come_back(op);
         }
         let tgid = state.tgid;
-        let among = match self.by_value(op, state) {
+        let value = self.by_value(op, state);
+        let one_of_order = match value {
+            Value::Only(_) | Value::Answered(_) => Some(true),
+            Value::Likest(_) | Value::Among(_) => Some(false),
+            Value::Nameless | Value::Nothing => None,
+        };
+        if let Some(process) = self.processes.get_mut(&tgid)
+            && let Some(right) = one_of_order
+        {
+            process.proof.count(Signal::OneOfOrder, right);
+        }
+        let among = match value {
             Value::Only(edge) => {
                 self.learn(op, edge.parent, true);
                 return self.decide(op, Some(edge), true);
@@ -563,6 +574,10 @@ impl Processes {
         if !nameless.is_empty() && is_named && !process.proof.holds(Signal::Named) {
             open.append(&mut nameless);
         }
+        // The one that names the order may be another than the one that is missing.
+        if self.is_lossy(at) && process.proof.has_several_of_order() && open.len() + over.len() == 1 {
+            return Value::Nothing;
+        }
         let edge = |cause, confidence| self.edge(op, cause, Rule::Value, confidence);
         match (open.as_slice(), over.as_slice()) {
             ([], []) if nameless.is_empty() => return Value::Nothing,
@@ -642,6 +657,12 @@ impl Processes {
         let (from, to): (BootNs, BootNs) =
             (at.saturating_sub(CLOUD_BEFORE_NS), at.saturating_add(CLOUD_AFTER_NS));
         process.missed.iter().any(|missed| (from..=to).contains(missed))
+    }
+
+    /// Records were lost around that time, of whatever process: of a connection that is lost whole, nothing else tells.
+    fn is_lossy(&self, at: BootNs) -> bool {
+        let (from, to) = (at.saturating_sub(CLOUD_BEFORE_NS), at.saturating_add(CLOUD_AFTER_NS));
+        self.lost.iter().any(|lost| (from..=to).contains(lost))
     }
 
     /// Threads wrote each other's messages on that connection between its start and then, or shortly before.

@@ -149,6 +149,8 @@ pub struct Processes {
     wanted: VecDeque<(ConnId, OpId)>,
     /// What is decided once that is known.
     postponed: Vec<OpId>,
+    /// When it was found out that records were lost.
+    lost: VecDeque<BootNs>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +174,7 @@ impl Processes {
             settled: VecDeque::new(),
             wanted: VecDeque::new(),
             postponed: Vec::new(),
+            lost: VecDeque::new(),
         }
     }
 
@@ -392,13 +395,14 @@ impl Processes {
 
     /// Something a process read or wrote was lost: found out at `now`, when the stream went on behind it.
     pub fn missed(&mut self, tgid: u32, now: BootNs) {
-        let Some(process) = self.processes.get_mut(&tgid) else { return };
-        if process.missed.back().is_none_or(|last| now.saturating_sub(*last) > MISSED_STEP_NS) {
-            if process.missed.len() >= MAX_MISSED {
-                process.missed.pop_front();
-            }
-            process.missed.push_back(now);
+        if let Some(process) = self.processes.get_mut(&tgid) {
+            note_loss(&mut process.missed, now);
         }
+    }
+
+    /// Records were lost, found out at `now`: whose is not known.
+    pub fn lost(&mut self, now: BootNs) {
+        note_loss(&mut self.lost, now);
     }
 
     /// A process ended: what its operations prove is still asked for a while.
@@ -622,6 +626,16 @@ impl Processes {
     /// Nothing is remembered.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
+    }
+}
+
+/// Enters a loss; those close to each other count as one.
+fn note_loss(losses: &mut VecDeque<BootNs>, now: BootNs) {
+    if losses.back().is_none_or(|last| now.saturating_sub(*last) > MISSED_STEP_NS) {
+        if losses.len() >= MAX_MISSED {
+            losses.pop_front();
+        }
+        losses.push_back(now);
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) enum Signal {
     SameThreadReads,
     /// Nothing else was in flight, in a process that does nothing unasked.
     Alone,
+    /// Of an order's requests, only one is worked on at a time.
+    OneOfOrder,
 }
 
 /// How long before an operation its thread had read something: one of [`Gap::COUNT`] classes.
@@ -71,13 +73,15 @@ pub(super) const PROOF: u32 = 300;
 pub(super) const PROOF_OF_THE_USUAL: u32 = 6;
 const PROOF_PER_WRONG: u32 = 4000;
 const PROOF_OF_THE_USUAL_PER_WRONG: u32 = 400;
+/// Several requests of one order at once are usual when they are more than one in this many.
+const SEVERAL_ONE_IN: u32 = 200;
 /// A kind of guess is refuted when more than one in this many is wrong, and at least two.
 const REFUTED_ONE_IN: u32 = 50;
 
 /// The counts of one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Proof {
-    counts: [Count; 12 + 3 * Gap::COUNT],
+    counts: [Count; 13 + 3 * Gap::COUNT],
 }
 
 impl Proof {
@@ -128,6 +132,12 @@ impl Proof {
         wrong >= 2 && wrong.saturating_mul(REFUTED_ONE_IN) > right
     }
 
+    /// Several requests of one order are often worked on at once: where one of them is missing, another one names the order too.
+    pub(super) fn has_several_of_order(&self) -> bool {
+        let Count { right, wrong } = self.counts[Signal::OneOfOrder.index()];
+        wrong > 0 && wrong.saturating_mul(SEVERAL_ONE_IN) > right
+    }
+
     /// Work moves between threads: what one thread does in a row need not be of one request.
     pub(super) fn work_moves(&self) -> bool {
         self.is_refuted(Signal::SameThreadAnswers) || self.is_refuted(Signal::SameThreadReads)
@@ -165,9 +175,10 @@ impl Signal {
             Signal::Facts => 9,
             Signal::Begun => 10,
             Signal::Alone => 11,
-            Signal::ReadRequest(gap) => 12 + usize::from(gap.0),
-            Signal::ReadResponse(gap) => 12 + Gap::COUNT + usize::from(gap.0),
-            Signal::ReadAndReuse(gap) => 12 + 2 * Gap::COUNT + usize::from(gap.0),
+            Signal::OneOfOrder => 12,
+            Signal::ReadRequest(gap) => 13 + usize::from(gap.0),
+            Signal::ReadResponse(gap) => 13 + Gap::COUNT + usize::from(gap.0),
+            Signal::ReadAndReuse(gap) => 13 + 2 * Gap::COUNT + usize::from(gap.0),
         }
     }
 }
@@ -218,6 +229,7 @@ mod tests {
             Signal::Facts,
             Signal::Begun,
             Signal::Alone,
+            Signal::OneOfOrder,
         ];
         signals.extend(gaps().map(Signal::ReadRequest));
         signals.extend(gaps().map(Signal::ReadResponse));

@@ -834,4 +834,5 @@ fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
 }
 
 mod alone;
+mod losses;
 mod threads;
