@@ -22,6 +22,9 @@ use spoor_tests::whole_core::settings;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Makes the records of a row.
+type Records = fn() -> Vec<Record>;
+
 const ORDERS: u32 = 10_000;
 const RUNS: usize = 5;
 /// Spans are released in time order as in a live run: this much record time passes between two orders.
@@ -35,7 +38,7 @@ fn main() {
         "{:<34} {:>10} {:>10} {:>12} {:>12}",
         "per operation", "operations", "spans", "CPU ns each", "spans/CPU s"
     );
-    let rows: [(&str, fn() -> Vec<Record>); 5] = [
+    let rows: [(&str, Records); 5] = [
         ("HTTP request, both ends", http),
         ("HTTP/2 request, both ends", http2),
         ("statement, client's end", statements),
