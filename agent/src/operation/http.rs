@@ -107,7 +107,7 @@ impl Exchange {
             Some((_, rest)) => rest,
             None => &self.target,
         };
-        target.split(['?', '#']).next().unwrap_or("")
+        memchr::memchr2(b'?', b'#', target.as_bytes()).and_then(|end| target.get(..end)).unwrap_or(target)
     }
 
     /// The query of the target, without `?`; `None` when there is none.

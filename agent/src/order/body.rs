@@ -24,17 +24,24 @@ pub enum Format {
 impl Format {
     /// By content type; by the first byte when the type says nothing.
     pub fn of(content_type: Option<&[u8]>, body: &[u8]) -> Self {
-        let content_type = content_type.map(|t| String::from_utf8_lossy(t).into_owned()).unwrap_or_default();
-        let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        match essence.as_str() {
-            "application/x-www-form-urlencoded" => Format::Form,
-            "multipart/form-data" => boundary(&content_type).map_or(Format::Other, Format::Multipart),
-            "" | "text/plain" | "application/octet-stream" => {
-                let first = body.iter().find(|b| !b.is_ascii_whitespace());
-                if matches!(first, Some(b'{' | b'[')) { Format::Json } else { Format::Other }
-            }
-            json if json.ends_with("/json") || json.ends_with("+json") => Format::Json,
-            _ => Format::Other,
+        let content_type = String::from_utf8_lossy(content_type.unwrap_or_default());
+        let essence = content_type.split(';').next().unwrap_or("").trim();
+        let is = |name: &str| essence.eq_ignore_ascii_case(name);
+        let ends = |end: &str| {
+            let at = essence.len().checked_sub(end.len());
+            at.and_then(|at| essence.get(at..)).is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+        };
+        if ends("/json") || ends("+json") {
+            Format::Json
+        } else if is("") || is("text/plain") || is("application/octet-stream") {
+            let first = body.iter().find(|b| !b.is_ascii_whitespace());
+            if matches!(first, Some(b'{' | b'[')) { Format::Json } else { Format::Other }
+        } else if is("application/x-www-form-urlencoded") {
+            Format::Form
+        } else if is("multipart/form-data") {
+            boundary(&content_type).map_or(Format::Other, Format::Multipart)
+        } else {
+            Format::Other
         }
     }
 }

@@ -202,19 +202,18 @@ fn glob(pattern: &str, name: &str) -> bool {
 }
 
 /// The rules whose JSON path ends in exactly this path.
-fn by_path<'r>(rules: &'r Rules, path: &[&[u8]]) -> impl Iterator<Item = RuleId> + use<'r> {
+fn by_path<'a>(rules: &'a Rules, path: &'a [&'a [u8]]) -> impl Iterator<Item = RuleId> + 'a {
     let mut buffer = [0; 64];
     let last = path.last().and_then(|last| super::compile::normal(last, &mut buffer));
     let candidates = last.and_then(|last| rules.json_paths.get(last)).map_or(&[][..], Vec::as_slice);
-    let fits = |steps: &[Box<[u8]>]| {
+    let fits = move |steps: &[Box<[u8]>]| {
         steps.len() == path.len()
             && steps.iter().zip(path).all(|(step, name)| {
                 let mut buffer = [0; 64];
                 super::compile::normal(name, &mut buffer) == Some(step)
             })
     };
-    let ids: Vec<RuleId> = candidates.iter().filter(|(steps, _)| fits(steps)).map(|(_, id)| *id).collect();
-    ids.into_iter()
+    candidates.iter().filter(move |(steps, _)| fits(steps)).map(|(_, id)| *id)
 }
 
 struct JsonSink<'r> {

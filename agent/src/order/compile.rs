@@ -2,10 +2,10 @@
 //!
 //! *Owns* validation, and the look-up tables by place. *Must not know* how places are read.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
+use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 
 use super::path::{Placeholders, Template};
@@ -39,12 +39,12 @@ pub struct Rules {
     pub(super) headers: Names,
     pub(super) fields: Names,
     /// By the last step.
-    pub(super) json_paths: HashMap<Normal, Vec<(Vec<Normal>, RuleId)>>,
+    pub(super) json_paths: FxHashMap<Normal, Vec<(Vec<Normal>, RuleId)>>,
     pub(super) protobuf_paths: Vec<(super::protobuf::Steps, RuleId)>,
     pub(super) amqp_headers: Names,
     pub(super) amqp_properties: Vec<(AmqpProperty, RuleId)>,
     /// By column; `None` is any table.
-    pub(super) columns: HashMap<Normal, Vec<(Option<Normal>, RuleId)>>,
+    pub(super) columns: FxHashMap<Normal, Vec<(Option<Normal>, RuleId)>>,
     pub(super) uploads: Vec<(UploadFact, RuleId)>,
     /// Finds bodies worth a scan.
     pub(super) stems: Option<AhoCorasick>,
@@ -92,9 +92,9 @@ pub(super) enum Target {
     Attribute(String),
 }
 
-/// Rules by the normal form of a name.
+/// Rules by the normal form of a name. Traffic chooses what is looked for, never what is in the table.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashMap<Box<[u8]>, Vec<RuleId>>);
+pub(super) struct Names(FxHashMap<Box<[u8]>, Vec<RuleId>>);
 
 impl Names {
     fn add(&mut self, name: &str, rule: RuleId) -> Result<(), String> {
@@ -138,11 +138,11 @@ impl Rules {
             query: Names::default(),
             headers: Names::default(),
             fields: Names::default(),
-            json_paths: HashMap::new(),
+            json_paths: FxHashMap::default(),
             protobuf_paths: Vec::new(),
             amqp_headers: Names::default(),
             amqp_properties: Vec::new(),
-            columns: HashMap::new(),
+            columns: FxHashMap::default(),
             uploads: Vec::new(),
             stems: None,
             spans: Spans::default(),

@@ -62,7 +62,7 @@ impl From<WireId> for Seed {
 
 impl std::fmt::Display for WireId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        crate::span::hex(f, &self.0)
     }
 }
 
@@ -126,9 +126,11 @@ pub fn has_wire(conn: &ConnInfo) -> bool {
 
 /// The wire identity, or one that holds on this machine only.
 pub fn identity(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Seed {
-    if let Some(wire) = wire_id(conn, op, boot_id) {
-        return wire.into();
-    }
+    wire_id(conn, op, boot_id).map_or_else(|| local(conn, op, boot_id), Seed::from)
+}
+
+/// The identity of an operation that has no wire identity: it holds on this machine only.
+pub fn local(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Seed {
     let hash = Hasher::new("spoor.local.1").bytes(boot_id).u64(conn.conn.id.0);
     Seed(hash.sender(sender(op)).u64(op.request.start.pos).finish())
 }

@@ -181,8 +181,8 @@ impl<'a> Path<'a> {
 
 /// Percent-decodes (RFC 3986, section 2.1); `+` is a blank in queries and forms. `None` when the result is not UTF-8.
 pub fn percent_decode(text: &str, plus_is_blank: bool) -> Option<Cow<'_, str>> {
-    let coded = |c: char| c == '%' || (plus_is_blank && c == '+');
-    if !text.contains(coded) {
+    let is_coded = |byte| byte == b'%' || (plus_is_blank && byte == b'+');
+    if !text.bytes().any(is_coded) {
         return Some(Cow::Borrowed(text));
     }
     let hex = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16));

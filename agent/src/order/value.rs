@@ -265,7 +265,10 @@ fn matches(pattern: &[Atom], text: &str) -> bool {
 
 /// Looks like an e-mail address, a telephone or a payment card number.
 pub fn is_personal(value: &str) -> bool {
-    is_email(value) || is_card(value) || is_phone(value)
+    // Nearly every text has too few digits for a number, and no sign of an address.
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    let may_be_email = value.bytes().any(|byte| matches!(byte, b'@' | b'%'));
+    (may_be_email && is_email(value)) || (digits >= MIN_PHONE_DIGITS && (is_card(value) || is_phone(value)))
 }
 
 /// Something, `@`, something; also percent-encoded.
@@ -299,13 +302,16 @@ fn is_card(value: &str) -> bool {
     })
 }
 
+/// No telephone or card number has fewer.
+const MIN_PHONE_DIGITS: usize = 8;
+
 /// `+` and 8 to 15 digits (E.164), or 10 to 15 digits written in at least three groups.
 fn is_phone(value: &str) -> bool {
     runs(value, is_phone_separator).any(|(run, before)| {
         let digits = run.bytes().filter(u8::is_ascii_digit).count();
         let groups = run.split(is_phone_separator).filter(|group| !group.is_empty()).count();
         let plus = before.trim_end_matches('(').ends_with('+');
-        (plus && (8..=15).contains(&digits)) || (groups >= 3 && (10..=15).contains(&digits))
+        (plus && (MIN_PHONE_DIGITS..=15).contains(&digits)) || (groups >= 3 && (10..=15).contains(&digits))
     })
 }
 

@@ -240,6 +240,11 @@ impl Finished {
         matches!(&self.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_)))
     }
 
+    /// What its identifiers are derived from: the wire identity was found when it was over.
+    pub(super) fn seed(&self, boot_id: &[u8; 16]) -> Seed {
+        self.wire.map_or_else(|| ids::local(&self.conn, &self.operation, boot_id), Seed::from)
+    }
+
     /// When it began.
     pub(super) fn start_unix_ns(&self) -> u64 {
         let (at, clock) = (self.operation.request.start.at, self.clock);

@@ -295,7 +295,7 @@ impl Placer {
             return;
         }
         if let Some(first) = leaves.first() {
-            let root = ids::identity(&first.finished.conn, &first.finished.operation, &self.boot_id);
+            let root = first.finished.seed(&self.boot_id);
             trunk.trace_id = ids::trace_id_from_wire(&root);
         }
     }
@@ -320,7 +320,7 @@ impl Placer {
 
     fn remember(&mut self, leaf: &Leaf, fate: Fate, trunk: &Trunk) {
         let finished = &leaf.finished;
-        let identity = ids::identity(&finished.conn, &finished.operation, &self.boot_id);
+        let identity = finished.seed(&self.boot_id);
         let end = match fate {
             Fate::Dwell { publish, awaited, .. } if awaited || publish.is_some() => SpanEnd::Dwell,
             _ => span_end(finished),

@@ -45,7 +45,7 @@ impl Placer {
                     self.push(span, leaf, trunk, &own, spans);
                 }
                 if !consumed {
-                    let wire = ids::identity(&finished.conn, &finished.operation, &self.boot_id);
+                    let wire = finished.seed(&self.boot_id);
                     // Not the consumer's own identifier: its span may still come, from here or from another node.
                     let place = Placement { span_id: ids::span_id(&wire, SpanEnd::Server), ..own.clone() };
                     let mut identity = self.identity(leaf, &place, trunk);
@@ -85,7 +85,7 @@ impl Placer {
         let pulled = leaf.passage.as_ref().filter(|passage| passage.pulled);
         let Some(passage) = pulled.filter(|_| finished.operation.shape == Shape::Relayed) else { return };
         let Some(&arrival) = self.arrivals.get(passage.edge.parent) else { return };
-        let seed = ids::identity(&finished.conn, &finished.operation, &self.boot_id);
+        let seed = finished.seed(&self.boot_id);
         let span_id = ids::span_id(&seed, SpanEnd::Dwell);
         // It belongs to the message: whoever asked did not know which it would be.
         let own = match self.placement(passage.edge.parent) {

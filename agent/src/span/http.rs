@@ -3,9 +3,11 @@
 //! *Owns* HTTP's names, statuses and attributes. *Must not know* orders; a route comes from configured templates only.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0, "HTTP spans".
 
+use std::borrow::Cow;
+
 use compact_str::ToCompactString;
 
-use super::build::{Draft, Placed, int, set_peer, set_server};
+use super::build::{Draft, Placed, int, ip_text, set_peer, set_server};
 use super::{Attributes, SpanKind, redact, s3, semconv};
 use crate::operation::http::{Exchange, Headers, Reset};
 use crate::operation::{Completeness, Kept};
@@ -54,7 +56,7 @@ pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
         Some(template) => {
             let key = if is_server { semconv::HTTP_ROUTE } else { semconv::URL_TEMPLATE };
             draft.attributes.set(key, template);
-            format!("{method} {template}")
+            [method, " ", template].concat()
         }
         None => method.to_owned(),
     };
@@ -104,14 +106,14 @@ fn server_side(placed: &Placed<'_>, exchange: &Exchange, scheme: &str, attribute
 
 pub(super) fn client_address(remote: &Endpoint, attributes: &mut Attributes) {
     if let Endpoint::Inet(address) = remote {
-        attributes.set(semconv::CLIENT_ADDRESS, address.ip().to_compact_string());
+        attributes.set(semconv::CLIENT_ADDRESS, ip_text(address.ip()));
     }
 }
 
 pub(super) fn user_agent(exchange: &Exchange, attributes: &mut Attributes) {
     if let Some(agent) = text(&exchange.request_headers, "user-agent").filter(|agent| !is_personal(agent)) {
-        let agent: String = agent.chars().take(MAX_USER_AGENT).collect();
-        attributes.set(semconv::USER_AGENT_ORIGINAL, agent);
+        let end = agent.char_indices().nth(MAX_USER_AGENT).and_then(|(end, _)| agent.get(..end));
+        attributes.set(semconv::USER_AGENT_ORIGINAL, end.unwrap_or(agent));
     }
 }
 
@@ -144,18 +146,20 @@ fn client_side(placed: &Placed<'_>, exchange: &Exchange, scheme: &str, attribute
     let remote = &placed.conn.conn.remote;
     if !is_unseen(exchange) {
         let authority = match remote {
-            _ if !exchange.authority.is_empty() => exchange.authority.clone(),
-            Endpoint::Inet(address) => address.to_string(),
-            _ => String::new(),
+            _ if !exchange.authority.is_empty() => Cow::Borrowed(exchange.authority.as_str()),
+            Endpoint::Inet(address) => Cow::Owned(address.to_string()),
+            _ => Cow::Borrowed(""),
         };
         let path = match exchange.path() {
             path if path.starts_with('/') => redact::path(path),
             // `*` and the authority form name no resource.
             _ => String::new(),
         };
-        let query = exchange.query().map(|query| format!("?{}", redact::query(query))).unwrap_or_default();
+        let query = exchange.query().map(redact::query);
+        let mark = if query.is_some() { "?" } else { "" };
         let user = userinfo(&exchange.target);
-        attributes.set(semconv::URL_FULL, format!("{scheme}://{user}{authority}{path}{query}"));
+        let url = [scheme, "://", user, &authority, &path, mark, &query.unwrap_or_default()].concat();
+        attributes.set(semconv::URL_FULL, url);
     }
     address(exchange, scheme, remote, attributes);
     set_peer(attributes, remote);
@@ -201,7 +205,7 @@ fn outcome(placed: &Placed<'_>, exchange: &Exchange, is_server: bool, draft: &mu
         draft.attributes.set(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(status));
         // 4xx is the client's mistake, not the server's.
         if status >= 500 || (status >= 400 && !is_server) {
-            draft.error(status.to_string(), String::new());
+            draft.error(status.to_compact_string(), String::new());
             return;
         }
     }

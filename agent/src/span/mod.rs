@@ -32,13 +32,13 @@ pub struct SpanId(pub [u8; 8]);
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hex(f, &self.0)
     }
 }
 
 impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hex(f, &self.0)
     }
 }
 
@@ -52,6 +52,19 @@ impl fmt::Debug for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SpanId({self})")
     }
+}
+
+/// Lower-case hexadecimal digits, many at a time: the formatter would be asked for every single byte.
+pub(crate) fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
+    bytes.chunks(16).try_for_each(|bytes| {
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        let text = text.get(..2 * bytes.len()).unwrap_or_default();
+        f.write_str(std::str::from_utf8(text).unwrap_or_default())
+    })
 }
 
 /// OpenTelemetry's span kinds.
@@ -117,6 +130,11 @@ impl From<bool> for Value {
 pub struct Attributes(Vec<(&'static str, Value)>, Vec<(String, Value)>);
 
 impl Attributes {
+    /// Room for so many conventional attributes.
+    pub fn with_capacity(count: usize) -> Self {
+        Self(Vec::with_capacity(count), Vec::new())
+    }
+
     /// Sets a conventional attribute.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         let value = value.into();

@@ -26,11 +26,15 @@ const SECRET_WORDS: [&str; 10] = [
 
 /// A path without segments that are personal data.
 pub(super) fn path(path: &str) -> String {
-    let segments = path.split('/').map(|segment| {
+    let mut out = String::with_capacity(path.len());
+    for (at, segment) in path.split('/').enumerate() {
+        if at > 0 {
+            out.push('/');
+        }
         let personal = percent_decode(segment, false).is_none_or(|plain| is_personal(&plain));
-        if personal { REDACTED } else { segment }
-    });
-    segments.collect::<Vec<_>>().join("/")
+        out.push_str(if personal { REDACTED } else { segment });
+    }
+    out
 }
 
 /// A query without secrets and personal data: keys stay, such values become `REDACTED`.

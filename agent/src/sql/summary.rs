@@ -3,7 +3,7 @@
 //! *Owns* which words are operations and which names are their targets. *Must not know* protocols, spans.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0, "Generating a summary of the query".
 
-use super::token::{Kind, Token, significant};
+use super::token::{Kind, Token, significant_list};
 
 /// Longest summary, in characters.
 pub const MAX_SUMMARY_CHARS: usize = 255;
@@ -14,7 +14,7 @@ pub const MAX_SUMMARY_CHARS: usize = 255;
 /// Names made up at run time (prepared statements, cursors, savepoints, channels) are no targets, nor are common table
 /// expressions: they would make a summary of each execution its own.
 pub fn summary(text: &str) -> String {
-    let tokens: Vec<Token<'_>> = significant(text).collect();
+    let tokens = significant_list(text);
     let mut walk =
         Walk { tokens: &tokens, at: 0, levels: vec![Level::start()], ctes: Vec::new(), out: Out::default() };
     walk.run();

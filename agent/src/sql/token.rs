@@ -96,6 +96,14 @@ pub fn tokens_with_escapes(text: &str) -> Tokens<'_> {
     Tokens { text, at: 0, escapes: true }
 }
 
+/// The tokens of a text that carry meaning, in a list.
+pub fn significant_list(text: &str) -> Vec<Token<'_>> {
+    // Of nearly every text they are fewer: the list does not grow.
+    let mut list = Vec::with_capacity((text.len() / 3 + 1).min(256));
+    list.extend(significant(text));
+    list
+}
+
 /// The tokens of a text that carry meaning.
 pub fn significant(text: &str) -> impl Iterator<Item = Token<'_>> {
     tokens(text).filter(Token::is_significant)

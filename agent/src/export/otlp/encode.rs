@@ -3,7 +3,7 @@
 //! *Owns* the mapping of our types to OTLP and the size of a request. Pure.
 //! *Spec*: opentelemetry-proto v1.11 `trace.proto`, `resource.proto`; semantic conventions 1.44.0 `resource/`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -26,6 +26,9 @@ const REMOTE: u32 = 0x200;
 
 /// `Status.code` of an error.
 const STATUS_ERROR: u64 = 2;
+
+/// Resources that are recognised without being compared.
+const LATEST: usize = 8;
 
 /// Length prefixes and tags around a nested message: one byte of tag, at most five of length.
 const NESTING: usize = 6;
@@ -78,8 +81,8 @@ pub struct Batcher {
     scope: Vec<u8>,
     groups: Vec<Group>,
     by_resource: HashMap<Arc<Resource>, usize>,
-    /// The group of the last span: spans of one service tend to follow each other.
-    last: Option<(Arc<Resource>, usize)>,
+    /// The groups of the last spans: those of few services alternate, and nearly all share their resource.
+    latest: VecDeque<(Arc<Resource>, usize)>,
     bytes: usize,
     span_count: u32,
     /// The span being added.
@@ -94,7 +97,7 @@ impl Batcher {
             scope: scope(),
             groups: Vec::new(),
             by_resource: HashMap::new(),
-            last: None,
+            latest: VecDeque::with_capacity(LATEST),
             bytes: 0,
             span_count: 0,
             span: Writer::default(),
@@ -136,7 +139,7 @@ impl Batcher {
     /// The batch built so far, `None` when it is empty.
     pub fn take(&mut self) -> Option<Request> {
         self.by_resource.clear();
-        self.last = None;
+        self.latest.clear();
         let mut payload = Writer::with_capacity(std::mem::take(&mut self.bytes));
         let mut prefix = Writer::default();
         for Group { resource, spans } in self.groups.drain(..) {
@@ -150,20 +153,22 @@ impl Batcher {
         (span_count > 0).then_some(Request { payload: payload.into_bytes(), span_count })
     }
 
-    fn group_of(&mut self, resource: &Arc<Resource>) -> Option<usize> {
-        if let Some((last, index)) = &self.last
-            && Arc::ptr_eq(last, resource)
-        {
-            return Some(*index);
-        }
-        self.by_resource.get(resource).copied()
+    fn group_of(&self, resource: &Arc<Resource>) -> Option<usize> {
+        self.latest_group(resource).or_else(|| self.by_resource.get(resource).copied())
+    }
+
+    fn latest_group(&self, resource: &Arc<Resource>) -> Option<usize> {
+        self.latest.iter().find(|(latest, _)| Arc::ptr_eq(latest, resource)).map(|(_, index)| *index)
     }
 
     /// Adds the span that has been written to a group.
     fn add(&mut self, index: usize, resource: &Arc<Resource>, len: usize) {
-        if !self.last.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, resource)) {
+        if self.latest_group(resource).is_none() {
             self.by_resource.entry(resource.clone()).or_insert(index);
-            self.last = Some((resource.clone(), index));
+            if self.latest.len() == LATEST {
+                self.latest.pop_front();
+            }
+            self.latest.push_back((resource.clone(), index));
         }
         if let Some(group) = self.groups.get_mut(index) {
             // ScopeSpans.spans

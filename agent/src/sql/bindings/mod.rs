@@ -17,7 +17,7 @@ mod find;
 pub use array::array_elements;
 use cursor::{Cursor, RESERVED};
 
-use super::token::{Kind, Token, name, significant};
+use super::token::{Kind, Token, name, significant_list};
 
 /// A column and the one value it gets or is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ const MAX_TABLES: usize = 64;
 
 /// All bindings of a text, statement by statement. Linear in the text, and no more of them than the text has tokens.
 pub fn bindings(text: &str) -> Vec<Binding> {
-    let tokens: Vec<Token<'_>> = significant(text).collect();
+    let tokens = significant_list(text);
     let mut walk = Walk {
         tokens: Cursor(&tokens),
         at: 0,
