@@ -26,7 +26,9 @@ fn while_records_are_lost_a_key_proves_nothing_where_orders_have_several_request
             let requests = [world.request(1, 10), world.request(2, 11)];
             let call = world.call(3, 12);
             world.close(call, 12, Some("30"));
-            requests.map(|request| world.close(request, 10, Some("30")));
+            for request in requests {
+                world.close(request, 10, Some("30"));
+            }
             world.wait(2 * AFTER_NS);
         }
         world.processes.lost(world.now);
