@@ -23,6 +23,8 @@
 //! Long because every rule reads and changes the same table of operations, threads and transactions, in one order.
 
 mod decide;
+mod guess;
+mod keys;
 pub mod learned;
 mod proof;
 mod state;

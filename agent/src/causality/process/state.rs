@@ -122,6 +122,19 @@ pub(super) fn conflict(a: &Op, b: &Op) -> bool {
     matches!((a.keys.as_slice(), b.keys.as_slice()), ([x], [y]) if x != y)
 }
 
+/// Facts that two operations have in common, and those in which they contradict each other.
+pub(super) fn common_traits(a: &Op, b: &Op) -> (usize, usize) {
+    let (mut same, mut different) = (0, 0);
+    for (name, value) in &a.traits {
+        match b.traits.iter().find(|(other, _)| other == name) {
+            Some((_, other)) if other == value => same += 1,
+            Some(_) => different += 1,
+            None => {}
+        }
+    }
+    (same, different)
+}
+
 #[derive(Debug, Default)]
 pub(super) struct ThreadState {
     /// Requests it has read that are not over.
