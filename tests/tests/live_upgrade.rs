@@ -69,6 +69,8 @@ impl Agents {
 }
 
 /// Of the executions, how many have their text, of all; of what was done with messages from the queue, how many name it.
+///
+/// An acknowledgement whose delivery nobody saw, because it came before the agent, counts for neither.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Known {
     texts: (usize, usize),
@@ -77,6 +79,9 @@ struct Known {
 
 fn known(spans: &[Span]) -> Known {
     let mut known = Known::default();
+    let tag = |span: &Span| span.text("messaging.rabbitmq.message.delivery_tag");
+    let is = |span: &Span, kind: &str| span.text("messaging.operation.type").as_deref() == Some(kind);
+    let delivered: Vec<_> = spans.iter().filter(|span| is(span, "process")).map(tag).collect();
     for span in spans {
         let text = |key: &str| span.text(key).unwrap_or_default();
         let is_execution =
@@ -85,8 +90,7 @@ fn known(spans: &[Span]) -> Known {
             known.texts.1 += 1;
             known.texts.0 += usize::from(text("db.query.text") == TEXT && span.name == "SELECT pg_class");
         }
-        let is_taken = ["process", "settle"].contains(&text("messaging.operation.type").as_str());
-        if is_taken {
+        if is(span, "process") || is(span, "settle") && delivered.contains(&tag(span)) {
             known.queues.1 += 1;
             known.queues.0 += usize::from(text("messaging.destination.name").ends_with(QUEUE));
         }
