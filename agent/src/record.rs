@@ -4,6 +4,7 @@
 //! *Must not know* where a record came from, nor any protocol.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -53,9 +54,16 @@ pub struct Thread {
     pub tgid: u32,
     /// The thread itself; of a Go program the goroutine, as a number above all threads.
     pub tid: u32,
+    /// The only goroutine that waited for what this one did, where that is known.
+    pub awaited_by: Option<NonZeroU32>,
 }
 
 impl Thread {
+    /// A thread for which nobody is known to wait.
+    pub fn new(tgid: u32, tid: u32) -> Self {
+        Self { tgid, tid, awaited_by: None }
+    }
+
     /// It is a goroutine, on whatever thread.
     pub fn is_goroutine(self) -> bool {
         self.tid & GOROUTINE != 0

@@ -60,7 +60,8 @@ pub struct DataHeader {
     /// System call number; 0xffff when there was none.
     pub syscall: u16,
     pub cpu: u16,
-    pub padding: u32,
+    /// The goroutine that waits for this operation; 0 where there is none or that is not known.
+    pub awaited_by: u32,
 }
 
 /// TCP.

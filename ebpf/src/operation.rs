@@ -113,6 +113,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     if emit::nonblocking(file) {
         data_flags |= record::DATA_NONBLOCKING;
     }
+    let worker = goroutine::worker(task, tid, direction);
     let header = DataHeader {
         kind: record::DATA,
         version: 0,
@@ -126,11 +127,11 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         len: 0,
         captured: 0,
         tgid,
-        tid: goroutine::worker(task, tid),
+        tid: worker.tid,
         syscall: source.syscall,
         // SAFETY: the helper has no preconditions.
         cpu: unsafe { bpf_get_smp_processor_id() } as u16,
-        padding: 0,
+        awaited_by: worker.awaited_by,
     };
     copy::operation(header, &source, share, ret as u32);
 }

@@ -41,7 +41,7 @@ fn row(name: &str, records: &Records, exchanges: u32) {
         let start = cpu();
         for (at, (from, bytes)) in records.iter().enumerate() {
             let other_pos = pos[1 - *from as usize];
-            let mark = Mark { at: at as u64, thread: Thread { tgid: 1, tid: 1 }, other_pos };
+            let mark = Mark { at: at as u64, thread: Thread::new(1, 1), other_pos };
             session.bytes(*from, pos[*from as usize], black_box(bytes), mark, &mut out);
             pos[*from as usize] += bytes.len() as u64;
             while let Some(event) = out.pop() {

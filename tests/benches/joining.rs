@@ -111,7 +111,7 @@ const BACKEND: u32 = 5000;
 impl Writer {
     fn point(&mut self, tgid: u32, tid: u32) -> Point {
         self.now += STEP_NS;
-        Point { at: self.now, pos: self.now, thread: Thread { tgid, tid } }
+        Point { at: self.now, pos: self.now, thread: Thread::new(tgid, tid) }
     }
 
     fn op(&mut self) -> OpId {
@@ -270,7 +270,7 @@ fn conn(number: usize) -> Arc<ConnInfo> {
         netns: 0,
         role: Some(role),
         from_start: true,
-        thread: Thread { tgid: SERVICE, tid: SERVICE },
+        thread: Thread::new(SERVICE, SERVICE),
         comm: String::new(),
         cgroup: 0,
         wire: None,
@@ -299,7 +299,7 @@ fn open_in_engine() -> Engine {
         };
         // 500 processes with 200 operations each.
         let tgid = SERVICE + (number / 200) as u32 * 1000;
-        let thread = Thread { tgid, tid: tgid + slot as u32 };
+        let thread = Thread::new(tgid, tgid + slot as u32);
         let point = Point { at: number as u64 * STEP_NS, pos: 0, thread };
         engine.opened(conn, OpId(number as u64 + 1), shape, Family::Call, point);
     }

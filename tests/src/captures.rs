@@ -105,7 +105,7 @@ pub fn run(mut session: Box<dyn Session>, packets: &[Packet], lost: Lost, piece:
     let mut out = Events::default();
     let mut last = 0;
     for (index, packet) in packets.iter().enumerate() {
-        let mark = Mark { at: packet.at, thread: Thread { tgid: 1, tid: 1 }, other_pos: 0 };
+        let mark = Mark { at: packet.at, thread: Thread::new(1, 1), other_pos: 0 };
         last = packet.at;
         if lost == Some(index) {
             session.gap(packet.from, packet.pos, packet.data.len() as u64, mark, &mut out);

@@ -28,7 +28,7 @@ pub struct Process(pub u32);
 impl Process {
     /// One of its threads; thread 0 is the main one.
     pub fn thread(self, number: u32) -> Thread {
-        Thread { tgid: self.0, tid: self.0 + number }
+        Thread::new(self.0, self.0 + number)
     }
 }
 

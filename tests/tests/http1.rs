@@ -17,7 +17,7 @@ fn run(transcript: &Recorded, piece: usize) -> Vec<Event> {
                 Sender::Client => (&mut client, server),
                 Sender::Server => (&mut server, client),
             };
-            let mark = Mark { at, thread: Thread { tgid: 1, tid: 1 }, other_pos };
+            let mark = Mark { at, thread: Thread::new(1, 1), other_pos };
             session.bytes(*sender, *pos, bytes, mark, &mut out);
             *pos += bytes.len() as u64;
         }

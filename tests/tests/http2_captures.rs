@@ -241,7 +241,7 @@ fn run(upgrades: bool, start: u64, steps: &[Step]) -> (Vec<Operation>, Vec<(Disc
     for (step, at) in steps.iter().zip(1..) {
         let (Step::Bytes(from, _) | Step::Gap(from, _)) = step;
         let side = *from as usize;
-        let mark = Mark { at, thread: Thread { tgid: 1, tid: 1 }, other_pos: pos[1 - side] };
+        let mark = Mark { at, thread: Thread::new(1, 1), other_pos: pos[1 - side] };
         match step {
             Step::Bytes(_, bytes) => {
                 session.bytes(*from, pos[side], bytes, mark, &mut out);

@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    num::NonZeroU32,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -238,6 +239,21 @@ fn goroutines_count_as_threads_and_c_code_in_a_go_program_does_not() {
     assert_eq!(again, first);
     assert_eq!(on_foreign_stack, thread);
     assert_eq!(thread & GOROUTINE, 0);
+}
+
+#[test]
+fn the_only_goroutine_that_waits_on_a_channel_of_the_outermost_function_awaits_what_is_written() {
+    let Some(agent) = Agent::shared() else { return };
+    let (client, _) = run("channels", "tcp4").ends();
+    let awaited: Vec<Option<u32>> = agent.wait("six writes", |seen| {
+        let records = stream(seen, client, Direction::Egress).records;
+        (records.len() == 6)
+            .then(|| records.iter().map(|data| data.thread.awaited_by.map(NonZeroU32::get)).collect())
+    });
+    let tid = agent.look(|seen| stream(seen, client, Direction::Egress).records[0].thread.tid);
+    // The description of the one that waits comes 80 bytes after that of the one that writes, in words of 8 bytes.
+    let waits = Some(tid + 10);
+    assert_eq!(awaited, [waits, waits, None, None, None, None], "written by {tid:x}");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn chosen(packets: &[Packet], first: usize) -> impl Iterator<Item = usize> {
 }
 
 fn mark(at: u64) -> Mark {
-    Mark { at, thread: Thread { tgid: 1, tid: 1 }, other_pos: 0 }
+    Mark { at, thread: Thread::new(1, 1), other_pos: 0 }
 }
 
 /// Runs packets through a session in reads of at most `piece` bytes.

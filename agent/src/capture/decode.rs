@@ -5,6 +5,7 @@
 use std::{
     mem::offset_of,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
 };
 
 use bytes::Bytes;
@@ -98,6 +99,7 @@ fn data(bytes: &[u8]) -> Option<Data> {
         thread: Thread {
             tgid: field!(bytes, DataHeader, tgid, u32),
             tid: field!(bytes, DataHeader, tid, u32),
+            awaited_by: NonZeroU32::new(field!(bytes, DataHeader, awaited_by, u32)),
         },
         flags: DataFlags {
             unreadable: flags & record::DATA_UNREADABLE != 0,
@@ -133,10 +135,7 @@ fn connection(bytes: &[u8]) -> Option<Seen> {
             _ => None,
         },
         from_start: flags & record::CONN_FROM_START != 0,
-        thread: Thread {
-            tgid: field!(bytes, ConnRecord, tgid, u32),
-            tid: field!(bytes, ConnRecord, tid, u32),
-        },
+        thread: Thread::new(field!(bytes, ConnRecord, tgid, u32), field!(bytes, ConnRecord, tid, u32)),
         comm: text(comm.split(|&b| b == 0).next().unwrap_or_default()),
         cgroup: field!(bytes, ConnRecord, cgroup, u64),
         wire: (flags & record::CONN_WIRE != 0).then_some(WireBase {

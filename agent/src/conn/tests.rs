@@ -92,7 +92,7 @@ fn data(id: u64, direction: Direction, pos: u64, text: &str, other_pos: u64, at_
         other_pos,
         len: text.len() as u32,
         bytes: Bytes::copy_from_slice(text.as_bytes()),
-        thread: Thread { tgid: 7, tid: 8 },
+        thread: Thread::new(7, 8),
         flags: DataFlags::default(),
     }
 }
@@ -122,7 +122,7 @@ fn a_detected_connection_gives_events_with_its_info_and_a_verdict() {
     let (info, event) = connections.poll_event().unwrap();
     assert_eq!(info.role, Some(Role::Server));
     assert_eq!(info.conn.id, ConnId(1));
-    let point = Point { at: 2 * MS, pos: 0, thread: Thread { tgid: 7, tid: 8 } };
+    let point = Point { at: 2 * MS, pos: 0, thread: Thread::new(7, 8) };
     assert_eq!(event, Event::Opened { op: OpId(1), shape: Shape::Incoming, point });
     assert!(connections.poll_event().is_none());
 

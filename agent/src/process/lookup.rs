@@ -237,7 +237,7 @@ mod tests {
             other_pos: 0,
             len: 0,
             bytes: Bytes::new(),
-            thread: Thread { tgid, tid: tgid },
+            thread: Thread::new(tgid, tgid),
             flags: DataFlags::default(),
         })
     }

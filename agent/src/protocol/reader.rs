@@ -178,7 +178,7 @@ mod tests {
     use crate::record::Thread;
 
     fn mark(at: u64) -> Mark {
-        Mark { at, thread: Thread { tgid: 1, tid: at as u32 }, other_pos: 0 }
+        Mark { at, thread: Thread::new(1, at as u32), other_pos: 0 }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::record::Thread;
 const MS: u64 = 1_000_000;
 
 fn mark(at: u64) -> Mark {
-    Mark { at, thread: Thread { tgid: 1, tid: 1 }, other_pos: 0 }
+    Mark { at, thread: Thread::new(1, 1), other_pos: 0 }
 }
 
 /// A record's arguments: position, length, captured bytes, time in ms.

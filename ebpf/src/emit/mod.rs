@@ -97,7 +97,7 @@ pub(crate) fn write_header(record: *mut u8, header: &DataHeader, len: u32, captu
         to.tid = header.tid;
         to.syscall = header.syscall;
         to.cpu = header.cpu;
-        to.padding = 0;
+        to.awaited_by = header.awaited_by;
     }
 }
 

@@ -75,7 +75,7 @@ fn session(data: &[u8], new: impl Fn(Role, &Protocols) -> Box<dyn Session>) {
     let (mut client, mut server, mut now) = (script.start, script.start, 1);
     for step in &script.steps {
         now += 1000;
-        let thread = Thread { tgid: 1, tid: 1 + (now / 1000 % 4) as u32 };
+        let thread = Thread::new(1, 1 + (now / 1000 % 4) as u32);
         match step {
             Step::Wait(ns) => {
                 now += ns;
@@ -281,7 +281,7 @@ fn conn_id(role: Role) -> ConnId {
 
 fn thread(role: Role) -> Thread {
     let tgid = if role == Role::Client { 100 } else { 200 };
-    Thread { tgid, tid: tgid }
+    Thread::new(tgid, tgid)
 }
 
 fn end_of_connection(role: Role, script: &Script, at: u64) -> Conn {

@@ -34,7 +34,7 @@ impl Talk {
 
     fn mark(&mut self) -> Mark {
         self.tick += 1;
-        Mark { at: self.tick, thread: Thread { tgid: 1, tid: 1 }, other_pos: 0 }
+        Mark { at: self.tick, thread: Thread::new(1, 1), other_pos: 0 }
     }
 
     fn send(&mut self, from: Sender, bytes: impl AsRef<[u8]>) -> &mut Self {

@@ -16,7 +16,7 @@ use crate::record::Thread;
 type Step = (Sender, Vec<u8>);
 
 fn mark(at: u64) -> Mark {
-    Mark { at, thread: Thread { tgid: 7, tid: 8 }, other_pos: 0 }
+    Mark { at, thread: Thread::new(7, 8), other_pos: 0 }
 }
 
 /// Drives a session and checks the contract of events on the way.

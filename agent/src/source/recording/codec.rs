@@ -5,7 +5,7 @@
 //!   2 conn          u64 at, u64 id, u8 transport, u8 role, u8 flags, u32 netns, u64 cgroup, u32 tgid, u32 tid,
 //!                   endpoint local, endpoint remote, str comm, u32 wire egress, u32 wire ingress, u64 peer
 //!   3 data          u64 at, u64 conn, u8 direction, u8 flags, u64 pos, u64 other_pos, u32 len, u32 tgid, u32 tid,
-//!                   u32 captured length, the captured bytes
+//!                   u32 captured length, the captured bytes, u32 the goroutine that waits for it (0: none known)
 //!   4 close         u64 at, u64 conn, u8 reset
 //!   5 process       u64 at, u32 tgid, u8 kind (0 fork, 1 exec, 2 exit), u32 parent tgid
 //!   6 process info  u64 at, u32 tgid, u64 start_ns, str exe, str comm, str service, u8 flags,
@@ -23,6 +23,7 @@
 //! ```
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::num::NonZeroU32;
 
 use bytes::Bytes;
 
@@ -37,9 +38,9 @@ const PROCESS: u8 = 5;
 const PROCESS_INFO: u8 = 6;
 const LOST: u8 = 7;
 
-/// Room for a data record's fields beside its bytes.
 /// Most attributes of a process that are recorded.
 const MAX_ATTRIBUTES: usize = 64;
+/// Room for a data record's fields beside its bytes.
 const DATA_FIELDS: usize = 64;
 
 /// Appends a record's payload and returns its type.
@@ -71,6 +72,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             let captured = data.bytes.get(..MAX_PAYLOAD - DATA_FIELDS).unwrap_or(&data.bytes);
             e.u32(captured.len() as u32);
             e.0.extend_from_slice(captured);
+            e.u32(data.thread.awaited_by.map_or(0, NonZeroU32::get));
             DATA
         }
         Record::Close(close) => {
@@ -208,12 +210,14 @@ fn decode_data(d: &mut Decoder<'_>) -> Option<Data> {
     };
     let [unreadable, budget, plaintext, position_uncertain] = d.flags()?;
     let flags = DataFlags { unreadable, budget, plaintext, position_uncertain };
-    let (pos, other_pos, len, thread) = (d.u64()?, d.u64()?, d.u32()?, d.thread()?);
+    let (pos, other_pos, len, mut thread) = (d.u64()?, d.u64()?, d.u32()?, d.thread()?);
     let captured = d.u32()?;
     if captured > len {
         return None;
     }
     let bytes = Bytes::copy_from_slice(d.take(captured as usize)?);
+    // Recordings of before end here.
+    thread.awaited_by = d.u32().and_then(NonZeroU32::new);
     Some(Data { at, conn, direction, pos, other_pos, len, bytes, thread, flags })
 }
 
@@ -356,7 +360,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn thread(&mut self) -> Option<Thread> {
-        Some(Thread { tgid: self.u32()?, tid: self.u32()? })
+        Some(Thread::new(self.u32()?, self.u32()?))
     }
 
     fn endpoint(&mut self) -> Option<Endpoint> {

@@ -1,3 +1,5 @@
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -16,7 +18,12 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 }
 
 fn thread() -> impl Strategy<Value = Thread> {
-    any::<(u32, u32)>().prop_map(|(tgid, tid)| Thread { tgid, tid })
+    any::<(u32, u32)>().prop_map(|(tgid, tid)| Thread::new(tgid, tid))
+}
+
+/// One for which another may wait.
+fn awaited() -> impl Strategy<Value = Thread> {
+    (thread(), any::<u32>()).prop_map(|(thread, by)| Thread { awaited_by: NonZeroU32::new(by), ..thread })
 }
 
 fn conn() -> impl Strategy<Value = Conn> {
@@ -65,7 +72,7 @@ fn data() -> impl Strategy<Value = Data> {
         });
     let direction = prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)];
     let bytes = prop::collection::vec(any::<u8>(), 0..100);
-    (any::<(u64, u64, u64, u64, u16)>(), direction, bytes, thread(), flags).prop_map(
+    (any::<(u64, u64, u64, u64, u16)>(), direction, bytes, awaited(), flags).prop_map(
         |((at, conn, pos, other_pos, more), direction, bytes, thread, flags)| Data {
             at,
             conn: ConnId(conn),

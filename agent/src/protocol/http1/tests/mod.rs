@@ -60,7 +60,7 @@ impl Connection {
 
     pub(super) fn step_at(&mut self, at: u64, step: &Step) {
         self.at = at;
-        let mark = |other_pos| Mark { at, thread: Thread { tgid: 1, tid: at as u32 }, other_pos };
+        let mark = |other_pos| Mark { at, thread: Thread::new(1, at as u32), other_pos };
         let (session, out) = (&mut self.session, &mut self.out);
         match step {
             Step::Client(bytes) => {

@@ -5,7 +5,7 @@ use crate::operation::Shape;
 use crate::protocol::Point;
 
 fn point(at: u64, pos: u64) -> Point {
-    Point { at, pos, thread: Thread { tgid: 1, tid: at as u32 } }
+    Point { at, pos, thread: Thread::new(1, at as u32) }
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Connection {
     fn step(&mut self, step: &Step) {
         self.at += 1;
         let at = self.at;
-        let mark = |other_pos| Mark { at, thread: Thread { tgid: 1, tid: at as u32 }, other_pos };
+        let mark = |other_pos| Mark { at, thread: Thread::new(1, at as u32), other_pos };
         let other = |from: Sender| self.pos[1 - from as usize];
         match step {
             Step::Bytes(from, bytes) => {
