@@ -119,7 +119,12 @@ impl Processes {
             let edge = self.edge(op, parent, Rule::Transaction, 0.92);
             return self.decide(op, edge, false);
         }
-        let by_thread = [self.begun_for(state), self.answers_next(state), self.answered_last(state)];
+        let by_thread = [
+            self.awaited_for(state),
+            self.begun_for(state),
+            self.answers_next(state),
+            self.answered_last(state),
+        ];
         let mut guesses: Vec<Guess> = by_thread.into_iter().flatten().collect();
         match self.reading(state, forced) {
             Reading::Guess(guess) => guesses.push(guess),
@@ -210,8 +215,13 @@ impl Processes {
     fn learn(&mut self, op: OpId, truth: OpId, in_flight: bool) {
         self.learn_times(op, truth, in_flight);
         let Some(state) = self.ops.get(&op) else { return };
-        let by_thread =
-            [self.serving(state), self.begun_for(state), self.answers_next(state), self.answered_last(state)];
+        let by_thread = [
+            self.serving(state),
+            self.awaited_for(state),
+            self.begun_for(state),
+            self.answers_next(state),
+            self.answered_last(state),
+        ];
         let mut guesses: Vec<Guess> = by_thread.into_iter().flatten().collect();
         if let Reading::Guess(guess) = self.reading(state, true) {
             guesses.push(guess);

@@ -3,7 +3,7 @@
 //! *Owns* the rules that look at who did what when. *Must not know* keys, nor which rule is asked before another.
 
 use super::proof::{Gap, Signal};
-use super::state::{Op, Process, ThreadState, common_traits, conflict};
+use super::state::{Op, Process, ThreadState, Writer, common_traits, conflict};
 use super::{AFTER_NS, AFTERMATH_NS, CLOUD_AFTER_NS, CLOUD_BEFORE_NS, Family, PATIENT, Processes};
 use crate::causality::Rule;
 use crate::operation::{OpId, Shape};
@@ -74,6 +74,25 @@ impl Processes {
         let (_, different) = common_traits(state, candidate);
         different > 0
             && self.processes.get(&state.tgid).is_some_and(|process| !process.proof.is_refuted(Signal::Facts))
+    }
+
+    /// The only one that waits for it serves that request: it was handed over together with a channel for the answer. Of a
+    /// thread that writes what it does itself, the stack also holds channels of another time.
+    pub(super) fn awaited_for(&self, state: &Op) -> Option<Guess> {
+        let cause = state.start.awaited_for?;
+        // One that answers requests itself works for itself.
+        let answered = self.thread(state)?.answers.back();
+        if answered.is_some_and(|(at, _)| state.opened.at.saturating_sub(*at) <= AFTER_NS) {
+            return None;
+        }
+        let usable = self.ops.get(&cause)?.is_sound() && !self.is_foreign(state) && !self.is_clouded(state);
+        let confidence = if self.is_contested(state, cause) { 0.9 } else { 0.95 };
+        let signal = match state.start.writer {
+            Writer::One(_) => Signal::Awaited,
+            Writer::Unknown => Signal::AwaitedAtFirst,
+            Writer::Several => return None,
+        };
+        usable.then_some(Guess { cause, signal, rule: Rule::Thread, confidence, late: false })
     }
 
     /// Its thread was begun by one that served that request. A pool's thread is begun for one and works for all.
@@ -249,7 +268,7 @@ impl Processes {
         let proof = &process.proof;
         match guess.signal {
             Signal::ReadAlone | Signal::Alone => !proof.is_refuted(guess.signal),
-            Signal::Begun => {
+            Signal::Begun | Signal::Awaited | Signal::AwaitedAtFirst => {
                 proof.holds(guess.signal)
                     || (!proof.is_refuted(guess.signal) && !self.is_contested(state, guess.cause))
             }
@@ -288,7 +307,7 @@ impl Processes {
     }
 
     fn thread(&self, state: &Op) -> Option<&ThreadState> {
-        let Thread { tgid, tid } = state.opened.thread;
+        let Thread { tgid, tid, .. } = state.opened.thread;
         self.processes.get(&tgid)?.threads.get(&tid)
     }
 }

@@ -11,6 +11,7 @@
 //! | thread | its thread had read exactly one request that was still open, and never serves several at once |
 //! | value | it carries the one identity key of exactly one request in flight in the process |
 //! | transaction | another operation of the same database transaction was decided by one of the above |
+//! | thread | the only goroutine that waited for it was serving that request |
 //! | thread | its thread was begun by one that was serving that request |
 //! | thread | its thread, which works on one job at a time, next wrote the answer to that request (hand-off to a pool) |
 //! | last read | its thread last read that request, or a response to an operation that request had caused |
@@ -34,7 +35,7 @@ use std::collections::{BTreeMap, VecDeque};
 use rustc_hash::FxHashMap;
 
 use self::proof::Signal;
-use self::state::{Circumstances, Op, Process, Transaction};
+use self::state::{Circumstances, Op, Process, ThreadState, Transaction};
 use super::{Edge, Policy, Rule};
 use crate::operation::{OpId, Shape};
 use crate::order::{Facts, OrderKey};
@@ -202,7 +203,7 @@ impl Processes {
                 self.serve(op, point);
             }
             Shape::Outgoing => {
-                let open = process.client_opened(conn);
+                let client = process.client_opened(conn, point.thread.tid);
                 let just = |(closed, _): &(BootNs, OpId)| point.at.saturating_sub(*closed) <= AFTER_NS;
                 if process.incoming.is_empty()
                     && process.over[0].as_ref().is_some_and(just)
@@ -216,6 +217,8 @@ impl Processes {
                 let (idle_count, in_flight, over) =
                     (process.idle_count, process.incoming.len(), process.over);
                 let alone = process.incoming.first().filter(|_| in_flight == 1).map(|(_, only)| *only);
+                let awaiting = point.thread.awaited_by.and_then(|tid| process.threads.get(&tid.get()));
+                let awaited_for = awaiting.and_then(ThreadState::work);
                 let thread = process.thread(point.thread.tid);
                 // What became known late meets the state of later.
                 let late = point.at < thread.seen_at;
@@ -223,7 +226,7 @@ impl Processes {
                 thread.act(point.at, conn);
                 thread.begin(op, point.at);
                 if family == Family::Call {
-                    if open == 1 && thread.calls.iter().any(|(_, other)| *other != conn) {
+                    if client.open == 1 && thread.calls.iter().any(|(_, other)| *other != conn) {
                         thread.multiplexes = true;
                     }
                     thread.calls.push((op, conn));
@@ -232,6 +235,8 @@ impl Processes {
                     Circumstances { in_flight: in_flight as u32, over, late, ..Circumstances::default() };
                 if !late {
                     state.start.alone = alone;
+                    state.start.awaited_for = awaited_for;
+                    state.start.writer = client.writer;
                     state.start.serving = match thread.serving.as_slice() {
                         [only] => Some(*only),
                         _ => None,
@@ -427,12 +432,7 @@ impl Processes {
         let Some(process) = self.processes.get_mut(&tgid) else { return };
         // An earlier thread may have had the same identifier.
         process.threads.remove(&tid);
-        let creator = process.threads.get(&creator).filter(|creator| !creator.multiplexes);
-        let cause = creator.and_then(|creator| match creator.serving.as_slice() {
-            [] => creator.begun_for,
-            [only] => Some(*only),
-            _ => None,
-        });
+        let cause = process.threads.get(&creator).and_then(ThreadState::work);
         if cause.is_some() {
             process.thread(tid).begun_for = cause;
         }

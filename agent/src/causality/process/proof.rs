@@ -19,6 +19,10 @@ pub(super) enum Signal {
     Answered,
     /// The thread was begun by the one that served that request.
     Begun,
+    /// The thread that waited for it served that request, and the thread that wrote it writes all of its connection.
+    Awaited,
+    /// The same, but of the connection nothing was known yet.
+    AwaitedAtFirst,
     /// The thread read it last, and nothing else was in flight.
     ReadAlone,
     /// The thread read the request itself last, this long before, while others were in flight.
@@ -71,6 +75,8 @@ const FULL: u32 = 20_000;
 pub(super) const PROOF: u32 = 300;
 /// Fewer will do for what nearly every program does; one that does otherwise shows it soon.
 pub(super) const PROOF_OF_THE_USUAL: u32 = 6;
+/// Some programs go on with a request after its answer, but not with each.
+pub(super) const PROOF_OF_ENDS: u32 = 60;
 const PROOF_PER_WRONG: u32 = 4000;
 const PROOF_OF_THE_USUAL_PER_WRONG: u32 = 400;
 /// Several requests of one order at once are usual when they are more than one in this many.
@@ -79,9 +85,18 @@ const SEVERAL_ONE_IN: u32 = 200;
 const REFUTED_ONE_IN: u32 = 50;
 
 /// The counts of one process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Proof {
-    counts: [Count; 13 + 3 * Gap::COUNT],
+    counts: [Count; SIGNALS],
+}
+
+/// Kinds of guesses.
+const SIGNALS: usize = 15 + 3 * Gap::COUNT;
+
+impl Default for Proof {
+    fn default() -> Self {
+        Self { counts: [Count::default(); SIGNALS] }
+    }
 }
 
 impl Proof {
@@ -97,7 +112,7 @@ impl Proof {
 
     /// Goes on from such counts. `None`: no process can have them.
     pub(super) fn resumed(counts: impl Iterator<Item = Count>) -> Option<Self> {
-        let counts: Vec<Count> = counts.take(Self::default().counts.len() + 1).collect();
+        let counts: Vec<Count> = counts.take(SIGNALS + 1).collect();
         let is_possible = |count: &Count| count.right.saturating_add(count.wrong) < FULL;
         let all = counts.iter().all(is_possible).then_some(counts)?;
         Some(Self { counts: all.try_into().ok()? })
@@ -120,7 +135,8 @@ impl Proof {
     pub(super) fn holds(&self, signal: Signal) -> bool {
         let Count { right, wrong } = self.counts[signal.index()];
         let (proof, per_wrong) = match signal {
-            Signal::NamedInFlight | Signal::Named => (PROOF_OF_THE_USUAL, PROOF_OF_THE_USUAL_PER_WRONG),
+            Signal::Named | Signal::Awaited => (PROOF_OF_THE_USUAL, PROOF_OF_THE_USUAL_PER_WRONG),
+            Signal::NamedInFlight => (PROOF_OF_ENDS, PROOF_OF_THE_USUAL_PER_WRONG),
             _ => (PROOF, PROOF_PER_WRONG),
         };
         right >= proof + wrong.saturating_mul(per_wrong)
@@ -176,9 +192,11 @@ impl Signal {
             Signal::Begun => 10,
             Signal::Alone => 11,
             Signal::OneOfOrder => 12,
-            Signal::ReadRequest(gap) => 13 + usize::from(gap.0),
-            Signal::ReadResponse(gap) => 13 + Gap::COUNT + usize::from(gap.0),
-            Signal::ReadAndReuse(gap) => 13 + 2 * Gap::COUNT + usize::from(gap.0),
+            Signal::Awaited => 13,
+            Signal::AwaitedAtFirst => 14,
+            Signal::ReadRequest(gap) => 15 + usize::from(gap.0),
+            Signal::ReadResponse(gap) => 15 + Gap::COUNT + usize::from(gap.0),
+            Signal::ReadAndReuse(gap) => 15 + 2 * Gap::COUNT + usize::from(gap.0),
         }
     }
 }
@@ -230,13 +248,15 @@ mod tests {
             Signal::Begun,
             Signal::Alone,
             Signal::OneOfOrder,
+            Signal::Awaited,
+            Signal::AwaitedAtFirst,
         ];
         signals.extend(gaps().map(Signal::ReadRequest));
         signals.extend(gaps().map(Signal::ReadResponse));
         signals.extend(gaps().map(Signal::ReadAndReuse));
         let mut indices: Vec<usize> = signals.iter().map(|signal| signal.index()).collect();
         indices.sort_unstable();
-        let all: Vec<usize> = (0..Proof::default().counts.len()).collect();
+        let all: Vec<usize> = (0..SIGNALS).collect();
         assert_eq!(indices, all);
         assert_eq!(Gap::of(0), Gap(0));
         assert_eq!(Gap::of(u64::MAX), Gap(5));

@@ -60,6 +60,10 @@ pub(super) struct Circumstances {
     pub(super) answered: Option<OpId>,
     /// What its thread was begun for.
     pub(super) begun_for: Option<OpId>,
+    /// What the thread that waits for it was serving, or was begun for.
+    pub(super) awaited_for: Option<OpId>,
+    /// Who writes on its connection.
+    pub(super) writer: Writer,
     /// Its thread had read several requests or messages that were not over.
     pub(super) crowded: bool,
     /// What its thread had read last; several when one read brought several.
@@ -162,6 +166,16 @@ pub(super) struct ThreadState {
 }
 
 impl ThreadState {
+    /// The one request it works on, as far as is known.
+    pub(super) fn work(&self) -> Option<OpId> {
+        match self.serving.as_slice() {
+            _ if self.multiplexes => None,
+            [] => self.begun_for,
+            [only] => Some(*only),
+            _ => None,
+        }
+    }
+
     pub(super) fn read(&mut self, op: OpId, at: BootNs) {
         // What became known late was not read last.
         if at < self.last_read_at {
@@ -293,8 +307,8 @@ pub(super) struct Process {
     pub(super) by_key: HashMap<OrderKey, Vec<OpId>>,
     /// Requests that name no order, in the order they were over.
     pub(super) unnamed: VecDeque<OpId>,
-    /// Connections it uses as a client, with the operations open on each.
-    pub(super) clients: FxHashMap<ConnId, u32>,
+    /// Connections it uses as a client.
+    pub(super) clients: FxHashMap<ConnId, Client>,
     /// The message that was written last, when and on which connection.
     pub(super) written: Option<(BootNs, ConnId, OpId)>,
     /// When threads were seen writing each other's messages, in order of time, and on which connection.
@@ -386,31 +400,57 @@ impl Process {
         self.threads.entry(tid).or_default()
     }
 
-    /// An operation began on that connection; how many are open on it now.
-    pub(super) fn client_opened(&mut self, conn: ConnId) -> u32 {
-        let open = self.clients.entry(conn).or_insert_with(|| {
+    /// A thread began an operation on that connection: what is under way on it now, and who had written before.
+    pub(super) fn client_opened(&mut self, conn: ConnId, tid: u32) -> Client {
+        let client = self.clients.entry(conn).or_insert_with(|| {
             self.idle_count += 1;
-            0
+            Client::default()
         });
-        if *open == 0 {
+        if client.open == 0 {
             self.idle_count = self.idle_count.saturating_sub(1);
         }
-        *open += 1;
-        *open
+        client.open += 1;
+        let writer = match client.writer {
+            Writer::Unknown => Writer::One(tid),
+            Writer::One(only) if only == tid => Writer::One(tid),
+            Writer::One(_) | Writer::Several => Writer::Several,
+        };
+        let before = std::mem::replace(&mut client.writer, writer);
+        let known = if before == Writer::Unknown { before } else { writer };
+        Client { open: client.open, writer: known }
     }
 
     pub(super) fn client_closed(&mut self, conn: ConnId) {
-        if let Some(open) = self.clients.get_mut(&conn).filter(|open| **open > 0) {
-            *open -= 1;
-            self.idle_count += usize::from(*open == 0);
+        if let Some(client) = self.clients.get_mut(&conn).filter(|client| client.open > 0) {
+            client.open -= 1;
+            self.idle_count += usize::from(client.open == 0);
         }
     }
 
     pub(super) fn client_gone(&mut self, conn: ConnId) {
-        if self.clients.remove(&conn) == Some(0) {
+        if self.clients.remove(&conn).is_some_and(|client| client.open == 0) {
             self.idle_count = self.idle_count.saturating_sub(1);
         }
     }
+}
+
+/// A connection that a process uses as a client.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Client {
+    /// Operations under way.
+    pub(super) open: u32,
+    pub(super) writer: Writer,
+}
+
+/// Who writes on a connection: a thread that writes all of it writes what it is handed, others write what they do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// Nobody has.
+    #[default]
+    Unknown,
+    /// Only this thread.
+    One(u32),
+    Several,
 }
 
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use super::proof::{PROOF, PROOF_OF_THE_USUAL};
+use super::proof::{PROOF, PROOF_OF_ENDS};
 use super::*;
 use crate::causality::Rule;
 use crate::record::Thread;
@@ -37,7 +37,7 @@ impl World {
 
     fn point(&mut self, tid: u32) -> Point {
         self.now += TICK;
-        Point { at: self.now, pos: 0, thread: Thread { tgid: 1, tid } }
+        Point { at: self.now, pos: 0, thread: Thread::new(1, tid) }
     }
 
     fn open(&mut self, shape: Shape, family: Family, conn: u64, tid: u32) -> OpId {
@@ -474,7 +474,7 @@ fn without_evidence_an_operation_is_decided_at_a_bounded_time_and_stays_a_root()
 fn a_message_that_becomes_known_late_is_still_found_by_its_key() {
     let mut world = World::new();
     let call = world.call(3, 10);
-    let read_before = Point { at: world.now - TICK, pos: 0, thread: Thread { tgid: 1, tid: 10 } };
+    let read_before = Point { at: world.now - TICK, pos: 0, thread: Thread::new(1, 10) };
     world.close(call, 10, Some("1"));
     // What the connection speaks is clear only with the settlement.
     let message = OpId(99);
@@ -534,7 +534,7 @@ fn named_work(world: &mut World, count: u32) {
 fn of_two_requests_of_one_order_the_unanswered_one_is_the_cause_where_orders_are_named_before_answers() {
     for proven in [false, true] {
         let mut world = World::new();
-        named_work(&mut world, PROOF_OF_THE_USUAL - u32::from(!proven));
+        named_work(&mut world, PROOF_OF_ENDS - u32::from(!proven));
         // A timer's work says nothing about work that names orders.
         let tick = world.call(5, 12);
         world.close(tick, 12, None);
@@ -553,7 +553,7 @@ fn of_two_requests_of_one_order_the_unanswered_one_is_the_cause_where_orders_are
 #[test]
 fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
     let mut world = World::new();
-    named_work(&mut world, PROOF_OF_THE_USUAL);
+    named_work(&mut world, PROOF_OF_ENDS);
     let request = world.request(1, 10);
     world.close(request, 10, Some("1"));
     let call = world.call(3, 11);
@@ -567,7 +567,7 @@ fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
 #[test]
 fn work_that_seems_to_be_done_after_an_answer_is_a_doubt_only_until_it_is_decided() {
     let mut world = World::new();
-    named_work(&mut world, PROOF_OF_THE_USUAL);
+    named_work(&mut world, PROOF_OF_ENDS);
     let create = world.request(1, 10);
     world.close(create, 10, Some("1"));
     // What a message caused that becomes known late.
@@ -834,5 +834,6 @@ fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
 }
 
 mod alone;
+mod awaited;
 mod losses;
 mod threads;
