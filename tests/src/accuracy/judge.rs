@@ -305,7 +305,19 @@ impl Verdict {
             // Nothing caused the driver's requests.
             (None, None) => return,
             (Some(cause), Some(found)) if same_cause(cause, found) => tally.correct = 1,
-            (Some(_), None) => tally.missing = 1,
+            (Some(cause), None) => {
+                tally.missing = 1;
+                // Both ends were seen: there is nothing to infer.
+                if class == Class::Wire {
+                    self.example(format!(
+                        "{} {} of {:?} is not below {cause:?}: its parent is `{}`",
+                        described(span),
+                        span.text("url.full").or_else(|| span.text("url.path")).unwrap_or_default(),
+                        planned.order,
+                        span.parent_id,
+                    ));
+                }
+            }
             (_, Some(found)) => {
                 tally.wrong = 1;
                 self.example(format!(

@@ -223,6 +223,10 @@ impl Processes {
         if !contested {
             return guess(Signal::ReadAlone, if direct { 0.95 } else { 0.9 }, false);
         }
+        // The next goroutine may have taken the place of the one that read.
+        if state.opened.thread.is_goroutine() {
+            return Reading::Nothing;
+        }
         let gap = Gap::of(at.saturating_sub(state.start.last_read_at));
         if direct {
             return guess(Signal::ReadRequest(gap), 0.8, false);

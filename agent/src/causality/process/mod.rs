@@ -117,7 +117,7 @@ const MISSED_STEP_NS: u64 = 100_000_000;
 /// Losses remembered per process.
 const MAX_MISSED: usize = 256;
 /// A thread whose message another one has written still comes to write, within this time, what it then finds there.
-const MIXED_FOR_NS: u64 = 100_000_000;
+const MIXED_FOR_NS: u64 = 40_000_000;
 /// Such writes remembered per process.
 const MAX_MIXED: usize = 1024;
 /// Causes across the wire remembered: what a hash table of a power of two holds without growing.

@@ -75,8 +75,6 @@ const FULL: u32 = 20_000;
 pub(super) const PROOF: u32 = 300;
 /// Fewer will do for what nearly every program does; one that does otherwise shows it soon.
 pub(super) const PROOF_OF_THE_USUAL: u32 = 6;
-/// Some programs go on with a request after its answer, but not with each.
-pub(super) const PROOF_OF_ENDS: u32 = 60;
 const PROOF_PER_WRONG: u32 = 4000;
 const PROOF_OF_THE_USUAL_PER_WRONG: u32 = 400;
 /// Several requests of one order at once are usual when they are more than one in this many.
@@ -136,7 +134,8 @@ impl Proof {
         let Count { right, wrong } = self.counts[signal.index()];
         let (proof, per_wrong) = match signal {
             Signal::Named | Signal::Awaited => (PROOF_OF_THE_USUAL, PROOF_OF_THE_USUAL_PER_WRONG),
-            Signal::NamedInFlight => (PROOF_OF_ENDS, PROOF_OF_THE_USUAL_PER_WRONG),
+            // Some programs go on with a request after its answer, but not with each.
+            Signal::NamedInFlight => (PROOF, PROOF_OF_THE_USUAL_PER_WRONG),
             _ => (PROOF, PROOF_PER_WRONG),
         };
         right >= proof + wrong.saturating_mul(per_wrong)

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use super::proof::{PROOF, PROOF_OF_ENDS};
+use super::proof::PROOF;
 use super::*;
 use crate::causality::Rule;
 use crate::record::Thread;
@@ -534,7 +534,7 @@ fn named_work(world: &mut World, count: u32) {
 fn of_two_requests_of_one_order_the_unanswered_one_is_the_cause_where_orders_are_named_before_answers() {
     for proven in [false, true] {
         let mut world = World::new();
-        named_work(&mut world, PROOF_OF_ENDS - u32::from(!proven));
+        named_work(&mut world, PROOF - u32::from(!proven));
         // A timer's work says nothing about work that names orders.
         let tick = world.call(5, 12);
         world.close(tick, 12, None);
@@ -553,7 +553,7 @@ fn of_two_requests_of_one_order_the_unanswered_one_is_the_cause_where_orders_are
 #[test]
 fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
     let mut world = World::new();
-    named_work(&mut world, PROOF_OF_ENDS);
+    named_work(&mut world, PROOF);
     let request = world.request(1, 10);
     world.close(request, 10, Some("1"));
     let call = world.call(3, 11);
@@ -567,7 +567,7 @@ fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
 #[test]
 fn work_that_seems_to_be_done_after_an_answer_is_a_doubt_only_until_it_is_decided() {
     let mut world = World::new();
-    named_work(&mut world, PROOF_OF_ENDS);
+    named_work(&mut world, PROOF);
     let create = world.request(1, 10);
     world.close(create, 10, Some("1"));
     // What a message caused that becomes known late.
