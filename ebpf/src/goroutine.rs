@@ -18,9 +18,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use spoor_common::record::{EGRESS, GOROUTINE};
+use spoor_common::record::GOROUTINE;
 
 use crate::{
+    copy::forget,
     kernel::{Object, registers},
     maps::{offset, setting},
     syscall::{is_of_program, user},
@@ -39,9 +40,9 @@ const MAX_STACK: u64 = 1 << 30;
 const ARM_G: u32 = 28;
 
 /// Words of a stack that are looked at together.
-const STEP: usize = 4;
+const STEP: usize = 2;
 /// So many times at most: a kilobyte.
-const STEPS: u32 = 32;
+const STEPS: u32 = 64;
 /// Before the outermost function's frame there is room for its arguments, within so many bytes of the stack's end.
 const BEFORE_FRAMES: u64 = 64;
 /// A frame this small is that of a function which the compiler has put around the one that was asked for.
@@ -65,9 +66,9 @@ pub(crate) struct Worker {
     pub(crate) awaited_by: u32,
 }
 
-/// Who made the current system call, and for writes who waits for it.
+/// Who made the current system call, and if `awaited` is asked for who waits for it.
 #[inline(always)]
-pub(crate) fn worker(task: Object, tid: u32, direction: u8) -> Worker {
+pub(crate) fn worker(task: Object, tid: u32, awaited: bool) -> Worker {
     let thread = Worker { tid, awaited_by: 0 };
     let regs = registers(task);
     let sp: u64 = regs.load(offset!(regs_sp));
@@ -82,20 +83,29 @@ pub(crate) fn worker(task: Object, tid: u32, direction: u8) -> Worker {
     };
     match user::<[u64; 2]>(g) {
         Some([low, high]) if low < sp && sp <= high && high - low <= MAX_STACK => {
-            let (link, room) = (high - BEFORE_FRAMES, BEFORE_FRAMES);
-            let mut search = Search { g, low, high, heap_end, sp, at: high, link, room, waiter: 0 };
-            if direction == EGRESS {
-                // SAFETY: the callback has the helper's signature and is given the context it expects.
-                unsafe { bpf_loop(STEPS, look as *mut c_void, (&raw mut search).cast(), 0) };
-            }
-            let awaited_by = match search.waiter {
-                0 | SEVERAL => 0,
-                g => number(g),
-            };
+            let awaited_by = if awaited { waiting_for(g, low, high, sp, heap_end) } else { 0 };
             Worker { tid: number(g), awaited_by }
         }
         _ => thread,
     }
+}
+
+/// The only goroutine that waits for goroutine `g`, with a stack from `low` to `high` that is in use from `sp` on; 0 where there is
+/// none.
+///
+/// VERIFIER: what is known of a value where ways meet again is forgotten, for all that follows is gone through once more for
+/// each thing that is known.
+#[inline(always)]
+fn waiting_for(g: u64, low: u64, high: u64, sp: u64, heap_end: u64) -> u32 {
+    let (link, room, waiter) = (high - BEFORE_FRAMES, forget!(BEFORE_FRAMES, g), forget!(0, g));
+    let mut search = Search { g, low, high, heap_end, sp, at: high, link, room, waiter };
+    // SAFETY: the callback has the helper's signature and is given the context it expects.
+    unsafe { bpf_loop(STEPS, look as *mut c_void, (&raw mut search).cast(), 0) };
+    let waiting = match search.waiter {
+        0 | SEVERAL => 0,
+        waiter => number(waiter),
+    };
+    forget!(u64::from(waiting), g) as u32
 }
 
 /// Descriptions are aligned and lie within one heap: what is cut off is the same for all.
@@ -136,6 +146,8 @@ extern "C" fn look(_index: u64, context: *mut c_void) -> i64 {
             return 1;
         }
         search.consider(word);
+        search.room = forget!(search.room, search.g);
+        search.waiter = forget!(search.waiter, search.g);
     }
     i64::from(search.waiter == SEVERAL)
 }

@@ -5,7 +5,7 @@
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id};
 use spoor_common::{
     Counter,
-    record::{self, DataHeader, INGRESS, TRANSPORT_UNIX},
+    record::{self, DataHeader, EGRESS, INGRESS, TRANSPORT_UNIX},
 };
 
 use crate::{
@@ -113,7 +113,9 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     if emit::nonblocking(file) {
         data_flags |= record::DATA_NONBLOCKING;
     }
-    let worker = goroutine::worker(task, tid, direction);
+    // Where the call is over, as many programs run as fit the stack without.
+    let awaited = direction == EGRESS && !moment.returned;
+    let worker = goroutine::worker(task, tid, awaited);
     let header = DataHeader {
         kind: record::DATA,
         version: 0,

@@ -253,6 +253,10 @@ fn the_only_goroutine_that_waits_on_a_channel_of_the_outermost_function_awaits_w
     let tid = agent.look(|seen| stream(seen, client, Direction::Egress).records[0].thread.tid);
     // The description of the one that waits comes 80 bytes after that of the one that writes, in words of 8 bytes.
     let waits = Some(tid + 10);
+    if agent.rung == 'D' {
+        assert_eq!(awaited, [None; 6], "this rung has no room for it");
+        return;
+    }
     assert_eq!(awaited, [waits, waits, None, None, None, None], "written by {tid:x}");
 }
 
