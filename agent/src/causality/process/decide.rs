@@ -53,6 +53,7 @@ impl Processes {
             process.proof.count(Signal::OneOfOrder, right);
         }
         let among = match value {
+            Value::Only(_) if !forced && self.may_learn_of_more(op) => return self.come_back(op),
             Value::Only(edge) => {
                 self.learn(op, edge.parent, true);
                 return self.decide(op, Some(edge), true);
@@ -158,6 +159,13 @@ impl Processes {
             // works shows with time.
             None => self.come_back(op),
         }
+    }
+
+    /// A connection that is older than the agent shows late what it speaks; where one was, another one may be.
+    fn may_learn_of_more(&self, op: OpId) -> bool {
+        let Some(state) = self.ops.get(&op) else { return false };
+        let process = self.processes.get(&state.tgid);
+        process.is_some_and(|process| process.quiet.was_surprised_since(state.opened.at))
     }
 
     /// Until it is decided, nothing in its process is taken to be over with its answer.

@@ -292,7 +292,12 @@ impl Quiet {
     pub(super) fn holds(&self, asked_at: BootNs, at: BootNs) -> bool {
         self.total_ns >= QUIET_NS
             && at.saturating_sub(asked_at) <= self.total_ns
-            && self.surprised_at.is_none_or(|surprised| surprised < at)
+            && !self.was_surprised_since(at)
+    }
+
+    /// A request became known late, after something that began at `at` or later: others may still be to come.
+    pub(super) fn was_surprised_since(&self, at: BootNs) -> bool {
+        self.surprised_at.is_some_and(|surprised| surprised >= at)
     }
 }
 

@@ -593,6 +593,26 @@ fn work_that_seems_to_be_done_after_an_answer_is_a_doubt_only_until_it_is_decide
 }
 
 #[test]
+fn where_one_message_of_an_order_became_known_late_another_one_may() {
+    let mut world = World::new();
+    let (first, second) = (world.point(10), world.point(11));
+    let call = world.call(3, 11);
+    world.close(call, 11, Some("1"));
+    let mut arrives = |at: Point, conn: u64| {
+        world.next += 1;
+        let (op, shape, family, conn) = (OpId(world.next), Shape::Incoming, Family::Message, ConnId(conn));
+        world.processes.opened(Opening { op, shape, family, conn, point: at });
+        world.close(op, at.thread.tid, Some("1"));
+        op
+    };
+    arrives(first, 8);
+    let second = arrives(second, 9);
+    world.time_out(world.now + GRACE_NS);
+    world.collect();
+    world.check(call, Some((second, Rule::Thread)));
+}
+
+#[test]
 fn a_message_that_becomes_known_late_takes_back_that_nothing_was_in_flight() {
     for late in [true, false] {
         let mut world = World::new();
