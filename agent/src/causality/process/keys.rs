@@ -54,8 +54,12 @@ impl Processes {
                 _ => over.push(cause),
             }
         }
-        if process.names_before_answer(state) && !open.is_empty() {
-            over.clear();
+        if !open.is_empty() {
+            let closed_at = |cause: &OpId| self.ops.get(cause).and_then(|cause| cause.closed_at);
+            over.retain(|cause| {
+                let since_ns = closed_at(cause).map_or(0, |closed| at.saturating_sub(closed));
+                !process.names_before_answer(state, since_ns)
+            });
         }
         let mut nameless = Vec::new();
         let is_message = |candidate: &Op| candidate.family == Family::Message;

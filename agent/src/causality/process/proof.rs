@@ -75,6 +75,8 @@ const FULL: u32 = 20_000;
 pub(super) const PROOF: u32 = 300;
 /// Fewer will do for what nearly every program does; one that does otherwise shows it soon.
 pub(super) const PROOF_OF_THE_USUAL: u32 = 6;
+/// Work that goes on after an answer mostly begins within this time.
+pub(super) const SOON_NS: BootNs = 30_000_000;
 const PROOF_PER_WRONG: u32 = 4000;
 const PROOF_OF_THE_USUAL_PER_WRONG: u32 = 400;
 /// Several requests of one order at once are usual when they are more than one in this many.
@@ -134,8 +136,6 @@ impl Proof {
         let Count { right, wrong } = self.counts[signal.index()];
         let (proof, per_wrong) = match signal {
             Signal::Named | Signal::Awaited => (PROOF_OF_THE_USUAL, PROOF_OF_THE_USUAL_PER_WRONG),
-            // Some programs go on with a request after its answer, but not with each.
-            Signal::NamedInFlight => (PROOF, PROOF_OF_THE_USUAL_PER_WRONG),
             _ => (PROOF, PROOF_PER_WRONG),
         };
         right >= proof + wrong.saturating_mul(per_wrong)
@@ -170,8 +170,13 @@ impl Proof {
 
     /// Nothing that names an order is done for requests that have been answered: work without a name, of a timer say,
     /// proves nothing about it.
-    pub(super) fn names_before_answer(&self) -> bool {
-        self.holds(Signal::NamedInFlight)
+    ///
+    /// Some programs go on with a request after its answer, but not with each: so soon after an answer (`since_ns`) that
+    /// takes more proof.
+    pub(super) fn names_before_answer(&self, since_ns: BootNs) -> bool {
+        let Count { right, wrong } = self.counts[Signal::NamedInFlight.index()];
+        let proof = if since_ns < SOON_NS { PROOF } else { PROOF_OF_THE_USUAL };
+        right >= proof + wrong.saturating_mul(PROOF_OF_THE_USUAL_PER_WRONG)
     }
 }
 

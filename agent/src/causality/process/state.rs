@@ -347,9 +347,9 @@ impl Process {
         if self.ends_with_answer() { 0 } else { self.aftermath.bound_ns() }
     }
 
-    /// The same for what names an order. Its own doubt is not counted.
-    pub(super) fn names_before_answer(&self, own: &Op) -> bool {
-        self.doubts <= u32::from(own.doubts) && self.proof.names_before_answer()
+    /// The same for what names an order, so long after the answer. Its own doubt is not counted.
+    pub(super) fn names_before_answer(&self, own: &Op, since_ns: BootNs) -> bool {
+        self.doubts <= u32::from(own.doubts) && self.proof.names_before_answer(since_ns)
     }
 
     pub(super) fn unname(&mut self, op: OpId, keys: &[OrderKey]) {

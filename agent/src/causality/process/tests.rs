@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use super::proof::PROOF;
+use super::proof::{PROOF, PROOF_OF_THE_USUAL, SOON_NS};
 use super::*;
 use crate::causality::Rule;
 use crate::record::Thread;
@@ -551,6 +551,24 @@ fn of_two_requests_of_one_order_the_unanswered_one_is_the_cause_where_orders_are
 }
 
 #[test]
+fn a_while_after_an_answer_less_proof_will_do() {
+    for (since_ns, is_soon) in [(SOON_NS, false), (0, true)] {
+        let mut world = World::new();
+        named_work(&mut world, PROOF_OF_THE_USUAL);
+        let create = world.request(1, 10);
+        world.close(create, 10, Some("1"));
+        world.now += since_ns;
+        let confirm = world.request(1, 10);
+        let call = world.call(3, 11);
+        world.close(call, 11, Some("1"));
+        world.close(confirm, 10, Some("1"));
+        world.processes.finish();
+        world.collect();
+        world.check(call, (!is_soon).then_some((confirm, Rule::Value)));
+    }
+}
+
+#[test]
 fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
     let mut world = World::new();
     named_work(&mut world, PROOF);
@@ -561,7 +579,7 @@ fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
     world.time_out(world.now + GRACE_NS);
     world.collect();
     world.check(call, Some((request, Rule::Value)));
-    assert!(!world.processes.processes[&1].proof.names_before_answer());
+    assert!(!world.processes.processes[&1].proof.names_before_answer(0));
 }
 
 #[test]
