@@ -4,7 +4,7 @@
 
 use super::proof::{Gap, Signal};
 use super::state::{Op, Process, ThreadState, Writer, common_traits, conflict};
-use super::{AFTER_NS, AFTERMATH_NS, CLOUD_AFTER_NS, CLOUD_BEFORE_NS, Family, PATIENT, Processes};
+use super::{AFTER_NS, AFTERMATH_NS, Family, PATIENT, Processes, is_near_loss};
 use crate::causality::Rule;
 use crate::operation::{OpId, Shape};
 use crate::record::{BootNs, ConnId, Thread};
@@ -291,11 +291,8 @@ impl Processes {
     /// Something the process read or wrote around that time was lost: what its threads did then is not known. Only keys
     /// still prove something.
     pub(super) fn is_clouded(&self, state: &Op) -> bool {
-        let Some(process) = self.processes.get(&state.tgid) else { return false };
-        let at = state.opened.at;
-        let (from, to): (BootNs, BootNs) =
-            (at.saturating_sub(CLOUD_BEFORE_NS), at.saturating_add(CLOUD_AFTER_NS));
-        process.missed.iter().any(|missed| (from..=to).contains(missed))
+        let process = self.processes.get(&state.tgid);
+        process.is_some_and(|process| is_near_loss(&process.missed, state.opened.at))
     }
 
     /// Threads wrote each other's messages on that connection between its start and then, or shortly before.

@@ -4,7 +4,7 @@
 
 use super::proof::Signal;
 use super::state::{Op, common_traits};
-use super::{AFTER_NS, CLOUD_AFTER_NS, CLOUD_BEFORE_NS, Family, MAX_LOOKED_AT, Processes};
+use super::{AFTER_NS, Family, MAX_LOOKED_AT, Processes, is_near_loss};
 use crate::causality::{Edge, Rule};
 use crate::operation::{OpId, Shape};
 use crate::order::OrderKey;
@@ -155,7 +155,6 @@ impl Processes {
 
     /// Records were lost around that time, of whatever process: of a connection that is lost whole, nothing else tells.
     fn is_lossy(&self, at: BootNs) -> bool {
-        let (from, to) = (at.saturating_sub(CLOUD_BEFORE_NS), at.saturating_add(CLOUD_AFTER_NS));
-        self.lost.iter().any(|lost| (from..=to).contains(lost))
+        is_near_loss(&self.lost, at)
     }
 }

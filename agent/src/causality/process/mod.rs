@@ -641,5 +641,11 @@ fn note_loss(losses: &mut VecDeque<BootNs>, now: BootNs) {
     }
 }
 
+/// One of them may have been around that time.
+fn is_near_loss(losses: &VecDeque<BootNs>, at: BootNs) -> bool {
+    let (from, to) = (at.saturating_sub(CLOUD_BEFORE_NS), at.saturating_add(CLOUD_AFTER_NS));
+    losses.iter().any(|lost| (from..=to).contains(lost))
+}
+
 #[cfg(test)]
 mod tests;

@@ -530,6 +530,21 @@ fn named_work(world: &mut World, count: u32) {
     }
 }
 
+/// Two requests of one order, the second so long after the first one's answer, and a call that names the order too while the
+/// second is open. Returns the second and the call.
+fn created_and_confirmed(world: &mut World, since_ns: u64) -> (OpId, OpId) {
+    let create = world.request(1, 10);
+    world.close(create, 10, Some("1"));
+    world.now += since_ns;
+    let confirm = world.request(1, 10);
+    let call = world.call(3, 11);
+    world.close(call, 11, Some("1"));
+    world.close(confirm, 10, Some("1"));
+    world.processes.finish();
+    world.collect();
+    (confirm, call)
+}
+
 #[test]
 fn of_two_requests_of_one_order_the_unanswered_one_is_the_cause_where_orders_are_named_before_answers() {
     for proven in [false, true] {
@@ -538,14 +553,7 @@ fn of_two_requests_of_one_order_the_unanswered_one_is_the_cause_where_orders_are
         // A timer's work says nothing about work that names orders.
         let tick = world.call(5, 12);
         world.close(tick, 12, None);
-        let create = world.request(1, 10);
-        world.close(create, 10, Some("1"));
-        let confirm = world.request(1, 10);
-        let call = world.call(3, 11);
-        world.close(call, 11, Some("1"));
-        world.close(confirm, 10, Some("1"));
-        world.processes.finish();
-        world.collect();
+        let (confirm, call) = created_and_confirmed(&mut world, 0);
         world.check(call, proven.then_some((confirm, Rule::Value)));
     }
 }
@@ -555,15 +563,7 @@ fn a_while_after_an_answer_less_proof_will_do() {
     for (since_ns, is_soon) in [(SOON_NS, false), (0, true)] {
         let mut world = World::new();
         named_work(&mut world, PROOF_OF_THE_USUAL);
-        let create = world.request(1, 10);
-        world.close(create, 10, Some("1"));
-        world.now += since_ns;
-        let confirm = world.request(1, 10);
-        let call = world.call(3, 11);
-        world.close(call, 11, Some("1"));
-        world.close(confirm, 10, Some("1"));
-        world.processes.finish();
-        world.collect();
+        let (confirm, call) = created_and_confirmed(&mut world, since_ns);
         world.check(call, (!is_soon).then_some((confirm, Rule::Value)));
     }
 }
