@@ -46,13 +46,13 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn heading(&mut self, level: &str, schema: &Value) {
+    fn heading(&mut self, level: &str, schema: &'a Value) {
         let path = self.path.join(".");
         self.text += &format!("\n{level} `{path}`\n\n");
         self.text += &sentences(description(self.root, schema));
     }
 
-    fn setting(&mut self, schema: &Value, default: &Value) {
+    fn setting(&mut self, schema: &'a Value, default: &Value) {
         self.heading("###", schema);
         let is_duration = default.as_str().is_some_and(is_duration);
         let kind = if is_duration { "duration".to_owned() } else { kind(self.root, schema) };

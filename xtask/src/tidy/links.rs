@@ -1,4 +1,4 @@
-//! Pages for people → links that lead nowhere, and a README that has outgrown its screen.
+//! Pages for people → links and paths that lead nowhere, and a README that has outgrown its screen.
 //!
 //! *Owns* which pages are checked. *Must not know* what they say.
 //! *Spec*: anchors are those that GitHub gives to headings.
@@ -19,11 +19,13 @@ pub(super) fn is_page(path: &str) -> bool {
 pub(super) fn check_tree(files: &[File], findings: &mut Vec<Finding>) {
     for file in files {
         if file.path == "README.md" && file.text.len() > MAX_README_LEN {
-            let what = format!("{} bytes, of {MAX_README_LEN} at most: the rest goes to docs/", file.text.len());
+            let what =
+                format!("{} bytes, of {MAX_README_LEN} at most: the rest goes to docs/", file.text.len());
             findings.push(file.finding(1, what));
         }
         if is_page(&file.path) {
             links(file, files, findings);
+            paths(file, files, findings);
         }
         mentions(file, files, findings);
     }
@@ -48,7 +50,8 @@ fn dead(file: &File, target: &str, files: &[File]) -> Option<String> {
         Some((path, anchor)) => (path, Some(anchor)),
         None => (target, None),
     };
-    let Some(path) = (if path.is_empty() { Some(file.path.clone()) } else { resolve(&file.path, path) }) else {
+    let Some(path) = (if path.is_empty() { Some(file.path.clone()) } else { resolve(&file.path, path) })
+    else {
         return Some(format!("the link `{target}` leads out of the workspace"));
     };
     let folder = format!("{path}/");
@@ -124,6 +127,23 @@ fn targets(line: &str) -> impl Iterator<Item = &str> {
     line.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target))
 }
 
+/// Files and folders of the workspace that a page names in code type are there: `agent/build.rs`, `tests/tests/`.
+fn paths(file: &File, files: &[File], findings: &mut Vec<Finding>) {
+    const ROOTS: &[&str] =
+        &["agent/", "common/", "deploy/", "docs/", "ebpf/", "journeys/", "tests/", "xtask/"];
+    let is_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
+    for (line, text) in prose(&file.text) {
+        for code in text.split('`').skip(1).step_by(2) {
+            let named = ROOTS.iter().any(|root| code.starts_with(root)) && code.chars().all(is_path);
+            let folder = format!("{}/", code.trim_end_matches('/'));
+            let exists = |other: &File| other.path == code || other.path.starts_with(&folder);
+            if named && !files.iter().any(exists) {
+                findings.push(file.finding(line, format!("there is no `{code}`")));
+            }
+        }
+    }
+}
+
 /// Code, deploy files and manual pages send people to pages by name.
 fn mentions(file: &File, files: &[File], findings: &mut Vec<Finding>) {
     const FOLDER: &str = concat!("do", "cs/");
@@ -135,7 +155,7 @@ fn mentions(file: &File, files: &[File], findings: &mut Vec<Finding>) {
             let before = line[..start].chars().next_back();
             let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
             let rest = &line[start..];
-            let path = &rest[..rest.find(|c| !inside(c)).unwrap_or(rest.len())];
+            let path = &rest[..rest.find(|c: char| !inside(c)).unwrap_or(rest.len())];
             let is_ours = !before.is_some_and(inside) && path.ends_with(".md");
             if is_ours && !files.iter().any(|other| other.path == path) {
                 findings.push(file.finding(at + 1, format!("there is no `{path}`")));
