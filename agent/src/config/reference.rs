@@ -55,11 +55,12 @@ impl<'a> Page<'a> {
     fn setting(&mut self, schema: &'a Value, default: &Value) {
         self.heading("###", schema);
         let is_duration = default.as_str().is_some_and(is_duration);
+        let one_of = if choices(self.root, schema).is_empty() { "" } else { "one of " };
         let kind = if is_duration { "duration".to_owned() } else { kind(self.root, schema) };
         let mut variables = vec![environment::variable(&self.path)];
         variables.extend(environment::standard_variables(&self.path).map(str::to_owned));
         let variables: Vec<String> = variables.iter().map(|name| format!("`{name}`")).collect();
-        self.text += &format!("\n- Type: {kind}\n");
+        self.text += &format!("\n- Type: {one_of}{kind}\n");
         let mut yaml = String::new();
         entry(self.path.last().map(String::as_str).unwrap_or_default(), default, 0, &mut yaml);
         let shown = yaml.trim_end().split_once(": ").map(|(_, value)| value).unwrap_or_default();
@@ -232,9 +233,9 @@ mod tests {
         for line in [
             "- Default: `16777216` (16 MiB)\n",
             "- Type: duration\n- Default: `2s`\n- Variable: `SPOOR_JOINING_LINGER`\n",
-            "- Type: `auto`, `a`, `b`, `c`, `d`\n",
+            "- Type: one of `auto`, `a`, `b`, `c`, `d`\n",
             "- Variable: `SPOOR_EXPORT_OTLP_ENDPOINT`, or `OTEL_EXPORTER_OTLP_ENDPOINT`\n",
-            "- Type: `grpc`, `http/protobuf`, `http/json`, or `null`\n",
+            "- Type: one of `grpc`, `http/protobuf`, `http/json`, or `null`\n",
             "| `in.paths` | list of text | ",
         ] {
             assert!(page.contains(line), "{line}");
