@@ -187,6 +187,7 @@ fn links_go_from_the_page_they_are_on() {
 fn pages_that_are_named_are_there() {
     one("deploy/x.yaml", "# see docs/gone.md, section 2\n", "1: there is no `docs/gone.md`");
     clean("deploy/x.yaml", "# see https://example.org/docs/gone.md and x-docs/gone.md\n");
+    clean("agent/src/x.rs", "//! A → b.\n//! *Spec*: another-project, docs/gone.md\n");
     one("docs/x.md", "It is in `agent/src/gone.rs`.\n", "1: there is no `agent/src/gone.rs`");
     clean("docs/x.md", "It is in `docs/x.md`, `docs/`, `agent/<name>.rs` or `src/x.rs`.\n");
 }
