@@ -17,18 +17,6 @@
 
 #![forbid(unsafe_code)]
 
-// The pure core.
-pub mod causality;
-pub mod conn;
-pub mod operation;
-pub mod order;
-pub mod pipeline;
-pub mod protocol;
-pub mod record;
-pub mod span;
-pub mod sql;
-pub mod stream;
-
 // The shell.
 pub mod admin;
 pub mod capture;

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use spoor::config::Services;
-use spoor::conn::learned::Connection;
-use spoor::pipeline::Pipeline;
-use spoor::pipeline::learned::{Learned, Stats};
-use spoor::protocol::learned as protocol;
-use spoor::record::{Conn, ConnId, Record, Role};
 use spoor::run::state::file;
 use spoor::source;
-use spoor::span::{Span, SpanId};
+use spoor_core::conn::learned::Connection;
+use spoor_core::pipeline::Pipeline;
+use spoor_core::pipeline::learned::{Learned, Stats};
+use spoor_core::protocol::learned as protocol;
+use spoor_core::record::{Conn, ConnId, Record, Role};
+use spoor_core::span::Span;
+use spoor_core::trace::SpanId;
 use spoor_tests::{recorded, whole_core};
 
 const MINUTE: u64 = 60_000_000_000;

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::select::Choice;
 use super::{Inspected, Inspector};
-use crate::record::{ConnId, ProcessEventKind, ProcessInfo, Record};
+use spoor_core::record::{ConnId, ProcessEventKind, ProcessInfo, Record};
 
 /// Processes remembered at once; the ones looked up first are looked up again.
 const MAX_PROCESSES: usize = 65_536;
@@ -224,7 +224,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::record::{BootNs, Data, DataFlags, Direction, ProcessEvent, Thread};
+    use spoor_core::record::{BootNs, Data, DataFlags, Direction, ProcessEvent, Thread};
 
     const AT: BootNs = 7;
 
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(lookup.see(&data(5, 1)), Verdict::Exclude(ConnId(1)));
         assert_eq!(lookup.see(&data(5, 1)), Verdict::Drop);
         assert_eq!(lookup.see(&data(5, 2)), Verdict::Exclude(ConnId(2)));
-        let close = Record::Close(crate::record::Close { at: AT, conn: ConnId(1), reset: false });
+        let close = Record::Close(spoor_core::record::Close { at: AT, conn: ConnId(1), reset: false });
         assert_eq!(lookup.see(&close), Verdict::Drop);
         assert_eq!(lookup.see(&close), Verdict::HandOn);
     }

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use procfs::process::Process;
 
 use crate::config::{Config, Select, Services};
-use crate::record::ProcessInfo;
 use container::{Container, Runtimes};
 use kubernetes::Pods;
 use name::Facts;
 use select::{Choice, Selection};
+use spoor_core::record::ProcessInfo;
 
 pub use lookup::Lookup;
 

@@ -9,8 +9,8 @@ use procfs::process::Process;
 
 use super::kubernetes::Named;
 use crate::config::{ServiceName, Services};
-use crate::order::value::is_personal;
-use crate::span::redact::is_secret;
+use spoor_core::order::value::is_personal;
+use spoor_core::span::redact::is_secret;
 
 /// What `/proc` says.
 #[derive(Clone, Debug, Default)]

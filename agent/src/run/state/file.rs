@@ -15,7 +15,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::pipeline::learned::Learned;
+use spoor_core::pipeline::learned::Learned;
 
 const MAGIC: &[u8; 8] = b"SPOORLS1";
 const HEAD_LEN: usize = MAGIC.len() + 8;

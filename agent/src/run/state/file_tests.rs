@@ -1,10 +1,10 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::conn::learned::Connection;
-use crate::pipeline::learned::Process;
-use crate::protocol::learned as protocol;
-use crate::record::{ConnId, Endpoint, Role, Transport};
+use spoor_core::conn::learned::Connection;
+use spoor_core::pipeline::learned::Process;
+use spoor_core::protocol::learned as protocol;
+use spoor_core::record::{ConnId, Endpoint, Role, Transport};
 
 /// Something of everything.
 fn learned() -> Learned {
@@ -14,9 +14,9 @@ fn learned() -> Learned {
         local: Endpoint::Inet("10.0.0.1:40000".parse().unwrap()),
         remote: Endpoint::Unix("/run/db\n\"".to_owned()),
         netns: 4_026_531_840,
-        wire: Some(crate::record::WireBase { egress: u32::MAX, ingress: 0 }),
+        wire: Some(spoor_core::record::WireBase { egress: u32::MAX, ingress: 0 }),
         role: Role::Client,
-        stands: Some(crate::conn::learned::Stands { ingress: u64::MAX, egress: 0 }),
+        stands: Some(spoor_core::conn::learned::Stands { ingress: u64::MAX, egress: 0 }),
         spoke_at: 7,
         learned,
     };

@@ -21,9 +21,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use self::file::FileError;
 use crate::clock;
 use crate::config::Config;
-use crate::pipeline::Pipeline;
-use crate::pipeline::learned::{Learned, Stats};
 use crate::telemetry::Seldom;
+use spoor_core::pipeline::Pipeline;
+use spoor_core::pipeline::learned::{Learned, Stats};
 
 const FILE: &str = "learned";
 const LOCK: &str = "learned.lock";

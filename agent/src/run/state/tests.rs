@@ -11,7 +11,7 @@ fn pipeline(boot_id: [u8; 16]) -> Pipeline {
 }
 
 fn left(boot_id: [u8; 16]) -> Learned {
-    let process = crate::pipeline::learned::Process { tgid: 7, ..Default::default() };
+    let process = spoor_core::pipeline::learned::Process { tgid: 7, ..Default::default() };
     Learned { boot_id, processes: vec![process], ..Learned::default() }
 }
 
