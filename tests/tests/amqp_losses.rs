@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use spoor_core::operation::amqp::{
     Action, ActionKind, Content, Deliver, Properties, Publish, PublishOutcome,
 };
-use spoor_core::operation::{Completeness, Detail, Operation, Shape};
+use spoor_core::operation::{Completeness, Detail, OpSide, Operation};
 use spoor_core::protocol::Session as Contract;
 use spoor_core::protocol::amqp::Session;
 use spoor_core::record::Sender::{self, Client, Server};
@@ -52,7 +52,7 @@ fn action_mut(operation: &mut Operation) -> &mut Action {
 fn sender(operation: &Operation) -> Sender {
     match &action(operation).kind {
         ActionKind::Deliver(_) | ActionKind::Return(_) => Server,
-        ActionKind::Method(_) if operation.shape == Shape::Relayed => Server,
+        ActionKind::Method(_) if operation.shape == OpSide::Relayed => Server,
         _ => Client,
     }
 }

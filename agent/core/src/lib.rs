@@ -19,11 +19,13 @@
 
 #![forbid(unsafe_code)]
 
+mod bounded;
 pub mod causality;
 pub mod conn;
 pub mod operation;
 pub mod order;
 pub mod pipeline;
+pub mod privacy;
 pub mod protocol;
 pub mod record;
 pub mod settings;
@@ -31,3 +33,4 @@ pub mod span;
 pub mod sql;
 pub mod stream;
 pub mod trace;
+mod trees;

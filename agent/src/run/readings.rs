@@ -9,7 +9,7 @@ use crate::export::Totals;
 use crate::export::readings::Reading;
 use crate::source::live::Gauges;
 use spoor_core::conn::Stats as Connections;
-use spoor_core::pipeline::learned::Stats as Restored;
+use spoor_core::pipeline::snapshot::Stats as Restored;
 use spoor_core::pipeline::{Open, Stats};
 use spoor_core::record::ClockPair;
 

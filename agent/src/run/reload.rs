@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::deliver::Delivery;
 use super::{RunError, pseudonyms};
 use crate::config::Config;
-use crate::process::kubernetes::Pods;
-use crate::process::{Inspector, Lookup};
+use crate::service::kubernetes::Pods;
+use crate::service::{Inspector, Lookup};
 use spoor_core::pipeline::Pipeline;
 use spoor_core::span::sample::Sampler;
 

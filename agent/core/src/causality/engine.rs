@@ -4,14 +4,14 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::message::{Delivery, Destination, MessageKey, Messages, Outcome, Pair};
-use super::process::learned::Learned;
-use super::process::{Closing, Family, Opening, Processes};
-use super::wire::{Side, Wires};
 use super::{Confidence, Edge, Passage, Policy, Rule};
+use crate::causality::across::message::{Delivery, Destination, MessageKey, Messages, Outcome, Pair};
+use crate::causality::across::wire::{Side, Wires};
+use crate::causality::inside::snapshot::Snapshot;
+use crate::causality::inside::{Closing, Interaction, Opening, Processes};
 use crate::conn::ConnInfo;
 use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
-use crate::operation::{Completeness, Detail, Operation, Shape};
+use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
 use crate::record::{BootNs, ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, Role};
@@ -53,11 +53,11 @@ impl Engine {
         }
     }
 
-    pub fn opened(&mut self, info: &ConnInfo, op: OpId, shape: Shape, family: Family, point: Point) {
+    pub fn opened(&mut self, info: &ConnInfo, op: OpId, shape: OpSide, family: Interaction, point: Point) {
         match (family, shape) {
-            (Family::Message, Shape::Relayed) => self.brokered.opened(op, point.at),
-            (Family::Message, Shape::Incoming) => self.unbrokered.opened(op, point.at),
-            (Family::Message, Shape::Outgoing) | (Family::Call, _) => {}
+            (Interaction::Message, OpSide::Relayed) => self.brokered.opened(op, point.at),
+            (Interaction::Message, OpSide::Incoming) => self.unbrokered.opened(op, point.at),
+            (Interaction::Message, OpSide::Outgoing) | (Interaction::Call, _) => {}
         }
         self.processes.opened(Opening { op, shape, family, conn: info.conn.id, point });
     }
@@ -81,8 +81,8 @@ impl Engine {
         if let Detail::Amqp(action) = &op.detail {
             self.message(info, op, action);
             let messages = match op.shape {
-                Shape::Relayed => &mut self.brokered,
-                Shape::Incoming | Shape::Outgoing => &mut self.unbrokered,
+                OpSide::Relayed => &mut self.brokered,
+                OpSide::Incoming | OpSide::Outgoing => &mut self.unbrokered,
             };
             messages.closed(op.id, op.request.start.at);
             self.drain_pairs();
@@ -117,12 +117,12 @@ impl Engine {
     }
 
     /// What a process has shown of how it works. `None`: nothing.
-    pub fn export(&self, tgid: u32) -> Option<Learned> {
+    pub fn export(&self, tgid: u32) -> Option<Snapshot> {
         self.processes.export(tgid)
     }
 
     /// Goes on with what an earlier agent knew of this very process. Returns whether it is of use.
-    pub fn import(&mut self, tgid: u32, learned: &Learned, now: BootNs) -> bool {
+    pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootNs) -> bool {
         self.processes.import(tgid, learned, now)
     }
 
@@ -190,7 +190,7 @@ impl Engine {
 
     /// Enters a publish or delivery where its counterpart is looked for.
     fn message(&mut self, info: &ConnInfo, op: &Operation, action: &Action) {
-        let at_broker = op.shape == Shape::Relayed;
+        let at_broker = op.shape == OpSide::Relayed;
         let Some(content) = action.kind.content() else { return };
         let Some(digest) = content.canonical_digest() else { return };
         let broker = broker_name(info, at_broker);

@@ -13,11 +13,9 @@
 //! An edge inside a process is decided late, when every request that could be the cause is over and has shown its
 //! keys, or at a bounded time. Below the configured confidence no edge is made.
 
-pub mod covered;
+pub mod across;
 pub mod engine;
-pub mod message;
-pub mod process;
-pub mod wire;
+pub mod inside;
 
 use crate::record::{BootNs, OpId};
 

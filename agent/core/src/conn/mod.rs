@@ -4,8 +4,8 @@
 //! and the verdicts that tell the kernel what to copy. *Must not know* operations of other connections, orders, spans.
 
 mod flow;
-pub mod learned;
 mod look;
+pub mod snapshot;
 mod stats;
 pub mod table;
 #[cfg(test)]
@@ -16,13 +16,13 @@ use std::sync::Arc;
 
 use crate::operation::Operation;
 use crate::protocol::detect::Protocol;
-use crate::protocol::learned::Texts;
+use crate::protocol::snapshot::Texts;
 use crate::protocol::{Event, Events, Session};
 use crate::record::{BootNs, Close, Conn, ConnId, Data, OpId, Role};
 use crate::settings;
 use crate::stream::Window;
 use flow::{Context, Flow};
-use learned::{Connection, Waiting};
+use snapshot::{Connection, Waiting};
 pub use stats::Stats;
 use table::{Slot, Table};
 
@@ -216,8 +216,8 @@ impl Connections {
     pub fn export(&self, texts: &mut Texts) -> Vec<Connection> {
         let flows = self.table.by_age().filter_map(|slot| self.table.get(slot));
         let mut all: Vec<Connection> = flows.filter_map(|flow| flow.export(texts)).collect();
-        all.extend(self.context.waiting.connections().map(|(one, from)| learned::again(one, from, texts)));
-        learned::within_bound(all)
+        all.extend(self.context.waiting.connections().map(|(one, from)| snapshot::again(one, from, texts)));
+        snapshot::within_bound(all)
     }
 
     /// Takes what an earlier agent of this boot of the machine had learned. Before the first record.
@@ -226,7 +226,7 @@ impl Connections {
     }
 
     /// What became of what an earlier agent had learned.
-    pub fn restored(&self) -> learned::Stats {
+    pub fn restored(&self) -> snapshot::Stats {
         self.context.waiting.stats
     }
 

@@ -1,11 +1,11 @@
-mod learned;
+mod snapshot;
 
 use std::cell::RefCell;
 
 use bytes::Bytes;
 
 use super::*;
-use crate::operation::Shape;
+use crate::operation::OpSide;
 use crate::protocol::{Discard, End, Session, Want};
 use crate::record::{DataFlags, Direction, Endpoint, Mark, OpId, Point, Sender, Thread, WireBase};
 use Direction::{Egress, Ingress};
@@ -40,7 +40,7 @@ impl Session for Scribe {
         if text.starts_with("GET") {
             let point = Point { at: mark.at, pos, thread: mark.thread };
             let op = out.new_op();
-            out.push(Event::Opened { op, shape: Shape::Incoming, point });
+            out.push(Event::Opened { op, shape: OpSide::Incoming, point });
         }
         if text.starts_with("junk") {
             out.push(Event::Discarded { reason: Discard::Invalid, bytes: bytes.len() as u64 });
@@ -123,7 +123,7 @@ fn a_detected_connection_gives_events_with_its_info_and_a_verdict() {
     assert_eq!(info.role, Some(Role::Server));
     assert_eq!(info.conn.id, ConnId(1));
     let point = Point { at: 2 * MS, pos: 0, thread: Thread::new(7, 8) };
-    assert_eq!(event, Event::Opened { op: OpId(1), shape: Shape::Incoming, point });
+    assert_eq!(event, Event::Opened { op: OpId(1), shape: OpSide::Incoming, point });
     assert!(connections.poll_event().is_none());
 
     connections.handle_close(close(1, 5));

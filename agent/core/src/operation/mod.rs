@@ -10,7 +10,7 @@ use crate::record::{BootNs, OpId, Point, Role};
 
 /// What an operation is to the process it was seen in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shape {
+pub enum OpSide {
     /// Work that came to the process and that other operations may be caused by: a request it serves, a message delivered to it.
     Incoming,
     /// Work the process asked of another: a request it sends, a statement, a publish.
@@ -59,7 +59,7 @@ pub enum Completeness {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operation {
     pub id: OpId,
-    pub shape: Shape,
+    pub shape: OpSide,
     /// The role of the observed process on this connection.
     pub role: Role,
     /// The request, publish, delivery or statement.

@@ -7,7 +7,7 @@ use super::*;
 use crate::operation::amqp::{Action, ActionKind, Deliver, Publish};
 use crate::operation::http::{Headers, Upload};
 use crate::operation::postgres::{Cell, Parameter, Statement};
-use crate::operation::{Completeness, Extent, Shape};
+use crate::operation::{Completeness, Extent, OpSide};
 use crate::order::settings;
 use crate::record::{OpId, Role};
 
@@ -18,7 +18,7 @@ fn defaults() -> Rules {
 fn op(detail: Detail) -> Operation {
     Operation {
         id: OpId(1),
-        shape: Shape::Incoming,
+        shape: OpSide::Incoming,
         role: Role::Server,
         request: Extent::default(),
         response: None,

@@ -6,7 +6,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::operation::amqp::{Action, Deliver};
-use crate::operation::{Completeness, Extent, Shape};
+use crate::operation::{Completeness, Extent, OpSide};
 use crate::record::{Conn, ConnId, Endpoint, OpId, Point, Thread, WireBase};
 
 /// 00 01 02 … 0f
@@ -54,7 +54,7 @@ fn op(pos: u64, detail: Detail) -> Operation {
     let start = Point { at: 5, pos, thread: Thread::default() };
     Operation {
         id: OpId(1),
-        shape: Shape::Incoming,
+        shape: OpSide::Incoming,
         role: Role::Server,
         request: Extent { start, end: start },
         response: None,

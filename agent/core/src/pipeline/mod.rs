@@ -4,21 +4,14 @@
 //! task: time comes with the records and with [`Pipeline::handle_timeout`], and everything it has to say is polled.
 //!
 //! ```text
-//!   Record ─▶ conn ─(ConnRef, Event)─▶ causality ─Edge─▶ forest ─Tree─▶ place ─▶ Span
+//!   Record ─▶ conn ─(ConnRef, Event)─▶ causality ─Edge─▶ hold ─Tree─▶ identify ─▶ Span
 //!                                  └─ Operation ─▶ order ─Found─┘
 //! ```
 //!
 //! *Owns* the order in which the stages see things. *Must not know* how records arrive and spans leave.
 
-mod forest;
-mod kin;
-pub mod learned;
-mod meeting;
-mod open;
-mod outside;
-mod place;
-mod relate;
-mod remembered;
+mod in_flight;
+pub mod snapshot;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,25 +19,25 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::causality::engine::{self, Engine};
-use crate::causality::process::Family;
+use crate::causality::inside::Interaction;
 use crate::conn::{ConnRef, Connections, VerdictUpdate};
-use crate::operation::{Operation, Shape};
+use crate::operation::{OpSide, Operation};
 use crate::order::extract::Rules;
 use crate::order::ids::{self, WireId};
-use crate::order::{Found, rules::RuleError};
+use crate::order::rules::RuleError;
+use crate::privacy::pseudonym::Pseudonyms;
 use crate::protocol::Event;
 use crate::protocol::detect::Protocol;
 use crate::record::{BootNs, ClockPair, ConnId, OpId, ProcessInfo, Record, Sender};
-use crate::span::pseudonym::Pseudonyms;
 use crate::span::sample::Sampler;
 use crate::span::{Resource, Span};
-use crate::trace::SpanId;
+use crate::trees::Finished;
+use crate::trees::hold::{self, Hold};
+use crate::trees::identify::{self, Identifier};
 use crate::{order, settings};
-use forest::Forest;
-use learned::Histories;
-pub use open::Open;
-use open::{Begun, OpenOperations};
-use place::Placer;
+pub use in_flight::Open;
+use in_flight::{Begun, OpenOperations};
+use snapshot::Histories;
 
 /// What a pipeline needs to know before its first record.
 #[derive(Clone, Debug)]
@@ -59,19 +52,6 @@ pub struct Settings {
     /// Identifies this boot of this machine: part of identifiers that no other node can compute.
     pub boot_id: [u8; 16],
     pub host_id: String,
-}
-
-/// An operation that is over, with everything a span of it needs.
-#[derive(Debug)]
-pub struct Finished {
-    pub operation: Operation,
-    pub conn: ConnRef,
-    pub found: Found,
-    pub wire: Option<WireId>,
-    pub resource: Arc<Resource>,
-    pub clock: ClockPair,
-    /// The span of the publish, by what both clients of a broker see of the message: where no agent sees the broker.
-    pub message: Option<SpanId>,
 }
 
 /// Counts since the start.
@@ -107,11 +87,11 @@ pub struct Pipeline {
     connections: Connections,
     engine: Engine,
     rules: Rules,
-    forest: Forest,
+    hold: Hold,
     open: OpenOperations,
     /// Open calls: where they begin in their stream, and their wire identity.
     wires: FxHashMap<OpId, (u64, WireId)>,
-    placer: Placer,
+    identifier: Identifier,
     processes: HashMap<u32, Arc<Resource>>,
     process_age: VecDeque<u32>,
     histories: Histories,
@@ -125,7 +105,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// Fails only when a rule of the configuration cannot be used.
     pub fn new(settings: Settings) -> Result<Self, RuleError> {
-        let limits = forest::Limits {
+        let limits = hold::Limits {
             linger_ns: nanoseconds(settings.joining.linger),
             max_hold_ns: nanoseconds(settings.joining.max_hold),
             max_operations: settings.joining.max_held_operations,
@@ -135,10 +115,14 @@ impl Pipeline {
                 .with_turn_bytes(settings.turn_bytes),
             engine: Engine::new(engine::policy(&settings.joining)),
             rules: Rules::compile(&settings.order)?.with_spans(&settings.spans)?,
-            forest: Forest::new(limits),
+            hold: Hold::new(limits),
             open: OpenOperations::default(),
             wires: FxHashMap::default(),
-            placer: Placer::new(&settings),
+            identifier: Identifier::new(identify::Settings {
+                joining: &settings.joining,
+                order: &settings.order,
+                boot_id: settings.boot_id,
+            }),
             processes: HashMap::new(),
             process_age: VecDeque::new(),
             histories: Histories::default(),
@@ -152,13 +136,13 @@ impl Pipeline {
 
     /// What is exported; without it, everything.
     pub fn with_sampler(mut self, sampler: Sampler) -> Self {
-        self.placer.sampler = sampler;
+        self.identifier.sampler = sampler;
         self
     }
 
     /// Which keys leave as keyed hashes only; without it, none.
     pub fn with_pseudonyms(mut self, pseudonyms: Option<Pseudonyms>) -> Self {
-        self.placer.pseudonyms = pseudonyms;
+        self.identifier.pseudonyms = pseudonyms;
         self
     }
 
@@ -169,14 +153,14 @@ impl Pipeline {
         spans: &order::settings::Spans,
     ) -> Result<(), RuleError> {
         self.rules = Rules::compile(order)?.with_spans(spans)?;
-        self.placer.set_order(order);
+        self.identifier.set_order(order);
         Ok(())
     }
 
     /// Puts other choices of what is exported, and how, in force.
     pub fn set_export(&mut self, sampler: Sampler, pseudonyms: Option<Pseudonyms>) {
-        self.placer.sampler = sampler;
-        self.placer.pseudonyms = pseudonyms;
+        self.identifier.sampler = sampler;
+        self.identifier.pseudonyms = pseudonyms;
     }
 
     /// Takes one fact in. Records of one connection come in the order of [`crate::conn`]'s tolerance; others freely.
@@ -186,7 +170,7 @@ impl Pipeline {
         match record {
             Record::Clock(pair) => self.clock = pair,
             Record::Conn(conn) => {
-                self.placer.introduced(&conn);
+                self.identifier.introduced(&conn);
                 self.connections.handle_conn(*conn);
             }
             Record::Data(data) => {
@@ -219,7 +203,7 @@ impl Pipeline {
         }
         self.drain_events();
         self.drain_edges();
-        if self.forest.next_timeout().is_some_and(|due| due <= self.now)
+        if self.hold.next_timeout().is_some_and(|due| due <= self.now)
             || self.engine.next_timeout().is_some_and(|due| due <= self.now)
         {
             self.run_timers();
@@ -236,7 +220,7 @@ impl Pipeline {
 
     /// The earliest time at which [`Pipeline::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<BootNs> {
-        [self.connections.poll_timeout(), self.engine.next_timeout(), self.forest.next_timeout()]
+        [self.connections.poll_timeout(), self.engine.next_timeout(), self.hold.next_timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -264,7 +248,7 @@ impl Pipeline {
         self.drain_events();
         self.engine.finish();
         self.drain_edges();
-        self.forest.release_all();
+        self.hold.release_all();
         self.drain_trees();
     }
 
@@ -279,8 +263,8 @@ impl Pipeline {
 
     pub fn stats(&self) -> Stats {
         Stats {
-            held: self.forest.len() as u64,
-            trees_forced: self.forest.forced_count(),
+            held: self.hold.len() as u64,
+            trees_forced: self.hold.forced_count(),
             connections: *self.connections.stats(),
             ..self.stats.clone()
         }
@@ -292,7 +276,7 @@ impl Pipeline {
             self.engine.handle_timeout(self.now);
         }
         self.drain_edges();
-        self.forest.handle_timeout(self.now);
+        self.hold.handle_timeout(self.now);
         self.drain_trees();
     }
 
@@ -312,17 +296,20 @@ impl Pipeline {
         while let Some((conn, event)) = self.connections.poll_event() {
             match event {
                 Event::Opened { op, shape, point } => {
-                    let family =
-                        if conn.protocol == Some(Protocol::Amqp) { Family::Message } else { Family::Call };
-                    if shape != Shape::Relayed
+                    let family = if conn.protocol == Some(Protocol::Amqp) {
+                        Interaction::Message
+                    } else {
+                        Interaction::Call
+                    };
+                    if shape != OpSide::Relayed
                         && let Some(protocol) = conn.protocol
                     {
                         self.open.opened(op, Begun { at: point.at, tgid: point.thread.tgid, protocol });
                     }
                     self.engine.opened(&conn, op, shape, family, point);
-                    self.forest.opened(op, self.now);
+                    self.hold.opened(op, self.now);
                     // Who begins a message's operation shows only in its bytes.
-                    if family == Family::Call
+                    if family == Interaction::Call
                         && let Some(role) = conn.role
                         && let Some(wire) = ids::wire_id_at(&conn, Sender::Client, point.pos, &self.boot_id)
                     {
@@ -355,33 +342,33 @@ impl Pipeline {
             None => ids::wire_id(&conn, &operation, &self.boot_id),
         };
         self.engine.closed(&conn, &operation, &found, wire.filter(|_| told.is_none()));
-        let message = self.placer.message_span(&conn, &operation);
+        let message = self.identifier.message_span(&conn, &operation);
         // All that is read of them has been read. A tree can be held for minutes.
         operation.forget_values();
         let resource = self.resource(&conn, &operation);
-        let settled = operation.shape != Shape::Outgoing || self.engine.is_settled(operation.id);
+        let settled = operation.shape != OpSide::Outgoing || self.engine.is_settled(operation.id);
         let finished = Finished { operation, conn, found, wire, resource, clock: self.clock, message };
-        self.forest.closed(Box::new(finished), settled, self.now);
+        self.hold.closed(Box::new(finished), settled, self.now);
     }
 
     fn drain_edges(&mut self) {
         while let Some(edge) = self.engine.poll_edge() {
             *self.stats.edges.entry(edge.rule.name()).or_default() += 1;
-            self.forest.edge(edge, self.now);
+            self.hold.edge(edge, self.now);
         }
         while let Some(passage) = self.engine.poll_passage() {
-            self.forest.passage(passage, self.now);
+            self.hold.passage(passage, self.now);
         }
         while let Some(op) = self.engine.poll_settled() {
-            self.forest.settled(op, self.now);
+            self.hold.settled(op, self.now);
         }
     }
 
     fn drain_trees(&mut self) {
-        while let Some(tree) = self.forest.poll_tree() {
+        while let Some(tree) = self.hold.poll_tree() {
             self.stats.trees += 1;
             let before = self.spans.len();
-            self.placer.place(tree, &mut self.spans);
+            self.identifier.place(tree, &mut self.spans);
             self.stats.spans += (self.spans.len() - before) as u64;
             self.stats.unsampled += self.spans.range(before..).filter(|span| !span.sampled).count() as u64;
         }

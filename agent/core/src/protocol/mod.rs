@@ -10,12 +10,12 @@ pub mod amqp;
 pub mod detect;
 pub mod http1;
 pub mod http2;
-pub mod learned;
 pub mod postgres;
 pub mod reader;
+pub mod snapshot;
 
-use self::learned::{Learned, Past, Texts};
-use crate::operation::{Operation, Shape};
+use self::snapshot::{Past, Snapshot, Texts};
+use crate::operation::{OpSide, Operation};
 use crate::record::{BootNs, Mark, OpId, Point, Sender};
 
 /// What a session tells the core, in the order it becomes known.
@@ -25,7 +25,7 @@ use crate::record::{BootNs, Mark, OpId, Point, Sender};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The first byte of a request, publish, delivery or statement is known.
-    Opened { op: OpId, shape: Shape, point: Point },
+    Opened { op: OpId, shape: OpSide, point: Point },
     /// Its last request byte was moved.
     Requested { op: OpId, point: Point },
     /// The first byte of its response was moved.
@@ -128,7 +128,7 @@ pub trait Session: std::fmt::Debug + Send {
 
     /// What it has learned that the stream does not say again, for the session of the agent that comes next. `None`:
     /// nothing.
-    fn export(&self, texts: &mut Texts) -> Option<Learned> {
+    fn export(&self, texts: &mut Texts) -> Option<Snapshot> {
         let _ = texts;
         None
     }

@@ -14,10 +14,9 @@ use crate::conn::ConnInfo;
 use crate::operation::{Completeness, Detail, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
+use crate::privacy::redact;
 use crate::record::{BootNs, ClockPair, Endpoint, Role};
-use crate::span::{
-    Evidence, Link, Resource, Span, SpanKind, Status, amqp, http, postgres, redact, rpc, semconv,
-};
+use crate::span::{Evidence, Link, Resource, Span, SpanKind, Status, amqp, http, postgres, rpc, semconv};
 use crate::trace::{Attributes, SpanId, TraceId, Value};
 
 /// An operation with everything a span of it needs.

@@ -12,9 +12,8 @@ use crate::operation::amqp::{
 };
 use crate::operation::http::{Exchange, Upload};
 use crate::operation::postgres::{Cell, Parameter, ServerError, Statement, StatementKind};
-use crate::operation::{Extent, Kept, Shape};
-use crate::order::Rules;
-use crate::order::settings as order_settings;
+use crate::operation::{Extent, Kept, OpSide};
+use crate::order::{Rules, settings as order_settings};
 use crate::record::{Conn, ConnId, OpId, Point, Thread, Transport};
 
 /// A secret that must be in no span.
@@ -50,7 +49,7 @@ fn op(role: Role, detail: Detail) -> Operation {
     let point = |at, pos| Point { at, pos, thread: Thread::default() };
     Operation {
         id: OpId(1),
-        shape: Shape::Outgoing,
+        shape: OpSide::Outgoing,
         role,
         request: Extent { start: point(1_000, 0), end: point(1_100, 50) },
         response: Some(Extent { start: point(1_400, 0), end: point(1_500, 60) }),

@@ -11,9 +11,10 @@ use super::build::{Draft, Placed, int, ip_text, set_peer, set_server};
 use crate::operation::http::{Exchange, Headers, Reset};
 use crate::operation::{Completeness, Kept};
 use crate::order::value::is_personal;
+use crate::privacy::redact;
 use crate::protocol::http2::error_name;
 use crate::record::{Endpoint, Role, Sender};
-use crate::span::{SpanKind, redact, s3, semconv};
+use crate::span::{SpanKind, s3, semconv};
 use crate::trace::Attributes;
 
 /// RFC 9110, section 9; PATCH (RFC 5789); QUERY (RFC 10008).

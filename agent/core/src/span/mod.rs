@@ -7,8 +7,6 @@ mod amqp;
 pub mod build;
 mod http;
 mod postgres;
-pub mod pseudonym;
-pub mod redact;
 mod rpc;
 mod s3;
 pub mod sample;

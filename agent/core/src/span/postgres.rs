@@ -5,11 +5,12 @@
 //! appendix A "Error Codes".
 
 use super::build::{Draft, Placed, int, server_end, set_peer, set_server};
-use super::{SpanKind, redact, semconv};
 use crate::operation::Completeness;
 use crate::operation::postgres::{Statement, StatementKind};
 use crate::order::value::is_personal;
+use crate::privacy::redact;
 use crate::record::Endpoint;
+use crate::span::{SpanKind, semconv};
 use crate::sql;
 
 const DEFAULT_PORT: u16 = 5432;

@@ -5,12 +5,13 @@
 
 use super::build::{Draft, Placed, int, set_peer};
 use super::http::{address, client_address, scheme, text, user_agent};
-use super::{SpanKind, redact, semconv};
 use crate::operation::http::{Exchange, Reset};
 use crate::operation::{Completeness, Operation};
 use crate::order::path::percent_decode;
+use crate::privacy::redact;
 use crate::protocol::http2::error_name;
 use crate::record::{Role, Sender};
+use crate::span::{SpanKind, semconv};
 
 /// Status codes by number.
 const CODES: [&str; 17] = [

@@ -7,7 +7,8 @@ use super::http::text;
 use crate::operation::http::Exchange;
 use crate::order::path::percent_decode;
 use crate::order::value::is_personal;
-use crate::span::{redact, semconv};
+use crate::privacy::redact;
+use crate::span::semconv;
 use crate::trace::Attributes;
 
 /// Sets `aws.*`, `cloud.region` and `rpc.method`. Returns the path template, `None` when this is not S3.

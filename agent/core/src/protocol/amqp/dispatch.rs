@@ -8,7 +8,7 @@ use super::method::{self, Arguments, Id, Part, Spec};
 use super::session::{Ending, Loss, MAX_CONSUMERS, Session};
 use super::wire::text;
 use crate::operation::amqp::{ActionKind, Deliver, Method, Publish, PublishOutcome, Settle, Settlement};
-use crate::operation::{Completeness, Extent, Operation, Shape};
+use crate::operation::{Completeness, Extent, OpSide, Operation};
 use crate::protocol::{Discard, Event, Events};
 use crate::record::{Point, Sender};
 
@@ -53,7 +53,7 @@ impl Session {
                 let returned =
                     Publish { exchange, routing_key, mandatory: true, outcome, ..Publish::default() };
                 let kind = ActionKind::Return(returned);
-                let operation = self.operation(Shape::Relayed, number, extent, kind, out);
+                let operation = self.operation(OpSide::Relayed, number, extent, kind, out);
                 self.assemble(number, from, What::Return, operation);
             }
             (Arguments::Deliver { .. }, _) => self.delivery(number, spec.id, arguments, extent, out),
@@ -95,7 +95,7 @@ impl Session {
     // Messages
 
     fn publish(&mut self, number: u16, publish: Publish, extent: Extent, out: &mut Events) {
-        let operation = self.operation(Shape::Outgoing, number, extent, ActionKind::Publish(publish), out);
+        let operation = self.operation(OpSide::Outgoing, number, extent, ActionKind::Publish(publish), out);
         out.push(Event::Opened { op: operation.id, shape: operation.shape, point: extent.start });
         let Some(channel) = self.channel(number) else { return };
         let tag = channel.confirm.publish(extent.start.at);
@@ -135,7 +135,7 @@ impl Session {
         let no_ack = deliver.no_ack;
         if id == method::DELIVER {
             let kind = ActionKind::Deliver(deliver);
-            let operation = self.operation(Shape::Incoming, number, extent, kind, out);
+            let operation = self.operation(OpSide::Incoming, number, extent, kind, out);
             out.push(Event::Opened { op: operation.id, shape: operation.shape, point: extent.start });
             self.assemble(number, Sender::Server, What::Deliver { tag: delivery_tag }, operation);
             return;
@@ -155,7 +155,7 @@ impl Session {
             }
             None => {
                 // Asked for before the agent started: all that is known is the answer.
-                let mut operation = self.operation(Shape::Outgoing, number, extent, kind, out);
+                let mut operation = self.operation(OpSide::Outgoing, number, extent, kind, out);
                 let (op, point) = (operation.id, extent.start);
                 out.push(Event::Opened { op, shape: operation.shape, point });
                 out.push(Event::Responded { op, point });
@@ -263,7 +263,7 @@ impl Session {
             _ => ActionKind::Method(Method { name: spec.name.to_owned(), target, error }),
         };
         // What the server asks of the client on its own account is nothing the client works for.
-        let shape = if from == Sender::Client { Shape::Outgoing } else { Shape::Relayed };
+        let shape = if from == Sender::Client { OpSide::Outgoing } else { OpSide::Relayed };
         let operation = self.operation(shape, number, extent, kind, out);
         out.push(Event::Opened { op: operation.id, shape: operation.shape, point: extent.start });
         out.push(Event::Requested { op: operation.id, point: extent.end });

@@ -12,8 +12,8 @@ use super::assembly::{self, Assembly, FramePlace, What};
 use super::channel::{Channel, Queue, Tagged, Waiting};
 use super::frame::Decoder;
 use crate::operation::amqp::{Action, ActionKind, PublishOutcome, Source};
-use crate::operation::{Completeness, Detail, Extent, Operation, Shape};
-use crate::protocol::learned::{Learned, Past, Texts};
+use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
+use crate::protocol::snapshot::{Past, Snapshot, Texts};
 use crate::protocol::{Discard, End, Event, Events, Want};
 use crate::record::{BootNs, Mark, OpId, Point, Role, Sender};
 use crate::settings::Protocols;
@@ -139,13 +139,13 @@ impl Session {
     /// A new operation whose first byte is `start`.
     pub(super) fn operation(
         &self,
-        shape: Shape,
+        shape: OpSide,
         channel: u16,
         request: Extent,
         kind: ActionKind,
         out: &mut Events,
     ) -> Box<Operation> {
-        let shape = if self.role == Role::Server { Shape::Relayed } else { shape };
+        let shape = if self.role == Role::Server { OpSide::Relayed } else { shape };
         Box::new(Operation {
             id: out.new_op(),
             shape,
@@ -444,7 +444,7 @@ impl crate::protocol::Session for Session {
         let operation = deliveries.filter_map(|delivery| delivery.waiting.operation.as_deref());
         operation
             .into_iter()
-            .find(|operation| operation.id == op && operation.shape == Shape::Incoming)
+            .find(|operation| operation.id == op && operation.shape == OpSide::Incoming)
             .cloned()
     }
 
@@ -460,12 +460,12 @@ impl crate::protocol::Session for Session {
         if is_full { Want::Skip(u64::from(left)) } else { Want::All }
     }
 
-    fn export(&self, _: &mut Texts) -> Option<Learned> {
-        Some(Learned::Amqp(self.learned()))
+    fn export(&self, _: &mut Texts) -> Option<Snapshot> {
+        Some(Snapshot::Amqp(self.learned()))
     }
 
     fn import(&mut self, past: &Past<'_>) -> bool {
-        let Learned::Amqp(learned) = past.learned else { return false };
+        let Snapshot::Amqp(learned) = past.learned else { return false };
         self.resume(learned, past.unbroken && learned.at_rest, past.at);
         true
     }

@@ -10,7 +10,7 @@ use super::channel::{Tagged, take_tagged};
 use super::method::{self, Id};
 use super::session::{Ending, Session};
 use crate::operation::amqp::{ActionKind, PublishOutcome, Settle, Settlement, Source};
-use crate::operation::{Completeness, Detail, Extent, Operation, Shape};
+use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::{Event, Events};
 use crate::record::{OpId, Sender};
 
@@ -73,7 +73,7 @@ impl Session {
     /// `basic.ack`, `basic.nack` or `basic.reject` from the client.
     pub(super) fn settle(&mut self, number: u16, settle: Settle, extent: Extent, out: &mut Events) {
         let Settle { settlement, delivery_tag, multiple, .. } = settle;
-        let mut operation = self.operation(Shape::Outgoing, number, extent, ActionKind::Settle(settle), out);
+        let mut operation = self.operation(OpSide::Outgoing, number, extent, ActionKind::Settle(settle), out);
         out.push(Event::Opened { op: operation.id, shape: operation.shape, point: extent.start });
         out.push(Event::Requested { op: operation.id, point: extent.end });
         let settled = self.settle_deliveries(number, delivery_tag, multiple, settlement, extent, out);

@@ -1,12 +1,12 @@
 //! Conversations in, operations out: what the session makes of publishes, deliveries, confirms, losses.
 
-mod learned;
+mod snapshot;
 
 use super::Session;
 use super::fixture::{ack, close, consume, content, deliver, frame, header, method, publish, short};
 use super::frame::PROTOCOL_HEADER;
 use crate::operation::amqp::{Action, ActionKind, Content};
-use crate::operation::{Completeness, Detail, Operation, Shape};
+use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::protocol::{Discard, End, Event, Events, Session as _, Want};
 use crate::record::{Mark, Role, Sender, Thread};
 use crate::settings::Protocols;
@@ -177,7 +177,7 @@ fn events_of_a_confirmed_publish_say_when_and_where() {
     talk.send(Client, content(1, "", b"abcdef", 4)).send(Server, ack(1, 80, 1, 0));
     let events = talk.events();
     let [
-        Event::Opened { op, shape: Shape::Outgoing, point: opened },
+        Event::Opened { op, shape: OpSide::Outgoing, point: opened },
         Event::Requested { op: requested_op, point: requested },
         Event::Responded { op: responded_op, point: responded },
         Event::Closed(operation),
@@ -352,7 +352,7 @@ fn what_the_server_says_by_itself_is_relayed() {
         _ => None,
     });
     let operations: Vec<_> = closed.collect();
-    let relayed = |line: &str| (Shape::Relayed, line.to_owned());
+    let relayed = |line: &str| (OpSide::Relayed, line.to_owned());
     assert_eq!(
         operations,
         [
@@ -370,9 +370,9 @@ fn on_the_broker_everything_is_relayed() {
     talk.hello().publish("m1").deliver(1).send(Client, ack(1, 80, 1, 0));
     for event in talk.events() {
         match event {
-            Event::Opened { shape, .. } => assert_eq!(shape, Shape::Relayed),
+            Event::Opened { shape, .. } => assert_eq!(shape, OpSide::Relayed),
             Event::Closed(operation) => {
-                assert_eq!((operation.shape, operation.role), (Shape::Relayed, Role::Server))
+                assert_eq!((operation.shape, operation.role), (OpSide::Relayed, Role::Server))
             }
             _ => {}
         }

@@ -4,7 +4,7 @@
 
 use super::multipart::Multipart;
 use crate::operation::http::{Exchange, Headers};
-use crate::operation::{Completeness, Detail, Extent, Kept, Operation, Shape};
+use crate::operation::{Completeness, Detail, Extent, Kept, OpSide, Operation};
 use crate::record::{BootNs, OpId, Point, Role};
 
 /// A request that was opened and not closed yet.
@@ -131,10 +131,10 @@ impl Open {
 }
 
 /// A server's exchange is work that came to it, a client's is work it asks for.
-pub(in crate::protocol) fn shape(role: Role) -> Shape {
+pub(in crate::protocol) fn shape(role: Role) -> OpSide {
     match role {
-        Role::Server => Shape::Incoming,
-        Role::Client => Shape::Outgoing,
+        Role::Server => OpSide::Incoming,
+        Role::Client => OpSide::Outgoing,
     }
 }
 

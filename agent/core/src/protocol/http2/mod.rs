@@ -21,10 +21,10 @@ mod feed;
 pub(in crate::protocol) mod frame;
 mod heads;
 pub mod hpack;
-mod learned;
 mod loss;
 mod messages;
 mod seek;
+mod snapshot;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -39,9 +39,9 @@ use self::hpack::Decoder;
 use self::seek::Seeker;
 use self::stream::Stream;
 use super::http1::exchange::{Half, Open};
-use super::learned::{Learned, Past, Texts};
 use super::reader::Reader;
 use crate::operation::{Completeness, Operation};
+use crate::protocol::snapshot::{Past, Snapshot, Texts};
 use crate::protocol::{Discard, End, Event, Events, Want};
 use crate::record::{BootNs, Mark, OpId, Point, Role, Sender};
 use crate::settings::Protocols;
@@ -298,13 +298,13 @@ impl super::Session for Session {
         if skip >= MIN_SKIP { Want::Skip(skip) } else { Want::All }
     }
 
-    fn export(&self, _: &mut Texts) -> Option<Learned> {
-        self.learned().map(Learned::Http2)
+    fn export(&self, _: &mut Texts) -> Option<Snapshot> {
+        self.learned().map(Snapshot::Http2)
     }
 
     fn import(&mut self, past: &Past<'_>) -> bool {
         match past.learned {
-            Learned::Http2(learned) if past.unbroken => {
+            Snapshot::Http2(learned) if past.unbroken => {
                 self.resume(learned);
                 true
             }

@@ -19,10 +19,10 @@ mod catalog;
 mod core;
 mod frame;
 mod frontend;
-mod learned;
 mod open;
 mod parse;
 mod revealed;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -30,7 +30,7 @@ mod value;
 use self::core::{Core, Phase};
 use self::frame::Side;
 pub use self::revealed::Revealed;
-use super::learned::{Learned, Past, Texts};
+use crate::protocol::snapshot::{Past, Snapshot, Texts};
 use crate::protocol::{End, Events, Session as Contract, Want};
 use crate::record::{BootNs, Mark, Role, Sender};
 use crate::settings::Protocols;
@@ -105,16 +105,16 @@ impl Contract for Session {
         }
     }
 
-    fn export(&self, texts: &mut Texts) -> Option<Learned> {
+    fn export(&self, texts: &mut Texts) -> Option<Snapshot> {
         if self.client.is_opaque() || self.server.is_opaque() {
             return None;
         }
         let at_rest = self.client.is_between_messages() && self.server.is_between_messages();
-        self.core.export(at_rest, texts).map(Learned::Postgres)
+        self.core.export(at_rest, texts).map(Snapshot::Postgres)
     }
 
     fn import(&mut self, past: &Past<'_>) -> bool {
-        let Learned::Postgres(learned) = past.learned else { return false };
+        let Snapshot::Postgres(learned) = past.learned else { return false };
         let at_rest = past.unbroken && learned.at_rest;
         for side in [&mut self.client, &mut self.server] {
             side.join(at_rest);

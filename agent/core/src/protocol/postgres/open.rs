@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::catalog::Key;
 use super::parse::{Column, Formats};
 use crate::operation::postgres::{Cell, Statement, StatementKind};
-use crate::operation::{Completeness, Detail, Extent, Operation, Shape};
+use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::{Discard, Event, Events};
 use crate::record::{BootNs, OpId, Point, Role};
 
@@ -171,10 +171,10 @@ impl OpenOperations {
     }
 
     /// What a database server does for its clients passes through it; it is never a cause of anything else there.
-    fn shape(&self) -> Shape {
+    fn shape(&self) -> OpSide {
         match self.role {
-            Role::Client => Shape::Outgoing,
-            Role::Server => Shape::Relayed,
+            Role::Client => OpSide::Outgoing,
+            Role::Server => OpSide::Relayed,
         }
     }
 

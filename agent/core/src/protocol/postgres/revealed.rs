@@ -74,7 +74,7 @@ fn is_digest(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operation::{Extent, Shape};
+    use crate::operation::{Extent, OpSide};
     use crate::record::{OpId, Role};
 
     const PGX: &str = "stmtcache_3d4a6c1d9f0b52e1c0de3d4a6c1d9f0b52e1c0de3d4a6c1d";
@@ -88,7 +88,7 @@ mod tests {
         };
         Operation {
             id: OpId(1),
-            shape: Shape::Outgoing,
+            shape: OpSide::Outgoing,
             role: Role::Client,
             request: Extent::default(),
             response: None,

@@ -2,7 +2,7 @@
 
 mod build;
 mod cuts;
-mod learned;
+mod snapshot;
 mod starts;
 mod transcripts;
 

@@ -1,7 +1,7 @@
 //! When and by whom each byte was moved.
 
 use super::*;
-use crate::operation::Shape;
+use crate::operation::OpSide;
 use crate::record::Point;
 
 fn point(at: u64, pos: u64) -> Point {
@@ -30,9 +30,9 @@ fn each_event_has_the_moment_and_the_thread_of_its_byte() {
     let response = second.response.unwrap();
     assert_eq!((response.start, response.end), (point(7, 66), point(9, 93)));
     let expected = [
-        Event::Opened { op: first.id, shape: Shape::Incoming, point: first.request.start },
+        Event::Opened { op: first.id, shape: OpSide::Incoming, point: first.request.start },
         Event::Requested { op: first.id, point: first.request.end },
-        Event::Opened { op: second.id, shape: Shape::Incoming, point: second.request.start },
+        Event::Opened { op: second.id, shape: OpSide::Incoming, point: second.request.start },
         Event::Responded { op: first.id, point: first.response.unwrap().start },
         Event::Closed(Box::new(first.clone())),
         Event::Responded { op: second.id, point: second.response.unwrap().start },
@@ -47,7 +47,7 @@ fn a_client_s_exchange_is_outgoing() {
     let mut session = Session::new(Role::Client, &Protocols::default());
     let mut out = Events::default();
     session.bytes(Sender::Client, 0, b"GET / HTTP/1.1\r\n\r\n", Mark::default(), &mut out);
-    assert!(matches!(out.pop(), Some(Event::Opened { shape: Shape::Outgoing, .. })));
+    assert!(matches!(out.pop(), Some(Event::Opened { shape: OpSide::Outgoing, .. })));
 }
 
 #[test]

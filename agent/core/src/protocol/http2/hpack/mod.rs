@@ -14,7 +14,7 @@ mod tests;
 
 pub(in crate::protocol) use self::look::look;
 use self::table::{Lookup, Table};
-use crate::protocol::learned::Way;
+use crate::protocol::snapshot::Way;
 
 /// A scratch buffer larger than this is not kept.
 const KEPT_SCRATCH: usize = 16 << 10;

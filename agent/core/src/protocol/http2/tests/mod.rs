@@ -1,8 +1,8 @@
 //! Tests of a whole connection: frames in, exchanges out.
 
 mod joins;
-mod learned;
 mod losses;
+mod snapshot;
 mod streams;
 
 use super::Session;

@@ -57,7 +57,7 @@ fn the_connection_is_known_from_its_start_and_no_secret_is_kept() {
     assert_eq!(statement(operation).database.as_deref(), Some("orders"));
     assert_eq!(statement(operation).user.as_deref(), Some("shop"));
     assert_eq!((operation.completeness, operation.ended_at), (Completeness::Cut, 99));
-    assert_eq!(operation.shape, crate::operation::Shape::Outgoing);
+    assert_eq!(operation.shape, crate::operation::OpSide::Outgoing);
 }
 
 #[test]
