@@ -9,6 +9,7 @@ use spoor_core::protocol::{End, Event, Events, Session as _};
 use spoor_core::record::Sender::{self, Client, Server};
 use spoor_core::record::{Mark, Role, Thread};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::measure::cpu;
 use spoor_tests::transcript::wire;
 
@@ -41,7 +42,7 @@ fn row(name: &str, records: &Records, exchanges: u32) {
         let start = cpu();
         for (at, (from, bytes)) in records.iter().enumerate() {
             let other_pos = pos[1 - *from as usize];
-            let mark = Mark { at: at as u64, thread: Thread::new(1, 1), other_pos };
+            let mark = Mark { at: BootTime::from_nanos(at as u64), thread: Thread::new(1, 1), other_pos };
             session.bytes(*from, pos[*from as usize], black_box(bytes), mark, &mut out);
             pos[*from as usize] += bytes.len() as u64;
             while let Some(event) = out.pop() {

@@ -4,6 +4,7 @@ use spoor_core::operation::{Detail, Operation};
 use spoor_core::protocol::{Discard, End, Event, Events, Session, http1};
 use spoor_core::record::{Mark, Role, Sender, Thread};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::recorded::{Recorded, fixtures, transcripts};
 
 /// Runs a transcript with its reads cut into pieces of at most `piece` bytes.
@@ -17,7 +18,7 @@ fn run(transcript: &Recorded, piece: usize) -> Vec<Event> {
                 Sender::Client => (&mut client, server),
                 Sender::Server => (&mut server, client),
             };
-            let mark = Mark { at, thread: Thread::new(1, 1), other_pos };
+            let mark = Mark { at: BootTime::from_nanos(at), thread: Thread::new(1, 1), other_pos };
             session.bytes(*sender, *pos, bytes, mark, &mut out);
             *pos += bytes.len() as u64;
         }

@@ -210,7 +210,7 @@ fn text_of(link: &spoor_core::span::Link) -> String {
 }
 
 fn by_time(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_by_key(|span| span.start_unix_ns);
+    spans.sort_by_key(|span| span.start);
     spans
 }
 

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use spoor_common::record::GOROUTINE;
 
-/// Nanoseconds of `CLOCK_BOOTTIME` on the machine that was observed.
-pub type BootNs = u64;
+use crate::time::{BootTime, WallTime};
 
 /// One socket, for as long as it lives: the kernel's socket cookie, or a number invented by a file source.
 ///
@@ -80,7 +79,7 @@ pub enum Sender {
 /// The moment and the thread at which the observed process moved a byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    pub at: BootNs,
+    pub at: BootTime,
     pub thread: Thread,
     /// Position of the other direction of the connection at that moment.
     pub other_pos: u64,
@@ -89,7 +88,7 @@ pub struct Mark {
 /// A byte of one direction of a connection: where it is and when it was moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Point {
-    pub at: BootNs,
+    pub at: BootTime,
     pub pos: u64,
     pub thread: Thread,
 }
@@ -135,7 +134,7 @@ pub struct WireBase {
 /// A second `Conn` for the same identifier updates what was unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conn {
-    pub at: BootNs,
+    pub at: BootTime,
     pub id: ConnId,
     pub transport: Transport,
     pub local: Endpoint,
@@ -197,7 +196,7 @@ pub struct DataFlags {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Data {
     /// Completion of the socket call.
-    pub at: BootNs,
+    pub at: BootTime,
     pub conn: ConnId,
     pub direction: Direction,
     /// Position of the first byte, counted from the connection's first data byte (or from first sight when
@@ -216,7 +215,7 @@ pub struct Data {
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close {
-    pub at: BootNs,
+    pub at: BootTime,
     pub conn: ConnId,
     /// Reset instead of an orderly close, where known.
     pub reset: bool,
@@ -225,7 +224,7 @@ pub struct Close {
 /// A process started, replaced its image, or ended, or a thread of it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessEvent {
-    pub at: BootNs,
+    pub at: BootTime,
     pub tgid: u32,
     pub kind: ProcessEventKind,
 }
@@ -250,10 +249,11 @@ pub enum ProcessEventKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProcessInfo {
-    pub at: BootNs,
+    pub at: BootTime,
     pub tgid: u32,
-    /// Start of the process, nanoseconds of boot time, in 10 ms ticks as `/proc` gives it.
-    pub start_ns: BootNs,
+    /// When the process started, in 10 ms ticks as `/proc` gives it.
+    #[serde(rename = "start_ns")]
+    pub started_at: BootTime,
     /// Path of the executable.
     pub exe: String,
     /// `comm`, at most 15 bytes.
@@ -269,15 +269,27 @@ pub struct ProcessInfo {
 /// Two clocks read at the same moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockPair {
-    pub boot_ns: BootNs,
-    /// Nanoseconds since the Unix epoch.
-    pub unix_ns: u64,
+    pub boot: BootTime,
+    pub wall: WallTime,
+}
+
+impl ClockPair {
+    /// No clock has been read.
+    pub const UNKNOWN: Self = Self { boot: BootTime::ZERO, wall: WallTime::ZERO };
+
+    /// What the clock on the wall showed at a moment.
+    pub fn wall_at(self, moment: BootTime) -> WallTime {
+        match moment.checked_since(self.boot) {
+            Some(after) => self.wall + after,
+            None => self.wall - self.boot.since(moment),
+        }
+    }
 }
 
 /// The source lost something: totals since its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
-    pub at: BootNs,
+    pub at: BootTime,
     /// Records the kernel could not deliver.
     pub records: u64,
     /// Bytes those records would have carried.
@@ -298,9 +310,9 @@ pub enum Record {
 
 impl Record {
     /// When it happened, where the record says so.
-    pub fn at(&self) -> BootNs {
+    pub fn at(&self) -> BootTime {
         match self {
-            Record::Clock(c) => c.boot_ns,
+            Record::Clock(c) => c.boot,
             Record::Conn(c) => c.at,
             Record::Data(d) => d.at,
             Record::Close(c) => c.at,

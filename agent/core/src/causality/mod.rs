@@ -17,7 +17,10 @@ pub mod across;
 pub mod engine;
 pub mod inside;
 
-use crate::record::{BootNs, OpId};
+use std::time::Duration;
+
+use crate::record::OpId;
+use crate::time::BootTime;
 
 /// A rule that joins an operation to its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,9 +82,9 @@ pub struct Policy {
     pub rules: std::collections::BTreeSet<Rule>,
     pub min_confidence: f32,
     /// Longest wait for evidence after an operation is over, nanoseconds.
-    pub decide_within_ns: u64,
+    pub decide_within: Duration,
     /// How long an edge by message between clients waits for the broker's own view.
-    pub broker_wait_ns: u64,
+    pub broker_wait: Duration,
 }
 
 impl Policy {
@@ -112,5 +115,5 @@ pub struct Passage {
     /// The message was asked for: the publish is no cause of the operation.
     pub pulled: bool,
     /// Since when the message was waiting again, where it had left a queue before.
-    pub again_since: Option<BootNs>,
+    pub again_since: Option<BootTime>,
 }

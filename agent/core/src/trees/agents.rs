@@ -23,6 +23,8 @@
 //!
 //! *Owns* which operations have their other end elsewhere, and where both ends meet. *Must not know* how trees are placed.
 
+use std::time::Duration;
+
 use crate::bounded::Remembered;
 use crate::causality::across::covered::{self, Block};
 use crate::causality::{Confidence, Rule};
@@ -36,14 +38,15 @@ use crate::record::{Conn, Endpoint, Role, WireBase};
 use crate::settings::Joining;
 use crate::span::Evidence;
 use crate::span::build::TraceRule;
+use crate::time::WallTime;
 use crate::trace::{SpanId, TraceId};
 use crate::trees::Finished;
 use crate::trees::identify::Identifier;
 
 /// Clocks of two nodes differ by less: so close to the end of a window the other end may count itself to the next one.
-const CLOCKS_NS: u64 = 5_000_000_000;
+const CLOCKS: Duration = Duration::from_secs(5);
 /// A message rarely waits longer where its publish is only computed.
-const QUEUED_NS: u64 = 600_000_000_000;
+const QUEUED: Duration = Duration::from_secs(600);
 /// A parent that another agent exports: it may have lost the operation.
 const ELSEWHERE: Confidence = Confidence(0.99);
 
@@ -161,13 +164,13 @@ impl Identifier {
         let sends =
             if finished.is_delivery() { op.shape == OpSide::Relayed } else { op.role == Role::Client };
         let meeting = match by_wire {
-            true => self.meeting(finished, CLOCKS_NS),
-            false => self.order_meeting(finished, CLOCKS_NS),
+            true => self.meeting(finished, CLOCKS),
+            false => self.order_meeting(finished, CLOCKS),
         };
         Some(RemoteEnd { sends, meeting })
     }
 
-    fn meeting(&self, finished: &Finished, margin_ns: u64) -> Option<SharedTrace> {
+    fn meeting(&self, finished: &Finished, margin: Duration) -> Option<SharedTrace> {
         // What one end has not seen whole may have shown the other one more.
         if finished.operation.completeness != Completeness::Complete {
             return None;
@@ -176,20 +179,19 @@ impl Identifier {
             let order = finished.found.order().cloned();
             return Some(SharedTrace { trace_id: context.trace_id, rule: TraceRule::Context, order });
         }
-        self.order_meeting(finished, margin_ns)
+        self.order_meeting(finished, margin)
     }
 
-    fn order_meeting(&self, finished: &Finished, margin_ns: u64) -> Option<SharedTrace> {
+    fn order_meeting(&self, finished: &Finished, margin: Duration) -> Option<SharedTrace> {
         if self.window == Window::Request {
             return None;
         }
         let order = finished.found.order()?;
         let shown = self.shown(order);
-        let start = finished.start_unix_ns();
+        let start = finished.started();
         let at = |time| ids::trace_id_from_order(&self.deployment, &shown, self.window.length(), time);
         let trace_id = at(start);
-        let is_certain = at(start.saturating_sub(margin_ns)) == trace_id
-            && at(start.saturating_add(margin_ns)) == trace_id;
+        let is_certain = at(start - margin) == trace_id && at(start + margin) == trace_id;
         is_certain.then(|| SharedTrace { trace_id, rule: TraceRule::Order, order: Some(order.clone()) })
     }
 
@@ -229,7 +231,7 @@ impl Identifier {
     /// The publish that this delivery's message came from, where no agent sees the broker.
     pub(crate) fn producer(&self, finished: &Finished) -> Option<(TraceId, SpanId)> {
         let span = finished.message.filter(|_| !finished.is_publish())?;
-        Some((self.order_meeting(finished, QUEUED_NS)?.trace_id, span))
+        Some((self.order_meeting(finished, QUEUED)?.trace_id, span))
     }
 }
 
@@ -248,12 +250,7 @@ impl Finished {
     }
 
     /// When it began.
-    pub(crate) fn start_unix_ns(&self) -> u64 {
-        let (at, clock) = (self.operation.request.start.at, self.clock);
-        if at >= clock.boot_ns {
-            clock.unix_ns.saturating_add(at - clock.boot_ns)
-        } else {
-            clock.unix_ns.saturating_sub(clock.boot_ns - at)
-        }
+    pub(crate) fn started(&self) -> WallTime {
+        self.clock.wall_at(self.operation.request.start.at)
     }
 }

@@ -19,10 +19,11 @@ use crate::order::ids::{self, SpanEnd};
 use crate::order::window::Window;
 use crate::order::{OrderKey, TraceContext};
 use crate::privacy::pseudonym::Pseudonyms;
-use crate::record::{BootNs, OpId, Role};
+use crate::record::{OpId, Role};
 use crate::span::Span;
 use crate::span::build::{TraceRule, Work};
 use crate::span::sample::Sampler;
+use crate::time::{BootTime, WallTime};
 use crate::trace::{SpanId, TraceId};
 use crate::trees::Finished;
 use crate::trees::agents::{OtherAgents, RemoteEnd};
@@ -71,7 +72,7 @@ pub(crate) struct Identifier {
     /// Those of publishes: a message may wait in its queue for long.
     publishes: Remembered<OpId, Placement>,
     /// When the broker had read a publish: the start of its dwell.
-    pub(crate) arrivals: Remembered<OpId, BootNs>,
+    pub(crate) arrivals: Remembered<OpId, BootTime>,
     /// What an operation released while open will be a child of.
     pending_edges: Remembered<OpId, Edge>,
 }
@@ -245,7 +246,7 @@ impl Identifier {
 
     fn trunk(&self, leaves: &[Member]) -> Option<TreeFacts> {
         let first = leaves.first()?;
-        let start_unix_ns = first.finished.start_unix_ns();
+        let started = first.finished.started();
         let order = named_order(leaves);
         let mut trunk = TreeFacts {
             trace_id: TraceId([0; 16]),
@@ -259,7 +260,7 @@ impl Identifier {
             pulls: FxHashMap::default(),
             sampled: true,
         };
-        self.choose_trace(&mut trunk, leaves, start_unix_ns);
+        self.choose_trace(&mut trunk, leaves, started);
         if let Some(order) = &trunk.order {
             trunk.aliases = aliases(order, leaves);
         }
@@ -268,7 +269,7 @@ impl Identifier {
     }
 
     /// Which trace a tree is in, and why.
-    fn choose_trace(&self, trunk: &mut TreeFacts, leaves: &[Member], start_unix_ns: u64) {
+    fn choose_trace(&self, trunk: &mut TreeFacts, leaves: &[Member], started: WallTime) {
         // A tree that continues one that was released already stays with it.
         let inherited = leaves.iter().find_map(|leaf| {
             let edge = leaf.edge.filter(|edge| edge.rule != Rule::Message)?;
@@ -281,9 +282,9 @@ impl Identifier {
             return;
         }
         let named = trunk.order.as_ref().filter(|_| self.window != Window::Request);
-        let own = named.map(|order| self.shown(order)).map(|order| {
-            ids::trace_id_from_order(&self.deployment, &order, self.window.length(), start_unix_ns)
-        });
+        let own = named
+            .map(|order| self.shown(order))
+            .map(|order| ids::trace_id_from_order(&self.deployment, &order, self.window.length(), started));
         if let Some(context) = leaves.iter().find_map(|leaf| self.context(leaf)) {
             trunk.trace_id = context.trace_id;
             trunk.trace_rule = TraceRule::Context;

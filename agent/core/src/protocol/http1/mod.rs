@@ -39,8 +39,9 @@ use super::http2;
 use super::reader::Reader;
 use crate::operation::{Completeness, Operation};
 use crate::protocol::{Discard, End, Event, Events, Want};
-use crate::record::{BootNs, Mark, OpId, Point, Role, Sender};
+use crate::record::{Mark, OpId, Point, Role, Sender};
 use crate::settings::Protocols;
+use crate::time::BootTime;
 
 /// A skip shorter than this is not worth a verdict.
 const MIN_SKIP: u64 = 64 << 10;
@@ -285,13 +286,13 @@ impl super::Session for Session {
         self.stream(half).moved(pos.saturating_add(len), mark);
     }
 
-    fn timeout(&mut self, now: BootNs, out: &mut Events) {
+    fn timeout(&mut self, now: BootTime, out: &mut Events) {
         if let Some(next) = &mut self.upgraded {
             next.timeout(now, out);
         }
     }
 
-    fn end(&mut self, end: End, at: BootNs, out: &mut Events) {
+    fn end(&mut self, end: End, at: BootTime, out: &mut Events) {
         if let Some(next) = &mut self.upgraded {
             return next.end(end, at, out);
         }

@@ -7,7 +7,8 @@ use super::feed::{Block, Data, State, cut_block_of};
 use super::frame::{self, HEADER_LEN, Header, PREFACE};
 use super::{Half, Session, Way};
 use crate::protocol::{Discard, Event, Events};
-use crate::record::{BootNs, Mark, Point};
+use crate::record::{Mark, Point};
+use crate::time::BootTime;
 
 impl Session {
     /// `len` bytes at `pos` moved that nobody saw.
@@ -167,7 +168,7 @@ impl Session {
     }
 
     /// Frames of this direction may have been missed, `bytes` of them: every message that is open may have gone on there.
-    pub(super) fn lose(&mut self, half: Half, bytes: u64, at: BootNs) {
+    pub(super) fn lose(&mut self, half: Half, bytes: u64, at: BootTime) {
         self.way(half).lose();
         self.other(half).forget_limits();
         for stream in self.streams.values_mut() {

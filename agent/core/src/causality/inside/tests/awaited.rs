@@ -26,7 +26,7 @@ fn handed_over(world: &mut World, conn: u64, tid: u32, key: Option<&str>) -> (Op
     let call = call(world, conn, tid, Some(10), key);
     world.close(first, 10, Some("1"));
     world.close(second, 11, Some("2"));
-    world.wait(2 * AFTER_NS);
+    world.wait(2 * AFTER);
     (first, call)
 }
 
