@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use spoor_core::causality::engine::{Engine, policy};
 use spoor_core::causality::inside::Interaction;
+use spoor_core::causality::settings::Joining;
 use spoor_core::conn::ConnInfo;
 use spoor_core::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use spoor_core::order::ids::WireId;
 use spoor_core::order::{Found, OrderKey};
 use spoor_core::pipeline::Pipeline;
 use spoor_core::record::Sender::Client;
-use spoor_core::record::{Conn, ConnId, Endpoint, OpId, Point, Role, Thread, Transport};
-use spoor_core::settings::Joining;
+use spoor_core::record::{Conn, ConnId, Endpoint, OpId, Point, Role, Transport, Worker};
 use spoor_core::time::BootTime;
 use spoor_tests::measure::{cpu, resident};
 use spoor_tests::transcript::{Covered, Host, Process, wire};
@@ -111,7 +111,7 @@ const BACKEND: u32 = 5000;
 impl Writer {
     fn point(&mut self, tgid: u32, tid: u32) -> Point {
         self.now += STEP;
-        Point { at: self.now, pos: self.now.as_nanos(), thread: Thread::new(tgid, tid) }
+        Point { at: self.now, pos: self.now.as_nanos(), thread: Worker::new(tgid, tid), awaited_by: None }
     }
 
     fn op(&mut self) -> OpId {
@@ -270,7 +270,7 @@ fn conn(number: usize) -> Arc<ConnInfo> {
         netns: 0,
         role: Some(role),
         from_start: true,
-        thread: Thread::new(SERVICE, SERVICE),
+        thread: Worker::new(SERVICE, SERVICE),
         comm: String::new(),
         cgroup: 0,
         wire: None,
@@ -299,8 +299,8 @@ fn open_in_engine() -> Engine {
         };
         // 500 processes with 200 operations each.
         let tgid = SERVICE + (number / 200) as u32 * 1000;
-        let thread = Thread::new(tgid, tgid + slot as u32);
-        let point = Point { at: BootTime::ZERO + number as u32 * STEP, pos: 0, thread };
+        let thread = Worker::new(tgid, tgid + slot as u32);
+        let point = Point { at: BootTime::ZERO + number as u32 * STEP, pos: 0, thread, awaited_by: None };
         engine.opened(conn, OpId(number as u64 + 1), shape, Interaction::Call, point);
     }
     engine

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use spoor_core::operation::{Completeness, Operation};
 use spoor_core::protocol::{Discard, End, Event, Events, Session};
-use spoor_core::record::{Mark, Sender, Thread};
+use spoor_core::record::{Mark, Sender, Worker};
 use spoor_core::time::BootTime;
 
 /// A packet with data: who sent it, where in its direction's stream, what.
@@ -112,7 +112,7 @@ pub fn run(mut session: Box<dyn Session>, packets: &[Packet], lost: Lost, piece:
     let mut out = Events::default();
     let mut last = BootTime::ZERO;
     for (index, packet) in packets.iter().enumerate() {
-        let mark = Mark { at: packet.at, thread: Thread::new(1, 1), other_pos: 0 };
+        let mark = Mark { at: packet.at, thread: Worker::new(1, 1), other_pos: 0, awaited_by: None };
         last = packet.at;
         if lost == Some(index) {
             session.gap(packet.from, packet.pos, packet.data.len() as u64, mark, &mut out);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use spoor_core::record::{
     ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessInfo, Record, Role, Sender,
-    Thread, Transport, WireBase,
+    Transport, WireBase, Worker,
 };
 use spoor_core::time::{BootTime, WallTime};
 
@@ -28,8 +28,8 @@ pub struct Process(pub u32);
 
 impl Process {
     /// One of its threads; thread 0 is the main one.
-    pub fn thread(self, number: u32) -> Thread {
-        Thread::new(self.0, self.0 + number)
+    pub fn thread(self, number: u32) -> Worker {
+        Worker::new(self.0, self.0 + number)
     }
 }
 
@@ -161,8 +161,8 @@ impl Host {
         link: Link,
         from: Sender,
         bytes: impl AsRef<[u8]>,
-        writer: Thread,
-        reader: Thread,
+        writer: Worker,
+        reader: Worker,
     ) {
         let bytes = Bytes::copy_from_slice(bytes.as_ref());
         let wire = self.wires[link.0];
@@ -191,6 +191,7 @@ impl Host {
                     len,
                     bytes,
                     thread,
+                    awaited_by: None,
                     flags,
                 }));
             }
@@ -203,7 +204,7 @@ impl Host {
     }
 
     /// An AMQP connection's first bytes and a consumer of `queue`, whose deliveries `reader` reads.
-    pub fn consume(&mut self, link: Link, queue: &str, reader: Thread, broker: Thread) {
+    pub fn consume(&mut self, link: Link, queue: &str, reader: Worker, broker: Worker) {
         self.send(link, Sender::Client, wire::AMQP_HELLO, reader, broker);
         self.send(link, Sender::Client, wire::consume(1, queue), reader, broker);
         self.send(link, Sender::Server, wire::consume_ok(1), broker, reader);

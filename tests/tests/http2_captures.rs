@@ -13,7 +13,7 @@ use spoor_core::conn::{Connections, Stats};
 use spoor_core::operation::http::Exchange;
 use spoor_core::operation::{Completeness, Detail, Operation};
 use spoor_core::protocol::{Discard, End, Event, Events, Session, http1, http2};
-use spoor_core::record::{Mark, Record, Role, Sender, Thread};
+use spoor_core::record::{Mark, Record, Role, Sender, Worker};
 use spoor_core::settings::Protocols;
 use spoor_core::time::BootTime;
 use spoor_tests::captures::http2::{NAMES, PORT, Segment, path, segments};
@@ -244,7 +244,12 @@ fn run(upgrades: bool, start: u64, steps: &[Step]) -> (Vec<Operation>, Vec<(Disc
     for (step, at) in steps.iter().zip(1..) {
         let (Step::Bytes(from, _) | Step::Gap(from, _)) = step;
         let side = *from as usize;
-        let mark = Mark { at: BootTime::from_nanos(at), thread: Thread::new(1, 1), other_pos: pos[1 - side] };
+        let mark = Mark {
+            at: BootTime::from_nanos(at),
+            thread: Worker::new(1, 1),
+            other_pos: pos[1 - side],
+            awaited_by: None,
+        };
         match step {
             Step::Bytes(_, bytes) => {
                 session.bytes(*from, pos[side], bytes, mark, &mut out);
@@ -256,7 +261,7 @@ fn run(upgrades: bool, start: u64, steps: &[Step]) -> (Vec<Operation>, Vec<(Disc
             }
         }
     }
-    session.end(End::Closed, 1_000_000, &mut out);
+    session.end(End::Closed, BootTime::from_nanos(1_000_000), &mut out);
     let (mut operations, mut discards) = (Vec::new(), Vec::new());
     while let Some(event) = out.pop() {
         match event {

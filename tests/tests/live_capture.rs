@@ -10,7 +10,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     num::NonZeroU32,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::time::{ClockId, clock_gettime, clock_settime};
@@ -248,7 +248,7 @@ fn the_only_goroutine_that_waits_on_a_channel_of_the_outermost_function_awaits_w
     let awaited: Vec<Option<u32>> = agent.wait("six writes", |seen| {
         let records = stream(seen, client, Direction::Egress).records;
         (records.len() == 6)
-            .then(|| records.iter().map(|data| data.thread.awaited_by.map(NonZeroU32::get)).collect())
+            .then(|| records.iter().map(|data| data.awaited_by.map(NonZeroU32::get)).collect())
     });
     let tid = agent.look(|seen| stream(seen, client, Direction::Egress).records[0].thread.tid);
     // The description of the one that waits comes 80 bytes after that of the one that writes, in words of 8 bytes.

@@ -239,7 +239,7 @@ proptest! {
             session.bytes(Sender::Client, pos, &part, Mark { at: BootTime::from_nanos(1), ..Mark::default() }, &mut out);
             pos += part.len() as u64;
         }
-        session.end(End::Closed, 2, &mut out);
+        session.end(End::Closed, BootTime::from_nanos(2), &mut out);
         let mut found = Vec::new();
         while let Some(event) = out.pop() {
             if let Event::Closed(operation) = event

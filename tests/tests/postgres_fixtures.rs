@@ -8,7 +8,7 @@ use spoor_core::operation::postgres::{Cell, Statement};
 use spoor_core::operation::{Completeness, Detail, Operation};
 use spoor_core::protocol::postgres::Session;
 use spoor_core::protocol::{End, Event, Events, Session as _};
-use spoor_core::record::{Mark, Role, Thread};
+use spoor_core::record::{Mark, Role, Worker};
 use spoor_core::settings::Protocols;
 use spoor_core::time::BootTime;
 use spoor_tests::captures::{self, Packet};
@@ -81,7 +81,7 @@ fn chosen(packets: &[Packet], first: usize) -> impl Iterator<Item = usize> {
 }
 
 fn mark(at: BootTime) -> Mark {
-    Mark { at, thread: Thread::new(1, 1), other_pos: 0 }
+    Mark { at, thread: Worker::new(1, 1), other_pos: 0, awaited_by: None }
 }
 
 /// Runs packets through a session in reads of at most `piece` bytes.

@@ -163,9 +163,9 @@ impl Judge for Statements {
     }
 
     /// That a statement was skipped, and that a portal is not read on, is known later than it ended.
-    fn known_at(&self, whole: &Operation) -> u64 {
+    fn known_at(&self, whole: &Operation) -> BootTime {
         let s = statement(whole);
-        if s.command_tag.is_none() && s.error.is_none() { u64::MAX } else { whole.ended_at }
+        if s.command_tag.is_none() && s.error.is_none() { BootTime::MAX } else { whole.ended_at }
     }
 
     fn is_part(&self, found: &Operation, whole: &Operation) -> bool {

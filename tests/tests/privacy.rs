@@ -296,10 +296,10 @@ fn no_secret_is_in_spans_trees_json_or_metrics() {
     }
     for span in spans {
         lines.push(span.clone()).unwrap();
-        tree.push(span, 0).unwrap();
+        tree.push(span, Duration::ZERO).unwrap();
     }
     lines.flush().unwrap();
-    tree.tick(u64::MAX).unwrap();
+    tree.tick(Duration::MAX).unwrap();
 }
 
 #[test]

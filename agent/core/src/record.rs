@@ -46,21 +46,18 @@ pub enum Role {
     Server,
 }
 
-/// A kernel thread. Thread identifiers are those of the initial PID namespace.
+/// Who moves bytes: a kernel thread, or a goroutine. Thread identifiers are those of the initial PID namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Thread {
+pub struct Worker {
     /// Thread group: the process.
     pub tgid: u32,
     /// The thread itself; of a Go program the goroutine, as a number above all threads.
     pub tid: u32,
-    /// The only goroutine that waited for what this one did, where that is known.
-    pub awaited_by: Option<NonZeroU32>,
 }
 
-impl Thread {
-    /// A thread for which nobody is known to wait.
+impl Worker {
     pub fn new(tgid: u32, tid: u32) -> Self {
-        Self { tgid, tid, awaited_by: None }
+        Self { tgid, tid }
     }
 
     /// It is a goroutine, on whatever thread.
@@ -80,9 +77,18 @@ pub enum Sender {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     pub at: BootTime,
-    pub thread: Thread,
+    pub thread: Worker,
+    /// The only goroutine that waited for what this one did, where that is known.
+    pub awaited_by: Option<NonZeroU32>,
     /// Position of the other direction of the connection at that moment.
     pub other_pos: u64,
+}
+
+impl Mark {
+    /// A byte that was moved then.
+    pub fn point(self, pos: u64) -> Point {
+        Point { at: self.at, pos, thread: self.thread, awaited_by: self.awaited_by }
+    }
 }
 
 /// A byte of one direction of a connection: where it is and when it was moved.
@@ -90,7 +96,16 @@ pub struct Mark {
 pub struct Point {
     pub at: BootTime,
     pub pos: u64,
-    pub thread: Thread,
+    pub thread: Worker,
+    /// As in [`Mark`].
+    pub awaited_by: Option<NonZeroU32>,
+}
+
+impl Point {
+    /// The moment of this byte, with the other direction at `other_pos`.
+    pub fn mark(self, other_pos: u64) -> Mark {
+        Mark { at: self.at, thread: self.thread, awaited_by: self.awaited_by, other_pos }
+    }
 }
 
 /// An operation of this pipeline run. Never exported.
@@ -146,7 +161,7 @@ pub struct Conn {
     /// The source saw the connection being opened, so positions start at its first byte.
     pub from_start: bool,
     /// The process at first sight.
-    pub thread: Thread,
+    pub thread: Worker,
     /// Its `comm`, at most 15 bytes; empty when unknown. All there is to name a process that is gone too soon.
     pub comm: String,
     /// Cgroup v2 identifier; 0 when unknown.
@@ -208,8 +223,17 @@ pub struct Data {
     pub len: u32,
     /// The first bytes of the interval; may be shorter than `len`, may be empty.
     pub bytes: Bytes,
-    pub thread: Thread,
+    pub thread: Worker,
+    /// The only goroutine that waited for what this one did, where that is known.
+    pub awaited_by: Option<NonZeroU32>,
     pub flags: DataFlags,
+}
+
+impl Data {
+    /// When and by whom its bytes were moved.
+    pub fn mark(&self) -> Mark {
+        Mark { at: self.at, thread: self.thread, awaited_by: self.awaited_by, other_pos: self.other_pos }
+    }
 }
 
 /// The end of a connection.

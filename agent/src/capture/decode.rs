@@ -16,8 +16,8 @@ use spoor_common::{
 };
 
 use spoor_core::record::{
-    Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessEvent, ProcessEventKind, Role, Thread,
-    Transport, WireBase,
+    Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessEvent, ProcessEventKind, Role,
+    Transport, WireBase, Worker,
 };
 use spoor_core::time::BootTime;
 
@@ -97,11 +97,8 @@ fn data(bytes: &[u8]) -> Option<Data> {
         other_pos: field!(bytes, DataHeader, other_pos, u64),
         len,
         bytes: Bytes::copy_from_slice(payload),
-        thread: Thread {
-            tgid: field!(bytes, DataHeader, tgid, u32),
-            tid: field!(bytes, DataHeader, tid, u32),
-            awaited_by: NonZeroU32::new(field!(bytes, DataHeader, awaited_by, u32)),
-        },
+        thread: Worker::new(field!(bytes, DataHeader, tgid, u32), field!(bytes, DataHeader, tid, u32)),
+        awaited_by: NonZeroU32::new(field!(bytes, DataHeader, awaited_by, u32)),
         flags: DataFlags {
             unreadable: flags & record::DATA_UNREADABLE != 0,
             budget: flags & record::DATA_BUDGET != 0,
@@ -136,7 +133,7 @@ fn connection(bytes: &[u8]) -> Option<Seen> {
             _ => None,
         },
         from_start: flags & record::CONN_FROM_START != 0,
-        thread: Thread::new(field!(bytes, ConnRecord, tgid, u32), field!(bytes, ConnRecord, tid, u32)),
+        thread: Worker::new(field!(bytes, ConnRecord, tgid, u32), field!(bytes, ConnRecord, tid, u32)),
         comm: text(comm.split(|&b| b == 0).next().unwrap_or_default()),
         cgroup: field!(bytes, ConnRecord, cgroup, u64),
         wire: (flags & record::CONN_WIRE != 0).then_some(WireBase {

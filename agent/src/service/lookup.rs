@@ -224,7 +224,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use spoor_core::record::{Data, DataFlags, Direction, ProcessEvent, Thread};
+    use spoor_core::record::{Data, DataFlags, Direction, ProcessEvent, Worker};
     use spoor_core::time::BootTime;
 
     const AT: BootTime = BootTime::from_nanos(7);
@@ -238,7 +238,8 @@ mod tests {
             other_pos: 0,
             len: 0,
             bytes: Bytes::new(),
-            thread: Thread::new(tgid, tgid),
+            thread: Worker::new(tgid, tgid),
+            awaited_by: None,
             flags: DataFlags::default(),
         })
     }

@@ -18,8 +18,8 @@ use spoor_core::protocol::detect::{
 };
 use spoor_core::protocol::{End, Events, Session, amqp, http1, http2, postgres};
 use spoor_core::record::{
-    ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Mark, Record, Role, Sender, Thread,
-    Transport, WireBase,
+    ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Mark, Record, Role, Sender,
+    Transport, WireBase, Worker,
 };
 use spoor_core::settings::Protocols;
 use spoor_core::stream::{Assembler, Chunk, Window};
@@ -80,7 +80,7 @@ fn session(data: &[u8], new: impl Fn(Role, &Protocols) -> Box<dyn Session>) {
     let (mut client, mut server, mut now) = (script.start, script.start, BootTime::from_nanos(1));
     for step in &script.steps {
         now += Duration::from_micros(1);
-        let thread = Thread::new(1, 1 + (now.as_nanos() / 1000 % 4) as u32);
+        let thread = Worker::new(1, 1 + (now.as_nanos() / 1000 % 4) as u32);
         match step {
             Step::Wait(time) => {
                 now += *time;
@@ -88,11 +88,23 @@ fn session(data: &[u8], new: impl Fn(Role, &Protocols) -> Box<dyn Session>) {
             }
             Step::Bytes(sender, bytes) => {
                 let (pos, other_pos) = positions(*sender, &mut client, &mut server, bytes.len() as u64);
-                session.bytes(*sender, pos, bytes, Mark { at: now, thread, other_pos }, &mut out);
+                session.bytes(
+                    *sender,
+                    pos,
+                    bytes,
+                    Mark { at: now, thread, other_pos, awaited_by: None },
+                    &mut out,
+                );
             }
             Step::Hole(sender, len) => {
                 let (pos, other_pos) = positions(*sender, &mut client, &mut server, *len);
-                session.gap(*sender, pos, *len, Mark { at: now, thread, other_pos }, &mut out);
+                session.gap(
+                    *sender,
+                    pos,
+                    *len,
+                    Mark { at: now, thread, other_pos, awaited_by: None },
+                    &mut out,
+                );
             }
         }
         let _ = (session.want(Sender::Client), session.want(Sender::Server));
@@ -263,6 +275,7 @@ pub fn pipeline(data: &[u8]) {
                 len: len as u32,
                 bytes: bytes.clone(),
                 thread: thread(role),
+                awaited_by: None,
                 flags: DataFlags::default(),
             }));
         }
@@ -284,9 +297,9 @@ fn conn_id(role: Role) -> ConnId {
     ConnId(if role == Role::Client { 1 } else { 2 })
 }
 
-fn thread(role: Role) -> Thread {
+fn thread(role: Role) -> Worker {
     let tgid = if role == Role::Client { 100 } else { 200 };
-    Thread::new(tgid, tgid)
+    Worker::new(tgid, tgid)
 }
 
 fn end_of_connection(role: Role, script: &Script, at: BootTime) -> Conn {

@@ -347,11 +347,10 @@ fn keys(found: &Found) -> Vec<OrderKey> {
 /// Longest wait for the other end of a delivery.
 const MAX_BROKER_WAIT: Duration = Duration::from_millis(500);
 
-/// The policy of the configuration; unknown rule names were refused when it was loaded.
-pub fn policy(joining: &crate::settings::Joining) -> Policy {
-    let rules = joining.rules.iter().filter_map(|name| Rule::from_name(name)).collect();
+/// The policy of the configuration.
+pub fn policy(joining: &super::settings::Joining) -> Policy {
     Policy {
-        rules,
+        rules: joining.rules.iter().copied().collect(),
         min_confidence: joining.min_confidence,
         decide_within: joining.decide_within,
         // Both ends see the end of a delivery within moments; the tree is held for longer than that.

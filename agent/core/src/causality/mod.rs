@@ -16,14 +16,19 @@
 pub mod across;
 pub mod engine;
 pub mod inside;
+pub mod settings;
 
 use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::record::OpId;
 use crate::time::BootTime;
 
 /// A rule that joins an operation to its cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// `traceparent` or a like header in the operation's own bytes.
     Context,
@@ -69,11 +74,6 @@ impl Rule {
         Rule::LastRead,
         Rule::Alone,
     ];
-
-    /// The rule of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|rule| rule.name() == name)
-    }
 }
 
 /// Which rules may make an edge, and how sure they must be.
@@ -81,7 +81,7 @@ impl Rule {
 pub struct Policy {
     pub rules: std::collections::BTreeSet<Rule>,
     pub min_confidence: f32,
-    /// Longest wait for evidence after an operation is over, nanoseconds.
+    /// Longest wait for evidence after an operation is over.
     pub decide_within: Duration,
     /// How long an edge by message between clients waits for the broker's own view.
     pub broker_wait: Duration,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::operation::OpSide;
 use crate::protocol::{Discard, End, Session, Want};
-use crate::record::{DataFlags, Direction, Endpoint, Mark, OpId, Point, Sender, Thread, WireBase};
+use crate::record::{DataFlags, Direction, Endpoint, Mark, OpId, Point, Sender, WireBase, Worker};
 use crate::time::{BootTime, ns};
 use Direction::{Egress, Ingress};
 
@@ -39,7 +39,7 @@ impl Session for Scribe {
         let text = String::from_utf8_lossy(bytes);
         note(format!("{}{pos} {}", letter(from), text.lines().next().unwrap_or_default()));
         if text.starts_with("GET") {
-            let point = Point { at: mark.at, pos, thread: mark.thread };
+            let point = mark.point(pos);
             let op = out.new_op();
             out.push(Event::Opened { op, shape: OpSide::Incoming, point });
         }
@@ -93,7 +93,8 @@ fn data(id: u64, direction: Direction, pos: u64, text: &str, other_pos: u64, at_
         other_pos,
         len: text.len() as u32,
         bytes: Bytes::copy_from_slice(text.as_bytes()),
-        thread: Thread::new(7, 8),
+        thread: Worker::new(7, 8),
+        awaited_by: None,
         flags: DataFlags::default(),
     }
 }
@@ -123,7 +124,7 @@ fn a_detected_connection_gives_events_with_its_info_and_a_verdict() {
     let (info, event) = connections.poll_event().unwrap();
     assert_eq!(info.role, Some(Role::Server));
     assert_eq!(info.conn.id, ConnId(1));
-    let point = Point { at: ns(2 * MS), pos: 0, thread: Thread::new(7, 8) };
+    let point = Point { at: ns(2 * MS), pos: 0, thread: Worker::new(7, 8), awaited_by: None };
     assert_eq!(event, Event::Opened { op: OpId(1), shape: OpSide::Incoming, point });
     assert!(connections.poll_event().is_none());
 

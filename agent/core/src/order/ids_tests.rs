@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::operation::amqp::{Action, Deliver};
 use crate::operation::{Completeness, Extent, OpSide};
-use crate::record::{Conn, ConnId, Endpoint, OpId, Point, Thread, WireBase};
+use crate::record::{Conn, ConnId, Endpoint, OpId, Point, WireBase, Worker};
 use crate::time::{BootTime, WallTime, ns};
 
 /// 00 01 02 … 0f
@@ -28,7 +28,7 @@ fn conn(role: Role, wire: Option<WireBase>) -> ConnInfo {
         netns: 0,
         role: Some(role),
         from_start: true,
-        thread: Thread::default(),
+        thread: Worker::default(),
         comm: String::new(),
         cgroup: 0,
         wire,
@@ -52,7 +52,7 @@ fn unix(mut info: ConnInfo) -> ConnInfo {
 }
 
 fn op(pos: u64, detail: Detail) -> Operation {
-    let start = Point { at: ns(5), pos, thread: Thread::default() };
+    let start = Point { at: ns(5), pos, thread: Worker::default(), awaited_by: None };
     Operation {
         id: OpId(1),
         shape: OpSide::Incoming,

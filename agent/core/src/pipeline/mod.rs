@@ -29,6 +29,7 @@ use crate::privacy::pseudonym::Pseudonyms;
 use crate::protocol::Event;
 use crate::protocol::detect::Protocol;
 use crate::record::{ClockPair, ConnId, OpId, ProcessInfo, Record, Sender};
+
 use crate::span::sample::Sampler;
 use crate::span::{Resource, Span};
 use crate::time::BootTime;
@@ -44,7 +45,7 @@ use snapshot::Histories;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub protocols: settings::Protocols,
-    pub joining: settings::Joining,
+    pub joining: crate::causality::settings::Joining,
     pub order: order::settings::Order,
     pub spans: order::settings::Spans,
     pub max_connections: usize,

@@ -1,8 +1,7 @@
 use super::*;
 use crate::conn::snapshot::Connection;
 use crate::record::{ConnId, Endpoint, Role, Transport};
-use crate::time::BootTime;
-use crate::time::ns;
+use crate::time::{BootTime, ns};
 use std::time::Duration;
 
 fn shown_of(learned: protocol::Snapshot) -> protocol::Snapshot {
@@ -112,7 +111,7 @@ fn names_that_tell_of_people_are_not_kept() {
 }
 
 fn engine() -> Engine {
-    Engine::new(crate::causality::engine::policy(&crate::settings::Joining::default()))
+    Engine::new(crate::causality::engine::policy(&crate::causality::settings::Joining::default()))
 }
 
 /// Something that is worth keeping, whatever the number of counts is.

@@ -14,7 +14,7 @@ use sha2::Sha256;
 
 use crate::order::{OrderKey, alias_attribute};
 use crate::span::{Span, Status, semconv};
-use crate::trace::{Attributes, Value};
+use crate::trace::Value;
 
 /// What stands for text that may hold a hashed key in another form.
 const REDACTED: &str = "REDACTED";

@@ -1,6 +1,7 @@
 //! One operation of each kind and outcome, and exactly the span it becomes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use expect_test::{Expect, expect};
 
@@ -12,12 +13,9 @@ use crate::operation::amqp::{
 };
 use crate::operation::http::{Exchange, Upload};
 use crate::operation::postgres::{Cell, Parameter, ServerError, Statement, StatementKind};
-use std::time::Duration;
-
 use crate::operation::{Extent, Kept, OpSide};
 use crate::order::{Rules, settings as order_settings};
-use crate::record::{Conn, ConnId, OpId, Point, Thread, Transport};
-use crate::settings;
+use crate::record::{Conn, ConnId, OpId, Point, Transport, Worker};
 use crate::time::{BootTime, WallTime, ns};
 
 /// A secret that must be in no span.
@@ -40,7 +38,7 @@ fn conn(role: Role, port: u16) -> ConnInfo {
         netns: 0,
         role: Some(role),
         from_start: true,
-        thread: Thread::default(),
+        thread: Worker::default(),
         comm: String::new(),
         cgroup: 0,
         wire: None,
@@ -50,7 +48,7 @@ fn conn(role: Role, port: u16) -> ConnInfo {
 }
 
 fn op(role: Role, detail: Detail) -> Operation {
-    let point = |at, pos| Point { at, pos, thread: Thread::default() };
+    let point = |at, pos| Point { at, pos, thread: Worker::default(), awaited_by: None };
     Operation {
         id: OpId(1),
         shape: OpSide::Outgoing,

@@ -1,13 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::Thread;
+use crate::record::Worker;
 use crate::time::ns;
 
 const MS: u64 = 1_000_000;
 
 fn mark(at: u64) -> Mark {
-    Mark { at: ns(at), thread: Thread::new(1, 1), other_pos: 0 }
+    Mark { at: ns(at), thread: Worker::new(1, 1), other_pos: 0, awaited_by: None }
 }
 
 /// A record's arguments: position, length, captured bytes, time in ms.

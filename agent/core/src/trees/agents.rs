@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use crate::bounded::Remembered;
 use crate::causality::across::covered::{self, Block};
+use crate::causality::settings::Joining;
 use crate::causality::{Confidence, Rule};
 use crate::conn::ConnInfo;
 use crate::operation::amqp::ActionKind;
@@ -35,11 +36,10 @@ use crate::order::OrderKey;
 use crate::order::ids::{self, Seed, SpanEnd};
 use crate::order::window::Window;
 use crate::record::{Conn, Endpoint, Role, WireBase};
-use crate::settings::Joining;
 use crate::span::Evidence;
 use crate::span::build::TraceRule;
 use crate::time::WallTime;
-use crate::trace::{SpanId, TraceId};
+use crate::trace::{SpanContext, SpanId, TraceId};
 use crate::trees::Finished;
 use crate::trees::identify::Identifier;
 
@@ -81,7 +81,7 @@ pub(crate) struct RemoteEnd {
 
 impl OtherAgents {
     pub(crate) fn new(joining: &Joining) -> Self {
-        let has = |rule: Rule| joining.rules.iter().any(|name| name == rule.name());
+        let has = |rule: Rule| joining.rules.contains(&rule);
         let is_sure = |confidence: Confidence| confidence.0 >= joining.min_confidence;
         Self {
             covered: covered::blocks(&joining.covered),
@@ -209,7 +209,7 @@ impl Identifier {
         finished: &Finished,
         crossing: &RemoteEnd,
         named: bool,
-    ) -> Option<(TraceId, SpanId)> {
+    ) -> Option<SpanContext> {
         let end = match &finished.operation.detail {
             Detail::Http(_) => SpanEnd::Server,
             Detail::Amqp(_) if finished.is_delivery() => SpanEnd::Client,
@@ -217,21 +217,21 @@ impl Identifier {
             Detail::Amqp(_) | Detail::Postgres(_) => return None,
         };
         let seed = Seed::from(finished.wire?);
-        let span = ids::span_id(&seed, end);
+        let span_id = ids::span_id(&seed, end);
         if let Some(meeting) = &crossing.meeting {
-            return Some((meeting.trace_id, span));
+            return Some(SpanContext { trace_id: meeting.trace_id, span_id });
         }
         // A root without an order, and without a trace of its own: a delivery's may be that of its producer.
         let is_own = finished.operation.completeness == Completeness::Complete
             && !finished.is_delivery()
             && (self.window == Window::Request || (!named && finished.found.order().is_none()));
-        is_own.then(|| (ids::trace_id_from_wire(&seed), span))
+        is_own.then(|| SpanContext { trace_id: ids::trace_id_from_wire(&seed), span_id })
     }
 
     /// The publish that this delivery's message came from, where no agent sees the broker.
-    pub(crate) fn producer(&self, finished: &Finished) -> Option<(TraceId, SpanId)> {
-        let span = finished.message.filter(|_| !finished.is_publish())?;
-        Some((self.order_meeting(finished, QUEUED)?.trace_id, span))
+    pub(crate) fn producer(&self, finished: &Finished) -> Option<SpanContext> {
+        let span_id = finished.message.filter(|_| !finished.is_publish())?;
+        Some(SpanContext { trace_id: self.order_meeting(finished, QUEUED)?.trace_id, span_id })
     }
 }
 

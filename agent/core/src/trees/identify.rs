@@ -12,9 +12,11 @@ use std::collections::VecDeque;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::bounded::Remembered;
+use crate::causality::settings::{Joining, TrustedContext};
 use crate::causality::{Edge, Rule};
 use crate::operation::amqp::ActionKind;
 use crate::operation::{Detail, OpSide};
+use crate::order;
 use crate::order::ids::{self, SpanEnd};
 use crate::order::window::Window;
 use crate::order::{OrderKey, TraceContext};
@@ -29,7 +31,6 @@ use crate::trees::Finished;
 use crate::trees::agents::{OtherAgents, RemoteEnd};
 use crate::trees::hold::{Member, Tree};
 use crate::trees::orders::Orders;
-use crate::{order, settings};
 
 /// Where an operation ended up.
 #[derive(Clone, Debug)]
@@ -40,18 +41,9 @@ pub(crate) struct Placement {
     pub(crate) order: Option<OrderKey>,
 }
 
-/// Whose trace context is honoured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trust {
-    All,
-    /// Written by a process this agent sees.
-    Covered,
-    None,
-}
-
 /// What identifiers depend on.
 pub(crate) struct Settings<'a> {
-    pub(crate) joining: &'a settings::Joining,
+    pub(crate) joining: &'a Joining,
     pub(crate) order: &'a order::settings::Order,
     /// Identifies this boot of this machine: part of identifiers that no other node can compute.
     pub(crate) boot_id: [u8; 16],
@@ -63,7 +55,7 @@ pub(crate) struct Identifier {
     pub(crate) deployment: String,
     pub(crate) window: Window,
     pub(crate) boot_id: [u8; 16],
-    trust: Trust,
+    trust: TrustedContext,
     pub(crate) elsewhere: OtherAgents,
     pub(crate) kin: Orders,
     pub(crate) sampler: Sampler,
@@ -119,12 +111,9 @@ pub(crate) enum Output {
 
 impl Identifier {
     pub(crate) fn new(settings: Settings<'_>) -> Self {
-        let honours = settings.joining.rules.iter().any(|name| name == Rule::Context.name());
-        let trust = match settings.joining.trusted_context.as_str() {
-            _ if !honours => Trust::None,
-            "all" => Trust::All,
-            "none" => Trust::None,
-            _ => Trust::Covered,
+        let trust = match settings.joining.rules.contains(&Rule::Context) {
+            true => settings.joining.trusted_context,
+            false => TrustedContext::None,
         };
         Self {
             deployment: settings.order.deployment.clone(),
@@ -319,15 +308,15 @@ impl Identifier {
             || leaf.edge.is_some_and(|edge| matches!(edge.rule, Rule::Wire | Rule::Message))
             || self.crossing(&leaf.finished, false).is_some();
         match self.trust {
-            Trust::All => Some(context),
-            Trust::Covered => written_here.then_some(context),
-            Trust::None => None,
+            TrustedContext::All => Some(context),
+            TrustedContext::Covered => written_here.then_some(context),
+            TrustedContext::None => None,
         }
     }
 
     /// Contexts that other agents' processes wrote are honoured.
     pub(crate) fn trusts_agents(&self) -> bool {
-        self.trust != Trust::None
+        self.trust != TrustedContext::None
     }
 
     fn remember(&mut self, leaf: &Member, fate: Output, trunk: &TreeFacts) {

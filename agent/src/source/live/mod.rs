@@ -22,7 +22,7 @@ use crate::capture::load::Totals;
 use crate::capture::verdict::{Kind, Verdict};
 use crate::capture::{Capture, CaptureError, Options};
 use crate::telemetry::Seldom;
-use spoor_core::record::{BootNs, Close, Conn, ConnId, Data, Lost, Record, WireBase};
+use spoor_core::record::{Close, Conn, ConnId, Data, Lost, Record, WireBase};
 use spoor_core::time::BootTime;
 
 mod time;

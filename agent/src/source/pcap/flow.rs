@@ -39,7 +39,7 @@ pub(super) struct Flow {
 pub(super) struct End {
     pub(super) address: SocketAddr,
     conn: ConnId,
-    pub(super) thread: Thread,
+    pub(super) thread: Worker,
     /// The sequence number at position 0. `None` until either end named one.
     first: Option<u32>,
     /// It came from a SYN: the initial sequence number + 1.
@@ -136,7 +136,7 @@ impl Flow {
         }
         if let Some(pos) = sender.position(first) {
             if segment.len > 0 {
-                let mark = Mark { at, thread: sender.thread, other_pos };
+                let mark = Mark { at, thread: sender.thread, other_pos, awaited_by: None };
                 sender.captured = sender.captured.max(pos.saturating_add(segment.len.into()));
                 sender.sent.push(pos, segment.len.into(), Bytes::copy_from_slice(segment.payload), mark);
             }
@@ -232,7 +232,7 @@ impl End {
         Self {
             address,
             conn,
-            thread: Thread::default(),
+            thread: Worker::default(),
             first: None,
             has_isn: false,
             sent: Assembler::new(Some(0), WINDOW),
@@ -270,7 +270,7 @@ impl End {
         if let Some((pos, since)) = self.acked
             && now >= since + SWAPPED
         {
-            self.sent.skip_to(pos, Mark { at: now, thread: self.thread, other_pos: 0 });
+            self.sent.skip_to(pos, Mark { at: now, thread: self.thread, other_pos: 0, awaited_by: None });
             self.acked = None;
         }
     }
@@ -299,6 +299,7 @@ fn moved(sender: &End, receiver: &End, chunk: &Chunk, read_at: Option<BootTime>)
         flags: DataFlags { unreadable: bytes.is_empty(), ..DataFlags::default() },
         bytes,
         thread: sender.thread,
+        awaited_by: None,
     };
     let at = read_at.map_or(mark.at, |at| at.max(mark.at));
     let (conn, direction, thread) = (receiver.conn, Direction::Ingress, receiver.thread);

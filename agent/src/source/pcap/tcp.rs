@@ -204,8 +204,8 @@ impl Tracker {
         });
         let client_tgid = new_tgid();
         out.push_back(process(client_tgid, (flow.client.address.ip().to_string(), None)));
-        flow.server.thread = Thread::new(server_tgid, server_tgid);
-        flow.client.thread = Thread::new(client_tgid, client_tgid);
+        flow.server.thread = Worker::new(server_tgid, server_tgid);
+        flow.client.thread = Worker::new(client_tgid, client_tgid);
         out.extend(flow.conns(at));
     }
 

@@ -72,7 +72,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             let captured = data.bytes.get(..MAX_PAYLOAD - DATA_FIELDS).unwrap_or(&data.bytes);
             e.u32(captured.len() as u32);
             e.0.extend_from_slice(captured);
-            e.u32(data.thread.awaited_by.map_or(0, NonZeroU32::get));
+            e.u32(data.awaited_by.map_or(0, NonZeroU32::get));
             DATA
         }
         Record::Close(close) => {
@@ -210,15 +210,15 @@ fn decode_data(d: &mut Decoder<'_>) -> Option<Data> {
     };
     let [unreadable, budget, plaintext, position_uncertain] = d.flags()?;
     let flags = DataFlags { unreadable, budget, plaintext, position_uncertain };
-    let (pos, other_pos, len, mut thread) = (d.u64()?, d.u64()?, d.u32()?, d.thread()?);
+    let (pos, other_pos, len, thread) = (d.u64()?, d.u64()?, d.u32()?, d.thread()?);
     let captured = d.u32()?;
     if captured > len {
         return None;
     }
     let bytes = Bytes::copy_from_slice(d.take(captured as usize)?);
     // Recordings of before end here.
-    thread.awaited_by = d.u32().and_then(NonZeroU32::new);
-    Some(Data { at, conn, direction, pos, other_pos, len, bytes, thread, flags })
+    let awaited_by = d.u32().and_then(NonZeroU32::new);
+    Some(Data { at, conn, direction, pos, other_pos, len, bytes, thread, awaited_by, flags })
 }
 
 fn decode_process(d: &mut Decoder<'_>) -> Option<ProcessEvent> {
@@ -299,7 +299,7 @@ impl Encoder<'_> {
         self.u8(flags.iter().rev().fold(0, |byte, flag| byte << 1 | u8::from(*flag)));
     }
 
-    fn thread(&mut self, thread: Thread) {
+    fn thread(&mut self, thread: Worker) {
         self.u32(thread.tgid);
         self.u32(thread.tid);
     }
@@ -376,8 +376,8 @@ impl<'a> Decoder<'a> {
         Some([0, 1, 2, 3].map(|bit| byte >> bit & 1 == 1))
     }
 
-    fn thread(&mut self) -> Option<Thread> {
-        Some(Thread::new(self.u32()?, self.u32()?))
+    fn thread(&mut self) -> Option<Worker> {
+        Some(Worker::new(self.u32()?, self.u32()?))
     }
 
     fn endpoint(&mut self) -> Option<Endpoint> {

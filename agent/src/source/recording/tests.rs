@@ -18,13 +18,13 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
     ]
 }
 
-fn thread() -> impl Strategy<Value = Thread> {
-    any::<(u32, u32)>().prop_map(|(tgid, tid)| Thread::new(tgid, tid))
+fn thread() -> impl Strategy<Value = Worker> {
+    any::<(u32, u32)>().prop_map(|(tgid, tid)| Worker::new(tgid, tid))
 }
 
-/// One for which another may wait.
-fn awaited() -> impl Strategy<Value = Thread> {
-    (thread(), any::<u32>()).prop_map(|(thread, by)| Thread { awaited_by: NonZeroU32::new(by), ..thread })
+/// One for which another may wait, and that one.
+fn awaited() -> impl Strategy<Value = (Worker, Option<NonZeroU32>)> {
+    (thread(), any::<u32>().prop_map(NonZeroU32::new))
 }
 
 fn conn() -> impl Strategy<Value = Conn> {
@@ -74,7 +74,7 @@ fn data() -> impl Strategy<Value = Data> {
     let direction = prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)];
     let bytes = prop::collection::vec(any::<u8>(), 0..100);
     (any::<(u64, u64, u64, u64, u16)>(), direction, bytes, awaited(), flags).prop_map(
-        |((at, conn, pos, other_pos, more), direction, bytes, thread, flags)| Data {
+        |((at, conn, pos, other_pos, more), direction, bytes, (thread, awaited_by), flags)| Data {
             at: BootTime::from_nanos(at),
             conn: ConnId(conn),
             direction,
@@ -83,6 +83,7 @@ fn data() -> impl Strategy<Value = Data> {
             len: bytes.len() as u32 + u32::from(more),
             bytes: Bytes::from(bytes),
             thread,
+            awaited_by,
             flags,
         },
     )
@@ -275,7 +276,8 @@ fn captured_bytes_beyond_the_largest_payload_are_left_out() {
         other_pos: 0,
         len: MAX_PAYLOAD as u32 + 10,
         bytes: Bytes::from(vec![b'x'; MAX_PAYLOAD + 10]),
-        thread: Thread::default(),
+        thread: Worker::default(),
+        awaited_by: None,
         flags: DataFlags::default(),
     };
     let (bytes, _) = written(&[Record::Data(data.clone())]);

@@ -7,7 +7,7 @@ use super::state::{Op, Process, ThreadState, Writer, common_traits, conflict};
 use super::{AFTER, AFTERMATH, Interaction, PATIENT, Processes, is_near_loss};
 use crate::causality::Rule;
 use crate::operation::OpSide;
-use crate::record::{ConnId, OpId, Thread};
+use crate::record::{ConnId, OpId, Worker};
 use crate::time::BootTime;
 
 /// A cause that threads and reading suggest.
@@ -310,7 +310,7 @@ impl Processes {
     }
 
     fn thread(&self, state: &Op) -> Option<&ThreadState> {
-        let Thread { tgid, tid, .. } = state.opened.thread;
+        let Worker { tgid, tid, .. } = state.opened.thread;
         self.processes.get(&tgid)?.threads.get(&tid)
     }
 }

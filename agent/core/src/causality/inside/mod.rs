@@ -218,7 +218,7 @@ impl Processes {
                 let (idle_count, in_flight, over) =
                     (process.idle_count, process.incoming.len(), process.over);
                 let alone = process.incoming.first().filter(|_| in_flight == 1).map(|(_, only)| *only);
-                let awaiting = point.thread.awaited_by.and_then(|tid| process.threads.get(&tid.get()));
+                let awaiting = point.awaited_by.and_then(|tid| process.threads.get(&tid.get()));
                 let awaited_for = awaiting.and_then(ThreadState::work);
                 let thread = process.thread(point.thread.tid);
                 // What became known late meets the state of later.

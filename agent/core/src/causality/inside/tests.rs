@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::proof::{PROOF, PROOF_OF_THE_USUAL, SOON};
 use super::*;
 use crate::causality::Rule;
-use crate::record::Thread;
+use crate::record::Worker;
 use std::time::Duration;
 
 use crate::trace::Value;
@@ -39,7 +39,7 @@ impl World {
 
     fn point(&mut self, tid: u32) -> Point {
         self.now += TICK;
-        Point { at: self.now, pos: 0, thread: Thread::new(1, tid) }
+        Point { at: self.now, pos: 0, thread: Worker::new(1, tid), awaited_by: None }
     }
 
     fn open(&mut self, shape: OpSide, family: Interaction, conn: u64, tid: u32) -> OpId {
@@ -476,7 +476,7 @@ fn without_evidence_an_operation_is_decided_at_a_bounded_time_and_stays_a_root()
 fn a_message_that_becomes_known_late_is_still_found_by_its_key() {
     let mut world = World::new();
     let call = world.call(3, 10);
-    let read_before = Point { at: world.now - TICK, pos: 0, thread: Thread::new(1, 10) };
+    let read_before = Point { at: world.now - TICK, pos: 0, thread: Worker::new(1, 10), awaited_by: None };
     world.close(call, 10, Some("1"));
     // What the connection speaks is clear only with the settlement.
     let message = OpId(99);

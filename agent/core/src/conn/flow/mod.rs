@@ -20,7 +20,7 @@ use super::{ConnInfo, ConnRef, MakeSession, Stats, Verdict, VerdictUpdate};
 use crate::conn::snapshot::{Known, Waiting};
 use crate::protocol::detect::{Detection, Protocol};
 use crate::protocol::{Discard, End, Event, Events, Session, Want, postgres};
-use crate::record::{Close, Conn, Data, Direction, Endpoint, Mark, Role, Sender};
+use crate::record::{Close, Conn, Data, Direction, Endpoint, Role, Sender};
 use crate::settings;
 use crate::stream::{Chunk, Duplex, Window};
 use crate::time::BootTime;
@@ -184,7 +184,7 @@ impl Flow {
             return;
         }
         let direction = data.direction;
-        let mark = Mark { at: data.at, thread: data.thread, other_pos: data.other_pos };
+        let mark = data.mark();
         self.duplex.push(direction, data.pos, u64::from(data.len), data.bytes, mark);
         self.duplex.handle_timeout(now);
         self.pump(now, cx);

@@ -8,9 +8,8 @@ use super::frame::PROTOCOL_HEADER;
 use crate::operation::amqp::{Action, ActionKind, Content};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::protocol::{Discard, End, Event, Events, Session as _, Want};
-use crate::record::{Mark, Role, Sender, Thread};
+use crate::record::{Mark, Role, Sender, Worker};
 use crate::settings::Protocols;
-
 use crate::time::ns;
 use Sender::{Client, Server};
 
@@ -35,7 +34,7 @@ impl Talk {
 
     fn mark(&mut self) -> Mark {
         self.tick += 1;
-        Mark { at: ns(self.tick), thread: Thread::new(1, 1), other_pos: 0 }
+        Mark { at: ns(self.tick), thread: Worker::new(1, 1), other_pos: 0, awaited_by: None }
     }
 
     fn send(&mut self, from: Sender, bytes: impl AsRef<[u8]>) -> &mut Self {

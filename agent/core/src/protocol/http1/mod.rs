@@ -113,7 +113,7 @@ impl Stream {
     }
 
     fn moved(&mut self, end: u64, mark: Mark) {
-        self.last = Point { at: mark.at, pos: end, thread: mark.thread };
+        self.last = mark.point(end);
     }
 
     /// The next message's start line is next.
@@ -239,7 +239,7 @@ impl super::Session for Session {
                 if was_idle && is_ahead && !self.open.is_empty() {
                     // A response that came before its request can be read now.
                     let last = self.response.last;
-                    let mark = Mark { at: last.at, thread: last.thread, other_pos: mark.other_pos };
+                    let mark = last.mark(mark.other_pos);
                     self.response_bytes(last.pos, b"", mark, out);
                 }
             }
@@ -258,7 +258,7 @@ impl super::Session for Session {
             Sender::Client => Half::Request,
             Sender::Server => Half::Response,
         };
-        let start = Point { at: mark.at, pos, thread: mark.thread };
+        let start = mark.point(pos);
         self.first_sight(half, pos);
         let stream = match half {
             Half::Request => &mut self.request,

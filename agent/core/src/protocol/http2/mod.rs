@@ -233,7 +233,7 @@ impl super::Session for Session {
         self.first_sight(half, pos);
         self.feed(half, pos, bytes, mark, out);
         let end = pos.saturating_add(bytes.len() as u64);
-        self.way(half).last = Point { at: mark.at, pos: end, thread: mark.thread };
+        self.way(half).last = mark.point(end);
     }
 
     fn gap(&mut self, from: Sender, pos: u64, len: u64, mark: Mark, out: &mut Events) {
@@ -244,7 +244,7 @@ impl super::Session for Session {
         self.first_sight(half, pos);
         self.hole(half, pos, len, mark, out);
         let end = pos.saturating_add(len);
-        self.way(half).last = Point { at: mark.at, pos: end, thread: mark.thread };
+        self.way(half).last = mark.point(end);
     }
 
     fn end(&mut self, end: End, at: BootTime, out: &mut Events) {

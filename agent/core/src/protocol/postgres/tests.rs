@@ -10,14 +10,14 @@ use super::*;
 use crate::operation::postgres::{Cell, Statement};
 use crate::operation::{Completeness, Detail, Operation};
 use crate::protocol::{Discard, Event};
-use crate::record::Thread;
+use crate::record::Worker;
 use crate::time::ns;
 
 /// What one side sent at a time: who, and the bytes. Time is the number of the step, from 1.
 type Step = (Sender, Vec<u8>);
 
 fn mark(at: u64) -> Mark {
-    Mark { at: ns(at), thread: Thread::new(7, 8), other_pos: 0 }
+    Mark { at: ns(at), thread: Worker::new(7, 8), other_pos: 0, awaited_by: None }
 }
 
 /// Drives a session and checks the contract of events on the way.

@@ -5,7 +5,7 @@ use crate::causality::Confidence;
 use crate::conn::ConnInfo;
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::order::Found;
-use crate::record::{ClockPair, Conn, ConnId, Endpoint, Role, Thread, Transport};
+use crate::record::{ClockPair, Conn, ConnId, Endpoint, Role, Transport, Worker};
 use crate::span::Resource;
 use crate::time::{BootTime, ns};
 
@@ -29,7 +29,7 @@ fn finished(op: u64) -> Box<Finished> {
         netns: 0,
         role: None,
         from_start: true,
-        thread: Thread::default(),
+        thread: Worker::default(),
         comm: String::new(),
         cgroup: 0,
         wire: None,

@@ -13,7 +13,7 @@ fn call(world: &mut World, conn: u64, tid: u32, by: Option<u32>, key: Option<&st
     world.next += 1;
     let op = OpId(world.next);
     let mut point = world.point(tid);
-    point.thread.awaited_by = by.and_then(NonZeroU32::new);
+    point.awaited_by = by.and_then(NonZeroU32::new);
     let (shape, family, conn) = (OpSide::Outgoing, Interaction::Call, ConnId(conn));
     world.processes.opened(Opening { op, shape, family, conn, point });
     world.close(op, LOOP + 1, key);

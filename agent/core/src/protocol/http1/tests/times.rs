@@ -6,7 +6,7 @@ use crate::record::Point;
 use crate::time::ns;
 
 fn point(at: u64, pos: u64) -> Point {
-    Point { at: ns(at), pos, thread: Thread::new(1, at as u32) }
+    Point { at: ns(at), pos, thread: Worker::new(1, at as u32), awaited_by: None }
 }
 
 #[test]

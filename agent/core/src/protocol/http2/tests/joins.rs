@@ -83,7 +83,12 @@ fn upgrade(steps: &[Step], sizes: usize) -> Vec<Event> {
     for (step, at) in steps.iter().zip(1..) {
         let Step::Bytes(from, bytes) = step else { continue };
         for piece in bytes.chunks(sizes) {
-            let mark = Mark { at: ns(at), thread: Thread::default(), other_pos: pos[1 - *from as usize] };
+            let mark = Mark {
+                at: ns(at),
+                thread: Worker::default(),
+                other_pos: pos[1 - *from as usize],
+                awaited_by: None,
+            };
             session.bytes(*from, pos[*from as usize], piece, mark, &mut out);
             pos[*from as usize] += piece.len() as u64;
         }
