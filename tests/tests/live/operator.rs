@@ -250,7 +250,9 @@ fn four_capabilities_are_enough() {
     assert!(field("Uid:").starts_with("65534"), "{status}");
     // Named by its executable, though it is another user's.
     let spans = std::fs::read_to_string(&output).unwrap();
-    assert!(spans.contains("live_operator"), "{spans}");
+    let this = std::env::current_exe().unwrap();
+    let name = this.file_name().unwrap().to_string_lossy();
+    assert!(spans.contains(&format!("\"{name}\"")), "{name}: {spans}");
     assert!(get(port, "/ready").starts_with("HTTP/1.1 200"));
     agent.stop().unwrap();
 }

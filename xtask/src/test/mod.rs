@@ -1,11 +1,18 @@
 //! `cargo xtask test`: every test there is, and one line of totals at the end.
 //!
+//! | part | programs | needs |
+//! |---|---|---|
+//! | fast | unit tests of every crate; `fast` and `allocations` of `tests/tests` | the compiler |
+//! | live | `live` of `tests/tests`, a process a module ([`live`]) | root, the eBPF toolchain, servers |
+//!
 //! A test that cannot run here says so itself: it writes its name and the reason to the file that `SPOOR_SKIPPED`
 //! names and returns. Those are taken from the passed ones and shown.
 
+pub(crate) mod live;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -23,19 +30,26 @@ pub(crate) struct Args {
     /// Only tests on the live kernel, the reference flow among them.
     #[arg(long, conflicts_with = "fast")]
     live: bool,
-    /// Only tests that need neither privileges nor servers.
+    /// Only tests that need neither privileges, nor the eBPF toolchain, nor servers: two minutes once they are built.
+    ///
+    /// Unit tests of every crate, recorded traffic through the core, snapshots, hostile inputs, the fuzz targets over
+    /// their corpus. It says what it leaves out.
     #[arg(long)]
     fast: bool,
     /// Install nothing: skip what cannot run as the machine is.
     #[arg(long)]
     no_setup: bool,
-    /// Only tests whose name contains this.
+    /// Only tests whose name contains this; a name begins with its module, as in `operator::agent_killed…`.
     filter: Option<String>,
 }
 
-/// Tests of `tests/tests/` that need the live kernel: files of this name, or of this beginning.
-const LIVE: &[&str] = &["live_", "reference_flow", "accuracy"];
+/// What is tested, always together: with other packages, dependencies would have other features and be built again.
+const PACKAGES: [&str; 6] = ["--package", "spoor", "--package", "spoor-common", "--package", "spoor-tests"];
 
+/// What the fast part runs of [`PACKAGES`]: unit tests, and the programs of `tests/tests` that need nothing.
+const FAST: [&str; 6] = ["--lib", "--bins", "--test", "fast", "--test", "allocations"];
+
+/// What has run so far.
 #[derive(Debug, Default)]
 struct Totals {
     passed: u32,
@@ -45,6 +59,7 @@ struct Totals {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
+    let filter = args.filter.as_deref();
     let mut totals = Totals::default();
     if shell::is_root()
         && !args.fast
@@ -53,7 +68,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     {
         eprintln!("setup: {error:#}; tests that need what is missing are skipped");
     }
-    let (live, fast): (Vec<String>, Vec<String>) = targets()?.into_iter().partition(|name| is_live(name));
     // First, so that what embeds the eBPF object is compiled with it once.
     let agent = if args.fast { Err("only fast tests are wanted".to_owned()) } else { agent()? };
     // For the tests of the image, some of which are live.
@@ -61,18 +75,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         build::static_binary()?;
     }
     if !args.live {
-        totals.run("xtask", shell::cargo(["test", "--package", "xtask"]), args.filter.as_deref(), &[])?;
-        let mut cargo = shell::cargo(["test", "--no-fail-fast", "--lib", "--bins"]);
-        cargo.args(["--package", "spoor", "--package", "spoor-common", "--package", "spoor-tests"]);
-        cargo.args(fast.iter().flat_map(|name| ["--test", name]));
-        cargo.envs(agent.iter().map(|agent| ("SPOOR_AGENT", agent)));
-        totals.run("fast", cargo, args.filter.as_deref(), &[])?;
+        totals.run("xtask", of_xtask(), filter.as_slice())?;
+        let mut cargo = cargo_test();
+        cargo.args(FAST).envs(agent.iter().map(|agent| ("SPOOR_AGENT", agent)));
+        totals.run("fast", cargo, filter.as_slice())?;
     }
     if !args.fast {
-        totals.live(&agent, &live, args.filter.as_deref())?;
+        live::run(&mut totals, &agent, filter)?;
     }
     for (name, reason) in &totals.skipped {
         println!("skipped {name}: {reason}");
+    }
+    if args.fast {
+        live::say_what_is_left_out()?;
     }
     println!("test: all parts done, {:.1} s", start.elapsed().as_secs_f64());
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped.len());
@@ -84,56 +99,30 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// `cargo xtask bless`: the fast tests, which rewrite what they expect.
 pub(crate) fn bless(filter: Option<&str>) -> Result<()> {
-    let mut cargo = shell::cargo(["test", "--no-fail-fast"]);
-    cargo.args(["--package", "spoor", "--package", "spoor-tests"]).env("UPDATE_EXPECT", "1");
-    for name in targets()?.iter().filter(|name| !is_live(name)) {
-        cargo.args(["--test", name]);
-    }
-    cargo.args(["--lib"]).args(filter);
+    let mut cargo = cargo_test();
+    cargo.args(FAST).env("UPDATE_EXPECT", "1").args(filter);
     shell::run(cargo)?;
     shell::run(shell::command("git", ["status", "--short"]))
 }
 
-impl Totals {
-    /// The tests on the live kernel, one at a time: they share the machine's sockets.
-    fn live(
-        &mut self,
-        agent: &Result<PathBuf, String>,
-        targets: &[String],
-        filter: Option<&str>,
-    ) -> Result<()> {
-        if targets.is_empty() {
-            return Ok(());
-        }
-        let select = |cargo: &mut Command| {
-            cargo.args(targets.iter().flat_map(|name| ["--test", name]));
-        };
-        let agent = match agent {
-            Ok(agent) => agent,
-            Err(reason) => {
-                let mut list = shell::cargo(["test", "--quiet", "--package", "spoor-tests"]);
-                select(&mut list);
-                list.args(["--"]).args(filter).arg("--list");
-                let names = shell::output(list).context("cannot list the live tests")?;
-                let names = names.lines().filter_map(|line| line.strip_suffix(": test"));
-                self.skipped.extend(names.map(|name| (name.to_owned(), reason.clone())));
-                return Ok(());
-            }
-        };
-        for sentence in setup::missing(setup::SERVICES) {
-            println!("{sentence}: tests that need it are skipped, `cargo xtask setup` installs it");
-        }
-        let mut cargo = shell::cargo(["test", "--no-fail-fast", "--package", "spoor-tests"]);
-        select(&mut cargo);
-        cargo.env("SPOOR_AGENT", agent);
-        self.run("live", cargo, filter, &["--test-threads=1"])
-    }
+/// Tests of the packages under test; which of them is still to say.
+fn cargo_test() -> Command {
+    let mut cargo = shell::cargo(["test", "--no-fail-fast"]);
+    cargo.args(PACKAGES);
+    cargo
+}
 
-    /// Runs one `cargo test`, shows what is worth seeing of it, adds up what it says and says how long it took.
-    fn run(&mut self, part: &str, mut cargo: Command, filter: Option<&str>, args: &[&str]) -> Result<()> {
+fn of_xtask() -> Command {
+    shell::cargo(["test", "--package", "xtask"])
+}
+
+impl Totals {
+    /// Runs one `cargo test` with `args` for the tests' program, shows what is worth seeing of it, adds up what it says
+    /// and says how long it took.
+    fn run(&mut self, part: &str, mut cargo: Command, args: &[&str]) -> Result<()> {
         let start = Instant::now();
         let skipped = Scratch::new("skipped")?;
-        cargo.arg("--").args(filter).args(args).env("SPOOR_SKIPPED", &skipped.0);
+        cargo.arg("--").args(args).env("SPOOR_SKIPPED", &skipped.0);
         cargo.envs(setup::tools::directory().ok().map(|tools| ("SPOOR_TOOLS", tools)));
         let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
         let stdout = child.stdout.take().context("cargo test has no output")?;
@@ -185,26 +174,6 @@ fn count(result: &str, unit: &str) -> u32 {
     digits.parse().unwrap_or(0)
 }
 
-/// The integration tests of `tests/tests/`.
-fn targets() -> Result<Vec<String>> {
-    let folder = shell::root().join("tests/tests");
-    let Ok(entries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
-    let mut names = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let name = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        if path.is_dir() && path.join("main.rs").is_file() || path.extension().is_some_and(|e| e == "rs") {
-            names.extend(name(&path));
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-fn is_live(name: &str) -> bool {
-    LIVE.iter().any(|live| name.starts_with(live))
-}
-
 /// An empty file of this process, removed at the end.
 struct Scratch(PathBuf);
 
@@ -225,17 +194,12 @@ impl Drop for Scratch {
 
 #[cfg(test)]
 mod tests {
-    use super::{count, is_live};
+    use super::count;
 
     #[test]
     fn totals_are_read_from_the_result_line() {
         let line = "FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 4 filtered out; finished in 0.00s";
         assert_eq!((count(line, " passed"), count(line, " failed")), (12, 3));
         assert_eq!(count("nonsense", " passed"), 0);
-    }
-
-    #[test]
-    fn live_targets_are_told_by_name() {
-        assert!(is_live("live_kernel") && is_live("reference_flow") && !is_live("replay"));
     }
 }
