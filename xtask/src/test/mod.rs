@@ -44,7 +44,7 @@ pub(crate) struct Args {
 }
 
 /// What is tested, always together: with other packages, dependencies would have other features and be built again.
-const PACKAGES: [&str; 6] = ["--package", "spoor", "--package", "spoor-common", "--package", "spoor-tests"];
+const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "spoor-ebpf", "--exclude", "xtask"];
 
 /// What the fast part runs of [`PACKAGES`]: unit tests, and the programs of `tests/tests` that need nothing.
 const FAST: [&str; 6] = ["--lib", "--bins", "--test", "fast", "--test", "allocations"];

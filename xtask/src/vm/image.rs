@@ -21,7 +21,8 @@ pub(crate) struct Tests {
 }
 
 /// What busybox is called as.
-const APPLETS: &[&str] = &["sh", "mount", "ip", "uname", "cat", "poweroff", "sleep", "mkdir", "grep", "sed", "ls"];
+const APPLETS: &[&str] =
+    &["sh", "mount", "ip", "uname", "cat", "poweroff", "sleep", "mkdir", "grep", "sed", "ls"];
 
 /// A busybox that needs no libraries.
 pub(crate) fn busybox() -> Option<PathBuf> {

@@ -148,5 +148,4 @@ impl Asker {
 }
 
 #[cfg(test)]
-#[path = "client_tests.rs"]
 mod tests;

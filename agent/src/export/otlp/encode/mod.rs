@@ -350,5 +350,4 @@ fn rounded(confidence: f32) -> f64 {
 }
 
 #[cfg(test)]
-#[path = "encode_tests.rs"]
 mod tests;

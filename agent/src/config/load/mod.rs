@@ -81,5 +81,4 @@ fn tree(name: &str, text: &str) -> Result<Node, ConfigError> {
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
 mod tests;

@@ -329,5 +329,4 @@ fn borrowed(text: Option<&str>) -> Cow<'_, str> {
 }
 
 #[cfg(test)]
-#[path = "durations_tests.rs"]
 mod tests;

@@ -244,5 +244,4 @@ impl Condition {
 }
 
 #[cfg(test)]
-#[path = "select_tests.rs"]
 mod tests;

@@ -1,9 +1,10 @@
 //! `cargo xtask tidy`: the workspace's own conventions, checked by code.
 //!
 //! Files of the tree in, findings as `file:line: what, why` out. [`boundaries`] checks who may name whom,
-//! [`text`] what every file has to look like, [`rust`] gives both the code without comments and literals.
+//! [`layout`] where modules and their tests stand, [`text`] what every file has to look like, [`rust`] gives both the code without comments and literals.
 
 mod boundaries;
+mod layout;
 mod rust;
 mod text;
 
@@ -67,6 +68,7 @@ fn check(files: &[File]) -> Vec<Finding> {
         text::check(file, &mut findings);
     }
     text::check_tree(files, &mut findings);
+    layout::check(files, &mut findings);
     findings
 }
 

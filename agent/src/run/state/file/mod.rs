@@ -122,5 +122,4 @@ pub(super) fn write(path: &Path, learned: &Learned) -> Result<(), FileError> {
 }
 
 #[cfg(test)]
-#[path = "file_tests.rs"]
 mod tests;

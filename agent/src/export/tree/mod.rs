@@ -410,5 +410,4 @@ impl Paint {
 }
 
 #[cfg(test)]
-#[path = "tree_tests.rs"]
 mod tests;
