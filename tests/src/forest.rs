@@ -28,6 +28,8 @@ pub struct Span {
     pub end_ns: u64,
     /// `STATUS_CODE_ERROR`.
     pub failed: bool,
+    /// What its status says besides.
+    pub message: String,
     pub service: String,
     pub pid: Option<u64>,
     pub links: Vec<Link>,
@@ -50,6 +52,10 @@ impl Span {
             Value::String(text) => Some(text.clone()),
             other => Some(other.to_string()),
         }
+    }
+
+    pub fn attribute(&self, key: &str) -> Option<&Value> {
+        self.attributes.get(key)
     }
 
     /// The order it belongs to.
@@ -99,6 +105,7 @@ fn read(span: &Value, resource: &BTreeMap<String, Value>) -> Result<Span> {
         start_ns: time("startTimeUnixNano")?,
         end_ns: time("endTimeUnixNano")?,
         failed: span["status"]["code"] == 2,
+        message: span["status"]["message"].as_str().unwrap_or("").to_owned(),
         service: resource.get("service.name").and_then(Value::as_str).unwrap_or("").to_owned(),
         pid: resource.get("process.pid").and_then(Value::as_u64),
         links: list(span, "links").map(link).collect(),
@@ -179,15 +186,20 @@ pub fn tree(spans: &[Span], order: &str) -> String {
     out
 }
 
-fn line(out: &mut String, span: &Span, depth: usize, first: u64) {
-    let kind = match span.kind {
+/// The name of a span kind's number.
+pub fn kind(number: u64) -> &'static str {
+    match number {
         INTERNAL => "internal",
         SERVER => "server",
         CLIENT => "client",
         PRODUCER => "producer",
         CONSUMER => "consumer",
         _ => "?",
-    };
+    }
+}
+
+fn line(out: &mut String, span: &Span, depth: usize, first: u64) {
+    let kind = kind(span.kind);
     let what = format!("{}{} {kind} {}", "  ".repeat(depth), span.service, described(span));
     let at = span.start_ns.saturating_sub(first) as f64 / 1e6;
     let took = (span.end_ns - span.start_ns) as f64 / 1e6;

@@ -29,11 +29,7 @@ fn count(allocations: u64, bytes: i64) {
     let _ = ASKED.try_with(|asked| {
         let before = asked.get();
         let held = before.held + bytes;
-        asked.set(Asked {
-            allocations: before.allocations + allocations,
-            held,
-            most: before.most.max(held),
-        });
+        asked.set(Asked { allocations: before.allocations + allocations, held, most: before.most.max(held) });
     });
 }
 

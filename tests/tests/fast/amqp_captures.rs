@@ -12,6 +12,7 @@ use spoor::operation::{Detail, Operation, Shape};
 use spoor::protocol::amqp::Session;
 use spoor::protocol::{Discard, End, Event, Events, Mark, Sender, Session as _};
 use spoor::record::{Role, Thread};
+use spoor_tests::recorded::fixtures;
 
 /// The broker's port in all captures.
 const PORT: u16 = 25_672;
@@ -32,7 +33,7 @@ const CAPTURES: [&str; 10] = [
 const ANONYMOUS: [&str; 2] = ["amqp_tools", "kombu"];
 
 fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/amqp").join(format!("{name}.pcap"))
+    fixtures().join("amqp").join(format!("{name}.pcap"))
 }
 
 /// Bytes one side sent, at some position of its stream.

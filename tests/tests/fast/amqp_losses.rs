@@ -2,7 +2,7 @@
 //! full, and what begins after the loss too, but for what the lost packet said of it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use spoor::config::Protocols;
 use spoor::operation::amqp::{Action, ActionKind, Content, Deliver, Properties, Publish, PublishOutcome};
@@ -13,12 +13,13 @@ use spoor::protocol::amqp::Session;
 use spoor::record::Role;
 use spoor_tests::captures::losses::{Judge, Tally, without_any_packet};
 use spoor_tests::captures::{Packet, any_size_of_reads, connections, every_beginning, run};
+use spoor_tests::recorded::fixtures;
 
 /// The broker's port in all captures.
 const PORT: u16 = 25_672;
 
 fn captures() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/amqp");
+    let folder = fixtures().join("amqp");
     let entries = std::fs::read_dir(folder).expect("the folder is there");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let mut found: Vec<_> =
@@ -278,7 +279,7 @@ fn every_beginning_of_a_connection_is_incomplete_and_never_wrong() {
 /// What state a lost packet carried is unknown, and only that: a subscription, a declaration, the mode of a channel.
 #[test]
 fn what_a_lost_packet_said_is_unknown_afterwards() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/amqp/pika_life_cycle.pcap");
+    let path = fixtures().join("amqp/pika_life_cycle.pcap");
     let (mut subscriptions, mut modes) = (0, 0);
     for connection in connections(&path, &[PORT]) {
         let packets = &connection.packets;

@@ -1,16 +1,17 @@
 //! Captures of real clients through the whole core: detection, parsers, rules and spans, as `spoor replay` does it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use spoor::config::Services;
 use spoor::pipeline::{Pipeline, Stats};
 use spoor::record::Record;
 use spoor::source;
 use spoor::span::{Span, SpanKind, Value};
+use spoor_tests::recorded::fixtures;
 use spoor_tests::whole_core::settings;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+    fixtures().join(name)
 }
 
 /// The spans of a capture.

@@ -3,7 +3,7 @@
 //!
 //! How the captures were made is in `tests/fixtures/http1/README.md`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use spoor::config::Protocols;
 use spoor::operation::http::Exchange;
@@ -12,6 +12,7 @@ use spoor::protocol::http1::Session;
 use spoor::protocol::{End, Session as Contract};
 use spoor::record::Role;
 use spoor_tests::captures::{self, Connection, Cost};
+use spoor_tests::recorded::fixtures;
 
 const CAPTURES: [&str; 10] = [
     "ab_wrk_nginx",
@@ -27,7 +28,7 @@ const CAPTURES: [&str; 10] = [
 ];
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/http1")
+    fixtures().join("http1")
 }
 
 fn json(name: &str) -> serde_json::Value {

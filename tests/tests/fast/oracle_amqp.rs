@@ -1,8 +1,6 @@
 //! Our AMQP session against amq-protocol, another implementation, on the same bytes: messages it writes are read as they
 //! were meant, and the captures' frames say the same to both.
 
-use std::path::Path;
-
 use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, gen_frame, parse_frame};
 use amq_protocol::protocol::basic::{AMQPMethod, AMQPProperties, Deliver, Publish};
 use amq_protocol::protocol::{AMQPClass, basic};
@@ -15,6 +13,7 @@ use spoor::protocol::amqp::Session;
 use spoor::protocol::{End, Event, Events, Mark, Sender, Session as Contract};
 use spoor::record::Role;
 use spoor_tests::captures;
+use spoor_tests::recorded::fixtures;
 
 fn bytes(frame: &AMQPFrame) -> Vec<u8> {
     let written = gen_frame(frame)(Vec::new().into()).unwrap_or_else(|error| panic!("{frame:?}: {error:?}"));
@@ -288,7 +287,7 @@ fn messages_by_amq_protocol(stream: &[u8]) -> Messages {
 
 #[test]
 fn captures_say_the_same_to_both() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/amqp");
+    let folder = fixtures().join("amqp");
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).expect("the captures are there") {
         let path = entry.expect("the captures can be listed").path();

@@ -1,8 +1,6 @@
 //! Our PostgreSQL session against postgres-protocol, another implementation, on the same bytes: what it writes is read as it
 //! was meant, and the servers' messages in the captures say the same to both.
 
-use std::path::Path;
-
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::IsNull;
@@ -16,6 +14,7 @@ use spoor::protocol::postgres::Session;
 use spoor::protocol::{End, Sender};
 use spoor::record::Role;
 use spoor_tests::captures;
+use spoor_tests::recorded::fixtures;
 use spoor_tests::transcript::wire;
 
 fn statement(operation: &Operation) -> &Statement {
@@ -162,7 +161,7 @@ fn said_by_postgres_protocol(stream: &[u8]) -> Said {
 
 #[test]
 fn captures_say_the_same_to_both() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/postgres");
+    let folder = fixtures().join("postgres");
     let mut seen = 0;
     for entry in std::fs::read_dir(&folder).expect("the captures are there") {
         let path = entry.expect("the captures can be listed").path();

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use spoor_tests::recorded::fixtures;
 use spoor_tests::skip::skip;
 use spoor_tests::spoor::{binary, spoor, static_binary};
 use spoor_tests::tools::tool;
@@ -317,7 +318,7 @@ fn static_binary_needs_no_other_file() {
     }
     let root = tempfile::tempdir().unwrap();
     std::fs::copy(&binary, root.path().join("spoor")).unwrap();
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let fixtures = fixtures();
     std::fs::copy(fixtures.join("http1/curl.pcap"), root.path().join("curl.pcap")).unwrap();
     let chroot = tool("chroot").or_else(|| Some(PathBuf::from("/usr/sbin/chroot"))).unwrap();
     let said = |arguments: &[&str]| {

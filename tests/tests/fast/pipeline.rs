@@ -5,34 +5,13 @@ use std::collections::BTreeMap;
 use spoor::protocol::Sender::{Client, Server};
 use spoor::record::Record;
 use spoor::span::SpanKind;
+use spoor_tests::scenes::Shop;
 use spoor_tests::transcript::{Covered, Host, wire};
 use spoor_tests::whole_core::{forest, run, text};
 
 /// A shop serves an order, asks its database, and calls the CRM on the way.
 fn order_through_shop_and_crm(host: &mut Host, order: u32) {
-    let (shopper, shop, crm, db) = (
-        host.process(100, "browser"),
-        host.process(200, "shop"),
-        host.process(300, "crm"),
-        host.process(400, "postgresql"),
-    );
-    let front = host.connect(shopper, shop, 8080, Covered::Server);
-    let store = host.connect(shop, db, 5432, Covered::Both);
-    let back = host.connect(shop, crm, 8081, Covered::Both);
-    let (worker, backend, seller) = (shop.thread(1), db.thread(0), crm.thread(1));
-    let body = format!("{{\"order_id\": {order}, \"quantity\": 3}}");
-    host.send(front, Client, wire::request("POST", "/orders", "", &body), shopper.thread(0), worker);
-    host.send(
-        store,
-        Client,
-        wire::query(&format!("INSERT INTO orders (id, quantity) VALUES ({order}, 3)")),
-        worker,
-        backend,
-    );
-    host.send(store, Server, wire::done("INSERT 0 1", b'I'), backend, worker);
-    host.send(back, Client, wire::request("POST", "/api/confirm", "", &body), worker, seller);
-    host.send(back, Server, wire::response(200, "{}"), seller, worker);
-    host.send(front, Server, wire::response(201, "{}"), worker, shopper.thread(0));
+    Shop::open(host).order(host, order);
 }
 
 #[test]

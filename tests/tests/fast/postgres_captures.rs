@@ -2,7 +2,7 @@
 //! whole and joined late. What is told with packets missing is in `postgres_losses`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use spoor::config::Protocols;
 use spoor::operation::postgres::{Cell, Statement};
@@ -11,6 +11,7 @@ use spoor::protocol::postgres::Session;
 use spoor::protocol::{End, Event, Events, Mark, Session as _};
 use spoor::record::{Role, Thread};
 use spoor_tests::captures::{self, Packet};
+use spoor_tests::recorded::fixtures;
 
 /// Every client that was captured.
 const CLIENTS: [&str; 20] = [
@@ -37,7 +38,7 @@ const CLIENTS: [&str; 20] = [
 ];
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/postgres")
+    fixtures().join("postgres")
 }
 
 /// What others counted; see `make/make.py`.

@@ -2,7 +2,7 @@
 //! comes after the next ReadyForQuery is told in full.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use spoor::config::Protocols;
 use spoor::operation::postgres::{Cell, Statement, StatementKind};
@@ -13,9 +13,10 @@ use spoor::protocol::postgres::Session;
 use spoor::record::Role;
 use spoor_tests::captures::losses::{Judge, Tally, without_any_packet};
 use spoor_tests::captures::{Packet, connections};
+use spoor_tests::recorded::fixtures;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/postgres")
+    fixtures().join("postgres")
 }
 
 /// Each capture and the port of its server.

@@ -1,7 +1,7 @@
 //! Captures of real traffic through the reader, TCP reassembly, detection and the parsers: what is told of a
 //! conversation must not depend on how it was captured.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use spoor::config::{Protocols, Services};
 use spoor::conn::{Connections, Stats};
@@ -9,6 +9,7 @@ use spoor::operation::Detail;
 use spoor::protocol::Event;
 use spoor::record::{Conn, Record, Role};
 use spoor::source::{self, recording};
+use spoor_tests::recorded::fixtures;
 
 const WHOLE: [&str; 3] = ["http.pcapng", "http-any.pcap", "http-ipv6.pcap"];
 
@@ -25,7 +26,7 @@ const EXCHANGES: [&str; 8] = [
 ];
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pcap").join(name)
+    fixtures().join("pcap").join(name)
 }
 
 /// What a file tells.
