@@ -22,6 +22,7 @@ mod cli;
 mod export;
 mod export_changes;
 mod export_google;
+mod field;
 mod fuzz;
 mod hostile;
 mod http1;
