@@ -3,11 +3,11 @@
 
 use std::hint::black_box;
 
-use spoor::config::Protocols;
-use spoor::operation::Operation;
-use spoor::protocol::Sender::{self, Client, Server};
-use spoor::protocol::{Event, Events, Mark, Session, amqp, http1, http2, postgres};
-use spoor::record::Role;
+use spoor_core::operation::Operation;
+use spoor_core::protocol::{Event, Events, Session, amqp, http1, http2, postgres};
+use spoor_core::record::Sender::{self, Client, Server};
+use spoor_core::record::{Mark, Role};
+use spoor_core::settings::Protocols;
 use spoor_tests::transcript::wire;
 
 use super::allocations;

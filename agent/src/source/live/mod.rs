@@ -17,16 +17,12 @@ use tokio::{
     time::{Interval, MissedTickBehavior},
 };
 
-use crate::{
-    capture::{
-        Capture, CaptureError, Options,
-        decode::{Event, Seen},
-        load::Totals,
-        verdict::{Kind, Verdict},
-    },
-    record::{BootNs, Close, Conn, ConnId, Data, Lost, Record, WireBase},
-    telemetry::Seldom,
-};
+use crate::capture::decode::{Event, Seen};
+use crate::capture::load::Totals;
+use crate::capture::verdict::{Kind, Verdict};
+use crate::capture::{Capture, CaptureError, Options};
+use crate::telemetry::Seldom;
+use spoor_core::record::{BootNs, Close, Conn, ConnId, Data, Lost, Record, WireBase};
 
 mod time;
 
