@@ -465,5 +465,4 @@ impl Entry {
 }
 
 #[cfg(test)]
-#[path = "message_tests.rs"]
 mod tests;

@@ -230,5 +230,4 @@ fn never_zero<const N: usize>(mut id: [u8; N]) -> [u8; N] {
 }
 
 #[cfg(test)]
-#[path = "ids_tests.rs"]
 mod tests;

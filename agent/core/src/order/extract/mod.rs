@@ -222,5 +222,4 @@ fn only_entry<'a>(properties: &'a Properties, name: &str) -> Option<&'a [u8]> {
 }
 
 #[cfg(test)]
-#[path = "extract_tests.rs"]
 mod tests;

@@ -265,5 +265,4 @@ fn is_service_method(path: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "snapshot_tests.rs"]
 mod tests;
