@@ -348,3 +348,6 @@ fn without_destination(operation: &str, placed: &Placed<'_>) -> String {
 fn reply_text(text: &str) -> String {
     if is_personal(text) { String::new() } else { text.chars().take(MAX_TEXT).collect() }
 }
+
+#[cfg(test)]
+mod tests;

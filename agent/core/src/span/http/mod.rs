@@ -231,3 +231,6 @@ fn outcome(placed: &Placed<'_>, exchange: &Exchange, is_server: bool, draft: &mu
 pub(super) fn text<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| std::str::from_utf8(value).ok()).filter(|value| !value.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,3 +126,6 @@ fn rows(statement: &Statement, draft: &mut Draft) {
         draft.attributes.set(semconv::SPOOR_DB_AFFECTED_ROWS, int(count));
     }
 }
+
+#[cfg(test)]
+mod tests;
