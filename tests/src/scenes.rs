@@ -1,6 +1,6 @@
 //! Scripted scenes that tests and benchmarks share: an order's number → the records of what is done for it.
 
-use spoor::protocol::Sender::{Client, Server};
+use spoor_core::record::Sender::{Client, Server};
 
 use crate::transcript::{Covered, Host, Link, Process, wire};
 

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use spoor::config;
 use spoor::export::Host;
 use spoor::export::file::JsonLines;
-use spoor::record::Record;
 use spoor::{run, source};
+use spoor_core::record::Record;
 use spoor_tests::expectation::Case;
 use spoor_tests::forest::{self, Span};
 use spoor_tests::recorded::fixtures;
@@ -35,15 +35,18 @@ macro_rules! cases {
 }
 
 cases! {
+    amqp_older_confirms: "all are unconfirmed, and the returned one is well",
     backlog_equal: "the delivery of the first new message is joined to the publish of the second",
     backlog_equal_one_conn: "the delivery of the first new message is joined to the publish of the second",
     backlog_one: "the older message's delivery is joined to the new publish",
     broker_timestamp: "no dwell; the consumer is a root",
     broker_timestamp_no_headers: "no dwell; the consumer is a root",
+    celery_prefork: "statements are roots, most of them in traces of their own",
     connection_blocked: "the reason is destination and name",
     date_path: "the year is taken for the order's number",
     delayed_equal: "the delivery of the slow message is joined to the publish of the other one",
     dnat_twice: "four spans, two pairs with equal identifiers",
+    dramatiq_begin_left_out: "BEGIN and COMMIT of the second stage are in traces of their own",
     error_body_id: "the error's number is taken for the order's",
     form_field_after_file: "the field behind the file is not found",
     hash_in_names: "names show the number",
@@ -54,10 +57,16 @@ cases! {
     midstream_http: "two roots for each request",
     name_cardinality: "each number is a name",
     names_cyrillic: "escaped and percent-encoded names do not match",
+    nest_rpc_older_auto_ack: "deliveries stay open, a publish has no parent, replies are in traces of their own",
+    nginx_gunicorn_unix_socket: "gunicorn's requests are roots",
+    nginx_same_order_in_succession: "each forwarded GET is a root",
     outbox_json: "no order",
     paths: "no order",
     pg_win1251: "names, texts and errors are U+FFFD",
+    pgbouncer: "each forwarded statement is a root",
     phone_by_name: "only some forms are recognised",
+    php_fpm_fastcgi: "PHP has no requests, its statements are roots",
+    prepared_before_agent: "statements are named after the server's address",
     proxy_v1: "the first request of each connection is missing",
     proxy_v2: "the first request of each connection is missing",
     proxy_v2local: "the first request of each connection is missing",
@@ -68,6 +77,7 @@ cases! {
     spring_gzip_colon: "no order",
     sql_prepare: "no order",
     status_cyrillic: "only ASCII words are statuses",
+    thread_beats_key: "the statement of one order is below the other one's request",
     tx_rollback: "both are unconfirmed",
     unnamed_reexecuted: "the second execution is in the first one's trace",
     unsampled_traceparent: "three traces below parents that nobody exports",
