@@ -15,6 +15,7 @@ use spoor::export::Host;
 use spoor::export::file::JsonLines;
 use spoor::{run, source};
 use spoor_core::record::Record;
+use spoor_core::time::BootTime;
 use spoor_tests::expectation::Case;
 use spoor_tests::forest::{self, Span};
 use spoor_tests::recorded::fixtures;
@@ -116,7 +117,7 @@ fn replay(name: &str) -> Vec<Span> {
     let mut pipeline =
         run::pipeline(&config, [7; 16], "host".to_owned()).expect("the configuration's rules compile");
     let mut lines = JsonLines::new(Vec::new(), Host::local("rules"));
-    let mut now = 0;
+    let mut now = BootTime::ZERO;
     loop {
         match source.next() {
             Ok(Some(record)) => {

@@ -12,7 +12,8 @@ use crate::operation::http::Exchange;
 use crate::operation::postgres::Statement;
 use crate::operation::{Completeness, Detail, Extent, Kept, OpSide, Operation};
 use crate::order::{Found, Rules, settings as order_settings};
-use crate::record::{ClockPair, Conn, ConnId, Endpoint, OpId, Point, Role, Thread, Transport};
+use crate::record::{ClockPair, Conn, ConnId, Endpoint, OpId, Point, Role, Transport, Worker};
+use crate::time::{BootTime, WallTime, ns};
 use crate::trace::{SpanId, TraceId, Value};
 
 /// A secret that must be in no span.
@@ -27,7 +28,7 @@ pub(super) fn conn(role: Role, port: u16) -> ConnInfo {
     let (client, server) = (endpoint(1, 40_000), endpoint(2, port));
     let (local, remote) = if role == Role::Client { (client, server) } else { (server, client) };
     let conn = Conn {
-        at: 0,
+        at: BootTime::ZERO,
         id: ConnId(7),
         transport: Transport::Tcp,
         local,
@@ -35,7 +36,7 @@ pub(super) fn conn(role: Role, port: u16) -> ConnInfo {
         netns: 0,
         role: Some(role),
         from_start: true,
-        thread: Thread::default(),
+        thread: Worker::default(),
         comm: String::new(),
         cgroup: 0,
         wire: None,
@@ -45,14 +46,14 @@ pub(super) fn conn(role: Role, port: u16) -> ConnInfo {
 }
 
 pub(super) fn op(role: Role, detail: Detail) -> Operation {
-    let point = |at, pos| Point { at, pos, thread: Thread::default() };
+    let point = |at, pos| Point { at, pos, thread: Worker::default(), awaited_by: None };
     Operation {
         id: OpId(1),
         shape: OpSide::Outgoing,
         role,
-        request: Extent { start: point(1_000, 0), end: point(1_100, 50) },
-        response: Some(Extent { start: point(1_400, 0), end: point(1_500, 60) }),
-        ended_at: 1_500,
+        request: Extent { start: point(ns(1_000), 0), end: point(ns(1_100), 50) },
+        response: Some(Extent { start: point(ns(1_400), 0), end: point(ns(1_500), 60) }),
+        ended_at: ns(1_500),
         completeness: Completeness::Complete,
         detail,
     }
@@ -82,13 +83,13 @@ pub(super) fn placed<'a>(op: &'a Operation, conn: &'a ConnInfo, found: &'a Found
         trace_rule: TraceRule::Wire,
         wire: None,
         observed_from_server: false,
-        clock: ClockPair { boot_ns: 900, unix_ns: 1_000_000 },
+        clock: ClockPair { boot: ns(900), wall: WallTime::from_nanos(1_000_000) },
     }
 }
 
 pub(super) fn shown(span: &Span) -> String {
     let mut lines = vec![format!("{:?} {}", span.kind, span.name)];
-    lines.push(format!("  {} +{}", span.start_unix_ns, span.end_unix_ns - span.start_unix_ns));
+    lines.push(format!("  {} +{}", span.start.as_nanos(), span.end.since(span.start).as_nanos()));
     match &span.status {
         Status::Unset => {}
         Status::Error(description) if description.is_empty() => lines.push("  ERROR".to_owned()),

@@ -2,16 +2,17 @@
 
 use expect_test::expect;
 
+use crate::operation::Detail;
 use crate::operation::amqp::{
     Action, ActionKind, Content, Deliver, Method, Properties, Publish, PublishOutcome, Settle, Settlement,
     Source,
 };
-use crate::operation::Detail;
 use crate::order::Found;
 use crate::record::Role;
 use crate::span::build::{Work, build_dwell, build_with};
 use crate::span::semconv;
 use crate::span::testing::{check, check_op, conn, kept, op, placed, shown};
+use crate::time::ns;
 
 fn amqp(kind: ActionKind) -> Detail {
     Detail::Amqp(Box::new(Action { channel: 1, vhost: Some("/".to_owned()), kind }))
@@ -50,7 +51,7 @@ fn deliver(settlement: Option<Settlement>) -> Deliver {
         no_ack: Some(false),
         content: content(),
         settlement,
-        settled_at: settlement.map(|_| 2_000),
+        settled_at: settlement.map(|_| ns(2_000)),
     }
 }
 
@@ -312,12 +313,12 @@ fn processing_spans_the_work_that_is_known() {
     let times = |started_at, last_at| {
         let span = build_with(&placed(&op, &conn, &found), Work { started_at, last_at });
         let prefetched = span.attributes.get(semconv::SPOOR_MESSAGING_PREFETCHED).is_some();
-        (span.start_unix_ns - 1_000_000, span.end_unix_ns - 1_000_000, prefetched)
+        (span.start.as_nanos() - 1_000_000, span.end.as_nanos() - 1_000_000, prefetched)
     };
     // Delivered at boot time 1,100, which is 200 after the clock pair.
     assert_eq!(times(None, None), (200, 600, true));
-    assert_eq!(times(Some(1_300), Some(2_900)), (400, 2_000, false));
-    assert_eq!(times(Some(50), Some(60)), (200, 200, false));
+    assert_eq!(times(Some(ns(1_300)), Some(ns(2_900))), (400, 2_000, false));
+    assert_eq!(times(Some(ns(50)), Some(ns(60))), (200, 200, false));
 }
 
 #[test]
@@ -452,7 +453,7 @@ fn settlements_and_methods() {
 fn dwell_is_the_brokers_own_span() {
     let publish = op(Role::Server, publish("shop", "order.created", PublishOutcome::Confirmed));
     let mut deliver = op(Role::Server, amqp(ActionKind::Deliver(deliver(None))));
-    deliver.request.start.at = 5_100;
+    deliver.request.start.at = ns(5_100);
     let (conn, found) = (conn(Role::Server, 5672), Found::default());
     expect![[r#"
         Internal dwell mes.orders

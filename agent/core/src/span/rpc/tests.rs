@@ -1,8 +1,10 @@
 //! Calls of each outcome, and exactly the spans they become.
 
+use std::time::Duration;
+
 use expect_test::expect;
 
-use super::timeout_ns;
+use super::timeout;
 use crate::operation::http::Exchange;
 use crate::order::Found;
 use crate::record::Role;
@@ -112,7 +114,7 @@ fn grpc_statuses() {
     use crate::record::Sender;
     let check = |role: Role, call: Exchange, took_ns: u64, expected: &str| {
         let mut op = op(role, http(call));
-        op.ended_at = op.request.start.at + took_ns;
+        op.ended_at = op.request.start.at + Duration::from_nanos(took_ns);
         let (conn, found) = (conn(role, 50_051), Found::default());
         let span = build(&placed(&op, &conn, &found));
         let code = span.attributes.get("rpc.response.status_code").cloned();
@@ -168,6 +170,6 @@ fn timeouts_have_units() {
         ("1", None),
         ("", None),
     ] {
-        assert_eq!(timeout_ns(text), expected, "{text}");
+        assert_eq!(timeout(text), expected.map(Duration::from_nanos), "{text}");
     }
 }
