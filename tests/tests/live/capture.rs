@@ -3,7 +3,7 @@
 //! Each test is a scenario of `fixtures/kernel/trap.c`. They need root and a kernel with rung A; elsewhere they say
 //! that they are skipped.
 //!
-//! Long because the guests of `cargo xtask vm` run this one program.
+//! Long because the guests of `cargo xtask vm` run this one module, and its scenarios share what looks at them.
 
 use std::{
     collections::BTreeMap,
