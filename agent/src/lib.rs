@@ -11,7 +11,7 @@
 //! | part | modules |
 //! |---|---|
 //! | core, in the order of the data | [`record`], [`conn`], [`stream`], [`protocol`], [`operation`], [`sql`], [`order`], [`causality`], [`span`], [`pipeline`] |
-//! | shell | [`admin`] (probes and Prometheus), [`capture`] (the kernel), [`source`], [`process`], [`config`], [`export`], [`clock`], [`telemetry`] (the agent's own logs), [`run`], [`cli`] |
+//! | shell | [`admin`] (probes and Prometheus), [`capture`] (the kernel), [`source`], [`process`], [`config`], [`export`], [`files`] (what the agent keeps on disk), [`clock`], [`telemetry`] (the agent's own logs), [`run`], [`cli`] |
 //!
 //! `cargo xtask tidy` checks that the core names nothing of the shell, and that each stage names only earlier ones.
 
@@ -36,6 +36,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod export;
+pub mod files;
 pub mod process;
 pub mod run;
 pub mod source;

@@ -10,7 +10,7 @@ use super::durations::{self, Series};
 use super::readings::{self, Reading};
 
 /// Which text is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Prometheus' own, 0.0.4.
     Text,
@@ -178,6 +178,8 @@ impl Page {
                 '\\' => self.text.push_str("\\\\"),
                 '"' => self.text.push_str("\\\""),
                 '\n' => self.text.push_str("\\n"),
+                // Names come from the traffic: shown on a terminal, they must not steer it.
+                c if c.is_control() => self.text.push('\u{fffd}'),
                 c => self.text.push(c),
             }
         }
@@ -207,7 +209,7 @@ mod tests {
         page.readings(&[
             Reading::plain("spoor.records", 17),
             Reading::labelled("spoor.discarded.size", "cause", "gap", 5),
-            Reading::labelled("spoor.held", "odd", "a\"b\\c\nd", 2),
+            Reading::labelled("spoor.held", "odd", "a\"b\\c\nd\u{1b}[2J\r", 2),
         ]);
         let series = Series {
             metric: 2,
@@ -215,6 +217,7 @@ mod tests {
             counts: vec![1, 0, 2, 0, 0, 0, 0, 0, 0, 1],
             sum_ns: 12_500_000_000,
             count: 4,
+            since_unix_ns: 0,
         };
         page.durations(&[series]);
         page.finish()
@@ -234,7 +237,7 @@ mod tests {
             spoor_discarded_size_bytes_total{cause="gap"} 5
             # HELP spoor_held Operations held until their tree is complete
             # TYPE spoor_held gauge
-            spoor_held{odd="a\"b\\c\nd"} 2
+            spoor_held{odd="a\"b\\c\nd�[2J�"} 2
             # HELP db_client_operation_duration_seconds Duration of database client operations
             # TYPE db_client_operation_duration_seconds histogram
             db_client_operation_duration_seconds_bucket{service_name="shop",le="0.001"} 1
