@@ -12,7 +12,8 @@ use std::time::Instant;
 use super::series::{Key, Table};
 pub use super::series::{Counts, MAX_SERIES, Series};
 
-use crate::span::{Span, SpanKind, Value, semconv};
+use spoor_core::span::{Span, SpanKind, semconv};
+use spoor_core::trace::Value;
 
 /// A histogram of durations in seconds.
 #[derive(Debug, PartialEq)]

@@ -20,7 +20,7 @@ use super::queue::{Batch, Queue};
 use super::spool::{self, Spool, SpoolError};
 use super::worker::Worker;
 use crate::config::{Export, Otlp};
-use crate::span::Span;
+use spoor_core::span::Span;
 
 /// What the export thread may take beyond its time: to put into the spool what waits, or to see that the disk hangs.
 const GRACE: Duration = Duration::from_millis(300);

@@ -1,7 +1,7 @@
 //! What was learned in, the bytes of a file that holds it out, and back.
 //!
 //! ```text
-//!   "SPOORLS1" │ u32 length │ u32 CRC-32 of the payload │ payload: JSON of [`Learned`]          (little-endian)
+//!   "SPOORLS1" │ u32 length │ u32 CRC-32 of the payload │ payload: JSON of [`Snapshot`]          (little-endian)
 //! ```
 //!
 //! The last byte of the magic number is the version: a file of another one is not read. Fields may come and go within a
@@ -15,7 +15,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::files::{Directory, FileError as Unusable};
-use crate::pipeline::learned::Learned;
+use spoor_core::pipeline::snapshot::Snapshot;
 
 const MAGIC: &[u8; 8] = b"SPOORLS1";
 const HEAD_LEN: usize = MAGIC.len() + 8;
@@ -39,7 +39,7 @@ pub enum FileError {
 }
 
 /// The bytes of a file.
-pub fn encode(learned: &Learned) -> Result<Vec<u8>, FileError> {
+pub fn encode(learned: &Snapshot) -> Result<Vec<u8>, FileError> {
     let mut bytes = vec![0; HEAD_LEN];
     // Writing to memory cannot fail, and the types have no map with keys that are not text.
     let _ = serde_json::to_writer(&mut bytes, learned);
@@ -53,7 +53,7 @@ pub fn encode(learned: &Learned) -> Result<Vec<u8>, FileError> {
 }
 
 /// What a file's bytes say.
-pub fn decode(bytes: &[u8], path: &Path) -> Result<Learned, FileError> {
+pub fn decode(bytes: &[u8], path: &Path) -> Result<Snapshot, FileError> {
     let damaged = |why| FileError::Damaged { path: path.to_owned(), why };
     let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| damaged("it is too short"))?;
     if magic != MAGIC {
@@ -76,13 +76,13 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Learned, FileError> {
 }
 
 /// Reads the file of a directory. `None`: there is none.
-pub(super) fn read(directory: &Directory) -> Result<Option<Learned>, FileError> {
+pub(super) fn read(directory: &Directory) -> Result<Option<Snapshot>, FileError> {
     let Some(bytes) = directory.read(NAME, MAX_BYTES as u64)? else { return Ok(None) };
     decode(&bytes, &directory.path_of(NAME)).map(Some)
 }
 
 /// Replaces the file, durably: whoever reads it meanwhile sees the old one or the new one.
-pub(super) fn write(directory: &Directory, learned: &Learned) -> Result<(), FileError> {
+pub(super) fn write(directory: &Directory, learned: &Snapshot) -> Result<(), FileError> {
     // Only one agent writes, see `Keeper`.
     Ok(directory.replace(NAME, &encode(learned)?, true)?)
 }

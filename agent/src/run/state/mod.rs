@@ -23,9 +23,9 @@ use super::stop::ended;
 use crate::clock;
 use crate::config::Config;
 use crate::files::Directory;
-use crate::pipeline::Pipeline;
-use crate::pipeline::learned::{Learned, Stats};
 use crate::telemetry::Seldom;
+use spoor_core::pipeline::Pipeline;
+use spoor_core::pipeline::snapshot::{Snapshot, Stats};
 
 const LOCK: &str = "learned.lock";
 /// How often failures are told.
@@ -131,7 +131,7 @@ impl Keeper {
     }
 
     /// Writes the file for the last time: `learned` is of the moment before the pipeline was finished.
-    pub(super) fn finish(&mut self, learned: Learned, until: Instant) {
+    pub(super) fn finish(&mut self, learned: Snapshot, until: Instant) {
         self.wait(until);
         if self.writing.is_none() && self.may_write() {
             self.write(learned);
@@ -149,7 +149,7 @@ impl Keeper {
     }
 
     /// What can take long, the disk, waits on a thread of its own.
-    fn write(&mut self, learned: Learned) {
+    fn write(&mut self, learned: Snapshot) {
         let directory = self.directory.clone();
         let write = move || file::write(&directory, &learned);
         match std::thread::Builder::new().name("spoor-state".to_owned()).spawn(write) {

@@ -20,18 +20,18 @@ fn soon() -> Instant {
 }
 
 /// Writes, and waits for it.
-fn finish(keeper: &mut Keeper, learned: Learned) {
+fn finish(keeper: &mut Keeper, learned: Snapshot) {
     keeper.finish(learned, soon());
     keeper.wait(soon());
 }
 
-fn read(directory: &Path) -> Option<Learned> {
+fn read(directory: &Path) -> Option<Snapshot> {
     file::read(&Directory::open_or_create(directory).unwrap()).unwrap()
 }
 
-fn left(boot_id: [u8; 16]) -> Learned {
-    let process = crate::pipeline::learned::Process { tgid: 7, ..Default::default() };
-    Learned { boot_id, processes: vec![process], ..Learned::default() }
+fn left(boot_id: [u8; 16]) -> Snapshot {
+    let process = spoor_core::pipeline::snapshot::Process { tgid: 7, ..Default::default() };
+    Snapshot { boot_id, processes: vec![process], ..Snapshot::default() }
 }
 
 #[test]
