@@ -28,6 +28,15 @@ impl Directory {
         Ok(Self { fd: walk::open(path, true)?, path: path.to_owned() })
     }
 
+    /// Opens a directory that is there. `None`: there is none.
+    pub fn existing(path: &Path) -> Result<Option<Self>, FileError> {
+        match walk::open(path, false) {
+            Ok(fd) => Ok(Some(Self { fd, path: path.to_owned() })),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The whole path of a name in it, for messages.
     pub fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -35,12 +44,12 @@ impl Directory {
 
     /// Opens a file to read. `None`: there is none.
     pub fn open(&self, name: &str) -> Result<Option<File>, FileError> {
-        self.existing(name, OFlags::RDONLY)
+        self.file(name, OFlags::RDONLY)
     }
 
     /// Opens a file to change. `None`: there is none.
     pub fn edit(&self, name: &str) -> Result<Option<File>, FileError> {
-        self.existing(name, OFlags::RDWR)
+        self.file(name, OFlags::RDWR)
     }
 
     /// All of a file, if it has at most `max` bytes. `None`: there is none.
@@ -113,7 +122,7 @@ impl Directory {
         Ok(names)
     }
 
-    fn existing(&self, name: &str, how: OFlags) -> Result<Option<File>, FileError> {
+    fn file(&self, name: &str, how: OFlags) -> Result<Option<File>, FileError> {
         let path = self.path_of(name);
         let file = match self.openat(name, how) {
             Ok(file) => File::from(file),
