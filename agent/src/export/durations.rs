@@ -7,12 +7,13 @@
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::series::{Key, Table};
 pub use super::series::{Counts, MAX_SERIES, Series};
 
 use spoor_core::span::{Span, SpanKind, semconv};
+use spoor_core::time::nanoseconds;
 use spoor_core::trace::Value;
 
 /// A histogram of durations in seconds.
@@ -111,10 +112,10 @@ impl Durations {
     /// Counts a finished span.
     pub fn observe(&mut self, span: &Span) {
         let Some((metric, labels)) = classify(span) else { return };
-        let duration_ns = span.end_unix_ns.saturating_sub(span.start_unix_ns);
+        let duration = span.end.since(span.start);
         let key = self.hash(metric, &labels);
         if let Some(series) = self.table.find(key) {
-            series.add(duration_ns);
+            series.add(duration);
             return;
         }
         let overflow = labels.overflow();
@@ -125,7 +126,7 @@ impl Durations {
         };
         let series =
             self.table.series(key, || Series::new(metric, &labels), || Series::new(metric, &overflow));
-        series.add(duration_ns);
+        series.add(duration);
     }
 
     /// All series, in the order of metrics and labels.
@@ -155,18 +156,18 @@ impl Series {
     fn new(metric: usize, labels: &Labels<'_>) -> Self {
         let buckets = METRICS.get(metric).map_or(0, |metric| metric.bounds.len()) + 1;
         let labels = labels.iter().map(|(key, value)| (*key, cut(value).to_owned())).collect();
-        Self { metric, labels, counts: vec![0; buckets], sum_ns: 0, count: 0, since_unix_ns: 0 }
+        Self { metric, labels, counts: vec![0; buckets], sum: Duration::ZERO, count: 0, since_unix_ns: 0 }
     }
 
-    fn add(&mut self, duration_ns: u64) {
-        let seconds = duration_ns as f64 / 1e9;
+    fn add(&mut self, duration: Duration) {
+        let seconds = nanoseconds(duration) as f64 / 1e9;
         let bounds = METRICS.get(self.metric).map_or(&[][..], |metric| metric.bounds);
         // A bound belongs to the bucket below it.
         let bucket = bounds.partition_point(|bound| *bound < seconds);
         if let Some(count) = self.counts.get_mut(bucket) {
             *count += 1;
         }
-        self.sum_ns = self.sum_ns.saturating_add(duration_ns);
+        self.sum = self.sum.saturating_add(duration);
         self.count += 1;
     }
 }

@@ -30,7 +30,7 @@ pub struct Series {
     pub labels: Vec<(&'static str, String)>,
     /// Per bucket, not cumulated; one more than the metric has bounds.
     pub counts: Vec<u64>,
-    pub sum_ns: u64,
+    pub sum: Duration,
     pub count: u64,
     /// Since when it is counted, nanoseconds of the Unix epoch: later than others when it was forgotten in between.
     pub since_unix_ns: u64,
@@ -207,7 +207,7 @@ mod tests {
 
     fn series(service: u64, label: u64) -> Series {
         let labels = vec![("service", service.to_string()), ("label", label.to_string())];
-        Series { metric: 0, labels, counts: Vec::new(), sum_ns: 0, count: 0, since_unix_ns: 0 }
+        Series { metric: 0, labels, counts: Vec::new(), sum: Duration::ZERO, count: 0, since_unix_ns: 0 }
     }
 
     /// Counts one; an overflow has the label 0.

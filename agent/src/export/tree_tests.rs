@@ -5,11 +5,14 @@ use std::sync::Arc;
 use expect_test::{Expect, expect};
 
 use super::*;
+use std::time::Duration;
+
 use spoor_core::causality::{Confidence, Rule};
 use spoor_core::span::{Evidence, Resource};
+use spoor_core::time::WallTime;
 use spoor_core::trace::Attributes;
 
-const START: u64 = 1_763_629_953_120_000_000;
+const START: WallTime = WallTime::from_nanos(1_763_629_953_120_000_000);
 
 struct Given {
     id: u8,
@@ -52,8 +55,8 @@ fn span(given: &Given) -> Span {
         evidence: given.parent.map(|(_, rule, sure)| Evidence { rule, confidence: Confidence(sure) }),
         name: given.name.to_owned(),
         kind: given.kind,
-        start_unix_ns: START + given.from_us * 1000,
-        end_unix_ns: START + (given.from_us + given.for_us) * 1000,
+        start: START + Duration::from_micros(given.from_us),
+        end: START + Duration::from_micros(given.from_us + given.for_us),
         status: given.error.map_or(Status::Unset, |error| Status::Error(error.to_owned())),
         attributes,
         links: Vec::new(),
@@ -146,7 +149,7 @@ fn check(spans: &[Span], style: Style, expected: Expect) {
     let mut out = Vec::new();
     let mut printer = TreePrinter::new(&mut out, style, Duration::from_secs(1));
     for span in spans {
-        printer.push(span.clone(), 0).unwrap();
+        printer.push(span.clone(), Duration::ZERO).unwrap();
     }
     printer.finish().unwrap();
     expected.assert_eq(&String::from_utf8(out).unwrap());
@@ -230,7 +233,7 @@ fn below_the_drawn_depth_siblings_and_their_parents_siblings_keep_their_place() 
         .map(|above| Span {
             span_id: SpanId([above.span_id.0[7] | 0x80; 8]),
             parent: Some(above.span_id),
-            start_unix_ns: above.start_unix_ns + 1,
+            start: above.start + Duration::from_nanos(1),
             ..above.clone()
         })
         .collect();
@@ -247,15 +250,15 @@ fn below_the_drawn_depth_siblings_and_their_parents_siblings_keep_their_place() 
 #[test]
 fn many_traces_at_once_are_printed_early_and_not_one_by_one() {
     let mut printer = TreePrinter::new(io::sink(), Style::default(), Duration::from_secs(1));
-    let before = crate::clock::boot_ns();
+    let before = crate::clock::boot();
     for number in 0..3 * MAX_SPANS as u64 {
         let trace_id = TraceId(u128::from(number).to_be_bytes());
-        printer.push(Span { trace_id, ..span(&PLAIN) }, number).unwrap();
+        printer.push(Span { trace_id, ..span(&PLAIN) }, Duration::from_nanos(number)).unwrap();
         assert!(printer.span_count <= MAX_SPANS);
     }
     assert!(printer.traces.len() >= KEPT_SPANS);
     // A look at all traces for each span would take minutes.
-    assert!(crate::clock::boot_ns() - before < 60_000_000_000);
+    assert!(crate::clock::boot().since(before) < Duration::from_secs(60));
 }
 
 #[test]
@@ -270,13 +273,13 @@ fn names_cannot_steer_the_terminal() {
 fn quiet_traces_are_printed_and_later_spans_continue_them() {
     let mut out = Vec::new();
     let mut printer = TreePrinter::new(&mut out, Style::default(), Duration::from_nanos(100));
-    printer.push(span(&PLAIN), 0).unwrap();
-    printer.tick(99).unwrap();
+    printer.push(span(&PLAIN), Duration::ZERO).unwrap();
+    printer.tick(Duration::from_nanos(99)).unwrap();
     assert!(printer.out.is_empty());
-    printer.tick(100).unwrap();
+    printer.tick(Duration::from_nanos(100)).unwrap();
     let first = printer.out.len();
     assert!(first > 0);
-    printer.push(span(&Given { id: 2, ..PLAIN }), 200).unwrap();
+    printer.push(span(&Given { id: 2, ..PLAIN }), Duration::from_nanos(200)).unwrap();
     printer.finish().unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(!text[..first].contains("continued") && text[first..].contains("(continued)"), "{text}");
@@ -307,9 +310,9 @@ fn times_are_written_in_their_unit() {
         (90_000_000_000_000, "25 h 0 min"),
     ];
     for (ns, expected) in cases {
-        assert_eq!(milliseconds(ns), expected);
+        assert_eq!(milliseconds(Duration::from_nanos(ns)), expected);
     }
-    assert_eq!(utc(0), "1970-01-01 00:00:00.000 UTC");
-    assert_eq!(utc(951_782_400_000_000_000), "2000-02-29 00:00:00.000 UTC");
+    assert_eq!(utc(WallTime::ZERO), "1970-01-01 00:00:00.000 UTC");
+    assert_eq!(utc(WallTime::from_nanos(951_782_400_000_000_000)), "2000-02-29 00:00:00.000 UTC");
     assert_eq!(utc(START), "2025-11-20 09:12:33.120 UTC");
 }
