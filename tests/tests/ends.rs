@@ -129,7 +129,8 @@ fn a_back_end_that_hangs_does_not_keep_the_end_and_the_spool_has_the_spans() {
         signal(&child);
         end_within(&mut child, PROMISED);
         let said = errors(&mut child);
-        let kept = fs::read_dir(&spool).unwrap().flatten().map(|entry| entry.metadata().unwrap().len()).sum::<u64>();
+        let kept =
+            fs::read_dir(&spool).unwrap().flatten().map(|entry| entry.metadata().unwrap().len()).sum::<u64>();
         assert!(kept > 10_000, "{protocol}: {kept} bytes in the spool: {said}");
     }
 }
@@ -145,7 +146,8 @@ fn outputs_that_are_closed_or_full_are_no_panic() {
         let output = command(&arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
         let ended = said(output);
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        let output = command(&arguments).stdout(File::options().write(true).open("/dev/full").unwrap()).output();
+        let output =
+            command(&arguments).stdout(File::options().write(true).open("/dev/full").unwrap()).output();
         let ended = said(output.unwrap());
         assert!(ended.code.is_some_and(|code| code < 3), "{ended:?}");
         assert!(ended.err.contains("cannot write to standard output"), "{ended:?}");
@@ -164,7 +166,9 @@ fn outputs_that_are_closed_or_full_are_no_panic() {
         }
     }
     // Errors, help and documents, too.
-    for arguments in [&["replay", "/nonexistent"][..], &["--help"], &["config", "default"], &["seccomp"], &["no"]] {
+    for arguments in
+        [&["replay", "/nonexistent"][..], &["--help"], &["config", "default"], &["seccomp"], &["no"]]
+    {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let status = command(arguments).stdout(writer.try_clone().unwrap()).stderr(writer).status().unwrap();
@@ -258,7 +262,8 @@ fn the_memory_of_the_process_is_dumped_nowhere() {
     child.wait().unwrap();
 
     // As another user: what is dumpable belongs to that user, what is not belongs to root.
-    let Some(setpriv) = spoor_tests::tools::tool("setpriv").filter(|_| rustix::process::geteuid().is_root()) else {
+    let Some(setpriv) = spoor_tests::tools::tool("setpriv").filter(|_| rustix::process::geteuid().is_root())
+    else {
         return skip("changing the user needs root and setpriv");
     };
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
@@ -267,10 +272,15 @@ fn the_memory_of_the_process_is_dumped_nowhere() {
     fs::copy(binary(), &copy).unwrap();
     fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
     let mut as_nobody = Command::new(setpriv);
-    as_nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&copy).arg("replay").arg(&fifo);
+    as_nobody
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&copy)
+        .arg("replay")
+        .arg(&fifo);
     let mut child = as_nobody.stdin(Stdio::null()).spawn().unwrap();
     hears_signals(&child);
-    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("/proc/{}/environ", child.id())).unwrap());
+    let owner =
+        std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("/proc/{}/environ", child.id())).unwrap());
     assert_eq!(owner, 0, "its memory can be read by whoever is the same user");
     child.kill().unwrap();
     child.wait().unwrap();

@@ -220,13 +220,17 @@ fn chart_default() -> String {
 fn ports_with(endpoint: &str) -> Option<String> {
     let helm = tool("helm")?;
     let set = format!("otlp.endpoint={endpoint}");
-    let arguments = ["template", "x", "helm/spoor", "--show-only", "templates/networkpolicy.yaml", "--set", &set];
+    let arguments =
+        ["template", "x", "helm/spoor", "--show-only", "templates/networkpolicy.yaml", "--set", &set];
     Some(content(&helm, &deploy(), &arguments))
 }
 
 #[test]
 fn network_policy_lets_spans_out_to_the_port_of_the_endpoint_and_names_where_to() {
-    for text in [Some(read("kubernetes/networkpolicy.yaml")), ports_with("http://collector:4317")].into_iter().flatten() {
+    for text in [Some(read("kubernetes/networkpolicy.yaml")), ports_with("http://collector:4317")]
+        .into_iter()
+        .flatten()
+    {
         let egress = text.split("egress:").nth(1).unwrap();
         assert!(egress.contains("port: 4317") && egress.matches("- to:").count() >= 2, "{text}");
     }
@@ -235,7 +239,9 @@ fn network_policy_lets_spans_out_to_the_port_of_the_endpoint_and_names_where_to(
         ("http://vt.monitoring:10428/insert/opentelemetry", "10428"),
         ("https://otlp.example.org/v1/traces", "443"),
     ] {
-        let Some(text) = ports_with(endpoint) else { return skip("helm is not here: `cargo xtask setup` brings it") };
+        let Some(text) = ports_with(endpoint) else {
+            return skip("helm is not here: `cargo xtask setup` brings it");
+        };
         assert!(text.contains(&format!("port: {port}, protocol: TCP")), "{endpoint}: {text}");
     }
 }

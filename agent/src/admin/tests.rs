@@ -56,8 +56,10 @@ async fn server_can_be_started_inside_a_runtime() {
 fn anything_else_is_refused() {
     let server = server(&Arc::new(Board::default()));
     assert!(get(&server, "/config", "").starts_with("HTTP/1.1 404 "));
-    let post =
-        ask(&server, "POST /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    let post = ask(
+        &server,
+        "POST /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+    );
     assert!(post.starts_with("HTTP/1.1 405 "), "{post}");
     assert!(ask(&server, "\x16\x03\x01nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000));
@@ -68,7 +70,11 @@ fn anything_else_is_refused() {
 }
 
 /// Connections that do not go on, of a peer's own address, for as long as the flag says.
-fn hold(server: &Server, from: [u8; 4], request: &'static [u8]) -> (Arc<AtomicBool>, std::thread::JoinHandle<usize>) {
+fn hold(
+    server: &Server,
+    from: [u8; 4],
+    request: &'static [u8],
+) -> (Arc<AtomicBool>, std::thread::JoinHandle<usize>) {
     let (to, on) = (server.address(), Arc::new(AtomicBool::new(true)));
     let going_on = on.clone();
     let thread = std::thread::spawn(move || {
@@ -150,14 +156,18 @@ fn on_loopback_a_foreign_name_is_not_answered() {
         let answer = ask(&server, &format!("GET /live HTTP/1.1\r\n{host}connection: close\r\n\r\n"));
         answer.split(' ').nth(1).unwrap_or_default().to_owned()
     };
-    for host in ["localhost:9797", "LOCALHOST", "127.0.0.1", "127.0.0.1:9797", "[::1]:9797", "[::1]", "10.1.2.3:80"] {
+    for host in
+        ["localhost:9797", "LOCALHOST", "127.0.0.1", "127.0.0.1:9797", "[::1]:9797", "[::1]", "10.1.2.3:80"]
+    {
         assert_eq!(status(&format!("host: {host}\r\n")), "200", "{host}");
     }
-    for host in ["evil.example", "evil.example:9797", "localhost.evil.example", "127.0.0.1.evil.example", ""] {
+    for host in ["evil.example", "evil.example:9797", "localhost.evil.example", "127.0.0.1.evil.example", ""]
+    {
         assert_eq!(status(&format!("host: {host}\r\n")), "421", "{host}");
     }
     let old = ask(&server, "GET /live HTTP/1.0\r\n\r\n");
     assert!(old.starts_with("HTTP/1.0 200 "), "{old}");
-    let absolute = ask(&server, "GET http://evil.example/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let absolute =
+        ask(&server, "GET http://evil.example/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     assert!(absolute.starts_with("HTTP/1.1 421 "), "{absolute}");
 }

@@ -94,7 +94,9 @@ fn directory(name: &'static str, key: &str, path: &str) -> Option<Finding> {
     match Directory::existing(directory) {
         // The directory may be made at the start: then the nearest one above has to be writable.
         Ok(_) => {}
-        Err(error) => return Some(finding(name, Level::Fail, error.to_string(), remedy("let it be the agent's own"))),
+        Err(error) => {
+            return Some(finding(name, Level::Fail, error.to_string(), remedy("let it be the agent's own")));
+        }
     }
     let there = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
     let writable = rustix::fs::access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);

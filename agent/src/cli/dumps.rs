@@ -13,7 +13,7 @@
 
 use std::io;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, setrlimit, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 /// Switches core dumps of this process off.
 pub(super) fn switch_off() -> io::Result<()> {

@@ -56,7 +56,9 @@ pub fn main() -> ExitCode {
     let result = match telemetry::init(arguments.log_format, filter.as_deref()) {
         Ok(()) => {
             if let Err(error) = refused {
-                tracing::warn!("core dumps of this process cannot be switched off ({error}): one would hold traffic");
+                tracing::warn!(
+                    "core dumps of this process cannot be switched off ({error}): one would hold traffic"
+                );
             }
             execute(arguments.command)
         }

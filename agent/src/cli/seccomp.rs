@@ -42,7 +42,8 @@ mod tests {
         let directory = parent.path().join("seccomp/spoor");
         run(Some(&directory)).unwrap();
         run(Some(&directory)).unwrap();
-        let names: Vec<_> = std::fs::read_dir(&directory).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        let names: Vec<_> =
+            std::fs::read_dir(&directory).unwrap().flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(names, [NAME]);
         assert_eq!(std::fs::read_to_string(directory.join(NAME)).unwrap(), PROFILE);
         std::fs::write(parent.path().join("file"), "").unwrap();
@@ -64,7 +65,16 @@ mod tests {
             assert!(allowed(name), "{name}");
         }
         // What would let it out of its container, or change a traced process.
-        for name in ["ptrace", "process_vm_writev", "mount", "setns", "unshare", "init_module", "keyctl", "io_uring_setup"] {
+        for name in [
+            "ptrace",
+            "process_vm_writev",
+            "mount",
+            "setns",
+            "unshare",
+            "init_module",
+            "keyctl",
+            "io_uring_setup",
+        ] {
             assert!(!allowed(name), "{name}");
         }
     }

@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
-use super::series::{Key, Table};
 pub use super::series::{Counts, MAX_SERIES, Series};
+use super::series::{Key, Table};
 
 use spoor_core::span::{Span, SpanKind, semconv};
 use spoor_core::time::nanoseconds;

@@ -156,13 +156,15 @@ impl Table {
     /// Makes room for one more of `service` at the cost of the service that has most, if that has more.
     fn take_from_the_largest(&mut self, service: u64) -> bool {
         let own = self.shares.get(&service).copied().unwrap_or(0);
-        let largest = self.shares.iter().max_by_key(|(_, count)| **count).map(|(service, count)| (*service, *count));
+        let largest =
+            self.shares.iter().max_by_key(|(_, count)| **count).map(|(service, count)| (*service, *count));
         let Some((largest, count)) = largest else { return false };
         if count <= own {
             return false;
         }
         // Where all have one, the one that was not used for longest goes.
-        let forgotten = if count == 1 { self.forget_oldest(|_| true) } else { self.forget_oldest_of(largest) };
+        let forgotten =
+            if count == 1 { self.forget_oldest(|_| true) } else { self.forget_oldest_of(largest) };
         self.counts.share += u64::from(forgotten);
         forgotten
     }

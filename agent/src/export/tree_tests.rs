@@ -220,7 +220,8 @@ fn a_deep_tree_is_as_long_as_it_has_spans() {
     assert!(lines[1 + 65].contains("  ⋯65 shop"), "{}", lines[66]);
     assert!(lines[16_000].contains("  ⋯15999 shop"), "{}", lines[16_000]);
     // Short terminals cut the name, not the guide.
-    let width = rendered(&spans, Style { colour: false, width: Some(80) }).lines().map(UnicodeWidthStr::width).max();
+    let width =
+        rendered(&spans, Style { colour: false, width: Some(80) }).lines().map(UnicodeWidthStr::width).max();
     assert!(width.unwrap() < 300, "{width:?}");
 }
 

@@ -38,7 +38,9 @@ pub enum FileError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("`{path}` is {found}, not {wanted}: remove it, or name another one")]
     Kind { path: PathBuf, found: &'static str, wanted: &'static str },
-    #[error("`{path}` belongs to user {owner}, not to the agent's user {own}: `chown {own}` it, or name another one")]
+    #[error(
+        "`{path}` belongs to user {owner}, not to the agent's user {own}: `chown {own}` it, or name another one"
+    )]
     Owner { path: PathBuf, owner: u32, own: u32 },
     #[error("others may write `{path}` (mode {mode:o}): `chmod go-w` it, or name another one")]
     Writable { path: PathBuf, mode: u32 },
@@ -114,9 +116,7 @@ fn read_all(mut file: &File, path: &Path, max: u64) -> Result<Vec<u8>, FileError
 fn plain(stat: &Stat, path: &Path) -> Result<(), FileError> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(()),
-        other => {
-            Err(FileError::Kind { path: path.to_owned(), found: kind(other), wanted: "a plain file" })
-        }
+        other => Err(FileError::Kind { path: path.to_owned(), found: kind(other), wanted: "a plain file" }),
     }
 }
 

@@ -137,7 +137,8 @@ fn what_belongs_to_somebody_else_is_refused() {
     if given.contains(&false) {
         return;
     }
-    let refused = |result: Result<(), FileError>| matches!(result, Err(FileError::Owner { owner: 12_345, .. }));
+    let refused =
+        |result: Result<(), FileError>| matches!(result, Err(FileError::Owner { owner: 12_345, .. }));
     assert!(refused(own.open("theirs").map(drop)) && refused(own.lock("theirs").map(drop)));
     for path in ["their-folder", "their-folder/below", "their-link", "their-link/below"] {
         assert!(refused(Directory::open_or_create(&at(path)).map(drop)), "{path}");
@@ -180,7 +181,8 @@ fn a_replaced_output_is_new_private_and_no_link_is_followed() {
         assert!(replace(&at(name)).is_err(), "{name}");
     }
     assert!(at("fifo").exists() && at("folder").exists());
-    let mut left: Vec<_> = std::fs::read_dir(parent.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+    let mut left: Vec<_> =
+        std::fs::read_dir(parent.path()).unwrap().flatten().map(|e| e.file_name()).collect();
     left.sort();
     assert_eq!(left, ["fifo", "folder", "link", "new", "old"]);
 }

@@ -25,8 +25,11 @@ const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC)
 /// Opens a directory of the agent's own. Missing ones on the way are made, for its user only, if `create`.
 pub(super) fn open(path: &Path, create: bool) -> Result<OwnedFd, FileError> {
     let io = FileError::io;
-    let whole = std::path::absolute(path)
-        .map_err(|source| FileError::Io { what: "open directory", path: path.to_owned(), source })?;
+    let whole = std::path::absolute(path).map_err(|source| FileError::Io {
+        what: "open directory",
+        path: path.to_owned(),
+        source,
+    })?;
     let mut left: VecDeque<OsString> = parts(&whole).collect();
     let mut shown = PathBuf::from("/");
     let mut at = root().map_err(io("open directory", &shown))?;

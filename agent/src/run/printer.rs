@@ -65,7 +65,9 @@ impl Printer {
                     return Ok(());
                 }
                 Err(TrySendError::Disconnected(_)) => return Err(Closed),
-                Err(TrySendError::Full(back)) if wait_unless.is_some_and(|stop| !stop.is_over()) => span = back,
+                Err(TrySendError::Full(back)) if wait_unless.is_some_and(|stop| !stop.is_over()) => {
+                    span = back
+                }
                 Err(TrySendError::Full(_)) => {
                     self.dropped += 1;
                     return Ok(());

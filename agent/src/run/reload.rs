@@ -126,7 +126,8 @@ mod tests {
             let config = Config::default();
             Self {
                 pipeline: super::super::pipeline(&config, [0; 16], String::new()).unwrap(),
-                delivery: Delivery::start(&config, Host::default(), None, false, None, &Stop::quiet()).unwrap(),
+                delivery: Delivery::start(&config, Host::default(), None, false, None, &Stop::quiet())
+                    .unwrap(),
                 lookup: Lookup::new(Inspector::new(&config, None)),
                 reloads: Reloads::default(),
                 config,

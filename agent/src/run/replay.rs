@@ -5,8 +5,8 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use super::deliver::Delivery;
-use super::summary::{self, Progress};
 use super::stop::Stop;
+use super::summary::{self, Progress};
 use super::{RunError, rules_digest};
 use crate::cli::Print;
 use crate::clock;

@@ -284,10 +284,14 @@ mod tests {
             Answer::Taken { rejected: 0, message } => !message.is_empty(),
             other => panic!("{other:?}"),
         };
-        for (content_type, body) in [("application/x-protobuf", &b"\xff\xff"[..]), ("application/json", b"nonsense")] {
+        for (content_type, body) in
+            [("application/x-protobuf", &b"\xff\xff"[..]), ("application/json", b"nonsense")]
+        {
             assert!(told(content_type, body), "{content_type}");
         }
-        for (content_type, body) in [("application/x-protobuf", &b""[..]), ("application/json", b"{}"), ("", b"")] {
+        for (content_type, body) in
+            [("application/x-protobuf", &b""[..]), ("application/json", b"{}"), ("", b"")]
+        {
             assert!(!told(content_type, body), "{content_type}");
         }
     }

@@ -112,6 +112,8 @@ fn machine_authorities() -> Vec<CertificateDer<'static>> {
 fn certificates(key: &'static str, path: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |reason: String| TlsError::File { key, path: path.to_owned(), reason };
     let pem = files::read(Path::new(path), MAX_FILE).map_err(|error| failed(error.to_string()))?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| failed(error.to_string()))?;
     if found.is_empty() { Err(failed("no certificate in PEM form is in it".to_owned())) } else { Ok(found) }
 }

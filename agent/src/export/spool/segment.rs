@@ -51,9 +51,11 @@ impl Segment {
         let Some(file) = directory.edit(&segment.name)? else { return Ok((segment, false)) };
         let path = directory.path_of(&segment.name);
         let damaged = segment.scan_file(&file);
-        damaged
-            .map(|damaged| (segment, damaged))
-            .map_err(|source| FileError::Io { what: "read", path, source })
+        damaged.map(|damaged| (segment, damaged)).map_err(|source| FileError::Io {
+            what: "read",
+            path,
+            source,
+        })
     }
 
     fn scan_file(&mut self, file: &File) -> io::Result<bool> {
@@ -115,11 +117,7 @@ impl Segment {
     }
 
     /// Spans in the records before `offset`; `None` when `offset` is not the start of a record or the end.
-    pub(super) fn spans_before(
-        &self,
-        directory: &Directory,
-        offset: u64,
-    ) -> Result<Option<u64>, FileError> {
+    pub(super) fn spans_before(&self, directory: &Directory, offset: u64) -> Result<Option<u64>, FileError> {
         self.with_file(directory, |file| {
             let mut reader = BufReader::new(file);
             reader.seek(SeekFrom::Start(START))?;
@@ -217,8 +215,7 @@ pub(super) fn list(directory: &Directory) -> Result<Vec<u64>, FileError> {
         // Written as an agent writes it: one number has one name.
         (sequence <= MAX_SEQUENCE && self::name(sequence) == name).then_some(sequence)
     };
-    let mut found: Vec<u64> =
-        directory.names()?.iter().filter_map(|name| number(name.to_str()?)).collect();
+    let mut found: Vec<u64> = directory.names()?.iter().filter_map(|name| number(name.to_str()?)).collect();
     found.sort_unstable();
     Ok(found)
 }

@@ -262,7 +262,10 @@ fn what_is_no_segment_of_our_own_is_left_alone_and_stops_nobody() {
     assert_eq!(drain(&mut spool), [1, 5], "what a link leads to was exported");
     drop(spool);
     let after = names(directory.path(), "");
-    assert!(before.iter().filter(|name| !name.contains("01.segment")).all(|name| after.contains(name)), "{after:?}");
+    assert!(
+        before.iter().filter(|name| !name.contains("01.segment")).all(|name| after.contains(name)),
+        "{after:?}"
+    );
 }
 
 #[test]

@@ -142,7 +142,9 @@ impl Keeper {
     pub(super) fn wait(&mut self, until: Instant) {
         match &self.writing {
             Some(writing) if !ended(writing, until) => {
-                tracing::warn!("what is learned is not kept for a restart: the disk takes too long to write it");
+                tracing::warn!(
+                    "what is learned is not kept for a restart: the disk takes too long to write it"
+                );
             }
             _ => self.join(),
         }

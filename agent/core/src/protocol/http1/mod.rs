@@ -26,9 +26,9 @@ mod pairing;
 mod sections;
 mod start;
 pub(crate) mod start_line;
-mod zstd;
 #[cfg(test)]
 mod tests;
+mod zstd;
 
 use std::collections::VecDeque;
 

@@ -95,8 +95,8 @@ impl Table {
             *next = next.checked_add(1).ok_or(End)?;
             let bits = accuracy_log.checked_sub(number.checked_ilog2().ok_or(End)?).ok_or(End)?;
             entry.bits = bits as u8;
-            entry.baseline =
-                u16::try_from((usize::from(number) << bits).checked_sub(size).ok_or(End)?).map_err(|_| End)?;
+            entry.baseline = u16::try_from((usize::from(number) << bits).checked_sub(size).ok_or(End)?)
+                .map_err(|_| End)?;
         }
         Ok(Self { entries, accuracy_log })
     }

@@ -57,7 +57,12 @@ fn what_the_reference_writes_is_read_at_every_level() {
     for plain in contents(&[10, 1000, 20_000, 300_000]) {
         for level in [-5, 1, 3, 7, 13, 19] {
             let coded = encoded(&plain, level);
-            assert_eq!(decode(&coded, 1 << 20).as_ref(), Some(&plain), "{} bytes, level {level}", plain.len());
+            assert_eq!(
+                decode(&coded, 1 << 20).as_ref(),
+                Some(&plain),
+                "{} bytes, level {level}",
+                plain.len()
+            );
             for bound in [0, 1, plain.len() / 3, plain.len()] {
                 let beginning = &plain[..bound.min(plain.len())];
                 assert_eq!(decode(&coded, bound).as_deref(), Some(beginning), "{bound} of {}", plain.len());
@@ -121,7 +126,11 @@ fn frames_are_read_one_after_another_and_skippable_ones_are_skipped() {
     let both = [encoded(b"one ", 3), skipped.clone(), encoded(b"two", 3)].concat();
     assert_eq!(decode(&both, 100).as_deref(), Some(&b"one two"[..]));
     assert_eq!(decode(&skipped, 100).as_deref(), Some(&b""[..]));
-    assert_eq!(decode(&both[..both.len() - 1], 100).as_deref(), Some(&b"one tw"[..]), "of the last block, what is there");
+    assert_eq!(
+        decode(&both[..both.len() - 1], 100).as_deref(),
+        Some(&b"one tw"[..]),
+        "of the last block, what is there"
+    );
     assert_eq!(decode(b"", 100).as_deref(), Some(&b""[..]));
     assert_eq!(decode(b"something else", 100), None);
 }
