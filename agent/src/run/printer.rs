@@ -124,7 +124,7 @@ fn trees(spans: &Incoming, out: impl Write) -> io::Result<()> {
     let started = Instant::now();
     let mut next_tick = Instant::now() + TICK;
     loop {
-        match spans.next(next_tick.saturating_duration_since(Instant::started.elapsed())) {
+        match spans.next(next_tick.saturating_duration_since(Instant::now())) {
             Ok(span) => printer.push(span, started.elapsed())?,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return printer.finish(),
