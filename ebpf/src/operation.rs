@@ -2,7 +2,7 @@
 //!
 //! *Owns* the order of checks, cheapest first. *Must not know* which hook saw the operation.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id};
+use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use spoor_common::{
     Counter,
     record::{self, DataHeader, EGRESS, INGRESS, TRANSPORT_UNIX},
@@ -81,7 +81,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     if state.cgroup == 0 {
         state.cgroup = budget::cgroup(task);
     }
-    let introduced = introduce(state, sk, Owner { tgid, tid, task, file, netns: 0 });
+    let introduced = introduce(state, sk, Owner { tgid, tid, netns: 0 });
     if verdict::ignored(state) {
         return;
     }
@@ -110,9 +110,6 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         data_flags |= record::DATA_UNCERTAIN;
         count(Counter::PositionUncertain, 1);
     }
-    if emit::nonblocking(file) {
-        data_flags |= record::DATA_NONBLOCKING;
-    }
     // Where the call is over, as many programs run as fit the stack without.
     let awaited = direction == EGRESS && !moment.returned;
     let worker = goroutine::worker(task, tid, awaited);
@@ -120,8 +117,8 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         kind: record::DATA,
         version: 0,
         direction,
-        reserved: 0,
         flags: data_flags,
+        awaited_by: worker.awaited_by,
         at_ns,
         cookie: state.cookie,
         pos: place.pos,
@@ -130,10 +127,6 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         captured: 0,
         tgid,
         tid: worker.tid,
-        syscall: source.syscall,
-        // SAFETY: the helper has no preconditions.
-        cpu: unsafe { bpf_get_smp_processor_id() } as u16,
-        awaited_by: worker.awaited_by,
     };
     copy::operation(header, &source, share, ret as u32);
 }

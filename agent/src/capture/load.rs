@@ -10,7 +10,7 @@ use aya::{
     maps::{Map, MapError},
 };
 use spoor_common::{
-    Counter, Offsets, Settings, VERSION,
+    Counter, Offsets, Settings,
     config::NO_SUBSYSTEM,
     limits::CONTROL_RING_BYTES,
     names::{self, Build, LADDER, Rung},
@@ -153,7 +153,6 @@ fn settings(options: &Options) -> Result<Settings, CaptureError> {
     };
     let me = system::myself()
         .map_err(|source| CaptureError::Io { attempt: "read the agent's PID namespace", source })?;
-    settings.version = u64::from(VERSION);
     settings.own_tgid = u64::from(me.tgid);
     settings.pidns_dev = me.pidns_dev;
     settings.pidns_ino = me.pidns_ino;

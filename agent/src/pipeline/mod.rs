@@ -57,7 +57,6 @@ pub struct Settings {
     pub turn_bytes: u32,
     /// Identifies this boot of this machine: part of identifiers that no other node can compute.
     pub boot_id: [u8; 16],
-    pub host_id: String,
 }
 
 /// An operation that is over, with everything a span of it needs.
@@ -326,7 +325,6 @@ impl Pipeline {
                     }
                 }
                 Event::Requested { op, point } => self.engine.requested(op, point),
-                Event::Responded { .. } => {}
                 Event::Closed(operation) => self.close(conn, *operation),
                 Event::Missed { .. } => self.engine.missed(conn.conn.thread.tgid, self.now),
                 Event::Discarded { .. } => {}

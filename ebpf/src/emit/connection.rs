@@ -13,7 +13,7 @@ use spoor_common::{
     record::{self, ConnRecord, UnixConnRecord},
 };
 
-use super::{control_ring, nonblocking, now_ns};
+use super::{control_ring, now_ns};
 use crate::{
     kernel::{Object, peek},
     maps::{count, offset},
@@ -25,8 +25,6 @@ use crate::{
 pub(crate) struct Owner {
     pub(crate) tgid: u32,
     pub(crate) tid: u32,
-    pub(crate) task: Object,
-    pub(crate) file: Object,
     pub(crate) netns: u32,
 }
 
@@ -67,13 +65,9 @@ fn fill(to: &mut ConnRecord, state: &State, owner: &Owner) {
     if state.flags & socket::OWN != 0 {
         flags |= record::CONN_OWN;
     }
-    if nonblocking(owner.file) {
-        flags |= record::CONN_NONBLOCKING;
-    }
     to.flags = flags;
     to.at_ns = now_ns();
     to.cookie = state.cookie;
-    to.start_ns = owner.task.follow(offset!(task_group_leader)).load(offset!(task_start_boottime));
     // SAFETY: the helper has no preconditions.
     to.cgroup = unsafe { bpf_get_current_cgroup_id() };
     to.peer = state.peer;

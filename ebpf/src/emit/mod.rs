@@ -26,7 +26,6 @@ const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
 const BPF_RB_CONS_POS: u64 = 2;
 const BPF_RB_PROD_POS: u64 = 3;
-const O_NONBLOCK: u32 = 0o4000;
 
 /// `CLOCK_BOOTTIME`.
 #[inline(always)]
@@ -77,7 +76,7 @@ pub(crate) fn submit_data(record: *mut u8) {
 
 /// Copies the header to the start of a reserved record.
 #[inline(always)]
-pub(crate) fn write_header(record: *mut u8, header: &DataHeader, len: u32, captured: u32, flags: u32) {
+pub(crate) fn write_header(record: *mut u8, header: &DataHeader, len: u32, captured: u32, flags: u8) {
     let to = record.cast::<DataHeader>();
     // SAFETY: the record was reserved with room for a header; ring memory is aligned to 8 bytes.
     unsafe {
@@ -85,8 +84,8 @@ pub(crate) fn write_header(record: *mut u8, header: &DataHeader, len: u32, captu
         to.kind = record::DATA;
         to.version = VERSION;
         to.direction = header.direction;
-        to.reserved = 0;
         to.flags = header.flags | flags;
+        to.awaited_by = header.awaited_by;
         to.at_ns = header.at_ns;
         to.cookie = header.cookie;
         to.pos = header.pos;
@@ -95,9 +94,6 @@ pub(crate) fn write_header(record: *mut u8, header: &DataHeader, len: u32, captu
         to.captured = captured;
         to.tgid = header.tgid;
         to.tid = header.tid;
-        to.syscall = header.syscall;
-        to.cpu = header.cpu;
-        to.awaited_by = header.awaited_by;
     }
 }
 
@@ -110,7 +106,7 @@ pub(crate) fn data_lost(len: u32) {
 
 /// Reports a length without bytes. False when the ring is full.
 #[inline(always)]
-pub(crate) fn length_only(header: &DataHeader, len: u32, flags: u32) -> bool {
+pub(crate) fn length_only(header: &DataHeader, len: u32, flags: u8) -> bool {
     let record = reserve_data::<{ size_of::<DataHeader>() }>();
     if record.is_null() {
         data_lost(len);
@@ -120,12 +116,6 @@ pub(crate) fn length_only(header: &DataHeader, len: u32, flags: u32) -> bool {
     submit_data(record);
     count(Counter::DataRecords, 1);
     true
-}
-
-/// Whether the file is in non-blocking mode.
-#[inline(always)]
-pub(crate) fn nonblocking(file: Object) -> bool {
-    file.load::<u32>(offset!(file_flags)) & O_NONBLOCK != 0
 }
 
 /// Reports the end of a connection.
@@ -175,7 +165,6 @@ pub(crate) fn process(event: u8, task: Object, parent: u32) {
             reserved: 0,
             tgid: task.load(offset!(task_tgid)),
             at_ns: now_ns(),
-            start_ns: task.follow(offset!(task_group_leader)).load(offset!(task_start_boottime)),
             parent,
             tid: task.load(offset!(task_pid)),
         };
