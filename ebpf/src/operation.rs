@@ -15,6 +15,7 @@ use crate::{
     introduce::introduce,
     kernel::{Object, current_task},
     maps::{count, offset},
+    rare::rare,
     socket, syscall, verdict,
 };
 
@@ -68,7 +69,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         return;
     }
     let Some(state) = known.or_else(|| socket::state_or_new(sk)) else {
-        count(Counter::StateFailed, 1);
+        rare(Counter::StateFailed, 1, u64::from(ret as u32));
         return;
     };
     if state.flags & socket::KNOWN == 0 {
@@ -101,14 +102,14 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     }
     // Only now: the stream goes on, whether it is reported or not.
     if !introduced || !budget::admits_data(state.cgroup, share.copy, source.segments != 0) {
-        count(Counter::CgroupLost, 1);
         count(Counter::CgroupLostBytes, u64::from(ret as u32));
+        rare(Counter::CgroupLost, 1, state.cgroup);
         return;
     }
     let mut data_flags = 0;
     if !place.certain {
         data_flags |= record::DATA_UNCERTAIN;
-        count(Counter::PositionUncertain, 1);
+        rare(Counter::PositionUncertain, 1, state.cookie);
     }
     // Where the call is over, as many programs run as fit the stack without.
     let awaited = direction == EGRESS && !moment.returned;

@@ -48,6 +48,7 @@ pub(super) fn start(config: &Config) -> Result<Live, RunError> {
         first_look_bytes: capture.first_look_bytes,
         cgroup_percent: capture.cgroup_percent,
         rung: capture.rung.name(),
+        explain: crate::capture::log::is_wanted(),
     };
     let live = Live::start(options)?;
     let rung = live.rung();

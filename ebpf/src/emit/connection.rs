@@ -16,7 +16,8 @@ use spoor_common::{
 use super::{control_ring, now_ns};
 use crate::{
     kernel::{Object, peek},
-    maps::{count, offset},
+    maps::offset,
+    rare::rare,
     socket::{self, State},
 };
 
@@ -38,7 +39,7 @@ pub(crate) fn connection(state: &State, sk: Object, owner: &Owner) -> bool {
     unsafe {
         let to = bpf_ringbuf_reserve(control_ring(), size_of::<ConnRecord>() as u64, 0).cast::<ConnRecord>();
         if to.is_null() {
-            count(Counter::ConnLost, 1);
+            rare(Counter::ConnLost, 1, state.cookie);
             return false;
         }
         fill(&mut *to, state, owner);
@@ -127,7 +128,7 @@ fn unix_connection(state: &State, sk: Object, owner: &Owner) -> bool {
         let to = bpf_ringbuf_reserve(control_ring(), size_of::<UnixConnRecord>() as u64, 0)
             .cast::<UnixConnRecord>();
         if to.is_null() {
-            count(Counter::ConnLost, 1);
+            rare(Counter::ConnLost, 1, state.cookie);
             return false;
         }
         let to = &mut *to;

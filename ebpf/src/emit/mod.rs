@@ -19,6 +19,7 @@ pub(crate) use self::connection::{Owner, connection};
 use crate::{
     kernel::Object,
     maps::{CONTROL, DATA, count, offset, setting},
+    rare::rare,
 };
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
@@ -100,8 +101,8 @@ pub(crate) fn write_header(record: *mut u8, header: &DataHeader, len: u32, captu
 /// Counts a data record of `len` moved bytes that found no room.
 #[inline(always)]
 pub(crate) fn data_lost(len: u32) {
-    count(Counter::DataLost, 1);
     count(Counter::DataLostBytes, u64::from(len));
+    rare(Counter::DataLost, 1, u64::from(len));
 }
 
 /// Reports a length without bytes. False when the ring is full.
@@ -126,7 +127,7 @@ pub(crate) fn close(cookie: u64, flags: u32) {
         let to =
             bpf_ringbuf_reserve(control_ring(), size_of::<CloseRecord>() as u64, 0).cast::<CloseRecord>();
         if to.is_null() {
-            count(Counter::CloseLost, 1);
+            rare(Counter::CloseLost, 1, cookie);
             return;
         }
         *to = CloseRecord {
@@ -146,8 +147,9 @@ pub(crate) fn close(cookie: u64, flags: u32) {
 #[inline(always)]
 pub(crate) fn process(event: u8, task: Object, parent: u32) {
     let part = if event == record::PROCESS_THREAD { 4 } else { 2 };
+    let tgid: u32 = task.load(offset!(task_tgid));
     if waiting(control_ring()) > (CONTROL_RING_BYTES / part) as u64 {
-        count(Counter::ProcessLost, 1);
+        rare(Counter::ProcessLost, 1, u64::from(tgid));
         return;
     }
     // SAFETY: reserved with the size of the record that is written, and submitted on the only way out.
@@ -155,7 +157,7 @@ pub(crate) fn process(event: u8, task: Object, parent: u32) {
         let to =
             bpf_ringbuf_reserve(control_ring(), size_of::<ProcessRecord>() as u64, 0).cast::<ProcessRecord>();
         if to.is_null() {
-            count(Counter::ProcessLost, 1);
+            rare(Counter::ProcessLost, 1, u64::from(tgid));
             return;
         }
         *to = ProcessRecord {
@@ -163,7 +165,7 @@ pub(crate) fn process(event: u8, task: Object, parent: u32) {
             version: VERSION,
             event,
             reserved: 0,
-            tgid: task.load(offset!(task_tgid)),
+            tgid,
             at_ns: now_ns(),
             parent,
             tid: task.load(offset!(task_pid)),
