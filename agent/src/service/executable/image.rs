@@ -9,13 +9,13 @@ use std::cell::Cell;
 use std::io::{Read, Seek};
 use std::ops::Range;
 
+use object::Endianness;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{
     FileHeader as _, GnuHashTable, ProgramHeader as _, SectionHeader as _, SectionTable, Sym as _,
     SymbolTable, VersionTable,
 };
 use object::read::{ReadCache, ReadRef};
-use object::{Endianness, SectionIndex};
 
 /// One piece. The largest that is read of a well-made file is its table of exported symbols: 24 bytes each, of which
 /// the largest programs met (Node.js) have 75,000.
@@ -181,13 +181,16 @@ impl<'a, R: Read + Seek> Image<'a, R> {
 
     /// What it exports, by the GNU hash table that every linker of today writes.
     pub(super) fn exports(&self) -> Option<Exports<'a, R>> {
-        let (hashes, of) = self.table.gnu_hash(self.endian, self.source).ok()??;
-        let section = self.table.section(of).ok()?;
-        if section.sh_type(self.endian) != elf::SHT_DYNSYM {
+        // The library shifts by it without a look.
+        let header = self.table.gnu_hash_header(self.endian, self.source).ok()??;
+        if header.bloom_shift.get(self.endian) >= u32::BITS {
             return None;
         }
-        let index: SectionIndex = of;
-        let symbols = self.table.symbol_table_by_index(self.endian, self.source, index).ok()?;
+        let (hashes, of) = self.table.gnu_hash(self.endian, self.source).ok()??;
+        if self.table.section(of).ok()?.sh_type(self.endian) != elf::SHT_DYNSYM {
+            return None;
+        }
+        let symbols = self.table.symbol_table_by_index(self.endian, self.source, of).ok()?;
         Some(Exports { endian: self.endian, hashes, symbols })
     }
 }

@@ -301,7 +301,7 @@ fn a_recording_of_version_1_is_read_in_full() {
             pos: 7,
             len: 12,
             flags: DataFlags { unreadable: true, position_uncertain: true, ..DataFlags::default() },
-            ..data(7, 18, Direction::Egress, Thread::new(4712, 4712))
+            ..data(7, 18, Direction::Ingress, Thread::new(4712, 4712))
         }),
         process(8, ProcessEventKind::Fork { parent_tgid: 4711 }),
         process(9, ProcessEventKind::Exec),
