@@ -224,9 +224,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use spoor_core::record::{BootNs, Data, DataFlags, Direction, ProcessEvent, Thread};
+    use spoor_core::record::{Data, DataFlags, Direction, ProcessEvent, Worker};
+    use spoor_core::time::BootTime;
 
-    const AT: BootNs = 7;
+    const AT: BootTime = BootTime::from_nanos(7);
 
     fn data(tgid: u32, conn: u64) -> Record {
         Record::Data(Data {
@@ -237,7 +238,8 @@ mod tests {
             other_pos: 0,
             len: 0,
             bytes: Bytes::new(),
-            thread: Thread::new(tgid, tgid),
+            thread: Worker::new(tgid, tgid),
+            awaited_by: None,
             flags: DataFlags::default(),
         })
     }
@@ -271,7 +273,7 @@ mod tests {
         Lookup::with(Box::new(Fake(Arc::default())))
     }
 
-    fn introduced(verdict: &Verdict) -> Option<(&str, BootNs)> {
+    fn introduced(verdict: &Verdict) -> Option<(&str, BootTime)> {
         match verdict {
             Verdict::Introduce(info) => Some((&info.service, info.at)),
             _ => None,

@@ -58,40 +58,35 @@ fn identifiers_fall_into_words() {
 #[test]
 fn core_names_no_effects() {
     for (code, start) in [
-        ("use tokio::sync::mpsc;", "2: the pure core names `tokio::sync::mpsc`"),
         ("use std::{\n    fs,\n};", "3: the pure core names `std::fs`"),
         ("fn f() { let _ = std::time::Instant::now(); }", "2: the pure core names `std::time::Instant::now`"),
         ("use std::time;\nfn f(t: time::SystemTime) {}", "3: the pure core names `time::SystemTime`"),
         ("use std::net::TcpStream;", "2: the pure core names `std::net::TcpStream`"),
-        (
-            "use opentelemetry_proto::tonic::Span;",
-            "2: the pure core names `opentelemetry_proto::tonic::Span`",
-        ),
-        ("use crate::export::otlp;", "2: the pure core names `crate::export::otlp`"),
     ] {
-        one("agent/src/protocol/x.rs", &format!("//! A header.\n{code}\n"), start);
-        clean("agent/src/run.rs", "//! A header.\nuse tokio::sync::mpsc;\n");
+        one("agent/core/src/protocol/x.rs", &format!("//! A header.\n{code}\n"), start);
+        clean("agent/src/run.rs", &format!("//! A header.\n{code}\n"));
     }
 }
 
 #[test]
 fn core_may_name_addresses_durations_and_effects_in_tests() {
     clean(
-        "agent/src/stream/x.rs",
+        "agent/core/src/stream/x.rs",
         "//! No tokio here.\nuse std::net::{IpAddr, SocketAddr};\nuse std::time::Duration;\n",
     );
-    clean("agent/src/stream/x.rs", "//! A header.\n#[cfg(test)]\nmod tests { use std::fs; }\n");
-    clean("agent/src/stream/tests.rs", "//! A header.\nuse std::fs;\n");
+    clean("agent/core/src/stream/x.rs", "//! A header.\n#[cfg(test)]\nmod tests { use std::fs; }\n");
+    clean("agent/core/src/stream/tests/x.rs", "//! A header.\nuse std::fs;\n");
 }
 
 #[test]
 fn stages_know_only_earlier_ones() {
     one(
-        "agent/src/stream/x.rs",
+        "agent/core/src/stream/x.rs",
         "//! A header.\nuse crate::span::Span;\n",
-        "2: `stream` names `crate::span::Span`",
+        "2: `stream` names `crate::span::Span`, which stands above it",
     );
-    clean("agent/src/span/x.rs", "//! A header.\nuse crate::order::OrderKey;\n");
+    clean("agent/core/src/span/x.rs", "//! A header.\nuse crate::order::OrderKey;\n");
+    one("agent/core/src/attic/x.rs", "//! A header.\nfn f() {}\n", "1: `attic` has no floor");
 }
 
 #[test]
@@ -197,4 +192,43 @@ fn a_dependency_is_named_by_the_code_it_is_declared_for() {
     ];
     assert_eq!(found.len(), starts.len(), "{found:#?}");
     assert!(found.iter().zip(starts).all(|(found, start)| found.starts_with(start)), "{found:#?}");
+}
+
+/// What tidy says about a tree of such files, all with a header.
+fn layout(paths: &[&str]) -> Vec<String> {
+    let file = |path: &&str| File { path: (*path).to_owned(), text: "//! A header.\n".to_owned() };
+    check(&paths.iter().map(file).collect::<Vec<File>>()).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_module_of_several_files_is_a_folder_with_mod_rs() {
+    let found = layout(&["common/src/a.rs", "common/src/a/b.rs", "common/src/ab.rs"]);
+    let what = "common/src/a.rs:1: beside the folder `common/src/a/`: a module of several files is `common/src/a/mod.rs`";
+    assert_eq!(found, [what]);
+    assert_eq!(layout(&["common/src/a/mod.rs", "common/src/a/b.rs"]), Vec::<String>::new());
+    assert_eq!(layout(&["common/src/a.rs", "common/src/a/notes.md"]), Vec::<String>::new());
+}
+
+#[test]
+fn tests_stand_in_the_folder_of_what_they_test() {
+    for path in ["common/src/a_tests.rs", "common/src/a/tests.rs", "common/src/a/tests/mod.rs"] {
+        assert_eq!(layout(&["common/src/lib.rs", path]).len(), 1, "{path}");
+    }
+    for path in ["common/src/a/tests.rs", "common/src/a/tests/mod.rs"] {
+        assert_eq!(layout(&["common/src/a/mod.rs", path]), Vec::<String>::new(), "{path}");
+    }
+    assert_eq!(layout(&["common/src/lib.rs", "common/src/tests.rs"]), Vec::<String>::new());
+}
+
+#[test]
+fn long_tests_are_a_file_of_their_own() {
+    let tests = |len: usize| {
+        format!(
+            "//! A header.\nfn f() {{}}\n#[cfg(test)]\nmod tests {{\n{}}}\n",
+            "    fn g() {}\n".repeat(len)
+        )
+    };
+    clean("common/src/x.rs", &tests(147));
+    one("common/src/x.rs", &tests(148), "3: 151 lines of tests");
+    clean("common/src/x.rs", &tests(148).replacen("#[cfg(test)]\n", "", 1));
 }

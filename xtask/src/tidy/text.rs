@@ -35,9 +35,9 @@ pub(super) fn check_tree(files: &[File], findings: &mut Vec<Finding>) {
     unsafe_is_forbidden(files, findings);
 }
 
-/// `tests.rs`, `x_tests.rs` or `tests/x.rs` beside the module they test, which has the header.
+/// `tests.rs` or `tests/x.rs` in the folder of the module they test, which has the header.
 fn is_tests(path: &str) -> bool {
-    path.ends_with("tests.rs") || path.contains("/src/") && path.contains("/tests/")
+    path.ends_with("/tests.rs") || path.contains("/src/") && path.contains("/tests/")
 }
 
 fn header(file: &File, findings: &mut Vec<Finding>) {
@@ -169,7 +169,7 @@ fn fixtures(files: &[File], findings: &mut Vec<Finding>) {
 
 /// Safe Rust is promised by attribute where it is promised at all.
 fn unsafe_is_forbidden(files: &[File], findings: &mut Vec<Finding>) {
-    for root in ["agent/src/lib.rs", "xtask/src/main.rs", "tests/src/lib.rs"] {
+    for root in ["agent/src/lib.rs", "agent/core/src/lib.rs", "xtask/src/main.rs", "tests/src/lib.rs"] {
         if let Some(file) = files.iter().find(|file| file.path == root)
             && !file.text.contains("#![forbid(unsafe_code)]")
         {

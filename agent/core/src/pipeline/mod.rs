@@ -28,9 +28,11 @@ use crate::order::rules::RuleError;
 use crate::privacy::pseudonym::Pseudonyms;
 use crate::protocol::Event;
 use crate::protocol::detect::Protocol;
-use crate::record::{BootNs, ClockPair, ConnId, OpId, ProcessInfo, Record, Sender};
+use crate::record::{ClockPair, ConnId, OpId, ProcessInfo, Record, Sender};
+
 use crate::span::sample::Sampler;
 use crate::span::{Resource, Span};
+use crate::time::BootTime;
 use crate::trees::Finished;
 use crate::trees::hold::{self, Hold};
 use crate::trees::identify::{self, Identifier};
@@ -43,7 +45,7 @@ use snapshot::Histories;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub protocols: settings::Protocols,
-    pub joining: settings::Joining,
+    pub joining: crate::causality::settings::Joining,
     pub order: order::settings::Order,
     pub spans: order::settings::Spans,
     pub max_connections: usize,
@@ -96,7 +98,7 @@ pub struct Pipeline {
     histories: Histories,
     clock: ClockPair,
     boot_id: [u8; 16],
-    now: BootNs,
+    now: BootTime,
     spans: VecDeque<Span>,
     stats: Stats,
 }
@@ -105,8 +107,8 @@ impl Pipeline {
     /// Fails only when a rule of the configuration cannot be used.
     pub fn new(settings: Settings) -> Result<Self, RuleError> {
         let limits = hold::Limits {
-            linger_ns: nanoseconds(settings.joining.linger),
-            max_hold_ns: nanoseconds(settings.joining.max_hold),
+            linger: settings.joining.linger,
+            max_hold: settings.joining.max_hold,
             max_operations: settings.joining.max_held_operations,
         };
         Ok(Self {
@@ -125,9 +127,9 @@ impl Pipeline {
             processes: HashMap::new(),
             process_age: VecDeque::new(),
             histories: Histories::default(),
-            clock: ClockPair { boot_ns: 0, unix_ns: 0 },
+            clock: ClockPair::UNKNOWN,
             boot_id: settings.boot_id,
-            now: 0,
+            now: BootTime::ZERO,
             spans: VecDeque::new(),
             stats: Stats::default(),
         })
@@ -210,7 +212,7 @@ impl Pipeline {
     }
 
     /// Time has passed.
-    pub fn handle_timeout(&mut self, now: BootNs) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         self.now = self.now.max(now);
         self.connections.handle_timeout(self.now);
         self.drain_events();
@@ -218,7 +220,7 @@ impl Pipeline {
     }
 
     /// The earliest time at which [`Pipeline::handle_timeout`] has something to do.
-    pub fn poll_timeout(&self) -> Option<BootNs> {
+    pub fn poll_timeout(&self) -> Option<BootTime> {
         [self.connections.poll_timeout(), self.engine.next_timeout(), self.hold.next_timeout()]
             .into_iter()
             .flatten()
@@ -241,7 +243,7 @@ impl Pipeline {
     }
 
     /// No more records: closes what is open, decides what is undecided, releases every tree.
-    pub fn finish(&mut self, now: BootNs) {
+    pub fn finish(&mut self, now: BootTime) {
         self.now = self.now.max(now);
         self.connections.finish(self.now);
         self.drain_events();
@@ -252,7 +254,7 @@ impl Pipeline {
     }
 
     /// Work in progress, by service and protocol; `pending` counts what began before `before`.
-    pub fn open(&self, before: BootNs) -> Vec<Open> {
+    pub fn open(&self, before: BootTime) -> Vec<Open> {
         self.open.summary(before, |tgid| {
             self.processes
                 .get(&tgid)
@@ -376,7 +378,7 @@ impl Pipeline {
         let resource = Resource {
             service: info.service.clone(),
             service_namespace: info.service_namespace.clone(),
-            instance: format!("{}-{}", info.tgid, info.start_ns),
+            instance: format!("{}-{}", info.tgid, info.started_at.as_nanos()),
             pid: Some(info.tgid),
             exe: Some(info.exe.clone()).filter(|exe| !exe.is_empty()),
             container_id: info.container_id.clone(),
@@ -410,8 +412,4 @@ impl Pipeline {
         };
         Arc::new(resource)
     }
-}
-
-fn nanoseconds(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

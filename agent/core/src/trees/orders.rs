@@ -10,10 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::bounded::Remembered;
 use crate::order::OrderKey;
-use crate::trace::{SpanId, TraceId};
-
-/// A span in a trace.
-pub(crate) type At = (TraceId, SpanId);
+use crate::trace::SpanContext;
 
 /// Traces by the hash of their order: values are kept nowhere, and few bytes for each.
 #[derive(Debug, Default)]
@@ -23,25 +20,25 @@ pub(crate) struct Orders {
 
 #[derive(Clone, Copy, Debug)]
 struct Traces {
-    first: At,
-    last: At,
+    first: SpanContext,
+    last: SpanContext,
 }
 
 impl Orders {
     /// Enters a span of `order`. Where its trace is a new one for the order, the first and the latest before it.
-    pub(crate) fn meet(&mut self, order: &OrderKey, at: At) -> [Option<At>; 2] {
+    pub(crate) fn meet(&mut self, order: &OrderKey, at: SpanContext) -> [Option<SpanContext>; 2] {
         let key = hash(order);
         let Some(traces) = self.known.get_mut(key) else {
             self.known.insert(key, Traces { first: at, last: at });
             self.known.forget_oldest();
             return [None, None];
         };
-        if at.0 == traces.first.0 || at.0 == traces.last.0 {
+        if at.trace_id == traces.first.trace_id || at.trace_id == traces.last.trace_id {
             return [None, None];
         }
         let Traces { first, last } = *traces;
         traces.last = at;
-        [Some(first), Some(last).filter(|last| last.0 != first.0)]
+        [Some(first), Some(last).filter(|last| last.trace_id != first.trace_id)]
     }
 }
 
@@ -55,13 +52,14 @@ fn hash(order: &OrderKey) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::{SpanId, TraceId};
 
     fn order(value: &str) -> OrderKey {
         OrderKey { namespace: "order".into(), value: value.into() }
     }
 
-    fn at(trace: u8, span: u8) -> At {
-        (TraceId([trace; 16]), SpanId([span; 8]))
+    fn at(trace: u8, span: u8) -> SpanContext {
+        SpanContext { trace_id: TraceId([trace; 16]), span_id: SpanId([span; 8]) }
     }
 
     #[test]
