@@ -48,6 +48,7 @@ pub(super) fn start(config: &Config) -> Result<Live, RunError> {
         first_look_bytes: capture.first_look_bytes,
         cgroup_percent: capture.cgroup_percent,
         rung: capture.rung.name(),
+        explain: crate::capture::log::is_wanted(),
     };
     let live = Live::start(options)?;
     let rung = live.rung();
@@ -59,7 +60,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     let mut signals = Signals::new().map_err(RunError::Start)?;
     let host = Host::local(&rules_digest(&config));
     let boot_id = clock::uuid_bytes(&clock::boot_id());
-    let mut pipeline = super::pipeline(&config, boot_id, host.id.to_string())?;
+    let mut pipeline = super::pipeline(&config, boot_id)?;
     let board = Arc::new(Board::default());
     let _admin = admin(&config.admin, &board)?;
     // Without them spans are traced all the same.

@@ -7,7 +7,7 @@ fn config(directory: &Path) -> Config {
 }
 
 fn pipeline(boot_id: [u8; 16]) -> Pipeline {
-    super::super::pipeline(&Config::default(), boot_id, String::new()).unwrap()
+    super::super::pipeline(&Config::default(), boot_id).unwrap()
 }
 
 fn left(boot_id: [u8; 16]) -> Snapshot {
