@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::capture::CaptureError;
 use crate::config::Config;
 use crate::export::exporter::ExportError;
+use crate::files::FileError;
 use crate::service::kubernetes::KubernetesError;
 use crate::source::SourceError;
 use spoor_core::order::rules::RuleError;
@@ -35,6 +36,9 @@ pub use live::live;
 pub use record::record;
 pub use reload::Reload;
 pub use replay::replay;
+
+/// A file with more is no key.
+const MAX_SECRET: u64 = 64 << 10;
 
 /// Why a run cannot start, or ended early.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,8 @@ pub enum RunError {
     Rule(#[from] RuleError),
     #[error("cannot write the recording `{path}`: {source}")]
     Recording { path: PathBuf, source: io::Error },
+    #[error("cannot write the recording: {0}; `--output -` writes it to standard output")]
+    Output(FileError),
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
     #[error("the key for hashes (`privacy.hash_secret_file`): {0}")]
@@ -87,8 +93,8 @@ fn pseudonyms(config: &Config) -> Result<Option<Pseudonyms>, RunError> {
     }
     let secret = match &privacy.hash_secret_file {
         Some(path) => {
-            let read = std::fs::read(path)
-                .map_err(|error| RunError::Secret(format!("cannot read `{path}`: {error}")))?;
+            let read = crate::files::read(path.as_ref(), MAX_SECRET)
+                .map_err(|error| RunError::Secret(error.to_string()))?;
             read.trim_ascii_end().to_vec()
         }
         None => privacy.hash_secret.as_bytes().to_vec(),

@@ -28,6 +28,7 @@ mod start;
 pub(crate) mod start_line;
 #[cfg(test)]
 mod tests;
+mod zstd;
 
 use std::collections::VecDeque;
 
