@@ -51,6 +51,7 @@ pub(super) fn start(config: &Config) -> Result<Live, RunError> {
         first_look_bytes: capture.first_look_bytes,
         cgroup_percent: capture.cgroup_percent,
         rung: capture.rung.name(),
+        explain: crate::capture::log::is_wanted(),
     };
     let live = Live::start(options)?;
     let rung = live.rung();
@@ -62,7 +63,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     let stop = Stop::new(true).map_err(RunError::Start)?;
     let host = Host::local(&rules_digest(&config));
     let boot_id = clock::uuid_bytes(&clock::boot_id());
-    let mut pipeline = super::pipeline(&config, boot_id, host.id.to_string())?;
+    let mut pipeline = super::pipeline(&config, boot_id)?;
     let board = Arc::new(Board::default());
     // First what can say no: a spool that cannot be used, a port that is taken.
     let mut delivery = Delivery::start(&config, host.clone(), print, false, Some(board.clone()), &stop)?;

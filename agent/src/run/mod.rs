@@ -78,7 +78,7 @@ impl RunError {
 
 /// What types and ranges cannot tell about a configuration: its rules compile, and its certificates can be read.
 pub fn check(config: &Config) -> Result<(), RunError> {
-    Pipeline::new(settings(config, [0; 16], String::new()))?;
+    Pipeline::new(settings(config, [0; 16]))?;
     crate::export::otlp::Target::new(&config.export.otlp, crate::export::otlp::target::Signal::Traces)
         .map_err(ExportError::from)?;
     pseudonyms(config)?;
@@ -105,12 +105,12 @@ fn pseudonyms(config: &Config) -> Result<Option<Pseudonyms>, RunError> {
 }
 
 /// A pipeline with everything the configuration says.
-fn pipeline(config: &Config, boot_id: [u8; 16], host_id: String) -> Result<Pipeline, RunError> {
-    let pipeline = Pipeline::new(settings(config, boot_id, host_id))?;
+pub fn pipeline(config: &Config, boot_id: [u8; 16]) -> Result<Pipeline, RunError> {
+    let pipeline = Pipeline::new(settings(config, boot_id))?;
     Ok(pipeline.with_sampler(Sampler::new(&config.sampling)).with_pseudonyms(pseudonyms(config)?))
 }
 
-fn settings(config: &Config, boot_id: [u8; 16], host_id: String) -> Settings {
+fn settings(config: &Config, boot_id: [u8; 16]) -> Settings {
     Settings {
         protocols: config.protocols.clone(),
         joining: config.joining.clone(),
@@ -119,7 +119,6 @@ fn settings(config: &Config, boot_id: [u8; 16], host_id: String) -> Settings {
         max_connections: config.capture.max_connections as usize,
         turn_bytes: config.capture.turn_bytes,
         boot_id,
-        host_id,
     }
 }
 

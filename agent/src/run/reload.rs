@@ -125,7 +125,7 @@ mod tests {
         fn new() -> Self {
             let config = Config::default();
             Self {
-                pipeline: super::super::pipeline(&config, [0; 16], String::new()).unwrap(),
+                pipeline: super::super::pipeline(&config, [0; 16]).unwrap(),
                 delivery: Delivery::start(&config, Host::default(), None, false, None, &Stop::quiet())
                     .unwrap(),
                 lookup: Lookup::new(Inspector::new(&config, None)),

@@ -11,7 +11,7 @@ fn config(directory: &Path) -> Config {
 }
 
 fn pipeline(boot_id: [u8; 16]) -> Pipeline {
-    super::super::pipeline(&Config::default(), boot_id, String::new()).unwrap()
+    super::super::pipeline(&Config::default(), boot_id).unwrap()
 }
 
 /// A moment that is far enough for any disk.
