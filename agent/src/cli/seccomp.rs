@@ -13,22 +13,20 @@ use crate::files::Directory;
 /// As `seccomp.json` of the kubelet, Docker and the OCI runtimes.
 const PROFILE: &str = include_str!("../../../deploy/kubernetes/seccomp/spoor.json");
 
-/// With the version: agents of two versions on one node, while they are updated, have a profile each.
-const NAME: &str = concat!("spoor-", env!("CARGO_PKG_VERSION"), ".json");
-
-/// Prints the profile, or puts it into `directory`, which is made when it is missing.
-pub(super) fn run(directory: Option<&Path>) -> Result<(), Failure> {
-    match directory {
-        Some(directory) => {
-            let directory = Directory::open_or_create(directory).map_err(Failure::Profile)?;
-            directory.replace(NAME, PROFILE.as_bytes(), true).map_err(Failure::Profile)?;
-            crate::telemetry::say(&format!("`{}` is there", directory.path_of(NAME).display()));
-        }
-        None => {
-            // A reader that has seen enough is no failure.
-            let _ = std::io::stdout().write_all(PROFILE.as_bytes());
-        }
-    }
+/// Prints the profile, or writes it into a file, whose directory is made when it is missing.
+pub(super) fn run(file: Option<&Path>) -> Result<(), Failure> {
+    let Some(file) = file else {
+        // A reader that has seen enough is no failure.
+        let _ = std::io::stdout().write_all(PROFILE.as_bytes());
+        return Ok(());
+    };
+    let Some(name) = file.file_name().and_then(|name| name.to_str()) else {
+        return Err(Failure::Usage(format!("`{}` names no file", file.display())));
+    };
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    let directory = Directory::open_or_create(directory).map_err(Failure::Profile)?;
+    directory.replace(name, PROFILE.as_bytes(), true).map_err(Failure::Profile)?;
+    crate::telemetry::say(&format!("`{}` is there", file.display()));
     Ok(())
 }
 
@@ -37,17 +35,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_profile_is_put_where_it_is_wanted_under_its_version() {
+    fn the_profile_is_put_where_it_is_wanted() {
         let parent = tempfile::tempdir().unwrap();
-        let directory = parent.path().join("seccomp/spoor");
-        run(Some(&directory)).unwrap();
-        run(Some(&directory)).unwrap();
-        let names: Vec<_> =
-            std::fs::read_dir(&directory).unwrap().flatten().map(|entry| entry.file_name()).collect();
-        assert_eq!(names, [NAME]);
-        assert_eq!(std::fs::read_to_string(directory.join(NAME)).unwrap(), PROFILE);
-        std::fs::write(parent.path().join("file"), "").unwrap();
-        assert!(run(Some(&parent.path().join("file"))).is_err());
+        let file = parent.path().join("seccomp/spoor/spoor-1.json");
+        run(Some(&file)).unwrap();
+        run(Some(&file)).unwrap();
+        let entries = std::fs::read_dir(file.parent().unwrap()).unwrap();
+        let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(names, ["spoor-1.json"]);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), PROFILE);
+        assert!(run(Some(&file.join("below.json"))).is_err());
+        assert!(run(Some(Path::new("/"))).is_err());
     }
 
     #[test]

@@ -277,7 +277,7 @@ impl PushMetricExporter for InRuntime {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let future = pin!(self.inner.export(metrics));
         let result = Entered { handle: &self.handle, open: &self.open, future }.await;
-        let result = result.unwrap_or_else(|Closed| Err(OTelSdkError::AlreadyShutdown));
+        let result = result.unwrap_or(Err(OTelSdkError::AlreadyShutdown));
         if let Err(error) = &result {
             tracing::debug!("the agent's own metrics were not sent: {error}");
         }

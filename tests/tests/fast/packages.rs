@@ -221,8 +221,9 @@ fn chart_default() -> String {
 fn ports_with(endpoint: &str) -> Option<String> {
     let helm = tool("helm")?;
     let set = format!("otlp.endpoint={endpoint}");
+    let template = "templates/networkpolicy.yaml";
     let arguments =
-        ["template", "x", "helm/spoor", "--show-only", "templates/networkpolicy.yaml", "--set", &set];
+        ["template", "x", "helm/spoor", "--kube-version", "1.31.0", "--show-only", template, "--set", &set];
     Some(content(&helm, &deploy(), &arguments))
 }
 
@@ -254,14 +255,14 @@ fn pod_runs_under_the_profile_that_its_image_installs() {
     all.extend(Some(chart_default()).filter(|text| !text.is_empty()));
     for text in all {
         assert!(text.contains(&format!("localhostProfile: {name}")), "{text}");
-        assert!(text.contains("[\"seccomp\", \"--install\", \"/host/seccomp/spoor\"]"), "{text}");
+        assert!(text.contains(&format!("[\"seccomp\", \"--install\", \"/host/seccomp/{name}\"]")), "{text}");
         assert!(!text.contains("seccompProfile:\n              type: Unconfined"), "{text}");
     }
     let host = tempfile::tempdir().unwrap();
-    let directory = host.path().join("spoor");
-    let said = spoor(&["seccomp", "--install", directory.to_str().unwrap()], &[]);
+    let file = host.path().join(name);
+    let said = spoor(&["seccomp", "--install", file.to_str().unwrap()], &[]);
     assert_eq!(said.code, Some(0), "{said:?}");
-    let installed = std::fs::read_to_string(host.path().join(name)).unwrap();
+    let installed = std::fs::read_to_string(file).unwrap();
     assert_eq!(installed, read("kubernetes/seccomp/spoor.json"));
     assert_eq!(installed, spoor(&["seccomp"], &[]).out);
 }
