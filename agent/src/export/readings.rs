@@ -75,6 +75,16 @@ pub const METRICS: &[Metric] = &[
         "Durations counted without their labels, at the bound on series",
     ),
     counter(
+        "spoor.durations.forgotten",
+        "{series}",
+        "Series of durations given up, by cause: not used any more, or for the share of other services",
+    ),
+    counter(
+        "spoor.admin.closed",
+        "{connection}",
+        "Connections to the admin port closed before they were served, to make room",
+    ),
+    counter(
         "spoor.state.restored",
         "{entry}",
         "What an earlier run had learned and this one goes on with, by kind",

@@ -123,6 +123,9 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
     if delivered.not_printed > 0 {
         lost.push(("spans not printed (standard output too slow)".to_owned(), delivered.not_printed));
     }
+    if delivered.late > 0 {
+        lost.push(("spans finished too late before the end".to_owned(), delivered.late));
+    }
     let kernel =
         kernel.into_iter().flat_map(Totals::iter).filter(|(name, count)| *count > 0 && is_loss(name));
     lost.extend(kernel.map(|(name, count)| (format!("kernel {}", name.replace('_', " ")), count)));

@@ -219,6 +219,34 @@ fn dependencies_have_a_reason_and_a_user() {
     assert!(found.iter().zip(starts).all(|(found, start)| found.starts_with(start)), "{found:#?}");
 }
 
+#[test]
+fn a_dependency_is_named_by_the_code_it_is_declared_for() {
+    let manifest = "[package]\nname = \"a\"\n[dependencies]\nused.workspace = true\nidle-one = \"1\"\nonly-tests.workspace = true\n\
+        [dependencies.apart]\nversion = \"1\"\n[dev-dependencies]\nchecked = { version = \"1\" }\n[build-dependencies]\nmade = \"1\"\n";
+    let tree = [
+        ("a/Cargo.toml", manifest),
+        (
+            "a/src/lib.rs",
+            "//! X.\nuse used::Y; // idle_one::Z\nfn f() { let idle_one = 1; apart::g(\"made::h\") }\n",
+        ),
+        ("a/tests/x.rs", "//! X.\nfn f() { only_tests::g(); checked::g(); }\n"),
+        ("a/build.rs", "//! X.\nfn main() { made::go(); }\n"),
+        ("a/inner/Cargo.toml", "[dependencies]\nused = \"1\"\n"),
+        ("a/inner/src/lib.rs", "//! X.\nuse idle_one::A;\n"),
+    ];
+    let files: Vec<File> =
+        tree.iter().map(|(path, text)| File { path: (*path).to_owned(), text: (*text).to_owned() }).collect();
+    let mut found: Vec<String> = check(&files).into_iter().map(|finding| finding.to_string()).collect();
+    found.sort();
+    let starts = [
+        "a/Cargo.toml:5: `idle-one` in [dependencies] is named by no line",
+        "a/Cargo.toml:6: `only-tests` in [dependencies] is named by no line",
+        "a/inner/Cargo.toml:2: `used` in [dependencies] is named by no line",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    assert!(found.iter().zip(starts).all(|(found, start)| found.starts_with(start)), "{found:#?}");
+}
+
 /// What tidy says about a tree of such files, all with a header.
 fn layout(paths: &[&str]) -> Vec<String> {
     let file = |path: &&str| File { path: (*path).to_owned(), text: "//! A header.\n".to_owned() };

@@ -53,7 +53,6 @@ pub struct Settings {
     pub turn_bytes: u32,
     /// Identifies this boot of this machine: part of identifiers that no other node can compute.
     pub boot_id: [u8; 16],
-    pub host_id: String,
 }
 
 /// Counts since the start.
@@ -320,7 +319,6 @@ impl Pipeline {
                     }
                 }
                 Event::Requested { op, point } => self.engine.requested(op, point),
-                Event::Responded { .. } => {}
                 Event::Closed(operation) => self.close(conn, *operation),
                 Event::Missed { .. } => self.engine.missed(conn.conn.thread.tgid, self.now),
                 Event::Discarded { .. } => {}

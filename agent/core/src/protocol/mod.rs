@@ -21,16 +21,14 @@ use crate::time::BootTime;
 
 /// What a session tells the core, in the order it becomes known.
 ///
-/// For each operation: `Opened`, then at most one `Requested`, at most one `Responded`, then exactly one `Closed`.
-/// Causality reads the first three to know who was doing what at a moment; spans are built from `Closed` alone.
+/// For each operation: `Opened`, then at most one `Requested`, then exactly one `Closed`. Causality reads the first two
+/// to know who was doing what at a moment; spans are built from `Closed` alone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The first byte of a request, publish, delivery or statement is known.
     Opened { op: OpId, shape: OpSide, point: Point },
     /// Its last request byte was moved.
     Requested { op: OpId, point: Point },
-    /// The first byte of its response was moved.
-    Responded { op: OpId, point: Point },
     /// It is over, or given up. Carries everything that is known of it.
     Closed(Box<Operation>),
     /// Bytes of this connection are in no record: what they said, and who moved them, is not known. Not from sessions.

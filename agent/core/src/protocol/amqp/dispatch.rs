@@ -151,7 +151,6 @@ impl Session {
                 if let Some(slot) = kind_mut(&mut operation) {
                     *slot = kind;
                 }
-                out.push(Event::Responded { op: operation.id, point: extent.start });
                 operation
             }
             None => {
@@ -159,7 +158,6 @@ impl Session {
                 let mut operation = self.operation(OpSide::Outgoing, number, extent, kind, out);
                 let (op, point) = (operation.id, extent.start);
                 out.push(Event::Opened { op, shape: operation.shape, point });
-                out.push(Event::Responded { op, point });
                 operation.request.end = extent.start;
                 if let Some(loss) = self.half(Sender::Client).loss {
                     operation.completeness = Completeness::Gap(loss.len.max(1));

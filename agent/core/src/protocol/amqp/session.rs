@@ -286,7 +286,6 @@ impl Session {
         }
         if let Some(response) = ending.response {
             operation.response = Some(response);
-            out.push(Event::Responded { op: operation.id, point: response.start });
         }
         operation.ended_at = ending.at;
         self.release(operation, weight, out);

@@ -28,6 +28,7 @@ mod start;
 pub(crate) mod start_line;
 #[cfg(test)]
 mod tests;
+mod zstd;
 
 use std::collections::VecDeque;
 
@@ -271,14 +272,14 @@ impl super::Session for Session {
         match stream.state {
             State::Tunnel => self.passed_len = self.passed_len.saturating_add(len),
             State::Body(body) => self.body_gap(half, body, pos, len, mark, out),
-            State::Start => self.gap_between(half, start, len, out),
+            State::Start => self.gap_between(half, start, len),
             State::Head | State::InterimHead | State::Seek => {
                 let was_seeking = stream.state == State::Seek;
                 stream.lose();
                 if let Some(open) = current(&mut self.open, stream.op) {
                     open.gap_len = open.gap_len.saturating_add(len).saturating_add(left);
                 } else if half == Half::Response && was_seeking {
-                    self.response_begins_in_gap(start, len, out);
+                    self.response_begins_in_gap(start, len);
                 }
                 self.lost_message(half);
             }

@@ -122,7 +122,7 @@ impl Session {
     }
 
     /// A hole where a response must start: if just one is awaited, it is that one's beginning.
-    pub(super) fn response_begins_in_gap(&mut self, start: Point, len: u64, out: &mut Events) {
+    pub(super) fn response_begins_in_gap(&mut self, start: Point, len: u64) {
         let alone = self.open.len() == 1 && !self.pairing.lost && !self.pairing.pipelined;
         let Some(open) = self.open.front_mut() else { return };
         // With `Expect`, it may have been the interim response.
@@ -133,7 +133,6 @@ impl Session {
         open.response = Some(Extent { start, end: start });
         open.gap_len = open.gap_len.saturating_add(len);
         self.response.op = Some(open.id);
-        out.push(Event::Responded { op: open.id, point: start });
     }
 
     pub(super) fn request_ends(&mut self, end: Point, out: &mut Events) {

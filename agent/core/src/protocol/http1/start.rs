@@ -119,7 +119,6 @@ impl Session {
         }
         if open.response.is_none() {
             open.response = Some(Extent { start, end: start });
-            out.push(Event::Responded { op: id, point: start });
         }
         if open.exchange.version.is_empty() {
             open.exchange.version = line.version;

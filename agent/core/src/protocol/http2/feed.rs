@@ -162,7 +162,7 @@ impl Session {
         let point = input.point();
         let end = input.point_after(taken);
         input.advance(taken);
-        self.data_begins(half, header.stream, point, out);
+        self.data_begins(half, header.stream, point);
         let data = Data { stream: header.stream, left, pad, ends };
         self.data_goes_on(half, data, end, out);
         true

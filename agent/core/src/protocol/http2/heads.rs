@@ -255,7 +255,7 @@ impl Session {
                 }
                 stream.has_head = true;
             }
-            self.response_begins(of.stream, of.start, out);
+            self.response_begins(of.stream, of.start);
         }
         self.extend(Half::Response, of.stream, of.end);
         if of.ends_stream {

@@ -97,7 +97,7 @@ impl Session {
                     pad: 0,
                     ends: header.has(frame::END_STREAM),
                 };
-                self.data_begins(half, header.stream, start, out);
+                self.data_begins(half, header.stream, start);
                 self.way(half).state = State::Data(data);
                 return self.hole_in_data(half, data, len, after, out);
             }
