@@ -24,6 +24,8 @@ pub(super) struct Moment<'a> {
     pub(super) clock: ClockPair,
     /// Processes known: traced, and left alone.
     pub(super) processes: (u64, u64),
+    /// By whoever looks processes up, by table.
+    pub(super) forgotten: [(&'static str, u64); 2],
     pub(super) not_printed: u64,
     pub(super) reloads: Option<&'a Reloads>,
     /// What became of what an earlier run had learned, and of the file that this one writes.
@@ -50,6 +52,9 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
     add("spoor.operations", "protocol", "postgresql", stats.operations_postgres);
     for (rule, count) in &stats.edges {
         add("spoor.edges", "rule", rule, *count);
+    }
+    for (table, count) in stats.forgotten.iter().map(|(table, count)| (*table, *count)).chain(moment.forgotten) {
+        add("spoor.forgotten", "table", table, count);
     }
     add("spoor.trees", "reason", "complete", stats.trees.saturating_sub(stats.trees_forced));
     add("spoor.trees", "reason", "bound", stats.trees_forced);

@@ -16,8 +16,10 @@
 pub mod across;
 pub mod engine;
 pub mod inside;
+pub mod stats;
 
 use crate::record::{BootNs, OpId};
+pub use stats::Stats;
 
 /// A rule that joins an operation to its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,13 +7,13 @@ mod flow;
 mod look;
 pub mod snapshot;
 mod stats;
-pub mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::bounded::{Bounded, Slot};
 use crate::operation::Operation;
 use crate::protocol::detect::Protocol;
 use crate::protocol::snapshot::Texts;
@@ -24,7 +24,6 @@ use crate::stream::Window;
 use flow::{Context, Flow};
 use snapshot::{Connection, Waiting};
 pub use stats::Stats;
-use table::{Slot, Table};
 
 /// Captured bytes that all connections together may hold back: waiting for order, or for detection.
 const MAX_BUFFERED: usize = 32 << 20;
@@ -89,8 +88,8 @@ fn make_session(protocol: Protocol, role: Role, limits: &settings::Protocols) ->
 /// is still in the ring counts as lost. The time of a record counts as well.
 #[derive(Debug)]
 pub struct Connections {
-    table: Table<ConnId, Flow>,
-    max_connections: usize,
+    /// The one that did nothing for longest is the oldest.
+    table: Bounded<ConnId, Flow>,
     context: Context,
     /// Deadlines of flows that wait for something.
     timers: BTreeSet<(BootNs, ConnId)>,
@@ -98,8 +97,7 @@ pub struct Connections {
     now: BootNs,
     buffered: usize,
     /// Connections that ended not long ago.
-    closed: VecDeque<ConnId>,
-    closed_set: HashSet<ConnId>,
+    closed: Bounded<ConnId, ()>,
 }
 
 impl Connections {
@@ -118,15 +116,13 @@ impl Connections {
             waiting: Waiting::default(),
         };
         Self {
-            table: Table::new(),
-            max_connections: max_connections.max(1),
+            table: Bounded::new(max_connections),
             context,
             timers: BTreeSet::new(),
             next_sweep: 0,
             now: 0,
             buffered: 0,
-            closed: VecDeque::new(),
-            closed_set: HashSet::new(),
+            closed: Bounded::new(MAX_REMEMBERED),
         }
     }
 
@@ -139,16 +135,16 @@ impl Connections {
     /// First sight of a connection, or more about it.
     pub fn handle_conn(&mut self, conn: Conn) {
         self.advance(conn.at);
-        match self.table.slot(conn.id) {
+        match self.table.slot(&conn.id) {
             Some(slot) => {
-                if let Some(flow) = self.table.get_mut(slot) {
+                if let Some(flow) = self.table.at_mut(slot) {
                     flow.update(conn);
                 }
             }
             None => {
                 let known = self.context.waiting.claim(&conn);
                 let slot = self.open(conn, true);
-                if let Some(flow) = self.table.get_mut(slot) {
+                if let Some(flow) = self.table.at_mut(slot) {
                     flow.known = known;
                 }
             }
@@ -159,9 +155,9 @@ impl Connections {
     pub fn handle_data(&mut self, data: Data) {
         self.advance(data.at);
         self.context.stats.records += 1;
-        let slot = match self.table.slot(data.conn) {
+        let slot = match self.table.slot(&data.conn) {
             Some(slot) => slot,
-            None if self.closed_set.contains(&data.conn) => {
+            None if self.closed.contains_key(&data.conn) => {
                 self.context.stats.late_records += 1;
                 return;
             }
@@ -172,7 +168,7 @@ impl Connections {
             }
         };
         self.table.touch(slot);
-        if let Some(flow) = self.table.get_mut(slot) {
+        if let Some(flow) = self.table.at_mut(slot) {
             flow.handle_data(data, self.now, &mut self.context);
         }
         self.settle(slot);
@@ -181,8 +177,8 @@ impl Connections {
     /// A connection ended. Its session ends when records that may still come late have had their time.
     pub fn handle_close(&mut self, close: Close) {
         self.advance(close.at);
-        let Some(slot) = self.table.slot(close.conn) else { return self.context.waiting.closed(close.conn) };
-        if let Some(flow) = self.table.get_mut(slot) {
+        let Some(slot) = self.table.slot(&close.conn) else { return self.context.waiting.closed(close.conn) };
+        if let Some(flow) = self.table.at_mut(slot) {
             flow.close(close);
         }
         self.settle(slot);
@@ -194,7 +190,7 @@ impl Connections {
         if self.next_sweep <= self.now {
             self.next_sweep = self.now.saturating_add(SWEEP_NS);
             for slot in self.table.by_age().collect::<Vec<_>>() {
-                if let Some(flow) = self.table.get_mut(slot) {
+                if let Some(flow) = self.table.at_mut(slot) {
                     flow.sweep(self.now, &mut self.context);
                 }
             }
@@ -206,7 +202,7 @@ impl Connections {
         self.advance(now);
         while let Some(slot) = self.table.oldest() {
             self.context.stats.abandoned +=
-                u64::from(self.table.get(slot).is_some_and(|flow| !flow.is_closing()));
+                u64::from(self.table.at(slot).is_some_and(|flow| !flow.is_closing()));
             self.end(slot);
         }
     }
@@ -214,15 +210,15 @@ impl Connections {
     /// What the next agent should know of connections, those that have not spoken since this one began among them. Takes
     /// nothing away.
     pub fn export(&self, texts: &mut Texts) -> Vec<Connection> {
-        let flows = self.table.by_age().filter_map(|slot| self.table.get(slot));
-        let mut all: Vec<Connection> = flows.filter_map(|flow| flow.export(texts)).collect();
+        let mut all: Vec<Connection> =
+            self.table.values().filter_map(|flow| flow.export(texts)).collect();
         all.extend(self.context.waiting.connections().map(|(one, from)| snapshot::again(one, from, texts)));
         snapshot::within_bound(all)
     }
 
     /// Takes what an earlier agent of this boot of the machine had learned. Before the first record.
     pub fn restore(&mut self, all: Vec<Connection>, texts: Vec<Arc<str>>, now: BootNs) {
-        self.context.waiting.restore(all, texts, now, self.max_connections);
+        self.context.waiting.restore(all, texts, now, self.table.capacity());
     }
 
     /// What became of what an earlier agent had learned.
@@ -249,12 +245,12 @@ impl Connections {
 
     /// What is known of a connection.
     pub fn info(&self, id: ConnId) -> Option<&ConnRef> {
-        self.table.get(self.table.slot(id)?).map(Flow::info)
+        self.table.get(&id).map(Flow::info)
     }
 
     /// What is known so far of work that came in over a connection and is not over, see [`Session::peek`].
     pub fn peek(&self, id: ConnId, op: OpId) -> Option<Operation> {
-        self.table.get(self.table.slot(id)?)?.peek(op)
+        self.table.get(&id)?.peek(op)
     }
 
     /// Connections known now.
@@ -272,6 +268,11 @@ impl Connections {
         self.buffered
     }
 
+    /// Ends of connections that were forgotten: late records of theirs open them anew.
+    pub fn forgotten_ends(&self) -> u64 {
+        self.closed.forgotten()
+    }
+
     /// Totals.
     pub fn stats(&self) -> &Stats {
         &self.context.stats
@@ -284,8 +285,8 @@ impl Connections {
             && deadline <= self.now
         {
             self.timers.pop_first();
-            let Some(slot) = self.table.slot(id) else { continue };
-            let Some(flow) = self.table.get_mut(slot) else { continue };
+            let Some(slot) = self.table.slot(&id) else { continue };
+            let Some(flow) = self.table.at_mut(slot) else { continue };
             flow.deadline = None;
             if flow.handle_timeout(self.now, &mut self.context) {
                 self.forget(slot);
@@ -296,21 +297,21 @@ impl Connections {
     }
 
     fn open(&mut self, conn: Conn, is_announced: bool) -> Slot {
-        while self.table.len() >= self.max_connections
+        while self.table.is_full()
             && let Some(oldest) = self.table.oldest()
         {
             self.context.stats.evicted +=
-                u64::from(self.table.get(oldest).is_some_and(|flow| !flow.is_closing()));
+                u64::from(self.table.at(oldest).is_some_and(|flow| !flow.is_closing()));
             self.end(oldest);
         }
         self.context.stats.opened += 1;
-        self.closed_set.remove(&conn.id);
-        self.table.insert(conn.id, Flow::new(conn, is_announced, self.context.window))
+        self.closed.remove(&conn.id);
+        self.table.insert_new(conn.id, Flow::new(conn, is_announced, self.context.window)).0
     }
 
     /// Brings the timers and the memory account in line with a flow that did something.
     fn settle(&mut self, slot: Slot) {
-        let Some(flow) = self.table.get_mut(slot) else { return };
+        let Some(flow) = self.table.at_mut(slot) else { return };
         if self.buffered.saturating_sub(flow.accounted).saturating_add(flow.buffered()) > MAX_BUFFERED {
             flow.relieve(self.now, &mut self.context);
         }
@@ -332,14 +333,14 @@ impl Connections {
 
     /// Ends a flow now.
     fn end(&mut self, slot: Slot) {
-        if let Some(flow) = self.table.get_mut(slot) {
+        if let Some(flow) = self.table.at_mut(slot) {
             flow.end(self.now, &mut self.context);
         }
         self.forget(slot);
     }
 
     fn forget(&mut self, slot: Slot) {
-        let Some(flow) = self.table.remove(slot) else { return };
+        let Some(flow) = self.table.remove_at(slot) else { return };
         let id = flow.info().conn.id;
         if let Some(deadline) = flow.deadline {
             self.timers.remove(&(deadline, id));
@@ -347,13 +348,7 @@ impl Connections {
         self.buffered = self.buffered.saturating_sub(flow.accounted);
         if flow.is_closing() {
             self.context.stats.closed += 1;
-            self.closed.push_back(id);
-            self.closed_set.insert(id);
-            if self.closed.len() > MAX_REMEMBERED
-                && let Some(oldest) = self.closed.pop_front()
-            {
-                self.closed_set.remove(&oldest);
-            }
+            self.closed.insert(id, ());
         }
     }
 }

@@ -32,23 +32,34 @@ pub(super) struct Begun {
 
 /// All open operations.
 #[derive(Debug, Default)]
-pub(super) struct OpenOperations(FxHashMap<OpId, Begun>);
+pub(super) struct OpenOperations {
+    begun: FxHashMap<OpId, Begun>,
+    /// Not entered at the bound.
+    forgotten: u64,
+}
 
 impl OpenOperations {
     pub(super) fn opened(&mut self, op: OpId, begun: Begun) {
-        if self.0.len() < MAX_OPEN {
-            self.0.insert(op, begun);
+        if self.begun.len() < MAX_OPEN {
+            self.begun.insert(op, begun);
+        } else {
+            self.forgotten += 1;
         }
     }
 
     pub(super) fn closed(&mut self, op: OpId) {
-        self.0.remove(&op);
+        self.begun.remove(&op);
+    }
+
+    /// Operations of which it is not known that they are open.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// Sums by service and protocol; `service` names a process.
     pub(super) fn summary(&self, before: BootNs, service: impl Fn(u32) -> String) -> Vec<Open> {
         let mut sums: FxHashMap<(u32, Protocol), (u64, u64, BootNs)> = FxHashMap::default();
-        for begun in self.0.values() {
+        for begun in self.begun.values() {
             let sum = sums.entry((begun.tgid, begun.protocol)).or_insert((0, 0, BootNs::MAX));
             sum.0 += 1;
             sum.1 += u64::from(begun.at < before);
@@ -106,5 +117,14 @@ mod tests {
             oldest,
         };
         assert_eq!(open.summary(150, service), [expected("amqp", 1, 0, 300), expected("http", 3, 2, 50)]);
+    }
+
+    #[test]
+    fn operations_over_the_bound_are_counted() {
+        let mut open = OpenOperations::default();
+        for op in 0..MAX_OPEN as u64 + 2 {
+            open.opened(OpId(op), Begun { at: 1, tgid: 1, protocol: Protocol::Http1 });
+        }
+        assert_eq!(open.forgotten(), 2);
     }
 }

@@ -13,11 +13,12 @@
 mod in_flight;
 pub mod snapshot;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::bounded::Bounded;
 use crate::causality::engine::{self, Engine};
 use crate::causality::inside::Interaction;
 use crate::conn::{ConnRef, Connections, VerdictUpdate};
@@ -66,7 +67,9 @@ pub struct Stats {
     pub operations_amqp: u64,
     pub operations_postgres: u64,
     /// Edges made, by rule.
-    pub edges: std::collections::BTreeMap<&'static str, u64>,
+    pub edges: BTreeMap<&'static str, u64>,
+    /// Entries forgotten at the bounds of tables, by table; those without any are left out.
+    pub forgotten: BTreeMap<&'static str, u64>,
     pub spans: u64,
     /// Of these, left out by the sampler.
     pub unsampled: u64,
@@ -92,8 +95,7 @@ pub struct Pipeline {
     /// Open calls: where they begin in their stream, and their wire identity.
     wires: FxHashMap<OpId, (u64, WireId)>,
     identifier: Identifier,
-    processes: HashMap<u32, Arc<Resource>>,
-    process_age: VecDeque<u32>,
+    processes: Bounded<u32, Arc<Resource>>,
     histories: Histories,
     clock: ClockPair,
     boot_id: [u8; 16],
@@ -123,8 +125,7 @@ impl Pipeline {
                 order: &settings.order,
                 boot_id: settings.boot_id,
             }),
-            processes: HashMap::new(),
-            process_age: VecDeque::new(),
+            processes: Bounded::new(MAX_PROCESSES),
             histories: Histories::default(),
             clock: ClockPair { boot_ns: 0, unix_ns: 0 },
             boot_id: settings.boot_id,
@@ -265,9 +266,22 @@ impl Pipeline {
         Stats {
             held: self.hold.len() as u64,
             trees_forced: self.hold.forced_count(),
+            forgotten: self.forgotten(),
             connections: *self.connections.stats(),
             ..self.stats.clone()
         }
+    }
+
+    /// What was forgotten at the bounds of all tables.
+    fn forgotten(&self) -> BTreeMap<&'static str, u64> {
+        let own = [
+            ("process_names", self.processes.forgotten()),
+            ("open_operations", self.open.forgotten()),
+            ("connection_ends", self.connections.forgotten_ends()),
+        ];
+        let causality = self.engine.stats().by_table();
+        let trees = self.identifier.stats().by_table();
+        own.into_iter().chain(causality).chain(trees).filter(|(_, count)| *count > 0).collect()
     }
 
     fn run_timers(&mut self) {
@@ -384,14 +398,7 @@ impl Pipeline {
             container_id: info.container_id.clone(),
             attributes: info.attributes.clone(),
         };
-        if self.processes.insert(info.tgid, Arc::new(resource)).is_none() {
-            self.process_age.push_back(info.tgid);
-            if self.process_age.len() > MAX_PROCESSES
-                && let Some(oldest) = self.process_age.pop_front()
-            {
-                self.processes.remove(&oldest);
-            }
-        }
+        self.processes.insert(info.tgid, Arc::new(resource));
     }
 
     /// Who did it: the process that moved the bytes, else the one that opened the connection.
@@ -416,4 +423,58 @@ impl Pipeline {
 
 fn nanoseconds(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Close, Conn, Endpoint, Thread, Transport};
+
+    fn pipeline() -> Pipeline {
+        Pipeline::new(Settings {
+            protocols: settings::Protocols::default(),
+            joining: settings::Joining::default(),
+            order: order::settings::Order::default(),
+            spans: order::settings::Spans::default(),
+            max_connections: 16,
+            turn_bytes: settings::DEFAULT_TURN_BYTES,
+            boot_id: [1; 16],
+            host_id: String::new(),
+        })
+        .expect("the default rules compile")
+    }
+
+    #[test]
+    fn what_is_forgotten_is_in_the_stats_by_table() {
+        let mut pipeline = pipeline();
+        assert!(pipeline.stats().forgotten.is_empty());
+        for tgid in 0..MAX_PROCESSES as u32 + 3 {
+            let info = ProcessInfo { tgid, service: "shop".to_owned(), ..ProcessInfo::default() };
+            pipeline.handle_record(Record::ProcessInfo(Box::new(info)));
+        }
+        for n in 0..5000_u64 {
+            let (at, id) = (n * 1_000_000_000, ConnId(n));
+            pipeline.handle_record(Record::Conn(Box::new(Conn {
+                at,
+                id,
+                transport: Transport::Tcp,
+                local: Endpoint::Unknown,
+                remote: Endpoint::Unknown,
+                netns: 1,
+                role: None,
+                from_start: true,
+                thread: Thread::new(1, 1),
+                comm: String::new(),
+                cgroup: 1,
+                wire: None,
+                peer: None,
+            })));
+            pipeline.handle_record(Record::Close(Close { at, conn: id, reset: false }));
+        }
+        pipeline.finish(5_000_000_000_000);
+        let stats = pipeline.stats();
+        let table = |name| stats.forgotten.get(name).copied();
+        assert_eq!(table("process_names"), Some(3), "{:?}", stats.forgotten);
+        assert_eq!(table("connection_ends"), Some(5000 - 4096), "{:?}", stats.forgotten);
+    }
 }
