@@ -10,7 +10,7 @@
 //!
 //! | part | modules |
 //! |---|---|
-//! | core, in the order of the data | [`record`], [`conn`], [`stream`], [`protocol`], [`operation`], [`sql`], [`order`], [`causality`], [`span`], [`pipeline`] |
+//! | core, in the order of the data | [`time`], [`record`], [`conn`], [`stream`], [`protocol`], [`operation`], [`sql`], [`order`], [`causality`], [`span`], [`pipeline`] |
 //! | shell | [`admin`] (probes and Prometheus), [`capture`] (the kernel), [`source`], [`service`], [`config`], [`export`], [`clock`], [`telemetry`] (the agent's own logs), [`run`], [`cli`] |
 //!
 //! `cargo xtask tidy` checks that the core names nothing of the shell, and that each stage names only earlier ones.

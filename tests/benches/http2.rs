@@ -7,8 +7,9 @@ use std::time::Duration;
 use spoor_core::protocol::http2::Session;
 use spoor_core::protocol::{End, Event, Events, Session as _};
 use spoor_core::record::Sender::{self, Client, Server};
-use spoor_core::record::{Mark, Role, Thread};
+use spoor_core::record::{Mark, Role, Worker};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::measure::cpu;
 use spoor_tests::transcript::wire;
 
@@ -41,14 +42,19 @@ fn row(name: &str, records: &Records, exchanges: u32) {
         let start = cpu();
         for (at, (from, bytes)) in records.iter().enumerate() {
             let other_pos = pos[1 - *from as usize];
-            let mark = Mark { at: at as u64, thread: Thread::new(1, 1), other_pos };
+            let mark = Mark {
+                at: BootTime::from_nanos(at as u64),
+                thread: Worker::new(1, 1),
+                other_pos,
+                awaited_by: None,
+            };
             session.bytes(*from, pos[*from as usize], black_box(bytes), mark, &mut out);
             pos[*from as usize] += bytes.len() as u64;
             while let Some(event) = out.pop() {
                 closed += u32::from(matches!(black_box(event), Event::Closed(_)));
             }
         }
-        session.end(End::Closed, u64::MAX, &mut out);
+        session.end(End::Closed, BootTime::MAX, &mut out);
         best = best.min(cpu() - start);
         assert_eq!(closed, exchanges, "{name}");
     }

@@ -14,6 +14,7 @@ use spoor::export::otlp::encode::Batcher;
 use spoor_core::pipeline::Pipeline;
 use spoor_core::record::Record;
 use spoor_core::record::Sender::{Client, Server};
+use spoor_core::time::BootTime;
 use spoor_tests::measure::cpu;
 use spoor_tests::transcript::{Covered, Host, wire};
 use spoor_tests::whole_core::settings;
@@ -83,7 +84,7 @@ fn drive(records: Vec<Record>, pipeline: &mut Pipeline, batcher: &mut Batcher) -
         pipeline.handle_record(record);
         spans += encode(pipeline, batcher);
     }
-    pipeline.finish(u64::MAX / 2);
+    pipeline.finish(BootTime::from_nanos(u64::MAX / 2));
     spans += encode(pipeline, batcher);
     black_box(batcher.take());
     spans

@@ -10,10 +10,12 @@ pub mod losses;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
+use std::time::Duration;
 
 use spoor_core::operation::{Completeness, Operation};
 use spoor_core::protocol::{Discard, End, Event, Events, Session};
-use spoor_core::record::{Mark, Sender, Thread};
+use spoor_core::record::{Mark, Sender, Worker};
+use spoor_core::time::BootTime;
 
 /// A packet with data: who sent it, where in its direction's stream, what.
 #[derive(Clone, Debug)]
@@ -22,7 +24,7 @@ pub struct Packet {
     pub pos: u64,
     pub data: Vec<u8>,
     /// Its number among the connection's packets, from 1: time, as far as the tests are concerned.
-    pub at: u64,
+    pub at: BootTime,
 }
 
 /// One connection, by the ports of both ends.
@@ -75,7 +77,12 @@ pub fn connections(path: &Path, ports: &[u16]) -> Vec<Connection> {
         if data.is_empty() || sequence != *expected {
             continue;
         }
-        let packet = Packet { from, pos: *pos, data: data.to_vec(), at: connection.packets.len() as u64 + 1 };
+        let packet = Packet {
+            from,
+            pos: *pos,
+            data: data.to_vec(),
+            at: BootTime::from_nanos(connection.packets.len() as u64 + 1),
+        };
         connection.packets.push(packet);
         *expected = sequence.wrapping_add(data.len() as u32);
         *pos += data.len() as u64;
@@ -103,9 +110,9 @@ pub type Lost = Option<usize>;
 /// Runs packets through a session in reads of at most `piece` bytes.
 pub fn run(mut session: Box<dyn Session>, packets: &[Packet], lost: Lost, piece: usize, end: End) -> Told {
     let mut out = Events::default();
-    let mut last = 0;
+    let mut last = BootTime::ZERO;
     for (index, packet) in packets.iter().enumerate() {
-        let mark = Mark { at: packet.at, thread: Thread::new(1, 1), other_pos: 0 };
+        let mark = Mark { at: packet.at, thread: Worker::new(1, 1), other_pos: 0, awaited_by: None };
         last = packet.at;
         if lost == Some(index) {
             session.gap(packet.from, packet.pos, packet.data.len() as u64, mark, &mut out);
@@ -117,7 +124,7 @@ pub fn run(mut session: Box<dyn Session>, packets: &[Packet], lost: Lost, piece:
             pos += part.len() as u64;
         }
     }
-    session.end(end, last + 1, &mut out);
+    session.end(end, last + Duration::from_nanos(1), &mut out);
     let mut told = Told::default();
     while let Some(event) = out.pop() {
         match event {
@@ -140,7 +147,7 @@ fn anonymously(told: &Told) -> Vec<Operation> {
 }
 
 /// The first and the last moment of an operation.
-fn span(operation: &Operation) -> (u64, u64) {
+fn span(operation: &Operation) -> (BootTime, BootTime) {
     (operation.request.start.at, operation.ended_at)
 }
 
@@ -204,7 +211,7 @@ pub fn without_any_packet(
     for lost in 0..packets.len() {
         let at = packets[lost].at;
         let told = anonymously(&run(new(), packets, Some(lost), usize::MAX, End::Closed));
-        let context = || format!("{name} without packet {at} from {:?}", packets[lost].from);
+        let context = || format!("{name} without packet {at:?} from {:?}", packets[lost].from);
         for operation in told.iter().filter(|op| op.completeness == Completeness::Complete) {
             let known = whole.iter().any(|whole| agrees(operation, whole));
             assert!(known, "{}: invented: {operation:?}", context());
@@ -230,11 +237,17 @@ pub fn closed(mut session: impl Session, sent: &[(Sender, Vec<u8>)], piece: usiz
     for (from, all) in sent {
         for part in all.chunks(piece) {
             let pos = &mut pos[*from as usize];
-            session.bytes(*from, *pos, part, Mark { at: 1, ..Mark::default() }, &mut out);
+            session.bytes(
+                *from,
+                *pos,
+                part,
+                Mark { at: BootTime::from_nanos(1), ..Mark::default() },
+                &mut out,
+            );
             *pos += part.len() as u64;
         }
     }
-    session.end(End::Closed, 2, &mut out);
+    session.end(End::Closed, BootTime::from_nanos(2), &mut out);
     let mut operations = Vec::new();
     while let Some(event) = out.pop() {
         match event {

@@ -263,7 +263,7 @@ fn a_receiver_that_learns_of_its_order_later_leaves_a_signpost_where_the_sender_
             .collect::<Vec<_>>()
     };
     let [signpost] = signposts(&spans).try_into().expect("one signpost");
-    assert_eq!((signpost.kind, signpost.end_unix_ns), (SpanKind::Internal, signpost.start_unix_ns));
+    assert_eq!((signpost.kind, signpost.end), (SpanKind::Internal, signpost.start));
     assert_eq!(text(&signpost, "order.id"), "17", "who looks for the order finds the sender too");
     // One agent that sees both ends needs none.
     assert_eq!(signposts(&run_with(knowing(&["all"]), records)), []);

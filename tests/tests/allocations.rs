@@ -10,6 +10,7 @@ use spoor_core::protocol::{Event, Events, Session, amqp, http1, http2, postgres}
 use spoor_core::record::Sender::{self, Client, Server};
 use spoor_core::record::{Mark, Role};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::transcript::wire;
 
 thread_local! {
@@ -66,7 +67,8 @@ fn check(name: &str, mut session: Box<dyn Session>, before: Sent, round: impl Fn
     let mut send = |sent: &Sent, operations: &mut Vec<Box<Operation>>| {
         for (from, bytes) in sent {
             at += 1;
-            let mark = Mark { at, other_pos: pos[1 - *from as usize], ..Mark::default() };
+            let mark =
+                Mark { at: BootTime::from_nanos(at), other_pos: pos[1 - *from as usize], ..Mark::default() };
             session.bytes(*from, pos[*from as usize], bytes, mark, &mut out);
             pos[*from as usize] += bytes.len() as u64;
             while let Some(event) = out.pop() {

@@ -10,8 +10,9 @@ use spoor_core::operation::amqp::{Action, ActionKind, Content, Publish, PublishO
 use spoor_core::operation::{Detail, OpSide, Operation};
 use spoor_core::protocol::amqp::Session;
 use spoor_core::protocol::{Discard, End, Event, Events, Session as _};
-use spoor_core::record::{Mark, Role, Sender, Thread};
+use spoor_core::record::{Mark, Role, Sender, Worker};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 
 /// The broker's port in all captures.
 const PORT: u16 = 25_672;
@@ -97,14 +98,15 @@ fn replay(segments: &[Segment], role: Role) -> (Vec<Operation>, u64) {
             .entry(segment.connection)
             .or_insert_with(|| (Session::new(role, &Protocols::default()), [None; 2]));
         let next = &mut next[segment.from as usize];
-        let mark = Mark { at: 1, thread: Thread::default(), other_pos: 0 };
+        let mark =
+            Mark { at: BootTime::from_nanos(1), thread: Worker::default(), other_pos: 0, awaited_by: None };
         let gap = segment.pos - next.unwrap_or(segment.pos);
         session.gap(segment.from, segment.pos - gap, gap, mark, &mut events);
         session.bytes(segment.from, segment.pos, &segment.bytes, mark, &mut events);
         *next = Some(segment.pos + segment.bytes.len() as u64);
     }
     for (session, _) in sessions.values_mut() {
-        session.end(End::Closed, 2, &mut events);
+        session.end(End::Closed, BootTime::from_nanos(2), &mut events);
     }
     let mut operations = Vec::new();
     let mut discarded = 0;

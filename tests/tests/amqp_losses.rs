@@ -13,6 +13,7 @@ use spoor_core::protocol::amqp::Session;
 use spoor_core::record::Sender::{self, Client, Server};
 use spoor_core::record::{OpId, Role};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::captures::losses::{Judge, Tally, without_any_packet};
 use spoor_tests::captures::{Packet, any_size_of_reads, connections, every_beginning, run};
 
@@ -225,7 +226,7 @@ impl Judge for Actions {
     }
 
     /// Nothing but the boundary of the next frame has to be found.
-    fn certain_after(&self, packets: &[Packet], lost: usize) -> Option<u64> {
+    fn certain_after(&self, packets: &[Packet], lost: usize) -> Option<BootTime> {
         Some(packets[lost].at)
     }
 

@@ -1,12 +1,14 @@
 //! Captures of real clients through the whole core: detection, parsers, rules and spans, as `spoor replay` does it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use spoor::config::Services;
 use spoor::source;
 use spoor_core::pipeline::{Pipeline, Stats};
 use spoor_core::record::Record;
 use spoor_core::span::{Span, SpanKind};
+use spoor_core::time::BootTime;
 use spoor_core::trace::Value;
 use spoor_tests::whole_core::settings;
 
@@ -20,12 +22,12 @@ fn replay(name: &str) -> (Vec<Span>, Stats) {
     let from = std::io::Cursor::new(file);
     let mut source = source::read(name.to_owned(), from, &Services::default()).expect("a capture");
     let mut pipeline = Pipeline::new(settings()).expect("the default rules compile");
-    let mut now = 0;
+    let mut now = BootTime::ZERO;
     while let Some(record) = source.next().expect("a whole capture") {
         now = now.max(Record::at(&record));
         pipeline.handle_record(record);
     }
-    pipeline.finish(now + 60_000_000_000);
+    pipeline.finish(now + Duration::from_secs(60));
     let spans = std::iter::from_fn(|| pipeline.poll_span()).collect();
     (spans, pipeline.stats().clone())
 }
@@ -42,7 +44,7 @@ fn text(span: &Span, key: &str) -> String {
 fn every_operation_of_an_object_store_is_named() {
     let (spans, _) = replay("http1/boto3_s3.pcap");
     let mut clients: Vec<&Span> = spans.iter().filter(|span| span.kind == SpanKind::Client).collect();
-    clients.sort_by_key(|span| span.start_unix_ns);
+    clients.sort_by_key(|span| span.start);
     let lines = clients.iter().map(|span| {
         let parts = ["rpc.method", "aws.s3.bucket", "aws.s3.key", "aws.s3.part_number", "aws.s3.copy_source"];
         let parts = parts.map(|key| text(span, key)).join(" ");

@@ -11,6 +11,7 @@ use spoor::config::{Export, OtlpProtocol};
 use spoor::export::{Exporter, Host};
 use spoor_core::causality::{Confidence, Rule};
 use spoor_core::span::{Evidence, Link, Resource, Span, SpanEvent, SpanKind, Status};
+use spoor_core::time::WallTime;
 use spoor_core::trace::{Attributes, SpanId, TraceId};
 use spoor_tests::skip::skip;
 
@@ -162,14 +163,14 @@ fn span() -> Span {
         evidence: Some(Evidence { rule: Rule::Wire, confidence: Confidence(0.95) }),
         name: "POST /orders".to_owned(),
         kind: SpanKind::Server,
-        start_unix_ns: 1_800_000_000_123_456_789,
-        end_unix_ns: 1_800_000_001_000_000_001,
+        start: WallTime::from_nanos(1_800_000_000_123_456_789),
+        end: WallTime::from_nanos(1_800_000_001_000_000_001),
         status: Status::Error("no model".to_owned()),
         attributes,
         links: vec![Link { trace_id: TraceId([1; 16]), span_id: SpanId([2; 8]), attributes: of_link }],
         events: vec![SpanEvent {
             name: "exception",
-            unix_ns: 1_800_000_000_500_000_000,
+            at: WallTime::from_nanos(1_800_000_000_500_000_000),
             attributes: Attributes::default(),
         }],
         resource: Arc::new(Resource { service: "shop".to_owned(), pid: Some(42), ..Resource::default() }),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use spoor::config::Services;
 use spoor::source::{Source, pcap, recording};
 use spoor_core::record::{ClockPair, Sender};
+use spoor_core::time::{BootTime, WallTime};
 use spoor_tests::captures::http2 as captures;
 use spoor_tests::fuzz::TARGETS;
 use spoor_tests::fuzz::script::Script;
@@ -160,7 +161,8 @@ fn the_corpus_has_a_recording() {
     let capture = std::fs::read(fixtures().join("fuzz-corpus/pcap/ethernet-pcap")).expect("a capture");
     let mut source =
         pcap::Reader::new("capture".to_owned(), capture.as_slice(), &Services::default()).expect("a capture");
-    let started = ClockPair { boot_ns: 5, unix_ns: 1_800_000_000_000_000_000 };
+    let started =
+        ClockPair { boot: BootTime::from_nanos(5), wall: WallTime::from_nanos(1_800_000_000_000_000_000) };
     let header =
         recording::Header { started: Some(started), boot_id: "boot".to_owned(), ..Default::default() };
     let mut writer = recording::Writer::new(Vec::new(), &header).expect("writing to memory");

@@ -12,6 +12,7 @@ use spoor_core::record::Sender::{Client, Server};
 use spoor_core::record::{Direction, Mark, Role, Sender};
 use spoor_core::settings::Protocols;
 use spoor_core::sql;
+use spoor_core::time::BootTime;
 use spoor_tests::measure::cpu;
 use spoor_tests::transcript::wire;
 
@@ -56,12 +57,18 @@ fn feed(protocol: Protocol, sent: &[(Sender, Vec<u8>)], piece: usize) -> Told {
         for part in bytes.chunks(piece) {
             at += 1;
             let pos = &mut pos[*from as usize];
-            session.bytes(*from, *pos, part, Mark { at, ..Mark::default() }, &mut out);
+            session.bytes(
+                *from,
+                *pos,
+                part,
+                Mark { at: BootTime::from_nanos(at), ..Mark::default() },
+                &mut out,
+            );
             *pos += part.len() as u64;
             drain(&mut out);
         }
     }
-    session.end(End::Closed, at + 1, &mut out);
+    session.end(End::Closed, BootTime::from_nanos(at + 1), &mut out);
     drain(&mut out);
     told
 }

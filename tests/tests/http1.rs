@@ -2,8 +2,9 @@
 
 use spoor_core::operation::{Detail, Operation};
 use spoor_core::protocol::{Discard, End, Event, Events, Session, http1};
-use spoor_core::record::{Mark, Role, Sender, Thread};
+use spoor_core::record::{Mark, Role, Sender, Worker};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::recorded::{Recorded, fixtures, transcripts};
 
 /// Runs a transcript with its reads cut into pieces of at most `piece` bytes.
@@ -17,12 +18,13 @@ fn run(transcript: &Recorded, piece: usize) -> Vec<Event> {
                 Sender::Client => (&mut client, server),
                 Sender::Server => (&mut server, client),
             };
-            let mark = Mark { at, thread: Thread::new(1, 1), other_pos };
+            let mark =
+                Mark { at: BootTime::from_nanos(at), thread: Worker::new(1, 1), other_pos, awaited_by: None };
             session.bytes(*sender, *pos, bytes, mark, &mut out);
             *pos += bytes.len() as u64;
         }
     }
-    session.end(End::Closed, 1000, &mut out);
+    session.end(End::Closed, BootTime::from_nanos(1000), &mut out);
     std::iter::from_fn(|| out.pop()).collect()
 }
 

@@ -11,6 +11,7 @@ use spoor_core::protocol::http1::Session;
 use spoor_core::protocol::{End, Session as Contract};
 use spoor_core::record::Role;
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::captures::{self, Connection, Cost};
 
 const CAPTURES: [&str; 10] = [
@@ -157,7 +158,7 @@ fn one_lost_packet_costs_what_it_carried() {
         for connection in connections(name) {
             let pipelined = exchanges(&connection)
                 .windows(2)
-                .any(|pair| pair[1].request.start.at < pair[0].response.map_or(u64::MAX, |r| r.end.at));
+                .any(|pair| pair[1].request.start.at < pair[0].response.map_or(BootTime::MAX, |r| r.end.at));
             // On a pipelined connection, responses are not paired again until all is quiet: which of them is missing cannot
             // be told.
             let later = if pipelined { usize::MAX } else { 0 };

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
 use spoor::config::Services;
 use spoor::source;
@@ -12,8 +13,9 @@ use spoor_core::conn::{Connections, Stats};
 use spoor_core::operation::http::Exchange;
 use spoor_core::operation::{Completeness, Detail, Operation};
 use spoor_core::protocol::{Discard, End, Event, Events, Session, http1, http2};
-use spoor_core::record::{Mark, Record, Role, Sender, Thread};
+use spoor_core::record::{Mark, Record, Role, Sender, Worker};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::captures::http2::{NAMES, PORT, Segment, path, segments};
 
 fn exchange(operation: &Operation) -> &Exchange {
@@ -119,7 +121,7 @@ fn replay(name: &str) -> (Vec<Operation>, Stats) {
     let file = std::io::Cursor::new(std::fs::read(path(name)).expect("the capture can be read"));
     let mut source = source::read(name.to_owned(), file, &Services::default()).expect("a capture");
     let mut connections = Connections::new(&Protocols::default(), 100);
-    let mut now = 0;
+    let mut now = BootTime::ZERO;
     while let Some(record) = source.next().expect("a whole capture") {
         now = now.max(record.at());
         match record {
@@ -129,7 +131,7 @@ fn replay(name: &str) -> (Vec<Operation>, Stats) {
             _ => {}
         }
     }
-    connections.finish(now + 1_000_000_000);
+    connections.finish(now + Duration::from_secs(1));
     let mut operations = Vec::new();
     while let Some((_, event)) = connections.poll_event() {
         if let Event::Closed(operation) = event {
@@ -242,7 +244,12 @@ fn run(upgrades: bool, start: u64, steps: &[Step]) -> (Vec<Operation>, Vec<(Disc
     for (step, at) in steps.iter().zip(1..) {
         let (Step::Bytes(from, _) | Step::Gap(from, _)) = step;
         let side = *from as usize;
-        let mark = Mark { at, thread: Thread::new(1, 1), other_pos: pos[1 - side] };
+        let mark = Mark {
+            at: BootTime::from_nanos(at),
+            thread: Worker::new(1, 1),
+            other_pos: pos[1 - side],
+            awaited_by: None,
+        };
         match step {
             Step::Bytes(_, bytes) => {
                 session.bytes(*from, pos[side], bytes, mark, &mut out);
@@ -254,7 +261,7 @@ fn run(upgrades: bool, start: u64, steps: &[Step]) -> (Vec<Operation>, Vec<(Disc
             }
         }
     }
-    session.end(End::Closed, 1_000_000, &mut out);
+    session.end(End::Closed, BootTime::from_nanos(1_000_000), &mut out);
     let (mut operations, mut discards) = (Vec::new(), Vec::new());
     while let Some(event) = out.pop() {
         match event {
@@ -370,9 +377,9 @@ fn assert_not_invented(truth: &[Operation], found: &[Operation], shift: [u64; 2]
 }
 
 /// Segments of a connection after which nothing is open, and where the next request begins.
-fn quiet_after(truth: &[Operation], from_segment: usize) -> Option<u64> {
+fn quiet_after(truth: &[Operation], from_segment: usize) -> Option<BootTime> {
     // The n-th segment moved at time n + 1.
-    let at = from_segment as u64 + 1;
+    let at = BootTime::from_nanos(from_segment as u64 + 1);
     let begins = truth
         .iter()
         .filter(|operation| operation.request.start.at > at)
@@ -397,7 +404,7 @@ fn with_any_record_lost_the_rest_is_there_and_nothing_is_invented() {
                 let (found, _) = run(upgrades, 0, &holed);
                 assert_not_invented(&truth, &found, [0; 2], &what);
                 assert_complete_is_exact(&truth, &found, &what);
-                let at = lost as u64 + 1;
+                let at = BootTime::from_nanos(lost as u64 + 1);
                 let is_there = |operation: &Operation| {
                     found.iter().find(|found| found.request.start.pos == operation.request.start.pos)
                 };

@@ -6,10 +6,11 @@ use std::time::Duration;
 use spoor::config;
 use spoor::export::tree::{Style, TreePrinter};
 use spoor_core::causality::Rule;
+use spoor_core::causality::settings::TrustedContext;
 use spoor_core::order::window::Window;
 use spoor_core::pipeline::Settings;
 use spoor_core::record::Sender::{Client, Server};
-use spoor_core::record::{Record, Thread};
+use spoor_core::record::{Record, Worker};
 use spoor_core::span::Span;
 use spoor_core::trace::{SpanId, TraceId};
 use spoor_tests::transcript::{Covered, Host, Process, wire};
@@ -29,7 +30,7 @@ fn of_every_kind() -> Vec<Record> {
         host.process(600, "mes"),
     );
     let asks = customer.thread(0);
-    let request = |host: &mut Host, path: &str, headers: &str, reader: Thread| {
+    let request = |host: &mut Host, path: &str, headers: &str, reader: Worker| {
         let link = host.connect(customer, shop, 8080, Covered::Server);
         host.send(link, Client, wire::request("POST", path, headers, ""), asks, reader);
         link
@@ -99,7 +100,7 @@ fn of_every_kind() -> Vec<Record> {
 
 fn trusting() -> Settings {
     let mut settings = settings();
-    settings.joining.trusted_context = "all".to_owned();
+    settings.joining.trusted_context = TrustedContext::All;
     settings
 }
 
@@ -114,7 +115,7 @@ fn every_rule_makes_edges_and_none_once_it_is_switched_off() {
     assert_eq!(rules_of(&all), Rule::ALL.into_iter().collect());
     for rule in Rule::ALL {
         let mut settings = trusting();
-        settings.joining.rules.retain(|name| name != rule.name());
+        settings.joining.rules.retain(|other| *other != rule);
         let spans = run_with(settings, records.clone());
         assert!(!rules_of(&spans).contains(&rule), "{} is off", rule.name());
     }
@@ -133,7 +134,7 @@ fn every_rule_makes_edges_and_none_once_it_is_switched_off() {
 fn a_configuration_file_switches_rules_off() {
     let text = "joining: { rules: [wire, thread], covered: [10.0.0.0/8, all] }\norder: { window: request }\n";
     let loaded = config::load::parse("spoor.yaml", text).expect("a configuration");
-    assert_eq!(loaded.joining.rules, ["wire", "thread"]);
+    assert_eq!(loaded.joining.rules, [Rule::Wire, Rule::Thread]);
     assert_eq!(loaded.order.window, Window::Request);
     let mut settings = trusting();
     settings.joining = loaded.joining;
@@ -147,7 +148,7 @@ fn a_printed_tree_shows_rule_and_confidence_of_every_edge() {
     let mut printed = Vec::new();
     let mut printer = TreePrinter::new(&mut printed, Style::default(), Duration::ZERO);
     for span in &spans {
-        printer.push(span.clone(), 0).unwrap();
+        printer.push(span.clone(), Duration::ZERO).unwrap();
     }
     printer.finish().unwrap();
     let printed = String::from_utf8(printed).unwrap();
@@ -210,7 +211,7 @@ fn text_of(link: &spoor_core::span::Link) -> String {
 }
 
 fn by_time(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_by_key(|span| span.start_unix_ns);
+    spans.sort_by_key(|span| span.start);
     spans
 }
 
@@ -288,8 +289,8 @@ fn traces_of_one_order_under_two_numbers_are_linked() {
 /// order come in, `end` lets it be over.
 fn hanging(
     hang_ms: u64,
-    begin: impl Fn(&mut Host, Thread, u32),
-    end: impl Fn(&mut Host, Thread, u32),
+    begin: impl Fn(&mut Host, Worker, u32),
+    end: impl Fn(&mut Host, Worker, u32),
 ) -> Vec<Record> {
     let mut host = Host::new();
     let (worker, database) = (host.process(200, "mes"), host.process(400, "postgresql"));

@@ -10,7 +10,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     num::NonZeroU32,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::time::{ClockId, clock_gettime, clock_settime};
@@ -20,6 +20,7 @@ use spoor_common::{Counter, limits::TURN_PAUSE_NS, record::GOROUTINE};
 use spoor_core::record::{
     ClockPair, Conn, ConnId, Direction, Endpoint, ProcessEvent, ProcessEventKind, Record, Role, Transport,
 };
+use spoor_core::time::WallTime;
 use spoor_tests::kernel::{
     Agent, Cgroup, Seen, Trap, Way, check_streams, check_streams_from, check_wire, pattern, run, stream,
 };
@@ -247,7 +248,7 @@ fn the_only_goroutine_that_waits_on_a_channel_of_the_outermost_function_awaits_w
     let awaited: Vec<Option<u32>> = agent.wait("six writes", |seen| {
         let records = stream(seen, client, Direction::Egress).records;
         (records.len() == 6)
-            .then(|| records.iter().map(|data| data.thread.awaited_by.map(NonZeroU32::get)).collect())
+            .then(|| records.iter().map(|data| data.awaited_by.map(NonZeroU32::get)).collect())
     });
     let tid = agent.look(|seen| stream(seen, client, Direction::Egress).records[0].thread.tid);
     // The description of the one that waits comes 80 bytes after that of the one that writes, in words of 8 bytes.
@@ -306,8 +307,9 @@ fn check_turns(agent: &Agent, id: ConnId, turn_bytes: u64) {
     records.sort_by_key(|data| (data.at, data.pos));
     let (mut last, mut left) = (None, turn_bytes);
     for data in &records {
-        let continues =
-            last.is_some_and(|(direction, at)| direction == data.direction && data.at - at <= TURN_PAUSE_NS);
+        let continues = last.is_some_and(|(direction, at)| {
+            direction == data.direction && data.at.since(at) <= Duration::from_nanos(TURN_PAUSE_NS)
+        });
         if !continues {
             left = turn_bytes;
         }
@@ -563,9 +565,9 @@ fn clock_samples_come_each_second() {
         let pairs: Vec<_> = seen.other.iter().filter_map(clock_pair).collect();
         (pairs.len() >= 3).then_some(pairs)
     });
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    assert!(pairs.iter().all(|pair| now.abs_diff(pair.unix_ns) < 3_600_000_000_000), "{pairs:?}");
-    assert!(pairs.windows(2).all(|w| w[0].boot_ns < w[1].boot_ns));
+    let now = WallTime::ZERO + SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    assert!(pairs.iter().all(|pair| now.abs_diff(pair.wall) < Duration::from_secs(3600)), "{pairs:?}");
+    assert!(pairs.windows(2).all(|w| w[0].boot < w[1].boot));
 }
 
 /// Sets the machine's clock: only where `SPOOR_TEST_MAY_SET_CLOCK` says that nobody else uses it.
@@ -577,7 +579,7 @@ fn clock_that_is_set_is_noticed_at_once() {
         return;
     }
     let pairs = || agent.look(|seen| seen.other.iter().filter_map(clock_pair).collect::<Vec<_>>());
-    let offset = |pair: &ClockPair| i128::from(pair.unix_ns) - i128::from(pair.boot_ns);
+    let offset = |pair: &ClockPair| i128::from(pair.wall.as_nanos()) - i128::from(pair.boot.as_nanos());
     agent.wait("a first pair", |seen| seen.other.iter().find_map(clock_pair));
     for seconds in [3600, -7200, 3600] {
         let before = pairs();
@@ -590,9 +592,9 @@ fn clock_that_is_set_is_noticed_at_once() {
             let mut after = seen.other.iter().filter_map(clock_pair).skip(before.len());
             after.find(|pair| (offset(pair) - last - step).abs() < 500_000_000)
         });
-        assert!(noticed.boot_ns > before.last().unwrap().boot_ns);
+        assert!(noticed.boot > before.last().unwrap().boot);
         // Records go on, dated by the clock that nobody sets.
         check_streams(agent, &run("calls", "tcp4"));
     }
-    assert!(pairs().windows(2).all(|w| w[0].boot_ns < w[1].boot_ns));
+    assert!(pairs().windows(2).all(|w| w[0].boot < w[1].boot));
 }

@@ -14,6 +14,7 @@ use spoor_core::protocol::amqp::Session;
 use spoor_core::protocol::{End, Event, Events, Session as Contract};
 use spoor_core::record::{Mark, Role, Sender};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::captures;
 
 fn bytes(frame: &AMQPFrame) -> Vec<u8> {
@@ -235,10 +236,10 @@ proptest! {
         let (mut out, mut pos) = (Events::default(), 0);
         // Each of them is a record of its own, as clients write them.
         for part in [b"AMQP\0\0\x09\x01".to_vec(), publish("before"), noise, publish("a"), publish("b"), publish("c")] {
-            session.bytes(Sender::Client, pos, &part, Mark { at: 1, ..Mark::default() }, &mut out);
+            session.bytes(Sender::Client, pos, &part, Mark { at: BootTime::from_nanos(1), ..Mark::default() }, &mut out);
             pos += part.len() as u64;
         }
-        session.end(End::Closed, 2, &mut out);
+        session.end(End::Closed, BootTime::from_nanos(2), &mut out);
         let mut found = Vec::new();
         while let Some(event) = out.pop() {
             if let Event::Closed(operation) = event

@@ -8,8 +8,9 @@ use spoor_core::operation::postgres::{Cell, Statement};
 use spoor_core::operation::{Completeness, Detail, Operation};
 use spoor_core::protocol::postgres::Session;
 use spoor_core::protocol::{End, Event, Events, Session as _};
-use spoor_core::record::{Mark, Role, Thread};
+use spoor_core::record::{Mark, Role, Worker};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::captures::{self, Packet};
 
 /// Every client that was captured.
@@ -79,8 +80,8 @@ fn chosen(packets: &[Packet], first: usize) -> impl Iterator<Item = usize> {
     (first..packets.len()).step_by(packets.len() / 400 + 1)
 }
 
-fn mark(at: u64) -> Mark {
-    Mark { at, thread: Thread::new(1, 1), other_pos: 0 }
+fn mark(at: BootTime) -> Mark {
+    Mark { at, thread: Worker::new(1, 1), other_pos: 0, awaited_by: None }
 }
 
 /// Runs packets through a session in reads of at most `piece` bytes.
@@ -95,7 +96,7 @@ fn run(packets: &[Packet], piece: usize) -> Vec<Operation> {
             pos += part.len() as u64;
         }
     }
-    session.end(End::Closed, packets.last().map_or(0, |packet| packet.at), &mut out);
+    session.end(End::Closed, packets.last().map_or(BootTime::ZERO, |packet| packet.at), &mut out);
     while let Some(event) = out.pop() {
         match event {
             Event::Closed(operation) => operations.push(*operation),

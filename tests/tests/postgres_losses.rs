@@ -10,6 +10,7 @@ use spoor_core::protocol::Session as Contract;
 use spoor_core::protocol::postgres::Session;
 use spoor_core::record::{Role, Sender};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::captures::losses::{Judge, Tally, without_any_packet};
 use spoor_tests::captures::{Packet, connections};
 
@@ -50,7 +51,7 @@ fn statement(operation: &Operation) -> &Statement {
 /// A message as far as turns are concerned: when it was over, who sent it, its tag (0 without one).
 #[derive(Clone, Copy, Debug)]
 struct Message {
-    at: u64,
+    at: BootTime,
     from: Sender,
     tag: u8,
 }
@@ -59,7 +60,7 @@ struct Message {
 fn messages(packets: &[Packet]) -> Vec<Message> {
     let mut found = Vec::new();
     let mut streams: [Vec<u8>; 2] = [Vec::new(), Vec::new()];
-    let mut ends: [Vec<(usize, u64)>; 2] = [Vec::new(), Vec::new()];
+    let mut ends: [Vec<(usize, BootTime)>; 2] = [Vec::new(), Vec::new()];
     for packet in packets {
         let side = packet.from as usize;
         streams[side].extend_from_slice(&packet.data);
@@ -82,7 +83,7 @@ fn messages(packets: &[Packet]) -> Vec<Message> {
                 negotiations += 1;
             }
             at += head + len as usize;
-            let end = ends.iter().find(|(end, _)| *end >= at).map_or(u64::MAX, |(_, when)| *when);
+            let end = ends.iter().find(|(end, _)| *end >= at).map_or(BootTime::MAX, |(_, when)| *when);
             found.push(Message { at: end, from, tag });
         }
     }
@@ -94,8 +95,8 @@ fn messages(packets: &[Packet]) -> Vec<Message> {
 /// When nothing is asked that has no answer, and when the client first asked before it had its answers.
 #[derive(Debug, Default)]
 struct Turns {
-    idle_at: Vec<u64>,
-    pipelined_at: Option<u64>,
+    idle_at: Vec<BootTime>,
+    pipelined_at: Option<BootTime>,
 }
 
 fn turns(packets: &[Packet]) -> Turns {
@@ -162,9 +163,9 @@ impl Judge for Statements {
     }
 
     /// That a statement was skipped, and that a portal is not read on, is known later than it ended.
-    fn known_at(&self, whole: &Operation) -> u64 {
+    fn known_at(&self, whole: &Operation) -> BootTime {
         let s = statement(whole);
-        if s.command_tag.is_none() && s.error.is_none() { u64::MAX } else { whole.ended_at }
+        if s.command_tag.is_none() && s.error.is_none() { BootTime::MAX } else { whole.ended_at }
     }
 
     fn is_part(&self, found: &Operation, whole: &Operation) -> bool {
@@ -220,7 +221,7 @@ impl Judge for Statements {
             && (&f.command_tag, &f.error, &f.warning) == (&w.command_tag, &w.error, &w.warning)
     }
 
-    fn certain_after(&self, packets: &[Packet], lost: usize) -> Option<u64> {
+    fn certain_after(&self, packets: &[Packet], lost: usize) -> Option<BootTime> {
         let turns = turns(packets);
         let at = packets[lost].at;
         let certain = turns.idle_at.iter().copied().find(|idle| *idle > at)?;

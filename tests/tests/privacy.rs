@@ -25,6 +25,7 @@ use spoor_core::record::Sender::{Client, Server};
 use spoor_core::settings::Sampling;
 use spoor_core::span::Span;
 use spoor_core::span::sample::Sampler;
+use spoor_core::time::BootTime;
 use spoor_core::trace::Value;
 use spoor_tests::spoor::spoor;
 use spoor_tests::transcript::{Covered, Host, wire};
@@ -209,7 +210,7 @@ fn settings() -> Settings {
 
 fn spans_of(pipeline: Pipeline, records: Vec<Record>) -> Vec<Span> {
     let mut pipeline = pipeline;
-    let end = records.last().map_or(0, Record::at) + 600_000_000_000;
+    let end = records.last().map_or(BootTime::ZERO, Record::at) + Duration::from_secs(600);
     records.into_iter().for_each(|record| pipeline.handle_record(record));
     pipeline.handle_timeout(end);
     pipeline.finish(end);
@@ -295,10 +296,10 @@ fn no_secret_is_in_spans_trees_json_or_metrics() {
     }
     for span in spans {
         lines.push(span.clone()).unwrap();
-        tree.push(span, 0).unwrap();
+        tree.push(span, Duration::ZERO).unwrap();
     }
     lines.flush().unwrap();
-    tree.tick(u64::MAX).unwrap();
+    tree.tick(Duration::MAX).unwrap();
 }
 
 #[test]

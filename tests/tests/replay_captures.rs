@@ -10,6 +10,7 @@ use spoor_core::operation::Detail;
 use spoor_core::protocol::Event;
 use spoor_core::record::{Conn, Record, Role};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 
 const WHOLE: [&str; 3] = ["http.pcapng", "http-any.pcap", "http-ipv6.pcap"];
 
@@ -67,7 +68,7 @@ fn replay(bytes: Vec<u8>) -> Told {
             _ => connections.handle_timeout(at),
         }
     }
-    connections.finish(told.records.last().map_or(0, Record::at));
+    connections.finish(told.records.last().map_or(BootTime::ZERO, Record::at));
     while let Some((info, event)) = connections.poll_event() {
         let Event::Closed(operation) = event else { continue };
         let Detail::Http(http) = &operation.detail else { panic!("{operation:?}") };

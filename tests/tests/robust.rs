@@ -1,17 +1,24 @@
 //! The core while the world around it moves: a wall clock that is set back and forth in the middle of requests.
 
+use std::time::Duration;
+
 use spoor_core::record::Sender::{Client, Server};
 use spoor_core::record::{ClockPair, Record};
-use spoor_tests::transcript::{Covered, EPOCH_NS, Host, wire};
+use spoor_core::time::{BootTime, WallTime};
+use spoor_tests::transcript::{Covered, EPOCH, Host, wire};
 use spoor_tests::whole_core::{run, text};
 
 const HOUR: i64 = 3_600_000_000_000;
 
+fn stepped(wall: WallTime, by: i64) -> WallTime {
+    let step = Duration::from_nanos(by.unsigned_abs());
+    if by < 0 { wall - step } else { wall + step }
+}
+
 /// The wall clock is set: from now on it is `by` nanoseconds away from where the script began.
-fn set_clock(host: &mut Host, start: u64, by: i64) {
-    let passed = host.now() - start;
-    let unix_ns = (EPOCH_NS + passed).wrapping_add_signed(by);
-    host.records.push(Record::Clock(ClockPair { boot_ns: host.now(), unix_ns }));
+fn set_clock(host: &mut Host, start: BootTime, by: i64) {
+    let wall = stepped(EPOCH + host.now().since(start), by);
+    host.records.push(Record::Clock(ClockPair { boot: host.now(), wall }));
 }
 
 #[test]
@@ -38,21 +45,23 @@ fn clock_that_is_set_moves_spans_as_a_whole_and_changes_no_duration() {
         assert_eq!(orders(&order.to_string()), 2, "both ends of order {order}: {spans:?}");
     }
     for span in &spans {
-        let length = span.end_unix_ns.checked_sub(span.start_unix_ns);
-        let is_right = length.is_some_and(|length| (50_000_000..52_000_000).contains(&length));
-        assert!(is_right, "{} took {length:?} ns", span.name);
+        let length = span.end.checked_since(span.start);
+        let is_right = length
+            .is_some_and(|length| (Duration::from_millis(50)..Duration::from_millis(52)).contains(&length));
+        assert!(is_right, "{} took {length:?}", span.name);
         // It began when the clock before the step says, or when the clock after it does: at no other time.
         let order: usize = text(span, "order.id").parse().unwrap();
         let before = if order == 1 { 0 } else { steps[order - 2] };
         let began = |by: i64| {
-            let offset = span.start_unix_ns.wrapping_sub(EPOCH_NS.wrapping_add_signed(by));
-            offset < 10_000_000_000
+            span.start
+                .checked_since(stepped(EPOCH, by))
+                .is_some_and(|offset| offset < Duration::from_secs(10))
         };
         assert!(
             began(before) || began(steps[order - 1]),
             "{} of order {order} began at {}",
             span.name,
-            span.start_unix_ns
+            span.start.as_nanos()
         );
     }
     // Parents hold in spite of it.

@@ -8,8 +8,10 @@ use spoor_core::protocol::{End, Event, Events, Session, Want, amqp, http1, postg
 use spoor_core::record::Sender::{Client, Server};
 use spoor_core::record::{Mark, Role, Sender};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::measure::resident;
 use spoor_tests::transcript::wire;
+use std::time::Duration;
 
 const RECORD_LEN: usize = 64 << 10;
 /// More than any session may hold, less than any of the bodies.
@@ -20,7 +22,7 @@ struct Talk {
     session: Box<dyn Session>,
     out: Events,
     pos: [u64; 2],
-    at: u64,
+    at: BootTime,
     closed: Vec<Operation>,
     /// Bytes that were not captured because nobody wanted them.
     skipped: u64,
@@ -28,11 +30,18 @@ struct Talk {
 
 impl Talk {
     fn new(session: Box<dyn Session>) -> Self {
-        Self { session, out: Events::default(), pos: [0; 2], at: 1, closed: Vec::new(), skipped: 0 }
+        Self {
+            session,
+            out: Events::default(),
+            pos: [0; 2],
+            at: BootTime::from_nanos(1),
+            closed: Vec::new(),
+            skipped: 0,
+        }
     }
 
     fn mark(&mut self) -> Mark {
-        self.at += 1;
+        self.at += Duration::from_nanos(1);
         Mark { at: self.at, ..Mark::default() }
     }
 
@@ -81,7 +90,7 @@ impl Talk {
 
     /// The only operation, which is complete.
     fn one(&mut self) -> Operation {
-        self.session.end(End::Closed, self.at + 1, &mut self.out);
+        self.session.end(End::Closed, self.at + Duration::from_nanos(1), &mut self.out);
         self.drain();
         let [operation] = self.closed.as_slice() else { panic!("{} operations", self.closed.len()) };
         assert_eq!(operation.completeness, Completeness::Complete);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use spoor::config::Services;
 use spoor::run::state::file;
@@ -13,10 +14,11 @@ use spoor_core::pipeline::snapshot::{Snapshot, Stats};
 use spoor_core::protocol::snapshot as protocol;
 use spoor_core::record::{Conn, ConnId, Record, Role};
 use spoor_core::span::Span;
+use spoor_core::time::{BootTime, WallTime};
 use spoor_core::trace::SpanId;
 use spoor_tests::{recorded, whole_core};
 
-const MINUTE: u64 = 60_000_000_000;
+const MINUTE: Duration = Duration::from_secs(60);
 /// Places at which each capture is cut.
 const CUTS: usize = 24;
 /// Records behind a cut that nobody sees.
@@ -40,7 +42,7 @@ fn pipeline() -> Pipeline {
 }
 
 fn spans(mut pipeline: Pipeline, records: &[Record]) -> Vec<Span> {
-    let end = records.last().map_or(0, Record::at) + MINUTE;
+    let end = records.last().map_or(BootTime::ZERO, Record::at) + MINUTE;
     records.iter().for_each(|record| pipeline.handle_record(record.clone()));
     pipeline.handle_timeout(end);
     pipeline.finish(end);
@@ -48,7 +50,7 @@ fn spans(mut pipeline: Pipeline, records: &[Record]) -> Vec<Span> {
 }
 
 /// What the kernel says of the connections that are open, as soon as they speak to another agent.
-fn introductions(before: &[Record], at: u64) -> Vec<Record> {
+fn introductions(before: &[Record], at: BootTime) -> Vec<Record> {
     let mut open: BTreeMap<ConnId, Conn> = BTreeMap::new();
     for record in before {
         match record {
@@ -67,7 +69,7 @@ fn introductions(before: &[Record], at: u64) -> Vec<Record> {
 /// The first agent's file, as the second one reads it.
 fn left(before: &[Record]) -> Snapshot {
     let mut first = pipeline();
-    let at = before.last().map_or(0, Record::at);
+    let at = before.last().map_or(BootTime::ZERO, Record::at);
     before.iter().for_each(|record| first.handle_record(record.clone()));
     first.handle_timeout(at);
     let bytes = file::encode(&first.snapshot()).expect("it is not too large");
@@ -82,7 +84,7 @@ fn second(
     learned: Option<Snapshot>,
 ) -> (Vec<Span>, Stats) {
     let (missed, seen) = rest.split_at(unseen.min(rest.len()));
-    let at = seen.first().map_or(0, Record::at);
+    let at = seen.first().map_or(BootTime::ZERO, Record::at);
     let mut next = pipeline();
     if let Some(learned) = learned {
         next.restore(learned, at);
@@ -162,17 +164,18 @@ fn is_at_rest(learned: &Snapshot, before: &[Record]) -> bool {
                 protocol::Snapshot::Http2(_) => true,
             }
     };
-    learned.connections.iter().all(rests) && learned.connections.len() == introductions(before, 0).len()
+    learned.connections.iter().all(rests)
+        && learned.connections.len() == introductions(before, BootTime::ZERO).len()
 }
 
 /// A moment after the first record behind a cut, as spans tell the time.
-fn unix_ns_after(before: &[Record], rest: &[Record]) -> u64 {
+fn moment_after(before: &[Record], rest: &[Record]) -> WallTime {
     let clocks = before.iter().filter_map(|record| match record {
         Record::Clock(clock) => Some(clock),
         _ => None,
     });
     let clock = clocks.last().expect("captures begin with the time");
-    clock.unix_ns + (rest.first().map_or(0, Record::at) - clock.boot_ns) + 1_000_000
+    clock.wall_at(rest.first().map_or(BootTime::ZERO, Record::at)) + Duration::from_millis(1)
 }
 
 /// At every cut the second agent says nothing that one agent would not have said, and at a cut at rest exactly that; and without
@@ -192,8 +195,8 @@ fn check(name: &str) {
         if is_at_rest(&learned, before) && stats.connections.broken == 0 {
             rests += 1;
             // What one end of a connection saw before the cut, and the other one after it, belongs to both agents.
-            let from = unix_ns_after(before, rest);
-            let after: Vec<Span> = found.iter().filter(|span| span.start_unix_ns > from).cloned().collect();
+            let from = moment_after(before, rest);
+            let after: Vec<Span> = found.iter().filter(|span| span.start > from).cloned().collect();
             rested.compare(&expected, &after);
         }
         with.compare(&expected, &found);

@@ -12,6 +12,7 @@ use crate::capture::doctor::{Finding, Level, findings};
 use crate::config::Config;
 use crate::export::otlp::target::Signal;
 use crate::export::otlp::{Client, Target};
+use spoor_core::time::WallTime;
 
 pub(super) fn run(options: &DoctorOptions) -> Result<ExitCode, Failure> {
     let mut all = findings();
@@ -143,8 +144,8 @@ fn clocks() -> Finding {
     const NAME: &str = "clock";
     let source = std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource");
     let source = source.unwrap_or_default().trim().to_owned();
-    let year_2020 = 1_577_836_800_000_000_000;
-    if crate::clock::pair().unix_ns < year_2020 {
+    let year_2020 = WallTime::ZERO + Duration::from_secs(1_577_836_800);
+    if crate::clock::pair().wall < year_2020 {
         let remedy = "set the time, and let NTP keep it".to_owned();
         return finding(NAME, Level::Fail, "the time of day is before 2020".to_owned(), Some(remedy));
     }

@@ -2,6 +2,7 @@
 
 use super::super::{Compression, OtlpProtocol, document, environment};
 use super::*;
+use spoor_core::causality::Rule;
 
 fn check(text: &str, expected: &str) {
     let error = parse("spoor.yaml", text).expect_err(text);
@@ -40,7 +41,7 @@ fn wrong_settings_are_located_and_named() {
     );
     check(
         "joining:\n  rules: [context, thraed]\n",
-        "spoor.yaml:2:20: `joining.rules[1]`: unknown rule `thraed`; did you mean `thread`?",
+        "spoor.yaml:2:20: `joining.rules[1]`: unknown value `thraed`; did you mean `thread`?",
     );
     check(
         "joining: { min_confidence: 1.5 }",
@@ -186,7 +187,7 @@ fn variables_take_every_type() {
     assert_eq!(config.capture.ring_bytes, 1 << 20);
     assert_eq!(config.joining.min_confidence, 0.9);
     assert_eq!(config.joining.linger.as_millis(), 250);
-    assert_eq!(config.joining.rules, ["context", "wire"]);
+    assert_eq!(config.joining.rules, [Rule::Context, Rule::Wire]);
     assert_eq!(config.export.otlp.headers.get("authorization").map(String::as_str), Some("Bearer a:b"));
     assert_eq!(config.export.otlp.headers.get("x-tenant").map(String::as_str), Some("7"));
     assert!(!config.export.otlp.metrics);

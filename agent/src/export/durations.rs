@@ -8,8 +8,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
 
 use spoor_core::span::{Span, SpanKind, semconv};
+use spoor_core::time::nanoseconds;
 use spoor_core::trace::Value;
 
 /// A histogram of durations in seconds.
@@ -89,7 +91,7 @@ pub struct Series {
     pub labels: Vec<(&'static str, String)>,
     /// Per bucket, not cumulated; one more than the metric has bounds.
     pub counts: Vec<u64>,
-    pub sum_ns: u64,
+    pub sum: Duration,
     pub count: u64,
 }
 
@@ -117,17 +119,17 @@ impl Durations {
     /// Counts a finished span.
     pub fn observe(&mut self, span: &Span) {
         let Some((metric, labels)) = classify(span) else { return };
-        let duration_ns = span.end_unix_ns.saturating_sub(span.start_unix_ns);
+        let duration = span.end.since(span.start);
         let mut key = self.hash(metric, &labels);
         if !self.series.contains_key(&key) && self.series.len() >= self.max_series {
             self.overflowed += 1;
             let mut overflow = Labels::default();
             overflow.add(OVERFLOW, Cow::Borrowed("true"));
             key = self.hash(metric, &overflow);
-            self.series.entry(key).or_insert_with(|| Series::new(metric, &overflow)).add(duration_ns);
+            self.series.entry(key).or_insert_with(|| Series::new(metric, &overflow)).add(duration);
             return;
         }
-        self.series.entry(key).or_insert_with(|| Series::new(metric, &labels)).add(duration_ns);
+        self.series.entry(key).or_insert_with(|| Series::new(metric, &labels)).add(duration);
     }
 
     /// All series, in the order of metrics and labels.
@@ -159,18 +161,18 @@ impl Series {
     fn new(metric: usize, labels: &Labels<'_>) -> Self {
         let buckets = METRICS.get(metric).map_or(0, |metric| metric.bounds.len()) + 1;
         let labels = labels.iter().map(|(key, value)| (*key, cut(value).to_owned())).collect();
-        Self { metric, labels, counts: vec![0; buckets], sum_ns: 0, count: 0 }
+        Self { metric, labels, counts: vec![0; buckets], sum: Duration::ZERO, count: 0 }
     }
 
-    fn add(&mut self, duration_ns: u64) {
-        let seconds = duration_ns as f64 / 1e9;
+    fn add(&mut self, duration: Duration) {
+        let seconds = nanoseconds(duration) as f64 / 1e9;
         let bounds = METRICS.get(self.metric).map_or(&[][..], |metric| metric.bounds);
         // A bound belongs to the bucket below it.
         let bucket = bounds.partition_point(|bound| *bound < seconds);
         if let Some(count) = self.counts.get_mut(bucket) {
             *count += 1;
         }
-        self.sum_ns = self.sum_ns.saturating_add(duration_ns);
+        self.sum = self.sum.saturating_add(duration);
         self.count += 1;
     }
 }

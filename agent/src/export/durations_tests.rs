@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use spoor_core::span::{Resource, Status};
+use spoor_core::time::WallTime;
 use spoor_core::trace::{Attributes, SpanId, TraceId};
 
 fn span(kind: SpanKind, ms: u64, attributes: &[(&'static str, Value)]) -> Span {
@@ -16,8 +17,8 @@ fn span(kind: SpanKind, ms: u64, attributes: &[(&'static str, Value)]) -> Span {
         evidence: None,
         name: String::new(),
         kind,
-        start_unix_ns: 1_000_000_000,
-        end_unix_ns: 1_000_000_000 + ms * 1_000_000,
+        start: WallTime::from_nanos(1_000_000_000),
+        end: WallTime::from_nanos(1_000_000_000 + ms * 1_000_000),
         status: Status::Unset,
         attributes: all,
         links: Vec::new(),
@@ -134,7 +135,7 @@ fn durations_fall_into_the_bucket_whose_bound_they_do_not_exceed() {
     let all = observed(&[http(0), http(5), http(6), http(10_000), http(60_000)]);
     let series = &all[0];
     assert_eq!(series.counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
-    assert_eq!((series.count, series.sum_ns), (5, 70_011_000_000));
+    assert_eq!((series.count, series.sum), (5, Duration::from_millis(70_011)));
 }
 
 #[test]

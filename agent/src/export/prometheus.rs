@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use super::durations::{self, Series};
 use super::readings::{self, Reading};
+use spoor_core::time::nanoseconds;
 
 /// Which text is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +142,7 @@ impl Page {
             };
             self.sample(&bucket, labels(), Some(&bound), &seen.to_string());
         }
-        let sum = (series.sum_ns as f64 / 1e9).to_string();
+        let sum = (nanoseconds(series.sum) as f64 / 1e9).to_string();
         self.sample(&format!("{base}_sum"), labels(), None, &sum);
         self.sample(&format!("{base}_count"), labels(), None, &series.count.to_string());
     }
@@ -213,7 +214,7 @@ mod tests {
             metric: 2,
             labels: vec![("service.name", "shop".to_owned())],
             counts: vec![1, 0, 2, 0, 0, 0, 0, 0, 0, 1],
-            sum_ns: 12_500_000_000,
+            sum: std::time::Duration::from_millis(12_500),
             count: 4,
         };
         page.durations(&[series]);

@@ -20,6 +20,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use spoor_core::bounded::Bounded;
 use spoor_core::span::{Span, SpanKind, Status};
+use spoor_core::time::{WallTime, nanoseconds};
 use spoor_core::trace::{SpanId, TraceId, Value};
 
 /// Spans kept before the oldest trace is printed early.
@@ -52,7 +53,7 @@ impl Style {
 pub struct TreePrinter<W> {
     out: W,
     style: Style,
-    quiet_ns: u64,
+    quiet: Duration,
     traces: HashMap<TraceId, Trace>,
     span_count: usize,
     printed: Bounded<TraceId, (), RandomState>,
@@ -61,7 +62,7 @@ pub struct TreePrinter<W> {
 #[derive(Debug, Default)]
 struct Trace {
     spans: Vec<Span>,
-    last_added_ns: u64,
+    last_added: Duration,
 }
 
 impl<W: Write> TreePrinter<W> {
@@ -70,29 +71,29 @@ impl<W: Write> TreePrinter<W> {
         Self {
             out,
             style,
-            quiet_ns: u64::try_from(quiet.as_nanos()).unwrap_or(u64::MAX),
+            quiet,
             traces: HashMap::new(),
             span_count: 0,
             printed: Bounded::for_foreign_keys(MAX_PRINTED),
         }
     }
 
-    /// Adds a span at `now_ns`, of any clock that is used throughout.
-    pub fn push(&mut self, span: Span, now_ns: u64) -> io::Result<()> {
+    /// Adds a span at `now`, counted from any moment that stays the same.
+    pub fn push(&mut self, span: Span, now: Duration) -> io::Result<()> {
         let trace = self.traces.entry(span.trace_id).or_default();
-        trace.last_added_ns = now_ns;
+        trace.last_added = now;
         trace.spans.push(span);
         self.span_count += 1;
         if self.span_count <= MAX_SPANS {
             return Ok(());
         }
-        let oldest = self.traces.iter().min_by_key(|(_, trace)| trace.last_added_ns).map(|(id, _)| *id);
+        let oldest = self.traces.iter().min_by_key(|(_, trace)| trace.last_added).map(|(id, _)| *id);
         oldest.map_or(Ok(()), |id| self.print(id))
     }
 
     /// Prints the traces that have been quiet.
-    pub fn tick(&mut self, now_ns: u64) -> io::Result<()> {
-        let quiet = |trace: &Trace| now_ns.saturating_sub(trace.last_added_ns) >= self.quiet_ns;
+    pub fn tick(&mut self, now: Duration) -> io::Result<()> {
+        let quiet = |trace: &Trace| now.saturating_sub(trace.last_added) >= self.quiet;
         let due: Vec<_> = self.traces.iter().filter(|(_, trace)| quiet(trace)).map(|(id, _)| *id).collect();
         self.print_all(due)
     }
@@ -104,8 +105,7 @@ impl<W: Write> TreePrinter<W> {
     }
 
     fn print_all(&mut self, mut ids: Vec<TraceId>) -> io::Result<()> {
-        let start =
-            |id: &TraceId| self.traces.get(id).and_then(|t| t.spans.iter().map(|s| s.start_unix_ns).min());
+        let start = |id: &TraceId| self.traces.get(id).and_then(|t| t.spans.iter().map(|s| s.start).min());
         ids.sort_by_key(|id| (start(id), *id));
         for id in ids {
             self.print(id)?;
@@ -127,12 +127,12 @@ impl<W: Write> TreePrinter<W> {
 /// One trace as text, with a line for each span and an empty line at the end.
 fn render(id: TraceId, spans: &[Span], continued: bool, style: Style) -> String {
     let paint = Paint(style.colour);
-    let first = spans.iter().map(|span| span.start_unix_ns).min().unwrap_or(0);
+    let first = spans.iter().map(|span| span.start).min().unwrap_or_default();
     let mut text = header(id, spans, continued, first, &paint);
     for row in rows(spans) {
         let span = row.span;
-        let offset = format!("+{}", milliseconds(span.start_unix_ns.saturating_sub(first)));
-        let duration = milliseconds(span.end_unix_ns.saturating_sub(span.start_unix_ns));
+        let offset = format!("+{}", milliseconds(span.start.since(first)));
+        let duration = milliseconds(span.end.since(span.start));
         let times = format!("{offset:>11}  {duration:>10}  ");
         let guide = if row.orphan { format!("{}┄ ", row.guide) } else { row.guide.clone() };
         let (service, arrow) = (clean(&span.resource.service), arrow(span.kind));
@@ -160,8 +160,8 @@ fn render(id: TraceId, spans: &[Span], continued: bool, style: Style) -> String 
     text
 }
 
-fn header(id: TraceId, spans: &[Span], continued: bool, first: u64, paint: &Paint) -> String {
-    let last = spans.iter().map(|span| span.end_unix_ns).max().unwrap_or(first);
+fn header(id: TraceId, spans: &[Span], continued: bool, first: WallTime, paint: &Paint) -> String {
+    let last = spans.iter().map(|span| span.end).max().unwrap_or(first);
     let services: HashSet<&str> = spans.iter().map(|span| span.resource.service.as_str()).collect();
     let order = spans.iter().find_map(order_id).map(|order| format!("order {order}  ")).unwrap_or_default();
     let count = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
@@ -171,7 +171,7 @@ fn header(id: TraceId, spans: &[Span], continued: bool, first: u64, paint: &Pain
         paint.dim(&format!("trace {id}")),
         count(spans.len(), "span"),
         count(services.len(), "service"),
-        milliseconds(last.saturating_sub(first)),
+        milliseconds(last.since(first)),
         paint.dim(&utc(first)),
         if continued { "  (continued)" } else { "" },
     )
@@ -275,7 +275,7 @@ fn rows(spans: &[Span]) -> Vec<Row<'_>> {
         }
     }
     let by_start = |indices: &mut Vec<usize>| {
-        indices.sort_by_key(|index| spans.get(*index).map(|span| (span.start_unix_ns, span.end_unix_ns)));
+        indices.sort_by_key(|index| spans.get(*index).map(|span| (span.start, span.end)));
     };
     by_start(&mut roots);
     children.values_mut().for_each(by_start);
@@ -307,23 +307,23 @@ fn rows(spans: &[Span]) -> Vec<Row<'_>> {
 }
 
 /// `182.4 ms`, `0.12 ms`, `3.2 s`, `2 h 5 min`.
-fn milliseconds(ns: u64) -> String {
-    let ms = ns as f64 / 1e6;
-    match ns {
-        0 => "0 ms".to_owned(),
-        1..1_000_000 => format!("{ms:.2} ms"),
-        1_000_000..10_000_000_000 => format!("{ms:.1} ms"),
-        10_000_000_000..600_000_000_000 => format!("{:.1} s", ms / 1e3),
-        600_000_000_000..36_000_000_000_000 => {
-            format!("{} min {} s", ns / 60_000_000_000, ns / 1_000_000_000 % 60)
-        }
-        _ => format!("{} h {} min", ns / 3_600_000_000_000, ns / 60_000_000_000 % 60),
+fn milliseconds(duration: Duration) -> String {
+    let ms = nanoseconds(duration) as f64 / 1e6;
+    let seconds = duration.as_secs();
+    match seconds {
+        _ if duration.is_zero() => "0 ms".to_owned(),
+        _ if duration < Duration::from_millis(1) => format!("{ms:.2} ms"),
+        ..10 => format!("{ms:.1} ms"),
+        ..600 => format!("{:.1} s", ms / 1e3),
+        ..36_000 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
     }
 }
 
 /// `2026-11-20 09:12:33.120 UTC`
-fn utc(unix_ns: u64) -> String {
-    let (seconds, ms) = (unix_ns / 1_000_000_000, unix_ns / 1_000_000 % 1000);
+fn utc(wall: WallTime) -> String {
+    let since_epoch = wall.since(WallTime::ZERO);
+    let (seconds, ms) = (since_epoch.as_secs(), since_epoch.subsec_millis());
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);

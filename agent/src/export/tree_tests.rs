@@ -5,11 +5,14 @@ use std::sync::Arc;
 use expect_test::{Expect, expect};
 
 use super::*;
+use std::time::Duration;
+
 use spoor_core::causality::{Confidence, Rule};
 use spoor_core::span::{Evidence, Resource};
+use spoor_core::time::WallTime;
 use spoor_core::trace::Attributes;
 
-const START: u64 = 1_763_629_953_120_000_000;
+const START: WallTime = WallTime::from_nanos(1_763_629_953_120_000_000);
 
 struct Given {
     id: u8,
@@ -52,8 +55,8 @@ fn span(given: &Given) -> Span {
         evidence: given.parent.map(|(_, rule, sure)| Evidence { rule, confidence: Confidence(sure) }),
         name: given.name.to_owned(),
         kind: given.kind,
-        start_unix_ns: START + given.from_us * 1000,
-        end_unix_ns: START + (given.from_us + given.for_us) * 1000,
+        start: START + Duration::from_micros(given.from_us),
+        end: START + Duration::from_micros(given.from_us + given.for_us),
         status: given.error.map_or(Status::Unset, |error| Status::Error(error.to_owned())),
         attributes,
         links: Vec::new(),
@@ -119,7 +122,7 @@ fn check(spans: &[Span], style: Style, expected: Expect) {
     let mut out = Vec::new();
     let mut printer = TreePrinter::new(&mut out, style, Duration::from_secs(1));
     for span in spans {
-        printer.push(span.clone(), 0).unwrap();
+        printer.push(span.clone(), Duration::ZERO).unwrap();
     }
     printer.finish().unwrap();
     expected.assert_eq(&String::from_utf8(out).unwrap());
@@ -201,13 +204,13 @@ fn names_cannot_steer_the_terminal() {
 fn quiet_traces_are_printed_and_later_spans_continue_them() {
     let mut out = Vec::new();
     let mut printer = TreePrinter::new(&mut out, Style::default(), Duration::from_nanos(100));
-    printer.push(span(&PLAIN), 0).unwrap();
-    printer.tick(99).unwrap();
+    printer.push(span(&PLAIN), Duration::ZERO).unwrap();
+    printer.tick(Duration::from_nanos(99)).unwrap();
     assert!(printer.out.is_empty());
-    printer.tick(100).unwrap();
+    printer.tick(Duration::from_nanos(100)).unwrap();
     let first = printer.out.len();
     assert!(first > 0);
-    printer.push(span(&Given { id: 2, ..PLAIN }), 200).unwrap();
+    printer.push(span(&Given { id: 2, ..PLAIN }), Duration::from_nanos(200)).unwrap();
     printer.finish().unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(!text[..first].contains("continued") && text[first..].contains("(continued)"), "{text}");
@@ -238,9 +241,9 @@ fn times_are_written_in_their_unit() {
         (90_000_000_000_000, "25 h 0 min"),
     ];
     for (ns, expected) in cases {
-        assert_eq!(milliseconds(ns), expected);
+        assert_eq!(milliseconds(Duration::from_nanos(ns)), expected);
     }
-    assert_eq!(utc(0), "1970-01-01 00:00:00.000 UTC");
-    assert_eq!(utc(951_782_400_000_000_000), "2000-02-29 00:00:00.000 UTC");
+    assert_eq!(utc(WallTime::ZERO), "1970-01-01 00:00:00.000 UTC");
+    assert_eq!(utc(WallTime::from_nanos(951_782_400_000_000_000)), "2000-02-29 00:00:00.000 UTC");
     assert_eq!(utc(START), "2025-11-20 09:12:33.120 UTC");
 }

@@ -128,13 +128,12 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         if measured.elapsed() >= MEASURE {
             measured = Instant::now();
             let clock = clock::pair();
-            let pending_after = config.spans.pending_after.as_nanos().try_into().unwrap_or(u64::MAX);
             board.update(readings(&Moment {
                 stats: &pipeline.stats(),
                 exported: delivery.exporter().map(Exporter::totals).as_ref(),
                 kernel: live.counters().ok().as_ref(),
                 live: Some(live.gauges()),
-                open: &pipeline.open(clock.boot_ns.saturating_sub(pending_after)),
+                open: &pipeline.open(clock.boot - config.spans.pending_after),
                 clock,
                 processes: lookup.counts(),
                 forgotten: lookup.forgotten(),
@@ -157,7 +156,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     if let Some(keeper) = &mut keeper {
         keeper.finish(&pipeline.snapshot());
     }
-    pipeline.finish(clock::boot_ns());
+    pipeline.finish(clock::boot());
     // An output that is closed by now is the end either way.
     let _ = delivery.take(&mut pipeline);
     let kernel = live.counters().ok();
@@ -174,7 +173,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             open: &[],
             clock: clock::pair(),
             processes: lookup.counts(),
-                forgotten: lookup.forgotten(),
+            forgotten: lookup.forgotten(),
             not_printed: delivered.not_printed,
             reloads: Some(&reloads),
             restored: &pipeline.restored(),

@@ -81,16 +81,15 @@ fn out() -> BufWriter<Stdout> {
 fn trees(spans: &Receiver<Span>) -> io::Result<()> {
     let mut printer = TreePrinter::new(out(), Style::of_stdout(), QUIET);
     let started = Instant::now();
-    let now = || u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let mut next_tick = Instant::now() + TICK;
     loop {
         match spans.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-            Ok(span) => printer.push(span, now())?,
+            Ok(span) => printer.push(span, started.elapsed())?,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return printer.finish(),
         }
         if Instant::now() >= next_tick {
-            printer.tick(now())?;
+            printer.tick(started.elapsed())?;
             next_tick = Instant::now() + TICK;
         }
     }

@@ -12,6 +12,7 @@ use spoor_core::conn::Stats as Connections;
 use spoor_core::pipeline::snapshot::Stats as Restored;
 use spoor_core::pipeline::{Open, Stats};
 use spoor_core::record::ClockPair;
+use spoor_core::time::{BootTime, WallTime};
 
 /// Everything there is to say at one moment.
 pub(super) struct Moment<'a> {
@@ -53,7 +54,9 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
     for (rule, count) in &stats.edges {
         add("spoor.edges", "rule", rule, *count);
     }
-    for (table, count) in stats.forgotten.iter().map(|(table, count)| (*table, *count)).chain(moment.forgotten) {
+    for (table, count) in
+        stats.forgotten.iter().map(|(table, count)| (*table, *count)).chain(moment.forgotten)
+    {
         add("spoor.forgotten", "table", table, count);
     }
     add("spoor.trees", "reason", "complete", stats.trees.saturating_sub(stats.trees_forced));
@@ -180,14 +183,14 @@ fn learned(restored: &Restored, state: State, all: &mut Vec<Reading>) {
 
 /// Services named alike (two processes of one) are one series.
 fn open(moment: &Moment<'_>, all: &mut Vec<Reading>) {
-    let mut sums: BTreeMap<(&str, &'static str), (u64, u64, u64)> = BTreeMap::new();
+    let mut sums: BTreeMap<(&str, &'static str), (u64, u64, BootTime)> = BTreeMap::new();
     for open in moment.open {
-        let sum = sums.entry((&open.service, open.protocol)).or_insert((0, 0, u64::MAX));
+        let sum = sums.entry((&open.service, open.protocol)).or_insert((0, 0, BootTime::MAX));
         *sum = (sum.0 + open.count, sum.1 + open.pending, sum.2.min(open.oldest));
     }
     for ((service, protocol), (count, pending, oldest)) in sums {
-        let since = moment.clock.boot_ns.saturating_sub(oldest);
-        let oldest_unix = moment.clock.unix_ns.saturating_sub(since) / 1_000_000_000;
+        let since = moment.clock.boot.since(oldest);
+        let oldest_unix = (moment.clock.wall - since).since(WallTime::ZERO).as_secs();
         for (metric, value) in [
             ("spoor.operations.open", count),
             ("spoor.operations.pending", pending),

@@ -12,8 +12,9 @@ use crate::cli::Print;
 use crate::clock;
 use crate::config::Config;
 use crate::export::Host;
+
 use crate::source::{self, recording};
-use spoor_core::record::BootNs;
+use spoor_core::time::BootTime;
 
 /// Signals and progress are looked at after so many records.
 const EVERY: u64 = 4096;
@@ -30,7 +31,7 @@ pub fn replay(config: &Config, file: &Path, print: Option<Print>) -> Result<(), 
     let print = print.or((!exports).then_some(Print::Tree));
     let mut delivery = Delivery::start(config, host, print, true, None)?;
     let mut progress = Progress::replay(file);
-    let mut now: BootNs = 0;
+    let mut now = BootTime::ZERO;
     let mut count = 0_u64;
     let mut closed = false;
     let mut failed = None;

@@ -133,7 +133,8 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
         text += &format!("lost: {}\n", list.join(", "));
     }
     if !stats.forgotten.is_empty() {
-        let tables = stats.forgotten.iter().map(|(table, count)| format!("{count} {}", table.replace('_', " ")));
+        let tables =
+            stats.forgotten.iter().map(|(table, count)| format!("{count} {}", table.replace('_', " ")));
         text += &format!("forgotten for newer ones: {}\n", tables.collect::<Vec<_>>().join(", "));
     }
     text

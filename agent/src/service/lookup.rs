@@ -103,7 +103,11 @@ impl Lookup {
                 return Verdict::HandOn;
             }
             Record::Close(close) => {
-                return if self.excluded.remove(&close.conn).is_some() { Verdict::Drop } else { Verdict::HandOn };
+                return if self.excluded.remove(&close.conn).is_some() {
+                    Verdict::Drop
+                } else {
+                    Verdict::HandOn
+                };
             }
             Record::Clock(_) | Record::ProcessInfo(_) | Record::Lost(_) => return Verdict::HandOn,
         };
@@ -153,10 +157,7 @@ impl Lookup {
 
     /// What was forgotten at its bounds, by table.
     pub fn forgotten(&self) -> [(&'static str, u64); 2] {
-        [
-            ("looked_up_processes", self.known.forgotten()),
-            ("excluded_connections", self.excluded.forgotten()),
-        ]
+        [("looked_up_processes", self.known.forgotten()), ("excluded_connections", self.excluded.forgotten())]
     }
 
     /// Processes known now.
@@ -218,9 +219,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use spoor_core::record::{BootNs, Data, DataFlags, Direction, ProcessEvent, Thread};
+    use spoor_core::record::{Data, DataFlags, Direction, ProcessEvent, Worker};
+    use spoor_core::time::BootTime;
 
-    const AT: BootNs = 7;
+    const AT: BootTime = BootTime::from_nanos(7);
 
     fn data(tgid: u32, conn: u64) -> Record {
         Record::Data(Data {
@@ -231,7 +233,8 @@ mod tests {
             other_pos: 0,
             len: 0,
             bytes: Bytes::new(),
-            thread: Thread::new(tgid, tgid),
+            thread: Worker::new(tgid, tgid),
+            awaited_by: None,
             flags: DataFlags::default(),
         })
     }
@@ -265,7 +268,7 @@ mod tests {
         Lookup::with(Box::new(Fake(Arc::default())))
     }
 
-    fn introduced(verdict: &Verdict) -> Option<(&str, BootNs)> {
+    fn introduced(verdict: &Verdict) -> Option<(&str, BootTime)> {
         match verdict {
             Verdict::Introduce(info) => Some((&info.service, info.at)),
             _ => None,

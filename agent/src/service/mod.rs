@@ -15,6 +15,7 @@ pub mod select;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use procfs::process::Process;
 
@@ -24,6 +25,7 @@ use kubernetes::Pods;
 use name::Facts;
 use select::{Choice, Selection};
 use spoor_core::record::ProcessInfo;
+use spoor_core::time::BootTime;
 
 pub use lookup::Lookup;
 
@@ -130,12 +132,12 @@ impl Inspector {
             instrumented: facts.environment.instrumented,
         });
         let tick_ns = 1_000_000_000 / procfs::ticks_per_second().max(1);
-        let start_ns = stat.starttime.saturating_mul(tick_ns);
+        let since_boot = Duration::from_nanos(stat.starttime.saturating_mul(tick_ns));
         let info = ProcessInfo {
-            at: 0,
+            at: BootTime::ZERO,
             tgid,
-            start_ns,
-            attributes: self.attributes(&facts, container.as_deref(), start_ns),
+            started_at: BootTime::ZERO + since_boot,
+            attributes: self.attributes(&facts, container.as_deref(), since_boot),
             exe: facts.exe,
             comm: stat.comm,
             service: name.service,
@@ -164,13 +166,11 @@ impl Inspector {
         &self,
         facts: &Facts,
         container: Option<&Container>,
-        start_ns: u64,
+        since_boot: Duration,
     ) -> Vec<(String, String)> {
         let mut all = Vec::new();
         if self.boot_unix > 0 {
-            let start =
-                std::time::Duration::from_secs(self.boot_unix) + std::time::Duration::from_nanos(start_ns);
-            let start = humantime(start.as_secs());
+            let start = humantime((Duration::from_secs(self.boot_unix) + since_boot).as_secs());
             all.push(("process.creation.time".to_owned(), start));
         }
         // What the process says of itself wins over what others say of it.
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(info.tgid, std::process::id());
         assert!(info.exe.contains("spoor"), "{info:?}");
         assert!(info.service.contains("spoor"), "{info:?}");
-        assert!(info.start_ns > 0 && info.start_ns <= crate::clock::boot_ns(), "{info:?}");
+        assert!(info.started_at > BootTime::ZERO && info.started_at <= crate::clock::boot(), "{info:?}");
         assert!(
             info.attributes.iter().any(|(key, value)| key == "process.creation.time" && value.ends_with('Z'))
         );
@@ -281,7 +281,7 @@ mod tests {
         // The child is in `execve` for a moment, with this process's environment.
         let mut inspector = Inspector::plain(&Services::default());
         let named = (0..200).find_map(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
             inspector.inspect(child.id()).map(|found| found.info).filter(|info| info.service == "sleeper")
         });
         child.kill().unwrap();

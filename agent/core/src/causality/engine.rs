@@ -3,6 +3,7 @@
 //! *Owns* which part of causality sees which event. *Must not know* spans, trees.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use super::{Confidence, Edge, Passage, Policy, Rule, Stats};
 use crate::causality::across::message::{Delivery, Destination, MessageKey, Messages, Outcome, Pair};
@@ -14,7 +15,8 @@ use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
-use crate::record::{BootNs, ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, Role};
+use crate::record::{ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, Role};
+use crate::time::BootTime;
 
 /// Operations waiting for their other end.
 const MAX_WIRES: usize = 57_344;
@@ -32,8 +34,8 @@ pub struct Engine {
     /// Seen on its clients' sockets only.
     unbrokered: Messages,
     /// Edges by message between clients, held back in case the broker's own view makes better ones.
-    unsure: BTreeMap<(BootNs, OpId), Edge>,
-    unsure_due: HashMap<OpId, BootNs>,
+    unsure: BTreeMap<(BootTime, OpId), Edge>,
+    unsure_due: HashMap<OpId, BootTime>,
     edges: VecDeque<Edge>,
     passages: VecDeque<Passage>,
 }
@@ -94,14 +96,14 @@ impl Engine {
     }
 
     /// Something a process read or wrote was lost, not long before `now`.
-    pub fn missed(&mut self, tgid: u32, now: BootNs) {
+    pub fn missed(&mut self, tgid: u32, now: BootTime) {
         self.processes.missed(tgid, now);
         self.brokered.missed(now);
         self.unbrokered.missed(now);
     }
 
     /// Records were lost, found out at `now`, and whose is not known.
-    pub fn lost(&mut self, now: BootNs) {
+    pub fn lost(&mut self, now: BootTime) {
         self.processes.lost(now);
     }
 
@@ -122,11 +124,11 @@ impl Engine {
     }
 
     /// Goes on with what an earlier agent knew of this very process. Returns whether it is of use.
-    pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootNs) -> bool {
+    pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootTime) -> bool {
         self.processes.import(tgid, learned, now)
     }
 
-    pub fn handle_timeout(&mut self, now: BootNs) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         self.processes.handle_timeout(now);
         while let Some(entry) = self.unsure.first_entry().filter(|entry| entry.key().0 <= now) {
             let edge = entry.remove();
@@ -146,7 +148,7 @@ impl Engine {
         self.processes.shown(op, keys(found), found.attributes.clone());
     }
 
-    pub fn next_timeout(&self) -> Option<BootNs> {
+    pub fn next_timeout(&self) -> Option<BootTime> {
         let unsure = self.unsure.keys().next().map(|(due, _)| *due);
         [unsure, self.processes.next_timeout()].into_iter().flatten().min()
     }
@@ -249,7 +251,7 @@ impl Engine {
         if at_broker {
             self.edges.push_back(edge);
         } else {
-            let due = pair.over_at.saturating_add(self.policy.broker_wait_ns);
+            let due = pair.over_at + self.policy.broker_wait;
             self.unsure.insert((due, edge.child), edge);
             self.unsure_due.insert(edge.child, due);
         }
@@ -351,14 +353,16 @@ fn keys(found: &Found) -> Vec<OrderKey> {
     if found.too_many { Vec::new() } else { found.keys.clone() }
 }
 
-/// The policy of the configuration; unknown rule names were refused when it was loaded.
-pub fn policy(joining: &crate::settings::Joining) -> Policy {
-    let rules = joining.rules.iter().filter_map(|name| Rule::from_name(name)).collect();
+/// Longest wait for the other end of a delivery.
+const MAX_BROKER_WAIT: Duration = Duration::from_millis(500);
+
+/// The policy of the configuration.
+pub fn policy(joining: &super::settings::Joining) -> Policy {
     Policy {
-        rules,
+        rules: joining.rules.iter().copied().collect(),
         min_confidence: joining.min_confidence,
-        decide_within_ns: u64::try_from(joining.decide_within.as_nanos()).unwrap_or(u64::MAX),
+        decide_within: joining.decide_within,
         // Both ends see the end of a delivery within moments; the tree is held for longer than that.
-        broker_wait_ns: u64::try_from(joining.linger.as_nanos() / 2).unwrap_or(u64::MAX).min(500_000_000),
+        broker_wait: (joining.linger / 2).min(MAX_BROKER_WAIT),
     }
 }

@@ -16,13 +16,21 @@
 pub mod across;
 pub mod engine;
 pub mod inside;
+pub mod settings;
 pub mod stats;
 
-use crate::record::{BootNs, OpId};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::record::OpId;
+use crate::time::BootTime;
 pub use stats::Stats;
 
 /// A rule that joins an operation to its cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// `traceparent` or a like header in the operation's own bytes.
     Context,
@@ -68,11 +76,6 @@ impl Rule {
         Rule::LastRead,
         Rule::Alone,
     ];
-
-    /// The rule of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|rule| rule.name() == name)
-    }
 }
 
 /// Which rules may make an edge, and how sure they must be.
@@ -80,10 +83,10 @@ impl Rule {
 pub struct Policy {
     pub rules: std::collections::BTreeSet<Rule>,
     pub min_confidence: f32,
-    /// Longest wait for evidence after an operation is over, nanoseconds.
-    pub decide_within_ns: u64,
+    /// Longest wait for evidence after an operation is over.
+    pub decide_within: Duration,
     /// How long an edge by message between clients waits for the broker's own view.
-    pub broker_wait_ns: u64,
+    pub broker_wait: Duration,
 }
 
 impl Policy {
@@ -114,5 +117,5 @@ pub struct Passage {
     /// The message was asked for: the publish is no cause of the operation.
     pub pulled: bool,
     /// Since when the message was waiting again, where it had left a queue before.
-    pub again_since: Option<BootNs>,
+    pub again_since: Option<BootTime>,
 }

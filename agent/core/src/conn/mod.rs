@@ -12,15 +12,17 @@ mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bounded::{Bounded, Slot};
 use crate::operation::Operation;
 use crate::protocol::detect::Protocol;
 use crate::protocol::snapshot::Texts;
 use crate::protocol::{Event, Events, Session};
-use crate::record::{BootNs, Close, Conn, ConnId, Data, OpId, Role};
+use crate::record::{Close, Conn, ConnId, Data, OpId, Role};
 use crate::settings;
 use crate::stream::Window;
+use crate::time::BootTime;
 use flow::{Context, Flow};
 use snapshot::{Connection, Waiting};
 pub use stats::Stats;
@@ -30,7 +32,7 @@ const MAX_BUFFERED: usize = 32 << 20;
 /// Closed connections whose late records are recognised.
 const MAX_REMEMBERED: usize = 4096;
 /// How often sessions are told the time.
-const SWEEP_NS: u64 = 1_000_000_000;
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What is known of a connection, shared by everything that came from it.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,9 +94,9 @@ pub struct Connections {
     table: Bounded<ConnId, Flow>,
     context: Context,
     /// Deadlines of flows that wait for something.
-    timers: BTreeSet<(BootNs, ConnId)>,
-    next_sweep: BootNs,
-    now: BootNs,
+    timers: BTreeSet<(BootTime, ConnId)>,
+    next_sweep: BootTime,
+    now: BootTime,
     buffered: usize,
     /// Connections that ended not long ago.
     closed: Bounded<ConnId, ()>,
@@ -119,8 +121,8 @@ impl Connections {
             table: Bounded::new(max_connections),
             context,
             timers: BTreeSet::new(),
-            next_sweep: 0,
-            now: 0,
+            next_sweep: BootTime::ZERO,
+            now: BootTime::ZERO,
             buffered: 0,
             closed: Bounded::new(MAX_REMEMBERED),
         }
@@ -185,10 +187,10 @@ impl Connections {
     }
 
     /// Time passed, and every record up to `now` was handled.
-    pub fn handle_timeout(&mut self, now: BootNs) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         self.advance(now);
         if self.next_sweep <= self.now {
-            self.next_sweep = self.now.saturating_add(SWEEP_NS);
+            self.next_sweep = self.now + SWEEP;
             for slot in self.table.by_age().collect::<Vec<_>>() {
                 if let Some(flow) = self.table.at_mut(slot) {
                     flow.sweep(self.now, &mut self.context);
@@ -198,7 +200,7 @@ impl Connections {
     }
 
     /// No more records: ends every connection, those whose close was not seen as abandoned.
-    pub fn finish(&mut self, now: BootNs) {
+    pub fn finish(&mut self, now: BootTime) {
         self.advance(now);
         while let Some(slot) = self.table.oldest() {
             self.context.stats.abandoned +=
@@ -210,14 +212,13 @@ impl Connections {
     /// What the next agent should know of connections, those that have not spoken since this one began among them. Takes
     /// nothing away.
     pub fn export(&self, texts: &mut Texts) -> Vec<Connection> {
-        let mut all: Vec<Connection> =
-            self.table.values().filter_map(|flow| flow.export(texts)).collect();
+        let mut all: Vec<Connection> = self.table.values().filter_map(|flow| flow.export(texts)).collect();
         all.extend(self.context.waiting.connections().map(|(one, from)| snapshot::again(one, from, texts)));
         snapshot::within_bound(all)
     }
 
     /// Takes what an earlier agent of this boot of the machine had learned. Before the first record.
-    pub fn restore(&mut self, all: Vec<Connection>, texts: Vec<Arc<str>>, now: BootNs) {
+    pub fn restore(&mut self, all: Vec<Connection>, texts: Vec<Arc<str>>, now: BootTime) {
         self.context.waiting.restore(all, texts, now, self.table.capacity());
     }
 
@@ -237,7 +238,7 @@ impl Connections {
     }
 
     /// When [`Connections::handle_timeout`] would change something.
-    pub fn poll_timeout(&self) -> Option<BootNs> {
+    pub fn poll_timeout(&self) -> Option<BootTime> {
         let sweep = (self.table.len() > 0).then_some(self.next_sweep);
         let first = self.timers.first().map(|(at, _)| *at);
         [sweep, first].into_iter().flatten().min()
@@ -279,7 +280,7 @@ impl Connections {
     }
 
     /// Moves time forward and wakes the flows that waited for that.
-    fn advance(&mut self, at: BootNs) {
+    fn advance(&mut self, at: BootTime) {
         self.now = self.now.max(at);
         while let Some((deadline, id)) = self.timers.first().copied()
             && deadline <= self.now

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::*;
 use crate::operation::OpSide;
 use crate::protocol::{Discard, End, Session, Want};
-use crate::record::{DataFlags, Direction, Endpoint, Mark, OpId, Point, Sender, Thread, WireBase};
+use crate::record::{DataFlags, Direction, Endpoint, Mark, OpId, Point, Sender, WireBase, Worker};
+use crate::time::{BootTime, ns};
 use Direction::{Egress, Ingress};
 
 const MS: u64 = 1_000_000;
@@ -38,7 +39,7 @@ impl Session for Scribe {
         let text = String::from_utf8_lossy(bytes);
         note(format!("{}{pos} {}", letter(from), text.lines().next().unwrap_or_default()));
         if text.starts_with("GET") {
-            let point = Point { at: mark.at, pos, thread: mark.thread };
+            let point = mark.point(pos);
             let op = out.new_op();
             out.push(Event::Opened { op, shape: OpSide::Incoming, point });
         }
@@ -51,12 +52,12 @@ impl Session for Scribe {
         note(format!("{}{pos} -{len}", letter(from)));
     }
 
-    fn end(&mut self, end: End, at: BootNs, _: &mut Events) {
-        note(format!("{end:?} at {}", at / MS));
+    fn end(&mut self, end: End, at: BootTime, _: &mut Events) {
+        note(format!("{end:?} at {}", at.as_nanos() / MS));
     }
 
-    fn timeout(&mut self, now: BootNs, _: &mut Events) {
-        note(format!("now {}", now / MS));
+    fn timeout(&mut self, now: BootTime, _: &mut Events) {
+        note(format!("now {}", now.as_nanos() / MS));
     }
 
     fn want(&self, from: Sender) -> Want {
@@ -85,20 +86,21 @@ fn conn(id: u64) -> Conn {
 
 fn data(id: u64, direction: Direction, pos: u64, text: &str, other_pos: u64, at_ms: u64) -> Data {
     Data {
-        at: at_ms * MS,
+        at: ns(at_ms * MS),
         conn: ConnId(id),
         direction,
         pos,
         other_pos,
         len: text.len() as u32,
         bytes: Bytes::copy_from_slice(text.as_bytes()),
-        thread: Thread::new(7, 8),
+        thread: Worker::new(7, 8),
+        awaited_by: None,
         flags: DataFlags::default(),
     }
 }
 
 fn close(id: u64, at_ms: u64) -> Close {
-    Close { at: at_ms * MS, conn: ConnId(id), reset: false }
+    Close { at: ns(at_ms * MS), conn: ConnId(id), reset: false }
 }
 
 fn log() -> Vec<String> {
@@ -122,12 +124,12 @@ fn a_detected_connection_gives_events_with_its_info_and_a_verdict() {
     let (info, event) = connections.poll_event().unwrap();
     assert_eq!(info.role, Some(Role::Server));
     assert_eq!(info.conn.id, ConnId(1));
-    let point = Point { at: 2 * MS, pos: 0, thread: Thread::new(7, 8) };
+    let point = Point { at: ns(2 * MS), pos: 0, thread: Worker::new(7, 8), awaited_by: None };
     assert_eq!(event, Event::Opened { op: OpId(1), shape: OpSide::Incoming, point });
     assert!(connections.poll_event().is_none());
 
     connections.handle_close(close(1, 5));
-    connections.handle_timeout(105 * MS);
+    connections.handle_timeout(ns(105 * MS));
     assert_eq!(log(), ["Closed at 5"]);
     assert_eq!((connections.stats().opened, connections.stats().closed), (1, 1));
     assert!(connections.is_empty());
@@ -165,12 +167,12 @@ fn what_is_waited_for_in_vain_is_a_gap_when_record_time_has_passed() {
     let mut connections = scribes(10);
     connections.handle_conn(conn(1));
     connections.handle_data(data(1, Egress, 0, RESPONSE, RESPONSE_START, 3));
-    assert_eq!(connections.poll_timeout(), Some(0), "the first sweep is due");
-    connections.handle_timeout(4 * MS);
-    assert_eq!(connections.poll_timeout(), Some(103 * MS));
-    connections.handle_conn(Conn { at: 102 * MS, ..conn(2) });
+    assert_eq!(connections.poll_timeout(), Some(BootTime::ZERO), "the first sweep is due");
+    connections.handle_timeout(ns(4 * MS));
+    assert_eq!(connections.poll_timeout(), Some(ns(103 * MS)));
+    connections.handle_conn(Conn { at: ns(102 * MS), ..conn(2) });
     assert_eq!(log(), Vec::<String>::new());
-    connections.handle_conn(Conn { at: 103 * MS, ..conn(3) });
+    connections.handle_conn(Conn { at: ns(103 * MS), ..conn(3) });
     assert_eq!(log(), ["Http1 Server", "C0 -40", "S0 HTTP/1.1 200 OK"]);
     assert_eq!(RESPONSE_START, 40);
     assert_eq!((connections.stats().gap_bytes, connections.stats().missing_bytes), (40, 40));
@@ -315,7 +317,7 @@ fn the_least_recently_used_connection_makes_room() {
     }
     connections.handle_data(data(1, Egress, 0, RESPONSE, RESPONSE_START, 5));
     log();
-    connections.handle_conn(Conn { at: 6 * MS, ..conn(3) });
+    connections.handle_conn(Conn { at: ns(6 * MS), ..conn(3) });
     assert_eq!(log(), ["Abandoned at 6"]);
     assert!(connections.info(ConnId(2)).is_none() && connections.info(ConnId(1)).is_some());
     assert_eq!((connections.len(), connections.stats().evicted), (2, 1));
@@ -328,7 +330,7 @@ fn records_that_come_after_the_close_still_count_for_a_while() {
     connections.handle_data(data(1, Ingress, 0, REQUEST, 0, 1));
     connections.handle_close(Close { reset: true, ..close(1, 3) });
     connections.handle_data(data(1, Egress, 0, RESPONSE, RESPONSE_START, 2));
-    connections.handle_timeout(200 * MS);
+    connections.handle_timeout(ns(200 * MS));
     assert_eq!(log()[1..], ["C0 GET /orders/4711 HTTP/1.1", "S0 HTTP/1.1 200 OK", "Reset at 3"]);
     connections.handle_data(data(1, Egress, 40, "late", RESPONSE_START, 201));
     assert_eq!((connections.stats().late_records, connections.len()), (1, 0));
@@ -343,7 +345,7 @@ fn finish_ends_every_connection_as_it_is() {
     connections.handle_data(data(1, Egress, 0, RESPONSE, RESPONSE_START, 5));
     connections.handle_data(data(2, Ingress, 0, REQUEST, 0, 5));
     connections.handle_close(close(2, 6));
-    connections.finish(9 * MS);
+    connections.finish(ns(9 * MS));
     let mut told = log();
     told.sort();
     assert!(
@@ -362,7 +364,7 @@ fn sessions_are_told_the_time_once_a_second() {
     connections.handle_data(data(1, Ingress, 0, REQUEST, 0, 1));
     log();
     for at in [10, 500, 1009, 1010, 1500, 2500] {
-        connections.handle_timeout(at * MS);
+        connections.handle_timeout(ns(at * MS));
     }
     assert_eq!(log(), ["now 10", "now 1010", "now 2500"]);
 }
@@ -377,7 +379,7 @@ fn what_all_connections_hold_back_is_bounded() {
         assert!(connections.buffered() <= MAX_BUFFERED);
     }
     assert!(connections.stats().relieved > 0);
-    connections.finish(2 * MS);
+    connections.finish(ns(2 * MS));
     assert_eq!(connections.buffered(), 0);
 }
 
@@ -399,15 +401,15 @@ mod properties {
             for (step, id, egress, pos, other_pos, at, text) in steps {
                 let direction = if egress { Egress } else { Ingress };
                 match step {
-                    0 => connections.handle_conn(Conn { at: at * MS, from_start: egress, ..conn(id) }),
+                    0 => connections.handle_conn(Conn { at: ns(at * MS), from_start: egress, ..conn(id) }),
                     1 => connections.handle_close(close(id, at)),
-                    2 => connections.handle_timeout(at * MS),
+                    2 => connections.handle_timeout(ns(at * MS)),
                     _ => connections.handle_data(data(id, direction, pos, texts[text], other_pos, at)),
                 }
                 prop_assert!(connections.len() <= 3);
                 while connections.poll_event().is_some() {}
             }
-            connections.finish(0);
+            connections.finish(BootTime::ZERO);
             prop_assert_eq!((connections.len(), connections.buffered()), (0, 0));
             prop_assert!(connections.timers.is_empty() && connections.poll_timeout().is_none());
             let s = *connections.stats();

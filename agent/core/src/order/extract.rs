@@ -40,8 +40,8 @@ impl Rules {
             Detail::Postgres(statement) => {
                 sql::offer(self, statement, &mut collector);
                 let mut found = Found { context: sql::context(statement), ..collector.finish() };
-                let took_ns = op.ended_at.saturating_sub(op.request.start.at);
-                if self.spans.slow_statement_ns > 0 && took_ns >= self.spans.slow_statement_ns {
+                let took = op.ended_at.since(op.request.start.at);
+                if !self.spans.slow_statement.is_zero() && took >= self.spans.slow_statement {
                     found.attributes.push((SLOW.to_owned(), Value::Bool(true)));
                 }
                 found

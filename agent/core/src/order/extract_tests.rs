@@ -10,6 +10,7 @@ use crate::operation::postgres::{Cell, Parameter, Statement};
 use crate::operation::{Completeness, Extent, OpSide};
 use crate::order::settings;
 use crate::record::{OpId, Role};
+use crate::time::{BootTime, ns};
 
 fn defaults() -> Rules {
     Rules::compile(&settings::Order::default()).expect("valid defaults")
@@ -22,7 +23,7 @@ fn op(detail: Detail) -> Operation {
         role: Role::Server,
         request: Extent::default(),
         response: None,
-        ended_at: 0,
+        ended_at: BootTime::ZERO,
         completeness: Completeness::Complete,
         detail,
     }
@@ -250,8 +251,8 @@ fn headers_and_slow_statements_are_marked_as_configured() {
     let tenants = Value::Texts(vec!["a".to_owned(), "b".to_owned()]);
     assert_eq!(found.attributes, [("http.request.header.x-tenant".to_owned(), tenants)]);
     let took = |ns| Operation { ended_at: ns, ..op(sql(statement("SELECT 1", &[]))) };
-    assert_eq!(rules.extract(&took(99)).attributes, []);
-    assert_eq!(rules.extract(&took(100)).attributes, [("spoor.slow".to_owned(), Value::Bool(true))]);
+    assert_eq!(rules.extract(&took(ns(99))).attributes, []);
+    assert_eq!(rules.extract(&took(ns(100))).attributes, [("spoor.slow".to_owned(), Value::Bool(true))]);
 }
 
 fn publish(content: Content) -> Detail {

@@ -40,6 +40,7 @@ use crate::conn::ConnInfo;
 use crate::operation::amqp::ActionKind;
 use crate::operation::{Detail, Operation};
 use crate::record::{Role, Sender, Transport};
+use crate::time::WallTime;
 use crate::trace::{SpanId, TraceId};
 
 /// The version of all derivations, for resources (`spoor.ids.version`).
@@ -150,25 +151,20 @@ pub fn message_span_id(message_id: &str, canonical: &[u8; 32]) -> SpanId {
     SpanId(Hasher::new("spoor.message.1").text(message_id).bytes(canonical).finish())
 }
 
-/// The index of the window that `start_unix_ns` is in. Orders change windows at different moments.
-pub fn window_index(key: &OrderKey, window: Duration, start_unix_ns: u64) -> u64 {
+/// The index of the window that `start` is in. Orders change windows at different moments.
+pub fn window_index(key: &OrderKey, window: Duration, start: WallTime) -> u64 {
     let window_ns = window.as_nanos();
     if window_ns == 0 {
         return 0;
     }
     let phase: [u8; 8] = Hasher::new("spoor.phase.1").text(&key.namespace).text(&key.value).finish();
     let phase = u128::from(u64::from_be_bytes(phase)) % window_ns;
-    ((u128::from(start_unix_ns) + phase) / window_ns) as u64
+    ((u128::from(start.as_nanos()) + phase) / window_ns) as u64
 }
 
 /// The trace of an order in the window that its tree's root started in. `window` zero never splits.
-pub fn trace_id_from_order(
-    deployment: &str,
-    key: &OrderKey,
-    window: Duration,
-    start_unix_ns: u64,
-) -> TraceId {
-    trace_id_of_window(deployment, key, window, window_index(key, window, start_unix_ns))
+pub fn trace_id_from_order(deployment: &str, key: &OrderKey, window: Duration, start: WallTime) -> TraceId {
+    trace_id_of_window(deployment, key, window, window_index(key, window, start))
 }
 
 /// The trace of an order in the window of this index.

@@ -7,7 +7,8 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::operation::amqp::{Action, Deliver};
 use crate::operation::{Completeness, Extent, OpSide};
-use crate::record::{Conn, ConnId, Endpoint, OpId, Point, Thread, WireBase};
+use crate::record::{Conn, ConnId, Endpoint, OpId, Point, WireBase, Worker};
+use crate::time::{BootTime, WallTime, ns};
 
 /// 00 01 02 … 0f
 const BOOT: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -19,7 +20,7 @@ fn wire(conn: &ConnInfo, op: &Operation) -> Option<WireId> {
 fn conn(role: Role, wire: Option<WireBase>) -> ConnInfo {
     let at = |port| Endpoint::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
     let conn = Conn {
-        at: 0,
+        at: BootTime::ZERO,
         id: ConnId(if role == Role::Client { 71 } else { 72 }),
         transport: Transport::Tcp,
         local: at(1),
@@ -27,7 +28,7 @@ fn conn(role: Role, wire: Option<WireBase>) -> ConnInfo {
         netns: 0,
         role: Some(role),
         from_start: true,
-        thread: Thread::default(),
+        thread: Worker::default(),
         comm: String::new(),
         cgroup: 0,
         wire,
@@ -51,14 +52,14 @@ fn unix(mut info: ConnInfo) -> ConnInfo {
 }
 
 fn op(pos: u64, detail: Detail) -> Operation {
-    let start = Point { at: 5, pos, thread: Thread::default() };
+    let start = Point { at: ns(5), pos, thread: Worker::default(), awaited_by: None };
     Operation {
         id: OpId(1),
         shape: OpSide::Incoming,
         role: Role::Server,
         request: Extent { start, end: start },
         response: None,
-        ended_at: 9,
+        ended_at: ns(9),
         completeness: Completeness::Complete,
         detail,
     }
@@ -103,12 +104,12 @@ fn published_vectors() {
     check(span_id(&local, SpanEnd::Client), expect!["650cd6fb3e35d577"]);
     check(trace_id_from_wire(&local), expect!["f04f92ea8ee22abca722dabba7a8b74e"]);
     check(
-        trace_id_from_order("acme", &key("17"), DAY, 1_795_000_000_000_000_000),
+        trace_id_from_order("acme", &key("17"), DAY, WallTime::from_nanos(1_795_000_000_000_000_000)),
         expect!["6fe6c760005a59f14b80e7f8074b5618"],
     );
-    check(window_index(&key("17"), DAY, 1_795_000_000_000_000_000), expect!["20775"]);
+    check(window_index(&key("17"), DAY, WallTime::from_nanos(1_795_000_000_000_000_000)), expect!["20775"]);
     check(
-        trace_id_from_order("acme", &key("17"), Duration::ZERO, 1),
+        trace_id_from_order("acme", &key("17"), Duration::ZERO, WallTime::from_nanos(1)),
         expect!["9d8d84b64fc5aaee9536a8c80ac81862"],
     );
     check(message_span_id("m-1", &[7; 32]), expect!["afb1df4fe84c659e"]);
@@ -152,24 +153,36 @@ fn an_order_keeps_its_trace_within_a_window() {
     let at = |ns| trace_id_from_order("", &key("17"), DAY, ns);
     let day = DAY.as_nanos() as u64;
     let start = 1_795_000_000_000_000_000;
-    let index = window_index(&key("17"), DAY, start);
-    let change =
-        (0..=day).step_by(60_000_000_000).find(|after| window_index(&key("17"), DAY, start + after) != index);
+    let index = window_index(&key("17"), DAY, WallTime::from_nanos(start));
+    let change = (0..=day)
+        .step_by(60_000_000_000)
+        .find(|after| window_index(&key("17"), DAY, WallTime::from_nanos(start + after)) != index);
     let change = change.expect("one change a day");
-    assert_eq!(at(start), at(start + change.saturating_sub(120_000_000_000)));
-    assert_ne!(at(start), at(start + change));
-    assert_eq!(window_index(&key("17"), DAY, start + day), index + 1);
-    assert_eq!(at(start), trace_id_of_window("", &key("17"), DAY, index));
+    assert_eq!(
+        at(WallTime::from_nanos(start)),
+        at(WallTime::from_nanos(start + change.saturating_sub(120_000_000_000)))
+    );
+    assert_ne!(at(WallTime::from_nanos(start)), at(WallTime::from_nanos(start + change)));
+    assert_eq!(window_index(&key("17"), DAY, WallTime::from_nanos(start + day)), index + 1);
+    assert_eq!(at(WallTime::from_nanos(start)), trace_id_of_window("", &key("17"), DAY, index));
     // Each has its own moment of change.
-    let changes = |id: u64| window_index(&key(&id.to_string()), DAY, start);
+    let changes = |id: u64| window_index(&key(&id.to_string()), DAY, WallTime::from_nanos(start));
     assert!((0..50).map(changes).collect::<std::collections::HashSet<_>>().len() == 2);
-    assert_ne!(at(start), trace_id_from_order("acme", &key("17"), DAY, start));
+    assert_ne!(
+        at(WallTime::from_nanos(start)),
+        trace_id_from_order("acme", &key("17"), DAY, WallTime::from_nanos(start))
+    );
     let other = OrderKey { namespace: "mes".into(), value: "17".into() };
-    assert_ne!(at(start), trace_id_from_order("", &other, DAY, start));
+    assert_ne!(
+        at(WallTime::from_nanos(start)),
+        trace_id_from_order("", &other, DAY, WallTime::from_nanos(start))
+    );
     // No way of cutting the same letters gives the same trace.
-    let cut = |deployment: &str, value: &str| trace_id_from_order(deployment, &key(value), DAY, start);
+    let cut = |deployment: &str, value: &str| {
+        trace_id_from_order(deployment, &key(value), DAY, WallTime::from_nanos(start))
+    };
     assert_ne!(cut("a", "bc"), cut("ab", "c"));
-    assert_ne!(u64::MAX, window_index(&key("1"), Duration::from_nanos(1 << 63), u64::MAX));
+    assert_ne!(u64::MAX, window_index(&key("1"), Duration::from_nanos(1 << 63), WallTime::MAX));
 }
 
 #[test]

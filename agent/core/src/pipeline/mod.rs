@@ -29,9 +29,11 @@ use crate::order::rules::RuleError;
 use crate::privacy::pseudonym::Pseudonyms;
 use crate::protocol::Event;
 use crate::protocol::detect::Protocol;
-use crate::record::{BootNs, ClockPair, ConnId, OpId, ProcessInfo, Record, Sender};
+use crate::record::{ClockPair, ConnId, OpId, ProcessInfo, Record, Sender};
+
 use crate::span::sample::Sampler;
 use crate::span::{Resource, Span};
+use crate::time::BootTime;
 use crate::trees::Finished;
 use crate::trees::hold::{self, Hold};
 use crate::trees::identify::{self, Identifier};
@@ -44,7 +46,7 @@ use snapshot::Histories;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub protocols: settings::Protocols,
-    pub joining: settings::Joining,
+    pub joining: crate::causality::settings::Joining,
     pub order: order::settings::Order,
     pub spans: order::settings::Spans,
     pub max_connections: usize,
@@ -99,7 +101,7 @@ pub struct Pipeline {
     histories: Histories,
     clock: ClockPair,
     boot_id: [u8; 16],
-    now: BootNs,
+    now: BootTime,
     spans: VecDeque<Span>,
     stats: Stats,
 }
@@ -108,8 +110,8 @@ impl Pipeline {
     /// Fails only when a rule of the configuration cannot be used.
     pub fn new(settings: Settings) -> Result<Self, RuleError> {
         let limits = hold::Limits {
-            linger_ns: nanoseconds(settings.joining.linger),
-            max_hold_ns: nanoseconds(settings.joining.max_hold),
+            linger: settings.joining.linger,
+            max_hold: settings.joining.max_hold,
             max_operations: settings.joining.max_held_operations,
         };
         Ok(Self {
@@ -127,9 +129,9 @@ impl Pipeline {
             }),
             processes: Bounded::new(MAX_PROCESSES),
             histories: Histories::default(),
-            clock: ClockPair { boot_ns: 0, unix_ns: 0 },
+            clock: ClockPair::UNKNOWN,
             boot_id: settings.boot_id,
-            now: 0,
+            now: BootTime::ZERO,
             spans: VecDeque::new(),
             stats: Stats::default(),
         })
@@ -212,7 +214,7 @@ impl Pipeline {
     }
 
     /// Time has passed.
-    pub fn handle_timeout(&mut self, now: BootNs) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         self.now = self.now.max(now);
         self.connections.handle_timeout(self.now);
         self.drain_events();
@@ -220,7 +222,7 @@ impl Pipeline {
     }
 
     /// The earliest time at which [`Pipeline::handle_timeout`] has something to do.
-    pub fn poll_timeout(&self) -> Option<BootNs> {
+    pub fn poll_timeout(&self) -> Option<BootTime> {
         [self.connections.poll_timeout(), self.engine.next_timeout(), self.hold.next_timeout()]
             .into_iter()
             .flatten()
@@ -243,7 +245,7 @@ impl Pipeline {
     }
 
     /// No more records: closes what is open, decides what is undecided, releases every tree.
-    pub fn finish(&mut self, now: BootNs) {
+    pub fn finish(&mut self, now: BootTime) {
         self.now = self.now.max(now);
         self.connections.finish(self.now);
         self.drain_events();
@@ -254,7 +256,7 @@ impl Pipeline {
     }
 
     /// Work in progress, by service and protocol; `pending` counts what began before `before`.
-    pub fn open(&self, before: BootNs) -> Vec<Open> {
+    pub fn open(&self, before: BootTime) -> Vec<Open> {
         self.open.summary(before, |tgid| {
             self.processes
                 .get(&tgid)
@@ -392,7 +394,7 @@ impl Pipeline {
         let resource = Resource {
             service: info.service.clone(),
             service_namespace: info.service_namespace.clone(),
-            instance: format!("{}-{}", info.tgid, info.start_ns),
+            instance: format!("{}-{}", info.tgid, info.started_at.as_nanos()),
             pid: Some(info.tgid),
             exe: Some(info.exe.clone()).filter(|exe| !exe.is_empty()),
             container_id: info.container_id.clone(),
@@ -421,19 +423,15 @@ impl Pipeline {
     }
 }
 
-fn nanoseconds(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Close, Conn, Endpoint, Thread, Transport};
+    use crate::record::{Close, Conn, Endpoint, Transport, Worker};
 
     fn pipeline() -> Pipeline {
         Pipeline::new(Settings {
             protocols: settings::Protocols::default(),
-            joining: settings::Joining::default(),
+            joining: crate::causality::settings::Joining::default(),
             order: order::settings::Order::default(),
             spans: order::settings::Spans::default(),
             max_connections: 16,
@@ -453,7 +451,7 @@ mod tests {
             pipeline.handle_record(Record::ProcessInfo(Box::new(info)));
         }
         for n in 0..5000_u64 {
-            let (at, id) = (n * 1_000_000_000, ConnId(n));
+            let (at, id) = (BootTime::from_nanos(n * 1_000_000_000), ConnId(n));
             pipeline.handle_record(Record::Conn(Box::new(Conn {
                 at,
                 id,
@@ -463,7 +461,7 @@ mod tests {
                 netns: 1,
                 role: None,
                 from_start: true,
-                thread: Thread::new(1, 1),
+                thread: Worker::new(1, 1),
                 comm: String::new(),
                 cgroup: 1,
                 wire: None,
@@ -471,7 +469,7 @@ mod tests {
             })));
             pipeline.handle_record(Record::Close(Close { at, conn: id, reset: false }));
         }
-        pipeline.finish(5_000_000_000_000);
+        pipeline.finish(BootTime::from_nanos(5_000_000_000_000));
         let stats = pipeline.stats();
         let table = |name| stats.forgotten.get(name).copied();
         assert_eq!(table("process_names"), Some(3), "{:?}", stats.forgotten);

@@ -12,6 +12,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,12 +22,13 @@ use crate::causality::inside::snapshot::Snapshot as Shown;
 use crate::conn::snapshot::Connection;
 use crate::order::value::is_personal;
 use crate::protocol::snapshot::{self as protocol, Texts};
-use crate::record::{BootNs, ProcessEvent, ProcessEventKind, ProcessInfo};
+use crate::record::{ProcessEvent, ProcessEventKind, ProcessInfo};
 use crate::span::query_text;
 use crate::sql;
+use crate::time::BootTime;
 
 /// Processes that were not seen for so long are not waited for.
-const MAX_ABSENCE_NS: u64 = 24 * 3600 * 1_000_000_000;
+const MAX_ABSENCE: Duration = Duration::from_secs(24 * 3600);
 /// Processes whose identity is known, and that are waited for.
 const MAX_PROCESSES: usize = 16_384;
 
@@ -36,7 +38,7 @@ const MAX_PROCESSES: usize = 16_384;
 pub struct Snapshot {
     /// Identifies the boot of the machine: everything else is of that boot.
     pub boot_id: [u8; 16],
-    pub at: BootNs,
+    pub at: BootTime,
     /// Texts of statements as they may be exported, by place.
     pub texts: Vec<String>,
     pub connections: Vec<Connection>,
@@ -49,10 +51,11 @@ pub struct Snapshot {
 pub struct Process {
     pub tgid: u32,
     /// As `/proc` gives it.
-    pub start_ns: BootNs,
+    #[serde(rename = "start_ns")]
+    pub started_at: BootTime,
     /// It can become another program and keep both of the above.
     pub exe: String,
-    pub seen_at: BootNs,
+    pub seen_at: BootTime,
     pub shown: Shown,
 }
 
@@ -74,7 +77,7 @@ pub struct Stats {
 /// Identities of processes, and what waits for them.
 #[derive(Debug, Default)]
 pub(super) struct Histories {
-    known: HashMap<u32, (BootNs, String)>,
+    known: HashMap<u32, (BootTime, String)>,
     waiting: HashMap<u32, Process>,
     stats: Stats,
 }
@@ -98,7 +101,7 @@ impl Pipeline {
 
     /// Takes what an earlier agent had learned, at `now`. Before the first record. What is of another boot of the machine, or
     /// of one that cannot be identified, is left.
-    pub fn restore(&mut self, learned: Snapshot, now: BootNs) {
+    pub fn restore(&mut self, learned: Snapshot, now: BootTime) {
         self.now = self.now.max(now);
         if learned.boot_id != self.boot_id || self.boot_id == [0; 16] {
             self.histories.stats.other_boot += (learned.connections.len() + learned.processes.len()) as u64;
@@ -121,13 +124,13 @@ impl Pipeline {
 
 impl Histories {
     /// A process was looked up: goes on with what it had shown, if it is the same.
-    pub(super) fn introduced(&mut self, info: &ProcessInfo, engine: &mut Engine, now: BootNs) {
-        let is_known = info.start_ns != 0 && !info.exe.is_empty();
+    pub(super) fn introduced(&mut self, info: &ProcessInfo, engine: &mut Engine, now: BootTime) {
+        let is_known = info.started_at != BootTime::ZERO && !info.exe.is_empty();
         if is_known && (self.known.len() < MAX_PROCESSES || self.known.contains_key(&info.tgid)) {
-            self.known.insert(info.tgid, (info.start_ns, info.exe.clone()));
+            self.known.insert(info.tgid, (info.started_at, info.exe.clone()));
         }
         let Some(before) = self.waiting.remove(&info.tgid) else { return };
-        let is_same = is_known && before.start_ns == info.start_ns && before.exe == info.exe;
+        let is_same = is_known && before.started_at == info.started_at && before.exe == info.exe;
         if is_same && engine.import(info.tgid, &before.shown, now) {
             self.stats.processes += 1;
         } else {
@@ -146,19 +149,21 @@ impl Histories {
         }
     }
 
-    fn export(&self, engine: &Engine, now: BootNs) -> Vec<Process> {
-        let known = self.known.iter().filter_map(|(tgid, (start_ns, exe))| {
+    fn export(&self, engine: &Engine, now: BootTime) -> Vec<Process> {
+        let known = self.known.iter().filter_map(|(tgid, (started_at, exe))| {
             let shown = engine.export(*tgid)?;
-            Some(Process { tgid: *tgid, start_ns: *start_ns, exe: exe.clone(), seen_at: now, shown })
+            Some(Process { tgid: *tgid, started_at: *started_at, exe: exe.clone(), seen_at: now, shown })
         });
         let mut all: Vec<Process> = known.chain(self.waiting.values().cloned()).collect();
         all.sort_unstable_by_key(|process| process.tgid);
         all
     }
 
-    fn restore(&mut self, mut all: Vec<Process>, now: BootNs) {
+    fn restore(&mut self, mut all: Vec<Process>, now: BootTime) {
         let before = all.len();
-        all.retain(|process| process.seen_at <= now && now - process.seen_at <= MAX_ABSENCE_NS);
+        all.retain(|process| {
+            now.checked_since(process.seen_at).is_some_and(|absence| absence <= MAX_ABSENCE)
+        });
         all.truncate(MAX_PROCESSES);
         self.stats.processes_expired += (before - all.len()) as u64;
         self.waiting = all.into_iter().map(|process| (process.tgid, process)).collect();

@@ -1,6 +1,8 @@
 use super::*;
 use crate::conn::snapshot::Connection;
 use crate::record::{ConnId, Endpoint, Role, Transport};
+use crate::time::{BootTime, ns};
+use std::time::Duration;
 
 fn shown_of(learned: protocol::Snapshot) -> protocol::Snapshot {
     let connection = Connection {
@@ -12,7 +14,7 @@ fn shown_of(learned: protocol::Snapshot) -> protocol::Snapshot {
         wire: None,
         role: Role::Client,
         stands: None,
-        spoke_at: 0,
+        spoke_at: BootTime::ZERO,
         learned,
     };
     harmless(connection, false).learned
@@ -109,7 +111,7 @@ fn names_that_tell_of_people_are_not_kept() {
 }
 
 fn engine() -> Engine {
-    Engine::new(crate::causality::engine::policy(&crate::settings::Joining::default()))
+    Engine::new(crate::causality::engine::policy(&crate::causality::settings::Joining::default()))
 }
 
 /// Something that is worth keeping, whatever the number of counts is.
@@ -122,19 +124,25 @@ fn shown() -> Shown {
     };
     let mut all = (0..5).flat_map(of_layout).map(shown);
     let mut engine = engine();
-    all.find(|shown| engine.import(1, shown, 0)).expect("one of them is of this agent")
+    all.find(|shown| engine.import(1, shown, BootTime::ZERO)).expect("one of them is of this agent")
 }
 
-const NOW: BootNs = 1 << 50;
+const NOW: BootTime = ns(1 << 50);
 
 fn before() -> Process {
     static SHOWN: std::sync::LazyLock<Shown> = std::sync::LazyLock::new(shown);
     let shown = SHOWN.clone();
-    Process { tgid: 7, start_ns: 100, exe: "/usr/bin/shop".to_owned(), seen_at: NOW - 1, shown }
+    Process {
+        tgid: 7,
+        started_at: ns(100),
+        exe: "/usr/bin/shop".to_owned(),
+        seen_at: NOW - Duration::from_nanos(1),
+        shown,
+    }
 }
 
 fn info() -> ProcessInfo {
-    ProcessInfo { tgid: 7, start_ns: 100, exe: "/usr/bin/shop".to_owned(), ..ProcessInfo::default() }
+    ProcessInfo { tgid: 7, started_at: ns(100), exe: "/usr/bin/shop".to_owned(), ..ProcessInfo::default() }
 }
 
 #[test]
@@ -151,9 +159,9 @@ fn a_process_is_the_same_by_identifier_start_and_executable() {
     };
     assert!(is_same(info()));
     assert!(!is_same(ProcessInfo { tgid: 8, ..info() }));
-    assert!(!is_same(ProcessInfo { start_ns: 110, ..info() }));
+    assert!(!is_same(ProcessInfo { started_at: ns(110), ..info() }));
     assert!(!is_same(ProcessInfo { exe: "/usr/bin/other".to_owned(), ..info() }));
-    assert!(!is_same(ProcessInfo { start_ns: 0, ..info() }));
+    assert!(!is_same(ProcessInfo { started_at: BootTime::ZERO, ..info() }));
     assert!(!is_same(ProcessInfo { exe: String::new(), ..info() }));
 }
 
@@ -173,11 +181,14 @@ fn a_process_that_became_another_one_is_not_waited_for() {
 fn processes_are_handed_on_by_every_agent() {
     let (mut histories, mut engine) = (Histories::default(), engine());
     histories.restore(vec![before()], NOW);
-    assert_eq!(histories.export(&engine, NOW + 5), [before()], "not seen yet");
+    assert_eq!(histories.export(&engine, NOW + Duration::from_nanos(5)), [before()], "not seen yet");
     histories.introduced(&info(), &mut engine, NOW);
-    assert_eq!(histories.export(&engine, NOW + 5), [Process { seen_at: NOW + 5, ..before() }]);
+    assert_eq!(
+        histories.export(&engine, NOW + Duration::from_nanos(5)),
+        [Process { seen_at: NOW + Duration::from_nanos(5), ..before() }]
+    );
     histories.changed(&ProcessEvent { at: NOW, tgid: 7, kind: ProcessEventKind::Exit });
-    assert_eq!(histories.export(&engine, NOW + 6), []);
+    assert_eq!(histories.export(&engine, NOW + Duration::from_nanos(6)), []);
 }
 
 #[test]
@@ -187,7 +198,7 @@ fn processes_are_waited_for_in_bounds() {
     histories.restore(many(1).take(MAX_PROCESSES + 5).collect(), NOW);
     assert_eq!((histories.waiting.len(), histories.stats.processes_expired), (MAX_PROCESSES, 5));
     let mut histories = Histories::default();
-    histories.restore(vec![before()], NOW + MAX_ABSENCE_NS);
-    histories.restore(vec![before()], NOW - 10);
+    histories.restore(vec![before()], NOW + MAX_ABSENCE);
+    histories.restore(vec![before()], NOW - Duration::from_nanos(10));
     assert_eq!((histories.waiting.len(), histories.stats.processes_expired), (0, 2));
 }

@@ -16,7 +16,8 @@ pub mod snapshot;
 
 use self::snapshot::{Past, Snapshot, Texts};
 use crate::operation::{OpSide, Operation};
-use crate::record::{BootNs, Mark, OpId, Point, Sender};
+use crate::record::{Mark, OpId, Point, Sender};
+use crate::time::BootTime;
 
 /// What a session tells the core, in the order it becomes known.
 ///
@@ -106,10 +107,10 @@ pub trait Session: std::fmt::Debug + Send {
     fn gap(&mut self, from: Sender, pos: u64, len: u64, mark: Mark, out: &mut Events);
 
     /// No more bytes: closes every open operation, marked with how it ended.
-    fn end(&mut self, end: End, at: BootNs, out: &mut Events);
+    fn end(&mut self, end: End, at: BootTime, out: &mut Events);
 
     /// Time passed without bytes; lets a session close what is kept open by a bound only.
-    fn timeout(&mut self, now: BootNs, out: &mut Events) {
+    fn timeout(&mut self, now: BootTime, out: &mut Events) {
         let _ = (now, out);
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::detect::Protocol;
-use crate::record::BootNs;
+use crate::time::BootTime;
 
 /// Bytes of all texts together.
 const MAX_TEXT_BYTES: usize = 8 << 20;
@@ -115,7 +115,7 @@ pub struct Past<'a> {
     /// No byte moved since. Else the session keeps what it would keep over lost bytes.
     pub unbroken: bool,
     /// Now.
-    pub at: BootNs,
+    pub at: BootTime,
 }
 
 /// How much a session knows by name.

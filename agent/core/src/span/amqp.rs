@@ -22,8 +22,9 @@ use crate::operation::amqp::{
 };
 use crate::operation::{Completeness, Detail};
 use crate::order::value::is_personal;
-use crate::record::{BootNs, Endpoint};
+use crate::record::Endpoint;
 use crate::span::{SpanKind, semconv};
+use crate::time::BootTime;
 use crate::trace::Attributes;
 
 /// Longest reply text exported.
@@ -52,7 +53,7 @@ pub(super) fn draft(placed: &Placed<'_>, action: &Action, work: Work) -> Draft {
 }
 
 /// A message's time in the broker. `placed` is the broker's view of the delivery, or of the `basic.get`.
-pub(super) fn dwell(since: Option<BootNs>, placed: &Placed<'_>) -> Draft {
+pub(super) fn dwell(since: Option<BootTime>, placed: &Placed<'_>) -> Draft {
     let mut draft = Draft::new(placed.op, SpanKind::Internal);
     let pulled =
         matches!(&placed.op.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Get(_)));

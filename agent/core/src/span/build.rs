@@ -15,8 +15,9 @@ use crate::operation::{Completeness, Detail, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
 use crate::privacy::redact;
-use crate::record::{BootNs, ClockPair, Endpoint, Role};
+use crate::record::{ClockPair, Endpoint, Role};
 use crate::span::{Evidence, Link, Resource, Span, SpanKind, Status, amqp, http, postgres, rpc, semconv};
+use crate::time::BootTime;
 use crate::trace::{Attributes, SpanId, TraceId, Value};
 
 /// An operation with everything a span of it needs.
@@ -80,9 +81,9 @@ impl TraceRule {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// The first evidence that the message was taken up: the settlement before it, or the first operation it caused.
-    pub started_at: Option<BootNs>,
+    pub started_at: Option<BootTime>,
     /// The end of the last operation it caused.
-    pub last_at: Option<BootNs>,
+    pub last_at: Option<BootTime>,
 }
 
 /// Spans have up to so many attributes, nearly all of them.
@@ -95,8 +96,8 @@ pub(super) struct Draft {
     pub kind: SpanKind,
     pub status: Status,
     pub attributes: Attributes,
-    pub start: BootNs,
-    pub end: BootNs,
+    pub start: BootTime,
+    pub end: BootTime,
 }
 
 impl Draft {
@@ -137,7 +138,7 @@ pub fn build_with(placed: &Placed<'_>, work: Work) -> Span {
 /// The time a message spent in the broker: from the arrival of its last byte, or from when it was put back or dead-lettered,
 /// to the departure of the first. `deliver` is the broker's view of the delivery, and its identity that of the dwell. Without
 /// `since` the beginning was not seen.
-pub fn build_dwell(since: Option<BootNs>, deliver: &Placed<'_>) -> Span {
+pub fn build_dwell(since: Option<BootTime>, deliver: &Placed<'_>) -> Span {
     finish(deliver, amqp::dwell(since, deliver))
 }
 
@@ -152,13 +153,7 @@ pub fn build_signpost(placed: &Placed<'_>) -> Span {
         }
     }
     attributes.set(semconv::SPOOR_SIGNPOST, true);
-    Span {
-        kind: SpanKind::Internal,
-        end_unix_ns: span.start_unix_ns,
-        status: Status::Unset,
-        attributes,
-        ..span
-    }
+    Span { kind: SpanKind::Internal, end: span.start, status: Status::Unset, attributes, ..span }
 }
 
 fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
@@ -197,7 +192,8 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
         attributes.set(semconv::SPOOR_OBSERVED_FROM, "server");
     }
     // Mapped once; the length is boot time's, which no clock step touches.
-    let start_unix_ns = unix_ns(placed.clock, start);
+    let length = end.since(start);
+    let start = placed.clock.wall_at(start);
     Span {
         trace_id: identity.trace_id,
         span_id: identity.span_id,
@@ -205,8 +201,8 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
         evidence: identity.evidence,
         name,
         kind,
-        start_unix_ns,
-        end_unix_ns: start_unix_ns.saturating_add(end.saturating_sub(start)),
+        start,
+        end: start + length,
         status,
         attributes,
         links: identity.links.clone(),
@@ -222,13 +218,6 @@ fn header(value: &Value) -> Value {
         Value::Text(text) => Value::from(redact::header(text)),
         Value::Texts(texts) => Value::Texts(texts.iter().map(|text| redact::header(text)).collect()),
         other => other.clone(),
-    }
-}
-
-fn unix_ns(clock: ClockPair, at: BootNs) -> u64 {
-    match at.checked_sub(clock.boot_ns) {
-        Some(after) => clock.unix_ns.saturating_add(after),
-        None => clock.unix_ns.saturating_sub(clock.boot_ns - at),
     }
 }
 

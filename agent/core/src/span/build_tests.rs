@@ -1,6 +1,7 @@
 //! One operation of each kind and outcome, and exactly the span it becomes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use expect_test::{Expect, expect};
 
@@ -14,7 +15,8 @@ use crate::operation::http::{Exchange, Upload};
 use crate::operation::postgres::{Cell, Parameter, ServerError, Statement, StatementKind};
 use crate::operation::{Extent, Kept, OpSide};
 use crate::order::{Rules, settings as order_settings};
-use crate::record::{Conn, ConnId, OpId, Point, Thread, Transport};
+use crate::record::{Conn, ConnId, OpId, Point, Transport, Worker};
+use crate::time::{BootTime, WallTime, ns};
 
 /// A secret that must be in no span.
 const SECRET: &str = "hunter2";
@@ -28,7 +30,7 @@ fn conn(role: Role, port: u16) -> ConnInfo {
     let (client, server) = (endpoint(1, 40_000), endpoint(2, port));
     let (local, remote) = if role == Role::Client { (client, server) } else { (server, client) };
     let conn = Conn {
-        at: 0,
+        at: BootTime::ZERO,
         id: ConnId(7),
         transport: Transport::Tcp,
         local,
@@ -36,7 +38,7 @@ fn conn(role: Role, port: u16) -> ConnInfo {
         netns: 0,
         role: Some(role),
         from_start: true,
-        thread: Thread::default(),
+        thread: Worker::default(),
         comm: String::new(),
         cgroup: 0,
         wire: None,
@@ -46,14 +48,14 @@ fn conn(role: Role, port: u16) -> ConnInfo {
 }
 
 fn op(role: Role, detail: Detail) -> Operation {
-    let point = |at, pos| Point { at, pos, thread: Thread::default() };
+    let point = |at, pos| Point { at, pos, thread: Worker::default(), awaited_by: None };
     Operation {
         id: OpId(1),
         shape: OpSide::Outgoing,
         role,
-        request: Extent { start: point(1_000, 0), end: point(1_100, 50) },
-        response: Some(Extent { start: point(1_400, 0), end: point(1_500, 60) }),
-        ended_at: 1_500,
+        request: Extent { start: point(ns(1_000), 0), end: point(ns(1_100), 50) },
+        response: Some(Extent { start: point(ns(1_400), 0), end: point(ns(1_500), 60) }),
+        ended_at: ns(1_500),
         completeness: Completeness::Complete,
         detail,
     }
@@ -83,13 +85,13 @@ fn placed<'a>(op: &'a Operation, conn: &'a ConnInfo, found: &'a Found) -> Placed
         trace_rule: TraceRule::Wire,
         wire: None,
         observed_from_server: false,
-        clock: ClockPair { boot_ns: 900, unix_ns: 1_000_000 },
+        clock: ClockPair { boot: ns(900), wall: WallTime::from_nanos(1_000_000) },
     }
 }
 
 fn shown(span: &Span) -> String {
     let mut lines = vec![format!("{:?} {}", span.kind, span.name)];
-    lines.push(format!("  {} +{}", span.start_unix_ns, span.end_unix_ns - span.start_unix_ns));
+    lines.push(format!("  {} +{}", span.start.as_nanos(), span.end.since(span.start).as_nanos()));
     match &span.status {
         Status::Unset => {}
         Status::Error(description) if description.is_empty() => lines.push("  ERROR".to_owned()),
@@ -620,7 +622,7 @@ fn deliver(settlement: Option<Settlement>) -> Deliver {
         no_ack: Some(false),
         content: content(),
         settlement,
-        settled_at: settlement.map(|_| 2_000),
+        settled_at: settlement.map(|_| ns(2_000)),
     }
 }
 
@@ -882,12 +884,12 @@ fn processing_spans_the_work_that_is_known() {
     let times = |started_at, last_at| {
         let span = build_with(&placed(&op, &conn, &found), Work { started_at, last_at });
         let prefetched = span.attributes.get(semconv::SPOOR_MESSAGING_PREFETCHED).is_some();
-        (span.start_unix_ns - 1_000_000, span.end_unix_ns - 1_000_000, prefetched)
+        (span.start.as_nanos() - 1_000_000, span.end.as_nanos() - 1_000_000, prefetched)
     };
     // Delivered at boot time 1,100, which is 200 after the clock pair.
     assert_eq!(times(None, None), (200, 600, true));
-    assert_eq!(times(Some(1_300), Some(2_900)), (400, 2_000, false));
-    assert_eq!(times(Some(50), Some(60)), (200, 200, false));
+    assert_eq!(times(Some(ns(1_300)), Some(ns(2_900))), (400, 2_000, false));
+    assert_eq!(times(Some(ns(50)), Some(ns(60))), (200, 200, false));
 }
 
 #[test]
@@ -1022,7 +1024,7 @@ fn settlements_and_methods() {
 fn dwell_is_the_brokers_own_span() {
     let publish = op(Role::Server, publish("shop", "order.created", PublishOutcome::Confirmed));
     let mut deliver = op(Role::Server, amqp(ActionKind::Deliver(deliver(None))));
-    deliver.request.start.at = 5_100;
+    deliver.request.start.at = ns(5_100);
     let (conn, found) = (conn(Role::Server, 5672), Found::default());
     expect![[r#"
         Internal dwell mes.orders
@@ -1352,7 +1354,7 @@ fn evidence_order_and_wire_are_on_every_span() {
         trace_rule: TraceRule::Order,
         wire: Some(WireId([6; 16])),
         observed_from_server: true,
-        clock: ClockPair { boot_ns: 2_000, unix_ns: 1_000_000 },
+        clock: ClockPair { boot: ns(2_000), wall: WallTime::from_nanos(1_000_000) },
         ..placed(&op, &conn, &found)
     };
     let span = build(&placed);
@@ -1496,7 +1498,7 @@ fn grpc_statuses() {
     use crate::record::Sender;
     let check = |role: Role, call: Exchange, took_ns: u64, expected: &str| {
         let mut op = op(role, http(call));
-        op.ended_at = op.request.start.at + took_ns;
+        op.ended_at = op.request.start.at + Duration::from_nanos(took_ns);
         let (conn, found) = (conn(role, 50_051), Found::default());
         let span = build(&placed(&op, &conn, &found));
         let code = span.attributes.get("rpc.response.status_code").cloned();

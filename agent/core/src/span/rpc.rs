@@ -3,6 +3,8 @@
 //! *Owns* gRPC's names, statuses and attributes. *Must not know* orders, HTTP spans beyond what calls share with them.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0, "gRPC"; gRPC over HTTP/2; gRPC, "Status codes and their use".
 
+use std::time::Duration;
+
 use super::build::{Draft, Placed, int, set_peer};
 use super::http::{address, client_address, scheme, text, user_agent};
 use crate::operation::http::{Exchange, Reset};
@@ -151,30 +153,30 @@ fn of_reset(op: &Operation, exchange: &Exchange, reset: Reset, is_server: bool) 
 
 /// The call lasted as long as its `grpc-timeout`, within the 1 % to which clients round it up.
 fn is_past_deadline(op: &Operation, exchange: &Exchange) -> bool {
-    let timeout = text(&exchange.request_headers, "grpc-timeout").and_then(timeout_ns);
-    let took_ns = op.ended_at.saturating_sub(op.request.start.at);
-    timeout.is_some_and(|timeout| took_ns >= timeout - timeout / 100)
+    let timeout = text(&exchange.request_headers, "grpc-timeout").and_then(timeout);
+    let took = op.ended_at.since(op.request.start.at);
+    timeout.is_some_and(|timeout| took >= timeout - timeout / 100)
 }
 
 /// At most eight digits and a unit.
-fn timeout_ns(text: &str) -> Option<u64> {
+fn timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let unit_ns = match unit {
-        "H" => 3_600_000_000_000,
-        "M" => 60_000_000_000,
-        "S" => 1_000_000_000,
-        "m" => 1_000_000,
-        "u" => 1_000,
-        "n" => 1,
+    let unit = match unit {
+        "H" => Duration::from_secs(3600),
+        "M" => Duration::from_secs(60),
+        "S" => Duration::from_secs(1),
+        "m" => Duration::from_millis(1),
+        "u" => Duration::from_micros(1),
+        "n" => Duration::from_nanos(1),
         _ => return None,
     };
     let plausible = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse::<u64>().ok().filter(|_| plausible)?.checked_mul(unit_ns)
+    unit.checked_mul(digits.parse().ok().filter(|_| plausible)?)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::timeout_ns;
+    use super::{Duration, timeout};
 
     #[test]
     fn timeouts_have_units() {
@@ -191,7 +193,7 @@ mod tests {
             ("1", None),
             ("", None),
         ] {
-            assert_eq!(timeout_ns(text), expected, "{text}");
+            assert_eq!(timeout(text), expected.map(Duration::from_nanos), "{text}");
         }
     }
 }

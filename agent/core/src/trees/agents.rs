@@ -24,9 +24,11 @@
 //! *Owns* which operations have their other end elsewhere, and where both ends meet. *Must not know* how trees are placed.
 
 use std::hash::RandomState;
+use std::time::Duration;
 
 use crate::bounded::Bounded;
 use crate::causality::across::covered::{self, Block};
+use crate::causality::settings::Joining;
 use crate::causality::{Confidence, Rule};
 use crate::conn::ConnInfo;
 use crate::operation::amqp::ActionKind;
@@ -35,17 +37,17 @@ use crate::order::OrderKey;
 use crate::order::ids::{self, Seed, SpanEnd};
 use crate::order::window::Window;
 use crate::record::{Conn, Endpoint, Role, WireBase};
-use crate::settings::Joining;
 use crate::span::Evidence;
 use crate::span::build::TraceRule;
-use crate::trace::{SpanId, TraceId};
-use crate::trees::{Finished, REMEMBERED};
+use crate::time::WallTime;
+use crate::trace::{SpanContext, SpanId, TraceId};
 use crate::trees::identify::Identifier;
+use crate::trees::{Finished, REMEMBERED};
 
 /// Clocks of two nodes differ by less: so close to the end of a window the other end may count itself to the next one.
-const CLOCKS_NS: u64 = 5_000_000_000;
+const CLOCKS: Duration = Duration::from_secs(5);
 /// A message rarely waits longer where its publish is only computed.
-const QUEUED_NS: u64 = 600_000_000_000;
+const QUEUED: Duration = Duration::from_secs(600);
 /// A parent that another agent exports: it may have lost the operation.
 const ELSEWHERE: Confidence = Confidence(0.99);
 
@@ -80,7 +82,7 @@ pub(crate) struct RemoteEnd {
 
 impl OtherAgents {
     pub(crate) fn new(joining: &Joining) -> Self {
-        let has = |rule: Rule| joining.rules.iter().any(|name| name == rule.name());
+        let has = |rule: Rule| joining.rules.contains(&rule);
         let is_sure = |confidence: Confidence| confidence.0 >= joining.min_confidence;
         Self {
             covered: covered::blocks(&joining.covered),
@@ -166,13 +168,13 @@ impl Identifier {
         let sends =
             if finished.is_delivery() { op.shape == OpSide::Relayed } else { op.role == Role::Client };
         let meeting = match by_wire {
-            true => self.meeting(finished, CLOCKS_NS),
-            false => self.order_meeting(finished, CLOCKS_NS),
+            true => self.meeting(finished, CLOCKS),
+            false => self.order_meeting(finished, CLOCKS),
         };
         Some(RemoteEnd { sends, meeting })
     }
 
-    fn meeting(&self, finished: &Finished, margin_ns: u64) -> Option<SharedTrace> {
+    fn meeting(&self, finished: &Finished, margin: Duration) -> Option<SharedTrace> {
         // What one end has not seen whole may have shown the other one more.
         if finished.operation.completeness != Completeness::Complete {
             return None;
@@ -181,20 +183,19 @@ impl Identifier {
             let order = finished.found.order().cloned();
             return Some(SharedTrace { trace_id: context.trace_id, rule: TraceRule::Context, order });
         }
-        self.order_meeting(finished, margin_ns)
+        self.order_meeting(finished, margin)
     }
 
-    fn order_meeting(&self, finished: &Finished, margin_ns: u64) -> Option<SharedTrace> {
+    fn order_meeting(&self, finished: &Finished, margin: Duration) -> Option<SharedTrace> {
         if self.window == Window::Request {
             return None;
         }
         let order = finished.found.order()?;
         let shown = self.shown(order);
-        let start = finished.start_unix_ns();
+        let start = finished.started();
         let at = |time| ids::trace_id_from_order(&self.deployment, &shown, self.window.length(), time);
         let trace_id = at(start);
-        let is_certain = at(start.saturating_sub(margin_ns)) == trace_id
-            && at(start.saturating_add(margin_ns)) == trace_id;
+        let is_certain = at(start - margin) == trace_id && at(start + margin) == trace_id;
         is_certain.then(|| SharedTrace { trace_id, rule: TraceRule::Order, order: Some(order.clone()) })
     }
 
@@ -212,7 +213,7 @@ impl Identifier {
         finished: &Finished,
         crossing: &RemoteEnd,
         named: bool,
-    ) -> Option<(TraceId, SpanId)> {
+    ) -> Option<SpanContext> {
         let end = match &finished.operation.detail {
             Detail::Http(_) => SpanEnd::Server,
             Detail::Amqp(_) if finished.is_delivery() => SpanEnd::Client,
@@ -220,21 +221,21 @@ impl Identifier {
             Detail::Amqp(_) | Detail::Postgres(_) => return None,
         };
         let seed = Seed::from(finished.wire?);
-        let span = ids::span_id(&seed, end);
+        let span_id = ids::span_id(&seed, end);
         if let Some(meeting) = &crossing.meeting {
-            return Some((meeting.trace_id, span));
+            return Some(SpanContext { trace_id: meeting.trace_id, span_id });
         }
         // A root without an order, and without a trace of its own: a delivery's may be that of its producer.
         let is_own = finished.operation.completeness == Completeness::Complete
             && !finished.is_delivery()
             && (self.window == Window::Request || (!named && finished.found.order().is_none()));
-        is_own.then(|| (ids::trace_id_from_wire(&seed), span))
+        is_own.then(|| SpanContext { trace_id: ids::trace_id_from_wire(&seed), span_id })
     }
 
     /// The publish that this delivery's message came from, where no agent sees the broker.
-    pub(crate) fn producer(&self, finished: &Finished) -> Option<(TraceId, SpanId)> {
-        let span = finished.message.filter(|_| !finished.is_publish())?;
-        Some((self.order_meeting(finished, QUEUED_NS)?.trace_id, span))
+    pub(crate) fn producer(&self, finished: &Finished) -> Option<SpanContext> {
+        let span_id = finished.message.filter(|_| !finished.is_publish())?;
+        Some(SpanContext { trace_id: self.order_meeting(finished, QUEUED)?.trace_id, span_id })
     }
 }
 
@@ -253,13 +254,8 @@ impl Finished {
     }
 
     /// When it began.
-    pub(crate) fn start_unix_ns(&self) -> u64 {
-        let (at, clock) = (self.operation.request.start.at, self.clock);
-        if at >= clock.boot_ns {
-            clock.unix_ns.saturating_add(at - clock.boot_ns)
-        } else {
-            clock.unix_ns.saturating_sub(clock.boot_ns - at)
-        }
+    pub(crate) fn started(&self) -> WallTime {
+        self.clock.wall_at(self.operation.request.start.at)
     }
 }
 

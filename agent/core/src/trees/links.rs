@@ -14,6 +14,7 @@ use crate::order::ids::{self, SpanEnd};
 use crate::order::window::Window;
 use crate::span::build::{self, Identity, Placed, TraceRule};
 use crate::span::{Evidence, Link, Span};
+use crate::trace::SpanContext;
 use crate::trace::{Attributes, SpanId, TraceId};
 use crate::trees::Finished;
 use crate::trees::hold::Member;
@@ -76,7 +77,7 @@ impl Identifier {
     ) {
         let finished = leaf.finished.as_ref();
         let crossing = trunk.crossings.get(&finished.operation.id).filter(|crossing| !crossing.sends);
-        let Some((trace_id, span_id)) =
+        let Some(SpanContext { trace_id, span_id }) =
             crossing.and_then(|crossing| self.receiver(finished, crossing, false))
         else {
             return;
@@ -141,15 +142,15 @@ impl Identifier {
         let is_root = span.evidence.is_none_or(|evidence| evidence.rule == Rule::Context);
         let Some(order) = order.filter(|order| is_root || own.order.as_ref() != Some(*order)) else { return };
         // What is not exported must not be linked to.
-        let at = (span.trace_id, span.span_id);
+        let at = SpanContext { trace_id: span.trace_id, span_id: span.span_id };
         let known = if span.sampled { self.kin.meet(order, at) } else { [None, None] };
         let until = if self.window == Window::Request { 1 } else { known.len() };
-        for (trace_id, span_id) in known.into_iter().take(until).flatten() {
+        for SpanContext { trace_id, span_id } in known.into_iter().take(until).flatten() {
             span.links.push(link(trace_id, span_id, "order"));
         }
         if is_root && span.sampled && own.order.as_ref() == trunk.order.as_ref() {
             for alias in &trunk.aliases {
-                for (trace_id, span_id) in self.kin.meet(alias, at).into_iter().flatten() {
+                for SpanContext { trace_id, span_id } in self.kin.meet(alias, at).into_iter().flatten() {
                     span.links.push(link(trace_id, span_id, "alias"));
                 }
             }
@@ -214,7 +215,7 @@ impl Identifier {
         }
         if let Some(crossing) = trunk.crossings.get(&op).filter(|crossing| crossing.sends) {
             let named = own.order.is_some() && crossing.meeting.is_none();
-            if let Some((trace_id, span_id)) = self.receiver(finished, crossing, named) {
+            if let Some(SpanContext { trace_id, span_id }) = self.receiver(finished, crossing, named) {
                 identity.links.push(link(trace_id, span_id, Rule::Wire.name()));
             }
         }
@@ -243,7 +244,7 @@ impl Identifier {
             }
             return;
         }
-        if let Some((trace_id, span_id)) =
+        if let Some(SpanContext { trace_id, span_id }) =
             self.producer(finished).filter(|_| !trunk.pulls.contains_key(&finished.operation.id))
         {
             identity.links.push(link(trace_id, span_id, Rule::Message.name()));

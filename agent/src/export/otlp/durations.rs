@@ -30,6 +30,7 @@ use crate::admin::Board;
 use crate::config::OtlpProtocol;
 use crate::export::Host;
 use crate::export::durations::{METRICS, Series};
+use spoor_core::time::nanoseconds;
 
 /// Answers are not looked at beyond this.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -91,7 +92,7 @@ fn point(series: &Series, start: u64, now: u64) -> HistogramDataPoint {
         start_time_unix_nano: start,
         time_unix_nano: now,
         count: series.count,
-        sum: Some(series.sum_ns as f64 / 1e9),
+        sum: Some(nanoseconds(series.sum) as f64 / 1e9),
         bucket_counts: series.counts.clone(),
         explicit_bounds: bounds.to_vec(),
         ..Default::default()
@@ -223,7 +224,7 @@ mod tests {
                 ("http.response.status_code", status.to_owned()),
             ],
             counts: vec![1; 15],
-            sum_ns: 1_500_000_000,
+            sum: Duration::from_millis(1500),
             count: 15,
         };
         let all = [series("crm", "200"), series("shop", "200"), series("shop", "500")];

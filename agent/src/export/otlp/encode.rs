@@ -253,9 +253,9 @@ fn write_span(to: &mut Writer, span: &Span) {
     }
     to.bytes(5, span.name.as_bytes());
     to.varint(6, kind(span.kind));
-    to.fixed64(7, span.start_unix_ns);
+    to.fixed64(7, span.start.as_nanos());
     // trace.proto: the end is at or after the start.
-    to.fixed64(8, span.end_unix_ns.max(span.start_unix_ns));
+    to.fixed64(8, span.end.max(span.start).as_nanos());
     write_attributes(to, 9, &span.attributes);
     if let Some(evidence) = span.evidence {
         if span.attributes.get("spoor.parent.rule").is_none() {
@@ -281,7 +281,7 @@ fn write_span(to: &mut Writer, span: &Span) {
 
 /// `Span.Event`.
 fn write_event(to: &mut Writer, event: &SpanEvent) {
-    to.fixed64(1, event.unix_ns);
+    to.fixed64(1, event.at.as_nanos());
     to.bytes(2, event.name.as_bytes());
     write_attributes(to, 3, &event.attributes);
 }

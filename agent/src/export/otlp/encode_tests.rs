@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::trace::v1::{
 use super::*;
 use spoor_core::causality::Confidence;
 use spoor_core::span::Evidence;
+use spoor_core::time::WallTime;
 use spoor_core::trace::{SpanId, TraceId};
 
 fn host() -> Host {
@@ -47,8 +48,8 @@ fn span(id: u8, service: &str) -> Span {
         evidence: None,
         name: "POST /orders".to_owned(),
         kind: SpanKind::Server,
-        start_unix_ns: 1_700_000_000_000_000_000,
-        end_unix_ns: 1_700_000_000_182_400_000,
+        start: WallTime::from_nanos(1_700_000_000_000_000_000),
+        end: WallTime::from_nanos(1_700_000_000_182_400_000),
         status: Status::Error("no model".to_owned()),
         attributes,
         links: Vec::new(),
@@ -82,7 +83,7 @@ fn span_becomes_exactly_this_request() {
         vec![Link { trace_id: TraceId([8; 16]), span_id: SpanId([3; 8]), attributes: link_attributes }];
     given.events = vec![SpanEvent {
         name: "exception",
-        unix_ns: 1_700_000_000_100_000_000,
+        at: WallTime::from_nanos(1_700_000_000_100_000_000),
         attributes: Attributes::default(),
     }];
 
@@ -210,8 +211,8 @@ fn unnamed_services_fall_back_to_the_executable() {
 
 #[test]
 fn end_before_start_is_raised_to_the_start() {
-    let given = Span { end_unix_ns: 5, ..span(1, "shop") };
-    assert_eq!(encode_span(&given).end_time_unix_nano, given.start_unix_ns);
+    let given = Span { end: WallTime::from_nanos(5), ..span(1, "shop") };
+    assert_eq!(encode_span(&given).end_time_unix_nano, given.start.as_nanos());
 }
 
 fn decoded(payload: &[u8]) -> ExportTraceServiceRequest {

@@ -5,6 +5,7 @@ use spoor_core::conn::snapshot::Connection;
 use spoor_core::pipeline::snapshot::Process;
 use spoor_core::protocol::snapshot as protocol;
 use spoor_core::record::{ConnId, Endpoint, Role, Transport};
+use spoor_core::time::BootTime;
 
 /// Something of everything.
 fn learned() -> Snapshot {
@@ -17,7 +18,7 @@ fn learned() -> Snapshot {
         wire: Some(spoor_core::record::WireBase { egress: u32::MAX, ingress: 0 }),
         role: Role::Client,
         stands: Some(spoor_core::conn::snapshot::Stands { ingress: u64::MAX, egress: 0 }),
-        spoke_at: 7,
+        spoke_at: BootTime::from_nanos(7),
         learned,
     };
     let statement =
@@ -37,7 +38,7 @@ fn learned() -> Snapshot {
     let http2 = protocol::Http2 { last_stream: 9, request: way, response: protocol::Way::default() };
     Snapshot {
         boot_id: [9; 16],
-        at: 1,
+        at: BootTime::from_nanos(1),
         texts: vec!["SELECT $1 -- ü".to_owned()],
         connections: vec![
             connection(1, protocol::Snapshot::Postgres(postgres)),
@@ -86,7 +87,10 @@ fn another_version_is_refused_by_name() {
 #[test]
 fn fields_of_a_later_agent_are_passed_over_and_missing_ones_have_their_defaults() {
     let some = decoded(&around(br#"{"at":5,"texts":["a"],"later":{"x":[1]}}"#)).unwrap();
-    assert_eq!(some, Snapshot { at: 5, texts: vec!["a".to_owned()], ..Snapshot::default() });
+    assert_eq!(
+        some,
+        Snapshot { at: BootTime::from_nanos(5), texts: vec!["a".to_owned()], ..Snapshot::default() }
+    );
 }
 
 #[test]

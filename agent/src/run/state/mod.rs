@@ -91,9 +91,9 @@ impl Keeper {
         match file::read(&self.directory.join(FILE)) {
             Ok(None) => {}
             Ok(Some(learned)) => {
-                let now = clock::boot_ns();
+                let now = clock::boot();
                 let (connections, processes) = (learned.connections.len(), learned.processes.len());
-                let age = Duration::from_nanos(now.saturating_sub(learned.at)).as_secs();
+                let age = now.since(learned.at).as_secs();
                 pipeline.restore(learned, now);
                 let Stats { connections: taken, processes_waiting, other_boot, .. } = pipeline.restored();
                 if other_boot > 0 {

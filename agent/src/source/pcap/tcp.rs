@@ -27,6 +27,7 @@ use super::packet::Segment;
 use crate::config::Services;
 use spoor_core::bounded::{Bounded, Slot};
 use spoor_core::record::*;
+use spoor_core::time::BootTime;
 
 /// Connections followed at once.
 const MAX_CONNECTIONS: usize = 65_536;
@@ -40,7 +41,7 @@ pub(super) struct Tracker {
     table: Bounded<(SocketAddr, SocketAddr), Flow, RandomState>,
     buffered: usize,
     /// The latest packet's time.
-    now: BootNs,
+    now: BootTime,
     names: HashMap<u16, (String, Option<String>)>,
     /// Process of each server address.
     servers: HashMap<SocketAddr, u32>,
@@ -64,7 +65,7 @@ impl Tracker {
         Self {
             table: Bounded::for_foreign_keys(MAX_CONNECTIONS),
             buffered: 0,
-            now: 0,
+            now: BootTime::ZERO,
             names: names.collect(),
             servers: HashMap::new(),
             next_tgid: 1,
@@ -79,7 +80,7 @@ impl Tracker {
     }
 
     /// Takes a segment captured at `at`.
-    pub(super) fn handle(&mut self, segment: &Segment<'_>, at: BootNs, out: &mut VecDeque<Record>) {
+    pub(super) fn handle(&mut self, segment: &Segment<'_>, at: BootTime, out: &mut VecDeque<Record>) {
         self.now = self.now.max(at);
         let key =
             if segment.from <= segment.to { (segment.from, segment.to) } else { (segment.to, segment.from) };
@@ -140,7 +141,7 @@ impl Tracker {
         &mut self,
         key: (SocketAddr, SocketAddr),
         segment: &Segment<'_>,
-        at: BootNs,
+        at: BootTime,
         out: &mut VecDeque<Record>,
     ) -> Slot {
         while self.table.is_full()
@@ -179,12 +180,12 @@ impl Tracker {
     }
 
     /// Tells of both ends' processes and sockets.
-    fn announce(&mut self, slot: Slot, at: BootNs, out: &mut VecDeque<Record>) {
+    fn announce(&mut self, slot: Slot, at: BootTime, out: &mut VecDeque<Record>) {
         let Some(flow) = self.table.at_mut(slot) else { return };
         flow.is_announced = true;
         let process = |tgid: u32, (service, service_namespace): (String, Option<String>)| {
             let info =
-                ProcessInfo { at, tgid, start_ns: at, service, service_namespace, ..Default::default() };
+                ProcessInfo { at, tgid, started_at: at, service, service_namespace, ..Default::default() };
             Record::ProcessInfo(Box::new(info))
         };
         let mut new_tgid = || {
@@ -204,13 +205,13 @@ impl Tracker {
         });
         let client_tgid = new_tgid();
         out.push_back(process(client_tgid, (flow.client.address.ip().to_string(), None)));
-        flow.server.thread = Thread::new(server_tgid, server_tgid);
-        flow.client.thread = Thread::new(client_tgid, client_tgid);
+        flow.server.thread = Worker::new(server_tgid, server_tgid);
+        flow.client.thread = Worker::new(client_tgid, client_tgid);
         out.extend(flow.conns(at));
     }
 
     /// Hands out what is in order now.
-    fn deliver(&mut self, slot: Slot, at: BootNs, out: &mut VecDeque<Record>) {
+    fn deliver(&mut self, slot: Slot, at: BootTime, out: &mut VecDeque<Record>) {
         let Some(flow) = self.table.at_mut(slot) else { return };
         if self.buffered.saturating_sub(flow.accounted).saturating_add(flow.buffered()) > MAX_BUFFERED {
             flow.flush(out);
@@ -223,7 +224,7 @@ impl Tracker {
     }
 
     /// Forgets a connection, with everything that still waits handed out.
-    fn end(&mut self, slot: Slot, at: BootNs, out: &mut VecDeque<Record>) {
+    fn end(&mut self, slot: Slot, at: BootTime, out: &mut VecDeque<Record>) {
         let Some(mut flow) = self.table.remove_at(slot) else { return };
         self.buffered = self.buffered.saturating_sub(flow.accounted);
         flow.flush(out);

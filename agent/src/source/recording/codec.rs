@@ -29,6 +29,7 @@ use bytes::Bytes;
 
 use super::MAX_PAYLOAD;
 use spoor_core::record::*;
+use spoor_core::time::{BootTime, WallTime};
 
 const CLOCK: u8 = 1;
 const CONN: u8 = 2;
@@ -48,8 +49,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
     let mut e = Encoder(to);
     match record {
         Record::Clock(clock) => {
-            e.u64(clock.boot_ns);
-            e.u64(clock.unix_ns);
+            e.clocks(*clock);
             CLOCK
         }
         Record::Conn(conn) => {
@@ -57,7 +57,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             CONN
         }
         Record::Data(data) => {
-            e.u64(data.at);
+            e.boot(data.at);
             e.u64(data.conn.0);
             e.u8(match data.direction {
                 Direction::Ingress => 0,
@@ -72,17 +72,17 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             let captured = data.bytes.get(..MAX_PAYLOAD - DATA_FIELDS).unwrap_or(&data.bytes);
             e.u32(captured.len() as u32);
             e.0.extend_from_slice(captured);
-            e.u32(data.thread.awaited_by.map_or(0, NonZeroU32::get));
+            e.u32(data.awaited_by.map_or(0, NonZeroU32::get));
             DATA
         }
         Record::Close(close) => {
-            e.u64(close.at);
+            e.boot(close.at);
             e.u64(close.conn.0);
             e.u8(close.reset.into());
             CLOSE
         }
         Record::Process(process) => {
-            e.u64(process.at);
+            e.boot(process.at);
             e.u32(process.tgid);
             let (kind, parent) = match process.kind {
                 ProcessEventKind::Fork { parent_tgid } => (0, parent_tgid),
@@ -98,9 +98,9 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             PROCESS
         }
         Record::ProcessInfo(info) => {
-            e.u64(info.at);
+            e.boot(info.at);
             e.u32(info.tgid);
-            e.u64(info.start_ns);
+            e.boot(info.started_at);
             e.string(&info.exe);
             e.string(&info.comm);
             e.string(&info.service);
@@ -115,7 +115,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             PROCESS_INFO
         }
         Record::Lost(lost) => {
-            e.u64(lost.at);
+            e.boot(lost.at);
             e.u64(lost.records);
             e.u64(lost.bytes);
             LOST
@@ -124,7 +124,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
 }
 
 fn encode_conn(conn: &Conn, e: &mut Encoder<'_>) {
-    e.u64(conn.at);
+    e.boot(conn.at);
     e.u64(conn.id.0);
     e.u8(match conn.transport {
         Transport::Tcp => 0,
@@ -153,15 +153,15 @@ fn encode_conn(conn: &Conn, e: &mut Encoder<'_>) {
 pub(super) fn decode(kind: u8, payload: &[u8]) -> Result<Option<Record>, &'static str> {
     let mut d = Decoder(payload);
     let record = match kind {
-        CLOCK => (|| Some(Record::Clock(ClockPair { boot_ns: d.u64()?, unix_ns: d.u64()? })))(),
+        CLOCK => (|| Some(Record::Clock(d.clocks()?)))(),
         CONN => decode_conn(&mut d).map(|conn| Record::Conn(Box::new(conn))),
         DATA => decode_data(&mut d).map(Record::Data),
         CLOSE => {
-            (|| Some(Record::Close(Close { at: d.u64()?, conn: ConnId(d.u64()?), reset: d.u8()? != 0 })))()
+            (|| Some(Record::Close(Close { at: d.boot()?, conn: ConnId(d.u64()?), reset: d.u8()? != 0 })))()
         }
         PROCESS => decode_process(&mut d).map(Record::Process),
         PROCESS_INFO => decode_info(&mut d).map(|info| Record::ProcessInfo(Box::new(info))),
-        LOST => (|| Some(Record::Lost(Lost { at: d.u64()?, records: d.u64()?, bytes: d.u64()? })))(),
+        LOST => (|| Some(Record::Lost(Lost { at: d.boot()?, records: d.u64()?, bytes: d.u64()? })))(),
         _ => return Ok(None),
     };
     match record {
@@ -179,7 +179,7 @@ pub(super) fn decode(kind: u8, payload: &[u8]) -> Result<Option<Record>, &'stati
 }
 
 fn decode_conn(d: &mut Decoder<'_>) -> Option<Conn> {
-    let (at, id) = (d.u64()?, ConnId(d.u64()?));
+    let (at, id) = (d.boot()?, ConnId(d.u64()?));
     let transport = match d.u8()? {
         0 => Transport::Tcp,
         1 => Transport::Mptcp,
@@ -202,7 +202,7 @@ fn decode_conn(d: &mut Decoder<'_>) -> Option<Conn> {
 }
 
 fn decode_data(d: &mut Decoder<'_>) -> Option<Data> {
-    let (at, conn) = (d.u64()?, ConnId(d.u64()?));
+    let (at, conn) = (d.boot()?, ConnId(d.u64()?));
     let direction = match d.u8()? {
         0 => Direction::Ingress,
         1 => Direction::Egress,
@@ -210,19 +210,19 @@ fn decode_data(d: &mut Decoder<'_>) -> Option<Data> {
     };
     let [unreadable, budget, plaintext, position_uncertain] = d.flags()?;
     let flags = DataFlags { unreadable, budget, plaintext, position_uncertain };
-    let (pos, other_pos, len, mut thread) = (d.u64()?, d.u64()?, d.u32()?, d.thread()?);
+    let (pos, other_pos, len, thread) = (d.u64()?, d.u64()?, d.u32()?, d.thread()?);
     let captured = d.u32()?;
     if captured > len {
         return None;
     }
     let bytes = Bytes::copy_from_slice(d.take(captured as usize)?);
     // Recordings of before end here.
-    thread.awaited_by = d.u32().and_then(NonZeroU32::new);
-    Some(Data { at, conn, direction, pos, other_pos, len, bytes, thread, flags })
+    let awaited_by = d.u32().and_then(NonZeroU32::new);
+    Some(Data { at, conn, direction, pos, other_pos, len, bytes, thread, awaited_by, flags })
 }
 
 fn decode_process(d: &mut Decoder<'_>) -> Option<ProcessEvent> {
-    let (at, tgid, kind, parent) = (d.u64()?, d.u32()?, d.u8()?, d.u32()?);
+    let (at, tgid, kind, parent) = (d.boot()?, d.u32()?, d.u8()?, d.u32()?);
     let kind = match kind {
         0 => ProcessEventKind::Fork { parent_tgid: parent },
         1 => ProcessEventKind::Exec,
@@ -234,14 +234,14 @@ fn decode_process(d: &mut Decoder<'_>) -> Option<ProcessEvent> {
 }
 
 fn decode_info(d: &mut Decoder<'_>) -> Option<ProcessInfo> {
-    let (at, tgid, start_ns) = (d.u64()?, d.u32()?, d.u64()?);
+    let (at, tgid, started_at) = (d.boot()?, d.u32()?, d.boot()?);
     let (exe, comm, service) = (d.string()?, d.string()?, d.string()?);
     let [has_namespace, has_container, ..] = d.flags()?;
     let (namespace, container) = (d.string()?, d.string()?);
     Some(ProcessInfo {
         at,
         tgid,
-        start_ns,
+        started_at,
         exe,
         comm,
         service,
@@ -279,6 +279,15 @@ impl Encoder<'_> {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
+    pub(super) fn boot(&mut self, moment: BootTime) {
+        self.u64(moment.as_nanos());
+    }
+
+    pub(super) fn clocks(&mut self, clocks: ClockPair) {
+        self.boot(clocks.boot);
+        self.u64(clocks.wall.as_nanos());
+    }
+
     /// At most 65,535 bytes of it, cut between characters.
     pub(super) fn string(&mut self, value: &str) {
         let value = value.get(..value.floor_char_boundary(usize::from(u16::MAX))).unwrap_or_default();
@@ -290,7 +299,7 @@ impl Encoder<'_> {
         self.u8(flags.iter().rev().fold(0, |byte, flag| byte << 1 | u8::from(*flag)));
     }
 
-    fn thread(&mut self, thread: Thread) {
+    fn thread(&mut self, thread: Worker) {
         self.u32(thread.tgid);
         self.u32(thread.tid);
     }
@@ -349,6 +358,14 @@ impl<'a> Decoder<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    pub(super) fn boot(&mut self) -> Option<BootTime> {
+        self.u64().map(BootTime::from_nanos)
+    }
+
+    pub(super) fn clocks(&mut self) -> Option<ClockPair> {
+        Some(ClockPair { boot: self.boot()?, wall: WallTime::from_nanos(self.u64()?) })
+    }
+
     pub(super) fn string(&mut self) -> Option<String> {
         let len = self.u16()?;
         std::str::from_utf8(self.take(len.into())?).ok().map(str::to_owned)
@@ -359,8 +376,8 @@ impl<'a> Decoder<'a> {
         Some([0, 1, 2, 3].map(|bit| byte >> bit & 1 == 1))
     }
 
-    fn thread(&mut self) -> Option<Thread> {
-        Some(Thread::new(self.u32()?, self.u32()?))
+    fn thread(&mut self) -> Option<Worker> {
+        Some(Worker::new(self.u32()?, self.u32()?))
     }
 
     fn endpoint(&mut self) -> Option<Endpoint> {

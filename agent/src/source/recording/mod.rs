@@ -36,6 +36,7 @@ use codec::{Decoder, Encoder};
 use super::input::Input;
 use super::{Source, SourceError};
 use spoor_core::record::{ClockPair, Record};
+use spoor_core::time::WallTime;
 
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 8] = *b"\x89spoor\r\n";
@@ -98,9 +99,8 @@ impl<W: Write> Writer<W> {
     pub fn new(mut to: W, header: &Header) -> io::Result<Self> {
         let mut body = Vec::new();
         let mut encoder = Encoder(&mut body);
-        let started = header.started.unwrap_or(ClockPair { boot_ns: 0, unix_ns: 0 });
-        encoder.u64(started.boot_ns);
-        encoder.u64(started.unix_ns);
+        let started = header.started.unwrap_or(ClockPair::UNKNOWN);
+        encoder.clocks(started);
         let contents = header.contents.name().to_owned();
         let texts =
             [&header.boot_id, &header.host_id, &header.config_digest, &header.agent_version, &contents];
@@ -213,9 +213,9 @@ impl<R: Read> Reader<R> {
         }
         let mut decoder = Decoder(&buffer);
         let header = (|| {
-            let started = ClockPair { boot_ns: decoder.u64()?, unix_ns: decoder.u64()? };
+            let started = decoder.clocks()?;
             Some(Header {
-                started: (started.unix_ns != 0).then_some(started),
+                started: (started.wall != WallTime::ZERO).then_some(started),
                 boot_id: decoder.string()?,
                 host_id: decoder.string()?,
                 config_digest: decoder.string()?,

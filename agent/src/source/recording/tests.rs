@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use spoor_core::record::*;
+use spoor_core::time::{BootTime, WallTime};
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
     prop_oneof![
@@ -17,13 +18,13 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
     ]
 }
 
-fn thread() -> impl Strategy<Value = Thread> {
-    any::<(u32, u32)>().prop_map(|(tgid, tid)| Thread::new(tgid, tid))
+fn thread() -> impl Strategy<Value = Worker> {
+    any::<(u32, u32)>().prop_map(|(tgid, tid)| Worker::new(tgid, tid))
 }
 
-/// One for which another may wait.
-fn awaited() -> impl Strategy<Value = Thread> {
-    (thread(), any::<u32>()).prop_map(|(thread, by)| Thread { awaited_by: NonZeroU32::new(by), ..thread })
+/// One for which another may wait, and that one.
+fn awaited() -> impl Strategy<Value = (Worker, Option<NonZeroU32>)> {
+    (thread(), any::<u32>().prop_map(NonZeroU32::new))
 }
 
 fn conn() -> impl Strategy<Value = Conn> {
@@ -47,7 +48,7 @@ fn conn() -> impl Strategy<Value = Conn> {
             )| {
                 let id = ConnId(id);
                 Conn {
-                    at,
+                    at: BootTime::from_nanos(at),
                     id,
                     transport,
                     local,
@@ -73,8 +74,8 @@ fn data() -> impl Strategy<Value = Data> {
     let direction = prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)];
     let bytes = prop::collection::vec(any::<u8>(), 0..100);
     (any::<(u64, u64, u64, u64, u16)>(), direction, bytes, awaited(), flags).prop_map(
-        |((at, conn, pos, other_pos, more), direction, bytes, thread, flags)| Data {
-            at,
+        |((at, conn, pos, other_pos, more), direction, bytes, (thread, awaited_by), flags)| Data {
+            at: BootTime::from_nanos(at),
             conn: ConnId(conn),
             direction,
             pos,
@@ -82,9 +83,14 @@ fn data() -> impl Strategy<Value = Data> {
             len: bytes.len() as u32 + u32::from(more),
             bytes: Bytes::from(bytes),
             thread,
+            awaited_by,
             flags,
         },
     )
+}
+
+fn clocks(boot: u64, wall: u64) -> ClockPair {
+    ClockPair { boot: BootTime::from_nanos(boot), wall: WallTime::from_nanos(wall) }
 }
 
 fn record() -> impl Strategy<Value = Record> {
@@ -96,16 +102,16 @@ fn record() -> impl Strategy<Value = Record> {
     ];
     let optional = || prop::option::of("[a-z]{0,12}");
     prop_oneof![
-        any::<(u64, u64)>().prop_map(|(boot_ns, unix_ns)| Record::Clock(ClockPair { boot_ns, unix_ns })),
+        any::<(u64, u64)>().prop_map(|(boot, wall)| Record::Clock(clocks(boot, wall))),
         conn().prop_map(|conn| Record::Conn(Box::new(conn))),
         data().prop_map(Record::Data),
         any::<(u64, u64, bool)>().prop_map(|(at, conn, reset)| Record::Close(Close {
-            at,
+            at: BootTime::from_nanos(at),
             conn: ConnId(conn),
             reset
         })),
         (any::<(u64, u32)>(), kind).prop_map(|((at, tgid), kind)| Record::Process(ProcessEvent {
-            at,
+            at: BootTime::from_nanos(at),
             tgid,
             kind
         })),
@@ -119,11 +125,11 @@ fn record() -> impl Strategy<Value = Record> {
             prop::collection::vec((".{0,9}", ".{0,9}"), 0..3)
         )
             .prop_map(
-                |((at, tgid, start_ns), exe, comm, service, service_namespace, container_id, attributes)| {
+                |((at, tgid, start), exe, comm, service, service_namespace, container_id, attributes)| {
                     Record::ProcessInfo(Box::new(ProcessInfo {
-                        at,
+                        at: BootTime::from_nanos(at),
                         tgid,
-                        start_ns,
+                        started_at: BootTime::from_nanos(start),
                         exe,
                         comm,
                         service,
@@ -133,13 +139,17 @@ fn record() -> impl Strategy<Value = Record> {
                     }))
                 }
             ),
-        any::<(u64, u64, u64)>().prop_map(|(at, records, bytes)| Record::Lost(Lost { at, records, bytes })),
+        any::<(u64, u64, u64)>().prop_map(|(at, records, bytes)| Record::Lost(Lost {
+            at: BootTime::from_nanos(at),
+            records,
+            bytes
+        })),
     ]
 }
 
 fn header() -> Header {
     Header {
-        started: Some(ClockPair { boot_ns: 5, unix_ns: 1_700_000_000_000_000_000 }),
+        started: Some(clocks(5, 1_700_000_000_000_000_000)),
         boot_id: "7f1c3a52-0000-4000-8000-000000000000".to_owned(),
         host_id: "machine".to_owned(),
         config_digest: "abcd".to_owned(),
@@ -182,7 +192,7 @@ fn read_all(bytes: &[u8]) -> (Vec<Record>, Vec<String>) {
 }
 
 fn close(at: u64) -> Record {
-    Record::Close(Close { at, conn: ConnId(1), reset: false })
+    Record::Close(Close { at: BootTime::from_nanos(at), conn: ConnId(1), reset: false })
 }
 
 #[test]
@@ -259,14 +269,15 @@ fn unknown_types_and_appended_fields_are_skipped() {
 #[test]
 fn captured_bytes_beyond_the_largest_payload_are_left_out() {
     let data = Data {
-        at: 1,
+        at: BootTime::from_nanos(1),
         conn: ConnId(1),
         direction: Direction::Egress,
         pos: 0,
         other_pos: 0,
         len: MAX_PAYLOAD as u32 + 10,
         bytes: Bytes::from(vec![b'x'; MAX_PAYLOAD + 10]),
-        thread: Thread::default(),
+        thread: Worker::default(),
+        awaited_by: None,
         flags: DataFlags::default(),
     };
     let (bytes, _) = written(&[Record::Data(data.clone())]);

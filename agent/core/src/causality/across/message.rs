@@ -17,11 +17,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use crate::bounded::Bounded;
-use crate::record::{BootNs, ConnId, OpId};
+use crate::record::{ConnId, OpId};
+use crate::time::BootTime;
 
 /// A canonical message with its address inside one broker: half of a SHA-256, for there are many and they are kept for long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,14 +78,14 @@ pub enum Outcome {
 pub struct Delivery {
     pub op: OpId,
     /// When it began to leave.
-    pub at: BootNs,
+    pub at: BootTime,
     pub destination: Destination,
     pub redelivered: bool,
     /// It came by a dead-letter exchange.
     pub dead_lettered: bool,
     pub outcome: Outcome,
     /// When that was settled.
-    pub over_at: BootNs,
+    pub over_at: BootTime,
     /// It was asked for (`basic.get`).
     pub pulled: bool,
     /// It has a message ID.
@@ -96,16 +98,16 @@ pub struct Pair {
     pub delivery: OpId,
     pub publish: OpId,
     /// When the delivery was over.
-    pub over_at: BootNs,
+    pub over_at: BootTime,
     /// Since when the message was waiting again: it had left its queue before.
-    pub again_since: Option<BootNs>,
+    pub again_since: Option<BootTime>,
     pub pulled: bool,
     pub has_id: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Publish {
-    at: BootNs,
+    at: BootTime,
     op: OpId,
     conn: ConnId,
     /// Some destination had it.
@@ -119,7 +121,7 @@ struct Publish {
 struct Back {
     publish: OpId,
     destination: Destination,
-    at: BootNs,
+    at: BootTime,
     refused: bool,
 }
 
@@ -143,16 +145,16 @@ struct Used {
     /// Publishes used up.
     count: usize,
     /// A message that left again: it and those before it had left for the first time before that.
-    again: Option<(BootNs, usize)>,
+    again: Option<(BootTime, usize)>,
 }
 
 /// What is known of a destination whatever the message.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     /// The latest publish that is known to have been delivered: what came before it has left too.
-    passed: BootNs,
+    passed: BootTime,
     /// When that was found out.
-    known_at: BootNs,
+    known_at: BootTime,
 }
 
 /// Publishes and deliveries by message, bounded by number; the oldest messages are forgotten first.
@@ -162,11 +164,11 @@ pub struct Messages {
     /// By destination; those where nothing happens are forgotten first.
     progress: Bounded<u64, Progress>,
     /// When it was last found out that something was lost: a delivery may be among it.
-    missed_at: BootNs,
+    missed_at: BootTime,
     /// What began and is not over, by time: one of these may be a delivery of an equal message.
-    open: BTreeSet<(BootNs, OpId)>,
+    open: BTreeSet<(BootTime, OpId)>,
     /// Messages with deliveries that wait for what began before them.
-    blocked: BTreeSet<(BootNs, OpId, MessageKey)>,
+    blocked: BTreeSet<(BootTime, OpId, MessageKey)>,
     pairs: VecDeque<Pair>,
     /// Of one message, and of what is open.
     forgotten: Forgotten,
@@ -186,15 +188,15 @@ pub struct Forgotten {
 }
 
 /// Equal messages that the broker reads this close to each other from different connections have no known order.
-const TOGETHER_NS: u64 = 50_000_000;
+const TOGETHER: Duration = Duration::from_millis(50);
 /// Publishes of one equal message remembered at once, and its deliveries.
 const MAX_EQUAL: usize = 1024;
 /// Destinations remembered.
 const MAX_DESTINATIONS: usize = 16_384;
 /// What has been open for so long is not waited for.
-const PATIENCE_NS: u64 = 60_000_000_000;
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The end of a connection is seen later than what the broker does about it, by at most so much.
-const LATE_NS: u64 = 1_000_000_000;
+const LATE: Duration = Duration::from_secs(1);
 /// Open operations remembered.
 const MAX_OPEN: usize = 1 << 17;
 
@@ -203,7 +205,7 @@ impl Messages {
         Self {
             entries: Bounded::for_foreign_keys(capacity),
             progress: Bounded::new(MAX_DESTINATIONS),
-            missed_at: 0,
+            missed_at: BootTime::ZERO,
             open: BTreeSet::new(),
             blocked: BTreeSet::new(),
             pairs: VecDeque::new(),
@@ -212,12 +214,12 @@ impl Messages {
     }
 
     /// Something was lost, found out at `now`.
-    pub fn missed(&mut self, now: BootNs) {
+    pub fn missed(&mut self, now: BootTime) {
         self.missed_at = self.missed_at.max(now);
     }
 
     /// An operation began that may turn out to be a delivery.
-    pub fn opened(&mut self, op: OpId, at: BootNs) {
+    pub fn opened(&mut self, op: OpId, at: BootTime) {
         if self.open.len() >= MAX_OPEN {
             self.open.pop_first();
             self.forgotten.open += 1;
@@ -226,7 +228,7 @@ impl Messages {
     }
 
     /// Such an operation is over, whatever it was. What it turned out to be is entered before.
-    pub fn closed(&mut self, op: OpId, at: BootNs) {
+    pub fn closed(&mut self, op: OpId, at: BootTime) {
         self.open.remove(&(at, op));
         while let Some(&(blocked_at, blocked, key)) = self.blocked.first() {
             if self.is_blocked(blocked_at, blocked) {
@@ -238,7 +240,7 @@ impl Messages {
     }
 
     /// A publish whose last byte was moved at `at`.
-    pub fn publish(&mut self, key: MessageKey, op: OpId, at: BootNs, conn: ConnId) {
+    pub fn publish(&mut self, key: MessageKey, op: OpId, at: BootTime, conn: ConnId) {
         let slot = self.entries.slot_or_insert_with(key, Entry::default);
         let Some(entry) = self.entries.at_mut(slot) else { return };
         if entry.publishes.len() >= MAX_EQUAL {
@@ -304,8 +306,8 @@ impl Messages {
     }
 
     /// Something that began before may be a delivery too. One read can bring several: their numbers tell the order.
-    fn is_blocked(&self, at: BootNs, op: OpId) -> bool {
-        let since = (at.saturating_sub(PATIENCE_NS), OpId(0));
+    fn is_blocked(&self, at: BootTime, op: OpId) -> bool {
+        let since = (at - PATIENCE, OpId(0));
         self.open.range(since..(at, op)).next().is_some()
     }
 
@@ -361,7 +363,7 @@ impl Messages {
     }
 
     /// A message that left a queue before: which, is known if there is but one such.
-    fn take_again(&mut self, key: MessageKey, delivery: &Delivery) -> (Taken, Option<BootNs>) {
+    fn take_again(&mut self, key: MessageKey, delivery: &Delivery) -> (Taken, Option<BootTime>) {
         let Some(entry) = self.entries.get_mut(&key) else { return (Taken::NotYet, None) };
         let fits = |back: &&Back| match delivery.dead_lettered && !delivery.redelivered {
             true => back.refused,
@@ -369,7 +371,7 @@ impl Messages {
                 !back.refused && (back.destination == delivery.destination || !delivery.destination.is_queue)
             }
         };
-        let until = delivery.at.saturating_add(LATE_NS);
+        let until = delivery.at + LATE;
         let mut fitting = entry.back.iter().filter(|back| back.at <= until).filter(fits).copied();
         let first = fitting.next();
         let is_one = first.is_some_and(|first| fitting.all(|other| other.publish == first.publish));
@@ -410,7 +412,7 @@ impl Messages {
         // A message cannot leave before it came.
         let end = entry.publishes.partition_point(|publish| publish.at <= delivery.at);
         let unused = entry.publishes.get(count..end).unwrap_or_default();
-        let passed = progress.map_or(0, |progress| progress.passed.saturating_sub(TOGETHER_NS));
+        let passed = progress.map_or(BootTime::ZERO, |progress| progress.passed - TOGETHER);
         let is_queue = delivery.destination.is_queue;
         let is_left = |publish: &Publish| publish.at >= passed && (is_queue || !publish.delivered);
         let mut left = unused.iter().enumerate().filter(|(_, publish)| is_left(publish));
@@ -421,7 +423,7 @@ impl Messages {
             (_, None, _) => (0, false),
             (_, Some((only, _)), None) => (only, true),
             (_, Some((first, one)), Some((second, next))) => {
-                let has_order = one.conn == next.conn || one.at.abs_diff(next.at) > TOGETHER_NS;
+                let has_order = one.conn == next.conn || one.at.abs_diff(next.at) > TOGETHER;
                 unordered = (!has_order).then_some(count + second);
                 (first, is_queue && progress.is_some() && has_order)
             }
@@ -441,7 +443,7 @@ impl Messages {
         Taken::Publish(op)
     }
 
-    fn passed(&mut self, destination: u64, publish_at: BootNs, delivery_at: BootNs) {
+    fn passed(&mut self, destination: u64, publish_at: BootTime, delivery_at: BootTime) {
         let new = Progress { passed: publish_at, known_at: delivery_at };
         let slot = self.progress.slot_or_insert_with(destination, || new);
         self.progress.touch(slot);

@@ -1,19 +1,19 @@
 //! Each table overrun, and its counter.
 
 use super::*;
-use crate::record::Thread;
+use crate::record::Worker;
 
 fn processes() -> Processes {
     Processes::new(Policy {
         rules: Default::default(),
         min_confidence: 0.0,
-        decide_within_ns: 0,
-        broker_wait_ns: 0,
+        decide_within: Duration::ZERO,
+        broker_wait: Duration::ZERO,
     })
 }
 
 fn point(at: u64, tgid: u32, tid: u32) -> Point {
-    Point { at, pos: 0, thread: Thread::new(tgid, tid) }
+    Point { at: BootTime::from_nanos(at), pos: 0, thread: Worker::new(tgid, tid), awaited_by: None }
 }
 
 fn opening(op: u64, shape: OpSide, point: Point) -> Opening {
@@ -94,6 +94,6 @@ fn what_a_thread_did_last_is_bounded_and_counted_after_its_end_too() {
 #[test]
 fn shared_writes_are_bounded_and_counted() {
     let mut process = Process::default();
-    (0..MAX_MIXED as u64 + 4).for_each(|at| process.mix(at, ConnId(1)));
+    (0..MAX_MIXED as u64 + 4).for_each(|at| process.mix(BootTime::from_nanos(at), ConnId(1)));
     assert_eq!(process.forgotten().mixed, 4);
 }

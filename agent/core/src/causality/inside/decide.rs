@@ -7,7 +7,7 @@ use super::guess::{Guess, Reading};
 use super::keys::Value;
 use super::proof::Signal;
 use super::state::{common_traits, conflict};
-use super::{Deadline, GRACE_NS, Processes};
+use super::{Deadline, GRACE, Processes};
 use crate::causality::{Confidence, Edge, Rule};
 use crate::operation::OpSide;
 use crate::record::{ConnId, OpId};
@@ -181,7 +181,7 @@ impl Processes {
     fn come_back(&mut self, op: OpId) {
         let Some(state) = self.ops.get(&op) else { return };
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
-        self.deadlines.insert((closed_at.saturating_add(GRACE_NS), op), Deadline::Decide);
+        self.deadlines.insert((closed_at + GRACE, op), Deadline::Decide);
     }
 
     pub(super) fn decide(&mut self, op: OpId, edge: Option<Edge>, strong: bool) {
@@ -194,8 +194,8 @@ impl Processes {
             process.blocked.remove(&(state.opened.at, op));
             process.doubts = process.doubts.saturating_sub(u32::from(state.doubts));
         }
-        self.deadlines.remove(&(closed_at + self.policy.decide_within_ns, op));
-        self.deadlines.insert((closed_at + super::REMEMBER_NS, op), Deadline::Forget);
+        self.deadlines.remove(&(closed_at + self.policy.decide_within, op));
+        self.deadlines.insert((closed_at + super::REMEMBER, op), Deadline::Forget);
         let mut ripe = None;
         if let (Some(edge), Some(number), true) = (edge, state.transaction, strong) {
             let key = (state.conn, number);
@@ -253,7 +253,7 @@ impl Processes {
         let (Some(state), Some(cause)) = (self.ops.get(&op), self.ops.get(&truth)) else { return };
         let Some(process) = self.processes.get_mut(&state.tgid) else { return };
         if let Some(answered) = cause.closed_at.filter(|_| !in_flight) {
-            process.aftermath.count(state.opened.at.saturating_sub(answered));
+            process.aftermath.count(state.opened.at.since(answered));
         }
         process.proof.count(Signal::InFlight, in_flight);
         process.proof.count(Signal::NamedInFlight, in_flight);

@@ -4,10 +4,11 @@
 
 use super::proof::{Gap, Signal};
 use super::state::{Op, Process, ThreadState, Writer, common_traits, conflict};
-use super::{AFTER_NS, AFTERMATH_NS, Interaction, PATIENT, Processes, is_near_loss};
+use super::{AFTER, AFTERMATH, Interaction, PATIENT, Processes, is_near_loss};
 use crate::causality::Rule;
 use crate::operation::OpSide;
-use crate::record::{BootNs, ConnId, OpId, Thread};
+use crate::record::{ConnId, OpId, Worker};
+use crate::time::BootTime;
 
 /// A cause that threads and reading suggest.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +83,7 @@ impl Processes {
         let cause = state.start.awaited_for?;
         // One that answers requests itself works for itself.
         let answered = self.thread(state)?.answers.back();
-        if answered.is_some_and(|(at, _)| state.opened.at.saturating_sub(*at) <= AFTER_NS) {
+        if answered.is_some_and(|(at, _)| state.opened.at.since(*at) <= AFTER) {
             return None;
         }
         let usable = self.ops.get(&cause)?.is_sound() && !self.is_foreign(state) && !self.is_clouded(state);
@@ -101,7 +102,7 @@ impl Processes {
         let candidate = self.ops.get(&cause)?;
         let at = state.opened.at;
         let usable = candidate.is_sound()
-            && candidate.closed_at.is_none_or(|closed| at.saturating_sub(closed) <= AFTER_NS)
+            && candidate.closed_at.is_none_or(|closed| at.since(closed) <= AFTER)
             && !self.is_foreign(state)
             && !self.is_clouded(state);
         let confidence = if self.is_contested(state, cause) { 0.85 } else { 0.95 };
@@ -144,10 +145,10 @@ impl Processes {
     }
 
     /// In this process requests are worked on after their answers, and the one that was answered then may still have been.
-    fn may_go_on(&self, state: &Op, answered: BootNs) -> bool {
+    fn may_go_on(&self, state: &Op, answered: BootTime) -> bool {
         let process = self.processes.get(&state.tgid);
         process.is_some_and(|process| {
-            process.proof.goes_on() && state.opened.at.saturating_sub(answered) <= process.after_ns()
+            process.proof.goes_on() && state.opened.at.since(answered) <= process.after()
         })
     }
 
@@ -157,9 +158,9 @@ impl Processes {
         &self,
         thread: &ThreadState,
         cause: OpId,
-        after: BootNs,
-        at: BootNs,
-        before: BootNs,
+        after: BootTime,
+        at: BootTime,
+        before: BootTime,
     ) -> bool {
         let first = thread.began.partition_point(|(began, _)| *began <= after);
         let begun = thread.began.iter().skip(first).take_while(|(began, _)| *began < before);
@@ -183,7 +184,7 @@ impl Processes {
             && !self.is_foreign(state)
             && candidate.family != Interaction::Message
             && candidate.served_by.contains(&state.opened.thread.tid)
-            && state.opened.at.saturating_sub(candidate.closed_at?) <= AFTER_NS
+            && state.opened.at.since(candidate.closed_at?) <= AFTER
             && !self.is_clouded(state);
         let confidence = 0.8;
         usable.then_some(Guess {
@@ -216,7 +217,7 @@ impl Processes {
         if let Some(closed) = candidate.closed_at.filter(|closed| *closed < at) {
             // Work after the answer: only when nothing else can be the cause, also nothing that becomes known late, and
             // soon.
-            if contested || at - closed > AFTERMATH_NS {
+            if contested || at.since(closed) > AFTERMATH {
                 return Reading::Nothing;
             }
             return guess(Signal::ReadAlone, 0.65, true);
@@ -228,7 +229,7 @@ impl Processes {
         if state.opened.thread.is_goroutine() {
             return Reading::Nothing;
         }
-        let gap = Gap::of(at.saturating_sub(state.start.last_read_at));
+        let gap = Gap::of(at.since(state.start.last_read_at));
         if direct {
             return guess(Signal::ReadRequest(gap), 0.8, false);
         }
@@ -260,11 +261,11 @@ impl Processes {
         let at = state.opened.at;
         let is_open = self.ops.get(&cause).is_some_and(|cause| cause.is_open_at(at));
         let others = state.start.in_flight.saturating_sub(u32::from(is_open));
-        let after_ns = self.processes.get(&state.tgid).map_or(AFTER_NS, Process::after_ns);
+        let after = self.processes.get(&state.tgid).map_or(AFTER, Process::after);
         let mut over = state.start.over.iter().flatten();
         state.start.late
             || others > 0
-            || over.any(|(closed, other)| *other != cause && at.saturating_sub(*closed) <= after_ns)
+            || over.any(|(closed, other)| *other != cause && at.since(*closed) <= after)
     }
 
     /// The process has shown that such a guess is right, or, where nothing else could be, not that it is wrong.
@@ -297,7 +298,7 @@ impl Processes {
     }
 
     /// Threads wrote each other's messages on that connection between its start and then, or shortly before.
-    fn is_mixed(&self, state: &Op, conn: ConnId, until: BootNs) -> bool {
+    fn is_mixed(&self, state: &Op, conn: ConnId, until: BootTime) -> bool {
         let process = self.processes.get(&state.tgid);
         process.is_some_and(|process| process.is_mixed(conn, state.opened.at, until))
     }
@@ -309,7 +310,7 @@ impl Processes {
     }
 
     fn thread(&self, state: &Op) -> Option<&ThreadState> {
-        let Thread { tgid, tid, .. } = state.opened.thread;
+        let Worker { tgid, tid, .. } = state.opened.thread;
         self.processes.get(&tgid)?.threads.get(&tid)
     }
 }

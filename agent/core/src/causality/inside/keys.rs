@@ -2,13 +2,16 @@
 //!
 //! *Owns* the rule by value. *Must not know* threads.
 
+use std::time::Duration;
+
 use super::proof::Signal;
 use super::state::{Op, common_traits};
-use super::{AFTER_NS, Interaction, MAX_LOOKED_AT, Processes, is_near_loss};
+use super::{AFTER, Interaction, MAX_LOOKED_AT, Processes, is_near_loss};
 use crate::causality::{Edge, Rule};
 use crate::operation::OpSide;
 use crate::order::OrderKey;
-use crate::record::{BootNs, OpId};
+use crate::record::OpId;
+use crate::time::BootTime;
 
 /// What keys say.
 pub(super) enum Value {
@@ -48,7 +51,7 @@ impl Processes {
         // In the order they were over: the latest first.
         for (cause, candidate) in named.iter().rev().filter_map(|id| Some((*id, self.ops.get(id)?))) {
             match candidate.closed_at {
-                Some(closed) if closed.saturating_add(AFTER_NS) < at => break,
+                Some(closed) if closed + AFTER < at => break,
                 _ if candidate.keys.len() != 1 || candidate.opened.at > at => {}
                 _ if candidate.is_open_at(at) => open.push(cause),
                 _ => over.push(cause),
@@ -57,8 +60,8 @@ impl Processes {
         if !open.is_empty() {
             let closed_at = |cause: &OpId| self.ops.get(cause).and_then(|cause| cause.closed_at);
             over.retain(|cause| {
-                let since_ns = closed_at(cause).map_or(0, |closed| at.saturating_sub(closed));
-                !process.names_before_answer(state, since_ns)
+                let since = closed_at(cause).map_or(Duration::ZERO, |closed| at.since(closed));
+                !process.names_before_answer(state, since)
             });
         }
         let mut nameless = Vec::new();
@@ -155,7 +158,7 @@ impl Processes {
     }
 
     /// Records were lost around that time, of whatever process: of a connection that is lost whole, nothing else tells.
-    fn is_lossy(&self, at: BootNs) -> bool {
+    fn is_lossy(&self, at: BootTime) -> bool {
         is_near_loss(&self.lost, at)
     }
 }

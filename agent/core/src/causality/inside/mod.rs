@@ -31,6 +31,7 @@ pub mod snapshot;
 mod state;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -41,7 +42,8 @@ use super::{Edge, Policy, Rule};
 use crate::bounded::{Bounded, Slot};
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
-use crate::record::{BootNs, ConnId, OpId, Point};
+use crate::record::{ConnId, OpId, Point};
+use crate::time::BootTime;
 
 /// What kind of conversation an operation belongs to, as far as it matters for its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ pub struct Opening {
 #[derive(Clone, Debug)]
 pub struct Closing {
     pub op: OpId,
-    pub at: BootNs,
+    pub at: BootTime,
     /// Where the response started: for incoming work who answered, for outgoing who read the answer.
     pub response_start: Option<Point>,
     pub response_end: Option<Point>,
@@ -84,22 +86,22 @@ pub struct Closing {
 }
 
 /// How long operations that are over are remembered as possible causes.
-const REMEMBER_NS: u64 = 20_000_000_000;
+const REMEMBER: Duration = Duration::from_secs(20);
 /// Work that starts this long after its request was answered is not traced back to it by reading alone.
-const AFTERMATH_NS: u64 = 100_000_000;
+const AFTERMATH: Duration = Duration::from_millis(100);
 /// How long after its answer a request may still be worked on, as far as keys and threads tell.
-const AFTER_NS: u64 = 1_000_000_000;
+const AFTER: Duration = Duration::from_secs(1);
 /// So long must a process have had nothing to do and done nothing before what it does is taken to be asked for.
-const QUIET_NS: u64 = 60_000_000_000;
+const QUIET: Duration = Duration::from_secs(60);
 /// Operations begun that are remembered per thread.
 const MAX_BEGUN: usize = 64;
 /// So many observations show how long requests are worked on after their answers: so many times the longest, and at least
 /// so long, is then the bound.
 const ENOUGH_AFTER: u32 = 20;
-const AFTER_MARGIN: u64 = 4;
-const AFTER_LEAST_NS: u64 = 10_000_000;
+const AFTER_MARGIN: u32 = 4;
+const AFTER_LEAST: Duration = Duration::from_millis(10);
 /// How long an operation without any evidence waits for a request that becomes known late.
-const GRACE_NS: u64 = 1_000_000_000;
+const GRACE: Duration = Duration::from_secs(1);
 /// Waiters of one operation from which on those that no longer wait are looked for.
 const CROWD: usize = 64;
 /// Answers remembered per thread.
@@ -109,16 +111,16 @@ const MAX_ACTS: usize = 16;
 /// Calls for which a thread has waited with other work at hand before it is taken to do one thing after the other.
 const PATIENT: u32 = 8;
 /// A loss is found out when its stream goes on: operations that began so long before or after are in doubt.
-const CLOUD_AFTER_NS: u64 = 5_000_000_000;
-const CLOUD_BEFORE_NS: u64 = 1_000_000_000;
+const CLOUD_AFTER: Duration = Duration::from_secs(5);
+const CLOUD_BEFORE: Duration = Duration::from_secs(1);
 /// Work after answers that waits to be counted, per process.
 const MAX_AFTERMATH: usize = 256;
 /// Losses closer to each other than this count as one.
-const MISSED_STEP_NS: u64 = 100_000_000;
+const MISSED_STEP: Duration = Duration::from_millis(100);
 /// Losses remembered per process.
 const MAX_MISSED: usize = 256;
 /// A thread whose message another one has written still comes to write, within this time, what it then finds there.
-const MIXED_FOR_NS: u64 = 40_000_000;
+const MIXED_FOR: Duration = Duration::from_millis(40);
 /// Such writes remembered per process.
 const MAX_MIXED: usize = 1024;
 /// Causes across the wire remembered: what a hash table of a power of two holds without growing.
@@ -144,9 +146,9 @@ pub struct Processes {
     ops: FxHashMap<OpId, Box<Op>>,
     transactions: FxHashMap<(ConnId, u64), Transaction>,
     /// Processes that ended, and until when they are remembered.
-    ended: VecDeque<(BootNs, u32)>,
+    ended: VecDeque<(BootTime, u32)>,
     /// Times at which something is decided or forgotten at the latest.
-    deadlines: BTreeMap<(BootNs, OpId), Deadline>,
+    deadlines: BTreeMap<(BootTime, OpId), Deadline>,
     /// What caused operations across the wire and through messages.
     links: Bounded<OpId, OpId>,
     edges: VecDeque<Edge>,
@@ -156,7 +158,7 @@ pub struct Processes {
     /// What is decided once that is known.
     postponed: Vec<OpId>,
     /// When it was found out that records were lost.
-    lost: VecDeque<BootNs>,
+    lost: VecDeque<BootTime>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,20 +206,20 @@ impl Processes {
             }
             OpSide::Outgoing => {
                 let client = process.client_opened(conn, point.thread.tid);
-                let just = |(closed, _): &(BootNs, OpId)| point.at.saturating_sub(*closed) <= AFTER_NS;
+                let just = |(closed, _): &(BootTime, OpId)| point.at.since(*closed) <= AFTER;
                 if process.incoming.is_empty()
                     && process.over[0].as_ref().is_some_and(just)
                     && process.unexplained.len() < MAX_AFTERMATH
                 {
                     process.unexplained.push_back(point.at);
                 }
-                self.count_aftermath(tgid, point.at.saturating_sub(GRACE_NS));
+                self.count_aftermath(tgid, point.at - GRACE);
                 let Some(process) = self.processes.get_mut(&tgid) else { return };
                 process.quiet.works(point.at, process.incoming.is_empty());
                 let (idle_count, in_flight, over) =
                     (process.idle_count, process.incoming.len(), process.over);
                 let alone = process.incoming.first().filter(|_| in_flight == 1).map(|(_, only)| *only);
-                let awaiting = point.thread.awaited_by.and_then(|tid| process.threads.get(&tid.get()));
+                let awaiting = point.awaited_by.and_then(|tid| process.threads.get(&tid.get()));
                 let awaited_for = awaiting.and_then(ThreadState::work);
                 let thread = process.thread(point.thread.tid);
                 // What became known late meets the state of later.
@@ -288,7 +290,8 @@ impl Processes {
     fn forget_process(&mut self) {
         let is_idle = |slot: &Slot| self.processes.at(*slot).is_some_and(Process::is_idle);
         let idle = self.processes.by_age().take(MAX_LOOKED_AT).find(is_idle);
-        if let Some((_, process)) = idle.or(self.processes.oldest()).and_then(|slot| self.processes.forget_at(slot))
+        if let Some((_, process)) =
+            idle.or(self.processes.oldest()).and_then(|slot| self.processes.forget_at(slot))
         {
             self.forgotten += process.forgotten();
         }
@@ -309,7 +312,7 @@ impl Processes {
     }
 
     /// Work that began up to then while nothing was in flight: by now everything that became known late is known.
-    fn count_aftermath(&mut self, tgid: u32, until: BootNs) {
+    fn count_aftermath(&mut self, tgid: u32, until: BootTime) {
         let Some(process) = self.processes.get_mut(&tgid) else { return };
         while let Some(at) = process.unexplained.pop_front_if(|at| *at <= until) {
             if process.incoming.first().is_none_or(|(opened_at, _)| *opened_at > at) {
@@ -408,8 +411,7 @@ impl Processes {
                     transaction.member_count += 1;
                     transaction.over |= closing.ends_transaction;
                 }
-                self.deadlines
-                    .insert((closing.at + self.policy.decide_within_ns, closing.op), Deadline::Decide);
+                self.deadlines.insert((closing.at + self.policy.decide_within, closing.op), Deadline::Decide);
                 let named = closing.named.filter(|cause| self.ops.contains_key(cause));
                 match named.and_then(|cause| self.edge(closing.op, cause, Rule::Message, 1.0)) {
                     Some(edge) => self.decide(closing.op, Some(edge), true),
@@ -433,22 +435,22 @@ impl Processes {
     }
 
     /// Something a process read or wrote was lost: found out at `now`, when the stream went on behind it.
-    pub fn missed(&mut self, tgid: u32, now: BootNs) {
+    pub fn missed(&mut self, tgid: u32, now: BootTime) {
         if let Some(process) = self.processes.get_mut(&tgid) {
             note_loss(&mut process.missed, now);
         }
     }
 
     /// Records were lost, found out at `now`: whose is not known.
-    pub fn lost(&mut self, now: BootNs) {
+    pub fn lost(&mut self, now: BootTime) {
         note_loss(&mut self.lost, now);
     }
 
     /// A process ended: what its operations prove is still asked for a while.
-    pub fn process_ended(&mut self, tgid: u32, now: BootNs) {
+    pub fn process_ended(&mut self, tgid: u32, now: BootTime) {
         if let Some(process) = self.processes.get_mut(&tgid) {
             process.ended = true;
-            self.ended.push_back((now.saturating_add(REMEMBER_NS), tgid));
+            self.ended.push_back((now + REMEMBER, tgid));
         }
     }
 
@@ -478,7 +480,7 @@ impl Processes {
     /// Decides what has waited long enough, forgets what is old.
     ///
     /// When something was [`Processes::wanted`] for it, it is called again once that is [`Processes::shown`].
-    pub fn handle_timeout(&mut self, now: BootNs) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         for op in std::mem::take(&mut self.postponed) {
             self.consider(op, true);
         }
@@ -499,9 +501,9 @@ impl Processes {
     }
 
     /// When [`Processes::handle_timeout`] has something to do next.
-    pub fn next_timeout(&self) -> Option<BootNs> {
+    pub fn next_timeout(&self) -> Option<BootTime> {
         if !self.postponed.is_empty() {
-            return Some(0);
+            return Some(BootTime::ZERO);
         }
         let ended = self.ended.front().map(|(due, _)| *due);
         [self.deadlines.keys().next().map(|(due, _)| *due), ended].into_iter().flatten().min()
@@ -554,7 +556,7 @@ impl Processes {
         }
     }
 
-    fn close_incoming(&mut self, op: OpId, answer: Option<Point>, at: BootNs) {
+    fn close_incoming(&mut self, op: OpId, answer: Option<Point>, at: BootTime) {
         let Some(state) = self.ops.get_mut(&op) else { return };
         let (tgid, waiters) = (state.tgid, std::mem::take(&mut state.waiters));
         if let Some(process) = self.processes.get_mut(&state.tgid) {
@@ -576,7 +578,7 @@ impl Processes {
             process.unexplained.retain(|work| !state.is_open_at(*work));
         }
         self.name(op);
-        self.deadlines.insert((at + REMEMBER_NS, op), Deadline::Forget);
+        self.deadlines.insert((at + REMEMBER, op), Deadline::Forget);
         for waiter in waiters {
             self.consider(waiter, false);
         }
@@ -665,8 +667,8 @@ impl Processes {
 }
 
 /// Enters a loss; those close to each other count as one.
-fn note_loss(losses: &mut VecDeque<BootNs>, now: BootNs) {
-    if losses.back().is_none_or(|last| now.saturating_sub(*last) > MISSED_STEP_NS) {
+fn note_loss(losses: &mut VecDeque<BootTime>, now: BootTime) {
+    if losses.back().is_none_or(|last| now.since(*last) > MISSED_STEP) {
         if losses.len() >= MAX_MISSED {
             losses.pop_front();
         }
@@ -675,8 +677,8 @@ fn note_loss(losses: &mut VecDeque<BootNs>, now: BootNs) {
 }
 
 /// One of them may have been around that time.
-fn is_near_loss(losses: &VecDeque<BootNs>, at: BootNs) -> bool {
-    let (from, to) = (at.saturating_sub(CLOUD_BEFORE_NS), at.saturating_add(CLOUD_AFTER_NS));
+fn is_near_loss(losses: &VecDeque<BootTime>, at: BootTime) -> bool {
+    let (from, to) = (at - CLOUD_BEFORE, at + CLOUD_AFTER);
     losses.iter().any(|lost| (from..=to).contains(lost))
 }
 

@@ -6,7 +6,7 @@
 //!
 //! *Owns* the counts. *Must not know* operations.
 
-use crate::record::BootNs;
+use std::time::Duration;
 
 /// A kind of guess that is counted on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +54,17 @@ pub(super) enum Signal {
 pub(super) struct Gap(u8);
 
 impl Gap {
-    const LIMITS_NS: [u64; 5] = [100_000, 300_000, 1_000_000, 3_000_000, 10_000_000];
-    const COUNT: usize = Self::LIMITS_NS.len() + 1;
+    const LIMITS: [Duration; 5] = [
+        Duration::from_micros(100),
+        Duration::from_micros(300),
+        Duration::from_millis(1),
+        Duration::from_millis(3),
+        Duration::from_millis(10),
+    ];
+    const COUNT: usize = Self::LIMITS.len() + 1;
 
-    pub(super) fn of(ns: BootNs) -> Self {
-        Self(Self::LIMITS_NS.partition_point(|limit| *limit <= ns) as u8)
+    pub(super) fn of(gap: Duration) -> Self {
+        Self(Self::LIMITS.partition_point(|limit| *limit <= gap) as u8)
     }
 }
 
@@ -76,7 +82,7 @@ pub(super) const PROOF: u32 = 300;
 /// Fewer will do for what nearly every program does; one that does otherwise shows it soon.
 pub(super) const PROOF_OF_THE_USUAL: u32 = 6;
 /// Work that goes on after an answer mostly begins within this time.
-pub(super) const SOON_NS: BootNs = 30_000_000;
+pub(super) const SOON: Duration = Duration::from_millis(30);
 const PROOF_PER_WRONG: u32 = 4000;
 const PROOF_OF_THE_USUAL_PER_WRONG: u32 = 400;
 /// Several requests of one order at once are usual when they are more than one in this many.
@@ -171,11 +177,11 @@ impl Proof {
     /// Nothing that names an order is done for requests that have been answered: work without a name, of a timer say,
     /// proves nothing about it.
     ///
-    /// Some programs go on with a request after its answer, but not with each: so soon after an answer (`since_ns`) that
+    /// Some programs go on with a request after its answer, but not with each: so soon after an answer (`since`) that
     /// takes more proof.
-    pub(super) fn names_before_answer(&self, since_ns: BootNs) -> bool {
+    pub(super) fn names_before_answer(&self, since: Duration) -> bool {
         let Count { right, wrong } = self.counts[Signal::NamedInFlight.index()];
-        let proof = if since_ns < SOON_NS { PROOF } else { PROOF_OF_THE_USUAL };
+        let proof = if since < SOON { PROOF } else { PROOF_OF_THE_USUAL };
         right >= proof + wrong.saturating_mul(PROOF_OF_THE_USUAL_PER_WRONG)
     }
 }
@@ -262,7 +268,7 @@ mod tests {
         indices.sort_unstable();
         let all: Vec<usize> = (0..SIGNALS).collect();
         assert_eq!(indices, all);
-        assert_eq!(Gap::of(0), Gap(0));
-        assert_eq!(Gap::of(u64::MAX), Gap(5));
+        assert_eq!(Gap::of(Duration::ZERO), Gap(0));
+        assert_eq!(Gap::of(Duration::MAX), Gap(5));
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::proof::{Count, Proof};
 use super::{MAX_THREADS, Processes};
-use crate::record::BootNs;
+use crate::time::BootTime;
 
 /// Changes when a kind of guess comes to mean another thing, or stands in another place: counts of another layout are worth
 /// nothing.
@@ -41,7 +41,7 @@ impl Processes {
     }
 
     /// Goes on with what was known of this very process. `false`: it means nothing here, or more is known already.
-    pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootNs) -> bool {
+    pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootTime) -> bool {
         let is_new = self.processes.get(&tgid).is_none_or(|process| process.proof.is_empty());
         let counts = learned.counts.iter().map(|(right, wrong)| Count { right: *right, wrong: *wrong });
         let Some(proof) = Proof::resumed(counts).filter(|_| is_new && learned.layout == LAYOUT) else {
@@ -60,16 +60,19 @@ impl Processes {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::proof::{PROOF, Signal};
     use super::*;
     use crate::causality::Policy;
+    use crate::time::ns;
 
     fn processes() -> Processes {
         Processes::new(Policy {
             rules: Default::default(),
             min_confidence: 0.0,
-            decide_within_ns: 0,
-            broker_wait_ns: 0,
+            decide_within: Duration::ZERO,
+            broker_wait: Duration::ZERO,
         })
     }
 
@@ -89,11 +92,11 @@ mod tests {
     fn what_keys_have_shown_holds_on() {
         let learned = experienced().export(7).unwrap();
         let mut next = processes();
-        assert!(next.import(7, &learned, 1000));
+        assert!(next.import(7, &learned, ns(1000)));
         let process = next.processes.get(&7).unwrap();
         assert!(process.proof.holds(Signal::ReadAlone) && !process.proof.holds(Signal::Answers));
         assert!(process.threads[&71].multiplexes && process.threads.len() == 1);
-        assert_eq!(process.missed, [1000], "what was in flight is not known");
+        assert_eq!(process.missed, [ns(1000)], "what was in flight is not known");
         assert_eq!(next.export(7), Some(learned));
     }
 
@@ -102,7 +105,7 @@ mod tests {
         let good = experienced().export(7).unwrap();
         let refused = |learned: Snapshot| {
             let mut next = processes();
-            assert!(!next.import(7, &learned, 0), "{learned:?}");
+            assert!(!next.import(7, &learned, BootTime::ZERO), "{learned:?}");
             assert_eq!(next.export(7), None);
         };
         refused(Snapshot { layout: LAYOUT + 1, ..good.clone() });
@@ -110,7 +113,7 @@ mod tests {
         refused(Snapshot { counts: vec![(u32::MAX, u32::MAX); good.counts.len()], ..good.clone() });
         refused(Snapshot::default());
         let mut known = experienced();
-        assert!(!known.import(7, &good, 0), "what this agent has seen itself is newer");
+        assert!(!known.import(7, &good, BootTime::ZERO), "what this agent has seen itself is newer");
     }
 
     #[test]
@@ -120,7 +123,7 @@ mod tests {
         let slot = processes.process(8);
         processes.processes.at_mut(slot).unwrap().thread(81);
         assert_eq!(processes.export(8), None);
-        processes.process_ended(7, 0);
+        processes.process_ended(7, BootTime::ZERO);
         assert_eq!(processes.export(7), None);
     }
 }

@@ -3,18 +3,20 @@
 //! *Owns* the tables and their bounds. *Must not know* rules.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use super::proof::Proof;
-use crate::causality::stats::Inside;
 use super::{
-    AFTER_LEAST_NS, AFTER_MARGIN, AFTER_NS, CROWD, ENOUGH_AFTER, Interaction, MAX_ACTS, MAX_ANSWERS,
-    MAX_BEGUN, MAX_MIXED, MAX_THREADS, MIXED_FOR_NS, QUIET_NS,
+    AFTER, AFTER_LEAST, AFTER_MARGIN, CROWD, ENOUGH_AFTER, Interaction, MAX_ACTS, MAX_ANSWERS, MAX_BEGUN,
+    MAX_MIXED, MAX_THREADS, MIXED_FOR, QUIET,
 };
+use crate::causality::stats::Inside;
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
-use crate::record::{BootNs, ConnId, OpId, Point};
+use crate::record::{ConnId, OpId, Point};
+use crate::time::BootTime;
 
 #[derive(Debug)]
 pub(super) struct Op {
@@ -23,7 +25,7 @@ pub(super) struct Op {
     pub(super) tgid: u32,
     pub(super) conn: ConnId,
     pub(super) opened: Point,
-    pub(super) closed_at: Option<BootNs>,
+    pub(super) closed_at: Option<BootTime>,
     pub(super) answered: bool,
     /// The thread that wrote the answer of a request, or read that of a call.
     pub(super) answered_by: Option<u32>,
@@ -68,9 +70,9 @@ pub(super) struct Circumstances {
     pub(super) crowded: bool,
     /// What its thread had read last; several when one read brought several.
     pub(super) last_read: Vec<OpId>,
-    pub(super) last_read_at: BootNs,
+    pub(super) last_read_at: BootTime,
     /// The requests that were over last, and when.
-    pub(super) over: [Option<(BootNs, OpId)>; 2],
+    pub(super) over: [Option<(BootTime, OpId)>; 2],
     /// It was written together with another message, and several requests were in flight: who writes to a connection that
     /// threads share also writes what others have left in its buffer.
     pub(super) joint: bool,
@@ -116,7 +118,7 @@ impl Op {
     }
 
     /// Not over at that time.
-    pub(super) fn is_open_at(&self, at: BootNs) -> bool {
+    pub(super) fn is_open_at(&self, at: BootTime) -> bool {
         self.opened.at <= at && self.closed_at.is_none_or(|closed| closed >= at)
     }
 }
@@ -149,18 +151,18 @@ pub(super) struct ThreadState {
     pub(super) calls: Vec<(OpId, ConnId)>,
     /// The request that the thread that began this one was serving then. `None` once it reads requests itself.
     pub(super) begun_for: Option<OpId>,
-    pub(super) last_read_at: BootNs,
+    pub(super) last_read_at: BootTime,
     pub(super) last_read: Vec<OpId>,
     /// The latest event seen of it.
-    pub(super) seen_at: BootNs,
+    pub(super) seen_at: BootTime,
     /// Requests it answered, in order of time.
-    pub(super) answers: VecDeque<(BootNs, OpId)>,
+    pub(super) answers: VecDeque<(BootTime, OpId)>,
     /// The request it answered last, until it reads another.
     pub(super) answered: Option<OpId>,
     /// What it did last and on which connections, in order of time.
-    acts: VecDeque<(BootNs, ConnId)>,
+    acts: VecDeque<(BootTime, ConnId)>,
     /// Outgoing operations it began last, in order of time.
-    pub(super) began: VecDeque<(BootNs, OpId)>,
+    pub(super) began: VecDeque<(BootTime, OpId)>,
     /// Calls it waited for and did nothing else meanwhile, while it had several requests or messages to work on.
     pub(super) patience: u32,
     /// Of its answers, its operations and its acts.
@@ -178,7 +180,7 @@ impl ThreadState {
         }
     }
 
-    pub(super) fn read(&mut self, op: OpId, at: BootNs) {
+    pub(super) fn read(&mut self, op: OpId, at: BootTime) {
         // What became known late was not read last.
         if at < self.last_read_at {
             return;
@@ -194,18 +196,18 @@ impl ThreadState {
     }
 
     /// It moved bytes of an operation on that connection.
-    pub(super) fn act(&mut self, at: BootNs, conn: ConnId) {
+    pub(super) fn act(&mut self, at: BootTime, conn: ConnId) {
         self.forgotten.acts += remember(&mut self.acts, at, conn, MAX_ACTS);
     }
 
     /// It began an outgoing operation.
-    pub(super) fn begin(&mut self, op: OpId, at: BootNs) {
+    pub(super) fn begin(&mut self, op: OpId, at: BootTime) {
         self.forgotten.begun += remember(&mut self.began, at, op, MAX_BEGUN);
     }
 
     /// It made a call and read the answer. Who does something on another connection meanwhile works on several things at
     /// once, or will; who has other work at hand (`crowded`) and waits works on one after the other.
-    pub(super) fn waited(&mut self, conn: ConnId, from: BootNs, to: BootNs, crowded: bool) {
+    pub(super) fn waited(&mut self, conn: ConnId, from: BootTime, to: BootTime, crowded: bool) {
         if self.acts.iter().any(|(at, on)| *on != conn && from < *at && *at < to) {
             self.multiplexes = true;
         } else if crowded {
@@ -213,7 +215,7 @@ impl ThreadState {
         }
     }
 
-    pub(super) fn answer(&mut self, op: OpId, at: BootNs) {
+    pub(super) fn answer(&mut self, op: OpId, at: BootTime) {
         self.forgotten.answers += remember(&mut self.answers, at, op, MAX_ANSWERS);
         self.seen_at = self.seen_at.max(at);
         self.answered = Some(op);
@@ -221,7 +223,7 @@ impl ThreadState {
 }
 
 /// Enters something in order of time; the oldest goes first. Returns how many went.
-fn remember<T>(list: &mut VecDeque<(BootNs, T)>, at: BootNs, what: T, most: usize) -> u64 {
+fn remember<T>(list: &mut VecDeque<(BootTime, T)>, at: BootTime, what: T, most: usize) -> u64 {
     let is_full = list.len() >= most;
     if is_full {
         list.pop_front();
@@ -234,21 +236,21 @@ fn remember<T>(list: &mut VecDeque<(BootNs, T)>, at: BootNs, what: T, most: usiz
 /// How long after their answers requests were still worked on, as far as keys have shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Aftermath {
-    longest_ns: BootNs,
+    longest: Duration,
     count: u32,
 }
 
 impl Aftermath {
-    pub(super) fn count(&mut self, ns: BootNs) {
-        self.longest_ns = self.longest_ns.max(ns);
+    pub(super) fn count(&mut self, after: Duration) {
+        self.longest = self.longest.max(after);
         self.count = self.count.saturating_add(1);
     }
 
     /// Nothing is expected later.
-    fn bound_ns(self) -> BootNs {
+    fn bound(self) -> Duration {
         match self.count {
-            0..ENOUGH_AFTER => AFTER_NS,
-            _ => self.longest_ns.saturating_mul(AFTER_MARGIN).clamp(AFTER_LEAST_NS, AFTER_NS),
+            0..ENOUGH_AFTER => AFTER,
+            _ => self.longest.saturating_mul(AFTER_MARGIN).clamp(AFTER_LEAST, AFTER),
         }
     }
 }
@@ -257,50 +259,48 @@ impl Aftermath {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Quiet {
     /// When the last request was over, while none is in flight.
-    idle_since: Option<BootNs>,
-    total_ns: BootNs,
+    idle_since: Option<BootTime>,
+    total: Duration,
     /// When an operation began last.
-    worked_at: BootNs,
+    worked_at: BootTime,
     /// A request became known after what began later than it.
-    surprised_at: Option<BootNs>,
+    surprised_at: Option<BootTime>,
 }
 
 impl Quiet {
     /// The last request in flight is over.
-    pub(super) fn rests(&mut self, at: BootNs) {
+    pub(super) fn rests(&mut self, at: BootTime) {
         self.idle_since = Some(at);
     }
 
     /// A request comes in.
-    pub(super) fn asked(&mut self, at: BootNs) {
+    pub(super) fn asked(&mut self, at: BootTime) {
         if at < self.worked_at {
             self.surprised_at = self.surprised_at.max(Some(self.worked_at));
         }
         if let Some(since) = self.idle_since.take() {
-            let from = since.saturating_add(AFTER_NS).max(self.worked_at);
-            self.total_ns = self.total_ns.saturating_add(at.saturating_sub(from));
+            let from = (since + AFTER).max(self.worked_at);
+            self.total = self.total.saturating_add(at.since(from));
         }
     }
 
     /// It begins an operation, `idle` with no request in flight.
-    pub(super) fn works(&mut self, at: BootNs, idle: bool) {
+    pub(super) fn works(&mut self, at: BootTime, idle: bool) {
         self.worked_at = self.worked_at.max(at);
-        let is_unasked = idle && self.idle_since.is_none_or(|since| at.saturating_sub(since) > AFTER_NS);
+        let is_unasked = idle && self.idle_since.is_none_or(|since| at.since(since) > AFTER);
         if is_unasked {
-            self.total_ns = 0;
+            self.total = Duration::ZERO;
         }
     }
 
     /// It does nothing unasked, and all that was asked of it by `at` is known. What was seen for so long is believed for as
     /// long: since `asked_at`, it had something to do.
-    pub(super) fn holds(&self, asked_at: BootNs, at: BootNs) -> bool {
-        self.total_ns >= QUIET_NS
-            && at.saturating_sub(asked_at) <= self.total_ns
-            && !self.was_surprised_since(at)
+    pub(super) fn holds(&self, asked_at: BootTime, at: BootTime) -> bool {
+        self.total >= QUIET && at.since(asked_at) <= self.total && !self.was_surprised_since(at)
     }
 
     /// A request became known late, after something that began at `at` or later: others may still be to come.
-    pub(super) fn was_surprised_since(&self, at: BootNs) -> bool {
+    pub(super) fn was_surprised_since(&self, at: BootTime) -> bool {
         self.surprised_at.is_some_and(|surprised| surprised >= at)
     }
 }
@@ -309,9 +309,9 @@ impl Quiet {
 pub(super) struct Process {
     pub(super) threads: FxHashMap<u32, ThreadState>,
     /// Requests in flight, by their start.
-    pub(super) incoming: BTreeSet<(BootNs, OpId)>,
+    pub(super) incoming: BTreeSet<(BootTime, OpId)>,
     /// Outgoing operations that are over, by their start: they wait until no request of before is open.
-    pub(super) blocked: BTreeSet<(BootNs, OpId)>,
+    pub(super) blocked: BTreeSet<(BootTime, OpId)>,
     /// Requests by the one order each names, those over included, in the order they were over.
     pub(super) by_key: HashMap<OrderKey, Vec<OpId>>,
     /// Requests that name no order, in the order they were over.
@@ -319,15 +319,15 @@ pub(super) struct Process {
     /// Connections it uses as a client.
     pub(super) clients: FxHashMap<ConnId, Client>,
     /// The message that was written last, when and on which connection.
-    pub(super) written: Option<(BootNs, ConnId, OpId)>,
+    pub(super) written: Option<(BootTime, ConnId, OpId)>,
     /// When threads were seen writing each other's messages, in order of time, and on which connection.
-    pub(super) mixed: VecDeque<(BootNs, ConnId)>,
+    pub(super) mixed: VecDeque<(BootTime, ConnId)>,
     /// Those of `clients` with nothing open.
     pub(super) idle_count: usize,
     /// The requests that were over last.
-    pub(super) over: [Option<(BootNs, OpId)>; 2],
+    pub(super) over: [Option<(BootTime, OpId)>; 2],
     /// When work began soon after an answer with nothing in flight, as far as that is not counted yet.
-    pub(super) unexplained: VecDeque<BootNs>,
+    pub(super) unexplained: VecDeque<BootTime>,
     pub(super) aftermath: Aftermath,
     pub(super) quiet: Quiet,
     /// Operations that wait to be decided and name only an order whose request has been answered.
@@ -337,7 +337,7 @@ pub(super) struct Process {
     /// It has ended; what is known of it serves decisions still to come.
     pub(super) ended: bool,
     /// When it was found out that bytes of it were lost.
-    pub(super) missed: VecDeque<BootNs>,
+    pub(super) missed: VecDeque<BootTime>,
     /// At the bounds above, and with threads that are gone.
     pub(super) forgotten: Inside,
 }
@@ -349,13 +349,13 @@ impl Process {
     }
 
     /// How long a request that has been answered may still be worked on.
-    pub(super) fn after_ns(&self) -> BootNs {
-        if self.ends_with_answer() { 0 } else { self.aftermath.bound_ns() }
+    pub(super) fn after(&self) -> Duration {
+        if self.ends_with_answer() { Duration::ZERO } else { self.aftermath.bound() }
     }
 
     /// The same for what names an order, so long after the answer. Its own doubt is not counted.
-    pub(super) fn names_before_answer(&self, own: &Op, since_ns: BootNs) -> bool {
-        self.doubts <= u32::from(own.doubts) && self.proof.names_before_answer(since_ns)
+    pub(super) fn names_before_answer(&self, own: &Op, since: Duration) -> bool {
+        self.doubts <= u32::from(own.doubts) && self.proof.names_before_answer(since)
     }
 
     pub(super) fn unname(&mut self, op: OpId, keys: &[OrderKey]) {
@@ -370,12 +370,12 @@ impl Process {
     }
 
     /// A request that was in flight when it started is still open: its keys are not known.
-    pub(super) fn is_blocked(&self, (started_at, _): (BootNs, OpId)) -> bool {
+    pub(super) fn is_blocked(&self, (started_at, _): (BootTime, OpId)) -> bool {
         self.incoming.first().is_some_and(|(oldest, _)| *oldest <= started_at)
     }
 
     /// One write to a connection held what several threads had left in its buffer.
-    pub(super) fn mix(&mut self, at: BootNs, conn: ConnId) {
+    pub(super) fn mix(&mut self, at: BootTime, conn: ConnId) {
         if self.mixed.len() >= MAX_MIXED {
             self.mixed.pop_front();
             self.forgotten.mixed += 1;
@@ -385,8 +385,8 @@ impl Process {
     }
 
     /// Around that time, the thread that wrote to the connection need not be the one whose message it was.
-    pub(super) fn is_mixed(&self, conn: ConnId, from: BootNs, to: BootNs) -> bool {
-        let first = self.mixed.partition_point(|(at, _)| at.saturating_add(MIXED_FOR_NS) < from);
+    pub(super) fn is_mixed(&self, conn: ConnId, from: BootTime, to: BootTime) -> bool {
+        let first = self.mixed.partition_point(|(at, _)| *at + MIXED_FOR < from);
         self.mixed.iter().skip(first).take_while(|(at, _)| *at <= to).any(|(_, on)| *on == conn)
     }
 

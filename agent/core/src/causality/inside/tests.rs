@@ -1,34 +1,36 @@
 use std::collections::HashMap;
 
-use super::proof::{PROOF, PROOF_OF_THE_USUAL, SOON_NS};
+use super::proof::{PROOF, PROOF_OF_THE_USUAL, SOON};
 use super::*;
 use crate::causality::Rule;
-use crate::record::Thread;
+use crate::record::Worker;
+use std::time::Duration;
+
 use crate::trace::Value;
 
 /// A process under test, driven in virtual time: one tick per call.
 struct World {
     processes: Processes,
-    now: BootNs,
+    now: BootTime,
     next: u64,
     edges: HashMap<OpId, (OpId, Rule)>,
     /// Facts of the next operation that is closed.
     traits: Facts,
 }
 
-const TICK: u64 = 1_000_000;
+const TICK: Duration = Duration::from_millis(1);
 
 impl World {
     fn new() -> Self {
         let policy = Policy {
             rules: Rule::ALL.into_iter().collect(),
             min_confidence: 0.6,
-            decide_within_ns: 10_000_000_000,
-            broker_wait_ns: 0,
+            decide_within: Duration::from_secs(10),
+            broker_wait: Duration::ZERO,
         };
         Self {
             processes: Processes::new(policy),
-            now: 1_000_000_000,
+            now: BootTime::ZERO + Duration::from_secs(1),
             next: 0,
             edges: HashMap::new(),
             traits: Vec::new(),
@@ -41,7 +43,7 @@ impl World {
 
     fn point(&mut self, tid: u32) -> Point {
         self.now += TICK;
-        Point { at: self.now, pos: 0, thread: Thread::new(1, tid) }
+        Point { at: self.now, pos: 0, thread: Worker::new(1, tid), awaited_by: None }
     }
 
     fn open(&mut self, shape: OpSide, family: Interaction, conn: u64, tid: u32) -> OpId {
@@ -101,15 +103,15 @@ impl World {
     }
 
     /// Requests that hang show nothing.
-    fn time_out(&mut self, now: BootNs) {
+    fn time_out(&mut self, now: BootTime) {
         self.processes.handle_timeout(now);
         while self.processes.wanted().is_some() {}
         self.processes.handle_timeout(now);
     }
 
     /// Time passes, and what waited for it is decided.
-    fn wait(&mut self, ns: u64) {
-        self.now += ns;
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
         self.time_out(self.now);
         self.collect();
     }
@@ -187,7 +189,7 @@ fn a_response_that_frees_a_pooled_connection_proves_nothing_for_the_next_write_o
     world.close(a, 10, Some("1"));
     world.close(b, 10, Some("2"));
     world.check(from_a, Some((a, Rule::Value)));
-    world.time_out(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE);
     world.collect();
     world.check(unknown, None);
     assert!(world.processes.is_settled(unknown));
@@ -203,7 +205,7 @@ fn two_at_once(world: &mut World, key: Option<&str>) -> (OpId, OpId) {
     world.close(next, 10, key);
     world.close(a, 10, Some("1"));
     world.close(b, 10, Some("2"));
-    world.wait(2 * AFTER_NS);
+    world.wait(2 * AFTER);
     (a, next)
 }
 
@@ -239,7 +241,7 @@ fn a_thread_that_keys_contradict_is_not_believed() {
         world.close(a, 11, Some("1"));
         world.close(b, 10, Some("2"));
         world.check(call, Some((b, Rule::Value)));
-        world.now += 2 * AFTER_NS;
+        world.now += 2 * AFTER;
     }
     let a = world.request(1, 10);
     let b = world.request(2, 11);
@@ -247,7 +249,7 @@ fn a_thread_that_keys_contradict_is_not_believed() {
     world.close(call, 10, None);
     world.close(a, 10, Some("1"));
     world.close(b, 11, Some("2"));
-    world.time_out(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE);
     world.collect();
     world.check(call, None);
 }
@@ -270,7 +272,7 @@ fn what_becomes_known_late_is_not_judged_by_what_its_thread_does_by_then() {
     });
     world.close(late, 10, None);
     world.close(b, 10, None);
-    world.time_out(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE);
     world.collect();
     // Its thread answered `a` next.
     world.check(late, Some((a, Rule::Thread)));
@@ -284,7 +286,7 @@ fn a_message_that_names_no_order_has_its_producers() {
     world.close(publish, 10, None);
     world.close(request, 10, Some("1"));
     world.check(publish, Some((request, Rule::Thread)));
-    world.now += 2 * AFTER_NS;
+    world.now += 2 * AFTER;
     let message = world.message(4, 20);
     let other = world.message(4, 20);
     let call = world.call(5, 21);
@@ -292,7 +294,7 @@ fn a_message_that_names_no_order_has_its_producers() {
     world.close(message, 20, None);
     world.close(other, 20, Some("2"));
     world.processes.linked(message, publish);
-    world.wait(2 * GRACE_NS);
+    world.wait(2 * GRACE);
     world.check(call, Some((message, Rule::Value)));
 }
 
@@ -308,7 +310,7 @@ fn a_hundred_thousand_open_operations_are_bounded_and_decided() {
     }
     let waiting: usize = world.processes.ops.values().map(|op| op.waiters.capacity()).sum();
     assert_eq!((waiting, world.process(1).blocked.len()), (0, calls.len()));
-    world.wait(20_000_000_000);
+    world.wait(Duration::from_nanos(20_000_000_000));
     assert!(calls.iter().all(|call| world.processes.is_settled(*call)));
     assert!(start.elapsed().as_secs() < 20, "cost is not bounded: {:?}", start.elapsed());
     for request in requests {
@@ -349,7 +351,7 @@ fn of_two_messages_of_one_order_the_one_with_the_same_status_is_the_cause() {
     world.close(finished, 10, Some("1"));
     world.check(call, Some((started, Rule::Value)));
     // No fact tells which of the two it was.
-    world.time_out(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE);
     world.collect();
     world.check(plain, None);
 }
@@ -363,7 +365,7 @@ fn a_key_in_two_requests_at_once_decides_nothing() {
     world.close(call, 10, Some("1"));
     world.close(a, 10, Some("1"));
     world.close(b, 10, Some("1"));
-    world.time_out(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE);
     world.collect();
     world.check(call, None);
 }
@@ -397,7 +399,7 @@ fn of_settlements_written_at_once_the_thread_is_not_known() {
     world.close(call, 20, None);
     world.close(first, 20, None);
     // What another thread had left in the buffer of the connection they share.
-    world.now -= TICK;
+    world.now = world.now - TICK;
     world.close(second, 20, None);
     world.processes.finish();
     world.collect();
@@ -478,7 +480,7 @@ fn without_evidence_an_operation_is_decided_at_a_bounded_time_and_stays_a_root()
 fn a_message_that_becomes_known_late_is_still_found_by_its_key() {
     let mut world = World::new();
     let call = world.call(3, 10);
-    let read_before = Point { at: world.now - TICK, pos: 0, thread: Thread::new(1, 10) };
+    let read_before = Point { at: world.now - TICK, pos: 0, thread: Worker::new(1, 10), awaited_by: None };
     world.close(call, 10, Some("1"));
     // What the connection speaks is clear only with the settlement.
     let message = OpId(99);
@@ -491,7 +493,7 @@ fn a_message_that_becomes_known_late_is_still_found_by_its_key() {
     });
     world.close(message, 10, Some("1"));
     world.check(call, None);
-    world.time_out(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE);
     world.collect();
     world.check(call, Some((message, Rule::Value)));
 }
@@ -517,7 +519,7 @@ fn work_after_an_answer_waits_for_a_message_that_becomes_known_late() {
     });
     world.processes.requested(late, arrived);
     world.close(late, 10, Some("1"));
-    world.time_out(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE);
     world.collect();
     world.check(call, Some((late, Rule::Thread)));
 }
@@ -536,10 +538,10 @@ fn named_work(world: &mut World, count: u32) {
 
 /// Two requests of one order, the second so long after the first one's answer, and a call that names the order too while the
 /// second is open. Returns the second and the call.
-fn created_and_confirmed(world: &mut World, since_ns: u64) -> (OpId, OpId) {
+fn created_and_confirmed(world: &mut World, since: Duration) -> (OpId, OpId) {
     let create = world.request(1, 10);
     world.close(create, 10, Some("1"));
-    world.now += since_ns;
+    world.now += since;
     let confirm = world.request(1, 10);
     let call = world.call(3, 11);
     world.close(call, 11, Some("1"));
@@ -557,17 +559,17 @@ fn of_two_requests_of_one_order_the_unanswered_one_is_the_cause_where_orders_are
         // A timer's work says nothing about work that names orders.
         let tick = world.call(5, 12);
         world.close(tick, 12, None);
-        let (confirm, call) = created_and_confirmed(&mut world, 0);
+        let (confirm, call) = created_and_confirmed(&mut world, Duration::ZERO);
         world.check(call, proven.then_some((confirm, Rule::Value)));
     }
 }
 
 #[test]
 fn a_while_after_an_answer_less_proof_will_do() {
-    for (since_ns, is_soon) in [(SOON_NS, false), (0, true)] {
+    for (since, is_soon) in [(SOON, false), (Duration::ZERO, true)] {
         let mut world = World::new();
         named_work(&mut world, PROOF_OF_THE_USUAL);
-        let (confirm, call) = created_and_confirmed(&mut world, since_ns);
+        let (confirm, call) = created_and_confirmed(&mut world, since);
         world.check(call, (!is_soon).then_some((confirm, Rule::Value)));
     }
 }
@@ -580,10 +582,10 @@ fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
     world.close(request, 10, Some("1"));
     let call = world.call(3, 11);
     world.close(call, 11, Some("1"));
-    world.time_out(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE);
     world.collect();
     world.check(call, Some((request, Rule::Value)));
-    assert!(!world.process(1).proof.names_before_answer(0));
+    assert!(!world.process(1).proof.names_before_answer(Duration::ZERO));
 }
 
 #[test]
@@ -607,7 +609,7 @@ fn work_that_seems_to_be_done_after_an_answer_is_a_doubt_only_until_it_is_decide
     world.close(call, 11, Some("1"));
     world.close(confirm, 10, Some("1"));
     world.check(call, None);
-    world.time_out(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE);
     world.collect();
     world.check(early, Some((message, Rule::Value)));
     world.check(call, Some((confirm, Rule::Value)));
@@ -630,7 +632,7 @@ fn where_one_message_of_an_order_became_known_late_another_one_may() {
     };
     arrives(first, 8);
     let second = arrives(second, 9);
-    world.time_out(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE);
     world.collect();
     world.check(call, Some((second, Rule::Thread)));
 }
@@ -650,7 +652,7 @@ fn a_message_that_becomes_known_late_takes_back_that_nothing_was_in_flight() {
             world.processes.opened(Opening { op, shape, family, conn, point: arrived });
             world.close(op, 10, None);
         }
-        world.now += GRACE_NS;
+        world.now += GRACE;
         let later = world.call(3, 11);
         world.close(later, 11, None);
         assert_eq!(world.process(1).proof.ends_with_answer(), late);
@@ -671,7 +673,7 @@ fn for_a_user(world: &mut World, user: &str, key: Option<&str>) -> (OpId, OpId) 
     world.traits = of("u");
     world.close(a, 10, Some("a"));
     world.close(b, 10, Some("b"));
-    world.wait(2 * AFTER_NS);
+    world.wait(2 * AFTER);
     (a, next)
 }
 
@@ -704,7 +706,7 @@ fn in_a_thread_of_its_own(world: &mut World, key: Option<&str>, of_other: bool) 
     world.close(call, 21, key);
     world.close(a, 10, Some(if of_other { "b" } else { "a" }));
     world.close(b, 11, Some(if of_other { "a" } else { "b" }));
-    world.now += 2 * AFTER_NS;
+    world.now += 2 * AFTER;
     world.time_out(world.now);
     world.collect();
     (a, call)
@@ -737,7 +739,7 @@ fn a_thread_that_was_begun_for_the_only_request_works_for_it() {
             // It serves requests of its own: who began it does not matter.
             let own = world.request(5, 20);
             world.close(own, 20, None);
-            world.now += 2 * AFTER_NS;
+            world.now += 2 * AFTER;
         }
         let call = world.call(3, 20);
         world.close(call, 20, None);
@@ -796,7 +798,7 @@ fn around_a_loss_work_is_not_traced_back_to_an_answered_request_by_its_key() {
         if lost {
             world.processes.missed(1, world.now);
         }
-        world.time_out(world.now + GRACE_NS);
+        world.time_out(world.now + GRACE);
         world.collect();
         world.check(call, (!lost).then_some((a, Rule::Value)));
     }
@@ -810,7 +812,7 @@ fn work_after_an_answer_is_traced_back_to_it_when_nothing_else_comes() {
     let call = world.call(3, 10);
     world.close(call, 10, None);
     world.check(call, None);
-    world.time_out(world.now + GRACE_NS);
+    world.time_out(world.now + GRACE);
     world.collect();
     world.check(call, Some((a, Rule::Thread)));
 }
@@ -838,7 +840,7 @@ fn a_request_that_hangs_does_not_gather_what_is_decided_meanwhile() {
     for _ in 0..10_000 {
         let call = world.call(2, 10);
         world.close(call, 10, None);
-        world.wait(20_000_000);
+        world.wait(Duration::from_nanos(20_000_000));
     }
     // Calls are decided 10 s after their end at the latest: some 500 are not yet.
     let waiters = &world.processes.ops[&hanging].waiters;
@@ -859,7 +861,7 @@ fn what_a_process_did_outlives_it_by_a_minute_and_is_then_forgotten() {
     world.close(call, 11, Some("4711"));
     world.close(request, 10, Some("4711"));
     world.check(call, Some((request, Rule::Value)));
-    world.time_out(world.now + REMEMBER_NS + 1);
+    world.time_out(world.now + REMEMBER + Duration::from_nanos(1));
     assert!(world.processes.processes.is_empty() && world.processes.is_empty());
     world.processes.process_ended(1, world.now);
     assert!(world.processes.processes.is_empty());

@@ -1,6 +1,7 @@
 //! Methods in, operations opened and closed: what each class and method of AMQP 0-9-1 does to a channel.
 //!
 //! *Owns* which method answers or ends what; acknowledgements are in `settle`. *Must not know* frames and bodies.
+//! Long because it is one table of AMQP's methods, each with what it does.
 
 use super::assembly::{Assembly, What, kind_mut};
 use super::channel::{Asked, Channel, Queue, Terms, Waiting};

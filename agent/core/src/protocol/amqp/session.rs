@@ -15,8 +15,9 @@ use crate::operation::amqp::{Action, ActionKind, PublishOutcome, Source};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::snapshot::{Past, Snapshot, Texts};
 use crate::protocol::{Discard, End, Event, Events, Want};
-use crate::record::{BootNs, Mark, OpId, Point, Role, Sender};
+use crate::record::{Mark, OpId, Point, Role, Sender};
 use crate::settings::Protocols;
+use crate::time::BootTime;
 
 /// Channels of one connection whose state is kept. RabbitMQ's default `channel_max` is 2,047.
 pub(super) const MAX_CHANNELS: usize = 2048;
@@ -71,7 +72,7 @@ pub(super) struct Half {
 /// Bytes that were not captured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Loss {
-    pub(super) at: BootNs,
+    pub(super) at: BootTime,
     pub(super) len: u64,
 }
 
@@ -87,7 +88,7 @@ pub(super) struct Ending {
     /// `None`: as complete as it was until now.
     pub(super) completeness: Option<Completeness>,
     pub(super) response: Option<Extent>,
-    pub(super) at: BootNs,
+    pub(super) at: BootTime,
 }
 
 impl Ending {
@@ -97,7 +98,7 @@ impl Ending {
     }
 
     /// No answer will be seen.
-    pub(super) fn unanswered(completeness: Completeness, at: BootNs) -> Self {
+    pub(super) fn unanswered(completeness: Completeness, at: BootTime) -> Self {
         Self { completeness: Some(completeness), response: None, at }
     }
 }
@@ -254,7 +255,7 @@ impl Session {
     }
 
     /// An operation was put into a queue of this channel: keeps to the bounds by giving up the channel's oldest.
-    pub(super) fn admit(&mut self, number: u16, at: BootNs, out: &mut Events) {
+    pub(super) fn admit(&mut self, number: u16, at: BootTime, out: &mut Events) {
         self.open_count = self.open_count.saturating_add(1);
         while self.open_count > self.max_open || self.held_bytes > MAX_HELD_BYTES {
             let Some(channel) = self.channels.get_mut(&number) else { return };
@@ -266,7 +267,7 @@ impl Session {
     }
 
     /// Bytes of `from` that were lost since `since`: what it answered meanwhile may have been among them.
-    pub(super) fn lost_since(&self, from: Sender, since: BootNs) -> Option<u64> {
+    pub(super) fn lost_since(&self, from: Sender, since: BootTime) -> Option<u64> {
         let half = match from {
             Sender::Client => &self.client,
             Sender::Server => &self.server,
@@ -344,7 +345,7 @@ impl Session {
         number: u16,
         queue: Queue,
         completeness: Completeness,
-        at: BootNs,
+        at: BootTime,
         out: &mut Events,
     ) {
         while let Some(waiting) = self.channels.get_mut(&number).and_then(|channel| channel.take_head(queue))
@@ -354,9 +355,8 @@ impl Session {
     }
 
     /// The time until which the head of a queue may wait.
-    fn deadline(&self, channel: &Channel, queue: Queue) -> Option<BootNs> {
+    fn deadline(&self, channel: &Channel, queue: Queue) -> Option<BootTime> {
         let since = channel.head_since(queue)?;
-        let ns = |bound: Duration| bound.as_nanos() as u64;
         let (answerer, bound) = match queue {
             Queue::Publishes => (&self.server, OPEN_BOUND),
             Queue::Deliveries => {
@@ -369,9 +369,9 @@ impl Session {
                 (if by_client { &self.server } else { &self.client }, OPEN_BOUND)
             }
         };
-        let bound = since.saturating_add(ns(bound));
+        let bound = since + bound;
         let doubt = answerer.loss.filter(|loss| loss.at >= since);
-        Some(doubt.map_or(bound, |loss| bound.min(loss.at.saturating_add(ns(DOUBT_BOUND)))))
+        Some(doubt.map_or(bound, |loss| bound.min(loss.at + DOUBT_BOUND)))
     }
 }
 
@@ -405,7 +405,7 @@ impl crate::protocol::Session for Session {
         self.step_over(from, pos, len, mark, out);
     }
 
-    fn end(&mut self, end: End, at: BootNs, out: &mut Events) {
+    fn end(&mut self, end: End, at: BootTime, out: &mut Events) {
         let completeness = match end {
             End::Closed | End::Reset => Completeness::Cut,
             End::Abandoned => Completeness::Abandoned,
@@ -422,7 +422,7 @@ impl crate::protocol::Session for Session {
         }
     }
 
-    fn timeout(&mut self, now: BootNs, out: &mut Events) {
+    fn timeout(&mut self, now: BootTime, out: &mut Events) {
         if self.open_count == 0 {
             return;
         }
@@ -473,7 +473,7 @@ impl crate::protocol::Session for Session {
 
 impl Session {
     /// Gives up what waits too long at the head of a queue.
-    fn give_up(&mut self, number: u16, queue: Queue, now: BootNs, out: &mut Events) {
+    fn give_up(&mut self, number: u16, queue: Queue, now: BootTime, out: &mut Events) {
         loop {
             let Some(channel) = self.channels.get(&number) else { return };
             if self.deadline(channel, queue).is_none_or(|deadline| deadline > now) {

@@ -21,7 +21,8 @@ use crate::operation::amqp::{ActionKind, Source};
 use crate::operation::{Completeness, Detail, Extent};
 use crate::protocol::Events;
 use crate::protocol::snapshot::{Amqp, Asked as LearnedAsked, Channel as Snapshot, Consumer, Unsettled};
-use crate::record::{BootNs, Sender};
+use crate::record::Sender;
+use crate::time::BootTime;
 
 /// Bound of names: the length of a short string is an octet.
 const MAX_NAME_BYTES: usize = 255;
@@ -47,7 +48,7 @@ impl Session {
         }
     }
 
-    pub(super) fn resume(&mut self, learned: &Amqp, unbroken: bool, at: BootNs) {
+    pub(super) fn resume(&mut self, learned: &Amqp, unbroken: bool, at: BootTime) {
         self.vhost = learned.vhost.as_deref().map(short);
         self.frame_max = learned.frame_max.map(|max| max.clamp(SMALLEST_FRAME_MAX, LARGEST_FRAME));
         if unbroken {
@@ -131,7 +132,7 @@ impl Channel {
     }
 
     /// What was asked for is still to be answered, and what was delivered to be settled; at most `room` of it is remembered.
-    fn await_answers(&mut self, learned: &Snapshot, room: usize, at: BootNs) {
+    fn await_answers(&mut self, learned: &Snapshot, room: usize, at: BootTime) {
         let asked = learned.asked.iter().take(MAX_ASKED.min(room)).filter_map(|one| asked(one, at));
         self.asked.extend(asked);
         let room = room.saturating_sub(self.asked.len());
@@ -177,7 +178,7 @@ fn unsettled(tagged: &Tagged) -> Unsettled {
 }
 
 /// Its operation was closed by the agent that saw it; what its answer means still counts.
-fn asked(learned: &LearnedAsked, at: BootNs) -> Option<Asked> {
+fn asked(learned: &LearnedAsked, at: BootTime) -> Option<Asked> {
     let id = (learned.class, learned.method);
     let Part::Request(answers) = method::lookup(id)?.part else { return None };
     let (from, answerer) = match learned.by_server {
@@ -190,7 +191,7 @@ fn asked(learned: &LearnedAsked, at: BootNs) -> Option<Asked> {
 }
 
 /// Its operation was closed by the agent that saw it; that it is unsettled still counts.
-fn tagged(learned: &Unsettled, at: BootNs) -> Tagged {
+fn tagged(learned: &Unsettled, at: BootTime) -> Tagged {
     let source = Source {
         exchange: short(&learned.exchange),
         routing_key: short(&learned.routing_key),

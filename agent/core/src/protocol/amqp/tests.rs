@@ -8,9 +8,9 @@ use super::frame::PROTOCOL_HEADER;
 use crate::operation::amqp::{Action, ActionKind, Content};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::protocol::{Discard, End, Event, Events, Session as _, Want};
-use crate::record::{Mark, Role, Sender, Thread};
+use crate::record::{Mark, Role, Sender, Worker};
 use crate::settings::Protocols;
-
+use crate::time::ns;
 use Sender::{Client, Server};
 
 const SECOND: u64 = 1_000_000_000;
@@ -34,7 +34,7 @@ impl Talk {
 
     fn mark(&mut self) -> Mark {
         self.tick += 1;
-        Mark { at: self.tick, thread: Thread::new(1, 1), other_pos: 0 }
+        Mark { at: ns(self.tick), thread: Worker::new(1, 1), other_pos: 0, awaited_by: None }
     }
 
     fn send(&mut self, from: Sender, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -81,7 +81,7 @@ impl Talk {
     }
 
     fn end(&mut self) -> &mut Self {
-        self.session.end(End::Closed, 1000, &mut self.events);
+        self.session.end(End::Closed, ns(1000), &mut self.events);
         self
     }
 
@@ -186,13 +186,13 @@ fn events_of_a_confirmed_publish_say_when_and_where() {
         panic!("{events:?}")
     };
     assert!([requested_op, responded_op, &operation.id].iter().all(|other| *other == op));
-    assert_eq!((opened.at, opened.pos), (tick + 1, client));
+    assert_eq!((opened.at, opened.pos), (ns(tick + 1), client));
     let len = method.len() + content(1, "", b"abcdef", 4).len();
-    assert_eq!((requested.at, requested.pos), (tick + 3, client + len as u64));
-    assert_eq!((responded.at, responded.pos), (tick + 4, server));
+    assert_eq!((requested.at, requested.pos), (ns(tick + 3), client + len as u64));
+    assert_eq!((responded.at, responded.pos), (ns(tick + 4), server));
     assert_eq!((operation.request.start, operation.request.end), (*opened, *requested));
     assert_eq!(operation.response.map(|extent| extent.len()), Some(21));
-    assert_eq!(operation.ended_at, tick + 4);
+    assert_eq!(operation.ended_at, ns(tick + 4));
     assert_eq!(action(operation).vhost.as_deref(), Some("/shop"));
 }
 
@@ -788,19 +788,19 @@ fn open_operations_hold_a_bounded_number_of_bytes() {
 fn what_is_never_answered_is_given_up() {
     let mut talk = Talk::client();
     talk.hello().confirm().publish("m1").deliver(1).closed();
-    talk.session.timeout(61 * SECOND, &mut talk.events);
+    talk.session.timeout(ns(61 * SECOND), &mut talk.events);
     // Subscribed before we came, and nothing is ever settled: it need not be.
     talk.check(&["deliver 1 None m1 {}/2 None (Abandoned)"]);
-    talk.session.timeout(3599 * SECOND, &mut talk.events);
+    talk.session.timeout(ns(3599 * SECOND), &mut talk.events);
     talk.check(&[]);
-    talk.session.timeout(3601 * SECOND, &mut talk.events);
+    talk.session.timeout(ns(3601 * SECOND), &mut talk.events);
     talk.check(&["publish orders:created m1 {}/2 Unconfirmed (Abandoned)"]);
 
     // The answer may have been lost.
     talk.publish("m2").gap(Server, 50);
-    talk.session.timeout(29 * SECOND, &mut talk.events);
+    talk.session.timeout(ns(29 * SECOND), &mut talk.events);
     talk.check(&[]);
-    talk.session.timeout(31 * SECOND, &mut talk.events);
+    talk.session.timeout(ns(31 * SECOND), &mut talk.events);
     talk.check(&["publish orders:created m2 {}/2 Unconfirmed (Gap(50))"]);
 }
 

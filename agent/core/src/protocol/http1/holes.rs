@@ -35,7 +35,7 @@ impl Session {
         match hole {
             Hole::Inside => {}
             Hole::Ends(content) => {
-                let end = Point { at: mark.at, pos: pos.saturating_add(content), thread: mark.thread };
+                let end = mark.point(pos.saturating_add(content));
                 self.message_ends(half, end, out);
                 if content < len {
                     self.gap_between(half, end, len - content, out);

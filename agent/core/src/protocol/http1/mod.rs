@@ -39,8 +39,9 @@ use super::http2;
 use super::reader::Reader;
 use crate::operation::{Completeness, Operation};
 use crate::protocol::{Discard, End, Event, Events, Want};
-use crate::record::{BootNs, Mark, OpId, Point, Role, Sender};
+use crate::record::{Mark, OpId, Point, Role, Sender};
 use crate::settings::Protocols;
+use crate::time::BootTime;
 
 /// A skip shorter than this is not worth a verdict.
 const MIN_SKIP: u64 = 64 << 10;
@@ -112,7 +113,7 @@ impl Stream {
     }
 
     fn moved(&mut self, end: u64, mark: Mark) {
-        self.last = Point { at: mark.at, pos: end, thread: mark.thread };
+        self.last = mark.point(end);
     }
 
     /// The next message's start line is next.
@@ -238,7 +239,7 @@ impl super::Session for Session {
                 if was_idle && is_ahead && !self.open.is_empty() {
                     // A response that came before its request can be read now.
                     let last = self.response.last;
-                    let mark = Mark { at: last.at, thread: last.thread, other_pos: mark.other_pos };
+                    let mark = last.mark(mark.other_pos);
                     self.response_bytes(last.pos, b"", mark, out);
                 }
             }
@@ -257,7 +258,7 @@ impl super::Session for Session {
             Sender::Client => Half::Request,
             Sender::Server => Half::Response,
         };
-        let start = Point { at: mark.at, pos, thread: mark.thread };
+        let start = mark.point(pos);
         self.first_sight(half, pos);
         let stream = match half {
             Half::Request => &mut self.request,
@@ -285,13 +286,13 @@ impl super::Session for Session {
         self.stream(half).moved(pos.saturating_add(len), mark);
     }
 
-    fn timeout(&mut self, now: BootNs, out: &mut Events) {
+    fn timeout(&mut self, now: BootTime, out: &mut Events) {
         if let Some(next) = &mut self.upgraded {
             next.timeout(now, out);
         }
     }
 
-    fn end(&mut self, end: End, at: BootNs, out: &mut Events) {
+    fn end(&mut self, end: End, at: BootTime, out: &mut Events) {
         if let Some(next) = &mut self.upgraded {
             return next.end(end, at, out);
         }

@@ -3,16 +3,19 @@
 //! *Owns* the queue's trust. *Must not know* how messages are found in bytes.
 //! *Spec*: RFC 9112, section 9.3.
 
+use std::time::Duration;
+
 use super::body::Body;
 use super::exchange::{Half, Open};
 use super::{Session, State, start_line};
 use crate::operation::{Completeness, Extent};
 use crate::protocol::{Event, Events};
-use crate::record::{BootNs, Point};
+use crate::record::Point;
+use crate::time::BootTime;
 
 /// A connection whose pairing was lost is believed again after this much silence: no server of pipelined requests
 /// leaves all of them unanswered for so long and then answers.
-const QUIET_NS: u64 = 10_000_000_000;
+const QUIET: Duration = Duration::from_secs(10);
 
 /// How far the order of requests and responses is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,10 +30,10 @@ pub(super) struct Pairing {
 
 impl Session {
     /// Called before a request that starts at `start` is opened: what does it say of those before it?
-    pub(super) fn settle_before_request(&mut self, start: Point, quiet_since: BootNs, out: &mut Events) {
+    pub(super) fn settle_before_request(&mut self, start: Point, quiet_since: BootTime, out: &mut Events) {
         let request_lost = std::mem::take(&mut self.pairing.request_lost);
         if self.pairing.lost {
-            let quiet = start.at.saturating_sub(quiet_since) >= QUIET_NS;
+            let quiet = start.at.since(quiet_since) >= QUIET;
             self.pairing.lost = !quiet;
             self.pairing.pipelined &= !quiet;
             return;
@@ -165,7 +168,7 @@ impl Session {
     }
 
     /// Closes everything that is open without a response, and stops pairing.
-    pub(super) fn lose_pairing(&mut self, at: BootNs, out: &mut Events) {
+    pub(super) fn lose_pairing(&mut self, at: BootTime, out: &mut Events) {
         while !self.open.is_empty() {
             self.give_up_front(at, out);
         }
@@ -174,7 +177,7 @@ impl Session {
     }
 
     /// Closes the first exchange though its end was not seen.
-    fn give_up_front(&mut self, at: BootNs, out: &mut Events) {
+    fn give_up_front(&mut self, at: BootTime, out: &mut Events) {
         let Some(mut open) = self.open.pop_front() else { return };
         let mut ended_at = at;
         if self.response.op == Some(open.id) {
@@ -198,13 +201,13 @@ impl Session {
         self.close(open, ended_at, completeness, out);
     }
 
-    fn close_front(&mut self, at: BootNs, out: &mut Events) {
+    fn close_front(&mut self, at: BootTime, out: &mut Events) {
         if let Some(open) = self.open.pop_front() {
             self.close(open, at, Completeness::Complete, out);
         }
     }
 
-    pub(super) fn close(&mut self, open: Open, at: BootNs, completeness: Completeness, out: &mut Events) {
+    pub(super) fn close(&mut self, open: Open, at: BootTime, completeness: Completeness, out: &mut Events) {
         self.retained = self.retained.saturating_sub(open.retained);
         out.push(Event::Closed(Box::new(open.close(self.role, at, completeness))));
     }

@@ -10,7 +10,7 @@ use crate::operation::Completeness;
 use crate::operation::http::{Exchange, Headers};
 use crate::protocol::reader::Input;
 use crate::protocol::{Discard, Event, Events, Session as _, http2};
-use crate::record::{Mark, Point, Sender};
+use crate::record::{Point, Sender};
 use crate::settings::Protocols;
 
 impl Session {
@@ -202,7 +202,7 @@ impl Session {
         if !early.is_empty() {
             let last = self.request.last;
             let pos = last.pos.saturating_sub(early.len() as u64);
-            let mark = Mark { at: last.at, thread: last.thread, other_pos: end.pos };
+            let mark = last.mark(end.pos);
             next.bytes(Sender::Client, pos, early, mark, out);
         }
         self.upgraded = Some(Box::new(next));

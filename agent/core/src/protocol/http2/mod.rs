@@ -31,6 +31,7 @@ mod tests;
 mod upgrade;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use self::feed::{Block, State};
 use self::frame::Header;
@@ -43,8 +44,9 @@ use super::reader::Reader;
 use crate::operation::{Completeness, Operation};
 use crate::protocol::snapshot::{Past, Snapshot, Texts};
 use crate::protocol::{Discard, End, Event, Events, Want};
-use crate::record::{BootNs, Mark, OpId, Point, Role, Sender};
+use crate::record::{Mark, OpId, Point, Role, Sender};
 use crate::settings::Protocols;
+use crate::time::BootTime;
 
 /// A skip shorter than this is not worth a verdict.
 const MIN_SKIP: u64 = 64 << 10;
@@ -55,7 +57,7 @@ const RETAINED_FACTOR: usize = 8;
 /// The initial `SETTINGS_MAX_FRAME_SIZE` (RFC 9113, section 6.5.2).
 const DEFAULT_MAX_FRAME: u32 = 16_384;
 /// A message in doubt counts as over when nothing more of it came for so long.
-const DOUBT_NS: u64 = 10_000_000_000;
+const DOUBT: Duration = Duration::from_secs(10);
 
 /// One HTTP/2 connection.
 #[derive(Debug)]
@@ -212,7 +214,7 @@ impl Session {
     }
 
     /// Closes an exchange that was taken out of `streams`.
-    fn close(&mut self, stream: Stream, at: BootNs, completeness: Completeness, out: &mut Events) {
+    fn close(&mut self, stream: Stream, at: BootTime, completeness: Completeness, out: &mut Events) {
         self.retained = self.retained.saturating_sub(stream.open.retained);
         out.push(Event::Closed(Box::new(stream.close(self.role, at, completeness))));
     }
@@ -231,7 +233,7 @@ impl super::Session for Session {
         self.first_sight(half, pos);
         self.feed(half, pos, bytes, mark, out);
         let end = pos.saturating_add(bytes.len() as u64);
-        self.way(half).last = Point { at: mark.at, pos: end, thread: mark.thread };
+        self.way(half).last = mark.point(end);
     }
 
     fn gap(&mut self, from: Sender, pos: u64, len: u64, mark: Mark, out: &mut Events) {
@@ -242,10 +244,10 @@ impl super::Session for Session {
         self.first_sight(half, pos);
         self.hole(half, pos, len, mark, out);
         let end = pos.saturating_add(len);
-        self.way(half).last = Point { at: mark.at, pos: end, thread: mark.thread };
+        self.way(half).last = mark.point(end);
     }
 
-    fn end(&mut self, end: End, at: BootNs, out: &mut Events) {
+    fn end(&mut self, end: End, at: BootTime, out: &mut Events) {
         for half in [Half::Request, Half::Response] {
             let bytes = self.way(half).reader.reset() as u64;
             if bytes > 0 {
@@ -269,7 +271,7 @@ impl super::Session for Session {
         self.response.lose();
     }
 
-    fn timeout(&mut self, now: BootNs, out: &mut Events) {
+    fn timeout(&mut self, now: BootTime, out: &mut Events) {
         if self.has_doubts {
             self.settle_doubts(now, out);
         }

@@ -32,8 +32,9 @@ use self::frame::Side;
 pub use self::revealed::Revealed;
 use crate::protocol::snapshot::{Past, Snapshot, Texts};
 use crate::protocol::{End, Events, Session as Contract, Want};
-use crate::record::{BootNs, Mark, Role, Sender};
+use crate::record::{Mark, Role, Sender};
 use crate::settings::Protocols;
+use crate::time::BootTime;
 
 /// One connection.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl Contract for Session {
         self.settle();
     }
 
-    fn end(&mut self, end: End, at: BootNs, out: &mut Events) {
+    fn end(&mut self, end: End, at: BootTime, out: &mut Events) {
         self.core.end(end, at, out);
         self.client.close();
         self.server.close();

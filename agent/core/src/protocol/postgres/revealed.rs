@@ -76,6 +76,7 @@ mod tests {
     use super::*;
     use crate::operation::{Extent, OpSide};
     use crate::record::{OpId, Role};
+    use crate::time::BootTime;
 
     const PGX: &str = "stmtcache_3d4a6c1d9f0b52e1c0de3d4a6c1d9f0b52e1c0de3d4a6c1d";
 
@@ -92,7 +93,7 @@ mod tests {
             role: Role::Client,
             request: Extent::default(),
             response: None,
-            ended_at: 0,
+            ended_at: BootTime::ZERO,
             completeness,
             detail: Detail::Postgres(Box::new(statement)),
         }

@@ -10,13 +10,14 @@ use super::*;
 use crate::operation::postgres::{Cell, Statement};
 use crate::operation::{Completeness, Detail, Operation};
 use crate::protocol::{Discard, Event};
-use crate::record::Thread;
+use crate::record::Worker;
+use crate::time::ns;
 
 /// What one side sent at a time: who, and the bytes. Time is the number of the step, from 1.
 type Step = (Sender, Vec<u8>);
 
 fn mark(at: u64) -> Mark {
-    Mark { at, thread: Thread::new(7, 8), other_pos: 0 }
+    Mark { at: ns(at), thread: Worker::new(7, 8), other_pos: 0, awaited_by: None }
 }
 
 /// Drives a session and checks the contract of events on the way.
@@ -58,7 +59,7 @@ impl Driver {
     }
 
     fn end(&mut self, end: End, at: u64) {
-        self.session.end(end, at, &mut self.out);
+        self.session.end(end, ns(at), &mut self.out);
         self.drain();
     }
 
@@ -143,16 +144,18 @@ fn shown(operation: &Operation) -> String {
     add("skipped", if s.skipped { "yes".to_owned() } else { String::new() });
     add("block", s.transaction.map(|block| block.to_string()).unwrap_or_default());
     add("copied", if s.copy_len > 0 { s.copy_len.to_string() } else { String::new() });
-    let response = operation.response.map(|response| format!(" {}-{}", response.start.at, response.end.at));
+    let response = operation
+        .response
+        .map(|response| format!(" {}-{}", response.start.at.as_nanos(), response.end.at.as_nanos()));
     let request = operation.request;
     add(
         "at",
         format!(
             "{}-{}{} end {}",
-            request.start.at,
-            request.end.at,
+            request.start.at.as_nanos(),
+            request.end.at.as_nanos(),
             response.unwrap_or_default(),
-            operation.ended_at
+            operation.ended_at.as_nanos()
         ),
     );
     match operation.completeness {

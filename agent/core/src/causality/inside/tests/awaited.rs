@@ -13,7 +13,7 @@ fn call(world: &mut World, conn: u64, tid: u32, by: Option<u32>, key: Option<&st
     world.next += 1;
     let op = OpId(world.next);
     let mut point = world.point(tid);
-    point.thread.awaited_by = by.and_then(NonZeroU32::new);
+    point.awaited_by = by.and_then(NonZeroU32::new);
     let (shape, family, conn) = (OpSide::Outgoing, Interaction::Call, ConnId(conn));
     world.processes.opened(Opening { op, shape, family, conn, point });
     world.close(op, LOOP + 1, key);
@@ -26,7 +26,7 @@ fn handed_over(world: &mut World, conn: u64, tid: u32, key: Option<&str>) -> (Op
     let call = call(world, conn, tid, Some(10), key);
     world.close(first, 10, Some("1"));
     world.close(second, 11, Some("2"));
-    world.wait(2 * AFTER_NS);
+    world.wait(2 * AFTER);
     (first, call)
 }
 

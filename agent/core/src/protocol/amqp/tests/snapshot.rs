@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::snapshot::{self, Past, Snapshot, Texts};
+use crate::time::{BootTime, ns};
 
 fn learned(talk: &Talk) -> snapshot::Amqp {
     match talk.session.export(&mut Texts::default()) {
@@ -16,7 +17,7 @@ fn next(before: &Talk, unseen: u64) -> Talk {
     talk.pos = before.pos.map(|pos| pos + unseen);
     talk.tick = before.tick;
     let learned = Snapshot::Amqp(learned(before));
-    let past = Past { learned: &learned, texts: &[], unbroken: unseen == 0, at: before.tick };
+    let past = Past { learned: &learned, texts: &[], unbroken: unseen == 0, at: ns(before.tick) };
     assert!(talk.session.import(&past));
     talk
 }
@@ -172,13 +173,13 @@ fn a_hostile_past_is_bounded() {
     for unbroken in [true, false] {
         let mut talk = Talk::client();
         let learned = Snapshot::Amqp(past.clone());
-        talk.session.import(&Past { learned: &learned, texts: &[], unbroken, at: 0 });
+        talk.session.import(&Past { learned: &learned, texts: &[], unbroken, at: BootTime::ZERO });
         let session = &talk.session;
         let consumers: usize = session.channels.values().map(|channel| channel.consumers.len()).sum();
         assert_eq!(consumers, session.consumer_count);
         assert!(consumers <= 4096 && session.open_count <= Protocols::default().max_open_operations);
         talk.publish("m1").deliver(3).send(Server, ack(1, 80, u64::MAX, 1)).send(Client, ack(1, 80, 0, 1));
-        talk.session.timeout(u64::MAX, &mut talk.events);
+        talk.session.timeout(BootTime::MAX, &mut talk.events);
         talk.end();
         assert_eq!((talk.session.open_count, talk.session.held_bytes), (0, 0));
     }

@@ -12,8 +12,9 @@ use super::Session;
 use crate::operation::http::Exchange;
 use crate::operation::{Completeness, Detail, Operation};
 use crate::protocol::{End, Event, Events, Session as _};
-use crate::record::{Mark, Role, Sender, Thread};
+use crate::record::{Mark, Role, Sender, Worker};
 use crate::settings::Protocols;
+use crate::time::ns;
 
 /// One thing that happens to a connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +61,8 @@ impl Connection {
 
     pub(super) fn step_at(&mut self, at: u64, step: &Step) {
         self.at = at;
-        let mark = |other_pos| Mark { at, thread: Thread::new(1, at as u32), other_pos };
+        let mark =
+            |other_pos| Mark { at: ns(at), thread: Worker::new(1, at as u32), other_pos, awaited_by: None };
         let (session, out) = (&mut self.session, &mut self.out);
         match step {
             Step::Client(bytes) => {
@@ -79,7 +81,7 @@ impl Connection {
                 session.gap(Sender::Server, self.server_pos, *len, mark(self.client_pos), out);
                 self.server_pos += len;
             }
-            Step::End(end) => session.end(*end, at, out),
+            Step::End(end) => session.end(*end, ns(at), out),
         }
     }
 

@@ -10,8 +10,9 @@ use super::frame::{self, PREFACE};
 use crate::operation::http::Exchange;
 use crate::operation::{Detail, Operation};
 use crate::protocol::{Discard, End, Event, Events, Session as _};
-use crate::record::{Mark, Role, Sender, Thread};
+use crate::record::{Mark, Role, Sender, Worker};
 use crate::settings::Protocols;
+use crate::time::ns;
 
 /// One thing that happens to a connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +47,8 @@ impl Connection {
     fn step(&mut self, step: &Step) {
         self.at += 1;
         let at = self.at;
-        let mark = |other_pos| Mark { at, thread: Thread::new(1, at as u32), other_pos };
+        let mark =
+            |other_pos| Mark { at: ns(at), thread: Worker::new(1, at as u32), other_pos, awaited_by: None };
         let other = |from: Sender| self.pos[1 - from as usize];
         match step {
             Step::Bytes(from, bytes) => {
@@ -59,7 +61,7 @@ impl Connection {
                 self.session.gap(*from, self.pos[*from as usize], *len, mark, &mut self.out);
                 self.pos[*from as usize] += len;
             }
-            Step::End(end) => self.session.end(*end, at, &mut self.out),
+            Step::End(end) => self.session.end(*end, ns(at), &mut self.out),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::snapshot::{self, Past, Snapshot, Texts};
+use crate::time::BootTime;
 
 /// Literals that enter the table.
 fn indexed(fields: &[(&str, &str)]) -> Vec<u8> {
@@ -51,7 +52,7 @@ fn next(before: &Connection, learned: snapshot::Http2) -> Connection {
     let mut next = Connection::joined_at(0, &Protocols::default());
     next.pos = before.pos;
     let learned = Snapshot::Http2(learned);
-    assert!(next.session.import(&Past { learned: &learned, texts: &[], unbroken: true, at: 0 }));
+    assert!(next.session.import(&Past { learned: &learned, texts: &[], unbroken: true, at: BootTime::ZERO }));
     next
 }
 
@@ -81,7 +82,7 @@ fn a_value_that_was_left_out_is_unknown_and_the_others_stay_in_their_places() {
 fn after_bytes_that_nobody_saw_the_tables_are_of_no_use() {
     let learned = Snapshot::Http2(learned(&after(&first())).unwrap());
     let mut session = Session::new(Role::Server, &Protocols::default());
-    assert!(!session.import(&Past { learned: &learned, texts: &[], unbroken: false, at: 0 }));
+    assert!(!session.import(&Past { learned: &learned, texts: &[], unbroken: false, at: BootTime::ZERO }));
 }
 
 #[test]

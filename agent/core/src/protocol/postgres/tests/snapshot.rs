@@ -3,6 +3,7 @@
 use super::build::*;
 use super::*;
 use crate::protocol::snapshot::{Past, Postgres, Snapshot, Texts};
+use crate::time::{BootTime, ns};
 
 /// A session of the next agent: after `steps`, and after `unseen` bytes each way that nobody saw.
 fn next(steps: &[Step], unseen: u64) -> Driver {
@@ -12,7 +13,7 @@ fn next(steps: &[Step], unseen: u64) -> Driver {
     let mut driver = Driver::new(&Protocols::default());
     driver.positions = before.positions.map(|pos| pos + unseen);
     let texts = texts.into_list();
-    let past = Past { learned: &learned, texts: &texts, unbroken: unseen == 0, at: 50 };
+    let past = Past { learned: &learned, texts: &texts, unbroken: unseen == 0, at: ns(50) };
     assert!(driver.session.import(&past));
     driver
 }
@@ -117,7 +118,7 @@ fn wherever_the_first_agent_stops_the_second_one_tells_nothing_wrong() {
             let shared = shared.into_list();
             let mut second = Driver::new(&Protocols::default());
             second.positions = first.positions;
-            let past = Past { learned: &learned, texts: &shared, unbroken: true, at: 60 };
+            let past = Past { learned: &learned, texts: &shared, unbroken: true, at: ns(60) };
             assert!(second.session.import(&past));
             second.bytes(*from, &bytes[at..], 61);
             for (from, bytes) in &steps[cut + 1..] {
@@ -182,7 +183,12 @@ fn a_hostile_past_is_bounded() {
     let past = Postgres { statements, transaction: Some(u64::MAX), ..Postgres::default() };
     let texts = ["SELECT 1".into(), "x".repeat(2 << 20).into()];
     let mut driver = Driver::new(&Protocols::default());
-    driver.session.import(&Past { learned: &Snapshot::Postgres(past), texts: &texts, unbroken: true, at: 0 });
+    driver.session.import(&Past {
+        learned: &Snapshot::Postgres(past),
+        texts: &texts,
+        unbroken: true,
+        at: BootTime::ZERO,
+    });
     let kept = learned(&driver).statements;
     assert!(kept.len() <= 4096 && kept.iter().all(|one| one.name.len() <= 512 && one.columns.len() <= 64));
 }
