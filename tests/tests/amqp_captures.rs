@@ -8,7 +8,7 @@ use std::process::Command;
 
 use spoor_core::operation::amqp::{Action, ActionKind, Content, Publish, PublishOutcome, Settlement};
 use spoor_core::operation::{Detail, OpSide, Operation};
-use spoor_core::protocol::amqp::Session;
+use spoor_core::protocol::amqp::AmqpSession;
 use spoor_core::protocol::{Discard, End, Event, Events, Session as _};
 use spoor_core::record::{Mark, Role, Sender, Worker};
 use spoor_core::settings::Protocols;
@@ -96,7 +96,7 @@ fn replay(segments: &[Segment], role: Role) -> (Vec<Operation>, u64) {
     for segment in segments {
         let (session, next) = sessions
             .entry(segment.connection)
-            .or_insert_with(|| (Session::new(role, &Protocols::default()), [None; 2]));
+            .or_insert_with(|| (AmqpSession::new(role, &Protocols::default()), [None; 2]));
         let next = &mut next[segment.from as usize];
         let mark =
             Mark { at: BootTime::from_nanos(1), thread: Worker::default(), other_pos: 0, awaited_by: None };

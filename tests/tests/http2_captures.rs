@@ -236,8 +236,8 @@ fn connections(name: &str) -> Vec<(bool, Vec<Step>)> {
 fn run(upgrades: bool, start: u64, steps: &[Step]) -> (Vec<Operation>, Vec<(Discard, u64)>) {
     let limits = Protocols::default();
     let mut session: Box<dyn Session> = match upgrades {
-        true => Box::new(http1::Session::new(Role::Server, &limits)),
-        false => Box::new(http2::Session::new(Role::Server, &limits)),
+        true => Box::new(http1::Http1Session::new(Role::Server, &limits)),
+        false => Box::new(http2::Http2Session::new(Role::Server, &limits)),
     };
     let mut out = Events::default();
     let mut pos = [start; 2];

@@ -48,9 +48,9 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
     let mut add = |metric, key, label: &'static str, value| {
         all.push(Reading::labelled(metric, key, label, value));
     };
-    add("spoor.operations", "protocol", "http", stats.operations_http);
-    add("spoor.operations", "protocol", "amqp", stats.operations_amqp);
-    add("spoor.operations", "protocol", "postgresql", stats.operations_postgres);
+    for (protocol, count) in stats.operations.by_name() {
+        add("spoor.operations", "protocol", protocol, count);
+    }
     for (rule, count) in &stats.edges {
         add("spoor.edges", "rule", rule, *count);
     }
@@ -107,14 +107,8 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
 }
 
 fn connections(stats: &Connections, add: &mut impl FnMut(&'static str, &'static str, &'static str, u64)) {
-    for (protocol, count) in [
-        ("http", stats.http1),
-        ("amqp", stats.amqp),
-        ("postgresql", stats.postgres),
-        ("opaque", stats.opaque),
-        ("other", stats.not_ours),
-        ("undecided", stats.undecided),
-    ] {
+    let others = [("opaque", stats.opaque), ("other", stats.not_ours), ("undecided", stats.undecided)];
+    for (protocol, count) in stats.detected.by_name().into_iter().chain(others) {
         add("spoor.connections", "protocol", protocol, count);
     }
     for (reason, count) in

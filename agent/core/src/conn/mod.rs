@@ -16,9 +16,8 @@ use std::time::Duration;
 
 use crate::bounded::{Bounded, Slot};
 use crate::operation::Operation;
-use crate::protocol::detect::Protocol;
 use crate::protocol::snapshot::Texts;
-use crate::protocol::{Event, Events, Session};
+use crate::protocol::{Event, Events, PerProtocol, Protocol, Session};
 use crate::record::{Close, Conn, ConnId, Data, OpId, Role};
 use crate::settings;
 use crate::stream::Window;
@@ -69,16 +68,6 @@ pub enum Verdict {
 /// Makes the session of a detected protocol.
 type MakeSession = fn(Protocol, Role, &settings::Protocols) -> Box<dyn Session>;
 
-fn make_session(protocol: Protocol, role: Role, limits: &settings::Protocols) -> Box<dyn Session> {
-    use crate::protocol::{amqp, http1, http2, postgres};
-    match protocol {
-        Protocol::Http1 => Box::new(http1::Session::new(role, limits)),
-        Protocol::Http2 => Box::new(http2::Session::new(role, limits)),
-        Protocol::Amqp => Box::new(amqp::Session::new(role, limits)),
-        Protocol::Postgres => Box::new(postgres::Session::new(role, limits)),
-    }
-}
-
 /// All connections. Sans-I/O: `handle_*` in, `poll_*` out.
 ///
 /// ```text
@@ -109,9 +98,9 @@ impl Connections {
             limits: limits.clone(),
             turn_bytes: settings::DEFAULT_TURN_BYTES,
             window: Window::default(),
-            make_session,
+            make_session: Protocol::session,
             events: Events::default(),
-            revealed: Default::default(),
+            shared: PerProtocol::from_fn(Protocol::shared),
             out: VecDeque::new(),
             verdicts: VecDeque::new(),
             stats: Stats::default(),
@@ -269,9 +258,12 @@ impl Connections {
         self.buffered
     }
 
-    /// Ends of connections that were forgotten: late records of theirs open them anew.
-    pub fn forgotten_ends(&self) -> u64 {
-        self.closed.forgotten()
+    /// What was forgotten at bounds, by table: ends of connections, whose late records open them anew, and what connections
+    /// of a protocol told about each other.
+    pub fn forgotten(&self) -> [(&'static str, u64); 2] {
+        let shared = self.context.shared.iter().filter_map(|(_, shared)| shared.as_ref());
+        let told = shared.map(|shared| shared.forgotten()).sum();
+        [("connection_ends", self.closed.forgotten()), ("shared_statements", told)]
     }
 
     /// Totals.

@@ -5,7 +5,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::protocol::detect::Protocol;
+use crate::protocol::Protocol;
 use crate::record::OpId;
 use crate::time::BootTime;
 
@@ -68,7 +68,7 @@ impl OpenOperations {
         }
         let mut all: Vec<Open> = Vec::new();
         for ((tgid, protocol), (count, pending, oldest)) in sums {
-            let (service, protocol) = (service(tgid), protocol_name(protocol));
+            let (service, protocol) = (service(tgid), protocol.name());
             match all.iter_mut().find(|open| open.service == service && open.protocol == protocol) {
                 Some(open) => {
                     open.count += count;
@@ -80,14 +80,6 @@ impl OpenOperations {
         }
         all.sort_by(|a, b| (&a.service, a.protocol).cmp(&(&b.service, b.protocol)));
         all
-    }
-}
-
-fn protocol_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http1 | Protocol::Http2 => "http",
-        Protocol::Amqp => "amqp",
-        Protocol::Postgres => "postgresql",
     }
 }
 

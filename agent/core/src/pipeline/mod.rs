@@ -20,15 +20,13 @@ use rustc_hash::FxHashMap;
 
 use crate::bounded::Bounded;
 use crate::causality::engine::{self, Engine};
-use crate::causality::inside::Interaction;
 use crate::conn::{ConnRef, Connections, VerdictUpdate};
-use crate::operation::{OpSide, Operation};
+use crate::operation::{Interaction, OpSide, Operation};
 use crate::order::extract::Rules;
 use crate::order::ids::{self, WireId};
 use crate::order::rules::RuleError;
 use crate::privacy::pseudonym::Pseudonyms;
-use crate::protocol::Event;
-use crate::protocol::detect::Protocol;
+use crate::protocol::{Event, PerProtocol, Protocol};
 use crate::record::{ClockPair, ConnId, OpId, ProcessInfo, Record, Sender};
 
 use crate::span::sample::Sampler;
@@ -65,9 +63,8 @@ pub struct Stats {
     /// Records the source could not deliver, and their bytes.
     pub lost_records: u64,
     pub lost_bytes: u64,
-    pub operations_http: u64,
-    pub operations_amqp: u64,
-    pub operations_postgres: u64,
+    /// Operations that are over.
+    pub operations: PerProtocol<u64>,
     /// Edges made, by rule.
     pub edges: BTreeMap<&'static str, u64>,
     /// Entries forgotten at the bounds of tables, by table; those without any are left out.
@@ -276,14 +273,15 @@ impl Pipeline {
 
     /// What was forgotten at the bounds of all tables.
     fn forgotten(&self) -> BTreeMap<&'static str, u64> {
-        let own = [
-            ("process_names", self.processes.forgotten()),
-            ("open_operations", self.open.forgotten()),
-            ("connection_ends", self.connections.forgotten_ends()),
-        ];
+        let own = [("process_names", self.processes.forgotten()), ("open_operations", self.open.forgotten())];
         let causality = self.engine.stats().by_table();
         let trees = self.identifier.stats().by_table();
-        own.into_iter().chain(causality).chain(trees).filter(|(_, count)| *count > 0).collect()
+        own.into_iter()
+            .chain(self.connections.forgotten())
+            .chain(causality)
+            .chain(trees)
+            .filter(|(_, count)| *count > 0)
+            .collect()
     }
 
     fn run_timers(&mut self) {
@@ -312,11 +310,7 @@ impl Pipeline {
         while let Some((conn, event)) = self.connections.poll_event() {
             match event {
                 Event::Opened { op, shape, point } => {
-                    let family = if conn.protocol == Some(Protocol::Amqp) {
-                        Interaction::Message
-                    } else {
-                        Interaction::Call
-                    };
+                    let family = conn.protocol.map_or(Interaction::Call, Protocol::interaction);
                     if shape != OpSide::Relayed
                         && let Some(protocol) = conn.protocol
                     {
@@ -343,10 +337,8 @@ impl Pipeline {
     }
 
     fn close(&mut self, conn: ConnRef, mut operation: Operation) {
-        match operation.detail {
-            crate::operation::Detail::Http(_) => self.stats.operations_http += 1,
-            crate::operation::Detail::Amqp(_) => self.stats.operations_amqp += 1,
-            crate::operation::Detail::Postgres(_) => self.stats.operations_postgres += 1,
+        if let Some(protocol) = conn.protocol {
+            self.stats.operations[protocol] += 1;
         }
         self.open.closed(operation.id);
         let found = self.rules.extract(&operation);

@@ -4,3 +4,5 @@
 
 pub mod pseudonym;
 pub mod redact;
+
+pub use crate::order::value::is_personal;

@@ -40,19 +40,11 @@ use self::state::{Circumstances, Op, Process, ThreadState, Transaction};
 use super::stats::Inside;
 use super::{Edge, Policy, Rule};
 use crate::bounded::{Bounded, Slot};
+pub use crate::operation::Interaction;
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
 use crate::record::{ConnId, OpId, Point};
 use crate::time::BootTime;
-
-/// What kind of conversation an operation belongs to, as far as it matters for its cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interaction {
-    /// The thread that asks usually waits for the answer: HTTP, PostgreSQL.
-    Call,
-    /// Messages: answers come when they come.
-    Message,
-}
 
 /// First sight of an operation.
 #[derive(Clone, Copy, Debug)]
