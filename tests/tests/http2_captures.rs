@@ -12,7 +12,7 @@ use spoor::source;
 use spoor_core::conn::{Connections, Stats};
 use spoor_core::operation::http::Exchange;
 use spoor_core::operation::{Completeness, Detail, Operation};
-use spoor_core::protocol::{Discard, End, Event, Events, Session, http1, http2};
+use spoor_core::protocol::{Discard, End, Event, Events, Protocol, Session, http1, http2};
 use spoor_core::record::{Mark, Record, Role, Sender, Worker};
 use spoor_core::settings::Protocols;
 use spoor_core::time::BootTime;
@@ -162,7 +162,7 @@ fn every_exchange_tshark_sees_is_seen() {
         }
         let discarded = (stats.invalid, stats.limit, stats.unsynchronised, stats.opaque, stats.not_ours);
         assert_eq!(discarded, (0, 0, 0, 0, 0), "{name}");
-        assert!(stats.http2 > 0 || name == "upgrades_go", "{name}");
+        assert!(stats.detected[Protocol::Http2] > 0 || name == "upgrades_go", "{name}");
     }
 }
 

@@ -20,7 +20,8 @@ use super::Pipeline;
 use crate::causality::engine::Engine;
 use crate::causality::inside::snapshot::Snapshot as Shown;
 use crate::conn::snapshot::Connection;
-use crate::protocol::snapshot::Texts;
+use crate::order::value::is_personal;
+use crate::protocol::snapshot::{Discretion, Texts};
 use crate::record::{ProcessEvent, ProcessEventKind, ProcessInfo};
 use crate::span::query_text;
 use crate::sql;
@@ -85,7 +86,7 @@ impl Pipeline {
     /// What the next agent should know. Takes nothing away; before [`Pipeline::finish`], which ends everything.
     pub fn snapshot(&self) -> Snapshot {
         let mut texts = Texts::default();
-        let hashed = self.identifier.pseudonyms.is_some();
+        let discretion = Discretion { is_personal, hashed: self.identifier.pseudonyms.is_some() };
         let connections = self.connections.export(&mut texts);
         Snapshot {
             boot_id: self.boot_id,
@@ -93,7 +94,7 @@ impl Pipeline {
             texts: texts.into_list().iter().map(|text| exportable(text)).collect(),
             connections: connections
                 .into_iter()
-                .map(|one| Connection { learned: one.learned.harmless(hashed), ..one })
+                .map(|one| Connection { learned: one.learned.harmless(discretion), ..one })
                 .collect(),
             processes: self.histories.export(&self.engine, self.now),
         }

@@ -4,5 +4,3 @@
 
 pub mod pseudonym;
 pub mod redact;
-
-pub use crate::order::value::is_personal;

@@ -36,9 +36,17 @@ pub(super) trait LearnedState {
         let _ = place;
     }
 
-    /// Takes out what no span may hold. `hashed`: keys leave as hashes only, and what can hold them in another form not at
-    /// all.
-    fn make_harmless(&mut self, hashed: bool);
+    /// Takes out what no span may hold.
+    fn make_harmless(&mut self, discretion: Discretion);
+}
+
+/// What may be written down, as rooms above this one decide it.
+#[derive(Clone, Copy, Debug)]
+pub struct Discretion {
+    /// A text tells of a person.
+    pub is_personal: fn(&str) -> bool,
+    /// Keys leave as hashes only: what can hold them in another form, such as addresses of messages, not at all.
+    pub hashed: bool,
 }
 
 /// The state of a protocol whose sessions learn nothing that the stream does not say again.
@@ -50,7 +58,7 @@ impl LearnedState for Nothing {
         match *self {}
     }
 
-    fn make_harmless(&mut self, _: bool) {
+    fn make_harmless(&mut self, _: Discretion) {
         match *self {}
     }
 }
@@ -72,10 +80,9 @@ impl Snapshot {
         self
     }
 
-    /// The same without what no span may hold. `hashed`: keys leave as hashes only, and addresses of messages, which can hold
-    /// them in another form, not at all.
-    pub fn harmless(mut self, hashed: bool) -> Self {
-        self.state_mut().make_harmless(hashed);
+    /// The same without what no span may hold.
+    pub fn harmless(mut self, discretion: Discretion) -> Self {
+        self.state_mut().make_harmless(discretion);
         self
     }
 }

@@ -18,8 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog::Prepared;
 use super::core::{Core, Phase, What};
 use super::parse::{Column as ParsedColumn, MAX_COLUMNS, MAX_NAME_BYTES, MAX_PARAMETERS};
-use crate::privacy::is_personal;
-use crate::protocol::snapshot::{Counts, LearnedState, Texts};
+use crate::protocol::snapshot::{Counts, Discretion, LearnedState, Texts};
 
 /// What a session has learned of its connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +82,7 @@ impl LearnedState for Learned {
         self.statements.retain(|statement| statement.text.is_some());
     }
 
-    fn make_harmless(&mut self, _: bool) {
+    fn make_harmless(&mut self, Discretion { is_personal, .. }: Discretion) {
         self.database.take_if(|database| is_personal(database));
         self.statements.retain(|statement| !is_personal(&statement.name));
         for statement in &mut self.statements {
@@ -190,6 +189,7 @@ fn short(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::value::is_personal;
     use crate::protocol::Snapshot;
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
         };
         let statements = vec![statement("s1", "id"), statement("s2", PERSON), statement(PERSON, "id")];
         let mut postgres = Learned { database: Some(PERSON.to_owned()), statements, ..Default::default() };
-        postgres.make_harmless(false);
+        postgres.make_harmless(Discretion { is_personal, hashed: false });
         assert!(!format!("{postgres:?}").contains(PERSON), "{postgres:?}");
         assert_eq!(postgres.statements.len(), 2);
     }

@@ -7,8 +7,7 @@ mod resume;
 
 use serde::{Deserialize, Serialize};
 
-use crate::privacy::is_personal;
-use crate::protocol::snapshot::{Counts, LearnedState};
+use crate::protocol::snapshot::{Counts, Discretion, LearnedState};
 
 /// What a session has learned of its connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,9 +98,9 @@ impl LearnedState for Learned {
         self.channels.iter().map(Channel::cost).sum()
     }
 
-    fn make_harmless(&mut self, hashed: bool) {
-        self.vhost.take_if(|vhost| is_personal(vhost));
-        self.channels.iter_mut().for_each(|channel| channel.make_harmless(hashed));
+    fn make_harmless(&mut self, discretion: Discretion) {
+        self.vhost.take_if(|vhost| (discretion.is_personal)(vhost));
+        self.channels.iter_mut().for_each(|channel| channel.make_harmless(discretion));
     }
 }
 
@@ -118,7 +117,7 @@ impl Channel {
     }
 
     /// A queue whose name tells of a person is one that is not known.
-    fn make_harmless(&mut self, hashed: bool) {
+    fn make_harmless(&mut self, Discretion { is_personal, hashed }: Discretion) {
         self.consumers.retain(|consumer| !is_personal(&consumer.tag));
         self.asked.retain(|asked| !is_personal(&asked.name));
         self.inferred.retain(|(tag, _)| !is_personal(tag));
@@ -145,6 +144,7 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::value::is_personal;
 
     #[test]
     fn names_that_tell_of_people_are_not_kept() {
@@ -169,7 +169,7 @@ mod tests {
         };
         let mut amqp =
             Learned { vhost: Some(PERSON.to_owned()), channels: vec![channel], ..Default::default() };
-        amqp.make_harmless(false);
+        amqp.make_harmless(Discretion { is_personal, hashed: false });
         assert!(!format!("{amqp:?}").contains(PERSON), "{amqp:?}");
         assert_eq!(amqp.channels[0].consumers, [consumer("a", "q"), consumer("b", "")]);
         assert_eq!(amqp.channels[0].inferred, [("b".to_owned(), None)]);
@@ -186,7 +186,7 @@ mod tests {
         for (hashed, expected) in [(false, "order.17"), (true, "")] {
             let channel = Channel { unsettled: vec![unsettled()], ..Default::default() };
             let mut amqp = Learned { channels: vec![channel], ..Default::default() };
-            amqp.make_harmless(hashed);
+            amqp.make_harmless(Discretion { is_personal, hashed });
             assert_eq!(amqp.channels[0].unsettled[0].routing_key, expected);
         }
     }
