@@ -99,7 +99,7 @@ fn pseudonyms(config: &Config) -> Result<Option<Pseudonyms>, RunError> {
 }
 
 /// A pipeline with everything the configuration says.
-fn pipeline(config: &Config, boot_id: [u8; 16], host_id: String) -> Result<Pipeline, RunError> {
+pub fn pipeline(config: &Config, boot_id: [u8; 16], host_id: String) -> Result<Pipeline, RunError> {
     let pipeline = Pipeline::new(settings(config, boot_id, host_id))?;
     Ok(pipeline.with_sampler(Sampler::new(&config.sampling)).with_pseudonyms(pseudonyms(config)?))
 }

@@ -76,7 +76,7 @@ fn core_may_name_addresses_durations_and_effects_in_tests() {
         "//! No tokio here.\nuse std::net::{IpAddr, SocketAddr};\nuse std::time::Duration;\n",
     );
     clean("agent/core/src/stream/x.rs", "//! A header.\n#[cfg(test)]\nmod tests { use std::fs; }\n");
-    clean("agent/core/src/stream/tests.rs", "//! A header.\nuse std::fs;\n");
+    clean("agent/core/src/stream/tests/x.rs", "//! A header.\nuse std::fs;\n");
 }
 
 #[test]
@@ -178,4 +178,43 @@ fn the_kernel_side_may_speak_of_no_protocol_of_the_list() {
     for folder in folders {
         assert!(PROTOCOL_WORDS.contains(&folder), "`{folder}` is missing from PROTOCOL_WORDS");
     }
+}
+
+/// What tidy says about a tree of such files, all with a header.
+fn layout(paths: &[&str]) -> Vec<String> {
+    let file = |path: &&str| File { path: (*path).to_owned(), text: "//! A header.\n".to_owned() };
+    check(&paths.iter().map(file).collect::<Vec<File>>()).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_module_of_several_files_is_a_folder_with_mod_rs() {
+    let found = layout(&["common/src/a.rs", "common/src/a/b.rs", "common/src/ab.rs"]);
+    let what = "common/src/a.rs:1: beside the folder `common/src/a/`: a module of several files is `common/src/a/mod.rs`";
+    assert_eq!(found, [what]);
+    assert_eq!(layout(&["common/src/a/mod.rs", "common/src/a/b.rs"]), Vec::<String>::new());
+    assert_eq!(layout(&["common/src/a.rs", "common/src/a/notes.md"]), Vec::<String>::new());
+}
+
+#[test]
+fn tests_stand_in_the_folder_of_what_they_test() {
+    for path in ["common/src/a_tests.rs", "common/src/a/tests.rs", "common/src/a/tests/mod.rs"] {
+        assert_eq!(layout(&["common/src/lib.rs", path]).len(), 1, "{path}");
+    }
+    for path in ["common/src/a/tests.rs", "common/src/a/tests/mod.rs"] {
+        assert_eq!(layout(&["common/src/a/mod.rs", path]), Vec::<String>::new(), "{path}");
+    }
+    assert_eq!(layout(&["common/src/lib.rs", "common/src/tests.rs"]), Vec::<String>::new());
+}
+
+#[test]
+fn long_tests_are_a_file_of_their_own() {
+    let tests = |len: usize| {
+        format!(
+            "//! A header.\nfn f() {{}}\n#[cfg(test)]\nmod tests {{\n{}}}\n",
+            "    fn g() {}\n".repeat(len)
+        )
+    };
+    clean("common/src/x.rs", &tests(147));
+    one("common/src/x.rs", &tests(148), "3: 151 lines of tests");
+    clean("common/src/x.rs", &tests(148).replacen("#[cfg(test)]\n", "", 1));
 }

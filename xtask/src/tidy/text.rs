@@ -36,9 +36,9 @@ pub(super) fn check_tree(files: &[File], findings: &mut Vec<Finding>) {
     dependencies(files, findings);
 }
 
-/// `tests.rs`, `x_tests.rs` or `tests/x.rs` beside the module they test, which has the header.
+/// `tests.rs` or `tests/x.rs` in the folder of the module they test, which has the header.
 fn is_tests(path: &str) -> bool {
-    path.ends_with("tests.rs") || path.contains("/src/") && path.contains("/tests/")
+    path.ends_with("/tests.rs") || path.contains("/src/") && path.contains("/tests/")
 }
 
 fn header(file: &File, findings: &mut Vec<Finding>) {

@@ -675,6 +675,4 @@ fn is_near_loss(losses: &VecDeque<BootTime>, at: BootTime) -> bool {
 }
 
 #[cfg(test)]
-mod bounds_tests;
-#[cfg(test)]
 mod tests;
