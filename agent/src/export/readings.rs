@@ -36,6 +36,11 @@ pub const METRICS: &[Metric] = &[
         "By",
         "Bytes of streams that could not be used or were left alone, by cause",
     ),
+    counter(
+        "spoor.forgotten",
+        "{entry}",
+        "Entries of bounded tables forgotten for newer ones, by table: what they would have joined or named later is not",
+    ),
     counter("spoor.connections", "{connection}", "Connections seen, by what they speak"),
     counter("spoor.connections.ended", "{connection}", "Connections that are over, by reason"),
     gauge("spoor.processes", "{process}", "Processes known now, by whether they are traced"),

@@ -79,14 +79,13 @@ pub(super) fn print(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals
 }
 
 fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String {
-    let operations = stats.operations_http + stats.operations_amqp + stats.operations_postgres;
+    let by_protocol = stats.operations.by_name().into_iter().map(|(name, count)| format!("{name} {count}"));
     let mut text = format!(
-        "seen: {} records, {}; {operations} operations (http {}, amqp {}, postgresql {}); spans {}, trees {}\n",
+        "seen: {} records, {}; {} operations ({}); spans {}, trees {}\n",
         stats.records,
         size(stats.bytes),
-        stats.operations_http,
-        stats.operations_amqp,
-        stats.operations_postgres,
+        stats.operations.total(),
+        by_protocol.collect::<Vec<_>>().join(", "),
         stats.spans,
         stats.trees,
     );
@@ -134,6 +133,11 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
     } else {
         let list: Vec<String> = lost.iter().map(|(what, count)| format!("{count} {what}")).collect();
         text += &format!("lost: {}\n", list.join(", "));
+    }
+    if !stats.forgotten.is_empty() {
+        let tables =
+            stats.forgotten.iter().map(|(table, count)| format!("{count} {}", table.replace('_', " ")));
+        text += &format!("forgotten for newer ones: {}\n", tables.collect::<Vec<_>>().join(", "));
     }
     text
 }

@@ -1,5 +1,6 @@
 //! One broken convention per case, and the nearest thing that is allowed.
 
+use super::boundaries::PROTOCOL_WORDS;
 use super::rust::{code, paths, words};
 use super::{File, check};
 
@@ -245,6 +246,19 @@ fn a_dependency_is_named_by_the_code_it_is_declared_for() {
     ];
     assert_eq!(found.len(), starts.len(), "{found:#?}");
     assert!(found.iter().zip(starts).all(|(found, start)| found.starts_with(start)), "{found:#?}");
+}
+
+#[test]
+fn the_kernel_side_may_speak_of_no_protocol_of_the_list() {
+    let path = crate::shell::root().join("agent/core/src/protocol/mod.rs");
+    let text = std::fs::read_to_string(path).expect("the list of protocols");
+    let (_, list) = text.split_once("protocols! {").expect("the list of protocols");
+    let (list, _) = list.split_once('}').expect("its end");
+    let folders: Vec<&str> = list.split(',').filter_map(|one| Some(one.split_once('=')?.1.trim())).collect();
+    assert!(folders.len() >= 4, "{folders:?}");
+    for folder in folders {
+        assert!(PROTOCOL_WORDS.contains(&folder), "`{folder}` is missing from PROTOCOL_WORDS");
+    }
 }
 
 /// What tidy says about a tree of such files, all with a header.

@@ -1,6 +1,6 @@
-//! Bytes of one connection in stream order in, [`Event`]s about its operations out.
+//! Bytes of one connection in stream order → [`Event`]s about its operations.
 //!
-//! *Owns* the contract every protocol fulfils ([`Session`]) and the choice of protocol ([`detect`]).
+//! *Owns* the list of protocols, the contract every one fulfils ([`Session`]) and the choice among them ([`detect`]).
 //! *Must not know* where bytes came from, who else is connected, spans, orders.
 //!
 //! Every session is incremental, bounded, free of panics, tolerant of starting anywhere in a stream, and
@@ -12,12 +12,16 @@ pub mod http1;
 pub mod http2;
 pub mod postgres;
 pub mod reader;
+mod registry;
 pub mod snapshot;
 
-use self::snapshot::{Past, Snapshot, Texts};
+pub use self::registry::{PerProtocol, Shared};
+use self::snapshot::{Past, Texts};
 use crate::operation::{OpSide, Operation};
 use crate::record::{Mark, OpId, Point, Sender};
 use crate::time::BootTime;
+
+registry::protocols! { Http1 = http1, Http2 = http2, Amqp = amqp, Postgres = postgres }
 
 /// What a session tells the core, in the order it becomes known.
 ///

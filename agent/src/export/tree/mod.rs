@@ -11,12 +11,14 @@
 //! *Owns* the layout. `←` is work that came in (server, consumer), `→` work asked of others (client, producer).
 //! A trace is printed when nothing was added to it for a while; what comes later is printed as its continuation.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
+use std::hash::RandomState;
 use std::io::{self, Write};
 use std::time::Duration;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use spoor_core::bounded::Bounded;
 use spoor_core::span::{Span, SpanKind, Status};
 use spoor_core::time::{WallTime, nanoseconds};
 use spoor_core::trace::{SpanId, TraceId, Value};
@@ -58,8 +60,7 @@ pub struct TreePrinter<W> {
     quiet: Duration,
     traces: HashMap<TraceId, Trace>,
     span_count: usize,
-    printed: HashSet<TraceId>,
-    printed_order: VecDeque<TraceId>,
+    printed: Bounded<TraceId, (), RandomState>,
 }
 
 #[derive(Debug, Default)]
@@ -77,8 +78,7 @@ impl<W: Write> TreePrinter<W> {
             quiet,
             traces: HashMap::new(),
             span_count: 0,
-            printed: HashSet::new(),
-            printed_order: VecDeque::new(),
+            printed: Bounded::for_foreign_keys(MAX_PRINTED),
         }
     }
 
@@ -129,15 +129,8 @@ impl<W: Write> TreePrinter<W> {
     fn print(&mut self, id: TraceId) -> io::Result<()> {
         let Some(trace) = self.traces.remove(&id) else { return Ok(()) };
         self.span_count = self.span_count.saturating_sub(trace.spans.len());
-        let continued = !self.printed.insert(id);
-        if !continued {
-            self.printed_order.push_back(id);
-            if self.printed_order.len() > MAX_PRINTED
-                && let Some(oldest) = self.printed_order.pop_front()
-            {
-                self.printed.remove(&oldest);
-            }
-        }
+        let continued = self.printed.contains_key(&id);
+        self.printed.insert(id, ());
         render(&mut self.out, id, &trace.spans, continued, self.style)?;
         self.out.flush()
     }

@@ -6,7 +6,7 @@
 use super::assembly::{Assembly, What, kind_mut};
 use super::channel::{Asked, Channel, Queue, Terms, Waiting};
 use super::method::{self, Arguments, Id, Part, Spec};
-use super::session::{Ending, Loss, MAX_CONSUMERS, Session};
+use super::session::{AmqpSession, Ending, Loss, MAX_CONSUMERS};
 use super::wire::text;
 use crate::operation::amqp::{ActionKind, Deliver, Method, Publish, PublishOutcome, Settle, Settlement};
 use crate::operation::{Completeness, Extent, OpSide, Operation};
@@ -16,7 +16,7 @@ use crate::record::{Point, Sender};
 /// What an operation of a waiting method holds, roughly.
 const METHOD_WEIGHT: usize = 256;
 
-impl Session {
+impl AmqpSession {
     /// A whole method frame.
     pub(super) fn method(
         &mut self,

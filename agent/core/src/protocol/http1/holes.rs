@@ -4,11 +4,11 @@
 
 use super::body::{Body, Hole};
 use super::exchange::Half;
-use super::{Session, State, current};
+use super::{Http1Session, State, current};
 use crate::protocol::Events;
 use crate::record::{Mark, Point};
 
-impl Session {
+impl Http1Session {
     pub(super) fn body_gap(
         &mut self,
         half: Half,

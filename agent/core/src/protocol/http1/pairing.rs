@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::body::Body;
 use super::exchange::{Half, Open};
-use super::{Session, State, start_line};
+use super::{Http1Session, State, start_line};
 use crate::operation::{Completeness, Extent};
 use crate::protocol::{Event, Events};
 use crate::record::Point;
@@ -28,7 +28,7 @@ pub(super) struct Pairing {
     lost: bool,
 }
 
-impl Session {
+impl Http1Session {
     /// Called before a request that starts at `start` is opened: what does it say of those before it?
     pub(super) fn settle_before_request(&mut self, start: Point, quiet_since: BootTime, out: &mut Events) {
         let request_lost = std::mem::take(&mut self.pairing.request_lost);

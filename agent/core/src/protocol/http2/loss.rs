@@ -5,12 +5,12 @@
 
 use super::feed::{Block, Data, State, cut_block_of};
 use super::frame::{self, HEADER_LEN, Header, PREFACE};
-use super::{Half, Session, Way};
+use super::{Half, Http2Session, Way};
 use crate::protocol::{Discard, Event, Events};
 use crate::record::{Mark, Point};
 use crate::time::BootTime;
 
-impl Session {
+impl Http2Session {
     /// `len` bytes at `pos` moved that nobody saw.
     pub(super) fn hole(&mut self, half: Half, pos: u64, len: u64, mark: Mark, out: &mut Events) {
         let way = self.way(half);

@@ -4,7 +4,7 @@
 //! *Spec*: RFC 9113, section 5.1.
 
 use super::messages::Messages;
-use super::{DOUBT, Half, Session};
+use super::{DOUBT, Half, Http2Session};
 use crate::operation::http::Reset;
 use crate::operation::{Completeness, Extent, Operation};
 use crate::protocol::http1::exchange::Open;
@@ -143,7 +143,7 @@ impl Stream {
     }
 }
 
-impl Session {
+impl Http2Session {
     /// A frame of this message was seen up to `end`.
     pub(super) fn extend(&mut self, half: Half, id: u32, end: Point) {
         let Some(stream) = self.streams.get_mut(&id) else { return };

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use spoor_core::conn::snapshot::Connection;
 use spoor_core::pipeline::snapshot::Process;
-use spoor_core::protocol::snapshot as protocol;
+use spoor_core::protocol::{Snapshot as Learned, amqp, http2, postgres};
 use spoor_core::record::{ConnId, Endpoint, Role, Transport};
 use spoor_core::time::BootTime;
 
@@ -22,29 +22,35 @@ fn learned() -> Snapshot {
         spoke_at: BootTime::from_nanos(7),
         learned,
     };
-    let statement =
-        protocol::Statement { name: "s1".to_owned(), text: Some(0), oids: vec![23], ..Default::default() };
-    let postgres = protocol::Postgres { statements: vec![statement], ..Default::default() };
-    let consumer = protocol::Consumer { tag: "ctag".to_owned(), queue: "q".to_owned(), no_ack: true };
-    let channel = protocol::Channel {
+    let statement = postgres::snapshot::Statement {
+        name: "s1".to_owned(),
+        text: Some(0),
+        oids: vec![23],
+        ..Default::default()
+    };
+    let statements = postgres::Learned { statements: vec![statement], ..Default::default() };
+    let consumer = amqp::snapshot::Consumer { tag: "ctag".to_owned(), queue: "q".to_owned(), no_ack: true };
+    let channel = amqp::snapshot::Channel {
         number: 1,
-        confirm: protocol::Confirm::Exact(7),
+        confirm: amqp::snapshot::Confirm::Exact(7),
         consumers: vec![consumer],
         inferred: vec![("a".to_owned(), None)],
         unsure_to: Some(u64::MAX),
         ..Default::default()
     };
-    let amqp = protocol::Amqp { channels: vec![channel], ..Default::default() };
-    let way = protocol::Way { fields: vec![(Some(":path".to_owned()), None)], ..Default::default() };
-    let http2 = protocol::Http2 { last_stream: 9, request: way, response: protocol::Way::default() };
+    let consumers = amqp::Learned { channels: vec![channel], ..Default::default() };
+    let way =
+        http2::snapshot::Compression { fields: vec![(Some(":path".to_owned()), None)], ..Default::default() };
+    let headers =
+        http2::Learned { last_stream: 9, request: way, response: http2::snapshot::Compression::default() };
     Snapshot {
         boot_id: [9; 16],
         at: BootTime::from_nanos(1),
         texts: vec!["SELECT $1 -- ü".to_owned()],
         connections: vec![
-            connection(1, protocol::Snapshot::Postgres(postgres)),
-            connection(u64::MAX, protocol::Snapshot::Amqp(amqp)),
-            connection(3, protocol::Snapshot::Http2(http2)),
+            connection(1, Learned::Postgres(statements)),
+            connection(u64::MAX, Learned::Amqp(consumers)),
+            connection(3, Learned::Http2(headers)),
         ],
         processes: vec![Process { tgid: 7, exe: "/usr/bin/x".to_owned(), ..Process::default() }],
     }

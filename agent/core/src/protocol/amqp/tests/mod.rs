@@ -2,7 +2,7 @@
 
 mod snapshot;
 
-use super::Session;
+use super::AmqpSession;
 use super::fixture::{ack, close, consume, content, deliver, frame, header, method, publish, short};
 use super::frame::PROTOCOL_HEADER;
 use crate::operation::amqp::{Action, ActionKind, Content};
@@ -17,7 +17,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// A conversation: records of bytes and gaps, one per tick.
 struct Talk {
-    session: Session,
+    session: AmqpSession,
     events: Events,
     pos: [u64; 2],
     tick: u64,
@@ -25,7 +25,7 @@ struct Talk {
 
 impl Talk {
     fn new(role: Role, limits: &Protocols) -> Self {
-        Self { session: Session::new(role, limits), events: Events::default(), pos: [0; 2], tick: 0 }
+        Self { session: AmqpSession::new(role, limits), events: Events::default(), pos: [0; 2], tick: 0 }
     }
 
     fn client() -> Self {

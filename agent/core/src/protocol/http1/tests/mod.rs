@@ -8,7 +8,7 @@ mod splits;
 mod times;
 mod uploads;
 
-use super::Session;
+use super::Http1Session;
 use crate::operation::http::Exchange;
 use crate::operation::{Completeness, Detail, Operation};
 use crate::protocol::{End, Event, Events, Session as _};
@@ -37,7 +37,7 @@ pub(super) fn server(bytes: impl AsRef<[u8]>) -> Step {
 /// Drives one session. The n-th step happens at time n on thread n.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) session: Session,
+    pub(super) session: Http1Session,
     pub(super) out: Events,
     client_pos: u64,
     server_pos: u64,
@@ -51,7 +51,7 @@ impl Connection {
 
     /// A connection of which `pos` bytes each way passed before.
     pub(super) fn joined_at(pos: u64, limits: &Protocols) -> Connection {
-        let session = Session::new(Role::Server, limits);
+        let session = Http1Session::new(Role::Server, limits);
         Connection { session, out: Events::default(), client_pos: pos, server_pos: pos, at: 0 }
     }
 

@@ -43,7 +43,7 @@ fn each_event_has_the_moment_and_the_thread_of_its_byte() {
 
 #[test]
 fn a_client_s_exchange_is_outgoing() {
-    let mut session = Session::new(Role::Client, &Protocols::default());
+    let mut session = Http1Session::new(Role::Client, &Protocols::default());
     let mut out = Events::default();
     session.bytes(Sender::Client, 0, b"GET / HTTP/1.1\r\n\r\n", Mark::default(), &mut out);
     assert!(matches!(out.pop(), Some(Event::Opened { shape: OpSide::Outgoing, .. })));

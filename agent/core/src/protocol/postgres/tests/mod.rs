@@ -22,7 +22,7 @@ fn mark(at: u64) -> Mark {
 
 /// Drives a session and checks the contract of events on the way.
 struct Driver {
-    session: Session,
+    session: PostgresSession,
     out: Events,
     positions: [u64; 2],
     events: Vec<Event>,
@@ -30,7 +30,7 @@ struct Driver {
 
 impl Driver {
     fn new(limits: &Protocols) -> Self {
-        let session = Session::new(Role::Client, limits);
+        let session = PostgresSession::new(Role::Client, limits);
         Self { session, out: Events::default(), positions: [0; 2], events: Vec::new() }
     }
 
