@@ -9,7 +9,7 @@ use super::{Confidence, Edge, Passage, Policy, Rule};
 use crate::causality::across::message::{Delivery, Destination, MessageKey, Messages, Outcome, Pair};
 use crate::causality::across::wire::{Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
-use crate::causality::inside::{Closing, Interaction, Opening, Processes};
+use crate::causality::inside::{Closing, Inside, Interaction, Opening};
 use crate::conn::ConnInfo;
 use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
@@ -27,7 +27,7 @@ const MAX_MESSAGES: usize = 57_344;
 #[derive(Debug)]
 pub struct Engine {
     policy: Policy,
-    processes: Processes,
+    inside: Inside,
     wires: Wires,
     /// Seen on the broker's own sockets: exact.
     brokered: Messages,
@@ -43,7 +43,7 @@ pub struct Engine {
 impl Engine {
     pub fn new(policy: Policy) -> Self {
         Self {
-            processes: Processes::new(policy.clone()),
+            inside: Inside::new(policy.clone()),
             policy,
             wires: Wires::new(MAX_WIRES),
             brokered: Messages::new(MAX_MESSAGES),
@@ -61,11 +61,11 @@ impl Engine {
             (Interaction::Message, OpSide::Incoming) => self.unbrokered.opened(op, point.at),
             (Interaction::Message, OpSide::Outgoing) | (Interaction::Call, _) => {}
         }
-        self.processes.opened(Opening { op, shape, family, conn: info.conn.id, point });
+        self.inside.opened(Opening { op, shape, family, conn: info.conn.id, point });
     }
 
     pub fn requested(&mut self, op: OpId, point: Point) {
-        self.processes.requested(op, point);
+        self.inside.requested(op, point);
     }
 
     /// The wire identity of a call that has begun: both ends are joined before either is over, for one may be over long before
@@ -76,7 +76,7 @@ impl Engine {
 
     /// An operation is over. `wire` is its wire identity, where the connection has one and it was not told before.
     pub fn closed(&mut self, info: &ConnInfo, op: &Operation, found: &Found, wire: Option<WireId>) {
-        self.processes.closed(closing(op, found));
+        self.inside.closed(closing(op, found));
         if let Some(wire) = wire {
             self.meet(op.id, wire, side(op));
         }
@@ -92,44 +92,44 @@ impl Engine {
     }
 
     pub fn conn_closed(&mut self, conn: ConnId, tgid: u32) {
-        self.processes.conn_closed(conn, tgid);
+        self.inside.conn_closed(conn, tgid);
     }
 
     /// Something a process read or wrote was lost, not long before `now`.
     pub fn missed(&mut self, tgid: u32, now: BootTime) {
-        self.processes.missed(tgid, now);
+        self.inside.missed(tgid, now);
         self.brokered.missed(now);
         self.unbrokered.missed(now);
     }
 
     /// Records were lost, found out at `now`, and whose is not known.
     pub fn lost(&mut self, now: BootTime) {
-        self.processes.lost(now);
+        self.inside.lost(now);
     }
 
     pub fn process_changed(&mut self, event: &ProcessEvent) {
         match event.kind {
-            ProcessEventKind::Fork { .. } => self.processes.process_began(event.tgid),
-            ProcessEventKind::Exec => self.processes.process_replaced(event.tgid),
-            ProcessEventKind::Exit => self.processes.process_ended(event.tgid, event.at),
+            ProcessEventKind::Fork { .. } => self.inside.process_began(event.tgid),
+            ProcessEventKind::Exec => self.inside.process_replaced(event.tgid),
+            ProcessEventKind::Exit => self.inside.process_ended(event.tgid, event.at),
             ProcessEventKind::Thread { tid, creator } => {
-                self.processes.thread_began(event.tgid, tid, creator);
+                self.inside.thread_began(event.tgid, tid, creator);
             }
         }
     }
 
     /// What a process has shown of how it works. `None`: nothing.
     pub fn export(&self, tgid: u32) -> Option<Snapshot> {
-        self.processes.export(tgid)
+        self.inside.export(tgid)
     }
 
     /// Goes on with what an earlier agent knew of this very process. Returns whether it is of use.
     pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootTime) -> bool {
-        self.processes.import(tgid, learned, now)
+        self.inside.import(tgid, learned, now)
     }
 
     pub fn handle_timeout(&mut self, now: BootTime) {
-        self.processes.handle_timeout(now);
+        self.inside.handle_timeout(now);
         while let Some(entry) = self.unsure.first_entry().filter(|entry| entry.key().0 <= now) {
             let edge = entry.remove();
             self.unsure_due.remove(&edge.child);
@@ -139,28 +139,28 @@ impl Engine {
 
     /// A request that has been open for long and may be the cause of what is decided next: what it has shown so far is
     /// needed before [`Engine::handle_timeout`] is called again.
-    pub fn poll_wanted(&mut self) -> Option<(ConnId, OpId)> {
-        self.processes.wanted()
+    pub fn poll_to_peek(&mut self) -> Option<(ConnId, OpId)> {
+        self.inside.poll_to_peek()
     }
 
     /// What such a request has shown so far.
     pub fn shown(&mut self, op: OpId, found: &Found) {
-        self.processes.shown(op, keys(found), found.attributes.clone());
+        self.inside.shown(op, keys(found), found.attributes.clone());
     }
 
     pub fn next_timeout(&self) -> Option<BootTime> {
         let unsure = self.unsure.keys().next().map(|(due, _)| *due);
-        [unsure, self.processes.next_timeout()].into_iter().flatten().min()
+        [unsure, self.inside.next_timeout()].into_iter().flatten().min()
     }
 
     pub fn finish(&mut self) {
-        self.processes.finish();
+        self.inside.finish();
         self.edges.extend(std::mem::take(&mut self.unsure).into_values());
         self.unsure_due.clear();
     }
 
     pub fn poll_edge(&mut self) -> Option<Edge> {
-        self.edges.pop_front().or_else(|| self.processes.poll_edge())
+        self.edges.pop_front().or_else(|| self.inside.poll_edge())
     }
 
     /// More about a message's way.
@@ -169,12 +169,12 @@ impl Engine {
     }
 
     pub fn poll_settled(&mut self) -> Option<OpId> {
-        self.processes.poll_settled()
+        self.inside.poll_settled()
     }
 
     /// Nothing more will be decided about this operation's cause inside its process.
     pub fn is_settled(&self, op: OpId) -> bool {
-        self.processes.is_settled(op)
+        self.inside.is_settled(op)
     }
 
     /// Enters one end of an operation where the other is looked for.
@@ -185,7 +185,7 @@ impl Engine {
             if let Some(due) = self.unsure_due.remove(&edge.child) {
                 self.unsure.remove(&(due, edge.child));
             }
-            self.processes.linked(edge.child, edge.parent);
+            self.inside.linked(edge.child, edge.parent);
             self.edges.push_back(edge);
         }
     }
@@ -238,7 +238,7 @@ impl Engine {
         if pair.pulled {
             return;
         }
-        self.processes.linked(edge.child, edge.parent);
+        self.inside.linked(edge.child, edge.parent);
         if at_broker {
             self.edges.push_back(edge);
         } else {
@@ -333,7 +333,7 @@ fn closing(op: &Operation, found: &Found) -> Closing {
         keys: keys(found),
         answered: op.response.is_some()
             && !matches!(op.completeness, Completeness::Cut | Completeness::Abandoned),
-        traits: found.attributes.clone(),
+        facts: found.attributes.clone(),
         transaction,
         ends_transaction,
     }

@@ -4,7 +4,7 @@
 //! *Must not know* spans, how orders are named in bytes (it compares keys it is given), or where records came from.
 //!
 //! ```text
-//!   Opened, Requested, Responded ─▶ process::Processes   who read and wrote what, on which thread
+//!   Opened, Requested, Responded ─▶ inside::Inside   who read and wrote what, on which thread
 //!   Closed (keys, wire identity) ─▶ process, wire, message ─▶ Edge
 //! ```
 //!

@@ -5,14 +5,14 @@
 
 use super::guess::{Guess, Reading};
 use super::keys::Value;
-use super::proof::Signal;
-use super::state::{common_traits, conflict};
-use super::{Deadline, GRACE, Processes};
+use super::table::{common_facts, conflict};
+use super::trust::Signal;
+use super::{Deadline, GRACE, Inside};
 use crate::causality::{Confidence, Edge, Rule};
 use crate::operation::OpSide;
 use crate::record::{ConnId, OpId};
 
-impl Processes {
+impl Inside {
     /// Decides an outgoing operation if it can be decided, or must be.
     pub(super) fn consider(&mut self, op: OpId, forced: bool) {
         let Some(state) = self.ops.get(&op) else { return };
@@ -50,7 +50,7 @@ impl Processes {
         if let Some(process) = self.processes.get_mut(&tgid)
             && let Some(right) = one_of_order
         {
-            process.proof.count(Signal::OneOfOrder, right);
+            process.trust.count(Signal::OneOfOrder, right);
         }
         let among = match value {
             Value::Only(_) if !forced && self.may_learn_of_more(op) => return self.come_back(op),
@@ -61,7 +61,7 @@ impl Processes {
             Value::Answered(edge) => {
                 // What becomes known late comes first.
                 if !forced {
-                    self.doubt(op);
+                    self.await_late_cause(op);
                     return self.come_back(op);
                 }
                 self.learn(op, edge.parent, false);
@@ -71,14 +71,14 @@ impl Processes {
             Value::Among(causes) => causes,
             Value::Nameless => {
                 if forced && let Some(process) = self.processes.get_mut(&tgid) {
-                    process.proof.count(Signal::Named, false);
+                    process.trust.count(Signal::Named, false);
                 }
                 Vec::new()
             }
             Value::Nothing => Vec::new(),
         };
         let Some(state) = self.ops.get(&op) else { return };
-        if let Some(number) = state.transaction.filter(|_| !state.company) {
+        if let Some(number) = state.transaction.filter(|_| !state.transaction_settled) {
             let key = (state.conn, number);
             let transaction = self.transactions.entry(key).or_default();
             if !transaction.waiting.contains(&op) {
@@ -103,7 +103,7 @@ impl Processes {
         waiting.sort_unstable();
         for op in waiting {
             if let Some(state) = self.ops.get_mut(&op) {
-                state.company = true;
+                state.transaction_settled = true;
             }
             self.consider(op, false);
         }
@@ -115,7 +115,8 @@ impl Processes {
         let Some(state) = self.ops.get(&op) else { return };
         if let Some(number) = state.transaction
             && let Some(transaction) = self.transactions.get(&(state.conn, number))
-            && let Some(parent) = transaction.parent.filter(|_| !transaction.torn && !self.is_clouded(state))
+            && let Some(parent) =
+                transaction.parent.filter(|_| !transaction.contradictory && !self.is_near_loss(state))
         {
             let edge = self.edge(op, parent, Rule::Transaction, 0.92);
             return self.decide(op, edge, false);
@@ -165,15 +166,15 @@ impl Processes {
     fn may_learn_of_more(&self, op: OpId) -> bool {
         let Some(state) = self.ops.get(&op) else { return false };
         let process = self.processes.get(&state.tgid);
-        process.is_some_and(|process| process.quiet.was_surprised_since(state.opened.at))
+        process.is_some_and(|process| process.quiet.had_late_arrival_since(state.opened.at))
     }
 
     /// Until it is decided, nothing in its process is taken to be over with its answer.
-    fn doubt(&mut self, op: OpId) {
-        let Some(state) = self.ops.get_mut(&op).filter(|state| !state.doubts) else { return };
-        state.doubts = true;
+    fn await_late_cause(&mut self, op: OpId) {
+        let Some(state) = self.ops.get_mut(&op).filter(|state| !state.awaits_late_cause) else { return };
+        state.awaits_late_cause = true;
         if let Some(process) = self.processes.get_mut(&state.tgid) {
-            process.doubts += 1;
+            process.awaiting_late_cause += 1;
         }
     }
 
@@ -192,19 +193,20 @@ impl Processes {
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
         if let Some(process) = self.processes.get_mut(&state.tgid) {
             process.blocked.remove(&(state.opened.at, op));
-            process.doubts = process.doubts.saturating_sub(u32::from(state.doubts));
+            process.awaiting_late_cause =
+                process.awaiting_late_cause.saturating_sub(u32::from(state.awaits_late_cause));
         }
         self.deadlines.remove(&(closed_at + self.policy.decide_within, op));
         self.deadlines.insert((closed_at + super::REMEMBER, op), Deadline::Forget);
         let mut ripe = None;
         if let (Some(edge), Some(number), true) = (edge, state.transaction, strong) {
             let key = (state.conn, number);
-            let company = state.company;
+            let transaction_settled = state.transaction_settled;
             let transaction = self.transactions.entry(key).or_default();
-            transaction.decided_count += usize::from(!company);
+            transaction.decided_count += usize::from(!transaction_settled);
             match transaction.parent {
                 None => transaction.parent = Some(edge.parent),
-                Some(parent) if parent != edge.parent => transaction.torn = true,
+                Some(parent) if parent != edge.parent => transaction.contradictory = true,
                 Some(_) => {}
             }
             ripe = transaction.is_ripe().then_some(key);
@@ -238,13 +240,13 @@ impl Processes {
         // A guess is only asked for where those before it were not believed: only there its being right says something.
         let believed = guesses.iter().position(|guess| self.is_believed(state, guess));
         guesses.truncate(believed.map_or(guesses.len(), |last| last + 1));
-        let (same, different) = self.ops.get(&truth).map_or((0, 0), |truth| common_traits(state, truth));
+        let (same, different) = self.ops.get(&truth).map_or((0, 0), |truth| common_facts(state, truth));
         let Some(process) = self.processes.get_mut(&state.tgid) else { return };
         if same + different > 0 {
-            process.proof.count(Signal::Facts, different == 0);
+            process.trust.count(Signal::Facts, different == 0);
         }
         for guess in guesses {
-            process.proof.count(guess.signal, guess.cause == truth);
+            process.trust.count(guess.signal, guess.cause == truth);
         }
     }
 
@@ -255,9 +257,9 @@ impl Processes {
         if let Some(answered) = cause.closed_at.filter(|_| !in_flight) {
             process.aftermath.count(state.opened.at.since(answered));
         }
-        process.proof.count(Signal::InFlight, in_flight);
-        process.proof.count(Signal::NamedInFlight, in_flight);
-        process.proof.count(Signal::Named, true);
+        process.trust.count(Signal::InFlight, in_flight);
+        process.trust.count(Signal::NamedInFlight, in_flight);
+        process.trust.count(Signal::Named, true);
     }
 
     /// An operation and the request that its thread serves both show keys: do they agree?
@@ -266,7 +268,7 @@ impl Processes {
         if let ([own], [other]) = (state.keys.as_slice(), candidate.keys.as_slice()) {
             let right = own == other;
             if let Some(process) = self.processes.get_mut(&state.tgid) {
-                process.proof.count(Signal::Serving, right);
+                process.trust.count(Signal::Serving, right);
             }
         }
     }

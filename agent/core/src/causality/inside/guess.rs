@@ -2,9 +2,9 @@
 //!
 //! *Owns* the rules that look at who did what when. *Must not know* keys, nor which rule is asked before another.
 
-use super::proof::{Gap, Signal};
-use super::state::{Op, Process, ThreadState, Writer, common_traits, conflict};
-use super::{AFTER, AFTERMATH, Interaction, PATIENT, Processes, is_near_loss};
+use super::table::{Op, Process, ThreadState, Writer, common_facts, conflict};
+use super::trust::{Gap, Signal};
+use super::{AFTER, AFTERMATH, Inside, Interaction, SEQUENTIAL_CALLS, is_near_loss};
 use crate::causality::Rule;
 use crate::operation::OpSide;
 use crate::record::{ConnId, OpId, Worker};
@@ -29,16 +29,16 @@ pub(super) enum Reading {
     WaitFor(OpId),
 }
 
-impl Processes {
+impl Inside {
     /// Its thread served exactly one request, and never serves several at once.
     pub(super) fn serving(&self, state: &Op) -> Option<Guess> {
         let cause = state.start.serving?;
         let candidate = self.ops.get(&cause)?;
         let usable = !self.thread(state)?.multiplexes
-            && !self.is_foreign(state)
+            && !self.has_unsure_writer(state)
             && candidate.family != Interaction::Message
             && candidate.is_sound()
-            && !self.is_clouded(state);
+            && !self.is_near_loss(state);
         let confidence = if state.start.in_flight == 1 { 0.99 } else { 0.95 };
         usable.then_some(Guess {
             cause,
@@ -55,26 +55,26 @@ impl Processes {
         else {
             return false;
         };
-        if process.proof.is_refuted(Signal::Serving) {
+        if process.trust.is_refuted(Signal::Serving) {
             return false;
         }
         let own = state.opened.thread.tid;
         let same = |tid: Option<u32>| tid.is_none_or(|tid| tid == own);
         // Which goroutine reads an answer says nothing of the others: Go's HTTP client has some of its own for that.
         let moves = match state.opened.thread.is_goroutine() {
-            true => process.proof.is_refuted(Signal::SameThreadAnswers),
-            false => process.proof.work_moves(),
+            true => process.trust.is_refuted(Signal::SameThreadAnswers),
+            false => process.trust.work_moves(),
         };
         let synchronous = same(state.answered_by) && same(candidate.answered_by) && !moves;
-        let may_move = process.proof.holds(Signal::Serving) && !self.differs(state, candidate);
+        let may_move = process.trust.holds(Signal::Serving) && !self.differs(state, candidate);
         may_move || (synchronous && !conflict(state, candidate))
     }
 
     /// They show different facts, of users say, in a process where what belongs together shows the same.
     pub(super) fn differs(&self, state: &Op, candidate: &Op) -> bool {
-        let (_, different) = common_traits(state, candidate);
+        let (_, different) = common_facts(state, candidate);
         different > 0
-            && self.processes.get(&state.tgid).is_some_and(|process| !process.proof.is_refuted(Signal::Facts))
+            && self.processes.get(&state.tgid).is_some_and(|process| !process.trust.is_refuted(Signal::Facts))
     }
 
     /// The only one that waits for it serves that request: it was handed over together with a channel for the answer. Of a
@@ -86,7 +86,8 @@ impl Processes {
         if answered.is_some_and(|(at, _)| state.opened.at.since(*at) <= AFTER) {
             return None;
         }
-        let usable = self.ops.get(&cause)?.is_sound() && !self.is_foreign(state) && !self.is_clouded(state);
+        let usable =
+            self.ops.get(&cause)?.is_sound() && !self.has_unsure_writer(state) && !self.is_near_loss(state);
         let confidence = if self.is_contested(state, cause) { 0.9 } else { 0.95 };
         let signal = match state.start.writer {
             Writer::One(_) => Signal::Awaited,
@@ -103,8 +104,8 @@ impl Processes {
         let at = state.opened.at;
         let usable = candidate.is_sound()
             && candidate.closed_at.is_none_or(|closed| at.since(closed) <= AFTER)
-            && !self.is_foreign(state)
-            && !self.is_clouded(state);
+            && !self.has_unsure_writer(state)
+            && !self.is_near_loss(state);
         let confidence = if self.is_contested(state, cause) { 0.85 } else { 0.95 };
         usable.then_some(Guess { cause, signal: Signal::Begun, rule: Rule::Thread, confidence, late: false })
     }
@@ -126,14 +127,14 @@ impl Processes {
         let is_joint = thread.answers.get(next + 1).is_some_and(|(other, _)| *other == answered);
         let candidate = self.ops.get(&cause)?;
         // Its settlement of what came before may have been written by another one.
-        let is_mixed =
-            candidate.family == Interaction::Message && self.is_mixed(state, candidate.conn, answered);
+        let is_interleaved =
+            candidate.family == Interaction::Message && self.is_interleaved(state, candidate.conn, answered);
         let usable = !thread.multiplexes
             && !is_joint
-            && !is_mixed
-            && !self.is_foreign(state)
+            && !is_interleaved
+            && !self.has_unsure_writer(state)
             && candidate.opened.at <= at
-            && !self.is_clouded(state);
+            && !self.is_near_loss(state);
         let confidence = if state.start.in_flight == 1 { 0.95 } else { 0.85 };
         usable.then_some(Guess {
             cause,
@@ -148,7 +149,7 @@ impl Processes {
     fn may_go_on(&self, state: &Op, answered: BootTime) -> bool {
         let process = self.processes.get(&state.tgid);
         process.is_some_and(|process| {
-            process.proof.goes_on() && state.opened.at.since(answered) <= process.after()
+            process.trust.goes_on() && state.opened.at.since(answered) <= process.after()
         })
     }
 
@@ -181,11 +182,11 @@ impl Processes {
         let cause = state.start.answered?;
         let candidate = self.ops.get(&cause)?;
         let usable = !self.thread(state)?.multiplexes
-            && !self.is_foreign(state)
+            && !self.has_unsure_writer(state)
             && candidate.family != Interaction::Message
             && candidate.served_by.contains(&state.opened.thread.tid)
             && state.opened.at.since(candidate.closed_at?) <= AFTER
-            && !self.is_clouded(state);
+            && !self.is_near_loss(state);
         let confidence = 0.8;
         usable.then_some(Guess {
             cause,
@@ -206,7 +207,7 @@ impl Processes {
         }
         let Some(cause) = (if direct { Some(*read) } else { last.parent }) else { return Reading::Nothing };
         let Some(candidate) = self.ops.get(&cause) else { return Reading::Nothing };
-        if self.is_foreign(state) || !candidate.is_sound() || self.is_clouded(state) {
+        if self.has_unsure_writer(state) || !candidate.is_sound() || self.is_near_loss(state) {
             return Reading::Nothing;
         }
         let at = state.opened.at;
@@ -251,7 +252,7 @@ impl Processes {
         let usable = process.quiet.holds(candidate.opened.at, state.opened.at)
             && candidate.is_sound()
             && !self.is_contested(state, cause)
-            && !self.is_clouded(state);
+            && !self.is_near_loss(state);
         let (signal, rule) = (Signal::Alone, Rule::Alone);
         usable.then_some(Guess { cause, signal, rule, confidence: 0.85, late: true })
     }
@@ -271,7 +272,7 @@ impl Processes {
     /// The process has shown that such a guess is right, or, where nothing else could be, not that it is wrong.
     pub(super) fn is_believed(&self, state: &Op, guess: &Guess) -> bool {
         let Some(process) = self.processes.get(&state.tgid) else { return false };
-        let proof = &process.proof;
+        let proof = &process.trust;
         match guess.signal {
             Signal::ReadAlone | Signal::Alone => !proof.is_refuted(guess.signal),
             Signal::Begun | Signal::Awaited | Signal::AwaitedAtFirst => {
@@ -283,7 +284,7 @@ impl Processes {
                     || (!proof.is_refuted(guess.signal)
                         && !proof.work_moves()
                         // A thread that could be at work on something else must have shown that it is not.
-                        && (!state.start.crowded || self.thread(state).is_some_and(|thread| thread.patience >= PATIENT))
+                        && (!state.start.several_at_hand || self.thread(state).is_some_and(|thread| thread.sequential_calls >= SEQUENTIAL_CALLS))
                         && state.answered_by.is_none_or(|tid| tid == state.opened.thread.tid))
             }
             signal => proof.holds(signal),
@@ -292,21 +293,22 @@ impl Processes {
 
     /// Something the process read or wrote around that time was lost: what its threads did then is not known. Only keys
     /// still prove something.
-    pub(super) fn is_clouded(&self, state: &Op) -> bool {
+    pub(super) fn is_near_loss(&self, state: &Op) -> bool {
         let process = self.processes.get(&state.tgid);
         process.is_some_and(|process| is_near_loss(&process.missed, state.opened.at))
     }
 
     /// Threads wrote each other's messages on that connection between its start and then, or shortly before.
-    fn is_mixed(&self, state: &Op, conn: ConnId, until: BootTime) -> bool {
+    fn is_interleaved(&self, state: &Op, conn: ConnId, until: BootTime) -> bool {
         let process = self.processes.get(&state.tgid);
-        process.is_some_and(|process| process.is_mixed(conn, state.opened.at, until))
+        process.is_some_and(|process| process.is_interleaved(conn, state.opened.at, until))
     }
 
     /// The thread that wrote it need not be the one that made it.
-    fn is_foreign(&self, state: &Op) -> bool {
-        state.start.joint
-            || (state.family == Interaction::Message && self.is_mixed(state, state.conn, state.opened.at))
+    fn has_unsure_writer(&self, state: &Op) -> bool {
+        state.start.shared_write
+            || (state.family == Interaction::Message
+                && self.is_interleaved(state, state.conn, state.opened.at))
     }
 
     fn thread(&self, state: &Op) -> Option<&ThreadState> {

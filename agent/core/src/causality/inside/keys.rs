@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::proof::Signal;
-use super::state::{Op, common_traits};
-use super::{AFTER, Interaction, MAX_LOOKED_AT, Processes, is_near_loss};
+use super::table::{Op, common_facts};
+use super::trust::Signal;
+use super::{AFTER, Inside, Interaction, MAX_LOOKED_AT, is_near_loss};
 use crate::causality::{Edge, Rule};
 use crate::operation::OpSide;
 use crate::order::OrderKey;
@@ -39,7 +39,7 @@ enum Inherited<'a> {
 /// Steps from cause to cause, across processes.
 const MAX_STEPS: usize = 16;
 
-impl Processes {
+impl Inside {
     /// It carries the key of exactly one request that was in flight when it started. Of several requests of one order, the
     /// one whose further facts agree while all others' contradict.
     pub(super) fn by_value(&self, op: OpId, state: &Op) -> Value {
@@ -78,11 +78,11 @@ impl Processes {
             }
         }
         let is_named = !open.is_empty() || !over.is_empty();
-        if !nameless.is_empty() && is_named && !process.proof.holds(Signal::Named) {
+        if !nameless.is_empty() && is_named && !process.trust.holds(Signal::Named) {
             open.append(&mut nameless);
         }
         // The one that names the order may be another than the one that is missing.
-        if self.is_lossy(at) && process.proof.has_several_of_order() && open.len() + over.len() == 1 {
+        if self.is_lossy(at) && process.trust.has_several_of_order() && open.len() + over.len() == 1 {
             return Value::Nothing;
         }
         let edge = |cause, confidence| self.edge(op, cause, Rule::Value, confidence);
@@ -91,7 +91,7 @@ impl Processes {
             ([], []) => return Value::Nameless,
             ([only], []) => {
                 let is_open = self.ops.get(only).is_some_and(|cause| cause.closed_at.is_none());
-                let confidence = match self.is_clouded(state) {
+                let confidence = match self.is_near_loss(state) {
                     // Another request of the order may be what was lost.
                     true => 0.7,
                     // Its answer may name others.
@@ -101,12 +101,12 @@ impl Processes {
                 return edge(*only, confidence).map_or(Value::Nothing, Value::Only);
             }
             // The one that was in flight may be what was lost.
-            ([], [_]) if self.is_clouded(state) => return Value::Nothing,
+            ([], [_]) if self.is_near_loss(state) => return Value::Nothing,
             ([], [only]) => return edge(*only, 0.8).map_or(Value::Nothing, Value::Answered),
             _ => {}
         }
         open.append(&mut over);
-        let alike = |cause: &&OpId| self.ops.get(cause).map(|candidate| common_traits(state, candidate));
+        let alike = |cause: &&OpId| self.ops.get(cause).map(|candidate| common_facts(state, candidate));
         let mut fitting = open
             .iter()
             .filter(|cause| alike(cause).is_some_and(|(same, different)| same > 0 && different == 0));

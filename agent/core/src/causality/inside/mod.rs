@@ -26,17 +26,17 @@
 mod decide;
 mod guess;
 mod keys;
-mod proof;
 pub mod snapshot;
-mod state;
+mod table;
+mod trust;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use self::proof::Signal;
-use self::state::{Circumstances, Op, Process, ThreadState, Transaction};
+use self::table::{Circumstances, Op, Process, ThreadState, Transaction};
+use self::trust::Signal;
 use super::{Edge, Policy, Rule};
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
@@ -74,7 +74,7 @@ pub struct Closing {
     /// Its response was seen to the end.
     pub answered: bool,
     /// Further facts it shows, by the configured attribute rules: they tell apart several requests of one order.
-    pub traits: Facts,
+    pub facts: Facts,
     /// Number of the transaction block on its connection.
     pub transaction: Option<u64>,
     /// It was the COMMIT or ROLLBACK.
@@ -107,40 +107,40 @@ const MAX_ANSWERS: usize = 256;
 /// Acts remembered per thread: what it can do between a call and its answer and still not be seen to do.
 const MAX_ACTS: usize = 16;
 /// Calls for which a thread has waited with other work at hand before it is taken to do one thing after the other.
-const PATIENT: u32 = 8;
+const SEQUENTIAL_CALLS: u32 = 8;
 /// A loss is found out when its stream goes on: operations that began so long before or after are in doubt.
-const CLOUD_AFTER: Duration = Duration::from_secs(5);
-const CLOUD_BEFORE: Duration = Duration::from_secs(1);
+const NEAR_LOSS_AFTER: Duration = Duration::from_secs(5);
+const NEAR_LOSS_BEFORE: Duration = Duration::from_secs(1);
 /// Work after answers that waits to be counted, per process.
 const MAX_AFTERMATH: usize = 256;
 /// Losses closer to each other than this count as one.
-const MISSED_STEP: Duration = Duration::from_millis(100);
+const LOSS_STEP: Duration = Duration::from_millis(100);
 /// Losses remembered per process.
-const MAX_MISSED: usize = 256;
+const MAX_LOSSES: usize = 256;
 /// A thread whose message another one has written still comes to write, within this time, what it then finds there.
-const MIXED_FOR: Duration = Duration::from_millis(40);
+const INTERLEAVED_FOR: Duration = Duration::from_millis(40);
 /// Such writes remembered per process.
-const MAX_MIXED: usize = 1024;
+const MAX_INTERLEAVED: usize = 1024;
 /// Causes across the wire remembered: what a hash table of a power of two holds without growing.
 const MAX_LINKS: usize = 57_344;
 /// Requests without a key remembered per process.
 const MAX_UNNAMED: usize = 1024;
 /// Of these, how many are looked at for one operation.
 const MAX_LOOKED_AT: usize = 128;
-/// Processes from which on idle ones are forgotten.
+/// Inside from which on idle ones are forgotten.
 const MAX_PROCESSES: usize = 16_384;
 /// Threads remembered per process.
 const MAX_THREADS: usize = 4096;
 
 /// Threads and operations of all processes.
 #[derive(Debug)]
-pub struct Processes {
+pub struct Inside {
     policy: Policy,
     processes: FxHashMap<u32, Process>,
     /// Boxed: a hash table has up to four slots per entry when entries come and go.
     ops: FxHashMap<OpId, Box<Op>>,
     transactions: FxHashMap<(ConnId, u64), Transaction>,
-    /// Processes that ended, and until when they are remembered.
+    /// Inside that ended, and until when they are remembered.
     ended: VecDeque<(BootTime, u32)>,
     /// Times at which something is decided or forgotten at the latest.
     deadlines: BTreeMap<(BootTime, OpId), Deadline>,
@@ -150,7 +150,7 @@ pub struct Processes {
     edges: VecDeque<Edge>,
     settled: VecDeque<OpId>,
     /// Requests that are still open and what they have shown so far is needed of.
-    wanted: VecDeque<(ConnId, OpId)>,
+    to_peek: VecDeque<(ConnId, OpId)>,
     /// What is decided once that is known.
     postponed: Vec<OpId>,
     /// When it was found out that records were lost.
@@ -163,7 +163,7 @@ enum Deadline {
     Forget,
 }
 
-impl Processes {
+impl Inside {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
@@ -176,7 +176,7 @@ impl Processes {
             link_age: VecDeque::new(),
             edges: VecDeque::new(),
             settled: VecDeque::new(),
-            wanted: VecDeque::new(),
+            to_peek: VecDeque::new(),
             postponed: Vec::new(),
             lost: VecDeque::new(),
         }
@@ -197,7 +197,7 @@ impl Processes {
         let process = self.processes.entry(tgid).or_default();
         match shape {
             OpSide::Incoming => {
-                process.quiet.asked(point.at);
+                process.quiet.request_came(point.at);
                 process.incoming.insert((point.at, op));
                 state.served_by.push(point.thread.tid);
                 self.ops.insert(op, Box::new(state));
@@ -242,7 +242,7 @@ impl Processes {
                         [only] => Some(*only),
                         _ => None,
                     };
-                    state.start.crowded = thread.serving.len() > 1;
+                    state.start.several_at_hand = thread.serving.len() > 1;
                     state.start.begun_for = thread.begun_for;
                     state.start.answered = thread.answered.filter(|_| thread.serving.is_empty());
                     state.start.last_read.clone_from(&thread.last_read);
@@ -254,10 +254,10 @@ impl Processes {
                     && (at, on) == (point.at, conn)
                     && in_flight > 1
                 {
-                    state.start.joint = true;
-                    process.mix(point.at, conn);
+                    state.start.shared_write = true;
+                    process.interleave(point.at, conn);
                     if let Some(before) = self.ops.get_mut(&before) {
-                        before.start.joint = true;
+                        before.start.shared_write = true;
                     }
                 }
                 let serving = state.start.serving;
@@ -275,7 +275,7 @@ impl Processes {
         let Some(process) = self.processes.get_mut(&tgid) else { return };
         while let Some(at) = process.unexplained.pop_front_if(|at| *at <= until) {
             if process.incoming.first().is_none_or(|(opened_at, _)| *opened_at > at) {
-                process.proof.count(Signal::InFlight, false);
+                process.trust.count(Signal::InFlight, false);
             }
         }
     }
@@ -313,8 +313,8 @@ impl Processes {
             }
             (OpSide::Outgoing, Interaction::Message) if tid != state.opened.thread.tid => {
                 // Its first bytes went along with the message of another thread.
-                state.start.joint = true;
-                process.mix(point.at, state.conn);
+                state.start.shared_write = true;
+                process.interleave(point.at, state.conn);
             }
             (OpSide::Outgoing | OpSide::Relayed, _) => {}
         }
@@ -328,12 +328,12 @@ impl Processes {
         }
         state.closed_at = Some(closing.at);
         state.answered = closing.answered;
-        if state.asked {
+        if state.peeked {
             self.unname(closing.op);
         }
         let Some(state) = self.ops.get_mut(&closing.op) else { return };
         state.keys = closing.keys;
-        state.traits = closing.traits;
+        state.facts = closing.facts;
         state.transaction = closing.transaction;
         let answer =
             if state.shape == OpSide::Incoming { closing.response_start } else { closing.response_end };
@@ -344,7 +344,7 @@ impl Processes {
             OpSide::Incoming => self.close_incoming(closing.op, closing.response_start, closing.at),
             OpSide::Outgoing => {
                 let tid = state.opened.thread.tid;
-                let (opened_at, crowded) = (state.opened.at, state.start.crowded);
+                let (opened_at, several_at_hand) = (state.opened.at, state.start.several_at_hand);
                 // A process that is forgotten does not come back for what it had left open.
                 if let Some(process) = self.processes.get_mut(&tgid) {
                     process.client_closed(conn);
@@ -355,13 +355,13 @@ impl Processes {
                         let thread = process.thread(start.thread.tid);
                         thread.act(start.at, conn);
                         if family == Interaction::Call && start.thread.tid == tid {
-                            thread.waited(conn, opened_at, start.at, crowded);
+                            thread.waited(conn, opened_at, start.at, several_at_hand);
                         }
                     }
                     if let Some(end) = closing.response_end {
                         process.thread(end.thread.tid).read(closing.op, end.at);
                         if family == Interaction::Call {
-                            process.proof.count(Signal::SameThreadReads, end.thread.tid == tid);
+                            process.trust.count(Signal::SameThreadReads, end.thread.tid == tid);
                         }
                     }
                 }
@@ -445,7 +445,7 @@ impl Processes {
 
     /// Decides what has waited long enough, forgets what is old.
     ///
-    /// When something was [`Processes::wanted`] for it, it is called again once that is [`Processes::shown`].
+    /// When something was [`Inside::poll_to_peek`] for it, it is called again once that is [`Inside::shown`].
     pub fn handle_timeout(&mut self, now: BootTime) {
         for op in std::mem::take(&mut self.postponed) {
             self.consider(op, true);
@@ -456,7 +456,7 @@ impl Processes {
             }
             self.deadlines.remove(&(due, op));
             match deadline {
-                Deadline::Decide if self.ask(op) || !self.wanted.is_empty() => self.postponed.push(op),
+                Deadline::Decide if self.ask(op) || !self.to_peek.is_empty() => self.postponed.push(op),
                 Deadline::Decide => self.consider(op, true),
                 Deadline::Forget => self.forget(op),
             }
@@ -466,7 +466,7 @@ impl Processes {
         }
     }
 
-    /// When [`Processes::handle_timeout`] has something to do next.
+    /// When [`Inside::handle_timeout`] has something to do next.
     pub fn next_timeout(&self) -> Option<BootTime> {
         if !self.postponed.is_empty() {
             return Some(BootTime::ZERO);
@@ -537,7 +537,7 @@ impl Processes {
                 process.thread(point.thread.tid).answer(op, point.at);
                 if state.family == Interaction::Call {
                     let same = state.served_by.contains(&point.thread.tid);
-                    process.proof.count(Signal::SameThreadAnswers, same);
+                    process.trust.count(Signal::SameThreadAnswers, same);
                 }
             }
             process.over = [Some((at, op)), process.over[0]];
@@ -554,18 +554,18 @@ impl Processes {
     }
 
     /// A request that is still open, and what it has shown so far: what it was asked for is decided with it.
-    pub fn wanted(&mut self) -> Option<(ConnId, OpId)> {
-        self.wanted.pop_front()
+    pub fn poll_to_peek(&mut self) -> Option<(ConnId, OpId)> {
+        self.to_peek.pop_front()
     }
 
     /// What an open request has shown so far. Its answer may show more.
-    pub fn shown(&mut self, op: OpId, keys: Vec<OrderKey>, traits: Facts) {
-        let Some(state) = self.ops.get_mut(&op).filter(|state| state.asked && state.closed_at.is_none())
+    pub fn shown(&mut self, op: OpId, keys: Vec<OrderKey>, facts: Facts) {
+        let Some(state) = self.ops.get_mut(&op).filter(|state| state.peeked && state.closed_at.is_none())
         else {
             return;
         };
         state.keys = keys;
-        state.traits = traits;
+        state.facts = facts;
         self.name(op);
     }
 
@@ -574,15 +574,15 @@ impl Processes {
     fn ask(&mut self, op: OpId) -> bool {
         let Some(state) = self.ops.get(&op) else { return false };
         let Some(process) = self.processes.get(&state.tgid) else { return false };
-        let before = self.wanted.len();
+        let before = self.to_peek.len();
         let latest = (state.opened.at, OpId(u64::MAX));
         for (_, request) in process.incoming.range(..=latest).take(MAX_LOOKED_AT) {
-            if let Some(request_state) = self.ops.get_mut(request).filter(|state| !state.asked) {
-                request_state.asked = true;
-                self.wanted.push_back((request_state.conn, *request));
+            if let Some(request_state) = self.ops.get_mut(request).filter(|state| !state.peeked) {
+                request_state.peeked = true;
+                self.to_peek.push_back((request_state.conn, *request));
             }
         }
-        self.wanted.len() > before
+        self.to_peek.len() > before
     }
 
     /// Enters a request where keys are looked for.
@@ -633,8 +633,8 @@ impl Processes {
 
 /// Enters a loss; those close to each other count as one.
 fn note_loss(losses: &mut VecDeque<BootTime>, now: BootTime) {
-    if losses.back().is_none_or(|last| now.since(*last) > MISSED_STEP) {
-        if losses.len() >= MAX_MISSED {
+    if losses.back().is_none_or(|last| now.since(*last) > LOSS_STEP) {
+        if losses.len() >= MAX_LOSSES {
             losses.pop_front();
         }
         losses.push_back(now);
@@ -643,7 +643,7 @@ fn note_loss(losses: &mut VecDeque<BootTime>, now: BootTime) {
 
 /// One of them may have been around that time.
 fn is_near_loss(losses: &VecDeque<BootTime>, at: BootTime) -> bool {
-    let (from, to) = (at - CLOUD_BEFORE, at + CLOUD_AFTER);
+    let (from, to) = (at - NEAR_LOSS_BEFORE, at + NEAR_LOSS_AFTER);
     losses.iter().any(|lost| (from..=to).contains(lost))
 }
 

@@ -8,8 +8,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::proof::{Count, Proof};
-use super::{MAX_THREADS, Processes};
+use super::trust::{Count, Trust};
+use super::{Inside, MAX_THREADS};
 use crate::time::BootTime;
 
 /// Changes when a kind of guess comes to mean another thing, or stands in another place: counts of another layout are worth
@@ -27,12 +27,12 @@ pub struct Snapshot {
     multiplexing: Vec<u32>,
 }
 
-impl Processes {
+impl Inside {
     /// What is known of a process. `None`: nothing worth keeping.
     pub fn export(&self, tgid: u32) -> Option<Snapshot> {
         let process = self.processes.get(&tgid).filter(|process| !process.ended)?;
         let counts: Vec<(u32, u32)> =
-            process.proof.counts().map(|count| (count.right, count.wrong)).collect();
+            process.trust.counts().map(|count| (count.right, count.wrong)).collect();
         let threads = process.threads.iter().filter(|(_, thread)| thread.multiplexes);
         let mut multiplexing: Vec<u32> = threads.map(|(tid, _)| *tid).collect();
         multiplexing.sort_unstable();
@@ -42,13 +42,13 @@ impl Processes {
 
     /// Goes on with what was known of this very process. `false`: it means nothing here, or more is known already.
     pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootTime) -> bool {
-        let is_new = self.processes.get(&tgid).is_none_or(|process| process.proof.is_empty());
+        let is_new = self.processes.get(&tgid).is_none_or(|process| process.trust.is_empty());
         let counts = learned.counts.iter().map(|(right, wrong)| Count { right: *right, wrong: *wrong });
-        let Some(proof) = Proof::resumed(counts).filter(|_| is_new && learned.layout == LAYOUT) else {
+        let Some(proof) = Trust::resumed(counts).filter(|_| is_new && learned.layout == LAYOUT) else {
             return false;
         };
         let process = self.processes.entry(tgid).or_default();
-        process.proof = proof;
+        process.trust = proof;
         for tid in learned.multiplexing.iter().take(MAX_THREADS) {
             process.thread(*tid).multiplexes = true;
         }
@@ -61,13 +61,13 @@ impl Processes {
 mod tests {
     use std::time::Duration;
 
-    use super::super::proof::{PROOF, Signal};
+    use super::super::trust::{PROOF, Signal};
     use super::*;
     use crate::causality::Policy;
     use crate::time::ns;
 
-    fn processes() -> Processes {
-        Processes::new(Policy {
+    fn processes() -> Inside {
+        Inside::new(Policy {
             rules: Default::default(),
             min_confidence: 0.0,
             decide_within: Duration::ZERO,
@@ -76,11 +76,11 @@ mod tests {
     }
 
     /// A process that reads and works on one thread, as keys have shown.
-    fn experienced() -> Processes {
+    fn experienced() -> Inside {
         let mut processes = processes();
         let process = processes.processes.entry(7).or_default();
-        (0..PROOF).for_each(|_| process.proof.count(Signal::ReadAlone, true));
-        process.proof.count(Signal::Serving, false);
+        (0..PROOF).for_each(|_| process.trust.count(Signal::ReadAlone, true));
+        process.trust.count(Signal::Serving, false);
         process.thread(71).multiplexes = true;
         process.thread(72);
         processes
@@ -92,7 +92,7 @@ mod tests {
         let mut next = processes();
         assert!(next.import(7, &learned, ns(1000)));
         let process = &next.processes[&7];
-        assert!(process.proof.holds(Signal::ReadAlone) && !process.proof.holds(Signal::Answers));
+        assert!(process.trust.holds(Signal::ReadAlone) && !process.trust.holds(Signal::Answers));
         assert!(process.threads[&71].multiplexes && process.threads.len() == 1);
         assert_eq!(process.missed, [ns(1000)], "what was in flight is not known");
         assert_eq!(next.export(7), Some(learned));

@@ -92,20 +92,20 @@ const REFUTED_ONE_IN: u32 = 50;
 
 /// The counts of one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Proof {
+pub(super) struct Trust {
     counts: [Count; SIGNALS],
 }
 
 /// Kinds of guesses.
 const SIGNALS: usize = 15 + 3 * Gap::COUNT;
 
-impl Default for Proof {
+impl Default for Trust {
     fn default() -> Self {
         Self { counts: [Count::default(); SIGNALS] }
     }
 }
 
-impl Proof {
+impl Trust {
     /// All counts, in an order that is part of what is handed to the next agent (`learned`).
     pub(super) fn counts(&self) -> impl Iterator<Item = Count> {
         self.counts.iter().copied()
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_guess_is_believed_after_it_was_right_often_and_for_each_error_much_more_often() {
-        let mut proof = Proof::default();
+        let mut proof = Trust::default();
         assert!(!proof.holds(READ) && !proof.is_refuted(READ));
         (0..PROOF).for_each(|_| proof.count(READ, true));
         assert!(proof.holds(READ));
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_guess_is_refuted_by_more_than_a_few_errors() {
-        let mut proof = Proof::default();
+        let mut proof = Trust::default();
         proof.count(Signal::Serving, false);
         assert!(!proof.is_refuted(Signal::Serving), "one error may be the key's");
         proof.count(Signal::Serving, false);

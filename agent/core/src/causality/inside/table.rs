@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::proof::Proof;
+use super::trust::Trust;
 use super::{
-    AFTER, AFTER_LEAST, AFTER_MARGIN, CROWD, ENOUGH_AFTER, Interaction, MAX_ACTS, MAX_ANSWERS, MAX_BEGUN,
-    MAX_MIXED, MAX_THREADS, MIXED_FOR, QUIET,
+    AFTER, AFTER_LEAST, AFTER_MARGIN, CROWD, ENOUGH_AFTER, INTERLEAVED_FOR, Interaction, MAX_ACTS,
+    MAX_ANSWERS, MAX_BEGUN, MAX_INTERLEAVED, MAX_THREADS, QUIET,
 };
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
@@ -29,7 +29,7 @@ pub(super) struct Op {
     /// The thread that wrote the answer of a request, or read that of a call.
     pub(super) answered_by: Option<u32>,
     pub(super) keys: Vec<OrderKey>,
-    pub(super) traits: Facts,
+    pub(super) facts: Facts,
     pub(super) transaction: Option<u64>,
     /// Threads that count it as work they serve.
     pub(super) served_by: Vec<u32>,
@@ -39,11 +39,11 @@ pub(super) struct Op {
     /// What was the case when it started.
     pub(super) start: Circumstances,
     /// It names only an order whose request has been answered, as far as is known.
-    pub(super) doubts: bool,
+    pub(super) awaits_late_cause: bool,
     /// It was open for so long that what it had shown until then was asked for.
-    pub(super) asked: bool,
+    pub(super) peeked: bool,
     /// Its transaction has been settled: only weak evidence is left.
-    pub(super) company: bool,
+    pub(super) transaction_settled: bool,
     pub(super) decided: bool,
     pub(super) parent: Option<OpId>,
 }
@@ -66,7 +66,7 @@ pub(super) struct Circumstances {
     /// Who writes on its connection.
     pub(super) writer: Writer,
     /// Its thread had read several requests or messages that were not over.
-    pub(super) crowded: bool,
+    pub(super) several_at_hand: bool,
     /// What its thread had read last; several when one read brought several.
     pub(super) last_read: Vec<OpId>,
     pub(super) last_read_at: BootTime,
@@ -74,7 +74,7 @@ pub(super) struct Circumstances {
     pub(super) over: [Option<(BootTime, OpId)>; 2],
     /// It was written together with another message, and several requests were in flight: who writes to a connection that
     /// threads share also writes what others have left in its buffer.
-    pub(super) joint: bool,
+    pub(super) shared_write: bool,
     /// Another client connection had nothing under way: nobody was waiting for one.
     pub(super) idle_connection: bool,
     /// It became known after later events of its thread: nothing is known of the thread's state then.
@@ -93,14 +93,14 @@ impl Op {
             answered: false,
             answered_by: None,
             keys: Vec::new(),
-            traits: Vec::new(),
+            facts: Vec::new(),
             transaction: None,
             served_by: Vec::new(),
             waiters: Vec::new(),
             start: Circumstances::default(),
-            doubts: false,
-            asked: false,
-            company: false,
+            awaits_late_cause: false,
+            peeked: false,
+            transaction_settled: false,
             decided: false,
             parent: None,
         }
@@ -128,10 +128,10 @@ pub(super) fn conflict(a: &Op, b: &Op) -> bool {
 }
 
 /// Facts that two operations have in common, and those in which they contradict each other.
-pub(super) fn common_traits(a: &Op, b: &Op) -> (usize, usize) {
+pub(super) fn common_facts(a: &Op, b: &Op) -> (usize, usize) {
     let (mut same, mut different) = (0, 0);
-    for (name, value) in &a.traits {
-        match b.traits.iter().find(|(other, _)| other == name) {
+    for (name, value) in &a.facts {
+        match b.facts.iter().find(|(other, _)| other == name) {
             Some((_, other)) if other == value => same += 1,
             Some(_) => different += 1,
             None => {}
@@ -163,7 +163,7 @@ pub(super) struct ThreadState {
     /// Outgoing operations it began last, in order of time.
     pub(super) began: VecDeque<(BootTime, OpId)>,
     /// Calls it waited for and did nothing else meanwhile, while it had several requests or messages to work on.
-    pub(super) patience: u32,
+    pub(super) sequential_calls: u32,
 }
 
 impl ThreadState {
@@ -203,12 +203,12 @@ impl ThreadState {
     }
 
     /// It made a call and read the answer. Who does something on another connection meanwhile works on several things at
-    /// once, or will; who has other work at hand (`crowded`) and waits works on one after the other.
-    pub(super) fn waited(&mut self, conn: ConnId, from: BootTime, to: BootTime, crowded: bool) {
+    /// once, or will; who has other work at hand (`several_at_hand`) and waits works on one after the other.
+    pub(super) fn waited(&mut self, conn: ConnId, from: BootTime, to: BootTime, several_at_hand: bool) {
         if self.acts.iter().any(|(at, on)| *on != conn && from < *at && *at < to) {
             self.multiplexes = true;
-        } else if crowded {
-            self.patience = self.patience.saturating_add(1);
+        } else if several_at_hand {
+            self.sequential_calls = self.sequential_calls.saturating_add(1);
         }
     }
 
@@ -259,7 +259,7 @@ pub(super) struct Quiet {
     /// When an operation began last.
     worked_at: BootTime,
     /// A request became known after what began later than it.
-    surprised_at: Option<BootTime>,
+    late_arrival_at: Option<BootTime>,
 }
 
 impl Quiet {
@@ -269,9 +269,9 @@ impl Quiet {
     }
 
     /// A request comes in.
-    pub(super) fn asked(&mut self, at: BootTime) {
+    pub(super) fn request_came(&mut self, at: BootTime) {
         if at < self.worked_at {
-            self.surprised_at = self.surprised_at.max(Some(self.worked_at));
+            self.late_arrival_at = self.late_arrival_at.max(Some(self.worked_at));
         }
         if let Some(since) = self.idle_since.take() {
             let from = (since + AFTER).max(self.worked_at);
@@ -291,12 +291,12 @@ impl Quiet {
     /// It does nothing unasked, and all that was asked of it by `at` is known. What was seen for so long is believed for as
     /// long: since `asked_at`, it had something to do.
     pub(super) fn holds(&self, asked_at: BootTime, at: BootTime) -> bool {
-        self.total >= QUIET && at.since(asked_at) <= self.total && !self.was_surprised_since(at)
+        self.total >= QUIET && at.since(asked_at) <= self.total && !self.had_late_arrival_since(at)
     }
 
     /// A request became known late, after something that began at `at` or later: others may still be to come.
-    pub(super) fn was_surprised_since(&self, at: BootTime) -> bool {
-        self.surprised_at.is_some_and(|surprised| surprised >= at)
+    pub(super) fn had_late_arrival_since(&self, at: BootTime) -> bool {
+        self.late_arrival_at.is_some_and(|arrival| arrival >= at)
     }
 }
 
@@ -316,7 +316,7 @@ pub(super) struct Process {
     /// The message that was written last, when and on which connection.
     pub(super) written: Option<(BootTime, ConnId, OpId)>,
     /// When threads were seen writing each other's messages, in order of time, and on which connection.
-    pub(super) mixed: VecDeque<(BootTime, ConnId)>,
+    pub(super) interleaved: VecDeque<(BootTime, ConnId)>,
     /// Those of `clients` with nothing open.
     pub(super) idle_count: usize,
     /// The requests that were over last.
@@ -326,9 +326,9 @@ pub(super) struct Process {
     pub(super) aftermath: Aftermath,
     pub(super) quiet: Quiet,
     /// Operations that wait to be decided and name only an order whose request has been answered.
-    pub(super) doubts: u32,
+    pub(super) awaiting_late_cause: u32,
     /// How its threads work, as far as keys have shown.
-    pub(super) proof: Proof,
+    pub(super) trust: Trust,
     /// It has ended; what is known of it serves decisions still to come.
     pub(super) ended: bool,
     /// When it was found out that bytes of it were lost.
@@ -338,7 +338,7 @@ pub(super) struct Process {
 impl Process {
     /// Nothing is done for requests that have been answered, and nothing is about to show otherwise.
     pub(super) fn ends_with_answer(&self) -> bool {
-        self.doubts == 0 && self.unexplained.is_empty() && self.proof.ends_with_answer()
+        self.awaiting_late_cause == 0 && self.unexplained.is_empty() && self.trust.ends_with_answer()
     }
 
     /// How long a request that has been answered may still be worked on.
@@ -348,7 +348,7 @@ impl Process {
 
     /// The same for what names an order, so long after the answer. Its own doubt is not counted.
     pub(super) fn names_before_answer(&self, own: &Op, since: Duration) -> bool {
-        self.doubts <= u32::from(own.doubts) && self.proof.names_before_answer(since)
+        self.awaiting_late_cause <= u32::from(own.awaits_late_cause) && self.trust.names_before_answer(since)
     }
 
     pub(super) fn unname(&mut self, op: OpId, keys: &[OrderKey]) {
@@ -368,18 +368,18 @@ impl Process {
     }
 
     /// One write to a connection held what several threads had left in its buffer.
-    pub(super) fn mix(&mut self, at: BootTime, conn: ConnId) {
-        if self.mixed.len() >= MAX_MIXED {
-            self.mixed.pop_front();
+    pub(super) fn interleave(&mut self, at: BootTime, conn: ConnId) {
+        if self.interleaved.len() >= MAX_INTERLEAVED {
+            self.interleaved.pop_front();
         }
-        let position = self.mixed.partition_point(|(earlier, _)| *earlier <= at);
-        self.mixed.insert(position, (at, conn));
+        let position = self.interleaved.partition_point(|(earlier, _)| *earlier <= at);
+        self.interleaved.insert(position, (at, conn));
     }
 
     /// Around that time, the thread that wrote to the connection need not be the one whose message it was.
-    pub(super) fn is_mixed(&self, conn: ConnId, from: BootTime, to: BootTime) -> bool {
-        let first = self.mixed.partition_point(|(at, _)| *at + MIXED_FOR < from);
-        self.mixed.iter().skip(first).take_while(|(at, _)| *at <= to).any(|(_, on)| *on == conn)
+    pub(super) fn is_interleaved(&self, conn: ConnId, from: BootTime, to: BootTime) -> bool {
+        let first = self.interleaved.partition_point(|(at, _)| *at + INTERLEAVED_FOR < from);
+        self.interleaved.iter().skip(first).take_while(|(at, _)| *at <= to).any(|(_, on)| *on == conn)
     }
 
     /// Takes out an operation that waits no longer.
@@ -462,7 +462,7 @@ pub(super) struct Transaction {
     /// The cause of a member that was decided by thread or value.
     pub(super) parent: Option<OpId>,
     /// Members were decided for different causes.
-    pub(super) torn: bool,
+    pub(super) contradictory: bool,
     pub(super) over: bool,
     /// Members that are over, and how many of them were decided by evidence of their own.
     pub(super) member_count: usize,
