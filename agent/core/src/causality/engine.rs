@@ -1,11 +1,12 @@
-//! The façade of causality: events of all connections in, edges and settlements out.
+//! Events of all connections → edges, passages, and which operations are decided. The façade of causality.
 //!
 //! *Owns* which part of causality sees which event. *Must not know* spans, trees.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::{Confidence, Edge, Passage, Policy, Rule};
+use super::rules::{MESSAGE, MESSAGE_UNBROKERED, MESSAGE_UNBROKERED_WITH_ID, MESSAGE_WITH_ID, Row, WIRE};
+use super::{Edge, Passage, Policy};
 use crate::causality::across::message::{Delivery, Destination, MessageKey, Messages, Outcome, Pair};
 use crate::causality::across::wire::{Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
@@ -33,7 +34,7 @@ pub struct Engine {
     brokered: Messages,
     /// Seen on its clients' sockets only.
     unbrokered: Messages,
-    /// Edges by message between clients, held back in case the broker's own view makes better ones.
+    /// Edges by message between clients. They are held back, for the broker's own view may make better ones.
     unsure: BTreeMap<(BootTime, OpId), Edge>,
     unsure_due: HashMap<OpId, BootTime>,
     edges: VecDeque<Edge>,
@@ -179,7 +180,7 @@ impl Engine {
 
     /// Enters one end of an operation where the other is looked for.
     fn meet(&mut self, op: OpId, wire: WireId, side: Side) {
-        if self.policy.allows(Rule::Wire, Confidence(1.0))
+        if self.policy.allows(WIRE.rule, WIRE.confidence)
             && let Some(edge) = self.wires.enter(wire, op, side)
         {
             if let Some(due) = self.unsure_due.remove(&edge.child) {
@@ -227,11 +228,12 @@ impl Engine {
     }
 
     fn pair(&mut self, pair: Pair, at_broker: bool) {
-        let confidence = confidence(pair.has_id, at_broker);
-        if !self.policy.allows(Rule::Message, confidence) {
+        let row = row(pair.has_id, at_broker);
+        if !self.policy.allows(row.rule, row.confidence) {
             return;
         }
-        let edge = Edge { child: pair.delivery, parent: pair.publish, rule: Rule::Message, confidence };
+        let edge =
+            Edge { child: pair.delivery, parent: pair.publish, rule: row.rule, confidence: row.confidence };
         if pair.pulled || pair.again_since.is_some() {
             self.passages.push_back(Passage { edge, pulled: pair.pulled, again_since: pair.again_since });
         }
@@ -278,14 +280,14 @@ fn delivery(info: &ConnInfo, op: &Operation, action: &Action, deliver: &Deliver)
     }
 }
 
-/// How sure a pair of equal messages is one message.
-fn confidence(has_id: bool, at_broker: bool) -> Confidence {
-    Confidence(match (at_broker, has_id) {
-        (true, true) => 1.0,
-        (true, false) => 0.99,
-        (false, true) => 0.97,
-        (false, false) => 0.9,
-    })
+/// The row of the table by which a pair of equal messages is one message.
+fn row(has_id: bool, at_broker: bool) -> &'static Row {
+    match (at_broker, has_id) {
+        (true, true) => &MESSAGE_WITH_ID,
+        (true, false) => &MESSAGE,
+        (false, true) => &MESSAGE_UNBROKERED_WITH_ID,
+        (false, false) => &MESSAGE_UNBROKERED,
+    }
 }
 
 fn side(op: &Operation) -> Side {

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use super::trust::{PROOF, PROOF_OF_THE_USUAL, SOON};
+use super::thresholds::*;
 use super::*;
 use crate::causality::Rule;
 use crate::record::Worker;
@@ -304,8 +304,8 @@ fn a_hundred_thousand_open_operations_are_bounded_and_decided() {
     for call in &calls {
         world.close(*call, 5000, Some("7"));
     }
-    let waiting: usize = world.inside.ops.values().map(|op| op.waiters.capacity()).sum();
-    assert_eq!((waiting, world.inside.processes[&1].blocked.len()), (0, calls.len()));
+    let waiting: usize = world.inside.table.ops.values().map(|op| op.waiters.capacity()).sum();
+    assert_eq!((waiting, world.inside.table.processes[&1].blocked.len()), (0, calls.len()));
     world.wait(Duration::from_nanos(20_000_000_000));
     assert!(calls.iter().all(|call| world.inside.is_settled(*call)));
     assert!(start.elapsed().as_secs() < 20, "cost is not bounded: {:?}", start.elapsed());
@@ -581,7 +581,7 @@ fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
     world.time_out(world.now + GRACE);
     world.collect();
     world.check(call, Some((request, Rule::Value)));
-    assert!(!world.inside.processes[&1].trust.names_before_answer(Duration::ZERO));
+    assert!(!world.inside.table.processes[&1].trust.names_before_answer(Duration::ZERO));
 }
 
 #[test]
@@ -594,7 +594,7 @@ fn work_that_seems_to_be_done_after_an_answer_is_a_doubt_only_until_it_is_decide
     let arrived = world.point(10);
     let early = world.call(3, 11);
     world.close(early, 11, Some("1"));
-    assert_eq!(world.inside.processes[&1].awaiting_late_cause, 1);
+    assert_eq!(world.inside.table.processes[&1].awaiting_late_cause, 1);
     world.next += 1;
     let message = OpId(world.next);
     let (shape, family, conn) = (OpSide::Incoming, Interaction::Message, ConnId(9));
@@ -609,7 +609,7 @@ fn work_that_seems_to_be_done_after_an_answer_is_a_doubt_only_until_it_is_decide
     world.collect();
     world.check(early, Some((message, Rule::Value)));
     world.check(call, Some((confirm, Rule::Value)));
-    assert_eq!(world.inside.processes[&1].awaiting_late_cause, 0);
+    assert_eq!(world.inside.table.processes[&1].awaiting_late_cause, 0);
 }
 
 #[test]
@@ -651,7 +651,7 @@ fn a_message_that_becomes_known_late_takes_back_that_nothing_was_in_flight() {
         world.now += GRACE;
         let later = world.call(3, 11);
         world.close(later, 11, None);
-        assert_eq!(world.inside.processes[&1].trust.ends_with_answer(), late);
+        assert_eq!(world.inside.table.processes[&1].trust.ends_with_answer(), late);
     }
 }
 
@@ -826,7 +826,7 @@ fn everything_is_forgotten_after_a_while() {
         world.time_out(due);
     }
     assert!(world.inside.is_empty());
-    assert!(world.inside.processes[&1].by_key.is_empty());
+    assert!(world.inside.table.processes[&1].by_key.is_empty());
 }
 
 #[test]
@@ -839,9 +839,9 @@ fn a_request_that_hangs_does_not_gather_what_is_decided_meanwhile() {
         world.wait(Duration::from_nanos(20_000_000));
     }
     // Calls are decided 10 s after their end at the latest: some 500 are not yet.
-    let waiters = &world.inside.ops[&hanging].waiters;
+    let waiters = &world.inside.table.ops[&hanging].waiters;
     assert!(waiters.capacity() <= 2048, "{} waiters, room for {}", waiters.len(), waiters.capacity());
-    let blocked = world.inside.processes[&1].blocked.len();
+    let blocked = world.inside.table.processes[&1].blocked.len();
     assert!(blocked <= 500, "{blocked} wait");
     // Nor are they remembered for longer than a minute.
     assert!(world.inside.len() < 4000, "{} operations", world.inside.len());
@@ -858,9 +858,9 @@ fn what_a_process_did_outlives_it_by_a_minute_and_is_then_forgotten() {
     world.close(request, 10, Some("4711"));
     world.check(call, Some((request, Rule::Value)));
     world.time_out(world.now + REMEMBER + Duration::from_nanos(1));
-    assert!(world.inside.processes.is_empty() && world.inside.is_empty());
+    assert!(world.inside.table.processes.is_empty() && world.inside.is_empty());
     world.inside.process_ended(1, world.now);
-    assert!(world.inside.processes.is_empty());
+    assert!(world.inside.table.processes.is_empty());
 }
 
 #[test]
@@ -868,10 +868,10 @@ fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
     let mut world = World::new();
     world.request(1, 10);
     world.inside.process_began(1);
-    assert_eq!(world.inside.processes.len(), 1, "a fork of a living process is a late report");
+    assert_eq!(world.inside.table.processes.len(), 1, "a fork of a living process is a late report");
     world.inside.process_ended(1, world.now);
     world.inside.process_began(1);
-    assert!(world.inside.processes.is_empty());
+    assert!(world.inside.table.processes.is_empty());
 }
 
 mod alone;

@@ -1,52 +1,105 @@
-//! Guesses and what turned out to be true in, how far guesses of that kind can be believed out.
+//! Guesses and what turned out to be true → how far guesses of that kind can be believed.
 //!
 //! How a program hands work to its threads cannot be seen; what comes of it can. Wherever a key says what caused an
-//! operation, the rules that look at threads and reading are asked too, and their answers counted, for each process on its
+//! operation, the rules that look at threads and reading are asked too, and their answers are counted, for each process on its
 //! own. Where others could be the cause as well, such a rule makes an edge only in a process in which it has been right.
 //!
-//! *Owns* the counts. *Must not know* operations.
+//! *Owns* the counts, each by a name that is also its name in the file of what was learned. *Must not know* operations, which
+//! rule counts what.
 
 use std::time::Duration;
 
-/// A kind of guess that is counted on its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Signal {
-    /// The thread serves one request.
-    Serving,
-    /// The thread answered that request next.
-    Answers,
-    /// The thread answered that request last and has read no other since.
-    Answered,
-    /// The thread was begun by the one that served that request.
-    Begun,
-    /// The thread that waited for it served that request, and the thread that wrote it writes all of its connection.
-    Awaited,
-    /// The same, but of the connection nothing was known yet.
-    AwaitedAtFirst,
-    /// The thread read it last, and nothing else was in flight.
-    ReadAlone,
-    /// The thread read the request itself last, this long before, while others were in flight.
-    ReadRequest(Gap),
-    /// The thread read a response last, on another connection.
-    ReadResponse(Gap),
-    /// The thread read a response last, on the connection it then wrote on.
-    ReadAndReuse(Gap),
-    /// Work is done before its request is answered.
-    InFlight,
-    /// What names an order is done before the request that names it is answered.
-    NamedInFlight,
-    /// What names an order is done for a request or message that names it too.
-    Named,
-    /// Where an operation and its cause both show a fact, it is the same.
-    Facts,
-    /// An answer is written by the thread that read the request.
-    SameThreadAnswers,
-    /// The answer to a call is read by the thread that made the call.
-    SameThreadReads,
-    /// Nothing else was in flight, in a process that does nothing unasked.
-    Alone,
-    /// Of an order's requests, only one is worked on at a time.
-    OneOfOrder,
+use serde::{Deserialize, Serialize};
+
+use super::thresholds::{
+    FULL, GAPS, PROOF, PROOF_OF_THE_USUAL, PROOF_OF_THE_USUAL_PER_WRONG, PROOF_PER_WRONG, REFUTED_LEAST,
+    REFUTED_ONE_IN, SEVERAL_ONE_IN, SOON,
+};
+
+/// Declares the kinds of guesses and the counts of each, by name. Those `by_gap` have a count for each class of [`Gap`].
+macro_rules! signals {
+    (
+        one { $($(#[$doc:meta])* $name:ident: $signal:ident,)* }
+        by_gap { $($(#[$gap_doc:meta])* $gap_name:ident: $gap_signal:ident,)* }
+    ) => {
+        /// A kind of guess that is counted on its own.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Signal {
+            $($(#[$doc])* $signal,)*
+            $($(#[$gap_doc])* $gap_signal(Gap),)*
+        }
+
+        /// The counts of one process.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub(super) struct Trust {
+            $(#[serde(skip_serializing_if = "Count::is_empty")] $name: Count,)*
+            $(#[serde(skip_serializing_if = "are_empty")] $gap_name: [Count; Gap::COUNT],)*
+        }
+
+        impl Trust {
+            fn of(&self, signal: Signal) -> Count {
+                match signal {
+                    $(Signal::$signal => self.$name,)*
+                    $(Signal::$gap_signal(gap) => self.$gap_name[gap.class()],)*
+                }
+            }
+
+            fn of_mut(&mut self, signal: Signal) -> &mut Count {
+                match signal {
+                    $(Signal::$signal => &mut self.$name,)*
+                    $(Signal::$gap_signal(gap) => &mut self.$gap_name[gap.class()],)*
+                }
+            }
+
+            fn counts(&self) -> impl Iterator<Item = Count> {
+                [$(self.$name,)*].into_iter() $(.chain(self.$gap_name))*
+            }
+        }
+    };
+}
+
+signals! {
+    one {
+        /// The thread serves one request.
+        serving: Serving,
+        /// The thread answered that request next.
+        answers: Answers,
+        /// The thread answered that request last and has read no other since.
+        answered: Answered,
+        /// The thread was begun by the one that served that request.
+        begun: Begun,
+        /// The thread that waited for it served that request, and the thread that wrote it writes all of its connection.
+        awaited: Awaited,
+        /// The same, but of the connection nothing was known yet.
+        awaited_at_first: AwaitedAtFirst,
+        /// The thread read it last, and nothing else was in flight.
+        read_alone: ReadAlone,
+        /// Work is done before its request is answered.
+        in_flight: InFlight,
+        /// What names an order is done before the request that names it is answered.
+        named_in_flight: NamedInFlight,
+        /// What names an order is done for a request or message that names it too.
+        named: Named,
+        /// Where an operation and its cause both show a fact, it is the same.
+        facts: Facts,
+        /// An answer is written by the thread that read the request.
+        same_thread_answers: SameThreadAnswers,
+        /// The answer to a call is read by the thread that made the call.
+        same_thread_reads: SameThreadReads,
+        /// Nothing else was in flight, in a process that does nothing unasked.
+        alone: Alone,
+        /// Of an order's requests, only one is worked on at a time.
+        one_of_order: OneOfOrder,
+    }
+    by_gap {
+        /// The thread read the request itself last, this long before, while others were in flight.
+        read_request: ReadRequest,
+        /// The thread read a response last, on another connection.
+        read_response: ReadResponse,
+        /// The thread read a response last, on the connection it then wrote on.
+        read_and_reuse: ReadAndReuse,
+    }
 }
 
 /// How long before an operation its thread had read something: one of [`Gap::COUNT`] classes.
@@ -54,78 +107,73 @@ pub(super) enum Signal {
 pub(super) struct Gap(u8);
 
 impl Gap {
-    const LIMITS: [Duration; 5] = [
-        Duration::from_micros(100),
-        Duration::from_micros(300),
-        Duration::from_millis(1),
-        Duration::from_millis(3),
-        Duration::from_millis(10),
-    ];
-    const COUNT: usize = Self::LIMITS.len() + 1;
+    const COUNT: usize = GAPS.len() + 1;
 
     pub(super) fn of(gap: Duration) -> Self {
-        Self(Self::LIMITS.partition_point(|limit| *limit <= gap) as u8)
+        Self(GAPS.partition_point(|limit| *limit <= gap) as u8)
+    }
+
+    /// All classes, the shortest first.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..Self::COUNT as u8).map(Self)
+    }
+
+    fn class(self) -> usize {
+        usize::from(self.0)
     }
 }
 
 /// What is known of one kind of guess.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Count {
     pub(super) right: u32,
     pub(super) wrong: u32,
 }
 
-/// From this many on, both counts are halved: programs change.
-const FULL: u32 = 20_000;
-/// Right guesses before a kind of guess is believed, and how many more for each wrong one.
-pub(super) const PROOF: u32 = 300;
-/// Fewer will do for what nearly every program does; one that does otherwise shows it soon.
-pub(super) const PROOF_OF_THE_USUAL: u32 = 6;
-/// Work that goes on after an answer mostly begins within this time.
-pub(super) const SOON: Duration = Duration::from_millis(30);
-const PROOF_PER_WRONG: u32 = 4000;
-const PROOF_OF_THE_USUAL_PER_WRONG: u32 = 400;
-/// Several requests of one order at once are usual when they are more than one in this many.
-const SEVERAL_ONE_IN: u32 = 200;
-/// A kind of guess is refuted when more than one in this many is wrong, and at least two.
-const REFUTED_ONE_IN: u32 = 50;
+impl Count {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 
-/// The counts of one process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trust {
-    counts: [Count; SIGNALS],
+    /// So many right guesses were counted, and enough more for each wrong one.
+    fn shows(self, proof: Proof) -> bool {
+        self.right >= proof.right.saturating_add(self.wrong.saturating_mul(proof.per_wrong))
+    }
 }
 
-/// Kinds of guesses.
-const SIGNALS: usize = 15 + 3 * Gap::COUNT;
+fn are_empty(counts: &[Count; Gap::COUNT]) -> bool {
+    counts.iter().all(Count::is_empty)
+}
 
-impl Default for Trust {
-    fn default() -> Self {
-        Self { counts: [Count::default(); SIGNALS] }
-    }
+/// How often a kind of guess must have been right to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Proof {
+    pub(super) right: u32,
+    /// So many more for each wrong one.
+    pub(super) per_wrong: u32,
+}
+
+impl Proof {
+    /// For what programs may do or not.
+    pub(super) const FULL: Self = Self { right: PROOF, per_wrong: PROOF_PER_WRONG };
+    /// For what nearly every program does.
+    pub(super) const USUAL: Self =
+        Self { right: PROOF_OF_THE_USUAL, per_wrong: PROOF_OF_THE_USUAL_PER_WRONG };
 }
 
 impl Trust {
-    /// All counts, in an order that is part of what is handed to the next agent (`learned`).
-    pub(super) fn counts(&self) -> impl Iterator<Item = Count> {
-        self.counts.iter().copied()
-    }
-
     /// Nothing was counted.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Goes on from such counts. `None`: no process can have them.
-    pub(super) fn resumed(counts: impl Iterator<Item = Count>) -> Option<Self> {
-        let counts: Vec<Count> = counts.take(SIGNALS + 1).collect();
-        let is_possible = |count: &Count| count.right.saturating_add(count.wrong) < FULL;
-        let all = counts.iter().all(is_possible).then_some(counts)?;
-        Some(Self { counts: all.try_into().ok()? })
+    /// A process can have counted so.
+    pub(super) fn is_possible(&self) -> bool {
+        self.counts().all(|count| count.right.saturating_add(count.wrong) < FULL)
     }
 
     pub(super) fn count(&mut self, signal: Signal, right: bool) {
-        let count = &mut self.counts[signal.index()];
+        let count = self.of_mut(signal);
         if right {
             count.right += 1;
         } else {
@@ -137,25 +185,25 @@ impl Trust {
         }
     }
 
+    /// Enters what was counted before.
+    pub(super) fn set(&mut self, signal: Signal, count: Count) {
+        *self.of_mut(signal) = count;
+    }
+
     /// It has been right often enough to be believed although something else could be the cause.
-    pub(super) fn holds(&self, signal: Signal) -> bool {
-        let Count { right, wrong } = self.counts[signal.index()];
-        let (proof, per_wrong) = match signal {
-            Signal::Named | Signal::Awaited => (PROOF_OF_THE_USUAL, PROOF_OF_THE_USUAL_PER_WRONG),
-            _ => (PROOF, PROOF_PER_WRONG),
-        };
-        right >= proof + wrong.saturating_mul(per_wrong)
+    pub(super) fn holds(&self, signal: Signal, proof: Proof) -> bool {
+        self.of(signal).shows(proof)
     }
 
     /// It has been wrong too often to be believed at all.
     pub(super) fn is_refuted(&self, signal: Signal) -> bool {
-        let Count { right, wrong } = self.counts[signal.index()];
-        wrong >= 2 && wrong.saturating_mul(REFUTED_ONE_IN) > right
+        let Count { right, wrong } = self.of(signal);
+        wrong >= REFUTED_LEAST && wrong.saturating_mul(REFUTED_ONE_IN) > right
     }
 
     /// Several requests of one order are often worked on at once: where one of them is missing, another one names the order too.
     pub(super) fn has_several_of_order(&self) -> bool {
-        let Count { right, wrong } = self.counts[Signal::OneOfOrder.index()];
+        let Count { right, wrong } = self.one_of_order;
         wrong > 0 && wrong.saturating_mul(SEVERAL_ONE_IN) > right
     }
 
@@ -166,12 +214,12 @@ impl Trust {
 
     /// Nothing is done for requests that have been answered.
     pub(super) fn ends_with_answer(&self) -> bool {
-        self.holds(Signal::InFlight)
+        self.holds(Signal::InFlight, Proof::FULL)
     }
 
     /// Work was seen to be done for requests that had been answered.
     pub(super) fn goes_on(&self) -> bool {
-        self.counts[Signal::InFlight.index()].wrong > 0
+        self.in_flight.wrong > 0
     }
 
     /// Nothing that names an order is done for requests that have been answered: work without a name, of a timer say,
@@ -180,34 +228,8 @@ impl Trust {
     /// Some programs go on with a request after its answer, but not with each: so soon after an answer (`since`) that
     /// takes more proof.
     pub(super) fn names_before_answer(&self, since: Duration) -> bool {
-        let Count { right, wrong } = self.counts[Signal::NamedInFlight.index()];
-        let proof = if since < SOON { PROOF } else { PROOF_OF_THE_USUAL };
-        right >= proof + wrong.saturating_mul(PROOF_OF_THE_USUAL_PER_WRONG)
-    }
-}
-
-impl Signal {
-    fn index(self) -> usize {
-        match self {
-            Signal::Serving => 0,
-            Signal::Answers => 1,
-            Signal::Answered => 2,
-            Signal::ReadAlone => 3,
-            Signal::InFlight => 4,
-            Signal::SameThreadAnswers => 5,
-            Signal::SameThreadReads => 6,
-            Signal::Named => 7,
-            Signal::NamedInFlight => 8,
-            Signal::Facts => 9,
-            Signal::Begun => 10,
-            Signal::Alone => 11,
-            Signal::OneOfOrder => 12,
-            Signal::Awaited => 13,
-            Signal::AwaitedAtFirst => 14,
-            Signal::ReadRequest(gap) => 15 + usize::from(gap.0),
-            Signal::ReadResponse(gap) => 15 + Gap::COUNT + usize::from(gap.0),
-            Signal::ReadAndReuse(gap) => 15 + 2 * Gap::COUNT + usize::from(gap.0),
-        }
+        let right = if since < SOON { PROOF } else { PROOF_OF_THE_USUAL };
+        self.named_in_flight.shows(Proof { right, ..Proof::USUAL })
     }
 }
 
@@ -219,56 +241,43 @@ mod tests {
 
     #[test]
     fn a_guess_is_believed_after_it_was_right_often_and_for_each_error_much_more_often() {
-        let mut proof = Trust::default();
-        assert!(!proof.holds(READ) && !proof.is_refuted(READ));
-        (0..PROOF).for_each(|_| proof.count(READ, true));
-        assert!(proof.holds(READ));
-        assert!(!proof.holds(Signal::ReadRequest(Gap(1))), "another gap is another guess");
-        proof.count(READ, false);
-        assert!(!proof.holds(READ));
-        (0..PROOF_PER_WRONG).for_each(|_| proof.count(READ, true));
-        assert!(proof.holds(READ));
+        let mut trust = Trust::default();
+        let holds = |trust: &Trust| trust.holds(READ, Proof::FULL);
+        assert!(!holds(&trust) && !trust.is_refuted(READ));
+        (0..PROOF).for_each(|_| trust.count(READ, true));
+        assert!(holds(&trust));
+        assert!(!trust.holds(Signal::ReadRequest(Gap(1)), Proof::FULL), "another gap is another guess");
+        trust.count(READ, false);
+        assert!(!holds(&trust));
+        (0..PROOF_PER_WRONG).for_each(|_| trust.count(READ, true));
+        assert!(holds(&trust));
     }
 
     #[test]
     fn a_guess_is_refuted_by_more_than_a_few_errors() {
-        let mut proof = Trust::default();
-        proof.count(Signal::Serving, false);
-        assert!(!proof.is_refuted(Signal::Serving), "one error may be the key's");
-        proof.count(Signal::Serving, false);
-        assert!(proof.is_refuted(Signal::Serving));
-        (0..2 * REFUTED_ONE_IN).for_each(|_| proof.count(Signal::Serving, true));
-        assert!(!proof.is_refuted(Signal::Serving));
+        let mut trust = Trust::default();
+        trust.count(Signal::Serving, false);
+        assert!(!trust.is_refuted(Signal::Serving), "one error may be the key's");
+        trust.count(Signal::Serving, false);
+        assert!(trust.is_refuted(Signal::Serving));
+        (0..2 * REFUTED_ONE_IN).for_each(|_| trust.count(Signal::Serving, true));
+        assert!(!trust.is_refuted(Signal::Serving));
     }
 
     #[test]
-    fn every_signal_has_a_count_of_its_own() {
-        let gaps = || (0..Gap::COUNT as u8).map(Gap);
-        let mut signals = vec![
-            Signal::Serving,
-            Signal::Answers,
-            Signal::Answered,
-            Signal::ReadAlone,
-            Signal::InFlight,
-            Signal::SameThreadAnswers,
-            Signal::SameThreadReads,
-            Signal::Named,
-            Signal::NamedInFlight,
-            Signal::Facts,
-            Signal::Begun,
-            Signal::Alone,
-            Signal::OneOfOrder,
-            Signal::Awaited,
-            Signal::AwaitedAtFirst,
-        ];
-        signals.extend(gaps().map(Signal::ReadRequest));
-        signals.extend(gaps().map(Signal::ReadResponse));
-        signals.extend(gaps().map(Signal::ReadAndReuse));
-        let mut indices: Vec<usize> = signals.iter().map(|signal| signal.index()).collect();
-        indices.sort_unstable();
-        let all: Vec<usize> = (0..SIGNALS).collect();
-        assert_eq!(indices, all);
+    fn classes_of_gaps_cover_all_times() {
         assert_eq!(Gap::of(Duration::ZERO), Gap(0));
         assert_eq!(Gap::of(Duration::MAX), Gap(5));
+        assert_eq!(Gap::all().last(), Some(Gap(5)));
+    }
+
+    #[test]
+    fn counts_are_written_by_name() {
+        let mut trust = Trust::default();
+        trust.count(Signal::Awaited, true);
+        let text = serde_json::to_string(&trust).unwrap();
+        assert_eq!(text, r#"{"awaited":{"right":1,"wrong":0}}"#);
+        assert_eq!(serde_json::from_str::<Trust>(&text).unwrap(), trust);
+        assert_eq!(serde_json::from_str::<Trust>(r#"{"of_another_version":7}"#).unwrap(), Trust::default());
     }
 }

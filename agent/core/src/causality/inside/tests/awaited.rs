@@ -3,7 +3,6 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::causality::inside::trust::PROOF_OF_THE_USUAL;
 
 /// The goroutine that writes on a connection, and one that waits for it.
 const LOOP: u32 = 50;

@@ -3,8 +3,6 @@
 use super::*;
 use std::time::Duration;
 
-use crate::causality::inside::SEQUENTIAL_CALLS;
-
 #[test]
 fn a_thread_that_does_something_else_before_its_answer_comes_works_on_several_things() {
     for meanwhile in [false, true] {
