@@ -18,6 +18,7 @@ pub mod engine;
 pub mod inside;
 pub mod rules;
 pub mod settings;
+pub mod stats;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::OpId;
 use crate::time::BootTime;
+pub use stats::Stats;
 
 /// Declares the rules, once: their names and the list of all come from here.
 macro_rules! rules {

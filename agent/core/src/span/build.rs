@@ -280,5 +280,70 @@ pub(super) fn set_peer(attributes: &mut Attributes, end: &Endpoint) {
 }
 
 #[cfg(test)]
-#[path = "build_tests.rs"]
-mod tests;
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::causality::{Confidence, Rule};
+    use crate::record::Transport;
+    use crate::span::testing::{conn, identity, op, placed, shown, sql, statement};
+    use crate::time::{WallTime, ns};
+
+    #[test]
+    fn evidence_order_and_wire_are_on_every_span() {
+        let op = op(Role::Server, sql(statement("SELECT 1", "SELECT 1")));
+        let conn = conn(Role::Server, 6432);
+        let found = Found::default();
+        let order = OrderKey { namespace: "mes".into(), value: "M-5".into() };
+        let link =
+            Link { trace_id: TraceId([3; 16]), span_id: SpanId([4; 8]), attributes: Attributes::default() };
+        let parent = Some(SpanId([5; 8]));
+        let evidence = Some(Evidence { rule: Rule::Value, confidence: Confidence(0.9) });
+        let placed = Placed {
+            identity: Identity { parent, evidence, links: vec![link.clone()], ..identity() },
+            order: Some(&order),
+            trace_rule: TraceRule::Order,
+            wire: Some(WireId([6; 16])),
+            observed_from_server: true,
+            clock: ClockPair { boot: ns(2_000), wall: WallTime::from_nanos(1_000_000) },
+            ..placed(&op, &conn, &found)
+        };
+        let span = build(&placed);
+        assert_eq!((span.parent, span.evidence, &span.links), (parent, evidence, &vec![link]));
+        // The operation began before the clocks were read.
+        expect![[r#"
+            Client SELECT
+              999000 +500
+              db.system.name: postgresql
+              db.namespace: shop
+              server.address: 10.0.0.2
+              server.port: 6432i
+              network.peer.address: 10.0.0.2
+              network.peer.port: 6432i
+              db.query.text: SELECT ?
+              db.query.summary: SELECT
+              db.response.returned_rows: 0i
+              order.id: M-5
+              order.namespace: mes
+              spoor.parent.rule: value
+              spoor.parent.confidence: Float(0.9)
+              spoor.trace.rule: order
+              spoor.wire.id: 06060606060606060606060606060606
+              spoor.observed_from: server
+        "#]]
+        .assert_eq(&shown(&span));
+    }
+
+    #[test]
+    fn unix_sockets_have_paths() {
+        let mut info = conn(Role::Client, 5432);
+        info.conn.transport = Transport::Unix;
+        info.conn.remote = Endpoint::Unix("/run/postgresql/.s.PGSQL.5432".to_owned());
+        let op = op(Role::Client, sql(statement("SELECT 1", "SELECT 1")));
+        let span = build(&placed(&op, &info, &Found::default()));
+        let text = |name| span.attributes.get(name).cloned();
+        assert_eq!(text(semconv::SERVER_ADDRESS), Some(Value::from("/run/postgresql/.s.PGSQL.5432")));
+        assert_eq!(text(semconv::NETWORK_TRANSPORT), Some(Value::from("unix")));
+        assert_eq!(text(semconv::SERVER_PORT), None);
+    }
+}

@@ -11,6 +11,8 @@ mod rpc;
 mod s3;
 pub mod sample;
 pub mod semconv;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 

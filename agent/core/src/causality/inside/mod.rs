@@ -33,20 +33,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use self::table::Table;
 use self::thresholds::MAX_LOOKED_AT;
+use super::stats::InsideStats;
 use super::{Edge, Policy};
+pub use crate::operation::Interaction;
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
 use crate::record::{ConnId, OpId, Point};
 use crate::time::BootTime;
-
-/// What kind of conversation an operation belongs to, as far as it matters for its cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interaction {
-    /// The thread that asks usually waits for the answer: HTTP, PostgreSQL.
-    Call,
-    /// Messages: answers come when they come.
-    Message,
-}
 
 /// First sight of an operation.
 #[derive(Clone, Copy, Debug)]
@@ -197,6 +190,11 @@ impl Inside {
             }
         }
         self.to_peek.len() > before
+    }
+
+    /// What was forgotten at the bounds: of links, and of processes and their threads.
+    pub fn forgotten(&self) -> (u64, InsideStats) {
+        self.table.forgotten()
     }
 
     /// Operations remembered.

@@ -9,10 +9,7 @@ use super::process::{Client, Process};
 use super::rules::SETTLES;
 use super::table::{Circumstances, Op};
 use super::thread::ThreadState;
-use super::thresholds::{
-    AFTER, CROWD, GRACE, LOSS_STEP, MAX_AFTERMATH, MAX_LINKS, MAX_LOSSES, MAX_PROCESSES, MAX_UNNAMED,
-    REMEMBER,
-};
+use super::thresholds::{AFTER, CROWD, GRACE, LOSS_STEP, MAX_AFTERMATH, MAX_LOSSES, MAX_UNNAMED, REMEMBER};
 use super::trust::Signal;
 use super::{Closing, Deadline, Inside, Interaction, Opening};
 use crate::operation::OpSide;
@@ -27,12 +24,6 @@ impl Inside {
         if shape == OpSide::Relayed {
             return;
         }
-        let tgid = point.thread.tgid;
-        let processes = &mut self.table.processes;
-        if processes.len() >= MAX_PROCESSES && !processes.contains_key(&tgid) {
-            // Ends can be lost: processes that do nothing go first.
-            processes.retain(|_, process| !process.is_idle());
-        }
         let state = Op::new(shape, family, conn, point);
         match shape {
             OpSide::Incoming => self.request_opened(op, state),
@@ -44,7 +35,7 @@ impl Inside {
     /// A process is asked for something.
     fn request_opened(&mut self, op: OpId, mut state: Op) {
         let point = state.opened;
-        let process = self.table.processes.entry(state.tgid).or_default();
+        let Some(process) = self.table.process(state.tgid) else { return };
         process.quiet.request_came(point.at);
         process.incoming.insert((point.at, op));
         state.served_by.push(point.thread.tid);
@@ -55,7 +46,7 @@ impl Inside {
     /// A process asks others for something: what is the case in it now is what rules go by later.
     fn work_opened(&mut self, op: OpId, mut state: Op) {
         let Op { tgid, family, conn, opened: point, .. } = state;
-        let process = self.table.processes.entry(tgid).or_default();
+        let Some(process) = self.table.process(tgid) else { return };
         let client = process.client_opened(conn, point.thread.tid);
         let just = |(closed, _): &(BootTime, OpId)| point.at.since(*closed) <= AFTER;
         if process.incoming.is_empty()
@@ -192,14 +183,7 @@ impl Inside {
 
     /// The cause of an operation was found outside its process: the operation is of the cause's order.
     pub fn linked(&mut self, child: OpId, parent: OpId) {
-        if self.table.links.insert(child, parent).is_none() {
-            self.table.link_age.push_back(child);
-            if self.table.link_age.len() > MAX_LINKS
-                && let Some(oldest) = self.table.link_age.pop_front()
-            {
-                self.table.links.remove(&oldest);
-            }
-        }
+        self.table.links.insert(child, parent);
     }
 
     /// A connection is gone; what was open on it has been closed before.
@@ -232,7 +216,7 @@ impl Inside {
     /// A process began. One that ended may have had the same identifier.
     pub fn process_began(&mut self, tgid: u32) {
         if self.table.processes.get(&tgid).is_some_and(|process| process.ended) {
-            self.table.processes.remove(&tgid);
+            self.table.remove_process(tgid);
         }
     }
 
@@ -240,7 +224,7 @@ impl Inside {
     pub fn thread_began(&mut self, tgid: u32, tid: u32, creator: u32) {
         let Some(process) = self.table.processes.get_mut(&tgid) else { return };
         // An earlier thread may have had the same identifier.
-        process.threads.remove(&tid);
+        process.thread_over(tid);
         let cause = process.threads.get(&creator).and_then(ThreadState::work);
         if cause.is_some() {
             process.thread(tid).begun_for = cause;
@@ -249,7 +233,7 @@ impl Inside {
 
     /// A process replaced its image: its threads are others now.
     pub fn process_replaced(&mut self, tgid: u32) {
-        self.table.processes.remove(&tgid);
+        self.table.remove_process(tgid);
     }
 
     fn serve(&mut self, op: OpId, point: Point) {
@@ -327,6 +311,7 @@ impl Inside {
         if state.keys.is_empty() {
             if process.unnamed.len() >= MAX_UNNAMED {
                 process.unnamed.pop_front();
+                process.forgotten.unnamed += 1;
             }
             process.unnamed.push_back(op);
         }

@@ -10,6 +10,7 @@ use super::quiet::{Aftermath, Quiet};
 use super::thread::ThreadState;
 use super::thresholds::{INTERLEAVED_FOR, MAX_INTERLEAVED, MAX_THREADS};
 use super::trust::Trust;
+use crate::causality::stats::InsideStats;
 use crate::order::OrderKey;
 use crate::record::{ConnId, OpId};
 use crate::time::BootTime;
@@ -48,6 +49,8 @@ pub(super) struct Process {
     pub(super) ended: bool,
     /// When it was found out that bytes which the process moved were lost.
     pub(super) losses: VecDeque<BootTime>,
+    /// What was forgotten at the bounds above, and with threads that are gone.
+    pub(super) forgotten: InsideStats,
 }
 
 impl Process {
@@ -72,6 +75,7 @@ impl Process {
     pub(super) fn interleave(&mut self, at: BootTime, conn: ConnId) {
         if self.interleaved.len() >= MAX_INTERLEAVED {
             self.interleaved.pop_front();
+            self.forgotten.interleaved += 1;
         }
         let position = self.interleaved.partition_point(|(earlier, _)| *earlier <= at);
         self.interleaved.insert(position, (at, conn));
@@ -102,9 +106,31 @@ impl Process {
     pub(super) fn thread(&mut self, tid: u32) -> &mut ThreadState {
         if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
             // Idle threads first: short-lived ones pile up in thread-per-request servers.
-            self.threads.retain(|_, thread| !thread.serving.is_empty() || !thread.calls.is_empty());
+            let forgotten = &mut self.forgotten;
+            self.threads.retain(|_, thread| {
+                let is_busy = !thread.serving.is_empty() || !thread.calls.is_empty();
+                if !is_busy {
+                    forgotten.threads += 1;
+                    *forgotten += thread.forgotten;
+                }
+                is_busy
+            });
         }
         self.threads.entry(tid).or_default()
+    }
+
+    /// A thread of that identifier is no more.
+    pub(super) fn thread_over(&mut self, tid: u32) {
+        if let Some(thread) = self.threads.remove(&tid) {
+            self.forgotten += thread.forgotten;
+        }
+    }
+
+    /// What was forgotten of the process, its threads included.
+    pub(super) fn forgotten(&self) -> InsideStats {
+        let mut all = self.forgotten;
+        self.threads.values().for_each(|thread| all += thread.forgotten);
+        all
     }
 
     /// A thread began an operation on that connection. Returns what is under way on it now, and who had written before.

@@ -103,7 +103,7 @@ impl Inside {
     pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootTime) -> bool {
         let is_new = self.table.processes.get(&tgid).is_none_or(|process| process.trust.is_empty());
         let Some(trust) = learned.trust().filter(|_| is_new) else { return false };
-        let process = self.table.processes.entry(tgid).or_default();
+        let Some(process) = self.table.process(tgid) else { return false };
         process.trust = trust;
         for tid in learned.multiplexing.iter().take(MAX_THREADS) {
             process.thread(*tid).multiplexes = true;
@@ -135,7 +135,7 @@ mod tests {
     /// A process that reads and works on one thread, as keys have shown.
     fn experienced() -> Inside {
         let mut inside = inside();
-        let process = inside.table.processes.entry(7).or_default();
+        let process = inside.table.process(7).unwrap();
         (0..PROOF).for_each(|_| process.trust.count(Signal::ReadAlone, true));
         process.trust.count(Signal::Serving, false);
         process.thread(71).multiplexes = true;
@@ -149,7 +149,7 @@ mod tests {
         let learned: Snapshot = serde_json::from_str(&serde_json::to_string(&learned).unwrap()).unwrap();
         let mut next = inside();
         assert!(next.import(7, &learned, ns(1000)));
-        let process = &next.table.processes[&7];
+        let process = next.table.processes.get(&7).unwrap();
         let holds = |signal| process.trust.holds(signal, Proof::FULL);
         assert!(holds(Signal::ReadAlone) && !holds(Signal::Answers));
         assert!(process.threads[&71].multiplexes && process.threads.len() == 1);
@@ -203,7 +203,7 @@ mod tests {
     fn processes_that_have_shown_nothing_or_ended_are_left_out() {
         let mut inside = experienced();
         assert_eq!(inside.export(8), None);
-        inside.table.processes.entry(8).or_default().thread(81);
+        inside.table.process(8).unwrap().thread(81);
         assert_eq!(inside.export(8), None);
         inside.process_ended(7, BootTime::ZERO);
         assert_eq!(inside.export(7), None);

@@ -9,30 +9,88 @@ use rustc_hash::FxHashMap;
 
 use super::Interaction;
 use super::process::{Process, Writer};
-use super::thresholds::CROWD;
+use super::thresholds::{CROWD, MAX_LINKS, MAX_LOOKED_AT, MAX_PROCESSES};
+use crate::bounded::{Bounded, Slot};
+use crate::causality::stats::InsideStats;
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
 use crate::record::{ConnId, OpId, Point};
 use crate::time::BootTime;
 
 /// All that is known of operations and of who did them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
-    pub(super) processes: FxHashMap<u32, Process>,
+    /// Those that asked or were asked for nothing for longest are the oldest.
+    pub(super) processes: Bounded<u32, Process>,
+    /// What was forgotten with processes and threads that are gone.
+    forgotten: InsideStats,
     /// Boxed: a hash table has up to four slots per entry when entries come and go.
     pub(super) ops: FxHashMap<OpId, Box<Op>>,
     /// By connection and number of the transaction on it.
     pub(super) transactions: FxHashMap<(ConnId, u64), Transaction>,
     /// What caused operations across the wire and through messages.
-    pub(super) links: FxHashMap<OpId, OpId>,
-    pub(super) link_age: VecDeque<OpId>,
+    pub(super) links: Bounded<OpId, OpId>,
     /// When it was found out that records were lost, whosever they were.
     pub(super) losses: VecDeque<BootTime>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            processes: Bounded::new(MAX_PROCESSES),
+            forgotten: InsideStats::default(),
+            ops: FxHashMap::default(),
+            transactions: FxHashMap::default(),
+            links: Bounded::new(MAX_LINKS),
+            losses: VecDeque::new(),
+        }
+    }
 }
 
 impl Table {
     pub(super) fn op(&self, op: OpId) -> Option<&Op> {
         self.ops.get(&op).map(Box::as_ref)
+    }
+
+    /// The process of that identifier, a new one if need be.
+    pub(super) fn process(&mut self, tgid: u32) -> Option<&mut Process> {
+        let slot = match self.processes.slot(&tgid) {
+            Some(slot) => slot,
+            None => {
+                if self.processes.is_full() {
+                    self.forget_process();
+                }
+                self.processes.insert_new(tgid, Process::default()).0
+            }
+        };
+        self.processes.touch(slot);
+        self.processes.at_mut(slot)
+    }
+
+    /// Ends can be lost: of the processes that did nothing for longest, one with nothing under way goes first.
+    fn forget_process(&mut self) {
+        let is_idle = |slot: &Slot| self.processes.at(*slot).is_some_and(Process::is_idle);
+        let idle = self.processes.by_age().take(MAX_LOOKED_AT).find(is_idle);
+        if let Some((_, process)) =
+            idle.or(self.processes.oldest()).and_then(|slot| self.processes.forget_at(slot))
+        {
+            self.forgotten += process.forgotten();
+        }
+    }
+
+    /// A process is no more, or is another one.
+    pub(super) fn remove_process(&mut self, tgid: u32) {
+        if let Some(process) = self.processes.remove(&tgid) {
+            self.forgotten += process.forgotten();
+        }
+    }
+
+    /// What was forgotten at the bounds: of links, and of processes and their threads.
+    pub(super) fn forgotten(&self) -> (u64, InsideStats) {
+        let mut inside = self.forgotten;
+        inside.processes = self.processes.forgotten();
+        self.processes.values().for_each(|process| inside += process.forgotten());
+        (self.links.forgotten(), inside)
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use super::thresholds::{MAX_ACTS, MAX_ANSWERS, MAX_BEGUN};
+use crate::causality::stats::InsideStats;
 use crate::record::{ConnId, OpId};
 use crate::time::BootTime;
 
@@ -33,6 +34,8 @@ pub(super) struct ThreadState {
     pub(super) began: VecDeque<(BootTime, OpId)>,
     /// Calls that the thread waited for, doing nothing else, although it had several requests or messages to work on.
     pub(super) sequential_calls: u32,
+    /// What was forgotten of the thread's answers, operations and acts.
+    pub(super) forgotten: InsideStats,
 }
 
 impl ThreadState {
@@ -63,12 +66,12 @@ impl ThreadState {
 
     /// The thread moved bytes of an operation on that connection.
     pub(super) fn act(&mut self, at: BootTime, conn: ConnId) {
-        remember(&mut self.acts, at, conn, MAX_ACTS);
+        self.forgotten.acts += remember(&mut self.acts, at, conn, MAX_ACTS);
     }
 
     /// The thread began an outgoing operation.
     pub(super) fn begin(&mut self, op: OpId, at: BootTime) {
-        remember(&mut self.began, at, op, MAX_BEGUN);
+        self.forgotten.begun += remember(&mut self.began, at, op, MAX_BEGUN);
     }
 
     /// The thread made a call and read the answer. A thread that does something on another connection meanwhile works on
@@ -83,17 +86,19 @@ impl ThreadState {
     }
 
     pub(super) fn answer(&mut self, op: OpId, at: BootTime) {
-        remember(&mut self.answers, at, op, MAX_ANSWERS);
+        self.forgotten.answers += remember(&mut self.answers, at, op, MAX_ANSWERS);
         self.seen_at = self.seen_at.max(at);
         self.answered = Some(op);
     }
 }
 
-/// Enters something in order of time; the oldest goes first.
-fn remember<T>(list: &mut VecDeque<(BootTime, T)>, at: BootTime, what: T, most: usize) {
-    if list.len() >= most {
+/// Enters something in order of time; the oldest goes first. Returns how many went.
+fn remember<T>(list: &mut VecDeque<(BootTime, T)>, at: BootTime, what: T, most: usize) -> u64 {
+    let is_full = list.len() >= most;
+    if is_full {
         list.pop_front();
     }
     let position = list.partition_point(|(earlier, _)| *earlier <= at);
     list.insert(position, (at, what));
+    u64::from(is_full)
 }
