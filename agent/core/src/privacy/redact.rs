@@ -3,26 +3,12 @@
 //! *Owns* which parts of URLs and error messages are values. *Must not know* spans.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0, `url.full` and `url.query`.
 
-use crate::order::path::percent_decode;
-use crate::order::value::is_personal;
+use super::personal::is_personal;
+use super::secret::is_secret;
+use crate::percent;
 
 /// Stands for what was taken out of a URL, as the conventions write it.
 const REDACTED: &str = "REDACTED";
-
-/// Query parameters that sign or authenticate: these, and whatever contains one of [`SECRET_WORDS`].
-const SECRET_NAMES: [&str; 6] = ["sig", "pwd", "auth", "pin", "otp", "code"];
-const SECRET_WORDS: [&str; 10] = [
-    "token",
-    "password",
-    "passwd",
-    "secret",
-    "apikey",
-    "signature",
-    "credential",
-    "session",
-    "jwt",
-    "authorization",
-];
 
 /// A path without segments that are personal data.
 pub(crate) fn path(path: &str) -> String {
@@ -31,7 +17,7 @@ pub(crate) fn path(path: &str) -> String {
         if at > 0 {
             out.push('/');
         }
-        let personal = percent_decode(segment, false).is_none_or(|plain| is_personal(&plain));
+        let personal = percent::decode(segment, false).is_none_or(|plain| is_personal(&plain));
         out.push_str(if personal { REDACTED } else { segment });
     }
     out
@@ -44,7 +30,7 @@ pub(crate) fn query(query: &str) -> String {
             Some((name, value)) => (name, Some(value)),
             None => (pair, None),
         };
-        let personal = |text: &str| percent_decode(text, true).is_none_or(|plain| is_personal(&plain));
+        let personal = |text: &str| percent::decode(text, true).is_none_or(|plain| is_personal(&plain));
         let name_shown = if personal(name) { REDACTED } else { name };
         match value {
             None => name_shown.to_owned(),
@@ -78,13 +64,6 @@ pub(crate) fn header(value: &str) -> String {
         out.push_str(&query(query_text));
     }
     out
-}
-
-/// A name under which credentials travel.
-pub fn is_secret(name: &str) -> bool {
-    let plain: String =
-        name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    SECRET_NAMES.contains(&plain.as_str()) || SECRET_WORDS.iter().any(|word| plain.contains(word))
 }
 
 /// Words before a quoted name in PostgreSQL's messages; any other quoted text is a value.

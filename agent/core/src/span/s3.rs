@@ -5,8 +5,8 @@
 
 use super::http::text;
 use crate::operation::http::Exchange;
-use crate::order::path::percent_decode;
-use crate::order::value::is_personal;
+use crate::percent;
+use crate::privacy::is_personal;
 use crate::privacy::redact;
 use crate::span::semconv;
 use crate::trace::Attributes;
@@ -26,7 +26,7 @@ pub(super) fn describe(exchange: &Exchange, attributes: &mut Attributes) -> Opti
     }
     let query = Query(exchange.query().unwrap_or(""));
     let request = |name| text(&exchange.request_headers, name);
-    let source = request("x-amz-copy-source").and_then(|source| percent_decode(source, false));
+    let source = request("x-amz-copy-source").and_then(|source| percent::decode(source, false));
     if let Some(source) = source {
         attributes.set(semconv::AWS_S3_COPY_SOURCE, redact::path(source.trim_start_matches('/')));
     }
@@ -96,7 +96,7 @@ fn is_virtual_host(exchange: &Exchange) -> bool {
 fn address(exchange: &Exchange) -> (Option<&str>, Option<String>) {
     let path = exchange.path().trim_start_matches('/');
     let decoded =
-        |key: &str| percent_decode(key, false).map(|key| key.into_owned()).filter(|key| !key.is_empty());
+        |key: &str| percent::decode(key, false).map(|key| key.into_owned()).filter(|key| !key.is_empty());
     if is_virtual_host(exchange) {
         return (exchange.authority.split('.').next(), decoded(path));
     }

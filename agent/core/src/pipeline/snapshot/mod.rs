@@ -20,7 +20,7 @@ use super::Pipeline;
 use crate::causality::engine::Engine;
 use crate::causality::inside::snapshot::Snapshot as Shown;
 use crate::conn::snapshot::Connection;
-use crate::order::value::is_personal;
+use crate::privacy::{MAX_FIELD, is_harmless_field, is_personal};
 use crate::protocol::snapshot::{self as protocol, Texts};
 use crate::record::{ProcessEvent, ProcessEventKind, ProcessInfo};
 use crate::span::query_text;
@@ -230,43 +230,6 @@ fn harmless_channel(channel: &mut protocol::Channel, hashed: bool) {
     }
     // Unlike a subscription without a queue, an inferred queue has a name.
     channel.inferred.retain(|(_, queue)| queue.as_deref() != Some(""));
-}
-
-/// Longest header field that is written down.
-const MAX_FIELD: usize = 128;
-
-/// Header fields that say how something is sent, not what: all others may be credentials or tell of people. Of paths, those
-/// that name a method of a service (gRPC over HTTP/2, "Requests"): others hold numbers and names.
-fn is_harmless_field(name: &str, value: &str) -> bool {
-    let is_allowed = match name {
-        ":method"
-        | ":scheme"
-        | ":status"
-        | "te"
-        | "accept-encoding"
-        | "content-encoding"
-        | "grpc-encoding"
-        | "grpc-accept-encoding"
-        | "grpc-status"
-        | "user-agent" => true,
-        "content-type" => !value.contains(';'),
-        ":authority" => value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b)),
-        ":path" => is_service_method(value),
-        _ => false,
-    };
-    is_allowed && value.len() <= MAX_FIELD && !is_personal(value)
-}
-
-/// `/package.Service/Method`.
-fn is_service_method(path: &str) -> bool {
-    let is_word = |text: &str| {
-        text.starts_with(|c: char| c.is_ascii_alphabetic())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-    };
-    let parts = path.strip_prefix('/').and_then(|rest| rest.split_once('/'));
-    parts.is_some_and(|(service, method)| {
-        service.contains('.') && service.split('.').all(is_word) && is_word(method)
-    })
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::operation::amqp::{
     Action, ActionKind, Content, Deliver, Method, Publish, PublishOutcome, Settle, Settlement,
 };
 use crate::operation::{Completeness, Detail};
-use crate::order::value::is_personal;
+use crate::privacy::is_personal;
 use crate::record::Endpoint;
 use crate::span::{SpanKind, semconv};
 use crate::time::BootTime;

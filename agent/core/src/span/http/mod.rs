@@ -10,7 +10,7 @@ use compact_str::ToCompactString;
 use super::build::{Draft, Placed, int, ip_text, set_peer, set_server};
 use crate::operation::http::{Exchange, Headers, Reset};
 use crate::operation::{Completeness, Kept};
-use crate::order::value::is_personal;
+use crate::privacy::is_personal;
 use crate::privacy::redact;
 use crate::protocol::http2::error_name;
 use crate::record::{Endpoint, Role, Sender};

@@ -7,7 +7,7 @@
 use super::build::{Draft, Placed, int, server_end, set_peer, set_server};
 use crate::operation::Completeness;
 use crate::operation::postgres::{Statement, StatementKind};
-use crate::order::value::is_personal;
+use crate::privacy::is_personal;
 use crate::privacy::redact;
 use crate::record::Endpoint;
 use crate::span::{SpanKind, semconv};
