@@ -23,7 +23,6 @@ use crate::conn::snapshot::Connection;
 use crate::privacy::{MAX_FIELD, is_harmless_field, is_personal};
 use crate::protocol::snapshot::{self as protocol, Texts};
 use crate::record::{ProcessEvent, ProcessEventKind, ProcessInfo};
-use crate::span::query_text;
 use crate::sql;
 use crate::time::BootTime;
 
@@ -172,7 +171,7 @@ impl Histories {
 
 /// A statement's text as a span shows it.
 fn exportable(text: &str) -> String {
-    query_text(text, sql::is_parameterised(text))
+    sql::sanitize(text)
 }
 
 /// The same connection without what no span may hold. `hashed`: keys leave as hashes only, and addresses of messages, which can

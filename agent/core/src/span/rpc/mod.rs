@@ -10,7 +10,7 @@ use super::http::{address, client_address, scheme, text, user_agent};
 use crate::operation::http::{Exchange, Reset};
 use crate::operation::{Completeness, Operation};
 use crate::percent;
-use crate::privacy::redact;
+use crate::privacy::messages;
 use crate::protocol::http2::error_name;
 use crate::record::{Role, Sender};
 use crate::span::{SpanKind, semconv};
@@ -105,7 +105,7 @@ fn outcome(op: &Operation, exchange: &Exchange, is_server: bool, draft: &mut Dra
     if failed {
         let message = exchange.grpc_field("grpc-message").and_then(|text| std::str::from_utf8(text).ok());
         let message = message.and_then(|text| percent::decode(text, false));
-        draft.error(code, message.map_or_else(String::new, |text| redact::message(&text)));
+        draft.error(code, message.map_or_else(String::new, |text| messages::application(&text)));
     }
 }
 
