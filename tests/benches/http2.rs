@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use spoor_core::protocol::http2::Session;
+use spoor_core::protocol::http2::Http2Session;
 use spoor_core::protocol::{End, Event, Events, Session as _};
 use spoor_core::record::Sender::{self, Client, Server};
 use spoor_core::record::{Mark, Role, Worker};
@@ -35,7 +35,7 @@ type Records = Vec<(Sender, Vec<u8>)>;
 fn row(name: &str, records: &Records, exchanges: u32) {
     let mut best = Duration::MAX;
     for _ in 0..RUNS {
-        let mut session = Session::new(Role::Server, &Protocols::default());
+        let mut session = Http2Session::new(Role::Server, &Protocols::default());
         let mut out = Events::default();
         let mut pos = [0_u64; 2];
         let mut closed = 0;

@@ -67,7 +67,7 @@ fn row(name: &str, records: &[Record], counts: bool) {
         spans = drive(records, &mut pipeline, &mut batcher);
         best = best.min(now() - start);
         let stats = pipeline.stats();
-        operations = stats.operations_http + stats.operations_amqp + stats.operations_postgres;
+        operations = stats.operations.total();
     }
     let ns = best.as_nanos() as u64;
     let per_operation = ns / operations.max(1);

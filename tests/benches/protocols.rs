@@ -8,8 +8,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use spoor_core::protocol::detect::Protocol;
-use spoor_core::protocol::{End, Event, Events, Session, amqp, http1, postgres};
+use spoor_core::protocol::{End, Event, Events, Protocol, Session};
 use spoor_core::record::Sender::{Client, Server};
 use spoor_core::record::{Mark, Role, Sender};
 use spoor_core::settings::Protocols;
@@ -139,12 +138,7 @@ fn huge_header() -> Vec<u8> {
 }
 
 fn session(protocol: Protocol) -> Box<dyn Session> {
-    let (role, limits) = (Role::Client, Protocols::default());
-    match protocol {
-        Protocol::Amqp => Box::new(amqp::Session::new(role, &limits)),
-        Protocol::Postgres => Box::new(postgres::Session::new(role, &limits)),
-        _ => Box::new(http1::Session::new(role, &limits)),
-    }
+    protocol.session(Role::Client, &Protocols::default())
 }
 
 /// A session and where its directions stand.

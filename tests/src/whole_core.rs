@@ -18,7 +18,6 @@ pub fn settings() -> Settings {
         max_connections: 1000,
         turn_bytes: 1 << 20,
         boot_id: [7; 16],
-        host_id: "host".to_owned(),
     }
 }
 

@@ -10,7 +10,7 @@
 //!
 //! | floor | modules, each of which names only those above it |
 //! |---|---|
-//! | ground | [`time`], [`record`], [`trace`], [`settings`], [`percent`], [`sql`], [`stream`], [`privacy`] |
+//! | ground | [`bounded`], [`time`], [`record`], [`trace`], [`settings`], [`percent`], [`sql`], [`stream`], [`privacy`] |
 //! | what bytes say | [`operation`], [`protocol`], [`conn`] |
 //! | whose they are | [`order`], [`causality`] |
 //! | what leaves | [`span`], [`pipeline`] |
@@ -19,7 +19,7 @@
 
 #![forbid(unsafe_code)]
 
-mod bounded;
+pub mod bounded;
 pub mod causality;
 pub mod conn;
 pub mod operation;

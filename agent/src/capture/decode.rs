@@ -39,10 +39,6 @@ pub struct Seen {
     pub conn: Conn,
     /// It is the agent's own.
     pub own: bool,
-    /// When the process started.
-    pub process_started_at: BootTime,
-    /// The descriptor is in non-blocking mode.
-    pub nonblocking: bool,
 }
 
 /// A field of a layout as an integer of the machine's byte order.
@@ -77,7 +73,7 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
 }
 
 fn data(bytes: &[u8]) -> Option<Data> {
-    let flags = field!(bytes, DataHeader, flags, u32);
+    let flags = field!(bytes, DataHeader, flags, u8);
     let len = field!(bytes, DataHeader, len, u32);
     let captured = field!(bytes, DataHeader, captured, u32);
     if captured > len {
@@ -142,12 +138,7 @@ fn connection(bytes: &[u8]) -> Option<Seen> {
         }),
         peer: (peer != 0).then_some(ConnId(peer)),
     };
-    Some(Seen {
-        conn,
-        own: flags & record::CONN_OWN != 0,
-        process_started_at: BootTime::from_nanos(field!(bytes, ConnRecord, start_ns, u64)),
-        nonblocking: flags & record::CONN_NONBLOCKING != 0,
-    })
+    Some(Seen { conn, own: flags & record::CONN_OWN != 0 })
 }
 
 fn unix_connection(bytes: &[u8]) -> Option<Seen> {

@@ -25,6 +25,10 @@ pub(super) struct Moment<'a> {
     pub(super) clock: ClockPair,
     /// Processes known: traced, and left alone.
     pub(super) processes: (u64, u64),
+    /// Processes left out because they were gone before they could be judged.
+    pub(super) unjudged: u64,
+    /// By whoever looks processes up, by table.
+    pub(super) forgotten: [(&'static str, u64); 2],
     pub(super) not_printed: u64,
     pub(super) reloads: Option<&'a Reloads>,
     /// What became of what an earlier run had learned, and of the file that this one writes.
@@ -46,17 +50,23 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
     let mut add = |metric, key, label: &'static str, value| {
         all.push(Reading::labelled(metric, key, label, value));
     };
-    add("spoor.operations", "protocol", "http", stats.operations_http);
-    add("spoor.operations", "protocol", "amqp", stats.operations_amqp);
-    add("spoor.operations", "protocol", "postgresql", stats.operations_postgres);
+    for (protocol, count) in stats.operations.by_name() {
+        add("spoor.operations", "protocol", protocol, count);
+    }
     for (rule, count) in &stats.edges {
         add("spoor.edges", "rule", rule, *count);
+    }
+    for (table, count) in
+        stats.forgotten.iter().map(|(table, count)| (*table, *count)).chain(moment.forgotten)
+    {
+        add("spoor.forgotten", "table", table, count);
     }
     add("spoor.trees", "reason", "complete", stats.trees.saturating_sub(stats.trees_forced));
     add("spoor.trees", "reason", "bound", stats.trees_forced);
     add("spoor.lost", "cause", "records_lost", stats.lost_records);
     add("spoor.processes", "state", "traced", moment.processes.0);
     add("spoor.processes", "state", "excluded", moment.processes.1);
+    add("spoor.discarded", "cause", "process_gone", moment.unjudged);
     connections(&stats.connections, &mut add);
     if let Some(kernel) = moment.kernel {
         for (name, count) in kernel.iter() {
@@ -100,14 +110,8 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
 }
 
 fn connections(stats: &Connections, add: &mut impl FnMut(&'static str, &'static str, &'static str, u64)) {
-    for (protocol, count) in [
-        ("http", stats.http1),
-        ("amqp", stats.amqp),
-        ("postgresql", stats.postgres),
-        ("opaque", stats.opaque),
-        ("other", stats.not_ours),
-        ("undecided", stats.undecided),
-    ] {
+    let others = [("opaque", stats.opaque), ("other", stats.not_ours), ("undecided", stats.undecided)];
+    for (protocol, count) in stats.detected.by_name().into_iter().chain(others) {
         add("spoor.connections", "protocol", protocol, count);
     }
     for (reason, count) in

@@ -10,10 +10,11 @@
 //!    meets none of them for certain;
 //! 3. else by the name that the kernel gave it, against the programs that are left alone by default.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 
 use super::select::Choice;
 use super::{Inspected, Inspector};
+use spoor_core::bounded::Bounded;
 use spoor_core::record::{ConnId, ProcessEventKind, ProcessInfo, Record};
 
 /// Processes remembered at once; the ones looked up first are looked up again.
@@ -50,20 +51,18 @@ impl Inspect for Inspector {
 /// Adds what `/proc` knows to the records of a live source.
 pub struct Lookup {
     inspect: Box<dyn Inspect>,
-    known: HashMap<u32, Known>,
+    /// The one looked up first is the oldest.
+    known: Bounded<u32, Known>,
     /// Processes of which more may be known later, and when they were looked at.
     unfinished: HashSet<u32>,
     generation: u64,
-    order: VecDeque<u32>,
     /// The process of the last record: most come in runs.
     last: Option<(u32, Known)>,
     /// Forks that run their parent's program: what was known of the parent.
-    inherited: HashMap<u32, Known>,
-    inherited_order: VecDeque<u32>,
+    inherited: Bounded<u32, Known>,
     /// Processes that were left out because they were gone before they could be judged.
     unjudged: u64,
-    excluded: HashSet<ConnId>,
-    excluded_order: VecDeque<ConnId>,
+    excluded: Bounded<ConnId, ()>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,15 +100,12 @@ impl Lookup {
         Self {
             generation: inspect.generation(),
             inspect,
-            known: HashMap::new(),
+            known: Bounded::new(MAX_PROCESSES),
             unfinished: HashSet::new(),
-            order: VecDeque::new(),
             last: None,
-            inherited: HashMap::new(),
-            inherited_order: VecDeque::new(),
+            inherited: Bounded::new(MAX_PROCESSES),
             unjudged: 0,
-            excluded: HashSet::new(),
-            excluded_order: VecDeque::new(),
+            excluded: Bounded::new(MAX_EXCLUDED),
         }
     }
 
@@ -132,7 +128,11 @@ impl Lookup {
                 return Verdict::HandOn;
             }
             Record::Close(close) => {
-                return if self.excluded.remove(&close.conn) { Verdict::Drop } else { Verdict::HandOn };
+                return if self.excluded.remove(&close.conn).is_some() {
+                    Verdict::Drop
+                } else {
+                    Verdict::HandOn
+                };
             }
             Record::Clock(_) | Record::ProcessInfo(_) | Record::Lost(_) => return Verdict::HandOn,
         };
@@ -178,6 +178,11 @@ impl Lookup {
     pub fn counts(&self) -> (u64, u64) {
         let excluded = self.known.values().filter(|known| **known != Known::Traced).count() as u64;
         (self.known.len() as u64 - excluded, excluded)
+    }
+
+    /// What was forgotten at its bounds, by table.
+    pub fn forgotten(&self) -> [(&'static str, u64); 2] {
+        [("looked_up_processes", self.known.forgotten()), ("excluded_connections", self.excluded.forgotten())]
     }
 
     /// Processes known now.
@@ -231,12 +236,6 @@ impl Lookup {
             return;
         };
         self.inherited.insert(tgid, known);
-        self.inherited_order.push_back(tgid);
-        while self.inherited_order.len() > MAX_PROCESSES {
-            if let Some(oldest) = self.inherited_order.pop_front() {
-                self.inherited.remove(&oldest);
-            }
-        }
     }
 
     fn forget(&mut self, tgid: u32) {
@@ -247,28 +246,16 @@ impl Lookup {
     }
 
     fn remember(&mut self, tgid: u32, known: Known) {
-        self.known.insert(tgid, known);
-        self.order.push_back(tgid);
-        while self.order.len() > MAX_PROCESSES {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-                self.unfinished.remove(&oldest);
-            }
+        if let Some((oldest, _)) = self.known.insert(tgid, known) {
+            self.unfinished.remove(&oldest);
         }
     }
 
     /// Whether it was not excluded before.
     fn exclude_conn(&mut self, conn: ConnId) -> bool {
-        if !self.excluded.insert(conn) {
-            return false;
-        }
-        self.excluded_order.push_back(conn);
-        while self.excluded_order.len() > MAX_EXCLUDED {
-            if let Some(oldest) = self.excluded_order.pop_front() {
-                self.excluded.remove(&oldest);
-            }
-        }
-        true
+        let is_new = !self.excluded.contains_key(&conn);
+        self.excluded.insert(conn, ());
+        is_new
     }
 }
 
@@ -427,6 +414,11 @@ mod tests {
         for tgid in 10..200_010 {
             lookup.see(&data(tgid, 1));
         }
-        assert!(lookup.len() <= MAX_PROCESSES);
+        assert_eq!(lookup.len(), MAX_PROCESSES);
+        assert_eq!(lookup.forgotten()[0].1, 200_000 - MAX_PROCESSES as u64);
+        for conn in 0..100_000 {
+            lookup.see(&data(5, conn));
+        }
+        assert_eq!(lookup.forgotten()[1].1, 100_000 - MAX_EXCLUDED as u64);
     }
 }

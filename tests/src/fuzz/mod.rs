@@ -13,10 +13,8 @@ use spoor::capture::decode;
 use spoor::config::Services;
 use spoor::source::{Source, pcap, recording};
 use spoor_core::pipeline::{Pipeline, Settings};
-use spoor_core::protocol::detect::{
-    Detection, Detector, Protocol, Sniff, sniff_amqp, sniff_http1, sniff_http2, sniff_postgres,
-};
-use spoor_core::protocol::{End, Events, Session, amqp, http1, http2, postgres};
+use spoor_core::protocol::detect::{Detection, Detector, Sniff};
+use spoor_core::protocol::{End, Events, Protocol};
 use spoor_core::record::{
     ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Mark, Record, Role, Sender,
     Transport, WireBase, Worker,
@@ -49,22 +47,22 @@ pub const TARGETS: &[(&str, Target)] = &[
 
 /// One HTTP/1.x connection.
 pub fn http1(data: &[u8]) {
-    session(data, |role, limits| Box::new(http1::Session::new(role, limits)));
+    session(data, Protocol::Http1);
 }
 
 /// One HTTP/2 connection, from its preface or joined in mid-stream.
 pub fn http2(data: &[u8]) {
-    session(data, |role, limits| Box::new(http2::Session::new(role, limits)));
+    session(data, Protocol::Http2);
 }
 
 /// One AMQP connection.
 pub fn amqp(data: &[u8]) {
-    session(data, |role, limits| Box::new(amqp::Session::new(role, limits)));
+    session(data, Protocol::Amqp);
 }
 
 /// One PostgreSQL connection.
 pub fn postgres(data: &[u8]) {
-    session(data, |role, limits| Box::new(postgres::Session::new(role, limits)));
+    session(data, Protocol::Postgres);
 }
 
 /// Small bounds, so that short inputs reach them.
@@ -73,9 +71,9 @@ fn limits() -> Protocols {
 }
 
 /// Any protocol's session: it neither panics nor breaks an operation's life cycle, whatever comes.
-fn session(data: &[u8], new: impl Fn(Role, &Protocols) -> Box<dyn Session>) {
+fn session(data: &[u8], protocol: Protocol) {
     let script = Script::read(data);
-    let mut session = new(script.role, &limits());
+    let mut session = protocol.session(script.role, &limits());
     let (mut out, mut life) = (Events::default(), LifeCycles::default());
     let (mut client, mut server, mut now) = (script.start, script.start, BootTime::from_nanos(1));
     for step in &script.steps {
@@ -140,20 +138,13 @@ pub fn detect(data: &[u8]) {
         }
         let found = detector.offer(script.direction(*sender), bytes, script.port);
         if let Detection::Is { protocol, .. } = found {
-            let possible =
-                [Protocol::Http1, Protocol::Http2, Protocol::Amqp, Protocol::Postgres].contains(&protocol);
-            assert!(possible, "{found:?}");
+            assert!(Protocol::ALL.contains(&protocol), "{found:?}");
         }
     }
 }
 
-fn sniffs(bytes: &[u8]) -> [(Protocol, Sniff); 4] {
-    [
-        (Protocol::Http1, sniff_http1(bytes)),
-        (Protocol::Http2, sniff_http2(bytes)),
-        (Protocol::Amqp, sniff_amqp(bytes)),
-        (Protocol::Postgres, sniff_postgres(bytes)),
-    ]
+fn sniffs(bytes: &[u8]) -> Vec<(Protocol, Sniff)> {
+    Protocol::ALL.into_iter().map(|protocol| (protocol, protocol.sniff(bytes))).collect()
 }
 
 /// Reassembly: chunks tile the stream, and no byte appears or disappears unaccounted.

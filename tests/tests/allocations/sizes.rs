@@ -106,7 +106,7 @@ fn assert_bounded(what: &str, before: i64) {
 }
 
 fn http() -> Talk {
-    Talk::new(Box::new(http1::Session::new(Role::Client, &Protocols::default())))
+    Talk::new(Box::new(http1::Http1Session::new(Role::Client, &Protocols::default())))
 }
 
 #[test]
@@ -172,7 +172,8 @@ fn a_copy_of_a_gigabyte_is_one_statement() {
         ("COPY items TO STDOUT", Server, wire::pg(b'H', b"\0\0\x01\0\0")),
     ] {
         let before = held();
-        let mut talk = Talk::new(Box::new(postgres::Session::new(Role::Client, &Protocols::default())));
+        let mut talk =
+            Talk::new(Box::new(postgres::PostgresSession::new(Role::Client, &Protocols::default())));
         talk.send(Client, &wire::query(text)).send(Server, &answer);
         let data = wire::pg(b'd', &vec![b'x'; RECORD_LEN]);
         talk.stream(sender, &data, LEN / RECORD_LEN as u64 * data.len() as u64);
@@ -188,7 +189,7 @@ fn a_copy_of_a_gigabyte_is_one_statement() {
 fn a_row_of_half_a_gigabyte_is_one_statement() {
     const LEN: u64 = 1 << 29;
     let before = held();
-    let mut talk = Talk::new(Box::new(postgres::Session::new(Role::Client, &Protocols::default())));
+    let mut talk = Talk::new(Box::new(postgres::PostgresSession::new(Role::Client, &Protocols::default())));
     talk.send(Client, &wire::query("SELECT data FROM models"));
     let header = [&[b'D'][..], &(LEN as u32 + 10).to_be_bytes(), &[0, 1], &(LEN as u32).to_be_bytes()];
     talk.send(Server, &header.concat()).stream(Server, &vec![b'x'; RECORD_LEN], LEN);
@@ -203,7 +204,7 @@ fn a_row_of_half_a_gigabyte_is_one_statement() {
 fn a_message_of_a_hundred_megabytes_is_one_publish() {
     const LEN: u64 = 100 << 20;
     let before = held();
-    let mut talk = Talk::new(Box::new(amqp::Session::new(Role::Client, &Protocols::default())));
+    let mut talk = Talk::new(Box::new(amqp::AmqpSession::new(Role::Client, &Protocols::default())));
     let publish = wire::publish(1, "models", "new", "m-1", "");
     // Method and header; the header's length of the body is rewritten, and the empty body frame left out.
     let mut start = publish[..publish.len() - 8].to_vec();

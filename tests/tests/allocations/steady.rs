@@ -58,7 +58,7 @@ fn check(name: &str, mut session: Box<dyn Session>, before: Sent, round: impl Fn
 fn a_message_allocates_no_more_than_a_copy_of_its_operation() {
     let limits = &Protocols::default();
     for role in [Role::Client, Role::Server] {
-        let http = || Box::new(http1::Session::new(role, limits));
+        let http = || Box::new(http1::Http1Session::new(role, limits));
         check("HTTP GET", http(), Vec::new(), |n| {
             vec![
                 (
@@ -78,7 +78,7 @@ fn a_message_allocates_no_more_than_a_copy_of_its_operation() {
             ]
         });
         let hello = vec![(Client, wire::http2_hello(true)), (Server, wire::http2_hello(false))];
-        let http2 = Box::new(http2::Session::new(role, limits));
+        let http2 = Box::new(http2::Http2Session::new(role, limits));
         check("HTTP/2 GET", http2, hello, |n| {
             let stream = 2 * n + 1;
             let head = wire::http2_frame(1, 4, stream, &wire::http2_response_block(n == 0));
@@ -89,12 +89,17 @@ fn a_message_allocates_no_more_than_a_copy_of_its_operation() {
             ]
         });
         let hello = vec![(Client, wire::AMQP_HELLO.to_vec())];
-        check("AMQP publish", Box::new(amqp::Session::new(role, limits)), hello.clone(), |n| {
+        check("AMQP publish", Box::new(amqp::AmqpSession::new(role, limits)), hello.clone(), |n| {
             vec![(Client, wire::publish(1, "orders", "new", &format!("m-{n}"), "{\"order_id\": 4711}"))]
         });
-        check("PostgreSQL simple query", Box::new(postgres::Session::new(role, limits)), Vec::new(), |n| {
-            let sql = format!("UPDATE orders SET status = 'new' WHERE id = {n}");
-            vec![(Client, wire::query(&sql)), (Server, wire::done("UPDATE 1", b'I'))]
-        });
+        check(
+            "PostgreSQL simple query",
+            Box::new(postgres::PostgresSession::new(role, limits)),
+            Vec::new(),
+            |n| {
+                let sql = format!("UPDATE orders SET status = 'new' WHERE id = {n}");
+                vec![(Client, wire::query(&sql)), (Server, wire::done("UPDATE 1", b'I'))]
+            },
+        );
     }
 }

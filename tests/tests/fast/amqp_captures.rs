@@ -8,7 +8,7 @@ use std::process::Command;
 
 use spoor_core::operation::amqp::{Action, ActionKind, Content, Publish, PublishOutcome, Settlement};
 use spoor_core::operation::{Detail, OpSide, Operation};
-use spoor_core::protocol::amqp::Session;
+use spoor_core::protocol::amqp::AmqpSession;
 use spoor_core::protocol::{Discard, End, Event, Events, Session as _};
 use spoor_core::record::{Mark, Role, Sender, Worker};
 use spoor_core::settings::Protocols;
@@ -92,12 +92,12 @@ fn by_connection(name: &str) -> Vec<Vec<Segment>> {
 
 /// Every operation of every connection, in the order they were closed, and the bytes discarded.
 fn replay(segments: &[Segment], role: Role) -> (Vec<Operation>, u64) {
-    let mut sessions: BTreeMap<u16, (Session, [Option<u64>; 2])> = BTreeMap::new();
+    let mut sessions: BTreeMap<u16, (AmqpSession, [Option<u64>; 2])> = BTreeMap::new();
     let mut events = Events::default();
     for segment in segments {
         let (session, next) = sessions
             .entry(segment.connection)
-            .or_insert_with(|| (Session::new(role, &Protocols::default()), [None; 2]));
+            .or_insert_with(|| (AmqpSession::new(role, &Protocols::default()), [None; 2]));
         let next = &mut next[segment.from as usize];
         let mark =
             Mark { at: BootTime::from_nanos(1), thread: Worker::default(), other_pos: 0, awaited_by: None };

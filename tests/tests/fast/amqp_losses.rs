@@ -8,8 +8,8 @@ use spoor_core::operation::amqp::{
     Action, ActionKind, Content, Deliver, Properties, Publish, PublishOutcome,
 };
 use spoor_core::operation::{Completeness, Detail, OpSide, Operation};
-use spoor_core::protocol::Session as Contract;
-use spoor_core::protocol::amqp::Session;
+use spoor_core::protocol::Session;
+use spoor_core::protocol::amqp::AmqpSession;
 use spoor_core::record::Sender::{self, Client, Server};
 use spoor_core::record::{OpId, Role};
 use spoor_core::settings::Protocols;
@@ -32,8 +32,8 @@ fn captures() -> Vec<PathBuf> {
     found
 }
 
-fn session() -> Box<dyn Contract> {
-    Box::new(Session::new(Role::Client, &Protocols::default()))
+fn session() -> Box<dyn Session> {
+    Box::new(AmqpSession::new(Role::Client, &Protocols::default()))
 }
 
 fn action(operation: &Operation) -> &Action {

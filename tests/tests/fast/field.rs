@@ -114,8 +114,7 @@ fn replay(name: &str) -> Vec<Span> {
     let recording = Some(file(name, "spoor")).filter(|path| path.is_file());
     let input = recording.unwrap_or_else(|| file(name, "pcap"));
     let mut source = source::open(&input, &config.services).expect("a case has a recording or a capture");
-    let mut pipeline =
-        run::pipeline(&config, [7; 16], "host".to_owned()).expect("the configuration's rules compile");
+    let mut pipeline = run::pipeline(&config, [7; 16]).expect("the configuration's rules compile");
     let mut lines = JsonLines::new(Vec::new(), Host::local("rules"));
     let mut now = BootTime::ZERO;
     loop {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use spoor::config::Services;
 use spoor::source::{Source, pcap, recording};
+use spoor_core::protocol::Protocol;
 use spoor_core::record::{ClockPair, Sender};
 use spoor_core::time::{BootTime, WallTime};
 use spoor_tests::captures::http2 as captures;
@@ -103,6 +104,17 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
                 *byte = random.next() as u8;
             }
         }),
+    }
+}
+
+#[test]
+fn every_protocol_has_a_target_of_its_folders_name() {
+    for protocol in Protocol::ALL {
+        let name = protocol.folder();
+        assert!(
+            TARGETS.iter().any(|(target, _)| *target == name),
+            "no fuzz target `{name}` in tests/src/fuzz"
+        );
     }
 }
 

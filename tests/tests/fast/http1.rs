@@ -9,7 +9,7 @@ use spoor_tests::recorded::{Recorded, fixtures, transcripts};
 
 /// Runs a transcript with its reads cut into pieces of at most `piece` bytes.
 fn run(transcript: &Recorded, piece: usize) -> Vec<Event> {
-    let mut session = http1::Session::new(Role::Server, &Protocols::default());
+    let mut session = http1::Http1Session::new(Role::Server, &Protocols::default());
     let mut out = Events::default();
     let (mut client, mut server) = (0, 0);
     for ((sender, bytes), at) in transcript.reads.iter().zip(1..) {

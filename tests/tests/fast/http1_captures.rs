@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use spoor_core::operation::http::Exchange;
 use spoor_core::operation::{Completeness, Detail, Operation};
-use spoor_core::protocol::http1::Session;
-use spoor_core::protocol::{End, Session as Contract};
+use spoor_core::protocol::http1::Http1Session;
+use spoor_core::protocol::{End, Session};
 use spoor_core::record::Role;
 use spoor_core::settings::Protocols;
 use spoor_core::time::BootTime;
@@ -43,8 +43,8 @@ fn connections(name: &str) -> Vec<Connection> {
     captures::connections(&folder().join(name).with_extension("pcap"), &ports)
 }
 
-fn session() -> Box<dyn Contract> {
-    Box::new(Session::new(Role::Client, &Protocols::default()))
+fn session() -> Box<dyn Session> {
+    Box::new(Http1Session::new(Role::Client, &Protocols::default()))
 }
 
 fn exchange(operation: &Operation) -> &Exchange {

@@ -12,7 +12,7 @@ use spoor::source;
 use spoor_core::conn::{Connections, Stats};
 use spoor_core::operation::http::Exchange;
 use spoor_core::operation::{Completeness, Detail, Operation};
-use spoor_core::protocol::{Discard, End, Event, Events, Session, http1, http2};
+use spoor_core::protocol::{Discard, End, Event, Events, Protocol, Session, http1, http2};
 use spoor_core::record::{Mark, Record, Role, Sender, Worker};
 use spoor_core::settings::Protocols;
 use spoor_core::time::BootTime;
@@ -162,7 +162,7 @@ fn every_exchange_tshark_sees_is_seen() {
         }
         let discarded = (stats.invalid, stats.limit, stats.unsynchronised, stats.opaque, stats.not_ours);
         assert_eq!(discarded, (0, 0, 0, 0, 0), "{name}");
-        assert!(stats.http2 > 0 || name == "upgrades_go", "{name}");
+        assert!(stats.detected[Protocol::Http2] > 0 || name == "upgrades_go", "{name}");
     }
 }
 
@@ -236,8 +236,8 @@ fn connections(name: &str) -> Vec<(bool, Vec<Step>)> {
 fn run(upgrades: bool, start: u64, steps: &[Step]) -> (Vec<Operation>, Vec<(Discard, u64)>) {
     let limits = Protocols::default();
     let mut session: Box<dyn Session> = match upgrades {
-        true => Box::new(http1::Session::new(Role::Server, &limits)),
-        false => Box::new(http2::Session::new(Role::Server, &limits)),
+        true => Box::new(http1::Http1Session::new(Role::Server, &limits)),
+        false => Box::new(http2::Http2Session::new(Role::Server, &limits)),
     };
     let mut out = Events::default();
     let mut pos = [start; 2];

@@ -8,8 +8,8 @@ use amq_protocol::types::{AMQPValue, DecimalValue, FieldArray, FieldTable};
 use proptest::prelude::*;
 use spoor_core::operation::amqp::{ActionKind, Content, Properties, Value};
 use spoor_core::operation::{Completeness, Detail, Operation};
-use spoor_core::protocol::amqp::Session;
-use spoor_core::protocol::{End, Event, Events, Session as Contract};
+use spoor_core::protocol::amqp::AmqpSession;
+use spoor_core::protocol::{End, Event, Events, Session};
 use spoor_core::record::{Mark, Role, Sender};
 use spoor_core::settings::Protocols;
 use spoor_core::time::BootTime;
@@ -207,7 +207,7 @@ proptest! {
             (Sender::Server, [bytes(&deliver), message].concat()),
             (Sender::Client, bytes(&ack)),
         ];
-        let operations = captures::closed(Session::new(Role::Client, &Protocols::default()), &sent, piece);
+        let operations = captures::closed(AmqpSession::new(Role::Client, &Protocols::default()), &sent, piece);
         let [one, two, settle] = operations.as_slice() else { panic!("{operations:?}") };
         let (ActionKind::Publish(one), ActionKind::Deliver(two)) = (kind(one), kind(two)) else { panic!("{operations:?}") };
         prop_assert!(matches!(kind(settle), ActionKind::Settle(settle) if settle.delivery_tag == tag));
@@ -231,7 +231,7 @@ proptest! {
             let p = AMQPProperties::default().with_message_id(id.into());
             [bytes(&method), content(1, &p, b"body", 100)].concat()
         };
-        let mut session = Session::new(Role::Client, &Protocols::default());
+        let mut session = AmqpSession::new(Role::Client, &Protocols::default());
         let (mut out, mut pos) = (Events::default(), 0);
         // Each of them is a record of its own, as clients write them.
         for part in [b"AMQP\0\0\x09\x01".to_vec(), publish("before"), noise, publish("a"), publish("b"), publish("c")] {
@@ -303,7 +303,7 @@ fn captures_say_the_same_to_both() {
             let mut expected = messages_by_amq_protocol(&stream(Sender::Client));
             expected.extend(messages_by_amq_protocol(&stream(Sender::Server)));
             expected.sort();
-            let new = Box::new(Session::new(Role::Client, &Protocols::default()));
+            let new = Box::new(AmqpSession::new(Role::Client, &Protocols::default()));
             let told = captures::run(new, &connection.packets, None, usize::MAX, End::Closed);
             let of = |address: &str, exchange: &str, key: &str, content: &Content| {
                 let id = content.properties.message_id.clone().unwrap_or_default();

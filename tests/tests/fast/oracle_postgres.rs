@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use spoor_core::operation::postgres::{Cell, Statement};
 use spoor_core::operation::{Completeness, Detail, Operation};
 use spoor_core::protocol::End;
-use spoor_core::protocol::postgres::Session;
+use spoor_core::protocol::postgres::PostgresSession;
 use spoor_core::record::{Role, Sender};
 use spoor_core::settings::Protocols;
 use spoor_tests::captures;
@@ -76,7 +76,7 @@ proptest! {
         ];
         let [hello, ready] = start();
         let all = [hello, ready, (Sender::Client, sent.to_vec()), (Sender::Server, answers.concat())];
-        let operations = captures::closed(Session::new(Role::Client, &Protocols::default()), &all, piece);
+        let operations = captures::closed(PostgresSession::new(Role::Client, &Protocols::default()), &all, piece);
         let [operation] = operations.as_slice() else { panic!("{operations:?}") };
         prop_assert_eq!(operation.completeness, Completeness::Complete);
         let s = statement(operation);
@@ -114,7 +114,7 @@ proptest! {
         frontend::copy_done(&mut copied);
         all.push((Sender::Client, copied.to_vec()));
         all.push((Sender::Server, wire::done("COPY 1", b'I')));
-        let operations = captures::closed(Session::new(Role::Client, &Protocols::default()), &all, piece);
+        let operations = captures::closed(PostgresSession::new(Role::Client, &Protocols::default()), &all, piece);
         let texts: Vec<_> = operations.iter().map(|op| statement(op).text.clone().unwrap()).collect();
         let mut expected: Vec<String> = queries.iter().map(|query| query.trim_end().to_owned()).collect();
         expected.push("COPY items FROM STDIN".to_owned());
@@ -178,7 +178,7 @@ fn captures_say_the_same_to_both() {
                 stream.remove(0);
             }
             let expected = said_by_postgres_protocol(&stream);
-            let new = Box::new(Session::new(Role::Client, &Protocols::default()));
+            let new = Box::new(PostgresSession::new(Role::Client, &Protocols::default()));
             let told = captures::run(new, &connection.packets, None, usize::MAX, End::Closed);
             let statements = || told.operations.iter().map(statement);
             let found = Said {

@@ -217,6 +217,56 @@ fn chart_default() -> String {
     chart().into_iter().next().map(|(_, text)| text).unwrap_or_default()
 }
 
+/// The ports of the chart's network policy with an endpoint.
+fn ports_with(endpoint: &str) -> Option<String> {
+    let helm = tool("helm")?;
+    let set = format!("otlp.endpoint={endpoint}");
+    let template = "templates/networkpolicy.yaml";
+    let arguments =
+        ["template", "x", "helm/spoor", "--kube-version", "1.31.0", "--show-only", template, "--set", &set];
+    Some(content(&helm, &deploy(), &arguments))
+}
+
+#[test]
+fn network_policy_lets_spans_out_to_the_port_of_the_endpoint_and_names_where_to() {
+    for text in [Some(read("kubernetes/networkpolicy.yaml")), ports_with("http://collector:4317")]
+        .into_iter()
+        .flatten()
+    {
+        let egress = text.split("egress:").nth(1).unwrap();
+        assert!(egress.contains("port: 4317") && egress.matches("- to:").count() >= 2, "{text}");
+    }
+    for (endpoint, port) in [
+        ("http://$(HOST_IP):4318", "4318"),
+        ("http://vt.monitoring:10428/insert/opentelemetry", "10428"),
+        ("https://otlp.example.org/v1/traces", "443"),
+    ] {
+        let Some(text) = ports_with(endpoint) else {
+            return skip("helm is not here: `cargo xtask setup` brings it");
+        };
+        assert!(text.contains(&format!("port: {port}, protocol: TCP")), "{endpoint}: {text}");
+    }
+}
+
+#[test]
+fn pod_runs_under_the_profile_that_its_image_installs() {
+    let name = format!("spoor/spoor-{}.json", env!("CARGO_PKG_VERSION"));
+    let mut all = vec![read("kubernetes/daemonset.yaml")];
+    all.extend(Some(chart_default()).filter(|text| !text.is_empty()));
+    for text in all {
+        assert!(text.contains(&format!("localhostProfile: {name}")), "{text}");
+        assert!(text.contains(&format!("[\"seccomp\", \"--install\", \"/host/seccomp/{name}\"]")), "{text}");
+        assert!(!text.contains("seccompProfile:\n              type: Unconfined"), "{text}");
+    }
+    let host = tempfile::tempdir().unwrap();
+    let file = host.path().join(name);
+    let said = spoor(&["seccomp", "--install", file.to_str().unwrap()], &[]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let installed = std::fs::read_to_string(file).unwrap();
+    assert_eq!(installed, read("kubernetes/seccomp/spoor.json"));
+    assert_eq!(installed, spoor(&["seccomp"], &[]).out);
+}
+
 #[test]
 fn unit_is_what_systemd_takes() {
     let Some(systemd) = tool("systemd-analyze") else { return skip("systemd-analyze is not installed") };

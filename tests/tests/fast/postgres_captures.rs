@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use spoor_core::operation::postgres::{Cell, Statement};
 use spoor_core::operation::{Completeness, Detail, Operation};
-use spoor_core::protocol::postgres::Session;
+use spoor_core::protocol::postgres::PostgresSession;
 use spoor_core::protocol::{End, Event, Events, Session as _};
 use spoor_core::record::{Mark, Role, Worker};
 use spoor_core::settings::Protocols;
@@ -87,7 +87,7 @@ fn mark(at: BootTime) -> Mark {
 
 /// Runs packets through a session in reads of at most `piece` bytes.
 fn run(packets: &[Packet], piece: usize) -> Vec<Operation> {
-    let mut session = Session::new(Role::Client, &Protocols::default());
+    let mut session = PostgresSession::new(Role::Client, &Protocols::default());
     let mut out = Events::default();
     let mut operations = Vec::new();
     for packet in packets {

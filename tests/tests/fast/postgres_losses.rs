@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use spoor_core::operation::postgres::{Cell, Statement, StatementKind};
 use spoor_core::operation::{Completeness, Detail, Operation};
-use spoor_core::protocol::Session as Contract;
-use spoor_core::protocol::postgres::Session;
+use spoor_core::protocol::Session;
+use spoor_core::protocol::postgres::PostgresSession;
 use spoor_core::record::{Role, Sender};
 use spoor_core::settings::Protocols;
 use spoor_core::time::BootTime;
@@ -38,8 +38,8 @@ fn captures() -> Vec<(PathBuf, u16)> {
     found
 }
 
-fn session() -> Box<dyn Contract> {
-    Box::new(Session::new(Role::Client, &Protocols::default()))
+fn session() -> Box<dyn Session> {
+    Box::new(PostgresSession::new(Role::Client, &Protocols::default()))
 }
 
 fn statement(operation: &Operation) -> &Statement {

@@ -110,7 +110,11 @@ fn every_format_and_link_type_tells_the_same_exchanges_of_both_ends() {
         let told = replay(bytes_of(name));
         assert_eq!(told.warning, None, "{name}");
         assert_eq!(told.exchanges, EXCHANGES, "{name}");
-        assert_eq!((told.stats.gap_bytes, told.stats.closed, told.stats.http1), (0, 4, 4), "{name}");
+        assert_eq!(
+            (told.stats.gap_bytes, told.stats.closed, told.stats.detected.total()),
+            (0, 4, 4),
+            "{name}"
+        );
     }
 }
 

@@ -11,7 +11,7 @@ use spoor::source;
 use spoor_core::conn::snapshot::Connection;
 use spoor_core::pipeline::Pipeline;
 use spoor_core::pipeline::snapshot::{Snapshot, Stats};
-use spoor_core::protocol::snapshot as protocol;
+use spoor_core::protocol;
 use spoor_core::record::{Conn, ConnId, Record, Role};
 use spoor_core::span::Span;
 use spoor_core::time::{BootTime, WallTime};
@@ -161,7 +161,7 @@ fn is_at_rest(learned: &Snapshot, before: &[Record]) -> bool {
             && match &connection.learned {
                 protocol::Snapshot::Postgres(postgres) => postgres.at_rest,
                 protocol::Snapshot::Amqp(amqp) => amqp.at_rest,
-                protocol::Snapshot::Http2(_) => true,
+                protocol::Snapshot::Http1(_) | protocol::Snapshot::Http2(_) => true,
             }
     };
     learned.connections.iter().all(rests)

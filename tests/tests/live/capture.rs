@@ -10,12 +10,12 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     num::NonZeroU32,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::time::{ClockId, clock_gettime, clock_settime};
-use spoor::capture::Options;
 use spoor::capture::verdict::Verdict;
+use spoor::capture::{Capture, Options};
 use spoor_common::{Counter, limits::TURN_PAUSE_NS, record::GOROUTINE};
 use spoor_core::record::{
     ClockPair, Conn, ConnId, Direction, Endpoint, ProcessEvent, ProcessEventKind, Record, Role, Transport,
@@ -526,6 +526,30 @@ fn check_flood(make: fn(&str) -> Result<Cgroup, String>) {
         lost(Counter::DataLost)
     );
     assert!(missing > 0 && missing <= refused_bytes + lost(Counter::DataLostBytes));
+}
+
+#[test]
+fn what_seldom_happens_is_said_once_where_it_was_asked_for() {
+    // Says why there are no probes, where there are none.
+    if Agent::shared().is_none() {
+        return;
+    }
+    // Nobody reads its rings.
+    let options = Options { ring_bytes: 64 << 10, cgroup_percent: 0, ..Options::default() };
+    let start = |explain| Capture::start(Options { explain, ..options }).expect("probes that load twice");
+    let (mut telling, silent) = (start(true), start(false));
+    let started = Instant::now();
+    run("no-copy", "tcp4");
+    run("big", "tcp4");
+    let lines = telling.log.as_mut().expect("a log that was asked for").read();
+    let most = 1 + started.elapsed().as_secs() as usize / 10;
+    for sentence in ["has no buffer that can be read", "the data ring is full"] {
+        let said = lines.iter().filter(|line| line.contains(sentence)).count();
+        assert!((1..=most).contains(&said), "{sentence}: {said} times of at most {most} in {lines:#?}");
+    }
+    assert!(silent.log.is_none(), "nothing is set up where nobody asks");
+    let lost = |capture: &Capture| capture.counters.read().expect("counters").of(Counter::DataLost);
+    assert!(lost(&silent) > 0 && lost(&telling) > 0, "both have met it");
 }
 
 #[test]

@@ -135,10 +135,20 @@ fn deployed(path: &str) -> String {
     std::fs::read_to_string(deploy.join(path)).unwrap()
 }
 
+/// The profile of system calls that the DaemonSet names: kubelet and OCI runtimes write it alike.
+fn seccomp() -> Value {
+    let manifest = deployed("kubernetes/daemonset.yaml");
+    let name = format!("localhostProfile: spoor/spoor-{}.json", env!("CARGO_PKG_VERSION"));
+    assert!(manifest.contains(&name), "the manifest has no {name}");
+    serde_json::from_str(&deployed("kubernetes/seccomp/spoor.json")).unwrap()
+}
+
 /// The list behind `key: ` in the DaemonSet.
 fn of_the_manifest(key: &str) -> Vec<String> {
     let manifest = deployed("kubernetes/daemonset.yaml");
-    let list = manifest.lines().find_map(|line| line.trim_start().strip_prefix(&format!("{key}: ")));
+    // Of the container, which comes after those that prepare it.
+    let (_, container) = manifest.split_once("\n      containers:\n").unwrap();
+    let list = container.lines().find_map(|line| line.trim_start().strip_prefix(&format!("{key}: ")));
     serde_json::from_str(list.unwrap_or_else(|| panic!("no {key}"))).unwrap()
 }
 
@@ -190,6 +200,7 @@ fn bundle(directory: &Path, capabilities: &[String], arguments: &[&str]) {
         ],
         "linux": {
             "namespaces": [{ "type": "mount" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" }],
+            "seccomp": seccomp(),
             "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware", "/proc/scsi"],
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
         },
@@ -270,6 +281,7 @@ fn container_with_the_manifests_privileges_captures_a_request() {
         assert_eq!(field(set), four, "{status}");
     }
     assert_eq!(field("NoNewPrivs:"), "1");
+    assert_eq!(field("Seccomp:"), "2", "no profile is in force");
 
     // As the kubelet asks, in the pod's own network.
     let mut probe = Command::new("nsenter");

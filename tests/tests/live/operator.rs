@@ -96,8 +96,8 @@ fn write_config(path: &Path, port: u16, more: &str) {
 
 fn get(port: u16, path: &str) -> String {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
-    let _ =
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes());
+    let _ = stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes());
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);
     answer

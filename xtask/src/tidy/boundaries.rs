@@ -55,7 +55,7 @@ const IMPURE_WORDS: &[(&str, &str)] = &[
 ];
 
 /// Words that would mean that the kernel side knows what it copies.
-const PROTOCOL_WORDS: &[&str] = &[
+pub(super) const PROTOCOL_WORDS: &[&str] = &[
     "http",
     "http1",
     "http2",

@@ -1,9 +1,11 @@
 //! `cargo xtask tidy`: the workspace's own conventions, checked by code.
 //!
 //! Files of the tree in, findings as `file:line: what, why` out. [`boundaries`] checks who may name whom,
-//! [`layout`] where modules and their tests stand, [`text`] what every file has to look like, [`rust`] gives both the code without comments and literals.
+//! [`layout`] where modules and their tests stand, [`text`] what every file has to look like, [`dependencies`] that each
+//! dependency has a reason and a user, [`rust`] gives all of them the code without comments and literals.
 
 mod boundaries;
+mod dependencies;
 mod layout;
 mod rust;
 mod text;
@@ -68,6 +70,7 @@ fn check(files: &[File]) -> Vec<Finding> {
         text::check(file, &mut findings);
     }
     text::check_tree(files, &mut findings);
+    dependencies::check_tree(files, &mut findings);
     layout::check(files, &mut findings);
     findings
 }

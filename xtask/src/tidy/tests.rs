@@ -1,5 +1,6 @@
 //! One broken convention per case, and the nearest thing that is allowed.
 
+use super::boundaries::PROTOCOL_WORDS;
 use super::rust::{code, paths, words};
 use super::{File, check};
 
@@ -164,6 +165,47 @@ fn dependencies_have_a_reason_and_a_user() {
     let starts = ["2: `x` has no comment", "2: `x` is used by no member", "4: `y` is used by no member"];
     assert_eq!(found.len(), starts.len(), "{found:#?}");
     assert!(found.iter().zip(starts).all(|(found, start)| found.starts_with(start)), "{found:#?}");
+}
+
+#[test]
+fn a_dependency_is_named_by_the_code_it_is_declared_for() {
+    let manifest = "[package]\nname = \"a\"\n[dependencies]\nused.workspace = true\nidle-one = \"1\"\nonly-tests.workspace = true\n\
+        [dependencies.apart]\nversion = \"1\"\n[dev-dependencies]\nchecked = { version = \"1\" }\n[build-dependencies]\nmade = \"1\"\n";
+    let tree = [
+        ("a/Cargo.toml", manifest),
+        (
+            "a/src/lib.rs",
+            "//! X.\nuse used::Y; // idle_one::Z\nfn f() { let idle_one = 1; apart::g(\"made::h\") }\n",
+        ),
+        ("a/tests/x.rs", "//! X.\nfn f() { only_tests::g(); checked::g(); }\n"),
+        ("a/build.rs", "//! X.\nfn main() { made::go(); }\n"),
+        ("a/inner/Cargo.toml", "[dependencies]\nused = \"1\"\n"),
+        ("a/inner/src/lib.rs", "//! X.\nuse idle_one::A;\n"),
+    ];
+    let files: Vec<File> =
+        tree.iter().map(|(path, text)| File { path: (*path).to_owned(), text: (*text).to_owned() }).collect();
+    let mut found: Vec<String> = check(&files).into_iter().map(|finding| finding.to_string()).collect();
+    found.sort();
+    let starts = [
+        "a/Cargo.toml:5: `idle-one` in [dependencies] is named by no line",
+        "a/Cargo.toml:6: `only-tests` in [dependencies] is named by no line",
+        "a/inner/Cargo.toml:2: `used` in [dependencies] is named by no line",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    assert!(found.iter().zip(starts).all(|(found, start)| found.starts_with(start)), "{found:#?}");
+}
+
+#[test]
+fn the_kernel_side_may_speak_of_no_protocol_of_the_list() {
+    let path = crate::shell::root().join("agent/core/src/protocol/mod.rs");
+    let text = std::fs::read_to_string(path).expect("the list of protocols");
+    let (_, list) = text.split_once("protocols! {").expect("the list of protocols");
+    let (list, _) = list.split_once('}').expect("its end");
+    let folders: Vec<&str> = list.split(',').filter_map(|one| Some(one.split_once('=')?.1.trim())).collect();
+    assert!(folders.len() >= 4, "{folders:?}");
+    for folder in folders {
+        assert!(PROTOCOL_WORDS.contains(&folder), "`{folder}` is missing from PROTOCOL_WORDS");
+    }
 }
 
 /// What tidy says about a tree of such files, all with a header.

@@ -33,7 +33,6 @@ pub(super) fn check(file: &File, findings: &mut Vec<Finding>) {
 pub(super) fn check_tree(files: &[File], findings: &mut Vec<Finding>) {
     fixtures(files, findings);
     unsafe_is_forbidden(files, findings);
-    dependencies(files, findings);
 }
 
 /// `tests.rs` or `tests/x.rs` in the folder of the module they test, which has the header.
@@ -175,34 +174,6 @@ fn unsafe_is_forbidden(files: &[File], findings: &mut Vec<Finding>) {
             && !file.text.contains("#![forbid(unsafe_code)]")
         {
             findings.push(file.finding(1, "`#![forbid(unsafe_code)]` is missing"));
-        }
-    }
-}
-
-/// Every dependency of the workspace stands below a comment with its reason, and some member uses it.
-fn dependencies(files: &[File], findings: &mut Vec<Finding>) {
-    let Some(root) = files.iter().find(|file| file.path == "Cargo.toml") else { return };
-    let members: Vec<&File> = files.iter().filter(|file| file.path.ends_with("/Cargo.toml")).collect();
-    let (mut inside, mut reasoned) = (false, false);
-    for (at, line) in root.text.lines().enumerate() {
-        if line.starts_with('[') {
-            inside = line == "[workspace.dependencies]";
-        }
-        reasoned |= line.starts_with('#');
-        let Some((name, value)) = line.split_once(" = ").filter(|_| inside) else { continue };
-        if !reasoned && !value.contains("path =") {
-            findings.push(
-                root.finding(at + 1, format!("`{name}` has no comment above it that says why it was chosen")),
-            );
-        }
-        let used = |member: &&File| {
-            member.text.lines().any(|line| {
-                line.strip_prefix(name)
-                    .is_some_and(|rest| rest.starts_with(".workspace") || rest.starts_with(" = { workspace"))
-            })
-        };
-        if !members.iter().any(used) {
-            findings.push(root.finding(at + 1, format!("`{name}` is used by no member of the workspace")));
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::{Confidence, Edge, Passage, Policy, Rule};
+use super::{Confidence, Edge, Passage, Policy, Rule, Stats};
 use crate::causality::across::message::{Delivery, Destination, MessageKey, Messages, Outcome, Pair};
 use crate::causality::across::wire::{Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
@@ -175,6 +175,15 @@ impl Engine {
     /// Nothing more will be decided about this operation's cause inside its process.
     pub fn is_settled(&self, op: OpId) -> bool {
         self.processes.is_settled(op)
+    }
+
+    /// What was forgotten at the bounds of its tables.
+    pub fn stats(&self) -> Stats {
+        let (links, inside) = self.processes.forgotten();
+        let mut stats = Stats { wires: self.wires.forgotten(), links, inside, ..Stats::default() };
+        stats.add_messages(self.brokered.forgotten());
+        stats.add_messages(self.unbrokered.forgotten());
+        stats
     }
 
     /// Enters one end of an operation where the other is looked for.

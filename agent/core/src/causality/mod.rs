@@ -4,7 +4,7 @@
 //! *Must not know* spans, how orders are named in bytes (it compares keys it is given), or where records came from.
 //!
 //! ```text
-//!   Opened, Requested, Responded ─▶ process::Processes   who read and wrote what, on which thread
+//!   Opened, Requested ────────────▶ process::Processes   who read and wrote what, on which thread
 //!   Closed (keys, wire identity) ─▶ process, wire, message ─▶ Edge
 //! ```
 //!
@@ -17,6 +17,7 @@ pub mod across;
 pub mod engine;
 pub mod inside;
 pub mod settings;
+pub mod stats;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::OpId;
 use crate::time::BootTime;
+pub use stats::Stats;
 
 /// A rule that joins an operation to its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::snapshot::{Snapshot, Texts};
+use crate::protocol::Snapshot;
+use crate::protocol::snapshot::Texts;
 use crate::record::{Conn, ConnId, Data, Direction, Endpoint, Role, Transport, WireBase};
 use crate::time::BootTime;
 

@@ -9,6 +9,15 @@ pub mod postgres;
 use crate::record::{OpId, Point, Role};
 use crate::time::BootTime;
 
+/// What kind of conversation an operation belongs to, as far as it matters for its cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interaction {
+    /// The thread that asks usually waits for the answer: HTTP, PostgreSQL.
+    Call,
+    /// Messages: answers come when they come.
+    Message,
+}
+
 /// What an operation is to the process it was seen in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OpSide {

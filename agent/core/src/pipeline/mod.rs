@@ -13,21 +13,20 @@
 mod in_flight;
 pub mod snapshot;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::bounded::Bounded;
 use crate::causality::engine::{self, Engine};
-use crate::causality::inside::Interaction;
 use crate::conn::{ConnRef, Connections, VerdictUpdate};
-use crate::operation::{OpSide, Operation};
+use crate::operation::{Interaction, OpSide, Operation};
 use crate::order::extract::Rules;
 use crate::order::ids::{self, WireId};
 use crate::order::rules::RuleError;
 use crate::privacy::pseudonym::Pseudonyms;
-use crate::protocol::Event;
-use crate::protocol::detect::Protocol;
+use crate::protocol::{Event, PerProtocol, Protocol};
 use crate::record::{ClockPair, ConnId, OpId, ProcessInfo, Record, Sender};
 
 use crate::span::sample::Sampler;
@@ -53,7 +52,6 @@ pub struct Settings {
     pub turn_bytes: u32,
     /// Identifies this boot of this machine: part of identifiers that no other node can compute.
     pub boot_id: [u8; 16],
-    pub host_id: String,
 }
 
 /// Counts since the start.
@@ -64,11 +62,12 @@ pub struct Stats {
     /// Records the source could not deliver, and their bytes.
     pub lost_records: u64,
     pub lost_bytes: u64,
-    pub operations_http: u64,
-    pub operations_amqp: u64,
-    pub operations_postgres: u64,
+    /// Operations that are over.
+    pub operations: PerProtocol<u64>,
     /// Edges made, by rule.
-    pub edges: std::collections::BTreeMap<&'static str, u64>,
+    pub edges: BTreeMap<&'static str, u64>,
+    /// Entries forgotten at the bounds of tables, by table; those without any are left out.
+    pub forgotten: BTreeMap<&'static str, u64>,
     pub spans: u64,
     /// Of these, left out by the sampler.
     pub unsampled: u64,
@@ -94,8 +93,7 @@ pub struct Pipeline {
     /// Open calls: where they begin in their stream, and their wire identity.
     wires: FxHashMap<OpId, (u64, WireId)>,
     identifier: Identifier,
-    processes: HashMap<u32, Arc<Resource>>,
-    process_age: VecDeque<u32>,
+    processes: Bounded<u32, Arc<Resource>>,
     histories: Histories,
     clock: ClockPair,
     boot_id: [u8; 16],
@@ -125,8 +123,7 @@ impl Pipeline {
                 order: &settings.order,
                 boot_id: settings.boot_id,
             }),
-            processes: HashMap::new(),
-            process_age: VecDeque::new(),
+            processes: Bounded::new(MAX_PROCESSES),
             histories: Histories::default(),
             clock: ClockPair::UNKNOWN,
             boot_id: settings.boot_id,
@@ -267,9 +264,23 @@ impl Pipeline {
         Stats {
             held: self.hold.len() as u64,
             trees_forced: self.hold.forced_count(),
+            forgotten: self.forgotten(),
             connections: *self.connections.stats(),
             ..self.stats.clone()
         }
+    }
+
+    /// What was forgotten at the bounds of all tables.
+    fn forgotten(&self) -> BTreeMap<&'static str, u64> {
+        let own = [("process_names", self.processes.forgotten()), ("open_operations", self.open.forgotten())];
+        let causality = self.engine.stats().by_table();
+        let trees = self.identifier.stats().by_table();
+        own.into_iter()
+            .chain(self.connections.forgotten())
+            .chain(causality)
+            .chain(trees)
+            .filter(|(_, count)| *count > 0)
+            .collect()
     }
 
     fn run_timers(&mut self) {
@@ -298,11 +309,7 @@ impl Pipeline {
         while let Some((conn, event)) = self.connections.poll_event() {
             match event {
                 Event::Opened { op, shape, point } => {
-                    let family = if conn.protocol == Some(Protocol::Amqp) {
-                        Interaction::Message
-                    } else {
-                        Interaction::Call
-                    };
+                    let family = conn.protocol.map_or(Interaction::Call, Protocol::interaction);
                     if shape != OpSide::Relayed
                         && let Some(protocol) = conn.protocol
                     {
@@ -320,7 +327,6 @@ impl Pipeline {
                     }
                 }
                 Event::Requested { op, point } => self.engine.requested(op, point),
-                Event::Responded { .. } => {}
                 Event::Closed(operation) => self.close(conn, *operation),
                 Event::Missed { .. } => self.engine.missed(conn.conn.thread.tgid, self.now),
                 Event::Discarded { .. } => {}
@@ -329,10 +335,8 @@ impl Pipeline {
     }
 
     fn close(&mut self, conn: ConnRef, mut operation: Operation) {
-        match operation.detail {
-            crate::operation::Detail::Http(_) => self.stats.operations_http += 1,
-            crate::operation::Detail::Amqp(_) => self.stats.operations_amqp += 1,
-            crate::operation::Detail::Postgres(_) => self.stats.operations_postgres += 1,
+        if let Some(protocol) = conn.protocol {
+            self.stats.operations[protocol] += 1;
         }
         self.open.closed(operation.id);
         let found = self.rules.extract(&operation);
@@ -386,14 +390,7 @@ impl Pipeline {
             container_id: info.container_id.clone(),
             attributes: info.attributes.clone(),
         };
-        if self.processes.insert(info.tgid, Arc::new(resource)).is_none() {
-            self.process_age.push_back(info.tgid);
-            if self.process_age.len() > MAX_PROCESSES
-                && let Some(oldest) = self.process_age.pop_front()
-            {
-                self.processes.remove(&oldest);
-            }
-        }
+        self.processes.insert(info.tgid, Arc::new(resource));
     }
 
     /// Who did it: the process that moved the bytes, else the one that opened the connection.
@@ -413,5 +410,58 @@ impl Pipeline {
             ..Resource::default()
         };
         Arc::new(resource)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Close, Conn, Endpoint, Transport, Worker};
+
+    fn pipeline() -> Pipeline {
+        Pipeline::new(Settings {
+            protocols: settings::Protocols::default(),
+            joining: crate::causality::settings::Joining::default(),
+            order: order::settings::Order::default(),
+            spans: order::settings::Spans::default(),
+            max_connections: 16,
+            turn_bytes: settings::DEFAULT_TURN_BYTES,
+            boot_id: [1; 16],
+        })
+        .expect("the default rules compile")
+    }
+
+    #[test]
+    fn what_is_forgotten_is_in_the_stats_by_table() {
+        let mut pipeline = pipeline();
+        assert!(pipeline.stats().forgotten.is_empty());
+        for tgid in 0..MAX_PROCESSES as u32 + 3 {
+            let info = ProcessInfo { tgid, service: "shop".to_owned(), ..ProcessInfo::default() };
+            pipeline.handle_record(Record::ProcessInfo(Box::new(info)));
+        }
+        for n in 0..5000_u64 {
+            let (at, id) = (BootTime::from_nanos(n * 1_000_000_000), ConnId(n));
+            pipeline.handle_record(Record::Conn(Box::new(Conn {
+                at,
+                id,
+                transport: Transport::Tcp,
+                local: Endpoint::Unknown,
+                remote: Endpoint::Unknown,
+                netns: 1,
+                role: None,
+                from_start: true,
+                thread: Worker::new(1, 1),
+                comm: String::new(),
+                cgroup: 1,
+                wire: None,
+                peer: None,
+            })));
+            pipeline.handle_record(Record::Close(Close { at, conn: id, reset: false }));
+        }
+        pipeline.finish(BootTime::from_nanos(5_000_000_000_000));
+        let stats = pipeline.stats();
+        let table = |name| stats.forgotten.get(name).copied();
+        assert_eq!(table("process_names"), Some(3), "{:?}", stats.forgotten);
+        assert_eq!(table("connection_ends"), Some(5000 - 4096), "{:?}", stats.forgotten);
     }
 }

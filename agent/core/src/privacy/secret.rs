@@ -309,7 +309,9 @@ pub(crate) fn is_harmless_field(name: &str, value: &str) -> bool {
         ":path" => is_service_method(value),
         _ => false,
     };
-    is_allowed && value.len() <= MAX_FIELD && !is_personal(value)
+    let mut has_secret = false;
+    find(value, &mut |_| has_secret = true);
+    is_allowed && value.len() <= MAX_FIELD && !is_personal(value) && !has_secret
 }
 
 /// `/package.Service/Method`.

@@ -23,9 +23,10 @@
 //!
 //! *Owns* which operations have their other end elsewhere, and where both ends meet. *Must not know* how trees are placed.
 
+use std::hash::RandomState;
 use std::time::Duration;
 
-use crate::bounded::Remembered;
+use crate::bounded::Bounded;
 use crate::causality::across::covered::{self, Block};
 use crate::causality::settings::Joining;
 use crate::causality::{Confidence, Rule};
@@ -40,8 +41,8 @@ use crate::span::Evidence;
 use crate::span::build::TraceRule;
 use crate::time::WallTime;
 use crate::trace::{SpanContext, SpanId, TraceId};
-use crate::trees::Finished;
 use crate::trees::identify::Identifier;
+use crate::trees::{Finished, REMEMBERED};
 
 /// Clocks of two nodes differ by less: so close to the end of a window the other end may count itself to the next one.
 const CLOCKS: Duration = Duration::from_secs(5);
@@ -57,9 +58,9 @@ pub(crate) struct OtherAgents {
     by_wire: bool,
     by_message: bool,
     /// First sequence numbers of connections of which this agent sees an end, as that end has them.
-    here: Remembered<(u32, u32), ()>,
+    here: Bounded<(u32, u32), ()>,
     /// Publishes with a span of the message's own: a program can send the same message twice.
-    sent: Remembered<SpanId, ()>,
+    sent: Bounded<SpanId, (), RandomState>,
 }
 
 /// The trace that both ends of an operation compute from its own bytes.
@@ -87,9 +88,14 @@ impl OtherAgents {
             covered: covered::blocks(&joining.covered),
             by_wire: has(Rule::Wire) && is_sure(ELSEWHERE),
             by_message: has(Rule::Message),
-            here: Remembered::default(),
-            sent: Remembered::default(),
+            here: Bounded::new(REMEMBERED),
+            sent: Bounded::for_foreign_keys(REMEMBERED),
         }
+    }
+
+    /// Connections and messages forgotten: their other end may be taken for another agent's, or have two spans.
+    pub(crate) fn forgotten(&self) -> (u64, u64) {
+        (self.here.forgotten(), self.sent.forgotten())
     }
 
     /// There may be other agents.
@@ -101,13 +107,13 @@ impl OtherAgents {
     fn covers(&self, conn: &ConnInfo) -> bool {
         let Some(WireBase { egress, ingress }) = conn.conn.wire else { return false };
         let Endpoint::Inet(peer) = &conn.conn.remote else { return false };
-        self.here.get((ingress, egress)).is_none()
+        !self.here.contains_key(&(ingress, egress))
             && self.covered.iter().any(|block| block.contains(peer.ip()))
     }
 
     /// This agent sees the other end.
     fn sees(&self, conn: &ConnInfo) -> bool {
-        conn.conn.wire.is_some_and(|WireBase { egress, ingress }| self.here.get((ingress, egress)).is_some())
+        conn.conn.wire.is_some_and(|WireBase { egress, ingress }| self.here.contains_key(&(ingress, egress)))
     }
 }
 
@@ -116,7 +122,6 @@ impl Identifier {
     pub(crate) fn introduced(&mut self, conn: &Conn) {
         if let (true, Some(WireBase { egress, ingress })) = (self.elsewhere.is_known(), conn.wire) {
             self.elsewhere.here.insert((egress, ingress), ());
-            self.elsewhere.here.forget_oldest();
         }
     }
 
@@ -141,11 +146,10 @@ impl Identifier {
     /// The same, once per span: whoever sends a message twice has two spans.
     pub(crate) fn own_message_span(&mut self, finished: &Finished) -> Option<SpanId> {
         let span = finished.message.filter(|_| finished.is_publish())?;
-        if self.elsewhere.sent.get(span).is_some() {
+        if self.elsewhere.sent.contains_key(&span) {
             return None;
         }
         self.elsewhere.sent.insert(span, ());
-        self.elsewhere.sent.forget_oldest();
         Some(span)
     }
 
@@ -252,5 +256,21 @@ impl Finished {
     /// When it began.
     pub(crate) fn started(&self) -> WallTime {
         self.clock.wall_at(self.operation.request.start.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_tables_are_bounded_and_what_they_forget_is_counted() {
+        let mut agents = OtherAgents::new(&Joining::default());
+        for n in 0..REMEMBERED as u32 + 2 {
+            agents.here.insert((n, n), ());
+            agents.sent.insert(SpanId(u64::from(n).to_be_bytes()), ());
+        }
+        agents.here.insert((u32::MAX, 0), ());
+        assert_eq!(agents.forgotten(), (3, 2));
     }
 }

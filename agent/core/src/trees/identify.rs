@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::bounded::Remembered;
+use crate::bounded::Bounded;
 use crate::causality::settings::{Joining, TrustedContext};
 use crate::causality::{Edge, Rule};
 use crate::operation::amqp::ActionKind;
@@ -27,10 +27,10 @@ use crate::span::build::{TraceRule, Work};
 use crate::span::sample::Sampler;
 use crate::time::{BootTime, WallTime};
 use crate::trace::{SpanId, TraceId};
-use crate::trees::Finished;
 use crate::trees::agents::{OtherAgents, RemoteEnd};
 use crate::trees::hold::{Member, Tree};
 use crate::trees::orders::Orders;
+use crate::trees::{Finished, REMEMBERED, Stats};
 
 /// Where an operation ended up.
 #[derive(Clone, Debug)]
@@ -60,13 +60,13 @@ pub(crate) struct Identifier {
     pub(crate) kin: Orders,
     pub(crate) sampler: Sampler,
     pub(crate) pseudonyms: Option<Pseudonyms>,
-    placements: Remembered<OpId, Placement>,
+    placements: Bounded<OpId, Placement>,
     /// Those of publishes: a message may wait in its queue for long.
-    publishes: Remembered<OpId, Placement>,
+    publishes: Bounded<OpId, Placement>,
     /// When the broker had read a publish: the start of its dwell.
-    pub(crate) arrivals: Remembered<OpId, BootTime>,
+    pub(crate) arrivals: Bounded<OpId, BootTime>,
     /// What an operation released while open will be a child of.
-    pending_edges: Remembered<OpId, Edge>,
+    pending_edges: Bounded<OpId, Edge>,
 }
 
 /// What all spans of a tree have in common.
@@ -124,10 +124,23 @@ impl Identifier {
             kin: Orders::default(),
             sampler: Sampler::default(),
             pseudonyms: None,
-            placements: Remembered::default(),
-            publishes: Remembered::default(),
-            arrivals: Remembered::default(),
-            pending_edges: Remembered::default(),
+            placements: Bounded::new(REMEMBERED),
+            publishes: Bounded::new(REMEMBERED),
+            arrivals: Bounded::new(REMEMBERED),
+            pending_edges: Bounded::new(REMEMBERED),
+        }
+    }
+
+    /// What was forgotten at the bounds of its tables.
+    pub(crate) fn stats(&self) -> Stats {
+        let (ends, messages) = self.elsewhere.forgotten();
+        Stats {
+            placements: self.placements.forgotten().saturating_add(self.publishes.forgotten()),
+            arrivals: self.arrivals.forgotten(),
+            pending_edges: self.pending_edges.forgotten(),
+            orders: self.kin.forgotten(),
+            ends,
+            messages,
         }
     }
 
@@ -140,7 +153,7 @@ impl Identifier {
     /// Places every operation of a tree and builds its spans, parents before children.
     pub(crate) fn place(&mut self, mut tree: Tree, spans: &mut VecDeque<Span>) {
         for leaf in &mut tree.finished {
-            let pending = self.pending_edges.remove(leaf.finished.operation.id);
+            let pending = self.pending_edges.remove(&leaf.finished.operation.id);
             leaf.edge = leaf.edge.or(pending);
         }
         let leaves = tree.finished;
@@ -187,7 +200,7 @@ impl Identifier {
         }
         for (op, edge) in tree.open {
             if let Some(edge) = edge {
-                self.pending_edges.insert(op, edge);
+                self.pending_edges.add(op, edge);
             }
         }
         for (leaf, fate) in leaves.iter().zip(&fates) {
@@ -196,13 +209,19 @@ impl Identifier {
         for leaf in &leaves {
             let operation = &leaf.finished.operation;
             if operation.shape == OpSide::Relayed && leaf.finished.is_publish() {
-                self.arrivals.insert(operation.id, operation.request.end.at);
+                self.arrivals.add(operation.id, operation.request.end.at);
             }
         }
-        self.placements.forget_oldest();
-        self.publishes.forget_oldest();
-        self.arrivals.forget_oldest();
-        self.pending_edges.forget_oldest();
+        // Not before: a large tree would lose spans of its own.
+        self.trim();
+    }
+
+    /// Keeps to the bounds.
+    fn trim(&mut self) {
+        self.placements.trim();
+        self.publishes.trim();
+        self.arrivals.trim();
+        self.pending_edges.trim();
     }
 
     fn fate(&self, leaf: &Member, met: &FxHashSet<OpId>, trunk: &TreeFacts) -> Output {
@@ -218,7 +237,7 @@ impl Identifier {
         if leaf.finished.is_delivery() {
             let publish = leaf
                 .edge
-                .filter(|edge| edge.rule == Rule::Message && self.arrivals.get(edge.parent).is_some())
+                .filter(|edge| edge.rule == Rule::Message && self.arrivals.contains_key(&edge.parent))
                 .map(|edge| edge.parent);
             return Output::Dwell {
                 publish,
@@ -358,11 +377,11 @@ impl Identifier {
 
     fn insert(&mut self, leaf: &Member, placement: Placement) {
         let table = if leaf.finished.is_publish() { &mut self.publishes } else { &mut self.placements };
-        table.insert(leaf.finished.operation.id, placement);
+        table.add(leaf.finished.operation.id, placement);
     }
 
     pub(crate) fn placement(&self, op: OpId) -> Option<&Placement> {
-        self.placements.get(op).or_else(|| self.publishes.get(op))
+        self.placements.get(&op).or_else(|| self.publishes.get(&op))
     }
 }
 
@@ -415,4 +434,39 @@ fn aliases(order: &OrderKey, leaves: &[Member]) -> Vec<OrderKey> {
         }
     }
     aliases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causality::Confidence;
+
+    #[test]
+    fn its_tables_are_bounded_and_what_they_forget_is_counted() {
+        let (joining, order) = (Joining::default(), order::settings::Order::default());
+        let mut identifier = Identifier::new(Settings { joining: &joining, order: &order, boot_id: [1; 16] });
+        let op = |n: usize| OpId(n as u64);
+        let placement = Placement {
+            trace_id: TraceId([1; 16]),
+            span_id: SpanId([1; 8]),
+            trace_rule: TraceRule::Wire,
+            order: None,
+        };
+        for n in 0..REMEMBERED + 1 {
+            identifier.placements.add(op(n), placement.clone());
+        }
+        for n in 0..REMEMBERED + 2 {
+            identifier.publishes.add(op(n), placement.clone());
+        }
+        for n in 0..REMEMBERED + 4 {
+            identifier.arrivals.add(op(n), BootTime::ZERO);
+        }
+        let edge = |n| Edge { child: op(n), parent: op(n), rule: Rule::Wire, confidence: Confidence(1.0) };
+        for n in 0..REMEMBERED + 5 {
+            identifier.pending_edges.add(op(n), edge(n));
+        }
+        identifier.trim();
+        let expected = Stats { placements: 3, arrivals: 4, pending_edges: 5, ..Stats::default() };
+        assert_eq!(identifier.stats(), expected);
+    }
 }

@@ -43,7 +43,7 @@ impl Identifier {
                 self.build_signpost(leaf, trunk, &own, spans);
             }
             Output::Dwell { publish, consumed, awaited } => {
-                let arrival = publish.and_then(|publish| self.arrivals.get(publish).copied());
+                let arrival = publish.and_then(|publish| self.arrivals.get(&publish).copied());
                 let again = leaf.passage.as_ref().and_then(|passage| passage.again_since);
                 let has_dwell = arrival.is_some() || awaited;
                 if has_dwell {
@@ -98,7 +98,7 @@ impl Identifier {
         let finished = leaf.finished.as_ref();
         let pulled = leaf.passage.as_ref().filter(|passage| passage.pulled);
         let Some(passage) = pulled.filter(|_| finished.operation.shape == OpSide::Relayed) else { return };
-        let Some(&arrival) = self.arrivals.get(passage.edge.parent) else { return };
+        let Some(&arrival) = self.arrivals.get(&passage.edge.parent) else { return };
         let seed = finished.seed(&self.boot_id);
         let span_id = ids::span_id(&seed, SpanEnd::Dwell);
         // It belongs to the message: whoever asked did not know which it would be.

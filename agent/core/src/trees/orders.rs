@@ -8,14 +8,21 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::bounded::Remembered;
+use crate::bounded::Bounded;
 use crate::order::OrderKey;
 use crate::trace::SpanContext;
+use crate::trees::REMEMBERED;
 
 /// Traces by the hash of their order: values are kept nowhere, and few bytes for each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Orders {
-    known: Remembered<u64, Traces>,
+    known: Bounded<u64, Traces>,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self { known: Bounded::new(REMEMBERED) }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +35,8 @@ impl Orders {
     /// Enters a span of `order`. Where its trace is a new one for the order, the first and the latest before it.
     pub(crate) fn meet(&mut self, order: &OrderKey, at: SpanContext) -> [Option<SpanContext>; 2] {
         let key = hash(order);
-        let Some(traces) = self.known.get_mut(key) else {
+        let Some(traces) = self.known.get_mut(&key) else {
             self.known.insert(key, Traces { first: at, last: at });
-            self.known.forget_oldest();
             return [None, None];
         };
         if at.trace_id == traces.first.trace_id || at.trace_id == traces.last.trace_id {
@@ -39,6 +45,11 @@ impl Orders {
         let Traces { first, last } = *traces;
         traces.last = at;
         [Some(first), Some(last).filter(|last| last.trace_id != first.trace_id)]
+    }
+
+    /// Orders whose traces were forgotten: a new trace of theirs is not linked to those before.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.known.forgotten()
     }
 }
 
@@ -53,6 +64,15 @@ fn hash(order: &OrderKey) -> u64 {
 mod tests {
     use super::*;
     use crate::trace::{SpanId, TraceId};
+
+    #[test]
+    fn orders_are_bounded_and_those_forgotten_counted() {
+        let mut orders = Orders::default();
+        for n in 0..REMEMBERED + 3 {
+            orders.meet(&order(&n.to_string()), at(1, 1));
+        }
+        assert_eq!(orders.forgotten(), 3);
+    }
 
     fn order(value: &str) -> OrderKey {
         OrderKey { namespace: "order".into(), value: value.into() }

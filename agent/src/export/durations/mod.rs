@@ -1,14 +1,16 @@
-//! Finished spans in, histograms of their durations out: requests, statements, messages, time in queues.
+//! Finished spans → histograms of their durations: requests, statements, messages, time in queues.
 //!
-//! *Owns* which labels a duration has and how many series there may be: values that name one thing (an order, a message, a
-//! path without a template) are never labels. *Must not know* how histograms are shown or sent.
+//! *Owns* which labels a duration has: values that name one thing (an order, a message, a path without a template) are never
+//! labels. *Must not know* how histograms are shown or sent, nor how many there may be: that is [`series`](super::series).
 //! *Spec*: semantic conventions 1.44.0 `http/http-metrics.md`, `database/database-metrics.md`,
-//! `messaging/messaging-metrics.md`; the bound on series is that of the metrics SDK, "Cardinality limits".
+//! `messaging/messaging-metrics.md`.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+pub use super::series::{Counts, MAX_SERIES, Series};
+use super::series::{Key, Table};
 
 use spoor_core::span::{Span, SpanKind, semconv};
 use spoor_core::time::nanoseconds;
@@ -77,32 +79,18 @@ pub const METRICS: [Metric; 6] = [
 const MAX_LABELS: usize = 10;
 /// Longest label value; longer ones are cut.
 const MAX_VALUE: usize = 200;
-/// Series of all metrics together (the SDKs' default is 2,000 each).
-pub const MAX_SERIES: usize = 4000;
 
-/// The label of what did not get a series of its own.
+/// Labels of a service; they become its resource.
+const SERVICE: [&str; 2] = ["service.name", "service.namespace"];
+
+/// The label of what did not get a series of its own, beside its service.
 pub const OVERFLOW: &str = "otel.metric.overflow";
-
-/// One histogram of one set of labels.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Series {
-    /// Index into [`METRICS`].
-    pub metric: usize,
-    pub labels: Vec<(&'static str, String)>,
-    /// Per bucket, not cumulated; one more than the metric has bounds.
-    pub counts: Vec<u64>,
-    pub sum: Duration,
-    pub count: u64,
-}
 
 /// Histograms of everything seen so far.
 #[derive(Debug)]
 pub struct Durations {
     hasher: RandomState,
-    /// By a keyed hash of metric and labels, which no input can aim at.
-    series: HashMap<u64, Series>,
-    max_series: usize,
-    overflowed: u64,
+    table: Table,
 }
 
 impl Default for Durations {
@@ -113,35 +101,42 @@ impl Default for Durations {
 
 impl Durations {
     pub fn new(max_series: usize) -> Self {
-        Self { hasher: RandomState::new(), series: HashMap::new(), max_series, overflowed: 0 }
+        Self { hasher: RandomState::new(), table: Table::new(max_series) }
+    }
+
+    /// What time it is for the spans that come.
+    pub fn turn(&mut self, now: Instant) {
+        self.table.turn(now);
     }
 
     /// Counts a finished span.
     pub fn observe(&mut self, span: &Span) {
         let Some((metric, labels)) = classify(span) else { return };
         let duration = span.end.since(span.start);
-        let mut key = self.hash(metric, &labels);
-        if !self.series.contains_key(&key) && self.series.len() >= self.max_series {
-            self.overflowed += 1;
-            let mut overflow = Labels::default();
-            overflow.add(OVERFLOW, Cow::Borrowed("true"));
-            key = self.hash(metric, &overflow);
-            self.series.entry(key).or_insert_with(|| Series::new(metric, &overflow)).add(duration);
+        let key = self.hash(metric, &labels);
+        if let Some(series) = self.table.find(key) {
+            series.add(duration);
             return;
         }
-        self.series.entry(key).or_insert_with(|| Series::new(metric, &labels)).add(duration);
+        let overflow = labels.overflow();
+        let key = Key {
+            series: key,
+            service: self.hash(METRICS.len(), &labels.service()),
+            overflow: self.hash(metric, &overflow),
+        };
+        let series =
+            self.table.series(key, || Series::new(metric, &labels), || Series::new(metric, &overflow));
+        series.add(duration);
     }
 
     /// All series, in the order of metrics and labels.
     pub fn series(&self) -> Vec<Series> {
-        let mut all: Vec<Series> = self.series.values().cloned().collect();
-        all.sort_by(|a, b| (a.metric, &a.labels).cmp(&(b.metric, &b.labels)));
-        all
+        self.table.all()
     }
 
-    /// Spans counted without their labels because there were too many series.
-    pub fn overflowed(&self) -> u64 {
-        self.overflowed
+    /// What had to be counted without its labels, or was forgotten.
+    pub fn counts(&self) -> Counts {
+        self.table.counts()
     }
 
     fn hash(&self, metric: usize, labels: &Labels<'_>) -> u64 {
@@ -161,7 +156,7 @@ impl Series {
     fn new(metric: usize, labels: &Labels<'_>) -> Self {
         let buckets = METRICS.get(metric).map_or(0, |metric| metric.bounds.len()) + 1;
         let labels = labels.iter().map(|(key, value)| (*key, cut(value).to_owned())).collect();
-        Self { metric, labels, counts: vec![0; buckets], sum: Duration::ZERO, count: 0 }
+        Self { metric, labels, counts: vec![0; buckets], sum: Duration::ZERO, count: 0, since_unix_ns: 0 }
     }
 
     fn add(&mut self, duration: Duration) {
@@ -200,6 +195,22 @@ impl<'a> Labels<'a> {
             *slot = (key, value);
             self.len += 1;
         }
+    }
+
+    /// The labels that say whose this is.
+    fn service(&self) -> Labels<'a> {
+        let mut service = Labels::default();
+        for (key, value) in self.iter().filter(|(key, _)| SERVICE.contains(key)) {
+            service.add(key, value.clone());
+        }
+        service
+    }
+
+    /// The labels of what does not get a series of its own.
+    fn overflow(&self) -> Labels<'a> {
+        let mut labels = self.service();
+        labels.add(OVERFLOW, Cow::Borrowed("true"));
+        labels
     }
 
     fn iter(&self) -> impl Iterator<Item = &(&'static str, Cow<'a, str>)> {

@@ -139,20 +139,36 @@ fn durations_fall_into_the_bucket_whose_bound_they_do_not_exceed() {
 }
 
 #[test]
-fn series_are_bounded_and_what_is_over_is_counted() {
+fn series_are_bounded_and_what_is_over_is_counted_for_its_service() {
     let mut durations = Durations::new(10);
-    for number in 0..1000 {
+    let statement = |service: &str, number: u32| {
         let summary = format!("SELECT t{number}");
         let attributes =
             [(semconv::DB_SYSTEM_NAME, "postgresql".into()), (semconv::DB_QUERY_SUMMARY, summary.into())];
-        durations.observe(&span(SpanKind::Client, 1, &attributes));
+        let resource = Arc::new(Resource { service: service.to_owned(), ..Resource::default() });
+        Span { resource, ..span(SpanKind::Client, 1, &attributes) }
+    };
+    for number in 0..1000 {
+        durations.observe(&statement("junk", number));
     }
-    let all = durations.series();
-    assert_eq!(all.len(), 11);
-    assert_eq!(all.iter().map(|series| series.count).sum::<u64>(), 1000);
-    assert_eq!(durations.overflowed(), 990);
-    let overflow = all.iter().find(|series| series.labels == [(OVERFLOW, "true".to_owned())]).unwrap();
-    assert_eq!(overflow.count, 990);
+    assert_eq!(durations.series().len(), 10);
+    assert_eq!(durations.counts().overflowed, 990);
+    let overflow = [("service.name", "junk".to_owned()), (OVERFLOW, "true".to_owned())];
+    let counted = |durations: &Durations, labels: &[(&str, String)]| {
+        durations.series().iter().find(|series| series.labels == labels).map_or(0, |series| series.count)
+    };
+    assert_eq!(counted(&durations, &overflow), 990);
+    // Whoever comes later has its series.
+    let later = statement("shop", 7);
+    durations.observe(&later);
+    durations.observe(&later);
+    let labels = [
+        ("service.name", "shop".to_owned()),
+        (semconv::DB_SYSTEM_NAME, "postgresql".to_owned()),
+        (semconv::DB_QUERY_SUMMARY, "SELECT t7".to_owned()),
+    ];
+    assert_eq!(counted(&durations, &labels), 2);
+    assert_eq!((durations.series().len(), durations.counts().share), (10, 1));
 }
 
 #[test]

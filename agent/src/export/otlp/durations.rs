@@ -89,7 +89,8 @@ fn point(series: &Series, start: u64, now: u64) -> HistogramDataPoint {
     let own = series.labels.iter().filter(|(key, _)| !key.starts_with("service."));
     HistogramDataPoint {
         attributes: own.map(|(key, value)| attribute(key, value)).collect(),
-        start_time_unix_nano: start,
+        // A series that was forgotten and came back counts from then.
+        start_time_unix_nano: series.since_unix_ns.max(start),
         time_unix_nano: now,
         count: series.count,
         sum: Some(nanoseconds(series.sum) as f64 / 1e9),
@@ -226,6 +227,7 @@ mod tests {
             counts: vec![1; 15],
             sum: Duration::from_millis(1500),
             count: 15,
+            since_unix_ns: if service == "shop" { 6 } else { 0 },
         };
         let all = [series("crm", "200"), series("shop", "200"), series("shop", "500")];
         let request = request(&all, &Host::default(), 5, 7);
@@ -234,6 +236,7 @@ mod tests {
         assert_eq!((metric.name.as_str(), metric.unit.as_str()), ("http.server.request.duration", "s"));
         let Some(metric::Data::Histogram(histogram)) = &metric.data else { panic!() };
         let [ok, failed] = histogram.data_points.as_slice() else { panic!() };
+        assert_eq!((ok.start_time_unix_nano, ok.time_unix_nano), (6, 7));
         assert_eq!(
             (ok.count, ok.sum, ok.explicit_bounds.len(), ok.bucket_counts.len()),
             (15, Some(1.5), 14, 15)

@@ -1,4 +1,4 @@
-//! Finished spans in, traces as indented trees for people out.
+//! Finished spans → traces as indented trees for people.
 //!
 //! ```text
 //! order 17  trace 5b8aa5a2d2c872e8321cf37308d69df2  4 spans, 3 services, 182.4 ms  2026-11-20 09:12:33.120 UTC
@@ -11,20 +11,26 @@
 //! *Owns* the layout. `←` is work that came in (server, consumer), `→` work asked of others (client, producer).
 //! A trace is printed when nothing was added to it for a while; what comes later is printed as its continuation.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
+use std::hash::RandomState;
 use std::io::{self, Write};
 use std::time::Duration;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use spoor_core::bounded::Bounded;
 use spoor_core::span::{Span, SpanKind, Status};
 use spoor_core::time::{WallTime, nanoseconds};
 use spoor_core::trace::{SpanId, TraceId, Value};
 
 /// Spans kept before the oldest trace is printed early.
 const MAX_SPANS: usize = 100_000;
+/// What stays of them then: printing early is for many at once, so that it is seldom.
+const KEPT_SPANS: usize = MAX_SPANS / 4 * 3;
 /// Traces remembered as printed, to say so when they go on.
 const MAX_PRINTED: usize = 10_000;
+/// Levels that are drawn; deeper ones say how deep they are. A line is bounded so, and a tree as long as it has spans.
+const MAX_DEPTH: usize = 64;
 
 /// How trees look.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,8 +60,7 @@ pub struct TreePrinter<W> {
     quiet: Duration,
     traces: HashMap<TraceId, Trace>,
     span_count: usize,
-    printed: HashSet<TraceId>,
-    printed_order: VecDeque<TraceId>,
+    printed: Bounded<TraceId, (), RandomState>,
 }
 
 #[derive(Debug, Default)]
@@ -73,8 +78,7 @@ impl<W: Write> TreePrinter<W> {
             quiet,
             traces: HashMap::new(),
             span_count: 0,
-            printed: HashSet::new(),
-            printed_order: VecDeque::new(),
+            printed: Bounded::for_foreign_keys(MAX_PRINTED),
         }
     }
 
@@ -87,8 +91,17 @@ impl<W: Write> TreePrinter<W> {
         if self.span_count <= MAX_SPANS {
             return Ok(());
         }
-        let oldest = self.traces.iter().min_by_key(|(_, trace)| trace.last_added).map(|(id, _)| *id);
-        oldest.map_or(Ok(()), |id| self.print(id))
+        let mut oldest: Vec<_> =
+            self.traces.iter().map(|(id, trace)| (trace.last_added, *id, trace.spans.len())).collect();
+        oldest.sort_unstable();
+        let mut left = self.span_count;
+        let early = oldest.into_iter().take_while(|(_, _, spans)| {
+            let goes = left > KEPT_SPANS;
+            left = left.saturating_sub(*spans);
+            goes
+        });
+        let early = early.map(|(_, id, _)| id).collect();
+        self.print_all(early)
     }
 
     /// Prints the traces that have been quiet.
@@ -116,52 +129,52 @@ impl<W: Write> TreePrinter<W> {
     fn print(&mut self, id: TraceId) -> io::Result<()> {
         let Some(trace) = self.traces.remove(&id) else { return Ok(()) };
         self.span_count = self.span_count.saturating_sub(trace.spans.len());
-        let continued = !self.printed.insert(id);
-        if !continued {
-            self.printed_order.push_back(id);
-            if self.printed_order.len() > MAX_PRINTED
-                && let Some(oldest) = self.printed_order.pop_front()
-            {
-                self.printed.remove(&oldest);
-            }
-        }
-        let text = render(id, &trace.spans, continued, self.style);
-        self.out.write_all(text.as_bytes())?;
+        let continued = self.printed.contains_key(&id);
+        self.printed.insert(id, ());
+        render(&mut self.out, id, &trace.spans, continued, self.style)?;
         self.out.flush()
     }
 }
 
-/// One trace as text, with a line for each span and an empty line at the end.
-fn render(id: TraceId, spans: &[Span], continued: bool, style: Style) -> String {
+/// Writes one trace, with a line for each span and an empty line at the end.
+fn render(
+    out: &mut impl Write,
+    id: TraceId,
+    spans: &[Span],
+    continued: bool,
+    style: Style,
+) -> io::Result<()> {
     let paint = Paint(style.colour);
     let first = spans.iter().map(|span| span.start).min().unwrap_or_default();
-    let mut text = header(id, spans, continued, first, &paint);
-    for row in rows(spans) {
-        let span = row.span;
-        let offset = format!("+{}", milliseconds(span.start.since(first)));
-        let duration = milliseconds(span.end.since(span.start));
-        let times = format!("{offset:>11}  {duration:>10}  ");
-        let guide = if row.orphan { format!("{}┄ ", row.guide) } else { row.guide.clone() };
-        let (service, arrow) = (clean(&span.resource.service), arrow(span.kind));
-        let tail = tail(span, &row);
-        let tail_width: usize = tail.iter().map(|(part, _)| part.width() + 2).sum();
-        let fixed = times.width() + guide.width() + service.width() + 3 + tail_width;
-        let room = style.width.map(|width| width.saturating_sub(fixed).max(12));
-        let name = shortened(&clean(&title(span)), room);
-        text += &paint.dim(&times);
-        text += &paint.dim(&guide);
-        text += &paint.bold(&service);
-        text += &format!(" {} {name}", paint.dim(arrow));
-        for (part, tone) in tail {
-            text += "  ";
-            text += &match tone {
-                Tone::Plain => part,
-                Tone::Dim => paint.dim(&part),
-                Tone::Good => paint.green(&part),
-                Tone::Bad => paint.red(&part),
-            };
-        }
-        text.push('\n');
+    out.write_all(header(id, spans, continued, first, &paint).as_bytes())?;
+    walk(spans, |row| out.write_all(line(row, first, style.width, &paint).as_bytes()))?;
+    out.write_all(b"\n")
+}
+
+fn line(row: &Row<'_>, first: WallTime, width: Option<usize>, paint: &Paint) -> String {
+    let span = row.span;
+    let offset = format!("+{}", milliseconds(span.start.since(first)));
+    let duration = milliseconds(span.end.since(span.start));
+    let times = format!("{offset:>11}  {duration:>10}  ");
+    let guide = row.guide();
+    let (service, arrow) = (clean(&span.resource.service), arrow(span.kind));
+    let tail = tail(span, row);
+    let tail_width: usize = tail.iter().map(|(part, _)| part.width() + 2).sum();
+    let fixed = times.width() + guide.width() + service.width() + 3 + tail_width;
+    let room = width.map(|width| width.saturating_sub(fixed).max(12));
+    let name = shortened(&clean(&title(span)), room);
+    let mut text = paint.dim(&times);
+    text += &paint.dim(&guide);
+    text += &paint.bold(&service);
+    text += &format!(" {} {name}", paint.dim(arrow));
+    for (part, tone) in tail {
+        text += "  ";
+        text += &match tone {
+            Tone::Plain => part,
+            Tone::Dim => paint.dim(&part),
+            Tone::Good => paint.green(&part),
+            Tone::Bad => paint.red(&part),
+        };
     }
     text.push('\n');
     text
@@ -220,7 +233,7 @@ fn tail(span: &Span, row: &Row<'_>) -> Vec<(String, Tone)> {
         }
     }
     if let Some(order) = order_id(span)
-        && row.above_order.as_deref() != Some(order.as_str())
+        && row.above_order.and_then(order_id).as_deref() != Some(order.as_str())
     {
         tail.push((format!("order {order}"), Tone::Plain));
     }
@@ -262,16 +275,44 @@ fn arrow(kind: SpanKind) -> &'static str {
 #[derive(Debug)]
 struct Row<'a> {
     span: &'a Span,
-    /// The lines in front of it.
-    guide: String,
-    /// The order of the span above.
-    above_order: Option<String>,
+    /// For each level from the second one to this one, [`MAX_DEPTH`] at most: nothing more follows on it.
+    lasts: &'a [bool],
+    depth: usize,
+    /// The nearest span above that names an order.
+    above_order: Option<&'a Span>,
     /// It names a parent that is not among the spans.
     orphan: bool,
 }
 
-/// All spans, each after its parent, siblings by start.
-fn rows(spans: &[Span]) -> Vec<Row<'_>> {
+impl Row<'_> {
+    /// The lines in front of it.
+    fn guide(&self) -> String {
+        let mut guide = String::new();
+        if let Some((last, above)) = self.lasts.split_last() {
+            above.iter().for_each(|last| guide.push_str(if *last { "   " } else { "│  " }));
+            match self.depth > MAX_DEPTH {
+                true => guide.push_str(&format!("⋯{} ", self.depth)),
+                false => guide.push_str(if *last { "└─ " } else { "├─ " }),
+            }
+        }
+        if self.orphan {
+            guide.push_str("┄ ");
+        }
+        guide
+    }
+}
+
+/// A span on the way of [`walk`].
+struct Step<'a> {
+    index: usize,
+    depth: usize,
+    last: bool,
+    above_order: Option<&'a Span>,
+}
+
+/// Visits all spans, each after its parent, siblings by start. Takes time and memory by the number of spans, however they hang
+/// together.
+fn walk<E>(spans: &[Span], mut visit: impl FnMut(&Row<'_>) -> Result<(), E>) -> Result<(), E> {
     let ids: HashSet<SpanId> = spans.iter().map(|span| span.span_id).collect();
     let mut children: HashMap<SpanId, Vec<usize>> = HashMap::new();
     let mut roots = Vec::new();
@@ -288,29 +329,34 @@ fn rows(spans: &[Span]) -> Vec<Row<'_>> {
     children.values_mut().for_each(by_start);
 
     let mut seen = vec![false; spans.len()];
-    let mut rows = Vec::with_capacity(spans.len());
+    let mut lasts = Vec::new();
+    // A stack of our own: a chain of spans can be longer than the thread's stack is deep.
+    let mut stack: Vec<Step<'_>> = Vec::new();
     // Spans that are each other's ancestors have no root: they are printed like orphans, each once.
-    let rest: Vec<usize> = (0..spans.len()).collect();
+    let rest = 0..spans.len();
     for root in roots.into_iter().chain(rest) {
-        // A stack of our own: a chain of spans can be longer than the thread's stack is deep.
-        let mut stack = vec![(root, String::new(), String::new(), None::<String>)];
-        while let Some((index, guide, below, above_order)) = stack.pop() {
+        stack.push(Step { index: root, depth: 0, last: true, above_order: None });
+        while let Some(Step { index, depth, last, above_order }) = stack.pop() {
             let (Some(span), Some(seen)) = (spans.get(index), seen.get_mut(index)) else { continue };
             if std::mem::replace(seen, true) {
                 continue;
             }
+            if depth > 0 {
+                lasts.truncate((depth - 1).min(MAX_DEPTH - 1));
+                lasts.push(last);
+            }
+            let drawn = lasts.get(..depth.min(MAX_DEPTH)).unwrap_or_default();
             let orphan = span.parent.is_some_and(|parent| !ids.contains(&parent));
-            let order = order_id(span).or_else(|| above_order.clone());
-            rows.push(Row { span, guide, above_order, orphan });
-            let below_children = children.get(&span.span_id).map(Vec::as_slice).unwrap_or_default();
-            for (position, child) in below_children.iter().enumerate().rev() {
-                let last = position + 1 == below_children.len();
-                let (branch, pad) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-                stack.push((*child, format!("{below}{branch}"), format!("{below}{pad}"), order.clone()));
+            visit(&Row { span, lasts: drawn, depth, above_order, orphan })?;
+            let above_order = if order_id(span).is_some() { Some(span) } else { above_order };
+            let below = children.get(&span.span_id).map(Vec::as_slice).unwrap_or_default();
+            for (position, child) in below.iter().enumerate().rev() {
+                let last = position + 1 == below.len();
+                stack.push(Step { index: *child, depth: depth + 1, last, above_order });
             }
         }
     }
-    rows
+    Ok(())
 }
 
 /// `182.4 ms`, `0.12 ms`, `3.2 s`, `2 h 5 min`.

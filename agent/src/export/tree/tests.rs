@@ -118,6 +118,33 @@ fn order() -> Vec<Span> {
     .collect()
 }
 
+/// One trace as text.
+fn rendered(spans: &[Span], style: Style) -> String {
+    let mut out = Vec::new();
+    render(&mut out, TraceId([1; 16]), spans, false, style).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// Identifiers in the order in which they are printed.
+fn walked(spans: &[Span]) -> Vec<SpanId> {
+    let mut ids = Vec::new();
+    let visited: Result<(), ()> = walk(spans, |row| {
+        ids.push(row.span.span_id);
+        Ok(())
+    });
+    assert_eq!(visited, Ok(()));
+    ids
+}
+
+/// Spans of which each is the parent of the next one.
+fn chain(len: u64) -> Vec<Span> {
+    let span = |index: u64| {
+        let parent = index.checked_sub(1).map(|above| SpanId(above.to_be_bytes()));
+        Span { span_id: SpanId(index.to_be_bytes()), parent, ..span(&PLAIN) }
+    };
+    (0..len).map(span).collect()
+}
+
 fn check(spans: &[Span], style: Style, expected: Expect) {
     let mut out = Vec::new();
     let mut printer = TreePrinter::new(&mut out, style, Duration::from_secs(1));
@@ -149,12 +176,7 @@ fn trace_is_a_tree_with_times_statuses_and_rules() {
 fn long_names_are_cut_to_the_terminal_and_keep_the_rule() {
     let name = "SELECT a, b, c, d, e, f, g, h, i, j, k FROM orders WHERE id = ? AND status = ?";
     let long = Given { id: 2, parent: Some((1, Rule::Thread, 0.95)), name, ..PLAIN };
-    let text = render(
-        TraceId([1; 16]),
-        &[span(&PLAIN), span(&long)],
-        false,
-        Style { colour: false, width: Some(80) },
-    );
+    let text = rendered(&[span(&PLAIN), span(&long)], Style { colour: false, width: Some(80) });
     let line = text.lines().nth(2).unwrap();
     assert_eq!(line.width(), 80, "{line}");
     assert!(line.ends_with("…  [thread 0.95]"), "{line}");
@@ -181,21 +203,69 @@ fn every_span_is_printed_once_even_in_a_circle() {
         span(&Given { id: 2, parent: Some((1, Rule::Value, 0.7)), ..PLAIN }),
         span(&Given { id: 3, parent: Some((3, Rule::Value, 0.7)), ..PLAIN }),
     ];
-    assert_eq!(rows(&circle).len(), 3);
-    let chain: Vec<Span> = (0..100_000_u64)
-        .map(|index| {
-            let parent = index.checked_sub(1).map(|above| SpanId(above.to_be_bytes()));
-            Span { span_id: SpanId(index.to_be_bytes()), parent, ..span(&PLAIN) }
+    let mut ids = walked(&circle);
+    ids.sort();
+    assert_eq!(ids, [SpanId([1; 8]), SpanId([2; 8]), SpanId([3; 8])]);
+}
+
+#[test]
+fn a_deep_tree_is_as_long_as_it_has_spans() {
+    let spans = chain(16_000);
+    assert_eq!(walked(&spans), spans.iter().map(|span| span.span_id).collect::<Vec<_>>());
+    let text = rendered(&spans, Style::default());
+    let longest = text.lines().map(str::len).max().unwrap();
+    assert!(longest < 600, "{longest}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[1 + 64].contains("  └─ shop") && !lines[1 + 64].contains('⋯'), "{}", lines[65]);
+    assert!(lines[1 + 65].contains("  ⋯65 shop"), "{}", lines[66]);
+    assert!(lines[16_000].contains("  ⋯15999 shop"), "{}", lines[16_000]);
+    // Short terminals cut the name, not the guide.
+    let width =
+        rendered(&spans, Style { colour: false, width: Some(80) }).lines().map(UnicodeWidthStr::width).max();
+    assert!(width.unwrap() < 300, "{width:?}");
+}
+
+#[test]
+fn below_the_drawn_depth_siblings_and_their_parents_siblings_keep_their_place() {
+    // A chain of 70, and beside each of it a leaf that comes last.
+    let mut spans = chain(70);
+    let leaves: Vec<Span> = spans
+        .iter()
+        .map(|above| Span {
+            span_id: SpanId([above.span_id.0[7] | 0x80; 8]),
+            parent: Some(above.span_id),
+            start: above.start + Duration::from_nanos(1),
+            ..above.clone()
         })
-        .take(3000)
         .collect();
-    assert_eq!(rows(&chain).len(), 3000);
+    spans.extend(leaves);
+    let text = rendered(&spans, Style::default());
+    let lines: Vec<&str> = text.lines().collect();
+    // The header before, an empty line after.
+    assert_eq!(lines.len(), 1 + 140 + 1);
+    let bars = |line: &str| line.matches('│').count();
+    assert_eq!([1, 2, 3, 64, 65, 66, 70].map(|at| bars(lines[at])), [0, 0, 1, 62, 63, 63, 63]);
+    assert!(lines[139].contains("  │  └─ shop") && lines[140].contains("  └─ shop"), "{}", lines[139]);
+}
+
+#[test]
+fn many_traces_at_once_are_printed_early_and_not_one_by_one() {
+    let mut printer = TreePrinter::new(io::sink(), Style::default(), Duration::from_secs(1));
+    let before = crate::clock::boot();
+    for number in 0..3 * MAX_SPANS as u64 {
+        let trace_id = TraceId(u128::from(number).to_be_bytes());
+        printer.push(Span { trace_id, ..span(&PLAIN) }, Duration::from_nanos(number)).unwrap();
+        assert!(printer.span_count <= MAX_SPANS);
+    }
+    assert!(printer.traces.len() >= KEPT_SPANS);
+    // A look at all traces for each span would take minutes.
+    assert!(crate::clock::boot().since(before) < Duration::from_secs(60));
 }
 
 #[test]
 fn names_cannot_steer_the_terminal() {
     let evil = Given { name: "GET /\x1b[2J\r\n\u{202e}x", ..PLAIN };
-    let text = render(TraceId([1; 16]), &[span(&evil)], false, Style::default());
+    let text = rendered(&[span(&evil)], Style::default());
     assert!(!text.contains('\x1b') && !text.contains('\r') && !text.contains('\u{202e}'), "{text:?}");
     assert_eq!(text.lines().count(), 3, "{text:?}");
 }

@@ -158,14 +158,6 @@ impl Selection {
         self.include.iter().chain(&self.exclude).any(|condition| condition.selector.port.is_some())
     }
 
-    /// Something of Kubernetes has to be known.
-    pub fn needs_pods(&self) -> bool {
-        self.include.iter().chain(&self.exclude).any(|condition| {
-            let selector = &condition.selector;
-            selector.namespace.is_some() || selector.pod.is_some() || !selector.pod_labels.is_empty()
-        })
-    }
-
     /// Exclusions win over inclusions, and what is named in `select.include` over the defaults.
     pub fn choose(&self, facts: &Facts<'_>) -> Choice {
         if self.exclude.iter().any(|condition| condition.holds(facts))

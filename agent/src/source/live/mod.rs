@@ -1,7 +1,7 @@
 //! The live kernel as a source: a running [`Capture`] in, [`Record`]s in the order of their time out.
 //!
-//! *Owns* waiting for the rings, the order between connections and their data, clock samples, loss reports, and
-//! leaving out the agent's own traffic.
+//! *Owns* waiting for the rings, the order between connections and their data, clock samples, loss reports, handing on
+//! what the kernel side says, and leaving out the agent's own traffic.
 //! *Must not know* protocols.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spoor_common::Counter;
+use spoor_common::{Counter, names::LOG_TARGET};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{Interval, MissedTickBehavior},
@@ -19,6 +19,7 @@ use tokio::{
 
 use crate::capture::decode::{Event, Seen};
 use crate::capture::load::Totals;
+use crate::capture::log::KernelLog;
 use crate::capture::verdict::{Kind, Verdict};
 use crate::capture::{Capture, CaptureError, Options};
 use crate::telemetry::Seldom;
@@ -121,6 +122,9 @@ impl Live {
             self.settled_until = now - RESERVED;
         }
         self.order.release(drained, out);
+        for line in self.capture.log.iter_mut().flat_map(KernelLog::read) {
+            tracing::debug!(target: LOG_TARGET, "kernel side: {line}");
+        }
         for conn in self.order.ignore.drain(..) {
             let told = self.capture.verdicts.set(conn, Verdict::Ignore);
             self.refused.note(told);

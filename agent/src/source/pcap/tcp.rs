@@ -19,12 +19,13 @@
 //! *Spec*: RFC 9293.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::RandomState;
 use std::net::SocketAddr;
 
 use super::flow::Flow;
 use super::packet::Segment;
 use crate::config::Services;
-use spoor_core::conn::table::{Slot, Table};
+use spoor_core::bounded::{Bounded, Slot};
 use spoor_core::record::*;
 use spoor_core::time::BootTime;
 
@@ -37,7 +38,7 @@ const MAX_BUFFERED: usize = 64 << 20;
 /// All TCP connections of a capture.
 #[derive(Debug)]
 pub(super) struct Tracker {
-    table: Table<(SocketAddr, SocketAddr), Flow>,
+    table: Bounded<(SocketAddr, SocketAddr), Flow, RandomState>,
     buffered: usize,
     /// The latest packet's time.
     now: BootTime,
@@ -62,7 +63,7 @@ impl Tracker {
             .rev()
             .filter_map(|rule| Some((rule.port?, (rule.name.clone(), rule.namespace.clone()))));
         Self {
-            table: Table::new(),
+            table: Bounded::for_foreign_keys(MAX_CONNECTIONS),
             buffered: 0,
             now: BootTime::ZERO,
             names: names.collect(),
@@ -83,9 +84,9 @@ impl Tracker {
         self.now = self.now.max(at);
         let key =
             if segment.from <= segment.to { (segment.from, segment.to) } else { (segment.to, segment.from) };
-        let mut slot = self.table.slot(key);
+        let mut slot = self.table.slot(&key);
         if let Some(old) = slot
-            && self.table.get(old).is_some_and(|flow| flow.is_replaced_by(segment))
+            && self.table.at(old).is_some_and(|flow| flow.is_replaced_by(segment))
         {
             self.end(old, at, out);
             slot = None;
@@ -100,7 +101,7 @@ impl Tracker {
             None => self.open(key, segment, at, out),
         };
         self.table.touch(slot);
-        let Some(flow) = self.table.get_mut(slot) else { return };
+        let Some(flow) = self.table.at_mut(slot) else { return };
         if flow.is_closed {
             self.strays += 1;
             return;
@@ -143,7 +144,7 @@ impl Tracker {
         at: BootTime,
         out: &mut VecDeque<Record>,
     ) -> Slot {
-        while self.table.len() >= MAX_CONNECTIONS
+        while self.table.is_full()
             && let Some(oldest) = self.table.oldest()
         {
             self.evicted += 1;
@@ -164,7 +165,7 @@ impl Tracker {
             (address, conn)
         };
         let flow = Flow::new(end(client), end(server), segment.flags.syn());
-        self.table.insert(key, flow)
+        self.table.insert_new(key, flow).0
     }
 
     fn looks_like_server(&self, address: SocketAddr, other: SocketAddr) -> bool {
@@ -180,7 +181,7 @@ impl Tracker {
 
     /// Tells of both ends' processes and sockets.
     fn announce(&mut self, slot: Slot, at: BootTime, out: &mut VecDeque<Record>) {
-        let Some(flow) = self.table.get_mut(slot) else { return };
+        let Some(flow) = self.table.at_mut(slot) else { return };
         flow.is_announced = true;
         let process = |tgid: u32, (service, service_namespace): (String, Option<String>)| {
             let info =
@@ -211,7 +212,7 @@ impl Tracker {
 
     /// Hands out what is in order now.
     fn deliver(&mut self, slot: Slot, at: BootTime, out: &mut VecDeque<Record>) {
-        let Some(flow) = self.table.get_mut(slot) else { return };
+        let Some(flow) = self.table.at_mut(slot) else { return };
         if self.buffered.saturating_sub(flow.accounted).saturating_add(flow.buffered()) > MAX_BUFFERED {
             flow.flush(out);
         }
@@ -224,7 +225,7 @@ impl Tracker {
 
     /// Forgets a connection, with everything that still waits handed out.
     fn end(&mut self, slot: Slot, at: BootTime, out: &mut VecDeque<Record>) {
-        let Some(mut flow) = self.table.remove(slot) else { return };
+        let Some(mut flow) = self.table.remove_at(slot) else { return };
         self.buffered = self.buffered.saturating_sub(flow.accounted);
         flow.flush(out);
         flow.close_if_over(at, out);

@@ -37,20 +37,14 @@ use rustc_hash::FxHashMap;
 
 use self::proof::Signal;
 use self::state::{Circumstances, Op, Process, ThreadState, Transaction};
+use super::stats::Inside;
 use super::{Edge, Policy, Rule};
+use crate::bounded::{Bounded, Slot};
+pub use crate::operation::Interaction;
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
 use crate::record::{ConnId, OpId, Point};
 use crate::time::BootTime;
-
-/// What kind of conversation an operation belongs to, as far as it matters for its cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interaction {
-    /// The thread that asks usually waits for the answer: HTTP, PostgreSQL.
-    Call,
-    /// Messages: answers come when they come.
-    Message,
-}
 
 /// First sight of an operation.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +130,10 @@ const MAX_THREADS: usize = 4096;
 #[derive(Debug)]
 pub struct Processes {
     policy: Policy,
-    processes: FxHashMap<u32, Process>,
+    /// Those that asked or were asked for nothing for longest are the oldest.
+    processes: Bounded<u32, Process>,
+    /// Forgotten with processes and threads that are gone.
+    forgotten: Inside,
     /// Boxed: a hash table has up to four slots per entry when entries come and go.
     ops: FxHashMap<OpId, Box<Op>>,
     transactions: FxHashMap<(ConnId, u64), Transaction>,
@@ -145,8 +142,7 @@ pub struct Processes {
     /// Times at which something is decided or forgotten at the latest.
     deadlines: BTreeMap<(BootTime, OpId), Deadline>,
     /// What caused operations across the wire and through messages.
-    links: FxHashMap<OpId, OpId>,
-    link_age: VecDeque<OpId>,
+    links: Bounded<OpId, OpId>,
     edges: VecDeque<Edge>,
     settled: VecDeque<OpId>,
     /// Requests that are still open and what they have shown so far is needed of.
@@ -167,13 +163,13 @@ impl Processes {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
-            processes: FxHashMap::default(),
+            processes: Bounded::new(MAX_PROCESSES),
+            forgotten: Inside::default(),
             ops: FxHashMap::default(),
             transactions: FxHashMap::default(),
             ended: VecDeque::new(),
             deadlines: BTreeMap::new(),
-            links: FxHashMap::default(),
-            link_age: VecDeque::new(),
+            links: Bounded::new(MAX_LINKS),
             edges: VecDeque::new(),
             settled: VecDeque::new(),
             wanted: VecDeque::new(),
@@ -190,11 +186,8 @@ impl Processes {
         }
         let tgid = point.thread.tgid;
         let mut state = Op::new(shape, family, conn, point);
-        if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&tgid) {
-            // Ends can be lost: those that do nothing go first.
-            self.processes.retain(|_, process| !process.is_idle());
-        }
-        let process = self.processes.entry(tgid).or_default();
+        let slot = self.process(tgid);
+        let Some(process) = self.processes.at_mut(slot) else { return };
         match shape {
             OpSide::Incoming => {
                 process.quiet.asked(point.at);
@@ -268,6 +261,46 @@ impl Processes {
             }
             OpSide::Relayed => {}
         }
+    }
+
+    /// The process of that identifier, a new one if need be.
+    fn process(&mut self, tgid: u32) -> Slot {
+        let slot = match self.processes.slot(&tgid) {
+            Some(slot) => slot,
+            None => {
+                if self.processes.is_full() {
+                    self.forget_process();
+                }
+                self.processes.insert_new(tgid, Process::default()).0
+            }
+        };
+        self.processes.touch(slot);
+        slot
+    }
+
+    /// Ends can be lost: of those that did nothing for longest, one with nothing under way goes first.
+    fn forget_process(&mut self) {
+        let is_idle = |slot: &Slot| self.processes.at(*slot).is_some_and(Process::is_idle);
+        let idle = self.processes.by_age().take(MAX_LOOKED_AT).find(is_idle);
+        if let Some((_, process)) =
+            idle.or(self.processes.oldest()).and_then(|slot| self.processes.forget_at(slot))
+        {
+            self.forgotten += process.forgotten();
+        }
+    }
+
+    fn remove_process(&mut self, tgid: u32) {
+        if let Some(process) = self.processes.remove(&tgid) {
+            self.forgotten += process.forgotten();
+        }
+    }
+
+    /// What was forgotten at the bounds: of links, and of processes and their threads.
+    pub fn forgotten(&self) -> (u64, Inside) {
+        let mut inside = self.forgotten;
+        inside.processes = self.processes.forgotten();
+        self.processes.values().for_each(|process| inside += process.forgotten());
+        (self.links.forgotten(), inside)
     }
 
     /// Work that began up to then while nothing was in flight: by now everything that became known late is known.
@@ -383,14 +416,7 @@ impl Processes {
 
     /// The cause of an operation was found outside its process: what is known of the cause's order holds for it too.
     pub fn linked(&mut self, child: OpId, parent: OpId) {
-        if self.links.insert(child, parent).is_none() {
-            self.link_age.push_back(child);
-            if self.link_age.len() > MAX_LINKS
-                && let Some(oldest) = self.link_age.pop_front()
-            {
-                self.links.remove(&oldest);
-            }
-        }
+        self.links.insert(child, parent);
     }
 
     /// A connection is gone; what was open on it has been closed before.
@@ -423,7 +449,7 @@ impl Processes {
     /// A process began: one that ended may have had the same identifier.
     pub fn process_began(&mut self, tgid: u32) {
         if self.processes.get(&tgid).is_some_and(|process| process.ended) {
-            self.processes.remove(&tgid);
+            self.remove_process(tgid);
         }
     }
 
@@ -431,7 +457,7 @@ impl Processes {
     pub fn thread_began(&mut self, tgid: u32, tid: u32, creator: u32) {
         let Some(process) = self.processes.get_mut(&tgid) else { return };
         // An earlier thread may have had the same identifier.
-        process.threads.remove(&tid);
+        process.thread_over(tid);
         let cause = process.threads.get(&creator).and_then(ThreadState::work);
         if cause.is_some() {
             process.thread(tid).begun_for = cause;
@@ -440,7 +466,7 @@ impl Processes {
 
     /// A process replaced its image: its threads are others.
     pub fn process_replaced(&mut self, tgid: u32) {
-        self.processes.remove(&tgid);
+        self.remove_process(tgid);
     }
 
     /// Decides what has waited long enough, forgets what is old.
@@ -595,6 +621,7 @@ impl Processes {
         if state.keys.is_empty() {
             if process.unnamed.len() >= MAX_UNNAMED {
                 process.unnamed.pop_front();
+                process.forgotten.unnamed += 1;
             }
             process.unnamed.push_back(op);
         }

@@ -47,7 +47,8 @@ impl Processes {
         let Some(proof) = Proof::resumed(counts).filter(|_| is_new && learned.layout == LAYOUT) else {
             return false;
         };
-        let process = self.processes.entry(tgid).or_default();
+        let slot = self.process(tgid);
+        let Some(process) = self.processes.at_mut(slot) else { return false };
         process.proof = proof;
         for tid in learned.multiplexing.iter().take(MAX_THREADS) {
             process.thread(*tid).multiplexes = true;
@@ -78,7 +79,8 @@ mod tests {
     /// A process that reads and works on one thread, as keys have shown.
     fn experienced() -> Processes {
         let mut processes = processes();
-        let process = processes.processes.entry(7).or_default();
+        let slot = processes.process(7);
+        let process = processes.processes.at_mut(slot).unwrap();
         (0..PROOF).for_each(|_| process.proof.count(Signal::ReadAlone, true));
         process.proof.count(Signal::Serving, false);
         process.thread(71).multiplexes = true;
@@ -91,7 +93,7 @@ mod tests {
         let learned = experienced().export(7).unwrap();
         let mut next = processes();
         assert!(next.import(7, &learned, ns(1000)));
-        let process = &next.processes[&7];
+        let process = next.processes.get(&7).unwrap();
         assert!(process.proof.holds(Signal::ReadAlone) && !process.proof.holds(Signal::Answers));
         assert!(process.threads[&71].multiplexes && process.threads.len() == 1);
         assert_eq!(process.missed, [ns(1000)], "what was in flight is not known");
@@ -118,7 +120,8 @@ mod tests {
     fn processes_that_have_shown_nothing_or_ended_are_left_out() {
         let mut processes = experienced();
         assert_eq!(processes.export(8), None);
-        processes.processes.entry(8).or_default().thread(81);
+        let slot = processes.process(8);
+        processes.processes.at_mut(slot).unwrap().thread(81);
         assert_eq!(processes.export(8), None);
         processes.process_ended(7, BootTime::ZERO);
         assert_eq!(processes.export(7), None);

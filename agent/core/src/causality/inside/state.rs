@@ -12,6 +12,7 @@ use super::{
     AFTER, AFTER_LEAST, AFTER_MARGIN, CROWD, ENOUGH_AFTER, Interaction, MAX_ACTS, MAX_ANSWERS, MAX_BEGUN,
     MAX_MIXED, MAX_THREADS, MIXED_FOR, QUIET,
 };
+use crate::causality::stats::Inside;
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
 use crate::record::{ConnId, OpId, Point};
@@ -164,6 +165,8 @@ pub(super) struct ThreadState {
     pub(super) began: VecDeque<(BootTime, OpId)>,
     /// Calls it waited for and did nothing else meanwhile, while it had several requests or messages to work on.
     pub(super) patience: u32,
+    /// Of its answers, its operations and its acts.
+    pub(super) forgotten: Inside,
 }
 
 impl ThreadState {
@@ -194,12 +197,12 @@ impl ThreadState {
 
     /// It moved bytes of an operation on that connection.
     pub(super) fn act(&mut self, at: BootTime, conn: ConnId) {
-        remember(&mut self.acts, at, conn, MAX_ACTS);
+        self.forgotten.acts += remember(&mut self.acts, at, conn, MAX_ACTS);
     }
 
     /// It began an outgoing operation.
     pub(super) fn begin(&mut self, op: OpId, at: BootTime) {
-        remember(&mut self.began, at, op, MAX_BEGUN);
+        self.forgotten.begun += remember(&mut self.began, at, op, MAX_BEGUN);
     }
 
     /// It made a call and read the answer. Who does something on another connection meanwhile works on several things at
@@ -213,19 +216,21 @@ impl ThreadState {
     }
 
     pub(super) fn answer(&mut self, op: OpId, at: BootTime) {
-        remember(&mut self.answers, at, op, MAX_ANSWERS);
+        self.forgotten.answers += remember(&mut self.answers, at, op, MAX_ANSWERS);
         self.seen_at = self.seen_at.max(at);
         self.answered = Some(op);
     }
 }
 
-/// Enters something in order of time; the oldest goes first.
-fn remember<T>(list: &mut VecDeque<(BootTime, T)>, at: BootTime, what: T, most: usize) {
-    if list.len() >= most {
+/// Enters something in order of time; the oldest goes first. Returns how many went.
+fn remember<T>(list: &mut VecDeque<(BootTime, T)>, at: BootTime, what: T, most: usize) -> u64 {
+    let is_full = list.len() >= most;
+    if is_full {
         list.pop_front();
     }
     let position = list.partition_point(|(earlier, _)| *earlier <= at);
     list.insert(position, (at, what));
+    u64::from(is_full)
 }
 
 /// How long after their answers requests were still worked on, as far as keys have shown.
@@ -333,6 +338,8 @@ pub(super) struct Process {
     pub(super) ended: bool,
     /// When it was found out that bytes of it were lost.
     pub(super) missed: VecDeque<BootTime>,
+    /// At the bounds above, and with threads that are gone.
+    pub(super) forgotten: Inside,
 }
 
 impl Process {
@@ -371,6 +378,7 @@ impl Process {
     pub(super) fn mix(&mut self, at: BootTime, conn: ConnId) {
         if self.mixed.len() >= MAX_MIXED {
             self.mixed.pop_front();
+            self.forgotten.mixed += 1;
         }
         let position = self.mixed.partition_point(|(earlier, _)| *earlier <= at);
         self.mixed.insert(position, (at, conn));
@@ -399,9 +407,31 @@ impl Process {
     pub(super) fn thread(&mut self, tid: u32) -> &mut ThreadState {
         if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
             // Idle threads first: short-lived ones pile up in thread-per-request servers.
-            self.threads.retain(|_, thread| !thread.serving.is_empty() || !thread.calls.is_empty());
+            let forgotten = &mut self.forgotten;
+            self.threads.retain(|_, thread| {
+                let is_busy = !thread.serving.is_empty() || !thread.calls.is_empty();
+                if !is_busy {
+                    forgotten.threads += 1;
+                    *forgotten += thread.forgotten;
+                }
+                is_busy
+            });
         }
         self.threads.entry(tid).or_default()
+    }
+
+    /// A thread of that identifier is no more.
+    pub(super) fn thread_over(&mut self, tid: u32) {
+        if let Some(thread) = self.threads.remove(&tid) {
+            self.forgotten += thread.forgotten;
+        }
+    }
+
+    /// What was forgotten of it, its threads included.
+    pub(super) fn forgotten(&self) -> Inside {
+        let mut all = self.forgotten;
+        self.threads.values().for_each(|thread| all += thread.forgotten);
+        all
     }
 
     /// A thread began an operation on that connection: what is under way on it now, and who had written before.

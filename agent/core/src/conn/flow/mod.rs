@@ -18,8 +18,8 @@ use std::sync::Arc;
 use super::look::{Look, PerDirection};
 use super::{ConnInfo, ConnRef, MakeSession, Stats, Verdict, VerdictUpdate};
 use crate::conn::snapshot::{Known, Waiting};
-use crate::protocol::detect::{Detection, Protocol};
-use crate::protocol::{Discard, End, Event, Events, Session, Want, postgres};
+use crate::protocol::detect::Detection;
+use crate::protocol::{Discard, End, Event, Events, PerProtocol, Protocol, Session, Shared, Want};
 use crate::record::{Close, Conn, Data, Direction, Endpoint, Role, Sender};
 use crate::settings;
 use crate::stream::{Chunk, Duplex, Window};
@@ -42,8 +42,8 @@ pub(super) struct Context {
     pub(super) make_session: MakeSession,
     /// The sessions' own queue: it hands out operation identifiers.
     pub(super) events: Events,
-    /// Texts of prepared statements that any connection revealed.
-    pub(super) revealed: postgres::Revealed,
+    /// What connections of one protocol tell about each other's operations.
+    pub(super) shared: PerProtocol<Option<Box<dyn Shared>>>,
     pub(super) out: VecDeque<(ConnRef, Event)>,
     pub(super) verdicts: VecDeque<VerdictUpdate>,
     pub(super) stats: Stats,
@@ -398,8 +398,11 @@ impl Flow {
     /// Moves what the session said to the common queue, with what is known of the connection now.
     fn publish(&mut self, cx: &mut Context) {
         while let Some(mut event) = cx.events.pop() {
-            if let Event::Closed(operation) = &mut event {
-                cx.revealed.complete(operation);
+            if let Event::Closed(operation) = &mut event
+                && let Some(protocol) = self.info.protocol
+                && let Some(shared) = &mut cx.shared[protocol]
+            {
+                shared.closed(operation);
             }
             if let State::Speaking(talk) = &mut self.state {
                 talk.judge(&event);

@@ -303,7 +303,10 @@ fn a_detection_that_makes_no_sense_is_taken_back() {
     }
     send(&mut connections, REQUEST);
     let stats = *connections.stats();
-    assert_eq!((stats.misdetected, stats.http1, stats.invalid, stats.invalid_bytes), (3, 3, 192, 768));
+    assert_eq!(
+        (stats.misdetected, stats.detected[Protocol::Http1], stats.invalid, stats.invalid_bytes),
+        (3, 3, 192, 768)
+    );
     assert_eq!(verdicts(&mut connections), [Verdict::Capture { turn_bytes: 1 << 20 }, Verdict::Ignore]);
     assert_eq!(log().iter().filter(|line| line.starts_with("Abandoned")).count(), 3);
 }

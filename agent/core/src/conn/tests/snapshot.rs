@@ -59,7 +59,7 @@ fn first() -> (Connections, At) {
     let asked = [message(b'P', &parse), message(b'S', b"")].concat();
     say(&mut connections, &mut at, Egress, &asked);
     say(&mut connections, &mut at, Ingress, &[message(b'1', b""), message(b'Z', b"I")].concat());
-    assert_eq!(connections.stats().postgres, 1);
+    assert_eq!(connections.stats().detected[Protocol::Postgres], 1);
     (connections, at)
 }
 

@@ -1,13 +1,13 @@
-//! What the core has learned and cannot learn again from the middle of streams out, for the next agent; and in again.
+//! What the core has learned and cannot learn again from the middle of streams ⇄ plain values for the next agent.
 //!
 //! ```text
 //!   connections, processes ─▶ snapshot ─▶ Snapshot ─ a file ─▶ Snapshot ─▶ restore ─▶ connections, processes
 //! ```
 //!
 //! A process is the same when the machine has not started anew and identifier, start and executable agree.
-//! What connections are, and what of them survives, is in [`conn::learned`](crate::conn::snapshot).
+//! What connections are, and what of them survives, is in [`conn::snapshot`](crate::conn::snapshot).
 //!
-//! *Owns* processes' identities, and what may be written down: a file holds nothing that a span could not hold. *Must not know*
+//! *Owns* processes' identities, and that only what is harmless is written down: a file holds nothing that a span could not hold. *Must not know*
 //! files.
 
 use std::collections::HashMap;
@@ -20,8 +20,8 @@ use super::Pipeline;
 use crate::causality::engine::Engine;
 use crate::causality::inside::snapshot::Snapshot as Shown;
 use crate::conn::snapshot::Connection;
-use crate::privacy::{MAX_FIELD, is_harmless_field, is_personal};
-use crate::protocol::snapshot::{self as protocol, Texts};
+use crate::privacy::is_personal;
+use crate::protocol::snapshot::{Discretion, Texts};
 use crate::record::{ProcessEvent, ProcessEventKind, ProcessInfo};
 use crate::sql;
 use crate::time::BootTime;
@@ -85,6 +85,7 @@ impl Pipeline {
     /// What the next agent should know. Takes nothing away; before [`Pipeline::finish`], which ends everything.
     pub fn snapshot(&self) -> Snapshot {
         let mut texts = Texts::default();
+        let discretion = Discretion { is_personal, hashed: self.identifier.pseudonyms.is_some() };
         let connections = self.connections.export(&mut texts);
         Snapshot {
             boot_id: self.boot_id,
@@ -92,7 +93,7 @@ impl Pipeline {
             texts: texts.into_list().iter().map(|text| exportable(text)).collect(),
             connections: connections
                 .into_iter()
-                .map(|one| harmless(one, self.identifier.pseudonyms.is_some()))
+                .map(|one| Connection { learned: one.learned.harmless(discretion), ..one })
                 .collect(),
             processes: self.histories.export(&self.engine, self.now),
         }
@@ -172,63 +173,6 @@ impl Histories {
 /// A statement's text as a span shows it.
 fn exportable(text: &str) -> String {
     sql::sanitize(text)
-}
-
-/// The same connection without what no span may hold. `hashed`: keys leave as hashes only, and addresses of messages, which can
-/// hold them in another form, not at all.
-fn harmless(mut connection: Connection, hashed: bool) -> Connection {
-    match &mut connection.learned {
-        protocol::Snapshot::Postgres(postgres) => {
-            postgres.database.take_if(|database| is_personal(database));
-            postgres.statements.retain(|statement| !is_personal(&statement.name));
-            for statement in &mut postgres.statements {
-                let is_named = statement.columns.iter().all(|column| !is_personal(&column.name));
-                if !is_named {
-                    statement.columns.clear();
-                }
-            }
-        }
-        protocol::Snapshot::Amqp(amqp) => {
-            amqp.vhost.take_if(|vhost| is_personal(vhost));
-            amqp.channels.iter_mut().for_each(|channel| harmless_channel(channel, hashed));
-        }
-        protocol::Snapshot::Http2(http2) => {
-            for (name, value) in http2.request.fields.iter_mut().chain(&mut http2.response.fields) {
-                let named = name.as_deref().filter(|name| name.len() <= MAX_FIELD && !is_personal(name));
-                let is_harmless =
-                    named.zip(value.as_deref()).is_some_and(|(name, value)| is_harmless_field(name, value));
-                value.take_if(|_| !is_harmless);
-                if named.is_none() {
-                    *name = None;
-                }
-            }
-        }
-    }
-    connection
-}
-
-/// A queue whose name tells of a person is one that is not known.
-fn harmless_channel(channel: &mut protocol::Channel, hashed: bool) {
-    channel.consumers.retain(|consumer| !is_personal(&consumer.tag));
-    channel.asked.retain(|asked| !is_personal(&asked.name));
-    channel.inferred.retain(|(tag, _)| !is_personal(tag));
-    for one in &mut channel.unsettled {
-        if hashed || is_personal(&one.exchange) || is_personal(&one.routing_key) {
-            one.exchange.clear();
-            one.routing_key.clear();
-        }
-    }
-    let consumers = channel.consumers.iter_mut().map(|consumer| &mut consumer.queue);
-    let asked = channel.asked.iter_mut().filter_map(|asked| asked.queue.as_mut());
-    let inferred = channel.inferred.iter_mut().filter_map(|(_, queue)| queue.as_mut());
-    let unsettled = channel.unsettled.iter_mut().map(|one| &mut one.queue);
-    for queue in consumers.chain(asked).chain(inferred).chain(unsettled).chain([&mut channel.last_queue]) {
-        if is_personal(queue) {
-            queue.clear();
-        }
-    }
-    // Unlike a subscription without a queue, an inferred queue has a name.
-    channel.inferred.retain(|(_, queue)| queue.as_deref() != Some(""));
 }
 
 #[cfg(test)]

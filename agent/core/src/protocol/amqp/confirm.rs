@@ -19,7 +19,7 @@
 
 use std::time::Duration;
 
-use crate::protocol::snapshot::Confirm as Snapshot;
+use super::snapshot::Confirm as Learned;
 use crate::time::BootTime;
 
 /// No acknowledgement is on its way any more after this long without one. "The latency for `basic.ack` can reach a few
@@ -44,23 +44,23 @@ impl Confirm {
     pub(super) const JOINED: Confirm = Confirm::Learning { next: 1, in_step_at: None };
 
     /// What the next agent can go on with. An acknowledgement seen long ago says nothing about the silence since.
-    pub(super) fn learned(self) -> Snapshot {
+    pub(super) fn learned(self) -> Learned {
         match self {
-            Confirm::Off => Snapshot::Off,
-            Confirm::Exact { next } => Snapshot::Exact(next),
-            Confirm::Inferred { next } => Snapshot::Inferred(next),
-            Confirm::Learning { next, .. } => Snapshot::Learning(next),
+            Confirm::Off => Learned::Off,
+            Confirm::Exact { next } => Learned::Exact(next),
+            Confirm::Inferred { next } => Learned::Inferred(next),
+            Confirm::Learning { next, .. } => Learned::Learning(next),
         }
     }
 
     /// Goes on where an earlier agent stopped.
-    pub(super) fn resumed(learned: Snapshot) -> Self {
+    pub(super) fn resumed(learned: Learned) -> Self {
         match learned {
-            Snapshot::Off => Confirm::Off,
-            Snapshot::Exact(next) => Confirm::Exact { next },
-            Snapshot::Inferred(next) => Confirm::Inferred { next },
-            Snapshot::Learning(next) => Confirm::Learning { next, in_step_at: None },
-            Snapshot::Unknown => Confirm::JOINED,
+            Learned::Off => Confirm::Off,
+            Learned::Exact(next) => Confirm::Exact { next },
+            Learned::Inferred(next) => Confirm::Inferred { next },
+            Learned::Learning(next) => Confirm::Learning { next, in_step_at: None },
+            Learned::Unknown => Confirm::JOINED,
         }
     }
 

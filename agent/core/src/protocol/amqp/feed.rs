@@ -6,14 +6,14 @@ use super::assembly::{Assembly, FramePlace, What};
 use super::channel::Channel;
 use super::content;
 use super::frame::{Frame, HEADER_LEN, Hole, Item, Kind, OVERHEAD};
-use super::session::{Loss, MAX_HELD_BYTES, Session};
+use super::session::{AmqpSession, Loss, MAX_HELD_BYTES};
 use crate::operation::Extent;
 use crate::operation::amqp::IDENTITY_BYTES;
 use crate::protocol::reader::Input;
 use crate::protocol::{Discard, Event, Events};
 use crate::record::{Mark, Point, Sender};
 
-impl Session {
+impl AmqpSession {
     pub(super) fn run(&mut self, from: Sender, input: &mut Input<'_>, out: &mut Events) {
         loop {
             let frame_max = self.frame_max;

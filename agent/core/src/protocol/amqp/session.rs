@@ -13,7 +13,8 @@ use super::channel::{Channel, Queue, Tagged, Waiting};
 use super::frame::Decoder;
 use crate::operation::amqp::{Action, ActionKind, PublishOutcome, Source};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
-use crate::protocol::snapshot::{Past, Snapshot, Texts};
+use crate::protocol::Snapshot;
+use crate::protocol::snapshot::{Past, Texts};
 use crate::protocol::{Discard, End, Event, Events, Want};
 use crate::record::{Mark, OpId, Point, Role, Sender};
 use crate::settings::Protocols;
@@ -41,7 +42,7 @@ pub(super) const DOUBT_BOUND: Duration = Duration::from_secs(30);
 
 /// One AMQP 0-9-1 connection.
 #[derive(Debug)]
-pub struct Session {
+pub struct AmqpSession {
     pub(super) role: Role,
     pub(super) keep: usize,
     pub(super) max_open: usize,
@@ -103,7 +104,7 @@ impl Ending {
     }
 }
 
-impl Session {
+impl AmqpSession {
     /// `role` is that of the observed process. Bounds come from `limits`: `kept_body_bytes` (at least the 1,024 that a
     /// message's identity needs are kept) and `max_open_operations`.
     pub fn new(role: Role, limits: &Protocols) -> Self {
@@ -286,7 +287,6 @@ impl Session {
         }
         if let Some(response) = ending.response {
             operation.response = Some(response);
-            out.push(Event::Responded { op: operation.id, point: response.start });
         }
         operation.ended_at = ending.at;
         self.release(operation, weight, out);
@@ -394,7 +394,7 @@ fn delivery_terms(operation: &Operation) -> Option<bool> {
     }
 }
 
-impl crate::protocol::Session for Session {
+impl crate::protocol::Session for AmqpSession {
     fn bytes(&mut self, from: Sender, pos: u64, bytes: &[u8], mark: Mark, out: &mut Events) {
         let mut input = self.half(from).decoder.reader.begin(pos, bytes, mark);
         self.run(from, &mut input, out);
@@ -471,7 +471,7 @@ impl crate::protocol::Session for Session {
     }
 }
 
-impl Session {
+impl AmqpSession {
     /// Gives up what waits too long at the head of a queue.
     fn give_up(&mut self, number: u16, queue: Queue, now: BootTime, out: &mut Events) {
         loop {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::body::Body;
 use super::exchange::{Half, Open};
-use super::{Session, State, start_line};
+use super::{Http1Session, State, start_line};
 use crate::operation::{Completeness, Extent};
 use crate::protocol::{Event, Events};
 use crate::record::Point;
@@ -28,7 +28,7 @@ pub(super) struct Pairing {
     lost: bool,
 }
 
-impl Session {
+impl Http1Session {
     /// Called before a request that starts at `start` is opened: what does it say of those before it?
     pub(super) fn settle_before_request(&mut self, start: Point, quiet_since: BootTime, out: &mut Events) {
         let request_lost = std::mem::take(&mut self.pairing.request_lost);
@@ -122,7 +122,7 @@ impl Session {
     }
 
     /// A hole where a response must start: if just one is awaited, it is that one's beginning.
-    pub(super) fn response_begins_in_gap(&mut self, start: Point, len: u64, out: &mut Events) {
+    pub(super) fn response_begins_in_gap(&mut self, start: Point, len: u64) {
         let alone = self.open.len() == 1 && !self.pairing.lost && !self.pairing.pipelined;
         let Some(open) = self.open.front_mut() else { return };
         // With `Expect`, it may have been the interim response.
@@ -133,7 +133,6 @@ impl Session {
         open.response = Some(Extent { start, end: start });
         open.gap_len = open.gap_len.saturating_add(len);
         self.response.op = Some(open.id);
-        out.push(Event::Responded { op: open.id, point: start });
     }
 
     pub(super) fn request_ends(&mut self, end: Point, out: &mut Events) {

@@ -5,12 +5,12 @@
 
 use super::feed::{Block, Data, State, cut_block_of};
 use super::frame::{self, HEADER_LEN, Header, PREFACE};
-use super::{Half, Session, Way};
+use super::{Half, Http2Session, Way};
 use crate::protocol::{Discard, Event, Events};
 use crate::record::{Mark, Point};
 use crate::time::BootTime;
 
-impl Session {
+impl Http2Session {
     /// `len` bytes at `pos` moved that nobody saw.
     pub(super) fn hole(&mut self, half: Half, pos: u64, len: u64, mark: Mark, out: &mut Events) {
         let way = self.way(half);
@@ -97,7 +97,7 @@ impl Session {
                     pad: 0,
                     ends: header.has(frame::END_STREAM),
                 };
-                self.data_begins(half, header.stream, start, out);
+                self.data_begins(half, header.stream, start);
                 self.way(half).state = State::Data(data);
                 return self.hole_in_data(half, data, len, after, out);
             }

@@ -4,7 +4,7 @@
 //! *Spec*: RFC 9113, section 5.1.
 
 use super::messages::Messages;
-use super::{DOUBT, Half, Session};
+use super::{DOUBT, Half, Http2Session};
 use crate::operation::http::Reset;
 use crate::operation::{Completeness, Extent, Operation};
 use crate::protocol::http1::exchange::Open;
@@ -143,7 +143,7 @@ impl Stream {
     }
 }
 
-impl Session {
+impl Http2Session {
     /// A frame of this message was seen up to `end`.
     pub(super) fn extend(&mut self, half: Half, id: u32, end: Point) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
@@ -162,9 +162,9 @@ impl Session {
     }
 
     /// A DATA frame begins at `start`: it is the beginning of a response whose header section was lost.
-    pub(super) fn data_begins(&mut self, half: Half, id: u32, start: Point, out: &mut Events) {
+    pub(super) fn data_begins(&mut self, half: Half, id: u32, start: Point) {
         if half == Half::Response {
-            self.response_begins(id, start, out);
+            self.response_begins(id, start);
         }
     }
 
@@ -222,11 +222,10 @@ impl Session {
     }
 
     /// The first byte of a response.
-    pub(super) fn response_begins(&mut self, id: u32, start: Point, out: &mut Events) {
+    pub(super) fn response_begins(&mut self, id: u32, start: Point) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if stream.open.response.is_none() {
             stream.open.response = Some(Extent { start, end: start });
-            out.push(Event::Responded { op: stream.open.id, point: start });
         }
     }
 

@@ -52,7 +52,7 @@ impl Core {
             }
             match self.units.front().map(|unit| (unit.is_answered_by(message.tag), unit.current())) {
                 Some((true, Some(key))) => {
-                    self.open.respond(key, message.start, message.end, out);
+                    self.open.respond(key, message.start, message.end);
                     self.open.add_missing(key, message.missing);
                 }
                 // The answer to something that was not seen, so others may have been as well.
@@ -345,7 +345,7 @@ impl Core {
         }
         let key = self.open.new_key();
         self.open.open(key, open, out);
-        self.open.respond(key, message.start, message.end, out);
+        self.open.respond(key, message.start, message.end);
         self.open.close(key, message.end.at, Completeness::Complete, out);
     }
 
@@ -470,7 +470,7 @@ impl Core {
         let statement = Statement { kind: StatementKind::Startup, ..Statement::default() };
         self.open.open(key, Open::new(statement, request), out);
         if let Some((error, message)) = error {
-            self.open.respond(key, message.start, message.end, out);
+            self.open.respond(key, message.start, message.end);
             if let Some(open) = self.open.get(key) {
                 open.statement.error = Some(error);
                 open.missing = message.missing;

@@ -463,7 +463,7 @@ impl Sink for Core {
                 self.open.answers_lost(len.max(1));
                 if let Some(key) = front {
                     let start = Point { pos: point.pos.saturating_sub(len), ..point };
-                    self.open.respond(key, start, point, out);
+                    self.open.respond(key, start, point);
                 }
             }
         }

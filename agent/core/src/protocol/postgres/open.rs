@@ -198,14 +198,11 @@ impl OpenOperations {
     }
 
     /// A message of the response came, from `start` to `end`.
-    pub(super) fn respond(&mut self, key: Key, start: Point, end: Point, out: &mut Events) {
+    pub(super) fn respond(&mut self, key: Key, start: Point, end: Point) {
         let Some(open) = self.open.get_mut(&key) else { return };
         match &mut open.response {
             Some(response) => response.end = end,
-            None => {
-                open.response = Some(Extent { start, end });
-                out.push(Event::Responded { op: open.id, point: start });
-            }
+            None => open.response = Some(Extent { start, end }),
         }
     }
 

@@ -5,32 +5,31 @@
 //! ```
 //!
 //! The last byte of the magic number is the version: a file of another one is not read. Fields may come and go within a
-//! version; those that are missing have their defaults. Nobody but the agent's user may write the file, and still no file
-//! can do more harm than being refused: its size is bounded, and so is everything that is made of it.
+//! version; those that are missing have their defaults. Nobody but the agent's user may write the file (see [`files`]), and
+//! still no file can do more harm than being refused: its size is bounded, and so is everything that is made of it.
+//!
+//! [`files`]: crate::files
 //!
 //! *Owns* the layout, and that the file changes as a whole or not at all. *Must not know* when it is written.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::files::{Directory, FileError as Unusable};
 use spoor_core::pipeline::snapshot::Snapshot;
 
 const MAGIC: &[u8; 8] = b"SPOORLS1";
 const HEAD_LEN: usize = MAGIC.len() + 8;
 /// Larger files are not read, and none is written.
 const MAX_BYTES: usize = 32 << 20;
-/// Who may write it besides its owner: nobody.
-const OTHERS_MAY_WRITE: u32 = 0o022;
+const NAME: &str = "learned";
 
 /// Why a file was not used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    #[error("cannot {what} `{path}`: {source}")]
-    Io { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("`{0}` is not a plain file that only the agent's user may write")]
-    NotOurs(PathBuf),
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    #[error("cannot start a thread to write it: {0}")]
+    Thread(std::io::Error),
     #[error("`{path}` is damaged: {why}")]
     Damaged { path: PathBuf, why: &'static str },
     #[error("`{0}` was written by another version")]
@@ -76,49 +75,16 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Snapshot, FileError> {
     serde_json::from_slice(payload).map_err(|_| damaged("it cannot be understood"))
 }
 
-/// Reads a file. `None`: there is none.
-pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, FileError> {
-    let io = |source| FileError::Io { what: "read", path: path.to_owned(), source };
-    let no_links = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    let mut file = match OpenOptions::new().read(true).custom_flags(no_links).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io(error)),
-    };
-    let metadata = file.metadata().map_err(io)?;
-    let own = metadata.uid() == rustix::process::geteuid().as_raw();
-    if !own || !metadata.is_file() || metadata.mode() & OTHERS_MAY_WRITE != 0 {
-        return Err(FileError::NotOurs(path.to_owned()));
-    }
-    let mut bytes = Vec::new();
-    Read::by_ref(&mut file).take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() > MAX_BYTES {
-        return Err(FileError::Damaged { path: path.to_owned(), why: "it is too large" });
-    }
-    decode(&bytes, path).map(Some)
+/// Reads the file of a directory. `None`: there is none.
+pub(super) fn read(directory: &Directory) -> Result<Option<Snapshot>, FileError> {
+    let Some(bytes) = directory.read(NAME, MAX_BYTES as u64)? else { return Ok(None) };
+    decode(&bytes, &directory.path_of(NAME)).map(Some)
 }
 
 /// Replaces the file, durably: whoever reads it meanwhile sees the old one or the new one.
-pub(super) fn write(path: &Path, learned: &Snapshot) -> Result<(), FileError> {
-    let bytes = encode(learned)?;
-    // One name for all: what an agent that was killed left is written over. Only one agent writes, see `Lock`.
-    let temporary = path.with_extension("new");
-    let io = |what, path: &Path| {
-        let path = path.to_owned();
-        move |source| FileError::Io { what, path, source }
-    };
-    let _ = fs::remove_file(&temporary);
-    let mut file = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(io("create", &temporary))?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(io("replace", path))?;
-    // The new name outlives a power cut only when the directory is written, too.
-    let directory = path.parent().unwrap_or(Path::new("."));
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("write", directory))
+pub(super) fn write(directory: &Directory, learned: &Snapshot) -> Result<(), FileError> {
+    // Only one agent writes, see `Keeper`.
+    Ok(directory.replace(NAME, &encode(learned)?, true)?)
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use spoor_core::conn::snapshot::Connection;
 use spoor_core::pipeline::snapshot::Process;
-use spoor_core::protocol::snapshot as protocol;
+use spoor_core::protocol::{Snapshot as Learned, amqp, http2, postgres};
 use spoor_core::record::{ConnId, Endpoint, Role, Transport};
 use spoor_core::time::BootTime;
 
@@ -21,29 +22,35 @@ fn learned() -> Snapshot {
         spoke_at: BootTime::from_nanos(7),
         learned,
     };
-    let statement =
-        protocol::Statement { name: "s1".to_owned(), text: Some(0), oids: vec![23], ..Default::default() };
-    let postgres = protocol::Postgres { statements: vec![statement], ..Default::default() };
-    let consumer = protocol::Consumer { tag: "ctag".to_owned(), queue: "q".to_owned(), no_ack: true };
-    let channel = protocol::Channel {
+    let statement = postgres::snapshot::Statement {
+        name: "s1".to_owned(),
+        text: Some(0),
+        oids: vec![23],
+        ..Default::default()
+    };
+    let statements = postgres::Learned { statements: vec![statement], ..Default::default() };
+    let consumer = amqp::snapshot::Consumer { tag: "ctag".to_owned(), queue: "q".to_owned(), no_ack: true };
+    let channel = amqp::snapshot::Channel {
         number: 1,
-        confirm: protocol::Confirm::Exact(7),
+        confirm: amqp::snapshot::Confirm::Exact(7),
         consumers: vec![consumer],
         inferred: vec![("a".to_owned(), None)],
         unsure_to: Some(u64::MAX),
         ..Default::default()
     };
-    let amqp = protocol::Amqp { channels: vec![channel], ..Default::default() };
-    let way = protocol::Way { fields: vec![(Some(":path".to_owned()), None)], ..Default::default() };
-    let http2 = protocol::Http2 { last_stream: 9, request: way, response: protocol::Way::default() };
+    let consumers = amqp::Learned { channels: vec![channel], ..Default::default() };
+    let way =
+        http2::snapshot::Compression { fields: vec![(Some(":path".to_owned()), None)], ..Default::default() };
+    let headers =
+        http2::Learned { last_stream: 9, request: way, response: http2::snapshot::Compression::default() };
     Snapshot {
         boot_id: [9; 16],
         at: BootTime::from_nanos(1),
         texts: vec!["SELECT $1 -- ü".to_owned()],
         connections: vec![
-            connection(1, protocol::Snapshot::Postgres(postgres)),
-            connection(u64::MAX, protocol::Snapshot::Amqp(amqp)),
-            connection(3, protocol::Snapshot::Http2(http2)),
+            connection(1, Learned::Postgres(statements)),
+            connection(u64::MAX, Learned::Amqp(consumers)),
+            connection(3, Learned::Http2(headers)),
         ],
         processes: vec![Process { tgid: 7, exe: "/usr/bin/x".to_owned(), ..Process::default() }],
     }
@@ -105,44 +112,50 @@ fn a_payload_that_is_something_else_is_refused() {
     }
 }
 
+/// A directory of the agent's own.
+fn own() -> (tempfile::TempDir, Directory) {
+    let directory = tempfile::tempdir().unwrap();
+    let opened = Directory::open_or_create(directory.path()).unwrap();
+    (directory, opened)
+}
+
 #[test]
 fn what_is_too_large_is_neither_written_nor_read() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("learned");
+    let (directory, own) = own();
     let large = Snapshot { texts: vec!["x".repeat(MAX_BYTES)], ..Snapshot::default() };
-    assert!(matches!(write(&path, &large), Err(FileError::TooLarge(_))));
-    assert!(read(&path).unwrap().is_none(), "the old one stays, and there was none");
-    let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).unwrap();
+    assert!(matches!(write(&own, &large), Err(FileError::TooLarge(_))));
+    assert!(read(&own).unwrap().is_none(), "the old one stays, and there was none");
+    write(&own, &learned()).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(directory.path().join(NAME)).unwrap();
     file.set_len(u64::MAX >> 1).or_else(|_| file.set_len(1 << 36)).unwrap();
-    assert!(matches!(read(&path), Err(FileError::Damaged { why: "it is too large", .. })));
+    assert!(matches!(read(&own), Err(FileError::Unusable(Unusable::TooLarge { .. }))));
 }
 
 #[test]
 fn a_file_is_for_its_owner_and_replaced_as_a_whole() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("learned");
-    assert!(read(&path).unwrap().is_none());
+    let (directory, own) = own();
+    let path = directory.path().join(NAME);
+    assert!(read(&own).unwrap().is_none());
     // What a killed agent left half written is in nobody's way.
     fs::write(path.with_extension("new"), b"half").unwrap();
-    write(&path, &Snapshot::default()).unwrap();
-    write(&path, &learned()).unwrap();
-    assert_eq!(read(&path).unwrap(), Some(learned()));
+    write(&own, &Snapshot::default()).unwrap();
+    write(&own, &learned()).unwrap();
+    assert_eq!(read(&own).unwrap(), Some(learned()));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let names = fs::read_dir(directory.path()).unwrap().flatten().map(|entry| entry.file_name());
-    assert_eq!(names.collect::<Vec<_>>(), ["learned"]);
+    assert_eq!(names.collect::<Vec<_>>(), [NAME]);
 }
 
 #[test]
 fn files_that_others_can_have_written_are_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("learned");
-    write(&path, &learned()).unwrap();
+    let (directory, own) = own();
+    let path = directory.path().join(NAME);
+    write(&own, &learned()).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o620)).unwrap();
-    assert!(matches!(read(&path), Err(FileError::NotOurs(_))));
+    assert!(matches!(read(&own), Err(FileError::Unusable(Unusable::Writable { .. }))));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(read(&path).is_ok(), "who may only read it has not written it");
-    let link = directory.path().join("link");
-    std::os::unix::fs::symlink(&path, &link).unwrap();
-    assert!(matches!(read(&link), Err(FileError::Io { .. })));
-    assert!(read(directory.path()).is_err());
+    assert!(read(&own).is_ok(), "who may only read it has not written it");
+    fs::rename(&path, directory.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+    assert!(matches!(read(&own), Err(FileError::Unusable(Unusable::Kind { found: "a link", .. }))));
 }

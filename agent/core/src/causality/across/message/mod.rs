@@ -15,17 +15,18 @@
 //! *Owns* pairing by canonical message and address, first in first out among equals, per queue. *Must not know* AMQP frames.
 //! *Spec*: RabbitMQ, "Consumer Acknowledgements" (order of what is put back), "Dead Letter Exchanges".
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::bounded::Bounded;
 use crate::record::{ConnId, OpId};
 use crate::time::BootTime;
 
 /// A canonical message with its address inside one broker: half of a SHA-256, for there are many and they are kept for long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageKey([u8; 16]);
 
 impl MessageKey {
@@ -159,12 +160,9 @@ struct Progress {
 /// Publishes and deliveries by message, bounded by number; the oldest messages are forgotten first.
 #[derive(Debug)]
 pub struct Messages {
-    /// A tree, for a hash table that is always full doubles its size in the end.
-    entries: BTreeMap<MessageKey, Entry>,
-    age: VecDeque<MessageKey>,
-    capacity: usize,
-    /// By destination.
-    progress: HashMap<u64, Progress>,
+    entries: Bounded<MessageKey, Entry, RandomState>,
+    /// By destination; those where nothing happens are forgotten first.
+    progress: Bounded<u64, Progress>,
     /// When it was last found out that something was lost: a delivery may be among it.
     missed_at: BootTime,
     /// What began and is not over, by time: one of these may be a delivery of an equal message.
@@ -172,13 +170,28 @@ pub struct Messages {
     /// Messages with deliveries that wait for what began before them.
     blocked: BTreeSet<(BootTime, OpId, MessageKey)>,
     pairs: VecDeque<Pair>,
+    /// Of one message, and of what is open.
+    forgotten: Forgotten,
+}
+
+/// What was forgotten at a bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Messages with their publishes and deliveries.
+    pub messages: u64,
+    /// Publishes and deliveries of one equal message.
+    pub equal: u64,
+    /// How far destinations had come.
+    pub destinations: u64,
+    /// Operations that had begun and may have been deliveries.
+    pub open: u64,
 }
 
 /// Equal messages that the broker reads this close to each other from different connections have no known order.
 const TOGETHER: Duration = Duration::from_millis(50);
 /// Publishes of one equal message remembered at once, and its deliveries.
 const MAX_EQUAL: usize = 1024;
-/// Destinations remembered; beyond it all are learned anew.
+/// Destinations remembered.
 const MAX_DESTINATIONS: usize = 16_384;
 /// What has been open for so long is not waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -190,14 +203,13 @@ const MAX_OPEN: usize = 1 << 17;
 impl Messages {
     pub fn new(capacity: usize) -> Self {
         Self {
-            entries: BTreeMap::new(),
-            age: VecDeque::new(),
-            capacity,
-            progress: HashMap::new(),
+            entries: Bounded::for_foreign_keys(capacity),
+            progress: Bounded::new(MAX_DESTINATIONS),
             missed_at: BootTime::ZERO,
             open: BTreeSet::new(),
             blocked: BTreeSet::new(),
             pairs: VecDeque::new(),
+            forgotten: Forgotten::default(),
         }
     }
 
@@ -210,6 +222,7 @@ impl Messages {
     pub fn opened(&mut self, op: OpId, at: BootTime) {
         if self.open.len() >= MAX_OPEN {
             self.open.pop_first();
+            self.forgotten.open += 1;
         }
         self.open.insert((at, op));
     }
@@ -228,8 +241,10 @@ impl Messages {
 
     /// A publish whose last byte was moved at `at`.
     pub fn publish(&mut self, key: MessageKey, op: OpId, at: BootTime, conn: ConnId) {
-        let entry = self.entry(key);
+        let slot = self.entries.slot_or_insert_with(key, Entry::default);
+        let Some(entry) = self.entries.at_mut(slot) else { return };
         if entry.publishes.len() >= MAX_EQUAL {
+            self.forgotten.equal += 1;
             entry.publishes.remove(0);
             for used in &mut entry.used {
                 used.count = used.count.saturating_sub(1);
@@ -253,8 +268,10 @@ impl Messages {
             |key: &MessageKey| self.entries.get(key).is_some_and(|entry| !entry.publishes.is_empty());
         // A program may also publish again what it was sent, headers and all.
         let key = origin.filter(|origin| !is_known(&key) && is_known(origin)).unwrap_or(key);
-        let entry = self.entry(key);
+        let slot = self.entries.slot_or_insert_with(key, Entry::default);
+        let Some(entry) = self.entries.at_mut(slot) else { return };
         if entry.waiting.len() >= MAX_EQUAL {
+            self.forgotten.equal += 1;
             return;
         }
         let place = |delivery: &Delivery| (delivery.at, delivery.op);
@@ -269,6 +286,15 @@ impl Messages {
         self.pairs.pop_front()
     }
 
+    /// What was forgotten at its bounds.
+    pub fn forgotten(&self) -> Forgotten {
+        Forgotten {
+            messages: self.entries.forgotten(),
+            destinations: self.progress.forgotten(),
+            ..self.forgotten
+        }
+    }
+
     /// Distinct messages remembered.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -277,18 +303,6 @@ impl Messages {
     /// No message is remembered.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    fn entry(&mut self, key: MessageKey) -> &mut Entry {
-        if !self.entries.contains_key(&key) {
-            if self.age.len() >= self.capacity
-                && let Some(oldest) = self.age.pop_front()
-            {
-                self.entries.remove(&oldest);
-            }
-            self.age.push_back(key);
-        }
-        self.entries.entry(key).or_default()
     }
 
     /// Something that began before may be a delivery too. One read can bring several: their numbers tell the order.
@@ -336,8 +350,11 @@ impl Messages {
         });
         if delivery.outcome != Outcome::Taken
             && let Some(entry) = self.entries.get_mut(&key)
-            && entry.back.len() < MAX_EQUAL
         {
+            if entry.back.len() >= MAX_EQUAL {
+                self.forgotten.equal += 1;
+                return taken;
+            }
             let refused = delivery.outcome == Outcome::Refused;
             let (destination, at) = (delivery.destination, delivery.over_at);
             entry.back.push(Back { publish, destination, at, refused });
@@ -347,7 +364,7 @@ impl Messages {
 
     /// A message that left a queue before: which, is known if there is but one such.
     fn take_again(&mut self, key: MessageKey, delivery: &Delivery) -> (Taken, Option<BootTime>) {
-        let entry = self.entry(key);
+        let Some(entry) = self.entries.get_mut(&key) else { return (Taken::NotYet, None) };
         let fits = |back: &&Back| match delivery.dead_lettered && !delivery.redelivered {
             true => back.refused,
             false => {
@@ -377,7 +394,8 @@ impl Messages {
         if let Some(publish) = entry.publishes.get_mut(index) {
             publish.delivered = true;
         }
-        entry.used(delivery.destination.hash).again = Some((delivery.at, index + 1));
+        let again = Some((delivery.at, index + 1));
+        entry.used(delivery.destination.hash, &mut self.forgotten.equal).again = again;
         (Taken::Publish(taken), first.map(|first| first.at))
     }
 
@@ -387,8 +405,8 @@ impl Messages {
         let destination = delivery.destination.hash;
         let since = self.missed_at;
         let progress = self.progress.get(&destination).copied().filter(|progress| progress.known_at > since);
-        let entry = self.entry(key);
-        let used = entry.used(destination);
+        let Some(entry) = self.entries.get_mut(&key) else { return Taken::NotYet };
+        let used = entry.used(destination, &mut self.forgotten.equal);
         let again = used.again.filter(|(at, _)| *at < delivery.at).map_or(0, |(_, count)| count);
         let count = used.count.max(again);
         // A message cannot leave before it came.
@@ -417,7 +435,7 @@ impl Messages {
         publish.delivered = true;
         let is_certain = is_certain && !publish.doubtful;
         let (op, at) = (publish.op, publish.at);
-        entry.used(destination).count = count + index + 1;
+        entry.used(destination, &mut self.forgotten.equal).count = count + index + 1;
         if !is_certain {
             return Taken::OneOfSeveral;
         }
@@ -426,11 +444,10 @@ impl Messages {
     }
 
     fn passed(&mut self, destination: u64, publish_at: BootTime, delivery_at: BootTime) {
-        if self.progress.len() >= MAX_DESTINATIONS && !self.progress.contains_key(&destination) {
-            self.progress.clear();
-        }
         let new = Progress { passed: publish_at, known_at: delivery_at };
-        let progress = self.progress.entry(destination).or_insert(new);
+        let slot = self.progress.slot_or_insert_with(destination, || new);
+        self.progress.touch(slot);
+        let Some(progress) = self.progress.at_mut(slot) else { return };
         progress.passed = progress.passed.max(publish_at);
         progress.known_at = progress.known_at.max(delivery_at);
     }
@@ -452,11 +469,13 @@ fn hash(what: &(impl Hash + ?Sized)) -> u64 {
 }
 
 impl Entry {
-    fn used(&mut self, destination: u64) -> &mut Used {
+    /// `forgotten` counts those that had to go.
+    fn used(&mut self, destination: u64, forgotten: &mut u64) -> &mut Used {
         let index = self.used.iter().position(|used| used.destination == destination);
         let index = index.unwrap_or_else(|| {
             if self.used.len() >= MAX_EQUAL {
                 self.used.remove(0);
+                *forgotten += 1;
             }
             self.used.reserve_exact(1);
             self.used.push(Used { destination, count: 0, again: None });

@@ -257,8 +257,24 @@ fn the_table_is_bounded() {
         messages.deliver(key(98), None, delivery(n, ns(n), &n.to_string()));
         messages.deliver(key(99), None, put_back(again(n, ns(n), "q")));
     }
-    assert!(messages.entries[&key(98)].waiting.len() <= MAX_EQUAL);
-    assert!(messages.entries[&key(98)].used.len() <= MAX_EQUAL);
-    assert!(messages.entries[&key(99)].publishes.len() <= MAX_EQUAL);
-    assert!(messages.entries[&key(99)].back.len() <= MAX_EQUAL);
+    assert!(messages.entries.get(&key(98)).unwrap().waiting.len() <= MAX_EQUAL);
+    assert!(messages.entries.get(&key(98)).unwrap().used.len() <= MAX_EQUAL);
+    assert!(messages.entries.get(&key(99)).unwrap().publishes.len() <= MAX_EQUAL);
+    assert!(messages.entries.get(&key(99)).unwrap().back.len() <= MAX_EQUAL);
+    let forgotten = messages.forgotten();
+    assert_eq!(forgotten.messages, 96);
+    assert!(forgotten.equal >= 3 * (10_000 - MAX_EQUAL as u64), "{forgotten:?}");
+}
+
+#[test]
+fn destinations_and_open_operations_are_bounded_and_counted() {
+    let mut messages = Messages::new(4);
+    for n in 0..MAX_DESTINATIONS as u64 + 10 {
+        messages.publish(key(1), OpId(2 * n), ns(10 * n), CONN);
+        messages.deliver(key(1), None, delivery(2 * n + 1, ns(10 * n + 5), &n.to_string()));
+        assert!(messages.poll_pair().is_some(), "{n}");
+    }
+    assert_eq!(messages.forgotten().destinations, 10);
+    (0..MAX_OPEN as u64 + 5).for_each(|n| messages.opened(OpId(n), ns(n)));
+    assert_eq!(messages.forgotten().open, 5);
 }

@@ -37,6 +37,10 @@ impl World {
         }
     }
 
+    fn process(&self, tgid: u32) -> &Process {
+        self.processes.processes.get(&tgid).expect("it is known")
+    }
+
     fn point(&mut self, tid: u32) -> Point {
         self.now += TICK;
         Point { at: self.now, pos: 0, thread: Worker::new(1, tid), awaited_by: None }
@@ -305,7 +309,7 @@ fn a_hundred_thousand_open_operations_are_bounded_and_decided() {
         world.close(*call, 5000, Some("7"));
     }
     let waiting: usize = world.processes.ops.values().map(|op| op.waiters.capacity()).sum();
-    assert_eq!((waiting, world.processes.processes[&1].blocked.len()), (0, calls.len()));
+    assert_eq!((waiting, world.process(1).blocked.len()), (0, calls.len()));
     world.wait(Duration::from_nanos(20_000_000_000));
     assert!(calls.iter().all(|call| world.processes.is_settled(*call)));
     assert!(start.elapsed().as_secs() < 20, "cost is not bounded: {:?}", start.elapsed());
@@ -581,7 +585,7 @@ fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
     world.time_out(world.now + GRACE);
     world.collect();
     world.check(call, Some((request, Rule::Value)));
-    assert!(!world.processes.processes[&1].proof.names_before_answer(Duration::ZERO));
+    assert!(!world.process(1).proof.names_before_answer(Duration::ZERO));
 }
 
 #[test]
@@ -594,7 +598,7 @@ fn work_that_seems_to_be_done_after_an_answer_is_a_doubt_only_until_it_is_decide
     let arrived = world.point(10);
     let early = world.call(3, 11);
     world.close(early, 11, Some("1"));
-    assert_eq!(world.processes.processes[&1].doubts, 1);
+    assert_eq!(world.process(1).doubts, 1);
     world.next += 1;
     let message = OpId(world.next);
     let (shape, family, conn) = (OpSide::Incoming, Interaction::Message, ConnId(9));
@@ -609,7 +613,7 @@ fn work_that_seems_to_be_done_after_an_answer_is_a_doubt_only_until_it_is_decide
     world.collect();
     world.check(early, Some((message, Rule::Value)));
     world.check(call, Some((confirm, Rule::Value)));
-    assert_eq!(world.processes.processes[&1].doubts, 0);
+    assert_eq!(world.process(1).doubts, 0);
 }
 
 #[test]
@@ -651,7 +655,7 @@ fn a_message_that_becomes_known_late_takes_back_that_nothing_was_in_flight() {
         world.now += GRACE;
         let later = world.call(3, 11);
         world.close(later, 11, None);
-        assert_eq!(world.processes.processes[&1].proof.ends_with_answer(), late);
+        assert_eq!(world.process(1).proof.ends_with_answer(), late);
     }
 }
 
@@ -826,7 +830,7 @@ fn everything_is_forgotten_after_a_while() {
         world.time_out(due);
     }
     assert!(world.processes.is_empty());
-    assert!(world.processes.processes[&1].by_key.is_empty());
+    assert!(world.process(1).by_key.is_empty());
 }
 
 #[test]
@@ -841,7 +845,7 @@ fn a_request_that_hangs_does_not_gather_what_is_decided_meanwhile() {
     // Calls are decided 10 s after their end at the latest: some 500 are not yet.
     let waiters = &world.processes.ops[&hanging].waiters;
     assert!(waiters.capacity() <= 2048, "{} waiters, room for {}", waiters.len(), waiters.capacity());
-    let blocked = world.processes.processes[&1].blocked.len();
+    let blocked = world.process(1).blocked.len();
     assert!(blocked <= 500, "{blocked} wait");
     // Nor are they remembered for longer than a minute.
     assert!(world.processes.len() < 4000, "{} operations", world.processes.len());
@@ -876,5 +880,6 @@ fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
 
 mod alone;
 mod awaited;
+mod bounds;
 mod losses;
 mod threads;

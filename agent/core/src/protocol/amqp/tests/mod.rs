@@ -2,7 +2,7 @@
 
 mod snapshot;
 
-use super::Session;
+use super::AmqpSession;
 use super::fixture::{ack, close, consume, content, deliver, frame, header, method, publish, short};
 use super::frame::PROTOCOL_HEADER;
 use crate::operation::amqp::{Action, ActionKind, Content};
@@ -17,7 +17,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// A conversation: records of bytes and gaps, one per tick.
 struct Talk {
-    session: Session,
+    session: AmqpSession,
     events: Events,
     pos: [u64; 2],
     tick: u64,
@@ -25,7 +25,7 @@ struct Talk {
 
 impl Talk {
     fn new(role: Role, limits: &Protocols) -> Self {
-        Self { session: Session::new(role, limits), events: Events::default(), pos: [0; 2], tick: 0 }
+        Self { session: AmqpSession::new(role, limits), events: Events::default(), pos: [0; 2], tick: 0 }
     }
 
     fn client() -> Self {
@@ -179,17 +179,17 @@ fn events_of_a_confirmed_publish_say_when_and_where() {
     let [
         Event::Opened { op, shape: OpSide::Outgoing, point: opened },
         Event::Requested { op: requested_op, point: requested },
-        Event::Responded { op: responded_op, point: responded },
         Event::Closed(operation),
     ] = &events[..]
     else {
         panic!("{events:?}")
     };
-    assert!([requested_op, responded_op, &operation.id].iter().all(|other| *other == op));
+    assert!([requested_op, &operation.id].iter().all(|other| *other == op));
     assert_eq!((opened.at, opened.pos), (ns(tick + 1), client));
     let len = method.len() + content(1, "", b"abcdef", 4).len();
     assert_eq!((requested.at, requested.pos), (ns(tick + 3), client + len as u64));
-    assert_eq!((responded.at, responded.pos), (ns(tick + 4), server));
+    let responded = operation.response.map(|extent| extent.start);
+    assert_eq!(responded.map(|point| (point.at, point.pos)), Some((ns(tick + 4), server)));
     assert_eq!((operation.request.start, operation.request.end), (*opened, *requested));
     assert_eq!(operation.response.map(|extent| extent.len()), Some(21));
     assert_eq!(operation.ended_at, ns(tick + 4));
@@ -940,7 +940,7 @@ proptest::proptest! {
         for event in talk.events() {
             match event {
                 Event::Opened { op, .. } => opened.push(op),
-                Event::Requested { op, .. } | Event::Responded { op, .. } => {
+                Event::Requested { op, .. } => {
                     proptest::prop_assert!(opened.contains(&op) && !closed.contains(&op));
                 }
                 Event::Closed(operation) => closed.push(operation.id),

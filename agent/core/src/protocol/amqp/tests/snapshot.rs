@@ -1,10 +1,12 @@
 //! What a session hands to the next agent's, and what that one makes of the stream from there.
 
 use super::*;
-use crate::protocol::snapshot::{self, Past, Snapshot, Texts};
+use crate::protocol::Snapshot;
+use crate::protocol::amqp::snapshot;
+use crate::protocol::snapshot::{Past, Texts};
 use crate::time::{BootTime, ns};
 
-fn learned(talk: &Talk) -> snapshot::Amqp {
+fn learned(talk: &Talk) -> snapshot::Learned {
     match talk.session.export(&mut Texts::default()) {
         Some(Snapshot::Amqp(learned)) => learned,
         other => panic!("{other:?}"),
@@ -164,7 +166,7 @@ fn a_hostile_past_is_bounded() {
         ..snapshot::Channel::default()
     };
     let channels = (0..5000).map(|number| snapshot::Channel { number, ..one.clone() }).take(4);
-    let past = snapshot::Amqp {
+    let past = snapshot::Learned {
         at_rest: true,
         frame_max: Some(u32::MAX),
         channels: channels.collect(),

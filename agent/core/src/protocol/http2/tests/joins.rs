@@ -77,7 +77,7 @@ fn responses_to_requests_nobody_saw_are_no_exchanges() {
 
 /// Through the HTTP/1.1 session that hands over.
 fn upgrade(steps: &[Step], sizes: usize) -> Vec<Event> {
-    let mut session = http1::Session::new(Role::Client, &Protocols::default());
+    let mut session = http1::Http1Session::new(Role::Client, &Protocols::default());
     let mut out = Events::default();
     let mut pos = [0_u64; 2];
     for (step, at) in steps.iter().zip(1..) {

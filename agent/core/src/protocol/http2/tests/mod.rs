@@ -5,7 +5,7 @@ mod losses;
 mod snapshot;
 mod streams;
 
-use super::Session;
+use super::Http2Session;
 use super::frame::{self, PREFACE};
 use crate::operation::http::Exchange;
 use crate::operation::{Detail, Operation};
@@ -32,7 +32,7 @@ fn server(bytes: impl AsRef<[u8]>) -> Step {
 
 /// Drives one session. The n-th step happens at time n on thread n.
 struct Connection {
-    session: Session,
+    session: Http2Session,
     out: Events,
     pos: [u64; 2],
     at: u64,
@@ -40,7 +40,7 @@ struct Connection {
 
 impl Connection {
     fn joined_at(pos: u64, limits: &Protocols) -> Connection {
-        let session = Session::new(Role::Server, limits);
+        let session = Http2Session::new(Role::Server, limits);
         Connection { session, out: Events::default(), pos: [pos; 2], at: 0 }
     }
 

@@ -22,7 +22,7 @@ fn mark(at: u64) -> Mark {
 
 /// Drives a session and checks the contract of events on the way.
 struct Driver {
-    session: Session,
+    session: PostgresSession,
     out: Events,
     positions: [u64; 2],
     events: Vec<Event>,
@@ -30,7 +30,7 @@ struct Driver {
 
 impl Driver {
     fn new(limits: &Protocols) -> Self {
-        let session = Session::new(Role::Client, limits);
+        let session = PostgresSession::new(Role::Client, limits);
         Self { session, out: Events::default(), positions: [0; 2], events: Vec::new() }
     }
 
@@ -69,22 +69,21 @@ impl Driver {
         }
     }
 
-    /// Each operation: opened once, then at most one request and response end, closed at most once; in this order.
+    /// Each operation: opened once, then at most one request end, closed at most once; in this order.
     fn check_contract(&self, all_closed: bool) {
         let mut stages = std::collections::BTreeMap::new();
         for event in &self.events {
             let (op, from, to) = match event {
                 Event::Opened { op, .. } => (*op, 0, 1),
                 Event::Requested { op, .. } => (*op, 1, 2),
-                Event::Responded { op, .. } => (*op, 2, 3),
-                Event::Closed(operation) => (operation.id, 3, 4),
+                Event::Closed(operation) => (operation.id, 2, 3),
                 Event::Discarded { .. } | Event::Missed { .. } => continue,
             };
             let stage = stages.entry(op).or_insert(0);
-            assert!(*stage == from || (to == 4 && *stage == 2), "{op:?} went from {stage} to {to}");
+            assert!(*stage == from || (to == 3 && *stage == 1), "{op:?} went from {stage} to {to}");
             *stage = to;
         }
-        assert!(!all_closed || stages.values().all(|stage| *stage == 4), "left open: {stages:?}");
+        assert!(!all_closed || stages.values().all(|stage| *stage == 3), "left open: {stages:?}");
     }
 
     fn operations(&self) -> Vec<Operation> {

@@ -2,7 +2,9 @@
 
 use super::build::*;
 use super::*;
-use crate::protocol::snapshot::{Past, Postgres, Snapshot, Texts};
+use crate::protocol::Snapshot;
+use crate::protocol::postgres::snapshot::{Column, Learned, Statement};
+use crate::protocol::snapshot::{Past, Texts};
 use crate::time::{BootTime, ns};
 
 /// A session of the next agent: after `steps`, and after `unseen` bytes each way that nobody saw.
@@ -18,7 +20,7 @@ fn next(steps: &[Step], unseen: u64) -> Driver {
     driver
 }
 
-fn learned(driver: &Driver) -> Postgres {
+fn learned(driver: &Driver) -> Learned {
     match driver.session.export(&mut Texts::default()) {
         Some(Snapshot::Postgres(learned)) => learned,
         other => panic!("{other:?}"),
@@ -167,20 +169,20 @@ fn encrypted_connections_hand_over_nothing() {
 
 #[test]
 fn a_hostile_past_is_bounded() {
-    let statement = crate::protocol::snapshot::Statement {
+    let statement = Statement {
         name: "n".repeat(10_000),
         text: Some(0),
         oids: vec![1; 100_000],
-        columns: vec![crate::protocol::snapshot::Column::default(); 10_000],
+        columns: vec![Column::default(); 10_000],
         ..Default::default()
     };
     let mut statements = vec![statement; 10];
-    statements.extend((0..20_000).map(|n| crate::protocol::snapshot::Statement {
+    statements.extend((0..20_000).map(|n| Statement {
         name: n.to_string(),
         text: Some(n % 3),
         ..Default::default()
     }));
-    let past = Postgres { statements, transaction: Some(u64::MAX), ..Postgres::default() };
+    let past = Learned { statements, transaction: Some(u64::MAX), ..Learned::default() };
     let texts = ["SELECT 1".into(), "x".repeat(2 << 20).into()];
     let mut driver = Driver::new(&Protocols::default());
     driver.session.import(&Past {

@@ -6,7 +6,8 @@ mod shape;
 use self::shape::{
     bind, command_tag, data_row, is_only_text, notice, parse, row_description, take_text, take_u16, take_u32,
 };
-use super::{Sender, Sniff};
+use crate::protocol::detect::Sniff;
+use crate::record::Sender;
 
 /// Messages must be shorter than this to be believed: their length begins with a byte below 0x10. No four characters of
 /// text are as small a length.
@@ -23,7 +24,7 @@ const GSSENC_REQUEST: u32 = 80_877_104;
 const CANCEL_REQUEST: u32 = 80_877_102;
 
 /// A start-up packet, or messages that only one side sends and that fit to the byte.
-pub fn sniff_postgres(bytes: &[u8]) -> Sniff {
+pub(super) fn sniff(bytes: &[u8]) -> Sniff {
     match startup(bytes) {
         Sniff::No => {}
         sniff => return sniff,

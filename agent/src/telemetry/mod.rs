@@ -1,8 +1,10 @@
-//! The agent's own logs: set-up, and repeats held back.
+//! What the agent says of itself → standard error, repeats held back.
 //!
 //! *Owns* where logs go (standard error) and how often the same thing is said: a line of one place in the code at most
 //! [`MAX_LINES`] times in [`WINDOW`], unless it is a debug line, which somebody asked for. The agent's own metrics are sent by
 //! [`export::metrics`](crate::export::metrics).
+
+mod lines;
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -39,16 +41,28 @@ pub fn suppressed() -> u64 {
     SUPPRESSED.load(Ordering::Relaxed)
 }
 
+fn count_suppressed(lines: u64) {
+    SUPPRESSED.fetch_add(lines, Ordering::Relaxed);
+}
+
 /// Tells the user something that is no log line (`ready:`, the counts at the end): as it is, or as a log line where
 /// machines read.
 pub fn say(text: &str) {
     if JSON.load(Ordering::Relaxed) {
         text.lines().for_each(|line| tracing::info!("{line}"));
     } else {
-        // Whoever read it may be gone.
-        let _ =
-            std::io::Write::write_all(&mut std::io::stderr(), format!("{}\n", text.trim_end()).as_bytes());
+        print(text);
     }
+}
+
+/// Writes a text as it is.
+pub fn print(text: &str) {
+    lines::push(format!("{}\n", text.trim_end()).into_bytes());
+}
+
+/// Waits until what was said is written, but no longer than `longest`: whoever reads it may have stopped.
+pub fn flush(longest: Duration) {
+    lines::flush(longest);
 }
 
 /// Starts logging to standard error. `filter` is in the form of `RUST_LOG`; without one, `info`.
@@ -57,17 +71,15 @@ pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter.unwrap_or("info")).map_err(wrong)?;
     let registry = tracing_subscriber::registry().with(filter).with(Limit::default());
     JSON.store(format == LogFormat::Json, Ordering::Relaxed);
-    let stderr = std::io::stderr;
+    lines::start();
+    // Its own troubles the layer would tell by `eprintln!`, which panics when standard error is closed.
+    let layer = tracing_subscriber::fmt::layer().with_writer(lines::ToLines).log_internal_errors(false);
     let result = match format {
         LogFormat::Text => {
-            let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let layer =
-                tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(colour).with_target(false);
-            registry.with(layer).try_init()
+            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            registry.with(layer.with_ansi(colour).with_target(false)).try_init()
         }
-        LogFormat::Json => {
-            registry.with(tracing_subscriber::fmt::layer().json().with_writer(stderr)).try_init()
-        }
+        LogFormat::Json => registry.with(layer.json()).try_init(),
     };
     // A second call, in tests, keeps the first one's settings.
     let _ = result;
@@ -97,7 +109,7 @@ impl<S: Subscriber> Layer<S> for Limit {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
         let lets = *metadata.level() > Level::INFO || self.lets(metadata.callsite(), Instant::now());
-        SUPPRESSED.fetch_add(u64::from(!lets), Ordering::Relaxed);
+        count_suppressed(u64::from(!lets));
         lets
     }
 }

@@ -1,6 +1,7 @@
 //! AMQP 0-9-1 by its protocol header and its frames (AMQP 0-9-1, sections 4.2.2 and 4.2.3).
 
-use super::{Sender, Sniff};
+use crate::protocol::detect::Sniff;
+use crate::record::Sender;
 
 /// What a client sends first.
 const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\0\0\x09\x01";
@@ -11,7 +12,7 @@ const FRAME_END: u8 = 0xCE;
 const MAX_FRAMES: usize = 16;
 
 /// The protocol header, or whole frames of which one tells its sender.
-pub fn sniff_amqp(bytes: &[u8]) -> Sniff {
+pub(super) fn sniff(bytes: &[u8]) -> Sniff {
     if bytes.starts_with(PROTOCOL_HEADER) {
         return Sniff::Yes(Sender::Client);
     }

@@ -1,4 +1,4 @@
-//! The session's state in, what the next agent's session cannot see again out, and back.
+//! The session's state ⇄ what the next agent's session cannot see again.
 //!
 //! *Owns* what of a connection is worth keeping, and what is certain enough. *Must not know* files, other connections.
 //!
@@ -12,15 +12,15 @@
 //! A consumer can be cancelled and a channel opened again in what nobody saw. Delivery tags only rise on a channel: one that
 //! does not tells that the channel is another one, and what was known of it is forgotten.
 
-use super::channel::{Asked, Channel, MAX_INFERRED, Tagged, Terms, Waiting};
-use super::confirm::Confirm;
-use super::frame::{LARGEST_FRAME, SMALLEST_FRAME_MAX};
-use super::method::{self, Part};
-use super::session::{MAX_CHANNELS, MAX_CONSUMERS, Session};
+use super::{Asked as LearnedAsked, Channel as LearnedChannel, Consumer, Learned, Unsettled};
 use crate::operation::amqp::{ActionKind, Source};
 use crate::operation::{Completeness, Detail, Extent};
 use crate::protocol::Events;
-use crate::protocol::snapshot::{Amqp, Asked as LearnedAsked, Channel as Snapshot, Consumer, Unsettled};
+use crate::protocol::amqp::channel::{Asked, Channel, MAX_INFERRED, Tagged, Terms, Waiting};
+use crate::protocol::amqp::confirm::Confirm;
+use crate::protocol::amqp::frame::{LARGEST_FRAME, SMALLEST_FRAME_MAX};
+use crate::protocol::amqp::method::{self, Part};
+use crate::protocol::amqp::session::{AmqpSession, MAX_CHANNELS, MAX_CONSUMERS};
 use crate::record::Sender;
 use crate::time::BootTime;
 
@@ -29,8 +29,8 @@ const MAX_NAME_BYTES: usize = 255;
 /// Methods of one channel that wait for an answer: clients wait for each.
 const MAX_ASKED: usize = 64;
 
-impl Session {
-    pub(super) fn learned(&self) -> Amqp {
+impl AmqpSession {
+    pub(in crate::protocol::amqp) fn learned(&self) -> Learned {
         let between_frames = [&self.client, &self.server]
             .iter()
             .all(|half| half.decoder.is_between_frames() && half.suspended.is_none());
@@ -40,7 +40,7 @@ impl Session {
             .all(|channel| channel.from_client.is_none() && channel.from_server.is_none());
         // One that is being closed is over for whoever comes next.
         let channels = self.channels.iter().filter(|(_, channel)| channel.closing.is_none());
-        Amqp {
+        Learned {
             at_rest: between_frames && between_messages,
             vhost: self.vhost.clone(),
             frame_max: self.frame_max,
@@ -48,7 +48,7 @@ impl Session {
         }
     }
 
-    pub(super) fn resume(&mut self, learned: &Amqp, unbroken: bool, at: BootTime) {
+    pub(in crate::protocol::amqp) fn resume(&mut self, learned: &Learned, unbroken: bool, at: BootTime) {
         self.vhost = learned.vhost.as_deref().map(short);
         self.frame_max = learned.frame_max.map(|max| max.clamp(SMALLEST_FRAME_MAX, LARGEST_FRAME));
         if unbroken {
@@ -73,7 +73,13 @@ impl Session {
     }
 
     /// A delivery tag went by: it may show that what is known of the channel is that of another one.
-    pub(super) fn seen_tag(&mut self, number: u16, tag: u64, extent: Extent, out: &mut Events) {
+    pub(in crate::protocol::amqp) fn seen_tag(
+        &mut self,
+        number: u16,
+        tag: u64,
+        extent: Extent,
+        out: &mut Events,
+    ) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
         if channel.known_to.take().is_some_and(|known_to| tag <= known_to) {
             self.drop_channel(number, Completeness::Abandoned, extent.start, out);
@@ -85,7 +91,7 @@ impl Session {
 }
 
 impl Channel {
-    fn learned(&self, number: u16) -> Snapshot {
+    fn learned(&self, number: u16) -> LearnedChannel {
         let consumers = self.consumers.iter().map(|(tag, terms)| Consumer {
             tag: tag.clone(),
             queue: terms.queue.clone(),
@@ -100,7 +106,7 @@ impl Channel {
             no_ack: asked.terms.as_ref().is_some_and(|terms| terms.no_ack),
         });
         let inferred = self.inferred.iter().map(|(tag, queue)| (tag.clone(), queue.clone()));
-        Snapshot {
+        LearnedChannel {
             number,
             confirm: self.confirm.learned(),
             consumers: consumers.collect(),
@@ -114,7 +120,7 @@ impl Channel {
         }
     }
 
-    fn resumed(learned: &Snapshot, consumers: usize) -> Self {
+    fn resumed(learned: &LearnedChannel, consumers: usize) -> Self {
         let mut channel = Self::new(false);
         channel.confirm = Confirm::resumed(learned.confirm);
         for consumer in learned.consumers.iter().take(consumers) {
@@ -132,7 +138,7 @@ impl Channel {
     }
 
     /// What was asked for is still to be answered, and what was delivered to be settled; at most `room` of it is remembered.
-    fn await_answers(&mut self, learned: &Snapshot, room: usize, at: BootTime) {
+    fn await_answers(&mut self, learned: &LearnedChannel, room: usize, at: BootTime) {
         let asked = learned.asked.iter().take(MAX_ASKED.min(room)).filter_map(|one| asked(one, at));
         self.asked.extend(asked);
         let room = room.saturating_sub(self.asked.len());

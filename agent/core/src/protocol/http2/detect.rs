@@ -1,7 +1,8 @@
 //! HTTP/2 by the client's preface and by its frames (RFC 9113, sections 3.4 and 4).
 
-use super::{Sender, Sniff};
-use crate::protocol::http2::frame::{PREFACE, chain};
+use super::frame::{PREFACE, chain};
+use crate::protocol::detect::Sniff;
+use crate::record::Sender;
 
 /// So much of the preface is nobody else's.
 const ENOUGH_OF_PREFACE: usize = 16;
@@ -11,7 +12,7 @@ const ENOUGH: u32 = 3;
 const MAX_LOOKED_AT: usize = 32 << 10;
 
 /// The preface, or frames of which one holds a header block that tells its sender.
-pub fn sniff_http2(bytes: &[u8]) -> Sniff {
+pub(super) fn sniff(bytes: &[u8]) -> Sniff {
     if bytes.starts_with(PREFACE.get(..ENOUGH_OF_PREFACE).unwrap_or(PREFACE)) {
         let rest = bytes.get(..PREFACE.len()).unwrap_or(bytes);
         return if PREFACE.starts_with(rest) { Sniff::Yes(Sender::Client) } else { Sniff::No };

@@ -1,13 +1,14 @@
 //! HTTP/1.x by its start lines (RFC 9112, sections 3 and 4).
 
-use super::{Sender, Sniff};
-use crate::protocol::http1::start_line;
+use super::start_line;
+use crate::protocol::detect::Sniff;
+use crate::record::Sender;
 
 /// A target this long without a line end still makes a request line: nothing else begins with a method and goes on so.
 const LONG_TARGET: usize = 1 << 10;
 
 /// A request line of any method, or a status line.
-pub fn sniff_http1(bytes: &[u8]) -> Sniff {
+pub(super) fn sniff(bytes: &[u8]) -> Sniff {
     let text = skip_blank_lines(bytes);
     if text.is_empty() || text == b"\r" {
         // Blank lines alone say nothing.

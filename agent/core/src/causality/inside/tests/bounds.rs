@@ -1,0 +1,99 @@
+//! Each table overrun, and its counter.
+
+use super::super::*;
+use crate::record::Worker;
+
+fn processes() -> Processes {
+    Processes::new(Policy {
+        rules: Default::default(),
+        min_confidence: 0.0,
+        decide_within: Duration::ZERO,
+        broker_wait: Duration::ZERO,
+    })
+}
+
+fn point(at: u64, tgid: u32, tid: u32) -> Point {
+    Point { at: BootTime::from_nanos(at), pos: 0, thread: Worker::new(tgid, tid), awaited_by: None }
+}
+
+fn opening(op: u64, shape: OpSide, point: Point) -> Opening {
+    Opening { op: OpId(op), shape, family: Interaction::Call, conn: ConnId(op), point }
+}
+
+fn closing(op: u64, at: Point) -> Closing {
+    Closing {
+        op: OpId(op),
+        at: at.at,
+        response_start: Some(at),
+        response_end: Some(at),
+        keys: Vec::new(),
+        answered: true,
+        traits: Facts::default(),
+        transaction: None,
+        ends_transaction: false,
+        named: None,
+    }
+}
+
+#[test]
+fn links_are_bounded_and_counted() {
+    let mut processes = processes();
+    (0..MAX_LINKS as u64 + 3).for_each(|n| processes.linked(OpId(n), OpId(n + 1)));
+    assert_eq!(processes.forgotten().0, 3);
+}
+
+#[test]
+fn an_idle_process_is_forgotten_before_one_with_something_under_way() {
+    let mut processes = processes();
+    processes.opened(opening(1, OpSide::Incoming, point(1, 1, 1)));
+    for tgid in 2..MAX_PROCESSES as u32 + 3 {
+        let op = u64::from(tgid);
+        processes.opened(opening(op, OpSide::Incoming, point(op, tgid, tgid)));
+        processes.closed(closing(op, point(op, tgid, tgid)));
+    }
+    let (_, inside) = processes.forgotten();
+    assert_eq!(inside.processes, 2);
+    assert_eq!(processes.processes.len(), MAX_PROCESSES);
+    assert!(processes.processes.contains_key(&1) && !processes.processes.contains_key(&2));
+}
+
+#[test]
+fn idle_threads_are_forgotten_and_counted_with_what_they_had_forgotten() {
+    let mut processes = processes();
+    for n in 0..MAX_THREADS as u64 + 1 {
+        let at = point(n, 7, n as u32);
+        processes.opened(opening(n, OpSide::Incoming, at));
+        processes.closed(closing(n, at));
+    }
+    let (_, inside) = processes.forgotten();
+    assert_eq!(inside.threads, MAX_THREADS as u64);
+    assert_eq!(inside.unnamed, (MAX_THREADS - MAX_UNNAMED) as u64 + 1);
+}
+
+#[test]
+fn what_a_thread_did_last_is_bounded_and_counted_after_its_end_too() {
+    let mut processes = processes();
+    for n in 0..1000 {
+        let at = point(n, 7, 7);
+        processes.opened(opening(n, OpSide::Incoming, at));
+        processes.closed(closing(n, at));
+        processes.opened(opening(1000 + n, OpSide::Outgoing, at));
+    }
+    let expected = |inside: Inside| {
+        assert_eq!(inside.answers, 1000 - MAX_ANSWERS as u64);
+        assert_eq!(inside.begun, 1000 - MAX_BEGUN as u64);
+        assert_eq!(inside.acts, 2000 - MAX_ACTS as u64);
+    };
+    expected(processes.forgotten().1);
+    processes.thread_began(7, 7, 8);
+    expected(processes.forgotten().1);
+    processes.process_replaced(7);
+    expected(processes.forgotten().1);
+}
+
+#[test]
+fn shared_writes_are_bounded_and_counted() {
+    let mut process = Process::default();
+    (0..MAX_MIXED as u64 + 4).for_each(|at| process.mix(BootTime::from_nanos(at), ConnId(1)));
+    assert_eq!(process.forgotten().mixed, 4);
+}
