@@ -38,6 +38,7 @@ mod pipeline;
 mod postgres_captures;
 mod postgres_losses;
 mod privacy;
+mod privacy_marked;
 mod replay_captures;
 mod robust;
 mod upgrades;
