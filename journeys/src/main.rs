@@ -1,0 +1,5 @@
+//! The command line in, `spoor-serve` out.
+
+#![forbid(unsafe_code)]
+
+fn main() {}
