@@ -123,7 +123,7 @@ pub fn verdict(journey: &Journey, model: &Model, usual: &Usual, now: At) -> Verd
         .or_else(|| disagree(journey, model, now))
         .or_else(|| turn(journey, model, now))
         .or_else(|| no_progress(journey, model, now))
-        .unwrap_or_else(|| moving(journey, model));
+        .unwrap_or_else(|| moving(journey));
     // What a status ends stays ended until another fact comes.
     let ended = matches!(verdict.reason, Reason::Finished { .. } | Reason::Refused { .. });
     verdict.due = due(journey, model, now).filter(|_| !ended);
@@ -386,8 +386,8 @@ fn no_progress(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
     })
 }
 
-fn moving(journey: &Journey, model: &Model) -> Verdict {
-    let Some(progress) = journey.progress else {
+fn moving(journey: &Journey) -> Verdict {
+    if journey.progress.is_none() {
         return Verdict {
             outcome: Outcome::Quiet,
             since: journey.began,
@@ -395,7 +395,7 @@ fn moving(journey: &Journey, model: &Model) -> Verdict {
             evidence: Vec::new(),
             due: None,
         };
-    };
+    }
     let mark = journey.stage();
     let since = mark.and_then(|mark| mark.at).unwrap_or(journey.began);
     Verdict {
