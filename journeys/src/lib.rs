@@ -11,11 +11,21 @@
 //! | [`facts`] | what one span says about one order | journeys |
 //! | [`fold`] | journeys as a pure function of a set of facts | clocks, stores, languages |
 //! | [`model`] | names, stages, limits; what is usual | facts |
+//! | [`intake`] | OTLP receivers, the writing thread | what facts mean |
+//! | [`store`] | where facts are kept, sealed, and found | HTTP, roles, pages |
+//! | [`sentence`] | every word a person without technical knowledge reads about an order | HTML |
 //!
 //! The agent is not here and this is not in the agent: OTLP is all that they share.
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod facts;
 pub mod fold;
+pub mod intake;
 pub mod model;
+pub mod sentence;
+pub mod store;
+
+#[cfg(test)]
+mod testing;

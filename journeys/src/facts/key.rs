@@ -40,10 +40,13 @@ impl Key {
     /// What a person types: `4711`, or `crm:SO-77`.
     pub fn parse(text: &str) -> Option<Self> {
         let is_name = |name: &str| {
-            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+            !name.is_empty()
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
         };
         match text.trim().split_once(':') {
-            Some((namespace, value)) if is_name(namespace) => Self::new(&namespace.to_ascii_lowercase(), value),
+            Some((namespace, value)) if is_name(namespace) => {
+                Self::new(&namespace.to_ascii_lowercase(), value)
+            }
             _ => Self::new(DEFAULT_NAMESPACE, text),
         }
     }

@@ -11,8 +11,8 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use super::attributes::Attributes;
 use super::text::tidy;
 use super::{
-    At, Fact, FactId, Key, ArtifactSeen, Person, PersonRole, Settled, Status, Step, Trouble, TroubleKind, Unseen,
-    key, message, sql,
+    ArtifactSeen, At, Fact, FactId, Key, Person, PersonRole, Settled, Status, Step, Trouble, TroubleKind,
+    Unseen, key, message, sql,
 };
 
 /// Longest texts that are kept, in characters.
@@ -86,7 +86,8 @@ fn step(attributes: Attributes<'_>, span: &Span) -> Step {
     }
     let method = attributes.text("http.request.method").or_else(|| attributes.text("http.method"));
     let rpc = attributes.text("rpc.method");
-    let answer = ["http.response.status_code", "http.status_code"].iter().find_map(|name| attributes.int(name));
+    let answer =
+        ["http.response.status_code", "http.status_code"].iter().find_map(|name| attributes.int(name));
     let answer = answer.and_then(|code| u16::try_from(code).ok());
     let changes = match (method, rpc) {
         (Some(method), _) => matches!(method, "POST" | "PUT" | "PATCH" | "DELETE"),
@@ -122,7 +123,8 @@ fn step(attributes: Attributes<'_>, span: &Span) -> Step {
 
 fn status(attributes: Attributes<'_>) -> Option<Status> {
     let value = tidy(attributes.text("order.status")?.trim(), MAX_STATUS);
-    let written_at = attributes.text("order.status_time").and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    let written_at =
+        attributes.text("order.status_time").and_then(|text| text.parse::<jiff::Timestamp>().ok());
     let written_at = written_at.map(|at| At(at.as_microsecond()));
     (!value.is_empty()).then_some(Status { value, written_at })
 }

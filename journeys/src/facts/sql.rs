@@ -13,7 +13,8 @@ pub(super) fn step(attributes: Attributes<'_>, name: &str) -> Option<Step> {
     attributes.text("db.system.name").or_else(|| attributes.text("db.system"))?;
     let summary = attributes.text("db.query.summary").unwrap_or(name);
     let mut words = summary.split_whitespace();
-    let verb = attributes.text("db.operation.name").or_else(|| words.next()).unwrap_or("").to_ascii_uppercase();
+    let verb =
+        attributes.text("db.operation.name").or_else(|| words.next()).unwrap_or("").to_ascii_uppercase();
     let collection = attributes.text("db.collection.name").or_else(|| summary.split_whitespace().nth(1));
     let collection = tidy(collection.unwrap_or(""), MAX_NAME);
     let transaction = transaction(attributes);

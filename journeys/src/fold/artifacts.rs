@@ -32,7 +32,11 @@ pub(super) fn artifacts(facts: &[Fact]) -> Vec<Artifact> {
         });
         prove(&mut artifact.evidence, fact.id);
         let failed = fact.trouble.is_some();
-        if verb.starts_with("Put") || verb == "CompleteMultipartUpload" || verb == "UploadPart" || verb == "PUT" {
+        if verb.starts_with("Put")
+            || verb == "CompleteMultipartUpload"
+            || verb == "UploadPart"
+            || verb == "PUT"
+        {
             artifact.failed = failed;
             if !failed {
                 artifact.stored_at = Some(fact.to);
@@ -56,7 +60,12 @@ fn describe(artifacts: &mut [Artifact], facts: &[Fact]) {
             Some(key) => artifact.object.ends_with(key.as_str()),
             None => only,
         };
-        for seen in facts.iter().filter_map(|fact| fact.artifact.as_ref()).filter(concerns).cloned().collect::<Vec<_>>()
+        for seen in facts
+            .iter()
+            .filter_map(|fact| fact.artifact.as_ref())
+            .filter(concerns)
+            .cloned()
+            .collect::<Vec<_>>()
         {
             artifact.file_name = artifact.file_name.take().or(seen.file_name);
             artifact.format = artifact.format.take().or(seen.format);

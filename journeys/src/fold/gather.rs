@@ -45,7 +45,13 @@ pub fn gather(facts: &[Fact]) -> Gathered {
 fn ends<'a>(facts: &[&'a Fact], (first, last): (usize, usize)) -> impl Iterator<Item = &'a Fact> {
     let len = facts.len();
     let keep = move |at: usize| at < first || at >= len.saturating_sub(last);
-    facts.iter().enumerate().filter(move |(at, _)| keep(*at)).map(|(_, fact)| *fact).collect::<Vec<_>>().into_iter()
+    facts
+        .iter()
+        .enumerate()
+        .filter(move |(at, _)| keep(*at))
+        .map(|(_, fact)| *fact)
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 /// Changes, failures, and what decides whether a change holds.

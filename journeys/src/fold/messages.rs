@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{Handling, Message, Wait};
-use crate::facts::{Fact, FactId, Step};
+use crate::facts::{Fact, FactId, Sent, Step};
 
 /// Between a publish and its consumer lie at most so many spans: times in queues, dead-letterings.
 const MAX_STEPS: usize = 8;
@@ -53,6 +53,19 @@ pub(super) fn messages(facts: &[Fact]) -> Vec<Message> {
     let mut messages: Vec<Message> = messages.into_values().collect();
     messages.sort_by(|a, b| (a.at, &a.evidence).cmp(&(b.at, &b.evidence)));
     messages
+}
+
+/// By destination: messages that were given to the broker for good, and of those the ones seen in a queue or taken.
+pub fn deliveries(facts: &[Fact]) -> BTreeMap<String, (u64, u64)> {
+    let mut counts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for message in messages(facts) {
+        if matches!(message.sent, Sent::Confirmed | Sent::Unconfirmed) {
+            let (published, delivered) = counts.entry(message.destination).or_default();
+            *published += 1;
+            *delivered += u64::from(!message.waited.is_empty() || !message.handled.is_empty());
+        }
+    }
+    counts
 }
 
 /// The publish that a stay in a queue or a consumer's work comes from.

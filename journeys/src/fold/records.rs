@@ -34,7 +34,9 @@ pub(super) fn records(facts: &[Fact]) -> (Vec<Record>, Vec<Incident>) {
     let mut history: BTreeMap<Name, Vec<Value>> = BTreeMap::new();
     let mut no_row = Vec::new();
     for fact in facts {
-        let (Step::Wrote { collection, rows, .. }, Some(status)) = (&fact.step, &fact.status) else { continue };
+        let (Step::Wrote { collection, rows, .. }, Some(status)) = (&fact.step, &fact.status) else {
+            continue;
+        };
         if fact.trouble.is_some() {
             continue;
         }
@@ -48,13 +50,15 @@ pub(super) fn records(facts: &[Fact]) -> (Vec<Record>, Vec<Incident>) {
             Fate::NotSeen => (fact.to, Certainty::Written, None),
             Fate::RolledBack => continue,
         };
-        let value = Value { at, id: fact.id, status: status.clone(), certainty, by: fact.people.clone(), also };
+        let value =
+            Value { at, id: fact.id, status: status.clone(), certainty, by: fact.people.clone(), also };
         let to = if is_history(collection) { &mut history } else { &mut values };
         to.entry((fact.service.clone(), collection.clone())).or_default().push(value);
     }
     add_history(&mut values, history);
     add_told(&mut values, facts);
-    let mut records: Vec<Record> = values.into_iter().filter_map(|(name, values)| record(name, values)).collect();
+    let mut records: Vec<Record> =
+        values.into_iter().filter_map(|(name, values)| record(name, values)).collect();
     records.sort_by_key(|record| (record.changes.first().map(|change| change.at), record.name()));
     (records, no_row)
 }
@@ -83,16 +87,19 @@ fn add_history(values: &mut BTreeMap<Name, Vec<Value>>, history: BTreeMap<Name, 
 
 /// Services whose database is not seen: what they were told and agreed to, else what was read of them.
 fn add_told(values: &mut BTreeMap<Name, Vec<Value>>, facts: &[Fact]) {
-    let is_seen = |values: &BTreeMap<Name, Vec<Value>>, service: &str| {
-        values.keys().any(|(other, _)| other == service)
-    };
+    let is_seen =
+        |values: &BTreeMap<Name, Vec<Value>>, service: &str| values.keys().any(|(other, _)| other == service);
     let mut told: BTreeMap<Name, Vec<Value>> = BTreeMap::new();
     let mut read: BTreeMap<Name, Vec<Value>> = BTreeMap::new();
     for fact in facts.iter().filter(|fact| fact.trouble.is_none() && !is_seen(values, &fact.service)) {
         let Some(status) = &fact.status else { continue };
         let (to, collection, certainty) = match &fact.step {
-            Step::Served { answer: Some(200..=299), changes: true } => (&mut told, "api", Certainty::Announced),
-            Step::Served { answer: Some(200..=299), changes: false } => (&mut read, "api", Certainty::Observed),
+            Step::Served { answer: Some(200..=299), changes: true } => {
+                (&mut told, "api", Certainty::Announced)
+            }
+            Step::Served { answer: Some(200..=299), changes: false } => {
+                (&mut read, "api", Certainty::Observed)
+            }
             Step::Read { collection } if !is_history(collection) => {
                 (&mut read, collection.as_str(), Certainty::Observed)
             }

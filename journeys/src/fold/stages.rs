@@ -23,7 +23,8 @@ pub(super) fn is_bad(record: &Record, change: &Change, model: &Model) -> bool {
 fn of_model(records: &[Record], model: &Model) -> Vec<StageMark> {
     let good = |at: &usize| model.stages.get(*at).is_some_and(|stage| !stage.is_bad);
     let failed = records.iter().any(|record| record.current().is_some_and(|now| is_bad(record, now, model)));
-    let current = records.iter().filter_map(|record| stage_of(record, record.current(), model)).filter(good).max();
+    let current =
+        records.iter().filter_map(|record| stage_of(record, record.current(), model)).filter(good).max();
     // A record that says `rejected` no longer says how far the order came.
     let ever = records.iter().flat_map(|record| {
         record.changes.iter().filter_map(move |change| stage_of(record, Some(change), model))
@@ -61,7 +62,8 @@ fn of_main_record(records: &[Record], model: &Model) -> Vec<StageMark> {
         }
     }
     let current = main.current().map(|now| now.to.as_str());
-    let here = values.iter().position(|change| Some(change.to.as_str()) == current).or(values.len().checked_sub(1));
+    let here =
+        values.iter().position(|change| Some(change.to.as_str()) == current).or(values.len().checked_sub(1));
     let mut marks = Vec::new();
     for (at, change) in values.into_iter().enumerate() {
         let is_final = model.is_final(&main.service, &main.collection, &change.to);

@@ -80,19 +80,47 @@ pub struct Says {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Reason {
-    Finished { says: Says, took_micros: i64 },
+    Finished {
+        says: Says,
+        took_micros: i64,
+    },
     /// A status says that it ended badly; the failure nearest before it, where one was seen.
-    Refused { says: Says, by: Option<Box<Incident>> },
+    Refused {
+        says: Says,
+        by: Option<Box<Incident>>,
+    },
     /// Something failed and nothing followed.
-    Broke { by: Box<Incident>, says: Option<Says> },
+    Broke {
+        by: Box<Incident>,
+        says: Option<Says>,
+    },
     /// A consumer took a message and never said what became of it.
-    NotSettled { service: String, queue: String, since: At, attempts: u32 },
+    NotSettled {
+        service: String,
+        queue: String,
+        since: At,
+        attempts: u32,
+    },
     Lost(Lost),
     /// One system is further than another one knows.
-    Disagree { ahead: Says, behind: Says },
-    SomebodysTurn { who: String, stage: String, since: At, limit_micros: Option<i64> },
-    NoProgress { since: At, says: Option<Says> },
-    Moving { stage: Option<String>, since: At },
+    Disagree {
+        ahead: Says,
+        behind: Says,
+    },
+    SomebodysTurn {
+        who: String,
+        stage: String,
+        since: At,
+        limit_micros: Option<i64>,
+    },
+    NoProgress {
+        since: At,
+        says: Option<Says>,
+    },
+    Moving {
+        stage: Option<String>,
+        since: At,
+    },
     Nothing,
 }
 
@@ -196,7 +224,8 @@ fn broke(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
         .filter(|incident| !incident.passed_on && incident.resolved.is_none())
         .filter(|incident| incident.trouble.code != "no_row")
         .max_by_key(|incident| incident.last_at)?;
-    let later = journey.records.iter().flat_map(|record| &record.changes).any(|change| change.at > incident.last_at);
+    let later =
+        journey.records.iter().flat_map(|record| &record.changes).any(|change| change.at > incident.last_at);
     let until = incident.last_at.after(model.retry_within.0);
     if later || now < until {
         return None;
@@ -277,9 +306,10 @@ fn message_lost(journey: &Journey, message: &Message, usual: &Usual) -> Option<(
     if last.settled != Settled::Rejected {
         return None;
     }
-    let dead = journey.messages.iter().flat_map(|other| &other.waited).find(|wait| {
-        wait.died.as_ref().is_some_and(|died| died.queue == last.queue) && wait.to >= last.from
-    });
+    let dead =
+        journey.messages.iter().flat_map(|other| &other.waited).find(|wait| {
+            wait.died.as_ref().is_some_and(|died| died.queue == last.queue) && wait.to >= last.from
+        });
     let how = Lost::Rejected {
         service: last.service.clone(),
         queue: last.queue.clone(),
@@ -314,7 +344,8 @@ impl Journey {
             model.stages.get(at).filter(|stage| !stage.is_bad).map(|_| at)
         };
         let ends = |record: &Record, change: &Change| {
-            model.is_final(&record.service, &record.collection, &change.to) || stages::is_bad(record, change, model)
+            model.is_final(&record.service, &record.collection, &change.to)
+                || stages::is_bad(record, change, model)
         };
         let now: Vec<(&Record, &Change)> =
             self.records.iter().filter_map(|record| Some((record, record.current()?))).collect();
@@ -338,9 +369,10 @@ impl Journey {
     /// The stage the order is at.
     pub fn stage(&self) -> Option<&super::StageMark> {
         let here = |mark: &&super::StageMark| matches!(mark.state, StageState::Current | StageState::Failed);
-        self.stages.iter().find(here).or_else(|| {
-            self.stages.iter().rev().find(|mark| mark.state == StageState::Done)
-        })
+        self.stages
+            .iter()
+            .find(here)
+            .or_else(|| self.stages.iter().rev().find(|mark| mark.state == StageState::Done))
     }
 }
 

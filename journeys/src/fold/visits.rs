@@ -46,7 +46,10 @@ fn parent(fact: &Fact) -> Option<FactId> {
 fn places(fact: &Fact, parents: &BTreeSet<FactId>) -> Vec<Place> {
     let here = || Place::Service(fact.service.clone());
     match &fact.step {
-        Step::Served { changes: true, .. } | Step::Handled { .. } | Step::Wrote { .. } | Step::Published { .. } => {
+        Step::Served { changes: true, .. }
+        | Step::Handled { .. }
+        | Step::Wrote { .. }
+        | Step::Published { .. } => {
             vec![here()]
         }
         // Somebody else answers: whoever does is part of this trace, or it is outside.
@@ -56,6 +59,8 @@ fn places(fact: &Fact, parents: &BTreeSet<FactId>) -> Vec<Place> {
         Step::Called { changes: true, .. } => vec![here()],
         Step::Waited { queue, .. } => vec![Place::Queue(queue.clone())],
         Step::Stored { bucket, .. } => vec![here(), Place::Storage(bucket.clone())],
-        Step::Served { .. } | Step::Called { .. } | Step::Read { .. } | Step::Ended { .. } | Step::Other => vec![],
+        Step::Served { .. } | Step::Called { .. } | Step::Read { .. } | Step::Ended { .. } | Step::Other => {
+            vec![]
+        }
     }
 }

@@ -20,7 +20,8 @@ pub const DAY: i64 = 24 * HOUR;
 /// Statuses that end an order well, where no stage says so.
 const FINAL: &[&str] = &["finished", "completed", "complete", "done", "delivered", "closed", "paid_out"];
 /// Statuses that end it badly: these words, alone or as the last word of several (`upload_failed`).
-const BAD: &[&str] = &["failed", "rejected", "refused", "cancelled", "canceled", "error", "declined", "expired"];
+const BAD: &[&str] =
+    &["failed", "rejected", "refused", "cancelled", "canceled", "error", "declined", "expired"];
 
 /// A model, or what there is without one ([`Model::default`]).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -105,7 +106,9 @@ impl<'de> Deserialize<'de> for Limit {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         parse_limit(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!("`{text}` is no time: write a number and s, m, h or d, such as 30m"))
+            serde::de::Error::custom(format!(
+                "`{text}` is no time: write a number and s, m, h or d, such as 30m"
+            ))
         })
     }
 }
@@ -138,7 +141,8 @@ pub enum ModelError {
 impl Model {
     /// Reads and checks the text of a file. Unknown keys are refused with their line and column.
     pub fn parse(yaml: &str) -> Result<Self, ModelError> {
-        let model: Self = serde_saphyr::from_str(yaml).map_err(|error| ModelError::Yaml(error.to_string()))?;
+        let model: Self =
+            serde_saphyr::from_str(yaml).map_err(|error| ModelError::Yaml(error.to_string()))?;
         for (at, stage) in model.stages.iter().enumerate() {
             if model.stages.iter().take(at).any(|other| other.name == stage.name) {
                 return Err(ModelError::Twice(stage.name.clone()));

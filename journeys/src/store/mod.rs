@@ -137,7 +137,9 @@ pub struct Retained {
 /// Why a store could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the disk is full or the store may grow no further: nothing of this batch was kept, its sender will repeat it")]
+    #[error(
+        "the disk is full or the store may grow no further: nothing of this batch was kept, its sender will repeat it"
+    )]
     Full(#[source] rusqlite::Error),
     #[error("{doing}")]
     Sqlite {
@@ -147,12 +149,22 @@ pub enum StoreError {
     },
     #[error("{0}")]
     Seal(#[from] seal::SealError),
-    #[error("the store's file was made by a newer version (format {found}, this one knows {known}): install that version")]
+    #[error(
+        "the store's file was made by a newer version (format {found}, this one knows {known}): install that version"
+    )]
     Newer { found: i64, known: i64 },
     #[error("a row of the store cannot be read: {0}")]
     Damaged(&'static str),
     #[error("the store is being closed")]
     Closed,
+}
+
+impl StoreError {
+    /// It concerns one order; all others are as they were.
+    pub fn is_of_one_row(&self) -> bool {
+        use seal::SealError::{Forged, NoDayKey};
+        matches!(self, Self::Damaged(_) | Self::Seal(Forged | NoDayKey(_)))
+    }
 }
 
 /// Keeps orders. All methods may block on a disk: tasks call them where blocking is allowed.
