@@ -12,6 +12,8 @@
 //! | [`fold`] | journeys as a pure function of a set of facts | clocks, stores, languages |
 //! | [`model`] | names, stages, limits; what is usual | facts |
 //! | [`intake`] | OTLP receivers, the writing thread | what facts mean |
+//! | [`web`] | pages and the API | SQL, keys, passwords |
+//! | [`access`] | who may see what, and who saw it | orders |
 //! | [`store`] | where facts are kept, sealed, and found | HTTP, roles, pages |
 //! | [`sentence`] | every word a person without technical knowledge reads about an order | HTML |
 //!
@@ -19,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod cli;
 pub mod facts;
 pub mod fold;
@@ -26,6 +29,7 @@ pub mod intake;
 pub mod model;
 pub mod sentence;
 pub mod store;
+pub mod web;
 
 #[cfg(test)]
 mod testing;

@@ -3,6 +3,7 @@
 //! *Owns* options, starting and stopping. Errors end here as one line with their causes.
 
 mod order;
+mod people;
 mod serve;
 
 use std::fs;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
+use crate::access::Directory;
 use crate::intake::{self, now};
 use crate::model::Model;
 use crate::store::Store;
@@ -45,6 +47,15 @@ enum Sub {
     Order(order::Options),
     /// Read everything that is kept and say what is wrong with it
     Check(Place),
+    /// Invite, list and disable the people who may look
+    User {
+        #[command(subcommand)]
+        command: people::UserCommand,
+    },
+    /// Make a token for a program
+    Token(people::TokenOptions),
+    /// Say who saw an order, or check that the log is whole
+    AccessLog(people::LogOptions),
     /// Make a master key
     Key {
         #[command(subcommand)]
@@ -58,12 +69,19 @@ enum KeyCommand {
     New { file: PathBuf },
 }
 
-/// Where orders are kept and how they are read.
+/// Where everything is kept.
 #[derive(Debug, Args)]
-pub(crate) struct Place {
+pub(crate) struct Folder {
     /// Folder of the store
     #[arg(long, env = "SPOOR_SERVE_DATA", default_value = "/var/lib/spoor-serve")]
     data: PathBuf,
+}
+
+/// Where orders are kept and how they are read.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    #[command(flatten)]
+    folder: Folder,
     /// File with the master key, made by `spoor-serve key new`
     #[arg(long, env = "SPOOR_SERVE_KEY_FILE", default_value = "/etc/spoor-serve/master.key")]
     key_file: PathBuf,
@@ -87,16 +105,29 @@ impl Place {
         Model::parse(&text).with_context(|| format!("in {}", file.display()))
     }
 
-    fn open(&self, model: Model) -> Result<Arc<Sqlite>> {
+    fn master(&self) -> Result<Master> {
         let key = fs::read(&self.key_file).with_context(|| {
             format!(
                 "cannot read the master key {}; `spoor-serve key new FILE` makes one",
                 self.key_file.display()
             )
         })?;
-        let master = Master::from_bytes(&key).with_context(|| format!("in {}", self.key_file.display()))?;
-        let store = Sqlite::open(&self.data, master, model);
-        Ok(Arc::new(store.with_context(|| format!("cannot open the store in {}", self.data.display()))?))
+        Master::from_bytes(&key).with_context(|| format!("in {}", self.key_file.display()))
+    }
+
+    fn open(&self, model: Model) -> Result<Arc<Sqlite>> {
+        let store = Sqlite::open(&self.folder.data, self.master()?, model);
+        Ok(Arc::new(
+            store.with_context(|| format!("cannot open the store in {}", self.folder.data.display()))?,
+        ))
+    }
+}
+
+impl Folder {
+    fn directory(&self) -> Result<Directory> {
+        fs::create_dir_all(&self.data).with_context(|| format!("cannot make {}", self.data.display()))?;
+        let file = self.data.join("access.db");
+        Directory::open(&file).with_context(|| format!("cannot open {}", file.display()))
     }
 }
 
@@ -117,6 +148,9 @@ fn run(command: Sub) -> Result<ExitCode> {
         Sub::Import { place, files } => import(&place, &files)?,
         Sub::Order(options) => return order::run(&options),
         Sub::Check(place) => return check(&place),
+        Sub::User { command } => people::user(&command)?,
+        Sub::Token(options) => people::token(&options)?,
+        Sub::AccessLog(options) => return people::access_log(&options),
         Sub::Key { command: KeyCommand::New { file } } => new_key(&file)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::Place;
+use super::{Place, people};
+use crate::access::{AccessLog, Addresses, Gate};
 use crate::intake::{Intake, Writer, chain, grpc_service, http_router, now};
-use crate::model::{DAY, Model};
+use crate::model::DAY;
+use crate::sentence::Language;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Retention, Store};
+use crate::web::{self, Site};
 
 /// Orders are judged again so often; so much later than due may a verdict be.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
@@ -33,6 +37,24 @@ pub(super) struct Options {
     /// Address that takes OTLP over HTTP, protobuf or JSON
     #[arg(long, env = "SPOOR_SERVE_OTLP_HTTP", default_value = "127.0.0.1:4318")]
     otlp_http: SocketAddr,
+    /// Address of the pages and the API
+    #[arg(long, env = "SPOOR_SERVE_LISTEN", default_value = "127.0.0.1:8470")]
+    listen: SocketAddr,
+    /// People reach the pages through a proxy that speaks TLS; without it the pages are for this machine only
+    #[arg(long, env = "SPOOR_SERVE_BEHIND_PROXY")]
+    behind_proxy: bool,
+    /// Networks that people may come from; this machine when none is given
+    #[arg(long, env = "SPOOR_SERVE_ALLOW", value_delimiter = ',')]
+    allow: Vec<IpNet>,
+    /// Proxies whose X-Forwarded-For is believed
+    #[arg(long, env = "SPOOR_SERVE_TRUSTED_PROXIES", value_delimiter = ',')]
+    trusted_proxy: Vec<IpNet>,
+    /// Days for which the access log is kept
+    #[arg(long, env = "SPOOR_SERVE_KEEP_ACCESS_LOG_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..))]
+    keep_access_log_days: u32,
+    /// Language of people who have not chosen one and whose browser asks for none: ru or en
+    #[arg(long, env = "SPOOR_SERVE_LANG", default_value = "ru", value_parser = language)]
+    lang: Language,
     /// Listen for spans beyond this machine: anybody who reaches the address may then invent orders
     #[arg(long)]
     otlp_from_anywhere: bool,
@@ -60,7 +82,12 @@ pub(super) fn run(options: &Options) -> Result<()> {
             "{address} is reachable from other machines, and OTLP has no password here: give --otlp-from-anywhere if your network is the guard, or put a Collector with TLS before it"
         );
     }
-    let _zone = match &options.zone {
+    ensure!(
+        options.behind_proxy || is_loopback(options.listen.ip()),
+        "{} is reachable from other machines, and pages without TLS are not for networks: put a proxy with TLS before it and give --behind-proxy",
+        options.listen
+    );
+    let zone = match &options.zone {
         Some(name) => TimeZone::get(name).with_context(|| format!("`{name}` is no time zone"))?,
         None => TimeZone::system(),
     };
@@ -69,33 +96,50 @@ pub(super) fn run(options: &Options) -> Result<()> {
     // A tenth more than what is kept: expiry runs now and then, a batch comes at any time.
     store.set_max_bytes(options.max_bytes.saturating_add(options.max_bytes / 10))?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(serve(options, store, model))
+    let log = AccessLog::open(
+        &options.place.folder.data.join("access"),
+        options.place.master()?.derive(people::LOG_KEY),
+    )?;
+    let addresses = Addresses::new(options.allow.clone(), options.trusted_proxy.clone());
+    let gate = Gate::new(options.place.folder.directory()?, log, addresses, options.behind_proxy);
+    let site = Site { store: store.clone(), model: Arc::new(model), zone, language: options.lang };
+    runtime.block_on(serve(options, store, site, gate))
+}
+
+fn language(text: &str) -> Result<Language, String> {
+    Language::parse(text).ok_or_else(|| "ru and en are the languages there are".to_owned())
 }
 
 fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-async fn serve(options: &Options, store: Arc<Sqlite>, _model: Model) -> Result<()> {
+async fn serve(options: &Options, store: Arc<Sqlite>, site: Site, gate: Gate) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let (writer, writing) = Writer::start(store.clone()).context("cannot start the writing thread")?;
     let intake = Intake::new(writer, options.place.order_attributes.clone());
     let grpc = listen(options.otlp_grpc, "OTLP over gRPC").await?;
     let http = listen(options.otlp_http, "OTLP over HTTP").await?;
-    tracing::info!(grpc = %options.otlp_grpc, http = %options.otlp_http, "taking spans");
+    let pages = listen(options.listen, "pages").await?;
+    tracing::info!(pages = %options.listen, grpc = %options.otlp_grpc, http = %options.otlp_http, "ready");
     let incoming = tonic::transport::server::TcpIncoming::from(grpc);
     let grpc = tonic::transport::Server::builder()
         .add_service(grpc_service(intake.clone()))
         .serve_with_incoming_shutdown(incoming, until(stopped.clone()));
     let http = axum::serve(http, http_router(intake)).with_graceful_shutdown(until(stopped.clone()));
+    let routes = web::router(site, gate.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let pages = axum::serve(pages, routes).with_graceful_shutdown(until(stopped.clone()));
+    let pages = tokio::spawn(async move { pages.await });
     let grpc = tokio::spawn(grpc);
     let http = tokio::spawn(async move { http.await });
-    let chores = tokio::spawn(chores(store, retention(options), stopped));
+    let keep_log = i64::from(options.keep_access_log_days).saturating_mul(DAY);
+    let chores = tokio::spawn(chores(store, retention(options), gate, keep_log, stopped));
     signal().await?;
     tracing::info!("stopping");
     stop.send_replace(true);
     grpc.await.context("the gRPC receiver ended badly")?.context("the gRPC receiver failed")?;
     http.await.context("the HTTP receiver ended badly")?.context("the HTTP receiver failed")?;
+    pages.await.context("the pages ended badly")?.context("the pages failed")?;
     chores.await.context("the judge ended badly")?;
     // All handles are gone: the thread has written what waited.
     tokio::task::spawn_blocking(move || writing.join())
@@ -129,13 +173,19 @@ fn retention(options: &Options) -> Retention {
 }
 
 /// Judges what is due and lets go what expired.
-async fn chores(store: Arc<Sqlite>, retention: Retention, stopped: watch::Receiver<bool>) {
+async fn chores(
+    store: Arc<Sqlite>,
+    retention: Retention,
+    gate: Gate,
+    keep_log: i64,
+    stopped: watch::Receiver<bool>,
+) {
     let mut judge = tokio::time::interval(JUDGE_EVERY);
     let mut retain = tokio::time::interval(RETAIN_EVERY);
     let stop = until(stopped);
     tokio::pin!(stop);
     loop {
-        let store = store.clone();
+        let (store, gate) = (store.clone(), gate.clone());
         let chore = tokio::select! {
             () = &mut stop => return,
             _ = judge.tick() => tokio::task::spawn_blocking(move || {
@@ -145,6 +195,9 @@ async fn chores(store: Arc<Sqlite>, retention: Retention, stopped: watch::Receiv
                 let gone = store.retain(retention, now())?;
                 if gone.expired + gone.evicted > 0 {
                     tracing::info!(expired = gone.expired, evicted = gone.evicted, "orders left the store");
+                }
+                if let Err(error) = gate.log().retain(keep_log, now()) {
+                    tracing::error!(error = %chain(&error), "old days of the access log stay");
                 }
                 Ok(())
             }),

@@ -89,6 +89,13 @@ pub fn system(model: &Model, language: Language, service: &str, collection: &str
     named.filter(|name| !name.is_empty()).unwrap_or(service).to_owned()
 }
 
+/// What people call the system of a service, whatever table it is about.
+pub fn service(model: &Model, language: Language, name: &str) -> String {
+    let record = model.records.values().find(|record| record.matches.service == name);
+    let named = record.map(|record| title(&record.title, language)).filter(|title| !title.is_empty());
+    named.unwrap_or(name).to_owned()
+}
+
 /// What people call a stage: the model's title, else the status itself.
 pub fn stage(model: &Model, language: Language, name: &str) -> String {
     let named =

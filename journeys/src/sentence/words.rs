@@ -155,6 +155,22 @@ impl Words {
         format!("{} {word}", self.number(number))
     }
 
+    /// `2,3 МБ`, `640 kB`.
+    pub fn bytes(&self, bytes: i64) -> String {
+        let ru = self.language == Language::Ru;
+        let units = if ru { ["Б", "кБ", "МБ", "ГБ"] } else { ["B", "kB", "MB", "GB"] };
+        let (mut tenths, mut unit) = (bytes.max(0).saturating_mul(10), 0);
+        while tenths >= 10_000 && unit + 1 < units.len() {
+            tenths /= 1_000;
+            unit += 1;
+        }
+        let name = units.get(unit).copied().unwrap_or_default();
+        match tenths % 10 {
+            0 => format!("{} {name}", self.number(tenths / 10)),
+            rest => format!("{}{}{rest} {name}", tenths / 10, if ru { ',' } else { '.' }),
+        }
+    }
+
     /// As a point: `28 ноября, 14:02 (МСК)`. The day is left out when it is that of `now`, the year when it is this one.
     pub fn time(&self, at: At, now: At) -> String {
         self.day_and_clock(at, now).map_or_else(unknown, |(day, clock)| match day {
@@ -250,6 +266,14 @@ mod tests {
         let forms: Vec<&str> =
             [1, 2, 5, 11, 12, 21, 22, 111, 0].iter().map(|n| ru.plural(*n, "1", "2", "5")).collect();
         assert_eq!(forms, ["1", "2", "5", "5", "5", "1", "2", "5", "5"]);
+    }
+
+    #[test]
+    fn sizes_have_the_unit_that_fits() {
+        for (bytes, ru) in [(0, "0 Б"), (999, "999 Б"), (1_000, "1 кБ"), (2_345_678, "2,3 МБ"), (-1, "0 Б")]
+        {
+            assert_eq!(words(Language::Ru).bytes(bytes), ru);
+        }
     }
 
     #[test]

@@ -94,6 +94,11 @@ impl Master {
             .ok_or(SealError::MasterLength)
     }
 
+    /// A key for another purpose, from which this one cannot be found.
+    pub fn derive(&self, purpose: &str) -> [u8; KEY_LEN] {
+        hmac(&self.0, &[purpose.as_bytes()])
+    }
+
     /// As [`Self::from_bytes`] reads it.
     pub fn to_hex(&self) -> String {
         self.0.0.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -123,13 +128,8 @@ impl Keys {
 
     /// By this a number is found.
     pub fn tag(&self, key: &Key) -> [u8; TAG_LEN] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.index.0)
-            .unwrap_or_else(|_| unreachable!("HMAC takes any length"));
-        mac.update(key.namespace.as_bytes());
-        // No namespace has it: `a` + `bc` is not `ab` + `c`.
-        mac.update(&[0]);
-        mac.update(key.value.as_bytes());
-        let full = mac.finalize().into_bytes();
+        // No namespace has the zero: `a` + `bc` is not `ab` + `c`.
+        let full = hmac(&self.index, &[key.namespace.as_bytes(), &[0], key.value.as_bytes()]);
         let mut tag = [0; TAG_LEN];
         tag.iter_mut().zip(full).for_each(|(to, from)| *to = from);
         tag
@@ -176,6 +176,14 @@ impl Keys {
         days.insert(day, key.clone());
         Ok(key)
     }
+}
+
+/// HMAC-SHA-256 of parts one after the other.
+fn hmac(key: &Secret, parts: &[&[u8]]) -> [u8; KEY_LEN] {
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&key.0)
+        .unwrap_or_else(|_| unreachable!("HMAC takes any length"));
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
 }
 
 /// What a sealed row is bound to: it opens in its own place only.
