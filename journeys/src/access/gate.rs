@@ -42,7 +42,7 @@ impl Gate {
         Self(Arc::new(Inner { directory, log, addresses, slow_down: SlowDown::default(), secure, hashing }))
     }
 
-    pub(super) fn directory(&self) -> &Directory {
+    pub(crate) fn directory(&self) -> &Directory {
         &self.0.directory
     }
 

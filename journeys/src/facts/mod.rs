@@ -68,6 +68,7 @@ pub struct Person {
 
 /// What a person is to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PersonRole {
     User,
     Seller,
@@ -77,6 +78,7 @@ pub enum PersonRole {
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// A request was answered by this service. `changes`: it may change something, as a `GET` does not.
     Served { answer: Option<u16>, changes: bool },
@@ -102,6 +104,7 @@ pub enum Step {
 
 /// What the broker said to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Sent {
     /// It took responsibility.
     Confirmed,
@@ -124,6 +127,7 @@ pub struct Died {
 
 /// What a consumer said to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Settled {
     Acknowledged,
     /// No acknowledgement is asked for.
@@ -147,6 +151,7 @@ pub enum Transaction {
 
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum End {
     Committed,
     RolledBack,
@@ -183,6 +188,7 @@ pub struct Trouble {
 
 /// Which language the trouble speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TroubleKind {
     Http,
     Sql,
@@ -193,6 +199,7 @@ pub enum TroubleKind {
 
 /// Why an operation was not seen whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Unseen {
     /// Bytes were not captured.
     Gap,

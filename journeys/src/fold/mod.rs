@@ -98,6 +98,7 @@ pub struct Change {
 
 /// How a change is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Certainty {
     /// It was written and its transaction was committed.
     Committed,
@@ -224,6 +225,7 @@ pub struct StageMark {
 
 /// How an order stands to a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StageState {
     Done,
     /// It is here.

@@ -147,3 +147,6 @@ pub(crate) fn encode(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;
