@@ -2,7 +2,7 @@
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use crate::record::{BootNs, ClockPair};
+use spoor_core::record::{BootNs, ClockPair};
 
 /// `CLOCK_BOOTTIME` now.
 pub fn boot_ns() -> BootNs {

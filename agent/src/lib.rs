@@ -11,23 +11,11 @@
 //! | part | modules |
 //! |---|---|
 //! | core, in the order of the data | [`record`], [`conn`], [`stream`], [`protocol`], [`operation`], [`sql`], [`order`], [`causality`], [`span`], [`pipeline`] |
-//! | shell | [`admin`] (probes and Prometheus), [`capture`] (the kernel), [`source`], [`process`], [`config`], [`export`], [`clock`], [`telemetry`] (the agent's own logs), [`run`], [`cli`] |
+//! | shell | [`admin`] (probes and Prometheus), [`capture`] (the kernel), [`source`], [`service`], [`config`], [`export`], [`clock`], [`telemetry`] (the agent's own logs), [`run`], [`cli`] |
 //!
 //! `cargo xtask tidy` checks that the core names nothing of the shell, and that each stage names only earlier ones.
 
 #![forbid(unsafe_code)]
-
-// The pure core.
-pub mod causality;
-pub mod conn;
-pub mod operation;
-pub mod order;
-pub mod pipeline;
-pub mod protocol;
-pub mod record;
-pub mod span;
-pub mod sql;
-pub mod stream;
 
 // The shell.
 pub mod admin;
@@ -36,7 +24,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod export;
-pub mod process;
 pub mod run;
+pub mod service;
 pub mod source;
 pub mod telemetry;

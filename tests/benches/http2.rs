@@ -4,11 +4,11 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use spoor::config::Protocols;
-use spoor::protocol::Sender::{self, Client, Server};
-use spoor::protocol::http2::Session;
-use spoor::protocol::{End, Event, Events, Mark, Session as _};
-use spoor::record::{Role, Thread};
+use spoor_core::protocol::http2::Session;
+use spoor_core::protocol::{End, Event, Events, Session as _};
+use spoor_core::record::Sender::{self, Client, Server};
+use spoor_core::record::{Mark, Role, Thread};
+use spoor_core::settings::Protocols;
 use spoor_tests::measure::cpu;
 use spoor_tests::transcript::wire;
 

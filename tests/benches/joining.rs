@@ -7,17 +7,16 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use spoor::causality::engine::{Engine, policy};
-use spoor::causality::process::Family;
-use spoor::config::Joining;
-use spoor::conn::ConnInfo;
-use spoor::operation::{Completeness, Detail, Extent, OpId, Operation, Shape};
-use spoor::order::ids::WireId;
-use spoor::order::{Found, OrderKey};
-use spoor::pipeline::Pipeline;
-use spoor::protocol::Point;
-use spoor::protocol::Sender::Client;
-use spoor::record::{BootNs, Conn, ConnId, Endpoint, Role, Thread, Transport};
+use spoor_core::causality::engine::{Engine, policy};
+use spoor_core::causality::inside::Interaction;
+use spoor_core::conn::ConnInfo;
+use spoor_core::operation::{Completeness, Detail, Extent, OpSide, Operation};
+use spoor_core::order::ids::WireId;
+use spoor_core::order::{Found, OrderKey};
+use spoor_core::pipeline::Pipeline;
+use spoor_core::record::Sender::Client;
+use spoor_core::record::{BootNs, Conn, ConnId, Endpoint, OpId, Point, Role, Thread, Transport};
+use spoor_core::settings::Joining;
 use spoor_tests::measure::{cpu, resident};
 use spoor_tests::transcript::{Covered, Host, Process, wire};
 use spoor_tests::whole_core::settings;
@@ -85,7 +84,7 @@ enum Keyed {
 }
 
 enum Step {
-    Opened { conn: usize, op: OpId, shape: Shape, point: Point },
+    Opened { conn: usize, op: OpId, shape: OpSide, point: Point },
     Requested { op: OpId, point: Point },
     Closed { conn: usize, operation: Box<Operation>, found: Found, wire: Option<WireId> },
 }
@@ -123,13 +122,13 @@ impl Writer {
         &mut self,
         conn: usize,
         op: OpId,
-        shape: Shape,
+        shape: OpSide,
         from: (Point, Point),
         found: Found,
         wire: Option<WireId>,
     ) {
         let (start, end) = from;
-        let role = if shape == Shape::Incoming { Role::Server } else { Role::Client };
+        let role = if shape == OpSide::Incoming { Role::Server } else { Role::Client };
         let operation = Operation {
             id: op,
             shape,
@@ -172,7 +171,7 @@ fn script(threads: Threads, keyed: Keyed, far: bool) -> Vec<Step> {
                 let order =
                     has_key.then(|| OrderKey { namespace: "order".into(), value: begun.to_string().into() });
                 let (op, point) = (writer.op(), writer.point(SERVICE, tid));
-                writer.steps.push(Step::Opened { conn: slot, op, shape: Shape::Incoming, point });
+                writer.steps.push(Step::Opened { conn: slot, op, shape: OpSide::Incoming, point });
                 writer.steps.push(Step::Requested { op, point });
                 slots[slot] = Some(Request { op, order, began: point, calls: 0, call: None });
             }
@@ -187,27 +186,27 @@ fn script(threads: Threads, keyed: Keyed, far: bool) -> Vec<Step> {
                     writer.steps.push(Step::Opened {
                         conn: 2 * IN_FLIGHT + slot,
                         op: backend,
-                        shape: Shape::Incoming,
+                        shape: OpSide::Incoming,
                         point: begin,
                     });
                     let found = found(request.order.as_ref());
-                    writer.close(2 * IN_FLIGHT + slot, backend, Shape::Incoming, (begin, end), found, wire);
+                    writer.close(2 * IN_FLIGHT + slot, backend, OpSide::Incoming, (begin, end), found, wire);
                 }
                 let end = writer.point(SERVICE, tid);
                 let found = found(request.order.as_ref());
-                writer.close(IN_FLIGHT + slot, op, Shape::Outgoing, (start, end), found, wire);
+                writer.close(IN_FLIGHT + slot, op, OpSide::Outgoing, (start, end), found, wire);
             }
             None if request.calls < CALLS => {
                 request.calls += 1;
                 let (op, point) = (writer.op(), writer.point(SERVICE, tid));
                 request.call = Some((op, point));
                 let conn = IN_FLIGHT + slot;
-                writer.steps.push(Step::Opened { conn, op, shape: Shape::Outgoing, point });
+                writer.steps.push(Step::Opened { conn, op, shape: OpSide::Outgoing, point });
             }
             None => {
                 let Request { op, order, began, .. } = slots[slot].take().expect("it is there");
                 let end = writer.point(SERVICE, tid);
-                writer.close(slot, op, Shape::Incoming, (began, end), found(order.as_ref()), None);
+                writer.close(slot, op, OpSide::Incoming, (began, end), found(order.as_ref()), None);
             }
         }
     }
@@ -223,7 +222,7 @@ fn play(steps: &[Step]) -> (Duration, (u64, u64)) {
     for step in steps {
         let now = match step {
             Step::Opened { conn, op, shape, point } => {
-                engine.opened(&conns[*conn], *op, *shape, Family::Call, *point);
+                engine.opened(&conns[*conn], *op, *shape, Interaction::Call, *point);
                 point.at
             }
             Step::Requested { op, point } => {
@@ -294,14 +293,14 @@ fn open_in_engine() -> Engine {
     for number in 0..OPEN {
         let slot = number / 2 % IN_FLIGHT;
         let (conn, shape) = match number % 2 {
-            0 => (&conns[slot], Shape::Incoming),
-            _ => (&conns[IN_FLIGHT + slot], Shape::Outgoing),
+            0 => (&conns[slot], OpSide::Incoming),
+            _ => (&conns[IN_FLIGHT + slot], OpSide::Outgoing),
         };
         // 500 processes with 200 operations each.
         let tgid = SERVICE + (number / 200) as u32 * 1000;
         let thread = Thread::new(tgid, tgid + slot as u32);
         let point = Point { at: number as u64 * STEP_NS, pos: 0, thread };
-        engine.opened(conn, OpId(number as u64 + 1), shape, Family::Call, point);
+        engine.opened(conn, OpId(number as u64 + 1), shape, Interaction::Call, point);
     }
     engine
 }

@@ -4,10 +4,9 @@
 //! The figures promised are 700 ns per captured operation of 512 bytes, 100 ns per ignored one, 0 for others. The
 //! least of several runs counts: what disturbs a run only ever makes it slower.
 
-use spoor::{
-    capture::{Options, verdict::Verdict},
-    record::Direction,
-};
+use spoor::capture::Options;
+use spoor::capture::verdict::Verdict;
+use spoor_core::record::Direction;
 use spoor_tests::kernel::{Agent, Trap, stream};
 
 const RUNS: usize = 9;

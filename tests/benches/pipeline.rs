@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use spoor::export::Host as Exporting;
 use spoor::export::otlp::encode::Batcher;
-use spoor::pipeline::Pipeline;
-use spoor::protocol::Sender::{Client, Server};
-use spoor::record::Record;
+use spoor_core::pipeline::Pipeline;
+use spoor_core::record::Record;
+use spoor_core::record::Sender::{Client, Server};
 use spoor_tests::measure::cpu;
 use spoor_tests::transcript::{Covered, Host, wire};
 use spoor_tests::whole_core::settings;

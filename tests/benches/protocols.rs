@@ -8,11 +8,11 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use spoor::config::Protocols;
-use spoor::protocol::Sender::{Client, Server};
-use spoor::protocol::detect::Protocol;
-use spoor::protocol::{End, Event, Events, Mark, Sender, Session, amqp, http1, postgres};
-use spoor::record::Role;
+use spoor_core::protocol::detect::Protocol;
+use spoor_core::protocol::{End, Event, Events, Session, amqp, http1, postgres};
+use spoor_core::record::Sender::{Client, Server};
+use spoor_core::record::{Mark, Role, Sender};
+use spoor_core::settings::Protocols;
 use spoor_tests::measure::cpu;
 use spoor_tests::transcript::wire;
 

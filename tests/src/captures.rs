@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 
-use spoor::operation::{Completeness, Operation};
-use spoor::protocol::{Discard, End, Event, Events, Mark, Sender, Session};
-use spoor::record::Thread;
+use spoor_core::operation::{Completeness, Operation};
+use spoor_core::protocol::{Discard, End, Event, Events, Session};
+use spoor_core::record::{Mark, Sender, Thread};
 
 /// A packet with data: who sent it, where in its direction's stream, what.
 #[derive(Clone, Debug)]

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use spoor::config::{Export, Otlp, Spool};
 use spoor::export::{Exporter, Host, Totals};
-use spoor::span::{Attributes, Resource, Span, SpanId, SpanKind, Status, TraceId};
+use spoor_core::span::{Resource, Span, SpanKind, Status};
+use spoor_core::trace::{Attributes, SpanId, TraceId};
 
 /// Longer than anything waited for takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use spoor::protocol::Sender;
+use spoor_core::record::Sender;
 
 /// One connection as it was recorded.
 #[derive(Clone, Debug)]

@@ -5,10 +5,9 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use spoor::protocol::Sender;
-use spoor::record::{
+use spoor_core::record::{
     BootNs, ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessInfo, Record, Role,
-    Thread, Transport, WireBase,
+    Sender, Thread, Transport, WireBase,
 };
 
 /// Records of one host, in order.

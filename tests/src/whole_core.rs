@@ -1,8 +1,9 @@
 //! Records in, the spans that the whole core makes of them out, with default settings and in the records' own time.
 
-use spoor::pipeline::{Pipeline, Settings};
-use spoor::record::Record;
-use spoor::span::{Span, SpanId, TraceId, Value};
+use spoor_core::pipeline::{Pipeline, Settings};
+use spoor_core::record::Record;
+use spoor_core::span::Span;
+use spoor_core::trace::{SpanId, TraceId, Value};
 
 /// Defaults, for a machine of their own.
 pub fn settings() -> Settings {

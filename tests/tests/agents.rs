@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashSet};
 
 use expect_test::expect;
-use spoor::order::window::Window;
-use spoor::pipeline::Settings;
-use spoor::protocol::Sender::{Client, Server};
-use spoor::record::{ConnId, Record};
-use spoor::span::{Span, SpanId, SpanKind, TraceId};
+use spoor_core::order::window::Window;
+use spoor_core::pipeline::Settings;
+use spoor_core::record::Sender::{Client, Server};
+use spoor_core::record::{ConnId, Record};
+use spoor_core::span::{Span, SpanKind};
+use spoor_core::trace::{SpanId, TraceId};
 use spoor_tests::transcript::{Covered, Host, Process, wire};
 use spoor_tests::whole_core::{forest, run_with, settings, text};
 
@@ -80,7 +81,7 @@ fn faults(spans: &[Span]) -> Vec<String> {
     faults
 }
 
-fn text_of(link: &spoor::span::Link) -> String {
+fn text_of(link: &spoor_core::span::Link) -> String {
     link.attributes.iter().map(|(_, value)| format!("{value:?}")).collect()
 }
 

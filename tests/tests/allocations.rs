@@ -5,11 +5,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
-use spoor::config::Protocols;
-use spoor::operation::Operation;
-use spoor::protocol::Sender::{self, Client, Server};
-use spoor::protocol::{Event, Events, Mark, Session, amqp, http1, http2, postgres};
-use spoor::record::Role;
+use spoor_core::operation::Operation;
+use spoor_core::protocol::{Event, Events, Session, amqp, http1, http2, postgres};
+use spoor_core::record::Sender::{self, Client, Server};
+use spoor_core::record::{Mark, Role};
+use spoor_core::settings::Protocols;
 use spoor_tests::transcript::wire;
 
 thread_local! {

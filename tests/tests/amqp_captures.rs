@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::process::Command;
 
-use spoor::config::Protocols;
-use spoor::operation::amqp::{Action, ActionKind, Content, Publish, PublishOutcome, Settlement};
-use spoor::operation::{Detail, Operation, Shape};
-use spoor::protocol::amqp::Session;
-use spoor::protocol::{Discard, End, Event, Events, Mark, Sender, Session as _};
-use spoor::record::{Role, Thread};
+use spoor_core::operation::amqp::{Action, ActionKind, Content, Publish, PublishOutcome, Settlement};
+use spoor_core::operation::{Detail, OpSide, Operation};
+use spoor_core::protocol::amqp::Session;
+use spoor_core::protocol::{Discard, End, Event, Events, Session as _};
+use spoor_core::record::{Mark, Role, Sender, Thread};
+use spoor_core::settings::Protocols;
 
 /// The broker's port in all captures.
 const PORT: u16 = 25_672;
@@ -282,10 +282,10 @@ fn every_operation_tshark_sees_is_seen() {
             for operation in &operations {
                 assert_eq!(operation.role, role);
                 let shape = match &action(operation).kind {
-                    _ if role == Role::Server => Shape::Relayed,
-                    ActionKind::Publish(_) | ActionKind::Get(_) | ActionKind::Settle(_) => Shape::Outgoing,
-                    ActionKind::Deliver(_) => Shape::Incoming,
-                    ActionKind::Return(_) => Shape::Relayed,
+                    _ if role == Role::Server => OpSide::Relayed,
+                    ActionKind::Publish(_) | ActionKind::Get(_) | ActionKind::Settle(_) => OpSide::Outgoing,
+                    ActionKind::Deliver(_) => OpSide::Incoming,
+                    ActionKind::Return(_) => OpSide::Relayed,
                     ActionKind::Method(_) => continue,
                 };
                 assert_eq!(operation.shape, shape, "{name}: {operation:?}");

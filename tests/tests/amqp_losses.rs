@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use spoor::config::Protocols;
-use spoor::operation::amqp::{Action, ActionKind, Content, Deliver, Properties, Publish, PublishOutcome};
-use spoor::operation::{Completeness, Detail, OpId, Operation, Shape};
-use spoor::protocol::Sender::{self, Client, Server};
-use spoor::protocol::Session as Contract;
-use spoor::protocol::amqp::Session;
-use spoor::record::Role;
+use spoor_core::operation::amqp::{
+    Action, ActionKind, Content, Deliver, Properties, Publish, PublishOutcome,
+};
+use spoor_core::operation::{Completeness, Detail, OpSide, Operation};
+use spoor_core::protocol::Session as Contract;
+use spoor_core::protocol::amqp::Session;
+use spoor_core::record::Sender::{self, Client, Server};
+use spoor_core::record::{OpId, Role};
+use spoor_core::settings::Protocols;
 use spoor_tests::captures::losses::{Judge, Tally, without_any_packet};
 use spoor_tests::captures::{Packet, any_size_of_reads, connections, every_beginning, run};
 
@@ -50,7 +52,7 @@ fn action_mut(operation: &mut Operation) -> &mut Action {
 fn sender(operation: &Operation) -> Sender {
     match &action(operation).kind {
         ActionKind::Deliver(_) | ActionKind::Return(_) => Server,
-        ActionKind::Method(_) if operation.shape == Shape::Relayed => Server,
+        ActionKind::Method(_) if operation.shape == OpSide::Relayed => Server,
         _ => Client,
     }
 }
@@ -283,7 +285,7 @@ fn what_a_lost_packet_said_is_unknown_afterwards() {
     for connection in connections(&path, &[PORT]) {
         let packets = &connection.packets;
         let with = |lost: Option<usize>| {
-            run(session(), packets, lost, usize::MAX, spoor::protocol::End::Closed).operations
+            run(session(), packets, lost, usize::MAX, spoor_core::protocol::End::Closed).operations
         };
         let whole = with(None);
         for (lost, packet) in packets.iter().enumerate().filter(|(_, packet)| packet.from == Client) {

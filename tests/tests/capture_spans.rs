@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use spoor::config::Services;
-use spoor::pipeline::{Pipeline, Stats};
-use spoor::record::Record;
 use spoor::source;
-use spoor::span::{Span, SpanKind, Value};
+use spoor_core::pipeline::{Pipeline, Stats};
+use spoor_core::record::Record;
+use spoor_core::span::{Span, SpanKind};
+use spoor_core::trace::Value;
 use spoor_tests::whole_core::settings;
 
 fn fixture(name: &str) -> PathBuf {

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use spoor::protocol::Sender::{Client, Server};
 use spoor::source::recording::{Header, Writer};
+use spoor_core::record::Sender::{Client, Server};
 use spoor_tests::sink::{Options, Sink};
 use spoor_tests::spoor::{Said, command, said, spoor};
 use spoor_tests::transcript::{Covered, Host, wire};

@@ -10,7 +10,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use spoor::config::{Otlp, OtlpProtocol};
 use spoor::export::Host;
-use spoor::span::Span;
+use spoor_core::span::Span;
 use spoor_tests::exporting::{settings, span, start, wait};
 use spoor_tests::sink::{Options, Sink};
 use spoor_tests::skip::skip;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use spoor::causality::{Confidence, Rule};
 use spoor::config::{Export, OtlpProtocol};
 use spoor::export::{Exporter, Host};
-use spoor::span::{Attributes, Evidence, Link, Resource, Span, SpanEvent, SpanId, SpanKind, Status, TraceId};
+use spoor_core::causality::{Confidence, Rule};
+use spoor_core::span::{Evidence, Link, Resource, Span, SpanEvent, SpanKind, Status};
+use spoor_core::trace::{Attributes, SpanId, TraceId};
 use spoor_tests::skip::skip;
 
 /// Receives over gRPC and HTTP and prints what it decoded, one JSON object per request.

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use spoor::config::Services;
-use spoor::protocol::Sender;
-use spoor::record::ClockPair;
 use spoor::source::{Source, pcap, recording};
+use spoor_core::record::{ClockPair, Sender};
 use spoor_tests::captures::http2 as captures;
 use spoor_tests::fuzz::TARGETS;
 use spoor_tests::fuzz::script::Script;

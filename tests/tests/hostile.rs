@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use spoor::config::Protocols;
-use spoor::operation::amqp::ActionKind;
-use spoor::operation::{Detail, Operation};
-use spoor::protocol::Sender::{Client, Server};
-use spoor::protocol::detect::{Detector, Protocol};
-use spoor::protocol::{Discard, End, Event, Events, Mark, Sender, Session, amqp, http1, http2, postgres};
-use spoor::record::{Direction, Role};
-use spoor::sql;
+use spoor_core::operation::amqp::ActionKind;
+use spoor_core::operation::{Detail, Operation};
+use spoor_core::protocol::detect::{Detector, Protocol};
+use spoor_core::protocol::{Discard, End, Event, Events, Session, amqp, http1, http2, postgres};
+use spoor_core::record::Sender::{Client, Server};
+use spoor_core::record::{Direction, Mark, Role, Sender};
+use spoor_core::settings::Protocols;
+use spoor_core::sql;
 use spoor_tests::measure::cpu;
 use spoor_tests::transcript::wire;
 

@@ -1,9 +1,9 @@
 //! Transcripts of real HTTP/1.x clients and servers: the exchanges in them, however the reads are cut.
 
-use spoor::config::Protocols;
-use spoor::operation::{Detail, Operation};
-use spoor::protocol::{Discard, End, Event, Events, Mark, Sender, Session, http1};
-use spoor::record::{Role, Thread};
+use spoor_core::operation::{Detail, Operation};
+use spoor_core::protocol::{Discard, End, Event, Events, Session, http1};
+use spoor_core::record::{Mark, Role, Sender, Thread};
+use spoor_core::settings::Protocols;
 use spoor_tests::recorded::{Recorded, fixtures, transcripts};
 
 /// Runs a transcript with its reads cut into pieces of at most `piece` bytes.

@@ -5,12 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use spoor::config::Protocols;
-use spoor::operation::http::Exchange;
-use spoor::operation::{Completeness, Detail, Operation};
-use spoor::protocol::http1::Session;
-use spoor::protocol::{End, Session as Contract};
-use spoor::record::Role;
+use spoor_core::operation::http::Exchange;
+use spoor_core::operation::{Completeness, Detail, Operation};
+use spoor_core::protocol::http1::Session;
+use spoor_core::protocol::{End, Session as Contract};
+use spoor_core::record::Role;
+use spoor_core::settings::Protocols;
 use spoor_tests::captures::{self, Connection, Cost};
 
 const CAPTURES: [&str; 10] = [

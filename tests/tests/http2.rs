@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use spoor::protocol::Sender::{Client, Server};
-use spoor::span::{Span, SpanKind};
+use spoor_core::record::Sender::{Client, Server};
+use spoor_core::span::{Span, SpanKind};
 use spoor_tests::transcript::{Covered, Host, wire};
 use spoor_tests::whole_core::{run, text};
 

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use spoor::config::{Protocols, Services};
-use spoor::conn::{Connections, Stats};
-use spoor::operation::http::Exchange;
-use spoor::operation::{Completeness, Detail, Operation};
-use spoor::protocol::{Discard, End, Event, Events, Mark, Sender, Session, http1, http2};
-use spoor::record::{Record, Role, Thread};
+use spoor::config::Services;
 use spoor::source;
+use spoor_core::conn::{Connections, Stats};
+use spoor_core::operation::http::Exchange;
+use spoor_core::operation::{Completeness, Detail, Operation};
+use spoor_core::protocol::{Discard, End, Event, Events, Session, http1, http2};
+use spoor_core::record::{Mark, Record, Role, Sender, Thread};
+use spoor_core::settings::Protocols;
 use spoor_tests::captures::http2::{NAMES, PORT, Segment, path, segments};
 
 fn exchange(operation: &Operation) -> &Exchange {

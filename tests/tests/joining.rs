@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use spoor::causality::Rule;
 use spoor::config;
 use spoor::export::tree::{Style, TreePrinter};
-use spoor::order::window::Window;
-use spoor::pipeline::Settings;
-use spoor::protocol::Sender::{Client, Server};
-use spoor::record::{Record, Thread};
-use spoor::span::{Span, SpanId, TraceId};
+use spoor_core::causality::Rule;
+use spoor_core::order::window::Window;
+use spoor_core::pipeline::Settings;
+use spoor_core::record::Sender::{Client, Server};
+use spoor_core::record::{Record, Thread};
+use spoor_core::span::Span;
+use spoor_core::trace::{SpanId, TraceId};
 use spoor_tests::transcript::{Covered, Host, Process, wire};
 use spoor_tests::whole_core::{run_with, settings, text};
 
@@ -198,11 +199,11 @@ fn links(spans: &[Span]) -> String {
     out.join(" ")
 }
 
-fn text_of(link: &spoor::span::Link) -> String {
+fn text_of(link: &spoor_core::span::Link) -> String {
     link.attributes
         .iter()
         .map(|(_, value)| match value {
-            spoor::span::Value::Text(text) => text.to_string(),
+            spoor_core::trace::Value::Text(text) => text.to_string(),
             other => format!("{other:?}"),
         })
         .collect()

@@ -14,13 +14,12 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime, clock_settime};
-use spoor::{
-    capture::{Options, verdict::Verdict},
-    record::{
-        ClockPair, Conn, ConnId, Direction, Endpoint, ProcessEvent, ProcessEventKind, Record, Role, Transport,
-    },
-};
+use spoor::capture::Options;
+use spoor::capture::verdict::Verdict;
 use spoor_common::{Counter, limits::TURN_PAUSE_NS, record::GOROUTINE};
+use spoor_core::record::{
+    ClockPair, Conn, ConnId, Direction, Endpoint, ProcessEvent, ProcessEventKind, Record, Role, Transport,
+};
 use spoor_tests::kernel::{
     Agent, Cgroup, Seen, Trap, Way, check_streams, check_streams_from, check_wire, pattern, run, stream,
 };

@@ -8,12 +8,12 @@ use amq_protocol::protocol::basic::{AMQPMethod, AMQPProperties, Deliver, Publish
 use amq_protocol::protocol::{AMQPClass, basic};
 use amq_protocol::types::{AMQPValue, DecimalValue, FieldArray, FieldTable};
 use proptest::prelude::*;
-use spoor::config::Protocols;
-use spoor::operation::amqp::{ActionKind, Content, Properties, Value};
-use spoor::operation::{Completeness, Detail, Operation};
-use spoor::protocol::amqp::Session;
-use spoor::protocol::{End, Event, Events, Mark, Sender, Session as Contract};
-use spoor::record::Role;
+use spoor_core::operation::amqp::{ActionKind, Content, Properties, Value};
+use spoor_core::operation::{Completeness, Detail, Operation};
+use spoor_core::protocol::amqp::Session;
+use spoor_core::protocol::{End, Event, Events, Session as Contract};
+use spoor_core::record::{Mark, Role, Sender};
+use spoor_core::settings::Protocols;
 use spoor_tests::captures;
 
 fn bytes(frame: &AMQPFrame) -> Vec<u8> {

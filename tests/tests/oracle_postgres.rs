@@ -9,12 +9,12 @@ use postgres_protocol::IsNull;
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 use proptest::prelude::*;
-use spoor::config::Protocols;
-use spoor::operation::postgres::{Cell, Statement};
-use spoor::operation::{Completeness, Detail, Operation};
-use spoor::protocol::postgres::Session;
-use spoor::protocol::{End, Sender};
-use spoor::record::Role;
+use spoor_core::operation::postgres::{Cell, Statement};
+use spoor_core::operation::{Completeness, Detail, Operation};
+use spoor_core::protocol::End;
+use spoor_core::protocol::postgres::Session;
+use spoor_core::record::{Role, Sender};
+use spoor_core::settings::Protocols;
 use spoor_tests::captures;
 use spoor_tests::transcript::wire;
 

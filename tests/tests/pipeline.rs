@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use spoor::protocol::Sender::{Client, Server};
-use spoor::record::Record;
-use spoor::span::SpanKind;
+use spoor_core::record::Record;
+use spoor_core::record::Sender::{Client, Server};
+use spoor_core::span::SpanKind;
 use spoor_tests::transcript::{Covered, Host, wire};
 use spoor_tests::whole_core::{forest, run, text};
 

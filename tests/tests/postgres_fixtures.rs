@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use spoor::config::Protocols;
-use spoor::operation::postgres::{Cell, Statement};
-use spoor::operation::{Completeness, Detail, Operation};
-use spoor::protocol::postgres::Session;
-use spoor::protocol::{End, Event, Events, Mark, Session as _};
-use spoor::record::{Role, Thread};
+use spoor_core::operation::postgres::{Cell, Statement};
+use spoor_core::operation::{Completeness, Detail, Operation};
+use spoor_core::protocol::postgres::Session;
+use spoor_core::protocol::{End, Event, Events, Session as _};
+use spoor_core::record::{Mark, Role, Thread};
+use spoor_core::settings::Protocols;
 use spoor_tests::captures::{self, Packet};
 
 /// Every client that was captured.
@@ -190,7 +190,7 @@ fn statements_are_those_in_the_servers_log() {
             if s.error.is_some() || s.skipped { count.1 += 1 } else { count.0 += 1 }
         }
         let mut logged: BTreeMap<String, usize> = BTreeMap::new();
-        for text in counted(client).statements.iter().flat_map(|text| spoor::sql::statements(text)) {
+        for text in counted(client).statements.iter().flat_map(|text| spoor_core::sql::statements(text)) {
             *logged.entry(squeeze(text)).or_default() += 1;
         }
         for (text, count) in &logged {
@@ -201,7 +201,7 @@ fn statements_are_those_in_the_servers_log() {
             );
         }
         for (text, (sure, _)) in &ours {
-            let is_empty = spoor::sql::statements(text).is_empty();
+            let is_empty = spoor_core::sql::statements(text).is_empty();
             assert!(is_empty || *sure == 0 || logged.contains_key(text), "{client}: not in the log: {text}");
         }
     }

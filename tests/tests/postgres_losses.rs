@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use spoor::config::Protocols;
-use spoor::operation::postgres::{Cell, Statement, StatementKind};
-use spoor::operation::{Completeness, Detail, Operation};
-use spoor::protocol::Sender;
-use spoor::protocol::Session as Contract;
-use spoor::protocol::postgres::Session;
-use spoor::record::Role;
+use spoor_core::operation::postgres::{Cell, Statement, StatementKind};
+use spoor_core::operation::{Completeness, Detail, Operation};
+use spoor_core::protocol::Session as Contract;
+use spoor_core::protocol::postgres::Session;
+use spoor_core::record::{Role, Sender};
+use spoor_core::settings::Protocols;
 use spoor_tests::captures::losses::{Judge, Tally, without_any_packet};
 use spoor_tests::captures::{Packet, connections};
 

@@ -8,21 +8,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use prost::Message;
-use spoor::config::{Export, Order, Otlp, Privacy, Sampling};
+use spoor::config::{Export, Otlp, Privacy};
 use spoor::export::durations::Durations;
 use spoor::export::file::JsonLines;
 use spoor::export::otlp::encode;
 use spoor::export::prometheus::{Format, Page};
 use spoor::export::tree::{Style, TreePrinter};
 use spoor::export::{Exporter, Host as Machine};
-use spoor::pipeline::{Pipeline, Settings};
-use spoor::protocol::Sender::{Client, Server};
-use spoor::record::Record;
 use spoor::source::recording::scrub::scrub;
 use spoor::source::recording::{Contents, Header, Writer};
-use spoor::span::pseudonym::Pseudonyms;
-use spoor::span::sample::Sampler;
-use spoor::span::{Span, Value};
+use spoor_core::order::settings::Order;
+use spoor_core::pipeline::{Pipeline, Settings};
+use spoor_core::privacy::pseudonym::Pseudonyms;
+use spoor_core::record::Record;
+use spoor_core::record::Sender::{Client, Server};
+use spoor_core::settings::Sampling;
+use spoor_core::span::Span;
+use spoor_core::span::sample::Sampler;
+use spoor_core::trace::Value;
 use spoor_tests::spoor::spoor;
 use spoor_tests::transcript::{Covered, Host, wire};
 use spoor_tests::whole_core;
@@ -195,7 +198,7 @@ fn traffic() -> Vec<Record> {
 
 fn settings() -> Settings {
     Settings {
-        spans: spoor::config::Spans {
+        spans: spoor_core::order::settings::Spans {
             // Asked for, and still without their values.
             request_headers: vec!["x-customer".to_owned(), "referer".to_owned()],
             ..Default::default()

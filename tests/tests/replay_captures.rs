@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use spoor::config::{Protocols, Services};
-use spoor::conn::{Connections, Stats};
-use spoor::operation::Detail;
-use spoor::protocol::Event;
-use spoor::record::{Conn, Record, Role};
+use spoor::config::Services;
 use spoor::source::{self, recording};
+use spoor_core::conn::{Connections, Stats};
+use spoor_core::operation::Detail;
+use spoor_core::protocol::Event;
+use spoor_core::record::{Conn, Record, Role};
+use spoor_core::settings::Protocols;
 
 const WHOLE: [&str; 3] = ["http.pcapng", "http-any.pcap", "http-ipv6.pcap"];
 

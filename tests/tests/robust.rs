@@ -1,7 +1,7 @@
 //! The core while the world around it moves: a wall clock that is set back and forth in the middle of requests.
 
-use spoor::protocol::Sender::{Client, Server};
-use spoor::record::{ClockPair, Record};
+use spoor_core::record::Sender::{Client, Server};
+use spoor_core::record::{ClockPair, Record};
 use spoor_tests::transcript::{Covered, EPOCH_NS, Host, wire};
 use spoor_tests::whole_core::{run, text};
 

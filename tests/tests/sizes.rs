@@ -3,11 +3,11 @@
 //!
 //! Memory is what the process's resident set grows by; the sessions are fed one record again and again.
 
-use spoor::config::Protocols;
-use spoor::operation::{Completeness, Detail, Operation};
-use spoor::protocol::Sender::{Client, Server};
-use spoor::protocol::{End, Event, Events, Mark, Sender, Session, Want, amqp, http1, postgres};
-use spoor::record::Role;
+use spoor_core::operation::{Completeness, Detail, Operation};
+use spoor_core::protocol::{End, Event, Events, Session, Want, amqp, http1, postgres};
+use spoor_core::record::Sender::{Client, Server};
+use spoor_core::record::{Mark, Role, Sender};
+use spoor_core::settings::Protocols;
 use spoor_tests::measure::resident;
 use spoor_tests::transcript::wire;
 

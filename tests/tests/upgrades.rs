@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use spoor::config::Services;
-use spoor::conn::learned::Connection;
-use spoor::pipeline::Pipeline;
-use spoor::pipeline::learned::{Learned, Stats};
-use spoor::protocol::learned as protocol;
-use spoor::record::{Conn, ConnId, Record, Role};
 use spoor::run::state::file;
 use spoor::source;
-use spoor::span::{Span, SpanId};
+use spoor_core::conn::snapshot::Connection;
+use spoor_core::pipeline::Pipeline;
+use spoor_core::pipeline::snapshot::{Snapshot, Stats};
+use spoor_core::protocol::snapshot as protocol;
+use spoor_core::record::{Conn, ConnId, Record, Role};
+use spoor_core::span::Span;
+use spoor_core::trace::SpanId;
 use spoor_tests::{recorded, whole_core};
 
 const MINUTE: u64 = 60_000_000_000;
@@ -64,7 +65,7 @@ fn introductions(before: &[Record], at: u64) -> Vec<Record> {
 }
 
 /// The first agent's file, as the second one reads it.
-fn left(before: &[Record]) -> Learned {
+fn left(before: &[Record]) -> Snapshot {
     let mut first = pipeline();
     let at = before.last().map_or(0, Record::at);
     before.iter().for_each(|record| first.handle_record(record.clone()));
@@ -74,7 +75,12 @@ fn left(before: &[Record]) -> Learned {
 }
 
 /// What the second agent makes of the rest, of which it does not see the first `unseen` records.
-fn second(before: &[Record], rest: &[Record], unseen: usize, learned: Option<Learned>) -> (Vec<Span>, Stats) {
+fn second(
+    before: &[Record],
+    rest: &[Record],
+    unseen: usize,
+    learned: Option<Snapshot>,
+) -> (Vec<Span>, Stats) {
     let (missed, seen) = rest.split_at(unseen.min(rest.len()));
     let at = seen.first().map_or(0, Record::at);
     let mut next = pipeline();
@@ -147,13 +153,13 @@ impl Found {
 }
 
 /// Every connection stood between two messages.
-fn is_at_rest(learned: &Learned, before: &[Record]) -> bool {
+fn is_at_rest(learned: &Snapshot, before: &[Record]) -> bool {
     let rests = |connection: &Connection| {
         connection.stands.is_some()
             && match &connection.learned {
-                protocol::Learned::Postgres(postgres) => postgres.at_rest,
-                protocol::Learned::Amqp(amqp) => amqp.at_rest,
-                protocol::Learned::Http2(_) => true,
+                protocol::Snapshot::Postgres(postgres) => postgres.at_rest,
+                protocol::Snapshot::Amqp(amqp) => amqp.at_rest,
+                protocol::Snapshot::Http2(_) => true,
             }
     };
     learned.connections.iter().all(rests) && learned.connections.len() == introductions(before, 0).len()
@@ -230,7 +236,7 @@ fn header_fields_that_refer_to_what_came_before_a_cut_are_known_after_it() {
 fn nothing_is_taken_over_from_another_boot() {
     let records = records("postgres/asyncpg.pcap");
     let (before, rest) = records.split_at(records.len() / 2);
-    let learned = Learned { boot_id: [8; 16], ..left(before) };
+    let learned = Snapshot { boot_id: [8; 16], ..left(before) };
     assert!(!learned.connections.is_empty());
     let (found, stats) = second(before, rest, 0, Some(learned.clone()));
     assert_eq!(stats.other_boot, learned.connections.len() as u64);
@@ -290,7 +296,7 @@ fn nonsense_in_what_was_left_is_survived() {
                 }
             }
             let Ok(connections) = serde_json::from_value(value) else { continue };
-            let spoiled = Learned { connections, ..learned.clone() };
+            let spoiled = Snapshot { connections, ..learned.clone() };
             let unseen = if next(2) == 0 { 0 } else { UNSEEN };
             let (_, stats) = second(before, rest, unseen, Some(spoiled));
             restored += stats.connections.unbroken + stats.connections.broken;

@@ -15,7 +15,7 @@ use spoor_common::{
     record::{self, CloseRecord, ConnRecord, DataHeader, ProcessRecord, UnixConnRecord},
 };
 
-use crate::record::{
+use spoor_core::record::{
     Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessEvent, ProcessEventKind, Role, Thread,
     Transport, WireBase,
 };

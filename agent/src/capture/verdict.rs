@@ -6,7 +6,7 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use spoor_common::verdict::{self as layout, InheritKey};
 
 use super::{error::CaptureError, load::map_error};
-use crate::record::{ConnId, Role};
+use spoor_core::record::{ConnId, Role};
 
 /// How much of a connection the kernel copies from now on. Positions go on either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use globset::Glob;
 
 use super::node::{Node, Step, path_text};
 use super::{Config, ConfigError, Selector};
-use crate::causality::Rule;
-use crate::causality::covered::Block;
+use spoor_core::causality::Rule;
+use spoor_core::causality::across::covered::Block;
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,7 +173,7 @@ fn choices(config: &Config, found: &mut Found) {
         found.add("sampling.ratio", format!("{} is out of range, 0 to 1", config.sampling.ratio));
     }
     let privacy = &config.privacy;
-    let min = crate::span::pseudonym::MIN_SECRET;
+    let min = spoor_core::privacy::pseudonym::MIN_SECRET;
     match (&privacy.hash_secret_file, privacy.hash_secret.len()) {
         _ if privacy.hash.is_empty() => {}
         (None, 0) => found.add("privacy.hash", "needs `privacy.hash_secret_file` or `privacy.hash_secret`"),

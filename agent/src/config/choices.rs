@@ -1,4 +1,4 @@
-//! The sections by which an operator chooses: what is traced, what is exported, in which form, what is kept, and who may ask.
+//! The sections by which an operator chooses: what is traced, in which form it leaves, what is kept, and who may ask.
 //!
 //! *Owns* these settings and their defaults. *Must not know* how they are read.
 
@@ -93,23 +93,6 @@ impl Default for Kubernetes {
             refresh: Duration::from_secs(30),
             well_known_labels: false,
         }
-    }
-}
-
-/// Which orders are exported: by the order, so that every node decides alike and an order is whole or not there. Metrics
-/// count all of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Sampling {
-    /// Part of the orders, and of the traces without an order, that is kept: 0 to 1.
-    pub ratio: f64,
-    /// Orders kept in any case: `4711`, or with their namespace `crm/SO-17`.
-    pub orders: Vec<String>,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self { ratio: 1.0, orders: Vec::new() }
     }
 }
 

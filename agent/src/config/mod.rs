@@ -18,11 +18,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use choices::{Admin, Kubernetes, Privacy, Sampling, Select, Selector, State};
+pub use choices::{Admin, Kubernetes, Privacy, Select, Selector, State};
 pub use load::{Flag, Loaded, load};
 pub use node::Place;
-
-use crate::order::window::Window;
+pub use spoor_core::order::settings::{Order, Spans};
+pub use spoor_core::settings::{Joining, Protocols, Sampling, duration};
 
 /// A setting that cannot be used, and where it was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,35 +111,10 @@ impl Default for Capture {
         Self {
             ring_bytes: 16 << 20,
             first_look_bytes: 16 << 10,
-            turn_bytes: 1 << 20,
+            turn_bytes: spoor_core::settings::DEFAULT_TURN_BYTES,
             max_connections: 65_536,
             cgroup_percent: 50,
             rung: Rung::Auto,
-        }
-    }
-}
-
-/// Bounds of the parsers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Protocols {
-    /// Bytes of a body, message or value kept for key extraction.
-    pub kept_body_bytes: usize,
-    /// Largest HTTP header block.
-    pub max_header_bytes: usize,
-    /// Longest SQL text kept.
-    pub max_statement_bytes: usize,
-    /// Operations open on one connection.
-    pub max_open_operations: usize,
-}
-
-impl Default for Protocols {
-    fn default() -> Self {
-        Self {
-            kept_body_bytes: 64 << 10,
-            max_header_bytes: 64 << 10,
-            max_statement_bytes: 16 << 10,
-            max_open_operations: 4096,
         }
     }
 }
@@ -168,110 +143,6 @@ pub struct ServiceName {
     pub name: String,
     /// Its `service.namespace`.
     pub namespace: Option<String>,
-}
-
-/// How spans are joined to trees.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Joining {
-    /// Rules that may make an edge, by name.
-    pub rules: Vec<String>,
-    /// Edges below this confidence are not made.
-    pub min_confidence: f32,
-    /// Longest wait for evidence about an operation's cause after the operation is over.
-    #[serde(with = "duration")]
-    #[schemars(with = "String")]
-    pub decide_within: Duration,
-    /// How long a tree is held for late spans after its root is over.
-    #[serde(with = "duration")]
-    #[schemars(with = "String")]
-    pub linger: Duration,
-    /// Longest time a tree is held at all.
-    #[serde(with = "duration")]
-    #[schemars(with = "String")]
-    pub max_hold: Duration,
-    /// Operations held at once; the oldest trees are released first.
-    pub max_held_operations: usize,
-    /// Honour `traceparent` and its kin: `covered` (from processes on this node), `all`, `none`.
-    pub trusted_context: String,
-    /// Addresses, as peers appear under them, whose processes other agents see: `10.0.0.0/8`, `192.0.2.7`, or `all`. A span
-    /// may then be the child of one that another agent exports.
-    pub covered: Vec<String>,
-}
-
-impl Default for Joining {
-    fn default() -> Self {
-        let rules = ["context", "wire", "message", "thread", "last_read", "value", "transaction", "alone"];
-        Self {
-            rules: rules.map(str::to_owned).to_vec(),
-            min_confidence: 0.6,
-            decide_within: Duration::from_secs(10),
-            linger: Duration::from_secs(2),
-            max_hold: Duration::from_secs(300),
-            max_held_operations: 200_000,
-            trusted_context: "covered".to_owned(),
-            covered: Vec::new(),
-        }
-    }
-}
-
-/// How orders are recognised. See `order::rules` for the meaning of each key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Order {
-    /// Shared by all agents of one deployment: part of every trace identifier.
-    pub deployment: String,
-    /// Time after which an order's spans go to a new trace; `0`: never, `request`: each request has one of its own.
-    #[schemars(with = "String")]
-    pub window: Window,
-    /// Where keys are found.
-    pub keys: Vec<crate::order::rules::KeyRule>,
-    /// Further attributes lifted from traffic.
-    pub attributes: Vec<crate::order::rules::AttributeRule>,
-}
-
-impl Default for Order {
-    fn default() -> Self {
-        Self {
-            deployment: String::new(),
-            window: Window::Every(Duration::from_secs(24 * 3600)),
-            keys: crate::order::rules::default_keys(),
-            attributes: crate::order::rules::default_attributes(),
-        }
-    }
-}
-
-/// What spans carry.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Spans {
-    /// Path templates that name the spans of HTTP requests, the first that fits: `/users/{user_id}/orders`. A segment in
-    /// braces, or `*`, is any one segment, `(a|b)` one of those. Paths of `order.keys` come after these.
-    pub routes: Vec<String>,
-    /// HTTP request headers to export, by name. Those that carry credentials are never exported.
-    pub request_headers: Vec<String>,
-    /// HTTP response headers to export.
-    pub response_headers: Vec<String>,
-    /// Statements that take at least so long are marked `spoor.slow`; zero marks none.
-    #[serde(with = "duration")]
-    #[schemars(with = "String")]
-    pub slow_statement: Duration,
-    /// Operations open for longer count as pending in the metrics.
-    #[serde(with = "duration")]
-    #[schemars(with = "String")]
-    pub pending_after: Duration,
-}
-
-impl Default for Spans {
-    fn default() -> Self {
-        Self {
-            routes: crate::order::defaults::collection_paths(),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
-            slow_statement: Duration::from_secs(1),
-            pending_after: Duration::from_secs(30),
-        }
-    }
 }
 
 /// Where spans go.
@@ -455,53 +326,5 @@ impl Default for Spool {
             max_age: Duration::from_secs(24 * 3600),
             memory_bytes: 32 << 20,
         }
-    }
-}
-
-/// Durations as `250ms`, `2s`, `5m`, `24h`, or `0`.
-pub mod duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format(*value))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!("`{text}` is not a duration such as `250ms`, `2s`, `5m`, `24h`"))
-        })
-    }
-
-    /// The shortest exact form.
-    pub fn format(value: Duration) -> String {
-        let ms = value.as_millis();
-        match ms {
-            0 => "0".to_owned(),
-            _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
-            _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
-            _ if ms.is_multiple_of(1000) => format!("{}s", ms / 1000),
-            _ => format!("{ms}ms"),
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Duration> {
-        let text = text.trim();
-        if text == "0" {
-            return Some(Duration::ZERO);
-        }
-        let split = text.find(|c: char| !c.is_ascii_digit())?;
-        let (number, unit) = text.split_at(split);
-        let number: u64 = number.parse().ok()?;
-        let ms = match unit {
-            "ms" => number,
-            "s" => number.checked_mul(1000)?,
-            "m" => number.checked_mul(60_000)?,
-            "h" => number.checked_mul(3_600_000)?,
-            _ => return None,
-        };
-        Some(Duration::from_millis(ms))
     }
 }

@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use crate::span::{Span, SpanKind, Value, semconv};
+use spoor_core::span::{Span, SpanKind, semconv};
+use spoor_core::trace::Value;
 
 /// A histogram of durations in seconds.
 #[derive(Debug, PartialEq)]

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::span::{Attributes, Resource, SpanId, Status, TraceId};
+use spoor_core::span::{Resource, Status};
+use spoor_core::trace::{Attributes, SpanId, TraceId};
 
 fn span(kind: SpanKind, ms: u64, attributes: &[(&'static str, Value)]) -> Span {
     let mut all = Attributes::default();

@@ -20,7 +20,7 @@ use super::queue::{Batch, Queue};
 use super::spool::{self, Spool, SpoolError};
 use super::worker::Worker;
 use crate::config::{Export, Otlp};
-use crate::span::Span;
+use spoor_core::span::Span;
 
 /// Why the exporter could not start.
 #[derive(Debug, thiserror::Error)]

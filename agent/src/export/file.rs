@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use super::Host;
 use super::otlp::encode;
-use crate::span::Span;
+use spoor_core::span::Span;
 
 /// Spans of one line.
 const MAX_SPANS: usize = 512;

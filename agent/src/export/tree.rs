@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::span::{Span, SpanId, SpanKind, Status, TraceId, Value};
+use spoor_core::span::{Span, SpanKind, Status};
+use spoor_core::trace::{SpanId, TraceId, Value};
 
 /// Spans kept before the oldest trace is printed early.
 const MAX_SPANS: usize = 100_000;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::causality::{Confidence, Rule};
-use crate::span::{Attributes, Evidence, Resource};
+use spoor_core::causality::{Confidence, Rule};
+use spoor_core::span::{Evidence, Resource};
+use spoor_core::trace::Attributes;
 
 const START: u64 = 1_763_629_953_120_000_000;
 

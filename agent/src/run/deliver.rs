@@ -9,7 +9,7 @@ use crate::admin::Board;
 use crate::cli::Print;
 use crate::config::Config;
 use crate::export::{Exporter, Host, Totals};
-use crate::pipeline::Pipeline;
+use spoor_core::pipeline::Pipeline;
 
 /// How long the end of a run waits for the back end.
 const LAST_DELIVERY: Duration = Duration::from_secs(10);

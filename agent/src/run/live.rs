@@ -20,11 +20,11 @@ use crate::clock;
 use crate::config::{Admin, Config};
 use crate::export::metrics::Metrics;
 use crate::export::{Exporter, Host};
-use crate::pipeline::Pipeline;
-use crate::process::lookup::Verdict as Seen;
-use crate::process::{Inspector, Lookup, kubernetes};
-use crate::record::Record;
+use crate::service::lookup::Verdict as Seen;
+use crate::service::{Inspector, Lookup, kubernetes};
 use crate::source::live::Live;
+use spoor_core::pipeline::Pipeline;
+use spoor_core::record::Record;
 
 /// The pipeline hears of the time at least so often.
 const TICK: Duration = Duration::from_millis(100);

@@ -24,12 +24,12 @@ use sha2::{Digest, Sha256};
 use crate::capture::CaptureError;
 use crate::config::Config;
 use crate::export::exporter::ExportError;
-use crate::order::rules::RuleError;
-use crate::pipeline::{Pipeline, Settings};
-use crate::process::kubernetes::KubernetesError;
+use crate::service::kubernetes::KubernetesError;
 use crate::source::SourceError;
-use crate::span::pseudonym::{MIN_SECRET, Pseudonyms};
-use crate::span::sample::Sampler;
+use spoor_core::order::rules::RuleError;
+use spoor_core::pipeline::{Pipeline, Settings};
+use spoor_core::privacy::pseudonym::{MIN_SECRET, Pseudonyms};
+use spoor_core::span::sample::Sampler;
 
 pub use live::live;
 pub use record::record;

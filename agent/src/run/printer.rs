@@ -9,7 +9,7 @@ use crate::cli::Print;
 use crate::export::Host;
 use crate::export::file::JsonLines;
 use crate::export::tree::{Style, TreePrinter};
-use crate::span::Span;
+use spoor_core::span::Span;
 
 /// Spans on their way to the printer.
 const WAITING: usize = 16_384;

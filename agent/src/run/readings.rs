@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::reload::Reloads;
 use super::state::Totals as State;
 use crate::capture::load::Totals as Kernel;
-use crate::conn::Stats as Connections;
 use crate::export::Totals;
 use crate::export::readings::Reading;
-use crate::pipeline::learned::Stats as Restored;
-use crate::pipeline::{Open, Stats};
-use crate::record::ClockPair;
 use crate::source::live::Gauges;
+use spoor_core::conn::Stats as Connections;
+use spoor_core::pipeline::snapshot::Stats as Restored;
+use spoor_core::pipeline::{Open, Stats};
+use spoor_core::record::ClockPair;
 
 /// Everything there is to say at one moment.
 pub(super) struct Moment<'a> {

@@ -11,12 +11,12 @@ use super::{RunError, rules_digest};
 use crate::capture::verdict::Verdict as Told;
 use crate::clock;
 use crate::config::Config;
-use crate::process::lookup::Verdict as Seen;
-use crate::process::{Inspector, Lookup, kubernetes};
-use crate::record::Record;
+use crate::service::lookup::Verdict as Seen;
+use crate::service::{Inspector, Lookup, kubernetes};
 use crate::source::live::Live;
 use crate::source::recording::scrub::scrub;
 use crate::source::recording::{Contents, Header, Writer};
+use spoor_core::record::Record;
 
 /// What was recorded is on the file at least so often.
 const FLUSH: Duration = Duration::from_secs(1);

@@ -8,10 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::deliver::Delivery;
 use super::{RunError, pseudonyms};
 use crate::config::Config;
-use crate::pipeline::Pipeline;
-use crate::process::kubernetes::Pods;
-use crate::process::{Inspector, Lookup};
-use crate::span::sample::Sampler;
+use crate::service::kubernetes::Pods;
+use crate::service::{Inspector, Lookup};
+use spoor_core::pipeline::Pipeline;
+use spoor_core::span::sample::Sampler;
 
 /// Reads the configuration again; the error is for the log.
 pub type Reload<'a> = &'a dyn Fn() -> Result<Config, String>;

@@ -12,8 +12,8 @@ use crate::cli::Print;
 use crate::clock;
 use crate::config::Config;
 use crate::export::Host;
-use crate::record::BootNs;
 use crate::source::{self, recording};
+use spoor_core::record::BootNs;
 
 /// Signals and progress are looked at after so many records.
 const EVERY: u64 = 4096;

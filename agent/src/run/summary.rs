@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::deliver::{Delivered, Delivery};
 use crate::capture::load::Totals;
-use crate::pipeline::{Pipeline, Stats};
+use spoor_core::pipeline::{Pipeline, Stats};
 
 /// A line that is written over, only when standard error is a terminal; warnings about losses in any case.
 #[derive(Debug)]

@@ -5,9 +5,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::capture::verdict::{Kind, Verdict as Told};
-use crate::conn::{ConnInfo, Verdict, VerdictUpdate};
-use crate::record::{ConnId, Direction, Endpoint, Role};
 use crate::source::live::Live;
+use spoor_core::conn::{ConnInfo, Verdict, VerdictUpdate};
+use spoor_core::record::{ConnId, Direction, Endpoint, Role};
 
 /// Connections whose verdict is remembered. The kernel's own map is bounded too.
 const MAX_CONNECTIONS: usize = 1 << 17;

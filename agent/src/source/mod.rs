@@ -16,7 +16,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::config::Services;
-use crate::record::Record;
+use spoor_core::record::Record;
 
 /// Records of a file, one after the other.
 pub trait Source: Send {

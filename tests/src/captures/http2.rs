@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use spoor::protocol::Sender;
+use spoor_core::record::Sender;
 
 use super::connections;
 use crate::recorded::fixtures;

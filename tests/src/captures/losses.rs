@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use spoor::operation::{Completeness, Operation};
-use spoor::protocol::{End, Session};
+use spoor_core::operation::{Completeness, Operation};
+use spoor_core::protocol::{End, Session};
 
 use super::{Packet, run};
 

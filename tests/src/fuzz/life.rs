@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use spoor::operation::OpId;
-use spoor::protocol::{Event, Events};
+use spoor_core::protocol::{Event, Events};
+use spoor_core::record::OpId;
 
 /// Events that this many bytes of input may cause, at most: no input multiplies.
 const EVENTS_PER_BYTE: usize = 4;

@@ -8,18 +8,19 @@ pub mod script;
 
 use bytes::Bytes;
 use spoor::capture::decode;
-use spoor::config::{Protocols, Services};
-use spoor::pipeline::{Pipeline, Settings};
-use spoor::protocol::detect::{
+use spoor::config::Services;
+use spoor::source::{Source, pcap, recording};
+use spoor_core::pipeline::{Pipeline, Settings};
+use spoor_core::protocol::detect::{
     Detection, Detector, Protocol, Sniff, sniff_amqp, sniff_http1, sniff_http2, sniff_postgres,
 };
-use spoor::protocol::{End, Events, Mark, Sender, Session, amqp, http1, http2, postgres};
-use spoor::record::{
-    ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Record, Role, Thread, Transport,
-    WireBase,
+use spoor_core::protocol::{End, Events, Session, amqp, http1, http2, postgres};
+use spoor_core::record::{
+    ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Mark, Record, Role, Sender, Thread,
+    Transport, WireBase,
 };
-use spoor::source::{Source, pcap, recording};
-use spoor::stream::{Assembler, Chunk, Window};
+use spoor_core::settings::Protocols;
+use spoor_core::stream::{Assembler, Chunk, Window};
 
 use self::life::LifeCycles;
 use self::script::{Script, Step};

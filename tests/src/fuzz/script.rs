@@ -9,8 +9,7 @@
 //! server port. Tag: bit 0 the server sent it; bits 1–3 say bytes, or 6: time passes, 7: a hole of that length.
 //! A length past the end of the input takes what is there, so any bytes are a script.
 
-use spoor::protocol::Sender;
-use spoor::record::{Direction, Role};
+use spoor_core::record::{Direction, Role, Sender};
 
 /// Ports a script can name.
 const PORTS: [Option<u16>; 6] = [None, Some(80), Some(5432), Some(5672), Some(8080), Some(4711)];

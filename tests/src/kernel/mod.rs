@@ -24,11 +24,11 @@ pub use self::cgroup::Cgroup;
 pub use self::streams::{Stream, check_streams, check_streams_from, check_wire, stream};
 pub use self::trap::{Facts, Moved, Trap, Way, pattern, run, trap_path};
 use crate::skip::skip;
-use spoor::{
-    capture::{CaptureError, Options, load::Totals, verdict::Verdict},
-    record::{Close, Conn, ConnId, Data, Record},
-    source::live::Live,
-};
+use spoor::capture::load::Totals;
+use spoor::capture::verdict::Verdict;
+use spoor::capture::{CaptureError, Options};
+use spoor::source::live::Live;
+use spoor_core::record::{Close, Conn, ConnId, Data, Record};
 
 /// Longest wait for something that must happen. Generous: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);

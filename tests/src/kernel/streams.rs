@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use spoor::record::{ConnId, Data, Direction, Role, WireBase};
+use spoor_core::record::{ConnId, Data, Direction, Role, WireBase};
 
 use super::{Agent, Facts, Seen, Way, pattern};
 

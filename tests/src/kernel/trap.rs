@@ -11,7 +11,7 @@ use std::{
     sync::OnceLock,
 };
 
-use spoor::record::{ConnId, Direction};
+use spoor_core::record::{ConnId, Direction};
 
 use super::COMM;
 

@@ -10,9 +10,10 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 
 use super::protobuf::Writer;
-use crate::causality::Rule;
 use crate::export::Host;
-use crate::span::{Attributes, Link, Resource, Span, SpanEvent, SpanKind, Status, Value};
+use spoor_core::causality::Rule;
+use spoor_core::span::{Link, Resource, Span, SpanEvent, SpanKind, Status};
+use spoor_core::trace::{Attributes, Value};
 
 /// Attribute names follow this version of the semantic conventions.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";

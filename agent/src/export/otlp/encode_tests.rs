@@ -9,8 +9,9 @@ use opentelemetry_proto::tonic::trace::v1::{
 };
 
 use super::*;
-use crate::causality::Confidence;
-use crate::span::{Evidence, SpanId, TraceId};
+use spoor_core::causality::Confidence;
+use spoor_core::span::Evidence;
+use spoor_core::trace::{SpanId, TraceId};
 
 fn host() -> Host {
     Host {

@@ -1,7 +1,7 @@
 //! What was learned in, the bytes of a file that holds it out, and back.
 //!
 //! ```text
-//!   "SPOORLS1" │ u32 length │ u32 CRC-32 of the payload │ payload: JSON of [`Learned`]          (little-endian)
+//!   "SPOORLS1" │ u32 length │ u32 CRC-32 of the payload │ payload: JSON of [`Snapshot`]          (little-endian)
 //! ```
 //!
 //! The last byte of the magic number is the version: a file of another one is not read. Fields may come and go within a
@@ -15,7 +15,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::pipeline::learned::Learned;
+use spoor_core::pipeline::snapshot::Snapshot;
 
 const MAGIC: &[u8; 8] = b"SPOORLS1";
 const HEAD_LEN: usize = MAGIC.len() + 8;
@@ -40,7 +40,7 @@ pub enum FileError {
 }
 
 /// The bytes of a file.
-pub fn encode(learned: &Learned) -> Result<Vec<u8>, FileError> {
+pub fn encode(learned: &Snapshot) -> Result<Vec<u8>, FileError> {
     let mut bytes = vec![0; HEAD_LEN];
     // Writing to memory cannot fail, and the types have no map with keys that are not text.
     let _ = serde_json::to_writer(&mut bytes, learned);
@@ -54,7 +54,7 @@ pub fn encode(learned: &Learned) -> Result<Vec<u8>, FileError> {
 }
 
 /// What a file's bytes say.
-pub fn decode(bytes: &[u8], path: &Path) -> Result<Learned, FileError> {
+pub fn decode(bytes: &[u8], path: &Path) -> Result<Snapshot, FileError> {
     let damaged = |why| FileError::Damaged { path: path.to_owned(), why };
     let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| damaged("it is too short"))?;
     if magic != MAGIC {
@@ -77,7 +77,7 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Learned, FileError> {
 }
 
 /// Reads a file. `None`: there is none.
-pub(super) fn read(path: &Path) -> Result<Option<Learned>, FileError> {
+pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, FileError> {
     let io = |source| FileError::Io { what: "read", path: path.to_owned(), source };
     let no_links = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
     let mut file = match OpenOptions::new().read(true).custom_flags(no_links).open(path) {
@@ -99,7 +99,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Learned>, FileError> {
 }
 
 /// Replaces the file, durably: whoever reads it meanwhile sees the old one or the new one.
-pub(super) fn write(path: &Path, learned: &Learned) -> Result<(), FileError> {
+pub(super) fn write(path: &Path, learned: &Snapshot) -> Result<(), FileError> {
     let bytes = encode(learned)?;
     // One name for all: what an agent that was killed left is written over. Only one agent writes, see `Lock`.
     let temporary = path.with_extension("new");

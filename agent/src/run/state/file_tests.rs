@@ -1,22 +1,22 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::conn::learned::Connection;
-use crate::pipeline::learned::Process;
-use crate::protocol::learned as protocol;
-use crate::record::{ConnId, Endpoint, Role, Transport};
+use spoor_core::conn::snapshot::Connection;
+use spoor_core::pipeline::snapshot::Process;
+use spoor_core::protocol::snapshot as protocol;
+use spoor_core::record::{ConnId, Endpoint, Role, Transport};
 
 /// Something of everything.
-fn learned() -> Learned {
+fn learned() -> Snapshot {
     let connection = |id, learned| Connection {
         id: ConnId(id),
         transport: Transport::Tcp,
         local: Endpoint::Inet("10.0.0.1:40000".parse().unwrap()),
         remote: Endpoint::Unix("/run/db\n\"".to_owned()),
         netns: 4_026_531_840,
-        wire: Some(crate::record::WireBase { egress: u32::MAX, ingress: 0 }),
+        wire: Some(spoor_core::record::WireBase { egress: u32::MAX, ingress: 0 }),
         role: Role::Client,
-        stands: Some(crate::conn::learned::Stands { ingress: u64::MAX, egress: 0 }),
+        stands: Some(spoor_core::conn::snapshot::Stands { ingress: u64::MAX, egress: 0 }),
         spoke_at: 7,
         learned,
     };
@@ -35,27 +35,27 @@ fn learned() -> Learned {
     let amqp = protocol::Amqp { channels: vec![channel], ..Default::default() };
     let way = protocol::Way { fields: vec![(Some(":path".to_owned()), None)], ..Default::default() };
     let http2 = protocol::Http2 { last_stream: 9, request: way, response: protocol::Way::default() };
-    Learned {
+    Snapshot {
         boot_id: [9; 16],
         at: 1,
         texts: vec!["SELECT $1 -- ü".to_owned()],
         connections: vec![
-            connection(1, protocol::Learned::Postgres(postgres)),
-            connection(u64::MAX, protocol::Learned::Amqp(amqp)),
-            connection(3, protocol::Learned::Http2(http2)),
+            connection(1, protocol::Snapshot::Postgres(postgres)),
+            connection(u64::MAX, protocol::Snapshot::Amqp(amqp)),
+            connection(3, protocol::Snapshot::Http2(http2)),
         ],
         processes: vec![Process { tgid: 7, exe: "/usr/bin/x".to_owned(), ..Process::default() }],
     }
 }
 
-fn decoded(bytes: &[u8]) -> Result<Learned, FileError> {
+fn decoded(bytes: &[u8]) -> Result<Snapshot, FileError> {
     decode(bytes, Path::new("file"))
 }
 
 #[test]
 fn what_is_written_is_read() {
     assert_eq!(decoded(&encode(&learned()).unwrap()).unwrap(), learned());
-    assert_eq!(decoded(&encode(&Learned::default()).unwrap()).unwrap(), Learned::default());
+    assert_eq!(decoded(&encode(&Snapshot::default()).unwrap()).unwrap(), Snapshot::default());
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn another_version_is_refused_by_name() {
 #[test]
 fn fields_of_a_later_agent_are_passed_over_and_missing_ones_have_their_defaults() {
     let some = decoded(&around(br#"{"at":5,"texts":["a"],"later":{"x":[1]}}"#)).unwrap();
-    assert_eq!(some, Learned { at: 5, texts: vec!["a".to_owned()], ..Learned::default() });
+    assert_eq!(some, Snapshot { at: 5, texts: vec!["a".to_owned()], ..Snapshot::default() });
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_payload_that_is_something_else_is_refused() {
 fn what_is_too_large_is_neither_written_nor_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("learned");
-    let large = Learned { texts: vec!["x".repeat(MAX_BYTES)], ..Learned::default() };
+    let large = Snapshot { texts: vec!["x".repeat(MAX_BYTES)], ..Snapshot::default() };
     assert!(matches!(write(&path, &large), Err(FileError::TooLarge(_))));
     assert!(read(&path).unwrap().is_none(), "the old one stays, and there was none");
     let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).unwrap();
@@ -120,7 +120,7 @@ fn a_file_is_for_its_owner_and_replaced_as_a_whole() {
     assert!(read(&path).unwrap().is_none());
     // What a killed agent left half written is in nobody's way.
     fs::write(path.with_extension("new"), b"half").unwrap();
-    write(&path, &Learned::default()).unwrap();
+    write(&path, &Snapshot::default()).unwrap();
     write(&path, &learned()).unwrap();
     assert_eq!(read(&path).unwrap(), Some(learned()));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -21,9 +21,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use self::file::FileError;
 use crate::clock;
 use crate::config::Config;
-use crate::pipeline::Pipeline;
-use crate::pipeline::learned::{Learned, Stats};
 use crate::telemetry::Seldom;
+use spoor_core::pipeline::Pipeline;
+use spoor_core::pipeline::snapshot::{Snapshot, Stats};
 
 const FILE: &str = "learned";
 const LOCK: &str = "learned.lock";
@@ -138,7 +138,7 @@ impl Keeper {
     }
 
     /// Writes the file for the last time: `learned` is of the moment before the pipeline was finished.
-    pub(super) fn finish(&mut self, learned: &Learned) {
+    pub(super) fn finish(&mut self, learned: &Snapshot) {
         self.join();
         if self.may_write() {
             let written = file::write(&self.directory.join(FILE), learned);

@@ -10,9 +10,9 @@ fn pipeline(boot_id: [u8; 16]) -> Pipeline {
     super::super::pipeline(&Config::default(), boot_id, String::new()).unwrap()
 }
 
-fn left(boot_id: [u8; 16]) -> Learned {
-    let process = crate::pipeline::learned::Process { tgid: 7, ..Default::default() };
-    Learned { boot_id, processes: vec![process], ..Learned::default() }
+fn left(boot_id: [u8; 16]) -> Snapshot {
+    let process = spoor_core::pipeline::snapshot::Process { tgid: 7, ..Default::default() };
+    Snapshot { boot_id, processes: vec![process], ..Snapshot::default() }
 }
 
 #[test]

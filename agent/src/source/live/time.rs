@@ -3,7 +3,7 @@
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::{REPORT_NS, STEP_NS};
-use crate::record::{BootNs, ClockPair, Record};
+use spoor_core::record::{BootNs, ClockPair, Record};
 
 /// Remembers the last pair that was reported.
 #[derive(Debug, Default)]

@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::packet::Segment;
-use crate::protocol::Mark;
-use crate::record::*;
-use crate::stream::{Assembler, Chunk, Window};
+use spoor_core::record::Mark;
+use spoor_core::record::*;
+use spoor_core::stream::{Assembler, Chunk, Window};
 
 /// What may wait behind a hole: a large receive window, and several retransmission timeouts.
 const WINDOW: Window = Window { bytes: 4 << 20, records: 8192, ns: 10_000_000_000 };

@@ -5,7 +5,7 @@
 //!           pcap, pcapng       link, IP, TCP     reassembly of both directions, one connection per end
 //! ```
 //!
-//! A capture has no processes and no sockets. Each TCP connection becomes two [`ConnId`](crate::record::ConnId)s, one
+//! A capture has no processes and no sockets. Each TCP connection becomes two [`ConnId`](spoor_core::record::ConnId)s, one
 //! per end, as if both processes ran on one observed node: what the client's socket writes, the server's reads. See
 //! `tcp.rs` for what stands in for processes and clocks.
 //!
@@ -30,7 +30,7 @@ use tcp::Tracker;
 use super::input::Input;
 use super::{Source, SourceError};
 use crate::config::Services;
-use crate::record::{ClockPair, Lost, Record};
+use spoor_core::record::{ClockPair, Lost, Record};
 
 /// Whether a file that starts so is a capture.
 pub fn is_capture(start: &[u8]) -> bool {

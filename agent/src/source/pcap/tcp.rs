@@ -12,7 +12,7 @@
 //! | wire identity | both initial sequence numbers, when the handshake was captured |
 //!
 //! Sequence numbers become 64-bit positions ([`Flow`]); order, overlap and holes are the work of
-//! [`Assembler`](crate::stream::Assembler). A hole is a gap once the other end has acknowledged what is missing, or
+//! [`Assembler`](spoor_core::stream::Assembler). A hole is a gap once the other end has acknowledged what is missing, or
 //! when too much waits behind it.
 //!
 //! *Owns* the connection table of a capture. *Must not know* packets' outer headers, nor what TCP carries.
@@ -24,8 +24,8 @@ use std::net::SocketAddr;
 use super::flow::Flow;
 use super::packet::Segment;
 use crate::config::Services;
-use crate::conn::table::{Slot, Table};
-use crate::record::*;
+use spoor_core::conn::table::{Slot, Table};
+use spoor_core::record::*;
 
 /// Connections followed at once.
 const MAX_CONNECTIONS: usize = 65_536;

@@ -28,7 +28,7 @@ use std::num::NonZeroU32;
 use bytes::Bytes;
 
 use super::MAX_PAYLOAD;
-use crate::record::*;
+use spoor_core::record::*;
 
 const CLOCK: u8 = 1;
 const CONN: u8 = 2;

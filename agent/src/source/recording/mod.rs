@@ -35,7 +35,7 @@ use codec::{Decoder, Encoder};
 
 use super::input::Input;
 use super::{Source, SourceError};
-use crate::record::{ClockPair, Record};
+use spoor_core::record::{ClockPair, Record};
 
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 8] = *b"\x89spoor\r\n";

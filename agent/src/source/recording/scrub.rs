@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::record::{Endpoint, Record};
+use spoor_core::record::{Endpoint, Record};
 
 /// Takes out of a record what somebody sent or declared.
 pub fn scrub(record: &mut Record) {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::*;
+use spoor_core::record::*;
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
     prop_oneof![

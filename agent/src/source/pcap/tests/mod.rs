@@ -5,7 +5,7 @@ mod packet;
 mod tcp;
 
 use super::*;
-use crate::record::{Direction, Record};
+use spoor_core::record::{Direction, Record};
 
 pub(super) const CLIENT: [u8; 4] = [10, 0, 0, 2];
 pub(super) const SERVER: [u8; 4] = [10, 0, 0, 1];
@@ -77,7 +77,7 @@ pub(super) fn read_all(file: &[u8]) -> (Vec<Record>, Option<String>, Vec<(&'stat
 
 /// A record in a line: connections, bytes and closes with the identifier of their socket.
 pub(super) fn told(record: &Record) -> Option<String> {
-    use crate::record::Endpoint::Inet;
+    use spoor_core::record::Endpoint::Inet;
     Some(match record {
         Record::Conn(c) => {
             let (Inet(local), Inet(remote)) = (&c.local, &c.remote) else { panic!("{c:?}") };

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::Conn;
+use spoor_core::record::Conn;
 
 /// Who sent a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,107 @@
+//! Both ends' views of one operation in, one edge between them out.
+//!
+//! *Owns* the table of operations waiting for their other end. *Must not know* how the identity is computed.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::causality::{Confidence, Edge, Rule};
+use crate::order::ids::WireId;
+use crate::record::OpId;
+
+/// Which end of the wire an operation was seen at, in the direction of its cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// It sent the request, publish or delivery.
+    Sender,
+    /// It received it.
+    Receiver,
+}
+
+/// Operations by wire identity, bounded by number; the oldest are forgotten first.
+#[derive(Debug)]
+pub struct Wires {
+    waiting: HashMap<WireId, (OpId, Side)>,
+    age: VecDeque<WireId>,
+    capacity: usize,
+}
+
+impl Wires {
+    pub fn new(capacity: usize) -> Self {
+        Self { waiting: HashMap::new(), age: VecDeque::new(), capacity }
+    }
+
+    /// Enters one end; returns the edge once the other end is there too.
+    pub fn enter(&mut self, wire: WireId, op: OpId, side: Side) -> Option<Edge> {
+        match self.waiting.get(&wire) {
+            Some(&(other, other_side)) if other_side != side => {
+                self.waiting.remove(&wire);
+                let (child, parent) = if side == Side::Receiver { (op, other) } else { (other, op) };
+                Some(Edge { child, parent, rule: Rule::Wire, confidence: Confidence(1.0) })
+            }
+            // The same end twice: two agents' views in one recording, or a collision. The first stays.
+            Some(_) => None,
+            None => {
+                if self.age.len() >= self.capacity
+                    && let Some(oldest) = self.age.pop_front()
+                {
+                    self.waiting.remove(&oldest);
+                }
+                self.waiting.insert(wire, (op, side));
+                self.age.push_back(wire);
+                None
+            }
+        }
+    }
+
+    /// Identities waiting for their other end.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(n: u8) -> WireId {
+        WireId([n; 16])
+    }
+
+    #[test]
+    fn both_ends_in_either_order_give_one_edge_from_receiver_to_sender() {
+        for sender_first in [true, false] {
+            let mut wires = Wires::new(8);
+            let (a, b) = if sender_first {
+                (wires.enter(wire(1), OpId(1), Side::Sender), wires.enter(wire(1), OpId(2), Side::Receiver))
+            } else {
+                (wires.enter(wire(1), OpId(2), Side::Receiver), wires.enter(wire(1), OpId(1), Side::Sender))
+            };
+            assert_eq!(a, None);
+            let edge = b.expect("the second end completes the pair");
+            assert_eq!((edge.child, edge.parent), (OpId(2), OpId(1)));
+            assert!(wires.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_same_end_twice_gives_nothing() {
+        let mut wires = Wires::new(8);
+        assert_eq!(wires.enter(wire(1), OpId(1), Side::Sender), None);
+        assert_eq!(wires.enter(wire(1), OpId(2), Side::Sender), None);
+        assert!(wires.enter(wire(1), OpId(3), Side::Receiver).is_some_and(|edge| edge.parent == OpId(1)));
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut wires = Wires::new(4);
+        for n in 0..100 {
+            wires.enter(wire(n), OpId(u64::from(n)), Side::Sender);
+            assert!(wires.len() <= 4);
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The façade of causality: events of all connections in, edges and settlements out.
+//!
+//! *Owns* which part of causality sees which event. *Must not know* spans, trees.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::{Confidence, Edge, Passage, Policy, Rule};
+use crate::causality::across::message::{Delivery, Destination, MessageKey, Messages, Outcome, Pair};
+use crate::causality::across::wire::{Side, Wires};
+use crate::causality::inside::snapshot::Snapshot;
+use crate::causality::inside::{Closing, Interaction, Opening, Processes};
+use crate::conn::ConnInfo;
+use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
+use crate::operation::{Completeness, Detail, OpSide, Operation};
+use crate::order::ids::WireId;
+use crate::order::{Found, OrderKey};
+use crate::record::{BootNs, ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, Role};
+
+/// Operations waiting for their other end.
+const MAX_WIRES: usize = 57_344;
+/// Messages remembered, those waiting in queues among them; some 300 bytes each.
+const MAX_MESSAGES: usize = 57_344;
+
+/// Everything that finds causes.
+#[derive(Debug)]
+pub struct Engine {
+    policy: Policy,
+    processes: Processes,
+    wires: Wires,
+    /// Seen on the broker's own sockets: exact.
+    brokered: Messages,
+    /// Seen on its clients' sockets only.
+    unbrokered: Messages,
+    /// Edges by message between clients, held back in case the broker's own view makes better ones.
+    unsure: BTreeMap<(BootNs, OpId), Edge>,
+    unsure_due: HashMap<OpId, BootNs>,
+    edges: VecDeque<Edge>,
+    passages: VecDeque<Passage>,
+}
+
+impl Engine {
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            processes: Processes::new(policy.clone()),
+            policy,
+            wires: Wires::new(MAX_WIRES),
+            brokered: Messages::new(MAX_MESSAGES),
+            unbrokered: Messages::new(MAX_MESSAGES),
+            unsure: BTreeMap::new(),
+            unsure_due: HashMap::new(),
+            edges: VecDeque::new(),
+            passages: VecDeque::new(),
+        }
+    }
+
+    pub fn opened(&mut self, info: &ConnInfo, op: OpId, shape: OpSide, family: Interaction, point: Point) {
+        match (family, shape) {
+            (Interaction::Message, OpSide::Relayed) => self.brokered.opened(op, point.at),
+            (Interaction::Message, OpSide::Incoming) => self.unbrokered.opened(op, point.at),
+            (Interaction::Message, OpSide::Outgoing) | (Interaction::Call, _) => {}
+        }
+        self.processes.opened(Opening { op, shape, family, conn: info.conn.id, point });
+    }
+
+    pub fn requested(&mut self, op: OpId, point: Point) {
+        self.processes.requested(op, point);
+    }
+
+    /// The wire identity of a call that has begun: both ends are joined before either is over, for one may be over long before
+    /// the other.
+    pub fn begun(&mut self, op: OpId, role: Role, wire: WireId) {
+        self.meet(op, wire, if role == Role::Client { Side::Sender } else { Side::Receiver });
+    }
+
+    /// An operation is over. `wire` is its wire identity, where the connection has one and it was not told before.
+    pub fn closed(&mut self, info: &ConnInfo, op: &Operation, found: &Found, wire: Option<WireId>) {
+        self.processes.closed(closing(op, found));
+        if let Some(wire) = wire {
+            self.meet(op.id, wire, side(op));
+        }
+        if let Detail::Amqp(action) = &op.detail {
+            self.message(info, op, action);
+            let messages = match op.shape {
+                OpSide::Relayed => &mut self.brokered,
+                OpSide::Incoming | OpSide::Outgoing => &mut self.unbrokered,
+            };
+            messages.closed(op.id, op.request.start.at);
+            self.drain_pairs();
+        }
+    }
+
+    pub fn conn_closed(&mut self, conn: ConnId, tgid: u32) {
+        self.processes.conn_closed(conn, tgid);
+    }
+
+    /// Something a process read or wrote was lost, not long before `now`.
+    pub fn missed(&mut self, tgid: u32, now: BootNs) {
+        self.processes.missed(tgid, now);
+        self.brokered.missed(now);
+        self.unbrokered.missed(now);
+    }
+
+    /// Records were lost, found out at `now`, and whose is not known.
+    pub fn lost(&mut self, now: BootNs) {
+        self.processes.lost(now);
+    }
+
+    pub fn process_changed(&mut self, event: &ProcessEvent) {
+        match event.kind {
+            ProcessEventKind::Fork { .. } => self.processes.process_began(event.tgid),
+            ProcessEventKind::Exec => self.processes.process_replaced(event.tgid),
+            ProcessEventKind::Exit => self.processes.process_ended(event.tgid, event.at),
+            ProcessEventKind::Thread { tid, creator } => {
+                self.processes.thread_began(event.tgid, tid, creator);
+            }
+        }
+    }
+
+    /// What a process has shown of how it works. `None`: nothing.
+    pub fn export(&self, tgid: u32) -> Option<Snapshot> {
+        self.processes.export(tgid)
+    }
+
+    /// Goes on with what an earlier agent knew of this very process. Returns whether it is of use.
+    pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootNs) -> bool {
+        self.processes.import(tgid, learned, now)
+    }
+
+    pub fn handle_timeout(&mut self, now: BootNs) {
+        self.processes.handle_timeout(now);
+        while let Some(entry) = self.unsure.first_entry().filter(|entry| entry.key().0 <= now) {
+            let edge = entry.remove();
+            self.unsure_due.remove(&edge.child);
+            self.edges.push_back(edge);
+        }
+    }
+
+    /// A request that has been open for long and may be the cause of what is decided next: what it has shown so far is
+    /// needed before [`Engine::handle_timeout`] is called again.
+    pub fn poll_wanted(&mut self) -> Option<(ConnId, OpId)> {
+        self.processes.wanted()
+    }
+
+    /// What such a request has shown so far.
+    pub fn shown(&mut self, op: OpId, found: &Found) {
+        self.processes.shown(op, keys(found), found.attributes.clone());
+    }
+
+    pub fn next_timeout(&self) -> Option<BootNs> {
+        let unsure = self.unsure.keys().next().map(|(due, _)| *due);
+        [unsure, self.processes.next_timeout()].into_iter().flatten().min()
+    }
+
+    pub fn finish(&mut self) {
+        self.processes.finish();
+        self.edges.extend(std::mem::take(&mut self.unsure).into_values());
+        self.unsure_due.clear();
+    }
+
+    pub fn poll_edge(&mut self) -> Option<Edge> {
+        self.edges.pop_front().or_else(|| self.processes.poll_edge())
+    }
+
+    /// More about a message's way.
+    pub fn poll_passage(&mut self) -> Option<Passage> {
+        self.passages.pop_front()
+    }
+
+    pub fn poll_settled(&mut self) -> Option<OpId> {
+        self.processes.poll_settled()
+    }
+
+    /// Nothing more will be decided about this operation's cause inside its process.
+    pub fn is_settled(&self, op: OpId) -> bool {
+        self.processes.is_settled(op)
+    }
+
+    /// Enters one end of an operation where the other is looked for.
+    fn meet(&mut self, op: OpId, wire: WireId, side: Side) {
+        if self.policy.allows(Rule::Wire, Confidence(1.0))
+            && let Some(edge) = self.wires.enter(wire, op, side)
+        {
+            if let Some(due) = self.unsure_due.remove(&edge.child) {
+                self.unsure.remove(&(due, edge.child));
+            }
+            self.processes.linked(edge.child, edge.parent);
+            self.edges.push_back(edge);
+        }
+    }
+
+    /// Enters a publish or delivery where its counterpart is looked for.
+    fn message(&mut self, info: &ConnInfo, op: &Operation, action: &Action) {
+        let at_broker = op.shape == OpSide::Relayed;
+        let Some(content) = action.kind.content() else { return };
+        let Some(digest) = content.canonical_digest() else { return };
+        let broker = broker_name(info, at_broker);
+        let key =
+            |exchange: &str, routing_key: &str| MessageKey::new(&broker, &digest, exchange, routing_key);
+        let messages = if at_broker { &mut self.brokered } else { &mut self.unbrokered };
+        match &action.kind {
+            ActionKind::Publish(publish) => {
+                let key = key(&publish.exchange, &publish.routing_key);
+                messages.publish(key, op.id, op.request.end.at, info.conn.id);
+            }
+            ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => {
+                let death = deliver.content.death();
+                let origin =
+                    death.and_then(|death| Some(key(death.first_exchange?, death.first_routing_key?)));
+                let delivery =
+                    Delivery { dead_lettered: death.is_some(), ..delivery(info, op, action, deliver) };
+                messages.deliver(key(&deliver.exchange, &deliver.routing_key), origin, delivery);
+            }
+            ActionKind::Get(None) | ActionKind::Return(_) | ActionKind::Settle(_) | ActionKind::Method(_) => {
+            }
+        }
+    }
+
+    fn drain_pairs(&mut self) {
+        while let Some(pair) = self.brokered.poll_pair() {
+            self.pair(pair, true);
+        }
+        while let Some(pair) = self.unbrokered.poll_pair() {
+            self.pair(pair, false);
+        }
+    }
+
+    fn pair(&mut self, pair: Pair, at_broker: bool) {
+        let confidence = confidence(pair.has_id, at_broker);
+        if !self.policy.allows(Rule::Message, confidence) {
+            return;
+        }
+        let edge = Edge { child: pair.delivery, parent: pair.publish, rule: Rule::Message, confidence };
+        if pair.pulled || pair.again_since.is_some() {
+            self.passages.push_back(Passage { edge, pulled: pair.pulled, again_since: pair.again_since });
+        }
+        if pair.pulled {
+            return;
+        }
+        self.processes.linked(edge.child, edge.parent);
+        if at_broker {
+            self.edges.push_back(edge);
+        } else {
+            let due = pair.over_at.saturating_add(self.policy.broker_wait_ns);
+            self.unsure.insert((due, edge.child), edge);
+            self.unsure_due.insert(edge.child, due);
+        }
+    }
+}
+
+/// A delivery that is over, or a `basic.get` that was answered.
+fn delivery(info: &ConnInfo, op: &Operation, action: &Action, deliver: &Deliver) -> Delivery {
+    let pulled = matches!(action.kind, ActionKind::Get(_));
+    let destination = match &deliver.queue {
+        Some(queue) => Destination::queue(queue),
+        None => Destination::consumer(info.conn.id, action.channel, &deliver.consumer_tag),
+    };
+    let outcome = match deliver.settlement {
+        Some(Settlement::Nack { requeue: true } | Settlement::Reject { requeue: true }) => Outcome::PutBack,
+        Some(Settlement::Nack { requeue: false } | Settlement::Reject { requeue: false }) => Outcome::Refused,
+        Some(Settlement::Ack) => Outcome::Taken,
+        // Its channel or connection is gone. What becomes of a got message is not known here.
+        None if deliver.no_ack == Some(false) && !pulled => Outcome::PutBack,
+        None => Outcome::Taken,
+    };
+    Delivery {
+        op: op.id,
+        // A got message leaves with the response, a delivered one is itself the request.
+        at: op.response.filter(|_| pulled).map_or(op.request.start.at, |response| response.start.at),
+        destination,
+        redelivered: deliver.redelivered,
+        dead_lettered: false,
+        outcome,
+        over_at: deliver.settled_at.unwrap_or(op.ended_at),
+        pulled,
+        has_id: deliver.content.properties.message_id.is_some(),
+    }
+}
+
+/// How sure a pair of equal messages is one message.
+fn confidence(has_id: bool, at_broker: bool) -> Confidence {
+    Confidence(match (at_broker, has_id) {
+        (true, true) => 1.0,
+        (true, false) => 0.99,
+        (false, true) => 0.97,
+        (false, false) => 0.9,
+    })
+}
+
+fn side(op: &Operation) -> Side {
+    let delivered =
+        matches!(&op.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_)));
+    // Everything but a delivery is started by the client.
+    match (op.role, delivered) {
+        (Role::Client, false) | (Role::Server, true) => Side::Sender,
+        (Role::Server, false) | (Role::Client, true) => Side::Receiver,
+    }
+}
+
+fn broker_name(info: &ConnInfo, at_broker: bool) -> String {
+    if at_broker {
+        return info.conn.thread.tgid.to_string();
+    }
+    match &info.conn.remote {
+        Endpoint::Inet(address) => address.to_string(),
+        Endpoint::Unix(path) => path.clone(),
+        Endpoint::Unknown => String::new(),
+    }
+}
+
+fn closing(op: &Operation, found: &Found) -> Closing {
+    let (transaction, ends_transaction) = match &op.detail {
+        Detail::Postgres(statement) => {
+            let tag = statement.command_tag.as_deref().unwrap_or_default();
+            (statement.transaction, matches!(tag, "COMMIT" | "ROLLBACK"))
+        }
+        _ => (None, false),
+    };
+    let named = match &op.detail {
+        Detail::Amqp(action) => match &action.kind {
+            ActionKind::Settle(settle) => settle.delivery,
+            _ => None,
+        },
+        _ => None,
+    };
+    Closing {
+        op: op.id,
+        named,
+        at: op.ended_at,
+        response_start: op.response.map(|response| response.start),
+        response_end: op.response.map(|response| response.end),
+        keys: keys(found),
+        answered: op.response.is_some()
+            && !matches!(op.completeness, Completeness::Cut | Completeness::Abandoned),
+        traits: found.attributes.clone(),
+        transaction,
+        ends_transaction,
+    }
+}
+
+/// Keys that an operation shows.
+fn keys(found: &Found) -> Vec<OrderKey> {
+    if found.too_many { Vec::new() } else { found.keys.clone() }
+}
+
+/// The policy of the configuration; unknown rule names were refused when it was loaded.
+pub fn policy(joining: &crate::settings::Joining) -> Policy {
+    let rules = joining.rules.iter().filter_map(|name| Rule::from_name(name)).collect();
+    Policy {
+        rules,
+        min_confidence: joining.min_confidence,
+        decide_within_ns: u64::try_from(joining.decide_within.as_nanos()).unwrap_or(u64::MAX),
+        // Both ends see the end of a delivery within moments; the tree is held for longer than that.
+        broker_wait_ns: u64::try_from(joining.linger.as_nanos() / 2).unwrap_or(u64::MAX).min(500_000_000),
+    }
+}

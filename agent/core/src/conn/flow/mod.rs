@@ -1,0 +1,503 @@
+//! Records of one connection in, its session's events out.
+//!
+//! ```text
+//!   Detecting ──detected──▶ Speaking ──close──▶ gone
+//!     ▲  │                     │
+//!     │  └─not ours, opaque──▶ Ignored ◀─ too often
+//!     └────── not that protocol after all ──────┘
+//! ```
+//!
+//! Long because everything that can happen to a connection moves it between these states.
+
+mod peek;
+mod snapshot;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::look::{Look, PerDirection};
+use super::{ConnInfo, ConnRef, MakeSession, Stats, Verdict, VerdictUpdate};
+use crate::conn::snapshot::{Known, Waiting};
+use crate::protocol::detect::{Detection, Protocol};
+use crate::protocol::{Discard, End, Event, Events, Session, Want, postgres};
+use crate::record::{BootNs, Close, Conn, Data, Direction, Endpoint, Mark, Role, Sender};
+use crate::settings;
+use crate::stream::{Chunk, Duplex, Window};
+
+/// Shorter skips are not worth a verdict.
+const MIN_SKIP: u64 = 64 << 10;
+/// A session that finds only nonsense, so many bytes or times, speaks another protocol than was detected.
+const NONSENSE_BYTES: u64 = 256 << 10;
+const NONSENSE_TIMES: u32 = 64;
+/// Detections before a connection is ignored for good.
+const MAX_DETECTIONS: u8 = 3;
+
+/// What flows share.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) limits: settings::Protocols,
+    pub(super) turn_bytes: u32,
+    pub(super) window: Window,
+    pub(super) make_session: MakeSession,
+    /// The sessions' own queue: it hands out operation identifiers.
+    pub(super) events: Events,
+    /// Texts of prepared statements that any connection revealed.
+    pub(super) revealed: postgres::Revealed,
+    pub(super) out: VecDeque<(ConnRef, Event)>,
+    pub(super) verdicts: VecDeque<VerdictUpdate>,
+    pub(super) stats: Stats,
+    /// What an earlier agent had learned.
+    pub(super) waiting: Waiting,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Flow {
+    info: ConnRef,
+    duplex: Duplex,
+    state: State,
+    detections: u8,
+    /// Its `Conn` was seen.
+    is_announced: bool,
+    /// The streams are those of TLS plaintext.
+    is_plaintext: bool,
+    /// Positions became uncertain: no wire identity any more, whatever a later `Conn` says.
+    is_wire_lost: bool,
+    closing: Option<Close>,
+    /// End of what the session was given, by direction.
+    delivered: PerDirection<u64>,
+    /// What of the streams is in the totals already.
+    counted: PerDirection<crate::stream::Stats>,
+    /// The last skip announced.
+    skipped: PerDirection<u64>,
+    /// Verdicts given.
+    is_captured: bool,
+    is_ignored: bool,
+    /// When bytes moved last, or it was introduced.
+    spoke_at: BootNs,
+    /// What an earlier agent had learned on it, until the first bytes.
+    pub(super) known: Option<Box<Known>>,
+    /// When it wants [`Flow::handle_timeout`]; kept by the caller's timers.
+    pub(super) deadline: Option<BootNs>,
+    /// What it holds in memory; kept by the caller's account.
+    pub(super) accounted: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    Detecting(Box<Look>),
+    Speaking(Box<Talk>),
+    Ignored,
+}
+
+/// A connection whose protocol is known.
+#[derive(Debug)]
+struct Talk {
+    session: Box<dyn Session>,
+    role: Role,
+    /// Invalid bytes and times since the last operation was opened.
+    nonsense_bytes: u64,
+    nonsense_times: u32,
+}
+
+impl Flow {
+    pub(super) fn new(conn: Conn, is_announced: bool, window: Window) -> Self {
+        let (duplex, spoke_at) = (Duplex::new(conn.from_start.then_some(0), window), conn.at);
+        Self {
+            info: Arc::new(ConnInfo { role: conn.role, conn, protocol: None }),
+            duplex,
+            state: State::Detecting(Box::default()),
+            detections: 0,
+            is_announced,
+            is_plaintext: false,
+            is_wire_lost: false,
+            closing: None,
+            delivered: PerDirection::default(),
+            counted: PerDirection::default(),
+            skipped: PerDirection::default(),
+            is_captured: false,
+            is_ignored: false,
+            spoke_at,
+            known: None,
+            deadline: None,
+            accounted: 0,
+        }
+    }
+
+    pub(super) fn info(&self) -> &ConnRef {
+        &self.info
+    }
+
+    /// Folds another sight of the connection in: what was known stays.
+    pub(super) fn update(&mut self, conn: Conn) {
+        let is_wire_lost = self.is_wire_lost;
+        let is_first = !std::mem::replace(&mut self.is_announced, true);
+        let is_speaking = matches!(self.state, State::Speaking(_));
+        let info = Arc::make_mut(&mut self.info);
+        let known = &mut info.conn;
+        if is_first {
+            known.transport = conn.transport;
+            known.from_start = conn.from_start;
+            known.thread = conn.thread;
+        }
+        if known.local == Endpoint::Unknown {
+            known.local = conn.local;
+        }
+        if known.remote == Endpoint::Unknown {
+            known.remote = conn.remote;
+        }
+        if known.netns == 0 {
+            known.netns = conn.netns;
+        }
+        if known.comm.is_empty() {
+            known.comm = conn.comm;
+        }
+        if known.cgroup == 0 {
+            known.cgroup = conn.cgroup;
+        }
+        known.role = known.role.or(conn.role);
+        known.wire = known.wire.or(conn.wire).filter(|_| !is_wire_lost);
+        known.peer = known.peer.or(conn.peer);
+        // The session was made with a role; it keeps it.
+        if !is_speaking {
+            info.role = known.role.or(info.role);
+        }
+    }
+
+    pub(super) fn handle_data(&mut self, data: Data, now: BootNs, cx: &mut Context) {
+        if data.flags.plaintext && !self.is_plaintext {
+            self.enter_plaintext(now, cx);
+        } else if self.is_plaintext && !data.flags.plaintext {
+            cx.stats.ciphertext_bytes += u64::from(data.len);
+            return;
+        }
+        self.spoke_at = self.spoke_at.max(data.at);
+        if let Some(known) = self.known.take() {
+            self.go_on(*known, &data, cx);
+        }
+        if data.flags.position_uncertain {
+            self.lose_wire();
+        }
+        if matches!(self.state, State::Ignored) {
+            cx.stats.ignored_bytes += u64::from(data.len);
+            return;
+        }
+        let direction = data.direction;
+        let mark = Mark { at: data.at, thread: data.thread, other_pos: data.other_pos };
+        self.duplex.push(direction, data.pos, u64::from(data.len), data.bytes, mark);
+        self.duplex.handle_timeout(now);
+        self.pump(now, cx);
+    }
+
+    /// The end was seen. Records that another CPU delivers late still count until [`Flow::handle_timeout`].
+    pub(super) fn close(&mut self, close: Close) {
+        self.closing.get_or_insert(close);
+    }
+
+    /// Returns whether the connection is over.
+    pub(super) fn handle_timeout(&mut self, now: BootNs, cx: &mut Context) -> bool {
+        self.duplex.handle_timeout(now);
+        self.pump(now, cx);
+        if let Some(close) = self.closing
+            && now >= close.at.saturating_add(cx.window.ns)
+        {
+            self.end(now, cx);
+            return true;
+        }
+        false
+    }
+
+    /// Time for the session's own bounds.
+    pub(super) fn sweep(&mut self, now: BootNs, cx: &mut Context) {
+        if let State::Speaking(talk) = &mut self.state {
+            talk.session.timeout(now, &mut cx.events);
+            self.publish(cx);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self, window: Window) -> Option<BootNs> {
+        let closing = self.closing.map(|close| close.at.saturating_add(window.ns));
+        [self.duplex.poll_timeout(), closing].into_iter().flatten().min()
+    }
+
+    /// The connection is over, or given up when no close was seen.
+    pub(super) fn end(&mut self, now: BootNs, cx: &mut Context) {
+        self.duplex.finish();
+        self.pump(now, cx);
+        let (end, at) = match self.closing {
+            Some(close) if close.reset => (End::Reset, close.at),
+            Some(close) => (End::Closed, close.at),
+            None => (End::Abandoned, now),
+        };
+        match &mut self.state {
+            State::Speaking(talk) => talk.session.end(end, at, &mut cx.events),
+            State::Detecting(_) => cx.stats.undecided += 1,
+            State::Ignored => {}
+        }
+        self.publish(cx);
+        self.state = State::Ignored;
+    }
+
+    /// Whether a close was seen.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Bytes of traffic held.
+    pub(super) fn buffered(&self) -> usize {
+        let pending = match &self.state {
+            State::Detecting(look) => look.kept(),
+            _ => 0,
+        };
+        self.duplex.buffered().saturating_add(pending)
+    }
+
+    /// Gives up what waits, and what was kept for detection.
+    pub(super) fn relieve(&mut self, now: BootNs, cx: &mut Context) {
+        cx.stats.relieved += 1;
+        for (direction, chunk) in self.duplex.relieve() {
+            self.take(direction, chunk, now, cx);
+        }
+        self.count(cx);
+        if let State::Detecting(look) = &mut self.state {
+            look.forget(&mut cx.stats);
+        }
+    }
+
+    /// Hands on every chunk whose turn it is.
+    fn pump(&mut self, now: BootNs, cx: &mut Context) {
+        while let Some((direction, chunk)) = self.duplex.pop() {
+            self.take(direction, chunk, now, cx);
+        }
+        self.count(cx);
+        self.ask(cx);
+    }
+
+    /// Adds what happened in the streams since the last time to the totals.
+    fn count(&mut self, cx: &mut Context) {
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let stats = *self.duplex.stream(direction).stats();
+            let counted = std::mem::replace(self.counted.of(direction), stats);
+            cx.stats.stream(&counted, &stats);
+            let bytes = stats.missing.saturating_sub(counted.missing);
+            if bytes > 0 && !matches!(self.state, State::Ignored) {
+                cx.out.push_back((Arc::clone(&self.info), Event::Missed { bytes }));
+            }
+        }
+    }
+
+    /// Forgets both streams.
+    fn restart_streams(&mut self, cx: &mut Context) {
+        self.count(cx);
+        self.duplex = Duplex::new(None, cx.window);
+        self.counted = PerDirection::default();
+        self.delivered = PerDirection::default();
+    }
+
+    fn take(&mut self, direction: Direction, chunk: Chunk, now: BootNs, cx: &mut Context) {
+        *self.delivered.of(direction) = chunk.end();
+        match &chunk {
+            Chunk::Bytes { bytes, .. } => cx.stats.bytes += bytes.len() as u64,
+            Chunk::Gap { len, .. } => cx.stats.gap_bytes = cx.stats.gap_bytes.saturating_add(*len),
+        }
+        match &mut self.state {
+            State::Ignored => cx.stats.ignored_bytes = cx.stats.ignored_bytes.saturating_add(chunk.len()),
+            State::Speaking(talk) => {
+                talk.give(direction, &chunk, &mut cx.events);
+                self.publish(cx);
+                self.doubt(now, cx);
+            }
+            State::Detecting(look) => {
+                let detection = look.offer(direction, chunk, server_port(&self.info), &mut cx.stats);
+                self.decide(detection, now, cx);
+            }
+        }
+    }
+
+    fn decide(&mut self, detection: Detection, now: BootNs, cx: &mut Context) {
+        match detection {
+            Detection::Undecided => {}
+            Detection::Is { protocol, ingress_sender } => self.speak(protocol, ingress_sender, now, cx),
+            Detection::Opaque(_) => {
+                cx.stats.opaque += 1;
+                self.ignore(cx);
+            }
+            Detection::NotOurs => {
+                cx.stats.not_ours += 1;
+                self.ignore(cx);
+            }
+        }
+    }
+
+    /// The protocol is known: a session takes over, with everything seen so far.
+    fn speak(&mut self, protocol: Protocol, ingress_sender: Sender, now: BootNs, cx: &mut Context) {
+        let role = self.info.role.unwrap_or(match ingress_sender {
+            Sender::Client => Role::Server,
+            Sender::Server => Role::Client,
+        });
+        let session = (cx.make_session)(protocol, role, &cx.limits);
+        let before = self.talk(session, protocol, role, cx);
+        let State::Detecting(look) = before else { return };
+        for (direction, chunk) in look.pending {
+            if let State::Speaking(talk) = &mut self.state {
+                talk.give(direction, &chunk, &mut cx.events);
+                self.publish(cx);
+            }
+        }
+        self.doubt(now, cx);
+    }
+
+    /// A session takes over from what was before, which it returns.
+    fn talk(&mut self, session: Box<dyn Session>, protocol: Protocol, role: Role, cx: &mut Context) -> State {
+        if self.info.role.is_none() || self.info.protocol != Some(protocol) {
+            let info = Arc::make_mut(&mut self.info);
+            info.role = Some(role);
+            info.protocol = Some(protocol);
+        }
+        cx.stats.detected(protocol);
+        self.detections = self.detections.saturating_add(1);
+        let talk = Talk { session, role, nonsense_bytes: 0, nonsense_times: 0 };
+        let before = std::mem::replace(&mut self.state, State::Speaking(Box::new(talk)));
+        if !std::mem::replace(&mut self.is_captured, true) {
+            let verdict = Verdict::Capture { turn_bytes: cx.turn_bytes };
+            cx.verdicts.push_back(VerdictUpdate { conn: self.info.conn.id, verdict });
+        }
+        before
+    }
+
+    fn ignore(&mut self, cx: &mut Context) {
+        self.state = State::Ignored;
+        cx.stats.ignored_bytes += self.duplex.buffered() as u64;
+        self.restart_streams(cx);
+        self.say_ignore(cx);
+    }
+
+    fn say_ignore(&mut self, cx: &mut Context) {
+        if !std::mem::replace(&mut self.is_ignored, true) {
+            cx.verdicts.push_back(VerdictUpdate { conn: self.info.conn.id, verdict: Verdict::Ignore });
+        }
+    }
+
+    /// Takes a detection back when what follows is not that protocol.
+    fn doubt(&mut self, now: BootNs, cx: &mut Context) {
+        let State::Speaking(talk) = &mut self.state else { return };
+        if talk.nonsense_bytes < NONSENSE_BYTES && talk.nonsense_times < NONSENSE_TIMES {
+            return;
+        }
+        cx.stats.misdetected += 1;
+        talk.session.end(End::Abandoned, now, &mut cx.events);
+        self.publish(cx);
+        if self.detections >= MAX_DETECTIONS {
+            self.ignore(cx);
+        } else {
+            self.state = State::Detecting(Box::default());
+        }
+    }
+
+    /// Moves what the session said to the common queue, with what is known of the connection now.
+    fn publish(&mut self, cx: &mut Context) {
+        while let Some(mut event) = cx.events.pop() {
+            if let Event::Closed(operation) = &mut event {
+                cx.revealed.complete(operation);
+            }
+            if let State::Speaking(talk) = &mut self.state {
+                talk.judge(&event);
+            }
+            if let Event::Discarded { reason, bytes } = &event {
+                cx.stats.discarded(*reason, *bytes);
+            }
+            cx.out.push_back((Arc::clone(&self.info), event));
+        }
+    }
+
+    /// Tells the kernel what the session needs, where that changed.
+    fn ask(&mut self, cx: &mut Context) {
+        let State::Speaking(talk) = &self.state else { return };
+        let wants = [Direction::Ingress, Direction::Egress]
+            .map(|direction| (direction, talk.session.want(sender(talk.role, direction))));
+        if wants.iter().all(|(_, want)| *want == Want::Nothing) {
+            return self.say_ignore(cx);
+        }
+        for (direction, want) in wants {
+            let Want::Skip(len) = want else { continue };
+            let until_pos = self.delivered.of(direction).saturating_add(len);
+            let skipped = self.skipped.of(direction);
+            if len >= MIN_SKIP && until_pos != *skipped {
+                *skipped = until_pos;
+                let verdict = Verdict::Skip { direction, until_pos };
+                cx.verdicts.push_back(VerdictUpdate { conn: self.info.conn.id, verdict });
+            }
+        }
+    }
+
+    /// The plaintext of a TLS connection appeared: it has a position space of its own, and no wire identity yet.
+    fn enter_plaintext(&mut self, now: BootNs, cx: &mut Context) {
+        if let State::Speaking(talk) = &mut self.state {
+            talk.session.end(End::Abandoned, now, &mut cx.events);
+            self.publish(cx);
+        }
+        cx.stats.ciphertext_bytes += self.duplex.buffered() as u64;
+        self.is_plaintext = true;
+        self.lose_wire();
+        self.restart_streams(cx);
+        self.state = State::Detecting(Box::default());
+        (self.is_captured, self.is_ignored) = (false, false);
+    }
+
+    fn lose_wire(&mut self) {
+        self.is_wire_lost = true;
+        if self.info.conn.wire.is_some() {
+            Arc::make_mut(&mut self.info).conn.wire = None;
+        }
+    }
+}
+
+impl Talk {
+    fn give(&mut self, direction: Direction, chunk: &Chunk, events: &mut Events) {
+        let from = sender(self.role, direction);
+        match chunk {
+            Chunk::Bytes { pos, bytes, mark } => self.session.bytes(from, *pos, bytes, *mark, events),
+            Chunk::Gap { pos, len, mark } => self.session.gap(from, *pos, *len, *mark, events),
+        }
+    }
+
+    /// Watches whether the session makes sense of its bytes.
+    fn judge(&mut self, event: &Event) {
+        match event {
+            Event::Opened { .. } => (self.nonsense_bytes, self.nonsense_times) = (0, 0),
+            Event::Discarded { reason: Discard::Invalid, bytes } => {
+                self.nonsense_bytes = self.nonsense_bytes.saturating_add(*bytes);
+                self.nonsense_times = self.nonsense_times.saturating_add(1);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Who sends the bytes of a direction, seen from a socket of that role.
+fn sender(role: Role, direction: Direction) -> Sender {
+    match (role, direction) {
+        (Role::Client, Direction::Egress) | (Role::Server, Direction::Ingress) => Sender::Client,
+        (Role::Client, Direction::Ingress) | (Role::Server, Direction::Egress) => Sender::Server,
+    }
+}
+
+/// The server's port: known from the role, else the one port that is not from the ephemeral range.
+fn server_port(info: &ConnInfo) -> Option<u16> {
+    /// Start of Linux's default `net.ipv4.ip_local_port_range`.
+    const EPHEMERAL: u16 = 32768;
+    let port = |endpoint: &Endpoint| match endpoint {
+        Endpoint::Inet(address) => Some(address.port()),
+        _ => None,
+    };
+    let (local, remote) = (port(&info.conn.local), port(&info.conn.remote));
+    match info.role {
+        Some(Role::Server) => local,
+        Some(Role::Client) => remote,
+        None => match (local?, remote?) {
+            (local, EPHEMERAL..) if local < EPHEMERAL => Some(local),
+            (EPHEMERAL.., remote) if remote < EPHEMERAL => Some(remote),
+            _ => None,
+        },
+    }
+}

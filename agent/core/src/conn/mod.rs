@@ -1,0 +1,359 @@
+//! Records of all connections in, protocol [`Event`]s with their connection out.
+//!
+//! *Owns* the table of connections: addresses, roles, wire identity, one stream per direction, the detected session,
+//! and the verdicts that tell the kernel what to copy. *Must not know* operations of other connections, orders, spans.
+
+mod flow;
+mod look;
+pub mod snapshot;
+mod stats;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::operation::Operation;
+use crate::protocol::detect::Protocol;
+use crate::protocol::snapshot::Texts;
+use crate::protocol::{Event, Events, Session};
+use crate::record::{BootNs, Close, Conn, ConnId, Data, OpId, Role};
+use crate::settings;
+use crate::stream::Window;
+use flow::{Context, Flow};
+use snapshot::{Connection, Waiting};
+pub use stats::Stats;
+use table::{Slot, Table};
+
+/// Captured bytes that all connections together may hold back: waiting for order, or for detection.
+const MAX_BUFFERED: usize = 32 << 20;
+/// Closed connections whose late records are recognised.
+const MAX_REMEMBERED: usize = 4096;
+/// How often sessions are told the time.
+const SWEEP_NS: u64 = 1_000_000_000;
+
+/// What is known of a connection, shared by everything that came from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnInfo {
+    /// As first seen, with later updates folded in.
+    pub conn: Conn,
+    /// The role, from the kernel or from the protocol. `None` until either tells.
+    pub role: Option<Role>,
+    /// What it speaks, once detected.
+    pub protocol: Option<Protocol>,
+}
+
+/// A shared [`ConnInfo`].
+pub type ConnRef = Arc<ConnInfo>;
+
+/// What the kernel should do with a connection from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerdictUpdate {
+    pub conn: ConnId,
+    pub verdict: Verdict,
+}
+
+/// See `spoor_common::verdict`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not ours: copy nothing, report nothing.
+    Ignore,
+    /// Copy at most so many bytes per turn.
+    Capture { turn_bytes: u32 },
+    /// Report lengths only up to this position of a direction, then capture again.
+    Skip { direction: crate::record::Direction, until_pos: u64 },
+}
+
+/// Makes the session of a detected protocol.
+type MakeSession = fn(Protocol, Role, &settings::Protocols) -> Box<dyn Session>;
+
+fn make_session(protocol: Protocol, role: Role, limits: &settings::Protocols) -> Box<dyn Session> {
+    use crate::protocol::{amqp, http1, http2, postgres};
+    match protocol {
+        Protocol::Http1 => Box::new(http1::Session::new(role, limits)),
+        Protocol::Http2 => Box::new(http2::Session::new(role, limits)),
+        Protocol::Amqp => Box::new(amqp::Session::new(role, limits)),
+        Protocol::Postgres => Box::new(postgres::Session::new(role, limits)),
+    }
+}
+
+/// All connections. Sans-I/O: `handle_*` in, `poll_*` out.
+///
+/// ```text
+///   Conn, Data, Close ─▶ Connections ─▶ (ConnRef, Event)   per operation, in order
+///                            └────────▶ VerdictUpdate       what the kernel should copy
+/// ```
+///
+/// Time is record time: call [`Connections::handle_timeout`] only when every record up to `now` was handled, else what
+/// is still in the ring counts as lost. The time of a record counts as well.
+#[derive(Debug)]
+pub struct Connections {
+    table: Table<ConnId, Flow>,
+    max_connections: usize,
+    context: Context,
+    /// Deadlines of flows that wait for something.
+    timers: BTreeSet<(BootNs, ConnId)>,
+    next_sweep: BootNs,
+    now: BootNs,
+    buffered: usize,
+    /// Connections that ended not long ago.
+    closed: VecDeque<ConnId>,
+    closed_set: HashSet<ConnId>,
+}
+
+impl Connections {
+    /// No connection yet; at most `max_connections` (at least one) are known at once.
+    pub fn new(limits: &settings::Protocols, max_connections: usize) -> Self {
+        let context = Context {
+            limits: limits.clone(),
+            turn_bytes: settings::DEFAULT_TURN_BYTES,
+            window: Window::default(),
+            make_session,
+            events: Events::default(),
+            revealed: Default::default(),
+            out: VecDeque::new(),
+            verdicts: VecDeque::new(),
+            stats: Stats::default(),
+            waiting: Waiting::default(),
+        };
+        Self {
+            table: Table::new(),
+            max_connections: max_connections.max(1),
+            context,
+            timers: BTreeSet::new(),
+            next_sweep: 0,
+            now: 0,
+            buffered: 0,
+            closed: VecDeque::new(),
+            closed_set: HashSet::new(),
+        }
+    }
+
+    /// Sets the bytes per turn that verdicts ask the kernel for (`capture.turn_bytes`).
+    pub fn with_turn_bytes(mut self, turn_bytes: u32) -> Self {
+        self.context.turn_bytes = turn_bytes;
+        self
+    }
+
+    /// First sight of a connection, or more about it.
+    pub fn handle_conn(&mut self, conn: Conn) {
+        self.advance(conn.at);
+        match self.table.slot(conn.id) {
+            Some(slot) => {
+                if let Some(flow) = self.table.get_mut(slot) {
+                    flow.update(conn);
+                }
+            }
+            None => {
+                let known = self.context.waiting.claim(&conn);
+                let slot = self.open(conn, true);
+                if let Some(flow) = self.table.get_mut(slot) {
+                    flow.known = known;
+                }
+            }
+        }
+    }
+
+    /// Bytes moved.
+    pub fn handle_data(&mut self, data: Data) {
+        self.advance(data.at);
+        self.context.stats.records += 1;
+        let slot = match self.table.slot(data.conn) {
+            Some(slot) => slot,
+            None if self.closed_set.contains(&data.conn) => {
+                self.context.stats.late_records += 1;
+                return;
+            }
+            None => {
+                self.context.stats.unannounced += 1;
+                self.context.waiting.unknown(data.conn);
+                self.open(Conn::unannounced(&data), false)
+            }
+        };
+        self.table.touch(slot);
+        if let Some(flow) = self.table.get_mut(slot) {
+            flow.handle_data(data, self.now, &mut self.context);
+        }
+        self.settle(slot);
+    }
+
+    /// A connection ended. Its session ends when records that may still come late have had their time.
+    pub fn handle_close(&mut self, close: Close) {
+        self.advance(close.at);
+        let Some(slot) = self.table.slot(close.conn) else { return self.context.waiting.closed(close.conn) };
+        if let Some(flow) = self.table.get_mut(slot) {
+            flow.close(close);
+        }
+        self.settle(slot);
+    }
+
+    /// Time passed, and every record up to `now` was handled.
+    pub fn handle_timeout(&mut self, now: BootNs) {
+        self.advance(now);
+        if self.next_sweep <= self.now {
+            self.next_sweep = self.now.saturating_add(SWEEP_NS);
+            for slot in self.table.by_age().collect::<Vec<_>>() {
+                if let Some(flow) = self.table.get_mut(slot) {
+                    flow.sweep(self.now, &mut self.context);
+                }
+            }
+        }
+    }
+
+    /// No more records: ends every connection, those whose close was not seen as abandoned.
+    pub fn finish(&mut self, now: BootNs) {
+        self.advance(now);
+        while let Some(slot) = self.table.oldest() {
+            self.context.stats.abandoned +=
+                u64::from(self.table.get(slot).is_some_and(|flow| !flow.is_closing()));
+            self.end(slot);
+        }
+    }
+
+    /// What the next agent should know of connections, those that have not spoken since this one began among them. Takes
+    /// nothing away.
+    pub fn export(&self, texts: &mut Texts) -> Vec<Connection> {
+        let flows = self.table.by_age().filter_map(|slot| self.table.get(slot));
+        let mut all: Vec<Connection> = flows.filter_map(|flow| flow.export(texts)).collect();
+        all.extend(self.context.waiting.connections().map(|(one, from)| snapshot::again(one, from, texts)));
+        snapshot::within_bound(all)
+    }
+
+    /// Takes what an earlier agent of this boot of the machine had learned. Before the first record.
+    pub fn restore(&mut self, all: Vec<Connection>, texts: Vec<Arc<str>>, now: BootNs) {
+        self.context.waiting.restore(all, texts, now, self.max_connections);
+    }
+
+    /// What became of what an earlier agent had learned.
+    pub fn restored(&self) -> snapshot::Stats {
+        self.context.waiting.stats
+    }
+
+    /// The next event, in the order its connection's bytes moved.
+    pub fn poll_event(&mut self) -> Option<(ConnRef, Event)> {
+        self.context.out.pop_front()
+    }
+
+    /// The next change of what the kernel should copy.
+    pub fn poll_verdict(&mut self) -> Option<VerdictUpdate> {
+        self.context.verdicts.pop_front()
+    }
+
+    /// When [`Connections::handle_timeout`] would change something.
+    pub fn poll_timeout(&self) -> Option<BootNs> {
+        let sweep = (self.table.len() > 0).then_some(self.next_sweep);
+        let first = self.timers.first().map(|(at, _)| *at);
+        [sweep, first].into_iter().flatten().min()
+    }
+
+    /// What is known of a connection.
+    pub fn info(&self, id: ConnId) -> Option<&ConnRef> {
+        self.table.get(self.table.slot(id)?).map(Flow::info)
+    }
+
+    /// What is known so far of work that came in over a connection and is not over, see [`Session::peek`].
+    pub fn peek(&self, id: ConnId, op: OpId) -> Option<Operation> {
+        self.table.get(self.table.slot(id)?)?.peek(op)
+    }
+
+    /// Connections known now.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// No connection is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Captured bytes held back, waiting for order or for detection.
+    pub fn buffered(&self) -> usize {
+        self.buffered
+    }
+
+    /// Totals.
+    pub fn stats(&self) -> &Stats {
+        &self.context.stats
+    }
+
+    /// Moves time forward and wakes the flows that waited for that.
+    fn advance(&mut self, at: BootNs) {
+        self.now = self.now.max(at);
+        while let Some((deadline, id)) = self.timers.first().copied()
+            && deadline <= self.now
+        {
+            self.timers.pop_first();
+            let Some(slot) = self.table.slot(id) else { continue };
+            let Some(flow) = self.table.get_mut(slot) else { continue };
+            flow.deadline = None;
+            if flow.handle_timeout(self.now, &mut self.context) {
+                self.forget(slot);
+            } else {
+                self.settle(slot);
+            }
+        }
+    }
+
+    fn open(&mut self, conn: Conn, is_announced: bool) -> Slot {
+        while self.table.len() >= self.max_connections
+            && let Some(oldest) = self.table.oldest()
+        {
+            self.context.stats.evicted +=
+                u64::from(self.table.get(oldest).is_some_and(|flow| !flow.is_closing()));
+            self.end(oldest);
+        }
+        self.context.stats.opened += 1;
+        self.closed_set.remove(&conn.id);
+        self.table.insert(conn.id, Flow::new(conn, is_announced, self.context.window))
+    }
+
+    /// Brings the timers and the memory account in line with a flow that did something.
+    fn settle(&mut self, slot: Slot) {
+        let Some(flow) = self.table.get_mut(slot) else { return };
+        if self.buffered.saturating_sub(flow.accounted).saturating_add(flow.buffered()) > MAX_BUFFERED {
+            flow.relieve(self.now, &mut self.context);
+        }
+        let held = flow.buffered();
+        self.buffered = self.buffered.saturating_sub(flow.accounted).saturating_add(held);
+        flow.accounted = held;
+
+        let id = flow.info().conn.id;
+        // What is due already is done at the next record or timeout.
+        let deadline = flow.poll_timeout(self.context.window);
+        if deadline != flow.deadline {
+            if let Some(old) = flow.deadline {
+                self.timers.remove(&(old, id));
+            }
+            flow.deadline = deadline;
+            self.timers.extend(deadline.map(|at| (at, id)));
+        }
+    }
+
+    /// Ends a flow now.
+    fn end(&mut self, slot: Slot) {
+        if let Some(flow) = self.table.get_mut(slot) {
+            flow.end(self.now, &mut self.context);
+        }
+        self.forget(slot);
+    }
+
+    fn forget(&mut self, slot: Slot) {
+        let Some(flow) = self.table.remove(slot) else { return };
+        let id = flow.info().conn.id;
+        if let Some(deadline) = flow.deadline {
+            self.timers.remove(&(deadline, id));
+        }
+        self.buffered = self.buffered.saturating_sub(flow.accounted);
+        if flow.is_closing() {
+            self.context.stats.closed += 1;
+            self.closed.push_back(id);
+            self.closed_set.insert(id);
+            if self.closed.len() > MAX_REMEMBERED
+                && let Some(oldest) = self.closed.pop_front()
+            {
+                self.closed_set.remove(&oldest);
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! An [`Operation`]: one request with its response, one publish, one delivery, one statement, as one process saw it.
+//!
+//! *Owns* the shape of what protocols report. *Must not know* spans, orders, other connections.
+
+pub mod amqp;
+pub mod http;
+pub mod postgres;
+
+use crate::record::{BootNs, OpId, Point, Role};
+
+/// What an operation is to the process it was seen in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OpSide {
+    /// Work that came to the process and that other operations may be caused by: a request it serves, a message delivered to it.
+    Incoming,
+    /// Work the process asked of another: a request it sends, a statement, a publish.
+    Outgoing,
+    /// The server's view of work that passes through it (a broker's or database server's side of a connection):
+    /// never a cause or an effect inside its process.
+    Relayed,
+}
+
+/// The bytes of one half of an operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Its first byte.
+    pub start: Point,
+    /// Its last byte. `pos` is the position *after* it.
+    pub end: Point,
+}
+
+impl Extent {
+    /// Bytes on the wire.
+    pub fn len(&self) -> u64 {
+        self.end.pos.saturating_sub(self.start.pos)
+    }
+
+    /// No byte on the wire.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How much of an operation was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Completeness {
+    /// All of it.
+    #[default]
+    Complete,
+    /// Bytes inside it were not captured: their number.
+    Gap(u64),
+    /// The connection ended before the response did.
+    Cut,
+    /// Given up at a bound of time or number while still open, or at the agent's end.
+    Abandoned,
+}
+
+/// One operation, finished or given up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operation {
+    pub id: OpId,
+    pub shape: OpSide,
+    /// The role of the observed process on this connection.
+    pub role: Role,
+    /// The request, publish, delivery or statement.
+    pub request: Extent,
+    /// The response, confirm, settlement or result, when one was seen.
+    pub response: Option<Extent>,
+    /// When it was over.
+    pub ended_at: BootNs,
+    pub completeness: Completeness,
+    pub detail: Detail,
+}
+
+impl Operation {
+    /// Forgets the bytes of bodies, parameters and rows. They are for keys and identity only: once those are found, an
+    /// operation that waits for its tree needs neither the memory nor the secrets. Lengths stay.
+    pub fn forget_values(&mut self) {
+        match &mut self.detail {
+            Detail::Http(exchange) => {
+                exchange.request_body.forget_bytes();
+                exchange.response_body.forget_bytes();
+            }
+            Detail::Amqp(action) => {
+                if let Some(content) = action.kind.content_mut() {
+                    content.body.forget_bytes();
+                }
+            }
+            Detail::Postgres(statement) => {
+                statement.parameters = Vec::new();
+                statement.first_rows = Vec::new();
+                statement.columns = Vec::new();
+                statement.column_tables = Vec::new();
+            }
+        }
+    }
+}
+
+/// The protocol's part of an operation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Detail {
+    Http(Box<http::Exchange>),
+    Amqp(Box<amqp::Action>),
+    Postgres(Box<postgres::Statement>),
+}
+
+/// The kept beginning of a body or value: enough for keys, never all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The first bytes, at most the configured bound.
+    pub bytes: Vec<u8>,
+    /// Length on the wire (after transfer decoding, before content decoding).
+    pub len: u64,
+    /// A gap lies inside `bytes`: what follows the gap is not in it.
+    pub holed: bool,
+}
+
+impl Kept {
+    /// Keeps the length only. What was whole is no longer.
+    pub fn forget_bytes(&mut self) {
+        self.bytes = Vec::new();
+    }
+
+    /// Every byte is there.
+    pub fn is_whole(&self) -> bool {
+        !self.holed && self.bytes.len() as u64 == self.len
+    }
+}

@@ -1,0 +1,83 @@
+//! Operations in, the order they belong to out.
+//!
+//! *Owns* extraction rules ([`rules`]), canonical values ([`value`]), and identifiers derived from orders ([`ids`]).
+//! *Must not know* how operations are joined, spans, exporters.
+//!
+//! ```text
+//!   settings::Order ─▶ Rules::compile ─▶ Rules::extract(&Operation) ─▶ Found { keys, attributes, context, route }
+//! ```
+//!
+//! A wrong order is worse than none: several different keys of one namespace in one operation name none, a list of orders is
+//! not an order, a row counts only if it is the only one, and what was cut off does not count at all.
+
+pub mod body;
+mod collect;
+pub mod compile;
+pub mod context;
+pub mod defaults;
+pub mod extract;
+pub mod form;
+pub mod ids;
+pub mod json;
+pub mod path;
+mod protobuf;
+pub mod rules;
+pub mod settings;
+mod sql;
+pub mod value;
+pub mod window;
+
+use std::sync::Arc;
+
+pub use compile::{RuleError, Rules};
+
+use crate::trace::{SpanId, TraceId, Value};
+
+/// A business key in canonical form: `value` of the numbering system `namespace`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrderKey {
+    pub namespace: Arc<str>,
+    pub value: Arc<str>,
+}
+
+/// Further facts of an order, as attributes of a span: name and value.
+pub type Facts = Vec<(String, Value)>;
+
+/// What an operation's own bytes say about the order it belongs to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// Identity keys, without duplicates, those of the main namespace first.
+    pub keys: Vec<OrderKey>,
+    /// More identity keys than can be listed were there: names none.
+    pub too_many: bool,
+    /// Attributes for the span, by the configured rules.
+    pub attributes: Facts,
+    /// Trace context carried by the operation itself.
+    pub context: Option<TraceContext>,
+    /// The configured path template that an HTTP request fits: its route.
+    pub route: Option<Arc<str>>,
+}
+
+impl Found {
+    /// The order this operation names by itself: the only key of the first namespace that has any. Keys of further
+    /// namespaces number the same order in other systems.
+    pub fn order(&self) -> Option<&OrderKey> {
+        let (first, others) = self.keys.split_first()?;
+        let only = others.iter().all(|other| other.namespace != first.namespace);
+        (only && !self.too_many).then_some(first)
+    }
+}
+
+/// The attribute under which a key of a further namespace is exported.
+pub fn alias_attribute(namespace: &str) -> String {
+    format!("order.{namespace}.id")
+}
+
+/// In-band trace context (`traceparent`, `b3`, `uber-trace-id`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    pub trace_id: TraceId,
+    pub parent_id: SpanId,
+    /// The header it came from.
+    pub header: &'static str,
+}

@@ -1,0 +1,71 @@
+//! How orders are recognised and what their spans carry: the sections `order` and `spans` of the configuration.
+//!
+//! *Owns* these settings and their defaults. *Must not know* how they are read.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::rules::{AttributeRule, KeyRule, default_attributes, default_keys};
+use super::window::Window;
+use crate::settings::duration;
+
+/// How orders are recognised. See [`super::rules`] for the meaning of each key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Order {
+    /// Shared by all agents of one deployment: part of every trace identifier.
+    pub deployment: String,
+    /// Time after which an order's spans go to a new trace; `0`: never, `request`: each request has one of its own.
+    #[schemars(with = "String")]
+    pub window: Window,
+    /// Where keys are found.
+    pub keys: Vec<KeyRule>,
+    /// Further attributes lifted from traffic.
+    pub attributes: Vec<AttributeRule>,
+}
+
+impl Default for Order {
+    fn default() -> Self {
+        Self {
+            deployment: String::new(),
+            window: Window::Every(Duration::from_secs(24 * 3600)),
+            keys: default_keys(),
+            attributes: default_attributes(),
+        }
+    }
+}
+
+/// What spans carry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spans {
+    /// Path templates that name the spans of HTTP requests, the first that fits: `/users/{user_id}/orders`. A segment in
+    /// braces, or `*`, is any one segment, `(a|b)` one of those. Paths of `order.keys` come after these.
+    pub routes: Vec<String>,
+    /// HTTP request headers to export, by name. Those that carry credentials are never exported.
+    pub request_headers: Vec<String>,
+    /// HTTP response headers to export.
+    pub response_headers: Vec<String>,
+    /// Statements that take at least so long are marked `spoor.slow`; zero marks none.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub slow_statement: Duration,
+    /// Operations open for longer count as pending in the metrics.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub pending_after: Duration,
+}
+
+impl Default for Spans {
+    fn default() -> Self {
+        Self {
+            routes: super::defaults::collection_paths(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            slow_statement: Duration::from_secs(1),
+            pending_after: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! Text as found in traffic in, canonical values of a declared type out.
+//!
+//! *Owns* canonical forms and what is refused: wrong types, lengths, personal data. *Must not know* where a value came from.
+//!
+//! Canonical forms are published, because agents that disagree on them would disagree on trace identifiers:
+//!
+//! | type | found | canonical |
+//! |---|---|---|
+//! | `integer` | `17`, `+17`, `0017`, ` 17 ` | `17` |
+//! | `integer` | `0`, `-17`, `17.0`, `1e3`, `17a`, empty | refused |
+//! | `uuid` | `{F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6}`, `urn:uuid:f81d…`, `f81d4fae7dec11d0a76500a0c91e6bf6` | `f81d4fae-7dec-11d0-a765-00a0c91e6bf6` |
+//! | `uuid` | the nil UUID | refused |
+//! | `text` | ` A-17 ` | `A-17`, no Unicode normalisation |
+//! | `pattern` `ORD-#+` | `ORD-0017` | `ORD-0017` |
+
+use super::rules::{Characters, ValueKind};
+use crate::trace::Value;
+
+/// Digits of the largest `u64` minus one: every value fits an unsigned 64-bit integer.
+pub const MAX_DIGITS: usize = 19;
+/// Longest text taken.
+pub const MAX_TEXT: usize = 255;
+
+/// A declared type, ready to judge values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValueType {
+    kind: ValueKind,
+    max_length: usize,
+    characters: Characters,
+    pattern: Vec<Atom>,
+}
+
+/// One element of a pattern.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Atom {
+    Literal(char),
+    Class { class: Class, repeat: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Class {
+    Digit,
+    Letter,
+    Either,
+}
+
+impl Class {
+    fn has(self, c: char) -> bool {
+        match self {
+            Class::Digit => c.is_ascii_digit(),
+            Class::Letter => c.is_ascii_alphabetic(),
+            Class::Either => c.is_ascii_alphanumeric(),
+        }
+    }
+}
+
+impl ValueType {
+    /// Checks a declaration; the error says what is wrong and with which key.
+    pub fn compile(
+        kind: ValueKind,
+        max_length: Option<usize>,
+        characters: Option<Characters>,
+        pattern: Option<&str>,
+    ) -> Result<Self, (&'static str, String)> {
+        let bound = match kind {
+            ValueKind::Id | ValueKind::Integer => MAX_DIGITS,
+            _ => MAX_TEXT,
+        };
+        let default = if kind == ValueKind::Text || kind == ValueKind::Pattern { 64 } else { bound };
+        let max_length = max_length.unwrap_or(default);
+        if max_length == 0 || max_length > bound {
+            return Err(("max_length", format!("{max_length} is not between 1 and {bound}")));
+        }
+        if characters.is_some() && kind != ValueKind::Text {
+            return Err(("characters", "only a `text` has them".to_owned()));
+        }
+        let pattern = match (kind, pattern) {
+            (ValueKind::Pattern, Some(text)) => compile_pattern(text).map_err(|why| ("pattern", why))?,
+            (ValueKind::Pattern, None) => {
+                return Err(("pattern", "a `pattern` needs one, such as `ORD-#+`".to_owned()));
+            }
+            (_, Some(_)) => return Err(("pattern", "only type `pattern` has one".to_owned())),
+            (_, None) => Vec::new(),
+        };
+        Ok(Self { kind, max_length, characters: characters.unwrap_or_default(), pattern })
+    }
+
+    /// The canonical form of an identity key, or `None` when it is not one.
+    pub fn key(&self, found: &str) -> Option<String> {
+        let value = self.canonical(found)?;
+        let none_yet = value == "0" && self.kind != ValueKind::Text;
+        (!none_yet && !value.contains('@')).then_some(value)
+    }
+
+    /// The canonical value of an attribute, or `None` when it is not one or personal data.
+    pub fn attribute(&self, found: &str) -> Option<Value> {
+        let value = self.canonical(found)?;
+        if self.kind != ValueKind::Time && self.kind != ValueKind::Uuid && is_personal(&value) {
+            return None;
+        }
+        match self.kind {
+            ValueKind::Integer => value.parse().ok().map(Value::Int),
+            _ => Some(Value::from(value)),
+        }
+    }
+
+    fn canonical(&self, found: &str) -> Option<String> {
+        let found = found.trim_matches(|c: char| c.is_ascii_whitespace());
+        match self.kind {
+            ValueKind::Integer => integer(found, self.max_length),
+            ValueKind::Uuid => uuid(found),
+            ValueKind::Id => integer(found, self.max_length).or_else(|| uuid(found)),
+            ValueKind::Time => is_time(found).then(|| found.to_owned()),
+            ValueKind::Pattern => {
+                (found.len() <= self.max_length && matches(&self.pattern, found)).then(|| found.to_owned())
+            }
+            ValueKind::Text => {
+                let allowed = |c: char| match self.characters {
+                    Characters::Alphanumeric => c.is_ascii_alphanumeric(),
+                    Characters::Word => c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'),
+                    Characters::Printable => !c.is_control(),
+                };
+                let fits =
+                    !found.is_empty() && found.chars().take(self.max_length + 1).count() <= self.max_length;
+                (fits && found.chars().all(allowed)).then(|| found.to_owned())
+            }
+        }
+    }
+}
+
+fn integer(found: &str, max_digits: usize) -> Option<String> {
+    let digits = found.strip_prefix('+').unwrap_or(found);
+    if digits.is_empty() || digits.len() > MAX_TEXT || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let digits = digits.trim_start_matches('0');
+    match digits.len() {
+        0 => Some("0".to_owned()),
+        n if n > max_digits => None,
+        _ => Some(digits.to_owned()),
+    }
+}
+
+/// RFC 9562, section 4, and the forms libraries print.
+fn uuid(found: &str) -> Option<String> {
+    let bare = found.strip_prefix("urn:uuid:").unwrap_or(found);
+    let bare = bare.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(bare);
+    let hyphenated = match bare.len() {
+        32 => false,
+        36 => true,
+        _ => return None,
+    };
+    let mut out = String::with_capacity(36);
+    let mut digits = 0;
+    for (at, byte) in bare.bytes().enumerate() {
+        if hyphenated && matches!(at, 8 | 13 | 18 | 23) {
+            if byte != b'-' {
+                return None;
+            }
+            continue;
+        }
+        if !byte.is_ascii_hexdigit() {
+            return None;
+        }
+        if matches!(digits, 8 | 12 | 16 | 20) {
+            out.push('-');
+        }
+        out.push(char::from(byte.to_ascii_lowercase()));
+        digits += 1;
+    }
+    out.bytes().any(|b| b != b'0' && b != b'-').then_some(out)
+}
+
+/// `2026-11-20`, with a time behind `T` or a blank, fractions and an offset (ISO 8601-1, extended format).
+fn is_time(found: &str) -> bool {
+    let shape = |text: &str, shape: &str| {
+        text.len() == shape.len()
+            && text
+                .bytes()
+                .zip(shape.bytes())
+                .all(|(b, s)| if s == b'0' { b.is_ascii_digit() } else { b == s })
+    };
+    if !found.is_ascii() || found.len() > 40 || !found.get(..10).is_some_and(|date| shape(date, "0000-00-00"))
+    {
+        return false;
+    }
+    let Some(rest) = found.get(10..).filter(|rest| !rest.is_empty()) else { return true };
+    if !rest.starts_with(['T', ' ']) || !rest.get(1..9).is_some_and(|time| shape(time, "00:00:00")) {
+        return false;
+    }
+    let rest = rest.get(9..).unwrap_or_default();
+    let rest = match rest.strip_prefix('.') {
+        Some(fraction) => fraction.trim_start_matches(|c: char| c.is_ascii_digit()),
+        None => rest,
+    };
+    match rest.as_bytes() {
+        [] | [b'Z'] => true,
+        [b'+' | b'-', offset @ ..] => {
+            let offset = std::str::from_utf8(offset).unwrap_or_default();
+            ["00", "0000", "00:00"].iter().any(|s| shape(offset, s))
+        }
+        _ => false,
+    }
+}
+
+/// A run of `class+` takes all it can, so what follows must not be able to begin with the same character.
+fn compile_pattern(text: &str) -> Result<Vec<Atom>, String> {
+    let mut atoms = Vec::new();
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let class = match c {
+            '#' => Class::Digit,
+            '@' => Class::Letter,
+            '%' => Class::Either,
+            '+' => return Err(format!("`+` in `{text}` repeats nothing; write `\\+` for a plus sign")),
+            '\\' => {
+                let Some(escaped) = chars.next() else { return Err(format!("`{text}` ends in `\\`")) };
+                atoms.push(Atom::Literal(escaped));
+                continue;
+            }
+            c => {
+                atoms.push(Atom::Literal(c));
+                continue;
+            }
+        };
+        let repeat = chars.next_if_eq(&'+').is_some();
+        atoms.push(Atom::Class { class, repeat });
+    }
+    if atoms.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    for pair in atoms.windows(2) {
+        if let [Atom::Class { class, repeat: true }, next] = pair {
+            let clash = match next {
+                Atom::Literal(c) => class.has(*c),
+                Atom::Class { class: next, .. } => ['0', 'a'].iter().any(|c| class.has(*c) && next.has(*c)),
+            };
+            if clash {
+                return Err(format!("what follows a `+` in `{text}` could belong to the repetition"));
+            }
+        }
+    }
+    Ok(atoms)
+}
+
+fn matches(pattern: &[Atom], text: &str) -> bool {
+    let mut chars = text.chars().peekable();
+    for atom in pattern {
+        match atom {
+            Atom::Literal(c) => {
+                if chars.next() != Some(*c) {
+                    return false;
+                }
+            }
+            Atom::Class { class, repeat } => {
+                if chars.next_if(|c| class.has(*c)).is_none() {
+                    return false;
+                }
+                while *repeat && chars.next_if(|c| class.has(*c)).is_some() {}
+            }
+        }
+    }
+    chars.next().is_none()
+}
+
+/// Looks like an e-mail address, a telephone or a payment card number.
+pub fn is_personal(value: &str) -> bool {
+    // Nearly every text has too few digits for a number, and no sign of an address.
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    let may_be_email = value.bytes().any(|byte| matches!(byte, b'@' | b'%'));
+    (may_be_email && is_email(value)) || (digits >= MIN_PHONE_DIGITS && (is_card(value) || is_phone(value)))
+}
+
+/// Something, `@`, something; also percent-encoded.
+fn is_email(value: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric();
+    let around = |at: usize, len: usize| {
+        let local = value.get(..at).unwrap_or("");
+        let host = value.get(at + len..).unwrap_or("");
+        local.ends_with(|c: char| word(c) || matches!(c, '_' | '-' | '.' | '+')) && host.starts_with(word)
+    };
+    value.match_indices('@').any(|(at, _)| around(at, 1))
+        || value.match_indices("%40").any(|(at, _)| around(at, 3))
+}
+
+/// A run of 13 to 19 digits, blanks or hyphens between, with a right check digit (ISO/IEC 7812-1, annex B).
+fn is_card(value: &str) -> bool {
+    runs(value, |c| matches!(c, ' ' | '-')).any(|(run, _)| {
+        let digits = run.bytes().filter(u8::is_ascii_digit).map(|b| u32::from(b - b'0'));
+        let digits: Vec<u32> = digits.collect();
+        let sum: u32 = digits
+            .iter()
+            .rev()
+            .enumerate()
+            .map(|(at, &digit)| match at % 2 {
+                0 => digit,
+                _ if digit > 4 => digit * 2 - 9,
+                _ => digit * 2,
+            })
+            .sum();
+        (13..=19).contains(&digits.len()) && sum.is_multiple_of(10)
+    })
+}
+
+/// No telephone or card number has fewer.
+const MIN_PHONE_DIGITS: usize = 8;
+
+/// `+` and 8 to 15 digits (E.164), or 10 to 15 digits written in at least three groups.
+fn is_phone(value: &str) -> bool {
+    runs(value, is_phone_separator).any(|(run, before)| {
+        let digits = run.bytes().filter(u8::is_ascii_digit).count();
+        let groups = run.split(is_phone_separator).filter(|group| !group.is_empty()).count();
+        let plus = before.trim_end_matches('(').ends_with('+');
+        (plus && (MIN_PHONE_DIGITS..=15).contains(&digits)) || (groups >= 3 && (10..=15).contains(&digits))
+    })
+}
+
+fn is_phone_separator(c: char) -> bool {
+    matches!(c, ' ' | '-' | '.' | '(' | ')' | '/')
+}
+
+/// Runs of digits with separators inside, and the text before each. Runs that a letter touches, at most with a hyphen or dot
+/// between, are parts of words, versions and UUIDs.
+fn runs(value: &str, separator: impl Fn(char) -> bool + Copy) -> impl Iterator<Item = (&str, &str)> {
+    let touches = |between: &str| between.chars().all(|c| matches!(c, '-' | '.'));
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let rest = value.get(from..)?;
+            let start = from + rest.find(|c: char| c.is_ascii_digit())?;
+            let tail = value.get(start..)?;
+            let end = tail
+                .find(|c: char| !(c.is_ascii_digit() || separator(c)))
+                .map_or(value.len(), |len| start + len);
+            from = end;
+            let run = value.get(start..end)?.trim_end_matches(separator);
+            let before = value.get(..start)?;
+            let word = before.trim_end_matches(separator);
+            let after_gap = value.get(start + run.len()..end)?;
+            let before_gap = before.get(word.len()..)?;
+            let letter = |c: Option<char>| c.is_some_and(char::is_alphabetic);
+            let in_word = (letter(word.chars().next_back()) && touches(before_gap))
+                || (letter(value.get(end..)?.chars().next()) && touches(after_gap));
+            if !in_word {
+                return Some((run, before));
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(kind: ValueKind, pattern: Option<&str>, cases: &[(&str, Option<&str>)]) {
+        let declared = ValueType::compile(kind, None, None, pattern).expect("a valid type");
+        for (found, expected) in cases {
+            assert_eq!(declared.key(found).as_deref(), *expected, "{kind:?} {found:?}");
+        }
+    }
+
+    #[test]
+    fn published_canonical_forms() {
+        let digits = [
+            ("17", Some("17")),
+            ("+17", Some("17")),
+            ("0017", Some("17")),
+            (" 17\n", Some("17")),
+            ("9223372036854775807", Some("9223372036854775807")),
+            ("92233720368547758070", None),
+            ("0", None),
+            ("000", None),
+            ("-17", None),
+            ("17.0", None),
+            ("1e3", None),
+            ("17a", None),
+            ("١٧", None),
+            ("++17", None),
+            ("", None),
+        ];
+        check(ValueKind::Integer, None, &digits);
+        check(ValueKind::Id, None, &digits);
+        let canonical = Some("f81d4fae-7dec-11d0-a765-00a0c91e6bf6");
+        let uuids = [
+            ("f81d4fae-7dec-11d0-a765-00a0c91e6bf6", canonical),
+            ("{F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6}", canonical),
+            ("urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6", canonical),
+            ("f81d4fae7dec11d0a76500a0c91e6bf6", canonical),
+            ("f81d4fae-7dec-11d0-a765-00a0c91e6bf", None),
+            ("f81d4fae7-dec-11d0-a765-00a0c91e6bf6", None),
+            ("g81d4fae-7dec-11d0-a765-00a0c91e6bf6", None),
+            ("00000000-0000-0000-0000-000000000000", None),
+        ];
+        check(ValueKind::Uuid, None, &uuids);
+        check(ValueKind::Id, None, &uuids);
+        check(
+            ValueKind::Text,
+            None,
+            &[
+                (" A-17 ", Some("A-17")),
+                ("a b", None),
+                ("", None),
+                ("ü", None),
+                ("a@b", None),
+                ("0", Some("0")),
+            ],
+        );
+        check(
+            ValueKind::Pattern,
+            Some("ORD-#+"),
+            &[
+                ("ORD-0017", Some("ORD-0017")),
+                ("ORD-", None),
+                ("ord-17", None),
+                ("ORD-17x", None),
+                ("xORD-17", None),
+            ],
+        );
+        check(ValueKind::Pattern, Some("##-@+/%%"), &[("26-ab/x1", Some("26-ab/x1")), ("26-/x1", None)]);
+    }
+
+    #[test]
+    fn declarations_that_mean_nothing_are_refused() {
+        let refused =
+            |kind, max, characters, pattern| ValueType::compile(kind, max, characters, pattern).is_err();
+        assert!(refused(ValueKind::Integer, Some(20), None, None));
+        assert!(refused(ValueKind::Integer, Some(0), None, None));
+        assert!(refused(ValueKind::Text, Some(256), None, None));
+        assert!(refused(ValueKind::Integer, None, Some(Characters::Word), None));
+        assert!(refused(ValueKind::Text, None, None, Some("#+")));
+        for pattern in ["", "+", "#+7", "#+#", "@+%", "a\\"] {
+            assert!(refused(ValueKind::Pattern, None, None, Some(pattern)), "{pattern:?}");
+        }
+        assert!(refused(ValueKind::Pattern, None, None, None));
+    }
+
+    #[test]
+    fn personal_data_is_no_attribute() {
+        let text =
+            ValueType::compile(ValueKind::Text, Some(255), Some(Characters::Printable), None).expect("valid");
+        for personal in [
+            "jane@example.org",
+            "Jane <jane.doe+x@example.org>",
+            "jane%40example.org",
+            "4111111111111111",
+            "4111 1111 1111 1111",
+            "card 5500-0000-0000-0004",
+            "+4915112345678",
+            "+49 (151) 123-45678",
+            "tel. 030 1234 5678",
+        ] {
+            assert_eq!(text.attribute(personal), None, "{personal:?}");
+        }
+        for plain in
+            ["confirmed", "model 2026-11-20.stl", "4111111111111112", "bracket v2.1.10.step", "17", "@home"]
+        {
+            assert_eq!(text.attribute(plain), Some(Value::from(plain)), "{plain:?}");
+        }
+        let number = ValueType::compile(ValueKind::Integer, None, None, None).expect("valid");
+        assert_eq!(number.attribute("0"), Some(Value::Int(0)));
+        assert_eq!(number.attribute("4111111111111111"), None);
+    }
+
+    #[test]
+    fn times_have_their_shape() {
+        let time = ValueType::compile(ValueKind::Time, None, None, None).expect("valid");
+        for good in [
+            "2026-11-20",
+            "2026-11-20T09:33:33Z",
+            "2026-11-20 09:33:33.123456+00",
+            "2026-11-20T09:33:33.1+05:30",
+            "2026-11-20T09:33:33",
+        ] {
+            assert!(time.attribute(good).is_some(), "{good}");
+        }
+        for bad in
+            ["20.11.2026", "2026-11-2", "2026-11-20T", "2026-11-20T09:33", "2026-11-20T09:33:33+5", "now"]
+        {
+            assert!(time.attribute(bad).is_none(), "{bad}");
+        }
+    }
+}

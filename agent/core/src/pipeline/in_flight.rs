@@ -1,0 +1,110 @@
+//! Operations that began in, how many are not over and since when out.
+//!
+//! *Owns* what is known of work in progress: orders hang, so an answer that never comes is a fact of its own.
+//! *Must not know* trees and spans.
+
+use rustc_hash::FxHashMap;
+
+use crate::protocol::detect::Protocol;
+use crate::record::{BootNs, OpId};
+
+/// Operations known to be open at once; of more, the time is not known.
+const MAX_OPEN: usize = 1 << 20;
+
+/// Work in progress of one service over one protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    pub service: String,
+    pub protocol: &'static str,
+    pub count: u64,
+    /// Of these, open for longer than asked.
+    pub pending: u64,
+    pub oldest: BootNs,
+}
+
+/// One open operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun {
+    pub(super) at: BootNs,
+    pub(super) tgid: u32,
+    pub(super) protocol: Protocol,
+}
+
+/// All open operations.
+#[derive(Debug, Default)]
+pub(super) struct OpenOperations(FxHashMap<OpId, Begun>);
+
+impl OpenOperations {
+    pub(super) fn opened(&mut self, op: OpId, begun: Begun) {
+        if self.0.len() < MAX_OPEN {
+            self.0.insert(op, begun);
+        }
+    }
+
+    pub(super) fn closed(&mut self, op: OpId) {
+        self.0.remove(&op);
+    }
+
+    /// Sums by service and protocol; `service` names a process.
+    pub(super) fn summary(&self, before: BootNs, service: impl Fn(u32) -> String) -> Vec<Open> {
+        let mut sums: FxHashMap<(u32, Protocol), (u64, u64, BootNs)> = FxHashMap::default();
+        for begun in self.0.values() {
+            let sum = sums.entry((begun.tgid, begun.protocol)).or_insert((0, 0, BootNs::MAX));
+            sum.0 += 1;
+            sum.1 += u64::from(begun.at < before);
+            sum.2 = sum.2.min(begun.at);
+        }
+        let mut all: Vec<Open> = Vec::new();
+        for ((tgid, protocol), (count, pending, oldest)) in sums {
+            let (service, protocol) = (service(tgid), protocol_name(protocol));
+            match all.iter_mut().find(|open| open.service == service && open.protocol == protocol) {
+                Some(open) => {
+                    open.count += count;
+                    open.pending += pending;
+                    open.oldest = open.oldest.min(oldest);
+                }
+                None => all.push(Open { service, protocol, count, pending, oldest }),
+            }
+        }
+        all.sort_by(|a, b| (&a.service, a.protocol).cmp(&(&b.service, b.protocol)));
+        all
+    }
+}
+
+fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http1 | Protocol::Http2 => "http",
+        Protocol::Amqp => "amqp",
+        Protocol::Postgres => "postgresql",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_operations_are_summed_by_service() {
+        let mut open = OpenOperations::default();
+        for (op, at, tgid, protocol) in [
+            (1, 100, 7, Protocol::Http1),
+            (2, 200, 7, Protocol::Http1),
+            (3, 50, 8, Protocol::Http1),
+            (4, 300, 7, Protocol::Amqp),
+            (5, 10, 7, Protocol::Http1),
+        ] {
+            open.opened(OpId(op), Begun { at, tgid, protocol });
+        }
+        open.closed(OpId(5));
+        open.closed(OpId(99));
+        let service = |_| "shop".to_owned();
+        let expected = |protocol, count, pending, oldest| Open {
+            service: "shop".to_owned(),
+            protocol,
+            count,
+            pending,
+            oldest,
+        };
+        assert_eq!(open.summary(150, service), [expected("amqp", 1, 0, 300), expected("http", 3, 2, 50)]);
+    }
+}

@@ -1,0 +1,419 @@
+//! The sans-I/O façade: records and time in, finished spans and verdicts out.
+//!
+//! The live agent, `spoor replay`, the tests and the fuzzers all drive this one type. It has no socket, no clock, no
+//! task: time comes with the records and with [`Pipeline::handle_timeout`], and everything it has to say is polled.
+//!
+//! ```text
+//!   Record ─▶ conn ─(ConnRef, Event)─▶ causality ─Edge─▶ hold ─Tree─▶ identify ─▶ Span
+//!                                  └─ Operation ─▶ order ─Found─┘
+//! ```
+//!
+//! *Owns* the order in which the stages see things. *Must not know* how records arrive and spans leave.
+
+mod in_flight;
+pub mod snapshot;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::causality::engine::{self, Engine};
+use crate::causality::inside::Interaction;
+use crate::conn::{ConnRef, Connections, VerdictUpdate};
+use crate::operation::{OpSide, Operation};
+use crate::order::extract::Rules;
+use crate::order::ids::{self, WireId};
+use crate::order::rules::RuleError;
+use crate::privacy::pseudonym::Pseudonyms;
+use crate::protocol::Event;
+use crate::protocol::detect::Protocol;
+use crate::record::{BootNs, ClockPair, ConnId, OpId, ProcessInfo, Record, Sender};
+use crate::span::sample::Sampler;
+use crate::span::{Resource, Span};
+use crate::trees::Finished;
+use crate::trees::hold::{self, Hold};
+use crate::trees::identify::{self, Identifier};
+use crate::{order, settings};
+pub use in_flight::Open;
+use in_flight::{Begun, OpenOperations};
+use snapshot::Histories;
+
+/// What a pipeline needs to know before its first record.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub protocols: settings::Protocols,
+    pub joining: settings::Joining,
+    pub order: order::settings::Order,
+    pub spans: order::settings::Spans,
+    pub max_connections: usize,
+    /// Bytes captured per turn of a connection whose protocol is known.
+    pub turn_bytes: u32,
+    /// Identifies this boot of this machine: part of identifiers that no other node can compute.
+    pub boot_id: [u8; 16],
+    pub host_id: String,
+}
+
+/// Counts since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Stats {
+    pub records: u64,
+    pub bytes: u64,
+    /// Records the source could not deliver, and their bytes.
+    pub lost_records: u64,
+    pub lost_bytes: u64,
+    pub operations_http: u64,
+    pub operations_amqp: u64,
+    pub operations_postgres: u64,
+    /// Edges made, by rule.
+    pub edges: std::collections::BTreeMap<&'static str, u64>,
+    pub spans: u64,
+    /// Of these, left out by the sampler.
+    pub unsampled: u64,
+    pub trees: u64,
+    /// Trees released by a bound of time or number.
+    pub trees_forced: u64,
+    /// Operations held now.
+    pub held: u64,
+    pub connections: crate::conn::Stats,
+}
+
+/// Processes remembered after their end, for spans that come late.
+const MAX_PROCESSES: usize = 16_384;
+
+/// Records in, spans out.
+#[derive(Debug)]
+pub struct Pipeline {
+    connections: Connections,
+    engine: Engine,
+    rules: Rules,
+    hold: Hold,
+    open: OpenOperations,
+    /// Open calls: where they begin in their stream, and their wire identity.
+    wires: FxHashMap<OpId, (u64, WireId)>,
+    identifier: Identifier,
+    processes: HashMap<u32, Arc<Resource>>,
+    process_age: VecDeque<u32>,
+    histories: Histories,
+    clock: ClockPair,
+    boot_id: [u8; 16],
+    now: BootNs,
+    spans: VecDeque<Span>,
+    stats: Stats,
+}
+
+impl Pipeline {
+    /// Fails only when a rule of the configuration cannot be used.
+    pub fn new(settings: Settings) -> Result<Self, RuleError> {
+        let limits = hold::Limits {
+            linger_ns: nanoseconds(settings.joining.linger),
+            max_hold_ns: nanoseconds(settings.joining.max_hold),
+            max_operations: settings.joining.max_held_operations,
+        };
+        Ok(Self {
+            connections: Connections::new(&settings.protocols, settings.max_connections)
+                .with_turn_bytes(settings.turn_bytes),
+            engine: Engine::new(engine::policy(&settings.joining)),
+            rules: Rules::compile(&settings.order)?.with_spans(&settings.spans)?,
+            hold: Hold::new(limits),
+            open: OpenOperations::default(),
+            wires: FxHashMap::default(),
+            identifier: Identifier::new(identify::Settings {
+                joining: &settings.joining,
+                order: &settings.order,
+                boot_id: settings.boot_id,
+            }),
+            processes: HashMap::new(),
+            process_age: VecDeque::new(),
+            histories: Histories::default(),
+            clock: ClockPair { boot_ns: 0, unix_ns: 0 },
+            boot_id: settings.boot_id,
+            now: 0,
+            spans: VecDeque::new(),
+            stats: Stats::default(),
+        })
+    }
+
+    /// What is exported; without it, everything.
+    pub fn with_sampler(mut self, sampler: Sampler) -> Self {
+        self.identifier.sampler = sampler;
+        self
+    }
+
+    /// Which keys leave as keyed hashes only; without it, none.
+    pub fn with_pseudonyms(mut self, pseudonyms: Option<Pseudonyms>) -> Self {
+        self.identifier.pseudonyms = pseudonyms;
+        self
+    }
+
+    /// Puts other rules in force for operations that close from now on. Changes nothing when one cannot be used.
+    pub fn set_rules(
+        &mut self,
+        order: &order::settings::Order,
+        spans: &order::settings::Spans,
+    ) -> Result<(), RuleError> {
+        self.rules = Rules::compile(order)?.with_spans(spans)?;
+        self.identifier.set_order(order);
+        Ok(())
+    }
+
+    /// Puts other choices of what is exported, and how, in force.
+    pub fn set_export(&mut self, sampler: Sampler, pseudonyms: Option<Pseudonyms>) {
+        self.identifier.sampler = sampler;
+        self.identifier.pseudonyms = pseudonyms;
+    }
+
+    /// Takes one fact in. Records of one connection come in the order of [`crate::conn`]'s tolerance; others freely.
+    pub fn handle_record(&mut self, record: Record) {
+        self.stats.records += 1;
+        self.now = self.now.max(record.at());
+        match record {
+            Record::Clock(pair) => self.clock = pair,
+            Record::Conn(conn) => {
+                self.identifier.introduced(&conn);
+                self.connections.handle_conn(*conn);
+            }
+            Record::Data(data) => {
+                self.stats.bytes += u64::from(data.len);
+                self.connections.handle_data(data);
+            }
+            Record::Close(close) => {
+                let tgid = self.connections.info(close.conn).map(|info| info.conn.thread.tgid);
+                self.connections.handle_close(close);
+                self.drain_events();
+                if let Some(tgid) = tgid {
+                    self.engine.conn_closed(close.conn, tgid);
+                }
+            }
+            Record::Process(event) => {
+                self.histories.changed(&event);
+                self.engine.process_changed(&event);
+            }
+            Record::ProcessInfo(info) => {
+                self.histories.introduced(&info, &mut self.engine, self.now);
+                self.name_process(&info);
+            }
+            Record::Lost(lost) => {
+                if lost.records > self.stats.lost_records {
+                    self.engine.lost(self.now);
+                }
+                self.stats.lost_records = lost.records;
+                self.stats.lost_bytes = lost.bytes;
+            }
+        }
+        self.drain_events();
+        self.drain_edges();
+        if self.hold.next_timeout().is_some_and(|due| due <= self.now)
+            || self.engine.next_timeout().is_some_and(|due| due <= self.now)
+        {
+            self.run_timers();
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: BootNs) {
+        self.now = self.now.max(now);
+        self.connections.handle_timeout(self.now);
+        self.drain_events();
+        self.run_timers();
+    }
+
+    /// The earliest time at which [`Pipeline::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<BootNs> {
+        [self.connections.poll_timeout(), self.engine.next_timeout(), self.hold.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// A finished span.
+    pub fn poll_span(&mut self) -> Option<Span> {
+        self.spans.pop_front()
+    }
+
+    /// What the kernel should do from now on with a connection.
+    pub fn poll_verdict(&mut self) -> Option<VerdictUpdate> {
+        self.connections.poll_verdict()
+    }
+
+    /// What is known of a connection.
+    pub fn conn(&self, id: ConnId) -> Option<&ConnRef> {
+        self.connections.info(id)
+    }
+
+    /// No more records: closes what is open, decides what is undecided, releases every tree.
+    pub fn finish(&mut self, now: BootNs) {
+        self.now = self.now.max(now);
+        self.connections.finish(self.now);
+        self.drain_events();
+        self.engine.finish();
+        self.drain_edges();
+        self.hold.release_all();
+        self.drain_trees();
+    }
+
+    /// Work in progress, by service and protocol; `pending` counts what began before `before`.
+    pub fn open(&self, before: BootNs) -> Vec<Open> {
+        self.open.summary(before, |tgid| {
+            self.processes
+                .get(&tgid)
+                .map_or_else(|| "unknown_service".to_owned(), |known| known.service.clone())
+        })
+    }
+
+    pub fn stats(&self) -> Stats {
+        Stats {
+            held: self.hold.len() as u64,
+            trees_forced: self.hold.forced_count(),
+            connections: *self.connections.stats(),
+            ..self.stats.clone()
+        }
+    }
+
+    fn run_timers(&mut self) {
+        self.engine.handle_timeout(self.now);
+        if self.show_wanted() {
+            self.engine.handle_timeout(self.now);
+        }
+        self.drain_edges();
+        self.hold.handle_timeout(self.now);
+        self.drain_trees();
+    }
+
+    /// Requests that hang are asked what they have shown so far. Returns whether any was wanted.
+    fn show_wanted(&mut self) -> bool {
+        let mut any = false;
+        while let Some((conn, op)) = self.engine.poll_wanted() {
+            any = true;
+            if let Some(operation) = self.connections.peek(conn, op) {
+                self.engine.shown(op, &self.rules.extract(&operation));
+            }
+        }
+        any
+    }
+
+    fn drain_events(&mut self) {
+        while let Some((conn, event)) = self.connections.poll_event() {
+            match event {
+                Event::Opened { op, shape, point } => {
+                    let family = if conn.protocol == Some(Protocol::Amqp) {
+                        Interaction::Message
+                    } else {
+                        Interaction::Call
+                    };
+                    if shape != OpSide::Relayed
+                        && let Some(protocol) = conn.protocol
+                    {
+                        self.open.opened(op, Begun { at: point.at, tgid: point.thread.tgid, protocol });
+                    }
+                    self.engine.opened(&conn, op, shape, family, point);
+                    self.hold.opened(op, self.now);
+                    // Who begins a message's operation shows only in its bytes.
+                    if family == Interaction::Call
+                        && let Some(role) = conn.role
+                        && let Some(wire) = ids::wire_id_at(&conn, Sender::Client, point.pos, &self.boot_id)
+                    {
+                        self.engine.begun(op, role, wire);
+                        self.wires.insert(op, (point.pos, wire));
+                    }
+                }
+                Event::Requested { op, point } => self.engine.requested(op, point),
+                Event::Responded { .. } => {}
+                Event::Closed(operation) => self.close(conn, *operation),
+                Event::Missed { .. } => self.engine.missed(conn.conn.thread.tgid, self.now),
+                Event::Discarded { .. } => {}
+            }
+        }
+    }
+
+    fn close(&mut self, conn: ConnRef, mut operation: Operation) {
+        match operation.detail {
+            crate::operation::Detail::Http(_) => self.stats.operations_http += 1,
+            crate::operation::Detail::Amqp(_) => self.stats.operations_amqp += 1,
+            crate::operation::Detail::Postgres(_) => self.stats.operations_postgres += 1,
+        }
+        self.open.closed(operation.id);
+        let found = self.rules.extract(&operation);
+        let start = operation.request.start.pos;
+        let told = self.wires.remove(&operation.id).filter(|(pos, _)| *pos == start);
+        let wire = match told {
+            // Positions may have become uncertain since.
+            Some((_, wire)) => ids::has_wire(&conn).then_some(wire),
+            None => ids::wire_id(&conn, &operation, &self.boot_id),
+        };
+        self.engine.closed(&conn, &operation, &found, wire.filter(|_| told.is_none()));
+        let message = self.identifier.message_span(&conn, &operation);
+        // All that is read of them has been read. A tree can be held for minutes.
+        operation.forget_values();
+        let resource = self.resource(&conn, &operation);
+        let settled = operation.shape != OpSide::Outgoing || self.engine.is_settled(operation.id);
+        let finished = Finished { operation, conn, found, wire, resource, clock: self.clock, message };
+        self.hold.closed(Box::new(finished), settled, self.now);
+    }
+
+    fn drain_edges(&mut self) {
+        while let Some(edge) = self.engine.poll_edge() {
+            *self.stats.edges.entry(edge.rule.name()).or_default() += 1;
+            self.hold.edge(edge, self.now);
+        }
+        while let Some(passage) = self.engine.poll_passage() {
+            self.hold.passage(passage, self.now);
+        }
+        while let Some(op) = self.engine.poll_settled() {
+            self.hold.settled(op, self.now);
+        }
+    }
+
+    fn drain_trees(&mut self) {
+        while let Some(tree) = self.hold.poll_tree() {
+            self.stats.trees += 1;
+            let before = self.spans.len();
+            self.identifier.place(tree, &mut self.spans);
+            self.stats.spans += (self.spans.len() - before) as u64;
+            self.stats.unsampled += self.spans.range(before..).filter(|span| !span.sampled).count() as u64;
+        }
+    }
+
+    fn name_process(&mut self, info: &ProcessInfo) {
+        let resource = Resource {
+            service: info.service.clone(),
+            service_namespace: info.service_namespace.clone(),
+            instance: format!("{}-{}", info.tgid, info.start_ns),
+            pid: Some(info.tgid),
+            exe: Some(info.exe.clone()).filter(|exe| !exe.is_empty()),
+            container_id: info.container_id.clone(),
+            attributes: info.attributes.clone(),
+        };
+        if self.processes.insert(info.tgid, Arc::new(resource)).is_none() {
+            self.process_age.push_back(info.tgid);
+            if self.process_age.len() > MAX_PROCESSES
+                && let Some(oldest) = self.process_age.pop_front()
+            {
+                self.processes.remove(&oldest);
+            }
+        }
+    }
+
+    /// Who did it: the process that moved the bytes, else the one that opened the connection.
+    fn resource(&mut self, conn: &ConnRef, operation: &Operation) -> Arc<Resource> {
+        let tgid = operation.request.start.thread.tgid;
+        if let Some(known) = self.processes.get(&tgid) {
+            return Arc::clone(known);
+        }
+        let comm =
+            Some(conn.conn.comm.clone()).filter(|comm| !comm.is_empty() && conn.conn.thread.tgid == tgid);
+        let service =
+            comm.map_or_else(|| "unknown_service".to_owned(), |comm| format!("unknown_service:{comm}"));
+        let resource = Resource {
+            service,
+            instance: tgid.to_string(),
+            pid: Some(tgid).filter(|pid| *pid != 0),
+            ..Resource::default()
+        };
+        Arc::new(resource)
+    }
+}
+
+fn nanoseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

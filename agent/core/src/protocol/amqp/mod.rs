@@ -1,0 +1,37 @@
+//! Bytes of one AMQP 0-9-1 connection (with RabbitMQ's extensions) in, publishes, deliveries, gets, settlements and
+//! methods with their answers out.
+//!
+//! ```text
+//!   bytes ─ frame (sync) ─▶ method │ content header │ body ─▶ channel (confirm) ─▶ session ─▶ Event
+//! ```
+//!
+//! *Owns* frames and finding their boundary in mid-stream ([`frame`], `sync`), methods ([`method`]), content headers
+//! ([`content`]), field tables ([`table`]), what one channel is in the middle of (`channel`, `confirm`), and the
+//! [`Session`] over them. *Must not know* other connections, spans, orders.
+//!
+//! *Spec*: AMQP 0-9-1 (specification and `amqp0-9-1.extended.xml`), RabbitMQ's errata for the type octets of field
+//! tables, and its extensions: `basic.nack`, publisher confirms, `connection.blocked`, `connection.update-secret`,
+//! exchange-to-exchange bindings.
+
+mod assembly;
+mod channel;
+mod confirm;
+pub mod content;
+mod dispatch;
+mod feed;
+pub mod frame;
+pub mod method;
+mod session;
+mod settle;
+mod snapshot;
+mod sync;
+pub mod table;
+mod wire;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use session::Session;
+pub use sync::{Likeness, likeness};

@@ -1,0 +1,149 @@
+//! One exchange on its way: filled from both directions, turned into an [`Operation`] when it is over.
+//!
+//! *Owns* what is kept of an exchange. *Must not know* how messages are found in bytes.
+
+use super::multipart::Multipart;
+use crate::operation::http::{Exchange, Headers};
+use crate::operation::{Completeness, Detail, Extent, Kept, OpSide, Operation};
+use crate::record::{BootNs, OpId, Point, Role};
+
+/// A request that was opened and not closed yet.
+#[derive(Debug)]
+pub(in crate::protocol) struct Open {
+    pub(in crate::protocol) id: OpId,
+    pub(in crate::protocol) request: Extent,
+    /// The last byte of the request was seen, or its end was deduced from the response.
+    pub(in crate::protocol) requested: bool,
+    pub(in crate::protocol) response: Option<Extent>,
+    /// The last byte of the response was seen.
+    pub(in crate::protocol) answered: bool,
+    /// Needed bytes that were not captured.
+    pub(in crate::protocol) gap_len: u64,
+    pub(in crate::protocol) exchange: Box<Exchange>,
+    pub(in crate::protocol) multipart: Option<Box<Multipart>>,
+    /// Bytes of it that count against the connection's budget.
+    pub(in crate::protocol) retained: usize,
+}
+
+/// Which message of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::protocol) enum Half {
+    Request,
+    Response,
+}
+
+impl Open {
+    pub(in crate::protocol) fn new(id: OpId, start: Point, exchange: Exchange) -> Open {
+        Open {
+            id,
+            request: Extent { start, end: start },
+            requested: false,
+            response: None,
+            answered: false,
+            gap_len: 0,
+            exchange: Box::new(exchange),
+            multipart: None,
+            retained: 0,
+        }
+    }
+
+    pub(in crate::protocol) fn headers(&mut self, half: Half) -> &mut Headers {
+        match half {
+            Half::Request => &mut self.exchange.request_headers,
+            Half::Response => &mut self.exchange.response_headers,
+        }
+    }
+
+    /// Adds body content, keeping at most `bound` bytes of it. Returns how many bytes more are kept.
+    pub(in crate::protocol) fn content(&mut self, half: Half, content: &[u8], bound: usize) -> usize {
+        if half == Half::Request
+            && let Some(multipart) = &mut self.multipart
+        {
+            multipart.feed(content, &mut self.exchange.uploads);
+        }
+        keep(self.kept(half), content, bound)
+    }
+
+    /// `len` bytes of content were not seen.
+    pub(in crate::protocol) fn content_gap(&mut self, half: Half, len: u64, bound: usize) {
+        if half == Half::Request
+            && let Some(multipart) = &mut self.multipart
+        {
+            multipart.gap();
+        }
+        let kept = self.kept(half);
+        // Past what is kept nothing is missed: there the kernel may have been told to copy nothing.
+        if kept.holed || (kept.bytes.len() < bound && kept.bytes.len() as u64 == kept.len) {
+            kept.holed = true;
+            self.gap_len = self.gap_len.saturating_add(len);
+        }
+        let kept = self.kept(half);
+        kept.len = kept.len.saturating_add(len);
+    }
+
+    /// Nothing but the length of this body's coming bytes is of use.
+    pub(in crate::protocol) fn is_satisfied(&self, half: Half, bound: usize) -> bool {
+        let (kept, parts) = match half {
+            Half::Request => (&self.exchange.request_body, self.multipart.is_some()),
+            Half::Response => (&self.exchange.response_body, false),
+        };
+        !parts && (kept.holed || kept.bytes.len() >= bound || (kept.bytes.len() as u64) < kept.len)
+    }
+
+    /// The operation, over at `at`. `completeness` is how it ended; a hole in it shows unless the end is worse.
+    pub(in crate::protocol) fn close(self, role: Role, at: BootNs, completeness: Completeness) -> Operation {
+        let completeness = match completeness {
+            Completeness::Complete if self.gap_len > 0 => Completeness::Gap(self.gap_len),
+            other => other,
+        };
+        Operation {
+            id: self.id,
+            shape: shape(role),
+            role,
+            request: self.request,
+            response: self.response,
+            ended_at: at,
+            completeness,
+            detail: Detail::Http(self.exchange),
+        }
+    }
+
+    /// The operation as it would be if it were given up now, once its request is complete.
+    pub(in crate::protocol) fn peek(&self, role: Role) -> Option<Operation> {
+        self.requested.then(|| Operation {
+            id: self.id,
+            shape: shape(role),
+            role,
+            request: self.request,
+            response: self.response,
+            ended_at: self.request.end.at,
+            completeness: Completeness::Abandoned,
+            detail: Detail::Http(self.exchange.clone()),
+        })
+    }
+
+    fn kept(&mut self, half: Half) -> &mut Kept {
+        match half {
+            Half::Request => &mut self.exchange.request_body,
+            Half::Response => &mut self.exchange.response_body,
+        }
+    }
+}
+
+/// A server's exchange is work that came to it, a client's is work it asks for.
+pub(in crate::protocol) fn shape(role: Role) -> OpSide {
+    match role {
+        Role::Server => OpSide::Incoming,
+        Role::Client => OpSide::Outgoing,
+    }
+}
+
+fn keep(kept: &mut Kept, content: &[u8], bound: usize) -> usize {
+    // What follows a hole, or bytes left out for another bound, would not be a prefix any more.
+    let goes_on = !kept.holed && kept.bytes.len() as u64 == kept.len;
+    let room = if goes_on { bound.saturating_sub(kept.bytes.len()) } else { 0 };
+    let more = content.get(..room).unwrap_or(content);
+    kept.bytes.extend_from_slice(more);
+    kept.len = kept.len.saturating_add(content.len() as u64);
+    more.len()
+}

@@ -1,0 +1,142 @@
+//! Bytes of one connection in stream order in, [`Event`]s about its operations out.
+//!
+//! *Owns* the contract every protocol fulfils ([`Session`]) and the choice of protocol ([`detect`]).
+//! *Must not know* where bytes came from, who else is connected, spans, orders.
+//!
+//! Every session is incremental, bounded, free of panics, tolerant of starting anywhere in a stream, and
+//! aware of gaps. `Incomplete` is not an error, and no input is.
+
+pub mod amqp;
+pub mod detect;
+pub mod http1;
+pub mod http2;
+pub mod postgres;
+pub mod reader;
+pub mod snapshot;
+
+use self::snapshot::{Past, Snapshot, Texts};
+use crate::operation::{OpSide, Operation};
+use crate::record::{BootNs, Mark, OpId, Point, Sender};
+
+/// What a session tells the core, in the order it becomes known.
+///
+/// For each operation: `Opened`, then at most one `Requested`, at most one `Responded`, then exactly one `Closed`.
+/// Causality reads the first three to know who was doing what at a moment; spans are built from `Closed` alone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The first byte of a request, publish, delivery or statement is known.
+    Opened { op: OpId, shape: OpSide, point: Point },
+    /// Its last request byte was moved.
+    Requested { op: OpId, point: Point },
+    /// The first byte of its response was moved.
+    Responded { op: OpId, point: Point },
+    /// It is over, or given up. Carries everything that is known of it.
+    Closed(Box<Operation>),
+    /// Bytes of this connection are in no record: what they said, and who moved them, is not known. Not from sessions.
+    Missed { bytes: u64 },
+    /// Something was discarded, and why; feeds the counters.
+    Discarded { reason: Discard, bytes: u64 },
+}
+
+/// Why a session discarded bytes or a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Discard {
+    /// Not at a message boundary yet (joined in mid-stream or after a gap).
+    Unsynchronised,
+    /// Bytes that the protocol does not allow here.
+    Invalid,
+    /// A configured or built-in bound was reached.
+    Limit,
+}
+
+/// Where sessions put their events, and where they get operation identifiers from.
+#[derive(Debug, Default)]
+pub struct Events {
+    queue: std::collections::VecDeque<Event>,
+    next_op: u64,
+}
+
+impl Events {
+    /// A fresh identifier, never used before in this pipeline.
+    pub fn new_op(&mut self) -> OpId {
+        self.next_op += 1;
+        OpId(self.next_op)
+    }
+
+    pub fn push(&mut self, event: Event) {
+        self.queue.push_back(event);
+    }
+
+    pub fn pop(&mut self) -> Option<Event> {
+        self.queue.pop_front()
+    }
+}
+
+/// Why a connection's bytes stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Orderly close.
+    Closed,
+    /// Reset by either side.
+    Reset,
+    /// The agent stops, or the connection is evicted: nothing is known about its end.
+    Abandoned,
+}
+
+/// What a session still needs from the kernel for one sender's bytes, for capture verdicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Everything.
+    All,
+    /// Nothing of the next `n` bytes: they are body bytes past what is kept.
+    Skip(u64),
+    /// Nothing of this connection any more.
+    Nothing,
+}
+
+/// One connection's protocol state, both directions.
+///
+/// Bytes of each sender arrive in order and tile the stream with gaps: after `bytes(s, pos, b)` the next call for `s`
+/// has `pos + b.len()`. Calls for both senders interleave in the order the observed process moved the bytes.
+pub trait Session: std::fmt::Debug + Send {
+    /// Bytes of one sender, moved at `mark`.
+    fn bytes(&mut self, from: Sender, pos: u64, bytes: &[u8], mark: Mark, out: &mut Events);
+
+    /// `len` bytes that moved but were not captured.
+    fn gap(&mut self, from: Sender, pos: u64, len: u64, mark: Mark, out: &mut Events);
+
+    /// No more bytes: closes every open operation, marked with how it ended.
+    fn end(&mut self, end: End, at: BootNs, out: &mut Events);
+
+    /// Time passed without bytes; lets a session close what is kept open by a bound only.
+    fn timeout(&mut self, now: BootNs, out: &mut Events) {
+        let _ = (now, out);
+    }
+
+    /// What it needs from the kernel next.
+    fn want(&self, from: Sender) -> Want {
+        let _ = from;
+        Want::All
+    }
+
+    /// What is known so far of work that came in and is not over, once all of its request was seen. `None`: it is not open, or
+    /// does not come from outside.
+    fn peek(&self, op: OpId) -> Option<Operation> {
+        let _ = op;
+        None
+    }
+
+    /// What it has learned that the stream does not say again, for the session of the agent that comes next. `None`:
+    /// nothing.
+    fn export(&self, texts: &mut Texts) -> Option<Snapshot> {
+        let _ = texts;
+        None
+    }
+
+    /// Takes over, before the first byte, what a session of the same connection had learned. Returns whether anything was
+    /// kept.
+    fn import(&mut self, past: &Past<'_>) -> bool {
+        let _ = past;
+        false
+    }
+}

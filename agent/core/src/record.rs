@@ -1,0 +1,312 @@
+//! What every source hands to the core: one [`Record`] per fact seen in the kernel, a recording or a pcap file.
+//!
+//! *Owns* the vocabulary of the border (connections, directions, threads, clocks).
+//! *Must not know* where a record came from, nor any protocol.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use spoor_common::record::GOROUTINE;
+
+/// Nanoseconds of `CLOCK_BOOTTIME` on the machine that was observed.
+pub type BootNs = u64;
+
+/// One socket, for as long as it lives: the kernel's socket cookie, or a number invented by a file source.
+///
+/// A connection between two local processes is two `ConnId`s, one per end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ConnId(pub u64);
+
+/// Where bytes moved, seen from the process that owns the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Read from the socket.
+    Ingress,
+    /// Written to the socket.
+    Egress,
+}
+
+impl Direction {
+    /// The other direction.
+    pub fn opposite(self) -> Self {
+        match self {
+            Direction::Ingress => Direction::Egress,
+            Direction::Egress => Direction::Ingress,
+        }
+    }
+}
+
+/// Which side of a connection the socket's owner is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Role {
+    /// It connected.
+    Client,
+    /// It accepted.
+    Server,
+}
+
+/// A kernel thread. Thread identifiers are those of the initial PID namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Thread {
+    /// Thread group: the process.
+    pub tgid: u32,
+    /// The thread itself; of a Go program the goroutine, as a number above all threads.
+    pub tid: u32,
+    /// The only goroutine that waited for what this one did, where that is known.
+    pub awaited_by: Option<NonZeroU32>,
+}
+
+impl Thread {
+    /// A thread for which nobody is known to wait.
+    pub fn new(tgid: u32, tid: u32) -> Self {
+        Self { tgid, tid, awaited_by: None }
+    }
+
+    /// It is a goroutine, on whatever thread.
+    pub fn is_goroutine(self) -> bool {
+        self.tid & GOROUTINE != 0
+    }
+}
+
+/// Who sent the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sender {
+    Client,
+    Server,
+}
+
+/// The moment and the thread at which the observed process moved a byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    pub at: BootNs,
+    pub thread: Thread,
+    /// Position of the other direction of the connection at that moment.
+    pub other_pos: u64,
+}
+
+/// A byte of one direction of a connection: where it is and when it was moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Point {
+    pub at: BootNs,
+    pub pos: u64,
+    pub thread: Thread,
+}
+
+/// An operation of this pipeline run. Never exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);
+
+/// The address of one end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Endpoint {
+    /// TCP over IPv4 or IPv6. IPv4-mapped IPv6 addresses are given as IPv4.
+    Inet(SocketAddr),
+    /// A Unix socket and its path, `@name` for abstract ones, empty when unnamed.
+    Unix(String),
+    /// Not known.
+    Unknown,
+}
+
+/// What carries the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// Multipath TCP: positions are counted, but there is no wire identity.
+    Mptcp,
+    /// A Unix stream socket.
+    Unix,
+}
+
+/// The initial sequence numbers of both directions, the part of a connection that both ends agree on, through NAT.
+///
+/// Each is the sequence number of the first *data* byte (initial sequence number + 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WireBase {
+    /// First data byte sent by the socket's owner.
+    pub egress: u32,
+    /// First data byte received by the socket's owner.
+    pub ingress: u32,
+}
+
+/// First sight of a connection. Sent before its first [`Data`] by the kernel; file sources keep that order.
+/// A second `Conn` for the same identifier updates what was unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conn {
+    pub at: BootNs,
+    pub id: ConnId,
+    pub transport: Transport,
+    pub local: Endpoint,
+    pub remote: Endpoint,
+    /// Network namespace inode; 0 when unknown.
+    pub netns: u32,
+    /// Known from the handshake or from the listening table.
+    pub role: Option<Role>,
+    /// The source saw the connection being opened, so positions start at its first byte.
+    pub from_start: bool,
+    /// The process at first sight.
+    pub thread: Thread,
+    /// Its `comm`, at most 15 bytes; empty when unknown. All there is to name a process that is gone too soon.
+    pub comm: String,
+    /// Cgroup v2 identifier; 0 when unknown.
+    pub cgroup: u64,
+    /// What identifies the connection on the wire. `None`: this connection cannot be matched with its other end
+    /// by sequence numbers.
+    pub wire: Option<WireBase>,
+    /// The other end of a Unix socket.
+    pub peer: Option<ConnId>,
+}
+
+impl Conn {
+    /// What the data of a connection tells about it, when its introduction was lost or does not exist.
+    pub fn unannounced(data: &Data) -> Self {
+        Self {
+            at: data.at,
+            id: data.conn,
+            transport: Transport::Tcp,
+            local: Endpoint::Unknown,
+            remote: Endpoint::Unknown,
+            netns: 0,
+            role: None,
+            from_start: false,
+            thread: data.thread,
+            comm: String::new(),
+            cgroup: 0,
+            wire: None,
+            peer: None,
+        }
+    }
+}
+
+/// Facts about one [`Data`] record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DataFlags {
+    /// The buffer could not be read (`sendfile`, `splice`, `io_uring`, a fault): length without bytes.
+    pub unreadable: bool,
+    /// Capture was cut on purpose by a verdict or a budget.
+    pub budget: bool,
+    /// The bytes are plaintext of a TLS connection; positions count plaintext.
+    pub plaintext: bool,
+    /// The position could not be made certain: this record gives no wire identity.
+    pub position_uncertain: bool,
+}
+
+/// Bytes that moved through a socket in one direction: `len` of them starting at `pos`, of which `bytes` were captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Data {
+    /// Completion of the socket call.
+    pub at: BootNs,
+    pub conn: ConnId,
+    pub direction: Direction,
+    /// Position of the first byte, counted from the connection's first data byte (or from first sight when
+    /// the connection is older than the source and has no sequence numbers).
+    pub pos: u64,
+    /// Position of the *other* direction at that moment: what had been read when this was written, or the reverse.
+    pub other_pos: u64,
+    /// Bytes moved. The stream continues at `pos + len`.
+    pub len: u32,
+    /// The first bytes of the interval; may be shorter than `len`, may be empty.
+    pub bytes: Bytes,
+    pub thread: Thread,
+    pub flags: DataFlags,
+}
+
+/// The end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    pub at: BootNs,
+    pub conn: ConnId,
+    /// Reset instead of an orderly close, where known.
+    pub reset: bool,
+}
+
+/// A process started, replaced its image, or ended, or a thread of it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessEvent {
+    pub at: BootNs,
+    pub tgid: u32,
+    pub kind: ProcessEventKind,
+}
+
+/// What happened to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessEventKind {
+    Fork {
+        parent_tgid: u32,
+    },
+    Exec,
+    Exit,
+    /// A thread of it began. Reported only of processes with connections.
+    Thread {
+        tid: u32,
+        /// The thread that began it.
+        creator: u32,
+    },
+}
+
+/// What the shell learned about a process from the system. Part of recordings, so that a replay has names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessInfo {
+    pub at: BootNs,
+    pub tgid: u32,
+    /// Start of the process, nanoseconds of boot time, in 10 ms ticks as `/proc` gives it.
+    pub start_ns: BootNs,
+    /// Path of the executable.
+    pub exe: String,
+    /// `comm`, at most 15 bytes.
+    pub comm: String,
+    /// Service name, decided by the shell (configuration, `OTEL_SERVICE_NAME`, unit, container, executable, script).
+    pub service: String,
+    pub service_namespace: Option<String>,
+    pub container_id: Option<String>,
+    /// Further resource attributes: Kubernetes, the process' own declaration.
+    pub attributes: Vec<(String, String)>,
+}
+
+/// Two clocks read at the same moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockPair {
+    pub boot_ns: BootNs,
+    /// Nanoseconds since the Unix epoch.
+    pub unix_ns: u64,
+}
+
+/// The source lost something: totals since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    pub at: BootNs,
+    /// Records the kernel could not deliver.
+    pub records: u64,
+    /// Bytes those records would have carried.
+    pub bytes: u64,
+}
+
+/// One fact from a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    Clock(ClockPair),
+    Conn(Box<Conn>),
+    Data(Data),
+    Close(Close),
+    Process(ProcessEvent),
+    ProcessInfo(Box<ProcessInfo>),
+    Lost(Lost),
+}
+
+impl Record {
+    /// When it happened, where the record says so.
+    pub fn at(&self) -> BootNs {
+        match self {
+            Record::Clock(c) => c.boot_ns,
+            Record::Conn(c) => c.at,
+            Record::Data(d) => d.at,
+            Record::Close(c) => c.at,
+            Record::Process(p) => p.at,
+            Record::ProcessInfo(p) => p.at,
+            Record::Lost(l) => l.at,
+        }
+    }
+}

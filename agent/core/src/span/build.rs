@@ -1,0 +1,295 @@
+//! An [`Operation`] and its place in; a [`Span`] out.
+//!
+//! *Owns* what all spans have: times, identifiers, evidence, order, honesty about what was not seen. Each protocol's names,
+//! kinds, statuses and attributes are in `http`, `rpc`, `amqp` and `postgres` beside this file.
+//! *Must not know* how identifiers were chosen.
+//! *Spec*: OpenTelemetry semantic conventions v1.44.0; tracing API, "Span".
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use compact_str::{CompactString, ToCompactString};
+
+use crate::conn::ConnInfo;
+use crate::operation::{Completeness, Detail, Operation};
+use crate::order::ids::WireId;
+use crate::order::{Found, OrderKey};
+use crate::privacy::redact;
+use crate::record::{BootNs, ClockPair, Endpoint, Role};
+use crate::span::{Evidence, Link, Resource, Span, SpanKind, Status, amqp, http, postgres, rpc, semconv};
+use crate::trace::{Attributes, SpanId, TraceId, Value};
+
+/// An operation with everything a span of it needs.
+#[derive(Clone, Debug)]
+pub struct Placed<'a> {
+    pub op: &'a Operation,
+    pub conn: &'a ConnInfo,
+    pub found: &'a Found,
+    pub resource: Arc<Resource>,
+    pub identity: Identity,
+    /// The order its tree belongs to.
+    pub order: Option<&'a OrderKey>,
+    pub trace_rule: TraceRule,
+    pub wire: Option<WireId>,
+    /// The client of a statement or message is seen by no agent: the server's side stands for it.
+    pub observed_from_server: bool,
+    /// Both clocks near the operation.
+    pub clock: ClockPair,
+}
+
+/// The identifiers of a span.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
+    pub parent: Option<SpanId>,
+    pub evidence: Option<Evidence>,
+    pub links: Vec<Link>,
+}
+
+impl Identity {
+    /// A root.
+    pub fn new(trace_id: TraceId, span_id: SpanId) -> Self {
+        Self { trace_id, span_id, parent: None, evidence: None, links: Vec::new() }
+    }
+}
+
+/// Where a trace identifier comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TraceRule {
+    /// Carried by the traffic itself.
+    Context,
+    /// Derived from the order.
+    Order,
+    /// Derived from the root operation.
+    Wire,
+}
+
+impl TraceRule {
+    /// The name on the wire (`spoor.trace.rule`).
+    pub fn name(self) -> &'static str {
+        match self {
+            TraceRule::Context => "context",
+            TraceRule::Order => "order",
+            TraceRule::Wire => "wire",
+        }
+    }
+}
+
+/// What is known of the work that a delivery caused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// The first evidence that the message was taken up: the settlement before it, or the first operation it caused.
+    pub started_at: Option<BootNs>,
+    /// The end of the last operation it caused.
+    pub last_at: Option<BootNs>,
+}
+
+/// Spans have up to so many attributes, nearly all of them.
+const USUAL_ATTRIBUTES: usize = 20;
+
+/// What a protocol says about its span.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub name: String,
+    pub kind: SpanKind,
+    pub status: Status,
+    pub attributes: Attributes,
+    pub start: BootNs,
+    pub end: BootNs,
+}
+
+impl Draft {
+    pub(super) fn new(op: &Operation, kind: SpanKind) -> Self {
+        Self {
+            name: String::new(),
+            kind,
+            status: Status::Unset,
+            attributes: Attributes::with_capacity(USUAL_ATTRIBUTES),
+            start: op.request.start.at,
+            end: op.ended_at,
+        }
+    }
+
+    /// Sets `error.type` and the status. `description` is empty when the type says it all.
+    pub(super) fn error(&mut self, kind: impl Into<Value>, description: String) {
+        self.attributes.set(semconv::ERROR_TYPE, kind);
+        self.status = Status::Error(description);
+    }
+}
+
+/// The span of one end of an operation.
+pub fn build(placed: &Placed<'_>) -> Span {
+    build_with(placed, Work::default())
+}
+
+/// The same with what is known of the work a delivery caused; other operations ignore it.
+pub fn build_with(placed: &Placed<'_>, work: Work) -> Span {
+    let draft = match &placed.op.detail {
+        Detail::Http(exchange) if exchange.is_grpc() => rpc::draft(placed, exchange),
+        Detail::Http(exchange) => http::draft(placed, exchange),
+        Detail::Amqp(action) => amqp::draft(placed, action, work),
+        Detail::Postgres(statement) => postgres::draft(placed, statement),
+    };
+    finish(placed, draft)
+}
+
+/// The time a message spent in the broker: from the arrival of its last byte, or from when it was put back or dead-lettered,
+/// to the departure of the first. `deliver` is the broker's view of the delivery, and its identity that of the dwell. Without
+/// `since` the beginning was not seen.
+pub fn build_dwell(since: Option<BootNs>, deliver: &Placed<'_>) -> Span {
+    finish(deliver, amqp::dwell(since, deliver))
+}
+
+/// Stands where another agent looks for the span of `placed`, whose tree turned out to belong to another trace: no time
+/// passes in it, and its link leads on. `placed` has the identity of the signpost.
+pub fn build_signpost(placed: &Placed<'_>) -> Span {
+    let span = build(placed);
+    let mut attributes = Attributes::default();
+    for key in [semconv::ORDER_ID, semconv::ORDER_NAMESPACE, semconv::SPOOR_TRACE_RULE] {
+        if let Some(value) = span.attributes.get(key) {
+            attributes.set(key, value.clone());
+        }
+    }
+    attributes.set(semconv::SPOOR_SIGNPOST, true);
+    Span {
+        kind: SpanKind::Internal,
+        end_unix_ns: span.start_unix_ns,
+        status: Status::Unset,
+        attributes,
+        ..span
+    }
+}
+
+fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
+    let Draft { name, kind, status, mut attributes, start, end } = draft;
+    let identity = &placed.identity;
+    if let Some(order) = placed.order {
+        attributes.set(semconv::ORDER_ID, &*order.value);
+        if &*order.namespace != "order" {
+            attributes.set(semconv::ORDER_NAMESPACE, &*order.namespace);
+        }
+    }
+    for (name, value) in &placed.found.attributes {
+        let is_header = name.starts_with("http.request.header.") || name.starts_with("http.response.header.");
+        attributes.set_named(name, if is_header { header(value) } else { value.clone() });
+    }
+    if let Some(evidence) = identity.evidence {
+        attributes.set(semconv::SPOOR_PARENT_RULE, evidence.rule.name());
+        // Two decimals: an f32 shows its rounding otherwise.
+        let confidence = (f64::from(evidence.confidence.0) * 100.0).round() / 100.0;
+        attributes.set(semconv::SPOOR_PARENT_CONFIDENCE, Value::Float(confidence));
+    }
+    attributes.set(semconv::SPOOR_TRACE_RULE, placed.trace_rule.name());
+    if let Some(wire) = placed.wire {
+        attributes.set(semconv::SPOOR_WIRE_ID, wire.to_compact_string());
+    }
+    match placed.op.completeness {
+        Completeness::Complete => {}
+        Completeness::Gap(bytes) => {
+            attributes.set(semconv::SPOOR_INCOMPLETE, "gap");
+            attributes.set(semconv::SPOOR_MISSING_BYTES, int(bytes));
+        }
+        Completeness::Cut => attributes.set(semconv::SPOOR_INCOMPLETE, "cut"),
+        Completeness::Abandoned => attributes.set(semconv::SPOOR_INCOMPLETE, "open"),
+    }
+    if placed.observed_from_server {
+        attributes.set(semconv::SPOOR_OBSERVED_FROM, "server");
+    }
+    // Mapped once; the length is boot time's, which no clock step touches.
+    let start_unix_ns = unix_ns(placed.clock, start);
+    Span {
+        trace_id: identity.trace_id,
+        span_id: identity.span_id,
+        parent: identity.parent,
+        evidence: identity.evidence,
+        name,
+        kind,
+        start_unix_ns,
+        end_unix_ns: start_unix_ns.saturating_add(end.saturating_sub(start)),
+        status,
+        attributes,
+        links: identity.links.clone(),
+        events: Vec::new(),
+        resource: Arc::clone(&placed.resource),
+        sampled: true,
+    }
+}
+
+/// Headers that were asked for, without the secrets of URLs in them.
+fn header(value: &Value) -> Value {
+    match value {
+        Value::Text(text) => Value::from(redact::header(text)),
+        Value::Texts(texts) => Value::Texts(texts.iter().map(|text| redact::header(text)).collect()),
+        other => other.clone(),
+    }
+}
+
+fn unix_ns(clock: ClockPair, at: BootNs) -> u64 {
+    match at.checked_sub(clock.boot_ns) {
+        Some(after) => clock.unix_ns.saturating_add(after),
+        None => clock.unix_ns.saturating_sub(clock.boot_ns - at),
+    }
+}
+
+pub(super) fn int(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// The accepting end of the connection, whichever side was observed.
+pub(super) fn server_end<'a>(placed: &Placed<'a>) -> &'a Endpoint {
+    match placed.op.role {
+        Role::Server => &placed.conn.conn.local,
+        Role::Client => &placed.conn.conn.remote,
+    }
+}
+
+/// An address as the conventions write it: those of IPv4, which most are, without asking the formatter four times.
+pub(super) fn ip_text(ip: IpAddr) -> CompactString {
+    let IpAddr::V4(ip) = ip else { return ip.to_compact_string() };
+    let mut text = CompactString::default();
+    for octet in ip.octets() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        for power in [100, 10, 1].into_iter().filter(|power| octet >= *power || *power == 1) {
+            text.push(char::from(b'0' + octet / power % 10));
+        }
+    }
+    text
+}
+
+/// `server.address` and `server.port`, or the path of a Unix socket.
+pub(super) fn set_server(attributes: &mut Attributes, end: &Endpoint, default_port: Option<u16>) {
+    match end {
+        Endpoint::Inet(address) => {
+            attributes.set(semconv::SERVER_ADDRESS, ip_text(address.ip()));
+            if default_port != Some(address.port()) {
+                attributes.set(semconv::SERVER_PORT, i64::from(address.port()));
+            }
+        }
+        Endpoint::Unix(path) if !path.is_empty() => attributes.set(semconv::SERVER_ADDRESS, path.as_str()),
+        Endpoint::Unix(_) | Endpoint::Unknown => {}
+    }
+}
+
+/// `network.peer.*`, and `network.transport` where it is not TCP.
+pub(super) fn set_peer(attributes: &mut Attributes, end: &Endpoint) {
+    match end {
+        Endpoint::Inet(address) => {
+            attributes.set(semconv::NETWORK_PEER_ADDRESS, ip_text(address.ip()));
+            attributes.set(semconv::NETWORK_PEER_PORT, i64::from(address.port()));
+        }
+        Endpoint::Unix(path) => {
+            attributes.set(semconv::NETWORK_TRANSPORT, "unix");
+            if !path.is_empty() {
+                attributes.set(semconv::NETWORK_PEER_ADDRESS, path.as_str());
+            }
+        }
+        Endpoint::Unknown => {}
+    }
+}
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

@@ -1,0 +1,145 @@
+//! The words of a trace that every room uses: identifiers, and attributes with their values.
+//!
+//! *Owns* their forms (OpenTelemetry specification, trace API: SpanContext; common: attribute). *Must not know* how
+//! identifiers are derived, nor which attributes there are.
+
+use std::fmt;
+
+use compact_str::CompactString;
+
+/// 16 bytes, never all zero.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TraceId(pub [u8; 16]);
+
+/// 8 bytes, never all zero.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpanId(pub [u8; 8]);
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(f, &self.0)
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(f, &self.0)
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TraceId({self})")
+    }
+}
+
+impl fmt::Debug for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SpanId({self})")
+    }
+}
+
+/// Lower-case hexadecimal digits, many at a time: the formatter would be asked for every single byte.
+pub(crate) fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
+    bytes.chunks(16).try_for_each(|bytes| {
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        let text = text.get(..2 * bytes.len()).unwrap_or_default();
+        f.write_str(std::str::from_utf8(text).unwrap_or_default())
+    })
+}
+
+/// An attribute value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Text(CompactString),
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Texts(Vec<String>),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Value::Text(text.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Value::Text(text.into())
+    }
+}
+
+impl From<CompactString> for Value {
+    fn from(text: CompactString) -> Self {
+        Value::Text(text)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Value::Int(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Value::Bool(truth)
+    }
+}
+
+/// Attributes in the order they were added; keys are unique.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Attributes {
+    /// Those of the semantic conventions.
+    conventional: Vec<(&'static str, Value)>,
+    /// Those whose names the configuration gives.
+    named: Vec<(String, Value)>,
+}
+
+impl Attributes {
+    /// Room for so many conventional attributes.
+    pub fn with_capacity(count: usize) -> Self {
+        Self { conventional: Vec::with_capacity(count), named: Vec::new() }
+    }
+
+    /// Sets a conventional attribute.
+    pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+        let value = value.into();
+        match self.conventional.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, slot)) => *slot = value,
+            None => self.conventional.push((key, value)),
+        }
+    }
+
+    /// Sets an attribute whose name comes from the configuration.
+    pub fn set_named(&mut self, key: &str, value: impl Into<Value>) {
+        let value = value.into();
+        match self.named.iter_mut().find(|(k, _)| k == key) {
+            Some((_, slot)) => *slot = value,
+            None => self.named.push((key.to_owned(), value)),
+        }
+    }
+
+    /// Changes an attribute that is there; adds none.
+    pub fn replace(&mut self, key: &str, value: Value) {
+        if let Some((_, slot)) = self.conventional.iter_mut().find(|(k, _)| *k == key) {
+            *slot = value;
+        } else if let Some((_, slot)) = self.named.iter_mut().find(|(k, _)| k == key) {
+            *slot = value;
+        }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let fixed = self.conventional.iter().map(|(key, value)| (*key, value));
+        fixed.chain(self.named.iter().map(|(key, value)| (key.as_str(), value)))
+    }
+}

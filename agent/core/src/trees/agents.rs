@@ -1,0 +1,259 @@
+//! An operation whose other end another agent sees in, what both agents compute of it without asking each other out.
+//!
+//! ```text
+//!   agent A                                          agent B
+//!   span H(wire, client) in the trace ── the wire ──▶ its server's span: H(wire, server), a child of H(wire, client)
+//!   that the operation's own bytes name               in the trace that the operation's own bytes name
+//! ```
+//!
+//! Both compute the same identifiers from the sequence numbers, and the same trace from the operation's own bytes: trace
+//! context, or the order's key. So the receiver names the sender as its parent, and the sender sees to it that its span is
+//! there: in the trace of its own bytes, whatever its tree's. Without key and context the receiver is a root.
+//!
+//! Who covers a peer is known from `joining.covered`, and an end that this agent sees itself is no other agent's.
+//!
+//! | operation | sender's span | receiver's span |
+//! |---|---|---|
+//! | HTTP, gRPC | client | server |
+//! | publish, statement, `basic.get` | client | none: the server's view of it stands for nothing |
+//! | delivery | dwell in the broker | processing |
+//!
+//! Where no agent sees the broker, a message with an ID is met by consumers at the span that publish and delivery compute
+//! alike from the message itself.
+//!
+//! *Owns* which operations have their other end elsewhere, and where both ends meet. *Must not know* how trees are placed.
+
+use crate::bounded::Remembered;
+use crate::causality::across::covered::{self, Block};
+use crate::causality::{Confidence, Rule};
+use crate::conn::ConnInfo;
+use crate::operation::amqp::ActionKind;
+use crate::operation::{Completeness, Detail, OpSide, Operation};
+use crate::order::OrderKey;
+use crate::order::ids::{self, Seed, SpanEnd};
+use crate::order::window::Window;
+use crate::record::{Conn, Endpoint, Role, WireBase};
+use crate::settings::Joining;
+use crate::span::Evidence;
+use crate::span::build::TraceRule;
+use crate::trace::{SpanId, TraceId};
+use crate::trees::Finished;
+use crate::trees::identify::Identifier;
+
+/// Clocks of two nodes differ by less: so close to the end of a window the other end may count itself to the next one.
+const CLOCKS_NS: u64 = 5_000_000_000;
+/// A message rarely waits longer where its publish is only computed.
+const QUEUED_NS: u64 = 600_000_000_000;
+/// A parent that another agent exports: it may have lost the operation.
+const ELSEWHERE: Confidence = Confidence(0.99);
+
+/// What is known of other agents.
+#[derive(Debug)]
+pub(crate) struct OtherAgents {
+    covered: Vec<Block>,
+    by_wire: bool,
+    by_message: bool,
+    /// First sequence numbers of connections of which this agent sees an end, as that end has them.
+    here: Remembered<(u32, u32), ()>,
+    /// Publishes with a span of the message's own: a program can send the same message twice.
+    sent: Remembered<SpanId, ()>,
+}
+
+/// The trace that both ends of an operation compute from its own bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedTrace {
+    pub(crate) trace_id: TraceId,
+    pub(crate) rule: TraceRule,
+    pub(crate) order: Option<OrderKey>,
+}
+
+/// An operation that two agents see one end each of.
+#[derive(Clone, Debug)]
+pub(crate) struct RemoteEnd {
+    /// This agent sees the end whose span is the parent.
+    pub(crate) sends: bool,
+    /// `None`: its bytes name no trace.
+    pub(crate) meeting: Option<SharedTrace>,
+}
+
+impl OtherAgents {
+    pub(crate) fn new(joining: &Joining) -> Self {
+        let has = |rule: Rule| joining.rules.iter().any(|name| name == rule.name());
+        let is_sure = |confidence: Confidence| confidence.0 >= joining.min_confidence;
+        Self {
+            covered: covered::blocks(&joining.covered),
+            by_wire: has(Rule::Wire) && is_sure(ELSEWHERE),
+            by_message: has(Rule::Message),
+            here: Remembered::default(),
+            sent: Remembered::default(),
+        }
+    }
+
+    /// There may be other agents.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.covered.is_empty()
+    }
+
+    /// Another agent sees the other end of this connection.
+    fn covers(&self, conn: &ConnInfo) -> bool {
+        let Some(WireBase { egress, ingress }) = conn.conn.wire else { return false };
+        let Endpoint::Inet(peer) = &conn.conn.remote else { return false };
+        self.here.get((ingress, egress)).is_none()
+            && self.covered.iter().any(|block| block.contains(peer.ip()))
+    }
+
+    /// This agent sees the other end.
+    fn sees(&self, conn: &ConnInfo) -> bool {
+        conn.conn.wire.is_some_and(|WireBase { egress, ingress }| self.here.get((ingress, egress)).is_some())
+    }
+}
+
+impl Identifier {
+    /// A connection of which this agent sees this end.
+    pub(crate) fn introduced(&mut self, conn: &Conn) {
+        if let (true, Some(WireBase { egress, ingress })) = (self.elsewhere.is_known(), conn.wire) {
+            self.elsewhere.here.insert((egress, ingress), ());
+            self.elsewhere.here.forget_oldest();
+        }
+    }
+
+    /// The span of the publish of this message, as the broker's clients compute it; `None` where it is not needed, because
+    /// an agent sees the broker, or not known.
+    pub(crate) fn message_span(&self, conn: &ConnInfo, op: &Operation) -> Option<SpanId> {
+        let elsewhere = &self.elsewhere;
+        let Detail::Amqp(action) = &op.detail else { return None };
+        let is_client = elsewhere.is_known() && elsewhere.by_message && op.role == Role::Client;
+        if !is_client || elsewhere.sees(conn) || elsewhere.covers(conn) {
+            return None;
+        }
+        let content = match &action.kind {
+            ActionKind::Publish(publish) => &publish.content,
+            ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => &deliver.content,
+            _ => return None,
+        };
+        let id = content.properties.message_id.as_deref().filter(|id| !id.is_empty())?;
+        Some(ids::message_span_id(id, &content.canonical_digest()?))
+    }
+
+    /// The same, once per span: whoever sends a message twice has two spans.
+    pub(crate) fn own_message_span(&mut self, finished: &Finished) -> Option<SpanId> {
+        let span = finished.message.filter(|_| finished.is_publish())?;
+        if self.elsewhere.sent.get(span).is_some() {
+            return None;
+        }
+        self.elsewhere.sent.insert(span, ());
+        self.elsewhere.sent.forget_oldest();
+        Some(span)
+    }
+
+    /// What the operation has to do with other agents. `is_met`: its other end is in its tree.
+    pub(crate) fn crossing(&self, finished: &Finished, is_met: bool) -> Option<RemoteEnd> {
+        if is_met || !self.elsewhere.is_known() {
+            return None;
+        }
+        let op = &finished.operation;
+        let by_message = finished.is_publish() && finished.message.is_some();
+        let by_wire =
+            self.elsewhere.by_wire && finished.wire.is_some() && self.elsewhere.covers(&finished.conn);
+        if !by_message && !by_wire {
+            return None;
+        }
+        let sends =
+            if finished.is_delivery() { op.shape == OpSide::Relayed } else { op.role == Role::Client };
+        let meeting = match by_wire {
+            true => self.meeting(finished, CLOCKS_NS),
+            false => self.order_meeting(finished, CLOCKS_NS),
+        };
+        Some(RemoteEnd { sends, meeting })
+    }
+
+    fn meeting(&self, finished: &Finished, margin_ns: u64) -> Option<SharedTrace> {
+        // What one end has not seen whole may have shown the other one more.
+        if finished.operation.completeness != Completeness::Complete {
+            return None;
+        }
+        if let Some(context) = finished.found.context.as_ref().filter(|_| self.trusts_agents()) {
+            let order = finished.found.order().cloned();
+            return Some(SharedTrace { trace_id: context.trace_id, rule: TraceRule::Context, order });
+        }
+        self.order_meeting(finished, margin_ns)
+    }
+
+    fn order_meeting(&self, finished: &Finished, margin_ns: u64) -> Option<SharedTrace> {
+        if self.window == Window::Request {
+            return None;
+        }
+        let order = finished.found.order()?;
+        let shown = self.shown(order);
+        let start = finished.start_unix_ns();
+        let at = |time| ids::trace_id_from_order(&self.deployment, &shown, self.window.length(), time);
+        let trace_id = at(start);
+        let is_certain = at(start.saturating_sub(margin_ns)) == trace_id
+            && at(start.saturating_add(margin_ns)) == trace_id;
+        is_certain.then(|| SharedTrace { trace_id, rule: TraceRule::Order, order: Some(order.clone()) })
+    }
+
+    /// The sender's span, and why it is the parent.
+    pub(crate) fn sender(&self, finished: &Finished) -> Option<(SpanId, Evidence)> {
+        let end = if finished.is_delivery() { SpanEnd::Dwell } else { SpanEnd::Client };
+        let span = ids::span_id(&Seed::from(finished.wire?), end);
+        Some((span, Evidence { rule: Rule::Wire, confidence: ELSEWHERE }))
+    }
+
+    /// Where the receiver's span is, as far as it can be known here. `named`: this end's tree belongs to an order that the
+    /// operation does not name; the other end's may too.
+    pub(crate) fn receiver(
+        &self,
+        finished: &Finished,
+        crossing: &RemoteEnd,
+        named: bool,
+    ) -> Option<(TraceId, SpanId)> {
+        let end = match &finished.operation.detail {
+            Detail::Http(_) => SpanEnd::Server,
+            Detail::Amqp(_) if finished.is_delivery() => SpanEnd::Client,
+            // The server's view has no span.
+            Detail::Amqp(_) | Detail::Postgres(_) => return None,
+        };
+        let seed = Seed::from(finished.wire?);
+        let span = ids::span_id(&seed, end);
+        if let Some(meeting) = &crossing.meeting {
+            return Some((meeting.trace_id, span));
+        }
+        // A root without an order, and without a trace of its own: a delivery's may be that of its producer.
+        let is_own = finished.operation.completeness == Completeness::Complete
+            && !finished.is_delivery()
+            && (self.window == Window::Request || (!named && finished.found.order().is_none()));
+        is_own.then(|| (ids::trace_id_from_wire(&seed), span))
+    }
+
+    /// The publish that this delivery's message came from, where no agent sees the broker.
+    pub(crate) fn producer(&self, finished: &Finished) -> Option<(TraceId, SpanId)> {
+        let span = finished.message.filter(|_| !finished.is_publish())?;
+        Some((self.order_meeting(finished, QUEUED_NS)?.trace_id, span))
+    }
+}
+
+impl Finished {
+    pub(crate) fn is_publish(&self) -> bool {
+        matches!(&self.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Publish(_)))
+    }
+
+    pub(crate) fn is_delivery(&self) -> bool {
+        matches!(&self.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_)))
+    }
+
+    /// What its identifiers are derived from: the wire identity was found when it was over.
+    pub(crate) fn seed(&self, boot_id: &[u8; 16]) -> Seed {
+        self.wire.map_or_else(|| ids::local(&self.conn, &self.operation, boot_id), Seed::from)
+    }
+
+    /// When it began.
+    pub(crate) fn start_unix_ns(&self) -> u64 {
+        let (at, clock) = (self.operation.request.start.at, self.clock);
+        if at >= clock.boot_ns {
+            clock.unix_ns.saturating_add(at - clock.boot_ns)
+        } else {
+            clock.unix_ns.saturating_sub(clock.boot_ns - at)
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Finished operations and edges in, whole trees out, held until nothing more is expected of them.
+//!
+//! ```text
+//!   opened ─▶ ┌────────── held ──────────┐      quiet for `linger`, all settled
+//!   closed ─▶ │ groups of operations     │ ───▶ Tree
+//!   edge   ─▶ │ joined by edges          │      or `max_hold`, or too many held: oldest first
+//!             └──────────────────────────┘
+//! ```
+//!
+//! Wire edges and edges inside a process make one group of both operations. Message edges do not: a consumer's tree can
+//! be hours later than its producer's. It is only released after the producer's, which decides its place.
+//!
+//! *Owns* grouping and when to let go. *Must not know* identifiers, spans.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use rustc_hash::FxHashMap;
+
+use crate::causality::{Edge, Passage, Rule};
+use crate::record::{BootNs, OpId};
+use crate::trees::Finished;
+
+/// How long and how much to hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) linger_ns: u64,
+    pub(crate) max_hold_ns: u64,
+    pub(crate) max_operations: usize,
+}
+
+/// A released group.
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    /// Operations that are over, in the order they began.
+    pub(crate) finished: Vec<Member>,
+    /// Operations still open when the group had to be released: they belong to this tree when they are over.
+    pub(crate) open: Vec<(OpId, Option<Edge>)>,
+}
+
+/// One operation of a tree.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) finished: Box<Finished>,
+    pub(crate) edge: Option<Edge>,
+    /// More about the way of its message.
+    pub(crate) passage: Option<Box<Passage>>,
+}
+
+#[derive(Debug)]
+struct Node {
+    group: u64,
+    edge: Option<Edge>,
+    /// Few have one.
+    passage: Option<Box<Passage>>,
+    finished: Option<Box<Finished>>,
+    settled: bool,
+}
+
+impl Node {
+    /// The publish whose tree decides the place of this operation's.
+    fn publish(&self) -> Option<OpId> {
+        let edge = self.edge.filter(|edge| edge.rule == Rule::Message);
+        edge.or(self.passage.as_ref().map(|passage| passage.edge)).map(|edge| edge.parent)
+    }
+}
+
+#[derive(Debug)]
+struct Group {
+    members: Vec<OpId>,
+    /// Members that are open or whose cause is not decided.
+    unfinished: usize,
+    created: BootNs,
+    due: BootNs,
+}
+
+/// Everything held.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    limits: Limits,
+    nodes: FxHashMap<OpId, Node>,
+    groups: FxHashMap<u64, Group>,
+    due: BTreeSet<(BootNs, u64)>,
+    by_age: BTreeSet<(BootNs, u64)>,
+    next_group: u64,
+    ready: VecDeque<Tree>,
+    forced_count: u64,
+}
+
+/// Steps up a chain of parents that are looked at to keep edges free of cycles.
+const MAX_DEPTH: usize = 4096;
+
+impl Hold {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            nodes: FxHashMap::default(),
+            groups: FxHashMap::default(),
+            due: BTreeSet::new(),
+            by_age: BTreeSet::new(),
+            next_group: 0,
+            ready: VecDeque::new(),
+            forced_count: 0,
+        }
+    }
+
+    /// An operation began: its tree is held at least until it is over.
+    pub(crate) fn opened(&mut self, op: OpId, now: BootNs) {
+        if self.nodes.contains_key(&op) {
+            return;
+        }
+        self.next_group += 1;
+        let group = self.next_group;
+        self.nodes.insert(op, Node { group, edge: None, passage: None, finished: None, settled: false });
+        self.groups.insert(group, Group { members: vec![op], unfinished: 1, created: now, due: 0 });
+        self.by_age.insert((now, group));
+        self.touch(group, now);
+        if self.nodes.len() > self.limits.max_operations
+            && let Some((_, oldest)) = self.by_age.first().copied()
+        {
+            self.release(oldest, true);
+        }
+    }
+
+    /// An operation is over. `settled`: its cause is decided too.
+    pub(crate) fn closed(&mut self, finished: Box<Finished>, settled: bool, now: BootNs) {
+        let op = finished.operation.id;
+        // Released while open, or never announced: a tree of its own, placed by what was released before.
+        self.opened(op, now);
+        let Some(node) = self.nodes.get_mut(&op) else { return };
+        if node.finished.is_some() {
+            return;
+        }
+        node.finished = Some(finished);
+        node.settled |= settled;
+        let (group, done) = (node.group, node.settled);
+        self.changed(group, done, now);
+    }
+
+    /// The cause of an operation has been decided.
+    pub(crate) fn settled(&mut self, op: OpId, now: BootNs) {
+        let Some(node) = self.nodes.get_mut(&op) else { return };
+        if node.settled {
+            return;
+        }
+        node.settled = true;
+        let (group, done) = (node.group, node.finished.is_some());
+        self.changed(group, done, now);
+    }
+
+    /// Enters an edge. The first edge of a child stays.
+    pub(crate) fn edge(&mut self, edge: Edge, now: BootNs) {
+        if !self.is_sound(&edge) {
+            return;
+        }
+        let Some(child) = self.nodes.get_mut(&edge.child) else { return };
+        child.edge = Some(edge);
+        let child_group = child.group;
+        if edge.rule != Rule::Message
+            && let Some(parent) = self.nodes.get(&edge.parent)
+        {
+            self.unite(child_group, parent.group);
+        }
+        if let Some(group) = self.nodes.get(&edge.child).map(|child| child.group) {
+            self.touch(group, now);
+        }
+    }
+
+    /// Enters more about the way of an operation's message. The first stays.
+    pub(crate) fn passage(&mut self, passage: Passage, now: BootNs) {
+        let Some(node) = self.nodes.get_mut(&passage.edge.child) else { return };
+        node.passage.get_or_insert_with(|| Box::new(passage));
+        let group = node.group;
+        self.touch(group, now);
+    }
+
+    /// Releases what is due.
+    pub(crate) fn handle_timeout(&mut self, now: BootNs) {
+        while let Some((due, id)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
+            self.due.remove(&(due, id));
+            let Some(group) = self.groups.get(&id) else { continue };
+            let overdue = group.created.saturating_add(self.limits.max_hold_ns) <= now;
+            if !overdue && let Some(wait) = self.waits_for(id) {
+                let later = self.groups.get(&wait).map_or(now, |parent| parent.due).max(now) + 1_000_000;
+                self.reschedule(id, later);
+                continue;
+            }
+            self.release(id, overdue && self.groups.get(&id).is_some_and(|group| group.unfinished > 0));
+        }
+    }
+
+    /// When [`Hold::handle_timeout`] has something to do next.
+    pub(crate) fn next_timeout(&self) -> Option<BootNs> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Releases everything, oldest first.
+    pub(crate) fn release_all(&mut self) {
+        while let Some((_, oldest)) = self.by_age.first().copied() {
+            self.release(oldest, false);
+        }
+    }
+
+    pub(crate) fn poll_tree(&mut self) -> Option<Tree> {
+        self.ready.pop_front()
+    }
+
+    /// Operations held.
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Trees released by a bound before they were quiet.
+    pub(crate) fn forced_count(&self) -> u64 {
+        self.forced_count
+    }
+
+    fn is_sound(&self, edge: &Edge) -> bool {
+        if edge.child == edge.parent || self.nodes.get(&edge.child).is_none_or(|child| child.edge.is_some()) {
+            return false;
+        }
+        let mut above = edge.parent;
+        for _ in 0..MAX_DEPTH {
+            match self.nodes.get(&above).and_then(|node| node.edge) {
+                Some(next) if next.parent == edge.child => return false,
+                Some(next) => above = next.parent,
+                None => return true,
+            }
+        }
+        false
+    }
+
+    fn changed(&mut self, group: u64, member_done: bool, now: BootNs) {
+        if member_done && let Some(group) = self.groups.get_mut(&group) {
+            group.unfinished = group.unfinished.saturating_sub(1);
+        }
+        self.touch(group, now);
+    }
+
+    fn touch(&mut self, id: u64, now: BootNs) {
+        let Some(group) = self.groups.get(&id) else { return };
+        let bound = group.created.saturating_add(self.limits.max_hold_ns);
+        let quiet = now.saturating_add(self.limits.linger_ns);
+        let due = if group.unfinished == 0 { quiet.min(bound) } else { bound };
+        self.reschedule(id, due);
+    }
+
+    fn reschedule(&mut self, id: u64, due: BootNs) {
+        if let Some(group) = self.groups.get_mut(&id) {
+            self.due.remove(&(group.due, id));
+            group.due = due;
+            self.due.insert((due, id));
+        }
+    }
+
+    fn unite(&mut self, a: u64, b: u64) {
+        if a == b {
+            return;
+        }
+        let len = |id: &u64| self.groups.get(id).map_or(0, |group| group.members.len());
+        let (keep, merge) = if len(&a) >= len(&b) { (a, b) } else { (b, a) };
+        let Some(merged) = self.groups.remove(&merge) else { return };
+        self.due.remove(&(merged.due, merge));
+        self.by_age.remove(&(merged.created, merge));
+        for op in &merged.members {
+            if let Some(node) = self.nodes.get_mut(op) {
+                node.group = keep;
+            }
+        }
+        if let Some(group) = self.groups.get_mut(&keep) {
+            self.by_age.remove(&(group.created, keep));
+            group.created = group.created.min(merged.created);
+            group.unfinished += merged.unfinished;
+            group.members.extend(merged.members);
+            self.by_age.insert((group.created, keep));
+        }
+    }
+
+    /// Another held group that decides this one's place: the producer's.
+    fn waits_for(&self, id: u64) -> Option<u64> {
+        let group = self.groups.get(&id)?;
+        group.members.iter().find_map(|op| {
+            let parent = self.nodes.get(&self.nodes.get(op)?.publish()?)?.group;
+            (parent != id && !self.reaches(parent, id)).then_some(parent)
+        })
+    }
+
+    /// `from` waits, directly or not, for `to`: then neither waits for the other.
+    fn reaches(&self, from: u64, to: u64) -> bool {
+        let mut seen = BTreeSet::from([from]);
+        let mut stack = vec![from];
+        while let Some(id) = stack.pop() {
+            let Some(group) = self.groups.get(&id) else { continue };
+            for op in &group.members {
+                let publish = self.nodes.get(op).and_then(Node::publish);
+                let Some(parent) = publish.and_then(|publish| self.nodes.get(&publish)) else { continue };
+                if parent.group == to {
+                    return true;
+                }
+                if seen.len() < MAX_DEPTH && seen.insert(parent.group) {
+                    stack.push(parent.group);
+                }
+            }
+        }
+        false
+    }
+
+    fn release(&mut self, id: u64, forced: bool) {
+        let Some(group) = self.groups.remove(&id) else { return };
+        self.due.remove(&(group.due, id));
+        self.by_age.remove(&(group.created, id));
+        self.forced_count += u64::from(forced);
+        let mut tree = Tree::default();
+        for op in group.members {
+            let Some(node) = self.nodes.remove(&op) else { continue };
+            match node.finished {
+                Some(finished) => {
+                    tree.finished.push(Member { finished, edge: node.edge, passage: node.passage })
+                }
+                None => tree.open.push((op, node.edge)),
+            }
+        }
+        tree.finished.sort_by_key(|leaf| {
+            let operation = &leaf.finished.operation;
+            (operation.request.start.at, operation.id)
+        });
+        self.ready.push_back(tree);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,428 @@
+//! A released tree in, its spans out: trace identifier, span identifiers, parents, links.
+//!
+//! *Owns* which operations become spans, which are the other end's view of one, and what late operations inherit.
+//! *Must not know* names and attributes of spans, nor how parents were found.
+//!
+//! An operation seen at both ends of a connection inside one node is two spans for HTTP (client, server), one for a
+//! statement or a publish (the client's; the server's view is absorbed), and for a delivery the broker's dwell and the
+//! consumer's processing.
+
+use std::collections::VecDeque;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::bounded::Remembered;
+use crate::causality::{Edge, Rule};
+use crate::operation::amqp::ActionKind;
+use crate::operation::{Detail, OpSide};
+use crate::order::ids::{self, SpanEnd};
+use crate::order::window::Window;
+use crate::order::{OrderKey, TraceContext};
+use crate::privacy::pseudonym::Pseudonyms;
+use crate::record::{BootNs, OpId, Role};
+use crate::span::Span;
+use crate::span::build::{TraceRule, Work};
+use crate::span::sample::Sampler;
+use crate::trace::{SpanId, TraceId};
+use crate::trees::Finished;
+use crate::trees::agents::{OtherAgents, RemoteEnd};
+use crate::trees::hold::{Member, Tree};
+use crate::trees::orders::Orders;
+use crate::{order, settings};
+
+/// Where an operation ended up.
+#[derive(Clone, Debug)]
+pub(crate) struct Placement {
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: SpanId,
+    pub(crate) trace_rule: TraceRule,
+    pub(crate) order: Option<OrderKey>,
+}
+
+/// Whose trace context is honoured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    All,
+    /// Written by a process this agent sees.
+    Covered,
+    None,
+}
+
+/// What identifiers depend on.
+pub(crate) struct Settings<'a> {
+    pub(crate) joining: &'a settings::Joining,
+    pub(crate) order: &'a order::settings::Order,
+    /// Identifies this boot of this machine: part of identifiers that no other node can compute.
+    pub(crate) boot_id: [u8; 16],
+}
+
+/// Gives trees their identifiers.
+#[derive(Debug)]
+pub(crate) struct Identifier {
+    pub(crate) deployment: String,
+    pub(crate) window: Window,
+    pub(crate) boot_id: [u8; 16],
+    trust: Trust,
+    pub(crate) elsewhere: OtherAgents,
+    pub(crate) kin: Orders,
+    pub(crate) sampler: Sampler,
+    pub(crate) pseudonyms: Option<Pseudonyms>,
+    placements: Remembered<OpId, Placement>,
+    /// Those of publishes: a message may wait in its queue for long.
+    publishes: Remembered<OpId, Placement>,
+    /// When the broker had read a publish: the start of its dwell.
+    pub(crate) arrivals: Remembered<OpId, BootNs>,
+    /// What an operation released while open will be a child of.
+    pending_edges: Remembered<OpId, Edge>,
+}
+
+/// What all spans of a tree have in common.
+pub(crate) struct TreeFacts {
+    pub(crate) trace_id: TraceId,
+    pub(crate) trace_rule: TraceRule,
+    pub(crate) order: Option<OrderKey>,
+    /// The order's own trace, where in-band context put the tree into another.
+    pub(crate) order_trace: Option<TraceId>,
+    /// Broker's deliveries of this tree that become a dwell, with their publish.
+    pub(crate) dwells: FxHashMap<OpId, OpId>,
+    /// What is known of the work that operations of this tree caused.
+    pub(crate) work: FxHashMap<OpId, Work>,
+    /// The same order as other systems number it.
+    pub(crate) aliases: Vec<OrderKey>,
+    /// Operations whose other end another agent sees.
+    pub(crate) crossings: FxHashMap<OpId, RemoteEnd>,
+    /// Messages that were asked for: the client's operation, and the edge to the publish.
+    pub(crate) pulls: FxHashMap<OpId, Edge>,
+    pub(crate) sampled: bool,
+}
+
+/// Aliases of a tree that are looked at.
+const MAX_ALIASES: usize = 4;
+
+/// What becomes of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Nothing.
+    None,
+    /// A span of its own.
+    Span,
+    /// The server's view of an operation whose client is not seen: a span, marked.
+    Observed,
+    /// The other end's view of the operation given: no span.
+    Absorbed(OpId),
+    /// The server's view of an operation whose client another agent sees: no span.
+    Elsewhere,
+    /// The broker's view of a delivery: a dwell, when the publish is known, or when another agent will name it.
+    Dwell { publish: Option<OpId>, consumed: bool, awaited: bool },
+}
+
+impl Identifier {
+    pub(crate) fn new(settings: Settings<'_>) -> Self {
+        let honours = settings.joining.rules.iter().any(|name| name == Rule::Context.name());
+        let trust = match settings.joining.trusted_context.as_str() {
+            _ if !honours => Trust::None,
+            "all" => Trust::All,
+            "none" => Trust::None,
+            _ => Trust::Covered,
+        };
+        Self {
+            deployment: settings.order.deployment.clone(),
+            window: settings.order.window,
+            boot_id: settings.boot_id,
+            trust,
+            elsewhere: OtherAgents::new(settings.joining),
+            kin: Orders::default(),
+            sampler: Sampler::default(),
+            pseudonyms: None,
+            placements: Remembered::default(),
+            publishes: Remembered::default(),
+            arrivals: Remembered::default(),
+            pending_edges: Remembered::default(),
+        }
+    }
+
+    /// Identifiers from now on.
+    pub(crate) fn set_order(&mut self, order: &order::settings::Order) {
+        self.deployment.clone_from(&order.deployment);
+        self.window = order.window;
+    }
+
+    /// Places every operation of a tree and builds its spans, parents before children.
+    pub(crate) fn place(&mut self, mut tree: Tree, spans: &mut VecDeque<Span>) {
+        for leaf in &mut tree.finished {
+            let pending = self.pending_edges.remove(leaf.finished.operation.id);
+            leaf.edge = leaf.edge.or(pending);
+        }
+        let leaves = tree.finished;
+        let Some(mut trunk) = self.trunk(&leaves) else { return };
+        // Operations whose other end is in the tree too.
+        let by_wire =
+            |leaf: &Member| leaf.edge.filter(|edge| edge.rule == Rule::Wire).map(|edge| edge.parent);
+        let met: FxHashSet<OpId> = leaves.iter().filter_map(by_wire).collect();
+        for leaf in &leaves {
+            let op = leaf.finished.operation.id;
+            let is_met = met.contains(&op) || by_wire(leaf).is_some();
+            if let Some(crossing) = self.crossing(&leaf.finished, is_met) {
+                trunk.crossings.insert(op, crossing);
+            }
+            if let Some(passage) = leaf.passage.as_ref().filter(|passage| passage.pulled) {
+                // What the broker itself saw is better than what its client's agent concluded.
+                match by_wire(leaf) {
+                    Some(client) => trunk.pulls.insert(client, passage.edge),
+                    None => Some(*trunk.pulls.entry(op).or_insert(passage.edge)),
+                };
+            }
+        }
+        let fates: Vec<Output> = leaves.iter().map(|leaf| self.fate(leaf, &met, &trunk)).collect();
+        for (leaf, fate) in leaves.iter().zip(&fates) {
+            match fate {
+                // Neither may be named as a parent: no span of theirs is exported.
+                Output::None
+                | Output::Absorbed(_)
+                | Output::Dwell { publish: None, consumed: true, awaited: false } => {}
+                Output::Elsewhere => self.remember_elsewhere(leaf, &trunk),
+                Output::Dwell { publish: Some(publish), .. } => {
+                    trunk.dwells.insert(leaf.finished.operation.id, *publish);
+                    self.remember(leaf, *fate, &trunk);
+                }
+                _ => self.remember(leaf, *fate, &trunk),
+            }
+        }
+        for (leaf, fate) in leaves.iter().zip(&fates) {
+            if let Output::Absorbed(by) = fate
+                && let Some(placement) = self.placement(*by).cloned()
+            {
+                self.insert(leaf, placement);
+            }
+        }
+        for (op, edge) in tree.open {
+            if let Some(edge) = edge {
+                self.pending_edges.insert(op, edge);
+            }
+        }
+        for (leaf, fate) in leaves.iter().zip(&fates) {
+            self.build(leaf, *fate, &trunk, spans);
+        }
+        for leaf in &leaves {
+            let operation = &leaf.finished.operation;
+            if operation.shape == OpSide::Relayed && leaf.finished.is_publish() {
+                self.arrivals.insert(operation.id, operation.request.end.at);
+            }
+        }
+        self.placements.forget_oldest();
+        self.publishes.forget_oldest();
+        self.arrivals.forget_oldest();
+        self.pending_edges.forget_oldest();
+    }
+
+    fn fate(&self, leaf: &Member, met: &FxHashSet<OpId>, trunk: &TreeFacts) -> Output {
+        let operation = &leaf.finished.operation;
+        // The server skipped it after an error: it was asked for and never done.
+        if matches!(&operation.detail, Detail::Postgres(statement) if statement.skipped) {
+            return Output::None;
+        }
+        if operation.shape != OpSide::Relayed {
+            return Output::Span;
+        }
+        let crossing = trunk.crossings.get(&operation.id);
+        if leaf.finished.is_delivery() {
+            let publish = leaf
+                .edge
+                .filter(|edge| edge.rule == Rule::Message && self.arrivals.get(edge.parent).is_some())
+                .map(|edge| edge.parent);
+            return Output::Dwell {
+                publish,
+                consumed: crossing.is_some() || met.contains(&operation.id),
+                awaited: crossing.is_some_and(|crossing| crossing.meeting.is_some()),
+            };
+        }
+        match leaf.edge.filter(|edge| edge.rule == Rule::Wire) {
+            Some(edge) => Output::Absorbed(edge.parent),
+            None if crossing.is_some() => Output::Elsewhere,
+            None => Output::Observed,
+        }
+    }
+
+    fn trunk(&self, leaves: &[Member]) -> Option<TreeFacts> {
+        let first = leaves.first()?;
+        let start_unix_ns = first.finished.start_unix_ns();
+        let order = named_order(leaves);
+        let mut trunk = TreeFacts {
+            trace_id: TraceId([0; 16]),
+            trace_rule: TraceRule::Wire,
+            order,
+            order_trace: None,
+            dwells: FxHashMap::default(),
+            work: work(leaves),
+            aliases: Vec::new(),
+            crossings: FxHashMap::default(),
+            pulls: FxHashMap::default(),
+            sampled: true,
+        };
+        self.choose_trace(&mut trunk, leaves, start_unix_ns);
+        if let Some(order) = &trunk.order {
+            trunk.aliases = aliases(order, leaves);
+        }
+        trunk.sampled = self.sampler.keeps(trunk.order.as_ref(), trunk.trace_id);
+        Some(trunk)
+    }
+
+    /// Which trace a tree is in, and why.
+    fn choose_trace(&self, trunk: &mut TreeFacts, leaves: &[Member], start_unix_ns: u64) {
+        // A tree that continues one that was released already stays with it.
+        let inherited = leaves.iter().find_map(|leaf| {
+            let edge = leaf.edge.filter(|edge| edge.rule != Rule::Message)?;
+            self.placement(edge.parent)
+        });
+        if let Some(placement) = inherited {
+            trunk.trace_id = placement.trace_id;
+            trunk.trace_rule = placement.trace_rule;
+            trunk.order = trunk.order.take().or_else(|| placement.order.clone());
+            return;
+        }
+        let named = trunk.order.as_ref().filter(|_| self.window != Window::Request);
+        let own = named.map(|order| self.shown(order)).map(|order| {
+            ids::trace_id_from_order(&self.deployment, &order, self.window.length(), start_unix_ns)
+        });
+        if let Some(context) = leaves.iter().find_map(|leaf| self.context(leaf)) {
+            trunk.trace_id = context.trace_id;
+            trunk.trace_rule = TraceRule::Context;
+            trunk.order_trace = own;
+            return;
+        }
+        if let Some(trace_id) = own {
+            trunk.trace_id = trace_id;
+            trunk.trace_rule = TraceRule::Order;
+            return;
+        }
+        let producer = leaves.iter().find_map(|leaf| {
+            let edge = leaf.edge.filter(|edge| edge.rule == Rule::Message)?;
+            self.placement(edge.parent)
+        });
+        if let Some(placement) = producer {
+            trunk.trace_id = placement.trace_id;
+            trunk.trace_rule = placement.trace_rule;
+            trunk.order = trunk.order.take().or_else(|| placement.order.clone());
+            return;
+        }
+        if let Some(first) = leaves.first() {
+            let root = first.finished.seed(&self.boot_id);
+            trunk.trace_id = ids::trace_id_from_wire(&root);
+        }
+    }
+
+    /// Context in the operation's own bytes, if it is honoured.
+    pub(crate) fn context<'a>(&self, leaf: &'a Member) -> Option<&'a TraceContext> {
+        let context = leaf.finished.found.context.as_ref()?;
+        let written_here = leaf.finished.operation.shape == OpSide::Outgoing
+            || leaf.edge.is_some_and(|edge| matches!(edge.rule, Rule::Wire | Rule::Message))
+            || self.crossing(&leaf.finished, false).is_some();
+        match self.trust {
+            Trust::All => Some(context),
+            Trust::Covered => written_here.then_some(context),
+            Trust::None => None,
+        }
+    }
+
+    /// Contexts that other agents' processes wrote are honoured.
+    pub(crate) fn trusts_agents(&self) -> bool {
+        self.trust != Trust::None
+    }
+
+    fn remember(&mut self, leaf: &Member, fate: Output, trunk: &TreeFacts) {
+        let finished = &leaf.finished;
+        let identity = finished.seed(&self.boot_id);
+        let end = match fate {
+            Output::Dwell { publish, awaited, .. } if awaited || publish.is_some() => SpanEnd::Dwell,
+            _ => span_end(finished),
+        };
+        let span_id = self.own_message_span(finished).unwrap_or_else(|| ids::span_id(&identity, end));
+        let mut placement = Placement {
+            trace_id: trunk.trace_id,
+            span_id,
+            trace_rule: trunk.trace_rule,
+            order: trunk.order.clone(),
+        };
+        // The other agent looks for it where its own bytes say, whatever this tree is about.
+        let crossing = trunk.crossings.get(&finished.operation.id).filter(|crossing| crossing.sends);
+        if let Some(meeting) = crossing.and_then(|crossing| crossing.meeting.as_ref())
+            && meeting.trace_id != placement.trace_id
+        {
+            placement.trace_id = meeting.trace_id;
+            placement.trace_rule = meeting.rule;
+            placement.order = meeting.order.clone().or(placement.order);
+        }
+        self.insert(leaf, placement);
+    }
+
+    /// Where the other agent's span of this operation is.
+    fn remember_elsewhere(&mut self, leaf: &Member, trunk: &TreeFacts) {
+        let crossing = trunk.crossings.get(&leaf.finished.operation.id);
+        if let Some(meeting) = crossing.and_then(|crossing| crossing.meeting.as_ref())
+            && let Some((span_id, _)) = self.sender(&leaf.finished)
+        {
+            let (trace_id, trace_rule) = (meeting.trace_id, meeting.rule);
+            self.insert(leaf, Placement { trace_id, span_id, trace_rule, order: meeting.order.clone() });
+        }
+    }
+
+    fn insert(&mut self, leaf: &Member, placement: Placement) {
+        let table = if leaf.finished.is_publish() { &mut self.publishes } else { &mut self.placements };
+        table.insert(leaf.finished.operation.id, placement);
+    }
+
+    pub(crate) fn placement(&self, op: OpId) -> Option<&Placement> {
+        self.placements.get(op).or_else(|| self.publishes.get(op))
+    }
+}
+
+/// When each operation's children began and ended: a delivery's work, as far as it shows.
+fn work(leaves: &[Member]) -> FxHashMap<OpId, Work> {
+    let mut work: FxHashMap<OpId, Work> = FxHashMap::default();
+    for leaf in leaves {
+        // A settlement ends the work, it is no evidence of its beginning.
+        let settles = matches!(&leaf.finished.operation.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Settle(_)));
+        if let Some(edge) = leaf.edge.filter(|edge| edge.rule != Rule::Wire && !settles) {
+            let operation = &leaf.finished.operation;
+            let known = work.entry(edge.parent).or_default();
+            let started = operation.request.start.at;
+            known.started_at = Some(known.started_at.map_or(started, |at| at.min(started)));
+            known.last_at = known.last_at.max(Some(operation.ended_at));
+        }
+    }
+    work
+}
+
+/// The one order a tree belongs to: the only one its operations name, else the one its root names.
+fn named_order(leaves: &[Member]) -> Option<OrderKey> {
+    let mut named = leaves.iter().filter_map(|leaf| leaf.finished.found.order());
+    let first = named.next()?;
+    if named.all(|other| other == first) {
+        return Some(first.clone());
+    }
+    leaves.first().and_then(|root| root.finished.found.order()).cloned()
+}
+
+fn span_end(finished: &Finished) -> SpanEnd {
+    match finished.operation.role {
+        Role::Client => SpanEnd::Client,
+        Role::Server => SpanEnd::Server,
+    }
+}
+
+/// Keys of further namespaces that operations carry together with the order's own.
+fn aliases(order: &OrderKey, leaves: &[Member]) -> Vec<OrderKey> {
+    let mut aliases: Vec<OrderKey> = Vec::new();
+    for found in leaves.iter().map(|leaf| &leaf.finished.found).filter(|found| found.keys.len() > 1) {
+        if found.order() != Some(order) {
+            continue;
+        }
+        let others = found.keys.iter().filter(|key| key.namespace != order.namespace);
+        for key in others {
+            if aliases.len() < MAX_ALIASES && !aliases.contains(key) {
+                aliases.push(key.clone());
+            }
+        }
+    }
+    aliases
+}

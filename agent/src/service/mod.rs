@@ -1,0 +1,295 @@
+//! A process identifier in, what is known of the process out: its executable, its service, its container, and whether it is
+//! traced.
+//!
+//! *Owns* reading `/proc` and the rules that name services ([`name`], [`kubernetes`]) and choose them ([`select`]).
+//! *Must not know* records, connections, spans. *Spec*: semantic conventions 1.44.0 `resource/`, proc(5).
+
+pub mod cgroup;
+pub mod container;
+pub mod kubernetes;
+pub mod lookup;
+pub mod name;
+pub mod port;
+pub mod select;
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use procfs::process::Process;
+
+use crate::config::{Config, Select, Services};
+use container::{Container, Runtimes};
+use kubernetes::Pods;
+use name::Facts;
+use select::{Choice, Selection};
+use spoor_core::record::ProcessInfo;
+
+pub use lookup::Lookup;
+
+/// What a look at a process found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inspected {
+    /// `at` is not set.
+    pub info: ProcessInfo,
+    pub choice: Choice,
+    /// Kubernetes may know more of it later.
+    pub unfinished: bool,
+}
+
+/// Looks at processes as the configuration says.
+#[derive(Debug)]
+pub struct Inspector {
+    services: Services,
+    selection: Selection,
+    runtimes: Runtimes,
+    pods: Option<Arc<Pods>>,
+    well_known_labels: bool,
+    /// Containers the runtime was asked for, also those it does not know.
+    containers: HashMap<String, Option<Arc<Container>>>,
+    boot_unix: u64,
+    host_netns: u64,
+}
+
+/// Containers remembered at once.
+const MAX_CONTAINERS: usize = 4096;
+/// Attributes taken from a process' own declaration at most, and their longest value.
+const MAX_DECLARED: usize = 16;
+const MAX_DECLARED_VALUE: usize = 256;
+
+impl Inspector {
+    /// `pods` is where Kubernetes' knowledge comes from.
+    pub fn new(config: &Config, pods: Option<Arc<Pods>>) -> Self {
+        Self {
+            services: config.services.clone(),
+            selection: Selection::new(&config.select, &config.services.exclude),
+            runtimes: Runtimes::default(),
+            pods,
+            well_known_labels: config.kubernetes.well_known_labels,
+            containers: HashMap::new(),
+            boot_unix: procfs::boot_time_secs().unwrap_or(0),
+            host_netns: netns(1),
+        }
+    }
+
+    /// For sources without a machine: names by rules alone, nothing left out.
+    pub fn plain(services: &Services) -> Self {
+        let select = Select { default_excludes: false, ..Select::default() };
+        let config = Config { services: services.clone(), select, ..Config::default() };
+        Self::new(&config, None)
+    }
+
+    /// Grows when Kubernetes knows more than before.
+    pub fn generation(&self) -> u64 {
+        self.pods.as_ref().map_or(0, |pods| pods.generation())
+    }
+
+    /// A running process; `None` when it is gone.
+    pub fn inspect(&mut self, tgid: u32) -> Option<Inspected> {
+        let process = Process::new(i32::try_from(tgid).ok()?).ok()?;
+        let stat = process.stat().ok()?;
+        let cgroups = cgroup::paths(&process);
+        let cgroup = cgroup::of(&cgroups);
+        let (container, unfinished) = match &cgroup.container {
+            Some(id) => self.container(id),
+            None => (None, false),
+        };
+        let named = container.as_ref().map(|container| kubernetes::name(container, self.well_known_labels));
+        // Only looked for when a rule asks: it reads all descriptors of the process.
+        let wants_ports =
+            self.selection.needs_ports() || self.services.names.iter().any(|rule| rule.port.is_some());
+        let facts = Facts {
+            // A replaced executable reads `/usr/bin/shop (deleted)`.
+            exe: process
+                .exe()
+                .map(|path| path.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
+                .unwrap_or_default(),
+            comm: stat.comm.clone(),
+            command: process.cmdline().unwrap_or_default(),
+            directory: process.cwd().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
+            environment: name::Environment::of(&process),
+            kubernetes: named.unwrap_or_default(),
+            container: container.as_ref().map(|container| container.name.clone()),
+            unit: cgroup.unit.filter(|_| is_main_of_unit(&stat)),
+            ports: if wants_ports { port::listening(&process) } else { Vec::new() },
+        };
+        let name = name::service(&facts, &self.services);
+        let netns = netns(tgid);
+        let choice = self.selection.choose(&select::Facts {
+            tgid,
+            exe: &facts.exe,
+            comm: &facts.comm,
+            command: &facts.command.join(" "),
+            service: &name.service,
+            ports: &facts.ports,
+            container_id: cgroup.container.as_deref(),
+            container: container.as_deref(),
+            cgroups: &cgroups,
+            netns,
+            host_netns: netns != 0 && netns == self.host_netns,
+            instrumented: facts.environment.instrumented,
+        });
+        let tick_ns = 1_000_000_000 / procfs::ticks_per_second().max(1);
+        let start_ns = stat.starttime.saturating_mul(tick_ns);
+        let info = ProcessInfo {
+            at: 0,
+            tgid,
+            start_ns,
+            attributes: self.attributes(&facts, container.as_deref(), start_ns),
+            exe: facts.exe,
+            comm: stat.comm,
+            service: name.service,
+            service_namespace: name.namespace,
+            container_id: cgroup.container,
+        };
+        Some(Inspected { info, choice, unfinished })
+    }
+
+    /// What Kubernetes or the runtime know of a container, and whether Kubernetes may know more later.
+    fn container(&mut self, id: &str) -> (Option<Arc<Container>>, bool) {
+        if let Some(pods) = &self.pods
+            && let Some(known) = pods.find(id)
+        {
+            return (Some(known), false);
+        }
+        if self.containers.len() >= MAX_CONTAINERS {
+            self.containers.clear();
+        }
+        let runtimes = &self.runtimes;
+        let known = self.containers.entry(id.to_owned()).or_insert_with(|| runtimes.find(id).map(Arc::new));
+        (known.clone(), self.pods.is_some())
+    }
+
+    fn attributes(
+        &self,
+        facts: &Facts,
+        container: Option<&Container>,
+        start_ns: u64,
+    ) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        if self.boot_unix > 0 {
+            let start =
+                std::time::Duration::from_secs(self.boot_unix) + std::time::Duration::from_nanos(start_ns);
+            let start = humantime(start.as_secs());
+            all.push(("process.creation.time".to_owned(), start));
+        }
+        // What the process says of itself wins over what others say of it.
+        for (key, value) in facts.environment.declared().into_iter().take(MAX_DECLARED) {
+            if !all.iter().any(|(known, _)| *known == key) {
+                all.push((key, value.chars().take(MAX_DECLARED_VALUE).collect()));
+            }
+        }
+        for (key, value) in
+            container.map(|known| kubernetes::attributes(known, self.well_known_labels)).into_iter().flatten()
+        {
+            if !all.iter().any(|(known, _)| *known == key) {
+                all.push((key, value));
+            }
+        }
+        all
+    }
+}
+
+/// Seconds of the Unix epoch as `2026-11-20T12:00:00Z` (ISO 8601, as the conventions ask for).
+fn humantime(unix: u64) -> String {
+    let (days, seconds) = (unix / 86_400, unix % 86_400);
+    // Civil calendar from days, counted in years that begin in March (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Inode of a process' network namespace; 0 when it cannot be read.
+fn netns(tgid: u32) -> u64 {
+    std::fs::metadata(format!("/proc/{tgid}/ns/net")).map_or(0, |namespace| namespace.ino())
+}
+
+/// Started by the service manager itself, or forked from such a process of the same name: what else runs in a unit (a
+/// shell, a runner of jobs and its jobs) is not the unit's service.
+fn is_main_of_unit(stat: &procfs::process::Stat) -> bool {
+    const MAX_GENERATIONS: usize = 4;
+    let mut parent = stat.ppid;
+    for _ in 0..MAX_GENERATIONS {
+        if parent == 1 {
+            return true;
+        }
+        let above = Process::new(parent).and_then(|process| process.stat());
+        match above {
+            Ok(above) if above.comm == stat.comm => parent = above.ppid,
+            _ => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_known() {
+        let inspected = Inspector::plain(&Services::default()).inspect(std::process::id()).unwrap();
+        assert_eq!((inspected.choice, inspected.unfinished), (Choice::Traced, false));
+        let info = inspected.info;
+        assert_eq!(info.tgid, std::process::id());
+        assert!(info.exe.contains("spoor"), "{info:?}");
+        assert!(info.service.contains("spoor"), "{info:?}");
+        assert!(info.start_ns > 0 && info.start_ns <= crate::clock::boot_ns(), "{info:?}");
+        assert!(
+            info.attributes.iter().any(|(key, value)| key == "process.creation.time" && value.ends_with('Z'))
+        );
+    }
+
+    #[test]
+    fn missing_process_is_none() {
+        let mut inspector = Inspector::plain(&Services::default());
+        assert_eq!(inspector.inspect(u32::MAX), None);
+        assert_eq!(inspector.inspect(0), None);
+    }
+
+    #[test]
+    fn times_are_written_as_the_conventions_ask() {
+        for (unix, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_795_132_799, "2026-11-19T23:59:59Z"),
+            (1_798_761_600, "2027-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(humantime(unix), expected);
+        }
+    }
+
+    #[test]
+    fn environment_of_a_child_names_it() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("30")
+            .env("OTEL_SERVICE_NAME", "sleeper")
+            .env(
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "service.namespace=beds,deployment.environment.name=test,api.token=x",
+            )
+            .spawn()
+            .unwrap();
+        // The child is in `execve` for a moment, with this process's environment.
+        let mut inspector = Inspector::plain(&Services::default());
+        let named = (0..200).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            inspector.inspect(child.id()).map(|found| found.info).filter(|info| info.service == "sleeper")
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let info = named.expect("named by its environment");
+        assert_eq!(info.service_namespace.as_deref(), Some("beds"));
+        let declared = ("deployment.environment.name".to_owned(), "test".to_owned());
+        assert!(info.attributes.contains(&declared), "{info:?}");
+        assert!(!info.attributes.iter().any(|(key, _)| key == "api.token"), "{info:?}");
+    }
+}
