@@ -202,3 +202,7 @@ fn joined(attributes: Attributes<'_>) -> Option<(String, u8)> {
     let percent = format!("{:.0}", confidence * 100.0).parse().unwrap_or(0);
     Some((rule, percent))
 }
+
+#[cfg(test)]
+#[path = "of_span_tests.rs"]
+mod tests;

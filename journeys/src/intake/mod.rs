@@ -118,3 +118,6 @@ impl Intake {
         Ok(ExportTraceServiceResponse { partial_success })
     }
 }
+
+#[cfg(test)]
+mod tests;

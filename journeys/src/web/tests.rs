@@ -59,7 +59,8 @@ impl House {
             people: vec![Person { role: PersonRole::User, id: "user-42".to_owned() }],
             ..wrote("4711", 1, at, "shop", "orders", "created")
         };
-        let broken = Trouble { kind: TroubleKind::Sql, code: "23514".to_owned(), message: "too much".to_owned() };
+        let broken =
+            Trouble { kind: TroubleKind::Sql, code: "23514".to_owned(), message: "too much".to_owned() };
         let failed = Fact { trouble: Some(broken), ..wrote("4711", 2, at + 1, "mes", "production", "x") };
         let refused = wrote("4711", 3, at + 2, "shop", "orders", "failed");
         self.store.ingest(vec![created, failed, refused], now()).expect("kept");
@@ -175,7 +176,13 @@ async fn the_page_of_an_order_says_where_it_is_in_two_languages() {
     let house = house().with_order();
     let token = house.token(Role::Support);
     let page = house.get("/orders/4711", Some(&token)).await.text;
-    for expected in ["Order 4711", "stopped", "status “failed”", "mes – database error 23514: too much", "customer user-42"] {
+    for expected in [
+        "Order 4711",
+        "stopped",
+        "status “failed”",
+        "mes – database error 23514: too much",
+        "customer user-42",
+    ] {
         assert!(page.contains(expected), "{expected} is not in\n{page}");
     }
     let request = Request::get("/orders/4711")
@@ -184,7 +191,8 @@ async fn the_page_of_an_order_says_where_it_is_in_two_languages() {
         .body(Body::empty())
         .expect("a request");
     let page = house.ask(request, "127.0.0.1:50000").await.text;
-    for expected in ["<html lang=\"ru\">", "Заказ 4711", "остановлен", "ошибка базы данных 23514"] {
+    for expected in ["<html lang=\"ru\">", "Заказ 4711", "остановлен", "ошибка базы данных 23514"]
+    {
         assert!(page.contains(expected), "{expected} is not in\n{page}");
     }
 }
@@ -197,7 +205,9 @@ async fn people_are_masked_for_developers() {
         assert_eq!(page.status, 200);
         assert!(!page.text.contains("user-42"), "{path}");
     }
-    assert!(house.get("/api/v1/orders/4711", Some(&house.token(Role::Support))).await.text.contains("user-42"));
+    assert!(
+        house.get("/api/v1/orders/4711", Some(&house.token(Role::Support))).await.text.contains("user-42")
+    );
 }
 
 #[tokio::test]
@@ -215,7 +225,10 @@ async fn the_log_says_who_saw_an_order_wherever_it_was_shown() {
     assert_eq!(house.saw("4711").len(), before, "another order");
     house.get("/search?q=4712", Some(&support)).await;
     let last = house.gate.log().find(&Wanted { limit: 1, ..Wanted::default() }).expect("the log").remove(0).1;
-    assert_eq!((last.action.as_str(), last.query.as_str(), last.result), ("order.search", "/search?q=4712", 404));
+    assert_eq!(
+        (last.action.as_str(), last.query.as_str(), last.result),
+        ("order.search", "/search?q=4712", 404)
+    );
     let page = house.get("/access?order=4711", Some(&house.token(Role::Auditor))).await.text;
     assert!(page.contains("support-1 (support)") && page.contains("The log is whole"), "{page}");
     assert!(house.gate.log().verify().expect("whole") > 5);
@@ -231,8 +244,13 @@ async fn what_comes_from_traffic_is_text_on_every_page() {
     fact.people = vec![Person { role: PersonRole::User, id: evil.to_owned() }];
     fact.also = vec![Key::new("crm", evil).expect("a key")];
     let trouble = Trouble { kind: TroubleKind::Other, code: evil.to_owned(), message: evil.to_owned() };
-    let failed = Fact { trouble: Some(trouble), ..Fact { id: wrote("7", 2, at, "", "", "").id, ..fact.clone() } };
-    let refused = Fact { status: wrote("7", 3, at, "", "", "failed").status, id: wrote("7", 3, at, "", "", "").id, ..fact.clone() };
+    let failed =
+        Fact { trouble: Some(trouble), ..Fact { id: wrote("7", 2, at, "", "", "").id, ..fact.clone() } };
+    let refused = Fact {
+        status: wrote("7", 3, at, "", "", "failed").status,
+        id: wrote("7", 3, at, "", "", "").id,
+        ..fact.clone()
+    };
     house.store.ingest(vec![fact, failed, refused], now()).expect("kept");
     let admin = house.token(Role::Admin);
     let order = format!("/orders/{}", encode("<b>7</b>"));
@@ -263,7 +281,11 @@ async fn people_sign_in_with_an_invitation_once_and_then_with_a_password() {
     assert_eq!(wrong.status, 401);
     let nobody = house.post("/login", &[], "name=nobody&password=wrong+password").await;
     let same = |text: &str| text.replace("nobody", "anna");
-    assert_eq!((nobody.status, same(&nobody.text)), (401, wrong.text), "it does not say whether a user exists");
+    assert_eq!(
+        (nobody.status, same(&nobody.text)),
+        (401, wrong.text),
+        "it does not say whether a user exists"
+    );
     let right = house.post("/login", &[], "name=anna&password=a+long+password&to=//evil.example").await;
     assert_eq!((right.status, right.header("location")), (303, "/"));
     assert!(right.header("set-cookie").contains("HttpOnly; SameSite=Lax"));
@@ -285,7 +307,11 @@ async fn a_form_of_another_page_changes_nothing() {
     let cookie = house.signed_in("anna", Role::Support).await;
     let page = Request::get("/orders/4711").header("cookie", &cookie).body(Body::empty()).expect("a request");
     let page = house.ask(page, "127.0.0.1:50000").await.text;
-    let token = page.split("name=\"token\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+    let token = page
+        .split("name=\"token\" value=\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .expect("a token");
     let good = format!("token={token}&pinned=true");
     let pinned = || {
         let order = house.store.find(&Key::parse("4711").expect("a number")).expect("found")[0];
@@ -313,7 +339,11 @@ async fn a_number_that_nobody_named_is_explained_with_examples() {
     let house = house().with_order();
     let answer = house.get("/orders/9999", Some(&house.token(Role::Support))).await;
     assert_eq!(answer.status, 404);
-    assert!(answer.text.contains("There is no such order") && answer.text.contains("/orders/4711"), "{}", answer.text);
+    assert!(
+        answer.text.contains("There is no such order") && answer.text.contains("/orders/4711"),
+        "{}",
+        answer.text
+    );
     let answer = house.get("/api/v1/orders/9999", Some(&house.token(Role::Support))).await;
     assert_eq!((answer.status, answer.header("content-type")), (404, "application/problem+json"));
 }

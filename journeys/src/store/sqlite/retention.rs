@@ -34,7 +34,8 @@ impl Sqlite {
         Ok(gone)
     }
 
-    /// One batch of those not heard of since `before`, longest silent first. Pinned ones stay.
+    /// One batch of those of which nothing happened since `before` and nothing was told since that day, longest silent
+    /// first: an old recording that is read today is kept as long as what happens today. Pinned ones stay.
     fn delete_oldest(&self, before: i64, now: At) -> Result<u64, StoreError> {
         let mut db = self.writer();
         let transaction = db
@@ -43,13 +44,13 @@ impl Sqlite {
         // All rows of an order leave together, when the last of them is due; then nothing points to what is gone.
         let rows: Vec<i64> = transaction
             .prepare_cached(
-                "SELECT id FROM orders WHERE last_at < ?1 AND pinned = 0
+                "SELECT id FROM orders WHERE last_at < ?1 AND day < ?3 AND pinned = 0
                    AND NOT EXISTS (SELECT 1 FROM orders whole
                      WHERE (whole.id = orders.joined_to OR whole.joined_to = coalesce(orders.joined_to, orders.id))
-                       AND (whole.pinned = 1 OR whole.last_at >= ?1))
+                       AND (whole.pinned = 1 OR whole.last_at >= ?1 OR whole.day >= ?3))
                  ORDER BY last_at, id LIMIT ?2",
             )
-            .and_then(|mut statement| statement.query_map((before, BATCH), |row| row.get(0))?.collect())
+            .and_then(|mut statement| statement.query_map((before, BATCH, before.div_euclid(DAY)), |row| row.get(0))?.collect())
             .map_err(doing("cannot look for expired orders"))?;
         for row in &rows {
             uncount(&transaction, *row)?;

@@ -227,6 +227,17 @@ fn old_orders_leave_with_their_keys_and_pinned_ones_stay() {
 }
 
 #[test]
+fn an_old_recording_that_is_read_today_is_kept_from_today_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let today = NOW.after(100 * DAY);
+    store.ingest(journey_of("1", 1), today).expect("kept");
+    let keep = Retention { keep_micros: 5 * DAY, max_bytes: u64::MAX };
+    assert_eq!(store.retain(keep, today.after(4 * DAY)).expect("retained").expired, 0);
+    assert_eq!(store.retain(keep, today.after(6 * DAY)).expect("retained").expired, 1);
+}
+
+#[test]
 fn a_store_that_is_too_large_lets_the_longest_silent_go() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
