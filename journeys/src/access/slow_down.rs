@@ -15,8 +15,17 @@ const MAX_WAIT: i64 = 15 * MINUTE;
 const MAX_ENTRIES: usize = 10_000;
 
 /// Remembers failures.
-#[derive(Debug, Default)]
-pub(super) struct SlowDown(Mutex<HashMap<Whose, Failures>>);
+#[derive(Debug)]
+pub(super) struct SlowDown {
+    failures: Mutex<HashMap<Whose, Failures>>,
+    max_entries: usize,
+}
+
+impl Default for SlowDown {
+    fn default() -> Self {
+        Self { failures: Mutex::default(), max_entries: MAX_ENTRIES }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Whose {
@@ -40,16 +49,16 @@ impl Failures {
 impl SlowDown {
     /// Whether an attempt may be made now.
     pub(super) fn may_try(&self, account: &str, address: IpAddr, now: At) -> bool {
-        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         whose(account, address).iter().all(|whose| {
             failures.get(whose).is_none_or(|failures| now >= failures.last.after(failures.wait()))
         })
     }
 
     pub(super) fn failed(&self, account: &str, address: IpAddr, now: At) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         for whose in whose(account, address) {
-            if failures.len() >= MAX_ENTRIES && !failures.contains_key(&whose) {
+            if failures.len() >= self.max_entries && !failures.contains_key(&whose) {
                 let oldest =
                     failures.iter().min_by_key(|(_, failures)| failures.last).map(|(whose, _)| whose.clone());
                 oldest.map(|oldest| failures.remove(&oldest));
@@ -66,7 +75,7 @@ impl SlowDown {
 
     /// A right password forgives the account; others may come from the same address.
     pub(super) fn succeeded(&self, account: &str) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.remove(&Whose::Account(account.to_owned()));
     }
 }
@@ -104,11 +113,11 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let slow = SlowDown::default();
-        for n in 0..2 * MAX_ENTRIES {
-            slow.failed(&n.to_string(), HOME, At(i64::try_from(n).expect("small")));
+        let slow = SlowDown { max_entries: 20, ..SlowDown::default() };
+        for n in 0..100 {
+            slow.failed(&n.to_string(), HOME, At(n));
         }
-        assert_eq!(slow.0.lock().expect("no panic").len(), MAX_ENTRIES);
+        assert_eq!(slow.failures.lock().expect("no panic").len(), 20);
         assert!(!slow.may_try("x", HOME, At(0)), "the address, which fails all the time, stays");
     }
 }

@@ -82,7 +82,7 @@ fn page(order: &Order, model: &Model, words: &Words) -> String {
     }
     out.push('\n');
     for mark in &order.journey.stages {
-        let sign = match mark.state {
+        let sign = match mark.state.under(order.verdict.outcome) {
             StageState::Done => '✓',
             StageState::Current => '▶',
             StageState::Failed => '✖',

@@ -237,6 +237,16 @@ pub enum StageState {
     Ahead,
 }
 
+impl StageState {
+    /// How a mark is shown: where an order that failed or was lost stands, it stopped.
+    pub fn under(self, outcome: Outcome) -> Self {
+        match (self, outcome) {
+            (StageState::Current, Outcome::Failed | Outcome::Lost) => StageState::Failed,
+            _ => self,
+        }
+    }
+}
+
 /// The journey that `facts` tell, read with `model`.
 pub fn journey(facts: &[Fact], model: &Model) -> Journey {
     let gathered = gather(facts);

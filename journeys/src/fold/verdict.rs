@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Certainty, Change, Incident, Journey, Message, Record, StageState, stages};
-use crate::facts::{At, FactId, Sent, Settled};
+use crate::facts::{At, FactId, Sent, Settled, TroubleKind};
 use crate::model::{Model, SECOND, Usual};
 
 /// How an order is, in one of seven words.
@@ -222,7 +222,7 @@ fn broke(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
         .incidents
         .iter()
         .filter(|incident| !incident.passed_on && incident.resolved.is_none())
-        .filter(|incident| incident.trouble.code != "no_row")
+        .filter(|incident| !has_reason_of_its_own(incident))
         .max_by_key(|incident| incident.last_at)?;
     let later =
         journey.records.iter().flat_map(|record| &record.changes).any(|change| change.at > incident.last_at);
@@ -230,7 +230,7 @@ fn broke(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
     if later || now < until {
         return None;
     }
-    let says = journey.records.first().and_then(|record| Some(says(record, record.current()?)));
+    let says = latest(journey).map(|(record, change)| says(record, change));
     Some(Verdict {
         outcome: Outcome::Failed,
         since: incident.last_at,
@@ -238,6 +238,18 @@ fn broke(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
         evidence: incident.evidence.clone(),
         due: None,
     })
+}
+
+/// Writes that found no row and messages that were rejected are losses, which say more.
+fn has_reason_of_its_own(incident: &Incident) -> bool {
+    let code = incident.trouble.code.as_str();
+    code == "no_row" || (incident.trouble.kind == TroubleKind::Message && matches!(code, "reject" | "nack"))
+}
+
+/// The last change of all records.
+fn latest(journey: &Journey) -> Option<(&Record, &Change)> {
+    let current = journey.records.iter().filter_map(|record| Some((record, record.current()?)));
+    current.max_by_key(|(_, change)| change.at)
 }
 
 /// Nothing of the order happened after `at`, up to a second of things that were under way.
@@ -404,11 +416,7 @@ fn limit(journey: &Journey, model: &Model) -> i64 {
 
 fn no_progress(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
     let since = journey.progress?;
-    let last = journey
-        .records
-        .iter()
-        .filter_map(|record| Some((record, record.current()?)))
-        .max_by_key(|(_, change)| change.at);
+    let last = latest(journey);
     (now >= since.after(limit(journey, model))).then(|| Verdict {
         outcome: Outcome::Stuck,
         since,

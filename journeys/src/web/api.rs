@@ -143,7 +143,7 @@ fn whole(order: &Order, model: &Model, reader: &Reader, now: At) -> Value {
     let stages: Vec<Value> = journey
         .stages
         .iter()
-        .map(|mark| json!({ "name": mark.name, "state": mark.state, "at": mark.at.map(iso) }))
+        .map(|mark| json!({ "name": mark.name, "state": mark.state.under(order.verdict.outcome), "at": mark.at.map(iso) }))
         .collect();
     let records: Vec<Value> = journey.records.iter().map(|record| json_record(record, people)).collect();
     if let Some(body) = body.as_object_mut() {

@@ -242,7 +242,7 @@ fn stages(order: &Order, model: &Model, words: &Words, now: At) -> Vec<StageRow>
         _ => words.time(at, now),
     };
     let row = |mark: &crate::fold::StageMark| {
-        let (state, word) = stage_state(mark.state, words.language);
+        let (state, word) = stage_state(mark.state.under(order.verdict.outcome), words.language);
         StageRow {
             name: sentence::stage(model, words.language, &mark.name),
             state,

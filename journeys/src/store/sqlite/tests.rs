@@ -261,8 +261,9 @@ fn a_full_disk_refuses_the_batch_and_keeps_what_was_there() {
     store.ingest(journey_of("1", 1), NOW).expect("kept");
     store.set_max_bytes(150_000).expect("bounded");
     let mut refused = 0;
-    for number in 2..400_u64 {
-        match store.ingest(journey_of(&number.to_string(), number), NOW) {
+    for batch in 1..40_u64 {
+        let orders = (batch * 10..batch * 10 + 10).flat_map(|number| journey_of(&number.to_string(), number));
+        match store.ingest(orders.collect(), NOW) {
             Ok(_) => assert_eq!(refused, 0, "after a refusal there is no more room"),
             Err(StoreError::Full(_)) => refused += 1,
             Err(error) => panic!("{error}"),
