@@ -4,6 +4,7 @@
 //! [`text`] what every file has to look like, [`rust`] gives both the code without comments and literals.
 
 mod boundaries;
+mod journeys;
 mod rust;
 mod text;
 
@@ -64,6 +65,7 @@ fn check(files: &[File]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in files {
         boundaries::check(file, &mut findings);
+        journeys::check(file, &mut findings);
         text::check(file, &mut findings);
     }
     text::check_tree(files, &mut findings);

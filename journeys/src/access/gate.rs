@@ -211,7 +211,7 @@ async fn guard_inner(action: Action, request: Request, next: Next) -> Response {
         Some(who) if !action.is_for_all() && !allow(who.role, action) => {
             Err(StatusCode::FORBIDDEN.into_response())
         }
-        _ => same_origin(request, who.as_ref()).await,
+        _ => same_origin(request, who.as_ref()).await.map_err(IntoResponse::into_response),
     };
     let mut response = match answer {
         Ok(request) => next.run(request).await,
@@ -252,29 +252,28 @@ fn nobody(path: &str, is_api: bool) -> Response {
 }
 
 /// What changes something comes from a page of ours: browsers say where a form was, and the form has the session's token.
-async fn same_origin(request: Request, who: Option<&Who>) -> Result<Request, Response> {
+async fn same_origin(request: Request, who: Option<&Who>) -> Result<Request, StatusCode> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(request);
     }
-    let refuse = || StatusCode::FORBIDDEN.into_response();
     let (parts, body) = request.into_parts();
     let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let host = text(header::HOST).unwrap_or("");
     if let Some(origin) = text(header::ORIGIN)
         && origin.split_once("://").map(|(_, host)| host) != Some(host)
     {
-        return Err(refuse());
+        return Err(StatusCode::FORBIDDEN);
     }
     if text(header::HeaderName::from_static("sec-fetch-site"))
         .is_some_and(|site| !matches!(site, "same-origin" | "none"))
     {
-        return Err(refuse());
+        return Err(StatusCode::FORBIDDEN);
     }
-    let body = to_bytes(body, MAX_FORM).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE.into_response())?;
+    let body = to_bytes(body, MAX_FORM).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
     if let Some(expected) = who.and_then(|who| who.form_token.as_deref())
         && !has_token(&body, expected)
     {
-        return Err(refuse());
+        return Err(StatusCode::FORBIDDEN);
     }
     Ok(Request::from_parts(parts, Body::from(body)))
 }

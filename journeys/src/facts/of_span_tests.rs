@@ -96,7 +96,8 @@ fn each_kind_of_operation_is_its_step() {
         given
     };
     let orders = || "orders".to_owned();
-    let cases: Vec<(SpanKind, Vec<(&'static str, Given)>, Step)> = vec![
+    type Case = (SpanKind, Vec<(&'static str, Given)>, Step);
+    let cases: Vec<Case> = vec![
         (
             SpanKind::Server,
             vec![http("POST"), ("http.response.status_code", I(201))],

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use self::gather::{MAX_FACTS, gather};
 pub use self::messages::deliveries;
 pub use self::records::is_history;
-pub use self::verdict::{Lost, Outcome, Reason, Says, Verdict, verdict};
+pub use self::verdict::{Disagreement, Lost, Outcome, Reason, Says, Verdict, verdict};
 use crate::facts::{At, Died, Fact, FactId, Key, Person, Sent, Settled, Trouble, Unseen};
 use crate::model::Model;
 

@@ -333,7 +333,7 @@ fn message_lost(journey: &Journey, message: &Message, usual: &Usual) -> Option<(
 
 /// A record is at an end or a further stage, and another one, which follows it otherwise, is not there after a while.
 fn disagree(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
-    let (ahead, behind) = journey.disagreement(model)?;
+    let Disagreement { ahead, behind } = journey.disagreement(model)?;
     let since = ahead.1.at;
     let until = since.after(model.agree_within.0);
     let mut evidence = ahead.1.evidence.clone();
@@ -347,10 +347,17 @@ fn disagree(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
     })
 }
 
+/// Two records that contradict each other, with what they say now.
+#[derive(Clone, Copy, Debug)]
+pub struct Disagreement<'a> {
+    pub ahead: (&'a Record, &'a Change),
+    pub behind: (&'a Record, &'a Change),
+}
+
 impl Journey {
     /// The records that contradict each other: one that has had a status which the other has had as well or has not
     /// reached, and is further now. Only statuses that both systems are known to share are compared.
-    pub fn disagreement(&self, model: &Model) -> Option<((&Record, &Change), (&Record, &Change))> {
+    pub fn disagreement(&self, model: &Model) -> Option<Disagreement<'_>> {
         let rank = |record: &Record, change: &Change| {
             let at = model.stage(&record.service, &record.collection, &change.to)?;
             model.stages.get(at).filter(|stage| !stage.is_bad).map(|_| at)
@@ -371,7 +378,7 @@ impl Journey {
                 });
                 let later = rank(ahead.0, ahead.1) > rank(behind.0, behind.1) && could.is_some();
                 if ended || later {
-                    return Some((*ahead, *behind));
+                    return Some(Disagreement { ahead: *ahead, behind: *behind });
                 }
             }
         }
@@ -454,7 +461,7 @@ fn due(journey: &Journey, model: &Model, now: At) -> Option<At> {
         std::iter::once(message.at).chain(message.handled.iter().map(|handling| handling.to))
     });
     let retries = failures.chain(messages).map(|at| at.after(model.retry_within.0));
-    let agree = journey.disagreement(model).map(|(ahead, _)| ahead.1.at.after(model.agree_within.0));
+    let agree = journey.disagreement(model).map(|found| found.ahead.1.at.after(model.agree_within.0));
     let limit = limit(journey, model);
     let stuck = journey.progress.map(|progress| progress.after(limit));
     let turn = journey.stage().and_then(|mark| mark.at).map(|at| at.after(limit));

@@ -53,7 +53,7 @@ async fn traces(State(intake): State<Intake>, headers: HeaderMap, body: Bytes) -
         "" | "identity" => body,
         "gzip" => match unzip(&body) {
             Ok(body) => body,
-            Err(answer) => return answer,
+            Err((status, why)) => return refuse(status, why),
         },
         _ => return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content coding must be gzip or none"),
     };
@@ -82,14 +82,14 @@ async fn traces(State(intake): State<Intake>, headers: HeaderMap, body: Bytes) -
 }
 
 /// Unpacks up to the size a request may have.
-fn unzip(body: &[u8]) -> Result<Bytes, Response> {
+fn unzip(body: &[u8]) -> Result<Bytes, (StatusCode, &'static str)> {
     let mut unpacked = Vec::new();
     let limit = u64::try_from(MAX_REQUEST_LEN).unwrap_or(u64::MAX);
     let read = GzDecoder::new(body).take(limit.saturating_add(1)).read_to_end(&mut unpacked);
     match read {
         Ok(len) if len <= MAX_REQUEST_LEN => Ok(unpacked.into()),
-        Ok(_) => Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than 16 MiB")),
-        Err(_) => Err(refuse(StatusCode::BAD_REQUEST, "the body is no gzip")),
+        Ok(_) => Err((StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than 16 MiB")),
+        Err(_) => Err((StatusCode::BAD_REQUEST, "the body is no gzip")),
     }
 }
 

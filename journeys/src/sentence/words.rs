@@ -84,7 +84,7 @@ impl Words {
             out.push('−');
         }
         for (at, digit) in digits.chars().enumerate() {
-            if at > 0 && (digits.len() - at) % 3 == 0 {
+            if at > 0 && (digits.len() - at).is_multiple_of(3) {
                 out.push(THIN_SPACE);
             }
             out.push(digit);

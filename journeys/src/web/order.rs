@@ -263,7 +263,7 @@ fn systems(order: &Order, model: &Model, words: &Words, people: bool, now: At) -
         let system = |record: &crate::fold::Record| {
             sentence::system(model, words.language, &record.service, &record.collection)
         };
-        let disagrees = disagreement.as_ref().filter(|(_, behind)| std::ptr::eq(behind.0, record));
+        let disagrees = disagreement.filter(|found| std::ptr::eq(found.behind.0, record));
         let written = change
             .written_at
             .filter(|written| written.since(change.at).max(change.at.since(*written)) > WRITTEN_APART);
@@ -275,7 +275,7 @@ fn systems(order: &Order, model: &Model, words: &Words, people: bool, now: At) -
             written: written.map(|at| words.exact(at, now)),
             who: names(&change.by, words.language, people),
             how: sentence::certainty(change.certainty, words.language),
-            disagrees: disagrees.map(|(ahead, _)| format!("{}: {}", system(ahead.0), ahead.1.to)),
+            disagrees: disagrees.map(|found| format!("{}: {}", system(found.ahead.0), found.ahead.1.to)),
         })
     };
     order.journey.records.iter().filter_map(row).collect()
