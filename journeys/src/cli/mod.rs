@@ -35,7 +35,7 @@ struct Command {
 enum Sub {
     /// Receive spans and serve pages until SIGINT or SIGTERM
     Run(serve::Options),
-    /// Read files of OTLP/JSON lines, as `spoor replay --export-file` writes them
+    /// Read files of OTLP/JSON lines, as `spoor replay --print otlp-json` writes them
     Import {
         #[command(flatten)]
         place: Place,

@@ -13,18 +13,18 @@ const MAX_NAME: usize = 255;
 pub(super) fn step(attributes: Attributes<'_>) -> Option<Step> {
     attributes.text("messaging.system")?;
     let destination = attributes.text("messaging.destination.name").unwrap_or("");
+    // With numbers left out, messages of all orders have one destination.
+    let to = || tidy(attributes.text("messaging.destination.template").unwrap_or(destination), MAX_NAME);
     let queue = || queue(destination, attributes.text("messaging.rabbitmq.destination.routing_key"));
     let operation = attributes.text("messaging.operation.name").unwrap_or("");
     let kind = attributes.text("messaging.operation.type").unwrap_or("");
     Some(match (operation, kind) {
         ("dwell", _) => Step::Waited { queue: queue(), died: died(attributes) },
         (_, "send" | "publish" | "create") => {
-            Step::Published { destination: tidy(destination, MAX_NAME), outcome: sent(attributes) }
+            Step::Published { destination: to(), outcome: sent(attributes) }
         }
         // It was published and its span is over; now it came back.
-        ("return", _) => {
-            Step::Published { destination: tidy(destination, MAX_NAME), outcome: Sent::Returned }
-        }
+        ("return", _) => Step::Published { destination: to(), outcome: Sent::Returned },
         (_, "process" | "receive") => Step::Handled {
             queue: queue(),
             settled: settled(attributes),

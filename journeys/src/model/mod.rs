@@ -221,7 +221,8 @@ stages:
 
     #[test]
     fn the_example_that_is_shipped_is_right() {
-        let model = Model::parse(include_str!("../../../deploy/journeys/model.yaml")).expect("the demo's model");
+        let model =
+            Model::parse(include_str!("../../../deploy/journeys/model.yaml")).expect("the demo's model");
         assert_eq!(model.stages.len(), 9);
         assert_eq!(model.stuck_after, Limit(DAY));
     }

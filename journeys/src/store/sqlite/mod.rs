@@ -16,7 +16,7 @@ mod write;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -39,7 +39,7 @@ pub struct Sqlite {
     model: Model,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
-    usual: Mutex<Usual>,
+    usual: Mutex<Arc<Usual>>,
 }
 
 impl Sqlite {
@@ -61,7 +61,7 @@ impl Sqlite {
             model,
             writer: Mutex::new(writer),
             readers: Mutex::default(),
-            usual: Mutex::new(usual),
+            usual: Mutex::new(Arc::new(usual)),
         })
     }
 
@@ -82,7 +82,7 @@ impl Sqlite {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn usual(&self) -> Usual {
+    fn usual(&self) -> Arc<Usual> {
         self.usual.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

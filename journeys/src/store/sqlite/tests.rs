@@ -203,6 +203,29 @@ fn what_is_usual_is_learned_once() {
 }
 
 #[test]
+fn free_text_in_a_status_does_not_fill_the_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.ingest(vec![wrote("1", 1, 1, "shop", "orders", "created")], NOW).expect("kept");
+    store.writer().execute("INSERT INTO dictionary VALUES (20000, 'the last word')", []).expect("written");
+    for number in 2..6_u64 {
+        let status = format!("free text {number}");
+        store
+            .ingest(vec![wrote(&number.to_string(), number, 1, "shop", "orders", &status)], NOW)
+            .expect("kept");
+    }
+    let stages = store.counts().expect("counts").stages;
+    let stages: Vec<(&str, u64)> =
+        stages.iter().map(|(stage, _, orders)| (stage.as_str(), *orders)).collect();
+    assert_eq!(stages, [("created", 1), ("other", 4)]);
+    assert_eq!(
+        order(&store, "2").journey.records[0].changes[0].to,
+        "free text 2",
+        "the order itself keeps it"
+    );
+}
+
+#[test]
 fn old_orders_leave_with_their_keys_and_pinned_ones_stay() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());

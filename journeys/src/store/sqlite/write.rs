@@ -18,8 +18,8 @@ impl Sqlite {
         for fact in facts {
             by_key.entry(fact.key.clone()).or_default().push(fact);
         }
-        let mut usual = self.usual();
         let mut db = self.writer();
+        let mut usual = Usual::clone(&self.usual());
         let transaction = db
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(doing("cannot begin to write"))?;
@@ -37,7 +37,7 @@ impl Sqlite {
         }
         self.judge(&transaction, touched, &usual, now)?;
         transaction.commit().map_err(doing("cannot commit a batch"))?;
-        *self.usual.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = usual;
+        *self.usual.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = std::sync::Arc::new(usual);
         Ok(done)
     }
 
@@ -263,14 +263,36 @@ fn count(db: &Connection, row: i64, by: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Words of one store: names of services, queues, statuses, codes. What comes after is *other*: a service that writes free
+/// text into its status does not fill the disk.
+const MAX_WORDS: i64 = 20_000;
+const OTHER: &str = "other";
+
 /// The number of a word in the dictionary.
 fn word(db: &Connection, text: &str) -> Result<i64, StoreError> {
-    db.prepare_cached(
-        "INSERT INTO dictionary(text) VALUES (?1) ON CONFLICT(text) DO UPDATE SET text = excluded.text RETURNING id",
-    )
-    .and_then(|mut statement| statement.query_row([text], |row| row.get(0)))
-    .map_err(doing("cannot write to the dictionary"))
+    let known = |text: &str| {
+        db.prepare_cached("SELECT id FROM dictionary WHERE text = ?1")
+            .and_then(|mut statement| statement.query_row([text], |row| row.get(0)).optional())
+            .map_err(doing("cannot read the dictionary"))
+    };
+    if let Some(id) = known(text)? {
+        return Ok(id);
+    }
+    let last: Option<i64> = db
+        .prepare_cached("SELECT max(id) FROM dictionary")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .map_err(doing("cannot read the dictionary"))?;
+    let text = if last.is_some_and(|last| last >= MAX_WORDS) { OTHER } else { text };
+    if let Some(id) = known(text)? {
+        return Ok(id);
+    }
+    db.prepare_cached("INSERT INTO dictionary(text) VALUES (?1) RETURNING id")
+        .and_then(|mut statement| statement.query_row([text], |row| row.get(0)))
+        .map_err(doing("cannot write to the dictionary"))
 }
+
+/// Destinations whose messages are counted; of later ones nothing is usual.
+const MAX_DESTINATIONS: usize = 5_000;
 
 /// Learns from what a row tells now and did not tell before, so that a repetition teaches nothing.
 fn learn(db: &Connection, before: &[Fact], after: &[Fact], usual: &mut Usual) -> Result<(), StoreError> {
@@ -281,7 +303,8 @@ fn learn(db: &Connection, before: &[Fact], after: &[Fact], usual: &mut Usual) ->
             i64::try_from(published).unwrap_or(i64::MAX) - i64::try_from(known_published).unwrap_or(0);
         let delivered =
             i64::try_from(delivered).unwrap_or(i64::MAX) - i64::try_from(known_delivered).unwrap_or(0);
-        if (published, delivered) == (0, 0) {
+        let is_new = !usual.destinations.contains_key(&destination);
+        if (published, delivered) == (0, 0) || (is_new && usual.destinations.len() >= MAX_DESTINATIONS) {
             continue;
         }
         let id = word(db, &destination)?;
