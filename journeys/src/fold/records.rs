@@ -20,6 +20,8 @@ type Name = (String, String);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Value {
     at: At,
+    /// When its statement was over: several of one transaction hold at the same time, in the order of their statements.
+    said_at: At,
     id: FactId,
     status: Status,
     certainty: Certainty,
@@ -50,8 +52,15 @@ pub(super) fn records(facts: &[Fact]) -> (Vec<Record>, Vec<Incident>) {
             Fate::NotSeen => (fact.to, Certainty::Written, None),
             Fate::RolledBack => continue,
         };
-        let value =
-            Value { at, id: fact.id, status: status.clone(), certainty, by: fact.people.clone(), also };
+        let value = Value {
+            at,
+            said_at: fact.to,
+            id: fact.id,
+            status: status.clone(),
+            certainty,
+            by: fact.people.clone(),
+            also,
+        };
         let to = if is_history(collection) { &mut history } else { &mut values };
         to.entry((fact.service.clone(), collection.clone())).or_default().push(value);
     }
@@ -106,7 +115,15 @@ fn add_told(values: &mut BTreeMap<Name, Vec<Value>>, facts: &[Fact]) {
             _ => continue,
         };
         let by = fact.people.clone();
-        let value = Value { at: fact.to, id: fact.id, status: status.clone(), certainty, by, also: None };
+        let value = Value {
+            at: fact.to,
+            said_at: fact.to,
+            id: fact.id,
+            status: status.clone(),
+            certainty,
+            by,
+            also: None,
+        };
         to.entry((fact.service.clone(), collection.to_owned())).or_default().push(value);
     }
     values.extend(told);

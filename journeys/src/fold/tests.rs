@@ -125,6 +125,14 @@ fn a_transaction_decides_whether_a_change_holds() {
 }
 
 #[test]
+fn two_changes_of_one_transaction_keep_the_order_of_their_statements() {
+    let first = in_transaction(wrote(9, 1, "mes", "mes_orders", "new"), 3);
+    let second = in_transaction(wrote(1, 2, "mes", "mes_orders", "priced"), 3);
+    let journey = told(&[second, first, ended(5, 3, "mes", 3, End::Committed)]);
+    assert_eq!(chains(&journey), ["mes.mes_orders: new → priced"]);
+}
+
+#[test]
 fn an_end_of_the_same_request_counts_before_one_that_is_nearer() {
     let write = below(in_transaction(wrote(1, 1, "mes", "mes_orders", "priced"), 3), 10);
     let other = below(ended(2, 2, "mes", 3, End::RolledBack), 20);

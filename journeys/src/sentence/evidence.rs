@@ -57,7 +57,8 @@ pub fn events(journey: &Journey, model: &Model, words: &Words, now: At) -> Vec<E
         }
     });
     let mut events: Vec<Event> = changes.chain(messages).chain(failures).collect();
-    events.sort_by(|a, b| (a.at, a.kind, &a.evidence).cmp(&(b.at, b.kind, &b.evidence)));
+    // Stable: changes of one transaction stay in their order.
+    events.sort_by_key(|event| (event.at, event.kind));
     events
 }
 
