@@ -7,6 +7,7 @@
 
 mod boundaries;
 mod dependencies;
+mod journeys;
 mod layout;
 mod links;
 mod rust;
@@ -69,6 +70,7 @@ fn check(files: &[File]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in files {
         boundaries::check(file, &mut findings);
+        journeys::check(file, &mut findings);
         text::check(file, &mut findings);
     }
     text::check_tree(files, &mut findings);
