@@ -1,6 +1,14 @@
 //! Records in, the same records with a [`ProcessInfo`] before the first of each process out.
 //!
 //! *Owns* which processes were looked up already, what is excluded, and forgetting those that ended.
+//!
+//! A process that is gone before `/proc` shows it is judged by what is left of it, and left out (and counted) where that does
+//! not say that it is traced:
+//!
+//! 1. a fork of a process that was judged, without another program since: as its parent;
+//! 2. with conditions of the configuration (`select.include`, `select.exclude`, `services.exclude`): left out, since a name alone
+//!    meets none of them for certain;
+//! 3. else by the name that the kernel gave it, against the programs that are left alone by default.
 
 use std::collections::HashSet;
 
@@ -19,6 +27,9 @@ pub trait Inspect: Send {
     /// `None` when it is gone.
     fn inspect(&mut self, tgid: u32) -> Option<Inspected>;
 
+    /// Whether a process is traced of which nothing is left but its name (empty: not even that).
+    fn judge(&self, comm: &str) -> Choice;
+
     /// Grows when a process that was `unfinished` may be known better.
     fn generation(&self) -> u64;
 }
@@ -26,6 +37,10 @@ pub trait Inspect: Send {
 impl Inspect for Inspector {
     fn inspect(&mut self, tgid: u32) -> Option<Inspected> {
         Self::inspect(self, tgid)
+    }
+
+    fn judge(&self, comm: &str) -> Choice {
+        Self::judge(self, comm)
     }
 
     fn generation(&self) -> u64 {
@@ -43,6 +58,10 @@ pub struct Lookup {
     generation: u64,
     /// The process of the last record: most come in runs.
     last: Option<(u32, Known)>,
+    /// Forks that run their parent's program: what was known of the parent.
+    inherited: Bounded<u32, Known>,
+    /// Processes that were left out because they were gone before they could be judged.
+    unjudged: u64,
     excluded: Bounded<ConnId, ()>,
 }
 
@@ -84,6 +103,8 @@ impl Lookup {
             known: Bounded::new(MAX_PROCESSES),
             unfinished: HashSet::new(),
             last: None,
+            inherited: Bounded::new(MAX_PROCESSES),
+            unjudged: 0,
             excluded: Bounded::new(MAX_EXCLUDED),
         }
     }
@@ -97,7 +118,11 @@ impl Lookup {
                 match event.kind {
                     // A new process, or one that became another: what was known is no longer true. After its end it
                     // is known on, for data that is still on the way.
-                    ProcessEventKind::Fork { .. } | ProcessEventKind::Exec => self.forget(event.tgid),
+                    ProcessEventKind::Fork { parent_tgid } => {
+                        self.forget(event.tgid);
+                        self.inherit(event.tgid, parent_tgid);
+                    }
+                    ProcessEventKind::Exec => self.forget(event.tgid),
                     ProcessEventKind::Exit | ProcessEventKind::Thread { .. } => {}
                 }
                 return Verdict::HandOn;
@@ -122,7 +147,7 @@ impl Lookup {
         let known = match known {
             Some(known) => known,
             None => {
-                let found = self.inspect.inspect(tgid).unwrap_or_else(|| gone(tgid, comm));
+                let found = self.inspect.inspect(tgid).unwrap_or_else(|| self.gone(tgid, comm));
                 let known = match (found.choice, found.unfinished) {
                     (Choice::Traced, _) => Known::Traced,
                     (Choice::Excluded, false) => Known::Excluded,
@@ -184,7 +209,37 @@ impl Lookup {
         }
     }
 
+    /// Processes that were left out because they were gone before they could be judged.
+    pub fn unjudged(&self) -> u64 {
+        self.unjudged
+    }
+
+    /// A process that ended before it could be looked up is named by what the kernel called it.
+    fn gone(&mut self, tgid: u32, comm: &str) -> Inspected {
+        let choice = match self.inherited.get(&tgid) {
+            Some(Known::Traced) => Choice::Traced,
+            Some(Known::Excluded | Known::Undecided) => Choice::Excluded,
+            None => {
+                let choice = self.inspect.judge(comm);
+                self.unjudged += u64::from(choice == Choice::Excluded);
+                choice
+            }
+        };
+        let info =
+            ProcessInfo { tgid, comm: comm.to_owned(), service: comm.to_owned(), ..ProcessInfo::default() };
+        Inspected { info, choice, unfinished: false }
+    }
+
+    /// A fork runs its parent's program until it says otherwise.
+    fn inherit(&mut self, tgid: u32, parent: u32) {
+        let Some(known) = self.known.get(&parent).or_else(|| self.inherited.get(&parent)).copied() else {
+            return;
+        };
+        self.inherited.insert(tgid, known);
+    }
+
     fn forget(&mut self, tgid: u32) {
+        self.inherited.remove(&tgid);
         self.known.remove(&tgid);
         self.unfinished.remove(&tgid);
         self.last = self.last.filter(|(last, _)| *last != tgid);
@@ -202,13 +257,6 @@ impl Lookup {
         self.excluded.insert(conn, ());
         is_new
     }
-}
-
-/// A process that ended before it could be looked up is named by what the kernel called it.
-fn gone(tgid: u32, comm: &str) -> Inspected {
-    let info =
-        ProcessInfo { tgid, comm: comm.to_owned(), service: comm.to_owned(), ..ProcessInfo::default() };
-    Inspected { info, choice: Choice::Traced, unfinished: false }
 }
 
 #[cfg(test)]
@@ -244,6 +292,7 @@ mod tests {
     }
 
     /// Process 9 is gone, 5 is excluded, 6 and 7 are not known well until the generation grows: then 7 is traced.
+    /// With the name `curl` a process that is gone is traced.
     struct Fake(Arc<AtomicU64>);
 
     impl Inspect for Fake {
@@ -257,6 +306,10 @@ mod tests {
                 _ => Choice::Traced,
             };
             Some(Inspected { info, choice, unfinished: matches!(tgid, 6 | 7) && !late })
+        }
+
+        fn judge(&self, comm: &str) -> Choice {
+            if comm == "curl" { Choice::Traced } else { Choice::Excluded }
         }
 
         fn generation(&self) -> u64 {
@@ -304,10 +357,31 @@ mod tests {
 
     #[test]
     fn process_gone_before_it_was_seen_has_the_name_the_kernel_gave() {
-        let gone = gone(9, "curl").info;
-        assert_eq!((gone.service.as_str(), gone.exe.as_str()), ("curl", ""));
-        // Data alone has no name: the connection's own stands.
-        assert_eq!(lookup().see(&data(9, 1)), Verdict::HandOn);
+        let found = lookup().gone(9, "curl");
+        assert_eq!(found.choice, Choice::Traced);
+        assert_eq!((found.info.service.as_str(), found.info.exe.as_str()), ("curl", ""));
+    }
+
+    #[test]
+    fn process_gone_before_it_could_be_judged_is_left_out_and_counted() {
+        let mut lookup = lookup();
+        assert_eq!(lookup.see(&data(9, 1)), Verdict::Exclude(ConnId(1)));
+        assert_eq!(lookup.see(&data(9, 1)), Verdict::Drop);
+        assert_eq!(lookup.unjudged(), 1);
+    }
+
+    #[test]
+    fn fork_that_is_gone_is_what_its_parent_was() {
+        for (parent, expected) in [(5, Verdict::Exclude(ConnId(1))), (1, Verdict::HandOn)] {
+            let mut lookup = lookup();
+            lookup.see(&data(parent, 7));
+            lookup.see(&event(9, ProcessEventKind::Fork { parent_tgid: parent }));
+            assert_eq!(lookup.see(&data(9, 1)), expected);
+            assert_eq!(lookup.unjudged(), 0);
+            // Another program is judged anew.
+            lookup.see(&event(9, ProcessEventKind::Exec));
+            assert_ne!(lookup.see(&data(9, 2)), Verdict::HandOn);
+        }
     }
 
     #[test]

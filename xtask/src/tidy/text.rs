@@ -1,5 +1,6 @@
-//! What every file has to look like: headers, lengths, leftovers, machine paths, the README's lines, fixtures.
+//! What every file has to look like: headers, lengths, leftovers, machine paths, pages' lines, fixtures.
 
+use super::links::is_page;
 use super::rust::{code, without_tests};
 use super::{File, Finding};
 
@@ -24,7 +25,7 @@ pub(super) fn check(file: &File, findings: &mut Vec<Finding>) {
     header(file, findings);
     length(file, findings);
     leftovers(file, findings);
-    if file.path == "README.md" {
+    if is_page(&file.path) {
         sentences(file, findings);
     }
 }
@@ -119,7 +120,7 @@ fn sentences(file: &File, findings: &mut Vec<Finding>) {
             in_code = !in_code;
         } else if !in_code && !line.starts_with('|') && !line.starts_with("    ") && holds_two_sentences(line)
         {
-            findings.push(file.finding(at + 1, "two sentences on one line: the README has one per line"));
+            findings.push(file.finding(at + 1, "two sentences on one line: pages have one per line"));
         }
     }
 }
