@@ -2,19 +2,20 @@
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use spoor_core::record::{BootNs, ClockPair};
+use spoor_core::record::ClockPair;
+use spoor_core::time::{BootTime, WallTime};
 
 /// `CLOCK_BOOTTIME` now.
-pub fn boot_ns() -> BootNs {
-    nanoseconds(clock_gettime(ClockId::Boottime))
+pub fn boot() -> BootTime {
+    BootTime::from_nanos(nanoseconds(clock_gettime(ClockId::Boottime)))
 }
 
 /// Both clocks at the same moment, as nearly as can be read.
 pub fn pair() -> ClockPair {
-    let before = boot_ns();
-    let unix_ns = nanoseconds(clock_gettime(ClockId::Realtime));
-    let after = boot_ns();
-    ClockPair { boot_ns: before + after.saturating_sub(before) / 2, unix_ns }
+    let before = boot();
+    let wall = WallTime::from_nanos(nanoseconds(clock_gettime(ClockId::Realtime)));
+    let after = boot();
+    ClockPair { boot: before + after.since(before) / 2, wall }
 }
 
 /// `/proc/sys/kernel/random/boot_id`: a UUID; empty when it cannot be read.
@@ -40,10 +41,11 @@ mod tests {
 
     #[test]
     fn pair_is_of_one_moment() {
-        let (before, pair, after) = (boot_ns(), pair(), boot_ns());
-        assert!(before <= pair.boot_ns && pair.boot_ns <= after);
+        let (before, pair, after) = (boot(), pair(), boot());
+        assert!(before <= pair.boot && pair.boot <= after);
         let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        assert!(u64::try_from(unix.as_nanos()).unwrap().abs_diff(pair.unix_ns) < 1_000_000_000);
+        let wall = pair.wall.since(WallTime::ZERO);
+        assert!(unix.abs_diff(wall) < std::time::Duration::from_secs(1));
     }
 
     #[test]

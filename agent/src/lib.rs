@@ -10,8 +10,8 @@
 //!
 //! | part | modules |
 //! |---|---|
-//! | core, in the order of the data | [`record`], [`conn`], [`stream`], [`protocol`], [`operation`], [`sql`], [`order`], [`causality`], [`span`], [`pipeline`] |
-//! | shell | [`admin`] (probes and Prometheus), [`capture`] (the kernel), [`source`], [`service`], [`config`], [`export`], [`clock`], [`telemetry`] (the agent's own logs), [`run`], [`cli`] |
+//! | core, in the order of the data | [`time`], [`record`], [`conn`], [`stream`], [`protocol`], [`operation`], [`sql`], [`order`], [`causality`], [`span`], [`pipeline`] |
+//! | shell | [`admin`] (probes and Prometheus), [`capture`] (the kernel), [`source`], [`service`], [`config`], [`export`], [`files`] (what the agent keeps on disk), [`clock`], [`telemetry`] (the agent's own logs), [`run`], [`cli`] |
 //!
 //! `cargo xtask tidy` checks that the core names nothing of the shell, and that each stage names only earlier ones.
 
@@ -24,6 +24,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod export;
+pub mod files;
 pub mod run;
 pub mod service;
 pub mod source;

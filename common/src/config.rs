@@ -63,7 +63,6 @@ offsets! {
     netns_inum = Always "net" "ns.inum",
     socket_file = Always "socket" "file",
     socket_sk = Always "socket" "sk",
-    file_flags = Always "file" "f_flags",
     file_inode = Always "file" "f_inode",
     file_private = Always "file" "private_data",
     inode_mode = Always "inode" "i_mode",
@@ -86,8 +85,6 @@ offsets! {
     task_tgid = Always "task_struct" "tgid",
     task_flags = Always "task_struct" "flags",
     task_files = Always "task_struct" "files",
-    task_group_leader = Always "task_struct" "group_leader",
-    task_start_boottime = Always "task_struct" "start_boottime",
     task_signal = Always "task_struct" "signal",
     signal_live = Always "signal_struct" "live",
     /// x86-64: where a task running a 32-bit system call says so.
@@ -120,8 +117,6 @@ offsets! {
 words! {
     /// Settings, and what differs between architectures.
     pub struct Settings : u64 {
-        /// [`crate::VERSION`] of the loader.
-        version,
         /// 1 on x86-64, 0 on arm64.
         x86,
         /// The agent's process, as its own PID namespace numbers it.

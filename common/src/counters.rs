@@ -51,4 +51,6 @@ counters! {
     Ignored = "ignored",
     /// Operations whose position is not certain, for two threads wrote or read at once.
     PositionUncertain = "position_uncertain",
+    /// Connections older than the agent whose sequence numbers do not add up: without identity on the wire.
+    WireUnknown = "wire_unknown",
 }

@@ -3,8 +3,8 @@
 //! *Owns* every byte that goes through a ring buffer, a map or a global variable, and the limits both sides keep.
 //! *Must not know* protocols, policy, allocation.
 //!
-//! All integers are in the machine's own order. Both sides are built from the same commit: the loader compares
-//! [`VERSION`] before it attaches anything.
+//! All integers are in the machine's own order. Both sides are built from the same commit, and every record says its
+//! [`VERSION`]: a reader leaves out, and counts, records of another one.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -22,5 +22,5 @@ pub use config::{Offsets, Settings};
 pub use counters::Counter;
 pub use verdict::Verdict;
 
-/// Version of all layouts in this crate. Part of every record and of the settings.
-pub const VERSION: u8 = 1;
+/// Version of all layouts in this crate. Part of every record.
+pub const VERSION: u8 = 2;

@@ -135,6 +135,10 @@ pub const VERDICTS_SET: &str = "VERDICTS_SET";
 pub const INHERITED: &str = "INHERITED";
 /// Totals by [`crate::Counter`], per CPU.
 pub const COUNTERS: &str = "COUNTERS";
+/// Ring buffer of what the kernel side says in the agent's log; its library names it.
+pub const LOG_RING: &str = "AYA_LOGS";
+/// Target of these lines, for log filters.
+pub const LOG_TARGET: &str = "spoor_ebpf";
 /// Global of type [`crate::Offsets`].
 pub const OFFSETS: &str = "OFFSETS";
 /// Global of type [`crate::Settings`].

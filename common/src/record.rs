@@ -23,15 +23,13 @@ pub const EGRESS: u8 = 0;
 pub const INGRESS: u8 = 1;
 
 /// The buffer was out of reach or a page of it could not be read.
-pub const DATA_UNREADABLE: u32 = 1 << 0;
+pub const DATA_UNREADABLE: u8 = 1 << 0;
 /// Bytes were left out because of a verdict or a budget.
-pub const DATA_BUDGET: u32 = 1 << 1;
+pub const DATA_BUDGET: u8 = 1 << 1;
 /// Bytes are the plaintext of a TLS connection.
-pub const DATA_PLAINTEXT: u32 = 1 << 2;
+pub const DATA_PLAINTEXT: u8 = 1 << 2;
 /// The position is not certain.
-pub const DATA_UNCERTAIN: u32 = 1 << 3;
-/// The descriptor is in non-blocking mode.
-pub const DATA_NONBLOCKING: u32 = 1 << 4;
+pub const DATA_UNCERTAIN: u8 = 1 << 3;
 
 /// Set in [`DataHeader::tid`]: it is a goroutine. Linux has no threads of such numbers (`PID_MAX_LIMIT` is 2^22).
 pub const GOROUTINE: u32 = 1 << 31;
@@ -45,8 +43,9 @@ pub struct DataHeader {
     pub kind: u8,
     pub version: u8,
     pub direction: u8,
-    pub reserved: u8,
-    pub flags: u32,
+    pub flags: u8,
+    /// The goroutine that waits for this operation; 0 where there is none or that is not known.
+    pub awaited_by: u32,
     /// `CLOCK_BOOTTIME` at the completion of the call, nanoseconds.
     pub at_ns: u64,
     pub cookie: u64,
@@ -57,11 +56,6 @@ pub struct DataHeader {
     pub tgid: u32,
     /// The thread; with [`GOROUTINE`] set, the goroutine.
     pub tid: u32,
-    /// System call number; 0xffff when there was none.
-    pub syscall: u16,
-    pub cpu: u16,
-    /// The goroutine that waits for this operation; 0 where there is none or that is not known.
-    pub awaited_by: u32,
 }
 
 /// TCP.
@@ -84,10 +78,6 @@ pub const CONN_FROM_START: u32 = 1 << 0;
 pub const CONN_WIRE: u32 = 1 << 1;
 /// The socket belongs to the agent.
 pub const CONN_OWN: u32 = 1 << 2;
-/// The descriptor is in non-blocking mode.
-pub const CONN_NONBLOCKING: u32 = 1 << 3;
-/// A kernel TLS module is on the socket: the bytes are plaintext, the sequence numbers those of the ciphertext.
-pub const CONN_KTLS: u32 = 1 << 4;
 
 /// First sight of a connection by a process.
 #[repr(C)]
@@ -100,8 +90,6 @@ pub struct ConnRecord {
     pub flags: u32,
     pub at_ns: u64,
     pub cookie: u64,
-    /// Start of the process, `CLOCK_BOOTTIME`, nanoseconds.
-    pub start_ns: u64,
     pub cgroup: u64,
     /// Cookie of the other end (Unix); 0 when unknown.
     pub peer: u64,
@@ -181,7 +169,6 @@ pub struct ProcessRecord {
     pub reserved: u8,
     pub tgid: u32,
     pub at_ns: u64,
-    pub start_ns: u64,
     /// For a fork, the process that forked; for a thread, the thread that began it.
     pub parent: u32,
     /// For a thread, itself.
@@ -190,7 +177,8 @@ pub struct ProcessRecord {
 
 const _: () = {
     use core::mem::offset_of;
-    assert!(size_of::<DataHeader>() == 64 && align_of::<DataHeader>() == 8);
+    assert!(size_of::<DataHeader>() == 56 && align_of::<DataHeader>() == 8);
+    assert!(offset_of!(DataHeader, awaited_by) == 4);
     assert!(offset_of!(DataHeader, at_ns) == 8);
     assert!(offset_of!(DataHeader, cookie) == 16);
     assert!(offset_of!(DataHeader, pos) == 24);
@@ -199,13 +187,12 @@ const _: () = {
     assert!(offset_of!(DataHeader, captured) == 44);
     assert!(offset_of!(DataHeader, tgid) == 48);
     assert!(offset_of!(DataHeader, tid) == 52);
-    assert!(offset_of!(DataHeader, syscall) == 56);
-    assert!(size_of::<ConnRecord>() == 128 && align_of::<ConnRecord>() == 8);
-    assert!(offset_of!(ConnRecord, tgid) == 48);
-    assert!(offset_of!(ConnRecord, egress_base) == 64);
-    assert!(offset_of!(ConnRecord, local) == 80);
-    assert!(offset_of!(ConnRecord, comm) == 112);
-    assert!(size_of::<UnixConnRecord>() == 248);
+    assert!(size_of::<ConnRecord>() == 120 && align_of::<ConnRecord>() == 8);
+    assert!(offset_of!(ConnRecord, tgid) == 40);
+    assert!(offset_of!(ConnRecord, egress_base) == 56);
+    assert!(offset_of!(ConnRecord, local) == 72);
+    assert!(offset_of!(ConnRecord, comm) == 104);
+    assert!(size_of::<UnixConnRecord>() == 240);
     assert!(size_of::<CloseRecord>() == 24);
-    assert!(size_of::<ProcessRecord>() == 32);
+    assert!(size_of::<ProcessRecord>() == 24);
 };

@@ -23,6 +23,7 @@ mod kernel;
 mod maps;
 mod operation;
 mod probes;
+mod rare;
 mod socket;
 mod syscall;
 mod verdict;

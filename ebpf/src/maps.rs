@@ -75,6 +75,10 @@ pub(crate) static TRACED: LruHashMap<u32, u8, { limits::TRACED }> = LruHashMap::
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::LEN }> = PerCpuArray::new();
 
+/// When each [`Counter`]'s cause was last told in the log, see [`crate::rare`].
+#[btf_map]
+pub(crate) static TOLD: Array<u64, { Counter::LEN }> = Array::new();
+
 /// Where fields lie in this kernel.
 #[unsafe(no_mangle)]
 pub(crate) static OFFSETS: Global<Offsets> = Global::new(Offsets::filled(MISSING));

@@ -2,7 +2,7 @@
 //!
 //! *Owns* the order of checks, cheapest first. *Must not know* which hook saw the operation.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id};
+use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use spoor_common::{
     Counter,
     record::{self, DataHeader, EGRESS, INGRESS, TRANSPORT_UNIX},
@@ -15,6 +15,7 @@ use crate::{
     introduce::introduce,
     kernel::{Object, current_task},
     maps::{count, offset},
+    rare::rare,
     socket, syscall, verdict,
 };
 
@@ -68,7 +69,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         return;
     }
     let Some(state) = known.or_else(|| socket::state_or_new(sk)) else {
-        count(Counter::StateFailed, 1);
+        rare(Counter::StateFailed, 1, u64::from(ret as u32));
         return;
     };
     if state.flags & socket::KNOWN == 0 {
@@ -81,7 +82,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     if state.cgroup == 0 {
         state.cgroup = budget::cgroup(task);
     }
-    let introduced = introduce(state, sk, Owner { tgid, tid, task, file, netns: 0 });
+    let introduced = introduce(state, sk, Owner { tgid, tid, netns: 0 });
     if verdict::ignored(state) {
         return;
     }
@@ -101,17 +102,14 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     }
     // Only now: the stream goes on, whether it is reported or not.
     if !introduced || !budget::admits_data(state.cgroup, share.copy, source.segments != 0) {
-        count(Counter::CgroupLost, 1);
         count(Counter::CgroupLostBytes, u64::from(ret as u32));
+        rare(Counter::CgroupLost, 1, state.cgroup);
         return;
     }
     let mut data_flags = 0;
     if !place.certain {
         data_flags |= record::DATA_UNCERTAIN;
-        count(Counter::PositionUncertain, 1);
-    }
-    if emit::nonblocking(file) {
-        data_flags |= record::DATA_NONBLOCKING;
+        rare(Counter::PositionUncertain, 1, state.cookie);
     }
     // Where the call is over, as many programs run as fit the stack without.
     let awaited = direction == EGRESS && !moment.returned;
@@ -120,8 +118,8 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         kind: record::DATA,
         version: 0,
         direction,
-        reserved: 0,
         flags: data_flags,
+        awaited_by: worker.awaited_by,
         at_ns,
         cookie: state.cookie,
         pos: place.pos,
@@ -130,10 +128,6 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         captured: 0,
         tgid,
         tid: worker.tid,
-        syscall: source.syscall,
-        // SAFETY: the helper has no preconditions.
-        cpu: unsafe { bpf_get_smp_processor_id() } as u16,
-        awaited_by: worker.awaited_by,
     };
     copy::operation(header, &source, share, ret as u32);
 }

@@ -4,11 +4,12 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use spoor_core::protocol::http2::Session;
+use spoor_core::protocol::http2::Http2Session;
 use spoor_core::protocol::{End, Event, Events, Session as _};
 use spoor_core::record::Sender::{self, Client, Server};
-use spoor_core::record::{Mark, Role, Thread};
+use spoor_core::record::{Mark, Role, Worker};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::measure::cpu;
 use spoor_tests::transcript::wire;
 
@@ -34,21 +35,26 @@ type Records = Vec<(Sender, Vec<u8>)>;
 fn row(name: &str, records: &Records, exchanges: u32) {
     let mut best = Duration::MAX;
     for _ in 0..RUNS {
-        let mut session = Session::new(Role::Server, &Protocols::default());
+        let mut session = Http2Session::new(Role::Server, &Protocols::default());
         let mut out = Events::default();
         let mut pos = [0_u64; 2];
         let mut closed = 0;
         let start = cpu();
         for (at, (from, bytes)) in records.iter().enumerate() {
             let other_pos = pos[1 - *from as usize];
-            let mark = Mark { at: at as u64, thread: Thread::new(1, 1), other_pos };
+            let mark = Mark {
+                at: BootTime::from_nanos(at as u64),
+                thread: Worker::new(1, 1),
+                other_pos,
+                awaited_by: None,
+            };
             session.bytes(*from, pos[*from as usize], black_box(bytes), mark, &mut out);
             pos[*from as usize] += bytes.len() as u64;
             while let Some(event) = out.pop() {
                 closed += u32::from(matches!(black_box(event), Event::Closed(_)));
             }
         }
-        session.end(End::Closed, u64::MAX, &mut out);
+        session.end(End::Closed, BootTime::MAX, &mut out);
         best = best.min(cpu() - start);
         assert_eq!(closed, exchanges, "{name}");
     }

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use spoor_core::causality::engine::{Engine, policy};
 use spoor_core::causality::inside::Interaction;
+use spoor_core::causality::settings::Joining;
 use spoor_core::conn::ConnInfo;
 use spoor_core::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use spoor_core::order::ids::WireId;
 use spoor_core::order::{Found, OrderKey};
 use spoor_core::pipeline::Pipeline;
 use spoor_core::record::Sender::Client;
-use spoor_core::record::{BootNs, Conn, ConnId, Endpoint, OpId, Point, Role, Thread, Transport};
-use spoor_core::settings::Joining;
+use spoor_core::record::{Conn, ConnId, Endpoint, OpId, Point, Role, Transport, Worker};
+use spoor_core::time::BootTime;
 use spoor_tests::measure::{cpu, resident};
 use spoor_tests::transcript::{Covered, Host, Process, wire};
 use spoor_tests::whole_core::settings;
@@ -32,7 +33,7 @@ const OPEN: usize = 100_000;
 /// What each request does: this many calls, one after the other.
 const CALLS: usize = 4;
 /// Between two events of all requests together.
-const STEP_NS: u64 = 10_000;
+const STEP: Duration = Duration::from_micros(10);
 const PROMISED_NS: u64 = 2_000;
 
 fn main() {
@@ -100,7 +101,7 @@ struct Request {
 
 struct Writer {
     steps: Vec<Step>,
-    now: BootNs,
+    now: BootTime,
     next: u64,
 }
 
@@ -109,8 +110,8 @@ const BACKEND: u32 = 5000;
 
 impl Writer {
     fn point(&mut self, tgid: u32, tid: u32) -> Point {
-        self.now += STEP_NS;
-        Point { at: self.now, pos: self.now, thread: Thread::new(tgid, tid) }
+        self.now += STEP;
+        Point { at: self.now, pos: self.now.as_nanos(), thread: Worker::new(tgid, tid), awaited_by: None }
     }
 
     fn op(&mut self) -> OpId {
@@ -149,7 +150,7 @@ fn found(order: Option<&OrderKey>) -> Found {
 
 /// Connections 0..200 carry requests in, 200..400 calls out, 400..600 are the calls' other ends.
 fn script(threads: Threads, keyed: Keyed, far: bool) -> Vec<Step> {
-    let mut writer = Writer { steps: Vec::new(), now: 1_000_000_000, next: 0 };
+    let mut writer = Writer { steps: Vec::new(), now: BootTime::ZERO + Duration::from_secs(1), next: 0 };
     let mut slots: Vec<Option<Request>> = (0..IN_FLIGHT).map(|_| None).collect();
     let mut begun = 0;
     let mut random = fastrand::Rng::with_seed(7);
@@ -217,7 +218,7 @@ fn script(threads: Threads, keyed: Keyed, far: bool) -> Vec<Step> {
 fn play(steps: &[Step]) -> (Duration, (u64, u64)) {
     let mut engine = Engine::new(policy(&Joining::default()));
     let conns: Vec<Arc<ConnInfo>> = (0..3 * IN_FLIGHT).map(conn).collect();
-    let (mut spans, mut edges, mut due) = (0, 0, 0);
+    let (mut spans, mut edges, mut due) = (0, 0, BootTime::ZERO);
     let start = cpu();
     for step in steps {
         let now = match step {
@@ -236,7 +237,7 @@ fn play(steps: &[Step]) -> (Duration, (u64, u64)) {
             }
         };
         if now >= due {
-            due = now + 20_000_000;
+            due = now + Duration::from_millis(20);
             engine.handle_timeout(now);
         }
         edges += drain(&mut engine);
@@ -261,7 +262,7 @@ fn drain(engine: &mut Engine) -> u64 {
 fn conn(number: usize) -> Arc<ConnInfo> {
     let role = if (IN_FLIGHT..2 * IN_FLIGHT).contains(&number) { Role::Client } else { Role::Server };
     let conn = Conn {
-        at: 0,
+        at: BootTime::ZERO,
         id: ConnId(number as u64 + 1),
         transport: Transport::Tcp,
         local: Endpoint::Unknown,
@@ -269,7 +270,7 @@ fn conn(number: usize) -> Arc<ConnInfo> {
         netns: 0,
         role: Some(role),
         from_start: true,
-        thread: Thread::new(SERVICE, SERVICE),
+        thread: Worker::new(SERVICE, SERVICE),
         comm: String::new(),
         cgroup: 0,
         wire: None,
@@ -298,8 +299,8 @@ fn open_in_engine() -> Engine {
         };
         // 500 processes with 200 operations each.
         let tgid = SERVICE + (number / 200) as u32 * 1000;
-        let thread = Thread::new(tgid, tgid + slot as u32);
-        let point = Point { at: number as u64 * STEP_NS, pos: 0, thread };
+        let thread = Worker::new(tgid, tgid + slot as u32);
+        let point = Point { at: BootTime::ZERO + number as u32 * STEP, pos: 0, thread, awaited_by: None };
         engine.opened(conn, OpId(number as u64 + 1), shape, Interaction::Call, point);
     }
     engine

@@ -14,7 +14,9 @@ use spoor::export::otlp::encode::Batcher;
 use spoor_core::pipeline::Pipeline;
 use spoor_core::record::Record;
 use spoor_core::record::Sender::{Client, Server};
+use spoor_core::time::BootTime;
 use spoor_tests::measure::cpu;
+use spoor_tests::scenes::Shop;
 use spoor_tests::transcript::{Covered, Host, wire};
 use spoor_tests::whole_core::settings;
 
@@ -65,7 +67,7 @@ fn row(name: &str, records: &[Record], counts: bool) {
         spans = drive(records, &mut pipeline, &mut batcher);
         best = best.min(now() - start);
         let stats = pipeline.stats();
-        operations = stats.operations_http + stats.operations_amqp + stats.operations_postgres;
+        operations = stats.operations.total();
     }
     let ns = best.as_nanos() as u64;
     let per_operation = ns / operations.max(1);
@@ -83,7 +85,7 @@ fn drive(records: Vec<Record>, pipeline: &mut Pipeline, batcher: &mut Batcher) -
         pipeline.handle_record(record);
         spans += encode(pipeline, batcher);
     }
-    pipeline.finish(u64::MAX / 2);
+    pipeline.finish(BootTime::from_nanos(u64::MAX / 2));
     spans += encode(pipeline, batcher);
     black_box(batcher.take());
     spans
@@ -174,25 +176,9 @@ fn messages() -> Vec<Record> {
 
 fn orders() -> Vec<Record> {
     let mut host = Host::new();
-    let (shopper, shop, crm, db) = (
-        host.process(100, "browser"),
-        host.process(200, "shop"),
-        host.process(300, "crm"),
-        host.process(400, "postgresql"),
-    );
-    let front = host.connect(shopper, shop, 8080, Covered::Server);
-    let store = host.connect(shop, db, 5432, Covered::Both);
-    let back = host.connect(shop, crm, 8081, Covered::Both);
-    let (worker, backend, seller) = (shop.thread(1), db.thread(0), crm.thread(1));
+    let shop = Shop::open(&mut host);
     for order in 1..=ORDERS {
-        let body = format!("{{\"order_id\": {order}, \"quantity\": 3}}");
-        host.send(front, Client, wire::request("POST", "/orders", "", &body), shopper.thread(0), worker);
-        let sql = format!("INSERT INTO orders (id, quantity) VALUES ({order}, 3)");
-        host.send(store, Client, wire::query(&sql), worker, backend);
-        host.send(store, Server, wire::done("INSERT 0 1", b'I'), backend, worker);
-        host.send(back, Client, wire::request("POST", "/api/confirm", "", &body), worker, seller);
-        host.send(back, Server, wire::response(200, "{}"), seller, worker);
-        host.send(front, Server, wire::response(201, "{}"), worker, shopper.thread(0));
+        shop.order(&mut host, order);
         host.wait_ms(PAUSE_MS);
     }
     host.records

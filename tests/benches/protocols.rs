@@ -8,11 +8,11 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use spoor_core::protocol::detect::Protocol;
-use spoor_core::protocol::{End, Event, Events, Session, amqp, http1, postgres};
+use spoor_core::protocol::{End, Event, Events, Protocol, Session};
 use spoor_core::record::Sender::{Client, Server};
 use spoor_core::record::{Mark, Role, Sender};
 use spoor_core::settings::Protocols;
+use spoor_core::time::BootTime;
 use spoor_tests::measure::cpu;
 use spoor_tests::transcript::wire;
 
@@ -138,12 +138,7 @@ fn huge_header() -> Vec<u8> {
 }
 
 fn session(protocol: Protocol) -> Box<dyn Session> {
-    let (role, limits) = (Role::Client, Protocols::default());
-    match protocol {
-        Protocol::Amqp => Box::new(amqp::Session::new(role, &limits)),
-        Protocol::Postgres => Box::new(postgres::Session::new(role, &limits)),
-        _ => Box::new(http1::Session::new(role, &limits)),
-    }
+    protocol.session(Role::Client, &Protocols::default())
 }
 
 /// A session and where its directions stand.
@@ -151,17 +146,23 @@ struct Talk {
     session: Box<dyn Session>,
     out: Events,
     pos: [u64; 2],
-    at: u64,
+    at: BootTime,
     closed: usize,
 }
 
 impl Talk {
     fn new(protocol: Protocol) -> Self {
-        Self { session: session(protocol), out: Events::default(), pos: [0; 2], at: 1, closed: 0 }
+        Self {
+            session: session(protocol),
+            out: Events::default(),
+            pos: [0; 2],
+            at: BootTime::from_nanos(1),
+            closed: 0,
+        }
     }
 
     fn send(&mut self, from: Sender, bytes: &[u8]) {
-        self.at += 1000;
+        self.at += Duration::from_micros(1);
         let pos = &mut self.pos[from as usize];
         let mark = Mark { at: self.at, ..Mark::default() };
         self.session.bytes(from, *pos, bytes, mark, &mut self.out);
@@ -222,7 +223,7 @@ fn bodies(
         let start = cpu();
         (0..rounds).for_each(|_| talk.send(from, record));
         best = best.min(cpu() - start);
-        talk.session.end(End::Closed, talk.at + 1, &mut talk.out);
+        talk.session.end(End::Closed, talk.at + Duration::from_nanos(1), &mut talk.out);
     }
     let bytes = rounds * record.len();
     println!("{name:<42} {bytes:>11} {:>8.1}", bytes as f64 / best.as_nanos() as f64);

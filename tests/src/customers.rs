@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::peers::go_on;
+use crate::peers::{connect, go_on};
 
 /// What is supposed to happen to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -239,12 +239,7 @@ impl People<'_> {
     ) -> Result<(u16, Value)> {
         let mut stream = match self.connections.remove(&port) {
             Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("cannot connect")?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                BufReader::new(stream)
-            }
+            None => connect(port, PATIENCE)?,
         };
         let mut head = format!(
             "{method} {target} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-length: {}\r\n",

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use spoor::config::{Export, Otlp, Spool};
 use spoor::export::{Exporter, Host, Totals};
 use spoor_core::span::{Resource, Span, SpanKind, Status};
+use spoor_core::time::WallTime;
 use spoor_core::trace::{Attributes, SpanId, TraceId};
 
 /// Longer than anything waited for takes on a busy machine.
@@ -22,8 +23,8 @@ pub fn span(number: u32, service: &str) -> Span {
         evidence: None,
         name: format!("span {number}"),
         kind: SpanKind::Server,
-        start_unix_ns: 1_700_000_000_000_000_000 + u64::from(number),
-        end_unix_ns: 1_700_000_000_500_000_000,
+        start: WallTime::from_nanos(1_700_000_000_000_000_000 + u64::from(number)),
+        end: WallTime::from_nanos(1_700_000_000_500_000_000),
         status: Status::Unset,
         attributes: Attributes::default(),
         links: Vec::new(),

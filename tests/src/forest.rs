@@ -28,6 +28,8 @@ pub struct Span {
     pub end_ns: u64,
     /// `STATUS_CODE_ERROR`.
     pub failed: bool,
+    /// What its status says besides.
+    pub message: String,
     pub service: String,
     pub pid: Option<u64>,
     pub links: Vec<Link>,
@@ -50,6 +52,10 @@ impl Span {
             Value::String(text) => Some(text.clone()),
             other => Some(other.to_string()),
         }
+    }
+
+    pub fn attribute(&self, key: &str) -> Option<&Value> {
+        self.attributes.get(key)
     }
 
     /// The order it belongs to.
@@ -99,6 +105,7 @@ fn read(span: &Value, resource: &BTreeMap<String, Value>) -> Result<Span> {
         start_ns: time("startTimeUnixNano")?,
         end_ns: time("endTimeUnixNano")?,
         failed: span["status"]["code"] == 2,
+        message: span["status"]["message"].as_str().unwrap_or("").to_owned(),
         service: resource.get("service.name").and_then(Value::as_str).unwrap_or("").to_owned(),
         pid: resource.get("process.pid").and_then(Value::as_u64),
         links: list(span, "links").map(link).collect(),
@@ -159,35 +166,66 @@ fn attributes(owner: &Value) -> BTreeMap<String, Value> {
 /// The trace of `order` as an indented tree: service, name, time, what went wrong, and why it stands where it stands.
 pub fn tree(spans: &[Span], order: &str) -> String {
     let own: Vec<&Span> = spans.iter().filter(|span| span.order().as_deref() == Some(order)).collect();
-    let ids: HashMap<&str, &Span> = own.iter().map(|span| (span.span_id.as_str(), *span)).collect();
-    let mut children: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
-    for span in &own {
-        let parent = if ids.contains_key(span.parent_id.as_str()) { span.parent_id.as_str() } else { "" };
-        children.entry(parent).or_default().push(span);
-    }
-    children.values_mut().for_each(|children| children.sort_by_key(|span| (span.start_ns, span.end_ns)));
     let first = own.iter().map(|span| span.start_ns).min().unwrap_or(0);
     let trace = own.first().map_or("", |span| span.trace_id.as_str());
     let mut out = format!("order {order}   trace {trace}   {} spans\n", own.len());
-    let mut stack: Vec<(usize, &Span)> =
-        children.get("").into_iter().flatten().rev().map(|span| (0, *span)).collect();
-    while let Some((depth, span)) = stack.pop() {
-        line(&mut out, span, depth, first);
-        let below = children.get(span.span_id.as_str()).into_iter().flatten().rev();
-        stack.extend(below.map(|child| (depth + 1, *child)));
+    indented(&mut out, &own, first, |_| String::new());
+    out
+}
+
+/// All spans, each trace as an indented tree, with what tells them apart: for a look at what a test complains of.
+pub fn listing(spans: &[Span]) -> String {
+    let mut traces: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
+    for span in spans {
+        traces.entry(span.trace_id.as_str()).or_default().push(span);
+    }
+    let mut traces: Vec<Vec<&Span>> = traces.into_values().collect();
+    traces.sort_by_key(|spans| spans.iter().map(|span| span.start_ns).min());
+    let first = spans.iter().map(|span| span.start_ns).min().unwrap_or(0);
+    let mut out = String::new();
+    for own in &traces {
+        let trace = own.first().map_or("", |span| span.trace_id.as_str());
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "trace {trace}   {} spans", own.len());
+        indented(&mut out, own, first, |span| {
+            span.order().map_or(String::new(), |order| format!("  order {order}"))
+        });
     }
     out
 }
 
-fn line(out: &mut String, span: &Span, depth: usize, first: u64) {
-    let kind = match span.kind {
+/// A line for each of `own`, children below the parents that are among them, siblings by time; behind it what `more` says.
+fn indented(out: &mut String, own: &[&Span], first: u64, more: impl Fn(&Span) -> String) {
+    let ids: HashMap<&str, &Span> = own.iter().map(|span| (span.span_id.as_str(), *span)).collect();
+    let mut children: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
+    for span in own {
+        let parent = if ids.contains_key(span.parent_id.as_str()) { span.parent_id.as_str() } else { "" };
+        children.entry(parent).or_default().push(span);
+    }
+    children.values_mut().for_each(|children| children.sort_by_key(|span| (span.start_ns, span.end_ns)));
+    let mut stack: Vec<(usize, &Span)> =
+        children.get("").into_iter().flatten().rev().map(|span| (0, *span)).collect();
+    while let Some((depth, span)) = stack.pop() {
+        line(out, span, depth, first, &more(span));
+        let below = children.get(span.span_id.as_str()).into_iter().flatten().rev();
+        stack.extend(below.map(|child| (depth + 1, *child)));
+    }
+}
+
+/// The name of a span kind's number.
+pub fn kind(number: u64) -> &'static str {
+    match number {
         INTERNAL => "internal",
         SERVER => "server",
         CLIENT => "client",
         PRODUCER => "producer",
         CONSUMER => "consumer",
         _ => "?",
-    };
+    }
+}
+
+fn line(out: &mut String, span: &Span, depth: usize, first: u64, more: &str) {
+    let kind = kind(span.kind);
     let what = format!("{}{} {kind} {}", "  ".repeat(depth), span.service, described(span));
     let at = span.start_ns.saturating_sub(first) as f64 / 1e6;
     let took = (span.end_ns - span.start_ns) as f64 / 1e6;
@@ -198,7 +236,7 @@ fn line(out: &mut String, span: &Span, depth: usize, first: u64) {
         String::new()
     };
     // Writing to a string cannot fail.
-    let _ = writeln!(out, "{at:9.1} ms {took:8.1} ms  {what:<76}{rule}{failed}");
+    let _ = writeln!(out, "{at:9.1} ms {took:8.1} ms  {what:<76}{rule}{more}{failed}");
 }
 
 /// The name, with the path where the name is only a method.

@@ -11,7 +11,8 @@
 //! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
 //! | spans received, and their trees | [`sink`], [`forest`]; sent by an exporter alone: [`exporting`] |
 //! | the live kernel | [`kernel`] |
-//! | recorded traffic | [`recorded`], [`captures`], [`transcript`]; through the core: [`whole_core`] |
+//! | recorded traffic | [`recorded`], [`captures`], [`transcript`], [`scenes`]; through the core: [`whole_core`] |
+//! | what spans have to be, by a file | [`expectation`] |
 //! | foreign bytes | [`fuzz`] |
 //! | two network namespaces with address translation | [`netns`] |
 //! | CPU time and memory of a benchmark or test | [`measure`] |
@@ -23,6 +24,7 @@ pub mod accuracy;
 pub mod agent;
 pub mod captures;
 pub mod customers;
+pub mod expectation;
 pub mod exporting;
 pub mod flow;
 pub mod forest;
@@ -32,6 +34,7 @@ pub mod measure;
 pub mod netns;
 pub mod peers;
 pub mod recorded;
+pub mod scenes;
 pub mod sink;
 pub mod skip;
 pub mod spoor;

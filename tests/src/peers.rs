@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -90,6 +90,14 @@ pub fn free_port() -> Result<u16> {
             return Ok(port);
         }
     }
+}
+
+/// A connection to a port of loopback that waits for an answer no longer than `patience`.
+pub fn connect(port: u16, patience: Duration) -> Result<BufReader<TcpStream>> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("cannot connect")?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(patience))?;
+    Ok(BufReader::new(stream))
 }
 
 /// A child process with a process group of its own (Ctrl-C does not reach it).

@@ -3,21 +3,23 @@
 //! Time is virtual: one step per record. Both ends of a connection are recorded unless one is left out.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use spoor_core::record::{
-    BootNs, ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessInfo, Record, Role,
-    Sender, Thread, Transport, WireBase,
+    ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessInfo, Record, Role, Sender,
+    Transport, WireBase, Worker,
 };
+use spoor_core::time::{BootTime, WallTime};
 
 /// Records of one host, in order.
 #[derive(Debug)]
 pub struct Host {
     pub records: Vec<Record>,
-    now: BootNs,
+    now: BootTime,
     next_conn: u64,
     wires: Vec<Wire>,
-    step_ns: u64,
+    step: Duration,
 }
 
 /// A process of the script.
@@ -26,8 +28,8 @@ pub struct Process(pub u32);
 
 impl Process {
     /// One of its threads; thread 0 is the main one.
-    pub fn thread(self, number: u32) -> Thread {
-        Thread::new(self.0, self.0 + number)
+    pub fn thread(self, number: u32) -> Worker {
+        Worker::new(self.0, self.0 + number)
     }
 }
 
@@ -54,7 +56,7 @@ pub enum Covered {
 }
 
 /// Unix time of the script's first record.
-pub const EPOCH_NS: u64 = 1_800_000_000_000_000_000;
+pub const EPOCH: WallTime = WallTime::from_nanos(1_800_000_000_000_000_000);
 
 impl Default for Host {
     fn default() -> Self {
@@ -64,25 +66,30 @@ impl Default for Host {
 
 impl Host {
     pub fn new() -> Self {
-        let now = 1_000_000_000;
-        let clock = Record::Clock(ClockPair { boot_ns: now, unix_ns: EPOCH_NS });
-        Self { records: vec![clock], now, next_conn: 0, wires: Vec::new(), step_ns: 100_000 }
+        let now = BootTime::ZERO + Duration::from_secs(1);
+        let clock = Record::Clock(ClockPair { boot: now, wall: EPOCH });
+        Self { records: vec![clock], now, next_conn: 0, wires: Vec::new(), step: Duration::from_micros(100) }
     }
 
     /// The time of the last record.
-    pub fn now(&self) -> BootNs {
+    pub fn now(&self) -> BootTime {
         self.now
     }
 
     /// Lets time pass.
     pub fn wait_ms(&mut self, ms: u64) {
-        self.now += ms * 1_000_000;
+        self.now += Duration::from_millis(ms);
     }
 
     pub fn process(&mut self, tgid: u32, service: &str) -> Process {
         let at = self.tick();
-        let info =
-            ProcessInfo { at, tgid, start_ns: 1, service: service.to_owned(), ..ProcessInfo::default() };
+        let info = ProcessInfo {
+            at,
+            tgid,
+            started_at: BootTime::from_nanos(1),
+            service: service.to_owned(),
+            ..ProcessInfo::default()
+        };
         self.records.push(Record::ProcessInfo(Box::new(info)));
         Process(tgid)
     }
@@ -154,8 +161,8 @@ impl Host {
         link: Link,
         from: Sender,
         bytes: impl AsRef<[u8]>,
-        writer: Thread,
-        reader: Thread,
+        writer: Worker,
+        reader: Worker,
     ) {
         let bytes = Bytes::copy_from_slice(bytes.as_ref());
         let wire = self.wires[link.0];
@@ -184,6 +191,7 @@ impl Host {
                     len,
                     bytes,
                     thread,
+                    awaited_by: None,
                     flags,
                 }));
             }
@@ -196,7 +204,7 @@ impl Host {
     }
 
     /// An AMQP connection's first bytes and a consumer of `queue`, whose deliveries `reader` reads.
-    pub fn consume(&mut self, link: Link, queue: &str, reader: Thread, broker: Thread) {
+    pub fn consume(&mut self, link: Link, queue: &str, reader: Worker, broker: Worker) {
         self.send(link, Sender::Client, wire::AMQP_HELLO, reader, broker);
         self.send(link, Sender::Client, wire::consume(1, queue), reader, broker);
         self.send(link, Sender::Server, wire::consume_ok(1), broker, reader);
@@ -212,8 +220,8 @@ impl Host {
         }
     }
 
-    fn tick(&mut self) -> BootNs {
-        self.now += self.step_ns;
+    fn tick(&mut self) -> BootTime {
+        self.now += self.step;
         self.now
     }
 }

@@ -1,8 +1,11 @@
 //! Records in, the spans that the whole core makes of them out, with default settings and in the records' own time.
 
+use std::time::Duration;
+
 use spoor_core::pipeline::{Pipeline, Settings};
 use spoor_core::record::Record;
 use spoor_core::span::Span;
+use spoor_core::time::BootTime;
 use spoor_core::trace::{SpanId, TraceId, Value};
 
 /// Defaults, for a machine of their own.
@@ -15,7 +18,6 @@ pub fn settings() -> Settings {
         max_connections: 1000,
         turn_bytes: 1 << 20,
         boot_id: [7; 16],
-        host_id: "host".to_owned(),
     }
 }
 
@@ -27,13 +29,13 @@ pub fn run(records: impl IntoIterator<Item = Record>) -> Vec<Span> {
 /// The same with other settings.
 pub fn run_with(settings: Settings, records: impl IntoIterator<Item = Record>) -> Vec<Span> {
     let mut pipeline = Pipeline::new(settings).expect("the rules compile");
-    let mut now = 0;
+    let mut now = BootTime::ZERO;
     for record in records {
         now = now.max(record.at());
         pipeline.handle_record(record);
     }
-    pipeline.handle_timeout(now + 60_000_000_000);
-    pipeline.finish(now + 60_000_000_000);
+    pipeline.handle_timeout(now + Duration::from_secs(60));
+    pipeline.finish(now + Duration::from_secs(60));
     std::iter::from_fn(|| pipeline.poll_span()).collect()
 }
 
@@ -58,7 +60,7 @@ pub fn forest(spans: &[Span]) -> String {
                     .any(|other| Some(other.span_id) == span.parent && other.trace_id == span.trace_id),
             })
             .collect();
-        level.sort_by_key(|span| (span.start_unix_ns, span.span_id));
+        level.sort_by_key(|span| (span.start, span.span_id));
         for span in level {
             let rule = span.evidence.map_or("root", |evidence| evidence.rule.name());
             let name = |at: (TraceId, SpanId)| {

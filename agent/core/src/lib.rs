@@ -10,7 +10,7 @@
 //!
 //! | floor | modules, each of which names only those above it |
 //! |---|---|
-//! | ground | [`record`], [`trace`], [`settings`], [`stream`], [`sql`] |
+//! | ground | [`bounded`], [`time`], [`record`], [`trace`], [`settings`], [`stream`], [`sql`] |
 //! | what bytes say | [`operation`], [`protocol`], [`conn`] |
 //! | whose they are | [`order`], [`causality`] |
 //! | what leaves | [`span`], [`pipeline`] |
@@ -19,7 +19,7 @@
 
 #![forbid(unsafe_code)]
 
-mod bounded;
+pub mod bounded;
 pub mod causality;
 pub mod conn;
 pub mod operation;
@@ -32,5 +32,6 @@ pub mod settings;
 pub mod span;
 pub mod sql;
 pub mod stream;
+pub mod time;
 pub mod trace;
 mod trees;

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use spoor_common::record::GOROUTINE;
 
-/// Nanoseconds of `CLOCK_BOOTTIME` on the machine that was observed.
-pub type BootNs = u64;
+use crate::time::{BootTime, WallTime};
 
 /// One socket, for as long as it lives: the kernel's socket cookie, or a number invented by a file source.
 ///
@@ -47,21 +46,18 @@ pub enum Role {
     Server,
 }
 
-/// A kernel thread. Thread identifiers are those of the initial PID namespace.
+/// Who moves bytes: a kernel thread, or a goroutine. Thread identifiers are those of the initial PID namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Thread {
+pub struct Worker {
     /// Thread group: the process.
     pub tgid: u32,
     /// The thread itself; of a Go program the goroutine, as a number above all threads.
     pub tid: u32,
-    /// The only goroutine that waited for what this one did, where that is known.
-    pub awaited_by: Option<NonZeroU32>,
 }
 
-impl Thread {
-    /// A thread for which nobody is known to wait.
+impl Worker {
     pub fn new(tgid: u32, tid: u32) -> Self {
-        Self { tgid, tid, awaited_by: None }
+        Self { tgid, tid }
     }
 
     /// It is a goroutine, on whatever thread.
@@ -80,18 +76,36 @@ pub enum Sender {
 /// The moment and the thread at which the observed process moved a byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    pub at: BootNs,
-    pub thread: Thread,
+    pub at: BootTime,
+    pub thread: Worker,
+    /// The only goroutine that waited for what this one did, where that is known.
+    pub awaited_by: Option<NonZeroU32>,
     /// Position of the other direction of the connection at that moment.
     pub other_pos: u64,
+}
+
+impl Mark {
+    /// A byte that was moved then.
+    pub fn point(self, pos: u64) -> Point {
+        Point { at: self.at, pos, thread: self.thread, awaited_by: self.awaited_by }
+    }
 }
 
 /// A byte of one direction of a connection: where it is and when it was moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Point {
-    pub at: BootNs,
+    pub at: BootTime,
     pub pos: u64,
-    pub thread: Thread,
+    pub thread: Worker,
+    /// As in [`Mark`].
+    pub awaited_by: Option<NonZeroU32>,
+}
+
+impl Point {
+    /// The moment of this byte, with the other direction at `other_pos`.
+    pub fn mark(self, other_pos: u64) -> Mark {
+        Mark { at: self.at, thread: self.thread, awaited_by: self.awaited_by, other_pos }
+    }
 }
 
 /// An operation of this pipeline run. Never exported.
@@ -135,7 +149,7 @@ pub struct WireBase {
 /// A second `Conn` for the same identifier updates what was unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conn {
-    pub at: BootNs,
+    pub at: BootTime,
     pub id: ConnId,
     pub transport: Transport,
     pub local: Endpoint,
@@ -147,7 +161,7 @@ pub struct Conn {
     /// The source saw the connection being opened, so positions start at its first byte.
     pub from_start: bool,
     /// The process at first sight.
-    pub thread: Thread,
+    pub thread: Worker,
     /// Its `comm`, at most 15 bytes; empty when unknown. All there is to name a process that is gone too soon.
     pub comm: String,
     /// Cgroup v2 identifier; 0 when unknown.
@@ -197,7 +211,7 @@ pub struct DataFlags {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Data {
     /// Completion of the socket call.
-    pub at: BootNs,
+    pub at: BootTime,
     pub conn: ConnId,
     pub direction: Direction,
     /// Position of the first byte, counted from the connection's first data byte (or from first sight when
@@ -209,14 +223,23 @@ pub struct Data {
     pub len: u32,
     /// The first bytes of the interval; may be shorter than `len`, may be empty.
     pub bytes: Bytes,
-    pub thread: Thread,
+    pub thread: Worker,
+    /// The only goroutine that waited for what this one did, where that is known.
+    pub awaited_by: Option<NonZeroU32>,
     pub flags: DataFlags,
+}
+
+impl Data {
+    /// When and by whom its bytes were moved.
+    pub fn mark(&self) -> Mark {
+        Mark { at: self.at, thread: self.thread, awaited_by: self.awaited_by, other_pos: self.other_pos }
+    }
 }
 
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close {
-    pub at: BootNs,
+    pub at: BootTime,
     pub conn: ConnId,
     /// Reset instead of an orderly close, where known.
     pub reset: bool,
@@ -225,7 +248,7 @@ pub struct Close {
 /// A process started, replaced its image, or ended, or a thread of it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessEvent {
-    pub at: BootNs,
+    pub at: BootTime,
     pub tgid: u32,
     pub kind: ProcessEventKind,
 }
@@ -250,10 +273,11 @@ pub enum ProcessEventKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProcessInfo {
-    pub at: BootNs,
+    pub at: BootTime,
     pub tgid: u32,
-    /// Start of the process, nanoseconds of boot time, in 10 ms ticks as `/proc` gives it.
-    pub start_ns: BootNs,
+    /// When the process started, in 10 ms ticks as `/proc` gives it.
+    #[serde(rename = "start_ns")]
+    pub started_at: BootTime,
     /// Path of the executable.
     pub exe: String,
     /// `comm`, at most 15 bytes.
@@ -269,15 +293,27 @@ pub struct ProcessInfo {
 /// Two clocks read at the same moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockPair {
-    pub boot_ns: BootNs,
-    /// Nanoseconds since the Unix epoch.
-    pub unix_ns: u64,
+    pub boot: BootTime,
+    pub wall: WallTime,
+}
+
+impl ClockPair {
+    /// No clock has been read.
+    pub const UNKNOWN: Self = Self { boot: BootTime::ZERO, wall: WallTime::ZERO };
+
+    /// What the clock on the wall showed at a moment.
+    pub fn wall_at(self, moment: BootTime) -> WallTime {
+        match moment.checked_since(self.boot) {
+            Some(after) => self.wall + after,
+            None => self.wall - self.boot.since(moment),
+        }
+    }
 }
 
 /// The source lost something: totals since its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
-    pub at: BootNs,
+    pub at: BootTime,
     /// Records the kernel could not deliver.
     pub records: u64,
     /// Bytes those records would have carried.
@@ -298,9 +334,9 @@ pub enum Record {
 
 impl Record {
     /// When it happened, where the record says so.
-    pub fn at(&self) -> BootNs {
+    pub fn at(&self) -> BootTime {
         match self {
-            Record::Clock(c) => c.boot_ns,
+            Record::Clock(c) => c.boot,
             Record::Conn(c) => c.at,
             Record::Data(d) => d.at,
             Record::Close(c) => c.at,

@@ -1,9 +1,7 @@
 //! The settings of the core, as plain values: the shell reads them from files, variables and flags.
 //!
 //! *Owns* the sections that more than one room reads, with their defaults, and how a duration is written.
-//! *Must not know* where settings come from. Settings of one room stand in that room ([`crate::order::settings`]).
-
-use std::time::Duration;
+//! *Must not know* where settings come from. Settings of one room stand in that room ([`crate::order::settings`], [`crate::causality::settings`]).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,51 +30,6 @@ impl Default for Protocols {
             max_header_bytes: 64 << 10,
             max_statement_bytes: 16 << 10,
             max_open_operations: 4096,
-        }
-    }
-}
-
-/// How spans are joined to trees.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Joining {
-    /// Rules that may make an edge, by name.
-    pub rules: Vec<String>,
-    /// Edges below this confidence are not made.
-    pub min_confidence: f32,
-    /// Longest wait for evidence about an operation's cause after the operation is over.
-    #[serde(with = "duration")]
-    #[schemars(with = "String")]
-    pub decide_within: Duration,
-    /// How long a tree is held for late spans after its root is over.
-    #[serde(with = "duration")]
-    #[schemars(with = "String")]
-    pub linger: Duration,
-    /// Longest time a tree is held at all.
-    #[serde(with = "duration")]
-    #[schemars(with = "String")]
-    pub max_hold: Duration,
-    /// Operations held at once; the oldest trees are released first.
-    pub max_held_operations: usize,
-    /// Honour `traceparent` and its kin: `covered` (from processes on this node), `all`, `none`.
-    pub trusted_context: String,
-    /// Addresses, as peers appear under them, whose processes other agents see: `10.0.0.0/8`, `192.0.2.7`, or `all`. A span
-    /// may then be the child of one that another agent exports.
-    pub covered: Vec<String>,
-}
-
-impl Default for Joining {
-    fn default() -> Self {
-        let rules = ["context", "wire", "message", "thread", "last_read", "value", "transaction", "alone"];
-        Self {
-            rules: rules.map(str::to_owned).to_vec(),
-            min_confidence: 0.6,
-            decide_within: Duration::from_secs(10),
-            linger: Duration::from_secs(2),
-            max_hold: Duration::from_secs(300),
-            max_held_operations: 200_000,
-            trusted_context: "covered".to_owned(),
-            covered: Vec::new(),
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Board {
     /// Milliseconds after `started`.
     turned_ms: AtomicU64,
     capturing: AtomicBool,
+    /// Connections to the admin port that had to make room for others.
+    admin_given_up: AtomicU64,
     /// The hooks in use, once there are any.
     rung: OnceLock<char>,
     readings: Mutex<Vec<Reading>>,
@@ -32,6 +34,7 @@ impl Default for Board {
             started_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             turned_ms: AtomicU64::new(0),
             capturing: AtomicBool::new(false),
+            admin_given_up: AtomicU64::new(0),
             rung: OnceLock::new(),
             readings: Mutex::default(),
             durations: Mutex::default(),
@@ -59,6 +62,11 @@ impl Board {
     /// The rung of the hook ladder that capture hangs on; the first one said counts.
     pub fn set_rung(&self, rung: char) {
         let _ = self.rung.set(rung);
+    }
+
+    /// Connections to the admin port that had to make room for others, since the start.
+    pub(super) fn set_admin_given_up(&self, count: u64) {
+        self.admin_given_up.store(count, Ordering::Relaxed);
     }
 
     /// The newest numbers, all of them: what is left out is not shown.
@@ -107,11 +115,16 @@ impl Board {
             ("rung", &rung),
         ]);
         page.readings(&self.readings());
-        let (series, overflowed) = {
+        let (series, counts) = {
             let durations = self.durations();
-            (durations.series(), durations.overflowed())
+            (durations.series(), durations.counts())
         };
-        page.readings(&[Reading::plain("spoor.durations.overflow", overflowed)]);
+        page.readings(&[
+            Reading::plain("spoor.durations.overflow", counts.overflowed),
+            Reading::labelled("spoor.durations.forgotten", "cause", "idle", counts.idle),
+            Reading::labelled("spoor.durations.forgotten", "cause", "share", counts.share),
+            Reading::plain("spoor.admin.closed", self.admin_given_up.load(Ordering::Relaxed)),
+        ]);
         page.durations(&series);
         if let Some(process) = self.process() {
             page.process(&process);

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::export::readings::Reading;
@@ -18,7 +19,7 @@ fn ask(server: &Server, request: &str) -> String {
 }
 
 fn get(server: &Server, path: &str, headers: &str) -> String {
-    ask(server, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n"))
+    ask(server, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n"))
 }
 
 #[test]
@@ -55,8 +56,10 @@ async fn server_can_be_started_inside_a_runtime() {
 fn anything_else_is_refused() {
     let server = server(&Arc::new(Board::default()));
     assert!(get(&server, "/config", "").starts_with("HTTP/1.1 404 "));
-    let post =
-        ask(&server, "POST /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    let post = ask(
+        &server,
+        "POST /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+    );
     assert!(post.starts_with("HTTP/1.1 405 "), "{post}");
     assert!(ask(&server, "\x16\x03\x01nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000));
@@ -66,11 +69,105 @@ fn anything_else_is_refused() {
     assert!(get(&server, "/live", "").starts_with("HTTP/1.1 200 "));
 }
 
+/// Connections that do not go on, of a peer's own address, for as long as the flag says.
+fn hold(
+    server: &Server,
+    from: [u8; 4],
+    request: &'static [u8],
+) -> (Arc<AtomicBool>, std::thread::JoinHandle<usize>) {
+    let (to, on) = (server.address(), Arc::new(AtomicBool::new(true)));
+    let going_on = on.clone();
+    let thread = std::thread::spawn(move || {
+        let mut held = std::collections::VecDeque::new();
+        let mut opened = 0;
+        while going_on.load(Ordering::Relaxed) {
+            let socket = connect_from(from, to);
+            if let Ok(mut socket) = socket {
+                let _ = socket.write_all(request);
+                held.push_back(socket);
+                opened += 1;
+            }
+            if held.len() > 2 * MAX_CONNECTIONS {
+                held.pop_front();
+            }
+        }
+        opened
+    });
+    (on, thread)
+}
+
+fn connect_from(from: [u8; 4], to: SocketAddr) -> io::Result<TcpStream> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        socket.connect(to).await
+    })?;
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 #[test]
-fn idle_connections_do_not_keep_others_out_for_ever() {
+fn whoever_holds_connections_open_keeps_no_probe_out() {
+    let board = Arc::new(Board::default());
+    let server = server(&board);
+    let slow = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nx-slow: ";
+    let never_read = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    for request in [&b""[..], slow, never_read] {
+        // From the probe's own address, and from another one.
+        let floods = [[127, 0, 0, 1], [127, 0, 0, 7]].map(|from| hold(&server, from, request));
+        for _ in 0..50 {
+            let before = std::time::Instant::now();
+            let answer = get(&server, "/live", "");
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            assert!(before.elapsed() < Duration::from_secs(5), "a probe of the kubelet waits no longer");
+        }
+        for (on, thread) in floods {
+            on.store(false, Ordering::Relaxed);
+            assert!(thread.join().unwrap() > 0);
+        }
+    }
+    assert!(board.page(Format::Text).contains("spoor_admin_closed_total "));
+}
+
+#[test]
+fn a_connection_is_for_one_request_and_for_a_short_time() {
     let server = server(&Arc::new(Board::default()));
-    let idle: Vec<_> =
-        (0..MAX_CONNECTIONS - 1).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
-    assert!(get(&server, "/live", "").starts_with("HTTP/1.1 200 "));
-    drop(idle);
+    let twice = "GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(2);
+    let answers = ask(&server, &twice);
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 1, "{answers}");
+    assert!(answers.contains("connection: close"), "{answers}");
+}
+
+#[test]
+fn pages_that_nobody_reads_to_their_end_are_few() {
+    let (board, pages) = (Board::default(), Pages::default());
+    let mut read: Vec<Body> = std::iter::from_fn(|| pages.take(&board, Format::Text)).take(100).collect();
+    assert!(read.len() > 2 && read.len() < 20, "{}", read.len());
+    read.pop();
+    assert!(pages.take(&board, Format::OpenMetrics).is_some(), "one was read");
+}
+
+#[test]
+fn on_loopback_a_foreign_name_is_not_answered() {
+    let server = server(&Arc::new(Board::default()));
+    let status = |host: &str| {
+        let answer = ask(&server, &format!("GET /live HTTP/1.1\r\n{host}connection: close\r\n\r\n"));
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    for host in
+        ["localhost:9797", "LOCALHOST", "127.0.0.1", "127.0.0.1:9797", "[::1]:9797", "[::1]", "10.1.2.3:80"]
+    {
+        assert_eq!(status(&format!("host: {host}\r\n")), "200", "{host}");
+    }
+    for host in ["evil.example", "evil.example:9797", "localhost.evil.example", "127.0.0.1.evil.example", ""]
+    {
+        assert_eq!(status(&format!("host: {host}\r\n")), "421", "{host}");
+    }
+    let old = ask(&server, "GET /live HTTP/1.0\r\n\r\n");
+    assert!(old.starts_with("HTTP/1.0 200 "), "{old}");
+    let absolute =
+        ask(&server, "GET http://evil.example/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    assert!(absolute.starts_with("HTTP/1.1 421 "), "{absolute}");
 }

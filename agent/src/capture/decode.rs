@@ -16,9 +16,10 @@ use spoor_common::{
 };
 
 use spoor_core::record::{
-    Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessEvent, ProcessEventKind, Role, Thread,
-    Transport, WireBase,
+    Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessEvent, ProcessEventKind, Role,
+    Transport, WireBase, Worker,
 };
+use spoor_core::time::BootTime;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -38,10 +39,6 @@ pub struct Seen {
     pub conn: Conn,
     /// It is the agent's own.
     pub own: bool,
-    /// Start of the process, boot time in nanoseconds.
-    pub process_start_ns: u64,
-    /// The descriptor is in non-blocking mode.
-    pub nonblocking: bool,
 }
 
 /// A field of a layout as an integer of the machine's byte order.
@@ -66,7 +63,7 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
         record::CONN => connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
         record::UNIX_CONN => unix_connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
         record::CLOSE => Some(Event::Close(Close {
-            at: field!(bytes, CloseRecord, at_ns, u64),
+            at: BootTime::from_nanos(field!(bytes, CloseRecord, at_ns, u64)),
             conn: ConnId(field!(bytes, CloseRecord, cookie, u64)),
             reset: field!(bytes, CloseRecord, flags, u32) & record::CLOSE_RESET != 0,
         })),
@@ -76,7 +73,7 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
 }
 
 fn data(bytes: &[u8]) -> Option<Data> {
-    let flags = field!(bytes, DataHeader, flags, u32);
+    let flags = field!(bytes, DataHeader, flags, u8);
     let len = field!(bytes, DataHeader, len, u32);
     let captured = field!(bytes, DataHeader, captured, u32);
     if captured > len {
@@ -85,7 +82,7 @@ fn data(bytes: &[u8]) -> Option<Data> {
     let start = size_of::<DataHeader>();
     let payload = bytes.get(start..start.checked_add(captured as usize)?)?;
     Some(Data {
-        at: field!(bytes, DataHeader, at_ns, u64),
+        at: BootTime::from_nanos(field!(bytes, DataHeader, at_ns, u64)),
         conn: ConnId(field!(bytes, DataHeader, cookie, u64)),
         direction: match field!(bytes, DataHeader, direction, u8) {
             record::EGRESS => Direction::Egress,
@@ -96,11 +93,8 @@ fn data(bytes: &[u8]) -> Option<Data> {
         other_pos: field!(bytes, DataHeader, other_pos, u64),
         len,
         bytes: Bytes::copy_from_slice(payload),
-        thread: Thread {
-            tgid: field!(bytes, DataHeader, tgid, u32),
-            tid: field!(bytes, DataHeader, tid, u32),
-            awaited_by: NonZeroU32::new(field!(bytes, DataHeader, awaited_by, u32)),
-        },
+        thread: Worker::new(field!(bytes, DataHeader, tgid, u32), field!(bytes, DataHeader, tid, u32)),
+        awaited_by: NonZeroU32::new(field!(bytes, DataHeader, awaited_by, u32)),
         flags: DataFlags {
             unreadable: flags & record::DATA_UNREADABLE != 0,
             budget: flags & record::DATA_BUDGET != 0,
@@ -118,7 +112,7 @@ fn connection(bytes: &[u8]) -> Option<Seen> {
     let comm: [u8; COMM_LEN] = part(bytes, offset_of!(ConnRecord, comm))?;
     let peer = field!(bytes, ConnRecord, peer, u64);
     let conn = Conn {
-        at: field!(bytes, ConnRecord, at_ns, u64),
+        at: BootTime::from_nanos(field!(bytes, ConnRecord, at_ns, u64)),
         id: ConnId(field!(bytes, ConnRecord, cookie, u64)),
         transport: match field!(bytes, ConnRecord, transport, u8) {
             record::TRANSPORT_TCP => Transport::Tcp,
@@ -135,7 +129,7 @@ fn connection(bytes: &[u8]) -> Option<Seen> {
             _ => None,
         },
         from_start: flags & record::CONN_FROM_START != 0,
-        thread: Thread::new(field!(bytes, ConnRecord, tgid, u32), field!(bytes, ConnRecord, tid, u32)),
+        thread: Worker::new(field!(bytes, ConnRecord, tgid, u32), field!(bytes, ConnRecord, tid, u32)),
         comm: text(comm.split(|&b| b == 0).next().unwrap_or_default()),
         cgroup: field!(bytes, ConnRecord, cgroup, u64),
         wire: (flags & record::CONN_WIRE != 0).then_some(WireBase {
@@ -144,12 +138,7 @@ fn connection(bytes: &[u8]) -> Option<Seen> {
         }),
         peer: (peer != 0).then_some(ConnId(peer)),
     };
-    Some(Seen {
-        conn,
-        own: flags & record::CONN_OWN != 0,
-        process_start_ns: field!(bytes, ConnRecord, start_ns, u64),
-        nonblocking: flags & record::CONN_NONBLOCKING != 0,
-    })
+    Some(Seen { conn, own: flags & record::CONN_OWN != 0 })
 }
 
 fn unix_connection(bytes: &[u8]) -> Option<Seen> {
@@ -193,7 +182,7 @@ fn endpoint(family: u16, address: [u8; 16], port: u16) -> Endpoint {
 
 fn process(bytes: &[u8]) -> Option<ProcessEvent> {
     Some(ProcessEvent {
-        at: field!(bytes, ProcessRecord, at_ns, u64),
+        at: BootTime::from_nanos(field!(bytes, ProcessRecord, at_ns, u64)),
         tgid: field!(bytes, ProcessRecord, tgid, u32),
         kind: match field!(bytes, ProcessRecord, event, u8) {
             record::PROCESS_FORK => {

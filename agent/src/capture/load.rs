@@ -10,7 +10,7 @@ use aya::{
     maps::{Map, MapError},
 };
 use spoor_common::{
-    Counter, Offsets, Settings, VERSION,
+    Counter, Offsets, Settings,
     config::NO_SUBSYSTEM,
     limits::CONTROL_RING_BYTES,
     names::{self, Build, LADDER, Rung},
@@ -20,6 +20,7 @@ use super::{
     attach,
     btf::Btf,
     error::CaptureError,
+    log::{self, KernelLog},
     offsets,
     ring::Rings,
     system::{self, CAP_BPF, CAP_PERFMON},
@@ -45,11 +46,19 @@ pub struct Options {
     pub cgroup_percent: u32,
     /// The rung to use, by name; `None` for the best that works.
     pub rung: Option<char>,
+    /// The kernel side says in the log what it seldom meets, see [`super::log`].
+    pub explain: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: 16 << 20, first_look_bytes: 16 << 10, cgroup_percent: 50, rung: None }
+        Self {
+            ring_bytes: 16 << 20,
+            first_look_bytes: 16 << 10,
+            cgroup_percent: 50,
+            rung: None,
+            explain: false,
+        }
     }
 }
 
@@ -61,6 +70,8 @@ pub struct Capture {
     pub rings: Rings,
     pub verdicts: Verdicts,
     pub counters: Counters,
+    /// What the kernel side says, where that was asked for.
+    pub log: Option<KernelLog>,
     pub rung: &'static Rung,
     /// Better rungs, and why each does not work here.
     pub refused: Vec<(char, String)>,
@@ -70,7 +81,7 @@ impl Capture {
     /// Loads and attaches the probes on the best rung that works. Everything a kernel or a container can lack is an
     /// error of its own.
     pub fn start(options: Options) -> Result<Self, CaptureError> {
-        let Options { ring_bytes, rung: wanted, .. } = options;
+        let Options { ring_bytes, rung: wanted, explain, .. } = options;
         if TYPED.is_empty() || UNTYPED.is_empty() {
             return Err(CaptureError::NoObject);
         }
@@ -93,7 +104,17 @@ impl Capture {
 
         let mut refused: Vec<(char, CaptureError)> = Vec::new();
         for rung in LADDER.iter().filter(|rung| wanted.is_none_or(|wanted| wanted == rung.name)) {
-            match Self::start_on(rung, &kernel, &offsets, &settings, ring_bytes) {
+            let start = |explain| Self::start_on(rung, &kernel, &offsets, &settings, (ring_bytes, explain));
+            let started = match start(explain) {
+                // What the programs would say makes them larger. That is no reason to see nothing.
+                Err(error) if explain => start(false).inspect(|_| {
+                    tracing::warn!(
+                        "the kernel side says nothing in this log: with what it would say, {error}"
+                    );
+                }),
+                started => started,
+            };
+            match started {
                 Ok(mut capture) => {
                     let reason = |(name, error): (char, CaptureError)| (name, error.to_string());
                     capture.refused = refused.into_iter().map(reason).collect();
@@ -120,7 +141,7 @@ impl Capture {
         kernel: &Btf,
         offsets: &Offsets,
         settings: &Settings,
-        ring_bytes: u32,
+        (ring_bytes, explain): (u32, bool),
     ) -> Result<Self, CaptureError> {
         let programs = attach::programs(rung, kernel).map_err(CaptureError::Lacks)?;
         let object = match rung.build {
@@ -128,7 +149,9 @@ impl Capture {
             Build::Untyped => UNTYPED,
         };
         let (offsets, settings) = (offsets.words(), settings.words());
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        log::prepare(&mut loader, explain);
+        let mut ebpf = loader
             .override_global(names::OFFSETS, &offsets, true)
             .override_global(names::SETTINGS, &settings, true)
             .map_max_entries(names::DATA_RING, ring_bytes)
@@ -141,8 +164,9 @@ impl Capture {
         let verdicts =
             Verdicts::new(take(&mut ebpf, by_cookie)?, take(&mut ebpf, set)?, take(&mut ebpf, inherited)?)?;
         let counters = Counters::new(take(&mut ebpf, names::COUNTERS)?)?;
+        let log = if explain { Some(KernelLog::new(&mut ebpf)?) } else { None };
         attach::attach(&mut ebpf, &programs)?;
-        Ok(Self { _ebpf: ebpf, rings, verdicts, counters, rung, refused: Vec::new() })
+        Ok(Self { _ebpf: ebpf, rings, verdicts, counters, log, rung, refused: Vec::new() })
     }
 }
 
@@ -153,7 +177,6 @@ fn settings(options: &Options) -> Result<Settings, CaptureError> {
     };
     let me = system::myself()
         .map_err(|source| CaptureError::Io { attempt: "read the agent's PID namespace", source })?;
-    settings.version = u64::from(VERSION);
     settings.own_tgid = u64::from(me.tgid);
     settings.pidns_dev = me.pidns_dev;
     settings.pidns_ino = me.pidns_ino;

@@ -1,8 +1,9 @@
 //! The live kernel: the eBPF object in, [`Record`](spoor_core::record::Record)s out, verdicts back.
 //!
 //! *Owns* loading and attaching the programs ([`load`], [`attach`]), where fields lie in this kernel
-//! ([`offsets`]), reading the rings ([`ring`]), the layouts' meaning ([`decode`]), verdicts and counters, and what
-//! `spoor doctor` says about all this ([`doctor`]). Only this module names `aya`.
+//! ([`offsets`]), reading the rings ([`ring`]), the layouts' meaning ([`decode`]), verdicts and counters, what
+//! the kernel side says in the log ([`log`]), and what `spoor doctor` says about all this ([`doctor`]). Only this module
+//! names `aya`.
 //! *Must not know* protocols.
 
 pub mod attach;
@@ -11,6 +12,7 @@ pub mod decode;
 pub mod doctor;
 pub mod error;
 pub mod load;
+pub mod log;
 pub mod offsets;
 pub mod ring;
 pub mod system;

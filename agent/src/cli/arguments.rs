@@ -64,6 +64,12 @@ pub(super) enum Command {
         #[arg(value_name = "COMMAND")]
         command: Option<String>,
     },
+    /// Print the seccomp profile of the agent: the system calls that it needs, and no other
+    Seccomp {
+        /// Write it into this file instead, as a pod does for the kubelet
+        #[arg(long, value_name = "FILE")]
+        install: Option<PathBuf>,
+    },
     /// Check a configuration file, or print the default one or its schema
     Config {
         #[command(subcommand)]
@@ -144,6 +150,8 @@ pub(super) enum ConfigCommand {
     },
     /// Print every setting with its default and its meaning, as a file to start from
     Default,
+    /// Print every setting with its meaning, type, default and environment variable, as Markdown
+    Reference,
     /// Print the JSON Schema of the configuration, for editors
     Schema,
 }

@@ -12,6 +12,8 @@ use crate::capture::doctor::{Finding, Level, findings};
 use crate::config::Config;
 use crate::export::otlp::target::Signal;
 use crate::export::otlp::{Client, Target};
+use crate::files::Directory;
+use spoor_core::time::WallTime;
 
 pub(super) fn run(options: &DoctorOptions) -> Result<ExitCode, Failure> {
     let mut all = findings();
@@ -88,15 +90,21 @@ fn directory(name: &'static str, key: &str, path: &str) -> Option<Finding> {
     if directory.as_os_str().is_empty() {
         return None;
     }
-    // The directory may be made at the start: then the nearest one above has to be writable.
+    let remedy = |what: &str| Some(format!("{what}, or set `{key}`"));
+    match Directory::existing(directory) {
+        // The directory may be made at the start: then the nearest one above has to be writable.
+        Ok(_) => {}
+        Err(error) => {
+            return Some(finding(name, Level::Fail, error.to_string(), remedy("let it be the agent's own")));
+        }
+    }
     let there = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
     let writable = rustix::fs::access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
     Some(match writable {
         Ok(()) => finding(name, Level::Ok, format!("`{}` can be written", directory.display()), None),
         Err(error) => {
             let says = format!("`{}` cannot be written: {error}", directory.display());
-            let remedy = format!("make it writable for the agent's user, or set `{key}`");
-            finding(name, Level::Fail, says, Some(remedy))
+            finding(name, Level::Fail, says, remedy("make it writable for the agent's user"))
         }
     })
 }
@@ -143,8 +151,8 @@ fn clocks() -> Finding {
     const NAME: &str = "clock";
     let source = std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource");
     let source = source.unwrap_or_default().trim().to_owned();
-    let year_2020 = 1_577_836_800_000_000_000;
-    if crate::clock::pair().unix_ns < year_2020 {
+    let year_2020 = WallTime::ZERO + Duration::from_secs(1_577_836_800);
+    if crate::clock::pair().wall < year_2020 {
         let remedy = "set the time, and let NTP keep it".to_owned();
         return finding(NAME, Level::Fail, "the time of day is before 2020".to_owned(), Some(remedy));
     }

@@ -6,14 +6,18 @@
 mod arguments;
 mod config;
 mod doctor;
+mod dumps;
 mod manual;
+mod seccomp;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::config::{ConfigError, Loaded};
+use crate::files::FileError;
 use crate::{run, telemetry};
 pub use arguments::Print;
 use arguments::{Arguments, Command, Settings};
@@ -26,12 +30,18 @@ pub(crate) enum Failure {
     Usage(String),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("cannot install the seccomp profile: {0}")]
+    Profile(FileError),
     #[error(transparent)]
     Run(#[from] run::RunError),
 }
 
+/// How long the last words may take, when whoever reads standard error does not.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    let refused = dumps::switch_off();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -44,20 +54,26 @@ pub fn main() -> ExitCode {
     let filter =
         arguments.log.clone().or_else(|| std::env::var("RUST_LOG").ok()).filter(|text| !text.is_empty());
     let result = match telemetry::init(arguments.log_format, filter.as_deref()) {
-        Ok(()) => execute(arguments.command),
+        Ok(()) => {
+            if let Err(error) = refused {
+                tracing::warn!(
+                    "core dumps of this process cannot be switched off ({error}): one would hold traffic"
+                );
+            }
+            execute(arguments.command)
+        }
         Err(reason) => Err(Failure::Usage(reason)),
     };
-    match result {
-        Ok(code) => code,
-        Err(failure) => {
-            eprintln!("error: {}", sentence(&failure));
-            ExitCode::from(match failure {
-                Failure::Usage(_) | Failure::Config(_) => 2,
-                Failure::Run(error) if error.is_usage() => 2,
-                Failure::Run(_) => 1,
-            })
-        }
-    }
+    let code = result.unwrap_or_else(|failure| {
+        telemetry::print(&format!("error: {}", sentence(&failure)));
+        ExitCode::from(match failure {
+            Failure::Usage(_) | Failure::Config(_) => 2,
+            Failure::Run(error) if error.is_usage() => 2,
+            Failure::Run(_) | Failure::Profile(_) => 1,
+        })
+    });
+    telemetry::flush(LAST_WORDS);
+    code
 }
 
 fn execute(command: Command) -> Result<ExitCode, Failure> {
@@ -77,6 +93,7 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Doctor(options) => return doctor::run(&options),
         Command::Config { command } => config::run(&command)?,
+        Command::Seccomp { install } => seccomp::run(install.as_deref())?,
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { command } => manual::page(command.as_deref())?,
     }

@@ -8,7 +8,6 @@ use globset::Glob;
 
 use super::node::{Node, Step, path_text};
 use super::{Config, ConfigError, Selector};
-use spoor_core::causality::Rule;
 use spoor_core::causality::across::covered::Block;
 
 /// A setting that cannot be used.
@@ -141,19 +140,8 @@ fn selectors(config: &Config, found: &mut Found) {
 
 fn joining(config: &Config, found: &mut Found) {
     let joining = &config.joining;
-    let names = Rule::ALL.map(Rule::name);
-    for (index, name) in joining.rules.iter().enumerate() {
-        if !names.contains(&name.as_str()) {
-            found.add(&format!("joining.rules.{index}"), super::decode::unknown("rule", name, &names));
-        }
-    }
     if !(0.0..=1.0).contains(&joining.min_confidence) {
         found.add("joining.min_confidence", format!("{} is out of range, 0 to 1", joining.min_confidence));
-    }
-    let trust = ["covered", "all", "none"];
-    if !trust.contains(&joining.trusted_context.as_str()) {
-        let message = super::decode::unknown("value", &joining.trusted_context, &trust);
-        found.add("joining.trusted_context", message);
     }
     for (index, text) in joining.covered.iter().enumerate() {
         if Block::parse(text).is_none() {

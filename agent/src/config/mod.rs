@@ -12,6 +12,7 @@ pub mod document;
 pub mod environment;
 pub mod load;
 pub mod node;
+pub mod reference;
 
 use std::time::Duration;
 
@@ -21,8 +22,9 @@ use serde::{Deserialize, Serialize};
 pub use choices::{Admin, Kubernetes, Privacy, Select, Selector, State};
 pub use load::{Flag, Loaded, load};
 pub use node::Place;
+pub use spoor_core::causality::settings::Joining;
 pub use spoor_core::order::settings::{Order, Spans};
-pub use spoor_core::settings::{Joining, Protocols, Sampling, duration};
+pub use spoor_core::settings::{Protocols, Sampling, duration};
 
 /// A setting that cannot be used, and where it was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

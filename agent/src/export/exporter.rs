@@ -22,6 +22,11 @@ use super::worker::Worker;
 use crate::config::{Export, Otlp};
 use spoor_core::span::Span;
 
+/// What the export thread may take beyond its time: to put into the spool what waits, or to see that the disk hangs.
+const GRACE: Duration = Duration::from_millis(300);
+/// Once the end was asked for, this often it is looked whether the thread is gone.
+const STEP: Duration = Duration::from_millis(50);
+
 /// Why the exporter could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
@@ -112,6 +117,8 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// There is room again.
     pub(super) room: Condvar,
+    /// The export thread has ended.
+    over: Condvar,
 }
 
 #[derive(Debug)]
@@ -122,6 +129,8 @@ pub(super) struct State {
     pub(super) queue: Queue,
     /// The end, and until when it may take.
     pub(super) closing: Option<Instant>,
+    /// The export thread has ended.
+    ended: bool,
     /// Spans taken from the queue and not settled yet.
     pub(super) in_flight: u64,
     pub(super) totals: Totals,
@@ -181,14 +190,22 @@ impl Exporter {
             building_since: None,
             queue: Queue::new(settings.spool.memory_bytes),
             closing: None,
+            ended: false,
             in_flight: 0,
             totals: Totals { recovered, spooled: recovered, ..Totals::default() },
             retarget: None,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), room: Condvar::new() });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            room: Condvar::new(),
+            over: Condvar::new(),
+        });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let worker = Worker::new(shared.clone(), spool, target.uri.to_string(), settings.otlp.clone());
+        let ends = Ends(shared.clone());
         let thread = std::thread::Builder::new().name("spoor-export".to_owned()).spawn(move || {
+            let _ends = ends;
             runtime.block_on(async {
                 match Client::new(target) {
                     Ok(client) => worker.run(client).await,
@@ -248,19 +265,65 @@ impl Exporter {
         self.shared.lock().totals()
     }
 
-    /// Delivers what waits, for at most `longest`; the rest goes to the spool, or is dropped and counted without one.
+    /// Ends the exporter from elsewhere, when whoever holds it cannot.
+    pub fn closer(&self) -> Closer {
+        Closer { shared: self.shared.clone() }
+    }
+
+    /// Delivers what waits, for at most `longest`; the rest goes to the spool, or is dropped and counted without one. A disk that
+    /// does not answer is not waited for either: then what it should have taken counts as lost.
     pub fn shutdown(mut self, longest: Duration) -> Totals {
+        let ended = self.closer().close(longest);
+        match self.thread.take() {
+            Some(thread) if ended => {
+                if thread.join().is_err() {
+                    tracing::error!("the export thread panicked");
+                }
+                self.totals()
+            }
+            _ => {
+                tracing::error!("the export thread does not end: the disk of the spool may not answer");
+                let mut totals = self.totals();
+                totals.dropped.shutdown += std::mem::take(&mut totals.waiting);
+                totals
+            }
+        }
+    }
+}
+
+/// Ends an exporter, and waits for its end.
+#[derive(Debug)]
+pub struct Closer {
+    shared: Arc<Shared>,
+}
+
+impl Closer {
+    /// From now on the exporter takes `longest` at most; whether it has ended.
+    pub fn close(&self, longest: Duration) -> bool {
+        let end = Instant::now() + longest;
         {
             let mut state = self.shared.lock();
-            state.closing = Some(Instant::now() + longest);
+            state.closing = Some(state.closing.map_or(end, |earlier| earlier.min(end)));
         }
         self.shared.wake.notify_one();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the export thread panicked");
+        let mut state = self.shared.lock();
+        while !state.ended && Instant::now() < end + GRACE {
+            state = match self.shared.over.wait_timeout(state, STEP) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
         }
-        self.totals()
+        state.ended
+    }
+}
+
+/// The export thread has ended, however.
+struct Ends(Arc<Shared>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.over.notify_all();
     }
 }
 

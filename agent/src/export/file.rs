@@ -39,6 +39,12 @@ impl<W: Write> JsonLines<W> {
         self.out.flush()
     }
 
+    /// Writes what was collected and gives back what it was written to.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.flush()?;
+        Ok(self.out)
+    }
+
     fn line(&mut self) -> io::Result<()> {
         let request = encode::request(&self.spans, &self.host);
         self.spans.clear();

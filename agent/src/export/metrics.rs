@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use opentelemetry_otlp::{
     WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
@@ -55,9 +55,13 @@ pub struct Metrics {
     provider: SdkMeterProvider,
     /// Durations, which have a resource per service.
     durations: Arc<Sender>,
-    /// Drives the connection; the SDK's reader has a thread of its own without a runtime.
-    runtime: Runtime,
+    /// Drives the connection; the SDK's reader has a thread of its own without a runtime. There until the end.
+    runtime: Option<Runtime>,
+    open: Arc<Open>,
 }
+
+/// How long the last numbers may take, each of the two ways of them.
+const LAST: Duration = Duration::from_millis(400);
 
 impl Metrics {
     /// `None` when metrics are switched off, or there is no endpoint.
@@ -71,9 +75,10 @@ impl Metrics {
             .thread_name("spoor-metrics")
             .enable_all()
             .build()?;
+        let open = Arc::new(Open::default());
         let exporter = {
             let _inside = runtime.enter();
-            InRuntime { inner: exporter(&target)?, handle: runtime.handle().clone() }
+            InRuntime { inner: exporter(&target)?, handle: runtime.handle().clone(), open: open.clone() }
         };
         let reader = PeriodicReader::builder(exporter).with_interval(settings.metrics_interval).build();
         let provider = SdkMeterProvider::builder().with_reader(reader).with_resource(resource(host)).build();
@@ -84,24 +89,44 @@ impl Metrics {
         };
         let (sender, every) = (durations.clone(), settings.metrics_interval);
         runtime.spawn(async move { sender.run(every).await });
-        Ok(Some(Self { provider, durations, runtime }))
+        Ok(Some(Self { provider, durations, runtime: Some(runtime), open }))
     }
 
     /// Sends the last numbers, within a short time.
     pub fn shutdown(self) {
-        if let Err(error) = self.provider.shutdown_with_timeout(Duration::from_secs(2)) {
-            tracing::debug!("the last metrics were not sent: {error}");
-        }
-        // Not by blocking on the runtime: whoever ends this may be inside of another one.
+        // On threads of their own, both at once: the SDK's may wait for its reader, and that for an answer that never comes. Not by
+        // blocking on the runtime: whoever ends this may be inside of another one.
         let (sent, last) = std::sync::mpsc::channel();
-        let durations = self.durations.clone();
-        self.runtime.spawn(async move {
-            durations.send().await;
+        if let Some(runtime) = &self.runtime {
+            let (durations, sent) = (self.durations.clone(), sent.clone());
+            runtime.spawn(async move {
+                durations.send().await;
+                let _ = sent.send(());
+            });
+        }
+        let provider = self.provider.clone();
+        let _ = std::thread::Builder::new().name("spoor-last".to_owned()).spawn(move || {
+            if let Err(error) = provider.shutdown_with_timeout(LAST) {
+                tracing::debug!("the last metrics were not sent: {error}");
+            }
             let _ = sent.send(());
         });
         // Late ones are worth no waiting.
-        let _ = last.recv_timeout(Duration::from_secs(2));
-        self.runtime.shutdown_background();
+        let until = std::time::Instant::now() + LAST;
+        for _ in 0..2 {
+            let _ = last.recv_timeout(until.saturating_duration_since(std::time::Instant::now()));
+        }
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        // What polls inside the runtime is out of it before it goes: its timers would panic.
+        self.open.close();
+        if let Some(runtime) = self.runtime.take() {
+            // Never by waiting for it: this may be inside of another runtime, where that panics.
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -213,16 +238,46 @@ impl HttpClient for OurClient {
     }
 }
 
+/// Whether the runtime is there. Held while something polls inside of it, so that it is not taken away meanwhile.
+#[derive(Debug)]
+struct Open(Mutex<Result<Vec<Waker>, Closed>>);
+
+/// The runtime is gone.
+#[derive(Clone, Copy, Debug)]
+struct Closed;
+
+impl Default for Open {
+    fn default() -> Self {
+        Self(Mutex::new(Ok(Vec::new())))
+    }
+}
+
+impl Open {
+    fn lock(&self) -> MutexGuard<'_, Result<Vec<Waker>, Closed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever waits inside hears of it, and does not poll there again.
+    fn close(&self) {
+        if let Ok(waiting) = std::mem::replace(&mut *self.lock(), Err(Closed)) {
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
 /// Polls an exporter inside a runtime, wherever the SDK polls it.
 #[derive(Debug)]
 struct InRuntime {
     inner: MetricExporter,
     handle: Handle,
+    open: Arc<Open>,
 }
 
 impl PushMetricExporter for InRuntime {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        let result = Entered { handle: &self.handle, future: pin!(self.inner.export(metrics)) }.await;
+        let future = pin!(self.inner.export(metrics));
+        let result = Entered { handle: &self.handle, open: &self.open, future }.await;
+        let result = result.unwrap_or(Err(OTelSdkError::AlreadyShutdown));
         if let Err(error) = &result {
             tracing::debug!("the agent's own metrics were not sent: {error}");
         }
@@ -244,14 +299,61 @@ impl PushMetricExporter for InRuntime {
 
 struct Entered<'a, F> {
     handle: &'a Handle,
+    open: &'a Open,
     future: Pin<&'a mut F>,
 }
 
 impl<F: Future> Future for Entered<'_, F> {
-    type Output = F::Output;
+    type Output = Result<F::Output, Closed>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut open = self.open.lock();
+        let Ok(waiting) = &mut *open else { return Poll::Ready(Err(Closed)) };
         let _inside = self.handle.enter();
-        self.future.as_mut().poll(context)
+        let polled = self.future.as_mut().poll(context);
+        // One thread of the SDK's polls one export at a time: the last waker is the one that counts.
+        waiting.clear();
+        if polled.is_pending() {
+            waiting.push(context.waker().clone());
+        }
+        polled.map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A back end that takes connections and never answers.
+    fn silent() -> (std::net::TcpListener, Otlp) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        (listener, Otlp { endpoint, metrics_interval: Duration::from_millis(20), ..Otlp::default() })
+    }
+
+    #[test]
+    fn metrics_end_soon_and_without_a_panic_while_an_answer_is_waited_for() {
+        for protocol in [OtlpProtocol::Grpc, OtlpProtocol::HttpProtobuf] {
+            let (_listener, settings) = silent();
+            let settings = Otlp { protocol: Some(protocol), ..settings };
+            let board = Arc::new(Board::default());
+            board.update(vec![Reading::plain("spoor.records", 1)]);
+            let metrics = Metrics::start(&settings, &Host::default(), &board).unwrap().unwrap();
+            let (open, began) = (metrics.open.clone(), std::time::Instant::now());
+            while open.lock().as_ref().is_ok_and(Vec::is_empty) {
+                assert!(began.elapsed() < Duration::from_secs(30), "nothing is sent");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let began = std::time::Instant::now();
+            metrics.shutdown();
+            assert!(began.elapsed() < 4 * LAST, "{:?}", began.elapsed());
+            assert!(open.lock().is_err(), "nothing polls in the runtime that is gone");
+        }
+    }
+
+    #[tokio::test]
+    async fn metrics_can_be_given_up_inside_of_a_runtime() {
+        let (_listener, settings) = silent();
+        drop(Metrics::start(&settings, &Host::default(), &Arc::new(Board::default())).unwrap());
     }
 }

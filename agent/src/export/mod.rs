@@ -19,6 +19,7 @@ pub mod otlp;
 pub mod prometheus;
 pub mod queue;
 pub mod readings;
+mod series;
 pub mod spool;
 pub mod tree;
 mod worker;

@@ -8,9 +8,10 @@ use std::fmt::Write;
 
 use super::durations::{self, Series};
 use super::readings::{self, Reading};
+use spoor_core::time::nanoseconds;
 
 /// Which text is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Prometheus' own, 0.0.4.
     Text,
@@ -141,7 +142,7 @@ impl Page {
             };
             self.sample(&bucket, labels(), Some(&bound), &seen.to_string());
         }
-        let sum = (series.sum_ns as f64 / 1e9).to_string();
+        let sum = (nanoseconds(series.sum) as f64 / 1e9).to_string();
         self.sample(&format!("{base}_sum"), labels(), None, &sum);
         self.sample(&format!("{base}_count"), labels(), None, &series.count.to_string());
     }
@@ -178,6 +179,8 @@ impl Page {
                 '\\' => self.text.push_str("\\\\"),
                 '"' => self.text.push_str("\\\""),
                 '\n' => self.text.push_str("\\n"),
+                // Names come from the traffic: shown on a terminal, they must not steer it.
+                c if c.is_control() => self.text.push('\u{fffd}'),
                 c => self.text.push(c),
             }
         }
@@ -207,14 +210,15 @@ mod tests {
         page.readings(&[
             Reading::plain("spoor.records", 17),
             Reading::labelled("spoor.discarded.size", "cause", "gap", 5),
-            Reading::labelled("spoor.held", "odd", "a\"b\\c\nd", 2),
+            Reading::labelled("spoor.held", "odd", "a\"b\\c\nd\u{1b}[2J\r", 2),
         ]);
         let series = Series {
             metric: 2,
             labels: vec![("service.name", "shop".to_owned())],
             counts: vec![1, 0, 2, 0, 0, 0, 0, 0, 0, 1],
-            sum_ns: 12_500_000_000,
+            sum: std::time::Duration::from_millis(12_500),
             count: 4,
+            since_unix_ns: 0,
         };
         page.durations(&[series]);
         page.finish()
@@ -234,7 +238,7 @@ mod tests {
             spoor_discarded_size_bytes_total{cause="gap"} 5
             # HELP spoor_held Operations held until their tree is complete
             # TYPE spoor_held gauge
-            spoor_held{odd="a\"b\\c\nd"} 2
+            spoor_held{odd="a\"b\\c\nd�[2J�"} 2
             # HELP db_client_operation_duration_seconds Duration of database client operations
             # TYPE db_client_operation_duration_seconds histogram
             db_client_operation_duration_seconds_bucket{service_name="shop",le="0.001"} 1

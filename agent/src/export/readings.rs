@@ -36,6 +36,11 @@ pub const METRICS: &[Metric] = &[
         "By",
         "Bytes of streams that could not be used or were left alone, by cause",
     ),
+    counter(
+        "spoor.forgotten",
+        "{entry}",
+        "Entries of bounded tables forgotten for newer ones, by table: what they would have joined or named later is not",
+    ),
     counter("spoor.connections", "{connection}", "Connections seen, by what they speak"),
     counter("spoor.connections.ended", "{connection}", "Connections that are over, by reason"),
     gauge("spoor.processes", "{process}", "Processes known now, by whether they are traced"),
@@ -73,6 +78,16 @@ pub const METRICS: &[Metric] = &[
         "spoor.durations.overflow",
         "{span}",
         "Durations counted without their labels, at the bound on series",
+    ),
+    counter(
+        "spoor.durations.forgotten",
+        "{series}",
+        "Series of durations given up, by cause: not used any more, or for the share of other services",
+    ),
+    counter(
+        "spoor.admin.closed",
+        "{connection}",
+        "Connections to the admin port closed before they were served, to make room",
     ),
     counter(
         "spoor.state.restored",

@@ -238,7 +238,7 @@ impl Worker {
                 let state = shared.lock();
                 (state.closing, state.queue.is_filling())
             };
-            if (filling || slow) && closing.is_none() {
+            if filling || slow {
                 self.spill_behind(taken);
             }
             let end = async {

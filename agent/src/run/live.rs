@@ -8,7 +8,7 @@ use super::notify::Notify;
 use super::readings::{Moment, readings};
 use super::reload::{Reload, Reloads, Running};
 use super::state::Keeper;
-use super::stop::{Asked, Signals};
+use super::stop::{Asked, Stop};
 use super::summary::{self, Progress};
 use super::verdicts::Verdicts;
 use super::{RunError, rules_digest};
@@ -29,6 +29,9 @@ use spoor_core::record::Record;
 /// The pipeline hears of the time at least so often.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long the end waits for the disk to take what was learned, when nothing else is waited for.
+const STATE: Duration = Duration::from_millis(200);
+
 /// The agent's own metrics are as old as this at most.
 const MEASURE: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,7 @@ pub(super) fn start(config: &Config) -> Result<Live, RunError> {
         first_look_bytes: capture.first_look_bytes,
         cgroup_percent: capture.cgroup_percent,
         rung: capture.rung.name(),
+        explain: crate::capture::log::is_wanted(),
     };
     let live = Live::start(options)?;
     let rung = live.rung();
@@ -56,18 +60,19 @@ pub(super) fn start(config: &Config) -> Result<Live, RunError> {
 }
 
 async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Result<(), RunError> {
-    let mut signals = Signals::new().map_err(RunError::Start)?;
+    let stop = Stop::new(true).map_err(RunError::Start)?;
     let host = Host::local(&rules_digest(&config));
     let boot_id = clock::uuid_bytes(&clock::boot_id());
-    let mut pipeline = super::pipeline(&config, boot_id, host.id.to_string())?;
+    let mut pipeline = super::pipeline(&config, boot_id)?;
     let board = Arc::new(Board::default());
+    // First what can say no: a spool that cannot be used, a port that is taken.
+    let mut delivery = Delivery::start(&config, host.clone(), print, false, Some(board.clone()), &stop)?;
     let _admin = admin(&config.admin, &board)?;
     // Without them spans are traced all the same.
     let metrics = Metrics::start(&config.export.otlp, &host, &board).unwrap_or_else(|error| {
         tracing::warn!("{error}");
         None
     });
-    let mut delivery = Delivery::start(&config, host, print, false, Some(board.clone()))?;
     if delivery.exporter().is_none() && print.is_none() {
         tracing::warn!("spans go nowhere: give --otlp-endpoint URL or --print tree");
     }
@@ -92,7 +97,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     let end = loop {
         let asked = tokio::select! {
             biased;
-            asked = signals.next() => Some(asked),
+            asked = stop.next() => Some(asked),
             read = live.next_batch(&mut batch) => {
                 if let Err(error) = read {
                     break Err(RunError::from(error));
@@ -128,15 +133,15 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         if measured.elapsed() >= MEASURE {
             measured = Instant::now();
             let clock = clock::pair();
-            let pending_after = config.spans.pending_after.as_nanos().try_into().unwrap_or(u64::MAX);
             board.update(readings(&Moment {
                 stats: &pipeline.stats(),
                 exported: delivery.exporter().map(Exporter::totals).as_ref(),
                 kernel: live.counters().ok().as_ref(),
                 live: Some(live.gauges()),
-                open: &pipeline.open(clock.boot_ns.saturating_sub(pending_after)),
+                open: &pipeline.open(clock.boot - config.spans.pending_after),
                 clock,
                 processes: lookup.counts(),
+                forgotten: lookup.forgotten(),
                 not_printed: delivery.not_printed(),
                 reloads: Some(&reloads),
                 restored: &pipeline.restored(),
@@ -145,6 +150,8 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         }
         progress.tell(&pipeline, &delivery);
     };
+    let until = stop.begin();
+    stop.doing("finishing what was open");
     board.set_capturing(false);
     notify.stopping();
     // What the rings hold was seen, so it counts.
@@ -154,9 +161,9 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     // What is buffered was moved before the end. The sessions end with the pipeline, and what they know with them.
     pipeline.handle_timeout(live.settled_until());
     if let Some(keeper) = &mut keeper {
-        keeper.finish(&pipeline.snapshot());
+        keeper.finish(pipeline.snapshot(), Instant::now() + STATE);
     }
-    pipeline.finish(clock::boot_ns());
+    pipeline.finish(clock::boot());
     // An output that is closed by now is the end either way.
     let _ = delivery.take(&mut pipeline);
     let kernel = live.counters().ok();
@@ -164,6 +171,11 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     drop(live);
     let stats = pipeline.stats();
     let delivered = delivery.finish();
+    stop.doing("writing what was learned");
+    if let Some(keeper) = &mut keeper {
+        keeper.wait(until.max(Instant::now() + STATE));
+    }
+    stop.doing("sending the last metrics");
     if let Some(metrics) = metrics {
         board.update(readings(&Moment {
             stats: &stats,
@@ -173,6 +185,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             open: &[],
             clock: clock::pair(),
             processes: lookup.counts(),
+            forgotten: lookup.forgotten(),
             not_printed: delivered.not_printed,
             reloads: Some(&reloads),
             restored: &pipeline.restored(),

@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::capture::CaptureError;
 use crate::config::Config;
 use crate::export::exporter::ExportError;
+use crate::files::FileError;
 use crate::service::kubernetes::KubernetesError;
 use crate::source::SourceError;
 use spoor_core::order::rules::RuleError;
@@ -35,6 +36,9 @@ pub use live::live;
 pub use record::record;
 pub use reload::Reload;
 pub use replay::replay;
+
+/// A file with more is no key.
+const MAX_SECRET: u64 = 64 << 10;
 
 /// Why a run cannot start, or ended early.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,8 @@ pub enum RunError {
     Rule(#[from] RuleError),
     #[error("cannot write the recording `{path}`: {source}")]
     Recording { path: PathBuf, source: io::Error },
+    #[error("cannot write the recording: {0}; `--output -` writes it to standard output")]
+    Output(FileError),
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
     #[error("the key for hashes (`privacy.hash_secret_file`): {0}")]
@@ -72,7 +78,7 @@ impl RunError {
 
 /// What types and ranges cannot tell about a configuration: its rules compile, and its certificates can be read.
 pub fn check(config: &Config) -> Result<(), RunError> {
-    Pipeline::new(settings(config, [0; 16], String::new()))?;
+    Pipeline::new(settings(config, [0; 16]))?;
     crate::export::otlp::Target::new(&config.export.otlp, crate::export::otlp::target::Signal::Traces)
         .map_err(ExportError::from)?;
     pseudonyms(config)?;
@@ -87,8 +93,8 @@ fn pseudonyms(config: &Config) -> Result<Option<Pseudonyms>, RunError> {
     }
     let secret = match &privacy.hash_secret_file {
         Some(path) => {
-            let read = std::fs::read(path)
-                .map_err(|error| RunError::Secret(format!("cannot read `{path}`: {error}")))?;
+            let read = crate::files::read(path.as_ref(), MAX_SECRET)
+                .map_err(|error| RunError::Secret(error.to_string()))?;
             read.trim_ascii_end().to_vec()
         }
         None => privacy.hash_secret.as_bytes().to_vec(),
@@ -99,12 +105,12 @@ fn pseudonyms(config: &Config) -> Result<Option<Pseudonyms>, RunError> {
 }
 
 /// A pipeline with everything the configuration says.
-fn pipeline(config: &Config, boot_id: [u8; 16], host_id: String) -> Result<Pipeline, RunError> {
-    let pipeline = Pipeline::new(settings(config, boot_id, host_id))?;
+pub fn pipeline(config: &Config, boot_id: [u8; 16]) -> Result<Pipeline, RunError> {
+    let pipeline = Pipeline::new(settings(config, boot_id))?;
     Ok(pipeline.with_sampler(Sampler::new(&config.sampling)).with_pseudonyms(pseudonyms(config)?))
 }
 
-fn settings(config: &Config, boot_id: [u8; 16], host_id: String) -> Settings {
+fn settings(config: &Config, boot_id: [u8; 16]) -> Settings {
     Settings {
         protocols: config.protocols.clone(),
         joining: config.joining.clone(),
@@ -113,7 +119,6 @@ fn settings(config: &Config, boot_id: [u8; 16], host_id: String) -> Settings {
         max_connections: config.capture.max_connections as usize,
         turn_bytes: config.capture.turn_bytes,
         boot_id,
-        host_id,
     }
 }
 

@@ -1,10 +1,13 @@
-//! Spans to standard output on a thread of its own, so that a slow reader does not make capture wait.
+//! Spans → standard output, on a thread of its own, so that a slow reader does not make capture wait, nor the end.
 
-use std::io::{self, BufWriter, ErrorKind, Stdout};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::stop::{Stop, ended};
 use crate::cli::Print;
 use crate::export::Host;
 use crate::export::file::JsonLines;
@@ -16,6 +19,8 @@ const WAITING: usize = 16_384;
 /// A trace is printed when nothing was added to it for so long.
 const QUIET: Duration = Duration::from_millis(1500);
 const TICK: Duration = Duration::from_millis(200);
+/// How often a wait for the reader looks whether the end was asked for.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The reader of standard output is gone.
 #[derive(Debug)]
@@ -26,32 +31,49 @@ pub(super) struct Closed;
 pub(super) struct Printer {
     spans: SyncSender<Span>,
     thread: JoinHandle<io::Result<()>>,
+    /// Given to the thread, and taken by it.
+    given: u64,
+    taken: Arc<AtomicU64>,
     dropped: u64,
 }
 
 impl Printer {
     pub(super) fn start(form: Print, host: Host) -> io::Result<Self> {
-        let (spans, receiver) = sync_channel(WAITING);
-        let thread =
-            std::thread::Builder::new().name("spoor-print".to_owned()).spawn(move || match form {
-                Print::Tree => trees(&receiver),
-                Print::OtlpJson => lines(&receiver, host),
-            })?;
-        Ok(Self { spans, thread, dropped: 0 })
+        Self::start_to(form, host, io::stdout())
     }
 
-    /// Prints a span, waiting for the reader if it `may_wait`, else dropping and counting what does not fit.
-    pub(super) fn push(&mut self, span: Span, may_wait: bool) -> Result<(), Closed> {
-        if may_wait {
-            return self.spans.send(span).map_err(|_| Closed);
-        }
-        match self.spans.try_send(span) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => {
-                self.dropped += 1;
-                Ok(())
+    fn start_to(form: Print, host: Host, to: impl Write + Send + 'static) -> io::Result<Self> {
+        let (spans, receiver) = sync_channel(WAITING);
+        let taken = Arc::new(AtomicU64::new(0));
+        let incoming = Incoming { spans: receiver, taken: taken.clone() };
+        let out = BufWriter::with_capacity(64 << 10, to);
+        let thread =
+            std::thread::Builder::new().name("spoor-print".to_owned()).spawn(move || match form {
+                Print::Tree => trees(&incoming, out),
+                Print::OtlpJson => lines(&incoming, out, host),
+            })?;
+        Ok(Self { spans, thread, given: 0, taken, dropped: 0 })
+    }
+
+    /// Prints a span. With `wait_unless` it waits for the reader until that end was asked for and is over; else, and then, what
+    /// does not fit is dropped and counted.
+    pub(super) fn push(&mut self, mut span: Span, wait_unless: Option<&Stop>) -> Result<(), Closed> {
+        loop {
+            match self.spans.try_send(span) {
+                Ok(()) => {
+                    self.given += 1;
+                    return Ok(());
+                }
+                Err(TrySendError::Disconnected(_)) => return Err(Closed),
+                Err(TrySendError::Full(back)) if wait_unless.is_some_and(|stop| !stop.is_over()) => {
+                    span = back
+                }
+                Err(TrySendError::Full(_)) => {
+                    self.dropped += 1;
+                    return Ok(());
+                }
             }
-            Err(TrySendError::Disconnected(_)) => Err(Closed),
+            std::thread::sleep(LOOK);
         }
     }
 
@@ -60,9 +82,17 @@ impl Printer {
         self.dropped
     }
 
-    /// Prints what is left; returns the spans that were dropped because the reader was too slow.
-    pub(super) fn finish(self) -> u64 {
+    /// Prints what is left, until the end that was asked for is over; returns the spans that were not printed because the reader
+    /// was too slow. Without such an end it waits for the reader.
+    pub(super) fn finish(self, stop: &Stop) -> u64 {
         drop(self.spans);
+        while !self.thread.is_finished() {
+            if stop.is_over() {
+                // The thread stays behind: nothing can take it out of a write that does not return.
+                return self.dropped + self.given.saturating_sub(self.taken.load(Ordering::Relaxed));
+            }
+            ended(&self.thread, Instant::now() + TICK);
+        }
         match self.thread.join() {
             Ok(Err(error)) if error.kind() != ErrorKind::BrokenPipe => {
                 tracing::error!("cannot write to standard output: {error}");
@@ -74,32 +104,42 @@ impl Printer {
     }
 }
 
-fn out() -> BufWriter<Stdout> {
-    BufWriter::with_capacity(64 << 10, io::stdout())
+/// Spans as the thread takes them.
+struct Incoming {
+    spans: Receiver<Span>,
+    /// Of which all but the last ones were written.
+    taken: Arc<AtomicU64>,
 }
 
-fn trees(spans: &Receiver<Span>) -> io::Result<()> {
-    let mut printer = TreePrinter::new(out(), Style::of_stdout(), QUIET);
+impl Incoming {
+    fn next(&self, wait: Duration) -> Result<Span, RecvTimeoutError> {
+        let span = self.spans.recv_timeout(wait)?;
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Ok(span)
+    }
+}
+
+fn trees(spans: &Incoming, out: impl Write) -> io::Result<()> {
+    let mut printer = TreePrinter::new(out, Style::of_stdout(), QUIET);
     let started = Instant::now();
-    let now = || u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let mut next_tick = Instant::now() + TICK;
     loop {
-        match spans.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-            Ok(span) => printer.push(span, now())?,
+        match spans.next(next_tick.saturating_duration_since(Instant::now())) {
+            Ok(span) => printer.push(span, started.elapsed())?,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return printer.finish(),
         }
         if Instant::now() >= next_tick {
-            printer.tick(now())?;
+            printer.tick(started.elapsed())?;
             next_tick = Instant::now() + TICK;
         }
     }
 }
 
-fn lines(spans: &Receiver<Span>, host: Host) -> io::Result<()> {
-    let mut writer = JsonLines::new(out(), host);
+fn lines(spans: &Incoming, out: impl Write, host: Host) -> io::Result<()> {
+    let mut writer = JsonLines::new(out, host);
     loop {
-        match spans.recv_timeout(TICK) {
+        match spans.next(TICK) {
             Ok(span) => writer.push(span)?,
             // Nothing more for now: whoever reads along sees it.
             Err(RecvTimeoutError::Timeout) => writer.flush()?,

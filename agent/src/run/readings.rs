@@ -12,6 +12,7 @@ use spoor_core::conn::Stats as Connections;
 use spoor_core::pipeline::snapshot::Stats as Restored;
 use spoor_core::pipeline::{Open, Stats};
 use spoor_core::record::ClockPair;
+use spoor_core::time::{BootTime, WallTime};
 
 /// Everything there is to say at one moment.
 pub(super) struct Moment<'a> {
@@ -24,6 +25,8 @@ pub(super) struct Moment<'a> {
     pub(super) clock: ClockPair,
     /// Processes known: traced, and left alone.
     pub(super) processes: (u64, u64),
+    /// By whoever looks processes up, by table.
+    pub(super) forgotten: [(&'static str, u64); 2],
     pub(super) not_printed: u64,
     pub(super) reloads: Option<&'a Reloads>,
     /// What became of what an earlier run had learned, and of the file that this one writes.
@@ -45,11 +48,16 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
     let mut add = |metric, key, label: &'static str, value| {
         all.push(Reading::labelled(metric, key, label, value));
     };
-    add("spoor.operations", "protocol", "http", stats.operations_http);
-    add("spoor.operations", "protocol", "amqp", stats.operations_amqp);
-    add("spoor.operations", "protocol", "postgresql", stats.operations_postgres);
+    for (protocol, count) in stats.operations.by_name() {
+        add("spoor.operations", "protocol", protocol, count);
+    }
     for (rule, count) in &stats.edges {
         add("spoor.edges", "rule", rule, *count);
+    }
+    for (table, count) in
+        stats.forgotten.iter().map(|(table, count)| (*table, *count)).chain(moment.forgotten)
+    {
+        add("spoor.forgotten", "table", table, count);
     }
     add("spoor.trees", "reason", "complete", stats.trees.saturating_sub(stats.trees_forced));
     add("spoor.trees", "reason", "bound", stats.trees_forced);
@@ -99,14 +107,8 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
 }
 
 fn connections(stats: &Connections, add: &mut impl FnMut(&'static str, &'static str, &'static str, u64)) {
-    for (protocol, count) in [
-        ("http", stats.http1),
-        ("amqp", stats.amqp),
-        ("postgresql", stats.postgres),
-        ("opaque", stats.opaque),
-        ("other", stats.not_ours),
-        ("undecided", stats.undecided),
-    ] {
+    let others = [("opaque", stats.opaque), ("other", stats.not_ours), ("undecided", stats.undecided)];
+    for (protocol, count) in stats.detected.by_name().into_iter().chain(others) {
         add("spoor.connections", "protocol", protocol, count);
     }
     for (reason, count) in
@@ -175,14 +177,14 @@ fn learned(restored: &Restored, state: State, all: &mut Vec<Reading>) {
 
 /// Services named alike (two processes of one) are one series.
 fn open(moment: &Moment<'_>, all: &mut Vec<Reading>) {
-    let mut sums: BTreeMap<(&str, &'static str), (u64, u64, u64)> = BTreeMap::new();
+    let mut sums: BTreeMap<(&str, &'static str), (u64, u64, BootTime)> = BTreeMap::new();
     for open in moment.open {
-        let sum = sums.entry((&open.service, open.protocol)).or_insert((0, 0, u64::MAX));
+        let sum = sums.entry((&open.service, open.protocol)).or_insert((0, 0, BootTime::MAX));
         *sum = (sum.0 + open.count, sum.1 + open.pending, sum.2.min(open.oldest));
     }
     for ((service, protocol), (count, pending, oldest)) in sums {
-        let since = moment.clock.boot_ns.saturating_sub(oldest);
-        let oldest_unix = moment.clock.unix_ns.saturating_sub(since) / 1_000_000_000;
+        let since = moment.clock.boot.since(oldest);
+        let oldest_unix = (moment.clock.wall - since).since(WallTime::ZERO).as_secs();
         for (metric, value) in [
             ("spoor.operations.open", count),
             ("spoor.operations.pending", pending),

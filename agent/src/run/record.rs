@@ -1,8 +1,6 @@
 //! `spoor record`: what the live kernel reports to a file, processes introduced, nothing interpreted.
 
-use std::fs::OpenOptions;
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,6 +9,7 @@ use super::{RunError, rules_digest};
 use crate::capture::verdict::Verdict as Told;
 use crate::clock;
 use crate::config::Config;
+use crate::files;
 use crate::service::lookup::Verdict as Seen;
 use crate::service::{Inspector, Lookup, kubernetes};
 use crate::source::live::Live;
@@ -46,7 +45,8 @@ pub fn record(config: &Config, output: &Path, seconds: Option<u64>, scrubbed: bo
 
 async fn run(config: &Config, output: &Path, seconds: Option<u64>, scrubbed: bool) -> Result<(), RunError> {
     let failed = |source| RunError::Recording { path: output.to_owned(), source };
-    let mut stop = Stop::new().map_err(RunError::Start)?;
+    let stop = Stop::new(false).map_err(RunError::Start)?;
+    stop.doing("writing the recording");
     let header = Header {
         started: Some(clock::pair()),
         boot_id: clock::boot_id(),
@@ -56,7 +56,7 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>, scrubbed: boo
         contents: if scrubbed { Contents::Scrubbed } else { Contents::Raw },
     };
     // Before the probes: a file that cannot be written is found at once.
-    let writer = open(output).and_then(|file| Writer::new(file, &header)).map_err(failed)?;
+    let writer = Writer::new(open(output)?, &header).map_err(failed)?;
     let mut out = Out { writer, scrubbed };
     let mut live = super::live::start(config)?;
     let pods = kubernetes::start(&config.kubernetes)?;
@@ -74,7 +74,7 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>, scrubbed: boo
         };
         tokio::select! {
             biased;
-            () = stop.asked() => break Ok(()),
+            _ = stop.next() => break Ok(()),
             () = due => break Ok(()),
             read = live.next_batch(&mut batch) => if let Err(error) = read { break Err(RunError::from(error)) },
         }
@@ -85,6 +85,7 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>, scrubbed: boo
             Err(error) => break Err(failed(error)),
         }
     };
+    stop.begin();
     if ended.is_ok() && live.read(&mut batch).is_ok() {
         let last = write(&mut batch, &mut lookup, &mut out, &mut live, &mut flushed, turn_bytes);
         drop(last);
@@ -104,11 +105,12 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>, scrubbed: boo
     }
 }
 
-/// For the agent's user only: a recording holds what was sent.
-fn open(output: &Path) -> io::Result<BufWriter<Box<dyn Write>>> {
+/// For the agent's user only: a recording holds what was sent. An existing file is replaced, never written into: whoever owns
+/// it, or has it open, does not get the new one.
+fn open(output: &Path) -> Result<BufWriter<Box<dyn Write>>, RunError> {
     let to: Box<dyn Write> = match output.to_str() {
         Some("-") => Box::new(io::stdout()),
-        _ => Box::new(OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(output)?),
+        _ => Box::new(files::replace(output).map_err(RunError::Output)?),
     };
     Ok(BufWriter::with_capacity(1 << 20, to))
 }

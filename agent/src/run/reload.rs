@@ -109,6 +109,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stop::Stop;
     use super::*;
     use crate::export::Host;
 
@@ -124,8 +125,9 @@ mod tests {
         fn new() -> Self {
             let config = Config::default();
             Self {
-                pipeline: super::super::pipeline(&config, [0; 16], String::new()).unwrap(),
-                delivery: Delivery::start(&config, Host::default(), None, false, None).unwrap(),
+                pipeline: super::super::pipeline(&config, [0; 16]).unwrap(),
+                delivery: Delivery::start(&config, Host::default(), None, false, None, &Stop::quiet())
+                    .unwrap(),
                 lookup: Lookup::new(Inspector::new(&config, None)),
                 reloads: Reloads::default(),
                 config,

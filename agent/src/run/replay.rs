@@ -3,34 +3,36 @@
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use super::deliver::Delivery;
+use super::stop::Stop;
 use super::summary::{self, Progress};
-use super::{RunError, rules_digest, stop};
+use super::{RunError, rules_digest};
 use crate::cli::Print;
 use crate::clock;
 use crate::config::Config;
 use crate::export::Host;
+
 use crate::source::{self, recording};
-use spoor_core::record::BootNs;
+use spoor_core::time::BootTime;
 
 /// Signals and progress are looked at after so many records.
 const EVERY: u64 = 4096;
 
 /// Replays a recording, a pcap or a pcapng file. Without an endpoint and without a form it prints trees.
 pub fn replay(config: &Config, file: &Path, print: Option<Print>) -> Result<(), RunError> {
-    let stop = stop::flag().map_err(RunError::Start)?;
+    let stop = Stop::new(false).map_err(RunError::Start)?;
+    stop.doing("reading the file");
     let mut source = source::open(file, &config.services)?;
     let header = header(file).unwrap_or_default();
     let host = Host::local(&rules_digest(config)).with_id(&header.host_id);
     let boot_id = clock::uuid_bytes(&header.boot_id);
-    let mut pipeline = super::pipeline(config, boot_id, host.id.to_string())?;
+    let mut pipeline = super::pipeline(config, boot_id)?;
     let exports = !config.export.otlp.endpoint.is_empty() || !config.export.otlp.traces_endpoint.is_empty();
     let print = print.or((!exports).then_some(Print::Tree));
-    let mut delivery = Delivery::start(config, host, print, true, None)?;
+    let mut delivery = Delivery::start(config, host, print, true, None, &stop)?;
     let mut progress = Progress::replay(file);
-    let mut now: BootNs = 0;
+    let mut now = BootTime::ZERO;
     let mut count = 0_u64;
     let mut closed = false;
     let mut failed = None;
@@ -54,11 +56,12 @@ pub fn replay(config: &Config, file: &Path, print: Option<Print>) -> Result<(), 
         closed = delivery.take(&mut pipeline).is_err();
         if count.is_multiple_of(EVERY) {
             progress.tell(&pipeline, &delivery);
-            if stop.load(Ordering::Relaxed) {
+            if stop.is_asked() {
                 break;
             }
         }
     }
+    stop.doing("finishing what was open");
     pipeline.finish(now);
     if !closed {
         // An output that is closed by now is the end either way.

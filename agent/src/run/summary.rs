@@ -79,14 +79,13 @@ pub(super) fn print(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals
 }
 
 fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String {
-    let operations = stats.operations_http + stats.operations_amqp + stats.operations_postgres;
+    let by_protocol = stats.operations.by_name().into_iter().map(|(name, count)| format!("{name} {count}"));
     let mut text = format!(
-        "seen: {} records, {}; {operations} operations (http {}, amqp {}, postgresql {}); spans {}, trees {}\n",
+        "seen: {} records, {}; {} operations ({}); spans {}, trees {}\n",
         stats.records,
         size(stats.bytes),
-        stats.operations_http,
-        stats.operations_amqp,
-        stats.operations_postgres,
+        stats.operations.total(),
+        by_protocol.collect::<Vec<_>>().join(", "),
         stats.spans,
         stats.trees,
     );
@@ -123,6 +122,9 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
     if delivered.not_printed > 0 {
         lost.push(("spans not printed (standard output too slow)".to_owned(), delivered.not_printed));
     }
+    if delivered.late > 0 {
+        lost.push(("spans finished too late before the end".to_owned(), delivered.late));
+    }
     let kernel =
         kernel.into_iter().flat_map(Totals::iter).filter(|(name, count)| *count > 0 && is_loss(name));
     lost.extend(kernel.map(|(name, count)| (format!("kernel {}", name.replace('_', " ")), count)));
@@ -131,6 +133,11 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
     } else {
         let list: Vec<String> = lost.iter().map(|(what, count)| format!("{count} {what}")).collect();
         text += &format!("lost: {}\n", list.join(", "));
+    }
+    if !stats.forgotten.is_empty() {
+        let tables =
+            stats.forgotten.iter().map(|(table, count)| format!("{count} {}", table.replace('_', " ")));
+        text += &format!("forgotten for newer ones: {}\n", tables.collect::<Vec<_>>().join(", "));
     }
     text
 }

@@ -2,10 +2,11 @@
 //!
 //! *Owns* which processes were looked up already, what is excluded, and forgetting those that ended.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 
 use super::select::Choice;
 use super::{Inspected, Inspector};
+use spoor_core::bounded::Bounded;
 use spoor_core::record::{ConnId, ProcessEventKind, ProcessInfo, Record};
 
 /// Processes remembered at once; the ones looked up first are looked up again.
@@ -35,15 +36,14 @@ impl Inspect for Inspector {
 /// Adds what `/proc` knows to the records of a live source.
 pub struct Lookup {
     inspect: Box<dyn Inspect>,
-    known: HashMap<u32, Known>,
+    /// The one looked up first is the oldest.
+    known: Bounded<u32, Known>,
     /// Processes of which more may be known later, and when they were looked at.
     unfinished: HashSet<u32>,
     generation: u64,
-    order: VecDeque<u32>,
     /// The process of the last record: most come in runs.
     last: Option<(u32, Known)>,
-    excluded: HashSet<ConnId>,
-    excluded_order: VecDeque<ConnId>,
+    excluded: Bounded<ConnId, ()>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +81,10 @@ impl Lookup {
         Self {
             generation: inspect.generation(),
             inspect,
-            known: HashMap::new(),
+            known: Bounded::new(MAX_PROCESSES),
             unfinished: HashSet::new(),
-            order: VecDeque::new(),
             last: None,
-            excluded: HashSet::new(),
-            excluded_order: VecDeque::new(),
+            excluded: Bounded::new(MAX_EXCLUDED),
         }
     }
 
@@ -105,7 +103,11 @@ impl Lookup {
                 return Verdict::HandOn;
             }
             Record::Close(close) => {
-                return if self.excluded.remove(&close.conn) { Verdict::Drop } else { Verdict::HandOn };
+                return if self.excluded.remove(&close.conn).is_some() {
+                    Verdict::Drop
+                } else {
+                    Verdict::HandOn
+                };
             }
             Record::Clock(_) | Record::ProcessInfo(_) | Record::Lost(_) => return Verdict::HandOn,
         };
@@ -153,6 +155,11 @@ impl Lookup {
         (self.known.len() as u64 - excluded, excluded)
     }
 
+    /// What was forgotten at its bounds, by table.
+    pub fn forgotten(&self) -> [(&'static str, u64); 2] {
+        [("looked_up_processes", self.known.forgotten()), ("excluded_connections", self.excluded.forgotten())]
+    }
+
     /// Processes known now.
     pub fn len(&self) -> usize {
         self.known.len()
@@ -184,28 +191,16 @@ impl Lookup {
     }
 
     fn remember(&mut self, tgid: u32, known: Known) {
-        self.known.insert(tgid, known);
-        self.order.push_back(tgid);
-        while self.order.len() > MAX_PROCESSES {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-                self.unfinished.remove(&oldest);
-            }
+        if let Some((oldest, _)) = self.known.insert(tgid, known) {
+            self.unfinished.remove(&oldest);
         }
     }
 
     /// Whether it was not excluded before.
     fn exclude_conn(&mut self, conn: ConnId) -> bool {
-        if !self.excluded.insert(conn) {
-            return false;
-        }
-        self.excluded_order.push_back(conn);
-        while self.excluded_order.len() > MAX_EXCLUDED {
-            if let Some(oldest) = self.excluded_order.pop_front() {
-                self.excluded.remove(&oldest);
-            }
-        }
-        true
+        let is_new = !self.excluded.contains_key(&conn);
+        self.excluded.insert(conn, ());
+        is_new
     }
 }
 
@@ -224,9 +219,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use spoor_core::record::{BootNs, Data, DataFlags, Direction, ProcessEvent, Thread};
+    use spoor_core::record::{Data, DataFlags, Direction, ProcessEvent, Worker};
+    use spoor_core::time::BootTime;
 
-    const AT: BootNs = 7;
+    const AT: BootTime = BootTime::from_nanos(7);
 
     fn data(tgid: u32, conn: u64) -> Record {
         Record::Data(Data {
@@ -237,7 +233,8 @@ mod tests {
             other_pos: 0,
             len: 0,
             bytes: Bytes::new(),
-            thread: Thread::new(tgid, tgid),
+            thread: Worker::new(tgid, tgid),
+            awaited_by: None,
             flags: DataFlags::default(),
         })
     }
@@ -271,7 +268,7 @@ mod tests {
         Lookup::with(Box::new(Fake(Arc::default())))
     }
 
-    fn introduced(verdict: &Verdict) -> Option<(&str, BootNs)> {
+    fn introduced(verdict: &Verdict) -> Option<(&str, BootTime)> {
         match verdict {
             Verdict::Introduce(info) => Some((&info.service, info.at)),
             _ => None,
@@ -343,6 +340,11 @@ mod tests {
         for tgid in 10..200_010 {
             lookup.see(&data(tgid, 1));
         }
-        assert!(lookup.len() <= MAX_PROCESSES);
+        assert_eq!(lookup.len(), MAX_PROCESSES);
+        assert_eq!(lookup.forgotten()[0].1, 200_000 - MAX_PROCESSES as u64);
+        for conn in 0..100_000 {
+            lookup.see(&data(5, conn));
+        }
+        assert_eq!(lookup.forgotten()[1].1, 100_000 - MAX_EXCLUDED as u64);
     }
 }

@@ -1,11 +1,13 @@
 //! A process identifier in, what is known of the process out: its executable, its service, its container, and whether it is
 //! traced.
 //!
-//! *Owns* reading `/proc` and the rules that name services ([`name`], [`kubernetes`]) and choose them ([`select`]).
+//! *Owns* reading `/proc` and executables ([`executable`]), and the rules that name services ([`name`], [`kubernetes`]) and
+//! choose them ([`select`]).
 //! *Must not know* records, connections, spans. *Spec*: semantic conventions 1.44.0 `resource/`, proc(5).
 
 pub mod cgroup;
 pub mod container;
+pub mod executable;
 pub mod kubernetes;
 pub mod lookup;
 pub mod name;
@@ -15,15 +17,18 @@ pub mod select;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use procfs::process::Process;
 
 use crate::config::{Config, Select, Services};
 use container::{Container, Runtimes};
+use executable::{Executable, Executables};
 use kubernetes::Pods;
 use name::Facts;
 use select::{Choice, Selection};
 use spoor_core::record::ProcessInfo;
+use spoor_core::time::BootTime;
 
 pub use lookup::Lookup;
 
@@ -47,6 +52,7 @@ pub struct Inspector {
     well_known_labels: bool,
     /// Containers the runtime was asked for, also those it does not know.
     containers: HashMap<String, Option<Arc<Container>>>,
+    executables: Executables,
     boot_unix: u64,
     host_netns: u64,
 }
@@ -67,6 +73,7 @@ impl Inspector {
             pods,
             well_known_labels: config.kubernetes.well_known_labels,
             containers: HashMap::new(),
+            executables: Executables::default(),
             boot_unix: procfs::boot_time_secs().unwrap_or(0),
             host_netns: netns(1),
         }
@@ -129,13 +136,14 @@ impl Inspector {
             host_netns: netns != 0 && netns == self.host_netns,
             instrumented: facts.environment.instrumented,
         });
+        let executable = self.executables.of_process(tgid, facts.exe.rsplit('/').next().unwrap_or_default());
         let tick_ns = 1_000_000_000 / procfs::ticks_per_second().max(1);
-        let start_ns = stat.starttime.saturating_mul(tick_ns);
+        let since_boot = Duration::from_nanos(stat.starttime.saturating_mul(tick_ns));
         let info = ProcessInfo {
-            at: 0,
+            at: BootTime::ZERO,
             tgid,
-            start_ns,
-            attributes: self.attributes(&facts, container.as_deref(), start_ns),
+            started_at: BootTime::ZERO + since_boot,
+            attributes: self.attributes(&facts, container.as_deref(), executable.as_deref(), since_boot),
             exe: facts.exe,
             comm: stat.comm,
             service: name.service,
@@ -164,19 +172,28 @@ impl Inspector {
         &self,
         facts: &Facts,
         container: Option<&Container>,
-        start_ns: u64,
+        executable: Option<&Executable>,
+        since_boot: Duration,
     ) -> Vec<(String, String)> {
         let mut all = Vec::new();
         if self.boot_unix > 0 {
-            let start =
-                std::time::Duration::from_secs(self.boot_unix) + std::time::Duration::from_nanos(start_ns);
-            let start = humantime(start.as_secs());
+            let start = humantime((Duration::from_secs(self.boot_unix) + since_boot).as_secs());
             all.push(("process.creation.time".to_owned(), start));
         }
         // What the process says of itself wins over what others say of it.
         for (key, value) in facts.environment.declared().into_iter().take(MAX_DECLARED) {
             if !all.iter().any(|(known, _)| *known == key) {
                 all.push((key, value.chars().take(MAX_DECLARED_VALUE).collect()));
+            }
+        }
+        let runtime = executable.and_then(|executable| executable.runtime.as_ref());
+        for (key, value) in runtime.into_iter().flat_map(|runtime| {
+            let name = Some(("process.runtime.name", runtime.kind.name().to_owned()));
+            name.into_iter()
+                .chain(runtime.version.clone().map(|version| ("process.runtime.version", version)))
+        }) {
+            if !all.iter().any(|(known, _)| known == key) {
+                all.push((key.to_owned(), value));
             }
         }
         for (key, value) in
@@ -242,9 +259,14 @@ mod tests {
         assert_eq!(info.tgid, std::process::id());
         assert!(info.exe.contains("spoor"), "{info:?}");
         assert!(info.service.contains("spoor"), "{info:?}");
-        assert!(info.start_ns > 0 && info.start_ns <= crate::clock::boot_ns(), "{info:?}");
+        assert!(info.started_at > BootTime::ZERO && info.started_at <= crate::clock::boot(), "{info:?}");
+        let attribute =
+            |key| info.attributes.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str());
+        assert!(attribute("process.creation.time").is_some_and(|value| value.ends_with('Z')), "{info:?}");
+        assert_eq!(attribute("process.runtime.name"), Some("rustc"), "{info:?}");
         assert!(
-            info.attributes.iter().any(|(key, value)| key == "process.creation.time" && value.ends_with('Z'))
+            attribute("process.runtime.version").is_some_and(|value| value.starts_with("1.")),
+            "{info:?}"
         );
     }
 
@@ -281,7 +303,7 @@ mod tests {
         // The child is in `execve` for a moment, with this process's environment.
         let mut inspector = Inspector::plain(&Services::default());
         let named = (0..200).find_map(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
             inspector.inspect(child.id()).map(|found| found.info).filter(|info| info.service == "sleeper")
         });
         child.kill().unwrap();

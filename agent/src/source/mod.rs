@@ -47,7 +47,7 @@ pub enum SourceError {
     },
     #[error("`{file}` is neither a recording nor a pcap or pcapng capture: it starts with {start}")]
     UnknownFormat { file: String, start: String },
-    #[error("`{file}` has format version {found}, this program reads version {supported}")]
+    #[error("`{file}` has format version {found}, this program reads up to version {supported}")]
     Version { file: String, found: u32, supported: u32 },
     #[error("`{file}` ends at byte {offset} inside {what}: everything before it was read")]
     Truncated { file: String, offset: u64, what: &'static str },

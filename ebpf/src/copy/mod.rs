@@ -20,7 +20,7 @@ use spoor_common::{
 pub(crate) use self::segments::total;
 pub(crate) use self::verifier::forget;
 use self::{segments::gathered, verifier::bound};
-use crate::{emit, maps::count, syscall::Source, verdict::Share};
+use crate::{emit, maps::count, rare::rare, syscall::Source, verdict::Share};
 
 const HEADER: usize = size_of::<DataHeader>();
 
@@ -71,7 +71,7 @@ pub(crate) fn operation(header: DataHeader, source: &Source, share: Share, moved
         broken: 0,
     };
     if source.address == 0 {
-        count(Counter::NoBufferBytes, u64::from(moved));
+        rare(Counter::NoBufferBytes, u64::from(moved), u64::from(source.syscall));
         emit::length_only(&cursor.header, moved, DATA_UNREADABLE);
         return;
     }
@@ -150,7 +150,7 @@ fn finish(cursor: &mut Cursor, record: *mut u8, captured: u64, failed: bool) -> 
     let mut flags = 0;
     if failed || cursor.broken != 0 {
         flags = DATA_UNREADABLE;
-        count(Counter::FaultBytes, len.wrapping_sub(captured));
+        rare(Counter::FaultBytes, len.wrapping_sub(captured), len.wrapping_sub(captured));
     } else if len > captured {
         flags = DATA_BUDGET;
         count(Counter::BudgetBytes, len.wrapping_sub(captured));

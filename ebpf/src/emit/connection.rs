@@ -13,10 +13,11 @@ use spoor_common::{
     record::{self, ConnRecord, UnixConnRecord},
 };
 
-use super::{control_ring, nonblocking, now_ns};
+use super::{control_ring, now_ns};
 use crate::{
     kernel::{Object, peek},
-    maps::{count, offset},
+    maps::offset,
+    rare::rare,
     socket::{self, State},
 };
 
@@ -25,8 +26,6 @@ use crate::{
 pub(crate) struct Owner {
     pub(crate) tgid: u32,
     pub(crate) tid: u32,
-    pub(crate) task: Object,
-    pub(crate) file: Object,
     pub(crate) netns: u32,
 }
 
@@ -40,7 +39,7 @@ pub(crate) fn connection(state: &State, sk: Object, owner: &Owner) -> bool {
     unsafe {
         let to = bpf_ringbuf_reserve(control_ring(), size_of::<ConnRecord>() as u64, 0).cast::<ConnRecord>();
         if to.is_null() {
-            count(Counter::ConnLost, 1);
+            rare(Counter::ConnLost, 1, state.cookie);
             return false;
         }
         fill(&mut *to, state, owner);
@@ -67,13 +66,9 @@ fn fill(to: &mut ConnRecord, state: &State, owner: &Owner) {
     if state.flags & socket::OWN != 0 {
         flags |= record::CONN_OWN;
     }
-    if nonblocking(owner.file) {
-        flags |= record::CONN_NONBLOCKING;
-    }
     to.flags = flags;
     to.at_ns = now_ns();
     to.cookie = state.cookie;
-    to.start_ns = owner.task.follow(offset!(task_group_leader)).load(offset!(task_start_boottime));
     // SAFETY: the helper has no preconditions.
     to.cgroup = unsafe { bpf_get_current_cgroup_id() };
     to.peer = state.peer;
@@ -133,7 +128,7 @@ fn unix_connection(state: &State, sk: Object, owner: &Owner) -> bool {
         let to = bpf_ringbuf_reserve(control_ring(), size_of::<UnixConnRecord>() as u64, 0)
             .cast::<UnixConnRecord>();
         if to.is_null() {
-            count(Counter::ConnLost, 1);
+            rare(Counter::ConnLost, 1, state.cookie);
             return false;
         }
         let to = &mut *to;

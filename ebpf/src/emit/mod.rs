@@ -19,6 +19,7 @@ pub(crate) use self::connection::{Owner, connection};
 use crate::{
     kernel::Object,
     maps::{CONTROL, DATA, count, offset, setting},
+    rare::rare,
 };
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
@@ -26,7 +27,6 @@ const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
 const BPF_RB_CONS_POS: u64 = 2;
 const BPF_RB_PROD_POS: u64 = 3;
-const O_NONBLOCK: u32 = 0o4000;
 
 /// `CLOCK_BOOTTIME`.
 #[inline(always)]
@@ -77,7 +77,7 @@ pub(crate) fn submit_data(record: *mut u8) {
 
 /// Copies the header to the start of a reserved record.
 #[inline(always)]
-pub(crate) fn write_header(record: *mut u8, header: &DataHeader, len: u32, captured: u32, flags: u32) {
+pub(crate) fn write_header(record: *mut u8, header: &DataHeader, len: u32, captured: u32, flags: u8) {
     let to = record.cast::<DataHeader>();
     // SAFETY: the record was reserved with room for a header; ring memory is aligned to 8 bytes.
     unsafe {
@@ -85,8 +85,8 @@ pub(crate) fn write_header(record: *mut u8, header: &DataHeader, len: u32, captu
         to.kind = record::DATA;
         to.version = VERSION;
         to.direction = header.direction;
-        to.reserved = 0;
         to.flags = header.flags | flags;
+        to.awaited_by = header.awaited_by;
         to.at_ns = header.at_ns;
         to.cookie = header.cookie;
         to.pos = header.pos;
@@ -95,22 +95,19 @@ pub(crate) fn write_header(record: *mut u8, header: &DataHeader, len: u32, captu
         to.captured = captured;
         to.tgid = header.tgid;
         to.tid = header.tid;
-        to.syscall = header.syscall;
-        to.cpu = header.cpu;
-        to.awaited_by = header.awaited_by;
     }
 }
 
 /// Counts a data record of `len` moved bytes that found no room.
 #[inline(always)]
 pub(crate) fn data_lost(len: u32) {
-    count(Counter::DataLost, 1);
     count(Counter::DataLostBytes, u64::from(len));
+    rare(Counter::DataLost, 1, u64::from(len));
 }
 
 /// Reports a length without bytes. False when the ring is full.
 #[inline(always)]
-pub(crate) fn length_only(header: &DataHeader, len: u32, flags: u32) -> bool {
+pub(crate) fn length_only(header: &DataHeader, len: u32, flags: u8) -> bool {
     let record = reserve_data::<{ size_of::<DataHeader>() }>();
     if record.is_null() {
         data_lost(len);
@@ -122,12 +119,6 @@ pub(crate) fn length_only(header: &DataHeader, len: u32, flags: u32) -> bool {
     true
 }
 
-/// Whether the file is in non-blocking mode.
-#[inline(always)]
-pub(crate) fn nonblocking(file: Object) -> bool {
-    file.load::<u32>(offset!(file_flags)) & O_NONBLOCK != 0
-}
-
 /// Reports the end of a connection.
 #[inline(always)]
 pub(crate) fn close(cookie: u64, flags: u32) {
@@ -136,7 +127,7 @@ pub(crate) fn close(cookie: u64, flags: u32) {
         let to =
             bpf_ringbuf_reserve(control_ring(), size_of::<CloseRecord>() as u64, 0).cast::<CloseRecord>();
         if to.is_null() {
-            count(Counter::CloseLost, 1);
+            rare(Counter::CloseLost, 1, cookie);
             return;
         }
         *to = CloseRecord {
@@ -156,8 +147,9 @@ pub(crate) fn close(cookie: u64, flags: u32) {
 #[inline(always)]
 pub(crate) fn process(event: u8, task: Object, parent: u32) {
     let part = if event == record::PROCESS_THREAD { 4 } else { 2 };
+    let tgid: u32 = task.load(offset!(task_tgid));
     if waiting(control_ring()) > (CONTROL_RING_BYTES / part) as u64 {
-        count(Counter::ProcessLost, 1);
+        rare(Counter::ProcessLost, 1, u64::from(tgid));
         return;
     }
     // SAFETY: reserved with the size of the record that is written, and submitted on the only way out.
@@ -165,7 +157,7 @@ pub(crate) fn process(event: u8, task: Object, parent: u32) {
         let to =
             bpf_ringbuf_reserve(control_ring(), size_of::<ProcessRecord>() as u64, 0).cast::<ProcessRecord>();
         if to.is_null() {
-            count(Counter::ProcessLost, 1);
+            rare(Counter::ProcessLost, 1, u64::from(tgid));
             return;
         }
         *to = ProcessRecord {
@@ -173,9 +165,8 @@ pub(crate) fn process(event: u8, task: Object, parent: u32) {
             version: VERSION,
             event,
             reserved: 0,
-            tgid: task.load(offset!(task_tgid)),
+            tgid,
             at_ns: now_ns(),
-            start_ns: task.follow(offset!(task_group_leader)).load(offset!(task_start_boottime)),
             parent,
             tid: task.load(offset!(task_pid)),
         };

@@ -2,10 +2,13 @@
 //!
 //! *Owns* the bases, wire identity and the role the socket shows. *Must not know* operations.
 
-use spoor_common::record::{ROLE_CLIENT, ROLE_SERVER, TRANSPORT_TCP};
+use spoor_common::{
+    Counter,
+    record::{ROLE_CLIENT, ROLE_SERVER, TRANSPORT_TCP},
+};
 
 use super::{FROM_START, KNOWN, RCV_SHUTDOWN, SEND_SHUTDOWN, State, WIRE, cookie, shutdown, tcp, transport};
-use crate::{kernel::Object, maps::offset};
+use crate::{kernel::Object, maps::offset, rare::rare};
 
 /// Fills the state of a socket whose handshake has just ended. Its positions are zero.
 #[inline(always)]
@@ -64,6 +67,8 @@ pub(crate) fn join(state: &mut State, sk: Object, transport: u8, direction: u8, 
         state.ingress.base = ingress_base;
         if role != 0 && steady {
             state.flags |= WIRE;
+        } else {
+            rare(Counter::WireUnknown, 1, state.cookie);
         }
         let write_seq: u32 = tcp.load(offset!(write_seq));
         let copied: u32 = tcp.load(offset!(copied_seq));

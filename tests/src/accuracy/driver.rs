@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use fastrand::Rng;
 
 use super::plan::{Abilities, ORDERS, Plan, Planned};
-use crate::peers::go_on;
+use crate::peers::{connect, go_on};
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,12 +94,7 @@ fn request(
 ) -> Result<Option<BufReader<TcpStream>>> {
     let mut stream = match stream {
         Some(stream) => stream,
-        None => {
-            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("cannot connect")?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            BufReader::new(stream)
-        }
+        None => connect(port, PATIENCE)?,
     };
     let content = if plan.body.is_empty() { "" } else { "content-type: application/json\r\n" };
     let text = format!(

@@ -10,6 +10,7 @@ use spoor_core::operation::{Completeness, Operation};
 use spoor_core::protocol::{End, Session};
 
 use super::{Packet, run};
+use spoor_core::time::BootTime;
 
 /// What one protocol's operations have to say.
 pub trait Judge {
@@ -20,7 +21,7 @@ pub trait Judge {
     fn is_same(&self, found: &Operation, whole: &Operation) -> bool;
 
     /// When it was known that it is over.
-    fn known_at(&self, whole: &Operation) -> u64 {
+    fn known_at(&self, whole: &Operation) -> BootTime {
         whole.ended_at
     }
 
@@ -41,7 +42,7 @@ pub trait Judge {
     }
 
     /// Operations that begin after this moment are told exactly, though that packet is lost. `None`: there is none.
-    fn certain_after(&self, packets: &[Packet], lost: usize) -> Option<u64>;
+    fn certain_after(&self, packets: &[Packet], lost: usize) -> Option<BootTime>;
 
     /// Besides that: what is true of all that is told together.
     fn check_all(&self, _found: &[Operation], _whole: &[Operation], _what: &str) {}
@@ -96,7 +97,7 @@ pub fn without_any_packet(
         let packet = &packets[lost];
         let what = format!(
             "{name} without packet {} of {} from the {:?}, bytes {} to {}",
-            packet.at,
+            packet.at.as_nanos(),
             packets.len(),
             packet.from,
             packet.pos,

@@ -18,7 +18,6 @@ pub(super) struct LifeCycles {
 #[derive(Clone, Copy, Debug, Default)]
 struct Life {
     requested: bool,
-    responded: bool,
     closed: bool,
 }
 
@@ -38,7 +37,7 @@ impl LifeCycles {
                 assert!(first, "{op:?} was opened twice");
                 return;
             }
-            Event::Requested { op, .. } | Event::Responded { op, .. } => *op,
+            Event::Requested { op, .. } => *op,
             Event::Closed(operation) => operation.id,
             Event::Discarded { .. } | Event::Missed { .. } => return,
         };
@@ -46,7 +45,6 @@ impl LifeCycles {
         assert!(!life.closed, "after its close: {event:?}");
         let again = match event {
             Event::Requested { .. } => std::mem::replace(&mut life.requested, true),
-            Event::Responded { .. } => std::mem::replace(&mut life.responded, true),
             _ => std::mem::replace(&mut life.closed, true),
         };
         assert!(!again, "twice: {event:?}");

@@ -6,25 +6,27 @@
 mod life;
 pub mod script;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use spoor::capture::decode;
 use spoor::config::Services;
 use spoor::source::{Source, pcap, recording};
 use spoor_core::pipeline::{Pipeline, Settings};
-use spoor_core::protocol::detect::{
-    Detection, Detector, Protocol, Sniff, sniff_amqp, sniff_http1, sniff_http2, sniff_postgres,
-};
-use spoor_core::protocol::{End, Events, Session, amqp, http1, http2, postgres};
+use spoor_core::protocol::detect::{Detection, Detector, Sniff};
+use spoor_core::protocol::{End, Events, Protocol};
 use spoor_core::record::{
-    ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Mark, Record, Role, Sender, Thread,
-    Transport, WireBase,
+    ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Mark, Record, Role, Sender,
+    Transport, WireBase, Worker,
 };
 use spoor_core::settings::Protocols;
 use spoor_core::stream::{Assembler, Chunk, Window};
 
 use self::life::LifeCycles;
 use self::script::{Script, Step};
+use crate::transcript::EPOCH;
 use crate::whole_core;
+use spoor_core::time::BootTime;
 
 /// Takes any bytes; panics when something that must hold does not.
 pub type Target = fn(&[u8]);
@@ -45,22 +47,22 @@ pub const TARGETS: &[(&str, Target)] = &[
 
 /// One HTTP/1.x connection.
 pub fn http1(data: &[u8]) {
-    session(data, |role, limits| Box::new(http1::Session::new(role, limits)));
+    session(data, Protocol::Http1);
 }
 
 /// One HTTP/2 connection, from its preface or joined in mid-stream.
 pub fn http2(data: &[u8]) {
-    session(data, |role, limits| Box::new(http2::Session::new(role, limits)));
+    session(data, Protocol::Http2);
 }
 
 /// One AMQP connection.
 pub fn amqp(data: &[u8]) {
-    session(data, |role, limits| Box::new(amqp::Session::new(role, limits)));
+    session(data, Protocol::Amqp);
 }
 
 /// One PostgreSQL connection.
 pub fn postgres(data: &[u8]) {
-    session(data, |role, limits| Box::new(postgres::Session::new(role, limits)));
+    session(data, Protocol::Postgres);
 }
 
 /// Small bounds, so that short inputs reach them.
@@ -69,32 +71,44 @@ fn limits() -> Protocols {
 }
 
 /// Any protocol's session: it neither panics nor breaks an operation's life cycle, whatever comes.
-fn session(data: &[u8], new: impl Fn(Role, &Protocols) -> Box<dyn Session>) {
+fn session(data: &[u8], protocol: Protocol) {
     let script = Script::read(data);
-    let mut session = new(script.role, &limits());
+    let mut session = protocol.session(script.role, &limits());
     let (mut out, mut life) = (Events::default(), LifeCycles::default());
-    let (mut client, mut server, mut now) = (script.start, script.start, 1);
+    let (mut client, mut server, mut now) = (script.start, script.start, BootTime::from_nanos(1));
     for step in &script.steps {
-        now += 1000;
-        let thread = Thread::new(1, 1 + (now / 1000 % 4) as u32);
+        now += Duration::from_micros(1);
+        let thread = Worker::new(1, 1 + (now.as_nanos() / 1000 % 4) as u32);
         match step {
-            Step::Wait(ns) => {
-                now += ns;
+            Step::Wait(time) => {
+                now += *time;
                 session.timeout(now, &mut out);
             }
             Step::Bytes(sender, bytes) => {
                 let (pos, other_pos) = positions(*sender, &mut client, &mut server, bytes.len() as u64);
-                session.bytes(*sender, pos, bytes, Mark { at: now, thread, other_pos }, &mut out);
+                session.bytes(
+                    *sender,
+                    pos,
+                    bytes,
+                    Mark { at: now, thread, other_pos, awaited_by: None },
+                    &mut out,
+                );
             }
             Step::Hole(sender, len) => {
                 let (pos, other_pos) = positions(*sender, &mut client, &mut server, *len);
-                session.gap(*sender, pos, *len, Mark { at: now, thread, other_pos }, &mut out);
+                session.gap(
+                    *sender,
+                    pos,
+                    *len,
+                    Mark { at: now, thread, other_pos, awaited_by: None },
+                    &mut out,
+                );
             }
         }
         let _ = (session.want(Sender::Client), session.want(Sender::Server));
         life.take(&mut out);
     }
-    session.end(End::Closed, now + 1, &mut out);
+    session.end(End::Closed, now + Duration::from_nanos(1), &mut out);
     life.take(&mut out);
     life.assert_over(data.len());
 }
@@ -124,25 +138,18 @@ pub fn detect(data: &[u8]) {
         }
         let found = detector.offer(script.direction(*sender), bytes, script.port);
         if let Detection::Is { protocol, .. } = found {
-            let possible =
-                [Protocol::Http1, Protocol::Http2, Protocol::Amqp, Protocol::Postgres].contains(&protocol);
-            assert!(possible, "{found:?}");
+            assert!(Protocol::ALL.contains(&protocol), "{found:?}");
         }
     }
 }
 
-fn sniffs(bytes: &[u8]) -> [(Protocol, Sniff); 4] {
-    [
-        (Protocol::Http1, sniff_http1(bytes)),
-        (Protocol::Http2, sniff_http2(bytes)),
-        (Protocol::Amqp, sniff_amqp(bytes)),
-        (Protocol::Postgres, sniff_postgres(bytes)),
-    ]
+fn sniffs(bytes: &[u8]) -> Vec<(Protocol, Sniff)> {
+    Protocol::ALL.into_iter().map(|protocol| (protocol, protocol.sniff(bytes))).collect()
 }
 
 /// Reassembly: chunks tile the stream, and no byte appears or disappears unaccounted.
 pub fn assembler(data: &[u8]) {
-    let window = Window { bytes: 256, records: 8, ns: 1000 };
+    let window = Window { bytes: 256, records: 8, time: Duration::from_micros(1) };
     let mut assembler = Assembler::new(None, window);
     let mut rest = data;
     let (mut next, mut end) = (0u64, None);
@@ -154,7 +161,7 @@ pub fn assembler(data: &[u8]) {
         let bytes = Bytes::copy_from_slice(&rest[..usize::from(captured).min(rest.len())]);
         rest = &rest[bytes.len()..];
         next = next.max(pos + u64::from(len));
-        let mark = Mark { at: u64::from(at) * 16, ..Mark::default() };
+        let mark = Mark { at: BootTime::from_nanos(u64::from(at) * 16), ..Mark::default() };
         assembler.push(pos, u64::from(len), bytes, mark);
         if at % 16 == 0 {
             assembler.handle_timeout(mark.at);
@@ -225,17 +232,17 @@ pub fn pipeline(data: &[u8]) {
     let script = Script::read(data);
     let settings = Settings { protocols: limits(), max_connections: 16, ..whole_core::settings() };
     let mut pipeline = Pipeline::new(settings).expect("the default rules compile");
-    let mut now = 1_000_000;
-    pipeline.handle_record(Record::Clock(ClockPair { boot_ns: now, unix_ns: 1_800_000_000_000_000_000 }));
+    let mut now = BootTime::ZERO + Duration::from_millis(1);
+    pipeline.handle_record(Record::Clock(ClockPair { boot: now, wall: EPOCH }));
     for role in [Role::Client, Role::Server] {
         pipeline.handle_record(Record::Conn(Box::new(end_of_connection(role, &script, now))));
     }
     let (mut client, mut server) = (script.start, script.start);
     for step in &script.steps {
-        now += 1000;
+        now += Duration::from_micros(1);
         let (sender, bytes, len) = match step {
-            Step::Wait(ns) => {
-                now += ns;
+            Step::Wait(time) => {
+                now += *time;
                 pipeline.handle_timeout(now);
                 continue;
             }
@@ -259,6 +266,7 @@ pub fn pipeline(data: &[u8]) {
                 len: len as u32,
                 bytes: bytes.clone(),
                 thread: thread(role),
+                awaited_by: None,
                 flags: DataFlags::default(),
             }));
         }
@@ -268,9 +276,9 @@ pub fn pipeline(data: &[u8]) {
     for role in [Role::Client, Role::Server] {
         pipeline.handle_record(Record::Close(Close { at: now, conn: conn_id(role), reset: false }));
     }
-    pipeline.finish(now + 1);
+    pipeline.finish(now + Duration::from_nanos(1));
     while let Some(span) = pipeline.poll_span() {
-        assert!(span.start_unix_ns <= span.end_unix_ns, "{span:?}");
+        assert!(span.start <= span.end, "{span:?}");
         assert!(span.span_id.0 != [0; 8] && span.trace_id.0 != [0; 16], "{span:?}");
     }
     assert_eq!(pipeline.stats().held, 0);
@@ -280,12 +288,12 @@ fn conn_id(role: Role) -> ConnId {
     ConnId(if role == Role::Client { 1 } else { 2 })
 }
 
-fn thread(role: Role) -> Thread {
+fn thread(role: Role) -> Worker {
     let tgid = if role == Role::Client { 100 } else { 200 };
-    Thread::new(tgid, tgid)
+    Worker::new(tgid, tgid)
 }
 
-fn end_of_connection(role: Role, script: &Script, at: u64) -> Conn {
+fn end_of_connection(role: Role, script: &Script, at: BootTime) -> Conn {
     let address = |port| Endpoint::Inet(([127, 0, 0, 1], port).into());
     let (client, server) = (address(40_000), address(script.port.unwrap_or(4711)));
     let (local, remote, wire) = match role {

@@ -9,6 +9,8 @@
 //! server port. Tag: bit 0 the server sent it; bits 1–3 say bytes, or 6: time passes, 7: a hole of that length.
 //! A length past the end of the input takes what is there, so any bytes are a script.
 
+use std::time::Duration;
+
 use spoor_core::record::{Direction, Role, Sender};
 
 /// Ports a script can name.
@@ -30,7 +32,7 @@ pub enum Step {
     Bytes(Sender, Vec<u8>),
     Hole(Sender, u64),
     /// Nanoseconds.
-    Wait(u64),
+    Wait(Duration),
 }
 
 impl Script {
@@ -47,7 +49,7 @@ impl Script {
             let sender = if tag & 1 == 1 { Sender::Server } else { Sender::Client };
             rest = after;
             match tag >> 1 & 7 {
-                6 => steps.push(Step::Wait(len as u64 * 1_000_000)),
+                6 => steps.push(Step::Wait(Duration::from_millis(len as u64))),
                 7 => steps.push(Step::Hole(sender, len as u64)),
                 _ => {
                     let (bytes, after) = rest.split_at(len.min(rest.len()));

@@ -98,6 +98,7 @@ impl Agent {
             // Whatever cgroup the tests are in: they say themselves what may be lost.
             cgroup_percent: 0,
             rung: None,
+            explain: false,
         };
         // Every test that asks is counted as skipped, not only the one that tried.
         static REASON: OnceLock<String> = OnceLock::new();

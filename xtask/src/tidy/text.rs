@@ -1,5 +1,6 @@
-//! What every file has to look like: headers, lengths, leftovers, machine paths, the README's lines, fixtures.
+//! What every file has to look like: headers, lengths, leftovers, machine paths, pages' lines, fixtures.
 
+use super::links::is_page;
 use super::rust::{code, without_tests};
 use super::{File, Finding};
 
@@ -30,7 +31,7 @@ pub(super) fn check(file: &File, findings: &mut Vec<Finding>) {
     header(file, findings);
     length(file, findings);
     leftovers(file, findings);
-    if file.path == "README.md" {
+    if is_page(&file.path) {
         sentences(file, findings);
     }
 }
@@ -39,12 +40,11 @@ pub(super) fn check(file: &File, findings: &mut Vec<Finding>) {
 pub(super) fn check_tree(files: &[File], findings: &mut Vec<Finding>) {
     fixtures(files, findings);
     unsafe_is_forbidden(files, findings);
-    dependencies(files, findings);
 }
 
-/// `tests.rs`, `x_tests.rs` or `tests/x.rs` beside the module they test, which has the header.
+/// `tests.rs` or `tests/x.rs` in the folder of the module they test, which has the header.
 fn is_tests(path: &str) -> bool {
-    path.ends_with("tests.rs") || path.contains("/src/") && path.contains("/tests/")
+    path.ends_with("/tests.rs") || path.contains("/src/") && path.contains("/tests/")
 }
 
 fn header(file: &File, findings: &mut Vec<Finding>) {
@@ -126,7 +126,7 @@ fn sentences(file: &File, findings: &mut Vec<Finding>) {
             in_code = !in_code;
         } else if !in_code && !line.starts_with('|') && !line.starts_with("    ") && holds_two_sentences(line)
         {
-            findings.push(file.finding(at + 1, "two sentences on one line: the README has one per line"));
+            findings.push(file.finding(at + 1, "two sentences on one line: pages have one per line"));
         }
     }
 }
@@ -176,39 +176,17 @@ fn fixtures(files: &[File], findings: &mut Vec<Finding>) {
 
 /// Safe Rust is promised by attribute where it is promised at all.
 fn unsafe_is_forbidden(files: &[File], findings: &mut Vec<Finding>) {
-    for root in ["agent/src/lib.rs", "journeys/src/lib.rs", "xtask/src/main.rs", "tests/src/lib.rs"] {
+    for root in [
+        "agent/src/lib.rs",
+        "agent/core/src/lib.rs",
+        "journeys/src/lib.rs",
+        "xtask/src/main.rs",
+        "tests/src/lib.rs",
+    ] {
         if let Some(file) = files.iter().find(|file| file.path == root)
             && !file.text.contains("#![forbid(unsafe_code)]")
         {
             findings.push(file.finding(1, "`#![forbid(unsafe_code)]` is missing"));
-        }
-    }
-}
-
-/// Every dependency of the workspace stands below a comment with its reason, and some member uses it.
-fn dependencies(files: &[File], findings: &mut Vec<Finding>) {
-    let Some(root) = files.iter().find(|file| file.path == "Cargo.toml") else { return };
-    let members: Vec<&File> = files.iter().filter(|file| file.path.ends_with("/Cargo.toml")).collect();
-    let (mut inside, mut reasoned) = (false, false);
-    for (at, line) in root.text.lines().enumerate() {
-        if line.starts_with('[') {
-            inside = line == "[workspace.dependencies]";
-        }
-        reasoned |= line.starts_with('#');
-        let Some((name, value)) = line.split_once(" = ").filter(|_| inside) else { continue };
-        if !reasoned && !value.contains("path =") {
-            findings.push(
-                root.finding(at + 1, format!("`{name}` has no comment above it that says why it was chosen")),
-            );
-        }
-        let used = |member: &&File| {
-            member.text.lines().any(|line| {
-                line.strip_prefix(name)
-                    .is_some_and(|rest| rest.starts_with(".workspace") || rest.starts_with(" = { workspace"))
-            })
-        };
-        if !members.iter().any(used) {
-            findings.push(root.finding(at + 1, format!("`{name}` is used by no member of the workspace")));
         }
     }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{arch::Arch, kernels};
 use crate::shell;
+use crate::test::live::{CAPTURE, PROGRAM};
 
 /// The programs that go into the guest.
 pub(crate) struct Tests {
@@ -20,7 +21,8 @@ pub(crate) struct Tests {
 }
 
 /// What busybox is called as.
-const APPLETS: &[&str] = &["sh", "mount", "ip", "uname", "cat", "poweroff", "sleep", "mkdir", "grep", "ls"];
+const APPLETS: &[&str] =
+    &["sh", "mount", "ip", "uname", "cat", "poweroff", "sleep", "mkdir", "grep", "sed", "ls"];
 
 /// A busybox that needs no libraries.
 pub(crate) fn busybox() -> Option<PathBuf> {
@@ -33,7 +35,7 @@ pub(crate) fn busybox() -> Option<PathBuf> {
 /// Compiles the tests and the trap.
 pub(crate) fn tests(arch: Arch) -> Result<Tests> {
     let mut build = shell::cargo(["test", "--no-run", "--message-format=json", "--package", "spoor"]);
-    build.args(["--package", "spoor-tests", "--test", "live_capture"]);
+    build.args(["--package", "spoor-tests", "--test", PROGRAM]);
     if let Some(target) = arch.target() {
         // Statically linked: no library of that processor goes into the guest.
         build.args(["--target", target.triple]).envs(target.environment());
@@ -46,7 +48,7 @@ pub(crate) fn tests(arch: Arch) -> Result<Tests> {
     let live = String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "live_capture")
+        .filter(|message| message["target"]["name"] == PROGRAM)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .context("cargo names no program of the live-kernel tests")?;
     let trap = directory()?.join("spoor-trap");
@@ -82,7 +84,7 @@ pub(crate) fn build(arch: Arch, tests: &Tests, filter: Option<&str>) -> Result<P
         symlink("busybox", root.join("bin").join(applet)).with_context(|| format!("cannot link {applet}"))?;
     }
     put(&tests.trap, &root.join("bin/spoor-trap"))?;
-    let live = root.join("bin/live_capture");
+    let live = root.join("bin").join(PROGRAM);
     let objcopy = arch.target().map_or("objcopy", |target| target.objcopy);
     let mut strip = shell::command(objcopy, ["--strip-debug"]);
     strip.arg(&tests.live).arg(&live);
@@ -120,6 +122,9 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// What the guest does. `RUNG` comes from the kernel's command line; lines that begin with `vm:` are for the host.
+///
+/// The tests are those of one module whose name contains `filter`. The module alone names no test: where nothing contains
+/// `filter`, it keeps the program from taking that for all tests.
 fn script(filter: Option<&str>) -> String {
     let filter = filter.unwrap_or_default();
     format!(
@@ -131,7 +136,8 @@ fn script(filter: Option<&str>) -> String {
          ip link set lo up\n\
          echo \"vm: release $(uname -r)\"\n\
          : > /tmp/skipped\n\
-         SPOOR_TEST_RUNG=$RUNG live_capture --test-threads=1 {filter}\n\
+         names=$({PROGRAM} --list --format terse {CAPTURE} | sed -n 's/: test$//p' | grep -F -e '{filter}')\n\
+         SPOOR_TEST_RUNG=$RUNG {PROGRAM} --test-threads=1 --exact {CAPTURE} $names\n\
          echo \"vm: skipped $(grep -c . /tmp/skipped)\"; cat /tmp/skipped\n\
          poweroff -f\n"
     )
@@ -142,7 +148,8 @@ mod tests {
     #[test]
     fn guest_runs_the_tests_on_the_rung_it_is_given_and_ends() {
         let script = super::script(Some("vectors"));
-        assert!(script.contains("SPOOR_TEST_RUNG=$RUNG live_capture --test-threads=1 vectors\n"), "{script}");
+        assert!(script.contains("capture:: | sed -n 's/: test$//p' | grep -F -e 'vectors')\n"), "{script}");
+        assert!(script.contains("SPOOR_TEST_RUNG=$RUNG live --test-threads=1 --exact"), "{script}");
         assert!(script.ends_with("poweroff -f\n"), "{script}");
     }
 }

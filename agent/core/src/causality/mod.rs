@@ -1,11 +1,11 @@
-//! Events of all connections in, [`Edge`]s between operations out: what was caused by what, by which rule, how sure.
+//! Events of all connections → [`Edge`]s between operations: what was caused by what, by which rule, how sure.
 //!
 //! *Owns* the rules of joining inside a process, across the wire and through messages, and their ranking.
 //! *Must not know* spans, how orders are named in bytes (it compares keys it is given), or where records came from.
 //!
 //! ```text
-//!   Opened, Requested, Responded ─▶ process::Processes   who read and wrote what, on which thread
-//!   Closed (keys, wire identity) ─▶ process, wire, message ─▶ Edge
+//!   opened, requested, closed ─▶ inside                          who read and wrote what, on which thread
+//!   wire identities, messages ─▶ across::{wire, message} ─▶ Edge
 //! ```
 //!
 //! A message that was asked for (`basic.get`) is no cause of the asking: its way is told as a [`Passage`], not as an edge.
@@ -16,61 +16,61 @@
 pub mod across;
 pub mod engine;
 pub mod inside;
+pub mod rules;
+pub mod settings;
+pub mod stats;
 
-use crate::record::{BootNs, OpId};
+use std::time::Duration;
 
-/// A rule that joins an operation to its cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Rule {
-    /// `traceparent` or a like header in the operation's own bytes.
-    Context,
-    /// Both ends of one operation have the same wire identity.
-    Wire,
-    /// The broker forwarded this very message.
-    Message,
-    /// The thread served only this request.
-    Thread,
-    /// The thread read it last, and nothing else could be the cause.
-    LastRead,
-    /// It carries the identity key of exactly one request in flight.
-    Value,
-    /// It ran in one transaction with an operation whose cause is known.
-    Transaction,
-    /// Nothing else was in flight, in a process that does nothing unasked.
-    Alone,
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::record::OpId;
+use crate::time::BootTime;
+pub use stats::Stats;
+
+/// Declares the rules, once: their names and the list of all come from here.
+macro_rules! rules {
+    ($($(#[$doc:meta])* $rule:ident = $name:literal,)*) => {
+        /// A rule that joins an operation to its cause.
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+        )]
+        pub enum Rule {
+            $($(#[$doc])* #[serde(rename = $name)] $rule,)*
+        }
+
+        impl Rule {
+            /// All rules, strongest first.
+            pub const ALL: [Rule; [$($name),*].len()] = [$(Rule::$rule),*];
+
+            /// The name on the wire (`spoor.parent.rule`), in the configuration and in `--print tree`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Rule::$rule => $name,)*
+                }
+            }
+        }
+    };
 }
 
-impl Rule {
-    /// The name on the wire (`spoor.parent.rule`), in the configuration and in `--print tree`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Rule::Context => "context",
-            Rule::Wire => "wire",
-            Rule::Message => "message",
-            Rule::Thread => "thread",
-            Rule::LastRead => "last_read",
-            Rule::Value => "value",
-            Rule::Transaction => "transaction",
-            Rule::Alone => "alone",
-        }
-    }
-
-    /// All rules, strongest first.
-    pub const ALL: [Rule; 8] = [
-        Rule::Context,
-        Rule::Wire,
-        Rule::Message,
-        Rule::Thread,
-        Rule::Value,
-        Rule::Transaction,
-        Rule::LastRead,
-        Rule::Alone,
-    ];
-
-    /// The rule of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|rule| rule.name() == name)
-    }
+rules! {
+    /// `traceparent` or a like header in the operation's own bytes.
+    Context = "context",
+    /// Both ends of one operation have the same wire identity.
+    Wire = "wire",
+    /// The broker forwarded this very message.
+    Message = "message",
+    /// The thread served only this request, or was seen to work for it in another way.
+    Thread = "thread",
+    /// The operation carries the identity key of exactly one request in flight.
+    Value = "value",
+    /// The operation ran in one transaction with an operation whose cause is known.
+    Transaction = "transaction",
+    /// The thread read it last, and nothing else could be the cause.
+    LastRead = "last_read",
+    /// Nothing else was in flight, in a process that does nothing unasked.
+    Alone = "alone",
 }
 
 /// Which rules may make an edge, and how sure they must be.
@@ -78,10 +78,10 @@ impl Rule {
 pub struct Policy {
     pub rules: std::collections::BTreeSet<Rule>,
     pub min_confidence: f32,
-    /// Longest wait for evidence after an operation is over, nanoseconds.
-    pub decide_within_ns: u64,
+    /// Longest wait for evidence after an operation is over.
+    pub decide_within: Duration,
     /// How long an edge by message between clients waits for the broker's own view.
-    pub broker_wait_ns: u64,
+    pub broker_wait: Duration,
 }
 
 impl Policy {
@@ -112,5 +112,5 @@ pub struct Passage {
     /// The message was asked for: the publish is no cause of the operation.
     pub pulled: bool,
     /// Since when the message was waiting again, where it had left a queue before.
-    pub again_since: Option<BootNs>,
+    pub again_since: Option<BootTime>,
 }

@@ -7,31 +7,31 @@ mod flow;
 mod look;
 pub mod snapshot;
 mod stats;
-pub mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::bounded::{Bounded, Slot};
 use crate::operation::Operation;
-use crate::protocol::detect::Protocol;
 use crate::protocol::snapshot::Texts;
-use crate::protocol::{Event, Events, Session};
-use crate::record::{BootNs, Close, Conn, ConnId, Data, OpId, Role};
+use crate::protocol::{Event, Events, PerProtocol, Protocol, Session};
+use crate::record::{Close, Conn, ConnId, Data, OpId, Role};
 use crate::settings;
 use crate::stream::Window;
+use crate::time::BootTime;
 use flow::{Context, Flow};
 use snapshot::{Connection, Waiting};
 pub use stats::Stats;
-use table::{Slot, Table};
 
 /// Captured bytes that all connections together may hold back: waiting for order, or for detection.
 const MAX_BUFFERED: usize = 32 << 20;
 /// Closed connections whose late records are recognised.
 const MAX_REMEMBERED: usize = 4096;
 /// How often sessions are told the time.
-const SWEEP_NS: u64 = 1_000_000_000;
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What is known of a connection, shared by everything that came from it.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,16 +68,6 @@ pub enum Verdict {
 /// Makes the session of a detected protocol.
 type MakeSession = fn(Protocol, Role, &settings::Protocols) -> Box<dyn Session>;
 
-fn make_session(protocol: Protocol, role: Role, limits: &settings::Protocols) -> Box<dyn Session> {
-    use crate::protocol::{amqp, http1, http2, postgres};
-    match protocol {
-        Protocol::Http1 => Box::new(http1::Session::new(role, limits)),
-        Protocol::Http2 => Box::new(http2::Session::new(role, limits)),
-        Protocol::Amqp => Box::new(amqp::Session::new(role, limits)),
-        Protocol::Postgres => Box::new(postgres::Session::new(role, limits)),
-    }
-}
-
 /// All connections. Sans-I/O: `handle_*` in, `poll_*` out.
 ///
 /// ```text
@@ -89,17 +79,16 @@ fn make_session(protocol: Protocol, role: Role, limits: &settings::Protocols) ->
 /// is still in the ring counts as lost. The time of a record counts as well.
 #[derive(Debug)]
 pub struct Connections {
-    table: Table<ConnId, Flow>,
-    max_connections: usize,
+    /// The one that did nothing for longest is the oldest.
+    table: Bounded<ConnId, Flow>,
     context: Context,
     /// Deadlines of flows that wait for something.
-    timers: BTreeSet<(BootNs, ConnId)>,
-    next_sweep: BootNs,
-    now: BootNs,
+    timers: BTreeSet<(BootTime, ConnId)>,
+    next_sweep: BootTime,
+    now: BootTime,
     buffered: usize,
     /// Connections that ended not long ago.
-    closed: VecDeque<ConnId>,
-    closed_set: HashSet<ConnId>,
+    closed: Bounded<ConnId, ()>,
 }
 
 impl Connections {
@@ -109,24 +98,22 @@ impl Connections {
             limits: limits.clone(),
             turn_bytes: settings::DEFAULT_TURN_BYTES,
             window: Window::default(),
-            make_session,
+            make_session: Protocol::session,
             events: Events::default(),
-            revealed: Default::default(),
+            shared: PerProtocol::from_fn(Protocol::shared),
             out: VecDeque::new(),
             verdicts: VecDeque::new(),
             stats: Stats::default(),
             waiting: Waiting::default(),
         };
         Self {
-            table: Table::new(),
-            max_connections: max_connections.max(1),
+            table: Bounded::new(max_connections),
             context,
             timers: BTreeSet::new(),
-            next_sweep: 0,
-            now: 0,
+            next_sweep: BootTime::ZERO,
+            now: BootTime::ZERO,
             buffered: 0,
-            closed: VecDeque::new(),
-            closed_set: HashSet::new(),
+            closed: Bounded::new(MAX_REMEMBERED),
         }
     }
 
@@ -139,16 +126,16 @@ impl Connections {
     /// First sight of a connection, or more about it.
     pub fn handle_conn(&mut self, conn: Conn) {
         self.advance(conn.at);
-        match self.table.slot(conn.id) {
+        match self.table.slot(&conn.id) {
             Some(slot) => {
-                if let Some(flow) = self.table.get_mut(slot) {
+                if let Some(flow) = self.table.at_mut(slot) {
                     flow.update(conn);
                 }
             }
             None => {
                 let known = self.context.waiting.claim(&conn);
                 let slot = self.open(conn, true);
-                if let Some(flow) = self.table.get_mut(slot) {
+                if let Some(flow) = self.table.at_mut(slot) {
                     flow.known = known;
                 }
             }
@@ -159,9 +146,9 @@ impl Connections {
     pub fn handle_data(&mut self, data: Data) {
         self.advance(data.at);
         self.context.stats.records += 1;
-        let slot = match self.table.slot(data.conn) {
+        let slot = match self.table.slot(&data.conn) {
             Some(slot) => slot,
-            None if self.closed_set.contains(&data.conn) => {
+            None if self.closed.contains_key(&data.conn) => {
                 self.context.stats.late_records += 1;
                 return;
             }
@@ -172,7 +159,7 @@ impl Connections {
             }
         };
         self.table.touch(slot);
-        if let Some(flow) = self.table.get_mut(slot) {
+        if let Some(flow) = self.table.at_mut(slot) {
             flow.handle_data(data, self.now, &mut self.context);
         }
         self.settle(slot);
@@ -181,20 +168,20 @@ impl Connections {
     /// A connection ended. Its session ends when records that may still come late have had their time.
     pub fn handle_close(&mut self, close: Close) {
         self.advance(close.at);
-        let Some(slot) = self.table.slot(close.conn) else { return self.context.waiting.closed(close.conn) };
-        if let Some(flow) = self.table.get_mut(slot) {
+        let Some(slot) = self.table.slot(&close.conn) else { return self.context.waiting.closed(close.conn) };
+        if let Some(flow) = self.table.at_mut(slot) {
             flow.close(close);
         }
         self.settle(slot);
     }
 
     /// Time passed, and every record up to `now` was handled.
-    pub fn handle_timeout(&mut self, now: BootNs) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         self.advance(now);
         if self.next_sweep <= self.now {
-            self.next_sweep = self.now.saturating_add(SWEEP_NS);
+            self.next_sweep = self.now + SWEEP;
             for slot in self.table.by_age().collect::<Vec<_>>() {
-                if let Some(flow) = self.table.get_mut(slot) {
+                if let Some(flow) = self.table.at_mut(slot) {
                     flow.sweep(self.now, &mut self.context);
                 }
             }
@@ -202,11 +189,11 @@ impl Connections {
     }
 
     /// No more records: ends every connection, those whose close was not seen as abandoned.
-    pub fn finish(&mut self, now: BootNs) {
+    pub fn finish(&mut self, now: BootTime) {
         self.advance(now);
         while let Some(slot) = self.table.oldest() {
             self.context.stats.abandoned +=
-                u64::from(self.table.get(slot).is_some_and(|flow| !flow.is_closing()));
+                u64::from(self.table.at(slot).is_some_and(|flow| !flow.is_closing()));
             self.end(slot);
         }
     }
@@ -214,15 +201,14 @@ impl Connections {
     /// What the next agent should know of connections, those that have not spoken since this one began among them. Takes
     /// nothing away.
     pub fn export(&self, texts: &mut Texts) -> Vec<Connection> {
-        let flows = self.table.by_age().filter_map(|slot| self.table.get(slot));
-        let mut all: Vec<Connection> = flows.filter_map(|flow| flow.export(texts)).collect();
+        let mut all: Vec<Connection> = self.table.values().filter_map(|flow| flow.export(texts)).collect();
         all.extend(self.context.waiting.connections().map(|(one, from)| snapshot::again(one, from, texts)));
         snapshot::within_bound(all)
     }
 
     /// Takes what an earlier agent of this boot of the machine had learned. Before the first record.
-    pub fn restore(&mut self, all: Vec<Connection>, texts: Vec<Arc<str>>, now: BootNs) {
-        self.context.waiting.restore(all, texts, now, self.max_connections);
+    pub fn restore(&mut self, all: Vec<Connection>, texts: Vec<Arc<str>>, now: BootTime) {
+        self.context.waiting.restore(all, texts, now, self.table.capacity());
     }
 
     /// What became of what an earlier agent had learned.
@@ -241,7 +227,7 @@ impl Connections {
     }
 
     /// When [`Connections::handle_timeout`] would change something.
-    pub fn poll_timeout(&self) -> Option<BootNs> {
+    pub fn poll_timeout(&self) -> Option<BootTime> {
         let sweep = (self.table.len() > 0).then_some(self.next_sweep);
         let first = self.timers.first().map(|(at, _)| *at);
         [sweep, first].into_iter().flatten().min()
@@ -249,12 +235,12 @@ impl Connections {
 
     /// What is known of a connection.
     pub fn info(&self, id: ConnId) -> Option<&ConnRef> {
-        self.table.get(self.table.slot(id)?).map(Flow::info)
+        self.table.get(&id).map(Flow::info)
     }
 
     /// What is known so far of work that came in over a connection and is not over, see [`Session::peek`].
     pub fn peek(&self, id: ConnId, op: OpId) -> Option<Operation> {
-        self.table.get(self.table.slot(id)?)?.peek(op)
+        self.table.get(&id)?.peek(op)
     }
 
     /// Connections known now.
@@ -272,20 +258,28 @@ impl Connections {
         self.buffered
     }
 
+    /// What was forgotten at bounds, by table: ends of connections, whose late records open them anew, and what connections
+    /// of a protocol told about each other.
+    pub fn forgotten(&self) -> [(&'static str, u64); 2] {
+        let shared = self.context.shared.iter().filter_map(|(_, shared)| shared.as_ref());
+        let told = shared.map(|shared| shared.forgotten()).sum();
+        [("connection_ends", self.closed.forgotten()), ("shared_statements", told)]
+    }
+
     /// Totals.
     pub fn stats(&self) -> &Stats {
         &self.context.stats
     }
 
     /// Moves time forward and wakes the flows that waited for that.
-    fn advance(&mut self, at: BootNs) {
+    fn advance(&mut self, at: BootTime) {
         self.now = self.now.max(at);
         while let Some((deadline, id)) = self.timers.first().copied()
             && deadline <= self.now
         {
             self.timers.pop_first();
-            let Some(slot) = self.table.slot(id) else { continue };
-            let Some(flow) = self.table.get_mut(slot) else { continue };
+            let Some(slot) = self.table.slot(&id) else { continue };
+            let Some(flow) = self.table.at_mut(slot) else { continue };
             flow.deadline = None;
             if flow.handle_timeout(self.now, &mut self.context) {
                 self.forget(slot);
@@ -296,21 +290,21 @@ impl Connections {
     }
 
     fn open(&mut self, conn: Conn, is_announced: bool) -> Slot {
-        while self.table.len() >= self.max_connections
+        while self.table.is_full()
             && let Some(oldest) = self.table.oldest()
         {
             self.context.stats.evicted +=
-                u64::from(self.table.get(oldest).is_some_and(|flow| !flow.is_closing()));
+                u64::from(self.table.at(oldest).is_some_and(|flow| !flow.is_closing()));
             self.end(oldest);
         }
         self.context.stats.opened += 1;
-        self.closed_set.remove(&conn.id);
-        self.table.insert(conn.id, Flow::new(conn, is_announced, self.context.window))
+        self.closed.remove(&conn.id);
+        self.table.insert_new(conn.id, Flow::new(conn, is_announced, self.context.window)).0
     }
 
     /// Brings the timers and the memory account in line with a flow that did something.
     fn settle(&mut self, slot: Slot) {
-        let Some(flow) = self.table.get_mut(slot) else { return };
+        let Some(flow) = self.table.at_mut(slot) else { return };
         if self.buffered.saturating_sub(flow.accounted).saturating_add(flow.buffered()) > MAX_BUFFERED {
             flow.relieve(self.now, &mut self.context);
         }
@@ -332,14 +326,14 @@ impl Connections {
 
     /// Ends a flow now.
     fn end(&mut self, slot: Slot) {
-        if let Some(flow) = self.table.get_mut(slot) {
+        if let Some(flow) = self.table.at_mut(slot) {
             flow.end(self.now, &mut self.context);
         }
         self.forget(slot);
     }
 
     fn forget(&mut self, slot: Slot) {
-        let Some(flow) = self.table.remove(slot) else { return };
+        let Some(flow) = self.table.remove_at(slot) else { return };
         let id = flow.info().conn.id;
         if let Some(deadline) = flow.deadline {
             self.timers.remove(&(deadline, id));
@@ -347,13 +341,7 @@ impl Connections {
         self.buffered = self.buffered.saturating_sub(flow.accounted);
         if flow.is_closing() {
             self.context.stats.closed += 1;
-            self.closed.push_back(id);
-            self.closed_set.insert(id);
-            if self.closed.len() > MAX_REMEMBERED
-                && let Some(oldest) = self.closed.pop_front()
-            {
-                self.closed_set.remove(&oldest);
-            }
+            self.closed.insert(id, ());
         }
     }
 }

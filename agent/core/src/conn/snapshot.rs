@@ -15,14 +15,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::snapshot::{Snapshot, Texts};
-use crate::record::{BootNs, Conn, ConnId, Data, Direction, Endpoint, Role, Transport, WireBase};
+use crate::protocol::Snapshot;
+use crate::protocol::snapshot::Texts;
+use crate::record::{Conn, ConnId, Data, Direction, Endpoint, Role, Transport, WireBase};
+use crate::time::BootTime;
 
 /// Connections that did not speak for so long are not waited for.
-const MAX_SILENCE_NS: u64 = 24 * 3600 * 1_000_000_000;
+const MAX_SILENCE: Duration = Duration::from_secs(24 * 3600);
 /// About how many bytes all connections together may take in a file, without texts.
 const MAX_COST: usize = 8 << 20;
 
@@ -40,7 +43,7 @@ pub struct Connection {
     /// Up to where the session was given each direction. `None`: positions do not tell.
     pub stands: Option<Stands>,
     /// When bytes moved last.
-    pub spoke_at: BootNs,
+    pub spoke_at: BootTime,
     pub learned: Snapshot,
 }
 
@@ -145,11 +148,11 @@ impl Waiting {
         &mut self,
         mut all: Vec<Connection>,
         texts: Vec<Arc<str>>,
-        now: BootNs,
+        now: BootTime,
         max: usize,
     ) {
         let before = all.len();
-        all.retain(|one| one.spoke_at <= now && now - one.spoke_at <= MAX_SILENCE_NS);
+        all.retain(|one| now.checked_since(one.spoke_at).is_some_and(|silence| silence <= MAX_SILENCE));
         self.stats.expired += (before - all.len()) as u64;
         all.sort_by_key(|one| std::cmp::Reverse(one.spoke_at));
         self.stats.over_limit += all.len().saturating_sub(max) as u64;

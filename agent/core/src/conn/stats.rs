@@ -1,7 +1,6 @@
 //! What happened to connections and their bytes, counted.
 
-use crate::protocol::Discard;
-use crate::protocol::detect::Protocol;
+use crate::protocol::{Discard, PerProtocol, Protocol};
 
 /// Totals since the start. All bytes are of the stream, not of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -18,10 +17,7 @@ pub struct Stats {
     pub abandoned: u64,
 
     /// Connections by protocol, when it was detected.
-    pub http1: u64,
-    pub http2: u64,
-    pub amqp: u64,
-    pub postgres: u64,
+    pub detected: PerProtocol<u64>,
     /// Known protocols that cannot be read: encrypted.
     pub opaque: u64,
     /// Connections that speak nothing Spoor reads.
@@ -68,12 +64,7 @@ pub struct Stats {
 
 impl Stats {
     pub(super) fn detected(&mut self, protocol: Protocol) {
-        match protocol {
-            Protocol::Http1 => self.http1 += 1,
-            Protocol::Http2 => self.http2 += 1,
-            Protocol::Amqp => self.amqp += 1,
-            Protocol::Postgres => self.postgres += 1,
-        }
+        self.detected[protocol] += 1;
     }
 
     pub(super) fn discarded(&mut self, reason: Discard, len: u64) {

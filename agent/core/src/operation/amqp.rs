@@ -6,7 +6,8 @@
 use sha2::{Digest, Sha256};
 
 use crate::operation::Kept;
-use crate::record::{BootNs, OpId};
+use crate::record::OpId;
+use crate::time::BootTime;
 
 /// One action on a channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -364,7 +365,7 @@ pub struct Deliver {
     pub content: Content,
     pub settlement: Option<Settlement>,
     /// When the settlement was moved.
-    pub settled_at: Option<BootNs>,
+    pub settled_at: Option<BootTime>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

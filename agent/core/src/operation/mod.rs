@@ -6,7 +6,17 @@ pub mod amqp;
 pub mod http;
 pub mod postgres;
 
-use crate::record::{BootNs, OpId, Point, Role};
+use crate::record::{OpId, Point, Role};
+use crate::time::BootTime;
+
+/// What kind of conversation an operation belongs to, as far as it matters for its cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interaction {
+    /// The thread that asks usually waits for the answer: HTTP, PostgreSQL.
+    Call,
+    /// Messages: answers come when they come.
+    Message,
+}
 
 /// What an operation is to the process it was seen in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +77,7 @@ pub struct Operation {
     /// The response, confirm, settlement or result, when one was seen.
     pub response: Option<Extent>,
     /// When it was over.
-    pub ended_at: BootNs,
+    pub ended_at: BootTime,
     pub completeness: Completeness,
     pub detail: Detail,
 }

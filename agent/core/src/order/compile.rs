@@ -3,6 +3,7 @@
 //! *Owns* validation, and the look-up tables by place. *Must not know* how places are read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aho_corasick::AhoCorasick;
 use rustc_hash::FxHashMap;
@@ -60,7 +61,7 @@ pub(super) struct Spans {
     pub request_headers: Vec<(String, String)>,
     pub response_headers: Vec<(String, String)>,
     /// Zero: no statement is slow.
-    pub slow_statement_ns: u64,
+    pub slow_statement: Duration,
 }
 
 /// A name in normal form.
@@ -226,7 +227,7 @@ impl Rules {
             routes,
             request_headers: headers("request_headers", "http.request.header.", &spans.request_headers)?,
             response_headers: headers("response_headers", "http.response.header.", &spans.response_headers)?,
-            slow_statement_ns: u64::try_from(spans.slow_statement.as_nanos()).unwrap_or(u64::MAX),
+            slow_statement: spans.slow_statement,
         };
         Ok(self)
     }

@@ -4,22 +4,22 @@
 //! `uber-trace-id` (client libraries, "Propagation format"). Anything malformed counts as absent.
 
 use super::TraceContext;
-use crate::trace::{SpanId, TraceId};
+use crate::trace::{SpanContext, SpanId, TraceId};
 
 /// Reads the first valid context, by the strength of its format. `header` gives the only value of a header by its
 /// lower-case name, `None` when it is absent or repeated.
 pub fn read<'a>(header: impl Fn(&'static str) -> Option<&'a [u8]>) -> Option<TraceContext> {
     let text =
         |name: &'static str| header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
-    let found = |ids: Option<(TraceId, SpanId)>, header| {
-        ids.map(|(trace_id, parent_id)| TraceContext { trace_id, parent_id, header })
+    let found = |ids: Option<SpanContext>, header| {
+        ids.map(|ids| TraceContext { trace_id: ids.trace_id, parent_id: ids.span_id, header })
     };
     found(text("traceparent").and_then(traceparent), "traceparent")
         .or_else(|| found(text("b3").and_then(b3), "b3"))
         .or_else(|| {
             let ids = text("x-b3-traceid")
                 .zip(text("x-b3-spanid"))
-                .and_then(|(t, s)| Some((b3_trace(t)?, span(s)?)));
+                .and_then(|(t, s)| context(b3_trace(t), span(s)));
             found(ids, "x-b3-traceid")
         })
         .or_else(|| found(text("uber-trace-id").and_then(uber), "uber-trace-id"))
@@ -27,7 +27,7 @@ pub fn read<'a>(header: impl Fn(&'static str) -> Option<&'a [u8]>) -> Option<Tra
 
 /// `version "-" trace-id "-" parent-id "-" flags`, all lower-case hex. Version `ff` is invalid; higher versions than ours may
 /// have more behind a further `-`.
-fn traceparent(value: &str) -> Option<(TraceId, SpanId)> {
+fn traceparent(value: &str) -> Option<SpanContext> {
     let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     let mut parts = value.splitn(5, '-');
     let (version, trace_id, parent_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -39,24 +39,28 @@ fn traceparent(value: &str) -> Option<(TraceId, SpanId)> {
     if !well_formed || trace_id.len() != 32 || parent_id.len() != 16 {
         return None;
     }
-    Some((trace(trace_id)?, span(parent_id)?))
+    context(trace(trace_id), span(parent_id))
 }
 
 /// `{TraceId}-{SpanId}[-{SamplingState}[-{ParentSpanId}]]`; a lone sampling state carries no identifiers.
-fn b3(value: &str) -> Option<(TraceId, SpanId)> {
+fn b3(value: &str) -> Option<SpanContext> {
     let mut parts = value.split('-');
-    let ids = (b3_trace(parts.next()?)?, span(parts.next()?)?);
+    let ids = context(b3_trace(parts.next()?), span(parts.next()?))?;
     let sampling = parts.next().is_none_or(|state| matches!(state, "0" | "1" | "d"));
     let parent = parts.next().is_none_or(|parent| span(parent).is_some());
     (sampling && parent && parts.next().is_none()).then_some(ids)
 }
 
 /// `{trace-id}:{span-id}:{parent-span-id}:{flags}`, leading zeros left out; colons may be percent-encoded.
-fn uber(value: &str) -> Option<(TraceId, SpanId)> {
+fn uber(value: &str) -> Option<SpanContext> {
     let value = value.replace("%3A", ":").replace("%3a", ":");
     let parts: Vec<&str> = value.splitn(5, ':').collect();
     let [trace_id, span_id, _parent, _flags] = parts.as_slice() else { return None };
-    Some((trace(trace_id)?, padded(span_id).map(SpanId)?))
+    context(trace(trace_id), padded(span_id).map(SpanId))
+}
+
+fn context(trace_id: Option<TraceId>, span_id: Option<SpanId>) -> Option<SpanContext> {
+    Some(SpanContext { trace_id: trace_id?, span_id: span_id? })
 }
 
 fn b3_trace(hex: &str) -> Option<TraceId> {

@@ -5,8 +5,9 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::protocol::detect::Protocol;
-use crate::record::{BootNs, OpId};
+use crate::protocol::Protocol;
+use crate::record::OpId;
+use crate::time::BootTime;
 
 /// Operations known to be open at once; of more, the time is not known.
 const MAX_OPEN: usize = 1 << 20;
@@ -19,44 +20,55 @@ pub struct Open {
     pub count: u64,
     /// Of these, open for longer than asked.
     pub pending: u64,
-    pub oldest: BootNs,
+    pub oldest: BootTime,
 }
 
 /// One open operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Begun {
-    pub(super) at: BootNs,
+    pub(super) at: BootTime,
     pub(super) tgid: u32,
     pub(super) protocol: Protocol,
 }
 
 /// All open operations.
 #[derive(Debug, Default)]
-pub(super) struct OpenOperations(FxHashMap<OpId, Begun>);
+pub(super) struct OpenOperations {
+    begun: FxHashMap<OpId, Begun>,
+    /// Not entered at the bound.
+    forgotten: u64,
+}
 
 impl OpenOperations {
     pub(super) fn opened(&mut self, op: OpId, begun: Begun) {
-        if self.0.len() < MAX_OPEN {
-            self.0.insert(op, begun);
+        if self.begun.len() < MAX_OPEN {
+            self.begun.insert(op, begun);
+        } else {
+            self.forgotten += 1;
         }
     }
 
     pub(super) fn closed(&mut self, op: OpId) {
-        self.0.remove(&op);
+        self.begun.remove(&op);
+    }
+
+    /// Operations of which it is not known that they are open.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// Sums by service and protocol; `service` names a process.
-    pub(super) fn summary(&self, before: BootNs, service: impl Fn(u32) -> String) -> Vec<Open> {
-        let mut sums: FxHashMap<(u32, Protocol), (u64, u64, BootNs)> = FxHashMap::default();
-        for begun in self.0.values() {
-            let sum = sums.entry((begun.tgid, begun.protocol)).or_insert((0, 0, BootNs::MAX));
+    pub(super) fn summary(&self, before: BootTime, service: impl Fn(u32) -> String) -> Vec<Open> {
+        let mut sums: FxHashMap<(u32, Protocol), (u64, u64, BootTime)> = FxHashMap::default();
+        for begun in self.begun.values() {
+            let sum = sums.entry((begun.tgid, begun.protocol)).or_insert((0, 0, BootTime::MAX));
             sum.0 += 1;
             sum.1 += u64::from(begun.at < before);
             sum.2 = sum.2.min(begun.at);
         }
         let mut all: Vec<Open> = Vec::new();
         for ((tgid, protocol), (count, pending, oldest)) in sums {
-            let (service, protocol) = (service(tgid), protocol_name(protocol));
+            let (service, protocol) = (service(tgid), protocol.name());
             match all.iter_mut().find(|open| open.service == service && open.protocol == protocol) {
                 Some(open) => {
                     open.count += count;
@@ -71,17 +83,10 @@ impl OpenOperations {
     }
 }
 
-fn protocol_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http1 | Protocol::Http2 => "http",
-        Protocol::Amqp => "amqp",
-        Protocol::Postgres => "postgresql",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::ns;
 
     #[test]
     fn open_operations_are_summed_by_service() {
@@ -93,7 +98,7 @@ mod tests {
             (4, 300, 7, Protocol::Amqp),
             (5, 10, 7, Protocol::Http1),
         ] {
-            open.opened(OpId(op), Begun { at, tgid, protocol });
+            open.opened(OpId(op), Begun { at: ns(at), tgid, protocol });
         }
         open.closed(OpId(5));
         open.closed(OpId(99));
@@ -105,6 +110,18 @@ mod tests {
             pending,
             oldest,
         };
-        assert_eq!(open.summary(150, service), [expected("amqp", 1, 0, 300), expected("http", 3, 2, 50)]);
+        assert_eq!(
+            open.summary(ns(150), service),
+            [expected("amqp", 1, 0, ns(300)), expected("http", 3, 2, ns(50))]
+        );
+    }
+
+    #[test]
+    fn operations_over_the_bound_are_counted() {
+        let mut open = OpenOperations::default();
+        for op in 0..MAX_OPEN as u64 + 2 {
+            open.opened(OpId(op), Begun { at: ns(1), tgid: 1, protocol: Protocol::Http1 });
+        }
+        assert_eq!(open.forgotten(), 2);
     }
 }

@@ -13,24 +13,25 @@
 mod in_flight;
 pub mod snapshot;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::bounded::Bounded;
 use crate::causality::engine::{self, Engine};
-use crate::causality::inside::Interaction;
 use crate::conn::{ConnRef, Connections, VerdictUpdate};
-use crate::operation::{OpSide, Operation};
+use crate::operation::{Interaction, OpSide, Operation};
 use crate::order::extract::Rules;
 use crate::order::ids::{self, WireId};
 use crate::order::rules::RuleError;
 use crate::privacy::pseudonym::Pseudonyms;
-use crate::protocol::Event;
-use crate::protocol::detect::Protocol;
-use crate::record::{BootNs, ClockPair, ConnId, OpId, ProcessInfo, Record, Sender};
+use crate::protocol::{Event, PerProtocol, Protocol};
+use crate::record::{ClockPair, ConnId, OpId, ProcessInfo, Record, Sender};
+
 use crate::span::sample::Sampler;
 use crate::span::{Resource, Span};
+use crate::time::BootTime;
 use crate::trees::Finished;
 use crate::trees::hold::{self, Hold};
 use crate::trees::identify::{self, Identifier};
@@ -43,7 +44,7 @@ use snapshot::Histories;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub protocols: settings::Protocols,
-    pub joining: settings::Joining,
+    pub joining: crate::causality::settings::Joining,
     pub order: order::settings::Order,
     pub spans: order::settings::Spans,
     pub max_connections: usize,
@@ -51,7 +52,6 @@ pub struct Settings {
     pub turn_bytes: u32,
     /// Identifies this boot of this machine: part of identifiers that no other node can compute.
     pub boot_id: [u8; 16],
-    pub host_id: String,
 }
 
 /// Counts since the start.
@@ -62,11 +62,12 @@ pub struct Stats {
     /// Records the source could not deliver, and their bytes.
     pub lost_records: u64,
     pub lost_bytes: u64,
-    pub operations_http: u64,
-    pub operations_amqp: u64,
-    pub operations_postgres: u64,
+    /// Operations that are over.
+    pub operations: PerProtocol<u64>,
     /// Edges made, by rule.
-    pub edges: std::collections::BTreeMap<&'static str, u64>,
+    pub edges: BTreeMap<&'static str, u64>,
+    /// Entries forgotten at the bounds of tables, by table; those without any are left out.
+    pub forgotten: BTreeMap<&'static str, u64>,
     pub spans: u64,
     /// Of these, left out by the sampler.
     pub unsampled: u64,
@@ -92,12 +93,11 @@ pub struct Pipeline {
     /// Open calls: where they begin in their stream, and their wire identity.
     wires: FxHashMap<OpId, (u64, WireId)>,
     identifier: Identifier,
-    processes: HashMap<u32, Arc<Resource>>,
-    process_age: VecDeque<u32>,
+    processes: Bounded<u32, Arc<Resource>>,
     histories: Histories,
     clock: ClockPair,
     boot_id: [u8; 16],
-    now: BootNs,
+    now: BootTime,
     spans: VecDeque<Span>,
     stats: Stats,
 }
@@ -106,8 +106,8 @@ impl Pipeline {
     /// Fails only when a rule of the configuration cannot be used.
     pub fn new(settings: Settings) -> Result<Self, RuleError> {
         let limits = hold::Limits {
-            linger_ns: nanoseconds(settings.joining.linger),
-            max_hold_ns: nanoseconds(settings.joining.max_hold),
+            linger: settings.joining.linger,
+            max_hold: settings.joining.max_hold,
             max_operations: settings.joining.max_held_operations,
         };
         Ok(Self {
@@ -123,12 +123,11 @@ impl Pipeline {
                 order: &settings.order,
                 boot_id: settings.boot_id,
             }),
-            processes: HashMap::new(),
-            process_age: VecDeque::new(),
+            processes: Bounded::new(MAX_PROCESSES),
             histories: Histories::default(),
-            clock: ClockPair { boot_ns: 0, unix_ns: 0 },
+            clock: ClockPair::UNKNOWN,
             boot_id: settings.boot_id,
-            now: 0,
+            now: BootTime::ZERO,
             spans: VecDeque::new(),
             stats: Stats::default(),
         })
@@ -211,7 +210,7 @@ impl Pipeline {
     }
 
     /// Time has passed.
-    pub fn handle_timeout(&mut self, now: BootNs) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         self.now = self.now.max(now);
         self.connections.handle_timeout(self.now);
         self.drain_events();
@@ -219,7 +218,7 @@ impl Pipeline {
     }
 
     /// The earliest time at which [`Pipeline::handle_timeout`] has something to do.
-    pub fn poll_timeout(&self) -> Option<BootNs> {
+    pub fn poll_timeout(&self) -> Option<BootTime> {
         [self.connections.poll_timeout(), self.engine.next_timeout(), self.hold.next_timeout()]
             .into_iter()
             .flatten()
@@ -242,7 +241,7 @@ impl Pipeline {
     }
 
     /// No more records: closes what is open, decides what is undecided, releases every tree.
-    pub fn finish(&mut self, now: BootNs) {
+    pub fn finish(&mut self, now: BootTime) {
         self.now = self.now.max(now);
         self.connections.finish(self.now);
         self.drain_events();
@@ -253,7 +252,7 @@ impl Pipeline {
     }
 
     /// Work in progress, by service and protocol; `pending` counts what began before `before`.
-    pub fn open(&self, before: BootNs) -> Vec<Open> {
+    pub fn open(&self, before: BootTime) -> Vec<Open> {
         self.open.summary(before, |tgid| {
             self.processes
                 .get(&tgid)
@@ -265,14 +264,28 @@ impl Pipeline {
         Stats {
             held: self.hold.len() as u64,
             trees_forced: self.hold.forced_count(),
+            forgotten: self.forgotten(),
             connections: *self.connections.stats(),
             ..self.stats.clone()
         }
     }
 
+    /// What was forgotten at the bounds of all tables.
+    fn forgotten(&self) -> BTreeMap<&'static str, u64> {
+        let own = [("process_names", self.processes.forgotten()), ("open_operations", self.open.forgotten())];
+        let causality = self.engine.stats().by_table();
+        let trees = self.identifier.stats().by_table();
+        own.into_iter()
+            .chain(self.connections.forgotten())
+            .chain(causality)
+            .chain(trees)
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
     fn run_timers(&mut self) {
         self.engine.handle_timeout(self.now);
-        if self.show_wanted() {
+        if self.peek_at_open() {
             self.engine.handle_timeout(self.now);
         }
         self.drain_edges();
@@ -280,10 +293,10 @@ impl Pipeline {
         self.drain_trees();
     }
 
-    /// Requests that hang are asked what they have shown so far. Returns whether any was wanted.
-    fn show_wanted(&mut self) -> bool {
+    /// Requests that hang are asked what they have shown so far. Returns whether there were any.
+    fn peek_at_open(&mut self) -> bool {
         let mut any = false;
-        while let Some((conn, op)) = self.engine.poll_wanted() {
+        while let Some((conn, op)) = self.engine.poll_to_peek() {
             any = true;
             if let Some(operation) = self.connections.peek(conn, op) {
                 self.engine.shown(op, &self.rules.extract(&operation));
@@ -296,11 +309,7 @@ impl Pipeline {
         while let Some((conn, event)) = self.connections.poll_event() {
             match event {
                 Event::Opened { op, shape, point } => {
-                    let family = if conn.protocol == Some(Protocol::Amqp) {
-                        Interaction::Message
-                    } else {
-                        Interaction::Call
-                    };
+                    let family = conn.protocol.map_or(Interaction::Call, Protocol::interaction);
                     if shape != OpSide::Relayed
                         && let Some(protocol) = conn.protocol
                     {
@@ -318,7 +327,6 @@ impl Pipeline {
                     }
                 }
                 Event::Requested { op, point } => self.engine.requested(op, point),
-                Event::Responded { .. } => {}
                 Event::Closed(operation) => self.close(conn, *operation),
                 Event::Missed { .. } => self.engine.missed(conn.conn.thread.tgid, self.now),
                 Event::Discarded { .. } => {}
@@ -327,10 +335,8 @@ impl Pipeline {
     }
 
     fn close(&mut self, conn: ConnRef, mut operation: Operation) {
-        match operation.detail {
-            crate::operation::Detail::Http(_) => self.stats.operations_http += 1,
-            crate::operation::Detail::Amqp(_) => self.stats.operations_amqp += 1,
-            crate::operation::Detail::Postgres(_) => self.stats.operations_postgres += 1,
+        if let Some(protocol) = conn.protocol {
+            self.stats.operations[protocol] += 1;
         }
         self.open.closed(operation.id);
         let found = self.rules.extract(&operation);
@@ -378,20 +384,13 @@ impl Pipeline {
         let resource = Resource {
             service: info.service.clone(),
             service_namespace: info.service_namespace.clone(),
-            instance: format!("{}-{}", info.tgid, info.start_ns),
+            instance: format!("{}-{}", info.tgid, info.started_at.as_nanos()),
             pid: Some(info.tgid),
             exe: Some(info.exe.clone()).filter(|exe| !exe.is_empty()),
             container_id: info.container_id.clone(),
             attributes: info.attributes.clone(),
         };
-        if self.processes.insert(info.tgid, Arc::new(resource)).is_none() {
-            self.process_age.push_back(info.tgid);
-            if self.process_age.len() > MAX_PROCESSES
-                && let Some(oldest) = self.process_age.pop_front()
-            {
-                self.processes.remove(&oldest);
-            }
-        }
+        self.processes.insert(info.tgid, Arc::new(resource));
     }
 
     /// Who did it: the process that moved the bytes, else the one that opened the connection.
@@ -414,6 +413,55 @@ impl Pipeline {
     }
 }
 
-fn nanoseconds(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Close, Conn, Endpoint, Transport, Worker};
+
+    fn pipeline() -> Pipeline {
+        Pipeline::new(Settings {
+            protocols: settings::Protocols::default(),
+            joining: crate::causality::settings::Joining::default(),
+            order: order::settings::Order::default(),
+            spans: order::settings::Spans::default(),
+            max_connections: 16,
+            turn_bytes: settings::DEFAULT_TURN_BYTES,
+            boot_id: [1; 16],
+        })
+        .expect("the default rules compile")
+    }
+
+    #[test]
+    fn what_is_forgotten_is_in_the_stats_by_table() {
+        let mut pipeline = pipeline();
+        assert!(pipeline.stats().forgotten.is_empty());
+        for tgid in 0..MAX_PROCESSES as u32 + 3 {
+            let info = ProcessInfo { tgid, service: "shop".to_owned(), ..ProcessInfo::default() };
+            pipeline.handle_record(Record::ProcessInfo(Box::new(info)));
+        }
+        for n in 0..5000_u64 {
+            let (at, id) = (BootTime::from_nanos(n * 1_000_000_000), ConnId(n));
+            pipeline.handle_record(Record::Conn(Box::new(Conn {
+                at,
+                id,
+                transport: Transport::Tcp,
+                local: Endpoint::Unknown,
+                remote: Endpoint::Unknown,
+                netns: 1,
+                role: None,
+                from_start: true,
+                thread: Worker::new(1, 1),
+                comm: String::new(),
+                cgroup: 1,
+                wire: None,
+                peer: None,
+            })));
+            pipeline.handle_record(Record::Close(Close { at, conn: id, reset: false }));
+        }
+        pipeline.finish(BootTime::from_nanos(5_000_000_000_000));
+        let stats = pipeline.stats();
+        let table = |name| stats.forgotten.get(name).copied();
+        assert_eq!(table("process_names"), Some(3), "{:?}", stats.forgotten);
+        assert_eq!(table("connection_ends"), Some(5000 - 4096), "{:?}", stats.forgotten);
+    }
 }

@@ -1,6 +1,6 @@
-//! Bytes of one connection in stream order in, [`Event`]s about its operations out.
+//! Bytes of one connection in stream order → [`Event`]s about its operations.
 //!
-//! *Owns* the contract every protocol fulfils ([`Session`]) and the choice of protocol ([`detect`]).
+//! *Owns* the list of protocols, the contract every one fulfils ([`Session`]) and the choice among them ([`detect`]).
 //! *Must not know* where bytes came from, who else is connected, spans, orders.
 //!
 //! Every session is incremental, bounded, free of panics, tolerant of starting anywhere in a stream, and
@@ -12,24 +12,27 @@ pub mod http1;
 pub mod http2;
 pub mod postgres;
 pub mod reader;
+mod registry;
 pub mod snapshot;
 
-use self::snapshot::{Past, Snapshot, Texts};
+pub use self::registry::{PerProtocol, Shared};
+use self::snapshot::{Past, Texts};
 use crate::operation::{OpSide, Operation};
-use crate::record::{BootNs, Mark, OpId, Point, Sender};
+use crate::record::{Mark, OpId, Point, Sender};
+use crate::time::BootTime;
+
+registry::protocols! { Http1 = http1, Http2 = http2, Amqp = amqp, Postgres = postgres }
 
 /// What a session tells the core, in the order it becomes known.
 ///
-/// For each operation: `Opened`, then at most one `Requested`, at most one `Responded`, then exactly one `Closed`.
-/// Causality reads the first three to know who was doing what at a moment; spans are built from `Closed` alone.
+/// For each operation: `Opened`, then at most one `Requested`, then exactly one `Closed`. Causality reads the first two
+/// to know who was doing what at a moment; spans are built from `Closed` alone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The first byte of a request, publish, delivery or statement is known.
     Opened { op: OpId, shape: OpSide, point: Point },
     /// Its last request byte was moved.
     Requested { op: OpId, point: Point },
-    /// The first byte of its response was moved.
-    Responded { op: OpId, point: Point },
     /// It is over, or given up. Carries everything that is known of it.
     Closed(Box<Operation>),
     /// Bytes of this connection are in no record: what they said, and who moved them, is not known. Not from sessions.
@@ -106,10 +109,10 @@ pub trait Session: std::fmt::Debug + Send {
     fn gap(&mut self, from: Sender, pos: u64, len: u64, mark: Mark, out: &mut Events);
 
     /// No more bytes: closes every open operation, marked with how it ended.
-    fn end(&mut self, end: End, at: BootNs, out: &mut Events);
+    fn end(&mut self, end: End, at: BootTime, out: &mut Events);
 
     /// Time passed without bytes; lets a session close what is kept open by a bound only.
-    fn timeout(&mut self, now: BootNs, out: &mut Events) {
+    fn timeout(&mut self, now: BootTime, out: &mut Events) {
         let _ = (now, out);
     }
 

@@ -168,17 +168,18 @@ impl Input<'_> {
 
     fn point_of(&self, pos: u64) -> Point {
         let mark = self.marks.at(pos);
-        Point { at: mark.at, pos, thread: mark.thread }
+        mark.point(pos)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Thread;
+    use crate::record::Worker;
+    use crate::time::ns;
 
     fn mark(at: u64) -> Mark {
-        Mark { at, thread: Thread::new(1, at as u32), other_pos: 0 }
+        Mark { at: ns(at), thread: Worker::new(1, at as u32), other_pos: 0, awaited_by: None }
     }
 
     #[test]
@@ -191,11 +192,11 @@ mod tests {
 
         let mut input = reader.begin(104, b"ef", mark(2));
         assert_eq!(input.rest(), b"bcdef");
-        assert_eq!((input.point().at, input.point().pos), (1, 101));
-        assert_eq!((input.point_after(3).at, input.point_after(3).pos), (1, 104));
-        assert_eq!((input.point_after(4).at, input.point_after(4).pos), (2, 105));
+        assert_eq!((input.point().at, input.point().pos), (ns(1), 101));
+        assert_eq!((input.point_after(3).at, input.point_after(3).pos), (ns(1), 104));
+        assert_eq!((input.point_after(4).at, input.point_after(4).pos), (ns(2), 105));
         input.advance(4);
-        assert_eq!(input.point(), Point { at: 2, pos: 105, thread: mark(2).thread });
+        assert_eq!(input.point(), Point { at: ns(2), pos: 105, thread: mark(2).thread, awaited_by: None });
         input.advance(9);
         reader.finish(input);
         assert!(reader.is_empty());

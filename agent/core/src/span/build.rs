@@ -15,8 +15,9 @@ use crate::operation::{Completeness, Detail, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
 use crate::privacy::redact;
-use crate::record::{BootNs, ClockPair, Endpoint, Role};
+use crate::record::{ClockPair, Endpoint, Role};
 use crate::span::{Evidence, Link, Resource, Span, SpanKind, Status, amqp, http, postgres, rpc, semconv};
+use crate::time::BootTime;
 use crate::trace::{Attributes, SpanId, TraceId, Value};
 
 /// An operation with everything a span of it needs.
@@ -80,9 +81,9 @@ impl TraceRule {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// The first evidence that the message was taken up: the settlement before it, or the first operation it caused.
-    pub started_at: Option<BootNs>,
+    pub started_at: Option<BootTime>,
     /// The end of the last operation it caused.
-    pub last_at: Option<BootNs>,
+    pub last_at: Option<BootTime>,
 }
 
 /// Spans have up to so many attributes, nearly all of them.
@@ -95,8 +96,8 @@ pub(super) struct Draft {
     pub kind: SpanKind,
     pub status: Status,
     pub attributes: Attributes,
-    pub start: BootNs,
-    pub end: BootNs,
+    pub start: BootTime,
+    pub end: BootTime,
 }
 
 impl Draft {
@@ -137,7 +138,7 @@ pub fn build_with(placed: &Placed<'_>, work: Work) -> Span {
 /// The time a message spent in the broker: from the arrival of its last byte, or from when it was put back or dead-lettered,
 /// to the departure of the first. `deliver` is the broker's view of the delivery, and its identity that of the dwell. Without
 /// `since` the beginning was not seen.
-pub fn build_dwell(since: Option<BootNs>, deliver: &Placed<'_>) -> Span {
+pub fn build_dwell(since: Option<BootTime>, deliver: &Placed<'_>) -> Span {
     finish(deliver, amqp::dwell(since, deliver))
 }
 
@@ -152,13 +153,7 @@ pub fn build_signpost(placed: &Placed<'_>) -> Span {
         }
     }
     attributes.set(semconv::SPOOR_SIGNPOST, true);
-    Span {
-        kind: SpanKind::Internal,
-        end_unix_ns: span.start_unix_ns,
-        status: Status::Unset,
-        attributes,
-        ..span
-    }
+    Span { kind: SpanKind::Internal, end: span.start, status: Status::Unset, attributes, ..span }
 }
 
 fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
@@ -197,7 +192,8 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
         attributes.set(semconv::SPOOR_OBSERVED_FROM, "server");
     }
     // Mapped once; the length is boot time's, which no clock step touches.
-    let start_unix_ns = unix_ns(placed.clock, start);
+    let length = end.since(start);
+    let start = placed.clock.wall_at(start);
     Span {
         trace_id: identity.trace_id,
         span_id: identity.span_id,
@@ -205,8 +201,8 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
         evidence: identity.evidence,
         name,
         kind,
-        start_unix_ns,
-        end_unix_ns: start_unix_ns.saturating_add(end.saturating_sub(start)),
+        start,
+        end: start + length,
         status,
         attributes,
         links: identity.links.clone(),
@@ -222,13 +218,6 @@ fn header(value: &Value) -> Value {
         Value::Text(text) => Value::from(redact::header(text)),
         Value::Texts(texts) => Value::Texts(texts.iter().map(|text| redact::header(text)).collect()),
         other => other.clone(),
-    }
-}
-
-fn unix_ns(clock: ClockPair, at: BootNs) -> u64 {
-    match at.checked_sub(clock.boot_ns) {
-        Some(after) => clock.unix_ns.saturating_add(after),
-        None => clock.unix_ns.saturating_sub(clock.boot_ns - at),
     }
 }
 
@@ -291,5 +280,70 @@ pub(super) fn set_peer(attributes: &mut Attributes, end: &Endpoint) {
 }
 
 #[cfg(test)]
-#[path = "build_tests.rs"]
-mod tests;
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::causality::{Confidence, Rule};
+    use crate::record::Transport;
+    use crate::span::testing::{conn, identity, op, placed, shown, sql, statement};
+    use crate::time::{WallTime, ns};
+
+    #[test]
+    fn evidence_order_and_wire_are_on_every_span() {
+        let op = op(Role::Server, sql(statement("SELECT 1", "SELECT 1")));
+        let conn = conn(Role::Server, 6432);
+        let found = Found::default();
+        let order = OrderKey { namespace: "mes".into(), value: "M-5".into() };
+        let link =
+            Link { trace_id: TraceId([3; 16]), span_id: SpanId([4; 8]), attributes: Attributes::default() };
+        let parent = Some(SpanId([5; 8]));
+        let evidence = Some(Evidence { rule: Rule::Value, confidence: Confidence(0.9) });
+        let placed = Placed {
+            identity: Identity { parent, evidence, links: vec![link.clone()], ..identity() },
+            order: Some(&order),
+            trace_rule: TraceRule::Order,
+            wire: Some(WireId([6; 16])),
+            observed_from_server: true,
+            clock: ClockPair { boot: ns(2_000), wall: WallTime::from_nanos(1_000_000) },
+            ..placed(&op, &conn, &found)
+        };
+        let span = build(&placed);
+        assert_eq!((span.parent, span.evidence, &span.links), (parent, evidence, &vec![link]));
+        // The operation began before the clocks were read.
+        expect![[r#"
+            Client SELECT
+              999000 +500
+              db.system.name: postgresql
+              db.namespace: shop
+              server.address: 10.0.0.2
+              server.port: 6432i
+              network.peer.address: 10.0.0.2
+              network.peer.port: 6432i
+              db.query.text: SELECT ?
+              db.query.summary: SELECT
+              db.response.returned_rows: 0i
+              order.id: M-5
+              order.namespace: mes
+              spoor.parent.rule: value
+              spoor.parent.confidence: Float(0.9)
+              spoor.trace.rule: order
+              spoor.wire.id: 06060606060606060606060606060606
+              spoor.observed_from: server
+        "#]]
+        .assert_eq(&shown(&span));
+    }
+
+    #[test]
+    fn unix_sockets_have_paths() {
+        let mut info = conn(Role::Client, 5432);
+        info.conn.transport = Transport::Unix;
+        info.conn.remote = Endpoint::Unix("/run/postgresql/.s.PGSQL.5432".to_owned());
+        let op = op(Role::Client, sql(statement("SELECT 1", "SELECT 1")));
+        let span = build(&placed(&op, &info, &Found::default()));
+        let text = |name| span.attributes.get(name).cloned();
+        assert_eq!(text(semconv::SERVER_ADDRESS), Some(Value::from("/run/postgresql/.s.PGSQL.5432")));
+        assert_eq!(text(semconv::NETWORK_TRANSPORT), Some(Value::from("unix")));
+        assert_eq!(text(semconv::SERVER_PORT), None);
+    }
+}

@@ -11,11 +11,14 @@ mod rpc;
 mod s3;
 pub mod sample;
 pub mod semconv;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
 pub use self::postgres::query_text;
 use crate::causality::{Confidence, Rule};
+use crate::time::WallTime;
 use crate::trace::{Attributes, SpanId, TraceId};
 
 /// OpenTelemetry's span kinds.
@@ -63,7 +66,7 @@ pub struct Link {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpanEvent {
     pub name: &'static str,
-    pub unix_ns: u64,
+    pub at: WallTime,
     pub attributes: Attributes,
 }
 
@@ -84,8 +87,8 @@ pub struct Span {
     pub evidence: Option<Evidence>,
     pub name: String,
     pub kind: SpanKind,
-    pub start_unix_ns: u64,
-    pub end_unix_ns: u64,
+    pub start: WallTime,
+    pub end: WallTime,
     pub status: Status,
     pub attributes: Attributes,
     pub links: Vec<Link>,

@@ -164,3 +164,138 @@ impl<'a> Query<'a> {
             .find_map(|pair| pair.split_once('=').filter(|(n, _)| *n == name).map(|(_, value)| value))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use crate::operation::http::Exchange;
+    use crate::record::Role;
+    use crate::span::testing::{check, exchange, http, kept};
+
+    #[test]
+    fn object_store() {
+        const AUTH: &str = "AWS4-HMAC-SHA256 Credential=hunter2/20261120/eu-central-1/s3/aws4_request, SignedHeaders=host, Signature=hunter2";
+        let s3 = |method: &str, target: &str, extra: (&str, &str)| Exchange {
+            request_headers: [("authorization", AUTH), extra].into_iter().collect(),
+            response_headers: [("x-amz-request-id", "R1"), ("x-amz-id-2", "E1")].into_iter().collect(),
+            authority: "store:9000".to_owned(),
+            request_body: kept("solid"),
+            ..exchange(method, target, 200)
+        };
+        let part = "/models/orders/17/part%201.stl?partNumber=3&uploadId=U1&x-id=UploadPart";
+        check(
+            Role::Client,
+            http(s3("PUT", part, ("", ""))),
+            expect![[r#"
+            Client PUT /{bucket}/{key}
+              1000100 +500
+              http.request.method: PUT
+              url.full: http://store:9000/models/orders/17/part%201.stl?partNumber=3&uploadId=U1&x-id=UploadPart
+              server.address: store
+              server.port: 9000i
+              network.peer.address: 10.0.0.2
+              network.peer.port: 8080i
+              network.protocol.version: 1.1
+              http.request.body.size: 5i
+              cloud.region: eu-central-1
+              aws.s3.bucket: models
+              aws.s3.key: orders/17/part 1.stl
+              aws.s3.upload_id: U1
+              aws.s3.part_number: 3i
+              aws.request_id: R1
+              aws.extended_request_id: E1
+              rpc.method: S3/UploadPart
+              url.template: /{bucket}/{key}
+              http.response.status_code: 200i
+              order.id: 17
+              spoor.trace.rule: wire
+        "#]],
+        );
+        check(
+            Role::Client,
+            http(s3("PUT", "/archive/a.stl", ("x-amz-copy-source", "/models/a.stl"))),
+            expect![[r#"
+                Client PUT /{bucket}/{key}
+                  1000100 +500
+                  http.request.method: PUT
+                  url.full: http://store:9000/archive/a.stl
+                  server.address: store
+                  server.port: 9000i
+                  network.peer.address: 10.0.0.2
+                  network.peer.port: 8080i
+                  network.protocol.version: 1.1
+                  http.request.body.size: 5i
+                  cloud.region: eu-central-1
+                  aws.s3.bucket: archive
+                  aws.s3.key: a.stl
+                  aws.s3.copy_source: models/a.stl
+                  aws.request_id: R1
+                  aws.extended_request_id: E1
+                  rpc.method: S3/CopyObject
+                  url.template: /{bucket}/{key}
+                  http.response.status_code: 200i
+                  spoor.trace.rule: wire
+            "#]],
+        );
+        let presigned = Exchange {
+            authority: "models.s3.eu-west-1.amazonaws.com".to_owned(),
+            ..exchange(
+                "GET",
+                "/a/b.stl?X-Amz-Credential=hunter2%2F20261120%2Feu-west-1%2Fs3%2Faws4_request&X-Amz-Signature=hunter2",
+                403,
+            )
+        };
+        check(
+            Role::Client,
+            http(presigned),
+            expect![[r#"
+            Client GET /{key}
+              1000100 +500
+              ERROR
+              http.request.method: GET
+              url.full: http://models.s3.eu-west-1.amazonaws.com/a/b.stl?X-Amz-Credential=REDACTED&X-Amz-Signature=REDACTED
+              server.address: models.s3.eu-west-1.amazonaws.com
+              server.port: 80i
+              network.peer.address: 10.0.0.2
+              network.peer.port: 8080i
+              network.protocol.version: 1.1
+              user_agent.original: curl/8
+              cloud.region: eu-west-1
+              aws.s3.bucket: models
+              aws.s3.key: a/b.stl
+              rpc.method: S3/GetObject
+              url.template: /{key}
+              http.response.status_code: 403i
+              error.type: 403
+              spoor.trace.rule: wire
+        "#]],
+        );
+        let other = Exchange {
+            request_headers: [(
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=hunter2/20261120/eu/sqs/aws4_request",
+            )]
+            .into_iter()
+            .collect(),
+            ..exchange("POST", "/queue", 200)
+        };
+        check(
+            Role::Client,
+            http(other),
+            expect![[r#"
+            Client POST
+              1000100 +500
+              http.request.method: POST
+              url.full: http://shop.example:8080/queue
+              server.address: shop.example
+              server.port: 8080i
+              network.peer.address: 10.0.0.2
+              network.peer.port: 8080i
+              network.protocol.version: 1.1
+              http.response.status_code: 200i
+              spoor.trace.rule: wire
+        "#]],
+        );
+    }
+}

@@ -14,7 +14,8 @@
 use bytes::Bytes;
 
 use super::{Assembler, Chunk, MAX_JUMP, Window};
-use crate::record::{BootNs, Direction, Mark};
+use crate::record::{Direction, Mark};
+use crate::time::BootTime;
 
 /// Both directions of one connection.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub struct Duplex {
     egress: Assembler,
     window: Window,
     /// Latest record time.
-    now: BootNs,
+    now: BootTime,
     is_finished: bool,
     /// Bytes the other direction proved to have moved, whose records did not come within the window.
     stalled: u64,
@@ -44,7 +45,7 @@ impl Duplex {
             ingress: Assembler::new(start, window),
             egress: Assembler::new(start, window),
             window,
-            now: 0,
+            now: BootTime::ZERO,
             is_finished: false,
             stalled: 0,
         }
@@ -90,16 +91,15 @@ impl Duplex {
     }
 
     /// Time passed: what waited longer than the window is given up, and [`Duplex::pop`] returns what it held back.
-    pub fn handle_timeout(&mut self, now: BootNs) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         self.now = self.now.max(now);
         self.ingress.handle_timeout(now);
         self.egress.handle_timeout(now);
     }
 
     /// When [`Duplex::handle_timeout`] would change something. Call it after [`Duplex::pop`] returned `None`.
-    pub fn poll_timeout(&self) -> Option<BootNs> {
-        let held =
-            |stream: &Assembler| stream.peek().map(|chunk| chunk.mark().at.saturating_add(self.window.ns));
+    pub fn poll_timeout(&self) -> Option<BootTime> {
+        let held = |stream: &Assembler| stream.peek().map(|chunk| chunk.mark().at + self.window.time);
         let streams = [&self.ingress, &self.egress];
         streams.into_iter().flat_map(|stream| [stream.poll_timeout(), held(stream)]).flatten().min()
     }
@@ -151,7 +151,7 @@ impl Duplex {
     }
 
     /// Whether it is the turn of a direction's first ready chunk, and when that was moved.
-    fn turn(&self, direction: Direction) -> Option<(Turn, BootNs)> {
+    fn turn(&self, direction: Direction) -> Option<(Turn, BootTime)> {
         let mark = self.stream(direction).peek()?.mark();
         let other = self.stream(direction.opposite());
         let need = mark.other_pos;
@@ -171,9 +171,9 @@ impl Duplex {
         Some((turn, mark.at))
     }
 
-    fn may_wait(&self, at: BootNs) -> bool {
+    fn may_wait(&self, at: BootTime) -> bool {
         !self.is_finished
-            && self.now < at.saturating_add(self.window.ns)
+            && self.now < at + self.window.time
             && self.buffered() <= self.window.bytes
             && self.held() <= self.window.records
     }

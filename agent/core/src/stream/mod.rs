@@ -25,10 +25,12 @@ mod tests;
 pub use duplex::Duplex;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::record::{BootNs, Mark};
+use crate::record::Mark;
+use crate::time::BootTime;
 
 /// A position this far from the expected one is nonsense, not a hole: 1 TiB.
 pub const MAX_JUMP: u64 = 1 << 40;
@@ -41,13 +43,13 @@ pub struct Window {
     /// Records that wait.
     pub records: usize,
     /// Record time that passes.
-    pub ns: u64,
+    pub time: Duration,
 }
 
 impl Default for Window {
     /// Neighbours swapped between CPUs are microseconds apart; 100 ms also covers a stalled CPU.
     fn default() -> Self {
-        Self { bytes: 256 << 10, records: 128, ns: 100_000_000 }
+        Self { bytes: 256 << 10, records: 128, time: Duration::from_millis(100) }
     }
 }
 
@@ -136,7 +138,7 @@ pub struct Assembler {
     waiting_bytes: usize,
     ready_bytes: usize,
     /// Since when the first hole is known.
-    hole_since: BootNs,
+    hole_since: BootTime,
     /// `other_pos` of the last record made ready: it never goes back.
     other_pos: u64,
     ready: VecDeque<Chunk>,
@@ -152,7 +154,7 @@ impl Assembler {
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
             ready_bytes: 0,
-            hole_since: 0,
+            hole_since: BootTime::ZERO,
             other_pos: 0,
             ready: VecDeque::new(),
             stats: Stats::default(),
@@ -232,13 +234,13 @@ impl Assembler {
     }
 
     /// Time passed: holes older than the window become gaps.
-    pub fn handle_timeout(&mut self, now: BootNs) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         self.enforce(now);
     }
 
     /// When [`Assembler::handle_timeout`] would change something.
-    pub fn poll_timeout(&self) -> Option<BootNs> {
-        (!self.waiting.is_empty()).then(|| self.hole_since.saturating_add(self.window.ns))
+    pub fn poll_timeout(&self) -> Option<BootTime> {
+        (!self.waiting.is_empty()).then(|| self.hole_since + self.window.time)
     }
 
     /// No more records: every hole becomes a gap.
@@ -323,7 +325,7 @@ impl Assembler {
         }
         if self.waiting.len() != before {
             // The first hole is another one now, known since the earliest record that waits for it.
-            self.hole_since = self.waiting.values().map(|piece| piece.mark.at).min().unwrap_or(0);
+            self.hole_since = self.waiting.values().map(|piece| piece.mark.at).min().unwrap_or_default();
         }
     }
 
@@ -339,10 +341,10 @@ impl Assembler {
     }
 
     /// Closes the window over holes that are too old or have too much waiting behind them.
-    fn enforce(&mut self, now: BootNs) {
+    fn enforce(&mut self, now: BootTime) {
         while let Some((&first, piece)) = self.waiting.first_key_value() {
             let over = self.waiting_bytes > self.window.bytes || self.waiting.len() > self.window.records;
-            if !over && now < self.hole_since.saturating_add(self.window.ns) {
+            if !over && now < self.hole_since + self.window.time {
                 break;
             }
             let mark = Mark { other_pos: self.other_pos, ..piece.mark };

@@ -1,12 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::Thread;
+use crate::record::Worker;
+use crate::time::ns;
 
 const MS: u64 = 1_000_000;
 
 fn mark(at: u64) -> Mark {
-    Mark { at, thread: Thread::new(1, 1), other_pos: 0 }
+    Mark { at: ns(at), thread: Worker::new(1, 1), other_pos: 0, awaited_by: None }
 }
 
 /// A record's arguments: position, length, captured bytes, time in ms.
@@ -70,10 +71,10 @@ fn a_hole_becomes_a_gap_when_its_window_closes() {
 #[test]
 fn time_alone_closes_the_window() {
     let mut assembler = assembled(Some(0), Window::default(), &[(3, 2, b"de", 5)]);
-    assert_eq!(assembler.poll_timeout(), Some(105 * MS));
-    assembler.handle_timeout(105 * MS - 1);
+    assert_eq!(assembler.poll_timeout(), Some(ns(105 * MS)));
+    assembler.handle_timeout(ns(105 * MS - 1));
     assert_eq!(told(&drain(&mut assembler)), "");
-    assembler.handle_timeout(105 * MS);
+    assembler.handle_timeout(ns(105 * MS));
     assert_eq!(told(&drain(&mut assembler)), "0:-3 3:de");
     assert_eq!(assembler.poll_timeout(), None);
 }
@@ -83,7 +84,7 @@ fn what_was_not_captured_of_a_record_is_a_gap_of_its_own_time() {
     let mut assembler = assembled(Some(0), Window::default(), &[(0, 10, b"abc", 7), (10, 1, b"d", 8)]);
     let chunks = drain(&mut assembler);
     assert_eq!(told(&chunks), "0:abc 3:-7 10:d");
-    assert_eq!(chunks[1].mark().at, 7 * MS);
+    assert_eq!(chunks[1].mark().at, ns(7 * MS));
     check(Some(0), &[(0, 4, b"", 1)], "0:-4");
 }
 
@@ -116,12 +117,12 @@ fn more_captured_than_moved_is_cut() {
 
 #[test]
 fn the_window_is_bounded_in_bytes_and_records() {
-    let window = Window { bytes: 10, records: 100, ns: u64::MAX };
+    let window = Window { bytes: 10, records: 100, time: Duration::MAX };
     let mut assembler = assembled(Some(0), window, &[(5, 8, b"abcdefgh", 1), (20, 3, b"xyz", 1)]);
     assert_eq!(told(&drain(&mut assembler)), "0:-5 5:abcdefgh");
     assert_eq!(assembler.buffered(), 3);
 
-    let window = Window { bytes: 1000, records: 2, ns: u64::MAX };
+    let window = Window { bytes: 1000, records: 2, time: Duration::MAX };
     let mut assembler = assembled(Some(0), window, &[(2, 1, b"a", 1), (4, 1, b"b", 1), (6, 1, b"c", 1)]);
     assert_eq!(told(&drain(&mut assembler)), "0:-2 2:a");
 }
@@ -220,7 +221,7 @@ proptest! {
     fn bytes_in_are_bytes_out_plus_gaps_plus_trimmed_plus_dropped(
         start in prop::option::of(0u64..64),
         pushes in prop::collection::vec((0u64..300, 0u64..60, 0usize..70, 0u64..50), 0..60),
-        window in (0usize..400, 1usize..20, 0u64..200).prop_map(|(bytes, records, ns)| Window { bytes, records, ns }),
+        window in (0usize..400, 1usize..20, 0u64..200).prop_map(|(bytes, records, ns)| Window { bytes, records, time: Duration::from_nanos(ns) }),
     ) {
         let mut assembler = Assembler::new(start, window);
         let mut chunks = Vec::new();
@@ -297,7 +298,7 @@ mod duplex {
         for record in records {
             push(&mut duplex, *record);
         }
-        duplex.handle_timeout(now * MS);
+        duplex.handle_timeout(ns(now * MS));
         assert_eq!(told(&mut duplex), expected);
     }
 
@@ -368,7 +369,7 @@ mod duplex {
         let mut duplex = Duplex::new(Some(0), Window::default());
         push(&mut duplex, EXCHANGES[3]);
         assert_eq!(told(&mut duplex), "");
-        assert_eq!(duplex.poll_timeout(), Some(104 * MS));
+        assert_eq!(duplex.poll_timeout(), Some(ns(104 * MS)));
         assert_eq!(duplex.relieve().len(), 3);
         assert_eq!((duplex.buffered(), duplex.stalled()), (0, 8));
         assert_eq!(duplex.poll_timeout(), None);
@@ -386,10 +387,10 @@ mod duplex {
                 0..80
             ),
             window in (0usize..200, 1usize..20, 0u64..100 * MS)
-                .prop_map(|(bytes, records, ns)| Window { bytes, records, ns }),
+                .prop_map(|(bytes, records, ns)| Window { bytes, records, time: Duration::from_nanos(ns) }),
         ) {
             let mut duplex = Duplex::new(Some(0), window);
-            let (mut next, mut now) = ([0u64; 2], 0);
+            let (mut next, mut now) = ([0u64; 2], BootTime::ZERO);
             let mut take = |duplex: &mut Duplex| {
                 while let Some((direction, chunk)) = duplex.pop() {
                     let next = &mut next[usize::from(direction == Egress)];

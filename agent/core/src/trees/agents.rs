@@ -23,8 +23,13 @@
 //!
 //! *Owns* which operations have their other end elsewhere, and where both ends meet. *Must not know* how trees are placed.
 
-use crate::bounded::Remembered;
+use std::hash::RandomState;
+use std::time::Duration;
+
+use crate::bounded::Bounded;
 use crate::causality::across::covered::{self, Block};
+use crate::causality::rules::WIRE_ELSEWHERE;
+use crate::causality::settings::Joining;
 use crate::causality::{Confidence, Rule};
 use crate::conn::ConnInfo;
 use crate::operation::amqp::ActionKind;
@@ -33,19 +38,17 @@ use crate::order::OrderKey;
 use crate::order::ids::{self, Seed, SpanEnd};
 use crate::order::window::Window;
 use crate::record::{Conn, Endpoint, Role, WireBase};
-use crate::settings::Joining;
 use crate::span::Evidence;
 use crate::span::build::TraceRule;
-use crate::trace::{SpanId, TraceId};
-use crate::trees::Finished;
+use crate::time::WallTime;
+use crate::trace::{SpanContext, SpanId, TraceId};
 use crate::trees::identify::Identifier;
+use crate::trees::{Finished, REMEMBERED};
 
 /// Clocks of two nodes differ by less: so close to the end of a window the other end may count itself to the next one.
-const CLOCKS_NS: u64 = 5_000_000_000;
+const CLOCKS: Duration = Duration::from_secs(5);
 /// A message rarely waits longer where its publish is only computed.
-const QUEUED_NS: u64 = 600_000_000_000;
-/// A parent that another agent exports: it may have lost the operation.
-const ELSEWHERE: Confidence = Confidence(0.99);
+const QUEUED: Duration = Duration::from_secs(600);
 
 /// What is known of other agents.
 #[derive(Debug)]
@@ -54,9 +57,9 @@ pub(crate) struct OtherAgents {
     by_wire: bool,
     by_message: bool,
     /// First sequence numbers of connections of which this agent sees an end, as that end has them.
-    here: Remembered<(u32, u32), ()>,
+    here: Bounded<(u32, u32), ()>,
     /// Publishes with a span of the message's own: a program can send the same message twice.
-    sent: Remembered<SpanId, ()>,
+    sent: Bounded<SpanId, (), RandomState>,
 }
 
 /// The trace that both ends of an operation compute from its own bytes.
@@ -78,15 +81,20 @@ pub(crate) struct RemoteEnd {
 
 impl OtherAgents {
     pub(crate) fn new(joining: &Joining) -> Self {
-        let has = |rule: Rule| joining.rules.iter().any(|name| name == rule.name());
+        let has = |rule: Rule| joining.rules.contains(&rule);
         let is_sure = |confidence: Confidence| confidence.0 >= joining.min_confidence;
         Self {
             covered: covered::blocks(&joining.covered),
-            by_wire: has(Rule::Wire) && is_sure(ELSEWHERE),
+            by_wire: has(Rule::Wire) && is_sure(WIRE_ELSEWHERE.confidence),
             by_message: has(Rule::Message),
-            here: Remembered::default(),
-            sent: Remembered::default(),
+            here: Bounded::new(REMEMBERED),
+            sent: Bounded::for_foreign_keys(REMEMBERED),
         }
+    }
+
+    /// Connections and messages forgotten: their other end may be taken for another agent's, or have two spans.
+    pub(crate) fn forgotten(&self) -> (u64, u64) {
+        (self.here.forgotten(), self.sent.forgotten())
     }
 
     /// There may be other agents.
@@ -98,13 +106,13 @@ impl OtherAgents {
     fn covers(&self, conn: &ConnInfo) -> bool {
         let Some(WireBase { egress, ingress }) = conn.conn.wire else { return false };
         let Endpoint::Inet(peer) = &conn.conn.remote else { return false };
-        self.here.get((ingress, egress)).is_none()
+        !self.here.contains_key(&(ingress, egress))
             && self.covered.iter().any(|block| block.contains(peer.ip()))
     }
 
     /// This agent sees the other end.
     fn sees(&self, conn: &ConnInfo) -> bool {
-        conn.conn.wire.is_some_and(|WireBase { egress, ingress }| self.here.get((ingress, egress)).is_some())
+        conn.conn.wire.is_some_and(|WireBase { egress, ingress }| self.here.contains_key(&(ingress, egress)))
     }
 }
 
@@ -113,7 +121,6 @@ impl Identifier {
     pub(crate) fn introduced(&mut self, conn: &Conn) {
         if let (true, Some(WireBase { egress, ingress })) = (self.elsewhere.is_known(), conn.wire) {
             self.elsewhere.here.insert((egress, ingress), ());
-            self.elsewhere.here.forget_oldest();
         }
     }
 
@@ -138,11 +145,10 @@ impl Identifier {
     /// The same, once per span: whoever sends a message twice has two spans.
     pub(crate) fn own_message_span(&mut self, finished: &Finished) -> Option<SpanId> {
         let span = finished.message.filter(|_| finished.is_publish())?;
-        if self.elsewhere.sent.get(span).is_some() {
+        if self.elsewhere.sent.contains_key(&span) {
             return None;
         }
         self.elsewhere.sent.insert(span, ());
-        self.elsewhere.sent.forget_oldest();
         Some(span)
     }
 
@@ -161,13 +167,13 @@ impl Identifier {
         let sends =
             if finished.is_delivery() { op.shape == OpSide::Relayed } else { op.role == Role::Client };
         let meeting = match by_wire {
-            true => self.meeting(finished, CLOCKS_NS),
-            false => self.order_meeting(finished, CLOCKS_NS),
+            true => self.meeting(finished, CLOCKS),
+            false => self.order_meeting(finished, CLOCKS),
         };
         Some(RemoteEnd { sends, meeting })
     }
 
-    fn meeting(&self, finished: &Finished, margin_ns: u64) -> Option<SharedTrace> {
+    fn meeting(&self, finished: &Finished, margin: Duration) -> Option<SharedTrace> {
         // What one end has not seen whole may have shown the other one more.
         if finished.operation.completeness != Completeness::Complete {
             return None;
@@ -176,20 +182,19 @@ impl Identifier {
             let order = finished.found.order().cloned();
             return Some(SharedTrace { trace_id: context.trace_id, rule: TraceRule::Context, order });
         }
-        self.order_meeting(finished, margin_ns)
+        self.order_meeting(finished, margin)
     }
 
-    fn order_meeting(&self, finished: &Finished, margin_ns: u64) -> Option<SharedTrace> {
+    fn order_meeting(&self, finished: &Finished, margin: Duration) -> Option<SharedTrace> {
         if self.window == Window::Request {
             return None;
         }
         let order = finished.found.order()?;
         let shown = self.shown(order);
-        let start = finished.start_unix_ns();
+        let start = finished.started();
         let at = |time| ids::trace_id_from_order(&self.deployment, &shown, self.window.length(), time);
         let trace_id = at(start);
-        let is_certain = at(start.saturating_sub(margin_ns)) == trace_id
-            && at(start.saturating_add(margin_ns)) == trace_id;
+        let is_certain = at(start - margin) == trace_id && at(start + margin) == trace_id;
         is_certain.then(|| SharedTrace { trace_id, rule: TraceRule::Order, order: Some(order.clone()) })
     }
 
@@ -197,7 +202,7 @@ impl Identifier {
     pub(crate) fn sender(&self, finished: &Finished) -> Option<(SpanId, Evidence)> {
         let end = if finished.is_delivery() { SpanEnd::Dwell } else { SpanEnd::Client };
         let span = ids::span_id(&Seed::from(finished.wire?), end);
-        Some((span, Evidence { rule: Rule::Wire, confidence: ELSEWHERE }))
+        Some((span, Evidence { rule: WIRE_ELSEWHERE.rule, confidence: WIRE_ELSEWHERE.confidence }))
     }
 
     /// Where the receiver's span is, as far as it can be known here. `named`: this end's tree belongs to an order that the
@@ -207,7 +212,7 @@ impl Identifier {
         finished: &Finished,
         crossing: &RemoteEnd,
         named: bool,
-    ) -> Option<(TraceId, SpanId)> {
+    ) -> Option<SpanContext> {
         let end = match &finished.operation.detail {
             Detail::Http(_) => SpanEnd::Server,
             Detail::Amqp(_) if finished.is_delivery() => SpanEnd::Client,
@@ -215,21 +220,21 @@ impl Identifier {
             Detail::Amqp(_) | Detail::Postgres(_) => return None,
         };
         let seed = Seed::from(finished.wire?);
-        let span = ids::span_id(&seed, end);
+        let span_id = ids::span_id(&seed, end);
         if let Some(meeting) = &crossing.meeting {
-            return Some((meeting.trace_id, span));
+            return Some(SpanContext { trace_id: meeting.trace_id, span_id });
         }
         // A root without an order, and without a trace of its own: a delivery's may be that of its producer.
         let is_own = finished.operation.completeness == Completeness::Complete
             && !finished.is_delivery()
             && (self.window == Window::Request || (!named && finished.found.order().is_none()));
-        is_own.then(|| (ids::trace_id_from_wire(&seed), span))
+        is_own.then(|| SpanContext { trace_id: ids::trace_id_from_wire(&seed), span_id })
     }
 
     /// The publish that this delivery's message came from, where no agent sees the broker.
-    pub(crate) fn producer(&self, finished: &Finished) -> Option<(TraceId, SpanId)> {
-        let span = finished.message.filter(|_| !finished.is_publish())?;
-        Some((self.order_meeting(finished, QUEUED_NS)?.trace_id, span))
+    pub(crate) fn producer(&self, finished: &Finished) -> Option<SpanContext> {
+        let span_id = finished.message.filter(|_| !finished.is_publish())?;
+        Some(SpanContext { trace_id: self.order_meeting(finished, QUEUED)?.trace_id, span_id })
     }
 }
 
@@ -248,12 +253,23 @@ impl Finished {
     }
 
     /// When it began.
-    pub(crate) fn start_unix_ns(&self) -> u64 {
-        let (at, clock) = (self.operation.request.start.at, self.clock);
-        if at >= clock.boot_ns {
-            clock.unix_ns.saturating_add(at - clock.boot_ns)
-        } else {
-            clock.unix_ns.saturating_sub(clock.boot_ns - at)
+    pub(crate) fn started(&self) -> WallTime {
+        self.clock.wall_at(self.operation.request.start.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_tables_are_bounded_and_what_they_forget_is_counted() {
+        let mut agents = OtherAgents::new(&Joining::default());
+        for n in 0..REMEMBERED as u32 + 2 {
+            agents.here.insert((n, n), ());
+            agents.sent.insert(SpanId(u64::from(n).to_be_bytes()), ());
         }
+        agents.here.insert((u32::MAX, 0), ());
+        assert_eq!(agents.forgotten(), (3, 2));
     }
 }

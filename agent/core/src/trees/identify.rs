@@ -11,24 +11,26 @@ use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::bounded::Remembered;
+use crate::bounded::Bounded;
+use crate::causality::settings::{Joining, TrustedContext};
 use crate::causality::{Edge, Rule};
 use crate::operation::amqp::ActionKind;
 use crate::operation::{Detail, OpSide};
+use crate::order;
 use crate::order::ids::{self, SpanEnd};
 use crate::order::window::Window;
 use crate::order::{OrderKey, TraceContext};
 use crate::privacy::pseudonym::Pseudonyms;
-use crate::record::{BootNs, OpId, Role};
+use crate::record::{OpId, Role};
 use crate::span::Span;
 use crate::span::build::{TraceRule, Work};
 use crate::span::sample::Sampler;
+use crate::time::{BootTime, WallTime};
 use crate::trace::{SpanId, TraceId};
-use crate::trees::Finished;
 use crate::trees::agents::{OtherAgents, RemoteEnd};
 use crate::trees::hold::{Member, Tree};
 use crate::trees::orders::Orders;
-use crate::{order, settings};
+use crate::trees::{Finished, REMEMBERED, Stats};
 
 /// Where an operation ended up.
 #[derive(Clone, Debug)]
@@ -39,18 +41,9 @@ pub(crate) struct Placement {
     pub(crate) order: Option<OrderKey>,
 }
 
-/// Whose trace context is honoured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trust {
-    All,
-    /// Written by a process this agent sees.
-    Covered,
-    None,
-}
-
 /// What identifiers depend on.
 pub(crate) struct Settings<'a> {
-    pub(crate) joining: &'a settings::Joining,
+    pub(crate) joining: &'a Joining,
     pub(crate) order: &'a order::settings::Order,
     /// Identifies this boot of this machine: part of identifiers that no other node can compute.
     pub(crate) boot_id: [u8; 16],
@@ -62,18 +55,18 @@ pub(crate) struct Identifier {
     pub(crate) deployment: String,
     pub(crate) window: Window,
     pub(crate) boot_id: [u8; 16],
-    trust: Trust,
+    trust: TrustedContext,
     pub(crate) elsewhere: OtherAgents,
     pub(crate) kin: Orders,
     pub(crate) sampler: Sampler,
     pub(crate) pseudonyms: Option<Pseudonyms>,
-    placements: Remembered<OpId, Placement>,
+    placements: Bounded<OpId, Placement>,
     /// Those of publishes: a message may wait in its queue for long.
-    publishes: Remembered<OpId, Placement>,
+    publishes: Bounded<OpId, Placement>,
     /// When the broker had read a publish: the start of its dwell.
-    pub(crate) arrivals: Remembered<OpId, BootNs>,
+    pub(crate) arrivals: Bounded<OpId, BootTime>,
     /// What an operation released while open will be a child of.
-    pending_edges: Remembered<OpId, Edge>,
+    pending_edges: Bounded<OpId, Edge>,
 }
 
 /// What all spans of a tree have in common.
@@ -118,12 +111,9 @@ pub(crate) enum Output {
 
 impl Identifier {
     pub(crate) fn new(settings: Settings<'_>) -> Self {
-        let honours = settings.joining.rules.iter().any(|name| name == Rule::Context.name());
-        let trust = match settings.joining.trusted_context.as_str() {
-            _ if !honours => Trust::None,
-            "all" => Trust::All,
-            "none" => Trust::None,
-            _ => Trust::Covered,
+        let trust = match settings.joining.rules.contains(&Rule::Context) {
+            true => settings.joining.trusted_context,
+            false => TrustedContext::None,
         };
         Self {
             deployment: settings.order.deployment.clone(),
@@ -134,10 +124,23 @@ impl Identifier {
             kin: Orders::default(),
             sampler: Sampler::default(),
             pseudonyms: None,
-            placements: Remembered::default(),
-            publishes: Remembered::default(),
-            arrivals: Remembered::default(),
-            pending_edges: Remembered::default(),
+            placements: Bounded::new(REMEMBERED),
+            publishes: Bounded::new(REMEMBERED),
+            arrivals: Bounded::new(REMEMBERED),
+            pending_edges: Bounded::new(REMEMBERED),
+        }
+    }
+
+    /// What was forgotten at the bounds of its tables.
+    pub(crate) fn stats(&self) -> Stats {
+        let (ends, messages) = self.elsewhere.forgotten();
+        Stats {
+            placements: self.placements.forgotten().saturating_add(self.publishes.forgotten()),
+            arrivals: self.arrivals.forgotten(),
+            pending_edges: self.pending_edges.forgotten(),
+            orders: self.kin.forgotten(),
+            ends,
+            messages,
         }
     }
 
@@ -150,7 +153,7 @@ impl Identifier {
     /// Places every operation of a tree and builds its spans, parents before children.
     pub(crate) fn place(&mut self, mut tree: Tree, spans: &mut VecDeque<Span>) {
         for leaf in &mut tree.finished {
-            let pending = self.pending_edges.remove(leaf.finished.operation.id);
+            let pending = self.pending_edges.remove(&leaf.finished.operation.id);
             leaf.edge = leaf.edge.or(pending);
         }
         let leaves = tree.finished;
@@ -197,7 +200,7 @@ impl Identifier {
         }
         for (op, edge) in tree.open {
             if let Some(edge) = edge {
-                self.pending_edges.insert(op, edge);
+                self.pending_edges.add(op, edge);
             }
         }
         for (leaf, fate) in leaves.iter().zip(&fates) {
@@ -206,13 +209,19 @@ impl Identifier {
         for leaf in &leaves {
             let operation = &leaf.finished.operation;
             if operation.shape == OpSide::Relayed && leaf.finished.is_publish() {
-                self.arrivals.insert(operation.id, operation.request.end.at);
+                self.arrivals.add(operation.id, operation.request.end.at);
             }
         }
-        self.placements.forget_oldest();
-        self.publishes.forget_oldest();
-        self.arrivals.forget_oldest();
-        self.pending_edges.forget_oldest();
+        // Not before: a large tree would lose spans of its own.
+        self.trim();
+    }
+
+    /// Keeps to the bounds.
+    fn trim(&mut self) {
+        self.placements.trim();
+        self.publishes.trim();
+        self.arrivals.trim();
+        self.pending_edges.trim();
     }
 
     fn fate(&self, leaf: &Member, met: &FxHashSet<OpId>, trunk: &TreeFacts) -> Output {
@@ -228,7 +237,7 @@ impl Identifier {
         if leaf.finished.is_delivery() {
             let publish = leaf
                 .edge
-                .filter(|edge| edge.rule == Rule::Message && self.arrivals.get(edge.parent).is_some())
+                .filter(|edge| edge.rule == Rule::Message && self.arrivals.contains_key(&edge.parent))
                 .map(|edge| edge.parent);
             return Output::Dwell {
                 publish,
@@ -245,7 +254,7 @@ impl Identifier {
 
     fn trunk(&self, leaves: &[Member]) -> Option<TreeFacts> {
         let first = leaves.first()?;
-        let start_unix_ns = first.finished.start_unix_ns();
+        let started = first.finished.started();
         let order = named_order(leaves);
         let mut trunk = TreeFacts {
             trace_id: TraceId([0; 16]),
@@ -259,7 +268,7 @@ impl Identifier {
             pulls: FxHashMap::default(),
             sampled: true,
         };
-        self.choose_trace(&mut trunk, leaves, start_unix_ns);
+        self.choose_trace(&mut trunk, leaves, started);
         if let Some(order) = &trunk.order {
             trunk.aliases = aliases(order, leaves);
         }
@@ -268,7 +277,7 @@ impl Identifier {
     }
 
     /// Which trace a tree is in, and why.
-    fn choose_trace(&self, trunk: &mut TreeFacts, leaves: &[Member], start_unix_ns: u64) {
+    fn choose_trace(&self, trunk: &mut TreeFacts, leaves: &[Member], started: WallTime) {
         // A tree that continues one that was released already stays with it.
         let inherited = leaves.iter().find_map(|leaf| {
             let edge = leaf.edge.filter(|edge| edge.rule != Rule::Message)?;
@@ -281,9 +290,9 @@ impl Identifier {
             return;
         }
         let named = trunk.order.as_ref().filter(|_| self.window != Window::Request);
-        let own = named.map(|order| self.shown(order)).map(|order| {
-            ids::trace_id_from_order(&self.deployment, &order, self.window.length(), start_unix_ns)
-        });
+        let own = named
+            .map(|order| self.shown(order))
+            .map(|order| ids::trace_id_from_order(&self.deployment, &order, self.window.length(), started));
         if let Some(context) = leaves.iter().find_map(|leaf| self.context(leaf)) {
             trunk.trace_id = context.trace_id;
             trunk.trace_rule = TraceRule::Context;
@@ -318,15 +327,15 @@ impl Identifier {
             || leaf.edge.is_some_and(|edge| matches!(edge.rule, Rule::Wire | Rule::Message))
             || self.crossing(&leaf.finished, false).is_some();
         match self.trust {
-            Trust::All => Some(context),
-            Trust::Covered => written_here.then_some(context),
-            Trust::None => None,
+            TrustedContext::All => Some(context),
+            TrustedContext::Covered => written_here.then_some(context),
+            TrustedContext::None => None,
         }
     }
 
     /// Contexts that other agents' processes wrote are honoured.
     pub(crate) fn trusts_agents(&self) -> bool {
-        self.trust != Trust::None
+        self.trust != TrustedContext::None
     }
 
     fn remember(&mut self, leaf: &Member, fate: Output, trunk: &TreeFacts) {
@@ -368,11 +377,11 @@ impl Identifier {
 
     fn insert(&mut self, leaf: &Member, placement: Placement) {
         let table = if leaf.finished.is_publish() { &mut self.publishes } else { &mut self.placements };
-        table.insert(leaf.finished.operation.id, placement);
+        table.add(leaf.finished.operation.id, placement);
     }
 
     pub(crate) fn placement(&self, op: OpId) -> Option<&Placement> {
-        self.placements.get(op).or_else(|| self.publishes.get(op))
+        self.placements.get(&op).or_else(|| self.publishes.get(&op))
     }
 }
 
@@ -425,4 +434,39 @@ fn aliases(order: &OrderKey, leaves: &[Member]) -> Vec<OrderKey> {
         }
     }
     aliases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causality::Confidence;
+
+    #[test]
+    fn its_tables_are_bounded_and_what_they_forget_is_counted() {
+        let (joining, order) = (Joining::default(), order::settings::Order::default());
+        let mut identifier = Identifier::new(Settings { joining: &joining, order: &order, boot_id: [1; 16] });
+        let op = |n: usize| OpId(n as u64);
+        let placement = Placement {
+            trace_id: TraceId([1; 16]),
+            span_id: SpanId([1; 8]),
+            trace_rule: TraceRule::Wire,
+            order: None,
+        };
+        for n in 0..REMEMBERED + 1 {
+            identifier.placements.add(op(n), placement.clone());
+        }
+        for n in 0..REMEMBERED + 2 {
+            identifier.publishes.add(op(n), placement.clone());
+        }
+        for n in 0..REMEMBERED + 4 {
+            identifier.arrivals.add(op(n), BootTime::ZERO);
+        }
+        let edge = |n| Edge { child: op(n), parent: op(n), rule: Rule::Wire, confidence: Confidence(1.0) };
+        for n in 0..REMEMBERED + 5 {
+            identifier.pending_edges.add(op(n), edge(n));
+        }
+        identifier.trim();
+        let expected = Stats { placements: 3, arrivals: 4, pending_edges: 5, ..Stats::default() };
+        assert_eq!(identifier.stats(), expected);
+    }
 }

@@ -8,12 +8,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::causality::{Confidence, Edge, Rule};
+use crate::causality::rules::CONTEXT;
+use crate::causality::{Edge, Rule};
 use crate::operation::OpSide;
 use crate::order::ids::{self, SpanEnd};
 use crate::order::window::Window;
 use crate::span::build::{self, Identity, Placed, TraceRule};
 use crate::span::{Evidence, Link, Span};
+use crate::trace::SpanContext;
 use crate::trace::{Attributes, SpanId, TraceId};
 use crate::trees::Finished;
 use crate::trees::hold::Member;
@@ -42,7 +44,7 @@ impl Identifier {
                 self.build_signpost(leaf, trunk, &own, spans);
             }
             Output::Dwell { publish, consumed, awaited } => {
-                let arrival = publish.and_then(|publish| self.arrivals.get(publish).copied());
+                let arrival = publish.and_then(|publish| self.arrivals.get(&publish).copied());
                 let again = leaf.passage.as_ref().and_then(|passage| passage.again_since);
                 let has_dwell = arrival.is_some() || awaited;
                 if has_dwell {
@@ -76,7 +78,7 @@ impl Identifier {
     ) {
         let finished = leaf.finished.as_ref();
         let crossing = trunk.crossings.get(&finished.operation.id).filter(|crossing| !crossing.sends);
-        let Some((trace_id, span_id)) =
+        let Some(SpanContext { trace_id, span_id }) =
             crossing.and_then(|crossing| self.receiver(finished, crossing, false))
         else {
             return;
@@ -97,7 +99,7 @@ impl Identifier {
         let finished = leaf.finished.as_ref();
         let pulled = leaf.passage.as_ref().filter(|passage| passage.pulled);
         let Some(passage) = pulled.filter(|_| finished.operation.shape == OpSide::Relayed) else { return };
-        let Some(&arrival) = self.arrivals.get(passage.edge.parent) else { return };
+        let Some(&arrival) = self.arrivals.get(&passage.edge.parent) else { return };
         let seed = finished.seed(&self.boot_id);
         let span_id = ids::span_id(&seed, SpanEnd::Dwell);
         // It belongs to the message: whoever asked did not know which it would be.
@@ -141,15 +143,15 @@ impl Identifier {
         let is_root = span.evidence.is_none_or(|evidence| evidence.rule == Rule::Context);
         let Some(order) = order.filter(|order| is_root || own.order.as_ref() != Some(*order)) else { return };
         // What is not exported must not be linked to.
-        let at = (span.trace_id, span.span_id);
+        let at = SpanContext { trace_id: span.trace_id, span_id: span.span_id };
         let known = if span.sampled { self.kin.meet(order, at) } else { [None, None] };
         let until = if self.window == Window::Request { 1 } else { known.len() };
-        for (trace_id, span_id) in known.into_iter().take(until).flatten() {
+        for SpanContext { trace_id, span_id } in known.into_iter().take(until).flatten() {
             span.links.push(link(trace_id, span_id, "order"));
         }
         if is_root && span.sampled && own.order.as_ref() == trunk.order.as_ref() {
             for alias in &trunk.aliases {
-                for (trace_id, span_id) in self.kin.meet(alias, at).into_iter().flatten() {
+                for SpanContext { trace_id, span_id } in self.kin.meet(alias, at).into_iter().flatten() {
                     span.links.push(link(trace_id, span_id, "alias"));
                 }
             }
@@ -214,7 +216,7 @@ impl Identifier {
         }
         if let Some(crossing) = trunk.crossings.get(&op).filter(|crossing| crossing.sends) {
             let named = own.order.is_some() && crossing.meeting.is_none();
-            if let Some((trace_id, span_id)) = self.receiver(finished, crossing, named) {
+            if let Some(SpanContext { trace_id, span_id }) = self.receiver(finished, crossing, named) {
                 identity.links.push(link(trace_id, span_id, Rule::Wire.name()));
             }
         }
@@ -243,7 +245,7 @@ impl Identifier {
             }
             return;
         }
-        if let Some((trace_id, span_id)) =
+        if let Some(SpanContext { trace_id, span_id }) =
             self.producer(finished).filter(|_| !trunk.pulls.contains_key(&finished.operation.id))
         {
             identity.links.push(link(trace_id, span_id, Rule::Message.name()));
@@ -251,7 +253,7 @@ impl Identifier {
         if let Some(context) = &finished.found.context {
             if self.context(leaf).is_some() && context.trace_id == identity.trace_id {
                 identity.parent = Some(context.parent_id);
-                identity.evidence = Some(Evidence { rule: Rule::Context, confidence: Confidence(1.0) });
+                identity.evidence = Some(Evidence { rule: CONTEXT.rule, confidence: CONTEXT.confidence });
             } else {
                 identity.links.push(link(context.trace_id, context.parent_id, "context"));
             }

@@ -20,6 +20,42 @@ use crate::record::ClockPair;
 use crate::span::Resource;
 use crate::trace::SpanId;
 
+/// What is remembered of each kind for operations that come later than their tree.
+const REMEMBERED: usize = 53_248;
+
+/// What was forgotten at the bounds of its tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stats {
+    /// Where operations ended up: what comes later is no child of theirs.
+    pub(crate) placements: u64,
+    /// When brokers had read publishes: their dwell cannot be told.
+    pub(crate) arrivals: u64,
+    /// Causes of operations released while they were open.
+    pub(crate) pending_edges: u64,
+    /// Traces of orders: new ones are not linked to them.
+    pub(crate) orders: u64,
+    /// Connections of which this agent sees an end.
+    pub(crate) ends: u64,
+    /// Publishes with a span of the message's own.
+    pub(crate) messages: u64,
+}
+
+impl Stats {
+    /// Every count, with the name of its table.
+    pub(crate) fn by_table(&self) -> [(&'static str, u64); 6] {
+        // Taken apart, so that the compiler misses one that is left out.
+        let Self { placements, arrivals, pending_edges, orders, ends, messages } = *self;
+        [
+            ("placements", placements),
+            ("arrivals", arrivals),
+            ("pending_edges", pending_edges),
+            ("orders", orders),
+            ("own_ends", ends),
+            ("message_spans", messages),
+        ]
+    }
+}
+
 /// An operation that is over, with everything a span of it needs.
 #[derive(Debug)]
 pub(crate) struct Finished {

@@ -8,40 +8,48 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::bounded::Remembered;
+use crate::bounded::Bounded;
 use crate::order::OrderKey;
-use crate::trace::{SpanId, TraceId};
-
-/// A span in a trace.
-pub(crate) type At = (TraceId, SpanId);
+use crate::trace::SpanContext;
+use crate::trees::REMEMBERED;
 
 /// Traces by the hash of their order: values are kept nowhere, and few bytes for each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Orders {
-    known: Remembered<u64, Traces>,
+    known: Bounded<u64, Traces>,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self { known: Bounded::new(REMEMBERED) }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Traces {
-    first: At,
-    last: At,
+    first: SpanContext,
+    last: SpanContext,
 }
 
 impl Orders {
     /// Enters a span of `order`. Where its trace is a new one for the order, the first and the latest before it.
-    pub(crate) fn meet(&mut self, order: &OrderKey, at: At) -> [Option<At>; 2] {
+    pub(crate) fn meet(&mut self, order: &OrderKey, at: SpanContext) -> [Option<SpanContext>; 2] {
         let key = hash(order);
-        let Some(traces) = self.known.get_mut(key) else {
+        let Some(traces) = self.known.get_mut(&key) else {
             self.known.insert(key, Traces { first: at, last: at });
-            self.known.forget_oldest();
             return [None, None];
         };
-        if at.0 == traces.first.0 || at.0 == traces.last.0 {
+        if at.trace_id == traces.first.trace_id || at.trace_id == traces.last.trace_id {
             return [None, None];
         }
         let Traces { first, last } = *traces;
         traces.last = at;
-        [Some(first), Some(last).filter(|last| last.0 != first.0)]
+        [Some(first), Some(last).filter(|last| last.trace_id != first.trace_id)]
+    }
+
+    /// Orders whose traces were forgotten: a new trace of theirs is not linked to those before.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.known.forgotten()
     }
 }
 
@@ -55,13 +63,23 @@ fn hash(order: &OrderKey) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::{SpanId, TraceId};
+
+    #[test]
+    fn orders_are_bounded_and_those_forgotten_counted() {
+        let mut orders = Orders::default();
+        for n in 0..REMEMBERED + 3 {
+            orders.meet(&order(&n.to_string()), at(1, 1));
+        }
+        assert_eq!(orders.forgotten(), 3);
+    }
 
     fn order(value: &str) -> OrderKey {
         OrderKey { namespace: "order".into(), value: value.into() }
     }
 
-    fn at(trace: u8, span: u8) -> At {
-        (TraceId([trace; 16]), SpanId([span; 8]))
+    fn at(trace: u8, span: u8) -> SpanContext {
+        SpanContext { trace_id: TraceId([trace; 16]), span_id: SpanId([span; 8]) }
     }
 
     #[test]

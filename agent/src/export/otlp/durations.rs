@@ -30,6 +30,7 @@ use crate::admin::Board;
 use crate::config::OtlpProtocol;
 use crate::export::Host;
 use crate::export::durations::{METRICS, Series};
+use spoor_core::time::nanoseconds;
 
 /// Answers are not looked at beyond this.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -88,10 +89,11 @@ fn point(series: &Series, start: u64, now: u64) -> HistogramDataPoint {
     let own = series.labels.iter().filter(|(key, _)| !key.starts_with("service."));
     HistogramDataPoint {
         attributes: own.map(|(key, value)| attribute(key, value)).collect(),
-        start_time_unix_nano: start,
+        // A series that was forgotten and came back counts from then.
+        start_time_unix_nano: series.since_unix_ns.max(start),
         time_unix_nano: now,
         count: series.count,
-        sum: Some(series.sum_ns as f64 / 1e9),
+        sum: Some(nanoseconds(series.sum) as f64 / 1e9),
         bucket_counts: series.counts.clone(),
         explicit_bounds: bounds.to_vec(),
         ..Default::default()
@@ -223,8 +225,9 @@ mod tests {
                 ("http.response.status_code", status.to_owned()),
             ],
             counts: vec![1; 15],
-            sum_ns: 1_500_000_000,
+            sum: Duration::from_millis(1500),
             count: 15,
+            since_unix_ns: if service == "shop" { 6 } else { 0 },
         };
         let all = [series("crm", "200"), series("shop", "200"), series("shop", "500")];
         let request = request(&all, &Host::default(), 5, 7);
@@ -233,6 +236,7 @@ mod tests {
         assert_eq!((metric.name.as_str(), metric.unit.as_str()), ("http.server.request.duration", "s"));
         let Some(metric::Data::Histogram(histogram)) = &metric.data else { panic!() };
         let [ok, failed] = histogram.data_points.as_slice() else { panic!() };
+        assert_eq!((ok.start_time_unix_nano, ok.time_unix_nano), (6, 7));
         assert_eq!(
             (ok.count, ok.sum, ok.explicit_bounds.len(), ok.bucket_counts.len()),
             (15, Some(1.5), 14, 15)

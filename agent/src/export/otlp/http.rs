@@ -26,6 +26,10 @@ use crate::config::OtlpProtocol;
 
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 
+/// The status says that the request was taken, and what follows is no answer of OTLP.
+const UNREADABLE: &str = "success, but with an answer that is not OTLP's: if spans are missing there, this is no OTLP receiver, or \
+                          something between changes its answers; check `export.otlp.endpoint`";
+
 /// The HTTP client under both OTLP/HTTP forms and the agent's own metrics.
 pub(crate) type RawClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
@@ -97,8 +101,10 @@ impl HttpClient {
         let content_type = header_text(&parts.headers, header::CONTENT_TYPE).to_owned();
         let body = match Limited::new(body, MAX_ANSWER_BYTES).collect().await {
             Ok(body) => body.to_bytes(),
-            // The request was taken; only the answer's details are lost.
-            Err(_) if parts.status.is_success() => Bytes::new(),
+            // By the status the request was taken; whether all of it was cannot be known.
+            Err(error) if parts.status.is_success() => {
+                return Answer::Taken { rejected: 0, message: format!("{UNREADABLE} ({})", chain(&*error)) };
+            }
             Err(error) => return Answer::try_again(format!("HTTP {}: {error}", parts.status.as_u16())),
         };
         classify(parts.status, &parts.headers, &content_type, &body, SystemTime::now())
@@ -121,7 +127,7 @@ fn classify(
                 "a proxy or web server answered with a web page, not an OTLP receiver; check `export.otlp.endpoint`",
             ),
             (false, Some(response)) => Answer::taken(response),
-            (false, None) => Answer::Taken { rejected: 0, message: String::new() },
+            (false, None) => Answer::Taken { rejected: 0, message: UNREADABLE.to_owned() },
         };
     }
     let code = status.as_u16();
@@ -163,6 +169,9 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 fn decode_response(content_type: &str, body: &[u8]) -> Option<ExportTraceServiceResponse> {
+    if body.trim_ascii().is_empty() {
+        return Some(ExportTraceServiceResponse::default());
+    }
     if !content_type.starts_with("application/json") {
         return ExportTraceServiceResponse::decode(body).ok();
     }
@@ -267,6 +276,24 @@ mod tests {
         assert!(
             reason(answer(307, &[(header::LOCATION, "https://new/")], "", b"")).contains("`https://new/`")
         );
+    }
+
+    #[test]
+    fn success_with_an_answer_of_something_else_is_told() {
+        let told = |content_type, body| match answer(200, &[], content_type, body) {
+            Answer::Taken { rejected: 0, message } => !message.is_empty(),
+            other => panic!("{other:?}"),
+        };
+        for (content_type, body) in
+            [("application/x-protobuf", &b"\xff\xff"[..]), ("application/json", b"nonsense")]
+        {
+            assert!(told(content_type, body), "{content_type}");
+        }
+        for (content_type, body) in
+            [("application/x-protobuf", &b""[..]), ("application/json", b"{}"), ("", b"")]
+        {
+            assert!(!told(content_type, body), "{content_type}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The certificate settings in, one TLS configuration for gRPC and HTTP out.
+//! The certificate settings → one TLS configuration for gRPC and HTTP.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +8,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::Otlp;
+use crate::files;
+
+/// All authorities of a machine are some 200 kB.
+const MAX_FILE: u64 = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -30,11 +34,9 @@ pub(super) fn client_config(settings: &Otlp) -> Result<ClientConfig, TlsError> {
         return Ok(builder.with_no_client_auth());
     };
     let chain = certificates("client_certificate", certificate)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File {
-        key: "client_key",
-        path: key.clone(),
-        reason: error.to_string(),
-    })?;
+    let failed = |reason: String| TlsError::File { key: "client_key", path: key.clone(), reason };
+    let pem = files::read(Path::new(key), MAX_FILE).map_err(|error| failed(error.to_string()))?;
+    let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| failed(error.to_string()))?;
     builder
         .with_client_auth_cert(chain, private)
         .map_err(|error| TlsError::Identity { path: certificate.clone(), reason: error.to_string() })
@@ -109,7 +111,9 @@ fn machine_authorities() -> Vec<CertificateDer<'static>> {
 
 fn certificates(key: &'static str, path: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |reason: String| TlsError::File { key, path: path.to_owned(), reason };
-    let read = CertificateDer::pem_file_iter(Path::new(path)).map_err(|error| failed(error.to_string()))?;
-    let found: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
+    let pem = files::read(Path::new(path), MAX_FILE).map_err(|error| failed(error.to_string()))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| failed(error.to_string()))?;
     if found.is_empty() { Err(failed("no certificate in PEM form is in it".to_owned())) } else { Ok(found) }
 }

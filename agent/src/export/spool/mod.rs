@@ -2,6 +2,7 @@
 //!
 //! *Owns* a directory of segment files, bounded in bytes and age; the oldest segment is dropped first and counted.
 //! A batch is given out again until it is acknowledged, so a killed agent repeats at most one and loses none.
+//! What stands in the directory and is no segment of the agent's own is left alone, and named once in the log.
 //! *Must not know* what a batch contains.
 
 mod record;
@@ -10,15 +11,18 @@ mod segment;
 mod tests;
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::files::{Directory, FileError};
 use segment::Segment;
+
+/// How far the spool was delivered.
+const CURSOR: &str = "cursor";
 
 /// What a spool may take.
 #[derive(Clone, Debug)]
@@ -29,10 +33,15 @@ pub struct Limits {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    #[error("the spool directory `{0}` is used by another running agent: give each agent its own")]
+    #[error(
+        "the spool directory `{0}` is used by another running agent: give each agent its own by `export.spool.directory`"
+    )]
     InUse(PathBuf),
-    #[error("cannot {what} `{path}` of the spool: {source}")]
-    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "the spool cannot be used: {0}; `export.spool.directory` has to name a directory that only the agent's user may \
+         write, or none"
+    )]
+    File(#[from] FileError),
     #[error(
         "a batch of {len} bytes does not fit into a spool of {max} bytes: raise `export.spool.max_bytes`"
     )]
@@ -70,7 +79,7 @@ struct Place {
 /// A spool that is open for reading and writing.
 #[derive(Debug)]
 pub struct Spool {
-    directory: PathBuf,
+    directory: Directory,
     limits: Limits,
     segment_bytes: u64,
     /// Oldest first; the last one is written to if `writer` is there.
@@ -86,33 +95,31 @@ pub struct Spool {
 
 impl Spool {
     /// Opens or creates the spool, and repairs what a killed agent left: unfinished records are cut off.
-    pub fn open(directory: &Path, limits: Limits) -> Result<Self, SpoolError> {
-        let io = |what, path: &Path| {
-            let path = path.to_owned();
-            move |source| SpoolError::Io { what, path, source }
-        };
-        // Spans name orders, users and statements: for the agent's user only.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(io("create directory", directory))?;
-        let lock = lock(directory)?;
+    pub fn open(path: &Path, limits: Limits) -> Result<Self, SpoolError> {
+        let directory = Directory::open_or_create(path)?;
+        let lock = directory.lock("lock")?.ok_or_else(|| SpoolError::InUse(path.to_owned()))?;
         let mut segments = VecDeque::new();
         let mut discarded = Discarded::default();
-        for (sequence, path) in segment::list(directory).map_err(io("list", directory))? {
-            let (segment, damaged) = Segment::scan(sequence, &path).map_err(io("read", &path))?;
-            discarded.damaged_segments += u64::from(damaged);
-            match segment.is_empty() {
-                true => fs::remove_file(&path).map_err(io("remove", &path))?,
-                false => segments.push_back(segment),
+        let mut next_sequence = 1;
+        for sequence in segment::list(&directory)? {
+            // A name is never used twice, whatever stands behind it.
+            next_sequence = sequence.saturating_add(1);
+            match Segment::scan(&directory, sequence) {
+                Ok((segment, damaged)) => {
+                    discarded.damaged_segments += u64::from(damaged);
+                    match segment.is_empty() {
+                        true => directory.remove(&segment.name)?,
+                        false => segments.push_back(segment),
+                    }
+                }
+                Err(error @ FileError::Io { .. }) => return Err(error.into()),
+                Err(error) => tracing::warn!("left alone in the spool: {error}"),
             }
         }
-        let next_sequence = segments.back().map_or(1, |last| last.sequence.saturating_add(1));
         // Small enough that dropping the oldest segment drops little, large enough to have few files.
         let segment_bytes = (limits.max_bytes / 16).clamp(64 << 10, 16 << 20);
         let mut spool = Self {
-            directory: directory.to_owned(),
+            directory,
             limits,
             segment_bytes,
             segments,
@@ -147,14 +154,19 @@ impl Spool {
             None => self.new_segment()?,
         };
         let Some(segment) = self.segments.back_mut() else { return Ok(()) };
-        segment::write(&mut writer, &record, segment.len).map_err(|source| SpoolError::Io {
-            what: "write",
-            path: segment.path.clone(),
-            source,
-        })?;
-        segment.add(needed, span_count, unix_ms);
-        self.writer = Some(writer);
-        Ok(())
+        match segment::write(&mut writer, &record, segment.len) {
+            Ok(()) => {
+                segment.add(needed, span_count, unix_ms);
+                self.writer = Some(writer);
+                Ok(())
+            }
+            Err(failed) => {
+                // The next attempt goes on in the same file: on a full disk every new one would be one more that is empty.
+                self.writer = failed.is_whole.then_some(writer);
+                let path = self.directory.path_of(&segment.name);
+                Err(FileError::Io { what: "write", path, source: failed.source }.into())
+            }
+        }
     }
 
     /// The oldest batch, after dropping what is too old at `unix_ms`.
@@ -169,12 +181,7 @@ impl Spool {
                 self.drop_oldest()?;
                 continue;
             }
-            let read = first.read(self.read_offset).map_err(|source| SpoolError::Io {
-                what: "read",
-                path: first.path.clone(),
-                source,
-            })?;
-            match read {
+            match first.read(&self.directory, self.read_offset)? {
                 Some((head, payload, next_offset)) => {
                     let place = Place { sequence: first.sequence, offset: self.read_offset };
                     return Ok(Some(Entry { payload, span_count: head.span_count, place, next_offset }));
@@ -222,12 +229,12 @@ impl Spool {
     }
 
     fn new_segment(&mut self) -> Result<File, SpoolError> {
-        let sequence = self.next_sequence;
-        // Never used again, also when this fails half way.
-        self.next_sequence += 1;
-        let (segment, file) = Segment::create(&self.directory, sequence).map_err(|source| {
-            SpoolError::Io { what: "create a segment in", path: self.directory.clone(), source }
-        })?;
+        let created = Segment::create(&self.directory, self.next_sequence);
+        let is_taken = matches!(&created, Err(FileError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists);
+        if created.is_ok() || is_taken {
+            self.next_sequence = self.next_sequence.saturating_add(1);
+        }
+        let (segment, file) = created?;
         if self.segments.is_empty() {
             self.read_offset = segment::START;
         }
@@ -242,32 +249,23 @@ impl Spool {
             self.writer = None;
         }
         self.read_offset = segment::START;
-        match fs::remove_file(&first.path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(SpoolError::Io { what: "remove", path: first.path, source })
-            }
-            _ => Ok(first.unread_spans),
-        }
-    }
-
-    fn cursor_path(&self) -> PathBuf {
-        self.directory.join("cursor")
+        self.directory.remove(&first.name)?;
+        Ok(first.unread_spans)
     }
 
     fn save_cursor(&self, cursor: segment::Cursor) -> Result<(), SpoolError> {
-        let path = self.cursor_path();
-        cursor.save(&path).map_err(|source| SpoolError::Io { what: "write", path, source })
+        Ok(self.directory.replace(CURSOR, &cursor.encode(), false)?)
     }
 
     /// Skips what was acknowledged before the restart. A missing or damaged cursor repeats batches, never loses any.
     fn restore_cursor(&mut self) -> Result<(), SpoolError> {
-        let Some(cursor) = segment::Cursor::load(&self.cursor_path()) else { return Ok(()) };
+        let Some(cursor) = self.load_cursor() else { return Ok(()) };
         while self.segments.front().is_some_and(|first| first.sequence < cursor.sequence) {
             self.drop_oldest()?;
         }
         if let Some(first) = self.segments.front_mut()
             && first.sequence == cursor.sequence
-            && let Ok(Some(skipped)) = first.spans_before(cursor.offset)
+            && let Ok(Some(skipped)) = first.spans_before(&self.directory, cursor.offset)
         {
             first.unread_spans = first.unread_spans.saturating_sub(skipped);
             self.read_offset = cursor.offset;
@@ -276,16 +274,14 @@ impl Spool {
         self.next_sequence = self.next_sequence.max(cursor.sequence.saturating_add(1));
         Ok(())
     }
-}
 
-fn lock(directory: &Path) -> Result<File, SpoolError> {
-    let path = directory.join("lock");
-    let error = |source| SpoolError::Io { what: "lock", path: path.clone(), source };
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SpoolError::InUse(directory.to_owned())),
-        Err(TryLockError::Error(source)) => Err(error(source)),
+    fn load_cursor(&self) -> Option<segment::Cursor> {
+        match self.directory.read(CURSOR, segment::Cursor::LEN) {
+            Ok(bytes) => segment::Cursor::decode(&bytes?),
+            Err(error) => {
+                tracing::warn!("what was delivered before the start may be sent again: {error}");
+                None
+            }
+        }
     }
 }

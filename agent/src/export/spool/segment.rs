@@ -1,21 +1,25 @@
 //! One segment file: created, appended to, scanned after a restart, read record by record.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::record::{HEAD_LEN, Head, MAGIC};
+use crate::files::{Directory, FileError};
 
 /// Offset of the first record.
 pub(super) const START: u64 = MAGIC.len() as u64;
+/// Larger payloads are damage: `export.otlp.max_request_bytes` is not larger, and the resource of a span little more.
+const MAX_PAYLOAD: u32 = 96 << 20;
+/// Sequence numbers beyond this were not given by an agent; there is always a next one.
+const MAX_SEQUENCE: u64 = u64::MAX / 2;
 
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) sequence: u64,
-    pub(super) path: PathBuf,
+    /// Of its file.
+    pub(super) name: String,
     /// Length of the valid prefix.
     pub(super) len: u64,
     /// Spans that were not acknowledged.
@@ -24,24 +28,44 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    pub(super) fn create(directory: &Path, sequence: u64) -> io::Result<(Self, File)> {
-        let path = directory.join(format!("{sequence:020}.segment"));
-        let mut file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path)?;
-        file.write_all(MAGIC)?;
-        Ok((Self { sequence, path, len: START, unread_spans: 0, newest_unix_ms: 0 }, file))
+    fn new(sequence: u64) -> Self {
+        Self { sequence, name: name(sequence), len: START, unread_spans: 0, newest_unix_ms: 0 }
+    }
+
+    pub(super) fn create(directory: &Directory, sequence: u64) -> Result<(Self, File), FileError> {
+        let segment = Self::new(sequence);
+        let mut file = directory.create_new(&segment.name)?;
+        if let Err(source) = file.write_all(MAGIC) {
+            // A full disk: the same name is tried again.
+            let _ = directory.remove(&segment.name);
+            return Err(FileError::Io { what: "write", path: directory.path_of(&segment.name), source });
+        }
+        Ok((segment, file))
     }
 
     /// Reads a segment left by an earlier run and cuts it after its last valid record. Also returns whether that was
     /// for a whole record with a wrong checksum, not for one that was being written.
-    pub(super) fn scan(sequence: u64, path: &Path) -> io::Result<(Self, bool)> {
-        let file_len = fs::metadata(path)?.len();
-        let mut segment =
-            Self { sequence, path: path.to_owned(), len: START, unread_spans: 0, newest_unix_ms: 0 };
+    pub(super) fn scan(directory: &Directory, sequence: u64) -> Result<(Self, bool), FileError> {
+        let mut segment = Self::new(sequence);
+        // Gone since it was listed: as good as empty.
+        let Some(file) = directory.edit(&segment.name)? else { return Ok((segment, false)) };
+        let path = directory.path_of(&segment.name);
+        let damaged = segment.scan_file(&file);
+        damaged.map(|damaged| (segment, damaged)).map_err(|source| FileError::Io {
+            what: "read",
+            path,
+            source,
+        })
+    }
+
+    fn scan_file(&mut self, file: &File) -> io::Result<bool> {
+        let segment = self;
+        let file_len = file.metadata()?.len();
         let mut magic = [0; MAGIC.len()];
-        let mut reader = BufReader::new(File::open(path)?);
+        let mut reader = BufReader::new(file);
         let known = reader.read_exact(&mut magic).is_ok() && magic == *MAGIC;
         if !known {
-            return Ok((segment, file_len >= START));
+            return Ok(file_len >= START);
         }
         segment.len = file_len;
         let mut offset = START;
@@ -62,9 +86,9 @@ impl Segment {
         }
         segment.len = offset;
         if offset < file_len {
-            OpenOptions::new().write(true).open(path)?.set_len(offset)?;
+            file.set_len(offset)?;
         }
-        Ok((segment, damaged))
+        Ok(damaged)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -78,30 +102,48 @@ impl Segment {
     }
 
     /// The record at `offset` and the offset of the next; `None` when it is damaged.
-    pub(super) fn read(&self, offset: u64) -> io::Result<Option<(Head, Bytes, u64)>> {
-        let mut reader = File::open(&self.path)?;
-        reader.seek(SeekFrom::Start(offset))?;
-        Ok(match self.read_at(&mut reader, offset)? {
-            ReadAt::Record(head, payload, next) => Some((head, payload, next)),
-            ReadAt::Damaged | ReadAt::End => None,
+    pub(super) fn read(
+        &self,
+        directory: &Directory,
+        offset: u64,
+    ) -> Result<Option<(Head, Bytes, u64)>, FileError> {
+        self.with_file(directory, |mut file| {
+            file.seek(SeekFrom::Start(offset))?;
+            Ok(match self.read_at(&mut file, offset)? {
+                ReadAt::Record(head, payload, next) => Some((head, payload, next)),
+                ReadAt::Damaged | ReadAt::End => None,
+            })
         })
     }
 
     /// Spans in the records before `offset`; `None` when `offset` is not the start of a record or the end.
-    pub(super) fn spans_before(&self, offset: u64) -> io::Result<Option<u64>> {
-        let mut reader = BufReader::new(File::open(&self.path)?);
-        reader.seek(SeekFrom::Start(START))?;
-        let (mut at, mut spans) = (START, 0);
-        while at < offset {
-            match self.read_at(&mut reader, at)? {
-                ReadAt::Record(head, _, next) => {
-                    spans += u64::from(head.span_count);
-                    at = next;
+    pub(super) fn spans_before(&self, directory: &Directory, offset: u64) -> Result<Option<u64>, FileError> {
+        self.with_file(directory, |file| {
+            let mut reader = BufReader::new(file);
+            reader.seek(SeekFrom::Start(START))?;
+            let (mut at, mut spans) = (START, 0);
+            while at < offset {
+                match self.read_at(&mut reader, at)? {
+                    ReadAt::Record(head, _, next) => {
+                        spans += u64::from(head.span_count);
+                        at = next;
+                    }
+                    ReadAt::Damaged | ReadAt::End => return Ok(None),
                 }
-                ReadAt::Damaged | ReadAt::End => return Ok(None),
             }
-        }
-        Ok((at == offset).then_some(spans))
+            Ok((at == offset).then_some(spans))
+        })
+    }
+
+    /// Reads in its file. One that is gone has nothing.
+    fn with_file<T>(
+        &self,
+        directory: &Directory,
+        read: impl FnOnce(&File) -> io::Result<Option<T>>,
+    ) -> Result<Option<T>, FileError> {
+        let Some(file) = directory.open(&self.name)? else { return Ok(None) };
+        let io = |source| FileError::Io { what: "read", path: directory.path_of(&self.name), source };
+        read(&file).map_err(io)
     }
 
     fn read_at(&self, reader: &mut impl Read, offset: u64) -> io::Result<ReadAt> {
@@ -118,6 +160,9 @@ impl Segment {
         if u64::from(head.payload_len) > left - HEAD_LEN as u64 {
             return Ok(ReadAt::End);
         }
+        if head.payload_len > MAX_PAYLOAD {
+            return Ok(ReadAt::Damaged);
+        }
         let mut payload = vec![0; head.payload_len as usize];
         if !read_whole(reader, &mut payload)? {
             return Ok(ReadAt::End);
@@ -128,6 +173,10 @@ impl Segment {
         let next = offset + HEAD_LEN as u64 + u64::from(head.payload_len);
         Ok(ReadAt::Record(head, payload.into(), next))
     }
+}
+
+fn name(sequence: u64) -> String {
+    format!("{sequence:020}.segment")
 }
 
 enum ReadAt {
@@ -144,28 +193,30 @@ fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-/// Appends a record to a file of length `len`; on an error (a full disk) takes back what was written of it.
-pub(super) fn write(file: &mut File, record: &[u8], len: u64) -> io::Result<()> {
-    let written = file.write_all(record).and_then(|()| file.sync_data());
-    if written.is_err() {
-        // When even this fails, the next scan cuts the unfinished record off.
-        let _ = file.set_len(len);
-    }
-    written
+/// A record could not be written.
+#[derive(Debug)]
+pub(super) struct WriteFailed {
+    pub(super) source: io::Error,
+    /// What was written of it was taken back: the file ends with a whole record.
+    pub(super) is_whole: bool,
 }
 
-/// Segments of a directory, oldest first.
-pub(super) fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "segment")
-            && let Some(sequence) = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok())
-        {
-            found.push((sequence, path));
-        }
-    }
-    found.sort();
+/// Appends a record to a file of length `len`; on an error (a full disk) takes back what was written of it.
+pub(super) fn write(file: &mut File, record: &[u8], len: u64) -> Result<(), WriteFailed> {
+    let written = file.write_all(record).and_then(|()| file.sync_data());
+    // When even this fails, the next scan cuts the unfinished record off.
+    written.map_err(|source| WriteFailed { source, is_whole: file.set_len(len).is_ok() })
+}
+
+/// Sequence numbers of the segments in a directory, oldest first.
+pub(super) fn list(directory: &Directory) -> Result<Vec<u64>, FileError> {
+    let number = |name: &str| {
+        let sequence = name.strip_suffix(".segment")?.parse().ok()?;
+        // Written as an agent writes it: one number has one name.
+        (sequence <= MAX_SEQUENCE && self::name(sequence) == name).then_some(sequence)
+    };
+    let mut found: Vec<u64> = directory.names()?.iter().filter_map(|name| number(name.to_str()?)).collect();
+    found.sort_unstable();
     Ok(found)
 }
 
@@ -177,21 +228,20 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
+    pub(super) const LEN: u64 = 20;
+
     /// Two 64-bit numbers and the CRC-32 of both.
-    pub(super) fn save(self, path: &Path) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(20);
+    pub(super) fn encode(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(Self::LEN as usize);
         bytes.extend_from_slice(&self.sequence.to_le_bytes());
         bytes.extend_from_slice(&self.offset.to_le_bytes());
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-        let new = path.with_extension("new");
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(&bytes)?;
-        fs::rename(new, path)
+        bytes
     }
 
-    pub(super) fn load(path: &Path) -> Option<Self> {
-        let bytes: [u8; 20] = fs::read(path).ok()?.try_into().ok()?;
-        let (numbers, crc) = bytes.split_at(16);
+    /// `None` when the bytes are damaged.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (numbers, crc) = bytes.split_at_checked(16)?;
         if crc32fast::hash(numbers).to_le_bytes() != crc {
             return None;
         }

@@ -1,4 +1,6 @@
-//! Order, bounds and damage of the spool.
+//! Order, bounds and damage of the spool, and what stands in its directory instead.
+
+use std::fs;
 
 use super::*;
 
@@ -10,6 +12,20 @@ fn limits(max_bytes: u64) -> Limits {
 
 fn open(directory: &Path) -> Spool {
     Spool::open(directory, limits(1 << 20)).unwrap()
+}
+
+/// Where a segment of an open spool is.
+fn path(spool: &Spool, index: usize) -> PathBuf {
+    spool.directory.path_of(&spool.segments[index].name)
+}
+
+/// Names in a directory that end so, sorted.
+fn names(directory: &Path, end: &str) -> Vec<String> {
+    let all = fs::read_dir(directory).unwrap().flatten();
+    let mut names: Vec<String> = all.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name.ends_with(end));
+    names.sort();
+    names
 }
 
 /// A payload that tells its number.
@@ -57,7 +73,7 @@ fn batches_come_out_in_order_across_restarts_and_segments() {
     assert_eq!(drain(&mut spool), (20..=50).collect::<Vec<_>>());
     drop(spool);
     assert!(open(directory.path()).is_empty());
-    assert_eq!(segment::list(directory.path()).unwrap(), []);
+    assert_eq!(names(directory.path(), ".segment"), [""; 0]);
 }
 
 #[test]
@@ -124,7 +140,7 @@ fn segment_cut_at_any_byte_keeps_every_whole_batch() {
     for n in 0..4 {
         spool.append(&payload(n, 20 + n as usize), 1, NOW).unwrap();
     }
-    let path = spool.segments[0].path.clone();
+    let path = path(&spool, 0);
     drop(spool);
     let whole = fs::read(&path).unwrap();
     let record_len = |n: usize| record::HEAD_LEN + 20 + n;
@@ -151,7 +167,7 @@ fn flipped_bits_never_come_out_as_a_batch() {
     for n in 0..3 {
         spool.append(&payload(n, 16), 1, NOW).unwrap();
     }
-    let path = spool.segments[0].path.clone();
+    let path = path(&spool, 0);
     drop(spool);
     let whole = fs::read(&path).unwrap();
     for position in 0..whole.len() {
@@ -175,7 +191,7 @@ fn damage_while_open_costs_the_rest_of_one_segment() {
     for n in 0..12 {
         spool.append(&payload(n, 20_000), 1, NOW).unwrap();
     }
-    let path = spool.segments[0].path.clone();
+    let path = path(&spool, 0);
     let mut bytes = fs::read(&path).unwrap();
     bytes[30_000] ^= 1;
     fs::write(&path, bytes).unwrap();
@@ -221,5 +237,114 @@ fn spool_is_for_its_owner_only() {
     spool.append(b"secret", 1, NOW).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&directory), 0o700);
-    assert_eq!(mode(&spool.segments[0].path), 0o600);
+    assert_eq!(mode(&path(&spool, 0)), 0o600);
+}
+
+#[test]
+fn what_is_no_segment_of_our_own_is_left_alone_and_stops_nobody() {
+    use rustix::fs::{CWD, Mode};
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let mut spool = open(directory.path());
+    spool.append(&payload(1, 10), 1, NOW).unwrap();
+    drop(spool);
+    let segment = |number: u64| at(&format!("{number:020}.segment"));
+    rustix::fs::mkfifoat(CWD, segment(2), Mode::RWXU).unwrap();
+    fs::create_dir(segment(3)).unwrap();
+    fs::copy(segment(1), at("copy")).unwrap();
+    std::os::unix::fs::symlink(at("copy"), segment(4)).unwrap();
+    fs::create_dir(at("5.segment")).unwrap();
+    fs::write(segment(u64::MAX), "not ours").unwrap();
+    let before = names(directory.path(), "");
+    let mut spool = open(directory.path());
+    spool.append(&payload(5, 10), 1, NOW).unwrap();
+    assert!(segment(5).is_file(), "no name is used twice");
+    assert_eq!(drain(&mut spool), [1, 5], "what a link leads to was exported");
+    drop(spool);
+    let after = names(directory.path(), "");
+    assert!(
+        before.iter().filter(|name| !name.contains("01.segment")).all(|name| after.contains(name)),
+        "{after:?}"
+    );
+}
+
+#[test]
+fn links_in_the_place_of_cursor_and_lock_are_not_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (inside, victim) = (directory.path().join("spool"), directory.path().join("victim"));
+    fs::write(&victim, "keep").unwrap();
+    let mut spool = open(&inside);
+    (0..3).for_each(|n| spool.append(&payload(n, 8), 1, NOW).unwrap());
+    std::os::unix::fs::symlink(&victim, inside.join("cursor.new")).unwrap();
+    std::os::unix::fs::symlink(&victim, inside.join("cursor")).unwrap();
+    let entry = spool.oldest(NOW).unwrap().unwrap();
+    spool.acknowledge(&entry).unwrap();
+    drop(spool);
+    assert_eq!(drain(&mut open(&inside)), [1, 2], "the cursor took the link's place");
+    fs::remove_file(inside.join("lock")).unwrap();
+    std::os::unix::fs::symlink(&victim, inside.join("lock")).unwrap();
+    let error = Spool::open(&inside, limits(1 << 20)).unwrap_err().to_string();
+    assert!(error.contains("lock` is a link") && error.contains("export.spool.directory"), "{error}");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "keep");
+}
+
+#[test]
+fn a_directory_that_others_may_write_is_refused_with_the_remedy() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let error = Spool::open(directory.path(), limits(1 << 20)).unwrap_err().to_string();
+    assert!(error.contains("chmod go-w") && error.contains("export.spool.directory"), "{error}");
+    assert_eq!(names(directory.path(), ""), [""; 0], "nothing was made in it");
+}
+
+/// A file that takes nothing more, but can be cut, as on a full disk.
+fn full() -> File {
+    use rustix::fs::{MemfdFlags, SealFlags};
+    let file = rustix::fs::memfd_create("full", MemfdFlags::ALLOW_SEALING).unwrap();
+    let file = File::from(file);
+    file.set_len(segment::START).unwrap();
+    rustix::fs::fcntl_add_seals(&file, SealFlags::GROW).unwrap();
+    std::io::Seek::seek(&mut (&file), std::io::SeekFrom::End(0)).unwrap();
+    file
+}
+
+#[test]
+fn a_full_disk_is_tried_again_in_the_same_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut spool = open(directory.path());
+    spool.append(&payload(0, 8), 1, NOW).unwrap();
+    let entry = spool.oldest(NOW).unwrap().unwrap();
+    let (segment, file) = Segment::create(&spool.directory, 7).unwrap();
+    spool.segments.push_back(segment);
+    spool.writer = Some(full());
+    for _ in 0..50 {
+        let error = spool.append(&payload(1, 8), 1, NOW).unwrap_err();
+        assert!(matches!(error, SpoolError::File(FileError::Io { what: "write", .. })), "{error}");
+    }
+    assert_eq!(names(directory.path(), ".segment").len(), 2, "each attempt left a file");
+    // Room again.
+    spool.writer = Some(file);
+    spool.append(&payload(1, 8), 1, NOW).unwrap();
+    spool.acknowledge(&entry).unwrap();
+    assert_eq!(drain(&mut spool), [1]);
+    assert_eq!(names(directory.path(), ".segment"), [""; 0]);
+}
+
+#[test]
+fn a_length_without_end_costs_no_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut spool = open(directory.path());
+    spool.append(&payload(0, 8), 1, NOW).unwrap();
+    let path = path(&spool, 0);
+    drop(spool);
+    // A head that announces 4 GiB, and a sparse file that has them.
+    let file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut (&file), &[0xff; record::HEAD_LEN]).unwrap();
+    file.set_len(6 << 30).unwrap();
+    let before = std::time::Instant::now();
+    let mut spool = open(directory.path());
+    assert_eq!(spool.discarded().damaged_segments, 1);
+    assert_eq!(drain(&mut spool), [0]);
+    assert!(before.elapsed() < Duration::from_secs(5), "it was read");
 }

@@ -12,20 +12,21 @@
 
 pub mod file;
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::file::FileError;
+use super::stop::ended;
 use crate::clock;
 use crate::config::Config;
+use crate::files::Directory;
 use crate::telemetry::Seldom;
 use spoor_core::pipeline::Pipeline;
 use spoor_core::pipeline::snapshot::{Snapshot, Stats};
 
-const FILE: &str = "learned";
 const LOCK: &str = "learned.lock";
 /// How often failures are told.
 const TELL_EVERY: Duration = Duration::from_secs(300);
@@ -33,7 +34,7 @@ const TELL_EVERY: Duration = Duration::from_secs(300);
 /// The file of an agent, and when it is written next.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    directory: PathBuf,
+    directory: Arc<Directory>,
     /// `None`: only at the end.
     every: Option<Duration>,
     next: Instant,
@@ -66,14 +67,16 @@ impl Keeper {
     /// `None`: nothing is kept.
     pub(super) fn new(config: &Config) -> Option<Self> {
         let directory = directory(config)?;
-        // It names statements and queues: for the agent's user only.
-        if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(&directory) {
-            let shown = directory.display();
-            tracing::warn!(
-                "what is learned is not kept for a restart: cannot create directory `{shown}`: {error}"
-            );
-            return None;
-        }
+        // It names statements and queues, and is believed: for the agent's user only.
+        let directory = match Directory::open_or_create(&directory) {
+            Ok(directory) => Arc::new(directory),
+            Err(error) => {
+                tracing::warn!(
+                    "what is learned is not kept for a restart: {error}; `state.directory` names another directory"
+                );
+                return None;
+            }
+        };
         let every = Some(config.state.save_every).filter(|every| !every.is_zero());
         Some(Self {
             directory,
@@ -88,12 +91,12 @@ impl Keeper {
 
     /// Gives the pipeline what an earlier agent left, and says so.
     pub(super) fn load(&mut self, pipeline: &mut Pipeline) {
-        match file::read(&self.directory.join(FILE)) {
+        match file::read(&self.directory) {
             Ok(None) => {}
             Ok(Some(learned)) => {
-                let now = clock::boot_ns();
+                let now = clock::boot();
                 let (connections, processes) = (learned.connections.len(), learned.processes.len());
-                let age = Duration::from_nanos(now.saturating_sub(learned.at)).as_secs();
+                let age = now.since(learned.at).as_secs();
                 pipeline.restore(learned, now);
                 let Stats { connections: taken, processes_waiting, other_boot, .. } = pipeline.restored();
                 if other_boot > 0 {
@@ -124,25 +127,36 @@ impl Keeper {
         if !self.may_write() {
             return;
         }
-        // What can take long, the disk, waits on a thread of its own.
-        let (path, learned) = (self.directory.join(FILE), pipeline.snapshot());
-        let write = move || file::write(&path, &learned);
-        match std::thread::Builder::new().name("spoor-state".to_owned()).spawn(write) {
-            Ok(thread) => self.writing = Some(thread),
-            Err(source) => self.failed(&FileError::Io {
-                what: "start a thread to write",
-                path: self.directory.clone(),
-                source,
-            }),
-        }
+        self.write(pipeline.snapshot());
     }
 
     /// Writes the file for the last time: `learned` is of the moment before the pipeline was finished.
-    pub(super) fn finish(&mut self, learned: &Snapshot) {
-        self.join();
-        if self.may_write() {
-            let written = file::write(&self.directory.join(FILE), learned);
-            self.note(written);
+    pub(super) fn finish(&mut self, learned: Snapshot, until: Instant) {
+        self.wait(until);
+        if self.writing.is_none() && self.may_write() {
+            self.write(learned);
+        }
+    }
+
+    /// Waits until what was begun is written, but no longer than `until`: a disk can take for ever.
+    pub(super) fn wait(&mut self, until: Instant) {
+        match &self.writing {
+            Some(writing) if !ended(writing, until) => {
+                tracing::warn!(
+                    "what is learned is not kept for a restart: the disk takes too long to write it"
+                );
+            }
+            _ => self.join(),
+        }
+    }
+
+    /// What can take long, the disk, waits on a thread of its own.
+    fn write(&mut self, learned: Snapshot) {
+        let directory = self.directory.clone();
+        let write = move || file::write(&directory, &learned);
+        match std::thread::Builder::new().name("spoor-state".to_owned()).spawn(write) {
+            Ok(thread) => self.writing = Some(thread),
+            Err(source) => self.failed(&FileError::Thread(source)),
         }
     }
 
@@ -176,24 +190,12 @@ impl Keeper {
     /// This agent is the one that writes, from now on at least.
     fn may_write(&mut self) -> bool {
         if self.lock.is_none() {
-            match lock(&self.directory.join(LOCK)) {
+            match self.directory.lock(LOCK) {
                 Ok(lock) => self.lock = lock,
-                Err(error) => self.failed(&error),
+                Err(error) => self.failed(&error.into()),
             }
         }
         self.lock.is_some()
-    }
-}
-
-/// `None`: another agent has it.
-fn lock(path: &Path) -> Result<Option<File>, FileError> {
-    let error = |source| FileError::Io { what: "lock", path: path.to_owned(), source };
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(source)) => Err(error(source)),
     }
 }
 

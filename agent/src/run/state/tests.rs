@@ -1,4 +1,8 @@
+use std::path::Path;
+
 use super::*;
+
+const FILE: &str = "learned";
 
 fn config(directory: &Path) -> Config {
     let mut config = Config::default();
@@ -7,7 +11,22 @@ fn config(directory: &Path) -> Config {
 }
 
 fn pipeline(boot_id: [u8; 16]) -> Pipeline {
-    super::super::pipeline(&Config::default(), boot_id, String::new()).unwrap()
+    super::super::pipeline(&Config::default(), boot_id).unwrap()
+}
+
+/// A moment that is far enough for any disk.
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+/// Writes, and waits for it.
+fn finish(keeper: &mut Keeper, learned: Snapshot) {
+    keeper.finish(learned, soon());
+    keeper.wait(soon());
+}
+
+fn read(directory: &Path) -> Option<Snapshot> {
+    file::read(&Directory::open_or_create(directory).unwrap()).unwrap()
 }
 
 fn left(boot_id: [u8; 16]) -> Snapshot {
@@ -31,7 +50,7 @@ fn it_is_kept_beside_the_spool_unless_told_otherwise() {
 fn what_one_run_leaves_waits_in_the_next_one() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(&directory.path().join("new").join("state"));
-    Keeper::new(&config).unwrap().finish(&left([1; 16]));
+    finish(&mut Keeper::new(&config).unwrap(), left([1; 16]));
     let mut keeper = Keeper::new(&config).unwrap();
     let mut next = pipeline([1; 16]);
     keeper.load(&mut next);
@@ -41,7 +60,7 @@ fn what_one_run_leaves_waits_in_the_next_one() {
     keeper.load(&mut other);
     assert_eq!((other.restored().processes_waiting, other.restored().other_boot), (0, 1));
     let mut unknown = pipeline([0; 16]);
-    Keeper::new(&config).unwrap().finish(&left([0; 16]));
+    finish(&mut Keeper::new(&config).unwrap(), left([0; 16]));
     keeper.load(&mut unknown);
     assert_eq!(unknown.restored().other_boot, 1, "which boot it is cannot be told");
 }
@@ -55,7 +74,7 @@ fn a_damaged_file_is_left_and_replaced() {
     let mut pipeline = pipeline([1; 16]);
     keeper.load(&mut pipeline);
     assert_eq!((pipeline.restored(), keeper.totals().refused), (Stats::default(), 1));
-    keeper.finish(&left([1; 16]));
+    finish(&mut keeper, left([1; 16]));
     assert!(keeper.totals().saved_unix > 0 && keeper.totals().failed == 0);
     keeper.load(&mut pipeline);
     assert_eq!((pipeline.restored().processes_waiting, keeper.totals().refused), (1, 1));
@@ -66,12 +85,12 @@ fn of_two_agents_one_writes_until_it_ends() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(directory.path());
     let (mut first, mut second) = (Keeper::new(&config).unwrap(), Keeper::new(&config).unwrap());
-    first.finish(&left([1; 16]));
-    second.finish(&left([2; 16]));
-    let kept = || file::read(&directory.path().join(FILE)).unwrap().unwrap().boot_id;
+    finish(&mut first, left([1; 16]));
+    finish(&mut second, left([2; 16]));
+    let kept = || read(directory.path()).unwrap().boot_id;
     assert_eq!((kept(), second.totals()), ([1; 16], Totals::default()), "and it is no failure");
     drop(first);
-    second.finish(&left([2; 16]));
+    finish(&mut second, left([2; 16]));
     assert_eq!(kept(), [2; 16]);
 }
 
@@ -88,7 +107,7 @@ fn it_is_written_now_and_then() {
     keeper.next = Instant::now();
     keeper.turn(&pipeline);
     keeper.join();
-    assert_eq!(file::read(&path).unwrap().unwrap().boot_id, [3; 16]);
+    assert_eq!(read(directory.path()).unwrap().boot_id, [3; 16]);
     std::fs::remove_file(&path).unwrap();
     keeper.turn(&pipeline);
     keeper.join();
@@ -108,6 +127,24 @@ fn a_directory_that_cannot_be_written_stops_nobody() {
     assert!(Keeper::new(&config(&file.join("below"))).is_none());
     let mut gone = Keeper::new(&config(&directory.path().join("state"))).unwrap();
     std::fs::remove_dir(directory.path().join("state")).unwrap();
-    gone.finish(&left([1; 16]));
+    finish(&mut gone, left([1; 16]));
     assert_eq!(gone.totals().failed, 1);
+}
+
+#[test]
+fn a_file_or_directory_of_others_stops_nobody_and_is_not_believed() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    finish(&mut Keeper::new(&config).unwrap(), left([1; 16]));
+    std::fs::rename(directory.path().join(FILE), directory.path().join("kept")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, directory.path().join(FILE), rustix::fs::Mode::RWXU).unwrap();
+    let mut keeper = Keeper::new(&config).unwrap();
+    let mut next = pipeline([1; 16]);
+    keeper.load(&mut next);
+    assert_eq!((next.restored(), keeper.totals().refused), (Stats::default(), 1));
+    finish(&mut keeper, left([2; 16]));
+    assert_eq!(read(directory.path()).unwrap().boot_id, [2; 16], "it takes the FIFO's place");
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(Keeper::new(&config).is_none());
 }

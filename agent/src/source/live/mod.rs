@@ -1,7 +1,7 @@
 //! The live kernel as a source: a running [`Capture`] in, [`Record`]s in the order of their time out.
 //!
-//! *Owns* waiting for the rings, the order between connections and their data, clock samples, loss reports, and
-//! leaving out the agent's own traffic.
+//! *Owns* waiting for the rings, the order between connections and their data, clock samples, loss reports, handing on
+//! what the kernel side says, and leaving out the agent's own traffic.
 //! *Must not know* protocols.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spoor_common::Counter;
+use spoor_common::{Counter, names::LOG_TARGET};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{Interval, MissedTickBehavior},
@@ -19,21 +19,23 @@ use tokio::{
 
 use crate::capture::decode::{Event, Seen};
 use crate::capture::load::Totals;
+use crate::capture::log::KernelLog;
 use crate::capture::verdict::{Kind, Verdict};
 use crate::capture::{Capture, CaptureError, Options};
 use crate::telemetry::Seldom;
-use spoor_core::record::{BootNs, Close, Conn, ConnId, Data, Lost, Record, WireBase};
+use spoor_core::record::{Close, Conn, ConnId, Data, Lost, Record, WireBase};
+use spoor_core::time::BootTime;
 
 mod time;
 
 /// The rings are read at least this often.
 pub const POLL: Duration = Duration::from_millis(20);
 /// Clock samples and loss reports.
-const REPORT_NS: u64 = 1_000_000_000;
+const REPORT: Duration = Duration::from_secs(1);
 /// A change of the wall clock by more than this is reported at once.
-const STEP_NS: u64 = 1_000_000;
+const STEP: Duration = Duration::from_millis(1);
 /// A record has its time before it is in the ring: it may come this much later.
-const RESERVED_NS: u64 = 20_000_000;
+const RESERVED: Duration = Duration::from_millis(20);
 /// Data records read in one batch.
 const BATCH: usize = 16 * 1024;
 /// Connections whose introduction is remembered. Beyond it the ones unused for longest are forgotten, which costs
@@ -52,8 +54,8 @@ pub struct Live {
     capture: Capture,
     order: Order,
     clock: time::Clock,
-    reported_at: BootNs,
-    settled_until: BootNs,
+    reported_at: BootTime,
+    settled_until: BootTime,
     reported: Lost,
     refused: Refused,
 }
@@ -74,9 +76,9 @@ impl Live {
             capture,
             order: Order::default(),
             clock: time::Clock::default(),
-            reported_at: 0,
-            settled_until: 0,
-            reported: Lost { at: 0, records: 0, bytes: 0 },
+            reported_at: BootTime::ZERO,
+            settled_until: BootTime::ZERO,
+            reported: Lost { at: BootTime::ZERO, records: 0, bytes: 0 },
             refused: Refused::new(),
         })
     }
@@ -100,7 +102,7 @@ impl Live {
     }
 
     /// A time up to which every record has been handed out: time that has passed for whoever handles records.
-    pub fn settled_until(&self) -> BootNs {
+    pub fn settled_until(&self) -> BootTime {
         self.settled_until
     }
 
@@ -117,14 +119,17 @@ impl Live {
             read < BATCH
         };
         if drained {
-            self.settled_until = now.saturating_sub(RESERVED_NS);
+            self.settled_until = now - RESERVED;
         }
         self.order.release(drained, out);
+        for line in self.capture.log.iter_mut().flat_map(KernelLog::read) {
+            tracing::debug!(target: LOG_TARGET, "kernel side: {line}");
+        }
         for conn in self.order.ignore.drain(..) {
             let told = self.capture.verdicts.set(conn, Verdict::Ignore);
             self.refused.note(told);
         }
-        if now.saturating_sub(self.reported_at) >= REPORT_NS {
+        if now.since(self.reported_at) >= REPORT {
             self.reported_at = now;
             self.report(now, out)?;
         }
@@ -132,7 +137,7 @@ impl Live {
     }
 
     /// Appends the totals of what was lost, if they have changed.
-    pub fn report(&mut self, now: BootNs, out: &mut Vec<Record>) -> Result<(), CaptureError> {
+    pub fn report(&mut self, now: BootTime, out: &mut Vec<Record>) -> Result<(), CaptureError> {
         let totals = self.counters()?;
         let malformed = self.capture.rings.malformed;
         let sum = |counters: &[Counter]| counters.iter().map(|counter| totals.of(*counter)).sum::<u64>();
@@ -289,7 +294,7 @@ impl Order {
     }
 
     /// Ends a connection that turned out to be one to the agent.
-    fn forget(&mut self, id: ConnId, at: BootNs) {
+    fn forget(&mut self, id: ConnId, at: BootTime) {
         self.ignore.push(id);
         self.ignored.insert(id);
         self.records.push(Record::Close(Close { at, conn: id, reset: false }));

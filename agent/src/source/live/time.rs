@@ -1,9 +1,13 @@
 //! The machine's clocks: pairs of boot time and wall time, when they are due.
 
+use std::time::Duration;
+
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use super::{REPORT_NS, STEP_NS};
-use spoor_core::record::{BootNs, ClockPair, Record};
+use spoor_core::record::{ClockPair, Record};
+use spoor_core::time::{BootTime, WallTime};
+
+use super::{REPORT, STEP};
 
 /// Remembers the last pair that was reported.
 #[derive(Debug, Default)]
@@ -13,37 +17,38 @@ pub(super) struct Clock {
 
 impl Clock {
     /// Reads both clocks and appends them if a second has passed or the wall clock was set.
-    pub(super) fn sample(&mut self, out: &mut Vec<Record>) -> BootNs {
+    pub(super) fn sample(&mut self, out: &mut Vec<Record>) -> BootTime {
         let now = pair();
         let due = self.reported.is_none_or(|last| {
-            let (boot, unix) = (now.boot_ns.abs_diff(last.boot_ns), now.unix_ns.abs_diff(last.unix_ns));
-            boot >= REPORT_NS || boot.abs_diff(unix) > STEP_NS
+            let (boot, unix) = (now.boot.abs_diff(last.boot), now.wall.abs_diff(last.wall));
+            boot >= REPORT || boot.abs_diff(unix) > STEP
         });
         if due {
             self.reported = Some(now);
             out.push(Record::Clock(now));
         }
-        now.boot_ns
+        now.boot
     }
 }
 
 /// Boot time before and after the wall clock, so that an interruption between them does not shift the pair.
 fn pair() -> ClockPair {
-    let read = |id| ns(clock_gettime(id));
-    let mut best = (u64::MAX, ClockPair { boot_ns: 0, unix_ns: 0 });
+    let read = |id| nanoseconds(clock_gettime(id));
+    let boot = || BootTime::from_nanos(read(ClockId::Boottime));
+    let mut best = (Duration::MAX, ClockPair::UNKNOWN);
     for _ in 0..3 {
-        let before = read(ClockId::Boottime);
-        let unix_ns = read(ClockId::Realtime);
-        let after = read(ClockId::Boottime);
-        let width = after.saturating_sub(before);
+        let before = boot();
+        let wall = WallTime::from_nanos(read(ClockId::Realtime));
+        let after = boot();
+        let width = after.since(before);
         if width < best.0 {
-            best = (width, ClockPair { boot_ns: before + width / 2, unix_ns });
+            best = (width, ClockPair { boot: before + width / 2, wall });
         }
     }
     best.1
 }
 
-fn ns(time: Timespec) -> u64 {
+fn nanoseconds(time: Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or_default()
 }

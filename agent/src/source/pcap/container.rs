@@ -13,9 +13,11 @@
 //! ```
 
 use std::io::Read;
+use std::time::Duration;
 
 use super::super::SourceError;
 use super::super::input::Input;
+use spoor_core::time::WallTime;
 
 /// Longest block or packet followed; the formats' own bound is 256 KiB for most tools.
 const MAX_BLOCK: usize = 16 << 20;
@@ -30,7 +32,7 @@ pub(super) enum Item<'a> {
     Frame(Frame<'a>),
     /// Packets the capture lost so far, all interfaces together.
     Dropped {
-        at: u64,
+        at: WallTime,
         packets: u64,
     },
 }
@@ -39,7 +41,7 @@ pub(super) enum Item<'a> {
 #[derive(Debug)]
 pub(super) struct Frame<'a> {
     /// Nanoseconds since the Unix epoch.
-    pub(super) at: u64,
+    pub(super) at: WallTime,
     /// Link type (LINKTYPE_ value).
     pub(super) link: u16,
     /// What was captured of it.
@@ -55,7 +57,7 @@ pub(super) struct Container<R> {
     buffer: Vec<u8>,
     format: Format,
     /// The last time seen, for packets without one.
-    at: u64,
+    at: WallTime,
 }
 
 #[derive(Debug)]
@@ -121,7 +123,7 @@ impl<R: Read> Container<R> {
             }
             Some(Magic::PcapNg) => Format::PcapNg { order: Order::Little, interfaces: Vec::new() },
         };
-        let mut container = Self { input, buffer, format, at: 0 };
+        let mut container = Self { input, buffer, format, at: WallTime::ZERO };
         if matches!(container.format, Format::PcapNg { .. }) {
             container.section(0)?;
         }
@@ -157,7 +159,7 @@ impl<R: Read> Container<R> {
             return Err(self.input.damaged(offset, format!("a packet of {captured} bytes")));
         }
         let nanos = if is_nanos { u64::from(fraction) } else { u64::from(fraction) * 1000 };
-        self.at = u64::from(seconds) * 1_000_000_000 + nanos;
+        self.at = WallTime::ZERO + Duration::from_secs(seconds.into()) + Duration::from_nanos(nanos);
         if captured > 0 {
             self.input.rest(&mut self.buffer, captured, "a packet")?;
         }
@@ -279,12 +281,12 @@ impl Interface {
         Some(Self { link, snaplen, resolution, offset_seconds: offset.cast_signed(), dropped: 0 })
     }
 
-    /// Nanoseconds since the epoch of a timestamp in its ticks.
-    fn time(&self, high: u32, low: u32) -> u64 {
+    /// A timestamp in its ticks.
+    fn time(&self, high: u32, low: u32) -> WallTime {
         let ticks = u128::from(high) << 32 | u128::from(low);
         let ns = ticks * 1_000_000_000 / u128::from(self.resolution);
         let ns = u64::try_from(ns).unwrap_or(u64::MAX);
-        ns.saturating_add_signed(self.offset_seconds.saturating_mul(1_000_000_000))
+        WallTime::from_nanos(ns.saturating_add_signed(self.offset_seconds.saturating_mul(1_000_000_000)))
     }
 }
 

@@ -5,18 +5,19 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::packet::Segment;
-use spoor_core::record::Mark;
-use spoor_core::record::*;
+use spoor_core::record::{Mark, *};
 use spoor_core::stream::{Assembler, Chunk, Window};
+use spoor_core::time::BootTime;
 
 /// What may wait behind a hole: a large receive window, and several retransmission timeouts.
-const WINDOW: Window = Window { bytes: 4 << 20, records: 8192, ns: 10_000_000_000 };
+const WINDOW: Window = Window { bytes: 4 << 20, records: 8192, time: Duration::from_secs(10) };
 /// Data captured later than its acknowledgement still counts, so much later: queues of a card can swap.
-const SWAPPED_NS: u64 = 50_000_000;
+const SWAPPED: Duration = Duration::from_millis(50);
 
 /// One TCP connection.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(super) struct Flow {
 pub(super) struct End {
     pub(super) address: SocketAddr,
     conn: ConnId,
-    pub(super) thread: Thread,
+    pub(super) thread: Worker,
     /// The sequence number at position 0. `None` until either end named one.
     first: Option<u32>,
     /// It came from a SYN: the initial sequence number + 1.
@@ -49,7 +50,7 @@ pub(super) struct End {
     /// Position of the FIN: all that it sends.
     fin: Option<u64>,
     /// The other end has all bytes up to here, since when.
-    acked: Option<(u64, BootNs)>,
+    acked: Option<(u64, BootTime)>,
 }
 
 /// Which end sent a segment.
@@ -119,7 +120,7 @@ impl Flow {
         self.client.sent.buffered().saturating_add(self.server.sent.buffered())
     }
 
-    pub(super) fn handle(&mut self, segment: &Segment<'_>, at: BootNs) {
+    pub(super) fn handle(&mut self, segment: &Segment<'_>, at: BootTime) {
         let flags = segment.flags;
         let (sender, receiver) = self.ends_mut(self.side_of(segment));
         // A SYN takes one sequence number; data may ride on it (RFC 9293, 3.4; RFC 7413).
@@ -135,7 +136,7 @@ impl Flow {
         }
         if let Some(pos) = sender.position(first) {
             if segment.len > 0 {
-                let mark = Mark { at, thread: sender.thread, other_pos };
+                let mark = Mark { at, thread: sender.thread, other_pos, awaited_by: None };
                 sender.captured = sender.captured.max(pos.saturating_add(segment.len.into()));
                 sender.sent.push(pos, segment.len.into(), Bytes::copy_from_slice(segment.payload), mark);
             }
@@ -147,13 +148,13 @@ impl Flow {
     }
 
     /// Hands out what is in order, read when the last missing segment came.
-    pub(super) fn deliver(&mut self, at: BootNs, out: &mut VecDeque<Record>) {
+    pub(super) fn deliver(&mut self, at: BootTime, out: &mut VecDeque<Record>) {
         self.tell(Some(at), out);
     }
 
     /// Gives up segments that were acknowledged and not captured. Only the capture missed them: what came after them
     /// was read in its own time.
-    pub(super) fn expire(&mut self, at: BootNs, out: &mut VecDeque<Record>) {
+    pub(super) fn expire(&mut self, at: BootTime, out: &mut VecDeque<Record>) {
         if !self.is_announced {
             return;
         }
@@ -170,7 +171,7 @@ impl Flow {
     }
 
     /// Each chunk is a write of one end and a read of the other, at `read_at` or when it was written.
-    fn tell(&mut self, read_at: Option<BootNs>, out: &mut VecDeque<Record>) {
+    fn tell(&mut self, read_at: Option<BootTime>, out: &mut VecDeque<Record>) {
         for side in [Side::Client, Side::Server] {
             let (sender, receiver) = self.ends_mut(side);
             while let Some(chunk) = sender.sent.pop() {
@@ -181,7 +182,7 @@ impl Flow {
     }
 
     /// After both FINs, with everything before them, or a reset.
-    pub(super) fn close_if_over(&mut self, at: BootNs, out: &mut VecDeque<Record>) {
+    pub(super) fn close_if_over(&mut self, at: BootTime, out: &mut VecDeque<Record>) {
         let is_over = self.is_reset || (self.client.is_done() && self.server.is_done());
         if !is_over || std::mem::replace(&mut self.is_closed, true) {
             return;
@@ -196,11 +197,11 @@ impl Flow {
         }
     }
 
-    pub(super) fn conns(&self, at: BootNs) -> [Record; 2] {
+    pub(super) fn conns(&self, at: BootTime) -> [Record; 2] {
         [Side::Client, Side::Server].map(|side| Record::Conn(Box::new(self.conn(side, at))))
     }
 
-    fn conn(&self, side: Side, at: BootNs) -> Conn {
+    fn conn(&self, side: Side, at: BootTime) -> Conn {
         let (own, other) = self.ends(side);
         let role = match side {
             Side::Client => Role::Client,
@@ -231,7 +232,7 @@ impl End {
         Self {
             address,
             conn,
-            thread: Thread::default(),
+            thread: Worker::default(),
             first: None,
             has_isn: false,
             sent: Assembler::new(Some(0), WINDOW),
@@ -250,7 +251,7 @@ impl End {
     }
 
     /// The other end has everything before a sequence number. Returns its position, without the FIN.
-    fn acknowledge(&mut self, ack: u32, at: BootNs) -> u64 {
+    fn acknowledge(&mut self, ack: u32, at: BootTime) -> u64 {
         let pos = self.position(ack).unwrap_or_default().min(self.fin.unwrap_or(u64::MAX));
         let expected = self.sent.expected().unwrap_or_default();
         // One more than everything sent is the FIN, captured later or not at all.
@@ -265,11 +266,11 @@ impl End {
     }
 
     /// What the other end acknowledged was sent, even if the capture does not have it.
-    fn give_up_acknowledged(&mut self, now: BootNs) {
+    fn give_up_acknowledged(&mut self, now: BootTime) {
         if let Some((pos, since)) = self.acked
-            && now >= since.saturating_add(SWAPPED_NS)
+            && now >= since + SWAPPED
         {
-            self.sent.skip_to(pos, Mark { at: now, thread: self.thread, other_pos: 0 });
+            self.sent.skip_to(pos, Mark { at: now, thread: self.thread, other_pos: 0, awaited_by: None });
             self.acked = None;
         }
     }
@@ -281,7 +282,7 @@ impl End {
 }
 
 /// A chunk as the write of one end and the read of the other.
-fn moved(sender: &End, receiver: &End, chunk: &Chunk, read_at: Option<BootNs>) -> [Data; 2] {
+fn moved(sender: &End, receiver: &End, chunk: &Chunk, read_at: Option<BootTime>) -> [Data; 2] {
     let mark = chunk.mark();
     let bytes = match chunk {
         Chunk::Bytes { bytes, .. } => bytes.clone(),
@@ -298,6 +299,7 @@ fn moved(sender: &End, receiver: &End, chunk: &Chunk, read_at: Option<BootNs>) -
         flags: DataFlags { unreadable: bytes.is_empty(), ..DataFlags::default() },
         bytes,
         thread: sender.thread,
+        awaited_by: None,
     };
     let at = read_at.map_or(mark.at, |at| at.max(mark.at));
     let (conn, direction, thread) = (receiver.conn, Direction::Ingress, receiver.thread);

@@ -31,6 +31,7 @@ use super::input::Input;
 use super::{Source, SourceError};
 use crate::config::Services;
 use spoor_core::record::{ClockPair, Lost, Record};
+use spoor_core::time::{BootTime, WallTime};
 
 /// Whether a file that starts so is a capture.
 pub fn is_capture(start: &[u8]) -> bool {
@@ -84,20 +85,20 @@ impl<R: Read> Reader<R> {
             Ok(Some(Item::Frame(frame))) => {
                 self.counts.packets += 1;
                 if !std::mem::replace(&mut self.has_clock, true) {
-                    let clock = ClockPair { boot_ns: frame.at, unix_ns: frame.at };
+                    let clock = ClockPair { boot: from_epoch(frame.at), wall: frame.at };
                     self.queue.push_back(Record::Clock(clock));
                 }
                 match packet::parse(frame.link, frame.data, frame.len) {
                     Ok(segment) => {
                         self.counts.tcp += 1;
-                        self.tracker.handle(&segment, frame.at, &mut self.queue);
+                        self.tracker.handle(&segment, from_epoch(frame.at), &mut self.queue);
                     }
                     Err(skipped) => self.counts.skip(skipped),
                 }
             }
             Ok(Some(Item::Dropped { at, packets })) => {
                 self.counts.dropped_by_capture = self.counts.dropped_by_capture.max(packets);
-                self.queue.push_back(Record::Lost(Lost { at, records: packets, bytes: 0 }));
+                self.queue.push_back(Record::Lost(Lost { at: from_epoch(at), records: packets, bytes: 0 }));
             }
             Ok(None) => self.end(None),
             Err(error) => self.end(Some(error)),
@@ -140,6 +141,11 @@ impl<R: Read + Send> Source for Reader<R> {
         counts.extend(self.tracker.counts());
         counts
     }
+}
+
+/// A capture has but the wall clock: taken as one that never jumps.
+fn from_epoch(wall: WallTime) -> BootTime {
+    BootTime::ZERO + wall.since(WallTime::ZERO)
 }
 
 impl Counts {

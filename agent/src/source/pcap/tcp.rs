@@ -19,13 +19,15 @@
 //! *Spec*: RFC 9293.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::RandomState;
 use std::net::SocketAddr;
 
 use super::flow::Flow;
 use super::packet::Segment;
 use crate::config::Services;
-use spoor_core::conn::table::{Slot, Table};
+use spoor_core::bounded::{Bounded, Slot};
 use spoor_core::record::*;
+use spoor_core::time::BootTime;
 
 /// Connections followed at once.
 const MAX_CONNECTIONS: usize = 65_536;
@@ -36,10 +38,10 @@ const MAX_BUFFERED: usize = 64 << 20;
 /// All TCP connections of a capture.
 #[derive(Debug)]
 pub(super) struct Tracker {
-    table: Table<(SocketAddr, SocketAddr), Flow>,
+    table: Bounded<(SocketAddr, SocketAddr), Flow, RandomState>,
     buffered: usize,
     /// The latest packet's time.
-    now: BootNs,
+    now: BootTime,
     names: HashMap<u16, (String, Option<String>)>,
     /// Process of each server address.
     servers: HashMap<SocketAddr, u32>,
@@ -61,9 +63,9 @@ impl Tracker {
             .rev()
             .filter_map(|rule| Some((rule.port?, (rule.name.clone(), rule.namespace.clone()))));
         Self {
-            table: Table::new(),
+            table: Bounded::for_foreign_keys(MAX_CONNECTIONS),
             buffered: 0,
-            now: 0,
+            now: BootTime::ZERO,
             names: names.collect(),
             servers: HashMap::new(),
             next_tgid: 1,
@@ -78,13 +80,13 @@ impl Tracker {
     }
 
     /// Takes a segment captured at `at`.
-    pub(super) fn handle(&mut self, segment: &Segment<'_>, at: BootNs, out: &mut VecDeque<Record>) {
+    pub(super) fn handle(&mut self, segment: &Segment<'_>, at: BootTime, out: &mut VecDeque<Record>) {
         self.now = self.now.max(at);
         let key =
             if segment.from <= segment.to { (segment.from, segment.to) } else { (segment.to, segment.from) };
-        let mut slot = self.table.slot(key);
+        let mut slot = self.table.slot(&key);
         if let Some(old) = slot
-            && self.table.get(old).is_some_and(|flow| flow.is_replaced_by(segment))
+            && self.table.at(old).is_some_and(|flow| flow.is_replaced_by(segment))
         {
             self.end(old, at, out);
             slot = None;
@@ -99,7 +101,7 @@ impl Tracker {
             None => self.open(key, segment, at, out),
         };
         self.table.touch(slot);
-        let Some(flow) = self.table.get_mut(slot) else { return };
+        let Some(flow) = self.table.at_mut(slot) else { return };
         if flow.is_closed {
             self.strays += 1;
             return;
@@ -139,10 +141,10 @@ impl Tracker {
         &mut self,
         key: (SocketAddr, SocketAddr),
         segment: &Segment<'_>,
-        at: BootNs,
+        at: BootTime,
         out: &mut VecDeque<Record>,
     ) -> Slot {
-        while self.table.len() >= MAX_CONNECTIONS
+        while self.table.is_full()
             && let Some(oldest) = self.table.oldest()
         {
             self.evicted += 1;
@@ -163,7 +165,7 @@ impl Tracker {
             (address, conn)
         };
         let flow = Flow::new(end(client), end(server), segment.flags.syn());
-        self.table.insert(key, flow)
+        self.table.insert_new(key, flow).0
     }
 
     fn looks_like_server(&self, address: SocketAddr, other: SocketAddr) -> bool {
@@ -178,12 +180,12 @@ impl Tracker {
     }
 
     /// Tells of both ends' processes and sockets.
-    fn announce(&mut self, slot: Slot, at: BootNs, out: &mut VecDeque<Record>) {
-        let Some(flow) = self.table.get_mut(slot) else { return };
+    fn announce(&mut self, slot: Slot, at: BootTime, out: &mut VecDeque<Record>) {
+        let Some(flow) = self.table.at_mut(slot) else { return };
         flow.is_announced = true;
         let process = |tgid: u32, (service, service_namespace): (String, Option<String>)| {
             let info =
-                ProcessInfo { at, tgid, start_ns: at, service, service_namespace, ..Default::default() };
+                ProcessInfo { at, tgid, started_at: at, service, service_namespace, ..Default::default() };
             Record::ProcessInfo(Box::new(info))
         };
         let mut new_tgid = || {
@@ -203,14 +205,14 @@ impl Tracker {
         });
         let client_tgid = new_tgid();
         out.push_back(process(client_tgid, (flow.client.address.ip().to_string(), None)));
-        flow.server.thread = Thread::new(server_tgid, server_tgid);
-        flow.client.thread = Thread::new(client_tgid, client_tgid);
+        flow.server.thread = Worker::new(server_tgid, server_tgid);
+        flow.client.thread = Worker::new(client_tgid, client_tgid);
         out.extend(flow.conns(at));
     }
 
     /// Hands out what is in order now.
-    fn deliver(&mut self, slot: Slot, at: BootNs, out: &mut VecDeque<Record>) {
-        let Some(flow) = self.table.get_mut(slot) else { return };
+    fn deliver(&mut self, slot: Slot, at: BootTime, out: &mut VecDeque<Record>) {
+        let Some(flow) = self.table.at_mut(slot) else { return };
         if self.buffered.saturating_sub(flow.accounted).saturating_add(flow.buffered()) > MAX_BUFFERED {
             flow.flush(out);
         }
@@ -222,8 +224,8 @@ impl Tracker {
     }
 
     /// Forgets a connection, with everything that still waits handed out.
-    fn end(&mut self, slot: Slot, at: BootNs, out: &mut VecDeque<Record>) {
-        let Some(mut flow) = self.table.remove(slot) else { return };
+    fn end(&mut self, slot: Slot, at: BootTime, out: &mut VecDeque<Record>) {
+        let Some(mut flow) = self.table.remove_at(slot) else { return };
         self.buffered = self.buffered.saturating_sub(flow.accounted);
         flow.flush(out);
         flow.close_if_over(at, out);

@@ -5,11 +5,12 @@
 //!   2 conn          u64 at, u64 id, u8 transport, u8 role, u8 flags, u32 netns, u64 cgroup, u32 tgid, u32 tid,
 //!                   endpoint local, endpoint remote, str comm, u32 wire egress, u32 wire ingress, u64 peer
 //!   3 data          u64 at, u64 conn, u8 direction, u8 flags, u64 pos, u64 other_pos, u32 len, u32 tgid, u32 tid,
-//!                   u32 captured length, the captured bytes, u32 the goroutine that waits for it (0: none known)
+//!                   u32 the goroutine that waits for it (0: none known), u32 captured length, the captured bytes
 //!   4 close         u64 at, u64 conn, u8 reset
-//!   5 process       u64 at, u32 tgid, u8 kind (0 fork, 1 exec, 2 exit), u32 parent tgid
+//!   5 process       u64 at, u32 tgid, u8 kind (0 fork, 1 exec, 2 exit, 3 thread), u32 parent (fork: process,
+//!                   thread: thread), u32 tid (thread)
 //!   6 process info  u64 at, u32 tgid, u64 start_ns, str exe, str comm, str service, u8 flags,
-//!                   str namespace, str container ID
+//!                   str namespace, str container ID, u16 number of attributes, that many times str key, str value
 //!   7 lost          u64 at, u64 records, u64 bytes
 //!
 //!   endpoint        u8 kind: 0 unknown
@@ -21,6 +22,9 @@
 //!   data flags      1 unreadable, 2 budget, 4 plaintext, 8 position uncertain
 //!   info flags      1 namespace known, 2 container ID known
 //! ```
+//!
+//! Version 1 grew by appending: in a data record the goroutine comes last, in a process record the tid is there for
+//! threads only, and its first files have neither these nor the attributes.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::num::NonZeroU32;
@@ -29,6 +33,7 @@ use bytes::Bytes;
 
 use super::MAX_PAYLOAD;
 use spoor_core::record::*;
+use spoor_core::time::{BootTime, WallTime};
 
 const CLOCK: u8 = 1;
 const CONN: u8 = 2;
@@ -48,8 +53,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
     let mut e = Encoder(to);
     match record {
         Record::Clock(clock) => {
-            e.u64(clock.boot_ns);
-            e.u64(clock.unix_ns);
+            e.clocks(*clock);
             CLOCK
         }
         Record::Conn(conn) => {
@@ -57,7 +61,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             CONN
         }
         Record::Data(data) => {
-            e.u64(data.at);
+            e.boot(data.at);
             e.u64(data.conn.0);
             e.u8(match data.direction {
                 Direction::Ingress => 0,
@@ -69,38 +73,36 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             e.u64(data.other_pos);
             e.u32(data.len);
             e.thread(data.thread);
+            e.u32(data.awaited_by.map_or(0, NonZeroU32::get));
             let captured = data.bytes.get(..MAX_PAYLOAD - DATA_FIELDS).unwrap_or(&data.bytes);
             e.u32(captured.len() as u32);
             e.0.extend_from_slice(captured);
-            e.u32(data.thread.awaited_by.map_or(0, NonZeroU32::get));
             DATA
         }
         Record::Close(close) => {
-            e.u64(close.at);
+            e.boot(close.at);
             e.u64(close.conn.0);
             e.u8(close.reset.into());
             CLOSE
         }
         Record::Process(process) => {
-            e.u64(process.at);
+            e.boot(process.at);
             e.u32(process.tgid);
-            let (kind, parent) = match process.kind {
-                ProcessEventKind::Fork { parent_tgid } => (0, parent_tgid),
-                ProcessEventKind::Exec => (1, 0),
-                ProcessEventKind::Exit => (2, 0),
-                ProcessEventKind::Thread { creator, .. } => (3, creator),
+            let (kind, parent, tid) = match process.kind {
+                ProcessEventKind::Fork { parent_tgid } => (0, parent_tgid, 0),
+                ProcessEventKind::Exec => (1, 0, 0),
+                ProcessEventKind::Exit => (2, 0, 0),
+                ProcessEventKind::Thread { creator, tid } => (3, creator, tid),
             };
             e.u8(kind);
             e.u32(parent);
-            if let ProcessEventKind::Thread { tid, .. } = process.kind {
-                e.u32(tid);
-            }
+            e.u32(tid);
             PROCESS
         }
         Record::ProcessInfo(info) => {
-            e.u64(info.at);
+            e.boot(info.at);
             e.u32(info.tgid);
-            e.u64(info.start_ns);
+            e.boot(info.started_at);
             e.string(&info.exe);
             e.string(&info.comm);
             e.string(&info.service);
@@ -115,7 +117,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             PROCESS_INFO
         }
         Record::Lost(lost) => {
-            e.u64(lost.at);
+            e.boot(lost.at);
             e.u64(lost.records);
             e.u64(lost.bytes);
             LOST
@@ -124,7 +126,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
 }
 
 fn encode_conn(conn: &Conn, e: &mut Encoder<'_>) {
-    e.u64(conn.at);
+    e.boot(conn.at);
     e.u64(conn.id.0);
     e.u8(match conn.transport {
         Transport::Tcp => 0,
@@ -149,19 +151,20 @@ fn encode_conn(conn: &Conn, e: &mut Encoder<'_>) {
     e.u64(conn.peer.map_or(0, |peer| peer.0));
 }
 
-/// A payload of a type. `None`: a type of a later version.
-pub(super) fn decode(kind: u8, payload: &[u8]) -> Result<Option<Record>, &'static str> {
+/// A payload of a type in a file of a version that is read. `None`: a type of a later version.
+pub(super) fn decode(version: u16, kind: u8, payload: &[u8]) -> Result<Option<Record>, &'static str> {
+    let first = version == 1;
     let mut d = Decoder(payload);
     let record = match kind {
-        CLOCK => (|| Some(Record::Clock(ClockPair { boot_ns: d.u64()?, unix_ns: d.u64()? })))(),
+        CLOCK => (|| Some(Record::Clock(d.clocks()?)))(),
         CONN => decode_conn(&mut d).map(|conn| Record::Conn(Box::new(conn))),
-        DATA => decode_data(&mut d).map(Record::Data),
+        DATA => decode_data(&mut d, first).map(Record::Data),
         CLOSE => {
-            (|| Some(Record::Close(Close { at: d.u64()?, conn: ConnId(d.u64()?), reset: d.u8()? != 0 })))()
+            (|| Some(Record::Close(Close { at: d.boot()?, conn: ConnId(d.u64()?), reset: d.u8()? != 0 })))()
         }
-        PROCESS => decode_process(&mut d).map(Record::Process),
-        PROCESS_INFO => decode_info(&mut d).map(|info| Record::ProcessInfo(Box::new(info))),
-        LOST => (|| Some(Record::Lost(Lost { at: d.u64()?, records: d.u64()?, bytes: d.u64()? })))(),
+        PROCESS => decode_process(&mut d, first).map(Record::Process),
+        PROCESS_INFO => decode_info(&mut d, first).map(|info| Record::ProcessInfo(Box::new(info))),
+        LOST => (|| Some(Record::Lost(Lost { at: d.boot()?, records: d.u64()?, bytes: d.u64()? })))(),
         _ => return Ok(None),
     };
     match record {
@@ -179,7 +182,7 @@ pub(super) fn decode(kind: u8, payload: &[u8]) -> Result<Option<Record>, &'stati
 }
 
 fn decode_conn(d: &mut Decoder<'_>) -> Option<Conn> {
-    let (at, id) = (d.u64()?, ConnId(d.u64()?));
+    let (at, id) = (d.boot()?, ConnId(d.u64()?));
     let transport = match d.u8()? {
         0 => Transport::Tcp,
         1 => Transport::Mptcp,
@@ -201,8 +204,8 @@ fn decode_conn(d: &mut Decoder<'_>) -> Option<Conn> {
     Some(Conn { at, id, transport, local, remote, netns, role, from_start, thread, comm, cgroup, wire, peer })
 }
 
-fn decode_data(d: &mut Decoder<'_>) -> Option<Data> {
-    let (at, conn) = (d.u64()?, ConnId(d.u64()?));
+fn decode_data(d: &mut Decoder<'_>, first: bool) -> Option<Data> {
+    let (at, conn) = (d.boot()?, ConnId(d.u64()?));
     let direction = match d.u8()? {
         0 => Direction::Ingress,
         1 => Direction::Egress,
@@ -210,52 +213,52 @@ fn decode_data(d: &mut Decoder<'_>) -> Option<Data> {
     };
     let [unreadable, budget, plaintext, position_uncertain] = d.flags()?;
     let flags = DataFlags { unreadable, budget, plaintext, position_uncertain };
-    let (pos, other_pos, len, mut thread) = (d.u64()?, d.u64()?, d.u32()?, d.thread()?);
+    let (pos, other_pos, len, thread) = (d.u64()?, d.u64()?, d.u32()?, d.thread()?);
+    let awaited_by = if first { None } else { Some(d.u32()?) };
     let captured = d.u32()?;
     if captured > len {
         return None;
     }
     let bytes = Bytes::copy_from_slice(d.take(captured as usize)?);
-    // Recordings of before end here.
-    thread.awaited_by = d.u32().and_then(NonZeroU32::new);
-    Some(Data { at, conn, direction, pos, other_pos, len, bytes, thread, flags })
+    let awaited_by = awaited_by.or_else(|| d.u32()).and_then(NonZeroU32::new);
+    Some(Data { at, conn, direction, pos, other_pos, len, bytes, thread, awaited_by, flags })
 }
 
-fn decode_process(d: &mut Decoder<'_>) -> Option<ProcessEvent> {
-    let (at, tgid, kind, parent) = (d.u64()?, d.u32()?, d.u8()?, d.u32()?);
+fn decode_process(d: &mut Decoder<'_>, first: bool) -> Option<ProcessEvent> {
+    let (at, tgid, kind, parent) = (d.boot()?, d.u32()?, d.u8()?, d.u32()?);
+    let tid = if first && kind != 3 { 0 } else { d.u32()? };
     let kind = match kind {
         0 => ProcessEventKind::Fork { parent_tgid: parent },
         1 => ProcessEventKind::Exec,
         2 => ProcessEventKind::Exit,
-        3 => ProcessEventKind::Thread { creator: parent, tid: d.u32()? },
+        3 => ProcessEventKind::Thread { creator: parent, tid },
         _ => return None,
     };
     Some(ProcessEvent { at, tgid, kind })
 }
 
-fn decode_info(d: &mut Decoder<'_>) -> Option<ProcessInfo> {
-    let (at, tgid, start_ns) = (d.u64()?, d.u32()?, d.u64()?);
+fn decode_info(d: &mut Decoder<'_>, first: bool) -> Option<ProcessInfo> {
+    let (at, tgid, started_at) = (d.boot()?, d.u32()?, d.boot()?);
     let (exe, comm, service) = (d.string()?, d.string()?, d.string()?);
     let [has_namespace, has_container, ..] = d.flags()?;
     let (namespace, container) = (d.string()?, d.string()?);
+    let attributes = if first { decode_attributes(d).unwrap_or_default() } else { decode_attributes(d)? };
     Some(ProcessInfo {
         at,
         tgid,
-        start_ns,
+        started_at,
         exe,
         comm,
         service,
         service_namespace: has_namespace.then_some(namespace),
         container_id: has_container.then_some(container),
-        attributes: decode_attributes(d),
+        attributes,
     })
 }
 
-/// Appended in a later version: older recordings end before it.
-fn decode_attributes(d: &mut Decoder<'_>) -> Vec<(String, String)> {
-    let count = d.u16().unwrap_or(0);
-    let pairs = (0..count.min(MAX_ATTRIBUTES as u16)).map_while(|_| Some((d.string()?, d.string()?)));
-    pairs.collect()
+fn decode_attributes(d: &mut Decoder<'_>) -> Option<Vec<(String, String)>> {
+    let count = d.u16()?.min(MAX_ATTRIBUTES as u16);
+    (0..count).map(|_| Some((d.string()?, d.string()?))).collect()
 }
 
 /// Appends little-endian fields.
@@ -279,6 +282,15 @@ impl Encoder<'_> {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
+    pub(super) fn boot(&mut self, moment: BootTime) {
+        self.u64(moment.as_nanos());
+    }
+
+    pub(super) fn clocks(&mut self, clocks: ClockPair) {
+        self.boot(clocks.boot);
+        self.u64(clocks.wall.as_nanos());
+    }
+
     /// At most 65,535 bytes of it, cut between characters.
     pub(super) fn string(&mut self, value: &str) {
         let value = value.get(..value.floor_char_boundary(usize::from(u16::MAX))).unwrap_or_default();
@@ -290,7 +302,7 @@ impl Encoder<'_> {
         self.u8(flags.iter().rev().fold(0, |byte, flag| byte << 1 | u8::from(*flag)));
     }
 
-    fn thread(&mut self, thread: Thread) {
+    fn thread(&mut self, thread: Worker) {
         self.u32(thread.tgid);
         self.u32(thread.tid);
     }
@@ -349,6 +361,14 @@ impl<'a> Decoder<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    pub(super) fn boot(&mut self) -> Option<BootTime> {
+        self.u64().map(BootTime::from_nanos)
+    }
+
+    pub(super) fn clocks(&mut self) -> Option<ClockPair> {
+        Some(ClockPair { boot: self.boot()?, wall: WallTime::from_nanos(self.u64()?) })
+    }
+
     pub(super) fn string(&mut self) -> Option<String> {
         let len = self.u16()?;
         std::str::from_utf8(self.take(len.into())?).ok().map(str::to_owned)
@@ -359,8 +379,8 @@ impl<'a> Decoder<'a> {
         Some([0, 1, 2, 3].map(|bit| byte >> bit & 1 == 1))
     }
 
-    fn thread(&mut self) -> Option<Thread> {
-        Some(Thread::new(self.u32()?, self.u32()?))
+    fn thread(&mut self) -> Option<Worker> {
+        Some(Worker::new(self.u32()?, self.u32()?))
     }
 
     fn endpoint(&mut self) -> Option<Endpoint> {

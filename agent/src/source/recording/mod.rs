@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   header   0  [u8; 8]  magic 89 's' 'p' 'o' 'o' 'r' 0d 0a    (a text-mode transfer breaks it)
-//!            8  u16      version, 1
+//!            8  u16      version, 2; files of version 1 are read, too: see `codec`
 //!           10  u16      0
 //!           12  u32      length of the body, at most 64 KiB
 //!           16  u32      CRC-32 of the body
@@ -36,11 +36,14 @@ use codec::{Decoder, Encoder};
 use super::input::Input;
 use super::{Source, SourceError};
 use spoor_core::record::{ClockPair, Record};
+use spoor_core::time::WallTime;
 
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 8] = *b"\x89spoor\r\n";
-/// The version this program writes and reads.
-pub const VERSION: u16 = 1;
+/// The version this program writes.
+pub const VERSION: u16 = 2;
+/// The earliest version it reads.
+pub const FIRST_VERSION: u16 = 1;
 /// Largest payload of a record. Captured bytes beyond it are left out: their length stays.
 pub const MAX_PAYLOAD: usize = 16 << 20;
 /// Largest body of the header.
@@ -98,9 +101,8 @@ impl<W: Write> Writer<W> {
     pub fn new(mut to: W, header: &Header) -> io::Result<Self> {
         let mut body = Vec::new();
         let mut encoder = Encoder(&mut body);
-        let started = header.started.unwrap_or(ClockPair { boot_ns: 0, unix_ns: 0 });
-        encoder.u64(started.boot_ns);
-        encoder.u64(started.unix_ns);
+        let started = header.started.unwrap_or(ClockPair::UNKNOWN);
+        encoder.clocks(started);
         let contents = header.contents.name().to_owned();
         let texts =
             [&header.boot_id, &header.host_id, &header.config_digest, &header.agent_version, &contents];
@@ -176,6 +178,7 @@ impl<W: Write> Writer<W> {
 #[derive(Debug)]
 pub struct Reader<R> {
     input: Input<R>,
+    version: u16,
     header: Header,
     buffer: Vec<u8>,
     is_over: bool,
@@ -200,7 +203,7 @@ impl<R: Read> Reader<R> {
         if magic != MAGIC {
             return Err(input.damaged(0, "this is not the start of a recording"));
         }
-        if version != VERSION {
+        if !(FIRST_VERSION..=VERSION).contains(&version) {
             return Err(input.version(version.into(), VERSION.into()));
         }
         let len = len as usize;
@@ -213,22 +216,23 @@ impl<R: Read> Reader<R> {
         }
         let mut decoder = Decoder(&buffer);
         let header = (|| {
-            let started = ClockPair { boot_ns: decoder.u64()?, unix_ns: decoder.u64()? };
+            let started = decoder.clocks()?;
             Some(Header {
-                started: (started.unix_ns != 0).then_some(started),
+                started: (started.wall != WallTime::ZERO).then_some(started),
                 boot_id: decoder.string()?,
                 host_id: decoder.string()?,
                 config_digest: decoder.string()?,
                 agent_version: decoder.string()?,
-                // Recordings of earlier versions end here, and were all raw.
-                contents: match decoder.string().as_deref() {
-                    Some("scrubbed") => Contents::Scrubbed,
-                    _ => Contents::Raw,
+                contents: match (version, decoder.string()) {
+                    (_, Some(contents)) if contents == "scrubbed" => Contents::Scrubbed,
+                    // The first recordings do not say it, and were all raw.
+                    (1, _) | (_, Some(_)) => Contents::Raw,
+                    _ => return None,
                 },
             })
         })();
         let Some(header) = header else { return Err(input.damaged(20, "the header is too short")) };
-        Ok(Self { input, header, buffer, is_over: false, records: 0, unknown: 0, damaged: 0 })
+        Ok(Self { input, version, header, buffer, is_over: false, records: 0, unknown: 0, damaged: 0 })
     }
 
     /// Where and when the recording was made.
@@ -276,7 +280,7 @@ impl<R: Read + Send> Source for Reader<R> {
                     return Err(error);
                 }
             };
-            match codec::decode(kind, &self.buffer) {
+            match codec::decode(self.version, kind, &self.buffer) {
                 Ok(Some(record)) => {
                     self.records += 1;
                     return Ok(Some(record));

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use spoor_core::record::*;
+use spoor_core::time::{BootTime, WallTime};
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
     prop_oneof![
@@ -17,13 +18,13 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
     ]
 }
 
-fn thread() -> impl Strategy<Value = Thread> {
-    any::<(u32, u32)>().prop_map(|(tgid, tid)| Thread::new(tgid, tid))
+fn thread() -> impl Strategy<Value = Worker> {
+    any::<(u32, u32)>().prop_map(|(tgid, tid)| Worker::new(tgid, tid))
 }
 
-/// One for which another may wait.
-fn awaited() -> impl Strategy<Value = Thread> {
-    (thread(), any::<u32>()).prop_map(|(thread, by)| Thread { awaited_by: NonZeroU32::new(by), ..thread })
+/// One for which another may wait, and that one.
+fn awaited() -> impl Strategy<Value = (Worker, Option<NonZeroU32>)> {
+    (thread(), any::<u32>().prop_map(NonZeroU32::new))
 }
 
 fn conn() -> impl Strategy<Value = Conn> {
@@ -47,7 +48,7 @@ fn conn() -> impl Strategy<Value = Conn> {
             )| {
                 let id = ConnId(id);
                 Conn {
-                    at,
+                    at: BootTime::from_nanos(at),
                     id,
                     transport,
                     local,
@@ -73,8 +74,8 @@ fn data() -> impl Strategy<Value = Data> {
     let direction = prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)];
     let bytes = prop::collection::vec(any::<u8>(), 0..100);
     (any::<(u64, u64, u64, u64, u16)>(), direction, bytes, awaited(), flags).prop_map(
-        |((at, conn, pos, other_pos, more), direction, bytes, thread, flags)| Data {
-            at,
+        |((at, conn, pos, other_pos, more), direction, bytes, (thread, awaited_by), flags)| Data {
+            at: BootTime::from_nanos(at),
             conn: ConnId(conn),
             direction,
             pos,
@@ -82,9 +83,14 @@ fn data() -> impl Strategy<Value = Data> {
             len: bytes.len() as u32 + u32::from(more),
             bytes: Bytes::from(bytes),
             thread,
+            awaited_by,
             flags,
         },
     )
+}
+
+fn clocks(boot: u64, wall: u64) -> ClockPair {
+    ClockPair { boot: BootTime::from_nanos(boot), wall: WallTime::from_nanos(wall) }
 }
 
 fn record() -> impl Strategy<Value = Record> {
@@ -96,16 +102,16 @@ fn record() -> impl Strategy<Value = Record> {
     ];
     let optional = || prop::option::of("[a-z]{0,12}");
     prop_oneof![
-        any::<(u64, u64)>().prop_map(|(boot_ns, unix_ns)| Record::Clock(ClockPair { boot_ns, unix_ns })),
+        any::<(u64, u64)>().prop_map(|(boot, wall)| Record::Clock(clocks(boot, wall))),
         conn().prop_map(|conn| Record::Conn(Box::new(conn))),
         data().prop_map(Record::Data),
         any::<(u64, u64, bool)>().prop_map(|(at, conn, reset)| Record::Close(Close {
-            at,
+            at: BootTime::from_nanos(at),
             conn: ConnId(conn),
             reset
         })),
         (any::<(u64, u32)>(), kind).prop_map(|((at, tgid), kind)| Record::Process(ProcessEvent {
-            at,
+            at: BootTime::from_nanos(at),
             tgid,
             kind
         })),
@@ -119,11 +125,11 @@ fn record() -> impl Strategy<Value = Record> {
             prop::collection::vec((".{0,9}", ".{0,9}"), 0..3)
         )
             .prop_map(
-                |((at, tgid, start_ns), exe, comm, service, service_namespace, container_id, attributes)| {
+                |((at, tgid, start), exe, comm, service, service_namespace, container_id, attributes)| {
                     Record::ProcessInfo(Box::new(ProcessInfo {
-                        at,
+                        at: BootTime::from_nanos(at),
                         tgid,
-                        start_ns,
+                        started_at: BootTime::from_nanos(start),
                         exe,
                         comm,
                         service,
@@ -133,13 +139,17 @@ fn record() -> impl Strategy<Value = Record> {
                     }))
                 }
             ),
-        any::<(u64, u64, u64)>().prop_map(|(at, records, bytes)| Record::Lost(Lost { at, records, bytes })),
+        any::<(u64, u64, u64)>().prop_map(|(at, records, bytes)| Record::Lost(Lost {
+            at: BootTime::from_nanos(at),
+            records,
+            bytes
+        })),
     ]
 }
 
 fn header() -> Header {
     Header {
-        started: Some(ClockPair { boot_ns: 5, unix_ns: 1_700_000_000_000_000_000 }),
+        started: Some(clocks(5, 1_700_000_000_000_000_000)),
         boot_id: "7f1c3a52-0000-4000-8000-000000000000".to_owned(),
         host_id: "machine".to_owned(),
         config_digest: "abcd".to_owned(),
@@ -182,7 +192,7 @@ fn read_all(bytes: &[u8]) -> (Vec<Record>, Vec<String>) {
 }
 
 fn close(at: u64) -> Record {
-    Record::Close(Close { at, conn: ConnId(1), reset: false })
+    Record::Close(Close { at: BootTime::from_nanos(at), conn: ConnId(1), reset: false })
 }
 
 #[test]
@@ -196,9 +206,9 @@ fn the_header_says_where_it_was_made() {
 }
 
 #[test]
-fn the_layout_of_version_1_does_not_change() {
+fn the_layout_of_version_2_does_not_change() {
     let (bytes, ends) = written(&[close(0x0102)]);
-    assert_eq!(&bytes[..12], b"\x89spoor\r\n\x01\0\0\0");
+    assert_eq!(&bytes[..12], b"\x89spoor\r\n\x02\0\0\0");
     let mut record = vec![17, 0, 0, 0, 4, 0];
     record.extend_from_slice(&head_check(&record).to_le_bytes());
     let payload = [2, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -207,11 +217,136 @@ fn the_layout_of_version_1_does_not_change() {
     assert_eq!(&bytes[ends[0]..], record);
 }
 
+/// Written in format version 1, which no program writes any more.
+static VERSION_1: &[u8] = include_bytes!("../../../../tests/fixtures/recording/version-1.spoor");
+
+#[test]
+fn a_recording_of_version_1_is_read_in_full() {
+    let reader = Reader::new("x.spoor".to_owned(), VERSION_1).unwrap();
+    let at = |n: u64| BootTime::from_nanos(5_000_000_000 + n * 100);
+    let clocks = ClockPair { boot: at(0), wall: WallTime::from_nanos(1_790_000_000_000_000_000) };
+    let expected = Header {
+        started: Some(clocks),
+        boot_id: "7f1c3a52-0000-4000-8000-000000000001".to_owned(),
+        host_id: "host-a".to_owned(),
+        config_digest: "abcd".to_owned(),
+        agent_version: "0.1.0".to_owned(),
+        contents: Contents::Raw,
+    };
+    assert_eq!(reader.header(), &expected);
+
+    let data = |n, conn, direction, thread| Data {
+        at: at(n),
+        conn: ConnId(conn),
+        direction,
+        pos: 0,
+        other_pos: 0,
+        len: 38,
+        bytes: Bytes::new(),
+        thread,
+        awaited_by: None,
+        flags: DataFlags::default(),
+    };
+    let conn = |n, id| Conn {
+        at: at(n),
+        id: ConnId(id),
+        transport: Transport::Tcp,
+        local: Endpoint::Unix("/run/crm.sock".to_owned()),
+        remote: Endpoint::Unix(String::new()),
+        netns: 4_026_531_840,
+        role: Some(Role::Client),
+        from_start: false,
+        thread: Worker::new(4712, 4712),
+        comm: "crm".to_owned(),
+        cgroup: 0,
+        wire: None,
+        peer: None,
+    };
+    let info = |n, tgid, name: &str| ProcessInfo {
+        at: at(n),
+        tgid,
+        started_at: BootTime::from_nanos(4_000_000_000),
+        exe: format!("/usr/bin/{name}"),
+        comm: name.to_owned(),
+        service: name.to_owned(),
+        ..ProcessInfo::default()
+    };
+    let process = |n, kind| Record::Process(ProcessEvent { at: at(n), tgid: 5000, kind });
+    let expected = vec![
+        Record::Clock(clocks),
+        Record::ProcessInfo(Box::new(ProcessInfo {
+            service_namespace: Some("factory".to_owned()),
+            container_id: Some("c0ffee".to_owned()),
+            attributes: vec![("k8s.pod.name".to_owned(), "shop-0".to_owned())],
+            ..info(1, 4711, "shop")
+        })),
+        Record::ProcessInfo(Box::new(ProcessInfo {
+            started_at: BootTime::from_nanos(4_000_000_001),
+            ..info(2, 4712, "crm")
+        })),
+        Record::Conn(Box::new(Conn {
+            local: Endpoint::Inet(([10, 0, 0, 1], 40000).into()),
+            remote: Endpoint::Inet(([10, 0, 0, 2], 8080).into()),
+            from_start: true,
+            thread: Worker::new(4711, 4713),
+            comm: "shop".to_owned(),
+            cgroup: 99,
+            wire: Some(WireBase { egress: 1000, ingress: 2000 }),
+            ..conn(3, 17)
+        })),
+        Record::Conn(Box::new(Conn {
+            transport: Transport::Unix,
+            role: Some(Role::Server),
+            peer: Some(ConnId(17)),
+            ..conn(4, 18)
+        })),
+        Record::Data(Data {
+            bytes: Bytes::from_static(b"GET /orders/4711 HTTP/1.1\r\nHost: c\r\n\r\n"),
+            ..data(5, 17, Direction::Egress, Worker::new(4711, 4713))
+        }),
+        Record::Data(Data {
+            other_pos: 38,
+            len: 5000,
+            bytes: Bytes::from_static(b"HTTP/1.1 200 OK\r\n"),
+            awaited_by: NonZeroU32::new(0x8000_5678),
+            flags: DataFlags { budget: true, ..DataFlags::default() },
+            ..data(6, 17, Direction::Ingress, Worker::new(4711, 0x8000_1234))
+        }),
+        Record::Data(Data {
+            pos: 7,
+            len: 12,
+            flags: DataFlags { unreadable: true, position_uncertain: true, ..DataFlags::default() },
+            ..data(7, 18, Direction::Ingress, Worker::new(4712, 4712))
+        }),
+        process(8, ProcessEventKind::Fork { parent_tgid: 4711 }),
+        process(9, ProcessEventKind::Exec),
+        process(10, ProcessEventKind::Thread { tid: 5001, creator: 5000 }),
+        process(11, ProcessEventKind::Exit),
+        Record::Close(Close { at: at(12), conn: ConnId(17), reset: true }),
+        Record::Lost(Lost { at: at(13), records: 3, bytes: 4096 }),
+    ];
+    assert_eq!(read_all(VERSION_1), (expected, vec![]));
+}
+
+#[test]
+fn what_version_1_may_leave_out_version_2_may_not() {
+    // The same bytes under the later number: each record that ends too early is told, none is invented.
+    let mut bytes = VERSION_1.to_vec();
+    bytes[8] = 2;
+    let (records, errors) = read_all(&bytes);
+    assert!(
+        errors.iter().any(|error| error.contains("a process information record is malformed")),
+        "{errors:?}"
+    );
+    assert!(errors.iter().any(|error| error.contains("a data record is malformed")), "{errors:?}");
+    assert!(!records.iter().any(|record| matches!(record, Record::Data(data) if data.awaited_by.is_some())));
+}
+
 #[test]
 fn a_later_version_is_refused_by_number() {
     let (mut bytes, _) = written(&[]);
     bytes[8] = 9;
-    let expected = "`x.spoor` has format version 9, this program reads version 1";
+    let expected = "`x.spoor` has format version 9, this program reads up to version 2";
     assert_eq!(read_all(&bytes), (vec![], vec![expected.to_owned()]));
 }
 
@@ -259,14 +394,15 @@ fn unknown_types_and_appended_fields_are_skipped() {
 #[test]
 fn captured_bytes_beyond_the_largest_payload_are_left_out() {
     let data = Data {
-        at: 1,
+        at: BootTime::from_nanos(1),
         conn: ConnId(1),
         direction: Direction::Egress,
         pos: 0,
         other_pos: 0,
         len: MAX_PAYLOAD as u32 + 10,
         bytes: Bytes::from(vec![b'x'; MAX_PAYLOAD + 10]),
-        thread: Thread::default(),
+        thread: Worker::default(),
+        awaited_by: None,
         flags: DataFlags::default(),
     };
     let (bytes, _) = written(&[Record::Data(data.clone())]);
@@ -313,7 +449,9 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic(kind in any::<u8>(), bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = codec::decode(kind, &bytes);
+        for version in FIRST_VERSION..=VERSION {
+            let _ = codec::decode(version, kind, &bytes);
+        }
         let (mut file, _) = written(&[]);
         file.extend_from_slice(&bytes);
         read_all(&file);

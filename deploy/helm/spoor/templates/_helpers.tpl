@@ -13,3 +13,15 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
+
+{{- /* A privileged container has no profile. */ -}}
+{{- define "spoor.seccomp" -}}
+{{- if .Values.privileged }}Unconfined{{ else }}{{ .Values.seccomp.type }}{{ end -}}
+{{- end -}}
+
+{{- /* The port of the back end: what the endpoint says, else what its scheme means. */ -}}
+{{- define "spoor.otlpPort" -}}
+{{- $authority := regexReplaceAll "^[a-z]+://([^/]*).*$" .Values.otlp.endpoint "${1}" -}}
+{{- $port := regexFind ":[0-9]+$" $authority | trimPrefix ":" -}}
+{{- if $port }}{{ $port }}{{ else if hasPrefix "https:" .Values.otlp.endpoint }}443{{ else }}80{{ end -}}
+{{- end -}}

@@ -2,9 +2,9 @@
 //!
 //! *Owns* the table of operations waiting for their other end. *Must not know* how the identity is computed.
 
-use std::collections::{HashMap, VecDeque};
-
-use crate::causality::{Confidence, Edge, Rule};
+use crate::bounded::Bounded;
+use crate::causality::Edge;
+use crate::causality::rules::WIRE;
 use crate::order::ids::WireId;
 use crate::record::OpId;
 
@@ -20,14 +20,12 @@ pub enum Side {
 /// Operations by wire identity, bounded by number; the oldest are forgotten first.
 #[derive(Debug)]
 pub struct Wires {
-    waiting: HashMap<WireId, (OpId, Side)>,
-    age: VecDeque<WireId>,
-    capacity: usize,
+    waiting: Bounded<WireId, (OpId, Side)>,
 }
 
 impl Wires {
     pub fn new(capacity: usize) -> Self {
-        Self { waiting: HashMap::new(), age: VecDeque::new(), capacity }
+        Self { waiting: Bounded::new(capacity) }
     }
 
     /// Enters one end; returns the edge once the other end is there too.
@@ -36,21 +34,20 @@ impl Wires {
             Some(&(other, other_side)) if other_side != side => {
                 self.waiting.remove(&wire);
                 let (child, parent) = if side == Side::Receiver { (op, other) } else { (other, op) };
-                Some(Edge { child, parent, rule: Rule::Wire, confidence: Confidence(1.0) })
+                Some(Edge { child, parent, rule: WIRE.rule, confidence: WIRE.confidence })
             }
             // The same end twice: two agents' views in one recording, or a collision. The first stays.
             Some(_) => None,
             None => {
-                if self.age.len() >= self.capacity
-                    && let Some(oldest) = self.age.pop_front()
-                {
-                    self.waiting.remove(&oldest);
-                }
-                self.waiting.insert(wire, (op, side));
-                self.age.push_back(wire);
+                self.waiting.insert_new(wire, (op, side));
                 None
             }
         }
+    }
+
+    /// Ends that were forgotten before the other one came.
+    pub fn forgotten(&self) -> u64 {
+        self.waiting.forgotten()
     }
 
     /// Identities waiting for their other end.
@@ -103,5 +100,17 @@ mod tests {
             wires.enter(wire(n), OpId(u64::from(n)), Side::Sender);
             assert!(wires.len() <= 4);
         }
+        assert_eq!(wires.forgotten(), 96);
+    }
+
+    #[test]
+    fn pairs_that_were_found_take_no_room() {
+        let mut wires = Wires::new(4);
+        wires.enter(wire(200), OpId(200), Side::Sender);
+        for n in 0..100 {
+            wires.enter(wire(n), OpId(u64::from(n)), Side::Sender);
+            assert!(wires.enter(wire(n), OpId(1000), Side::Receiver).is_some());
+        }
+        assert_eq!((wires.len(), wires.forgotten()), (1, 0));
     }
 }

@@ -18,11 +18,12 @@ use std::sync::Arc;
 use super::look::{Look, PerDirection};
 use super::{ConnInfo, ConnRef, MakeSession, Stats, Verdict, VerdictUpdate};
 use crate::conn::snapshot::{Known, Waiting};
-use crate::protocol::detect::{Detection, Protocol};
-use crate::protocol::{Discard, End, Event, Events, Session, Want, postgres};
-use crate::record::{BootNs, Close, Conn, Data, Direction, Endpoint, Mark, Role, Sender};
+use crate::protocol::detect::Detection;
+use crate::protocol::{Discard, End, Event, Events, PerProtocol, Protocol, Session, Shared, Want};
+use crate::record::{Close, Conn, Data, Direction, Endpoint, Role, Sender};
 use crate::settings;
 use crate::stream::{Chunk, Duplex, Window};
+use crate::time::BootTime;
 
 /// Shorter skips are not worth a verdict.
 const MIN_SKIP: u64 = 64 << 10;
@@ -41,8 +42,8 @@ pub(super) struct Context {
     pub(super) make_session: MakeSession,
     /// The sessions' own queue: it hands out operation identifiers.
     pub(super) events: Events,
-    /// Texts of prepared statements that any connection revealed.
-    pub(super) revealed: postgres::Revealed,
+    /// What connections of one protocol tell about each other's operations.
+    pub(super) shared: PerProtocol<Option<Box<dyn Shared>>>,
     pub(super) out: VecDeque<(ConnRef, Event)>,
     pub(super) verdicts: VecDeque<VerdictUpdate>,
     pub(super) stats: Stats,
@@ -74,11 +75,11 @@ pub(super) struct Flow {
     is_captured: bool,
     is_ignored: bool,
     /// When bytes moved last, or it was introduced.
-    spoke_at: BootNs,
+    spoke_at: BootTime,
     /// What an earlier agent had learned on it, until the first bytes.
     pub(super) known: Option<Box<Known>>,
     /// When it wants [`Flow::handle_timeout`]; kept by the caller's timers.
-    pub(super) deadline: Option<BootNs>,
+    pub(super) deadline: Option<BootTime>,
     /// What it holds in memory; kept by the caller's account.
     pub(super) accounted: usize,
 }
@@ -164,7 +165,7 @@ impl Flow {
         }
     }
 
-    pub(super) fn handle_data(&mut self, data: Data, now: BootNs, cx: &mut Context) {
+    pub(super) fn handle_data(&mut self, data: Data, now: BootTime, cx: &mut Context) {
         if data.flags.plaintext && !self.is_plaintext {
             self.enter_plaintext(now, cx);
         } else if self.is_plaintext && !data.flags.plaintext {
@@ -183,7 +184,7 @@ impl Flow {
             return;
         }
         let direction = data.direction;
-        let mark = Mark { at: data.at, thread: data.thread, other_pos: data.other_pos };
+        let mark = data.mark();
         self.duplex.push(direction, data.pos, u64::from(data.len), data.bytes, mark);
         self.duplex.handle_timeout(now);
         self.pump(now, cx);
@@ -195,11 +196,11 @@ impl Flow {
     }
 
     /// Returns whether the connection is over.
-    pub(super) fn handle_timeout(&mut self, now: BootNs, cx: &mut Context) -> bool {
+    pub(super) fn handle_timeout(&mut self, now: BootTime, cx: &mut Context) -> bool {
         self.duplex.handle_timeout(now);
         self.pump(now, cx);
         if let Some(close) = self.closing
-            && now >= close.at.saturating_add(cx.window.ns)
+            && now >= close.at + cx.window.time
         {
             self.end(now, cx);
             return true;
@@ -208,20 +209,20 @@ impl Flow {
     }
 
     /// Time for the session's own bounds.
-    pub(super) fn sweep(&mut self, now: BootNs, cx: &mut Context) {
+    pub(super) fn sweep(&mut self, now: BootTime, cx: &mut Context) {
         if let State::Speaking(talk) = &mut self.state {
             talk.session.timeout(now, &mut cx.events);
             self.publish(cx);
         }
     }
 
-    pub(super) fn poll_timeout(&self, window: Window) -> Option<BootNs> {
-        let closing = self.closing.map(|close| close.at.saturating_add(window.ns));
+    pub(super) fn poll_timeout(&self, window: Window) -> Option<BootTime> {
+        let closing = self.closing.map(|close| close.at + window.time);
         [self.duplex.poll_timeout(), closing].into_iter().flatten().min()
     }
 
     /// The connection is over, or given up when no close was seen.
-    pub(super) fn end(&mut self, now: BootNs, cx: &mut Context) {
+    pub(super) fn end(&mut self, now: BootTime, cx: &mut Context) {
         self.duplex.finish();
         self.pump(now, cx);
         let (end, at) = match self.closing {
@@ -253,7 +254,7 @@ impl Flow {
     }
 
     /// Gives up what waits, and what was kept for detection.
-    pub(super) fn relieve(&mut self, now: BootNs, cx: &mut Context) {
+    pub(super) fn relieve(&mut self, now: BootTime, cx: &mut Context) {
         cx.stats.relieved += 1;
         for (direction, chunk) in self.duplex.relieve() {
             self.take(direction, chunk, now, cx);
@@ -265,7 +266,7 @@ impl Flow {
     }
 
     /// Hands on every chunk whose turn it is.
-    fn pump(&mut self, now: BootNs, cx: &mut Context) {
+    fn pump(&mut self, now: BootTime, cx: &mut Context) {
         while let Some((direction, chunk)) = self.duplex.pop() {
             self.take(direction, chunk, now, cx);
         }
@@ -294,7 +295,7 @@ impl Flow {
         self.delivered = PerDirection::default();
     }
 
-    fn take(&mut self, direction: Direction, chunk: Chunk, now: BootNs, cx: &mut Context) {
+    fn take(&mut self, direction: Direction, chunk: Chunk, now: BootTime, cx: &mut Context) {
         *self.delivered.of(direction) = chunk.end();
         match &chunk {
             Chunk::Bytes { bytes, .. } => cx.stats.bytes += bytes.len() as u64,
@@ -314,7 +315,7 @@ impl Flow {
         }
     }
 
-    fn decide(&mut self, detection: Detection, now: BootNs, cx: &mut Context) {
+    fn decide(&mut self, detection: Detection, now: BootTime, cx: &mut Context) {
         match detection {
             Detection::Undecided => {}
             Detection::Is { protocol, ingress_sender } => self.speak(protocol, ingress_sender, now, cx),
@@ -330,7 +331,7 @@ impl Flow {
     }
 
     /// The protocol is known: a session takes over, with everything seen so far.
-    fn speak(&mut self, protocol: Protocol, ingress_sender: Sender, now: BootNs, cx: &mut Context) {
+    fn speak(&mut self, protocol: Protocol, ingress_sender: Sender, now: BootTime, cx: &mut Context) {
         let role = self.info.role.unwrap_or(match ingress_sender {
             Sender::Client => Role::Server,
             Sender::Server => Role::Client,
@@ -379,7 +380,7 @@ impl Flow {
     }
 
     /// Takes a detection back when what follows is not that protocol.
-    fn doubt(&mut self, now: BootNs, cx: &mut Context) {
+    fn doubt(&mut self, now: BootTime, cx: &mut Context) {
         let State::Speaking(talk) = &mut self.state else { return };
         if talk.nonsense_bytes < NONSENSE_BYTES && talk.nonsense_times < NONSENSE_TIMES {
             return;
@@ -397,8 +398,11 @@ impl Flow {
     /// Moves what the session said to the common queue, with what is known of the connection now.
     fn publish(&mut self, cx: &mut Context) {
         while let Some(mut event) = cx.events.pop() {
-            if let Event::Closed(operation) = &mut event {
-                cx.revealed.complete(operation);
+            if let Event::Closed(operation) = &mut event
+                && let Some(protocol) = self.info.protocol
+                && let Some(shared) = &mut cx.shared[protocol]
+            {
+                shared.closed(operation);
             }
             if let State::Speaking(talk) = &mut self.state {
                 talk.judge(&event);
@@ -431,7 +435,7 @@ impl Flow {
     }
 
     /// The plaintext of a TLS connection appeared: it has a position space of its own, and no wire identity yet.
-    fn enter_plaintext(&mut self, now: BootNs, cx: &mut Context) {
+    fn enter_plaintext(&mut self, now: BootTime, cx: &mut Context) {
         if let State::Speaking(talk) = &mut self.state {
             talk.session.end(End::Abandoned, now, &mut cx.events);
             self.publish(cx);

@@ -4,6 +4,7 @@ use super::*;
 use crate::conn::snapshot::{Connection, Stats as Restored};
 use crate::operation::Detail;
 use crate::protocol::snapshot::Texts;
+use crate::time::ns;
 
 const TEXT: &str = "SELECT id FROM orders WHERE n = $1";
 const MANY_MS: u64 = 100_000_000;
@@ -58,7 +59,7 @@ fn first() -> (Connections, At) {
     let asked = [message(b'P', &parse), message(b'S', b"")].concat();
     say(&mut connections, &mut at, Egress, &asked);
     say(&mut connections, &mut at, Ingress, &[message(b'1', b""), message(b'Z', b"I")].concat());
-    assert_eq!(connections.stats().postgres, 1);
+    assert_eq!(connections.stats().detected[Protocol::Postgres], 1);
     (connections, at)
 }
 
@@ -72,7 +73,7 @@ fn handed_over(connections: &Connections) -> (Vec<Connection>, Vec<Arc<str>>) {
 fn next(before: &Connections, max_connections: usize) -> Connections {
     let (all, texts) = handed_over(before);
     let mut connections = Connections::new(&settings::Protocols::default(), max_connections);
-    connections.restore(all, texts, 1000 * MS);
+    connections.restore(all, texts, ns(1000 * MS));
     connections
 }
 
@@ -83,7 +84,7 @@ fn execute(connections: &mut Connections, at: &mut At) -> Option<String> {
     say(connections, at, Egress, &asked);
     let answer = [message(b'2', b""), message(b'C', b"SELECT 0\0"), message(b'Z', b"I")].concat();
     say(connections, at, Ingress, &answer);
-    connections.handle_timeout((at.ms + 1000) * MS);
+    connections.handle_timeout(ns((at.ms + 1000) * MS));
     std::iter::from_fn(|| connections.poll_event()).find_map(|(_, event)| match event {
         Event::Closed(operation) => match operation.detail {
             Detail::Postgres(statement) => statement.text,
@@ -200,19 +201,19 @@ fn connections_that_end_speak_otherwise_or_were_not_introduced_are_not_handed_ov
 fn the_past_is_bounded_in_number_and_in_time() {
     let (all, texts) = handed_over(&first().0);
     let copies: Vec<Connection> =
-        (0..20).map(|n| Connection { id: ConnId(n), spoke_at: n, ..all[0].clone() }).collect();
+        (0..20).map(|n| Connection { id: ConnId(n), spoke_at: ns(n), ..all[0].clone() }).collect();
     let mut connections = Connections::new(&settings::Protocols::default(), 5);
-    connections.restore(copies.clone(), texts.clone(), 1000);
+    connections.restore(copies.clone(), texts.clone(), ns(1000));
     assert_eq!(connections.restored(), Restored { waiting: 5, over_limit: 15, ..NONE });
     let mut ids: Vec<u64> = handed_over(&connections).0.iter().map(|one| one.id.0).collect();
     ids.sort_unstable();
     assert_eq!(ids, [15, 16, 17, 18, 19], "those that spoke last");
 
     let mut late = Connections::new(&settings::Protocols::default(), 50);
-    late.restore(copies.clone(), texts.clone(), 10 + 24 * 3600 * 1000 * MS);
+    late.restore(copies.clone(), texts.clone(), ns(10 + 24 * 3600 * 1000 * MS));
     assert_eq!(late.restored(), Restored { waiting: 10, expired: 10, ..NONE });
     let mut early = Connections::new(&settings::Protocols::default(), 50);
-    early.restore(copies, texts, 9);
+    early.restore(copies, texts, ns(9));
     assert_eq!(early.restored(), Restored { waiting: 10, expired: 10, ..NONE }, "of a later time");
 }
 
@@ -221,7 +222,7 @@ fn texts_that_are_not_there_are_not_known() {
     let (before, mut at) = first();
     let (all, _) = handed_over(&before);
     let mut connections = Connections::new(&settings::Protocols::default(), 10);
-    connections.restore(all, Vec::new(), MANY_MS * MS);
+    connections.restore(all, Vec::new(), ns(MANY_MS * MS));
     connections.handle_conn(database());
     at.ms = 2 * MANY_MS;
     assert_eq!(execute(&mut connections, &mut at), None);

@@ -9,7 +9,8 @@ use super::confirm::Confirm;
 use super::method::Id;
 use crate::operation::Operation;
 use crate::operation::amqp::{ActionKind, Content, Publish, Source};
-use crate::record::{BootNs, Sender};
+use crate::record::Sender;
+use crate::time::BootTime;
 
 /// A subscription, or the terms of a `basic.get`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(super) struct Waiting {
     /// What is known about it. `None`: it was closed already, only its delivery tag is remembered.
     pub(super) operation: Option<Box<Operation>>,
     /// Since when it waits.
-    pub(super) since: BootNs,
+    pub(super) since: BootTime,
     /// What it holds in memory, in bytes.
     pub(super) weight: usize,
     /// Who ends it.
@@ -209,7 +210,7 @@ impl Channel {
     }
 
     /// Since when the head of a queue waits.
-    pub(super) fn head_since(&self, queue: Queue) -> Option<BootNs> {
+    pub(super) fn head_since(&self, queue: Queue) -> Option<BootTime> {
         match queue {
             Queue::Publishes => self.publishes.front().map(|tagged| tagged.waiting.since),
             Queue::Deliveries => self.deliveries.front().map(|tagged| tagged.waiting.since),

@@ -2,7 +2,7 @@
 //!
 //! With `confirm.select` seen, the n-th publish after it has tag n. On a channel older than the agent, or after lost
 //! bytes, the tag of the next publish is only known to be *at least* some number: every acknowledgement raises that
-//! bound. When the acknowledgement of the publish just below the bound came and then none for [`QUIET_NS`], nothing is on
+//! bound. When the acknowledgement of the publish just below the bound came and then none for [`QUIET`], nothing is on
 //! its way any more, and the bound is the number. That acknowledgements and publishes take turns says nothing: so they do
 //! when a window of many is kept full. An acknowledgement that contradicts the number ends the belief, and nothing is
 //! matched until it is learned again.
@@ -17,12 +17,14 @@
 //!
 //! *Spec*: RabbitMQ, "Consumer Acknowledgements and Publisher Confirms".
 
-use crate::protocol::snapshot::Confirm as Snapshot;
-use crate::record::BootNs;
+use std::time::Duration;
+
+use super::snapshot::Confirm as Learned;
+use crate::time::BootTime;
 
 /// No acknowledgement is on its way any more after this long without one. "The latency for `basic.ack` can reach a few
 /// hundred milliseconds" (RabbitMQ, "Publisher Confirms").
-const QUIET_NS: u64 = 2_000_000_000;
+const QUIET: Duration = Duration::from_secs(2);
 
 /// What is known of a channel's confirm mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub(super) enum Confirm {
     /// Confirm mode from its beginning: the next publish has this tag.
     Exact { next: u64 },
     /// The next publish has at least this tag. `in_step_at`: when the tag before it was acknowledged, if nothing came since.
-    Learning { next: u64, in_step_at: Option<BootNs> },
+    Learning { next: u64, in_step_at: Option<BootTime> },
     /// Taken as the tag of the next publish.
     Inferred { next: u64 },
 }
@@ -42,23 +44,23 @@ impl Confirm {
     pub(super) const JOINED: Confirm = Confirm::Learning { next: 1, in_step_at: None };
 
     /// What the next agent can go on with. An acknowledgement seen long ago says nothing about the silence since.
-    pub(super) fn learned(self) -> Snapshot {
+    pub(super) fn learned(self) -> Learned {
         match self {
-            Confirm::Off => Snapshot::Off,
-            Confirm::Exact { next } => Snapshot::Exact(next),
-            Confirm::Inferred { next } => Snapshot::Inferred(next),
-            Confirm::Learning { next, .. } => Snapshot::Learning(next),
+            Confirm::Off => Learned::Off,
+            Confirm::Exact { next } => Learned::Exact(next),
+            Confirm::Inferred { next } => Learned::Inferred(next),
+            Confirm::Learning { next, .. } => Learned::Learning(next),
         }
     }
 
     /// Goes on where an earlier agent stopped.
-    pub(super) fn resumed(learned: Snapshot) -> Self {
+    pub(super) fn resumed(learned: Learned) -> Self {
         match learned {
-            Snapshot::Off => Confirm::Off,
-            Snapshot::Exact(next) => Confirm::Exact { next },
-            Snapshot::Inferred(next) => Confirm::Inferred { next },
-            Snapshot::Learning(next) => Confirm::Learning { next, in_step_at: None },
-            Snapshot::Unknown => Confirm::JOINED,
+            Learned::Off => Confirm::Off,
+            Learned::Exact(next) => Confirm::Exact { next },
+            Learned::Inferred(next) => Confirm::Inferred { next },
+            Learned::Learning(next) => Confirm::Learning { next, in_step_at: None },
+            Learned::Unknown => Confirm::JOINED,
         }
     }
 
@@ -71,9 +73,9 @@ impl Confirm {
     }
 
     /// A publish went by at `at`. Its tag, when an acknowledgement with that tag will mean it.
-    pub(super) fn publish(&mut self, at: BootNs) -> Option<u64> {
+    pub(super) fn publish(&mut self, at: BootTime) -> Option<u64> {
         if let Confirm::Learning { next, in_step_at: Some(since) } = *self
-            && at.saturating_sub(since) >= QUIET_NS
+            && at.since(since) >= QUIET
         {
             *self = Confirm::Inferred { next };
         }
@@ -98,7 +100,7 @@ impl Confirm {
     }
 
     /// The broker acknowledged `tag` at `at`. `false`: that contradicts the numbering, so that inferred tags mean nothing.
-    pub(super) fn acknowledged(&mut self, tag: u64, at: BootNs) -> bool {
+    pub(super) fn acknowledged(&mut self, tag: u64, at: BootTime) -> bool {
         let after = tag.saturating_add(1);
         match *self {
             Confirm::Exact { next } | Confirm::Inferred { next } if tag < next => true,
@@ -131,62 +133,63 @@ impl Confirm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::ns;
 
     /// A time long after that of the last acknowledgement.
-    const LATER: BootNs = 10 * QUIET_NS;
+    const LATER: BootTime = ns(20_000_000_000);
 
     #[test]
     fn numbering_from_confirm_select_is_exact() {
         let mut confirm = Confirm::Off;
-        assert_eq!(confirm.publish(0), None, "before confirm.select nothing is counted");
+        assert_eq!(confirm.publish(BootTime::ZERO), None, "before confirm.select nothing is counted");
         confirm.select();
-        assert_eq!((confirm.publish(1), confirm.publish(2)), (Some(1), Some(2)));
-        assert!(confirm.acknowledged(2, 3) && confirm.acknowledged(1, 4));
+        assert_eq!((confirm.publish(ns(1)), confirm.publish(ns(2))), (Some(1), Some(2)));
+        assert!(confirm.acknowledged(2, ns(3)) && confirm.acknowledged(1, ns(4)));
         confirm.select();
-        assert_eq!(confirm.publish(5), Some(3), "a second confirm.select does not restart the count");
+        assert_eq!(confirm.publish(ns(5)), Some(3), "a second confirm.select does not restart the count");
     }
 
     #[test]
     fn a_joined_channel_is_believed_after_silence() {
         let mut confirm = Confirm::JOINED;
-        assert_eq!(confirm.publish(0), None);
-        assert!(!confirm.acknowledged(41, 1), "the first tag is news");
+        assert_eq!(confirm.publish(BootTime::ZERO), None);
+        assert!(!confirm.acknowledged(41, ns(1)), "the first tag is news");
         for tag in 42..50 {
-            assert_eq!(confirm.publish(tag), None);
-            assert!(confirm.acknowledged(tag, tag), "taking turns proves nothing");
+            assert_eq!(confirm.publish(ns(tag)), None);
+            assert!(confirm.acknowledged(tag, ns(tag)), "taking turns proves nothing");
         }
-        assert_eq!(confirm.publish(49 + QUIET_NS), Some(50));
+        assert_eq!(confirm.publish(ns(49) + QUIET), Some(50));
     }
 
     #[test]
     fn silence_after_lost_or_outstanding_acknowledgements_proves_nothing() {
         let mut lost = Confirm::JOINED;
-        lost.acknowledged(41, 1);
+        lost.acknowledged(41, ns(1));
         lost.lost_acknowledgements();
         assert_eq!(lost.publish(LATER), None);
         let mut outstanding = Confirm::JOINED;
-        outstanding.acknowledged(41, 1);
-        outstanding.publish(2);
+        outstanding.acknowledged(41, ns(1));
+        outstanding.publish(ns(2));
         assert_eq!(outstanding.publish(LATER), None);
     }
 
     #[test]
     fn a_publisher_with_a_full_window_is_never_believed() {
         let mut confirm = Confirm::JOINED;
-        assert!(!confirm.acknowledged(10, 0));
+        assert!(!confirm.acknowledged(10, BootTime::ZERO));
         // Two are outstanding all the time, 11 and 12, which were not seen: 13 looks like 11.
         for tag in 11..40 {
-            assert_eq!(confirm.publish(tag), None, "{tag}");
-            confirm.acknowledged(tag, tag);
+            assert_eq!(confirm.publish(ns(tag)), None, "{tag}");
+            confirm.acknowledged(tag, ns(tag));
         }
     }
 
     #[test]
     fn a_contradiction_ends_belief() {
         let mut confirm = Confirm::Inferred { next: 5 };
-        assert_eq!(confirm.publish(0), Some(5));
-        assert!(!confirm.acknowledged(9, 1));
-        assert_eq!(confirm.publish(2), None);
+        assert_eq!(confirm.publish(BootTime::ZERO), Some(5));
+        assert!(!confirm.acknowledged(9, ns(1)));
+        assert_eq!(confirm.publish(ns(2)), None);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Methods in, operations opened and closed: what each class and method of AMQP 0-9-1 does to a channel.
 //!
 //! *Owns* which method answers or ends what; acknowledgements are in `settle`. *Must not know* frames and bodies.
+//! Long because it is one table of AMQP's methods, each with what it does.
 
 use super::assembly::{Assembly, What, kind_mut};
 use super::channel::{Asked, Channel, Queue, Terms, Waiting};
 use super::method::{self, Arguments, Id, Part, Spec};
-use super::session::{Ending, Loss, MAX_CONSUMERS, Session};
+use super::session::{AmqpSession, Ending, Loss, MAX_CONSUMERS};
 use super::wire::text;
 use crate::operation::amqp::{ActionKind, Deliver, Method, Publish, PublishOutcome, Settle, Settlement};
 use crate::operation::{Completeness, Extent, OpSide, Operation};
@@ -15,7 +16,7 @@ use crate::record::{Point, Sender};
 /// What an operation of a waiting method holds, roughly.
 const METHOD_WEIGHT: usize = 256;
 
-impl Session {
+impl AmqpSession {
     /// A whole method frame.
     pub(super) fn method(
         &mut self,
@@ -150,7 +151,6 @@ impl Session {
                 if let Some(slot) = kind_mut(&mut operation) {
                     *slot = kind;
                 }
-                out.push(Event::Responded { op: operation.id, point: extent.start });
                 operation
             }
             None => {
@@ -158,7 +158,6 @@ impl Session {
                 let mut operation = self.operation(OpSide::Outgoing, number, extent, kind, out);
                 let (op, point) = (operation.id, extent.start);
                 out.push(Event::Opened { op, shape: operation.shape, point });
-                out.push(Event::Responded { op, point });
                 operation.request.end = extent.start;
                 if let Some(loss) = self.half(Sender::Client).loss {
                     operation.completeness = Completeness::Gap(loss.len.max(1));

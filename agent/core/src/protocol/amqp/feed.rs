@@ -6,14 +6,14 @@ use super::assembly::{Assembly, FramePlace, What};
 use super::channel::Channel;
 use super::content;
 use super::frame::{Frame, HEADER_LEN, Hole, Item, Kind, OVERHEAD};
-use super::session::{Loss, MAX_HELD_BYTES, Session};
+use super::session::{AmqpSession, Loss, MAX_HELD_BYTES};
 use crate::operation::Extent;
 use crate::operation::amqp::IDENTITY_BYTES;
 use crate::protocol::reader::Input;
 use crate::protocol::{Discard, Event, Events};
 use crate::record::{Mark, Point, Sender};
 
-impl Session {
+impl AmqpSession {
     pub(super) fn run(&mut self, from: Sender, input: &mut Input<'_>, out: &mut Events) {
         loop {
             let frame_max = self.frame_max;
@@ -148,7 +148,7 @@ impl Session {
             return;
         }
         let frame_max = self.frame_max;
-        let end = Point { at: mark.at, pos: pos.saturating_add(len), thread: mark.thread };
+        let end = mark.point(pos.saturating_add(len));
         match self.half(from).decoder.gap(len, frame_max) {
             Hole::Inside { frame, len, ended } if frame.kind == Kind::Body => {
                 let channel = self.channels.get_mut(&frame.channel);
@@ -198,7 +198,7 @@ impl Session {
         half.loss = Some(Loss { at: mark.at, len });
         let mut suspended = half.suspended.or(half.last_body);
         half.last_body = None;
-        let end = Point { at: mark.at, pos, thread: mark.thread };
+        let end = mark.point(pos);
         if let Some(place) = suspended {
             let channel = self.channels.get(&place.frame.channel);
             let assembly = channel.and_then(|channel| channel.assembly_ref(from));

@@ -7,7 +7,7 @@
 //!
 //! *Owns* frames and finding their boundary in mid-stream ([`frame`], `sync`), methods ([`method`]), content headers
 //! ([`content`]), field tables ([`table`]), what one channel is in the middle of (`channel`, `confirm`), and the
-//! [`Session`] over them. *Must not know* other connections, spans, orders.
+//! [`AmqpSession`] over them. *Must not know* other connections, spans, orders.
 //!
 //! *Spec*: AMQP 0-9-1 (specification and `amqp0-9-1.extended.xml`), RabbitMQ's errata for the type octets of field
 //! tables, and its extensions: `basic.nack`, publisher confirms, `connection.blocked`, `connection.update-secret`,
@@ -17,13 +17,14 @@ mod assembly;
 mod channel;
 mod confirm;
 pub mod content;
+mod detect;
 mod dispatch;
 mod feed;
 pub mod frame;
 pub mod method;
 mod session;
 mod settle;
-mod snapshot;
+pub mod snapshot;
 mod sync;
 pub mod table;
 mod wire;
@@ -33,5 +34,18 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub use session::Session;
+use super::registry::Spec;
+use crate::operation::Interaction;
+pub use session::AmqpSession;
+pub use snapshot::Learned;
 pub use sync::{Likeness, likeness};
+
+pub(super) const SPEC: Spec = Spec {
+    name: "amqp",
+    interaction: Interaction::Message,
+    ports: &[5672..=5672],
+    sniff: detect::sniff,
+    weak_sender: None,
+    session: |role, limits| Box::new(AmqpSession::new(role, limits)),
+    shared: None,
+};

@@ -13,10 +13,12 @@ use super::channel::{Channel, Queue, Tagged, Waiting};
 use super::frame::Decoder;
 use crate::operation::amqp::{Action, ActionKind, PublishOutcome, Source};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
-use crate::protocol::snapshot::{Past, Snapshot, Texts};
+use crate::protocol::Snapshot;
+use crate::protocol::snapshot::{Past, Texts};
 use crate::protocol::{Discard, End, Event, Events, Want};
-use crate::record::{BootNs, Mark, OpId, Point, Role, Sender};
+use crate::record::{Mark, OpId, Point, Role, Sender};
 use crate::settings::Protocols;
+use crate::time::BootTime;
 
 /// Channels of one connection whose state is kept. RabbitMQ's default `channel_max` is 2,047.
 pub(super) const MAX_CHANNELS: usize = 2048;
@@ -40,7 +42,7 @@ pub(super) const DOUBT_BOUND: Duration = Duration::from_secs(30);
 
 /// One AMQP 0-9-1 connection.
 #[derive(Debug)]
-pub struct Session {
+pub struct AmqpSession {
     pub(super) role: Role,
     pub(super) keep: usize,
     pub(super) max_open: usize,
@@ -71,7 +73,7 @@ pub(super) struct Half {
 /// Bytes that were not captured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Loss {
-    pub(super) at: BootNs,
+    pub(super) at: BootTime,
     pub(super) len: u64,
 }
 
@@ -87,7 +89,7 @@ pub(super) struct Ending {
     /// `None`: as complete as it was until now.
     pub(super) completeness: Option<Completeness>,
     pub(super) response: Option<Extent>,
-    pub(super) at: BootNs,
+    pub(super) at: BootTime,
 }
 
 impl Ending {
@@ -97,12 +99,12 @@ impl Ending {
     }
 
     /// No answer will be seen.
-    pub(super) fn unanswered(completeness: Completeness, at: BootNs) -> Self {
+    pub(super) fn unanswered(completeness: Completeness, at: BootTime) -> Self {
         Self { completeness: Some(completeness), response: None, at }
     }
 }
 
-impl Session {
+impl AmqpSession {
     /// `role` is that of the observed process. Bounds come from `limits`: `kept_body_bytes` (at least the 1,024 that a
     /// message's identity needs are kept) and `max_open_operations`.
     pub fn new(role: Role, limits: &Protocols) -> Self {
@@ -254,7 +256,7 @@ impl Session {
     }
 
     /// An operation was put into a queue of this channel: keeps to the bounds by giving up the channel's oldest.
-    pub(super) fn admit(&mut self, number: u16, at: BootNs, out: &mut Events) {
+    pub(super) fn admit(&mut self, number: u16, at: BootTime, out: &mut Events) {
         self.open_count = self.open_count.saturating_add(1);
         while self.open_count > self.max_open || self.held_bytes > MAX_HELD_BYTES {
             let Some(channel) = self.channels.get_mut(&number) else { return };
@@ -266,7 +268,7 @@ impl Session {
     }
 
     /// Bytes of `from` that were lost since `since`: what it answered meanwhile may have been among them.
-    pub(super) fn lost_since(&self, from: Sender, since: BootNs) -> Option<u64> {
+    pub(super) fn lost_since(&self, from: Sender, since: BootTime) -> Option<u64> {
         let half = match from {
             Sender::Client => &self.client,
             Sender::Server => &self.server,
@@ -285,7 +287,6 @@ impl Session {
         }
         if let Some(response) = ending.response {
             operation.response = Some(response);
-            out.push(Event::Responded { op: operation.id, point: response.start });
         }
         operation.ended_at = ending.at;
         self.release(operation, weight, out);
@@ -344,7 +345,7 @@ impl Session {
         number: u16,
         queue: Queue,
         completeness: Completeness,
-        at: BootNs,
+        at: BootTime,
         out: &mut Events,
     ) {
         while let Some(waiting) = self.channels.get_mut(&number).and_then(|channel| channel.take_head(queue))
@@ -354,9 +355,8 @@ impl Session {
     }
 
     /// The time until which the head of a queue may wait.
-    fn deadline(&self, channel: &Channel, queue: Queue) -> Option<BootNs> {
+    fn deadline(&self, channel: &Channel, queue: Queue) -> Option<BootTime> {
         let since = channel.head_since(queue)?;
-        let ns = |bound: Duration| bound.as_nanos() as u64;
         let (answerer, bound) = match queue {
             Queue::Publishes => (&self.server, OPEN_BOUND),
             Queue::Deliveries => {
@@ -369,9 +369,9 @@ impl Session {
                 (if by_client { &self.server } else { &self.client }, OPEN_BOUND)
             }
         };
-        let bound = since.saturating_add(ns(bound));
+        let bound = since + bound;
         let doubt = answerer.loss.filter(|loss| loss.at >= since);
-        Some(doubt.map_or(bound, |loss| bound.min(loss.at.saturating_add(ns(DOUBT_BOUND)))))
+        Some(doubt.map_or(bound, |loss| bound.min(loss.at + DOUBT_BOUND)))
     }
 }
 
@@ -394,7 +394,7 @@ fn delivery_terms(operation: &Operation) -> Option<bool> {
     }
 }
 
-impl crate::protocol::Session for Session {
+impl crate::protocol::Session for AmqpSession {
     fn bytes(&mut self, from: Sender, pos: u64, bytes: &[u8], mark: Mark, out: &mut Events) {
         let mut input = self.half(from).decoder.reader.begin(pos, bytes, mark);
         self.run(from, &mut input, out);
@@ -405,7 +405,7 @@ impl crate::protocol::Session for Session {
         self.step_over(from, pos, len, mark, out);
     }
 
-    fn end(&mut self, end: End, at: BootNs, out: &mut Events) {
+    fn end(&mut self, end: End, at: BootTime, out: &mut Events) {
         let completeness = match end {
             End::Closed | End::Reset => Completeness::Cut,
             End::Abandoned => Completeness::Abandoned,
@@ -422,7 +422,7 @@ impl crate::protocol::Session for Session {
         }
     }
 
-    fn timeout(&mut self, now: BootNs, out: &mut Events) {
+    fn timeout(&mut self, now: BootTime, out: &mut Events) {
         if self.open_count == 0 {
             return;
         }
@@ -471,9 +471,9 @@ impl crate::protocol::Session for Session {
     }
 }
 
-impl Session {
+impl AmqpSession {
     /// Gives up what waits too long at the head of a queue.
-    fn give_up(&mut self, number: u16, queue: Queue, now: BootNs, out: &mut Events) {
+    fn give_up(&mut self, number: u16, queue: Queue, now: BootTime, out: &mut Events) {
         loop {
             let Some(channel) = self.channels.get(&number) else { return };
             if self.deadline(channel, queue).is_none_or(|deadline| deadline > now) {

@@ -8,13 +8,13 @@
 use super::assembly::kind_mut;
 use super::channel::{Tagged, take_tagged};
 use super::method::{self, Id};
-use super::session::{Ending, Session};
+use super::session::{AmqpSession, Ending};
 use crate::operation::amqp::{ActionKind, PublishOutcome, Settle, Settlement, Source};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::{Event, Events};
 use crate::record::{OpId, Sender};
 
-impl Session {
+impl AmqpSession {
     /// `basic.ack` or `basic.nack` from the broker: publishes are confirmed or refused.
     pub(super) fn confirmed(
         &mut self,

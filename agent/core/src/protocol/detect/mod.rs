@@ -1,34 +1,19 @@
-//! First bytes of both directions in, the protocol they speak out.
+//! First bytes of both directions → the protocol they speak.
 //!
-//! *Owns* telling protocols apart, by content; the server's port only breaks a tie. *Must not know* sessions, verdicts.
+//! *Owns* the judgement over what the protocols of the list say of the bytes, each in the `detect` of its folder; the
+//! server's port only breaks a tie. *Must not know* sessions, verdicts.
 //!
 //! Every look starts at the beginning of a record: what one socket call moved. Programs write whole messages far more
 //! often than not, so that is where messages begin, also on connections older than the agent. A connection is ours when
 //! bytes fit one protocol so well that nothing else produces them; it is not ours when several turns of talk fit none.
 
-mod amqp;
-mod http1;
-mod http2;
 mod opaque;
-mod postgres;
 #[cfg(test)]
 mod tests;
 
-pub use self::amqp::sniff_amqp;
-pub use self::http1::sniff_http1;
-pub use self::http2::sniff_http2;
 pub use self::opaque::sniff_opaque;
-pub use self::postgres::sniff_postgres;
+use super::Protocol;
 use crate::record::{Direction, Sender};
-
-/// A protocol that is parsed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    Http1,
-    Http2,
-    Amqp,
-    Postgres,
-}
 
 /// A protocol that is recognised and not parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -172,12 +157,7 @@ enum Found {
 }
 
 fn look(bytes: &[u8], port: Option<u16>) -> Found {
-    let sniffs = [
-        (Protocol::Http1, sniff_http1(bytes)),
-        (Protocol::Http2, sniff_http2(bytes)),
-        (Protocol::Amqp, sniff_amqp(bytes)),
-        (Protocol::Postgres, sniff_postgres(bytes)),
-    ];
+    let sniffs = Protocol::ALL.map(|protocol| (protocol, protocol.sniff(bytes)));
     let mut yes = sniffs.iter().filter_map(|(protocol, sniff)| match sniff {
         Sniff::Yes(sender) => Some((*protocol, *sender)),
         _ => None,
@@ -192,12 +172,9 @@ fn look(bytes: &[u8], port: Option<u16>) -> Found {
         return Found::Opaque(kind);
     }
     // On its own port, a single message that others might send too is enough, if it tells who sent it.
-    let weak = match port.and_then(home) {
-        Some(Protocol::Postgres) => postgres::weak_sender(bytes).map(|sender| (Protocol::Postgres, sender)),
-        Some(Protocol::Http1) => http1::weak_sender(bytes).map(|sender| (Protocol::Http1, sender)),
-        _ => None,
-    };
-    if let Some((protocol, sender)) = weak {
+    if let Some(protocol) = port.and_then(home)
+        && let Some(sender) = protocol.weak_sender(bytes)
+    {
         return Found::Is(protocol, sender);
     }
     if sniffs.iter().any(|(_, sniff)| *sniff == Sniff::Maybe) { Found::Perhaps } else { Found::Nothing }
@@ -205,13 +182,7 @@ fn look(bytes: &[u8], port: Option<u16>) -> Found {
 
 /// The protocol a server port is known for.
 fn home(port: u16) -> Option<Protocol> {
-    match port {
-        80 | 3000 | 5000 | 8000 | 8008 | 8080..=8090 | 8888 | 9000 | 9090 | 9200 => Some(Protocol::Http1),
-        50051 => Some(Protocol::Http2),
-        5672 => Some(Protocol::Amqp),
-        5432..=5439 | 6432 => Some(Protocol::Postgres),
-        _ => None,
-    }
+    Protocol::ALL.into_iter().find(|protocol| protocol.ports().iter().any(|range| range.contains(&port)))
 }
 
 fn is_known_port(port: u16) -> bool {

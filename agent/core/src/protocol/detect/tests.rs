@@ -22,8 +22,9 @@ fn amqp(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn http_by_its_start_lines() {
-    let check =
-        |bytes: &str, expected: Sniff| assert_eq!(sniff_http1(bytes.as_bytes()), expected, "{bytes:?}");
+    let check = |bytes: &str, expected: Sniff| {
+        assert_eq!(Protocol::Http1.sniff(bytes.as_bytes()), expected, "{bytes:?}")
+    };
     check("GET / HTTP/1.1\r\nHost: h\r\n\r\n", CLIENT);
     check("PATCH /orders/7 HTTP/1.0\n", CLIENT);
     check("PROPFIND /dav/ HTTP/1.1\r\n", CLIENT);
@@ -49,7 +50,8 @@ fn http_by_its_start_lines() {
 
 #[test]
 fn amqp_by_header_and_frames() {
-    let check = |bytes: &[u8], expected: Sniff| assert_eq!(sniff_amqp(bytes), expected, "{bytes:?}");
+    let check =
+        |bytes: &[u8], expected: Sniff| assert_eq!(Protocol::Amqp.sniff(bytes), expected, "{bytes:?}");
     let publish = amqp(1, 1, b"\x00\x3c\x00\x28\x00\x00\x06orders\x03new\x00");
     let deliver = amqp(1, 1, b"\x00\x3c\x00\x3c\x04ctag\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x03new");
     let ack = amqp(1, 1, b"\x00\x3c\x00\x50\x00\x00\x00\x00\x00\x00\x00\x01\x00");
@@ -81,7 +83,8 @@ fn amqp_by_header_and_frames() {
 
 #[test]
 fn postgres_by_start_up_and_by_messages() {
-    let check = |bytes: &[u8], expected: Sniff| assert_eq!(sniff_postgres(bytes), expected, "{bytes:?}");
+    let check =
+        |bytes: &[u8], expected: Sniff| assert_eq!(Protocol::Postgres.sniff(bytes), expected, "{bytes:?}");
     check(&pg_start(0x0003_0000, b"user\0shop\0database\0orders\0\0"), CLIENT);
     check(&pg_start(0x0003_0002, b"database\0orders\0user\0shop\0\0"), CLIENT);
     check(&pg_start(80_877_103, b""), CLIENT);
@@ -189,10 +192,11 @@ fn h2(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 #[test]
 fn http2_is_told_by_its_preface_and_by_its_header_blocks() {
     let check = |bytes: &[u8], expected: Sniff| {
-        assert_eq!(sniff_http2(bytes), expected, "{bytes:x?}");
+        assert_eq!(Protocol::Http2.sniff(bytes), expected, "{bytes:x?}");
         if expected != Sniff::No {
-            (0..bytes.len())
-                .for_each(|len| assert_ne!(sniff_http2(&bytes[..len]), Sniff::No, "{len} of {bytes:x?}"));
+            (0..bytes.len()).for_each(|len| {
+                assert_ne!(Protocol::Http2.sniff(&bytes[..len]), Sniff::No, "{len} of {bytes:x?}")
+            });
         }
     };
     check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Sniff::Yes(Sender::Client));

@@ -12,14 +12,12 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 const MAX_CODINGS: usize = 3;
 /// Bytes decoded at a time.
 const BLOCK_LEN: usize = 4096;
-/// "Decoders MUST support a window of 8 MB, and encoders MUST NOT use a larger one" (RFC 9659, section 3), as a logarithm.
-const ZSTD_MAX_WINDOW_LOG: u32 = 23;
 
 /// Undoes `coding`, the value of `Content-Encoding`, giving at most `bound` bytes.
 ///
 /// `body` may be the beginning of a body only: what can be decoded of it is returned. `None` when a coding is not
 /// known, or when not even one byte can be decoded of a body that has some. For each coding, work is linear in the body's
-/// length and `bound`, and memory is `bound` and the coding's window: 32 KiB (deflate), 16 MiB (br), 8 MiB (zstd) at most.
+/// length and `bound`, and memory is `bound` and the coding's window: 32 KiB (deflate), 16 MiB (br) at most, none for zstd.
 pub fn decode(coding: &str, body: &[u8], bound: usize) -> Option<Vec<u8>> {
     let codings = coding.split(',').map(str::trim).filter(|name| !name.is_empty());
     let mut plain: Option<Vec<u8>> = None;
@@ -55,9 +53,7 @@ fn decode_one(name: &str, coded: &[u8], bound: usize) -> Option<Vec<u8>> {
         return brotli(coded, bound);
     }
     if name.eq_ignore_ascii_case("zstd") {
-        let mut decoder = zstd::stream::read::Decoder::with_buffer(coded).ok()?;
-        decoder.window_log_max(ZSTD_MAX_WINDOW_LOG).ok()?;
-        return read_bounded(decoder, bound);
+        return super::zstd::decode(coded, bound);
     }
     None
 }

@@ -5,7 +5,8 @@
 use super::multipart::Multipart;
 use crate::operation::http::{Exchange, Headers};
 use crate::operation::{Completeness, Detail, Extent, Kept, OpSide, Operation};
-use crate::record::{BootNs, OpId, Point, Role};
+use crate::record::{OpId, Point, Role};
+use crate::time::BootTime;
 
 /// A request that was opened and not closed yet.
 #[derive(Debug)]
@@ -91,7 +92,12 @@ impl Open {
     }
 
     /// The operation, over at `at`. `completeness` is how it ended; a hole in it shows unless the end is worse.
-    pub(in crate::protocol) fn close(self, role: Role, at: BootNs, completeness: Completeness) -> Operation {
+    pub(in crate::protocol) fn close(
+        self,
+        role: Role,
+        at: BootTime,
+        completeness: Completeness,
+    ) -> Operation {
         let completeness = match completeness {
             Completeness::Complete if self.gap_len > 0 => Completeness::Gap(self.gap_len),
             other => other,

@@ -4,11 +4,11 @@
 
 use super::body::{Body, Hole};
 use super::exchange::Half;
-use super::{Session, State, current};
+use super::{Http1Session, State, current};
 use crate::protocol::Events;
 use crate::record::{Mark, Point};
 
-impl Session {
+impl Http1Session {
     pub(super) fn body_gap(
         &mut self,
         half: Half,
@@ -35,10 +35,10 @@ impl Session {
         match hole {
             Hole::Inside => {}
             Hole::Ends(content) => {
-                let end = Point { at: mark.at, pos: pos.saturating_add(content), thread: mark.thread };
+                let end = mark.point(pos.saturating_add(content));
                 self.message_ends(half, end, out);
                 if content < len {
-                    self.gap_between(half, end, len - content, out);
+                    self.gap_between(half, end, len - content);
                 }
             }
             Hole::Lost(content) => {
@@ -52,11 +52,11 @@ impl Session {
     }
 
     /// A hole between messages: it may have hidden whole ones.
-    pub(super) fn gap_between(&mut self, half: Half, start: Point, len: u64, out: &mut Events) {
+    pub(super) fn gap_between(&mut self, half: Half, start: Point, len: u64) {
         self.stream(half).lose();
         self.lost_message(half);
         if half == Half::Response {
-            self.response_begins_in_gap(start, len, out);
+            self.response_begins_in_gap(start, len);
         }
     }
 }

@@ -18,6 +18,7 @@
 
 mod body;
 pub mod content;
+mod detect;
 pub(super) mod exchange;
 mod head;
 mod holes;
@@ -28,6 +29,7 @@ mod start;
 pub(crate) mod start_line;
 #[cfg(test)]
 mod tests;
+mod zstd;
 
 use std::collections::VecDeque;
 
@@ -37,10 +39,14 @@ use self::head::HeadReader;
 use self::pairing::Pairing;
 use super::http2;
 use super::reader::Reader;
-use crate::operation::{Completeness, Operation};
+use super::registry::Spec;
+/// Nothing: each message says all there is to know.
+pub use super::snapshot::Nothing as Learned;
+use crate::operation::{Completeness, Interaction, Operation};
 use crate::protocol::{Discard, End, Event, Events, Want};
-use crate::record::{BootNs, Mark, OpId, Point, Role, Sender};
+use crate::record::{Mark, OpId, Point, Role, Sender};
 use crate::settings::Protocols;
+use crate::time::BootTime;
 
 /// A skip shorter than this is not worth a verdict.
 const MIN_SKIP: u64 = 64 << 10;
@@ -49,9 +55,30 @@ const SKIP_MARGIN: u64 = 16 << 10;
 /// Open exchanges of one connection retain at most this many times the bounds of a single one.
 const RETAINED_FACTOR: usize = 8;
 
+pub(super) const SPEC: Spec = Spec {
+    name: "http",
+    interaction: Interaction::Call,
+    ports: &[
+        80..=80,
+        3000..=3000,
+        5000..=5000,
+        8000..=8000,
+        8008..=8008,
+        8080..=8090,
+        8888..=8888,
+        9000..=9000,
+        9090..=9090,
+        9200..=9200,
+    ],
+    sniff: detect::sniff,
+    weak_sender: Some(detect::weak_sender),
+    session: |role, limits| Box::new(Http1Session::new(role, limits)),
+    shared: None,
+};
+
 /// One HTTP/1.x connection.
 #[derive(Debug)]
-pub struct Session {
+pub struct Http1Session {
     role: Role,
     kept_body_bytes: usize,
     max_header_bytes: usize,
@@ -66,7 +93,7 @@ pub struct Session {
     retained: usize,
     passed_len: u64,
     /// What the connection speaks since `101 Switching Protocols` to `h2c`.
-    upgraded: Option<Box<http2::Session>>,
+    upgraded: Option<Box<http2::Http2Session>>,
 }
 
 /// One direction.
@@ -112,7 +139,7 @@ impl Stream {
     }
 
     fn moved(&mut self, end: u64, mark: Mark) {
-        self.last = Point { at: mark.at, pos: end, thread: mark.thread };
+        self.last = mark.point(end);
     }
 
     /// The next message's start line is next.
@@ -129,10 +156,10 @@ impl Stream {
     }
 }
 
-impl Session {
+impl Http1Session {
     /// `role` is that of the observed process on this connection.
-    pub fn new(role: Role, limits: &Protocols) -> Session {
-        Session {
+    pub fn new(role: Role, limits: &Protocols) -> Http1Session {
+        Http1Session {
             role,
             kept_body_bytes: limits.kept_body_bytes,
             max_header_bytes: limits.max_header_bytes,
@@ -225,7 +252,7 @@ impl Session {
     }
 }
 
-impl super::Session for Session {
+impl super::Session for Http1Session {
     fn bytes(&mut self, from: Sender, pos: u64, bytes: &[u8], mark: Mark, out: &mut Events) {
         if let Some(next) = &mut self.upgraded {
             return next.bytes(from, pos, bytes, mark, out);
@@ -238,7 +265,7 @@ impl super::Session for Session {
                 if was_idle && is_ahead && !self.open.is_empty() {
                     // A response that came before its request can be read now.
                     let last = self.response.last;
-                    let mark = Mark { at: last.at, thread: last.thread, other_pos: mark.other_pos };
+                    let mark = last.mark(mark.other_pos);
                     self.response_bytes(last.pos, b"", mark, out);
                 }
             }
@@ -257,7 +284,7 @@ impl super::Session for Session {
             Sender::Client => Half::Request,
             Sender::Server => Half::Response,
         };
-        let start = Point { at: mark.at, pos, thread: mark.thread };
+        let start = mark.point(pos);
         self.first_sight(half, pos);
         let stream = match half {
             Half::Request => &mut self.request,
@@ -270,14 +297,14 @@ impl super::Session for Session {
         match stream.state {
             State::Tunnel => self.passed_len = self.passed_len.saturating_add(len),
             State::Body(body) => self.body_gap(half, body, pos, len, mark, out),
-            State::Start => self.gap_between(half, start, len, out),
+            State::Start => self.gap_between(half, start, len),
             State::Head | State::InterimHead | State::Seek => {
                 let was_seeking = stream.state == State::Seek;
                 stream.lose();
                 if let Some(open) = current(&mut self.open, stream.op) {
                     open.gap_len = open.gap_len.saturating_add(len).saturating_add(left);
                 } else if half == Half::Response && was_seeking {
-                    self.response_begins_in_gap(start, len, out);
+                    self.response_begins_in_gap(start, len);
                 }
                 self.lost_message(half);
             }
@@ -285,13 +312,13 @@ impl super::Session for Session {
         self.stream(half).moved(pos.saturating_add(len), mark);
     }
 
-    fn timeout(&mut self, now: BootNs, out: &mut Events) {
+    fn timeout(&mut self, now: BootTime, out: &mut Events) {
         if let Some(next) = &mut self.upgraded {
             next.timeout(now, out);
         }
     }
 
-    fn end(&mut self, end: End, at: BootNs, out: &mut Events) {
+    fn end(&mut self, end: End, at: BootTime, out: &mut Events) {
         if let Some(next) = &mut self.upgraded {
             return next.end(end, at, out);
         }

@@ -3,16 +3,19 @@
 //! *Owns* the queue's trust. *Must not know* how messages are found in bytes.
 //! *Spec*: RFC 9112, section 9.3.
 
+use std::time::Duration;
+
 use super::body::Body;
 use super::exchange::{Half, Open};
-use super::{Session, State, start_line};
+use super::{Http1Session, State, start_line};
 use crate::operation::{Completeness, Extent};
 use crate::protocol::{Event, Events};
-use crate::record::{BootNs, Point};
+use crate::record::Point;
+use crate::time::BootTime;
 
 /// A connection whose pairing was lost is believed again after this much silence: no server of pipelined requests
 /// leaves all of them unanswered for so long and then answers.
-const QUIET_NS: u64 = 10_000_000_000;
+const QUIET: Duration = Duration::from_secs(10);
 
 /// How far the order of requests and responses is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,12 +28,12 @@ pub(super) struct Pairing {
     lost: bool,
 }
 
-impl Session {
+impl Http1Session {
     /// Called before a request that starts at `start` is opened: what does it say of those before it?
-    pub(super) fn settle_before_request(&mut self, start: Point, quiet_since: BootNs, out: &mut Events) {
+    pub(super) fn settle_before_request(&mut self, start: Point, quiet_since: BootTime, out: &mut Events) {
         let request_lost = std::mem::take(&mut self.pairing.request_lost);
         if self.pairing.lost {
-            let quiet = start.at.saturating_sub(quiet_since) >= QUIET_NS;
+            let quiet = start.at.since(quiet_since) >= QUIET;
             self.pairing.lost = !quiet;
             self.pairing.pipelined &= !quiet;
             return;
@@ -119,7 +122,7 @@ impl Session {
     }
 
     /// A hole where a response must start: if just one is awaited, it is that one's beginning.
-    pub(super) fn response_begins_in_gap(&mut self, start: Point, len: u64, out: &mut Events) {
+    pub(super) fn response_begins_in_gap(&mut self, start: Point, len: u64) {
         let alone = self.open.len() == 1 && !self.pairing.lost && !self.pairing.pipelined;
         let Some(open) = self.open.front_mut() else { return };
         // With `Expect`, it may have been the interim response.
@@ -130,7 +133,6 @@ impl Session {
         open.response = Some(Extent { start, end: start });
         open.gap_len = open.gap_len.saturating_add(len);
         self.response.op = Some(open.id);
-        out.push(Event::Responded { op: open.id, point: start });
     }
 
     pub(super) fn request_ends(&mut self, end: Point, out: &mut Events) {
@@ -165,7 +167,7 @@ impl Session {
     }
 
     /// Closes everything that is open without a response, and stops pairing.
-    pub(super) fn lose_pairing(&mut self, at: BootNs, out: &mut Events) {
+    pub(super) fn lose_pairing(&mut self, at: BootTime, out: &mut Events) {
         while !self.open.is_empty() {
             self.give_up_front(at, out);
         }
@@ -174,7 +176,7 @@ impl Session {
     }
 
     /// Closes the first exchange though its end was not seen.
-    fn give_up_front(&mut self, at: BootNs, out: &mut Events) {
+    fn give_up_front(&mut self, at: BootTime, out: &mut Events) {
         let Some(mut open) = self.open.pop_front() else { return };
         let mut ended_at = at;
         if self.response.op == Some(open.id) {
@@ -198,13 +200,13 @@ impl Session {
         self.close(open, ended_at, completeness, out);
     }
 
-    fn close_front(&mut self, at: BootNs, out: &mut Events) {
+    fn close_front(&mut self, at: BootTime, out: &mut Events) {
         if let Some(open) = self.open.pop_front() {
             self.close(open, at, Completeness::Complete, out);
         }
     }
 
-    pub(super) fn close(&mut self, open: Open, at: BootNs, completeness: Completeness, out: &mut Events) {
+    pub(super) fn close(&mut self, open: Open, at: BootTime, completeness: Completeness, out: &mut Events) {
         self.retained = self.retained.saturating_sub(open.retained);
         out.push(Event::Closed(Box::new(open.close(self.role, at, completeness))));
     }

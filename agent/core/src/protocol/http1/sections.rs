@@ -5,15 +5,15 @@
 use super::body::{self, Body, Framing, Progress};
 use super::exchange::{Half, Open};
 use super::multipart::Multipart;
-use super::{Session, State, current};
+use super::{Http1Session, State, current};
 use crate::operation::Completeness;
 use crate::operation::http::{Exchange, Headers};
 use crate::protocol::reader::Input;
 use crate::protocol::{Discard, Event, Events, Session as _, http2};
-use crate::record::{Mark, Point, Sender};
+use crate::record::{Point, Sender};
 use crate::settings::Protocols;
 
-impl Session {
+impl Http1Session {
     pub(super) fn request_head(&mut self, input: &mut Input<'_>, out: &mut Events) -> bool {
         let Some(end_len) = self.fields(Half::Request, input) else { return false };
         let end = input.point_after(end_len);
@@ -197,12 +197,12 @@ impl Session {
             max_open_operations: self.max_open,
             ..Protocols::default()
         };
-        let mut next = http2::Session::upgraded(self.role, &limits, open);
+        let mut next = http2::Http2Session::upgraded(self.role, &limits, open);
         let early = self.request.reader.rest();
         if !early.is_empty() {
             let last = self.request.last;
             let pos = last.pos.saturating_sub(early.len() as u64);
-            let mark = Mark { at: last.at, thread: last.thread, other_pos: end.pos };
+            let mark = last.mark(end.pos);
             next.bytes(Sender::Client, pos, early, mark, out);
         }
         self.upgraded = Some(Box::new(next));

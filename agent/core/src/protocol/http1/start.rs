@@ -5,7 +5,7 @@
 
 use super::exchange::{self, Half, Open};
 use super::head::Line;
-use super::{Session, State, start_line};
+use super::{Http1Session, State, start_line};
 use crate::operation::Extent;
 use crate::operation::http::Exchange;
 use crate::protocol::reader::Input;
@@ -19,7 +19,7 @@ enum StartLine {
     Wait,
 }
 
-impl Session {
+impl Http1Session {
     /// While seeking, what was left of an earlier record is only a guess; a record that begins like a message for
     /// certain outweighs it.
     pub(super) fn give_up_guess(&mut self, half: Half, fresh: &[u8], out: &mut Events) {
@@ -119,7 +119,6 @@ impl Session {
         }
         if open.response.is_none() {
             open.response = Some(Extent { start, end: start });
-            out.push(Event::Responded { op: id, point: start });
         }
         if open.exchange.version.is_empty() {
             open.exchange.version = line.version;

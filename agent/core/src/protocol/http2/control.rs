@@ -4,7 +4,7 @@
 //! *Spec*: RFC 9113, sections 6.4, 6.5 and 6.8.
 
 use super::frame::{self, Header};
-use super::{Half, Session};
+use super::{Half, Http2Session};
 use crate::operation::Completeness;
 use crate::operation::http::Reset;
 use crate::protocol::Events;
@@ -14,7 +14,7 @@ use crate::record::{Point, Sender};
 pub(super) const HEADER_TABLE_SIZE: u16 = 1;
 const MAX_FRAME_SIZE: u16 = 5;
 
-impl Session {
+impl Http2Session {
     pub(super) fn control(
         &mut self,
         half: Half,

@@ -5,7 +5,7 @@
 //! *Spec*: RFC 9113, sections 3.4, 4 and 6.
 
 use super::frame::{self, HEADER_LEN, Header, PREFACE};
-use super::{Half, Session};
+use super::{Half, Http2Session};
 use crate::protocol::reader::Input;
 use crate::protocol::{Discard, Event, Events};
 use crate::record::{Mark, Point};
@@ -62,7 +62,7 @@ pub(super) struct BlockOf {
     pub(super) end: Point,
 }
 
-impl Session {
+impl Http2Session {
     pub(super) fn feed(&mut self, half: Half, pos: u64, bytes: &[u8], mark: Mark, out: &mut Events) {
         let mut input = self.way(half).reader.begin(pos, bytes, mark);
         while !input.rest().is_empty() {
@@ -162,7 +162,7 @@ impl Session {
         let point = input.point();
         let end = input.point_after(taken);
         input.advance(taken);
-        self.data_begins(half, header.stream, point, out);
+        self.data_begins(half, header.stream, point);
         let data = Data { stream: header.stream, left, pad, ends };
         self.data_goes_on(half, data, end, out);
         true

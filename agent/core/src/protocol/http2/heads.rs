@@ -6,7 +6,7 @@
 use super::feed::BlockOf;
 use super::hpack::{Decoder, Field, Malformed};
 use super::stream::Stream;
-use super::{Half, Session};
+use super::{Half, Http2Session};
 use crate::operation::Completeness;
 use crate::operation::http::{Exchange, Headers};
 use crate::protocol::http1::exchange::{self, Open};
@@ -126,7 +126,7 @@ impl Section {
     }
 }
 
-impl Session {
+impl Http2Session {
     /// A whole header block.
     pub(super) fn header_block(&mut self, half: Half, of: BlockOf, block: &[u8], out: &mut Events) {
         self.section(half, of, block, None, out);
@@ -255,7 +255,7 @@ impl Session {
                 }
                 stream.has_head = true;
             }
-            self.response_begins(of.stream, of.start, out);
+            self.response_begins(of.stream, of.start);
         }
         self.extend(Half::Response, of.stream, of.end);
         if of.ends_stream {

@@ -5,15 +5,16 @@
 
 use super::feed::{Block, Data, State, cut_block_of};
 use super::frame::{self, HEADER_LEN, Header, PREFACE};
-use super::{Half, Session, Way};
+use super::{Half, Http2Session, Way};
 use crate::protocol::{Discard, Event, Events};
-use crate::record::{BootNs, Mark, Point};
+use crate::record::{Mark, Point};
+use crate::time::BootTime;
 
-impl Session {
+impl Http2Session {
     /// `len` bytes at `pos` moved that nobody saw.
     pub(super) fn hole(&mut self, half: Half, pos: u64, len: u64, mark: Mark, out: &mut Events) {
         let way = self.way(half);
-        let after = Point { at: mark.at, pos: pos.saturating_add(len), thread: mark.thread };
+        let after = mark.point(pos.saturating_add(len));
         match way.state {
             State::Data(data) => self.hole_in_data(half, data, len, after, out),
             State::Skip(left) => match left.checked_sub(len) {
@@ -61,7 +62,7 @@ impl Session {
     /// A hole at a frame header, or after the beginning of a frame that waits for its rest.
     fn hole_between(&mut self, half: Half, pos: u64, len: u64, after: Point, out: &mut Events) {
         let way = self.way(half);
-        let mark = Mark { at: after.at, thread: after.thread, other_pos: 0 };
+        let mark = after.mark(0);
         let mut input = way.reader.begin(pos, b"", mark);
         let (start, waiting) = (input.point(), input.rest().to_vec());
         input.advance(usize::MAX);
@@ -96,7 +97,7 @@ impl Session {
                     pad: 0,
                     ends: header.has(frame::END_STREAM),
                 };
-                self.data_begins(half, header.stream, start, out);
+                self.data_begins(half, header.stream, start);
                 self.way(half).state = State::Data(data);
                 return self.hole_in_data(half, data, len, after, out);
             }
@@ -167,7 +168,7 @@ impl Session {
     }
 
     /// Frames of this direction may have been missed, `bytes` of them: every message that is open may have gone on there.
-    pub(super) fn lose(&mut self, half: Half, bytes: u64, at: BootNs) {
+    pub(super) fn lose(&mut self, half: Half, bytes: u64, at: BootTime) {
         self.way(half).lose();
         self.other(half).forget_limits();
         for stream in self.streams.values_mut() {

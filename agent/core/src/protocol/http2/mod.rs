@@ -17,6 +17,7 @@
 //! The other direction's end, or ten quiet seconds, then end the exchange, marked with the bytes that are missing.
 
 mod control;
+mod detect;
 mod feed;
 pub(in crate::protocol) mod frame;
 mod heads;
@@ -24,27 +25,32 @@ pub mod hpack;
 mod loss;
 mod messages;
 mod seek;
-mod snapshot;
+pub mod snapshot;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod upgrade;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use self::feed::{Block, State};
 use self::frame::Header;
 pub(crate) use self::frame::error_name;
 use self::hpack::Decoder;
 use self::seek::Seeker;
+pub use self::snapshot::Learned;
 use self::stream::Stream;
 use super::http1::exchange::{Half, Open};
 use super::reader::Reader;
-use crate::operation::{Completeness, Operation};
-use crate::protocol::snapshot::{Past, Snapshot, Texts};
+use super::registry::Spec;
+use crate::operation::{Completeness, Interaction, Operation};
+use crate::protocol::Snapshot;
+use crate::protocol::snapshot::{Past, Texts};
 use crate::protocol::{Discard, End, Event, Events, Want};
-use crate::record::{BootNs, Mark, OpId, Point, Role, Sender};
+use crate::record::{Mark, OpId, Point, Role, Sender};
 use crate::settings::Protocols;
+use crate::time::BootTime;
 
 /// A skip shorter than this is not worth a verdict.
 const MIN_SKIP: u64 = 64 << 10;
@@ -55,11 +61,21 @@ const RETAINED_FACTOR: usize = 8;
 /// The initial `SETTINGS_MAX_FRAME_SIZE` (RFC 9113, section 6.5.2).
 const DEFAULT_MAX_FRAME: u32 = 16_384;
 /// A message in doubt counts as over when nothing more of it came for so long.
-const DOUBT_NS: u64 = 10_000_000_000;
+const DOUBT: Duration = Duration::from_secs(10);
+
+pub(super) const SPEC: Spec = Spec {
+    name: "http",
+    interaction: Interaction::Call,
+    ports: &[50051..=50051],
+    sniff: detect::sniff,
+    weak_sender: None,
+    session: |role, limits| Box::new(Http2Session::new(role, limits)),
+    shared: None,
+};
 
 /// One HTTP/2 connection.
 #[derive(Debug)]
-pub struct Session {
+pub struct Http2Session {
     role: Role,
     kept_body_bytes: usize,
     max_header_bytes: usize,
@@ -138,19 +154,19 @@ impl Way {
     }
 }
 
-impl Session {
+impl Http2Session {
     /// `role` is that of the observed process on this connection.
-    pub fn new(role: Role, limits: &Protocols) -> Session {
+    pub fn new(role: Role, limits: &Protocols) -> Http2Session {
         let way = || Way::new(State::Seek, false, true);
-        Session::with(role, limits, way(), way())
+        Http2Session::with(role, limits, way(), way())
     }
 
     /// The connection after `101 Switching Protocols`: `open` is the request that asked for it, now stream 1, whole and
     /// half-closed (RFC 7540, section 3.2). Both directions start afresh.
-    pub(in crate::protocol) fn upgraded(role: Role, limits: &Protocols, open: Open) -> Session {
+    pub(in crate::protocol) fn upgraded(role: Role, limits: &Protocols, open: Open) -> Http2Session {
         let request = Way::new(State::Preface, true, false);
         let response = Way::new(State::Frames, true, false);
-        let mut session = Session::with(role, limits, request, response);
+        let mut session = Http2Session::with(role, limits, request, response);
         if let Some(size) = upgrade::header_table_size(&open.exchange) {
             session.response.hpack.allow(size);
         }
@@ -160,8 +176,8 @@ impl Session {
         session
     }
 
-    fn with(role: Role, limits: &Protocols, request: Way, response: Way) -> Session {
-        Session {
+    fn with(role: Role, limits: &Protocols, request: Way, response: Way) -> Http2Session {
+        Http2Session {
             role,
             kept_body_bytes: limits.kept_body_bytes,
             max_header_bytes: limits.max_header_bytes,
@@ -212,7 +228,7 @@ impl Session {
     }
 
     /// Closes an exchange that was taken out of `streams`.
-    fn close(&mut self, stream: Stream, at: BootNs, completeness: Completeness, out: &mut Events) {
+    fn close(&mut self, stream: Stream, at: BootTime, completeness: Completeness, out: &mut Events) {
         self.retained = self.retained.saturating_sub(stream.open.retained);
         out.push(Event::Closed(Box::new(stream.close(self.role, at, completeness))));
     }
@@ -225,13 +241,13 @@ fn half_of(from: Sender) -> Half {
     }
 }
 
-impl super::Session for Session {
+impl super::Session for Http2Session {
     fn bytes(&mut self, from: Sender, pos: u64, bytes: &[u8], mark: Mark, out: &mut Events) {
         let half = half_of(from);
         self.first_sight(half, pos);
         self.feed(half, pos, bytes, mark, out);
         let end = pos.saturating_add(bytes.len() as u64);
-        self.way(half).last = Point { at: mark.at, pos: end, thread: mark.thread };
+        self.way(half).last = mark.point(end);
     }
 
     fn gap(&mut self, from: Sender, pos: u64, len: u64, mark: Mark, out: &mut Events) {
@@ -242,10 +258,10 @@ impl super::Session for Session {
         self.first_sight(half, pos);
         self.hole(half, pos, len, mark, out);
         let end = pos.saturating_add(len);
-        self.way(half).last = Point { at: mark.at, pos: end, thread: mark.thread };
+        self.way(half).last = mark.point(end);
     }
 
-    fn end(&mut self, end: End, at: BootNs, out: &mut Events) {
+    fn end(&mut self, end: End, at: BootTime, out: &mut Events) {
         for half in [Half::Request, Half::Response] {
             let bytes = self.way(half).reader.reset() as u64;
             if bytes > 0 {
@@ -269,7 +285,7 @@ impl super::Session for Session {
         self.response.lose();
     }
 
-    fn timeout(&mut self, now: BootNs, out: &mut Events) {
+    fn timeout(&mut self, now: BootTime, out: &mut Events) {
         if self.has_doubts {
             self.settle_doubts(now, out);
         }

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use super::frame::{self, HEADER_LEN};
-use super::{Half, Session, State};
+use super::{Half, Http2Session, State};
 use crate::protocol::reader::Input;
 use crate::protocol::{Discard, Event, Events};
 use crate::record::Sender;
@@ -55,7 +55,7 @@ enum Verdict {
     No,
 }
 
-impl Session {
+impl Http2Session {
     /// `record`: position of the newest record. `false`: more bytes are needed.
     pub(super) fn seek(&mut self, half: Half, input: &mut Input<'_>, record: u64, out: &mut Events) -> bool {
         let from = match half {

@@ -4,13 +4,14 @@
 //! *Spec*: RFC 9113, section 5.1.
 
 use super::messages::Messages;
-use super::{DOUBT_NS, Half, Session};
+use super::{DOUBT, Half, Http2Session};
 use crate::operation::http::Reset;
 use crate::operation::{Completeness, Extent, Operation};
 use crate::protocol::http1::exchange::Open;
 use crate::protocol::http1::multipart::Multipart;
 use crate::protocol::{Event, Events};
-use crate::record::{BootNs, Point, Role};
+use crate::record::{Point, Role};
+use crate::time::BootTime;
 
 /// An exchange that was opened and not closed yet.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub(super) struct Stream {
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
     /// When the hole, or the last frame since, was seen.
-    since: BootNs,
+    since: BootTime,
     /// Bytes of the hole.
     bytes: u64,
 }
@@ -104,7 +105,7 @@ impl Stream {
     }
 
     /// A message of `half` may have gone on, or ended, in a hole of `bytes`.
-    pub(super) fn doubts(&mut self, half: Half, bytes: u64, since: BootNs) {
+    pub(super) fn doubts(&mut self, half: Half, bytes: u64, since: BootTime) {
         if self.is_over(half) {
             return;
         }
@@ -134,7 +135,7 @@ impl Stream {
         }
     }
 
-    pub(super) fn close(mut self, role: Role, at: BootNs, completeness: Completeness) -> Operation {
+    pub(super) fn close(mut self, role: Role, at: BootTime, completeness: Completeness) -> Operation {
         let http2 = &mut self.open.exchange.http2;
         http2.request_messages = self.request_messages.and_then(|messages| messages.count());
         http2.response_messages = self.response_messages.and_then(|messages| messages.count());
@@ -142,7 +143,7 @@ impl Stream {
     }
 }
 
-impl Session {
+impl Http2Session {
     /// A frame of this message was seen up to `end`.
     pub(super) fn extend(&mut self, half: Half, id: u32, end: Point) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
@@ -161,9 +162,9 @@ impl Session {
     }
 
     /// A DATA frame begins at `start`: it is the beginning of a response whose header section was lost.
-    pub(super) fn data_begins(&mut self, half: Half, id: u32, start: Point, out: &mut Events) {
+    pub(super) fn data_begins(&mut self, half: Half, id: u32, start: Point) {
         if half == Half::Response {
-            self.response_begins(id, start, out);
+            self.response_begins(id, start);
         }
     }
 
@@ -221,11 +222,10 @@ impl Session {
     }
 
     /// The first byte of a response.
-    pub(super) fn response_begins(&mut self, id: u32, start: Point, out: &mut Events) {
+    pub(super) fn response_begins(&mut self, id: u32, start: Point) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if stream.open.response.is_none() {
             stream.open.response = Some(Extent { start, end: start });
-            out.push(Event::Responded { op: stream.open.id, point: start });
         }
     }
 
@@ -233,7 +233,7 @@ impl Session {
     pub(super) fn finish(
         &mut self,
         id: u32,
-        at: BootNs,
+        at: BootTime,
         reset: Option<Reset>,
         completeness: Completeness,
         out: &mut Events,
@@ -247,8 +247,8 @@ impl Session {
     }
 
     /// Closes what was in doubt for too long: its end was in the hole.
-    pub(super) fn settle_doubts(&mut self, now: BootNs, out: &mut Events) {
-        let is_old = |doubt: &Doubt| now.saturating_sub(doubt.since) >= DOUBT_NS;
+    pub(super) fn settle_doubts(&mut self, now: BootTime, out: &mut Events) {
+        let is_old = |doubt: &Doubt| now.since(doubt.since) >= DOUBT;
         let over: Vec<u32> = self
             .streams
             .iter()

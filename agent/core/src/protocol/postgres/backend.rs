@@ -12,7 +12,7 @@ use super::parse;
 use crate::operation::postgres::{ServerError, Statement, StatementKind};
 use crate::operation::{Completeness, Extent};
 use crate::protocol::Events;
-use crate::record::BootNs;
+use crate::time::BootTime;
 
 impl Core {
     pub(super) fn backend(&mut self, message: &Message<'_>, out: &mut Events) -> Next {
@@ -52,7 +52,7 @@ impl Core {
             }
             match self.units.front().map(|unit| (unit.is_answered_by(message.tag), unit.current())) {
                 Some((true, Some(key))) => {
-                    self.open.respond(key, message.start, message.end, out);
+                    self.open.respond(key, message.start, message.end);
                     self.open.add_missing(key, message.missing);
                 }
                 // The answer to something that was not seen, so others may have been as well.
@@ -204,7 +204,7 @@ impl Core {
     }
 
     /// A statement is over: CommandComplete, or EmptyQueryResponse without a tag.
-    fn complete(&mut self, tag: Option<String>, at: BootNs, out: &mut Events) {
+    fn complete(&mut self, tag: Option<String>, at: BootTime, out: &mut Events) {
         let Some(key) = self.running() else { return };
         self.adopt_columns(key);
         if let Some(tag) = tag {
@@ -229,7 +229,7 @@ impl Core {
     }
 
     /// PortalSuspended: the rows asked for are there and more can be fetched by another Execute.
-    fn suspended(&mut self, at: BootNs, out: &mut Events) {
+    fn suspended(&mut self, at: BootTime, out: &mut Events) {
         let Some(unit) = self.front(|unit| matches!(unit.what, What::Execute)) else { return };
         let key = unit.key;
         self.units.pop_front();
@@ -345,7 +345,7 @@ impl Core {
         }
         let key = self.open.new_key();
         self.open.open(key, open, out);
-        self.open.respond(key, message.start, message.end, out);
+        self.open.respond(key, message.start, message.end);
         self.open.close(key, message.end.at, Completeness::Complete, out);
     }
 
@@ -363,7 +363,7 @@ impl Core {
     }
 
     /// An error behind lost bytes, of one of several things: none of them is over in a way that is known.
-    fn error_of_something(&mut self, at: BootNs, out: &mut Events) {
+    fn error_of_something(&mut self, at: BootTime, out: &mut Events) {
         self.copy_in = None;
         while let Some(mut unit) = self.units.pop_front() {
             self.give_up(&unit, at, out);
@@ -462,7 +462,7 @@ impl Core {
         &mut self,
         request: Extent,
         error: Option<(ServerError, &Message<'_>)>,
-        at: BootNs,
+        at: BootTime,
         how: Completeness,
         out: &mut Events,
     ) {
@@ -470,7 +470,7 @@ impl Core {
         let statement = Statement { kind: StatementKind::Startup, ..Statement::default() };
         self.open.open(key, Open::new(statement, request), out);
         if let Some((error, message)) = error {
-            self.open.respond(key, message.start, message.end, out);
+            self.open.respond(key, message.start, message.end);
             if let Some(open) = self.open.get(key) {
                 open.statement.error = Some(error);
                 open.missing = message.missing;

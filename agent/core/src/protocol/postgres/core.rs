@@ -14,14 +14,16 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::catalog::{Catalog, Key, Prepared};
 use super::frame::{ENCRYPTION, Message, Next, STARTUP, Sink};
 use super::open::OpenOperations;
 use crate::operation::{Completeness, Extent};
 use crate::protocol::{Discard, End, Event, Events};
-use crate::record::{BootNs, Point, Role, Sender};
+use crate::record::{Point, Role, Sender};
 use crate::settings::Protocols;
+use crate::time::BootTime;
 
 /// Rows kept per operation.
 pub(super) const MAX_ROWS: usize = 4;
@@ -37,7 +39,7 @@ const MAX_NAMES_BYTES: usize = 2 << 10;
 const UNITS_PER_OPERATION: usize = 8;
 /// A connection whose answers could not be told apart is followed again after so much silence: no server leaves several
 /// questions unanswered for so long and then answers.
-const QUIET_NS: u64 = 10_000_000_000;
+const QUIET: Duration = Duration::from_secs(10);
 
 /// A simple query without text. It ends the unnamed statement and the unnamed portal; Parse and Bind are longer.
 const SHORTEST_QUERY: u64 = 6;
@@ -194,7 +196,7 @@ pub(super) struct Core {
     /// Answers cannot be told apart any more: nothing is paired until all is quiet.
     pub(super) unpaired: bool,
     /// When the last message went by.
-    pub(super) last_at: BootNs,
+    pub(super) last_at: BootTime,
     /// Turns (Syncs, queries) that are not followed because too much was asked at once; counted down by ReadyForQuery.
     pub(super) unfollowed: u64,
     /// `standard_conforming_strings` is off: a backslash escapes in any string.
@@ -219,7 +221,7 @@ impl Core {
             unseen: 0,
             pipelined: false,
             unpaired: false,
-            last_at: 0,
+            last_at: BootTime::ZERO,
             unfollowed: 0,
             backslash_escapes: false,
         }
@@ -290,8 +292,8 @@ impl Core {
     }
 
     /// Before something is asked at `at`: what does it say of what was asked before?
-    pub(super) fn settle(&mut self, at: BootNs, out: &mut Events) {
-        if self.unseen > 0 && self.units.is_empty() && at.saturating_sub(self.last_at) >= QUIET_NS {
+    pub(super) fn settle(&mut self, at: BootTime, out: &mut Events) {
+        if self.unseen > 0 && self.units.is_empty() && at.since(self.last_at) >= QUIET {
             self.unseen = 0;
             self.unpaired = false;
             self.pipelined = false;
@@ -312,7 +314,7 @@ impl Core {
     }
 
     /// The end of an operation's answer was lost. When its portal is still open, more of it may be fetched.
-    pub(super) fn answer_lost(&mut self, key: Key, at: BootNs, portals_stay: bool, out: &mut Events) {
+    pub(super) fn answer_lost(&mut self, key: Key, at: BootTime, portals_stay: bool, out: &mut Events) {
         if portals_stay && self.catalog.is_executing(key) {
             self.open.suspend(key, true);
         } else {
@@ -321,7 +323,7 @@ impl Core {
     }
 
     /// Gives up to tell which answer belongs to what, until all is quiet.
-    pub(super) fn unpair(&mut self, at: BootNs, out: &mut Events) {
+    pub(super) fn unpair(&mut self, at: BootTime, out: &mut Events) {
         let missing = self.open.most_missing().max(1);
         self.unseen = self.unseen.max(missing);
         self.unpaired = true;
@@ -336,7 +338,7 @@ impl Core {
     }
 
     /// Closes what a message asked for without an answer.
-    pub(super) fn give_up(&mut self, unit: &Unit, at: BootNs, out: &mut Events) {
+    pub(super) fn give_up(&mut self, unit: &Unit, at: BootTime, out: &mut Events) {
         for key in unit.keys() {
             self.open.close_at_last_byte(key, at, Completeness::Complete, out);
         }
@@ -367,7 +369,7 @@ impl Core {
     }
 
     /// No more bytes.
-    pub(super) fn end(&mut self, end: End, at: BootNs, out: &mut Events) {
+    pub(super) fn end(&mut self, end: End, at: BootTime, out: &mut Events) {
         let how = match end {
             End::Closed | End::Reset => Completeness::Cut,
             End::Abandoned => Completeness::Abandoned,
@@ -461,7 +463,7 @@ impl Sink for Core {
                 self.open.answers_lost(len.max(1));
                 if let Some(key) = front {
                     let start = Point { pos: point.pos.saturating_sub(len), ..point };
-                    self.open.respond(key, start, point, out);
+                    self.open.respond(key, start, point);
                 }
             }
         }

@@ -331,7 +331,7 @@ impl Side {
         if self.is_opaque() || len == 0 {
             return;
         }
-        let point = |pos: u64| Point { at: mark.at, pos, thread: mark.thread };
+        let point = |pos: u64| mark.point(pos);
         let mut left = len;
         if let State::Body(partial) = &mut self.state {
             let inside = partial.left.min(left);

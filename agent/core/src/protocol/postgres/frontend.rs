@@ -11,8 +11,9 @@ use super::parse;
 use crate::operation::postgres::{Statement, StatementKind};
 use crate::operation::{Completeness, Extent};
 use crate::protocol::{Discard, Event, Events};
-use crate::record::{BootNs, Point};
+use crate::record::Point;
 use crate::sql;
+use crate::time::BootTime;
 
 const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
@@ -289,7 +290,7 @@ impl Core {
     }
 
     /// A portal is closed or replaced: the operation it executed, if suspended, ended with its last row.
-    pub(super) fn portal_gone(&mut self, key: super::catalog::Key, at: BootNs, out: &mut Events) {
+    pub(super) fn portal_gone(&mut self, key: super::catalog::Key, at: BootTime, out: &mut Events) {
         if self.open.is_suspended(key) {
             self.open.close_at_last_byte(key, at, Completeness::Complete, out);
         }

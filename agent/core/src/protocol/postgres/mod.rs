@@ -17,33 +17,49 @@ mod backend;
 mod body;
 mod catalog;
 mod core;
+mod detect;
 mod frame;
 mod frontend;
 mod open;
 mod parse;
 mod revealed;
-mod snapshot;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 mod value;
 
 use self::core::{Core, Phase};
 use self::frame::Side;
-pub use self::revealed::Revealed;
-use crate::protocol::snapshot::{Past, Snapshot, Texts};
-use crate::protocol::{End, Events, Session as Contract, Want};
-use crate::record::{BootNs, Mark, Role, Sender};
+use self::revealed::Revealed;
+pub use self::snapshot::Learned;
+use super::registry::Spec;
+use crate::operation::Interaction;
+use crate::protocol::Snapshot;
+use crate::protocol::snapshot::{Past, Texts};
+use crate::protocol::{End, Events, Session, Want};
+use crate::record::{Mark, Role, Sender};
 use crate::settings::Protocols;
+use crate::time::BootTime;
+
+pub(super) const SPEC: Spec = Spec {
+    name: "postgresql",
+    interaction: Interaction::Call,
+    ports: &[5432..=5439, 6432..=6432],
+    sniff: detect::sniff,
+    weak_sender: Some(detect::weak_sender),
+    session: |role, limits| Box::new(PostgresSession::new(role, limits)),
+    shared: Some(|| Box::new(Revealed::default())),
+};
 
 /// One connection.
 #[derive(Debug)]
-pub struct Session {
+pub struct PostgresSession {
     client: Side,
     server: Side,
     core: Core,
 }
 
-impl Session {
+impl PostgresSession {
     /// A connection seen by a process of this role: the client's statements go out, a server's own end relays them.
     pub fn new(role: Role, limits: &Protocols) -> Self {
         Self {
@@ -74,7 +90,7 @@ impl Session {
     }
 }
 
-impl Contract for Session {
+impl Session for PostgresSession {
     fn bytes(&mut self, from: Sender, pos: u64, bytes: &[u8], mark: Mark, out: &mut Events) {
         let (side, core) = self.side(from);
         side.bytes(pos, bytes, mark, core, out);
@@ -87,7 +103,7 @@ impl Contract for Session {
         self.settle();
     }
 
-    fn end(&mut self, end: End, at: BootNs, out: &mut Events) {
+    fn end(&mut self, end: End, at: BootTime, out: &mut Events) {
         self.core.end(end, at, out);
         self.client.close();
         self.server.close();

@@ -10,7 +10,8 @@ use super::parse::{Column, Formats};
 use crate::operation::postgres::{Cell, Statement, StatementKind};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::{Discard, Event, Events};
-use crate::record::{BootNs, OpId, Point, Role};
+use crate::record::{OpId, Point, Role};
+use crate::time::BootTime;
 
 /// Bytes of parameters and rows kept by the open operations of a connection.
 const MAX_RETAINED_BYTES: usize = 1 << 20;
@@ -197,14 +198,11 @@ impl OpenOperations {
     }
 
     /// A message of the response came, from `start` to `end`.
-    pub(super) fn respond(&mut self, key: Key, start: Point, end: Point, out: &mut Events) {
+    pub(super) fn respond(&mut self, key: Key, start: Point, end: Point) {
         let Some(open) = self.open.get_mut(&key) else { return };
         match &mut open.response {
             Some(response) => response.end = end,
-            None => {
-                open.response = Some(Extent { start, end });
-                out.push(Event::Responded { op: open.id, point: start });
-            }
+            None => open.response = Some(Extent { start, end }),
         }
     }
 
@@ -242,7 +240,7 @@ impl OpenOperations {
     }
 
     /// Closes an operation. `how` tells what is known of its end; bytes missing inside it make it incomplete anyhow.
-    pub(super) fn close(&mut self, key: Key, ended_at: BootNs, how: Completeness, out: &mut Events) {
+    pub(super) fn close(&mut self, key: Key, ended_at: BootTime, how: Completeness, out: &mut Events) {
         self.suspend(key, false);
         let Some(mut open) = self.open.remove(&key) else { return };
         self.retained = self.retained.saturating_sub(open.retained);
@@ -270,7 +268,7 @@ impl OpenOperations {
     }
 
     /// Closes what the server never executed.
-    pub(super) fn skip(&mut self, key: Key, at: BootNs, out: &mut Events) {
+    pub(super) fn skip(&mut self, key: Key, at: BootTime, out: &mut Events) {
         if let Some(open) = self.open.get_mut(&key) {
             open.statement.skipped = true;
             self.close(key, at, Completeness::Complete, out);
@@ -281,7 +279,7 @@ impl OpenOperations {
     pub(super) fn close_at_last_byte(
         &mut self,
         key: Key,
-        otherwise: BootNs,
+        otherwise: BootTime,
         how: Completeness,
         out: &mut Events,
     ) {

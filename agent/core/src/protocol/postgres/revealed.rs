@@ -1,4 +1,4 @@
-//! Statements of all connections in, the text of those filled in that were prepared before they could be seen.
+//! Statements of all connections → the same, with the text of those that were prepared before they could be seen.
 //!
 //! Some drivers name a prepared statement by a digest of its text (pgx: `stmtcache_` and 48 hexadecimal digits), so that
 //! the same name means the same text on every connection: one that prepares it before our eyes reveals it for those that
@@ -6,11 +6,13 @@
 //!
 //! *Owns* that table and its bounds. *Must not know* connections, messages.
 
-use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::Arc;
 
+use crate::bounded::Bounded;
 use crate::operation::postgres::Statement;
 use crate::operation::{Completeness, Detail, Operation};
+use crate::protocol::Shared;
 
 /// Hexadecimal digits in a row that make a name a digest: 64 bits, which counters do not reach and chance does not repeat.
 const MIN_DIGEST_DIGITS: usize = 16;
@@ -20,16 +22,22 @@ const MAX_NAMES: usize = 4096;
 const MAX_BYTES: usize = 4 << 20;
 
 /// What digest-like names stand for.
-#[derive(Debug, Default)]
-pub struct Revealed {
+#[derive(Debug)]
+pub(super) struct Revealed {
     /// `None`: two texts were seen for the name, so it is none.
-    texts: HashMap<String, Option<Arc<str>>>,
+    texts: Bounded<String, Option<Arc<str>>, RandomState>,
     bytes: usize,
 }
 
-impl Revealed {
+impl Default for Revealed {
+    fn default() -> Self {
+        Self { texts: Bounded::for_foreign_keys(MAX_NAMES), bytes: 0 }
+    }
+}
+
+impl Shared for Revealed {
     /// Learns from an operation with its text, or gives the text to one without it.
-    pub fn complete(&mut self, operation: &mut Operation) {
+    fn closed(&mut self, operation: &mut Operation) {
         let is_complete = operation.completeness == Completeness::Complete;
         let Detail::Postgres(statement) = &mut operation.detail else { return };
         if !is_digest(&statement.prepared_name) {
@@ -42,18 +50,32 @@ impl Revealed {
         }
     }
 
+    fn forgotten(&self) -> u64 {
+        self.texts.forgotten()
+    }
+}
+
+impl Revealed {
     fn learn(&mut self, name: &str, text: &str) {
+        let name = &name.to_owned();
         if let Some(known) = self.texts.get_mut(name) {
-            known.take_if(|known| **known != *text);
+            if known.as_ref().is_some_and(|known| **known != *text) {
+                self.bytes = self.bytes.saturating_sub(known.take().map_or(0, |known| known.len()));
+            }
             return;
         }
-        let cost = name.len() + text.len();
-        if self.texts.len() >= MAX_NAMES || self.bytes.saturating_add(cost) > MAX_BYTES {
-            self.texts.clear();
-            self.bytes = 0;
+        self.bytes = self.bytes.saturating_add(name.len() + text.len());
+        let forgotten = self.texts.insert(name.clone(), Some(text.into()));
+        self.account(forgotten);
+        while self.bytes > MAX_BYTES && self.texts.len() > 1 {
+            let forgotten = self.texts.forget_oldest();
+            self.account(forgotten);
         }
-        self.bytes = self.bytes.saturating_add(cost);
-        self.texts.insert(name.to_owned(), Some(text.into()));
+    }
+
+    fn account(&mut self, forgotten: Option<(String, Option<Arc<str>>)>) {
+        let len = |(name, text): (String, Option<Arc<str>>)| name.len() + text.map_or(0, |text| text.len());
+        self.bytes = self.bytes.saturating_sub(forgotten.map_or(0, len));
     }
 
     fn fill(&self, statement: &mut Statement) {
@@ -76,6 +98,7 @@ mod tests {
     use super::*;
     use crate::operation::{Extent, OpSide};
     use crate::record::{OpId, Role};
+    use crate::time::BootTime;
 
     const PGX: &str = "stmtcache_3d4a6c1d9f0b52e1c0de3d4a6c1d9f0b52e1c0de3d4a6c1d";
 
@@ -92,7 +115,7 @@ mod tests {
             role: Role::Client,
             request: Extent::default(),
             response: None,
-            ended_at: 0,
+            ended_at: BootTime::ZERO,
             completeness,
             detail: Detail::Postgres(Box::new(statement)),
         }
@@ -100,7 +123,7 @@ mod tests {
 
     fn text_of(revealed: &mut Revealed, name: &str, text: Option<&str>) -> Option<String> {
         let mut operation = operation(name, text, Completeness::Complete);
-        revealed.complete(&mut operation);
+        revealed.closed(&mut operation);
         match operation.detail {
             Detail::Postgres(statement) => statement.text,
             _ => None,
@@ -145,7 +168,7 @@ mod tests {
     #[test]
     fn a_text_with_a_hole_reveals_nothing() {
         let mut revealed = Revealed::default();
-        revealed.complete(&mut operation(PGX, Some("SELECT"), Completeness::Gap(7)));
+        revealed.closed(&mut operation(PGX, Some("SELECT"), Completeness::Gap(7)));
         assert_eq!(text_of(&mut revealed, PGX, None), None);
     }
 
@@ -155,8 +178,9 @@ mod tests {
         let text = "x".repeat(16 << 10);
         for n in 0..10_000u64 {
             let name = format!("a{:031x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 0xa0);
-            revealed.complete(&mut operation(&name, Some(&text), Completeness::Complete));
+            revealed.closed(&mut operation(&name, Some(&text), Completeness::Complete));
             assert!(revealed.texts.len() <= MAX_NAMES && revealed.bytes <= MAX_BYTES);
+            assert_eq!(revealed.forgotten(), n + 1 - revealed.texts.len() as u64);
         }
     }
 }

@@ -13,18 +13,20 @@
 //! *Owns* grouping and when to let go. *Must not know* identifiers, spans.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use crate::causality::{Edge, Passage, Rule};
-use crate::record::{BootNs, OpId};
+use crate::record::OpId;
+use crate::time::BootTime;
 use crate::trees::Finished;
 
 /// How long and how much to hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    pub(crate) linger_ns: u64,
-    pub(crate) max_hold_ns: u64,
+    pub(crate) linger: Duration,
+    pub(crate) max_hold: Duration,
     pub(crate) max_operations: usize,
 }
 
@@ -69,8 +71,8 @@ struct Group {
     members: Vec<OpId>,
     /// Members that are open or whose cause is not decided.
     unfinished: usize,
-    created: BootNs,
-    due: BootNs,
+    created: BootTime,
+    due: BootTime,
 }
 
 /// Everything held.
@@ -79,13 +81,15 @@ pub(crate) struct Hold {
     limits: Limits,
     nodes: FxHashMap<OpId, Node>,
     groups: FxHashMap<u64, Group>,
-    due: BTreeSet<(BootNs, u64)>,
-    by_age: BTreeSet<(BootNs, u64)>,
+    due: BTreeSet<(BootTime, u64)>,
+    by_age: BTreeSet<(BootTime, u64)>,
     next_group: u64,
     ready: VecDeque<Tree>,
     forced_count: u64,
 }
 
+/// How much later a tree is released than the one whose place it waits for.
+const BEHIND: Duration = Duration::from_millis(1);
 /// Steps up a chain of parents that are looked at to keep edges free of cycles.
 const MAX_DEPTH: usize = 4096;
 
@@ -104,14 +108,15 @@ impl Hold {
     }
 
     /// An operation began: its tree is held at least until it is over.
-    pub(crate) fn opened(&mut self, op: OpId, now: BootNs) {
+    pub(crate) fn opened(&mut self, op: OpId, now: BootTime) {
         if self.nodes.contains_key(&op) {
             return;
         }
         self.next_group += 1;
         let group = self.next_group;
         self.nodes.insert(op, Node { group, edge: None, passage: None, finished: None, settled: false });
-        self.groups.insert(group, Group { members: vec![op], unfinished: 1, created: now, due: 0 });
+        self.groups
+            .insert(group, Group { members: vec![op], unfinished: 1, created: now, due: BootTime::ZERO });
         self.by_age.insert((now, group));
         self.touch(group, now);
         if self.nodes.len() > self.limits.max_operations
@@ -122,7 +127,7 @@ impl Hold {
     }
 
     /// An operation is over. `settled`: its cause is decided too.
-    pub(crate) fn closed(&mut self, finished: Box<Finished>, settled: bool, now: BootNs) {
+    pub(crate) fn closed(&mut self, finished: Box<Finished>, settled: bool, now: BootTime) {
         let op = finished.operation.id;
         // Released while open, or never announced: a tree of its own, placed by what was released before.
         self.opened(op, now);
@@ -137,7 +142,7 @@ impl Hold {
     }
 
     /// The cause of an operation has been decided.
-    pub(crate) fn settled(&mut self, op: OpId, now: BootNs) {
+    pub(crate) fn settled(&mut self, op: OpId, now: BootTime) {
         let Some(node) = self.nodes.get_mut(&op) else { return };
         if node.settled {
             return;
@@ -148,7 +153,7 @@ impl Hold {
     }
 
     /// Enters an edge. The first edge of a child stays.
-    pub(crate) fn edge(&mut self, edge: Edge, now: BootNs) {
+    pub(crate) fn edge(&mut self, edge: Edge, now: BootTime) {
         if !self.is_sound(&edge) {
             return;
         }
@@ -166,7 +171,7 @@ impl Hold {
     }
 
     /// Enters more about the way of an operation's message. The first stays.
-    pub(crate) fn passage(&mut self, passage: Passage, now: BootNs) {
+    pub(crate) fn passage(&mut self, passage: Passage, now: BootTime) {
         let Some(node) = self.nodes.get_mut(&passage.edge.child) else { return };
         node.passage.get_or_insert_with(|| Box::new(passage));
         let group = node.group;
@@ -174,13 +179,13 @@ impl Hold {
     }
 
     /// Releases what is due.
-    pub(crate) fn handle_timeout(&mut self, now: BootNs) {
+    pub(crate) fn handle_timeout(&mut self, now: BootTime) {
         while let Some((due, id)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
             self.due.remove(&(due, id));
             let Some(group) = self.groups.get(&id) else { continue };
-            let overdue = group.created.saturating_add(self.limits.max_hold_ns) <= now;
+            let overdue = group.created + self.limits.max_hold <= now;
             if !overdue && let Some(wait) = self.waits_for(id) {
-                let later = self.groups.get(&wait).map_or(now, |parent| parent.due).max(now) + 1_000_000;
+                let later = self.groups.get(&wait).map_or(now, |parent| parent.due).max(now) + BEHIND;
                 self.reschedule(id, later);
                 continue;
             }
@@ -189,7 +194,7 @@ impl Hold {
     }
 
     /// When [`Hold::handle_timeout`] has something to do next.
-    pub(crate) fn next_timeout(&self) -> Option<BootNs> {
+    pub(crate) fn next_timeout(&self) -> Option<BootTime> {
         self.due.first().map(|(due, _)| *due)
     }
 
@@ -229,22 +234,22 @@ impl Hold {
         false
     }
 
-    fn changed(&mut self, group: u64, member_done: bool, now: BootNs) {
+    fn changed(&mut self, group: u64, member_done: bool, now: BootTime) {
         if member_done && let Some(group) = self.groups.get_mut(&group) {
             group.unfinished = group.unfinished.saturating_sub(1);
         }
         self.touch(group, now);
     }
 
-    fn touch(&mut self, id: u64, now: BootNs) {
+    fn touch(&mut self, id: u64, now: BootTime) {
         let Some(group) = self.groups.get(&id) else { return };
-        let bound = group.created.saturating_add(self.limits.max_hold_ns);
-        let quiet = now.saturating_add(self.limits.linger_ns);
+        let bound = group.created + self.limits.max_hold;
+        let quiet = now + self.limits.linger;
         let due = if group.unfinished == 0 { quiet.min(bound) } else { bound };
         self.reschedule(id, due);
     }
 
-    fn reschedule(&mut self, id: u64, due: BootNs) {
+    fn reschedule(&mut self, id: u64, due: BootTime) {
         if let Some(group) = self.groups.get_mut(&id) {
             self.due.remove(&(group.due, id));
             group.due = due;

@@ -76,7 +76,7 @@ fn check(file: &[u8], expected: &[u64], complaint: Option<&str>) {
     let times: Vec<u64> = records
         .iter()
         .filter_map(|record| match record {
-            Record::Data(d) if d.direction == Direction::Egress => Some(d.at),
+            Record::Data(d) if d.direction == Direction::Egress => Some(d.at.as_nanos()),
             _ => None,
         })
         .collect();

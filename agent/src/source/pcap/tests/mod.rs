@@ -91,10 +91,21 @@ pub(super) fn told(record: &Record) -> Option<String> {
             let verb = if d.direction == Direction::Egress { "wrote" } else { "read" };
             let text = String::from_utf8_lossy(&d.bytes);
             let what = if d.bytes.is_empty() { format!("-{}", d.len) } else { text.into_owned() };
-            format!("{} {verb} {}:{what} after {} at {}", d.conn.0, d.pos, d.other_pos, d.at / 1_000_000)
+            format!(
+                "{} {verb} {}:{what} after {} at {}",
+                d.conn.0,
+                d.pos,
+                d.other_pos,
+                d.at.as_nanos() / 1_000_000
+            )
         }
         Record::Close(c) => {
-            format!("{} {} at {}", c.conn.0, if c.reset { "reset" } else { "closed" }, c.at / 1_000_000)
+            format!(
+                "{} {} at {}",
+                c.conn.0,
+                if c.reset { "reset" } else { "closed" },
+                c.at.as_nanos() / 1_000_000
+            )
         }
         Record::Lost(l) => format!("lost {}", l.records),
         _ => return None,

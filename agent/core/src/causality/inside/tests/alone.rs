@@ -1,6 +1,7 @@
 //! A process that does nothing unasked.
 
 use super::*;
+use std::time::Duration;
 
 /// A request that one thread reads, a call of another one, and the answer of a third.
 fn handed_on(world: &mut World) -> (OpId, OpId) {
@@ -8,7 +9,7 @@ fn handed_on(world: &mut World) -> (OpId, OpId) {
     let call = world.call(3, 11);
     world.close(call, 11, None);
     world.close(request, 12, None);
-    world.wait(2 * GRACE_NS);
+    world.wait(2 * GRACE);
     (request, call)
 }
 
@@ -17,7 +18,7 @@ fn in_a_process_that_does_nothing_unasked_the_only_request_is_the_cause() {
     let mut world = World::new();
     let (_, call) = handed_on(&mut world);
     world.check(call, None);
-    world.wait(QUIET_NS);
+    world.wait(QUIET);
     let (request, call) = handed_on(&mut world);
     world.check(call, Some((request, Rule::Alone)));
 }
@@ -27,10 +28,10 @@ fn a_process_that_works_by_a_timer_is_not_believed() {
     let mut world = World::new();
     handed_on(&mut world);
     for _ in 0..10 {
-        world.wait(QUIET_NS / 3);
+        world.wait(QUIET / 3);
         let call = world.call(3, 11);
         world.close(call, 11, None);
-        world.wait(QUIET_NS / 3);
+        world.wait(QUIET / 3);
         let (_, call) = handed_on(&mut world);
         world.check(call, None);
     }
@@ -40,7 +41,7 @@ fn a_process_that_works_by_a_timer_is_not_believed() {
 fn with_two_requests_in_flight_or_one_just_answered_neither_is_alone() {
     let mut world = World::new();
     handed_on(&mut world);
-    world.wait(QUIET_NS);
+    world.wait(QUIET);
     let (first, second) = (world.request(1, 10), world.request(2, 10));
     let call = world.call(3, 11);
     world.close(call, 11, None);
@@ -48,7 +49,7 @@ fn with_two_requests_in_flight_or_one_just_answered_neither_is_alone() {
     let after = world.call(3, 11);
     world.close(after, 11, None);
     world.close(second, 12, None);
-    world.wait(2 * GRACE_NS);
+    world.wait(2 * GRACE);
     world.check(call, None);
     world.check(after, None);
 }
@@ -57,7 +58,7 @@ fn with_two_requests_in_flight_or_one_just_answered_neither_is_alone() {
 fn a_request_that_becomes_known_late_was_in_flight_too() {
     let mut world = World::new();
     handed_on(&mut world);
-    world.wait(QUIET_NS);
+    world.wait(QUIET);
     let request = world.request(1, 10);
     let earlier = world.now;
     let call = world.call(3, 11);
@@ -67,7 +68,7 @@ fn a_request_that_becomes_known_late_was_in_flight_too() {
     world.close(call, 11, None);
     world.close(request, 12, None);
     world.close(late, 12, None);
-    world.wait(2 * GRACE_NS);
+    world.wait(2 * GRACE);
     world.check(call, None);
 }
 
@@ -75,12 +76,12 @@ fn a_request_that_becomes_known_late_was_in_flight_too() {
 fn what_was_seen_for_a_minute_is_not_believed_for_an_hour() {
     let mut world = World::new();
     handed_on(&mut world);
-    world.wait(QUIET_NS + AFTER_NS);
+    world.wait(QUIET + AFTER);
     let request = world.request(1, 10);
-    world.wait(3600 * 1_000_000_000);
+    world.wait(Duration::from_nanos(3600 * 1_000_000_000));
     let call = world.call(3, 11);
     world.close(call, 11, None);
     world.close(request, 12, None);
-    world.wait(2 * GRACE_NS);
+    world.wait(2 * GRACE);
     world.check(call, None);
 }

@@ -3,7 +3,6 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::causality::inside::proof::PROOF_OF_THE_USUAL;
 
 /// The goroutine that writes on a connection, and one that waits for it.
 const LOOP: u32 = 50;
@@ -13,9 +12,9 @@ fn call(world: &mut World, conn: u64, tid: u32, by: Option<u32>, key: Option<&st
     world.next += 1;
     let op = OpId(world.next);
     let mut point = world.point(tid);
-    point.thread.awaited_by = by.and_then(NonZeroU32::new);
+    point.awaited_by = by.and_then(NonZeroU32::new);
     let (shape, family, conn) = (OpSide::Outgoing, Interaction::Call, ConnId(conn));
-    world.processes.opened(Opening { op, shape, family, conn, point });
+    world.inside.opened(Opening { op, shape, family, conn, point });
     world.close(op, LOOP + 1, key);
     op
 }
@@ -26,7 +25,7 @@ fn handed_over(world: &mut World, conn: u64, tid: u32, key: Option<&str>) -> (Op
     let call = call(world, conn, tid, Some(10), key);
     world.close(first, 10, Some("1"));
     world.close(second, 11, Some("2"));
-    world.wait(2 * AFTER_NS);
+    world.wait(2 * AFTER);
     (first, call)
 }
 

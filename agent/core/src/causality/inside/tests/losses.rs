@@ -10,7 +10,7 @@ fn single(world: &mut World, order: &str) -> (OpId, OpId) {
     world.close(call, 12, Some(order));
     world.close(request, 10, Some(order));
     world.close(other, 11, None);
-    world.wait(2 * AFTER_NS);
+    world.wait(2 * AFTER);
     (request, call)
 }
 
@@ -29,12 +29,12 @@ fn while_records_are_lost_a_key_proves_nothing_where_orders_have_several_request
             for request in requests {
                 world.close(request, 10, Some("30"));
             }
-            world.wait(2 * AFTER_NS);
+            world.wait(2 * AFTER);
         }
-        world.processes.lost(world.now);
+        world.inside.lost(world.now);
         let (request, call) = single(&mut world, "31");
         world.check(call, (!several).then_some((request, Rule::Value)));
-        world.wait(2 * CLOUD_AFTER_NS);
+        world.wait(2 * NEAR_LOSS_AFTER);
         let (request, call) = single(&mut world, "32");
         world.check(call, Some((request, Rule::Value)));
     }

@@ -1,7 +1,7 @@
 //! What a thread shows of whether it works on one thing after the other.
 
 use super::*;
-use crate::causality::inside::PATIENT;
+use std::time::Duration;
 
 #[test]
 fn a_thread_that_does_something_else_before_its_answer_comes_works_on_several_things() {
@@ -15,44 +15,49 @@ fn a_thread_that_does_something_else_before_its_answer_comes_works_on_several_th
         if let Some(second) = second {
             world.close(second, 10, None);
         }
-        world.wait(2 * AFTER_NS);
+        world.wait(2 * AFTER);
         let third = world.request(1, 10);
         let fourth = world.request(2, 11);
         let call = world.call(3, 10);
         world.close(call, 10, None);
         world.close(third, 10, None);
         world.close(fourth, 11, None);
-        world.processes.finish();
+        world.inside.finish();
         world.collect();
         world.check(call, (!meanwhile).then_some((third, Rule::Thread)));
     }
 }
 
 /// Two messages that one thread has taken in, a call, and the settlement of the first and then the second.
-fn crowded(world: &mut World) -> (OpId, OpId) {
+fn several_at_hand(world: &mut World) -> (OpId, OpId) {
     let (first, second) = (world.message(1, 10), world.message(1, 10));
     let call = world.call(3, 10);
     world.close(call, 10, None);
     world.close(first, 10, None);
     world.close(second, 10, None);
-    world.wait(GRACE_NS + TICK);
+    world.wait(GRACE + TICK);
     (call, first)
 }
 
 #[test]
 fn a_thread_with_several_messages_at_hand_must_have_shown_that_it_waits_for_its_answers() {
     let mut world = World::new();
-    for _ in 1..PATIENT {
-        let (call, _) = crowded(&mut world);
+    for _ in 1..SEQUENTIAL_CALLS {
+        let (call, _) = several_at_hand(&mut world);
         world.check(call, None);
     }
-    let (call, first) = crowded(&mut world);
+    let (call, first) = several_at_hand(&mut world);
     world.check(call, Some((first, Rule::Thread)));
 }
 
 /// A worker that is handed requests answers `first`, is busy for `before`, calls, and answers `second`, which another thread
 /// had read before all that. `key`: the order that the call names; `earlier`: one that a call before it names.
-fn after_an_answer(world: &mut World, before: u64, key: Option<&str>, earlier: Option<&str>) -> [OpId; 3] {
+fn after_an_answer(
+    world: &mut World,
+    before: Duration,
+    key: Option<&str>,
+    earlier: Option<&str>,
+) -> [OpId; 3] {
     let (first, second) = (world.request(1, 5), world.request(2, 6));
     world.close(first, 20, Some("1"));
     world.wait(before);
@@ -63,7 +68,7 @@ fn after_an_answer(world: &mut World, before: u64, key: Option<&str>, earlier: O
     let call = world.call(3, 20);
     world.close(call, 20, key);
     world.close(second, 20, Some("2"));
-    world.wait(2 * AFTER_NS);
+    world.wait(2 * AFTER);
     [first, second, call]
 }
 

@@ -1,9 +1,12 @@
 //! What a session hands to the next agent's, and what that one makes of the stream from there.
 
 use super::*;
-use crate::protocol::snapshot::{self, Past, Snapshot, Texts};
+use crate::protocol::Snapshot;
+use crate::protocol::amqp::snapshot;
+use crate::protocol::snapshot::{Past, Texts};
+use crate::time::{BootTime, ns};
 
-fn learned(talk: &Talk) -> snapshot::Amqp {
+fn learned(talk: &Talk) -> snapshot::Learned {
     match talk.session.export(&mut Texts::default()) {
         Some(Snapshot::Amqp(learned)) => learned,
         other => panic!("{other:?}"),
@@ -16,7 +19,7 @@ fn next(before: &Talk, unseen: u64) -> Talk {
     talk.pos = before.pos.map(|pos| pos + unseen);
     talk.tick = before.tick;
     let learned = Snapshot::Amqp(learned(before));
-    let past = Past { learned: &learned, texts: &[], unbroken: unseen == 0, at: before.tick };
+    let past = Past { learned: &learned, texts: &[], unbroken: unseen == 0, at: ns(before.tick) };
     assert!(talk.session.import(&past));
     talk
 }
@@ -163,7 +166,7 @@ fn a_hostile_past_is_bounded() {
         ..snapshot::Channel::default()
     };
     let channels = (0..5000).map(|number| snapshot::Channel { number, ..one.clone() }).take(4);
-    let past = snapshot::Amqp {
+    let past = snapshot::Learned {
         at_rest: true,
         frame_max: Some(u32::MAX),
         channels: channels.collect(),
@@ -172,13 +175,13 @@ fn a_hostile_past_is_bounded() {
     for unbroken in [true, false] {
         let mut talk = Talk::client();
         let learned = Snapshot::Amqp(past.clone());
-        talk.session.import(&Past { learned: &learned, texts: &[], unbroken, at: 0 });
+        talk.session.import(&Past { learned: &learned, texts: &[], unbroken, at: BootTime::ZERO });
         let session = &talk.session;
         let consumers: usize = session.channels.values().map(|channel| channel.consumers.len()).sum();
         assert_eq!(consumers, session.consumer_count);
         assert!(consumers <= 4096 && session.open_count <= Protocols::default().max_open_operations);
         talk.publish("m1").deliver(3).send(Server, ack(1, 80, u64::MAX, 1)).send(Client, ack(1, 80, 0, 1));
-        talk.session.timeout(u64::MAX, &mut talk.events);
+        talk.session.timeout(BootTime::MAX, &mut talk.events);
         talk.end();
         assert_eq!((talk.session.open_count, talk.session.held_bytes), (0, 0));
     }

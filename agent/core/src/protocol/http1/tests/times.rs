@@ -3,9 +3,10 @@
 use super::*;
 use crate::operation::OpSide;
 use crate::record::Point;
+use crate::time::ns;
 
 fn point(at: u64, pos: u64) -> Point {
-    Point { at, pos, thread: Thread::new(1, at as u32) }
+    Point { at: ns(at), pos, thread: Worker::new(1, at as u32), awaited_by: None }
 }
 
 #[test]
@@ -25,7 +26,7 @@ fn each_event_has_the_moment_and_the_thread_of_its_byte() {
     assert_eq!((first.request.start, first.request.end), (point(1, 0), point(4, 43)));
     let response = first.response.unwrap();
     assert_eq!((response.start, response.end), (point(5, 25), point(7, 66)));
-    assert_eq!(first.ended_at, 7);
+    assert_eq!(first.ended_at, ns(7));
     assert_eq!((second.request.start, second.request.end), (point(4, 43), point(8, 62)));
     let response = second.response.unwrap();
     assert_eq!((response.start, response.end), (point(7, 66), point(9, 93)));
@@ -33,9 +34,7 @@ fn each_event_has_the_moment_and_the_thread_of_its_byte() {
         Event::Opened { op: first.id, shape: OpSide::Incoming, point: first.request.start },
         Event::Requested { op: first.id, point: first.request.end },
         Event::Opened { op: second.id, shape: OpSide::Incoming, point: second.request.start },
-        Event::Responded { op: first.id, point: first.response.unwrap().start },
         Event::Closed(Box::new(first.clone())),
-        Event::Responded { op: second.id, point: second.response.unwrap().start },
         Event::Requested { op: second.id, point: second.request.end },
         Event::Closed(Box::new(second.clone())),
     ];
@@ -44,7 +43,7 @@ fn each_event_has_the_moment_and_the_thread_of_its_byte() {
 
 #[test]
 fn a_client_s_exchange_is_outgoing() {
-    let mut session = Session::new(Role::Client, &Protocols::default());
+    let mut session = Http1Session::new(Role::Client, &Protocols::default());
     let mut out = Events::default();
     session.bytes(Sender::Client, 0, b"GET / HTTP/1.1\r\n\r\n", Mark::default(), &mut out);
     assert!(matches!(out.pop(), Some(Event::Opened { shape: OpSide::Outgoing, .. })));
@@ -59,7 +58,7 @@ fn a_response_recorded_before_its_request_waits_for_it() {
         server("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"),
     ]);
     assert_eq!(summaries(&events), ["GET /a → 200, 0 up, 2 down", "GET /b → 404, 0 up, 0 down"]);
-    assert_eq!(operations(&events)[0].response.unwrap().start.at, 1);
+    assert_eq!(operations(&events)[0].response.unwrap().start.at, ns(1));
 }
 
 #[test]
@@ -71,5 +70,5 @@ fn a_body_until_the_close_ends_with_its_last_byte() {
         Step::End(End::Closed),
     ]);
     let operation = operations(&events)[0];
-    assert_eq!((operation.ended_at, operation.response.unwrap().end), (3, point(3, 25)));
+    assert_eq!((operation.ended_at, operation.response.unwrap().end), (ns(3), point(3, 25)));
 }

@@ -14,7 +14,7 @@ mod tests;
 
 pub(in crate::protocol) use self::look::look;
 use self::table::{Lookup, Table};
-use crate::protocol::snapshot::Way;
+use crate::protocol::http2::snapshot::Compression;
 
 /// A scratch buffer larger than this is not kept.
 const KEPT_SCRATCH: usize = 16 << 10;
@@ -64,9 +64,9 @@ impl Decoder {
     }
 
     /// What the next agent's decoder needs to go on with the next block.
-    pub(in crate::protocol) fn export(&self) -> Way {
+    pub(in crate::protocol) fn export(&self) -> Compression {
         let text = |part: Option<&[u8]>| std::str::from_utf8(part?).ok().map(str::to_owned);
-        Way {
+        Compression {
             fields: self.table.fields().map(|(name, value)| (text(name), text(value))).collect(),
             max: self.table.bound().and_then(|max| u32::try_from(max).ok()),
             is_complete: self.table.is_complete(),
@@ -76,7 +76,7 @@ impl Decoder {
     }
 
     /// Goes on where another decoder of this direction stopped: between the same two blocks.
-    pub(in crate::protocol) fn import(&mut self, learned: &Way) {
+    pub(in crate::protocol) fn import(&mut self, learned: &Compression) {
         let fields = learned.fields.iter().map(|(name, value)| (name.as_deref(), value.as_deref()));
         self.table = Table::resumed(fields, learned.max.map(|max| max as usize), learned.is_complete);
         self.limit = learned.limit.map(|limit| limit as usize);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::http1;
+use crate::time::ns;
 
 fn joined(steps: &[Step]) -> Vec<Event> {
     run_on(Connection::joined_at(1 << 20, &Protocols::default()), steps)
@@ -76,18 +77,23 @@ fn responses_to_requests_nobody_saw_are_no_exchanges() {
 
 /// Through the HTTP/1.1 session that hands over.
 fn upgrade(steps: &[Step], sizes: usize) -> Vec<Event> {
-    let mut session = http1::Session::new(Role::Client, &Protocols::default());
+    let mut session = http1::Http1Session::new(Role::Client, &Protocols::default());
     let mut out = Events::default();
     let mut pos = [0_u64; 2];
     for (step, at) in steps.iter().zip(1..) {
         let Step::Bytes(from, bytes) = step else { continue };
         for piece in bytes.chunks(sizes) {
-            let mark = Mark { at, thread: Thread::default(), other_pos: pos[1 - *from as usize] };
+            let mark = Mark {
+                at: ns(at),
+                thread: Worker::default(),
+                other_pos: pos[1 - *from as usize],
+                awaited_by: None,
+            };
             session.bytes(*from, pos[*from as usize], piece, mark, &mut out);
             pos[*from as usize] += piece.len() as u64;
         }
     }
-    session.end(End::Closed, 1000, &mut out);
+    session.end(End::Closed, ns(1000), &mut out);
     std::iter::from_fn(|| out.pop()).collect()
 }
 

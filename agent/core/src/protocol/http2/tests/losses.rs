@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::operation::Completeness;
+use crate::time::ns;
 
 fn gap(from: Sender, len: u64) -> Step {
     Step::Gap(from, len)
@@ -63,7 +64,7 @@ fn a_hole_in_the_padding_of_a_header_block_costs_nothing_but_the_table() {
     let operation = operations(&events)[0];
     assert!(exchange(operation).request_headers.is_empty());
     // The request began when its first byte moved, not when the hole was seen.
-    assert_eq!((operation.request.start.at, operation.request.end.at), (3, 4));
+    assert_eq!((operation.request.start.at, operation.request.end.at), (ns(3), ns(4)));
 }
 
 #[test]
@@ -128,9 +129,9 @@ fn what_ended_in_a_hole_is_closed_after_a_while() {
     ]) {
         connection.step(&step);
     }
-    connection.session.timeout(5_000_000_000, &mut connection.out);
+    connection.session.timeout(ns(5_000_000_000), &mut connection.out);
     assert_eq!(connection.session.open_count(), 1);
-    connection.session.timeout(11_000_000_000, &mut connection.out);
+    connection.session.timeout(ns(11_000_000_000), &mut connection.out);
     assert_eq!(connection.session.open_count(), 0);
     let events: Vec<_> = std::iter::from_fn(|| connection.out.pop()).collect();
     assert_eq!(summaries(&events), ["GET /1 → –, 0 up, 0 down, Gap(50)"]);

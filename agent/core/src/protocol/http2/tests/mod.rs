@@ -5,13 +5,14 @@ mod losses;
 mod snapshot;
 mod streams;
 
-use super::Session;
+use super::Http2Session;
 use super::frame::{self, PREFACE};
 use crate::operation::http::Exchange;
 use crate::operation::{Detail, Operation};
 use crate::protocol::{Discard, End, Event, Events, Session as _};
-use crate::record::{Mark, Role, Sender, Thread};
+use crate::record::{Mark, Role, Sender, Worker};
 use crate::settings::Protocols;
+use crate::time::ns;
 
 /// One thing that happens to a connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +32,7 @@ fn server(bytes: impl AsRef<[u8]>) -> Step {
 
 /// Drives one session. The n-th step happens at time n on thread n.
 struct Connection {
-    session: Session,
+    session: Http2Session,
     out: Events,
     pos: [u64; 2],
     at: u64,
@@ -39,14 +40,15 @@ struct Connection {
 
 impl Connection {
     fn joined_at(pos: u64, limits: &Protocols) -> Connection {
-        let session = Session::new(Role::Server, limits);
+        let session = Http2Session::new(Role::Server, limits);
         Connection { session, out: Events::default(), pos: [pos; 2], at: 0 }
     }
 
     fn step(&mut self, step: &Step) {
         self.at += 1;
         let at = self.at;
-        let mark = |other_pos| Mark { at, thread: Thread::new(1, at as u32), other_pos };
+        let mark =
+            |other_pos| Mark { at: ns(at), thread: Worker::new(1, at as u32), other_pos, awaited_by: None };
         let other = |from: Sender| self.pos[1 - from as usize];
         match step {
             Step::Bytes(from, bytes) => {
@@ -59,7 +61,7 @@ impl Connection {
                 self.session.gap(*from, self.pos[*from as usize], *len, mark, &mut self.out);
                 self.pos[*from as usize] += len;
             }
-            Step::End(end) => self.session.end(*end, at, &mut self.out),
+            Step::End(end) => self.session.end(*end, ns(at), &mut self.out),
         }
     }
 }

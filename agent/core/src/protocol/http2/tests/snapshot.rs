@@ -1,7 +1,10 @@
 //! What a session hands to the next agent's, and what that one makes of the stream from there.
 
 use super::*;
-use crate::protocol::snapshot::{self, Past, Snapshot, Texts};
+use crate::protocol::Snapshot;
+use crate::protocol::http2::snapshot::{Compression, Learned};
+use crate::protocol::snapshot::{Past, Texts};
+use crate::time::BootTime;
 
 /// Literals that enter the table.
 fn indexed(fields: &[(&str, &str)]) -> Vec<u8> {
@@ -40,18 +43,18 @@ fn after(steps: &[Step]) -> Connection {
     connection
 }
 
-fn learned(connection: &Connection) -> Option<snapshot::Http2> {
+fn learned(connection: &Connection) -> Option<Learned> {
     match connection.session.export(&mut Texts::default())? {
         Snapshot::Http2(learned) => Some(learned),
         other => panic!("{other:?}"),
     }
 }
 
-fn next(before: &Connection, learned: snapshot::Http2) -> Connection {
+fn next(before: &Connection, learned: Learned) -> Connection {
     let mut next = Connection::joined_at(0, &Protocols::default());
     next.pos = before.pos;
     let learned = Snapshot::Http2(learned);
-    assert!(next.session.import(&Past { learned: &learned, texts: &[], unbroken: true, at: 0 }));
+    assert!(next.session.import(&Past { learned: &learned, texts: &[], unbroken: true, at: BootTime::ZERO }));
     next
 }
 
@@ -80,8 +83,8 @@ fn a_value_that_was_left_out_is_unknown_and_the_others_stay_in_their_places() {
 #[test]
 fn after_bytes_that_nobody_saw_the_tables_are_of_no_use() {
     let learned = Snapshot::Http2(learned(&after(&first())).unwrap());
-    let mut session = Session::new(Role::Server, &Protocols::default());
-    assert!(!session.import(&Past { learned: &learned, texts: &[], unbroken: false, at: 0 }));
+    let mut session = Http2Session::new(Role::Server, &Protocols::default());
+    assert!(!session.import(&Past { learned: &learned, texts: &[], unbroken: false, at: BootTime::ZERO }));
 }
 
 #[test]
@@ -126,14 +129,14 @@ fn what_is_handed_over_twice_is_the_same() {
 #[test]
 fn a_hostile_past_is_bounded() {
     let before = after(&first());
-    let way = snapshot::Way {
+    let way = Compression {
         fields: vec![(Some("n".repeat(1000)), Some("v".repeat(1000))); 10_000],
         max: Some(u32::MAX),
         is_complete: true,
         limit: Some(u32::MAX),
         max_frame: Some(u32::MAX),
     };
-    let hostile = snapshot::Http2 { last_stream: u32::MAX, request: way.clone(), response: way };
+    let hostile = Learned { last_stream: u32::MAX, request: way.clone(), response: way };
     let connection = next(&before, hostile);
     let kept = learned(&connection).unwrap();
     assert!(kept.request.fields.len() < 100 && !kept.request.is_complete, "{}", kept.request.fields.len());

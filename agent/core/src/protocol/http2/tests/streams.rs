@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::operation::Completeness;
+use crate::time::ns;
 
 /// The same bytes in records of these sizes, over and over.
 fn in_records(steps: &[Step], sizes: &[usize]) -> Vec<Step> {
@@ -46,9 +47,9 @@ fn a_request_is_where_its_headers_frame_is() {
     let first = operations(&events)[1];
     assert_eq!(first.request.start.pos, hello_len);
     assert_eq!(first.request.len(), get(1, "/1").len() as u64);
-    assert_eq!((first.request.start.at, first.request.end.at), (3, 3));
+    assert_eq!((first.request.start.at, first.request.end.at), (ns(3), ns(3)));
     let response = first.response.unwrap();
-    assert_eq!((response.start.at, response.end.at, first.ended_at), (5, 7, 7));
+    assert_eq!((response.start.at, response.end.at, first.ended_at), (ns(5), ns(7), ns(7)));
     let opened: Vec<u64> = events
         .iter()
         .filter_map(|event| match event {
@@ -158,7 +159,7 @@ fn a_call_streams_until_it_ends() {
     assert!(exchange.is_grpc());
     assert_eq!(exchange.grpc_field("grpc-status"), Some(&b"5"[..]));
     assert_eq!((exchange.http2.request_messages, exchange.http2.response_messages), (Some(2), Some(3)));
-    assert_eq!(operations(&events)[0].ended_at, 7);
+    assert_eq!(operations(&events)[0].ended_at, ns(7));
 }
 
 #[test]

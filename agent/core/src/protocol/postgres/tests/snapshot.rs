@@ -2,7 +2,10 @@
 
 use super::build::*;
 use super::*;
-use crate::protocol::snapshot::{Past, Postgres, Snapshot, Texts};
+use crate::protocol::Snapshot;
+use crate::protocol::postgres::snapshot::{Column, Learned, Statement};
+use crate::protocol::snapshot::{Past, Texts};
+use crate::time::{BootTime, ns};
 
 /// A session of the next agent: after `steps`, and after `unseen` bytes each way that nobody saw.
 fn next(steps: &[Step], unseen: u64) -> Driver {
@@ -12,12 +15,12 @@ fn next(steps: &[Step], unseen: u64) -> Driver {
     let mut driver = Driver::new(&Protocols::default());
     driver.positions = before.positions.map(|pos| pos + unseen);
     let texts = texts.into_list();
-    let past = Past { learned: &learned, texts: &texts, unbroken: unseen == 0, at: 50 };
+    let past = Past { learned: &learned, texts: &texts, unbroken: unseen == 0, at: ns(50) };
     assert!(driver.session.import(&past));
     driver
 }
 
-fn learned(driver: &Driver) -> Postgres {
+fn learned(driver: &Driver) -> Learned {
     match driver.session.export(&mut Texts::default()) {
         Some(Snapshot::Postgres(learned)) => learned,
         other => panic!("{other:?}"),
@@ -117,7 +120,7 @@ fn wherever_the_first_agent_stops_the_second_one_tells_nothing_wrong() {
             let shared = shared.into_list();
             let mut second = Driver::new(&Protocols::default());
             second.positions = first.positions;
-            let past = Past { learned: &learned, texts: &shared, unbroken: true, at: 60 };
+            let past = Past { learned: &learned, texts: &shared, unbroken: true, at: ns(60) };
             assert!(second.session.import(&past));
             second.bytes(*from, &bytes[at..], 61);
             for (from, bytes) in &steps[cut + 1..] {
@@ -166,23 +169,28 @@ fn encrypted_connections_hand_over_nothing() {
 
 #[test]
 fn a_hostile_past_is_bounded() {
-    let statement = crate::protocol::snapshot::Statement {
+    let statement = Statement {
         name: "n".repeat(10_000),
         text: Some(0),
         oids: vec![1; 100_000],
-        columns: vec![crate::protocol::snapshot::Column::default(); 10_000],
+        columns: vec![Column::default(); 10_000],
         ..Default::default()
     };
     let mut statements = vec![statement; 10];
-    statements.extend((0..20_000).map(|n| crate::protocol::snapshot::Statement {
+    statements.extend((0..20_000).map(|n| Statement {
         name: n.to_string(),
         text: Some(n % 3),
         ..Default::default()
     }));
-    let past = Postgres { statements, transaction: Some(u64::MAX), ..Postgres::default() };
+    let past = Learned { statements, transaction: Some(u64::MAX), ..Learned::default() };
     let texts = ["SELECT 1".into(), "x".repeat(2 << 20).into()];
     let mut driver = Driver::new(&Protocols::default());
-    driver.session.import(&Past { learned: &Snapshot::Postgres(past), texts: &texts, unbroken: true, at: 0 });
+    driver.session.import(&Past {
+        learned: &Snapshot::Postgres(past),
+        texts: &texts,
+        unbroken: true,
+        at: BootTime::ZERO,
+    });
     let kept = learned(&driver).statements;
     assert!(kept.len() <= 4096 && kept.iter().all(|one| one.name.len() <= 512 && one.columns.len() <= 64));
 }

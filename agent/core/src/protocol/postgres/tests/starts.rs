@@ -2,6 +2,7 @@
 
 use super::build::*;
 use super::*;
+use crate::time::ns;
 
 #[test]
 fn a_start_that_fails_is_an_operation() {
@@ -56,7 +57,7 @@ fn the_connection_is_known_from_its_start_and_no_secret_is_kept() {
     let [operation] = operations.as_slice() else { panic!("{operations:?}") };
     assert_eq!(statement(operation).database.as_deref(), Some("orders"));
     assert_eq!(statement(operation).user.as_deref(), Some("shop"));
-    assert_eq!((operation.completeness, operation.ended_at), (Completeness::Cut, 99));
+    assert_eq!((operation.completeness, operation.ended_at), (Completeness::Cut, ns(99)));
     assert_eq!(operation.shape, crate::operation::OpSide::Outgoing);
 }
 

@@ -1,0 +1,489 @@
+//! Publishes and deliveries of equal messages in, [`Pair`]s of delivery and publish out.
+//!
+//! Two uses of one table: on the broker's node, the publish the broker read and the delivery it wrote; without a view of
+//! the broker, the publish a producer wrote and the delivery a consumer read.
+//!
+//! Deliveries become known when they are settled, in any order, and leave a queue in the order they came. So where several
+//! equal messages are about, a delivery waits until none that began before it is still open.
+//!
+//! ```text
+//!   publish ─▶ ┌─ per message ─────────────────┐
+//!   deliver ─▶ │ publishes  used  waiting  back │ ─▶ Pair
+//!   closed  ─▶ └───────────────────────────────┘
+//! ```
+//!
+//! *Owns* pairing by canonical message and address, first in first out among equals, per queue. *Must not know* AMQP frames.
+//! *Spec*: RabbitMQ, "Consumer Acknowledgements" (order of what is put back), "Dead Letter Exchanges".
+
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::bounded::Bounded;
+use crate::record::{ConnId, OpId};
+use crate::time::BootTime;
+
+/// A canonical message with its address inside one broker: half of a SHA-256, for there are many and they are kept for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageKey([u8; 16]);
+
+impl MessageKey {
+    /// `broker` is the broker's process, or its address when only its clients are seen. Exchange and routing key are those
+    /// it was published with: brokers hand them on.
+    pub fn new(broker: &str, digest: &[u8; 32], exchange: &str, routing_key: &str) -> Self {
+        let mut hash = Sha256::new().chain_update(digest);
+        for part in [broker, exchange, routing_key] {
+            hash.update((part.len() as u32).to_be_bytes());
+            hash.update(part);
+        }
+        let mut key = [0; 16];
+        key.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+        Self(key)
+    }
+}
+
+/// The queue a delivery left, or its consumer where the queue is not known: copies of one message go to several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    hash: u64,
+    /// Whatever leaves it leaves in the order it came.
+    is_queue: bool,
+}
+
+impl Destination {
+    pub fn queue(name: &str) -> Self {
+        Self { hash: hash(name), is_queue: true }
+    }
+
+    pub fn consumer(conn: ConnId, channel: u16, tag: &str) -> Self {
+        Self { hash: hash(&(conn, channel, tag)), is_queue: false }
+    }
+}
+
+/// What became of a delivered message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is the consumer's.
+    Taken,
+    /// It went back to its queue.
+    PutBack,
+    /// It was refused for good: dropped, or sent to the queue's dead-letter exchange.
+    Refused,
+}
+
+/// A delivery of a message that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    pub op: OpId,
+    /// When it began to leave.
+    pub at: BootTime,
+    pub destination: Destination,
+    pub redelivered: bool,
+    /// It came by a dead-letter exchange.
+    pub dead_lettered: bool,
+    pub outcome: Outcome,
+    /// When that was settled.
+    pub over_at: BootTime,
+    /// It was asked for (`basic.get`).
+    pub pulled: bool,
+    /// It has a message ID.
+    pub has_id: bool,
+}
+
+/// A delivery and the publish it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    pub delivery: OpId,
+    pub publish: OpId,
+    /// When the delivery was over.
+    pub over_at: BootTime,
+    /// Since when the message was waiting again: it had left its queue before.
+    pub again_since: Option<BootTime>,
+    pub pulled: bool,
+    pub has_id: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Publish {
+    at: BootTime,
+    op: OpId,
+    conn: ConnId,
+    /// Some destination had it.
+    delivered: bool,
+    /// It and its predecessor may have been queued the other way round.
+    doubtful: bool,
+}
+
+/// A message that left its queue and was not taken.
+#[derive(Clone, Copy, Debug)]
+struct Back {
+    publish: OpId,
+    destination: Destination,
+    at: BootTime,
+    refused: bool,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// Publishes of this message in the order the broker read them.
+    publishes: Vec<Publish>,
+    /// By destination: copies of one message go to few.
+    used: Vec<Used>,
+    /// Deliveries whose publish is not over yet (its confirm comes after the delivery), or whose order is not known yet, in
+    /// the order they left.
+    waiting: Vec<Delivery>,
+    /// In the order they were settled.
+    back: Vec<Back>,
+}
+
+/// What the deliveries to one destination have used up.
+#[derive(Debug)]
+struct Used {
+    destination: u64,
+    /// Publishes used up.
+    count: usize,
+    /// A message that left again: it and those before it had left for the first time before that.
+    again: Option<(BootTime, usize)>,
+}
+
+/// What is known of a destination whatever the message.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// The latest publish that is known to have been delivered: what came before it has left too.
+    passed: BootTime,
+    /// When that was found out.
+    known_at: BootTime,
+}
+
+/// Publishes and deliveries by message, bounded by number; the oldest messages are forgotten first.
+#[derive(Debug)]
+pub struct Messages {
+    entries: Bounded<MessageKey, Entry, RandomState>,
+    /// By destination; those where nothing happens are forgotten first.
+    progress: Bounded<u64, Progress>,
+    /// When it was last found out that something was lost: a delivery may be among it.
+    missed_at: BootTime,
+    /// What began and is not over, by time: one of these may be a delivery of an equal message.
+    open: BTreeSet<(BootTime, OpId)>,
+    /// Messages with deliveries that wait for what began before them.
+    blocked: BTreeSet<(BootTime, OpId, MessageKey)>,
+    pairs: VecDeque<Pair>,
+    /// Of one message, and of what is open.
+    forgotten: Forgotten,
+}
+
+/// What was forgotten at a bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Messages with their publishes and deliveries.
+    pub messages: u64,
+    /// Publishes and deliveries of one equal message.
+    pub equal: u64,
+    /// How far destinations had come.
+    pub destinations: u64,
+    /// Operations that had begun and may have been deliveries.
+    pub open: u64,
+}
+
+/// Equal messages that the broker reads this close to each other from different connections have no known order.
+const TOGETHER: Duration = Duration::from_millis(50);
+/// Publishes of one equal message remembered at once, and its deliveries.
+const MAX_EQUAL: usize = 1024;
+/// Destinations remembered.
+const MAX_DESTINATIONS: usize = 16_384;
+/// What has been open for so long is not waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The end of a connection is seen later than what the broker does about it, by at most so much.
+const LATE: Duration = Duration::from_secs(1);
+/// Open operations remembered.
+const MAX_OPEN: usize = 1 << 17;
+
+impl Messages {
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            entries: Bounded::for_foreign_keys(capacity),
+            progress: Bounded::new(MAX_DESTINATIONS),
+            missed_at: BootTime::ZERO,
+            open: BTreeSet::new(),
+            blocked: BTreeSet::new(),
+            pairs: VecDeque::new(),
+            forgotten: Forgotten::default(),
+        }
+    }
+
+    /// Something was lost, found out at `now`.
+    pub fn missed(&mut self, now: BootTime) {
+        self.missed_at = self.missed_at.max(now);
+    }
+
+    /// An operation began that may turn out to be a delivery.
+    pub fn opened(&mut self, op: OpId, at: BootTime) {
+        if self.open.len() >= MAX_OPEN {
+            self.open.pop_first();
+            self.forgotten.open += 1;
+        }
+        self.open.insert((at, op));
+    }
+
+    /// Such an operation is over, whatever it was. What it turned out to be is entered before.
+    pub fn closed(&mut self, op: OpId, at: BootTime) {
+        self.open.remove(&(at, op));
+        while let Some(&(blocked_at, blocked, key)) = self.blocked.first() {
+            if self.is_blocked(blocked_at, blocked) {
+                return;
+            }
+            self.blocked.pop_first();
+            self.settle(key);
+        }
+    }
+
+    /// A publish whose last byte was moved at `at`.
+    pub fn publish(&mut self, key: MessageKey, op: OpId, at: BootTime, conn: ConnId) {
+        let slot = self.entries.slot_or_insert_with(key, Entry::default);
+        let Some(entry) = self.entries.at_mut(slot) else { return };
+        if entry.publishes.len() >= MAX_EQUAL {
+            self.forgotten.equal += 1;
+            entry.publishes.remove(0);
+            for used in &mut entry.used {
+                used.count = used.count.saturating_sub(1);
+            }
+        }
+        if entry.publishes.is_empty() {
+            // Most messages are unique.
+            entry.publishes.reserve_exact(1);
+        }
+        let position = entry.publishes.partition_point(|earlier| earlier.at <= at);
+        entry.publishes.insert(position, Publish { at, op, conn, delivered: false, doubtful: false });
+        if !entry.waiting.is_empty() {
+            self.settle(key);
+        }
+    }
+
+    /// A delivery that is over. `origin` is where a dead-lettered message was published first: its own address is the
+    /// dead-letter exchange's.
+    pub fn deliver(&mut self, key: MessageKey, origin: Option<MessageKey>, delivery: Delivery) {
+        let is_known =
+            |key: &MessageKey| self.entries.get(key).is_some_and(|entry| !entry.publishes.is_empty());
+        // A program may also publish again what it was sent, headers and all.
+        let key = origin.filter(|origin| !is_known(&key) && is_known(origin)).unwrap_or(key);
+        let slot = self.entries.slot_or_insert_with(key, Entry::default);
+        let Some(entry) = self.entries.at_mut(slot) else { return };
+        if entry.waiting.len() >= MAX_EQUAL {
+            self.forgotten.equal += 1;
+            return;
+        }
+        let place = |delivery: &Delivery| (delivery.at, delivery.op);
+        let position = entry.waiting.partition_point(|earlier| place(earlier) <= place(&delivery));
+        entry.waiting.reserve_exact(1);
+        entry.waiting.insert(position, delivery);
+        self.settle(key);
+    }
+
+    /// A delivery whose publish has been found.
+    pub fn poll_pair(&mut self) -> Option<Pair> {
+        self.pairs.pop_front()
+    }
+
+    /// What was forgotten at its bounds.
+    pub fn forgotten(&self) -> Forgotten {
+        Forgotten {
+            messages: self.entries.forgotten(),
+            destinations: self.progress.forgotten(),
+            ..self.forgotten
+        }
+    }
+
+    /// Distinct messages remembered.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// No message is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Something that began before may be a delivery too. One read can bring several: their numbers tell the order.
+    fn is_blocked(&self, at: BootTime, op: OpId) -> bool {
+        let since = (at - PATIENCE, OpId(0));
+        self.open.range(since..(at, op)).next().is_some()
+    }
+
+    /// Looks for the publishes of this message's deliveries, the earliest first.
+    fn settle(&mut self, key: MessageKey) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let is_unique = entry.publishes.len() < 2;
+        let mut waiting = std::mem::take(&mut entry.waiting);
+        let mut blocked = false;
+        waiting.retain(|delivery| {
+            if !blocked && !is_unique && self.is_blocked(delivery.at, delivery.op) {
+                blocked = true;
+                self.blocked.insert((delivery.at, delivery.op, key));
+            }
+            blocked || matches!(self.take(key, delivery), Taken::NotYet)
+        });
+        // Most wait for nothing, and need no memory for it.
+        if !waiting.is_empty()
+            && let Some(entry) = self.entries.get_mut(&key)
+        {
+            entry.waiting = waiting;
+        }
+    }
+
+    /// Pairs a delivery with its publish: the next unused one for its destination, or one that had left before.
+    fn take(&mut self, key: MessageKey, delivery: &Delivery) -> Taken {
+        let again = delivery.redelivered || delivery.dead_lettered;
+        let (taken, again_since) = match again {
+            true => self.take_again(key, delivery),
+            false => (self.take_next(key, delivery), None),
+        };
+        let Taken::Publish(publish) = taken else { return taken };
+        self.pairs.push_back(Pair {
+            delivery: delivery.op,
+            publish,
+            over_at: delivery.over_at,
+            again_since,
+            pulled: delivery.pulled,
+            has_id: delivery.has_id,
+        });
+        if delivery.outcome != Outcome::Taken
+            && let Some(entry) = self.entries.get_mut(&key)
+        {
+            if entry.back.len() >= MAX_EQUAL {
+                self.forgotten.equal += 1;
+                return taken;
+            }
+            let refused = delivery.outcome == Outcome::Refused;
+            let (destination, at) = (delivery.destination, delivery.over_at);
+            entry.back.push(Back { publish, destination, at, refused });
+        }
+        taken
+    }
+
+    /// A message that left a queue before: which, is known if there is but one such.
+    fn take_again(&mut self, key: MessageKey, delivery: &Delivery) -> (Taken, Option<BootTime>) {
+        let Some(entry) = self.entries.get_mut(&key) else { return (Taken::NotYet, None) };
+        let fits = |back: &&Back| match delivery.dead_lettered && !delivery.redelivered {
+            true => back.refused,
+            false => {
+                !back.refused && (back.destination == delivery.destination || !delivery.destination.is_queue)
+            }
+        };
+        let until = delivery.at + LATE;
+        let mut fitting = entry.back.iter().filter(|back| back.at <= until).filter(fits).copied();
+        let first = fitting.next();
+        let is_one = first.is_some_and(|first| fitting.all(|other| other.publish == first.publish));
+        let before = entry.publishes.partition_point(|publish| publish.at <= delivery.at);
+        let taken = match (entry.publishes.get(..before), first) {
+            (Some([]) | None, _) => return (Taken::NotYet, None),
+            (Some([only]), _) => only.op,
+            (Some(_), Some(first)) if is_one => first.publish,
+            // Of several that may have been put back, none is guessed.
+            _ => return (Taken::OneOfSeveral, None),
+        };
+        if let Some(first) = first.filter(|first| first.publish == taken)
+            && let Some(index) =
+                entry.back.iter().position(|back| back.publish == taken && back.at == first.at)
+        {
+            entry.back.remove(index);
+        }
+        // Its first way out of this queue was not seen, or is not over yet: from now on it is not to be expected there.
+        let index = entry.publishes.iter().position(|publish| publish.op == taken).unwrap_or(0);
+        if let Some(publish) = entry.publishes.get_mut(index) {
+            publish.delivered = true;
+        }
+        let again = Some((delivery.at, index + 1));
+        entry.used(delivery.destination.hash, &mut self.forgotten.equal).again = again;
+        (Taken::Publish(taken), first.map(|first| first.at))
+    }
+
+    /// Deliveries are missed: those before the agent came, those lost. So of several equal messages the oldest is only
+    /// believed to be next where the queue is known to have come that far.
+    fn take_next(&mut self, key: MessageKey, delivery: &Delivery) -> Taken {
+        let destination = delivery.destination.hash;
+        let since = self.missed_at;
+        let progress = self.progress.get(&destination).copied().filter(|progress| progress.known_at > since);
+        let Some(entry) = self.entries.get_mut(&key) else { return Taken::NotYet };
+        let used = entry.used(destination, &mut self.forgotten.equal);
+        let again = used.again.filter(|(at, _)| *at < delivery.at).map_or(0, |(_, count)| count);
+        let count = used.count.max(again);
+        // A message cannot leave before it came.
+        let end = entry.publishes.partition_point(|publish| publish.at <= delivery.at);
+        let unused = entry.publishes.get(count..end).unwrap_or_default();
+        let passed = progress.map_or(BootTime::ZERO, |progress| progress.passed - TOGETHER);
+        let is_queue = delivery.destination.is_queue;
+        let is_left = |publish: &Publish| publish.at >= passed && (is_queue || !publish.delivered);
+        let mut left = unused.iter().enumerate().filter(|(_, publish)| is_left(publish));
+        let mut unordered = None;
+        let (index, is_certain) = match (unused.len(), left.next(), left.next()) {
+            (0, ..) => return Taken::NotYet,
+            (1, ..) => (0, true),
+            (_, None, _) => (0, false),
+            (_, Some((only, _)), None) => (only, true),
+            (_, Some((first, one)), Some((second, next))) => {
+                let has_order = one.conn == next.conn || one.at.abs_diff(next.at) > TOGETHER;
+                unordered = (!has_order).then_some(count + second);
+                (first, is_queue && progress.is_some() && has_order)
+            }
+        };
+        if let Some(next) = unordered.and_then(|next| entry.publishes.get_mut(next)) {
+            next.doubtful = true;
+        }
+        let Some(publish) = entry.publishes.get_mut(count + index) else { return Taken::NotYet };
+        publish.delivered = true;
+        let is_certain = is_certain && !publish.doubtful;
+        let (op, at) = (publish.op, publish.at);
+        entry.used(destination, &mut self.forgotten.equal).count = count + index + 1;
+        if !is_certain {
+            return Taken::OneOfSeveral;
+        }
+        self.passed(destination, at, delivery.at);
+        Taken::Publish(op)
+    }
+
+    fn passed(&mut self, destination: u64, publish_at: BootTime, delivery_at: BootTime) {
+        let new = Progress { passed: publish_at, known_at: delivery_at };
+        let slot = self.progress.slot_or_insert_with(destination, || new);
+        self.progress.touch(slot);
+        let Some(progress) = self.progress.at_mut(slot) else { return };
+        progress.passed = progress.passed.max(publish_at);
+        progress.known_at = progress.known_at.max(delivery_at);
+    }
+}
+
+/// What a delivery is of.
+#[derive(Clone, Copy, Debug)]
+enum Taken {
+    Publish(OpId),
+    /// Equal publishes that cannot be told apart.
+    OneOfSeveral,
+    NotYet,
+}
+
+fn hash(what: &(impl Hash + ?Sized)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Entry {
+    /// `forgotten` counts those that had to go.
+    fn used(&mut self, destination: u64, forgotten: &mut u64) -> &mut Used {
+        let index = self.used.iter().position(|used| used.destination == destination);
+        let index = index.unwrap_or_else(|| {
+            if self.used.len() >= MAX_EQUAL {
+                self.used.remove(0);
+                *forgotten += 1;
+            }
+            self.used.reserve_exact(1);
+            self.used.push(Used { destination, count: 0, again: None });
+            self.used.len() - 1
+        });
+        &mut self.used[index]
+    }
+}
+
+#[cfg(test)]
+mod tests;

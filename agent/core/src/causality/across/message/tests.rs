@@ -1,0 +1,280 @@
+use super::*;
+use crate::time::ns;
+use std::time::Duration;
+
+const CONN: ConnId = ConnId(1);
+
+fn key(n: u8) -> MessageKey {
+    MessageKey::new("b", &[n; 32], "orders", "new")
+}
+
+fn delivery(op: u64, at: BootTime, queue: &str) -> Delivery {
+    Delivery {
+        op: OpId(op),
+        at,
+        destination: Destination::queue(queue),
+        redelivered: false,
+        dead_lettered: false,
+        outcome: Outcome::Taken,
+        over_at: at + Duration::from_nanos(1),
+        pulled: false,
+        has_id: false,
+    }
+}
+
+fn again(op: u64, at: BootTime, queue: &str) -> Delivery {
+    Delivery { redelivered: true, ..delivery(op, at, queue) }
+}
+
+fn put_back(delivery: Delivery) -> Delivery {
+    Delivery { outcome: Outcome::PutBack, ..delivery }
+}
+
+/// The publish that is found at once.
+fn deliver(messages: &mut Messages, n: u8, delivery: Delivery) -> Option<OpId> {
+    messages.deliver(key(n), None, delivery);
+    let pair = messages.poll_pair()?;
+    assert_eq!(pair.delivery, delivery.op);
+    Some(pair.publish)
+}
+
+fn pairs(messages: &mut Messages) -> Vec<(u64, u64)> {
+    std::iter::from_fn(|| messages.poll_pair()).map(|pair| (pair.delivery.0, pair.publish.0)).collect()
+}
+
+/// A queue that has been seen at work.
+fn watched(queue: &str) -> Messages {
+    let mut messages = Messages::new(8);
+    messages.publish(key(200), OpId(901), ns(1), CONN);
+    assert_eq!(deliver(&mut messages, 200, delivery(902, ns(2), queue)), Some(OpId(901)));
+    messages
+}
+
+#[test]
+fn of_equal_messages_that_may_have_left_unseen_none_is_guessed() {
+    let mut messages = Messages::new(8);
+    messages.publish(key(1), OpId(1), ns(10), CONN);
+    messages.publish(key(1), OpId(2), ns(20), CONN);
+    assert_eq!(deliver(&mut messages, 1, delivery(11, ns(30), "q")), None);
+
+    let mut messages = watched("q");
+    messages.publish(key(1), OpId(1), ns(10), CONN);
+    messages.missed(ns(15));
+    messages.publish(key(1), OpId(2), ns(20), CONN);
+    assert_eq!(deliver(&mut messages, 1, delivery(11, ns(30), "q")), None);
+}
+
+#[test]
+fn what_was_published_before_something_that_has_left_the_queue_has_left_too() {
+    let late = BootTime::ZERO + 10 * TOGETHER;
+    let mut messages = Messages::new(8);
+    messages.publish(key(1), OpId(1), ns(10), CONN);
+    messages.publish(key(2), OpId(2), late, CONN);
+    assert_eq!(deliver(&mut messages, 2, delivery(12, late + Duration::from_nanos(1), "q")), Some(OpId(2)));
+    messages.publish(key(1), OpId(3), late + Duration::from_nanos(2), CONN);
+    assert_eq!(deliver(&mut messages, 1, delivery(13, late + Duration::from_nanos(3), "q")), Some(OpId(3)));
+}
+
+#[test]
+fn consumers_of_an_unknown_queue_do_not_both_get_the_same_message() {
+    let consumer =
+        |op, at, tag| Delivery { destination: Destination::consumer(CONN, 1, tag), ..delivery(op, at, "") };
+    let mut messages = Messages::new(8);
+    messages.publish(key(1), OpId(1), ns(10), CONN);
+    assert_eq!(deliver(&mut messages, 1, consumer(11, ns(20), "a")), Some(OpId(1)));
+    messages.publish(key(1), OpId(2), ns(30), CONN);
+    assert_eq!(deliver(&mut messages, 1, consumer(12, ns(40), "b")), Some(OpId(2)));
+}
+
+#[test]
+fn equal_messages_pair_first_in_first_out() {
+    let mut messages = watched("q");
+    messages.publish(key(1), OpId(1), ns(10), CONN);
+    messages.publish(key(1), OpId(2), ns(20), CONN);
+    assert_eq!(deliver(&mut messages, 1, delivery(11, ns(30), "q")), Some(OpId(1)));
+    assert_eq!(deliver(&mut messages, 1, delivery(12, ns(31), "q")), Some(OpId(2)));
+    assert_eq!(deliver(&mut messages, 1, delivery(13, ns(32), "q")), None);
+}
+
+#[test]
+fn equal_messages_that_are_settled_in_another_order_pair_in_the_order_they_left() {
+    let mut messages = watched("q");
+    messages.publish(key(1), OpId(1), ns(10), CONN);
+    messages.publish(key(1), OpId(2), ns(20), CONN);
+    messages.opened(OpId(11), ns(30));
+    messages.opened(OpId(12), ns(31));
+    assert_eq!(deliver(&mut messages, 1, delivery(12, ns(31), "q")), None);
+    messages.closed(OpId(12), ns(31));
+    assert_eq!(pairs(&mut messages), [], "the first delivery is not over");
+    messages.deliver(key(1), None, delivery(11, ns(30), "q"));
+    messages.closed(OpId(11), ns(30));
+    assert_eq!(pairs(&mut messages), [(11, 1), (12, 2)]);
+}
+
+#[test]
+fn messages_that_one_read_brought_keep_their_order() {
+    let mut messages = watched("q");
+    for op in [1, 2] {
+        messages.publish(key(1), OpId(op), ns(10 * op), CONN);
+        messages.opened(OpId(10 + op), ns(30));
+    }
+    assert_eq!(deliver(&mut messages, 1, delivery(12, ns(30), "q")), None);
+    messages.closed(OpId(12), ns(30));
+    messages.deliver(key(1), None, delivery(11, ns(30), "q"));
+    messages.closed(OpId(11), ns(30));
+    assert_eq!(pairs(&mut messages), [(11, 1), (12, 2)]);
+}
+
+#[test]
+fn a_first_delivery_that_is_over_after_the_second_is_of_the_same_publish() {
+    let mut messages = Messages::new(8);
+    messages.publish(key(1), OpId(1), ns(10), CONN);
+    assert_eq!(deliver(&mut messages, 1, again(12, ns(40), "q")), Some(OpId(1)));
+    assert_eq!(deliver(&mut messages, 1, put_back(delivery(11, ns(30), "q"))), Some(OpId(1)));
+}
+
+#[test]
+fn what_has_been_open_for_long_is_not_waited_for() {
+    let mut messages = watched("q");
+    let late = BootTime::ZERO + PATIENCE + Duration::from_nanos(100);
+    messages.opened(OpId(5), ns(5));
+    messages.publish(key(1), OpId(1), late, CONN);
+    messages.publish(key(1), OpId(2), late + Duration::from_nanos(1), CONN);
+    assert_eq!(deliver(&mut messages, 1, delivery(11, late + Duration::from_nanos(2), "q")), Some(OpId(1)));
+}
+
+#[test]
+fn equal_messages_of_two_connections_at_the_same_time_cannot_be_told_apart() {
+    let mut messages = watched("q");
+    messages.publish(key(1), OpId(1), ns(1_000), CONN);
+    messages.publish(key(1), OpId(2), ns(1_000) + TOGETHER, ConnId(2));
+    messages.publish(key(1), OpId(3), ns(2_001) + 2 * TOGETHER, CONN);
+    let later = BootTime::ZERO + 3 * TOGETHER;
+    assert_eq!(deliver(&mut messages, 1, delivery(11, later, "q")), None);
+    assert_eq!(deliver(&mut messages, 1, delivery(12, later, "q")), None);
+    assert_eq!(deliver(&mut messages, 1, delivery(13, later, "q")), Some(OpId(3)));
+}
+
+#[test]
+fn copies_to_several_queues_have_the_same_publish() {
+    let mut messages = Messages::new(8);
+    messages.publish(key(1), OpId(1), ns(10), CONN);
+    assert_eq!(deliver(&mut messages, 1, delivery(11, ns(30), "a")), Some(OpId(1)));
+    assert_eq!(deliver(&mut messages, 1, delivery(12, ns(30), "b")), Some(OpId(1)));
+}
+
+#[test]
+fn a_redelivery_is_of_the_publish_that_was_put_back() {
+    let mut messages = watched("a");
+    messages.publish(key(1), OpId(1), ns(10), CONN);
+    messages.publish(key(1), OpId(2), ns(11), CONN);
+    assert_eq!(deliver(&mut messages, 1, put_back(delivery(11, ns(30), "a"))), Some(OpId(1)));
+    assert_eq!(deliver(&mut messages, 1, delivery(13, ns(31), "a")), Some(OpId(2)));
+    messages.deliver(key(1), None, again(12, ns(40), "a"));
+    let pair = messages.poll_pair().expect("only one was put back");
+    assert_eq!((pair.publish, pair.again_since), (OpId(1), Some(ns(31))));
+}
+
+#[test]
+fn of_several_equal_messages_that_were_put_back_none_is_guessed() {
+    let mut messages = watched("a");
+    for (op, at) in [(1, 10), (2, 11)] {
+        messages.publish(key(1), OpId(op), ns(at), CONN);
+    }
+    assert_eq!(deliver(&mut messages, 1, put_back(delivery(11, ns(30), "a"))), Some(OpId(1)));
+    assert_eq!(deliver(&mut messages, 1, put_back(delivery(12, ns(31), "a"))), Some(OpId(2)));
+    assert_eq!(deliver(&mut messages, 1, again(13, ns(40), "a")), None);
+}
+
+#[test]
+fn a_redelivery_whose_first_delivery_was_not_seen_is_of_the_only_publish() {
+    let mut messages = Messages::new(8);
+    messages.publish(key(1), OpId(1), ns(10), CONN);
+    assert_eq!(deliver(&mut messages, 1, again(11, ns(30), "a")), Some(OpId(1)));
+    assert_eq!(deliver(&mut messages, 1, delivery(12, ns(31), "a")), None, "it has left the queue");
+}
+
+#[test]
+fn a_dead_lettered_message_is_found_by_its_first_address_however_often_it_comes_back() {
+    let dead = MessageKey::new("b", &[1; 32], "dead", "new");
+    let mut messages = Messages::new(8);
+    messages.publish(key(1), OpId(1), ns(10), CONN);
+    let refused = Delivery { outcome: Outcome::Refused, ..delivery(11, ns(20), "work") };
+    assert_eq!(deliver(&mut messages, 1, refused), Some(OpId(1)));
+    for (op, at) in [(12, 1_000), (13, 2_000)] {
+        let comes_back =
+            Delivery { dead_lettered: true, outcome: Outcome::Refused, ..delivery(op, ns(at), "work") };
+        messages.deliver(dead, Some(key(1)), comes_back);
+        let pair = messages.poll_pair().expect("there is but one publish");
+        assert_eq!((pair.delivery, pair.publish), (OpId(op), OpId(1)));
+        assert!(pair.again_since.is_some_and(|since| since < ns(at)));
+    }
+}
+
+#[test]
+fn what_a_program_publishes_again_with_the_headers_of_the_dead_is_a_publish_of_its_own() {
+    let dead = MessageKey::new("b", &[1; 32], "dead", "new");
+    let mut messages = Messages::new(8);
+    messages.publish(key(1), OpId(1), ns(10), CONN);
+    messages.publish(dead, OpId(2), ns(20), CONN);
+    messages.deliver(dead, Some(key(1)), Delivery { dead_lettered: true, ..delivery(11, ns(30), "q") });
+    assert_eq!(pairs(&mut messages), [(11, 2)]);
+}
+
+#[test]
+fn a_delivery_seen_before_its_publish_is_over_waits_for_it() {
+    let mut messages = Messages::new(8);
+    assert_eq!(deliver(&mut messages, 1, delivery(11, ns(30), "a")), None);
+    messages.publish(key(1), OpId(1), ns(20), CONN);
+    assert_eq!(pairs(&mut messages), [(11, 1)]);
+}
+
+#[test]
+fn a_message_cannot_leave_before_it_came() {
+    let mut messages = Messages::new(8);
+    messages.publish(key(1), OpId(1), ns(50), CONN);
+    assert_eq!(deliver(&mut messages, 1, delivery(11, ns(30), "a")), None);
+}
+
+#[test]
+fn the_same_message_to_another_address_is_another() {
+    let digest = [1; 32];
+    let keys = [("b", "e", "k"), ("c", "e", "k"), ("b", "f", "k"), ("b", "e", "l"), ("b", "", "ek")];
+    let keys: BTreeSet<MessageKey> =
+        keys.iter().map(|(broker, exchange, key)| MessageKey::new(broker, &digest, exchange, key)).collect();
+    assert_eq!(keys.len(), 5);
+}
+
+#[test]
+fn the_table_is_bounded() {
+    let mut messages = Messages::new(4);
+    for n in 0..100 {
+        messages.publish(key(n), OpId(u64::from(n)), ns(1), CONN);
+        assert!(messages.len() <= 4);
+    }
+    for n in 0..10_000 {
+        messages.publish(key(99), OpId(n), ns(n), CONN);
+        messages.deliver(key(98), None, delivery(n, ns(n), &n.to_string()));
+        messages.deliver(key(99), None, put_back(again(n, ns(n), "q")));
+    }
+    assert!(messages.entries.get(&key(98)).unwrap().waiting.len() <= MAX_EQUAL);
+    assert!(messages.entries.get(&key(98)).unwrap().used.len() <= MAX_EQUAL);
+    assert!(messages.entries.get(&key(99)).unwrap().publishes.len() <= MAX_EQUAL);
+    assert!(messages.entries.get(&key(99)).unwrap().back.len() <= MAX_EQUAL);
+    let forgotten = messages.forgotten();
+    assert_eq!(forgotten.messages, 96);
+    assert!(forgotten.equal >= 3 * (10_000 - MAX_EQUAL as u64), "{forgotten:?}");
+}
+
+#[test]
+fn destinations_and_open_operations_are_bounded_and_counted() {
+    let mut messages = Messages::new(4);
+    for n in 0..MAX_DESTINATIONS as u64 + 10 {
+        messages.publish(key(1), OpId(2 * n), ns(10 * n), CONN);
+        messages.deliver(key(1), None, delivery(2 * n + 1, ns(10 * n + 5), &n.to_string()));
+        assert!(messages.poll_pair().is_some(), "{n}");
+    }
+    assert_eq!(messages.forgotten().destinations, 10);
+    (0..MAX_OPEN as u64 + 5).for_each(|n| messages.opened(OpId(n), ns(n)));
+    assert_eq!(messages.forgotten().open, 5);
+}

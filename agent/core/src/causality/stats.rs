@@ -1,0 +1,87 @@
+//! What causality forgot at the bounds of its tables, counted by table.
+//!
+//! Whoever reads these numbers asks how much larger a node is than the bounds were made for: an edge that is missing may be
+//! missing for one of them.
+
+use serde::Serialize;
+
+use super::across::message::Forgotten as Messages;
+
+/// Entries forgotten since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Ends of operations whose other end had not been seen.
+    pub wires: u64,
+    /// Messages, with their publishes and deliveries.
+    pub messages: u64,
+    /// Publishes and deliveries of messages that are equal to others.
+    pub equal_messages: u64,
+    /// How far queues had come.
+    pub destinations: u64,
+    /// Operations that had begun and might have been deliveries.
+    pub open_messages: u64,
+    /// Causes across the wire and through messages.
+    pub links: u64,
+    pub inside: InsideStats,
+}
+
+/// The same of the tables of processes and threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct InsideStats {
+    /// Processes, with how they work.
+    pub processes: u64,
+    /// Threads that did nothing.
+    pub threads: u64,
+    /// Requests without a key.
+    pub unnamed: u64,
+    /// Times that threads wrote each other's messages.
+    pub interleaved: u64,
+    /// Of the last things that a thread did: answers, operations begun, and whatever moved bytes.
+    pub answers: u64,
+    pub begun: u64,
+    pub acts: u64,
+}
+
+impl Stats {
+    /// Every count, with the name of its table.
+    pub fn by_table(&self) -> [(&'static str, u64); 13] {
+        // Taken apart, so that the compiler misses one that is left out.
+        let Self { wires, messages, equal_messages, destinations, open_messages, links, inside } = *self;
+        let InsideStats { processes, threads, unnamed, interleaved, answers, begun, acts } = inside;
+        [
+            ("wires", wires),
+            ("messages", messages),
+            ("equal_messages", equal_messages),
+            ("destinations", destinations),
+            ("open_messages", open_messages),
+            ("links", links),
+            ("processes", processes),
+            ("threads", threads),
+            ("unnamed_requests", unnamed),
+            ("shared_writes", interleaved),
+            ("thread_answers", answers),
+            ("thread_operations", begun),
+            ("thread_acts", acts),
+        ]
+    }
+
+    pub(super) fn add_messages(&mut self, more: Messages) {
+        self.messages += more.messages;
+        self.equal_messages += more.equal;
+        self.destinations += more.destinations;
+        self.open_messages += more.open;
+    }
+}
+
+impl std::ops::AddAssign for InsideStats {
+    fn add_assign(&mut self, more: Self) {
+        let Self { processes, threads, unnamed, interleaved, answers, begun, acts } = more;
+        self.processes += processes;
+        self.threads += threads;
+        self.unnamed += unnamed;
+        self.interleaved += interleaved;
+        self.answers += answers;
+        self.begun += begun;
+        self.acts += acts;
+    }
+}

@@ -1,0 +1,236 @@
+//! An HTTP exchange in, its part of a span out.
+//!
+//! *Owns* HTTP's names, statuses and attributes. *Must not know* orders; a route comes from configured templates only.
+//! *Spec*: OpenTelemetry semantic conventions v1.44.0, "HTTP spans".
+
+use std::borrow::Cow;
+
+use compact_str::ToCompactString;
+
+use super::build::{Draft, Placed, int, ip_text, set_peer, set_server};
+use crate::operation::http::{Exchange, Headers, Reset};
+use crate::operation::{Completeness, Kept};
+use crate::order::value::is_personal;
+use crate::privacy::redact;
+use crate::protocol::http2::error_name;
+use crate::record::{Endpoint, Role, Sender};
+use crate::span::{SpanKind, s3, semconv};
+use crate::trace::Attributes;
+
+/// RFC 9110, section 9; PATCH (RFC 5789); QUERY (RFC 10008).
+const METHODS: [&str; 10] =
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"];
+
+/// Longest `User-Agent` exported.
+const MAX_USER_AGENT: usize = 256;
+
+pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
+    let is_server = placed.op.role == Role::Server;
+    let mut draft = Draft::new(placed.op, if is_server { SpanKind::Server } else { SpanKind::Client });
+    let attributes = &mut draft.attributes;
+    let method = method(exchange, attributes);
+    let scheme = scheme(exchange, is_server);
+    if is_server {
+        server_side(placed, exchange, scheme, attributes);
+    } else {
+        client_side(placed, exchange, scheme, attributes);
+    }
+    if !exchange.version.is_empty() {
+        attributes.set(semconv::NETWORK_PROTOCOL_VERSION, exchange.version);
+    }
+    user_agent(exchange, attributes);
+    sizes(exchange, attributes);
+    stream_facts(exchange, attributes);
+    if !exchange.uploads.is_empty() {
+        attributes.set(semconv::SPOOR_UPLOAD_COUNT, int(exchange.uploads.len() as u64));
+        let size = exchange.uploads.iter().try_fold(0u64, |sum, upload| sum.checked_add(upload.len?));
+        if let Some(size) = size {
+            attributes.set(semconv::SPOOR_UPLOAD_SIZE, int(size));
+        }
+    }
+    if exchange.ambiguous_framing {
+        attributes.set(semconv::SPOOR_AMBIGUOUS_FRAMING, true);
+    }
+    // The object's path template is S3's own; else it is the configured route.
+    let template = s3::describe(exchange, attributes).or(placed.found.route.as_deref());
+    draft.name = match template {
+        Some(template) => {
+            let key = if is_server { semconv::HTTP_ROUTE } else { semconv::URL_TEMPLATE };
+            draft.attributes.set(key, template);
+            [method, " ", template].concat()
+        }
+        None => method.to_owned(),
+    };
+    outcome(placed, exchange, is_server, &mut draft);
+    draft
+}
+
+/// Sets the method's attributes; returns what the span's name begins with.
+fn method<'a>(exchange: &'a Exchange, attributes: &mut Attributes) -> &'a str {
+    if METHODS.contains(&exchange.method.as_str()) {
+        attributes.set(semconv::HTTP_REQUEST_METHOD, exchange.method.as_str());
+        return &exchange.method;
+    }
+    attributes.set(semconv::HTTP_REQUEST_METHOD, semconv::OTHER);
+    if !exchange.method.is_empty() {
+        attributes.set(semconv::HTTP_REQUEST_METHOD_ORIGINAL, exchange.method.as_str());
+    }
+    "HTTP"
+}
+
+pub(super) fn scheme(exchange: &Exchange, is_server: bool) -> &'static str {
+    let forwarded = text(&exchange.request_headers, "x-forwarded-proto").filter(|_| is_server);
+    let https = forwarded.is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
+        || exchange.http2.is_https
+        || exchange.target.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
+    if https { "https" } else { "http" }
+}
+
+/// The request did not come into view: nothing is known of its target.
+fn is_unseen(exchange: &Exchange) -> bool {
+    exchange.target.is_empty()
+}
+
+fn server_side(placed: &Placed<'_>, exchange: &Exchange, scheme: &str, attributes: &mut Attributes) {
+    attributes.set(semconv::URL_SCHEME, scheme);
+    if !is_unseen(exchange) {
+        attributes.set(semconv::URL_PATH, redact::path(exchange.path()));
+        if let Some(query) = exchange.query().filter(|query| !query.is_empty()) {
+            attributes.set(semconv::URL_QUERY, redact::query(query));
+        }
+    }
+    address(exchange, scheme, &placed.conn.conn.local, attributes);
+    let remote = &placed.conn.conn.remote;
+    client_address(remote, attributes);
+    set_peer(attributes, remote);
+}
+
+pub(super) fn client_address(remote: &Endpoint, attributes: &mut Attributes) {
+    if let Endpoint::Inet(address) = remote {
+        attributes.set(semconv::CLIENT_ADDRESS, ip_text(address.ip()));
+    }
+}
+
+pub(super) fn user_agent(exchange: &Exchange, attributes: &mut Attributes) {
+    if let Some(agent) = text(&exchange.request_headers, "user-agent").filter(|agent| !is_personal(agent)) {
+        let end = agent.char_indices().nth(MAX_USER_AGENT).and_then(|(end, _)| agent.get(..end));
+        attributes.set(semconv::USER_AGENT_ORIGINAL, end.unwrap_or(agent));
+    }
+}
+
+pub(super) fn sizes(exchange: &Exchange, attributes: &mut Attributes) {
+    body_size(attributes, semconv::HTTP_REQUEST_BODY_SIZE, &exchange.request_body);
+    body_size(attributes, semconv::HTTP_RESPONSE_BODY_SIZE, &exchange.response_body);
+}
+
+/// What HTTP/2 tells beside the messages.
+pub(super) fn stream_facts(exchange: &Exchange, attributes: &mut Attributes) {
+    let http2 = &exchange.http2;
+    if http2.unknown_fields > 0 {
+        attributes.set(semconv::SPOOR_HTTP2_UNKNOWN_FIELDS, i64::from(http2.unknown_fields));
+    }
+    if let Some(reset) = http2.reset {
+        attributes.set(semconv::SPOOR_HTTP2_RESET, reset_name(&reset));
+        attributes
+            .set(semconv::SPOOR_HTTP2_RESET_BY, if reset.by == Sender::Client { "client" } else { "server" });
+    }
+}
+
+fn reset_name(reset: &Reset) -> String {
+    if reset.goaway {
+        return "GOAWAY".to_owned();
+    }
+    error_name(reset.code).map_or_else(|| format!("0x{:x}", reset.code), str::to_owned)
+}
+
+fn client_side(placed: &Placed<'_>, exchange: &Exchange, scheme: &str, attributes: &mut Attributes) {
+    let remote = &placed.conn.conn.remote;
+    if !is_unseen(exchange) {
+        let authority = match remote {
+            _ if !exchange.authority.is_empty() => Cow::Borrowed(exchange.authority.as_str()),
+            Endpoint::Inet(address) => Cow::Owned(address.to_string()),
+            _ => Cow::Borrowed(""),
+        };
+        let path = match exchange.path() {
+            path if path.starts_with('/') => redact::path(path),
+            // `*` and the authority form name no resource.
+            _ => String::new(),
+        };
+        let query = exchange.query().map(redact::query);
+        let mark = if query.is_some() { "?" } else { "" };
+        let user = userinfo(&exchange.target);
+        let url = [scheme, "://", user, &authority, &path, mark, &query.unwrap_or_default()].concat();
+        attributes.set(semconv::URL_FULL, url);
+    }
+    address(exchange, scheme, remote, attributes);
+    set_peer(attributes, remote);
+}
+
+/// `user:password@` of an absolute-form target, without either.
+fn userinfo(target: &str) -> &'static str {
+    let authority =
+        target.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(""));
+    match authority.rsplit_once('@') {
+        Some((user, _)) if user.contains(':') => "REDACTED:REDACTED@",
+        Some(_) => "REDACTED@",
+        None => "",
+    }
+}
+
+/// `server.address` and `server.port` from the Host header; from the socket when there is none.
+pub(super) fn address(exchange: &Exchange, scheme: &str, socket: &Endpoint, attributes: &mut Attributes) {
+    let authority = exchange.authority.as_str();
+    let (host, port) = match authority.rsplit_once(':') {
+        // A colon inside brackets is part of an IPv6 address.
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().ok()),
+        _ => (authority, None),
+    };
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if host.is_empty() {
+        set_server(attributes, socket, None);
+        return;
+    }
+    let default = if scheme == "https" { 443 } else { 80 };
+    attributes.set(semconv::SERVER_ADDRESS, host);
+    attributes.set(semconv::SERVER_PORT, i64::from(port.unwrap_or(default)));
+}
+
+fn body_size(attributes: &mut Attributes, key: &'static str, body: &Kept) {
+    if body.len > 0 {
+        attributes.set(key, int(body.len));
+    }
+}
+
+fn outcome(placed: &Placed<'_>, exchange: &Exchange, is_server: bool, draft: &mut Draft) {
+    if let Some(status) = exchange.status {
+        draft.attributes.set(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(status));
+        // 4xx is the client's mistake, not the server's.
+        if status >= 500 || (status >= 400 && !is_server) {
+            draft.error(status.to_compact_string(), String::new());
+            return;
+        }
+    }
+    if let Some(reset) = &exchange.http2.reset {
+        // A client that does not want the response any more is no failure.
+        let cancelled =
+            reset.by == Sender::Client && matches!(error_name(reset.code), Some("CANCEL" | "NO_ERROR"));
+        let untouched = is_server && reset.goaway;
+        if !(cancelled || untouched) {
+            draft.error(reset_name(reset), String::new());
+        }
+        return;
+    }
+    if placed.op.completeness == Completeness::Cut && !is_server {
+        // A server that loses its connection cannot tell a cancelled request from a failure, its client can.
+        let kind = if exchange.status.is_some() { "response_cut" } else { "no_response" };
+        draft.error(kind, String::new());
+    }
+}
+
+/// A header's first value, if it is text.
+pub(super) fn text<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| std::str::from_utf8(value).ok()).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,366 @@
+//! Exchanges of each kind and outcome, and exactly the spans they become.
+
+use expect_test::expect;
+
+use crate::operation::http::{Exchange, Upload};
+use crate::operation::{Completeness, Detail, Kept, Operation};
+use crate::order::Found;
+use crate::record::Role;
+use crate::span::build::build;
+use crate::span::testing::{check, check_op, conn, exchange, http, kept, op, placed};
+
+#[test]
+fn http_server_and_client() {
+    let both = || Exchange {
+        request_body: kept(r#"{"password": "hunter2", "order_id": 17}"#),
+        ..exchange("POST", "/orders/17?token=hunter2&full=1", 201)
+    };
+    check(
+        Role::Server,
+        http(both()),
+        expect![[r#"
+        Server POST /orders/{order_id}
+          1000100 +500
+          http.request.method: POST
+          url.scheme: http
+          url.path: /orders/17
+          url.query: token=REDACTED&full=1
+          server.address: shop.example
+          server.port: 8080i
+          client.address: 10.0.0.1
+          network.peer.address: 10.0.0.1
+          network.peer.port: 40000i
+          network.protocol.version: 1.1
+          user_agent.original: curl/8
+          http.request.body.size: 39i
+          http.route: /orders/{order_id}
+          http.response.status_code: 201i
+          order.id: 17
+          spoor.trace.rule: wire
+    "#]],
+    );
+    check(
+        Role::Client,
+        http(both()),
+        expect![[r#"
+        Client POST /orders/{order_id}
+          1000100 +500
+          http.request.method: POST
+          url.full: http://shop.example:8080/orders/17?token=REDACTED&full=1
+          server.address: shop.example
+          server.port: 8080i
+          network.peer.address: 10.0.0.2
+          network.peer.port: 8080i
+          network.protocol.version: 1.1
+          user_agent.original: curl/8
+          http.request.body.size: 39i
+          url.template: /orders/{order_id}
+          http.response.status_code: 201i
+          order.id: 17
+          spoor.trace.rule: wire
+    "#]],
+    );
+}
+
+#[test]
+fn http_statuses() {
+    check(
+        Role::Server,
+        http(exchange("GET", "/x", 404)),
+        expect![[r#"
+        Server GET
+          1000100 +500
+          http.request.method: GET
+          url.scheme: http
+          url.path: /x
+          server.address: shop.example
+          server.port: 8080i
+          client.address: 10.0.0.1
+          network.peer.address: 10.0.0.1
+          network.peer.port: 40000i
+          network.protocol.version: 1.1
+          user_agent.original: curl/8
+          http.response.status_code: 404i
+          spoor.trace.rule: wire
+    "#]],
+    );
+    check(
+        Role::Client,
+        http(exchange("GET", "/x", 404)),
+        expect![[r#"
+        Client GET
+          1000100 +500
+          ERROR
+          http.request.method: GET
+          url.full: http://shop.example:8080/x
+          server.address: shop.example
+          server.port: 8080i
+          network.peer.address: 10.0.0.2
+          network.peer.port: 8080i
+          network.protocol.version: 1.1
+          user_agent.original: curl/8
+          http.response.status_code: 404i
+          error.type: 404
+          spoor.trace.rule: wire
+    "#]],
+    );
+    check(
+        Role::Server,
+        http(exchange("GET", "/x", 503)),
+        expect![[r#"
+        Server GET
+          1000100 +500
+          ERROR
+          http.request.method: GET
+          url.scheme: http
+          url.path: /x
+          server.address: shop.example
+          server.port: 8080i
+          client.address: 10.0.0.1
+          network.peer.address: 10.0.0.1
+          network.peer.port: 40000i
+          network.protocol.version: 1.1
+          user_agent.original: curl/8
+          http.response.status_code: 503i
+          error.type: 503
+          spoor.trace.rule: wire
+    "#]],
+    );
+    let unanswered = |role| Operation {
+        completeness: Completeness::Cut,
+        ..op(role, http(Exchange { status: None, ..exchange("GET", "/x", 0) }))
+    };
+    check_op(
+        &unanswered(Role::Client),
+        expect![[r#"
+        Client GET
+          1000100 +500
+          ERROR
+          http.request.method: GET
+          url.full: http://shop.example:8080/x
+          server.address: shop.example
+          server.port: 8080i
+          network.peer.address: 10.0.0.2
+          network.peer.port: 8080i
+          network.protocol.version: 1.1
+          user_agent.original: curl/8
+          error.type: no_response
+          spoor.trace.rule: wire
+          spoor.incomplete: cut
+    "#]],
+    );
+    check_op(
+        &unanswered(Role::Server),
+        expect![[r#"
+        Server GET
+          1000100 +500
+          http.request.method: GET
+          url.scheme: http
+          url.path: /x
+          server.address: shop.example
+          server.port: 8080i
+          client.address: 10.0.0.1
+          network.peer.address: 10.0.0.1
+          network.peer.port: 40000i
+          network.protocol.version: 1.1
+          user_agent.original: curl/8
+          spoor.trace.rule: wire
+          spoor.incomplete: cut
+    "#]],
+    );
+    let cut =
+        Operation { completeness: Completeness::Cut, ..op(Role::Client, http(exchange("GET", "/x", 200))) };
+    check_op(
+        &cut,
+        expect![[r#"
+        Client GET
+          1000100 +500
+          ERROR
+          http.request.method: GET
+          url.full: http://shop.example:8080/x
+          server.address: shop.example
+          server.port: 8080i
+          network.peer.address: 10.0.0.2
+          network.peer.port: 8080i
+          network.protocol.version: 1.1
+          user_agent.original: curl/8
+          http.response.status_code: 200i
+          error.type: response_cut
+          spoor.trace.rule: wire
+          spoor.incomplete: cut
+    "#]],
+    );
+}
+
+#[test]
+fn http_odd_requests() {
+    check(
+        Role::Client,
+        http(exchange("BREW", "http://bob:hunter2@pot/tea#x", 200)),
+        expect![[r#"
+        Client HTTP
+          1000100 +500
+          http.request.method: _OTHER
+          http.request.method_original: BREW
+          url.full: http://REDACTED:REDACTED@shop.example:8080/tea
+          server.address: shop.example
+          server.port: 8080i
+          network.peer.address: 10.0.0.2
+          network.peer.port: 8080i
+          network.protocol.version: 1.1
+          user_agent.original: curl/8
+          http.response.status_code: 200i
+          spoor.trace.rule: wire
+    "#]],
+    );
+    let unseen = Exchange { status: Some(200), version: "1.1", ..Exchange::default() };
+    check(
+        Role::Server,
+        http(unseen),
+        expect![[r#"
+        Server HTTP
+          1000100 +500
+          http.request.method: _OTHER
+          url.scheme: http
+          server.address: 10.0.0.2
+          server.port: 8080i
+          client.address: 10.0.0.1
+          network.peer.address: 10.0.0.1
+          network.peer.port: 40000i
+          network.protocol.version: 1.1
+          http.response.status_code: 200i
+          spoor.trace.rule: wire
+    "#]],
+    );
+    let v6 = Exchange { authority: "[::1]:8080".to_owned(), ..exchange("OPTIONS", "*", 204) };
+    check(
+        Role::Client,
+        http(v6),
+        expect![[r#"
+        Client OPTIONS
+          1000100 +500
+          http.request.method: OPTIONS
+          url.full: http://[::1]:8080
+          server.address: ::1
+          server.port: 8080i
+          network.peer.address: 10.0.0.2
+          network.peer.port: 8080i
+          network.protocol.version: 1.1
+          user_agent.original: curl/8
+          http.response.status_code: 204i
+          spoor.trace.rule: wire
+    "#]],
+    );
+    let personal = exchange("GET", "/users/jane@example.org/orders?mail=jane%40example.org", 200);
+    check(
+        Role::Server,
+        http(personal),
+        expect![[r#"
+        Server GET
+          1000100 +500
+          http.request.method: GET
+          url.scheme: http
+          url.path: /users/REDACTED/orders
+          url.query: mail=REDACTED
+          server.address: shop.example
+          server.port: 8080i
+          client.address: 10.0.0.1
+          network.peer.address: 10.0.0.1
+          network.peer.port: 40000i
+          network.protocol.version: 1.1
+          user_agent.original: curl/8
+          http.response.status_code: 200i
+          spoor.trace.rule: wire
+    "#]],
+    );
+}
+
+#[test]
+fn uploads_and_incomplete_exchanges() {
+    let upload = Upload {
+        field: "model".to_owned(),
+        file_name: "bracket.STL".to_owned(),
+        content_type: "model/stl".to_owned(),
+        len: Some(70_000),
+    };
+    let exchange = Exchange {
+        request_body: Kept { bytes: Vec::new(), len: 71_000, holed: true },
+        uploads: vec![upload],
+        ..exchange("PUT", "/api/v1/orders/17/model", 200)
+    };
+    let gap = Operation { completeness: Completeness::Gap(6_000), ..op(Role::Server, http(exchange)) };
+    check_op(
+        &gap,
+        expect![[r#"
+            Server PUT /api/v1/orders/{order_id}/model
+              1000100 +500
+              http.request.method: PUT
+              url.scheme: http
+              url.path: /api/v1/orders/17/model
+              server.address: shop.example
+              server.port: 8080i
+              client.address: 10.0.0.1
+              network.peer.address: 10.0.0.1
+              network.peer.port: 40000i
+              network.protocol.version: 1.1
+              user_agent.original: curl/8
+              http.request.body.size: 71000i
+              spoor.upload.count: 1i
+              spoor.upload.size: 70000i
+              http.route: /api/v1/orders/{order_id}/model
+              http.response.status_code: 200i
+              order.id: 17
+              spoor.trace.rule: wire
+              spoor.incomplete: gap
+              spoor.missing_bytes: 6000i
+              order.model.file_name: bracket.STL
+              order.model.size: 70000i
+              order.model.format: stl
+        "#]],
+    );
+}
+
+#[test]
+fn streams_that_were_reset() {
+    use crate::operation::http::Reset;
+    use crate::record::Sender;
+    let reset = |by: Sender, code: u32, goaway: bool| {
+        let mut exchange = Exchange { version: "2", status: None, ..exchange("GET", "/orders", 200) };
+        exchange.http2.reset = Some(Reset { by, code, goaway });
+        exchange.http2.stream = 3;
+        http(exchange)
+    };
+    check(
+        Role::Client,
+        reset(Sender::Server, 7, false),
+        expect![[r#"
+        Client GET /orders
+          1000100 +500
+          ERROR
+          http.request.method: GET
+          url.full: http://shop.example:8080/orders
+          server.address: shop.example
+          server.port: 8080i
+          network.peer.address: 10.0.0.2
+          network.peer.port: 8080i
+          network.protocol.version: 2
+          user_agent.original: curl/8
+          spoor.http2.reset: REFUSED_STREAM
+          spoor.http2.reset_by: server
+          url.template: /orders
+          error.type: REFUSED_STREAM
+          spoor.trace.rule: wire
+    "#]],
+    );
+    let error = |role: Role, detail: Detail| {
+        let (op, found) = (op(role, detail), Found::default());
+        let conn = conn(role, 8080);
+        build(&placed(&op, &conn, &found)).attributes.get("error.type").cloned()
+    };
+    assert_eq!(error(Role::Client, reset(Sender::Client, 8, false)), None);
+    assert_eq!(error(Role::Server, reset(Sender::Client, 8, false)), None);
+    assert_eq!(error(Role::Server, reset(Sender::Server, 2, false)), Some("INTERNAL_ERROR".into()));
+    assert_eq!(error(Role::Client, reset(Sender::Server, 0, true)), Some("GOAWAY".into()));
+    assert_eq!(error(Role::Server, reset(Sender::Server, 0, true)), None);
+    assert_eq!(error(Role::Client, reset(Sender::Server, 0x4711, false)), Some("0x4711".into()));
+}
