@@ -119,7 +119,7 @@ fn the_store_tells_the_same_whichever_way_the_spans_came() {
     };
     assert_eq!(told(orders(&first)), told(orders(&second)));
     assert_eq!(first.counts().expect("counts"), second.counts().expect("counts"));
-    let finished = first.counts().expect("counts").outcomes.iter().any(|one| *one == (Outcome::Finished, 3));
+    let finished = first.counts().expect("counts").outcomes.contains(&(Outcome::Finished, 3));
     assert!(finished, "three of the six go well");
     assert_eq!(second.check().expect("checked"), Vec::<String>::new());
 }

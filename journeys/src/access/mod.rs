@@ -1,7 +1,7 @@
 //! Requests in; who asks, from where, whether they may, and a line in the log out.
 //!
 //! *Owns* people, sessions, tokens, addresses, and the log that says who saw what. *Must not know* orders: what was shown
-//! is told to it by the pages ([`Shown`]).
+//! is told to it by the pages (`Shown`).
 //!
 //! ```text
 //! address ─▶ identity ─▶ may they? ─▶ same origin, form token ─▶ page ─▶ line in the log ─▶ answer

@@ -8,9 +8,9 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
-use super::attributes::Attributes;
-use super::text::tidy;
-use super::{
+use crate::facts::attributes::Attributes;
+use crate::facts::text::tidy;
+use crate::facts::{
     ArtifactSeen, At, Fact, FactId, Key, Person, PersonRole, Settled, Status, Step, Trouble, TroubleKind,
     Unseen, key, message, sql,
 };
