@@ -1,0 +1,251 @@
+//! A finished span → the same without what must not leave, wherever it stands.
+//!
+//! *Owns* which attributes hold nothing from traffic, and how the others are looked at. *Must not know* spans: only what is
+//! [`Outgoing`] of them.
+//!
+//! Every text is looked at unless it is known to be harmless: an attribute that is new tomorrow is safe tomorrow.
+
+use std::borrow::Cow;
+
+use super::numbers::Own;
+use super::redact;
+use crate::trace::{Attributes, Value};
+
+/// What leaves the process of a span, or of anything like one.
+pub trait Outgoing {
+    fn name(&mut self) -> &mut String;
+    /// The status' description.
+    fn description(&mut self) -> Option<&mut String>;
+    /// Its attributes, and those of its links and events.
+    fn attributes(&mut self, visit: &mut dyn FnMut(&mut Attributes));
+}
+
+/// What an attribute holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Words of the conventions, addresses of sockets, identifiers that Spoor made: nothing that traffic can choose.
+    Nothing,
+    /// SQL without its literals, names of the schema: cleaned where they were parsed.
+    Sql,
+    /// The key of an order, which is exported on purpose, or hashed.
+    Key,
+    Path,
+    Query,
+    Url,
+    Destination,
+    Text,
+}
+
+pub(super) fn holds(attribute: &str) -> Holds {
+    match attribute {
+        "error.type"
+        | "client.address"
+        | "network.peer.address"
+        | "network.peer.port"
+        | "network.protocol.name"
+        | "network.protocol.version"
+        | "network.transport"
+        | "server.port"
+        | "http.request.method"
+        | "http.response.status_code"
+        | "http.request.body.size"
+        | "http.response.body.size"
+        | "url.scheme"
+        | "messaging.system"
+        | "messaging.operation.name"
+        | "messaging.operation.type"
+        | "messaging.rabbitmq.message.delivery_tag"
+        | "messaging.message.body.size"
+        | "messaging.batch.message_count"
+        | "db.system.name"
+        | "db.response.status_code"
+        | "db.response.returned_rows"
+        | "db.operation.name"
+        | "rpc.system.name"
+        | "rpc.response.status_code"
+        | "order.namespace"
+        | "spoor.parent.rule"
+        | "spoor.parent.confidence"
+        | "spoor.trace.rule"
+        | "spoor.link.rule"
+        | "spoor.wire.id"
+        | "spoor.incomplete"
+        | "spoor.missing_bytes"
+        | "spoor.observed_from"
+        | "spoor.messaging.outcome"
+        | "spoor.messaging.settlement"
+        | "spoor.db.transaction"
+        | "spoor.db.affected_rows" => Holds::Nothing,
+        "db.query.text" | "db.query.summary" | "http.route" | "url.template" => Holds::Sql,
+        "order.id" => Holds::Key,
+        "url.path" | "aws.s3.key" | "aws.s3.copy_source" => Holds::Path,
+        "url.query" => Holds::Query,
+        "url.full" => Holds::Url,
+        "messaging.destination.name"
+        | "messaging.destination.template"
+        | "messaging.rabbitmq.destination.routing_key"
+        | "spoor.messaging.death.queue"
+        | "spoor.messaging.vhost"
+        | "spoor.messaging.consumer_tag"
+        | "server.address" => Holds::Destination,
+        name if name.starts_with("http.request.header.") || name.starts_with("http.response.header.") => {
+            Holds::Url
+        }
+        name if name.starts_with("order.") && name.ends_with(".id") => Holds::Key,
+        _ => Holds::Text,
+    }
+}
+
+/// Takes out what is secret or personal. `own` are the keys of its order.
+pub fn look(outgoing: &mut impl Outgoing, own: Own<'_>) {
+    change(outgoing.name(), |name| redact::destination(name, own));
+    if let Some(description) = outgoing.description() {
+        change(description, |text| redact::text(text, own));
+    }
+    outgoing.attributes(&mut |attributes| {
+        attributes.change(|name, value| {
+            let how = holds(name);
+            match value {
+                _ if matches!(how, Holds::Nothing | Holds::Sql | Holds::Key) => None,
+                Value::Text(text) => changed(how, text, own).map(Value::from),
+                Value::Texts(texts) => {
+                    let new: Vec<String> = texts
+                        .iter()
+                        .map(|text| changed(how, text, own).unwrap_or_else(|| text.clone()))
+                        .collect();
+                    (new != *texts).then_some(Value::Texts(new))
+                }
+                // A number that somebody asked for under a name of his choice.
+                Value::Int(number) if how == Holds::Text && *number > i64::from(u32::MAX) => {
+                    changed(how, &number.to_string(), own).map(Value::from)
+                }
+                Value::Int(_) | Value::Float(_) | Value::Bool(_) => None,
+            }
+        });
+    });
+}
+
+fn changed(how: Holds, text: &str, own: Own<'_>) -> Option<String> {
+    if !may_hold(text) {
+        return None;
+    }
+    let new = match how {
+        Holds::Nothing | Holds::Sql | Holds::Key => return None,
+        Holds::Path => Cow::Owned(redact::path(text, own)),
+        Holds::Query => Cow::Owned(redact::query(text, own)),
+        Holds::Url => Cow::Owned(redact::url(text, own)),
+        Holds::Destination => redact::destination(text, own),
+        Holds::Text => redact::text(text, own),
+    };
+    (new != text).then(|| new.into_owned())
+}
+
+/// Nearly every text has too few digits for a number, and no sign that could stand before a secret.
+fn may_hold(text: &str) -> bool {
+    let mut digits = 0usize;
+    let mut sign = false;
+    for byte in text.bytes() {
+        digits += usize::from(byte.is_ascii_digit());
+        sign |= matches!(byte, b'@' | b'%' | b'=' | b':' | b' ' | b';' | b'/');
+    }
+    sign || digits >= 8
+        || (text.len() >= 10 && (digits > 0 || memchr::memchr(b'_', text.as_bytes()).is_some()))
+}
+
+fn change(text: &mut String, with: impl FnOnce(&str) -> Cow<'_, str>) {
+    if !may_hold(text) {
+        return;
+    }
+    let new = match with(text) {
+        Cow::Owned(new) => new,
+        Cow::Borrowed(_) => return,
+    };
+    *text = new;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::privacy::NO_KEYS;
+
+    /// Anything that leaves.
+    struct Anything {
+        name: String,
+        description: String,
+        attributes: Vec<Attributes>,
+    }
+
+    impl Outgoing for Anything {
+        fn name(&mut self) -> &mut String {
+            &mut self.name
+        }
+
+        fn description(&mut self) -> Option<&mut String> {
+            Some(&mut self.description)
+        }
+
+        fn attributes(&mut self, visit: &mut dyn FnMut(&mut Attributes)) {
+            self.attributes.iter_mut().for_each(visit);
+        }
+    }
+
+    /// What no place may show, as it is written there, and the part that must be gone.
+    const SECRETS: [(&str, &str); 9] = [
+        ("4111 1111 1111 1111", "1111"),
+        ("89161230003", "9161230003"),
+        ("+7 (916) 123-00-03", "123-00"),
+        ("112-233-445 95", "233"),
+        ("DE89370400440532013000", "370400"),
+        ("eyJhbGciOiJI.eyJzdWIi.zq9", "zq9"),
+        ("password=zq9", "zq9"),
+        ("https://app:zq9@host/x", "zq9"),
+        ("sk_live_zq9000", "zq9"),
+    ];
+
+    const PLACES: [&str; 12] = [
+        "url.path",
+        "url.query",
+        "url.full",
+        "user_agent.original",
+        "messaging.destination.name",
+        "messaging.message.id",
+        "order.model.file_name",
+        "http.request.header.x-one",
+        "db.namespace",
+        "server.address",
+        "spoor.messaging.consumer_tag",
+        "an.attribute.of.tomorrow",
+    ];
+
+    proptest! {
+        #[test]
+        fn no_secret_leaves_from_any_place(
+            secret in 0..SECRETS.len(), place in 0..PLACES.len(), before in "[a-z]{0,6}", after in "[a-z]{0,6}"
+        ) {
+            let (secret, gone) = SECRETS[secret];
+            let text = format!("{before} {secret} {after}").trim().to_owned();
+            let mut attributes = Attributes::default();
+            attributes.set_named(PLACES[place], text.as_str());
+            let mut link = Attributes::default();
+            link.set_named(PLACES[place], Value::Texts(vec![text.clone()]));
+            let mut all =
+                Anything { name: text.clone(), description: text, attributes: vec![attributes, link] };
+            look(&mut all, NO_KEYS);
+            let shown = format!("{} {} {:?}", all.name, all.description, all.attributes);
+            prop_assert!(!shown.contains(gone), "{}: {shown}", PLACES[place]);
+        }
+
+        #[test]
+        fn what_is_plain_stays(text in "[a-z]{0,8}( [a-z]{1,8}){0,4}", number in 0u32..100_000_000) {
+            let mut attributes = Attributes::default();
+            attributes.set_named("an.attribute", format!("{number}"));
+            let mut all = Anything { name: text.clone(), description: text.clone(), attributes: vec![attributes.clone()] };
+            look(&mut all, NO_KEYS);
+            prop_assert_eq!(&all.name, &text);
+            prop_assert_eq!(&all.description, &text);
+            prop_assert_eq!(&all.attributes, &[attributes]);
+        }
+    }
+}
