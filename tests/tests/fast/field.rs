@@ -78,7 +78,7 @@ cases! {
     spring_gzip_colon: "no order",
     sql_prepare: "no order",
     status_cyrillic: "only ASCII words are statuses",
-    thread_beats_key: "the statement of one order is below the other one's request",
+    thread_beats_key,
     tx_rollback: "both are unconfirmed",
     unnamed_reexecuted: "the second execution is in the first one's trace",
     unsampled_traceparent: "three traces below parents that nobody exports",

@@ -5,7 +5,6 @@
 
 use std::fmt::Write as _;
 
-use super::inside::rules as inside;
 use super::{Confidence, Rule};
 
 /// A row of a table that needs no proof: how sure an edge by it is.
@@ -83,7 +82,7 @@ pub fn describe() -> Vec<Described> {
         MESSAGE_UNBROKERED_WITH_ID,
         MESSAGE_UNBROKERED,
     ];
-    across.iter().map(Row::describe).chain(inside::describe()).collect()
+    across.iter().map(Row::describe).chain(super::inside::rules::describe()).collect()
 }
 
 /// All rows as a table in Markdown.

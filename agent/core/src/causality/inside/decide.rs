@@ -5,12 +5,12 @@
 //!                    └─▶ learn: the rows that would have been asked are counted as right or wrong
 //! ```
 //!
-//! *Owns* when an operation can be decided, and the walk over the table of rules: rules make no edges, this does. *Must not know*
-//! how the table of operations is filled.
+//! *Owns* when an operation can be decided, and the walk over the table of rules: rules make no edges, this does, and never one
+//! that contradicts the operation's own key. *Must not know* how the table of operations is filled.
 
 use super::rules::value::Value;
 use super::rules::{Asked, Entry, Guess, RULES, TRANSACTION, reading, transaction, value};
-use super::table::common_facts;
+use super::table::{common_facts, conflict};
 use super::thresholds::{GRACE, REMEMBER};
 use super::trust::Signal;
 use super::view::View;
@@ -134,7 +134,8 @@ impl Inside {
     fn decide_by_company(&mut self, op: OpId, among: &[OpId], forced: bool) {
         let Some(state) = self.table.op(op) else { return };
         let view = View::of(&self.table, state, forced);
-        if let Some(cause) = transaction::judge(&view) {
+        let contradicts = |cause: &OpId| view.candidate(*cause).is_some_and(|cause| conflict(state, cause));
+        if let Some(cause) = transaction::judge(&view).filter(|cause| !contradicts(cause)) {
             let edge = self.edge_by(op, cause, &TRANSACTION);
             return self.decide(op, edge, false);
         }
@@ -267,7 +268,13 @@ impl Inside {
         self.edge(child, parent, row.rule, row.confidence)
     }
 
+    /// All edges inside a process are made here: none to a cause that names another order than the operation itself, whatever
+    /// rule says so and however often it was right.
     fn edge(&self, child: OpId, parent: OpId, rule: Rule, confidence: Confidence) -> Option<Edge> {
+        let contradict = self.table.op(child).zip(self.table.op(parent)).is_some_and(|(a, b)| conflict(a, b));
+        if contradict {
+            return None;
+        }
         self.policy.allows(rule, confidence).then_some(Edge { child, parent, rule, confidence })
     }
 }

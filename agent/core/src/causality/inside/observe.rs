@@ -101,6 +101,7 @@ impl Inside {
         let tid = point.thread.tid;
         match (state.shape, state.family) {
             (OpSide::Incoming, _) => {
+                state.read_whole = (tid == state.opened.thread.tid).then_some((tid, point.at));
                 if !state.served_by.contains(&tid) {
                     // The thread that reads the end of a request is the one that works on it.
                     for tid in std::mem::replace(&mut state.served_by, vec![tid]) {

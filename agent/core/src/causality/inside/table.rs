@@ -109,6 +109,8 @@ pub(super) struct Op {
     pub(super) keys: Vec<OrderKey>,
     pub(super) facts: Facts,
     pub(super) transaction: Option<u64>,
+    /// The thread that read the whole request, and when it had; `None` while bytes are missing, and if several threads read them.
+    pub(super) read_whole: Option<(u32, BootTime)>,
     /// The threads that count this request as work they serve.
     pub(super) served_by: Vec<u32>,
     /// Outgoing operations to look at again: once this request is over, if its thread did them meanwhile; once this outgoing
@@ -175,6 +177,7 @@ impl Op {
             keys: Vec::new(),
             facts: Vec::new(),
             transaction: None,
+            read_whole: None,
             served_by: Vec::new(),
             waiters: Vec::new(),
             start: Circumstances::default(),

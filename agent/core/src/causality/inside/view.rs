@@ -98,6 +98,12 @@ impl<'a> View<'a> {
         self.unnamed().any(|(_, candidate)| candidate.family == Interaction::Message)
     }
 
+    /// The operation's thread had read all of this request when the operation began. Who has read a part of a request may leave
+    /// the rest to another thread, and work on something else.
+    pub(super) fn has_read(&self, candidate: &Op) -> bool {
+        candidate.read_whole.is_some_and(|(tid, at)| tid == self.tid() && at <= self.at())
+    }
+
     /// They show different facts, of users say, in a process where what belongs together shows the same.
     pub(super) fn differs(&self, candidate: &Op) -> bool {
         let (_, different) = common_facts(self.op, candidate);

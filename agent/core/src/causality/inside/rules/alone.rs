@@ -9,7 +9,7 @@
 use super::super::view::View;
 use super::Guess;
 
-pub(in super::super) fn judge(view: &View<'_>) -> Option<Guess> {
+pub(super) fn judge(view: &View<'_>) -> Option<Guess> {
     let cause = view.op.start.alone?;
     let candidate = view.candidate(cause)?;
     let usable = view.is_quiet_otherwise(candidate.opened.at)

@@ -16,7 +16,7 @@ use crate::record::OpId;
 use crate::time::BootTime;
 
 /// The thread next answered that request.
-pub(in super::super) fn next(view: &View<'_>) -> Option<Guess> {
+pub(super) fn next(view: &View<'_>) -> Option<Guess> {
     let thread = view.thread()?;
     let at = view.at();
     let next = thread.answers.partition_point(|(answered, _)| *answered < at);
@@ -67,7 +67,7 @@ fn was_at_work(
 }
 
 /// The thread goes on with what it has answered, having read nothing else since.
-pub(in super::super) fn last(view: &View<'_>) -> Option<Guess> {
+pub(super) fn last(view: &View<'_>) -> Option<Guess> {
     let cause = view.op.start.answered?;
     let candidate = view.candidate(cause)?;
     let usable = !view.thread()?.multiplexes

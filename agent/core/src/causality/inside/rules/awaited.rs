@@ -12,12 +12,12 @@ use super::super::view::View;
 use super::Guess;
 
 /// On a connection that one goroutine was seen to write alone.
-pub(in super::super) fn by_the_only_writer(view: &View<'_>) -> Option<Guess> {
+pub(super) fn by_the_only_writer(view: &View<'_>) -> Option<Guess> {
     matches!(view.op.start.writer, Writer::One(_)).then(|| judge(view))?
 }
 
 /// On a connection of which nothing is known yet.
-pub(in super::super) fn on_a_new_connection(view: &View<'_>) -> Option<Guess> {
+pub(super) fn on_a_new_connection(view: &View<'_>) -> Option<Guess> {
     (view.op.start.writer == Writer::Unknown).then(|| judge(view))?
 }
 

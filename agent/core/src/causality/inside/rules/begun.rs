@@ -9,7 +9,7 @@ use super::super::thresholds::AFTER;
 use super::super::view::View;
 use super::Guess;
 
-pub(in super::super) fn judge(view: &View<'_>) -> Option<Guess> {
+pub(super) fn judge(view: &View<'_>) -> Option<Guess> {
     let cause = view.op.start.begun_for?;
     let candidate = view.candidate(cause)?;
     let usable = candidate.is_sound()

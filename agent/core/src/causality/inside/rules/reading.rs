@@ -6,7 +6,8 @@
 //!
 //! Where nothing else could be the cause, this is so in nearly every program. Where something could, it is so in event loops that
 //! go on with what they have just read, and not in others: it is counted for each process, by how long before it was read.
-//! Says nothing of goroutines then, for the next one may have taken the place of the one that read.
+//! Says nothing of goroutines then, for the next one may have taken the place of the one that read; nor of a request of which the
+//! thread has read a part only.
 
 use super::super::thresholds::READ_AFTER_ANSWER;
 use super::super::trust::Gap;
@@ -17,7 +18,7 @@ use crate::record::OpId;
 
 /// What was read last, and what it leads to.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Read {
+pub(in crate::causality::inside) struct Read {
     cause: OpId,
     how: How,
 }
@@ -39,27 +40,27 @@ enum How {
     Reuse,
 }
 
-pub(in super::super) fn request_alone(view: &View<'_>) -> Option<Guess> {
+pub(super) fn request_alone(view: &View<'_>) -> Option<Guess> {
     judge(view, How::RequestAlone)
 }
 
-pub(in super::super) fn response_alone(view: &View<'_>) -> Option<Guess> {
+pub(super) fn response_alone(view: &View<'_>) -> Option<Guess> {
     judge(view, How::ResponseAlone)
 }
 
-pub(in super::super) fn after_answer(view: &View<'_>) -> Option<Guess> {
+pub(super) fn after_answer(view: &View<'_>) -> Option<Guess> {
     judge(view, How::AfterAnswer)
 }
 
-pub(in super::super) fn request(view: &View<'_>) -> Option<Guess> {
+pub(super) fn request(view: &View<'_>) -> Option<Guess> {
     judge(view, How::Request)
 }
 
-pub(in super::super) fn response(view: &View<'_>) -> Option<Guess> {
+pub(super) fn response(view: &View<'_>) -> Option<Guess> {
     judge(view, How::Response)
 }
 
-pub(in super::super) fn reuse(view: &View<'_>) -> Option<Guess> {
+pub(super) fn reuse(view: &View<'_>) -> Option<Guess> {
     judge(view, How::Reuse)
 }
 
@@ -70,7 +71,7 @@ fn judge(view: &View<'_>, how: How) -> Option<Guess> {
 }
 
 /// The call whose answer the thread has read last, if that call is not decided yet: the rules wait for it.
-pub(in super::super) fn waits_for(view: &View<'_>) -> Option<OpId> {
+pub(in crate::causality::inside) fn waits_for(view: &View<'_>) -> Option<OpId> {
     let [read] = view.op.start.last_read.as_slice() else { return None };
     let last = view.candidate(*read)?;
     (last.shape != OpSide::Incoming && !last.decided).then_some(*read)
@@ -101,6 +102,8 @@ fn look(view: &View<'_>) -> Option<Read> {
     } else if !contested {
         if is_request { How::RequestAlone } else { How::ResponseAlone }
     } else if view.op.opened.thread.is_goroutine() {
+        return None;
+    } else if is_request && !view.has_read(candidate) {
         return None;
     } else if is_request {
         How::Request

@@ -2,7 +2,7 @@
 //!
 //! `t0 thread 1 reads a · t1 thread 2 reads b · t2 thread 1 writes x · t3 thread 1 answers a ⇒ a caused x`
 //!
-//! Says nothing of a thread that was seen with several requests or calls at once, of messages (a prefetch brings many), of what
+//! Says nothing of a thread that has read a part of the request only, while others are in flight; of a thread that was seen with several requests or calls at once, of messages (a prefetch brings many), of what
 //! several threads wrote together, and around a loss. It is asked before keys are known, where nothing speaks against it.
 
 use super::super::Interaction;
@@ -11,13 +11,14 @@ use super::super::trust::{Proof, Signal};
 use super::super::view::View;
 use super::Guess;
 
-pub(in super::super) fn judge(view: &View<'_>) -> Option<Guess> {
+pub(super) fn judge(view: &View<'_>) -> Option<Guess> {
     let cause = view.op.start.serving?;
     let candidate = view.candidate(cause)?;
     let usable = !view.thread()?.multiplexes
         && !view.has_unsure_writer()
         && candidate.family != Interaction::Message
         && candidate.is_sound()
+        && (view.op.start.in_flight == 1 || view.has_read(candidate))
         && !view.is_near_loss();
     usable.then_some(Guess { cause, contested: view.op.start.in_flight != 1 })
 }

@@ -19,7 +19,7 @@ use crate::order::OrderKey;
 use crate::record::OpId;
 
 /// What keys say.
-pub(in super::super) enum Value {
+pub(in crate::causality::inside) enum Value {
     /// Of all requests in flight, exactly one names the order.
     Only(OpId, &'static Row),
     /// The only request that names the order has just been answered.
@@ -35,7 +35,7 @@ pub(in super::super) enum Value {
 
 impl Value {
     /// The row of the table that it would make an edge by.
-    pub(in super::super) fn row(&self) -> Option<&'static Row> {
+    pub(in crate::causality::inside) fn row(&self) -> Option<&'static Row> {
         match self {
             Value::Only(_, row) | Value::Answered(_, row) | Value::Likest(_, row) => Some(*row),
             Value::Among(_) | Value::Nameless | Value::Nothing => None,
@@ -43,7 +43,7 @@ impl Value {
     }
 
     /// Of the requests of the operation's order, only one was worked on. `None`: keys say nothing about it.
-    pub(in super::super) fn is_one_of_order(&self) -> Option<bool> {
+    pub(in crate::causality::inside) fn is_one_of_order(&self) -> Option<bool> {
         match self {
             Value::Only(..) | Value::Answered(..) => Some(true),
             Value::Likest(..) | Value::Among(_) => Some(false),
@@ -60,7 +60,7 @@ enum Inherited<'a> {
     Nothing,
 }
 
-pub(in super::super) fn judge(view: &View<'_>) -> Value {
+pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
     let [key] = view.op.keys.as_slice() else { return Value::Nothing };
     let Some(trust) = view.trust() else { return Value::Nothing };
     let at = view.at();

@@ -883,4 +883,5 @@ mod alone;
 mod awaited;
 mod bounds;
 mod losses;
+mod parts;
 mod threads;
