@@ -178,7 +178,8 @@ pub fn url(value: &str, own: Own<'_>) -> String {
         Some((before, query_text)) => (before, Some(query_text)),
         None => (value, None),
     };
-    let is_scheme = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    let is_scheme =
+        |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
     let mut out = match before.split_once("://") {
         Some((scheme, rest)) if is_scheme(scheme) => {
             let (authority, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
