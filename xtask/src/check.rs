@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::shell::{self, cargo, timed};
-use crate::tidy;
+use crate::{docs, tidy};
 
 pub(crate) fn run() -> Result<()> {
     timed("check: everything", || {
@@ -11,6 +11,7 @@ pub(crate) fn run() -> Result<()> {
         timed("check: tidy", tidy::run)?;
         timed("check: clippy", clippy)?;
         timed("check: doc", doc)?;
+        timed("check: docs", || docs::run(&docs::Args { check: true }))?;
         if shell::which("cargo-deny").is_none() {
             println!("check: deny skipped, cargo-deny is not installed (`cargo install cargo-deny`)");
             return Ok(());

@@ -9,6 +9,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod docs;
 mod fuzz;
 mod image;
 mod package;
@@ -34,14 +35,15 @@ struct Args {
 enum Command {
     Setup(setup::Args),
     Build(build::Args),
-    /// The cheap part of CI: formatting, clippy, tidy, documentation, licences.
+    /// The cheap part of CI: formatting, tidy, clippy, documentation, generated pages, licences.
     ///
     /// Needs no BPF toolchain and no privileges. Warnings are errors.
     Check,
-    /// Check the workspace's own conventions: boundaries between modules, headers, lengths, fixtures.
+    /// Check the workspace's own conventions: boundaries between modules, headers, lengths, links, fixtures.
     ///
     /// Every finding is one line: `file:line: what, why`.
     Tidy,
+    Docs(docs::Args),
     Test(test::Args),
     Demo(demo::Args),
     Accuracy(accuracy::Args),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args).map(|path| println!("{}", path.display())),
         Command::Check => check::run(),
         Command::Tidy => tidy::run(),
+        Command::Docs(args) => docs::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Demo(_) => demo::run(),
         Command::Accuracy(_) => accuracy::run(),

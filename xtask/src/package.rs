@@ -82,10 +82,13 @@ impl Stage {
             ("deploy/alerting/spoor.rules.yaml", "usr/share/spoor/alerting/spoor.rules.yaml", 0o644),
             ("deploy/collector/agent.yaml", "usr/share/spoor/collector/agent.yaml", 0o644),
             ("deploy/collector/gateway.yaml", "usr/share/spoor/collector/gateway.yaml", 0o644),
-            ("README.md", "usr/share/doc/spoor/README.md", 0o644),
             ("deploy/debian/copyright", "usr/share/doc/spoor/copyright", 0o644),
         ] {
             self.copy(&self.root.join(from), to, mode)?;
+        }
+        // As they stand in the workspace, so that links from page to page lead on.
+        for page in pages(&self.root)? {
+            self.copy(&self.root.join(&page), &format!("usr/share/doc/spoor/{page}"), 0o644)?;
         }
         self.write("usr/share/doc/spoor/default.yaml", &self.said(&["config", "default"])?, 0o644)?;
         self.compress("usr/share/doc/spoor/changelog.gz", &changelog())?;
@@ -187,11 +190,26 @@ fn size(directory: &Path) -> Result<u64> {
     Ok(total)
 }
 
+/// The pages for people, relative to the workspace.
+fn pages(root: &Path) -> Result<Vec<String>> {
+    let mut pages = ["README.md", "agent/CHANGELOG.md", "deploy/README.md"].map(str::to_owned).to_vec();
+    let mut folders = vec!["docs".to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(root.join(&folder)).with_context(|| format!("cannot read {folder}"))?;
+        for entry in entries {
+            let entry = entry?;
+            let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() { folders.push(path) } else { pages.push(path) }
+        }
+    }
+    Ok(pages)
+}
+
 fn changelog() -> String {
     let date = shell::output(shell::command("git", ["log", "-1", "--format=%cD"]));
     let date = date.unwrap_or_else(|| "Thu, 01 Jan 1970 00:00:00 +0000".to_owned());
     let version = env!("CARGO_PKG_VERSION");
     format!(
-        "spoor ({version}) unstable; urgency=medium\n\n  * See the commits of the repository.\n\n -- Spoor developers <spoor@localhost>  {date}\n"
+        "spoor ({version}) unstable; urgency=medium\n\n  * See agent/CHANGELOG.md beside this file.\n\n -- Spoor developers <spoor@localhost>  {date}\n"
     )
 }

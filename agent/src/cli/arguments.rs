@@ -150,6 +150,10 @@ pub(super) enum ConfigCommand {
     },
     /// Print every setting with its default and its meaning, as a file to start from
     Default,
+    /// Print every setting with its meaning, type, default and environment variable, as Markdown
+    Reference,
+    /// Print the joining rules in the order in which they are asked, with their evidence and confidence, as Markdown
+    Rules,
     /// Print the JSON Schema of the configuration, for editors
     Schema,
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::Failure;
 use super::arguments::ConfigCommand;
-use crate::config::{document, load};
+use crate::config::{document, load, reference};
 
 pub(super) fn run(command: &ConfigCommand) -> Result<(), Failure> {
     let text = match command {
@@ -15,6 +15,8 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), Failure> {
             format!("{}: ok\n", file.display())
         }
         ConfigCommand::Default => document::default_yaml(),
+        ConfigCommand::Reference => reference::markdown(),
+        ConfigCommand::Rules => spoor_core::causality::rules::markdown(),
         ConfigCommand::Schema => format!("{:#}\n", document::schema()),
     };
     // A reader that has seen enough (`| head`) is no failure.

@@ -19,6 +19,8 @@ is
 The
 .B OTEL_EXPORTER_OTLP_*
 variables of OpenTelemetry work too.
+.B spoor config reference
+prints the same as a page.
 .SH SIGNALS
 .TP
 .BR SIGINT , SIGTERM
@@ -38,6 +40,16 @@ Spans that wait while the back end is away.
 What was learned of connections and processes, for the next run.
 .SH EXIT STATUS
 0 done, 1 failed, 2 wrong usage or configuration.
+.SH SEE ALSO
+The pages below
+.IR /usr/share/doc/spoor :
+.IR README.md ,
+.I docs/configuration.md
+for every setting,
+.I docs/troubleshooting.md
+for when spans are missing,
+.I docs/joining.md
+for how causes are found.
 ";
 
 pub(super) fn completions(shell: Shell) {

@@ -48,7 +48,7 @@ fn collect(root: &Value, schema: &Value, path: &mut Vec<String>, keys: &mut Vec<
 }
 
 /// Follows a reference to a definition.
-fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+pub(super) fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     let target = schema.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#'));
     target.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
 }
@@ -85,7 +85,7 @@ fn section(root: &Value, schema: &Value, values: &Map<String, Value>, indent: us
 }
 
 /// `key: value` on one line where that fits, else below it.
-fn entry(key: &str, value: &Value, indent: usize, text: &mut String) {
+pub(super) fn entry(key: &str, value: &Value, indent: usize, text: &mut String) {
     let pad = " ".repeat(indent);
     let line = format!("{pad}{key}: {}\n", flow(value));
     let list_of_mappings = matches!(value, Value::Array(items) if items.iter().any(Value::is_object));
@@ -180,6 +180,6 @@ fn scalar(text: &str) -> String {
     if plain || text == "0" || is_duration(text) { text.to_owned() } else { Value::from(text).to_string() }
 }
 
-fn is_duration(text: &str) -> bool {
+pub(super) fn is_duration(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit()) && super::duration::parse(text).is_some()
 }

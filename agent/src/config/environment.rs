@@ -63,6 +63,12 @@ pub fn variable(path: &[String]) -> String {
     path.iter().fold("SPOOR".to_owned(), |name, key| name + "_" + &key.to_uppercase())
 }
 
+/// The standard variables that set the key, too.
+pub fn standard_variables(path: &[String]) -> impl Iterator<Item = &'static str> {
+    let inner = path.strip_prefix(&["export".to_owned(), "otlp".to_owned()]).unwrap_or_default();
+    STANDARD.into_iter().filter(move |(_, keys, _)| *keys == inner).map(|(name, _, _)| name)
+}
+
 /// Sets in `root` what the environment says; `keys` are the paths of all settings. Returns warnings about
 /// variables with our prefix that name nothing.
 pub fn apply(

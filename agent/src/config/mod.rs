@@ -12,6 +12,7 @@ pub mod document;
 pub mod environment;
 pub mod load;
 pub mod node;
+pub mod reference;
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Verdicts in, a table for people or JSON out, and whether the promises hold.
+//! Verdicts → a table for people, JSON or CSV, and whether the promises hold.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -46,6 +46,24 @@ impl Report {
         let skipped: BTreeMap<_, _> = self.skipped.iter().cloned().collect();
         let cells: Vec<Value> = self.cells.iter().map(Cell::to_json).collect();
         json!({ "cells": cells, "skipped": skipped, "broken": self.broken() })
+    }
+
+    /// A line for each cell, as `docs/measurements/` keeps them; a percentage is empty where there was no such work.
+    pub fn to_csv(&self) -> String {
+        let mut text = "runtime,in_flight,inferred_edges,correct,missing,wrong,keyed_percent,several_of_one_order_percent,\
+                        plain_percent,parallel_percent,after_answer_percent,spans_right,spans_no_order,spans_wrong_order\n"
+            .to_owned();
+        for cell in &self.cells {
+            let (inferred, places) = (cell.verdict.inferred(), cell.verdict.places);
+            let mut values = vec![cell.runtime.to_owned(), cell.concurrency.to_string()];
+            let edges = [inferred.sum(), inferred.correct, inferred.missing, inferred.wrong];
+            values.extend(edges.map(|count| count.to_string()));
+            let shares = SHOWN.map(|class| percent(cell.verdict.of(class)));
+            values.extend(shares.map(|share| share.map(|share| format!("{share:.1}")).unwrap_or_default()));
+            values.extend([places.right, places.none, places.wrong].map(|count| count.to_string()));
+            text += &(values.join(",") + "\n");
+        }
+        text
     }
 }
 
@@ -112,13 +130,13 @@ fn share(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-fn percent(tally: Tally) -> String {
-    if tally.sum() == 0 {
-        return "–".to_owned();
-    }
+/// Classes whose share of correct edges is shown.
+const SHOWN: [Class; 5] = [Class::Keyed, Class::Twin, Class::Plain, Class::Parallel, Class::After];
+
+/// The share of correct edges; `None` without edges.
+fn percent(tally: Tally) -> Option<f64> {
     // Never 100 % by rounding.
-    let percent = (share(tally.correct, tally.sum()) * 1000.0).floor() / 10.0;
-    format!("{percent:.1} %")
+    (tally.sum() > 0).then(|| (share(tally.correct, tally.sum()) * 1000.0).floor() / 10.0)
 }
 
 impl fmt::Display for Report {
@@ -137,8 +155,9 @@ impl fmt::Display for Report {
                 // Writing to a string cannot fail.
                 let _ = write!(line, " | {part}");
             }
-            for class in [Class::Keyed, Class::Twin, Class::Plain, Class::Parallel, Class::After] {
-                let _ = write!(line, " | {}", percent(verdict.of(class)));
+            for class in SHOWN {
+                let share = percent(verdict.of(class)).map(|share| format!("{share:.1} %"));
+                let _ = write!(line, " | {}", share.as_deref().unwrap_or("–"));
             }
             let places = verdict.places;
             writeln!(f, "{line} | {} / {} / {} |", places.right, places.none, places.wrong)?;
@@ -183,5 +202,31 @@ impl fmt::Display for Report {
             writeln!(f, "skipped {runtime}: {reason}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::judge::Places;
+    use super::*;
+
+    #[test]
+    fn a_cell_is_a_line_of_csv_and_a_class_without_work_an_empty_field() {
+        let mut verdict = Verdict { places: Places { right: 7, none: 2, wrong: 0 }, ..Verdict::default() };
+        verdict.edges.insert(Class::Keyed, Tally { correct: 2999, missing: 1, wrong: 0 });
+        verdict.edges.insert(Class::After, Tally { correct: 1, missing: 2, wrong: 0 });
+        let cell = Cell {
+            runtime: "go",
+            model: Model::Shared,
+            concurrency: 50,
+            verdict,
+            apart: false,
+            dangling: Vec::new(),
+        };
+        let csv = Report { cells: vec![cell], skipped: Vec::new() }.to_csv();
+        let lines: Vec<&str> = csv.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0].split(',').count(), 14);
+        assert_eq!(lines[1], "go,50,3003,3000,3,0,99.9,,,,33.3,7,2,0", "never 100 % by rounding");
     }
 }

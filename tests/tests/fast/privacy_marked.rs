@@ -42,8 +42,7 @@ fn replay(recording: &str, settings: Option<&str>) -> (Vec<Span>, Vec<u8>) {
     let settings = settings.map(file);
     let config = config::load(settings.as_deref(), &[], &[]).expect("the configuration is right").config;
     let mut source = source::open(&file(recording), &config.services).expect("a recording");
-    let mut pipeline =
-        run::pipeline(&config, [7; 16], "host".to_owned()).expect("the configuration's rules compile");
+    let mut pipeline = run::pipeline(&config, [7; 16]).expect("the configuration's rules compile");
     let mut now = BootTime::ZERO;
     loop {
         match source.next() {
@@ -59,7 +58,7 @@ fn replay(recording: &str, settings: Option<&str>) -> (Vec<Span>, Vec<u8>) {
             Err(error) => panic!("{recording}: {error}"),
         }
     }
-    let kept = spoor::run::state::file::encode(&pipeline.snapshot()).expect("what is kept is encoded");
+    let kept = run::state::file::encode(&pipeline.snapshot()).expect("what is kept is encoded");
     pipeline.finish(now);
     (std::iter::from_fn(|| pipeline.poll_span()).collect(), kept)
 }

@@ -2,11 +2,14 @@
 //!
 //! Files of the tree in, findings as `file:line: what, why` out. [`boundaries`] checks who may name whom,
 //! [`layout`] where modules and their tests stand, [`text`] what every file has to look like, [`dependencies`] that each
-//! dependency has a reason and a user, [`rust`] gives all of them the code without comments and literals.
+//! dependency has a reason and a user, [`links`] that pages lead somewhere; [`rust`] gives all of them the code without
+//! comments and literals.
 
 mod boundaries;
 mod dependencies;
+mod journeys;
 mod layout;
+mod links;
 mod rust;
 mod text;
 
@@ -67,9 +70,11 @@ fn check(files: &[File]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in files {
         boundaries::check(file, &mut findings);
+        journeys::check(file, &mut findings);
         text::check(file, &mut findings);
     }
     text::check_tree(files, &mut findings);
+    links::check_tree(files, &mut findings);
     dependencies::check_tree(files, &mut findings);
     layout::check(files, &mut findings);
     findings

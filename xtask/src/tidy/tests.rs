@@ -136,9 +136,62 @@ fn lock_files_name_no_registry() {
 }
 
 #[test]
-fn readme_has_one_sentence_per_line() {
+fn pages_have_one_sentence_per_line() {
+    one("docs/x.md", "# X\nOne. Two.\n", "2: two sentences");
     one("README.md", "One. Two.\n", "1: two sentences");
     clean("README.md", "One, e.g. Two.\n1. One.\n```\nOne. Two.\n```\n| One. Two. |\nv1.2 of x. \n");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let page = "# The page\n## `a.b` twice!\n## a.b twice\n```\n# no heading\n```\n";
+    for (link, what) in [
+        ("docs/x.md", None),
+        ("docs/", None),
+        ("docs", None),
+        ("docs/x.md#the-page", None),
+        ("docs/x.md#ab-twice", None),
+        ("docs/x.md#ab-twice-1", None),
+        ("https://example.org/docs", None),
+        ("#readme", None),
+        ("docs/y.md", Some("there is no `docs/y.md`")),
+        ("docs/x.md#no-heading", Some("no heading of `docs/x.md`")),
+        ("#page", Some("no heading of `README.md`")),
+        ("../x.md", Some("out of the workspace")),
+    ] {
+        let file = |path: &str, text: &str| File { path: path.to_owned(), text: text.to_owned() };
+        let readme = format!("# Readme\n`[not](one)` and [one `of` them]({link}), twice.\n");
+        let found = check(&[file("README.md", &readme), file("docs/x.md", page)]);
+        assert_eq!(found.len(), usize::from(what.is_some()), "{link}: {found:?}");
+        assert!(found.iter().all(|found| found.line == 2 && found.what.contains(what.unwrap())), "{found:?}");
+    }
+}
+
+#[test]
+fn links_go_from_the_page_they_are_on() {
+    let file = |path: &str, text: &str| File { path: path.to_owned(), text: text.to_owned() };
+    let found = check(&[
+        file("docs/x.md", "[up](../deploy/README.md) [down](parts/y.md) [side](z.md)\n"),
+        file("docs/parts/y.md", "[up](../x.md) [side](y.md)\n"),
+        file("deploy/README.md", "[there](../docs/x.md)\n"),
+    ]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].what.contains("there is no `docs/z.md`"), "{found:?}");
+}
+
+#[test]
+fn pages_that_are_named_are_there() {
+    one("deploy/x.yaml", "# see docs/gone.md, section 2\n", "1: there is no `docs/gone.md`");
+    clean("deploy/x.yaml", "# see https://example.org/docs/gone.md and x-docs/gone.md\n");
+    clean("agent/src/x.rs", "//! A → b.\n//! *Spec*: another-project, docs/gone.md\n");
+    one("docs/x.md", "It is in `agent/src/gone.rs`.\n", "1: there is no `agent/src/gone.rs`");
+    clean("docs/x.md", "It is in `docs/x.md`, `docs/`, `agent/<name>.rs` or `src/x.rs`.\n");
+}
+
+#[test]
+fn the_readme_fits_its_screen() {
+    one("README.md", &"x\n".repeat(5001), "1: 10002 bytes");
+    clean("README.md", &"x\n".repeat(5000));
 }
 
 #[test]

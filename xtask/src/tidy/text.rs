@@ -1,11 +1,18 @@
-//! What every file has to look like: headers, lengths, leftovers, machine paths, the README's lines, fixtures.
+//! What every file has to look like: headers, lengths, leftovers, machine paths, pages' lines, fixtures.
 
+use super::links::is_page;
 use super::rust::{code, without_tests};
 use super::{File, Finding};
 
 /// Lines a Rust file may have before its tests, by folder; past it the header says why.
-const LENGTHS: &[(&str, usize)] =
-    &[("ebpf/", 200), ("agent/", 500), ("common/", 500), ("xtask/", 500), ("tests/", 500)];
+const LENGTHS: &[(&str, usize)] = &[
+    ("ebpf/", 200),
+    ("agent/", 500),
+    ("common/", 500),
+    ("journeys/", 500),
+    ("xtask/", 500),
+    ("tests/", 500),
+];
 
 /// The header line that explains a long file.
 const REASON: &str = "//! Long because ";
@@ -24,7 +31,7 @@ pub(super) fn check(file: &File, findings: &mut Vec<Finding>) {
     header(file, findings);
     length(file, findings);
     leftovers(file, findings);
-    if file.path == "README.md" {
+    if is_page(&file.path) {
         sentences(file, findings);
     }
 }
@@ -119,7 +126,7 @@ fn sentences(file: &File, findings: &mut Vec<Finding>) {
             in_code = !in_code;
         } else if !in_code && !line.starts_with('|') && !line.starts_with("    ") && holds_two_sentences(line)
         {
-            findings.push(file.finding(at + 1, "two sentences on one line: the README has one per line"));
+            findings.push(file.finding(at + 1, "two sentences on one line: pages have one per line"));
         }
     }
 }
@@ -169,7 +176,13 @@ fn fixtures(files: &[File], findings: &mut Vec<Finding>) {
 
 /// Safe Rust is promised by attribute where it is promised at all.
 fn unsafe_is_forbidden(files: &[File], findings: &mut Vec<Finding>) {
-    for root in ["agent/src/lib.rs", "agent/core/src/lib.rs", "xtask/src/main.rs", "tests/src/lib.rs"] {
+    for root in [
+        "agent/src/lib.rs",
+        "agent/core/src/lib.rs",
+        "journeys/src/lib.rs",
+        "xtask/src/main.rs",
+        "tests/src/lib.rs",
+    ] {
         if let Some(file) = files.iter().find(|file| file.path == root)
             && !file.text.contains("#![forbid(unsafe_code)]")
         {

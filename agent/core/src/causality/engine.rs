@@ -1,15 +1,16 @@
-//! The façade of causality: events of all connections in, edges and settlements out.
+//! Events of all connections → edges, passages, and which operations are decided. The façade of causality.
 //!
 //! *Owns* which part of causality sees which event. *Must not know* spans, trees.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::{Confidence, Edge, Passage, Policy, Rule, Stats};
+use super::rules::{MESSAGE, MESSAGE_UNBROKERED, MESSAGE_UNBROKERED_WITH_ID, MESSAGE_WITH_ID, Row, WIRE};
+use super::{Edge, Passage, Policy, Stats};
 use crate::causality::across::message::{Delivery, Destination, MessageKey, Messages, Outcome, Pair};
 use crate::causality::across::wire::{Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
-use crate::causality::inside::{Closing, Interaction, Opening, Processes};
+use crate::causality::inside::{Closing, Inside, Interaction, Opening};
 use crate::conn::ConnInfo;
 use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
@@ -27,13 +28,13 @@ const MAX_MESSAGES: usize = 57_344;
 #[derive(Debug)]
 pub struct Engine {
     policy: Policy,
-    processes: Processes,
+    inside: Inside,
     wires: Wires,
     /// Seen on the broker's own sockets: exact.
     brokered: Messages,
     /// Seen on its clients' sockets only.
     unbrokered: Messages,
-    /// Edges by message between clients, held back in case the broker's own view makes better ones.
+    /// Edges by message between clients. They are held back, for the broker's own view may make better ones.
     unsure: BTreeMap<(BootTime, OpId), Edge>,
     unsure_due: HashMap<OpId, BootTime>,
     edges: VecDeque<Edge>,
@@ -43,7 +44,7 @@ pub struct Engine {
 impl Engine {
     pub fn new(policy: Policy) -> Self {
         Self {
-            processes: Processes::new(policy.clone()),
+            inside: Inside::new(policy.clone()),
             policy,
             wires: Wires::new(MAX_WIRES),
             brokered: Messages::new(MAX_MESSAGES),
@@ -61,11 +62,11 @@ impl Engine {
             (Interaction::Message, OpSide::Incoming) => self.unbrokered.opened(op, point.at),
             (Interaction::Message, OpSide::Outgoing) | (Interaction::Call, _) => {}
         }
-        self.processes.opened(Opening { op, shape, family, conn: info.conn.id, point });
+        self.inside.opened(Opening { op, shape, family, conn: info.conn.id, point });
     }
 
     pub fn requested(&mut self, op: OpId, point: Point) {
-        self.processes.requested(op, point);
+        self.inside.requested(op, point);
     }
 
     /// The wire identity of a call that has begun: both ends are joined before either is over, for one may be over long before
@@ -76,7 +77,7 @@ impl Engine {
 
     /// An operation is over. `wire` is its wire identity, where the connection has one and it was not told before.
     pub fn closed(&mut self, info: &ConnInfo, op: &Operation, found: &Found, wire: Option<WireId>) {
-        self.processes.closed(closing(op, found));
+        self.inside.closed(closing(op, found));
         if let Some(wire) = wire {
             self.meet(op.id, wire, side(op));
         }
@@ -92,44 +93,44 @@ impl Engine {
     }
 
     pub fn conn_closed(&mut self, conn: ConnId, tgid: u32) {
-        self.processes.conn_closed(conn, tgid);
+        self.inside.conn_closed(conn, tgid);
     }
 
     /// Something a process read or wrote was lost, not long before `now`.
     pub fn missed(&mut self, tgid: u32, now: BootTime) {
-        self.processes.missed(tgid, now);
+        self.inside.missed(tgid, now);
         self.brokered.missed(now);
         self.unbrokered.missed(now);
     }
 
     /// Records were lost, found out at `now`, and whose is not known.
     pub fn lost(&mut self, now: BootTime) {
-        self.processes.lost(now);
+        self.inside.lost(now);
     }
 
     pub fn process_changed(&mut self, event: &ProcessEvent) {
         match event.kind {
-            ProcessEventKind::Fork { .. } => self.processes.process_began(event.tgid),
-            ProcessEventKind::Exec => self.processes.process_replaced(event.tgid),
-            ProcessEventKind::Exit => self.processes.process_ended(event.tgid, event.at),
+            ProcessEventKind::Fork { .. } => self.inside.process_began(event.tgid),
+            ProcessEventKind::Exec => self.inside.process_replaced(event.tgid),
+            ProcessEventKind::Exit => self.inside.process_ended(event.tgid, event.at),
             ProcessEventKind::Thread { tid, creator } => {
-                self.processes.thread_began(event.tgid, tid, creator);
+                self.inside.thread_began(event.tgid, tid, creator);
             }
         }
     }
 
     /// What a process has shown of how it works. `None`: nothing.
     pub fn export(&self, tgid: u32) -> Option<Snapshot> {
-        self.processes.export(tgid)
+        self.inside.export(tgid)
     }
 
     /// Goes on with what an earlier agent knew of this very process. Returns whether it is of use.
     pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootTime) -> bool {
-        self.processes.import(tgid, learned, now)
+        self.inside.import(tgid, learned, now)
     }
 
     pub fn handle_timeout(&mut self, now: BootTime) {
-        self.processes.handle_timeout(now);
+        self.inside.handle_timeout(now);
         while let Some(entry) = self.unsure.first_entry().filter(|entry| entry.key().0 <= now) {
             let edge = entry.remove();
             self.unsure_due.remove(&edge.child);
@@ -139,28 +140,28 @@ impl Engine {
 
     /// A request that has been open for long and may be the cause of what is decided next: what it has shown so far is
     /// needed before [`Engine::handle_timeout`] is called again.
-    pub fn poll_wanted(&mut self) -> Option<(ConnId, OpId)> {
-        self.processes.wanted()
+    pub fn poll_to_peek(&mut self) -> Option<(ConnId, OpId)> {
+        self.inside.poll_to_peek()
     }
 
     /// What such a request has shown so far.
     pub fn shown(&mut self, op: OpId, found: &Found) {
-        self.processes.shown(op, keys(found), found.attributes.clone());
+        self.inside.shown(op, keys(found), found.attributes.clone());
     }
 
     pub fn next_timeout(&self) -> Option<BootTime> {
         let unsure = self.unsure.keys().next().map(|(due, _)| *due);
-        [unsure, self.processes.next_timeout()].into_iter().flatten().min()
+        [unsure, self.inside.next_timeout()].into_iter().flatten().min()
     }
 
     pub fn finish(&mut self) {
-        self.processes.finish();
+        self.inside.finish();
         self.edges.extend(std::mem::take(&mut self.unsure).into_values());
         self.unsure_due.clear();
     }
 
     pub fn poll_edge(&mut self) -> Option<Edge> {
-        self.edges.pop_front().or_else(|| self.processes.poll_edge())
+        self.edges.pop_front().or_else(|| self.inside.poll_edge())
     }
 
     /// More about a message's way.
@@ -169,17 +170,17 @@ impl Engine {
     }
 
     pub fn poll_settled(&mut self) -> Option<OpId> {
-        self.processes.poll_settled()
+        self.inside.poll_settled()
     }
 
     /// Nothing more will be decided about this operation's cause inside its process.
     pub fn is_settled(&self, op: OpId) -> bool {
-        self.processes.is_settled(op)
+        self.inside.is_settled(op)
     }
 
     /// What was forgotten at the bounds of its tables.
     pub fn stats(&self) -> Stats {
-        let (links, inside) = self.processes.forgotten();
+        let (links, inside) = self.inside.forgotten();
         let mut stats = Stats { wires: self.wires.forgotten(), links, inside, ..Stats::default() };
         stats.add_messages(self.brokered.forgotten());
         stats.add_messages(self.unbrokered.forgotten());
@@ -188,13 +189,13 @@ impl Engine {
 
     /// Enters one end of an operation where the other is looked for.
     fn meet(&mut self, op: OpId, wire: WireId, side: Side) {
-        if self.policy.allows(Rule::Wire, Confidence(1.0))
+        if self.policy.allows(WIRE.rule, WIRE.confidence)
             && let Some(edge) = self.wires.enter(wire, op, side)
         {
             if let Some(due) = self.unsure_due.remove(&edge.child) {
                 self.unsure.remove(&(due, edge.child));
             }
-            self.processes.linked(edge.child, edge.parent);
+            self.inside.linked(edge.child, edge.parent);
             self.edges.push_back(edge);
         }
     }
@@ -236,18 +237,19 @@ impl Engine {
     }
 
     fn pair(&mut self, pair: Pair, at_broker: bool) {
-        let confidence = confidence(pair.has_id, at_broker);
-        if !self.policy.allows(Rule::Message, confidence) {
+        let row = row(pair.has_id, at_broker);
+        if !self.policy.allows(row.rule, row.confidence) {
             return;
         }
-        let edge = Edge { child: pair.delivery, parent: pair.publish, rule: Rule::Message, confidence };
+        let edge =
+            Edge { child: pair.delivery, parent: pair.publish, rule: row.rule, confidence: row.confidence };
         if pair.pulled || pair.again_since.is_some() {
             self.passages.push_back(Passage { edge, pulled: pair.pulled, again_since: pair.again_since });
         }
         if pair.pulled {
             return;
         }
-        self.processes.linked(edge.child, edge.parent);
+        self.inside.linked(edge.child, edge.parent);
         if at_broker {
             self.edges.push_back(edge);
         } else {
@@ -287,14 +289,14 @@ fn delivery(info: &ConnInfo, op: &Operation, action: &Action, deliver: &Deliver)
     }
 }
 
-/// How sure a pair of equal messages is one message.
-fn confidence(has_id: bool, at_broker: bool) -> Confidence {
-    Confidence(match (at_broker, has_id) {
-        (true, true) => 1.0,
-        (true, false) => 0.99,
-        (false, true) => 0.97,
-        (false, false) => 0.9,
-    })
+/// The row of the table by which a pair of equal messages is one message.
+fn row(has_id: bool, at_broker: bool) -> &'static Row {
+    match (at_broker, has_id) {
+        (true, true) => &MESSAGE_WITH_ID,
+        (true, false) => &MESSAGE,
+        (false, true) => &MESSAGE_UNBROKERED_WITH_ID,
+        (false, false) => &MESSAGE_UNBROKERED,
+    }
 }
 
 fn side(op: &Operation) -> Side {
@@ -342,7 +344,7 @@ fn closing(op: &Operation, found: &Found) -> Closing {
         keys: keys(found),
         answered: op.response.is_some()
             && !matches!(op.completeness, Completeness::Cut | Completeness::Abandoned),
-        traits: found.attributes.clone(),
+        facts: found.attributes.clone(),
         transaction,
         ends_transaction,
     }
@@ -353,7 +355,10 @@ fn keys(found: &Found) -> Vec<OrderKey> {
     if found.too_many { Vec::new() } else { found.keys.clone() }
 }
 
-/// Longest wait for the other end of a delivery.
+/// Longest wait, after a delivery between clients is over, for the broker's own view of it.
+///
+/// Both ends see the end of a delivery within moments. Not measured; it must exceed the reordering of records of two processors,
+/// and stay below half of `joining.linger`, for which a tree is held.
 const MAX_BROKER_WAIT: Duration = Duration::from_millis(500);
 
 /// The policy of the configuration.
@@ -362,7 +367,7 @@ pub fn policy(joining: &super::settings::Joining) -> Policy {
         rules: joining.rules.iter().copied().collect(),
         min_confidence: joining.min_confidence,
         decide_within: joining.decide_within,
-        // Both ends see the end of a delivery within moments; the tree is held for longer than that.
+        // The tree is held for longer than that.
         broker_wait: (joining.linger / 2).min(MAX_BROKER_WAIT),
     }
 }

@@ -1,11 +1,11 @@
-//! Events of all connections in, [`Edge`]s between operations out: what was caused by what, by which rule, how sure.
+//! Events of all connections → [`Edge`]s between operations: what was caused by what, by which rule, how sure.
 //!
 //! *Owns* the rules of joining inside a process, across the wire and through messages, and their ranking.
 //! *Must not know* spans, how orders are named in bytes (it compares keys it is given), or where records came from.
 //!
 //! ```text
-//!   Opened, Requested ────────────▶ process::Processes   who read and wrote what, on which thread
-//!   Closed (keys, wire identity) ─▶ process, wire, message ─▶ Edge
+//!   opened, requested, closed ─▶ inside                          who read and wrote what, on which thread
+//!   wire identities, messages ─▶ across::{wire, message} ─▶ Edge
 //! ```
 //!
 //! A message that was asked for (`basic.get`) is no cause of the asking: its way is told as a [`Passage`], not as an edge.
@@ -16,6 +16,7 @@
 pub mod across;
 pub mod engine;
 pub mod inside;
+pub mod rules;
 pub mod settings;
 pub mod stats;
 
@@ -28,54 +29,48 @@ use crate::record::OpId;
 use crate::time::BootTime;
 pub use stats::Stats;
 
-/// A rule that joins an operation to its cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Rule {
-    /// `traceparent` or a like header in the operation's own bytes.
-    Context,
-    /// Both ends of one operation have the same wire identity.
-    Wire,
-    /// The broker forwarded this very message.
-    Message,
-    /// The thread served only this request.
-    Thread,
-    /// The thread read it last, and nothing else could be the cause.
-    LastRead,
-    /// It carries the identity key of exactly one request in flight.
-    Value,
-    /// It ran in one transaction with an operation whose cause is known.
-    Transaction,
-    /// Nothing else was in flight, in a process that does nothing unasked.
-    Alone,
+/// Declares the rules, once: their names and the list of all come from here.
+macro_rules! rules {
+    ($($(#[$doc:meta])* $rule:ident = $name:literal,)*) => {
+        /// A rule that joins an operation to its cause.
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+        )]
+        pub enum Rule {
+            $($(#[$doc])* #[serde(rename = $name)] $rule,)*
+        }
+
+        impl Rule {
+            /// All rules, strongest first.
+            pub const ALL: [Rule; [$($name),*].len()] = [$(Rule::$rule),*];
+
+            /// The name on the wire (`spoor.parent.rule`), in the configuration and in `--print tree`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Rule::$rule => $name,)*
+                }
+            }
+        }
+    };
 }
 
-impl Rule {
-    /// The name on the wire (`spoor.parent.rule`), in the configuration and in `--print tree`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Rule::Context => "context",
-            Rule::Wire => "wire",
-            Rule::Message => "message",
-            Rule::Thread => "thread",
-            Rule::LastRead => "last_read",
-            Rule::Value => "value",
-            Rule::Transaction => "transaction",
-            Rule::Alone => "alone",
-        }
-    }
-
-    /// All rules, strongest first.
-    pub const ALL: [Rule; 8] = [
-        Rule::Context,
-        Rule::Wire,
-        Rule::Message,
-        Rule::Thread,
-        Rule::Value,
-        Rule::Transaction,
-        Rule::LastRead,
-        Rule::Alone,
-    ];
+rules! {
+    /// `traceparent` or a like header in the operation's own bytes.
+    Context = "context",
+    /// Both ends of one operation have the same wire identity.
+    Wire = "wire",
+    /// The broker forwarded this very message.
+    Message = "message",
+    /// The thread served only this request, or was seen to work for it in another way.
+    Thread = "thread",
+    /// The operation carries the identity key of exactly one request in flight.
+    Value = "value",
+    /// The operation ran in one transaction with an operation whose cause is known.
+    Transaction = "transaction",
+    /// The thread read it last, and nothing else could be the cause.
+    LastRead = "last_read",
+    /// Nothing else was in flight, in a process that does nothing unasked.
+    Alone = "alone",
 }
 
 /// Which rules may make an edge, and how sure they must be.

@@ -42,16 +42,7 @@ pub struct Joining {
 impl Default for Joining {
     fn default() -> Self {
         Self {
-            rules: vec![
-                Rule::Context,
-                Rule::Wire,
-                Rule::Message,
-                Rule::Thread,
-                Rule::LastRead,
-                Rule::Value,
-                Rule::Transaction,
-                Rule::Alone,
-            ],
+            rules: Rule::ALL.to_vec(),
             min_confidence: 0.6,
             decide_within: Duration::from_secs(10),
             linger: Duration::from_secs(2),

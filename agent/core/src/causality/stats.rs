@@ -22,12 +22,12 @@ pub struct Stats {
     pub open_messages: u64,
     /// Causes across the wire and through messages.
     pub links: u64,
-    pub inside: Inside,
+    pub inside: InsideStats,
 }
 
 /// The same of the tables of processes and threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Inside {
+pub struct InsideStats {
     /// Processes, with how they work.
     pub processes: u64,
     /// Threads that did nothing.
@@ -35,7 +35,7 @@ pub struct Inside {
     /// Requests without a key.
     pub unnamed: u64,
     /// Times that threads wrote each other's messages.
-    pub mixed: u64,
+    pub interleaved: u64,
     /// Of the last things that a thread did: answers, operations begun, and whatever moved bytes.
     pub answers: u64,
     pub begun: u64,
@@ -47,7 +47,7 @@ impl Stats {
     pub fn by_table(&self) -> [(&'static str, u64); 13] {
         // Taken apart, so that the compiler misses one that is left out.
         let Self { wires, messages, equal_messages, destinations, open_messages, links, inside } = *self;
-        let Inside { processes, threads, unnamed, mixed, answers, begun, acts } = inside;
+        let InsideStats { processes, threads, unnamed, interleaved, answers, begun, acts } = inside;
         [
             ("wires", wires),
             ("messages", messages),
@@ -58,7 +58,7 @@ impl Stats {
             ("processes", processes),
             ("threads", threads),
             ("unnamed_requests", unnamed),
-            ("shared_writes", mixed),
+            ("shared_writes", interleaved),
             ("thread_answers", answers),
             ("thread_operations", begun),
             ("thread_acts", acts),
@@ -73,13 +73,13 @@ impl Stats {
     }
 }
 
-impl std::ops::AddAssign for Inside {
+impl std::ops::AddAssign for InsideStats {
     fn add_assign(&mut self, more: Self) {
-        let Self { processes, threads, unnamed, mixed, answers, begun, acts } = more;
+        let Self { processes, threads, unnamed, interleaved, answers, begun, acts } = more;
         self.processes += processes;
         self.threads += threads;
         self.unnamed += unnamed;
-        self.mixed += mixed;
+        self.interleaved += interleaved;
         self.answers += answers;
         self.begun += begun;
         self.acts += acts;

@@ -138,6 +138,7 @@ pub struct Places {
     /// Entries of AMQP header tables.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub amqp_headers: Vec<String>,
+    /// Properties of AMQP messages.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub amqp_properties: Vec<AmqpProperty>,
     /// Columns: `orders.id`, `*orders.status` of tables whose name ends so, or `order_id` of any table. Taken from values that a statement compares with `=` or inserts, and

@@ -285,7 +285,7 @@ impl Pipeline {
 
     fn run_timers(&mut self) {
         self.engine.handle_timeout(self.now);
-        if self.show_wanted() {
+        if self.peek_at_open() {
             self.engine.handle_timeout(self.now);
         }
         self.drain_edges();
@@ -293,10 +293,10 @@ impl Pipeline {
         self.drain_trees();
     }
 
-    /// Requests that hang are asked what they have shown so far. Returns whether any was wanted.
-    fn show_wanted(&mut self) -> bool {
+    /// Requests that hang are asked what they have shown so far. Returns whether there were any.
+    fn peek_at_open(&mut self) -> bool {
         let mut any = false;
-        while let Some((conn, op)) = self.engine.poll_wanted() {
+        while let Some((conn, op)) = self.engine.poll_to_peek() {
             any = true;
             if let Some(operation) = self.connections.peek(conn, op) {
                 self.engine.shown(op, &self.rules.extract(&operation));

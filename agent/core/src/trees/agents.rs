@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use crate::bounded::Bounded;
 use crate::causality::across::covered::{self, Block};
+use crate::causality::rules::WIRE_ELSEWHERE;
 use crate::causality::settings::Joining;
 use crate::causality::{Confidence, Rule};
 use crate::conn::ConnInfo;
@@ -48,8 +49,6 @@ use crate::trees::{Finished, REMEMBERED};
 const CLOCKS: Duration = Duration::from_secs(5);
 /// A message rarely waits longer where its publish is only computed.
 const QUEUED: Duration = Duration::from_secs(600);
-/// A parent that another agent exports: it may have lost the operation.
-const ELSEWHERE: Confidence = Confidence(0.99);
 
 /// What is known of other agents.
 #[derive(Debug)]
@@ -86,7 +85,7 @@ impl OtherAgents {
         let is_sure = |confidence: Confidence| confidence.0 >= joining.min_confidence;
         Self {
             covered: covered::blocks(&joining.covered),
-            by_wire: has(Rule::Wire) && is_sure(ELSEWHERE),
+            by_wire: has(Rule::Wire) && is_sure(WIRE_ELSEWHERE.confidence),
             by_message: has(Rule::Message),
             here: Bounded::new(REMEMBERED),
             sent: Bounded::for_foreign_keys(REMEMBERED),
@@ -203,7 +202,7 @@ impl Identifier {
     pub(crate) fn sender(&self, finished: &Finished) -> Option<(SpanId, Evidence)> {
         let end = if finished.is_delivery() { SpanEnd::Dwell } else { SpanEnd::Client };
         let span = ids::span_id(&Seed::from(finished.wire?), end);
-        Some((span, Evidence { rule: Rule::Wire, confidence: ELSEWHERE }))
+        Some((span, Evidence { rule: WIRE_ELSEWHERE.rule, confidence: WIRE_ELSEWHERE.confidence }))
     }
 
     /// Where the receiver's span is, as far as it can be known here. `named`: this end's tree belongs to an order that the

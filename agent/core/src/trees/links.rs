@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::causality::{Confidence, Edge, Rule};
+use crate::causality::rules::CONTEXT;
+use crate::causality::{Edge, Rule};
 use crate::operation::OpSide;
 use crate::order::ids::{self, SpanEnd};
 use crate::order::window::Window;
@@ -252,7 +253,7 @@ impl Identifier {
         if let Some(context) = &finished.found.context {
             if self.context(leaf).is_some() && context.trace_id == identity.trace_id {
                 identity.parent = Some(context.parent_id);
-                identity.evidence = Some(Evidence { rule: Rule::Context, confidence: Confidence(1.0) });
+                identity.evidence = Some(Evidence { rule: CONTEXT.rule, confidence: CONTEXT.confidence });
             } else {
                 identity.links.push(link(context.trace_id, context.parent_id, "context"));
             }

@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Print JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Also write the table to this file as CSV, as `docs/measurements/` keeps it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
     /// Also keep a recording of each runtime's traffic in this folder, for `spoor replay`.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) record: Option<PathBuf>,

@@ -83,6 +83,10 @@ fn measure(args: &Args) -> Result<bool> {
         Some(folder) => replay(&options, folder, &program.with_file_name("spoor"))?,
         None => run(&options, &program, &|step| eprintln!("accuracy: {step}"))?,
     };
+    if let Some(file) = &args.csv {
+        let written = std::fs::write(file, report.to_csv());
+        written.with_context(|| format!("cannot write {}", file.display()))?;
+    }
     if args.json {
         println!("{:#}", report.to_json());
     } else {

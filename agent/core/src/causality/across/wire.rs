@@ -1,9 +1,10 @@
-//! Both ends' views of one operation in, one edge between them out.
+//! Both ends' views of one operation → one edge between them.
 //!
 //! *Owns* the table of operations waiting for their other end. *Must not know* how the identity is computed.
 
 use crate::bounded::Bounded;
-use crate::causality::{Confidence, Edge, Rule};
+use crate::causality::Edge;
+use crate::causality::rules::WIRE;
 use crate::order::ids::WireId;
 use crate::record::OpId;
 
@@ -33,7 +34,7 @@ impl Wires {
             Some(&(other, other_side)) if other_side != side => {
                 self.waiting.remove(&wire);
                 let (child, parent) = if side == Side::Receiver { (op, other) } else { (other, op) };
-                Some(Edge { child, parent, rule: Rule::Wire, confidence: Confidence(1.0) })
+                Some(Edge { child, parent, rule: WIRE.rule, confidence: WIRE.confidence })
             }
             // The same end twice: two agents' views in one recording, or a collision. The first stays.
             Some(_) => None,

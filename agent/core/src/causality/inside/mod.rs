@@ -1,45 +1,40 @@
-//! What the threads of each process read and wrote in, edges from outgoing operations to the request that caused them out.
+//! What the threads of each process read and wrote → edges from outgoing operations to the request that caused them.
 //!
-//! *Owns* the rules inside a process: thread, value, transaction, last read. *Must not know* other processes, messages,
-//! how keys are found.
+//! ```text
+//!   events ─▶ observe ─▶ table ─▶ view ─▶ rules ─▶ decide ─▶ edges
+//!                          ▲                │        │
+//!                          └── trust ◀──────┴────────┘   what keys say, and what the rules would have said
+//! ```
 //!
 //! An outgoing operation is decided once it is over and every request that was in flight when it started is over too,
-//! because only then all their keys are known; or at a bounded time after its end. The rules, strongest first:
-//!
-//! | rule | evidence |
-//! |---|---|
-//! | thread | its thread had read exactly one request that was still open, and never serves several at once |
-//! | value | it carries the one identity key of exactly one request in flight in the process |
-//! | transaction | another operation of the same database transaction was decided by one of the above |
-//! | thread | the only goroutine that waited for it was serving that request |
-//! | thread | its thread was begun by one that was serving that request |
-//! | thread | its thread, which works on one job at a time, next wrote the answer to that request (hand-off to a pool) |
-//! | last read | its thread last read that request, or a response to an operation that request had caused |
-//! | alone | that request was the only one in flight, in a process that was seen to do nothing while nothing was asked of it |
+//! because only then all their keys are known; or at a bounded time after its end. [`rules`] has the table of what is asked, in
+//! which order; [`thresholds`] has the numbers.
 //!
 //! A rule by reading never overrules keys: where the operation and the candidate each name one order and these differ,
 //! there is no edge. Nor is there one where they show different facts (of users, say), in a process in which what belongs
 //! together shows the same.
 //!
-//! Long because every rule reads and changes the same table of operations, threads and transactions, in one order.
+//! *Owns* the state of all processes, and when operations are decided and forgotten. *Must not know* other processes' ends of an
+//! operation, messages, how keys are found.
 
 mod decide;
-mod guess;
-mod keys;
-mod proof;
+mod observe;
+mod process;
+mod quiet;
+pub(in crate::causality) mod rules;
 pub mod snapshot;
-mod state;
+mod table;
+mod thread;
+mod thresholds;
+mod trust;
+mod view;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
-use rustc_hash::FxHashMap;
-
-use self::proof::Signal;
-use self::state::{Circumstances, Op, Process, ThreadState, Transaction};
-use super::stats::Inside;
-use super::{Edge, Policy, Rule};
-use crate::bounded::{Bounded, Slot};
+use self::table::Table;
+use self::thresholds::MAX_LOOKED_AT;
+use super::stats::InsideStats;
+use super::{Edge, Policy};
 pub use crate::operation::Interaction;
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
@@ -61,96 +56,38 @@ pub struct Opening {
 pub struct Closing {
     pub op: OpId,
     pub at: BootTime,
-    /// Where the response started: for incoming work who answered, for outgoing who read the answer.
+    /// Where the response started: who answered a request, or who read the answer to a call.
     pub response_start: Option<Point>,
     pub response_end: Option<Point>,
     pub keys: Vec<OrderKey>,
-    /// Its response was seen to the end.
+    /// The response was seen to its end.
     pub answered: bool,
-    /// Further facts it shows, by the configured attribute rules: they tell apart several requests of one order.
-    pub traits: Facts,
+    /// Further facts that the operation shows, by the configured attribute rules. They tell apart several requests of one
+    /// order.
+    pub facts: Facts,
     /// Number of the transaction block on its connection.
     pub transaction: Option<u64>,
-    /// It was the COMMIT or ROLLBACK.
+    /// The operation was the COMMIT or ROLLBACK.
     pub ends_transaction: bool,
-    /// What it names as its cause itself: the delivery of an acknowledgement.
+    /// What the operation itself names as its cause: an acknowledgement names its delivery.
     pub named: Option<OpId>,
 }
 
-/// How long operations that are over are remembered as possible causes.
-const REMEMBER: Duration = Duration::from_secs(20);
-/// Work that starts this long after its request was answered is not traced back to it by reading alone.
-const AFTERMATH: Duration = Duration::from_millis(100);
-/// How long after its answer a request may still be worked on, as far as keys and threads tell.
-const AFTER: Duration = Duration::from_secs(1);
-/// So long must a process have had nothing to do and done nothing before what it does is taken to be asked for.
-const QUIET: Duration = Duration::from_secs(60);
-/// Operations begun that are remembered per thread.
-const MAX_BEGUN: usize = 64;
-/// So many observations show how long requests are worked on after their answers: so many times the longest, and at least
-/// so long, is then the bound.
-const ENOUGH_AFTER: u32 = 20;
-const AFTER_MARGIN: u32 = 4;
-const AFTER_LEAST: Duration = Duration::from_millis(10);
-/// How long an operation without any evidence waits for a request that becomes known late.
-const GRACE: Duration = Duration::from_secs(1);
-/// Waiters of one operation from which on those that no longer wait are looked for.
-const CROWD: usize = 64;
-/// Answers remembered per thread.
-const MAX_ANSWERS: usize = 256;
-/// Acts remembered per thread: what it can do between a call and its answer and still not be seen to do.
-const MAX_ACTS: usize = 16;
-/// Calls for which a thread has waited with other work at hand before it is taken to do one thing after the other.
-const PATIENT: u32 = 8;
-/// A loss is found out when its stream goes on: operations that began so long before or after are in doubt.
-const CLOUD_AFTER: Duration = Duration::from_secs(5);
-const CLOUD_BEFORE: Duration = Duration::from_secs(1);
-/// Work after answers that waits to be counted, per process.
-const MAX_AFTERMATH: usize = 256;
-/// Losses closer to each other than this count as one.
-const MISSED_STEP: Duration = Duration::from_millis(100);
-/// Losses remembered per process.
-const MAX_MISSED: usize = 256;
-/// A thread whose message another one has written still comes to write, within this time, what it then finds there.
-const MIXED_FOR: Duration = Duration::from_millis(40);
-/// Such writes remembered per process.
-const MAX_MIXED: usize = 1024;
-/// Causes across the wire remembered: what a hash table of a power of two holds without growing.
-const MAX_LINKS: usize = 57_344;
-/// Requests without a key remembered per process.
-const MAX_UNNAMED: usize = 1024;
-/// Of these, how many are looked at for one operation.
-const MAX_LOOKED_AT: usize = 128;
-/// Processes from which on idle ones are forgotten.
-const MAX_PROCESSES: usize = 16_384;
-/// Threads remembered per process.
-const MAX_THREADS: usize = 4096;
-
-/// Threads and operations of all processes.
+/// Finds causes inside each process.
 #[derive(Debug)]
-pub struct Processes {
+pub struct Inside {
     policy: Policy,
-    /// Those that asked or were asked for nothing for longest are the oldest.
-    processes: Bounded<u32, Process>,
-    /// Forgotten with processes and threads that are gone.
-    forgotten: Inside,
-    /// Boxed: a hash table has up to four slots per entry when entries come and go.
-    ops: FxHashMap<OpId, Box<Op>>,
-    transactions: FxHashMap<(ConnId, u64), Transaction>,
+    table: Table,
     /// Processes that ended, and until when they are remembered.
     ended: VecDeque<(BootTime, u32)>,
-    /// Times at which something is decided or forgotten at the latest.
+    /// When an operation is decided or forgotten at the latest.
     deadlines: BTreeMap<(BootTime, OpId), Deadline>,
-    /// What caused operations across the wire and through messages.
-    links: Bounded<OpId, OpId>,
     edges: VecDeque<Edge>,
     settled: VecDeque<OpId>,
-    /// Requests that are still open and what they have shown so far is needed of.
-    wanted: VecDeque<(ConnId, OpId)>,
-    /// What is decided once that is known.
+    /// Requests that are still open, and of which it is needed what they have shown so far.
+    to_peek: VecDeque<(ConnId, OpId)>,
+    /// Operations that are decided once that is known.
     postponed: Vec<OpId>,
-    /// When it was found out that records were lost.
-    lost: VecDeque<BootTime>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,319 +96,24 @@ enum Deadline {
     Forget,
 }
 
-impl Processes {
+impl Inside {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
-            processes: Bounded::new(MAX_PROCESSES),
-            forgotten: Inside::default(),
-            ops: FxHashMap::default(),
-            transactions: FxHashMap::default(),
+            table: Table::default(),
             ended: VecDeque::new(),
             deadlines: BTreeMap::new(),
-            links: Bounded::new(MAX_LINKS),
             edges: VecDeque::new(),
             settled: VecDeque::new(),
-            wanted: VecDeque::new(),
+            to_peek: VecDeque::new(),
             postponed: Vec::new(),
-            lost: VecDeque::new(),
         }
-    }
-
-    /// The first byte of an operation moved.
-    pub fn opened(&mut self, opening: Opening) {
-        let Opening { op, shape, family, conn, point } = opening;
-        if shape == OpSide::Relayed {
-            return;
-        }
-        let tgid = point.thread.tgid;
-        let mut state = Op::new(shape, family, conn, point);
-        let slot = self.process(tgid);
-        let Some(process) = self.processes.at_mut(slot) else { return };
-        match shape {
-            OpSide::Incoming => {
-                process.quiet.asked(point.at);
-                process.incoming.insert((point.at, op));
-                state.served_by.push(point.thread.tid);
-                self.ops.insert(op, Box::new(state));
-                self.serve(op, point);
-            }
-            OpSide::Outgoing => {
-                let client = process.client_opened(conn, point.thread.tid);
-                let just = |(closed, _): &(BootTime, OpId)| point.at.since(*closed) <= AFTER;
-                if process.incoming.is_empty()
-                    && process.over[0].as_ref().is_some_and(just)
-                    && process.unexplained.len() < MAX_AFTERMATH
-                {
-                    process.unexplained.push_back(point.at);
-                }
-                self.count_aftermath(tgid, point.at - GRACE);
-                let Some(process) = self.processes.get_mut(&tgid) else { return };
-                process.quiet.works(point.at, process.incoming.is_empty());
-                let (idle_count, in_flight, over) =
-                    (process.idle_count, process.incoming.len(), process.over);
-                let alone = process.incoming.first().filter(|_| in_flight == 1).map(|(_, only)| *only);
-                let awaiting = point.awaited_by.and_then(|tid| process.threads.get(&tid.get()));
-                let awaited_for = awaiting.and_then(ThreadState::work);
-                let thread = process.thread(point.thread.tid);
-                // What became known late meets the state of later.
-                let late = point.at < thread.seen_at;
-                thread.seen_at = thread.seen_at.max(point.at);
-                thread.act(point.at, conn);
-                thread.begin(op, point.at);
-                if family == Interaction::Call {
-                    if client.open == 1 && thread.calls.iter().any(|(_, other)| *other != conn) {
-                        thread.multiplexes = true;
-                    }
-                    thread.calls.push((op, conn));
-                }
-                state.start =
-                    Circumstances { in_flight: in_flight as u32, over, late, ..Circumstances::default() };
-                if !late {
-                    state.start.alone = alone;
-                    state.start.awaited_for = awaited_for;
-                    state.start.writer = client.writer;
-                    state.start.serving = match thread.serving.as_slice() {
-                        [only] => Some(*only),
-                        _ => None,
-                    };
-                    state.start.crowded = thread.serving.len() > 1;
-                    state.start.begun_for = thread.begun_for;
-                    state.start.answered = thread.answered.filter(|_| thread.serving.is_empty());
-                    state.start.last_read.clone_from(&thread.last_read);
-                    state.start.last_read_at = thread.last_read_at;
-                    state.start.idle_connection = idle_count > 0;
-                }
-                if family == Interaction::Message
-                    && let Some((at, on, before)) = process.written.replace((point.at, conn, op))
-                    && (at, on) == (point.at, conn)
-                    && in_flight > 1
-                {
-                    state.start.joint = true;
-                    process.mix(point.at, conn);
-                    if let Some(before) = self.ops.get_mut(&before) {
-                        before.start.joint = true;
-                    }
-                }
-                let serving = state.start.serving;
-                self.ops.insert(op, Box::new(state));
-                if let Some(cause) = serving {
-                    self.wait_for(cause, op);
-                }
-            }
-            OpSide::Relayed => {}
-        }
-    }
-
-    /// The process of that identifier, a new one if need be.
-    fn process(&mut self, tgid: u32) -> Slot {
-        let slot = match self.processes.slot(&tgid) {
-            Some(slot) => slot,
-            None => {
-                if self.processes.is_full() {
-                    self.forget_process();
-                }
-                self.processes.insert_new(tgid, Process::default()).0
-            }
-        };
-        self.processes.touch(slot);
-        slot
-    }
-
-    /// Ends can be lost: of those that did nothing for longest, one with nothing under way goes first.
-    fn forget_process(&mut self) {
-        let is_idle = |slot: &Slot| self.processes.at(*slot).is_some_and(Process::is_idle);
-        let idle = self.processes.by_age().take(MAX_LOOKED_AT).find(is_idle);
-        if let Some((_, process)) =
-            idle.or(self.processes.oldest()).and_then(|slot| self.processes.forget_at(slot))
-        {
-            self.forgotten += process.forgotten();
-        }
-    }
-
-    fn remove_process(&mut self, tgid: u32) {
-        if let Some(process) = self.processes.remove(&tgid) {
-            self.forgotten += process.forgotten();
-        }
-    }
-
-    /// What was forgotten at the bounds: of links, and of processes and their threads.
-    pub fn forgotten(&self) -> (u64, Inside) {
-        let mut inside = self.forgotten;
-        inside.processes = self.processes.forgotten();
-        self.processes.values().for_each(|process| inside += process.forgotten());
-        (self.links.forgotten(), inside)
-    }
-
-    /// Work that began up to then while nothing was in flight: by now everything that became known late is known.
-    fn count_aftermath(&mut self, tgid: u32, until: BootTime) {
-        let Some(process) = self.processes.get_mut(&tgid) else { return };
-        while let Some(at) = process.unexplained.pop_front_if(|at| *at <= until) {
-            if process.incoming.first().is_none_or(|(opened_at, _)| *opened_at > at) {
-                process.proof.count(Signal::InFlight, false);
-            }
-        }
-    }
-
-    /// A request that hangs meets everything its thread does meanwhile: what is decided need not wait for it any more.
-    fn wait_for(&mut self, cause: OpId, waiter: OpId) {
-        let Some(state) = self.ops.get_mut(&cause) else { return };
-        state.waiters.push(waiter);
-        if !state.is_crowded() {
-            return;
-        }
-        let mut waiters = std::mem::take(&mut state.waiters);
-        waiters.retain(|waiter| self.ops.get(waiter).is_some_and(|waiting| !waiting.decided));
-        if let Some(state) = self.ops.get_mut(&cause) {
-            // Half of it free, so that this is rare.
-            waiters.reserve(waiters.len().max(CROWD));
-            state.waiters = waiters;
-        }
-    }
-
-    /// The last byte of a request moved.
-    pub fn requested(&mut self, op: OpId, point: Point) {
-        let Some(state) = self.ops.get_mut(&op) else { return };
-        let Some(process) = self.processes.get_mut(&state.tgid) else { return };
-        let tid = point.thread.tid;
-        match (state.shape, state.family) {
-            (OpSide::Incoming, _) => {
-                if !state.served_by.contains(&tid) {
-                    // The thread that reads the end of a request is the one that works on it.
-                    for tid in std::mem::replace(&mut state.served_by, vec![tid]) {
-                        process.thread(tid).serving.retain(|served| *served != op);
-                    }
-                }
-                self.serve(op, point);
-            }
-            (OpSide::Outgoing, Interaction::Message) if tid != state.opened.thread.tid => {
-                // Its first bytes went along with the message of another thread.
-                state.start.joint = true;
-                process.mix(point.at, state.conn);
-            }
-            (OpSide::Outgoing | OpSide::Relayed, _) => {}
-        }
-    }
-
-    /// An operation is over.
-    pub fn closed(&mut self, closing: Closing) {
-        let Some(state) = self.ops.get_mut(&closing.op) else { return };
-        if state.closed_at.is_some() {
-            return;
-        }
-        state.closed_at = Some(closing.at);
-        state.answered = closing.answered;
-        if state.asked {
-            self.unname(closing.op);
-        }
-        let Some(state) = self.ops.get_mut(&closing.op) else { return };
-        state.keys = closing.keys;
-        state.traits = closing.traits;
-        state.transaction = closing.transaction;
-        let answer =
-            if state.shape == OpSide::Incoming { closing.response_start } else { closing.response_end };
-        state.answered_by = answer.map(|point| point.thread.tid);
-        let (shape, family, conn, tgid, transaction) =
-            (state.shape, state.family, state.conn, state.tgid, state.transaction);
-        match shape {
-            OpSide::Incoming => self.close_incoming(closing.op, closing.response_start, closing.at),
-            OpSide::Outgoing => {
-                let tid = state.opened.thread.tid;
-                let (opened_at, crowded) = (state.opened.at, state.start.crowded);
-                // A process that is forgotten does not come back for what it had left open.
-                if let Some(process) = self.processes.get_mut(&tgid) {
-                    process.client_closed(conn);
-                    if family == Interaction::Call {
-                        process.thread(tid).calls.retain(|(call, _)| *call != closing.op);
-                    }
-                    if let Some(start) = closing.response_start {
-                        let thread = process.thread(start.thread.tid);
-                        thread.act(start.at, conn);
-                        if family == Interaction::Call && start.thread.tid == tid {
-                            thread.waited(conn, opened_at, start.at, crowded);
-                        }
-                    }
-                    if let Some(end) = closing.response_end {
-                        process.thread(end.thread.tid).read(closing.op, end.at);
-                        if family == Interaction::Call {
-                            process.proof.count(Signal::SameThreadReads, end.thread.tid == tid);
-                        }
-                    }
-                }
-                if let Some(number) = transaction {
-                    let transaction = self.transactions.entry((conn, number)).or_default();
-                    transaction.member_count += 1;
-                    transaction.over |= closing.ends_transaction;
-                }
-                self.deadlines.insert((closing.at + self.policy.decide_within, closing.op), Deadline::Decide);
-                let named = closing.named.filter(|cause| self.ops.contains_key(cause));
-                match named.and_then(|cause| self.edge(closing.op, cause, Rule::Message, 1.0)) {
-                    Some(edge) => self.decide(closing.op, Some(edge), true),
-                    None => self.consider(closing.op, false),
-                }
-            }
-            OpSide::Relayed => {}
-        }
-    }
-
-    /// The cause of an operation was found outside its process: what is known of the cause's order holds for it too.
-    pub fn linked(&mut self, child: OpId, parent: OpId) {
-        self.links.insert(child, parent);
-    }
-
-    /// A connection is gone; what was open on it has been closed before.
-    pub fn conn_closed(&mut self, conn: ConnId, tgid: u32) {
-        if let Some(process) = self.processes.get_mut(&tgid) {
-            process.client_gone(conn);
-        }
-    }
-
-    /// Something a process read or wrote was lost: found out at `now`, when the stream went on behind it.
-    pub fn missed(&mut self, tgid: u32, now: BootTime) {
-        if let Some(process) = self.processes.get_mut(&tgid) {
-            note_loss(&mut process.missed, now);
-        }
-    }
-
-    /// Records were lost, found out at `now`: whose is not known.
-    pub fn lost(&mut self, now: BootTime) {
-        note_loss(&mut self.lost, now);
-    }
-
-    /// A process ended: what its operations prove is still asked for a while.
-    pub fn process_ended(&mut self, tgid: u32, now: BootTime) {
-        if let Some(process) = self.processes.get_mut(&tgid) {
-            process.ended = true;
-            self.ended.push_back((now + REMEMBER, tgid));
-        }
-    }
-
-    /// A process began: one that ended may have had the same identifier.
-    pub fn process_began(&mut self, tgid: u32) {
-        if self.processes.get(&tgid).is_some_and(|process| process.ended) {
-            self.remove_process(tgid);
-        }
-    }
-
-    /// A thread began. What its creator was serving then, it may have been begun for.
-    pub fn thread_began(&mut self, tgid: u32, tid: u32, creator: u32) {
-        let Some(process) = self.processes.get_mut(&tgid) else { return };
-        // An earlier thread may have had the same identifier.
-        process.thread_over(tid);
-        let cause = process.threads.get(&creator).and_then(ThreadState::work);
-        if cause.is_some() {
-            process.thread(tid).begun_for = cause;
-        }
-    }
-
-    /// A process replaced its image: its threads are others.
-    pub fn process_replaced(&mut self, tgid: u32) {
-        self.remove_process(tgid);
     }
 
     /// Decides what has waited long enough, forgets what is old.
     ///
-    /// When something was [`Processes::wanted`] for it, it is called again once that is [`Processes::shown`].
+    /// If [`Inside::poll_to_peek`] then names requests, this is called again once what they have shown is
+    /// [told](Inside::shown).
     pub fn handle_timeout(&mut self, now: BootTime) {
         for op in std::mem::take(&mut self.postponed) {
             self.consider(op, true);
@@ -482,7 +124,9 @@ impl Processes {
             }
             self.deadlines.remove(&(due, op));
             match deadline {
-                Deadline::Decide if self.ask(op) || !self.wanted.is_empty() => self.postponed.push(op),
+                Deadline::Decide if self.peek_at_causes(op) || !self.to_peek.is_empty() => {
+                    self.postponed.push(op)
+                }
                 Deadline::Decide => self.consider(op, true),
                 Deadline::Forget => self.forget(op),
             }
@@ -492,7 +136,7 @@ impl Processes {
         }
     }
 
-    /// When [`Processes::handle_timeout`] has something to do next.
+    /// When [`Inside::handle_timeout`] has something to do next.
     pub fn next_timeout(&self) -> Option<BootTime> {
         if !self.postponed.is_empty() {
             return Some(BootTime::ZERO);
@@ -503,10 +147,11 @@ impl Processes {
 
     /// Decides everything with what is known.
     pub fn finish(&mut self) {
-        let mut open: Vec<OpId> = self.ops.iter().filter(|(_, op)| !op.decided).map(|(id, _)| *id).collect();
+        let mut open: Vec<OpId> =
+            self.table.ops.iter().filter(|(_, op)| !op.decided).map(|(id, _)| *id).collect();
         open.sort_unstable();
         for op in open.into_iter().chain(std::mem::take(&mut self.postponed)) {
-            if self.ops.get(&op).is_some_and(|state| state.closed_at.is_some()) {
+            if self.table.ops.get(&op).is_some_and(|state| state.closed_at.is_some()) {
                 self.consider(op, true);
             }
         }
@@ -523,155 +168,44 @@ impl Processes {
 
     /// Nothing more will be decided about this operation's cause inside its process.
     pub fn is_settled(&self, op: OpId) -> bool {
-        self.ops.get(&op).is_none_or(|state| state.shape != OpSide::Outgoing || state.decided)
+        self.table.ops.get(&op).is_none_or(|state| state.shape != OpSide::Outgoing || state.decided)
     }
 
-    fn serve(&mut self, op: OpId, point: Point) {
-        let Some(state) = self.ops.get(&op) else { return };
-        let Some(process) = self.processes.get_mut(&state.tgid) else { return };
-        let thread = process.thread(point.thread.tid);
-        thread.read(op, point.at);
-        thread.act(point.at, state.conn);
-        thread.answered = None;
-        thread.begun_for = None;
-        if !thread.serving.contains(&op) {
-            thread.serving.push(op);
-        }
-        // Several messages at once are a prefetch; a request among others is concurrency on one thread.
-        if thread.multiplexes {
-            return;
-        }
-        let served = || thread.serving.iter().filter_map(|op| self.ops.get(op));
-        let several = served().any(|other| other.conn != state.conn);
-        if several && served().any(|served| served.family == Interaction::Call) {
-            thread.multiplexes = true;
-        }
+    /// A request that is still open and may be the cause of what is decided next: what it has shown so far is needed.
+    pub fn poll_to_peek(&mut self) -> Option<(ConnId, OpId)> {
+        self.to_peek.pop_front()
     }
 
-    fn close_incoming(&mut self, op: OpId, answer: Option<Point>, at: BootTime) {
-        let Some(state) = self.ops.get_mut(&op) else { return };
-        let (tgid, waiters) = (state.tgid, std::mem::take(&mut state.waiters));
-        if let Some(process) = self.processes.get_mut(&state.tgid) {
-            process.incoming.remove(&(state.opened.at, op));
-            if process.incoming.is_empty() {
-                process.quiet.rests(at);
-            }
-            for tid in &state.served_by {
-                process.thread(*tid).serving.retain(|served| *served != op);
-            }
-            if let Some(point) = answer {
-                process.thread(point.thread.tid).answer(op, point.at);
-                if state.family == Interaction::Call {
-                    let same = state.served_by.contains(&point.thread.tid);
-                    process.proof.count(Signal::SameThreadAnswers, same);
-                }
-            }
-            process.over = [Some((at, op)), process.over[0]];
-            process.unexplained.retain(|work| !state.is_open_at(*work));
-        }
-        self.name(op);
-        self.deadlines.insert((at + REMEMBER, op), Deadline::Forget);
-        for waiter in waiters {
-            self.consider(waiter, false);
-        }
-        while let Some(ready) = self.processes.get_mut(&tgid).and_then(Process::pop_unblocked) {
-            self.consider(ready, false);
-        }
-    }
-
-    /// A request that is still open, and what it has shown so far: what it was asked for is decided with it.
-    pub fn wanted(&mut self) -> Option<(ConnId, OpId)> {
-        self.wanted.pop_front()
-    }
-
-    /// What an open request has shown so far. Its answer may show more.
-    pub fn shown(&mut self, op: OpId, keys: Vec<OrderKey>, traits: Facts) {
-        let Some(state) = self.ops.get_mut(&op).filter(|state| state.asked && state.closed_at.is_none())
-        else {
-            return;
-        };
-        state.keys = keys;
-        state.traits = traits;
-        self.name(op);
-    }
-
-    /// Requests that were in flight when `op` began and still are: what they have shown is asked for, once. Returns whether
-    /// there are any to wait for.
-    fn ask(&mut self, op: OpId) -> bool {
-        let Some(state) = self.ops.get(&op) else { return false };
-        let Some(process) = self.processes.get(&state.tgid) else { return false };
-        let before = self.wanted.len();
+    /// Asks what the requests that were in flight when `op` began, and still are, have shown so far; each is asked once.
+    /// Returns whether there are any to wait for.
+    fn peek_at_causes(&mut self, op: OpId) -> bool {
+        let Some(state) = self.table.ops.get(&op) else { return false };
+        let Some(process) = self.table.processes.get(&state.tgid) else { return false };
+        let before = self.to_peek.len();
         let latest = (state.opened.at, OpId(u64::MAX));
         for (_, request) in process.incoming.range(..=latest).take(MAX_LOOKED_AT) {
-            if let Some(request_state) = self.ops.get_mut(request).filter(|state| !state.asked) {
-                request_state.asked = true;
-                self.wanted.push_back((request_state.conn, *request));
+            if let Some(request_state) = self.table.ops.get_mut(request).filter(|state| !state.peeked) {
+                request_state.peeked = true;
+                self.to_peek.push_back((request_state.conn, *request));
             }
         }
-        self.wanted.len() > before
+        self.to_peek.len() > before
     }
 
-    /// Enters a request where keys are looked for.
-    fn name(&mut self, op: OpId) {
-        let Some(state) = self.ops.get(&op) else { return };
-        let Some(process) = self.processes.get_mut(&state.tgid) else { return };
-        for key in &state.keys {
-            process.by_key.entry(key.clone()).or_default().push(op);
-        }
-        if state.keys.is_empty() {
-            if process.unnamed.len() >= MAX_UNNAMED {
-                process.unnamed.pop_front();
-                process.forgotten.unnamed += 1;
-            }
-            process.unnamed.push_back(op);
-        }
-    }
-
-    /// Takes it out again.
-    fn unname(&mut self, op: OpId) {
-        let Some(state) = self.ops.get(&op) else { return };
-        let Some(process) = self.processes.get_mut(&state.tgid) else { return };
-        process.unname(op, &state.keys);
-        if state.keys.is_empty() {
-            process.unnamed.retain(|unnamed| *unnamed != op);
-        }
-    }
-
-    fn forget(&mut self, op: OpId) {
-        let Some(state) = self.ops.remove(&op) else { return };
-        if let Some(number) = state.transaction {
-            self.transactions.remove(&(state.conn, number));
-        }
-        if let Some(process) = self.processes.get_mut(&state.tgid) {
-            process.unname(op, &state.keys);
-        }
+    /// What was forgotten at the bounds: of links, and of processes and their threads.
+    pub fn forgotten(&self) -> (u64, InsideStats) {
+        self.table.forgotten()
     }
 
     /// Operations remembered.
     pub fn len(&self) -> usize {
-        self.ops.len()
+        self.table.ops.len()
     }
 
     /// Nothing is remembered.
     pub fn is_empty(&self) -> bool {
-        self.ops.is_empty()
+        self.table.ops.is_empty()
     }
-}
-
-/// Enters a loss; those close to each other count as one.
-fn note_loss(losses: &mut VecDeque<BootTime>, now: BootTime) {
-    if losses.back().is_none_or(|last| now.since(*last) > MISSED_STEP) {
-        if losses.len() >= MAX_MISSED {
-            losses.pop_front();
-        }
-        losses.push_back(now);
-    }
-}
-
-/// One of them may have been around that time.
-fn is_near_loss(losses: &VecDeque<BootTime>, at: BootTime) -> bool {
-    let (from, to) = (at - CLOUD_BEFORE, at + CLOUD_AFTER);
-    losses.iter().any(|lost| (from..=to).contains(lost))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a process has shown of how it works out, and in again for the same process under the next agent.
+//! How a process works, as it has shown → what the next agent goes on with for the same process.
 //!
 //! *Owns* what of it is worth keeping: the counts that rules are believed by, and which threads work on several things at
 //! once. Operations are not: they are over, or were closed by the agent that saw them. *Must not know* which process it is,
@@ -8,48 +8,103 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::proof::{Count, Proof};
-use super::{MAX_THREADS, Processes};
+use super::Inside;
+use super::thresholds::MAX_THREADS;
+use super::trust::{Count, Gap, Signal, Trust};
 use crate::time::BootTime;
-
-/// Changes when a kind of guess comes to mean another thing, or stands in another place: counts of another layout are worth
-/// nothing.
-const LAYOUT: u32 = 2;
 
 /// How a process works, as far as keys have shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Snapshot {
-    layout: u32,
     /// Right and wrong guesses of each kind.
-    counts: Vec<(u32, u32)>,
+    trust: Trust,
     /// Threads that were seen with several things at once: reading proves less.
     multiplexing: Vec<u32>,
+    /// Counts without names, as earlier agents wrote them.
+    #[serde(flatten, skip_serializing)]
+    listed: Listed,
 }
 
-impl Processes {
+/// Counts by place instead of by name: what agents wrote until these had names. Only read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Listed {
+    layout: u32,
+    counts: Vec<(u32, u32)>,
+}
+
+impl Listed {
+    /// The only layout that is still read, …
+    const LAYOUT: u32 = 2;
+
+    /// … and the kinds of guesses in it, in order of their places.
+    fn signals() -> impl Iterator<Item = Signal> {
+        [
+            Signal::Serving,
+            Signal::Answers,
+            Signal::Answered,
+            Signal::ReadAlone,
+            Signal::InFlight,
+            Signal::SameThreadAnswers,
+            Signal::SameThreadReads,
+            Signal::Named,
+            Signal::NamedInFlight,
+            Signal::Facts,
+            Signal::Begun,
+            Signal::Alone,
+            Signal::OneOfOrder,
+            Signal::Awaited,
+            Signal::AwaitedAtFirst,
+        ]
+        .into_iter()
+        .chain(Gap::all().map(Signal::ReadRequest))
+        .chain(Gap::all().map(Signal::ReadResponse))
+        .chain(Gap::all().map(Signal::ReadAndReuse))
+    }
+
+    /// The same by name. `None`: it is of a layout that is not read any more.
+    fn named(&self) -> Option<Trust> {
+        if self.layout != Self::LAYOUT || self.counts.len() != Self::signals().count() {
+            return None;
+        }
+        let mut trust = Trust::default();
+        for (signal, (right, wrong)) in Self::signals().zip(&self.counts) {
+            trust.set(signal, Count { right: *right, wrong: *wrong });
+        }
+        Some(trust)
+    }
+}
+
+impl Snapshot {
+    /// What it says about guesses. `None`: nothing, or nothing that a process can have shown.
+    fn trust(&self) -> Option<Trust> {
+        let trust = match self.listed == Listed::default() {
+            true => self.trust.clone(),
+            false => self.listed.named()?,
+        };
+        let says_something = !trust.is_empty() || !self.multiplexing.is_empty();
+        (says_something && trust.is_possible()).then_some(trust)
+    }
+}
+
+impl Inside {
     /// What is known of a process. `None`: nothing worth keeping.
     pub fn export(&self, tgid: u32) -> Option<Snapshot> {
-        let process = self.processes.get(&tgid).filter(|process| !process.ended)?;
-        let counts: Vec<(u32, u32)> =
-            process.proof.counts().map(|count| (count.right, count.wrong)).collect();
+        let process = self.table.processes.get(&tgid).filter(|process| !process.ended)?;
         let threads = process.threads.iter().filter(|(_, thread)| thread.multiplexes);
         let mut multiplexing: Vec<u32> = threads.map(|(tid, _)| *tid).collect();
         multiplexing.sort_unstable();
-        let is_known = !multiplexing.is_empty() || counts.iter().any(|count| *count != (0, 0));
-        is_known.then_some(Snapshot { layout: LAYOUT, counts, multiplexing })
+        let is_known = !multiplexing.is_empty() || !process.trust.is_empty();
+        is_known.then(|| Snapshot { trust: process.trust.clone(), multiplexing, listed: Listed::default() })
     }
 
     /// Goes on with what was known of this very process. `false`: it means nothing here, or more is known already.
     pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootTime) -> bool {
-        let is_new = self.processes.get(&tgid).is_none_or(|process| process.proof.is_empty());
-        let counts = learned.counts.iter().map(|(right, wrong)| Count { right: *right, wrong: *wrong });
-        let Some(proof) = Proof::resumed(counts).filter(|_| is_new && learned.layout == LAYOUT) else {
-            return false;
-        };
-        let slot = self.process(tgid);
-        let Some(process) = self.processes.at_mut(slot) else { return false };
-        process.proof = proof;
+        let is_new = self.table.processes.get(&tgid).is_none_or(|process| process.trust.is_empty());
+        let Some(trust) = learned.trust().filter(|_| is_new) else { return false };
+        let Some(process) = self.table.process(tgid) else { return false };
+        process.trust = trust;
         for tid in learned.multiplexing.iter().take(MAX_THREADS) {
             process.thread(*tid).multiplexes = true;
         }
@@ -62,13 +117,14 @@ impl Processes {
 mod tests {
     use std::time::Duration;
 
-    use super::super::proof::{PROOF, Signal};
+    use super::super::thresholds::{FULL, PROOF};
+    use super::super::trust::Proof;
     use super::*;
     use crate::causality::Policy;
     use crate::time::ns;
 
-    fn processes() -> Processes {
-        Processes::new(Policy {
+    fn inside() -> Inside {
+        Inside::new(Policy {
             rules: Default::default(),
             min_confidence: 0.0,
             decide_within: Duration::ZERO,
@@ -77,40 +133,67 @@ mod tests {
     }
 
     /// A process that reads and works on one thread, as keys have shown.
-    fn experienced() -> Processes {
-        let mut processes = processes();
-        let slot = processes.process(7);
-        let process = processes.processes.at_mut(slot).unwrap();
-        (0..PROOF).for_each(|_| process.proof.count(Signal::ReadAlone, true));
-        process.proof.count(Signal::Serving, false);
+    fn experienced() -> Inside {
+        let mut inside = inside();
+        let process = inside.table.process(7).unwrap();
+        (0..PROOF).for_each(|_| process.trust.count(Signal::ReadAlone, true));
+        process.trust.count(Signal::Serving, false);
         process.thread(71).multiplexes = true;
         process.thread(72);
-        processes
+        inside
     }
 
     #[test]
     fn what_keys_have_shown_holds_on() {
         let learned = experienced().export(7).unwrap();
-        let mut next = processes();
+        let learned: Snapshot = serde_json::from_str(&serde_json::to_string(&learned).unwrap()).unwrap();
+        let mut next = inside();
         assert!(next.import(7, &learned, ns(1000)));
-        let process = next.processes.get(&7).unwrap();
-        assert!(process.proof.holds(Signal::ReadAlone) && !process.proof.holds(Signal::Answers));
+        let process = next.table.processes.get(&7).unwrap();
+        let holds = |signal| process.trust.holds(signal, Proof::FULL);
+        assert!(holds(Signal::ReadAlone) && !holds(Signal::Answers));
         assert!(process.threads[&71].multiplexes && process.threads.len() == 1);
-        assert_eq!(process.missed, [ns(1000)], "what was in flight is not known");
+        assert_eq!(process.losses, [ns(1000)], "what was in flight is not known");
         assert_eq!(next.export(7), Some(learned));
+    }
+
+    #[test]
+    fn counts_without_names_are_still_read() {
+        let counts: Vec<String> = (0..33).map(|place| format!("[{},{}]", place + 1, place % 2)).collect();
+        let of_layout = |layout: u32| {
+            let text =
+                format!(r#"{{"layout":{layout},"counts":[{}],"multiplexing":[71]}}"#, counts.join(","));
+            serde_json::from_str::<Snapshot>(&text).unwrap()
+        };
+        assert!(!inside().import(7, &of_layout(1), ns(0)), "a layout that nobody knows any more");
+        let mut next = inside();
+        assert!(next.import(7, &of_layout(2), ns(0)));
+        let text = serde_json::to_string(&next.export(7).unwrap()).unwrap();
+        for (name, count) in [
+            ("serving", r#"{"right":1,"wrong":0}"#),
+            ("awaited_at_first", r#"{"right":15,"wrong":0}"#),
+            ("read_request", r#"[{"right":16,"wrong":1}"#),
+            ("read_and_reuse", r#"[{"right":28,"wrong":1}"#),
+        ] {
+            assert!(text.contains(&format!("\"{name}\":{count}")), "{name} in {text}");
+        }
     }
 
     #[test]
     fn counts_that_cannot_be_are_not_taken_over() {
         let good = experienced().export(7).unwrap();
         let refused = |learned: Snapshot| {
-            let mut next = processes();
+            let mut next = inside();
             assert!(!next.import(7, &learned, BootTime::ZERO), "{learned:?}");
             assert_eq!(next.export(7), None);
         };
-        refused(Snapshot { layout: LAYOUT + 1, ..good.clone() });
-        refused(Snapshot { counts: good.counts[1..].to_vec(), ..good.clone() });
-        refused(Snapshot { counts: vec![(u32::MAX, u32::MAX); good.counts.len()], ..good.clone() });
+        let mut impossible = good.clone();
+        impossible.trust.set(Signal::Awaited, Count { right: FULL, wrong: 0 });
+        refused(impossible);
+        let listed = |layout, counts| Listed { layout, counts };
+        refused(Snapshot { listed: listed(3, vec![(1, 0); 33]), ..good.clone() });
+        refused(Snapshot { listed: listed(2, vec![(1, 0); 32]), ..good.clone() });
+        refused(Snapshot { listed: listed(2, vec![(u32::MAX, u32::MAX); 33]), ..good.clone() });
         refused(Snapshot::default());
         let mut known = experienced();
         assert!(!known.import(7, &good, BootTime::ZERO), "what this agent has seen itself is newer");
@@ -118,12 +201,11 @@ mod tests {
 
     #[test]
     fn processes_that_have_shown_nothing_or_ended_are_left_out() {
-        let mut processes = experienced();
-        assert_eq!(processes.export(8), None);
-        let slot = processes.process(8);
-        processes.processes.at_mut(slot).unwrap().thread(81);
-        assert_eq!(processes.export(8), None);
-        processes.process_ended(7, BootTime::ZERO);
-        assert_eq!(processes.export(7), None);
+        let mut inside = experienced();
+        assert_eq!(inside.export(8), None);
+        inside.table.process(8).unwrap().thread(81);
+        assert_eq!(inside.export(8), None);
+        inside.process_ended(7, BootTime::ZERO);
+        assert_eq!(inside.export(7), None);
     }
 }

@@ -3,7 +3,6 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::causality::inside::proof::PROOF_OF_THE_USUAL;
 
 /// The goroutine that writes on a connection, and one that waits for it.
 const LOOP: u32 = 50;
@@ -15,7 +14,7 @@ fn call(world: &mut World, conn: u64, tid: u32, by: Option<u32>, key: Option<&st
     let mut point = world.point(tid);
     point.awaited_by = by.and_then(NonZeroU32::new);
     let (shape, family, conn) = (OpSide::Outgoing, Interaction::Call, ConnId(conn));
-    world.processes.opened(Opening { op, shape, family, conn, point });
+    world.inside.opened(Opening { op, shape, family, conn, point });
     world.close(op, LOOP + 1, key);
     op
 }

@@ -1,10 +1,14 @@
 //! Each table overrun, and its counter.
 
+use super::super::process::Process;
+use super::super::thresholds::*;
+use std::time::Duration;
+
 use super::super::*;
 use crate::record::Worker;
 
-fn processes() -> Processes {
-    Processes::new(Policy {
+fn inside() -> Inside {
+    Inside::new(Policy {
         rules: Default::default(),
         min_confidence: 0.0,
         decide_within: Duration::ZERO,
@@ -28,7 +32,7 @@ fn closing(op: u64, at: Point) -> Closing {
         response_end: Some(at),
         keys: Vec::new(),
         answered: true,
-        traits: Facts::default(),
+        facts: Facts::default(),
         transaction: None,
         ends_transaction: false,
         named: None,
@@ -37,63 +41,63 @@ fn closing(op: u64, at: Point) -> Closing {
 
 #[test]
 fn links_are_bounded_and_counted() {
-    let mut processes = processes();
-    (0..MAX_LINKS as u64 + 3).for_each(|n| processes.linked(OpId(n), OpId(n + 1)));
-    assert_eq!(processes.forgotten().0, 3);
+    let mut inside = inside();
+    (0..MAX_LINKS as u64 + 3).for_each(|n| inside.linked(OpId(n), OpId(n + 1)));
+    assert_eq!(inside.forgotten().0, 3);
 }
 
 #[test]
 fn an_idle_process_is_forgotten_before_one_with_something_under_way() {
-    let mut processes = processes();
-    processes.opened(opening(1, OpSide::Incoming, point(1, 1, 1)));
+    let mut inside = inside();
+    inside.opened(opening(1, OpSide::Incoming, point(1, 1, 1)));
     for tgid in 2..MAX_PROCESSES as u32 + 3 {
         let op = u64::from(tgid);
-        processes.opened(opening(op, OpSide::Incoming, point(op, tgid, tgid)));
-        processes.closed(closing(op, point(op, tgid, tgid)));
+        inside.opened(opening(op, OpSide::Incoming, point(op, tgid, tgid)));
+        inside.closed(closing(op, point(op, tgid, tgid)));
     }
-    let (_, inside) = processes.forgotten();
-    assert_eq!(inside.processes, 2);
-    assert_eq!(processes.processes.len(), MAX_PROCESSES);
-    assert!(processes.processes.contains_key(&1) && !processes.processes.contains_key(&2));
+    let (_, forgotten) = inside.forgotten();
+    assert_eq!(forgotten.processes, 2);
+    assert_eq!(inside.table.processes.len(), MAX_PROCESSES);
+    assert!(inside.table.processes.contains_key(&1) && !inside.table.processes.contains_key(&2));
 }
 
 #[test]
 fn idle_threads_are_forgotten_and_counted_with_what_they_had_forgotten() {
-    let mut processes = processes();
+    let mut inside = inside();
     for n in 0..MAX_THREADS as u64 + 1 {
         let at = point(n, 7, n as u32);
-        processes.opened(opening(n, OpSide::Incoming, at));
-        processes.closed(closing(n, at));
+        inside.opened(opening(n, OpSide::Incoming, at));
+        inside.closed(closing(n, at));
     }
-    let (_, inside) = processes.forgotten();
-    assert_eq!(inside.threads, MAX_THREADS as u64);
-    assert_eq!(inside.unnamed, (MAX_THREADS - MAX_UNNAMED) as u64 + 1);
+    let (_, forgotten) = inside.forgotten();
+    assert_eq!(forgotten.threads, MAX_THREADS as u64);
+    assert_eq!(forgotten.unnamed, (MAX_THREADS - MAX_UNNAMED) as u64 + 1);
 }
 
 #[test]
 fn what_a_thread_did_last_is_bounded_and_counted_after_its_end_too() {
-    let mut processes = processes();
+    let mut inside = inside();
     for n in 0..1000 {
         let at = point(n, 7, 7);
-        processes.opened(opening(n, OpSide::Incoming, at));
-        processes.closed(closing(n, at));
-        processes.opened(opening(1000 + n, OpSide::Outgoing, at));
+        inside.opened(opening(n, OpSide::Incoming, at));
+        inside.closed(closing(n, at));
+        inside.opened(opening(1000 + n, OpSide::Outgoing, at));
     }
-    let expected = |inside: Inside| {
-        assert_eq!(inside.answers, 1000 - MAX_ANSWERS as u64);
-        assert_eq!(inside.begun, 1000 - MAX_BEGUN as u64);
-        assert_eq!(inside.acts, 2000 - MAX_ACTS as u64);
+    let expected = |forgotten: InsideStats| {
+        assert_eq!(forgotten.answers, 1000 - MAX_ANSWERS as u64);
+        assert_eq!(forgotten.begun, 1000 - MAX_BEGUN as u64);
+        assert_eq!(forgotten.acts, 2000 - MAX_ACTS as u64);
     };
-    expected(processes.forgotten().1);
-    processes.thread_began(7, 7, 8);
-    expected(processes.forgotten().1);
-    processes.process_replaced(7);
-    expected(processes.forgotten().1);
+    expected(inside.forgotten().1);
+    inside.thread_began(7, 7, 8);
+    expected(inside.forgotten().1);
+    inside.process_replaced(7);
+    expected(inside.forgotten().1);
 }
 
 #[test]
 fn shared_writes_are_bounded_and_counted() {
     let mut process = Process::default();
-    (0..MAX_MIXED as u64 + 4).for_each(|at| process.mix(BootTime::from_nanos(at), ConnId(1)));
-    assert_eq!(process.forgotten().mixed, 4);
+    (0..MAX_INTERLEAVED as u64 + 4).for_each(|at| process.interleave(BootTime::from_nanos(at), ConnId(1)));
+    assert_eq!(process.forgotten().interleaved, 4);
 }

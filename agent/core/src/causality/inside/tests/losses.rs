@@ -31,10 +31,10 @@ fn while_records_are_lost_a_key_proves_nothing_where_orders_have_several_request
             }
             world.wait(2 * AFTER);
         }
-        world.processes.lost(world.now);
+        world.inside.lost(world.now);
         let (request, call) = single(&mut world, "31");
         world.check(call, (!several).then_some((request, Rule::Value)));
-        world.wait(2 * CLOUD_AFTER);
+        world.wait(2 * NEAR_LOSS_AFTER);
         let (request, call) = single(&mut world, "32");
         world.check(call, Some((request, Rule::Value)));
     }

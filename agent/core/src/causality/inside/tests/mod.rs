@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
-use super::proof::{PROOF, PROOF_OF_THE_USUAL, SOON};
+use super::process::Process;
+use super::thresholds::*;
 use super::*;
 use crate::causality::Rule;
 use crate::record::Worker;
@@ -10,12 +11,12 @@ use crate::trace::Value;
 
 /// A process under test, driven in virtual time: one tick per call.
 struct World {
-    processes: Processes,
+    inside: Inside,
     now: BootTime,
     next: u64,
     edges: HashMap<OpId, (OpId, Rule)>,
     /// Facts of the next operation that is closed.
-    traits: Facts,
+    facts: Facts,
 }
 
 const TICK: Duration = Duration::from_millis(1);
@@ -29,16 +30,16 @@ impl World {
             broker_wait: Duration::ZERO,
         };
         Self {
-            processes: Processes::new(policy),
+            inside: Inside::new(policy),
             now: BootTime::ZERO + Duration::from_secs(1),
             next: 0,
             edges: HashMap::new(),
-            traits: Vec::new(),
+            facts: Vec::new(),
         }
     }
 
     fn process(&self, tgid: u32) -> &Process {
-        self.processes.processes.get(&tgid).expect("it is known")
+        self.inside.table.processes.get(&tgid).expect("it is known")
     }
 
     fn point(&mut self, tid: u32) -> Point {
@@ -50,9 +51,9 @@ impl World {
         self.next += 1;
         let op = OpId(self.next);
         let point = self.point(tid);
-        self.processes.opened(Opening { op, shape, family, conn: ConnId(conn), point });
+        self.inside.opened(Opening { op, shape, family, conn: ConnId(conn), point });
         if shape == OpSide::Incoming {
-            self.processes.requested(op, point);
+            self.inside.requested(op, point);
         }
         op
     }
@@ -71,8 +72,8 @@ impl World {
         self.next += 1;
         let op = OpId(self.next);
         let (shape, family, conn) = (OpSide::Outgoing, Interaction::Message, ConnId(conn));
-        self.processes.opened(Opening { op, shape, family, conn, point: first });
-        self.processes.requested(op, last);
+        self.inside.opened(Opening { op, shape, family, conn, point: first });
+        self.inside.requested(op, last);
         op
     }
 
@@ -87,14 +88,14 @@ impl World {
     fn close_in(&mut self, op: OpId, tid: u32, key: Option<&str>, transaction: Option<u64>, ends: bool) {
         let point = self.point(tid);
         let keys = key.map(|value| OrderKey { namespace: "order".into(), value: value.into() });
-        self.processes.closed(Closing {
+        self.inside.closed(Closing {
             op,
             at: point.at,
             response_start: Some(point),
             response_end: Some(point),
             keys: keys.into_iter().collect(),
             answered: true,
-            traits: std::mem::take(&mut self.traits),
+            facts: std::mem::take(&mut self.facts),
             transaction,
             ends_transaction: ends,
             named: None,
@@ -104,9 +105,9 @@ impl World {
 
     /// Requests that hang show nothing.
     fn time_out(&mut self, now: BootTime) {
-        self.processes.handle_timeout(now);
-        while self.processes.wanted().is_some() {}
-        self.processes.handle_timeout(now);
+        self.inside.handle_timeout(now);
+        while self.inside.poll_to_peek().is_some() {}
+        self.inside.handle_timeout(now);
     }
 
     /// Time passes, and what waited for it is decided.
@@ -117,7 +118,7 @@ impl World {
     }
 
     fn collect(&mut self) {
-        while let Some(edge) = self.processes.poll_edge() {
+        while let Some(edge) = self.inside.poll_edge() {
             assert!(
                 self.edges.insert(edge.child, (edge.parent, edge.rule)).is_none(),
                 "two parents for one operation"
@@ -154,7 +155,7 @@ fn around_a_loss_only_keys_prove_something() {
     world.close(plain, 10, None);
     let named = world.call(3, 10);
     world.close(named, 10, Some("1"));
-    world.processes.missed(1, world.now);
+    world.inside.missed(1, world.now);
     world.close(a, 10, Some("1"));
     world.check(plain, None);
     world.check(named, Some((a, Rule::Value)));
@@ -192,7 +193,7 @@ fn a_response_that_frees_a_pooled_connection_proves_nothing_for_the_next_write_o
     world.time_out(world.now + GRACE);
     world.collect();
     world.check(unknown, None);
-    assert!(world.processes.is_settled(unknown));
+    assert!(world.inside.is_settled(unknown));
 }
 
 /// Two requests at once on one thread, the first of which makes a second call after the first one's answer: that call.
@@ -263,7 +264,7 @@ fn what_becomes_known_late_is_not_judged_by_what_its_thread_does_by_then() {
     let b = world.request(1, 10);
     world.next += 1;
     let late = OpId(world.next);
-    world.processes.opened(Opening {
+    world.inside.opened(Opening {
         op: late,
         shape: OpSide::Outgoing,
         family: Interaction::Message,
@@ -293,7 +294,7 @@ fn a_message_that_names_no_order_has_its_producers() {
     world.close(call, 22, Some("1"));
     world.close(message, 20, None);
     world.close(other, 20, Some("2"));
-    world.processes.linked(message, publish);
+    world.inside.linked(message, publish);
     world.wait(2 * GRACE);
     world.check(call, Some((message, Rule::Value)));
 }
@@ -308,18 +309,18 @@ fn a_hundred_thousand_open_operations_are_bounded_and_decided() {
     for call in &calls {
         world.close(*call, 5000, Some("7"));
     }
-    let waiting: usize = world.processes.ops.values().map(|op| op.waiters.capacity()).sum();
+    let waiting: usize = world.inside.table.ops.values().map(|op| op.waiters.capacity()).sum();
     assert_eq!((waiting, world.process(1).blocked.len()), (0, calls.len()));
     world.wait(Duration::from_nanos(20_000_000_000));
-    assert!(calls.iter().all(|call| world.processes.is_settled(*call)));
+    assert!(calls.iter().all(|call| world.inside.is_settled(*call)));
     assert!(start.elapsed().as_secs() < 20, "cost is not bounded: {:?}", start.elapsed());
     for request in requests {
         world.close(request, 1, None);
     }
-    while let Some(due) = world.processes.next_timeout() {
+    while let Some(due) = world.inside.next_timeout() {
         world.time_out(due);
     }
-    assert!(world.processes.is_empty());
+    assert!(world.inside.is_empty());
 }
 
 #[test]
@@ -342,12 +343,12 @@ fn of_two_messages_of_one_order_the_one_with_the_same_status_is_the_cause() {
     let finished = world.message(1, 10);
     let call = world.call(3, 10);
     let plain = world.call(4, 10);
-    world.traits = status("started");
+    world.facts = status("started");
     world.close(call, 10, Some("1"));
     world.close(plain, 10, Some("1"));
-    world.traits = status("started");
+    world.facts = status("started");
     world.close(started, 10, Some("1"));
-    world.traits = status("finished");
+    world.facts = status("finished");
     world.close(finished, 10, Some("1"));
     world.check(call, Some((started, Rule::Value)));
     // No fact tells which of the two it was.
@@ -401,7 +402,7 @@ fn of_settlements_written_at_once_the_thread_is_not_known() {
     // What another thread had left in the buffer of the connection they share.
     world.now = world.now - TICK;
     world.close(second, 20, None);
-    world.processes.finish();
+    world.inside.finish();
     world.collect();
     world.check(call, None);
 }
@@ -419,7 +420,7 @@ fn where_threads_write_each_others_settlements_the_next_one_proves_nothing() {
         // The thread that began to write it counts as the one that answered.
         world.close(first, begin.thread.tid, None);
         world.close(second, 20, None);
-        world.processes.finish();
+        world.inside.finish();
         world.collect();
         world.check(call, (!torn).then_some((first, Rule::Thread)));
     }
@@ -468,11 +469,11 @@ fn without_evidence_an_operation_is_decided_at_a_bounded_time_and_stays_a_root()
     world.request(2, 10);
     let call = world.call(3, 99);
     world.close(call, 99, None);
-    assert!(!world.processes.is_settled(call));
-    let due = world.processes.next_timeout().expect("a deadline");
+    assert!(!world.inside.is_settled(call));
+    let due = world.inside.next_timeout().expect("a deadline");
     world.time_out(due);
     world.collect();
-    assert!(world.processes.is_settled(call));
+    assert!(world.inside.is_settled(call));
     world.check(call, None);
 }
 
@@ -484,7 +485,7 @@ fn a_message_that_becomes_known_late_is_still_found_by_its_key() {
     world.close(call, 10, Some("1"));
     // What the connection speaks is clear only with the settlement.
     let message = OpId(99);
-    world.processes.opened(Opening {
+    world.inside.opened(Opening {
         op: message,
         shape: OpSide::Incoming,
         family: Interaction::Message,
@@ -510,14 +511,14 @@ fn work_after_an_answer_waits_for_a_message_that_becomes_known_late() {
     // Only now is it clear what the connection of the message speaks.
     world.next += 1;
     let late = OpId(world.next);
-    world.processes.opened(Opening {
+    world.inside.opened(Opening {
         op: late,
         shape: OpSide::Incoming,
         family: Interaction::Message,
         conn: ConnId(9),
         point: arrived,
     });
-    world.processes.requested(late, arrived);
+    world.inside.requested(late, arrived);
     world.close(late, 10, Some("1"));
     world.time_out(world.now + GRACE);
     world.collect();
@@ -546,7 +547,7 @@ fn created_and_confirmed(world: &mut World, since: Duration) -> (OpId, OpId) {
     let call = world.call(3, 11);
     world.close(call, 11, Some("1"));
     world.close(confirm, 10, Some("1"));
-    world.processes.finish();
+    world.inside.finish();
     world.collect();
     (confirm, call)
 }
@@ -585,7 +586,7 @@ fn work_that_names_an_order_after_the_answer_shows_that_such_work_goes_on() {
     world.time_out(world.now + GRACE);
     world.collect();
     world.check(call, Some((request, Rule::Value)));
-    assert!(!world.process(1).proof.names_before_answer(Duration::ZERO));
+    assert!(!world.process(1).trust.names_before_answer(Duration::ZERO));
 }
 
 #[test]
@@ -598,11 +599,11 @@ fn work_that_seems_to_be_done_after_an_answer_is_a_doubt_only_until_it_is_decide
     let arrived = world.point(10);
     let early = world.call(3, 11);
     world.close(early, 11, Some("1"));
-    assert_eq!(world.process(1).doubts, 1);
+    assert_eq!(world.process(1).awaiting_late_cause, 1);
     world.next += 1;
     let message = OpId(world.next);
     let (shape, family, conn) = (OpSide::Incoming, Interaction::Message, ConnId(9));
-    world.processes.opened(Opening { op: message, shape, family, conn, point: arrived });
+    world.inside.opened(Opening { op: message, shape, family, conn, point: arrived });
     world.close(message, 10, Some("1"));
     let confirm = world.request(1, 10);
     let call = world.call(3, 11);
@@ -613,7 +614,7 @@ fn work_that_seems_to_be_done_after_an_answer_is_a_doubt_only_until_it_is_decide
     world.collect();
     world.check(early, Some((message, Rule::Value)));
     world.check(call, Some((confirm, Rule::Value)));
-    assert_eq!(world.process(1).doubts, 0);
+    assert_eq!(world.process(1).awaiting_late_cause, 0);
 }
 
 #[test]
@@ -626,7 +627,7 @@ fn where_one_message_of_an_order_became_known_late_another_one_may() {
         world.next += 1;
         let (op, shape, family, conn) =
             (OpId(world.next), OpSide::Incoming, Interaction::Message, ConnId(conn));
-        world.processes.opened(Opening { op, shape, family, conn, point: at });
+        world.inside.opened(Opening { op, shape, family, conn, point: at });
         world.close(op, at.thread.tid, Some("1"));
         op
     };
@@ -649,13 +650,13 @@ fn a_message_that_becomes_known_late_takes_back_that_nothing_was_in_flight() {
             world.next += 1;
             let op = OpId(world.next);
             let (shape, family, conn) = (OpSide::Incoming, Interaction::Message, ConnId(9));
-            world.processes.opened(Opening { op, shape, family, conn, point: arrived });
+            world.inside.opened(Opening { op, shape, family, conn, point: arrived });
             world.close(op, 10, None);
         }
         world.now += GRACE;
         let later = world.call(3, 11);
         world.close(later, 11, None);
-        assert_eq!(world.process(1).proof.ends_with_answer(), late);
+        assert_eq!(world.process(1).trust.ends_with_answer(), late);
     }
 }
 
@@ -665,12 +666,12 @@ fn for_a_user(world: &mut World, user: &str, key: Option<&str>) -> (OpId, OpId) 
     let a = world.request(1, 10);
     let b = world.request(2, 10);
     let first = world.call(3, 10);
-    world.traits = of("u");
+    world.facts = of("u");
     world.close(first, 10, Some("a"));
     let next = world.call(4, 10);
-    world.traits = of(user);
+    world.facts = of(user);
     world.close(next, 10, key);
-    world.traits = of("u");
+    world.facts = of("u");
     world.close(a, 10, Some("a"));
     world.close(b, 10, Some("b"));
     world.wait(2 * AFTER);
@@ -691,7 +692,7 @@ fn that_goroutines_of_a_library_read_answers_says_nothing_of_the_others() {
         world.close(call, goroutine | 10, None);
         world.close(a, goroutine | 10, None);
         world.close(b, goroutine | 11, None);
-        world.processes.finish();
+        world.inside.finish();
         world.collect();
         world.check(call, (goroutine != 0).then_some((a, Rule::Thread)));
     }
@@ -700,8 +701,8 @@ fn that_goroutines_of_a_library_read_answers_says_nothing_of_the_others() {
 /// A request whose thread begins another, which calls; another request is in flight. `key` is that of the call.
 fn in_a_thread_of_its_own(world: &mut World, key: Option<&str>, of_other: bool) -> (OpId, OpId) {
     let (a, b) = (world.request(1, 10), world.request(2, 11));
-    world.processes.thread_began(1, 20, 10);
-    world.processes.thread_began(1, 21, 20);
+    world.inside.thread_began(1, 20, 10);
+    world.inside.thread_began(1, 21, 20);
     let call = world.call(3, 21);
     world.close(call, 21, key);
     world.close(a, 10, Some(if of_other { "b" } else { "a" }));
@@ -734,7 +735,7 @@ fn a_thread_that_was_begun_for_the_only_request_works_for_it() {
     for reads in [false, true] {
         let mut world = World::new();
         let a = world.request(1, 10);
-        world.processes.thread_began(1, 20, 10);
+        world.inside.thread_began(1, 20, 10);
         if reads {
             // It serves requests of its own: who began it does not matter.
             let own = world.request(5, 20);
@@ -744,7 +745,7 @@ fn a_thread_that_was_begun_for_the_only_request_works_for_it() {
         let call = world.call(3, 20);
         world.close(call, 20, None);
         world.close(a, 10, None);
-        world.processes.finish();
+        world.inside.finish();
         world.collect();
         world.check(call, (!reads).then_some((a, Rule::Thread)));
     }
@@ -779,7 +780,7 @@ fn of_messages_written_at_once_the_thread_is_not_known() {
         }
         world.close(a, 10, None);
         world.close(b, 11, None);
-        world.processes.finish();
+        world.inside.finish();
         world.collect();
         for op in [first, second] {
             world.check(op, (!joint).then_some((a, Rule::Thread)));
@@ -796,7 +797,7 @@ fn around_a_loss_work_is_not_traced_back_to_an_answered_request_by_its_key() {
         let call = world.call(3, 11);
         world.close(call, 11, Some("1"));
         if lost {
-            world.processes.missed(1, world.now);
+            world.inside.missed(1, world.now);
         }
         world.time_out(world.now + GRACE);
         world.collect();
@@ -826,10 +827,10 @@ fn everything_is_forgotten_after_a_while() {
         world.close(call, 10, Some("1"));
         world.close(a, 10, Some("1"));
     }
-    while let Some(due) = world.processes.next_timeout() {
+    while let Some(due) = world.inside.next_timeout() {
         world.time_out(due);
     }
-    assert!(world.processes.is_empty());
+    assert!(world.inside.is_empty());
     assert!(world.process(1).by_key.is_empty());
 }
 
@@ -843,12 +844,12 @@ fn a_request_that_hangs_does_not_gather_what_is_decided_meanwhile() {
         world.wait(Duration::from_nanos(20_000_000));
     }
     // Calls are decided 10 s after their end at the latest: some 500 are not yet.
-    let waiters = &world.processes.ops[&hanging].waiters;
+    let waiters = &world.inside.table.ops[&hanging].waiters;
     assert!(waiters.capacity() <= 2048, "{} waiters, room for {}", waiters.len(), waiters.capacity());
     let blocked = world.process(1).blocked.len();
     assert!(blocked <= 500, "{blocked} wait");
     // Nor are they remembered for longer than a minute.
-    assert!(world.processes.len() < 4000, "{} operations", world.processes.len());
+    assert!(world.inside.len() < 4000, "{} operations", world.inside.len());
 }
 
 #[test]
@@ -857,25 +858,25 @@ fn what_a_process_did_outlives_it_by_a_minute_and_is_then_forgotten() {
     let request = world.request(1, 10);
     let call = world.call(2, 11);
     // The kernel reports the end first, then closes what was open.
-    world.processes.process_ended(1, world.now);
+    world.inside.process_ended(1, world.now);
     world.close(call, 11, Some("4711"));
     world.close(request, 10, Some("4711"));
     world.check(call, Some((request, Rule::Value)));
     world.time_out(world.now + REMEMBER + Duration::from_nanos(1));
-    assert!(world.processes.processes.is_empty() && world.processes.is_empty());
-    world.processes.process_ended(1, world.now);
-    assert!(world.processes.processes.is_empty());
+    assert!(world.inside.table.processes.is_empty() && world.inside.is_empty());
+    world.inside.process_ended(1, world.now);
+    assert!(world.inside.table.processes.is_empty());
 }
 
 #[test]
 fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
     let mut world = World::new();
     world.request(1, 10);
-    world.processes.process_began(1);
-    assert_eq!(world.processes.processes.len(), 1, "a fork of a living process is a late report");
-    world.processes.process_ended(1, world.now);
-    world.processes.process_began(1);
-    assert!(world.processes.processes.is_empty());
+    world.inside.process_began(1);
+    assert_eq!(world.inside.table.processes.len(), 1, "a fork of a living process is a late report");
+    world.inside.process_ended(1, world.now);
+    world.inside.process_began(1);
+    assert!(world.inside.table.processes.is_empty());
 }
 
 mod alone;

@@ -3,8 +3,6 @@
 use super::*;
 use std::time::Duration;
 
-use crate::causality::inside::PATIENT;
-
 #[test]
 fn a_thread_that_does_something_else_before_its_answer_comes_works_on_several_things() {
     for meanwhile in [false, true] {
@@ -24,14 +22,14 @@ fn a_thread_that_does_something_else_before_its_answer_comes_works_on_several_th
         world.close(call, 10, None);
         world.close(third, 10, None);
         world.close(fourth, 11, None);
-        world.processes.finish();
+        world.inside.finish();
         world.collect();
         world.check(call, (!meanwhile).then_some((third, Rule::Thread)));
     }
 }
 
 /// Two messages that one thread has taken in, a call, and the settlement of the first and then the second.
-fn crowded(world: &mut World) -> (OpId, OpId) {
+fn several_at_hand(world: &mut World) -> (OpId, OpId) {
     let (first, second) = (world.message(1, 10), world.message(1, 10));
     let call = world.call(3, 10);
     world.close(call, 10, None);
@@ -44,11 +42,11 @@ fn crowded(world: &mut World) -> (OpId, OpId) {
 #[test]
 fn a_thread_with_several_messages_at_hand_must_have_shown_that_it_waits_for_its_answers() {
     let mut world = World::new();
-    for _ in 1..PATIENT {
-        let (call, _) = crowded(&mut world);
+    for _ in 1..SEQUENTIAL_CALLS {
+        let (call, _) = several_at_hand(&mut world);
         world.check(call, None);
     }
-    let (call, first) = crowded(&mut world);
+    let (call, first) = several_at_hand(&mut world);
     world.check(call, Some((first, Rule::Thread)));
 }
 

@@ -1,0 +1,13 @@
+//! Statements of one database transaction have one cause.
+//!
+//! `t0 read a · t1 read b · t2 BEGIN · t3 UPDATE … order of a · t4 COMMIT · t5 answer a · t6 answer b ⇒ a caused BEGIN and COMMIT`
+//!
+//! Says nothing where members were decided for different causes, and around a loss.
+
+use super::super::view::View;
+use crate::record::OpId;
+
+pub(in super::super) fn judge(view: &View<'_>) -> Option<OpId> {
+    let transaction = view.transaction().filter(|transaction| !transaction.contradictory)?;
+    transaction.parent.filter(|_| !view.is_near_loss())
+}

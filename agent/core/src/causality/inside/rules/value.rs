@@ -1,0 +1,159 @@
+//! An operation that names an order was caused by the request in flight that names it too.
+//!
+//! `t0 read a · t1 read b · t2 write x, which names the order of a · t3 answer a · t4 answer b ⇒ a caused x`
+//!
+//! Keys are known once a request is over: the rule is asked when every request that was in flight is. Of several requests of one
+//! order, the one whose further facts agree is the cause, if all others' contradict; otherwise other rules may choose among them.
+
+use std::time::Duration;
+
+use super::super::Interaction;
+use super::super::table::{Op, common_facts};
+use super::super::thresholds::{AFTER, MAX_STEPS};
+use super::super::trust::{Proof, Signal};
+use super::super::view::View;
+use super::{VALUE, VALUE_ANSWERED, VALUE_BY_FACTS, VALUE_NEAR_LOSS, VALUE_STILL_OPEN};
+use crate::causality::rules::Row;
+use crate::operation::OpSide;
+use crate::order::OrderKey;
+use crate::record::OpId;
+
+/// What keys say.
+pub(in super::super) enum Value {
+    /// Of all requests in flight, exactly one names the order.
+    Only(OpId, &'static Row),
+    /// The only request that names the order has just been answered.
+    Answered(OpId, &'static Row),
+    /// Further facts tell several apart.
+    Likest(OpId, &'static Row),
+    /// It is one of these.
+    Among(Vec<OpId>),
+    /// Nothing names the order, but messages were being worked on that name none.
+    Nameless,
+    Nothing,
+}
+
+impl Value {
+    /// The row of the table that it would make an edge by.
+    pub(in super::super) fn row(&self) -> Option<&'static Row> {
+        match self {
+            Value::Only(_, row) | Value::Answered(_, row) | Value::Likest(_, row) => Some(*row),
+            Value::Among(_) | Value::Nameless | Value::Nothing => None,
+        }
+    }
+
+    /// Of the requests of the operation's order, only one was worked on. `None`: keys say nothing about it.
+    pub(in super::super) fn is_one_of_order(&self) -> Option<bool> {
+        match self {
+            Value::Only(..) | Value::Answered(..) => Some(true),
+            Value::Likest(..) | Value::Among(_) => Some(false),
+            Value::Nameless | Value::Nothing => None,
+        }
+    }
+}
+
+/// The order of what caused something.
+enum Inherited<'a> {
+    Key(&'a OrderKey),
+    /// The cause is not decided yet.
+    Unknown,
+    Nothing,
+}
+
+pub(in super::super) fn judge(view: &View<'_>) -> Value {
+    let [key] = view.op.keys.as_slice() else { return Value::Nothing };
+    let Some(trust) = view.trust() else { return Value::Nothing };
+    let at = view.at();
+    let (mut open, mut over) = (Vec::new(), Vec::new());
+    // In the order they were over: the latest first.
+    let named = view.named(key).iter().rev();
+    for (cause, candidate) in named.filter_map(|id| Some((*id, view.candidate(*id)?))) {
+        match candidate.closed_at {
+            Some(closed) if closed + AFTER < at => break,
+            _ if candidate.keys.len() != 1 || candidate.opened.at > at => {}
+            _ if candidate.is_open_at(at) => open.push(cause),
+            _ => over.push(cause),
+        }
+    }
+    if !open.is_empty() {
+        let closed_at = |cause: &OpId| view.candidate(*cause).and_then(|cause| cause.closed_at);
+        over.retain(|cause| {
+            let since = closed_at(cause).map_or(Duration::ZERO, |closed| at.since(closed));
+            !view.names_before_answer(since)
+        });
+    }
+    let mut nameless = Vec::new();
+    for (cause, candidate) in view.unnamed() {
+        match inherited(view, cause) {
+            Inherited::Key(inherited) if inherited == key => open.push(cause),
+            // Messages of this process may be about orders that they do not name.
+            Inherited::Unknown | Inherited::Nothing if candidate.family == Interaction::Message => {
+                nameless.push(cause);
+            }
+            Inherited::Key(_) | Inherited::Unknown | Inherited::Nothing => {}
+        }
+    }
+    let is_named = !open.is_empty() || !over.is_empty();
+    if !nameless.is_empty() && is_named && !trust.holds(Signal::Named, Proof::USUAL) {
+        open.append(&mut nameless);
+    }
+    // The one that names the order may be another than the one that is missing.
+    if view.is_near_any_loss() && trust.has_several_of_order() && open.len() + over.len() == 1 {
+        return Value::Nothing;
+    }
+    match (open.as_slice(), over.as_slice()) {
+        ([], []) if nameless.is_empty() => return Value::Nothing,
+        ([], []) => return Value::Nameless,
+        ([only], []) => {
+            let is_open = || view.candidate(*only).is_some_and(|cause| cause.closed_at.is_none());
+            let row = if view.is_near_loss() {
+                &VALUE_NEAR_LOSS
+            } else if is_open() {
+                &VALUE_STILL_OPEN
+            } else {
+                &VALUE
+            };
+            return Value::Only(*only, row);
+        }
+        // The one that was in flight may be what was lost.
+        ([], [_]) if view.is_near_loss() => return Value::Nothing,
+        ([], [only]) => return Value::Answered(*only, &VALUE_ANSWERED),
+        _ => {}
+    }
+    open.append(&mut over);
+    match by_facts(view.op, &open, view) {
+        Some(cause) => Value::Likest(cause, &VALUE_BY_FACTS),
+        None => Value::Among(open),
+    }
+}
+
+/// The one of them whose facts agree with the operation's, if those of all others contradict them.
+fn by_facts(op: &Op, causes: &[OpId], view: &View<'_>) -> Option<OpId> {
+    let alike = |cause: &&OpId| view.candidate(**cause).map(|candidate| common_facts(op, candidate));
+    let mut fitting =
+        causes.iter().filter(|cause| alike(cause).is_some_and(|(same, other)| same > 0 && other == 0));
+    let possible = causes.iter().filter(|cause| alike(cause).is_some_and(|(_, other)| other == 0));
+    fitting.next().copied().filter(|_| possible.count() == 1)
+}
+
+/// The order of whatever caused a request or message, as far as it is known.
+fn inherited<'a>(view: &View<'a>, op: OpId) -> Inherited<'a> {
+    let mut at = op;
+    for _ in 0..MAX_STEPS {
+        let next = match view.candidate(at) {
+            Some(state) => match (state.keys.as_slice(), state.shape) {
+                ([only], _) => return Inherited::Key(only),
+                ([], OpSide::Outgoing) if !state.decided => return Inherited::Unknown,
+                ([], OpSide::Outgoing) => state.parent,
+                ([], _) => view.link(at),
+                _ => None,
+            },
+            None => view.link(at),
+        };
+        match next {
+            Some(cause) => at = cause,
+            None => return Inherited::Nothing,
+        }
+    }
+    Inherited::Nothing
+}

@@ -1,0 +1,244 @@
+//! Operations, threads, processes, transactions, links and losses → the table that rules look at.
+//!
+//! *Owns* what is remembered, and for whom. [`observe`](super::observe) and [`decide`](super::decide) write it, rules see it through
+//! a [`View`](super::view::View). *Must not know* rules.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use super::Interaction;
+use super::process::{Process, Writer};
+use super::thresholds::{CROWD, MAX_LINKS, MAX_LOOKED_AT, MAX_PROCESSES};
+use crate::bounded::{Bounded, Slot};
+use crate::causality::stats::InsideStats;
+use crate::operation::OpSide;
+use crate::order::{Facts, OrderKey};
+use crate::record::{ConnId, OpId, Point};
+use crate::time::BootTime;
+
+/// All that is known of operations and of who did them.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Those that asked or were asked for nothing for longest are the oldest.
+    pub(super) processes: Bounded<u32, Process>,
+    /// What was forgotten with processes and threads that are gone.
+    forgotten: InsideStats,
+    /// Boxed: a hash table has up to four slots per entry when entries come and go.
+    pub(super) ops: FxHashMap<OpId, Box<Op>>,
+    /// By connection and number of the transaction on it.
+    pub(super) transactions: FxHashMap<(ConnId, u64), Transaction>,
+    /// What caused operations across the wire and through messages.
+    pub(super) links: Bounded<OpId, OpId>,
+    /// When it was found out that records were lost, whosever they were.
+    pub(super) losses: VecDeque<BootTime>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            processes: Bounded::new(MAX_PROCESSES),
+            forgotten: InsideStats::default(),
+            ops: FxHashMap::default(),
+            transactions: FxHashMap::default(),
+            links: Bounded::new(MAX_LINKS),
+            losses: VecDeque::new(),
+        }
+    }
+}
+
+impl Table {
+    pub(super) fn op(&self, op: OpId) -> Option<&Op> {
+        self.ops.get(&op).map(Box::as_ref)
+    }
+
+    /// The process of that identifier, a new one if need be.
+    pub(super) fn process(&mut self, tgid: u32) -> Option<&mut Process> {
+        let slot = match self.processes.slot(&tgid) {
+            Some(slot) => slot,
+            None => {
+                if self.processes.is_full() {
+                    self.forget_process();
+                }
+                self.processes.insert_new(tgid, Process::default()).0
+            }
+        };
+        self.processes.touch(slot);
+        self.processes.at_mut(slot)
+    }
+
+    /// Ends can be lost: of the processes that did nothing for longest, one with nothing under way goes first.
+    fn forget_process(&mut self) {
+        let is_idle = |slot: &Slot| self.processes.at(*slot).is_some_and(Process::is_idle);
+        let idle = self.processes.by_age().take(MAX_LOOKED_AT).find(is_idle);
+        if let Some((_, process)) =
+            idle.or(self.processes.oldest()).and_then(|slot| self.processes.forget_at(slot))
+        {
+            self.forgotten += process.forgotten();
+        }
+    }
+
+    /// A process is no more, or is another one.
+    pub(super) fn remove_process(&mut self, tgid: u32) {
+        if let Some(process) = self.processes.remove(&tgid) {
+            self.forgotten += process.forgotten();
+        }
+    }
+
+    /// What was forgotten at the bounds: of links, and of processes and their threads.
+    pub(super) fn forgotten(&self) -> (u64, InsideStats) {
+        let mut inside = self.forgotten;
+        inside.processes = self.processes.forgotten();
+        self.processes.values().for_each(|process| inside += process.forgotten());
+        (self.links.forgotten(), inside)
+    }
+}
+
+/// One operation: what is known of it, and what waits for it.
+#[derive(Debug)]
+pub(super) struct Op {
+    pub(super) shape: OpSide,
+    pub(super) family: Interaction,
+    pub(super) tgid: u32,
+    pub(super) conn: ConnId,
+    pub(super) opened: Point,
+    pub(super) closed_at: Option<BootTime>,
+    pub(super) answered: bool,
+    /// The thread that wrote the answer to this request, or read the answer to this call.
+    pub(super) answered_by: Option<u32>,
+    pub(super) keys: Vec<OrderKey>,
+    pub(super) facts: Facts,
+    pub(super) transaction: Option<u64>,
+    /// The threads that count this request as work they serve.
+    pub(super) served_by: Vec<u32>,
+    /// Outgoing operations to look at again: once this request is over, if its thread did them meanwhile; once this outgoing
+    /// operation is decided, if they followed its answer.
+    pub(super) waiters: Vec<OpId>,
+    /// What was the case in its process when this operation started.
+    pub(super) start: Circumstances,
+    /// As far as is known, the only request that names this operation's order has been answered: one that becomes known late
+    /// may still turn out to be the cause.
+    pub(super) awaits_late_cause: bool,
+    /// The request was open for so long that its connection was asked what it had shown until then.
+    pub(super) peeked: bool,
+    /// Every member of this operation's transaction has been looked at: only weak evidence is left.
+    pub(super) transaction_settled: bool,
+    pub(super) decided: bool,
+    pub(super) parent: Option<OpId>,
+}
+
+/// What was the case in the process when an outgoing operation started.
+#[derive(Debug, Default)]
+pub(super) struct Circumstances {
+    /// Requests in flight, by their start.
+    pub(super) in_flight: u32,
+    /// The only request that the operation's thread was serving.
+    pub(super) serving: Option<OpId>,
+    /// The only request in flight in the process.
+    pub(super) alone: Option<OpId>,
+    /// The request that the thread had answered last, if the thread has read no other since.
+    pub(super) answered: Option<OpId>,
+    /// The request that the thread was begun for.
+    pub(super) begun_for: Option<OpId>,
+    /// The request that the thread which waits for this operation was serving, or was begun for.
+    pub(super) awaited_for: Option<OpId>,
+    /// Who writes on the operation's connection.
+    pub(super) writer: Writer,
+    /// The thread had read several requests or messages that were not over.
+    pub(super) several_at_hand: bool,
+    /// What the thread had read last; several when one read brought several.
+    pub(super) last_read: Vec<OpId>,
+    /// When that was.
+    pub(super) last_read_at: BootTime,
+    /// The requests that were over last, and when.
+    pub(super) over: [Option<(BootTime, OpId)>; 2],
+    /// The operation was written together with another message while several requests were in flight. A thread that writes to
+    /// a shared connection also writes what other threads have left in the connection's buffer.
+    pub(super) shared_write: bool,
+    /// Another client connection had nothing under way: nobody was waiting for a connection.
+    pub(super) idle_connection: bool,
+    /// The operation became known after later events of its thread: what the thread's state was is not known.
+    pub(super) late: bool,
+}
+
+impl Op {
+    pub(super) fn new(shape: OpSide, family: Interaction, conn: ConnId, point: Point) -> Self {
+        Self {
+            shape,
+            family,
+            tgid: point.thread.tgid,
+            conn,
+            opened: point,
+            closed_at: None,
+            answered: false,
+            answered_by: None,
+            keys: Vec::new(),
+            facts: Vec::new(),
+            transaction: None,
+            served_by: Vec::new(),
+            waiters: Vec::new(),
+            start: Circumstances::default(),
+            awaits_late_cause: false,
+            peeked: false,
+            transaction_settled: false,
+            decided: false,
+            parent: None,
+        }
+    }
+
+    /// The next waiter would make the list grow.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.waiters.len() >= CROWD && self.waiters.len() == self.waiters.capacity()
+    }
+
+    /// The operation is still open, or was seen to its end. One whose end was missed may have been over long before.
+    pub(super) fn is_sound(&self) -> bool {
+        self.closed_at.is_none() || self.answered
+    }
+
+    /// The operation was under way at that time.
+    pub(super) fn is_open_at(&self, at: BootTime) -> bool {
+        self.opened.at <= at && self.closed_at.is_none_or(|closed| closed >= at)
+    }
+}
+
+/// Both name exactly one order, and not the same.
+pub(super) fn conflict(a: &Op, b: &Op) -> bool {
+    matches!((a.keys.as_slice(), b.keys.as_slice()), ([x], [y]) if x != y)
+}
+
+/// Facts that two operations have in common, and those in which they contradict each other.
+pub(super) fn common_facts(a: &Op, b: &Op) -> (usize, usize) {
+    let (mut same, mut different) = (0, 0);
+    for (name, value) in &a.facts {
+        match b.facts.iter().find(|(other, _)| other == name) {
+            Some((_, other)) if other == value => same += 1,
+            Some(_) => different += 1,
+            None => {}
+        }
+    }
+    (same, different)
+}
+
+/// A database transaction: its statements have one cause, unless some have shown otherwise.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    /// The cause of a member that was decided by evidence of its own.
+    pub(super) parent: Option<OpId>,
+    /// Members were decided for different causes.
+    pub(super) contradictory: bool,
+    /// The COMMIT or ROLLBACK is over.
+    pub(super) over: bool,
+    /// Members that are over, and how many of them were decided by evidence of their own.
+    pub(super) member_count: usize,
+    pub(super) decided_count: usize,
+    /// Members without evidence of their own. They wait until every other member has been looked at.
+    pub(super) waiting: Vec<OpId>,
+}
+
+impl Transaction {
+    /// The transaction has ended, and every member has been looked at.
+    pub(super) fn is_ripe(&self) -> bool {
+        self.over && self.waiting.len() + self.decided_count >= self.member_count
+    }
+}

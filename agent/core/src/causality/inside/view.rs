@@ -1,0 +1,169 @@
+//! The table, and one outgoing operation in it → what a rule can see of them.
+//!
+//! *Owns* what rules can ask. A rule gets a view and nothing else, so that it cannot write, and has no other way to an operation's
+//! possible causes than [`View::candidate`]. *Must not know* which rule asks, nor in which order.
+
+use std::cell::OnceCell;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Interaction;
+use super::process::Process;
+use super::rules::reading::Read;
+use super::table::{Op, Table, Transaction, common_facts};
+use super::thread::ThreadState;
+use super::thresholds::{AFTER, MAX_LOOKED_AT, NEAR_LOSS_AFTER, NEAR_LOSS_BEFORE};
+use super::trust::{Signal, Trust};
+use crate::order::OrderKey;
+use crate::record::{ConnId, OpId};
+use crate::time::BootTime;
+
+/// What rules can see while the cause of one operation is looked for.
+pub(super) struct View<'a> {
+    table: &'a Table,
+    /// The operation whose cause is looked for.
+    pub(super) op: &'a Op,
+    /// Nothing more is waited for: the operation is decided now, or keys have decided it.
+    pub(super) forced: bool,
+    process: Option<&'a Process>,
+    /// What several rules ask about reading, looked up once.
+    pub(super) read: OnceCell<Option<Read>>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(table: &'a Table, op: &'a Op, forced: bool) -> Self {
+        Self { table, op, forced, process: table.processes.get(&op.tgid), read: OnceCell::new() }
+    }
+
+    /// When the operation began.
+    pub(super) fn at(&self) -> BootTime {
+        self.op.opened.at
+    }
+
+    /// The thread that wrote the operation.
+    pub(super) fn tid(&self) -> u32 {
+        self.op.opened.thread.tid
+    }
+
+    /// An operation that may be the cause, or may lead to it.
+    pub(super) fn candidate(&self, op: OpId) -> Option<&'a Op> {
+        self.table.op(op)
+    }
+
+    /// What the operation's thread did.
+    pub(super) fn thread(&self) -> Option<&'a ThreadState> {
+        self.process?.threads.get(&self.tid())
+    }
+
+    /// How far guesses are believed in the operation's process.
+    pub(super) fn trust(&self) -> Option<&'a Trust> {
+        self.process.map(|process| &process.trust)
+    }
+
+    /// The process does nothing unasked, and had something to do since `asked_at`.
+    pub(super) fn is_quiet_otherwise(&self, asked_at: BootTime) -> bool {
+        self.process.is_some_and(|process| process.quiet.holds(asked_at, self.at()))
+    }
+
+    /// A request became known later than something that began after it; where one did, another one may.
+    pub(super) fn may_learn_of_more(&self) -> bool {
+        self.process.is_some_and(|process| process.quiet.had_late_arrival_since(self.at()))
+    }
+
+    /// The transaction in which the operation ran.
+    pub(super) fn transaction(&self) -> Option<&'a Transaction> {
+        self.table.transactions.get(&(self.op.conn, self.op.transaction?))
+    }
+
+    /// What caused an operation across the wire or through a message.
+    pub(super) fn link(&self, op: OpId) -> Option<OpId> {
+        self.table.links.get(&op).copied()
+    }
+
+    /// Requests of the process that show this key, in the order they were over.
+    pub(super) fn named(&self, key: &OrderKey) -> &'a [OpId] {
+        let ops = self.process.and_then(|process| process.by_key.get(key));
+        ops.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Requests of the process that show no key and were in flight when the operation began: the latest to be over first.
+    pub(super) fn unnamed(&self) -> impl Iterator<Item = (OpId, &'a Op)> {
+        let latest = self.process.into_iter().flat_map(|process| process.unnamed.iter().rev());
+        let known = latest.take(MAX_LOOKED_AT).filter_map(move |op| Some((*op, self.candidate(*op)?)));
+        known.filter(move |(_, candidate)| candidate.is_open_at(self.at()))
+    }
+
+    /// A message that shows no key was being worked on when the operation began.
+    pub(super) fn meets_unnamed_message(&self) -> bool {
+        self.unnamed().any(|(_, candidate)| candidate.family == Interaction::Message)
+    }
+
+    /// They show different facts, of users say, in a process where what belongs together shows the same.
+    pub(super) fn differs(&self, candidate: &Op) -> bool {
+        let (_, different) = common_facts(self.op, candidate);
+        different > 0 && self.trust().is_some_and(|trust| !trust.is_refuted(Signal::Facts))
+    }
+
+    /// Something other than `cause` could be the cause: a request in flight, or one just answered where work goes on after
+    /// answers.
+    pub(super) fn is_contested(&self, cause: OpId) -> bool {
+        let (at, start) = (self.at(), &self.op.start);
+        let is_open = self.candidate(cause).is_some_and(|cause| cause.is_open_at(at));
+        let others = start.in_flight.saturating_sub(u32::from(is_open));
+        let after = self.after();
+        let mut over = start.over.iter().flatten();
+        start.late || others > 0 || over.any(|(closed, other)| *other != cause && at.since(*closed) <= after)
+    }
+
+    /// In this process requests are worked on after their answers, and the one that was answered then may still have been.
+    pub(super) fn may_go_on(&self, answered: BootTime) -> bool {
+        self.trust().is_some_and(Trust::goes_on) && self.at().since(answered) <= self.after()
+    }
+
+    /// How long a request that has been answered may still be worked on.
+    fn after(&self) -> Duration {
+        let Some(process) = self.process else { return AFTER };
+        // Nothing is done for requests that have been answered, and nothing is about to show otherwise.
+        let ends_with_answer = process.awaiting_late_cause == 0
+            && process.unexplained.is_empty()
+            && process.trust.ends_with_answer();
+        if ends_with_answer { Duration::ZERO } else { process.aftermath.bound() }
+    }
+
+    /// Nothing that names an order is done so long after the answer, and nothing but this operation is about to show otherwise.
+    pub(super) fn names_before_answer(&self, since: Duration) -> bool {
+        let own = u32::from(self.op.awaits_late_cause);
+        self.process.is_some_and(|process| {
+            process.awaiting_late_cause <= own && process.trust.names_before_answer(since)
+        })
+    }
+
+    /// Something that the process read or wrote around the operation's start was lost: what its threads did then is not known,
+    /// and only keys still prove something.
+    pub(super) fn is_near_loss(&self) -> bool {
+        self.process.is_some_and(|process| is_near(&process.losses, self.at()))
+    }
+
+    /// Records were lost around the operation's start, of whatever process: of a connection that is lost whole, nothing else
+    /// tells.
+    pub(super) fn is_near_any_loss(&self) -> bool {
+        is_near(&self.table.losses, self.at())
+    }
+
+    /// Threads wrote each other's messages on that connection between the operation's start and then, or shortly before.
+    pub(super) fn is_interleaved(&self, conn: ConnId, until: BootTime) -> bool {
+        self.process.is_some_and(|process| process.is_interleaved(conn, self.at(), until))
+    }
+
+    /// The thread that wrote the operation need not be the one that made it.
+    pub(super) fn has_unsure_writer(&self) -> bool {
+        self.op.start.shared_write
+            || (self.op.family == Interaction::Message && self.is_interleaved(self.op.conn, self.at()))
+    }
+}
+
+/// One of the losses may have been around that time.
+fn is_near(losses: &VecDeque<BootTime>, at: BootTime) -> bool {
+    let (from, to) = (at - NEAR_LOSS_BEFORE, at + NEAR_LOSS_AFTER);
+    losses.iter().any(|lost| (from..=to).contains(lost))
+}

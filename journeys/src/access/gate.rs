@@ -1,0 +1,300 @@
+//! A request in; refused, or passed on with who asks, and written down, out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::MethodRouter;
+
+use super::directory::Session;
+use super::log::{AccessLog, Entry};
+use super::role::{Action, Role, allow};
+use super::slow_down::SlowDown;
+use super::{Addresses, Directory};
+use crate::intake::{chain, now};
+
+/// Longest form a person sends.
+const MAX_FORM: usize = 64 << 10;
+
+/// Everything that decides whether a request is answered.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    directory: Directory,
+    log: AccessLog,
+    addresses: Addresses,
+    slow_down: SlowDown,
+    /// People reach the pages over TLS: cookies say so.
+    secure: bool,
+    /// Hashing a password takes 19 MiB: not more than two at a time.
+    hashing: tokio::sync::Semaphore,
+}
+
+impl Gate {
+    pub fn new(directory: Directory, log: AccessLog, addresses: Addresses, secure: bool) -> Self {
+        let hashing = tokio::sync::Semaphore::new(2);
+        Self(Arc::new(Inner { directory, log, addresses, slow_down: SlowDown::default(), secure, hashing }))
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.0.directory
+    }
+
+    pub(crate) fn log(&self) -> &AccessLog {
+        &self.0.log
+    }
+
+    pub(super) fn slow_down(&self) -> &SlowDown {
+        &self.0.slow_down
+    }
+
+    pub(super) fn hashing(&self) -> &tokio::sync::Semaphore {
+        &self.0.hashing
+    }
+
+    /// The name of the cookie: with this prefix browsers take it from this host over TLS only.
+    pub(super) fn cookie_name(&self) -> &'static str {
+        if self.0.secure { "__Host-spoor" } else { "spoor" }
+    }
+
+    pub(super) fn cookie(&self, value: &str, more: &str) -> Option<HeaderValue> {
+        let secure = if self.0.secure { "; Secure" } else { "" };
+        let name = self.cookie_name();
+        HeaderValue::try_from(format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{more}")).ok()
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Who {
+    pub name: String,
+    pub role: Role,
+    /// Forms carry it; programs with a token have none and send no forms from other pages.
+    pub form_token: Option<String>,
+    via: &'static str,
+    session: String,
+}
+
+/// The address that asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct From(pub(crate) IpAddr);
+
+/// Numbers of the orders that an answer shows; the pages put it into their responses for the log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown(pub(crate) Vec<String>);
+
+impl Shown {
+    /// Puts it into an answer.
+    pub(crate) fn of(self, mut response: Response) -> Response {
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// What a person asked for, and who they turned out to be, where the path does not say it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) who: Option<String>,
+    pub(crate) query: Option<String>,
+}
+
+/// A guard stood before the route.
+#[derive(Clone, Copy, Debug)]
+struct Guarded;
+
+/// Before all routes: the address, then the identity.
+pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let forwarded =
+        request.headers().get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let forwarded: Vec<&str> = forwarded.collect();
+    let from = gate.0.addresses.asking(peer.ip(), forwarded.into_iter());
+    if !gate.0.addresses.is_allowed(from) {
+        let entry = Entry {
+            from: from.to_string(),
+            action: "refused_address".to_owned(),
+            result: StatusCode::FORBIDDEN.as_u16(),
+            ..Entry::default()
+        };
+        // Refused either way.
+        let _ = write(&gate, entry).await;
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let who = match identify(&gate, request.headers()) {
+        Ok(who) => who,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "the directory of users did not answer");
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
+    };
+    request.extensions_mut().insert(From(from));
+    request.extensions_mut().insert(gate);
+    if let Some(who) = who {
+        request.extensions_mut().insert(who);
+    }
+    let response = next.run(request).await;
+    let nothing_there = matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
+    if response.extensions().get::<Guarded>().is_none() && !nothing_there {
+        tracing::error!("a route without a guard was asked for: it is not answered");
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    response
+}
+
+/// By bearer token or session; a token that is not known is nobody, whatever cookie comes with it.
+fn identify(gate: &Gate, headers: &HeaderMap) -> Result<Option<Who>, super::DirectoryError> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
+        let Some(token) = token else { return Ok(None) };
+        let found = gate.0.directory.token(token.trim(), now())?;
+        return Ok(found.map(|(name, role)| Who {
+            name,
+            role,
+            form_token: None,
+            via: "token",
+            session: String::new(),
+        }));
+    }
+    let Some(session) = cookie(headers, gate.cookie_name()) else { return Ok(None) };
+    let found = gate.0.directory.session(session, now())?;
+    Ok(found.map(|Session { name, role, form_token, short }| Who {
+        name,
+        role,
+        form_token: Some(form_token),
+        via: "password",
+        session: short,
+    }))
+}
+
+/// The value of a cookie.
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+/// Puts a guard before a route.
+pub(crate) fn guarded<S>(route: MethodRouter<S>, action: Action) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    route.layer(axum::middleware::from_fn(move |request, next| guard(action, request, next)))
+}
+
+async fn guard(action: Action, request: Request, next: Next) -> Response {
+    let mut response = guard_inner(action, request, next).await;
+    response.extensions_mut().insert(Guarded);
+    response
+}
+
+async fn guard_inner(action: Action, request: Request, next: Next) -> Response {
+    if action == Action::Open {
+        return next.run(request).await;
+    }
+    let Some(gate) = request.extensions().get::<Gate>().cloned() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let who = request.extensions().get::<Who>().cloned();
+    let from = request.extensions().get::<From>().map(|from| from.0.to_string()).unwrap_or_default();
+    let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or("").to_owned());
+    let is_api = path.starts_with("/api/");
+    let answer = match &who {
+        None if !action.is_for_all() => Err(nobody(&path, is_api)),
+        Some(who) if !action.is_for_all() && !allow(who.role, action) => {
+            Err(StatusCode::FORBIDDEN.into_response())
+        }
+        _ => same_origin(request, who.as_ref()).await.map_err(IntoResponse::into_response),
+    };
+    let mut response = match answer {
+        Ok(request) => next.run(request).await,
+        Err(refusal) => refusal,
+    };
+    let shown = response.extensions_mut().remove::<Shown>().unwrap_or_default();
+    let asked = response.extensions_mut().remove::<Asked>().unwrap_or_default();
+    // Who is not known yet is told to sign in, which is no access.
+    if who.is_none() && !action.is_for_all() && !is_api {
+        return response;
+    }
+    let named = |who: &Who| who.name.clone();
+    let entry = Entry {
+        who: asked.who.or(who.as_ref().map(named)).unwrap_or_default(),
+        via: who.as_ref().map(|who| who.via.to_owned()).unwrap_or_default(),
+        role: who.as_ref().map(|who| who.role.name().to_owned()).unwrap_or_default(),
+        from,
+        session: who.as_ref().map(|who| who.session.clone()).unwrap_or_default(),
+        action: action.name().to_owned(),
+        orders: shown.0,
+        query: asked.query.unwrap_or_else(|| if query.is_empty() { path } else { format!("{path}?{query}") }),
+        result: response.status().as_u16(),
+    };
+    match write(&gate, entry).await {
+        Ok(()) => response,
+        // What is not written down is not shown.
+        Err(()) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+/// People are sent to sign in, programs are told how.
+fn nobody(path: &str, is_api: bool) -> Response {
+    if is_api {
+        let how = HeaderValue::from_static("Bearer");
+        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, how)]).into_response();
+    }
+    Redirect::to(&format!("/login?to={}", crate::web::encode(path))).into_response()
+}
+
+/// What changes something comes from a page of ours: browsers say where a form was, and the form has the session's token.
+async fn same_origin(request: Request, who: Option<&Who>) -> Result<Request, StatusCode> {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let host = text(header::HOST).unwrap_or("");
+    if let Some(origin) = text(header::ORIGIN)
+        && origin.split_once("://").map(|(_, host)| host) != Some(host)
+    {
+        return Err(StatusCode::FORBIDDEN);
+    }
+    if text(header::HeaderName::from_static("sec-fetch-site"))
+        .is_some_and(|site| !matches!(site, "same-origin" | "none"))
+    {
+        return Err(StatusCode::FORBIDDEN);
+    }
+    let body = to_bytes(body, MAX_FORM).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
+    if let Some(expected) = who.and_then(|who| who.form_token.as_deref())
+        && !has_token(&body, expected)
+    {
+        return Err(StatusCode::FORBIDDEN);
+    }
+    Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+/// The form has the token. Compared in constant time: every byte is looked at.
+fn has_token(form: &Bytes, expected: &str) -> bool {
+    let pairs = form.split(|byte| *byte == b'&');
+    let given = pairs.filter_map(|pair| pair.strip_prefix(b"token=")).next().unwrap_or_default();
+    given.len() == expected.len()
+        && given.iter().zip(expected.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+}
+
+async fn write(gate: &Gate, entry: Entry) -> Result<(), ()> {
+    let gate = gate.clone();
+    let written = tokio::task::spawn_blocking(move || gate.log().write(entry, now())).await;
+    match written {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            tracing::error!(error = %chain(&error), "an access could not be written down: it is refused");
+            Err(())
+        }
+        Err(_) => Err(()),
+    }
+}

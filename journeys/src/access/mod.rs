@@ -1,0 +1,27 @@
+//! Requests in; who asks, from where, whether they may, and a line in the log out.
+//!
+//! *Owns* people, sessions, tokens, addresses, and the log that says who saw what. *Must not know* orders: what was shown
+//! is told to it by the pages (`Shown`).
+//!
+//! ```text
+//! address ─▶ identity ─▶ may they? ─▶ same origin, form token ─▶ page ─▶ line in the log ─▶ answer
+//! ```
+//!
+//! One gate stands before all routes, and each route names what it does. A route that does not is never answered.
+
+mod address;
+mod directory;
+mod gate;
+mod log;
+mod password;
+mod role;
+mod sign_in;
+mod slow_down;
+
+pub use self::address::Addresses;
+pub use self::directory::{Directory, DirectoryError};
+pub use self::gate::{Gate, Who};
+pub(crate) use self::gate::{Shown, cookie, gate, guarded};
+pub use self::log::{AccessLog, Entry, LogError, Wanted};
+pub use self::role::{Action, Role, allow};
+pub(crate) use self::sign_in::router;

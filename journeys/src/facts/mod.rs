@@ -1,0 +1,212 @@
+//! What one operation says about one order: OTLP spans → [`Fact`]s.
+//!
+//! *Owns* the vocabulary that is kept: keys, places, steps, statuses, troubles. Pure: no clock, no file, no socket.
+//! *Must not know* what a journey makes of a fact, nor where facts are kept.
+//!
+//! A fact is all that one span says; the span's identifiers are its identity. So a sender's repetition is the same fact
+//! again, and facts may come late, twice and in any order.
+
+mod attributes;
+mod key;
+mod message;
+mod of_span;
+mod sql;
+mod text;
+mod time;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::key::Key;
+pub use self::of_span::{Reading, of_span};
+pub use self::time::At;
+
+/// The identity of a span, and so of the fact it becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FactId {
+    pub trace: [u8; 16],
+    pub span: [u8; 8],
+}
+
+/// One operation of one order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fact {
+    /// When it began.
+    pub from: At,
+    pub id: FactId,
+    /// When it was over.
+    pub to: At,
+    /// The span it was part of, in the same trace.
+    pub parent: Option<[u8; 8]>,
+    /// `service.name` of who did it.
+    pub service: String,
+    /// `service.instance.id`: transactions are counted within one.
+    pub instance: String,
+    /// The span's name, for people who read traces.
+    pub name: String,
+    /// The order's number as this operation has it.
+    pub key: Key,
+    /// Further numbers of the same order in this operation.
+    pub also: Vec<Key>,
+    /// Who is named, by number only.
+    pub people: Vec<Person>,
+    pub step: Step,
+    pub status: Option<Status>,
+    pub artifact: Option<ArtifactSeen>,
+    pub trouble: Option<Trouble>,
+    /// The operation was not seen whole.
+    pub unseen: Option<Unseen>,
+    /// By which rule and how surely (per cent) the operation was joined to its parent.
+    pub joined: Option<(String, u8)>,
+}
+
+/// A person or firm, known by a number.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Person {
+    pub role: PersonRole,
+    pub id: String,
+}
+
+/// What a person is to an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PersonRole {
+    User,
+    Seller,
+    Operator,
+    Partner,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// A request was answered by this service. `changes`: it may change something, as a `GET` does not.
+    Served { answer: Option<u16>, changes: bool },
+    /// This service asked another, at `peer`.
+    Called { peer: String, answer: Option<u16>, changes: bool },
+    /// A message was given to the broker.
+    Published { destination: String, outcome: Sent },
+    /// A message lay in the broker from the fact's beginning to its end.
+    Waited { queue: String, died: Option<Died> },
+    /// A message was taken and worked on.
+    Handled { queue: String, settled: Settled, redelivered: bool },
+    /// A statement changed rows.
+    Wrote { collection: String, rows: i64, transaction: Option<Transaction> },
+    /// A statement or request that changes nothing.
+    Read { collection: String },
+    /// A transaction came to its end.
+    Ended { transaction: Transaction, how: End },
+    /// An object store was asked to keep, give or remove something.
+    Stored { verb: String, bucket: String, object: String },
+    /// Anything else.
+    Other,
+}
+
+/// What the broker said to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sent {
+    /// It took responsibility.
+    Confirmed,
+    /// Nobody asked it to say so.
+    Unconfirmed,
+    /// It refused (nack), or closed the channel.
+    Refused,
+    /// No queue wanted it.
+    Returned,
+}
+
+/// How a message came by a dead-letter exchange.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Died {
+    /// The queue it died in.
+    pub queue: String,
+    /// `rejected`, `expired`, `maxlen`, `delivery_limit`.
+    pub reason: String,
+}
+
+/// What a consumer said to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settled {
+    Acknowledged,
+    /// No acknowledgement is asked for.
+    Automatic,
+    /// Back into its queue.
+    PutBack,
+    /// For good: dead-lettered, or gone.
+    Rejected,
+    /// Not seen.
+    Unknown,
+}
+
+/// A transaction block, as an agent names it: exactly, or by its number on a connection that is not named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Transaction {
+    /// `spoor.db.transaction.id`, and how it ended where the agent knows.
+    Id(String, Option<End>),
+    /// `spoor.db.transaction`.
+    Number(i64),
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    Committed,
+    RolledBack,
+    /// The connection ended before anything was said.
+    Unknown,
+}
+
+/// A status that an operation names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Status {
+    pub value: String,
+    /// When the system itself says that it changed.
+    pub written_at: Option<At>,
+}
+
+/// What an operation says of the order's 3D model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ArtifactSeen {
+    pub file_name: Option<String>,
+    pub key: Option<String>,
+    pub size: Option<i64>,
+    pub format: Option<String>,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Trouble {
+    pub kind: TroubleKind,
+    /// HTTP status, SQLSTATE, AMQP reply code, or a word.
+    pub code: String,
+    /// As the agent let it pass; may be empty.
+    pub message: String,
+}
+
+/// Which language the trouble speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TroubleKind {
+    Http,
+    Sql,
+    Message,
+    Connection,
+    Other,
+}
+
+/// Why an operation was not seen whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unseen {
+    /// Bytes were not captured.
+    Gap,
+    /// The connection ended.
+    Cut,
+    /// Given up while open.
+    Open,
+    /// What it began with was not seen.
+    Start,
+}

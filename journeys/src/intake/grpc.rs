@@ -1,0 +1,37 @@
+//! OTLP over gRPC in, facts and an answer out.
+//!
+//! *Spec*: opentelemetry-proto v1.11 `docs/specification.md`, "OTLP/gRPC": `UNAVAILABLE` asks the sender to repeat.
+
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use tonic::codec::CompressionEncoding;
+use tonic::{Request, Response, Status};
+
+use super::{Intake, MAX_REQUEST_LEN};
+
+/// The service to mount in a server.
+pub fn service(intake: Intake) -> TraceServiceServer<impl TraceService> {
+    TraceServiceServer::new(Traces(intake))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(MAX_REQUEST_LEN)
+}
+
+#[derive(Debug)]
+struct Traces(Intake);
+
+#[tonic::async_trait]
+impl TraceService for Traces {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        match self.0.take(request.into_inner()).await {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(unavailable) => Err(Status::unavailable(unavailable.0)),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+use std::io::Write;
+use std::sync::Mutex;
+
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use tower::ServiceExt;
+
+use super::*;
+use crate::facts::{At, Key};
+use crate::store::{
+    Counts as StoreCounts, Group, Ingested, Order, OrderId, Page, Query, Retained, Retention, Store,
+    StoreError,
+};
+
+/// Remembers what it was given, and refuses while it is told to.
+#[derive(Debug, Default)]
+struct Memory {
+    facts: Mutex<Vec<Fact>>,
+    refuses: std::sync::atomic::AtomicBool,
+}
+
+impl Store for Memory {
+    fn ingest(&self, facts: Vec<Fact>, _: At) -> Result<Ingested, StoreError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(StoreError::Closed);
+        }
+        self.facts.lock().expect("no panic").extend(facts);
+        Ok(Ingested::default())
+    }
+    fn find(&self, _: &Key) -> Result<Vec<OrderId>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn order(&self, _: OrderId, _: At) -> Result<Option<Order>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn list(&self, _: &Query, _: At) -> Result<Page, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn groups(&self, _: usize) -> Result<Vec<Group>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn counts(&self) -> Result<StoreCounts, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn recent(&self, _: usize) -> Result<Vec<Key>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn judge_due(&self, _: At, _: usize) -> Result<usize, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn pin(&self, _: OrderId, _: bool) -> Result<(), StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn retain(&self, _: Retention, _: At) -> Result<Retained, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn check(&self) -> Result<Vec<String>, StoreError> {
+        Err(StoreError::Closed)
+    }
+}
+
+fn intake() -> (Arc<Memory>, Intake) {
+    let store = Arc::new(Memory::default());
+    let (writer, _thread) = Writer::start(store.clone()).expect("a thread");
+    (store, Intake::new(writer, vec!["order.id".to_owned()]))
+}
+
+/// Spans of orders 1 to `orders`, one that names none, and one that is invalid.
+fn request(orders: u8) -> ExportTraceServiceRequest {
+    let span = |id: u8, order: Option<u8>| {
+        let value = order.map(|order| AnyValue { value: Some(Value::StringValue(order.to_string())) });
+        let order = KeyValue { key: "order.id".to_owned(), value, ..KeyValue::default() };
+        Span {
+            trace_id: vec![id; 16],
+            span_id: vec![id; 8],
+            start_time_unix_nano: 1_000,
+            attributes: if order.value.is_some() { vec![order] } else { Vec::new() },
+            ..Span::default()
+        }
+    };
+    let mut spans: Vec<Span> = (1..=orders).map(|order| span(order, Some(order))).collect();
+    spans.extend([span(200, None), span(0, Some(1))]);
+    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }],
+    }
+}
+
+async fn post(intake: &Intake, kind: &str, coding: &str, body: Vec<u8>) -> (u16, Option<String>, Vec<u8>) {
+    let request = Request::post("/v1/traces").header("content-type", kind).header("content-encoding", coding);
+    let request = request.body(Body::from(body)).expect("a request");
+    let response = http_router(intake.clone()).oneshot(request).await.expect("an answer");
+    let retry =
+        response.headers().get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let status = response.status().as_u16();
+    (status, retry, to_bytes(response.into_body(), usize::MAX).await.expect("a body").to_vec())
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).expect("written");
+    encoder.finish().expect("compressed")
+}
+
+#[tokio::test]
+async fn http_takes_protobuf_and_json_plain_and_compressed() {
+    let (store, intake) = intake();
+    let (protobuf, json) = (request(2).encode_to_vec(), serde_json::to_vec(&request(2)).expect("JSON"));
+    for (kind, coding, body) in [
+        ("application/x-protobuf", "", protobuf.clone()),
+        ("application/x-protobuf", "gzip", gzip(&protobuf)),
+        ("application/json", "identity", json.clone()),
+        ("application/json; charset=utf-8", "gzip", gzip(&json)),
+    ] {
+        let (status, _, answer) = post(&intake, kind, coding, body).await;
+        assert_eq!(status, 200, "{kind} {coding}");
+        let answer = if kind.starts_with("application/json") {
+            serde_json::from_slice(&answer).expect("JSON")
+        } else {
+            ExportTraceServiceResponse::decode(answer.as_slice()).expect("protobuf")
+        };
+        assert_eq!(answer.partial_success.map(|partial| partial.rejected_spans), Some(1), "the invalid one");
+    }
+    assert_eq!(store.facts.lock().expect("no panic").len(), 8);
+    assert_eq!(intake.counts().no_order.load(Ordering::Relaxed), 4);
+    assert_eq!(intake.counts().invalid.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn http_refuses_for_good_what_no_repetition_mends() {
+    let (_, intake) = intake();
+    let bomb = gzip(&vec![0; MAX_REQUEST_LEN + 1]);
+    for (kind, coding, body, expected) in [
+        ("text/plain", "", vec![], 415),
+        ("application/x-protobuf", "br", vec![], 415),
+        ("application/x-protobuf", "", vec![0xff; 10], 400),
+        ("application/json", "", b"{".to_vec(), 400),
+        ("application/x-protobuf", "gzip", b"no gzip".to_vec(), 400),
+        ("application/x-protobuf", "gzip", bomb, 413),
+        ("application/x-protobuf", "", vec![0; MAX_REQUEST_LEN + 1], 413),
+    ] {
+        assert_eq!(post(&intake, kind, coding, body).await.0, expected, "{kind} {coding}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_makes_the_sender_come_again() {
+    let (store, intake) = intake();
+    store.refuses.store(true, Ordering::Relaxed);
+    let body = request(1).encode_to_vec();
+    let (status, retry, _) = post(&intake, "application/x-protobuf", "", body.clone()).await;
+    assert_eq!((status, retry.as_deref()), (503, Some("5")));
+    assert_eq!(intake.counts().refused.load(Ordering::Relaxed), 1);
+    store.refuses.store(false, Ordering::Relaxed);
+    assert_eq!(post(&intake, "application/x-protobuf", "", body).await.0, 200);
+}
+
+#[tokio::test]
+async fn grpc_takes_spans_and_says_unavailable_when_the_store_refuses() {
+    let (store, intake) = intake();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    let server =
+        tonic::transport::Server::builder().add_service(grpc_service(intake)).serve_with_incoming(incoming);
+    tokio::spawn(server);
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).expect("a URL");
+    let mut client = TraceServiceClient::new(channel.connect().await.expect("connected"))
+        .send_compressed(tonic::codec::CompressionEncoding::Gzip);
+    let answer = client.export(request(3)).await.expect("taken").into_inner();
+    assert_eq!(answer.partial_success.map(|partial| partial.rejected_spans), Some(1));
+    assert_eq!(store.facts.lock().expect("no panic").len(), 3);
+    store.refuses.store(true, Ordering::Relaxed);
+    let refused = client.export(request(3)).await.expect_err("refused");
+    assert_eq!(refused.code(), tonic::Code::Unavailable);
+}
+
+#[test]
+fn lines_of_a_file_are_read_one_by_one() {
+    let names = ["order.id".to_owned()];
+    let json = serde_json::to_string(&request(2)).expect("JSON");
+    let mut file = std::io::Cursor::new(format!("{json}\n\n{json}\nnonsense\n"));
+    let mut read = |line| lines::next(&mut file, line, &names);
+    assert_eq!(read(1).expect("read").expect("a line").facts.len(), 2);
+    assert_eq!(read(2).expect("read").expect("a line").facts.len(), 2);
+    assert!(matches!(read(3), Err(lines::LinesError::Json { line: 3, .. })));
+    assert!(read(4).expect("read").is_none());
+}

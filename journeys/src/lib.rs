@@ -1,0 +1,35 @@
+//! Where is order 4711? Spans of any tracer in; each order's journey, its store, its pages and its API out.
+//!
+//! ```text
+//! OTLP ──intake──▶ facts ──▶ store ◀── web, cli
+//!                    │         │
+//!                    └─ fold ──┴─ sentence        model: what the house says of its orders
+//! ```
+//!
+//! | folder | owns | must not know |
+//! |---|---|---|
+//! | [`facts`] | what one span says about one order | journeys |
+//! | [`fold`] | journeys as a pure function of a set of facts | clocks, stores, languages |
+//! | [`model`] | names, stages, limits; what is usual | facts |
+//! | [`intake`] | OTLP receivers, the writing thread | what facts mean |
+//! | [`web`] | pages and the API | SQL, keys, passwords |
+//! | [`access`] | who may see what, and who saw it | orders |
+//! | [`store`] | where facts are kept, sealed, and found | HTTP, roles, pages |
+//! | [`sentence`] | every word a person without technical knowledge reads about an order | HTML |
+//!
+//! The agent is not here and this is not in the agent: OTLP is all that they share.
+
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod cli;
+pub mod facts;
+pub mod fold;
+pub mod intake;
+pub mod model;
+pub mod sentence;
+pub mod store;
+pub mod web;
+
+#[cfg(test)]
+mod testing;

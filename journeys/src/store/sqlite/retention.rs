@@ -1,0 +1,108 @@
+//! What is kept and for how long in; what expired or is too much gone, with the keys of its days.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::write::uncount;
+use super::{Sqlite, doing};
+use crate::facts::At;
+use crate::model::DAY;
+use crate::store::{Retained, Retention, StoreError};
+
+/// Orders that leave in one transaction: senders wait for no more than that.
+const BATCH: i64 = 1_000;
+
+impl Sqlite {
+    pub(super) fn let_go(&self, retention: Retention, now: At) -> Result<Retained, StoreError> {
+        let mut gone = Retained::default();
+        let before = now.0.saturating_sub(retention.keep_micros);
+        loop {
+            let count = self.delete_oldest(before, now)?;
+            gone.expired += count;
+            if count < BATCH.unsigned_abs() {
+                break;
+            }
+        }
+        while self.used_bytes()? > retention.max_bytes {
+            let count = self.delete_oldest(i64::MAX, now)?;
+            gone.evicted += count;
+            if count == 0 {
+                break;
+            }
+        }
+        self.give_back()?;
+        self.destroy_keys(now)?;
+        Ok(gone)
+    }
+
+    /// One batch of those of which nothing happened since `before` and nothing was told since that day, longest silent
+    /// first: an old recording that is read today is kept as long as what happens today. Pinned ones stay.
+    fn delete_oldest(&self, before: i64, now: At) -> Result<u64, StoreError> {
+        let mut db = self.writer();
+        let transaction = db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(doing("cannot begin to delete"))?;
+        // All rows of an order leave together, when the last of them is due; then nothing points to what is gone.
+        let rows: Vec<i64> = transaction
+            .prepare_cached(
+                "SELECT id FROM orders WHERE last_at < ?1 AND day < ?3 AND pinned = 0
+                   AND NOT EXISTS (SELECT 1 FROM orders whole
+                     WHERE (whole.id = orders.joined_to OR whole.joined_to = coalesce(orders.joined_to, orders.id))
+                       AND (whole.pinned = 1 OR whole.last_at >= ?1 OR whole.day >= ?3))
+                 ORDER BY last_at, id LIMIT ?2",
+            )
+            .and_then(|mut statement| statement.query_map((before, BATCH, before.div_euclid(DAY)), |row| row.get(0))?.collect())
+            .map_err(doing("cannot look for expired orders"))?;
+        for row in &rows {
+            uncount(&transaction, *row)?;
+            for sql in ["DELETE FROM keys WHERE order_id = ?1", "DELETE FROM orders WHERE id = ?1"] {
+                transaction
+                    .prepare_cached(sql)
+                    .and_then(|mut statement| statement.execute([row]))
+                    .map_err(doing("cannot delete an order"))?;
+            }
+        }
+        // A batch may end inside an order: what is left of it stands for itself.
+        let orphans = transaction
+            .prepare_cached("SELECT id FROM orders WHERE joined_to IS NOT NULL AND joined_to NOT IN (SELECT id FROM orders)")
+            .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
+            .map_err(doing("cannot look for what is left of orders"))?;
+        self.judge(&transaction, orphans, &self.usual(), now)?;
+        transaction.commit().map_err(doing("cannot commit a deletion"))?;
+        Ok(rows.len() as u64)
+    }
+
+    /// Bytes in use: pages that are free will be used again and do not count.
+    fn used_bytes(&self) -> Result<u64, StoreError> {
+        let db = self.writer();
+        let ask = |name| {
+            db.pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+                .map_err(doing("cannot ask for the file's size"))
+        };
+        let used =
+            ask("page_count")?.saturating_sub(ask("freelist_count")?).saturating_mul(ask("page_size")?);
+        Ok(u64::try_from(used).unwrap_or(0))
+    }
+
+    /// Gives free pages back to the disk.
+    fn give_back(&self) -> Result<(), StoreError> {
+        self.writer()
+            .execute_batch("PRAGMA incremental_vacuum(10000)")
+            .map_err(doing("cannot give pages back"))
+    }
+
+    /// Keys of days that no row is sealed under any more; today's stays.
+    fn destroy_keys(&self, now: At) -> Result<(), StoreError> {
+        // While the writer is held no row can be sealed under a key that is about to go.
+        let db = self.writer();
+        let mut days = days(&db)?;
+        days.push(now.0.div_euclid(DAY));
+        self.keys.keep_days(&days)?;
+        Ok(())
+    }
+}
+
+fn days(db: &Connection) -> Result<Vec<i64>, StoreError> {
+    db.prepare_cached("SELECT DISTINCT day FROM orders")
+        .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
+        .map_err(doing("cannot ask for the days there are"))
+}

@@ -1,0 +1,344 @@
+use std::path::Path;
+
+use super::*;
+use crate::facts::{Sent, Step};
+use crate::fold::Outcome;
+use crate::model::{DAY, HOUR};
+use crate::store::Sort;
+use crate::testing::{SECOND, fact, wrote};
+
+const NOW: At = At(1_000 * SECOND);
+
+fn master() -> Master {
+    Master::from_bytes(&[7; 32]).expect("a key")
+}
+
+fn open(folder: &Path) -> Sqlite {
+    Sqlite::open(folder, master(), Model::default()).expect("a store")
+}
+
+fn key(text: &str) -> Key {
+    Key::parse(text).expect("a number")
+}
+
+/// The one order of a number.
+fn order(store: &Sqlite, number: &str) -> Order {
+    let found = store.find(&key(number)).expect("found");
+    assert_eq!(found.len(), 1, "orders with number {number}");
+    store.order(found[0], NOW).expect("read").expect("an order")
+}
+
+/// Numbers of the orders of a list.
+fn listed(store: &Sqlite, query: &Query) -> Vec<String> {
+    let page = store.list(query, NOW).expect("a list");
+    page.orders.iter().map(|order| order.journey.keys[0].to_string()).collect()
+}
+
+fn journey_of(number: &str, seed: u64) -> Vec<Fact> {
+    vec![
+        wrote(number, seed * 10 + 1, 1, "shop", "orders", "created"),
+        wrote(number, seed * 10 + 2, 2, "crm", "crm_orders", "new"),
+        wrote(number, seed * 10 + 3, 3, "shop", "orders", "submitted"),
+    ]
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let done = open(folder.path()).ingest(journey_of("4711", 1), NOW).expect("kept");
+    assert_eq!(done, Ingested { new: 3, repeated: 0, orders: 1 });
+    let store = open(folder.path());
+    let order = order(&store, "4711");
+    assert_eq!(order.facts.len(), 3);
+    assert_eq!(order.head.stage.as_deref(), Some("submitted"));
+    assert_eq!(order.verdict.outcome, Outcome::Moving);
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+}
+
+#[test]
+fn a_repeated_batch_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.ingest(journey_of("4711", 1), NOW).expect("kept");
+    let (before, counts) = (order(&store, "4711"), store.counts().expect("counts"));
+    let done = store.ingest(journey_of("4711", 1), NOW.after(DAY)).expect("kept");
+    assert_eq!(done, Ingested { new: 0, repeated: 3, orders: 0 });
+    assert_eq!(order(&store, "4711"), before);
+    assert_eq!(store.counts().expect("counts"), counts);
+}
+
+#[test]
+fn parts_of_an_order_in_any_order_are_the_order() {
+    let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+    let [one, many] = [open(folders[0].path()), open(folders[1].path())];
+    one.ingest(journey_of("4711", 1), NOW).expect("kept");
+    for fact in journey_of("4711", 1).into_iter().rev() {
+        many.ingest(vec![fact.clone(), fact], NOW).expect("kept");
+    }
+    assert_eq!(order(&one, "4711"), order(&many, "4711"));
+    assert_eq!(one.counts().expect("counts"), many.counts().expect("counts"));
+}
+
+#[test]
+fn numbers_of_two_systems_are_one_order_whichever_comes_first() {
+    let mut both = wrote("19", 1, 1, "shop", "orders", "created");
+    both.also = vec![key("crm:SO-77")];
+    let other = wrote("crm:SO-77", 2, 2, "crm", "crm_orders", "new");
+    for batch in [vec![both.clone(), other.clone()], vec![other, both]] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path());
+        for fact in batch {
+            store.ingest(vec![fact], NOW).expect("kept");
+        }
+        assert_eq!(store.find(&key("19")).expect("found"), store.find(&key("crm:SO-77")).expect("found"));
+        let order = order(&store, "19");
+        assert_eq!(order.journey.records.len(), 2);
+        let keys: Vec<String> = order.journey.keys.iter().map(Key::to_string).collect();
+        assert_eq!(keys, ["19", "crm:SO-77"]);
+        assert_eq!(store.counts().expect("counts").outcomes, [(Outcome::Moving, 1)]);
+        assert_eq!(listed(&store, &Query { limit: 10, ..Query::default() }), ["19"]);
+        assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_number_that_two_orders_claim_joins_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let claim =
+        |order, id| Fact { also: vec![key("crm:SO-77")], ..wrote(order, id, 1, "shop", "orders", "created") };
+    store
+        .ingest(vec![claim("19", 1), wrote("crm:SO-77", 2, 2, "crm", "crm_orders", "new")], NOW)
+        .expect("kept");
+    assert_eq!(order(&store, "19").journey.records.len(), 2);
+    store.ingest(vec![claim("20", 3)], NOW).expect("kept");
+    assert_eq!(order(&store, "19").journey.records.len(), 1);
+    assert_eq!(store.find(&key("crm:SO-77")).expect("found").len(), 3, "each of them is shown");
+    assert_eq!(store.counts().expect("counts").outcomes, [(Outcome::Moving, 3)]);
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+}
+
+#[test]
+fn the_file_says_no_number_and_no_status_without_the_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let mut secret = wrote("SECRET-4711", 1, 1, "shop", "orders", "created");
+    secret.name = "SECRET NAME".to_owned();
+    store.ingest(vec![secret], NOW).expect("kept");
+    for file in fs::read_dir(folder.path()).expect("files").flatten().filter(|file| file.path().is_file()) {
+        let bytes = fs::read(file.path()).expect("a file");
+        assert!(!bytes.windows(6).any(|bytes| bytes == b"SECRET"), "{}", file.path().display());
+    }
+    let other = Sqlite::open(folder.path(), Master::from_bytes(&[8; 32]).expect("a key"), Model::default());
+    assert!(matches!(other, Err(StoreError::Seal(super::super::seal::SealError::WrongMaster(_)))));
+}
+
+#[test]
+fn lists_go_by_state_and_age_page_by_page() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    for number in 1..=5_u64 {
+        let at = i64::try_from(number).expect("small");
+        let status = if number % 2 == 0 { "failed" } else { "created" };
+        store
+            .ingest(vec![wrote(&number.to_string(), number, at, "shop", "orders", status)], NOW)
+            .expect("kept");
+    }
+    let failed = Query { outcomes: vec![Outcome::Failed], limit: 10, ..Query::default() };
+    assert_eq!(listed(&store, &failed), ["2", "4"]);
+    assert_eq!(listed(&store, &Query { sort: Sort::Latest, limit: 2, ..Query::default() }), ["5", "4"]);
+    let since = Query { since_until: Some(At(2 * SECOND)), limit: 10, ..Query::default() };
+    assert_eq!(listed(&store, &since), ["1"], "the second changed a moment later than at 2 s");
+    for sort in [Sort::Oldest, Sort::Latest] {
+        let mut query = Query { sort, limit: 2, ..Query::default() };
+        let mut all = Vec::new();
+        loop {
+            let page = store.list(&query, NOW).expect("a list");
+            all.extend(page.orders.iter().map(|order| order.journey.keys[0].to_string()));
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        all.sort();
+        assert_eq!(all, ["1", "2", "3", "4", "5"], "{sort:?}");
+    }
+    let groups = store.groups(10).expect("groups");
+    assert_eq!(groups.len(), 1);
+    assert_eq!((groups[0].group.as_str(), groups[0].orders), ("refused shop failed", 2));
+    assert_eq!(
+        listed(&store, &Query { group: Some(groups[0].group.clone()), limit: 9, ..Query::default() }),
+        ["2", "4"]
+    );
+}
+
+#[test]
+fn an_order_that_is_due_is_judged_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.ingest(vec![wrote("7", 1, 1, "shop", "orders", "created")], NOW).expect("kept");
+    assert_eq!(store.judge_due(NOW, 100).expect("judged"), 0);
+    assert_eq!(store.judge_due(NOW.after(2 * DAY), 100).expect("judged"), 1);
+    assert_eq!(store.counts().expect("counts").outcomes, [(Outcome::Stuck, 1)]);
+    assert_eq!(store.judge_due(NOW.after(2 * DAY), 100).expect("judged"), 0);
+}
+
+#[test]
+fn what_is_usual_is_learned_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sent = || {
+        fact("7", 1, 1, "crm", Step::Published { destination: "orders".to_owned(), outcome: Sent::Confirmed })
+    };
+    let taken = Step::Handled {
+        queue: "q".to_owned(),
+        settled: crate::facts::Settled::Acknowledged,
+        redelivered: false,
+    };
+    let taken = Fact { parent: Some(1_u64.to_be_bytes()), ..fact("7", 2, 2, "mes", taken) };
+    let store = open(folder.path());
+    for facts in [vec![sent()], vec![sent()], vec![taken.clone(), sent()], vec![taken]] {
+        store.ingest(facts, NOW).expect("kept");
+    }
+    assert_eq!(open(folder.path()).usual().destinations, [("orders".to_owned(), (1, 1))].into());
+}
+
+#[test]
+fn free_text_in_a_status_does_not_fill_the_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.ingest(vec![wrote("1", 1, 1, "shop", "orders", "created")], NOW).expect("kept");
+    store.writer().execute("INSERT INTO dictionary VALUES (20000, 'the last word')", []).expect("written");
+    for number in 2..6_u64 {
+        let status = format!("free text {number}");
+        store
+            .ingest(vec![wrote(&number.to_string(), number, 1, "shop", "orders", &status)], NOW)
+            .expect("kept");
+    }
+    let stages = store.counts().expect("counts").stages;
+    let stages: Vec<(&str, u64)> =
+        stages.iter().map(|(stage, _, orders)| (stage.as_str(), *orders)).collect();
+    assert_eq!(stages, [("created", 1), ("other", 4)]);
+    assert_eq!(
+        order(&store, "2").journey.records[0].changes[0].to,
+        "free text 2",
+        "the order itself keeps it"
+    );
+}
+
+#[test]
+fn old_orders_leave_with_their_keys_and_pinned_ones_stay() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.ingest(journey_of("1", 1), NOW).expect("kept");
+    store.ingest(journey_of("2", 2), NOW).expect("kept");
+    let later = NOW.after(10 * DAY);
+    let recent = wrote("3", 99, later.0 / SECOND, "shop", "orders", "created");
+    store.ingest(vec![recent], later).expect("kept");
+    let pinned = store.find(&key("2")).expect("found")[0];
+    store.pin(pinned, true).expect("pinned");
+    let keep = Retention { keep_micros: 5 * DAY, max_bytes: u64::MAX };
+    let day_keys = || fs::read_dir(folder.path().join("keys")).expect("keys").count();
+    assert_eq!(store.retain(keep, later).expect("retained"), Retained { expired: 1, evicted: 0 });
+    assert_eq!(store.find(&key("1")).expect("found"), []);
+    assert_eq!(order(&store, "2").facts.len(), 3);
+    assert_eq!(day_keys(), 3, "of the index and both days: the pinned order still lies under the first");
+    store.pin(pinned, false).expect("unpinned");
+    assert_eq!(store.retain(keep, later).expect("retained").expired, 1);
+    assert_eq!(day_keys(), 2);
+    assert_eq!(store.counts().expect("counts").outcomes, [(Outcome::Moving, 1)]);
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+}
+
+#[test]
+fn an_old_recording_that_is_read_today_is_kept_from_today_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let today = NOW.after(100 * DAY);
+    store.ingest(journey_of("1", 1), today).expect("kept");
+    let keep = Retention { keep_micros: 5 * DAY, max_bytes: u64::MAX };
+    assert_eq!(store.retain(keep, today.after(4 * DAY)).expect("retained").expired, 0);
+    assert_eq!(store.retain(keep, today.after(6 * DAY)).expect("retained").expired, 1);
+}
+
+#[test]
+fn a_store_that_is_too_large_lets_the_longest_silent_go() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    for number in 1..=2_500_u64 {
+        let at = i64::try_from(number).expect("small");
+        store
+            .ingest(vec![wrote(&number.to_string(), number, at, "shop", "orders", "created")], NOW)
+            .expect("kept");
+    }
+    let gone = store.retain(Retention { keep_micros: i64::MAX, max_bytes: 700_000 }, NOW).expect("retained");
+    assert!(gone.evicted >= 1_000 && gone.evicted < 2_500, "{gone:?}");
+    assert_eq!(store.find(&key("1")).expect("found"), []);
+    assert_eq!(order(&store, "2500").facts.len(), 1);
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+}
+
+#[test]
+fn a_full_disk_refuses_the_batch_and_keeps_what_was_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.ingest(journey_of("1", 1), NOW).expect("kept");
+    store.set_max_bytes(150_000).expect("bounded");
+    let mut refused = 0;
+    for batch in 1..40_u64 {
+        let orders = (batch * 10..batch * 10 + 10).flat_map(|number| journey_of(&number.to_string(), number));
+        match store.ingest(orders.collect(), NOW) {
+            Ok(_) => assert_eq!(refused, 0, "after a refusal there is no more room"),
+            Err(StoreError::Full(_)) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 0);
+    assert_eq!(order(&store, "1").facts.len(), 3);
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+    store.set_max_bytes(100 << 20).expect("bounded");
+    store.ingest(journey_of("399", 399), NOW).expect("there is room again");
+}
+
+#[test]
+fn a_damaged_row_is_found_and_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.ingest(journey_of("1", 1), NOW).expect("kept");
+    store.ingest(journey_of("2", 2), NOW).expect("kept");
+    store
+        .writer()
+        .execute("UPDATE orders SET sealed = (SELECT sealed FROM orders WHERE id = 2) WHERE id = 1", [])
+        .expect("moved");
+    let problems = store.check().expect("checked");
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].starts_with("row 1: a sealed row does not open"), "{problems:?}");
+    assert_eq!(
+        listed(&store, &Query { limit: 10, ..Query::default() }),
+        ["2"],
+        "the others are still listed"
+    );
+    // A new fact of it is not refused for ever.
+    store.ingest(vec![wrote("1", 50, 5, "shop", "orders", "priced")], NOW).expect("kept");
+    assert_eq!(order(&store, "1").facts.len(), 1);
+    assert_eq!(store.check().expect("checked"), ["1 sealed rows did not open and were put aside"]);
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    open(folder.path()).writer().pragma_update(None, "user_version", 99).expect("set");
+    let newer = Sqlite::open(folder.path(), master(), Model::default());
+    assert!(matches!(newer, Err(StoreError::Newer { found: 99, .. })));
+}
+
+#[test]
+fn readers_do_not_wait_for_the_writer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.ingest(journey_of("1", 1), NOW).expect("kept");
+    let mut writer = store.writer();
+    let transaction = writer.transaction().expect("begun");
+    transaction.execute("UPDATE orders SET since = 0", []).expect("written");
+    let found = store.find(&key("1")).expect("found");
+    assert_eq!(store.order(found[0], NOW.after(HOUR)).expect("read").expect("an order").facts.len(), 3);
+}

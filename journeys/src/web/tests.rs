@@ -1,0 +1,361 @@
+use std::net::SocketAddr;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use tower::ServiceExt;
+
+use super::*;
+use crate::access::{AccessLog, Addresses, Directory, Role, Wanted};
+use crate::facts::{Fact, Key, Person, PersonRole, Trouble, TroubleKind};
+use crate::intake::now;
+use crate::sentence::Language;
+use crate::store::seal::Master;
+use crate::store::sqlite::Sqlite;
+use crate::testing::{SECOND, wrote};
+
+/// A server in memory with its folder.
+struct House {
+    _folder: tempfile::TempDir,
+    gate: Gate,
+    router: Router,
+    store: Arc<Sqlite>,
+}
+
+/// An answer.
+struct Answer {
+    status: u16,
+    headers: axum::http::HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+}
+
+fn house() -> House {
+    let folder = tempfile::tempdir().expect("a folder");
+    let master = Master::generate().expect("a key");
+    let log = AccessLog::open(&folder.path().join("access"), master.derive("log")).expect("a log");
+    let directory = Directory::open(&folder.path().join("access.db")).expect("a directory");
+    let gate = Gate::new(directory, log, Addresses::new(Vec::new(), Vec::new()), false);
+    let store = Arc::new(Sqlite::open(folder.path(), master, Model::default()).expect("a store"));
+    let site = Site {
+        store: store.clone(),
+        model: Arc::new(Model::default()),
+        zone: TimeZone::UTC,
+        language: Language::En,
+    };
+    House { _folder: folder, router: router(site, gate.clone()), gate, store }
+}
+
+impl House {
+    /// Order 4711, refused by a failure in the MES.
+    fn with_order(self) -> Self {
+        let at = now().0 / SECOND - 3_600;
+        let created = Fact {
+            people: vec![Person { role: PersonRole::User, id: "user-42".to_owned() }],
+            ..wrote("4711", 1, at, "shop", "orders", "created")
+        };
+        let broken =
+            Trouble { kind: TroubleKind::Sql, code: "23514".to_owned(), message: "too much".to_owned() };
+        let failed = Fact { trouble: Some(broken), ..wrote("4711", 2, at + 1, "mes", "production", "x") };
+        let refused = wrote("4711", 3, at + 2, "shop", "orders", "failed");
+        self.store.ingest(vec![created, failed, refused], now()).expect("kept");
+        self
+    }
+
+    fn token(&self, role: Role) -> String {
+        let name = format!("{role}-1");
+        self.gate.directory().new_token(&name, role, 1, now()).expect("a token")
+    }
+
+    async fn ask(&self, mut request: Request<Body>, from: &str) -> Answer {
+        let from: SocketAddr = from.parse().expect("an address");
+        request.extensions_mut().insert(ConnectInfo(from));
+        let response = self.router.clone().oneshot(request).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.expect("a body");
+        let text = String::from_utf8(body.to_vec()).expect("text");
+        Answer { status: parts.status.as_u16(), headers: parts.headers, text }
+    }
+
+    async fn get(&self, path: &str, token: Option<&str>) -> Answer {
+        let request = Request::get(path).header("host", "spoor.example");
+        let request = match token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        };
+        self.ask(request.body(Body::empty()).expect("a request"), "127.0.0.1:50000").await
+    }
+
+    async fn post(&self, path: &str, headers: &[(&str, &str)], form: &str) -> Answer {
+        let request = Request::post(path)
+            .header("host", "spoor.example")
+            .header("content-type", "application/x-www-form-urlencoded");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.ask(request.body(Body::from(form.to_owned())).expect("a request"), "127.0.0.1:50000").await
+    }
+
+    /// Invites, accepts, and so signs in: the cookie.
+    async fn signed_in(&self, name: &str, role: Role) -> String {
+        let code = self.gate.directory().invite(name, role, now()).expect("invited");
+        let form = format!("code={code}&password=a+long+password&again=a+long+password");
+        let answer = self.post("/invite", &[], &form).await;
+        assert_eq!(answer.status, 303, "{}", answer.text);
+        let cookie = answer.header("set-cookie").split(';').next().unwrap_or("").to_owned();
+        assert!(cookie.starts_with("spoor="), "{cookie}");
+        cookie
+    }
+
+    /// Who saw an order, by the log.
+    fn saw(&self, order: &str) -> Vec<String> {
+        let wanted = Wanted { order: Some(order.to_owned()), who: None, limit: 100 };
+        self.gate.log().find(&wanted).expect("the log").into_iter().map(|(_, entry)| entry.who).collect()
+    }
+}
+
+/// Path, and the roles that get an answer.
+const ROUTES: &[(&str, &[Role])] = &[
+    ("/", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/search?q=4711", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/orders", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/stuck", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/orders/4711", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/orders/4711/trace", &[Role::Developer, Role::Admin]),
+    ("/access", &[Role::Auditor, Role::Admin]),
+    ("/api/v1/orders", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/api/v1/orders/4711", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/api/v1/orders/4711/facts", &[Role::Developer, Role::Admin]),
+    ("/api/v1/stuck", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/api/v1/counts", &[Role::Support, Role::Developer, Role::Admin]),
+];
+
+#[tokio::test]
+async fn each_route_answers_the_roles_it_is_for_and_nobody_else() {
+    let house = house().with_order();
+    for (path, allowed) in ROUTES {
+        for role in Role::ALL {
+            let answer = house.get(path, Some(&house.token(role))).await;
+            let good = matches!(answer.status, 200 | 303);
+            assert_eq!(good, allowed.contains(&role), "{path} for {role}: {}", answer.status);
+            assert!(good || answer.status == 403, "{path} for {role}: {}", answer.status);
+            assert!(good || !answer.text.contains("4711"), "{path} for {role} tells something");
+        }
+        for token in [None, Some("spoor_forged"), Some("")] {
+            let answer = house.get(path, token).await;
+            let expected = if path.starts_with("/api/") { 401 } else { 303 };
+            assert_eq!(answer.status, expected, "{path} for nobody");
+            assert!(answer.text.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_addresses_get_nothing_not_even_the_page_to_sign_in() {
+    let house = house().with_order();
+    let token = house.token(Role::Admin);
+    for path in ["/", "/login", "/orders/4711", "/assets/icon.svg"] {
+        let request = Request::get(path)
+            .header("authorization", format!("Bearer {token}"))
+            .header("x-forwarded-for", "127.0.0.1")
+            .body(Body::empty())
+            .expect("a request");
+        let answer = house.ask(request, "10.0.0.9:50000").await;
+        assert_eq!((answer.status, answer.text.as_str()), (403, ""), "{path}");
+    }
+    let entries = house.gate.log().find(&Wanted { limit: 10, ..Wanted::default() }).expect("the log");
+    assert!(entries.iter().all(|(_, entry)| entry.action == "refused_address" && entry.from == "10.0.0.9"));
+    assert_eq!(entries.len(), 4);
+}
+
+#[tokio::test]
+async fn the_page_of_an_order_says_where_it_is_in_two_languages() {
+    let house = house().with_order();
+    let token = house.token(Role::Support);
+    let page = house.get("/orders/4711", Some(&token)).await.text;
+    for expected in [
+        "Order 4711",
+        "stopped",
+        "status “failed”",
+        "mes – database error 23514: too much",
+        "customer user-42",
+    ] {
+        assert!(page.contains(expected), "{expected} is not in\n{page}");
+    }
+    let request = Request::get("/orders/4711")
+        .header("authorization", format!("Bearer {token}"))
+        .header("cookie", "spoor-language=ru")
+        .body(Body::empty())
+        .expect("a request");
+    let page = house.ask(request, "127.0.0.1:50000").await.text;
+    for expected in ["<html lang=\"ru\">", "Заказ 4711", "остановлен", "ошибка базы данных 23514"]
+    {
+        assert!(page.contains(expected), "{expected} is not in\n{page}");
+    }
+}
+
+#[tokio::test]
+async fn people_are_masked_for_developers() {
+    let house = house().with_order();
+    for path in ["/orders/4711", "/api/v1/orders/4711", "/api/v1/orders/4711/facts", "/orders/4711/trace"] {
+        let page = house.get(path, Some(&house.token(Role::Developer))).await;
+        assert_eq!(page.status, 200);
+        assert!(!page.text.contains("user-42"), "{path}");
+    }
+    assert!(
+        house.get("/api/v1/orders/4711", Some(&house.token(Role::Support))).await.text.contains("user-42")
+    );
+}
+
+#[tokio::test]
+async fn the_log_says_who_saw_an_order_wherever_it_was_shown() {
+    let house = house().with_order();
+    house.store.ingest(vec![wrote("12", 9, 1, "shop", "orders", "created")], now()).expect("kept");
+    let support = house.token(Role::Support);
+    for path in ["/orders/4711", "/orders?outcome=failed", "/api/v1/orders/4711", "/"] {
+        let before = house.saw("4711").len();
+        house.get(path, Some(&support)).await;
+        assert_eq!(house.saw("4711").len(), before + 1, "{path}");
+    }
+    let before = house.saw("4711").len();
+    house.get("/orders/12", Some(&support)).await;
+    assert_eq!(house.saw("4711").len(), before, "another order");
+    house.get("/search?q=4712", Some(&support)).await;
+    let last = house.gate.log().find(&Wanted { limit: 1, ..Wanted::default() }).expect("the log").remove(0).1;
+    assert_eq!(
+        (last.action.as_str(), last.query.as_str(), last.result),
+        ("order.search", "/search?q=4712", 404)
+    );
+    let page = house.get("/access?order=4711", Some(&house.token(Role::Auditor))).await.text;
+    assert!(page.contains("support-1 (support)") && page.contains("The log is whole"), "{page}");
+    assert!(house.gate.log().verify().expect("whole") > 5);
+}
+
+#[tokio::test]
+async fn what_comes_from_traffic_is_text_on_every_page() {
+    let house = house();
+    let evil = "<img src=x onerror=alert(1)>\"'&";
+    let at = now().0 / SECOND - 100;
+    let mut fact = wrote("<b>7</b>", 1, at, evil, evil, evil);
+    fact.name = evil.to_owned();
+    fact.people = vec![Person { role: PersonRole::User, id: evil.to_owned() }];
+    fact.also = vec![Key::new("crm", evil).expect("a key")];
+    let trouble = Trouble { kind: TroubleKind::Other, code: evil.to_owned(), message: evil.to_owned() };
+    let failed =
+        Fact { trouble: Some(trouble), ..Fact { id: wrote("7", 2, at, "", "", "").id, ..fact.clone() } };
+    let refused = Fact {
+        status: wrote("7", 3, at, "", "", "failed").status,
+        id: wrote("7", 3, at, "", "", "").id,
+        ..fact.clone()
+    };
+    house.store.ingest(vec![fact, failed, refused], now()).expect("kept");
+    let admin = house.token(Role::Admin);
+    let order = format!("/orders/{}", encode("<b>7</b>"));
+    let searched = format!("/search?q={}", encode("\"><script>alert(1)</script>"));
+    for path in [&order, &format!("{order}/trace"), "/", "/orders", "/stuck", "/access", searched.as_str()] {
+        let answer = house.get(path, Some(&admin)).await;
+        assert!(matches!(answer.status, 200 | 404), "{path}: {}", answer.status);
+        for tag in ["<img", "<b>", "<script", "onerror=alert(1)>\""] {
+            assert!(!answer.text.contains(tag), "{path} has {tag}:\n{}", answer.text);
+        }
+        assert!(answer.header("content-security-policy").starts_with("default-src 'none'"), "{path}");
+        assert!(!answer.text.contains(" style="), "{path}: the policy allows no inline style");
+    }
+}
+
+#[tokio::test]
+async fn people_sign_in_with_an_invitation_once_and_then_with_a_password() {
+    let house = house().with_order();
+    assert!(house.get("/login", None).await.text.contains("First administrator"));
+    let cookie = house.signed_in("anna", Role::Support).await;
+    assert!(!house.get("/login", None).await.text.contains("First administrator"));
+    let with_cookie = |cookie: &str| {
+        Request::get("/orders/4711").header("cookie", cookie).body(Body::empty()).expect("a request")
+    };
+    assert_eq!(house.ask(with_cookie(&cookie), "127.0.0.1:50000").await.status, 200);
+    assert_eq!(house.ask(with_cookie("spoor=forged"), "127.0.0.1:50000").await.status, 303);
+    let wrong = house.post("/login", &[], "name=anna&password=wrong+password").await;
+    assert_eq!(wrong.status, 401);
+    let nobody = house.post("/login", &[], "name=nobody&password=wrong+password").await;
+    let same = |text: &str| text.replace("nobody", "anna");
+    assert_eq!(
+        (nobody.status, same(&nobody.text)),
+        (401, wrong.text),
+        "it does not say whether a user exists"
+    );
+    let right = house.post("/login", &[], "name=anna&password=a+long+password&to=//evil.example").await;
+    assert_eq!((right.status, right.header("location")), (303, "/"));
+    assert!(right.header("set-cookie").contains("HttpOnly; SameSite=Lax"));
+    for _ in 0..4 {
+        house.post("/login", &[], "name=anna&password=wrong+password").await;
+    }
+    house.post("/login", &[], "name=anna&password=wrong+password").await;
+    let slow = house.post("/login", &[], "name=anna&password=a+long+password").await;
+    assert_eq!(slow.status, 429, "guessing becomes slow");
+    let tried = Wanted { who: Some("anna".to_owned()), limit: 100, ..Wanted::default() };
+    let tried = house.gate.log().find(&tried).expect("the log");
+    assert!(tried.iter().any(|(_, entry)| entry.action == "sign_in" && entry.result == 401));
+    assert!(tried.iter().all(|(_, entry)| !entry.query.contains("password")), "no password in the log");
+}
+
+#[tokio::test]
+async fn a_form_of_another_page_changes_nothing() {
+    let house = house().with_order();
+    let cookie = house.signed_in("anna", Role::Support).await;
+    let page = Request::get("/orders/4711").header("cookie", &cookie).body(Body::empty()).expect("a request");
+    let page = house.ask(page, "127.0.0.1:50000").await.text;
+    let token = page
+        .split("name=\"token\" value=\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .expect("a token");
+    let good = format!("token={token}&pinned=true");
+    let pinned = || {
+        let order = house.store.find(&Key::parse("4711").expect("a number")).expect("found")[0];
+        house.store.order(order, now()).expect("read").expect("an order").head.pinned
+    };
+    let own = ("cookie", cookie.as_str());
+    for (what, headers, form) in [
+        ("no token", vec![own], "pinned=true"),
+        ("another token", vec![own], "token=00&pinned=true"),
+        ("another origin", vec![own, ("origin", "https://evil.example")], good.as_str()),
+        ("another site, as the browser says", vec![own, ("sec-fetch-site", "cross-site")], good.as_str()),
+        ("no session", vec![], good.as_str()),
+    ] {
+        let answer = house.post("/orders/4711/pin", &headers, form).await;
+        assert!(matches!(answer.status, 403 | 303), "{what}: {}", answer.status);
+        assert!(!pinned(), "{what}");
+    }
+    let answer = house.post("/orders/4711/pin", &[own, ("origin", "http://spoor.example")], &good).await;
+    assert_eq!((answer.status, answer.header("location")), (303, "/orders/4711"));
+    assert!(pinned());
+}
+
+#[tokio::test]
+async fn a_number_that_nobody_named_is_explained_with_examples() {
+    let house = house().with_order();
+    let answer = house.get("/orders/9999", Some(&house.token(Role::Support))).await;
+    assert_eq!(answer.status, 404);
+    assert!(
+        answer.text.contains("There is no such order") && answer.text.contains("/orders/4711"),
+        "{}",
+        answer.text
+    );
+    let answer = house.get("/api/v1/orders/9999", Some(&house.token(Role::Support))).await;
+    assert_eq!((answer.status, answer.header("content-type")), (404, "application/problem+json"));
+}
+
+#[tokio::test]
+async fn the_api_tells_what_the_page_tells() {
+    let house = house().with_order();
+    let answer = house.get("/api/v1/orders/4711", Some(&house.token(Role::Support))).await;
+    let body: serde_json::Value = serde_json::from_str(&answer.text).expect("JSON");
+    assert_eq!(body["order"], "4711");
+    assert_eq!(body["outcome"], "failed");
+    assert_eq!(body["records"][0]["changes"][1]["to"], "failed");
+    assert_eq!(body["records"][0]["changes"][1]["certainty"], "committed");
+    assert!(body["sentence"].as_str().is_some_and(|text| text.contains("23514")), "{body}");
+}
