@@ -31,16 +31,21 @@ pub fn postgres(code: &str, message: &str, statement: Option<&str>) -> String {
     if code.starts_with("P0") {
         return application(message);
     }
-    // No such name: one that the statement quotes is more likely a value in the wrong quotes.
-    let is_unknown = code.starts_with("42");
-    let is_quoted =
-        |inner: &str| is_unknown && statement.is_some_and(|text| text.contains(&format!("\"{inner}\"")));
+    // No such name (class 42): one that the statement does not have as a name without quotes is more likely a value in the wrong
+    // quotes, or comes from elsewhere.
+    let text = code.starts_with("42").then(|| statement.unwrap_or("").to_ascii_lowercase());
+    let is_doubtful = |inner: &str| {
+        text.as_deref().is_some_and(|text| {
+            let bare = |(at, _): (usize, &str)| !text.get(..at).unwrap_or("").ends_with(['"', '\'']);
+            !text.match_indices(&inner.to_ascii_lowercase()).any(bare)
+        })
+    };
     let out = without_values(message, |word, quote, inner| {
         quote == '"'
             && OBJECTS.iter().any(|object| word.eq_ignore_ascii_case(object))
             && inner.len() <= MAX_NAME
             && inner.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '$' | '.'))
-            && !is_quoted(inner)
+            && !is_doubtful(inner)
     });
     clean(out)
 }
@@ -173,8 +178,10 @@ mod tests {
     }
 
     #[test]
-    fn name_that_the_statement_quotes_and_nobody_knows_is_a_value() {
+    fn name_that_nobody_knows_is_a_value_unless_the_statement_has_it_without_quotes() {
         let message = "column \"Zq9\" does not exist";
+        assert_eq!(postgres("42703", message, Some("SELECT 1")), "column \"?\" does not exist");
+        assert_eq!(postgres("42703", message, None), "column \"?\" does not exist");
         assert_eq!(
             postgres("42703", message, Some("SELECT 1 WHERE a=\"Zq9\"")),
             "column \"?\" does not exist"
