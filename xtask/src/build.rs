@@ -67,7 +67,7 @@ fn agent_for(target: &Target, release: bool) -> Result<PathBuf> {
     Ok(directory().join(target.triple).join(profile(release)).join("spoor"))
 }
 
-fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| shell::root().join("target"), PathBuf::from)
 }
 

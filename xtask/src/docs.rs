@@ -27,8 +27,10 @@ struct Part {
     command: &'static [&'static str],
 }
 
-const PARTS: [Part; 1] =
-    [Part { page: "docs/configuration.md", name: "settings", command: &["config", "reference"] }];
+const PARTS: [Part; 2] = [
+    Part { page: "docs/configuration.md", name: "settings", command: &["config", "reference"] },
+    Part { page: "docs/joining.md", name: "rules", command: &["config", "rules"] },
+];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut stale = Vec::new();

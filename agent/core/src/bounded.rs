@@ -13,6 +13,7 @@
 //!
 //! *Owns* the order of age and the count of what was forgotten. *Must not know* what the entries mean.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 
@@ -100,15 +101,27 @@ impl<K: Eq + Hash, V, S: BuildHasher> Bounded<K, V, S> {
         self.forgotten
     }
 
-    pub fn get(&self, key: &K) -> Option<&V> {
+    pub fn get<Q>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.at(self.slot(key)?)
     }
 
-    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub fn get_mut<Q>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.at_mut(self.slot(key)?)
     }
 
-    pub fn contains_key(&self, key: &K) -> bool {
+    pub fn contains_key<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.slot(key).is_some()
     }
 
@@ -154,13 +167,21 @@ impl<K: Eq + Hash, V, S: BuildHasher> Bounded<K, V, S> {
         Some(entry)
     }
 
-    pub fn remove(&mut self, key: &K) -> Option<V> {
+    pub fn remove<Q>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.remove_at(self.slot(key)?)
     }
 
     /// Where the entry of a key is.
-    pub fn slot(&self, key: &K) -> Option<Slot> {
-        let is_it = |place: &u32| self.key_at(*place) == Some(key);
+    pub fn slot<Q>(&self, key: &Q) -> Option<Slot>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let is_it = |place: &u32| self.key_at(*place).is_some_and(|known| known.borrow() == key);
         self.places.find(self.hasher.hash_one(key), is_it).map(|place| Slot(*place))
     }
 

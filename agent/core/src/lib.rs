@@ -10,7 +10,7 @@
 //!
 //! | floor | modules, each of which names only those above it |
 //! |---|---|
-//! | ground | [`bounded`], [`time`], [`record`], [`trace`], [`settings`], [`stream`], [`sql`] |
+//! | ground | [`bounded`], [`time`], [`record`], [`trace`], [`settings`], [`percent`], [`sql`], [`stream`], [`privacy`] |
 //! | what bytes say | [`operation`], [`protocol`], [`conn`] |
 //! | whose they are | [`order`], [`causality`] |
 //! | what leaves | [`span`], [`pipeline`] |
@@ -24,6 +24,7 @@ pub mod causality;
 pub mod conn;
 pub mod operation;
 pub mod order;
+pub mod percent;
 pub mod pipeline;
 pub mod privacy;
 pub mod protocol;

@@ -141,6 +141,20 @@ impl Attributes {
         }
     }
 
+    /// Replaces each value for which `new` gives another.
+    pub fn change(&mut self, mut new: impl FnMut(&str, &Value) -> Option<Value>) {
+        for (key, value) in &mut self.conventional {
+            if let Some(new) = new(key, value) {
+                *value = new;
+            }
+        }
+        for (key, value) in &mut self.named {
+            if let Some(new) = new(key, value) {
+                *value = new;
+            }
+        }
+    }
+
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
     }

@@ -152,6 +152,8 @@ pub(super) enum ConfigCommand {
     Default,
     /// Print every setting with its meaning, type, default and environment variable, as Markdown
     Reference,
+    /// Print the joining rules in the order in which they are asked, with their evidence and confidence, as Markdown
+    Rules,
     /// Print the JSON Schema of the configuration, for editors
     Schema,
 }

@@ -16,6 +16,7 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), Failure> {
         }
         ConfigCommand::Default => document::default_yaml(),
         ConfigCommand::Reference => reference::markdown(),
+        ConfigCommand::Rules => spoor_core::causality::rules::markdown(),
         ConfigCommand::Schema => format!("{:#}\n", document::schema()),
     };
     // A reader that has seen enough (`| head`) is no failure.

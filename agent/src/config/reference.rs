@@ -78,9 +78,10 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// What each choice means, where the choices say so.
+    /// What each choice means, where the choices say so: of the setting, or of a list's entries.
     fn choices(&mut self, schema: &Value) {
-        let choices = choices(self.root, schema);
+        let one = resolve(self.root, schema).get("items").unwrap_or(schema);
+        let choices = choices(self.root, one);
         if choices.iter().any(|(_, meaning)| !meaning.is_empty()) {
             self.text += "\n| choice | meaning |\n|---|---|\n";
             for (choice, meaning) in choices {

@@ -25,6 +25,8 @@ pub(super) struct Moment<'a> {
     pub(super) clock: ClockPair,
     /// Processes known: traced, and left alone.
     pub(super) processes: (u64, u64),
+    /// Processes left out because they were gone before they could be judged.
+    pub(super) unjudged: u64,
     /// By whoever looks processes up, by table.
     pub(super) forgotten: [(&'static str, u64); 2],
     pub(super) not_printed: u64,
@@ -64,6 +66,7 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
     add("spoor.lost", "cause", "records_lost", stats.lost_records);
     add("spoor.processes", "state", "traced", moment.processes.0);
     add("spoor.processes", "state", "excluded", moment.processes.1);
+    add("spoor.discarded", "cause", "process_gone", moment.unjudged);
     connections(&stats.connections, &mut add);
     if let Some(kernel) = moment.kernel {
         for (name, count) in kernel.iter() {

@@ -91,6 +91,11 @@ impl Inspector {
         self.pods.as_ref().map_or(0, |pods| pods.generation())
     }
 
+    /// Whether a process that is gone is traced, by its name.
+    pub fn judge(&self, comm: &str) -> Choice {
+        self.selection.judge(comm)
+    }
+
     /// A running process; `None` when it is gone.
     pub fn inspect(&mut self, tgid: u32) -> Option<Inspected> {
         let process = Process::new(i32::try_from(tgid).ok()?).ok()?;

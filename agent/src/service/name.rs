@@ -9,8 +9,8 @@ use procfs::process::Process;
 
 use super::kubernetes::Named;
 use crate::config::{ServiceName, Services};
-use spoor_core::order::value::is_personal;
-use spoor_core::privacy::redact::is_secret;
+use spoor_core::privacy::is_personal;
+use spoor_core::privacy::is_secret;
 
 /// What `/proc` says.
 #[derive(Clone, Debug, Default)]

@@ -413,7 +413,7 @@ fn sql_costs_are_linear_and_depth_costs_no_stack() {
             let name = format!("{start}{part}");
             findings.extend(not_linear(&name, |len| {
                 let text = format!("{start}{}", part.repeat(len / part.len() / 4));
-                std::hint::black_box(sql::sanitize(&text, false));
+                std::hint::black_box(sql::sanitize(&text));
                 std::hint::black_box(sql::summary(&text));
                 std::hint::black_box(sql::bindings(&text));
                 std::hint::black_box(sql::statements(&text));

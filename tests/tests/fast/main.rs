@@ -12,13 +12,14 @@
 //! | captures through the whole core | `replay_captures`, `capture_spans`, `upgrades`, `field` |
 //! | other implementations on the same bytes | `oracle_amqp`, `oracle_postgres` |
 //! | foreign and hostile bytes, secrets | `fuzz`, `hostile`, `privacy` |
-//! | exporter, command line, packages | `export`, `export_changes`, `export_google`, `cli`, `packages` |
+//! | exporter, command line, packages | `export`, `export_changes`, `export_google`, `cli`, `ends`, `packages` |
 
 mod agents;
 mod amqp_captures;
 mod amqp_losses;
 mod capture_spans;
 mod cli;
+mod ends;
 mod export;
 mod export_changes;
 mod export_google;
@@ -37,6 +38,7 @@ mod pipeline;
 mod postgres_captures;
 mod postgres_losses;
 mod privacy;
+mod privacy_marked;
 mod replay_captures;
 mod robust;
 mod upgrades;

@@ -76,8 +76,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if !args.live {
         totals.run("xtask", of_xtask(), filter.as_slice())?;
+        let binary = agent.clone().or_else(|_| binary())?;
         let mut cargo = cargo_test();
-        cargo.args(FAST).envs(agent.iter().map(|agent| ("SPOOR_AGENT", agent)));
+        cargo.args(FAST).env("SPOOR_AGENT", binary);
         totals.run("fast", cargo, filter.as_slice())?;
     }
     if !args.fast {
@@ -97,10 +98,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// The command without an eBPF object, which replays, checks configurations and prints: what the fast tests start.
+///
+/// It is built together with the tests. By itself it would have dependencies with other features than they have, and all of
+/// those would be built once more, in the middle of the first test that starts it.
+fn binary() -> Result<PathBuf> {
+    shell::timed("test: build", || {
+        let mut build = shell::cargo(["build", "--quiet"]);
+        build.args(PACKAGES).args(FAST);
+        shell::run(build)
+    })?;
+    Ok(build::directory().join("debug/spoor"))
+}
+
 /// `cargo xtask bless`: the fast tests, which rewrite what they expect.
 pub(crate) fn bless(filter: Option<&str>) -> Result<()> {
     let mut cargo = cargo_test();
-    cargo.args(FAST).env("UPDATE_EXPECT", "1").args(filter);
+    cargo.args(FAST).env("UPDATE_EXPECT", "1").env("SPOOR_AGENT", binary()?).args(filter);
     shell::run(cargo)?;
     shell::run(shell::command("git", ["status", "--short"]))
 }

@@ -13,6 +13,7 @@ use super::path::{Placeholders, Template};
 use super::rules::{AmqpProperty, Part, Places, UploadFact, When};
 use super::settings;
 use super::value::ValueType;
+use crate::privacy::is_secret_header;
 
 /// Rules of both kinds together.
 const MAX_RULES: usize = 256;
@@ -328,19 +329,6 @@ fn json_path(text: &str) -> Result<Vec<Box<[u8]>>, String> {
         return Err(format!("`{text}`: only member names, nothing is taken out of arrays"));
     }
     steps.split('.').map(normal_or_error).collect()
-}
-
-/// Headers that authenticate somebody.
-pub(crate) fn is_secret_header(name: &str) -> bool {
-    let mut buffer = [0; MAX_NAME];
-    let Some(name) = normal(name.as_bytes(), &mut buffer) else { return true };
-    let has = |word: &[u8]| memchr::memmem::find(name, word).is_some();
-    has(b"authorization")
-        || has(b"cookie")
-        || has(b"apikey")
-        || has(b"token")
-        || has(b"secret")
-        || has(b"password")
 }
 
 /// Conventional namespaces belong to the conventions; Spoor's own and the order's ID are set by Spoor.

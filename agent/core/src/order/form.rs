@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use super::path::percent_decode;
+use crate::percent;
 
 /// Longer names and values are passed over.
 const MAX_VALUE: usize = 1024;
@@ -22,7 +22,7 @@ pub fn pairs(text: &[u8], whole: bool, found: &mut dyn FnMut(&str, &str)) {
     for pair in text.split(|b| *b == b'&').take(MAX_PAIRS).filter(|pair| pair.len() <= 2 * MAX_VALUE) {
         let Ok(pair) = std::str::from_utf8(pair) else { continue };
         let Some((name, value)) = pair.split_once('=') else { continue };
-        if let (Some(name), Some(value)) = (percent_decode(name, true), percent_decode(value, true)) {
+        if let (Some(name), Some(value)) = (percent::decode(name, true), percent::decode(value, true)) {
             found(&name, &value);
         }
     }

@@ -1,6 +1,28 @@
 //! What is known → what may leave the process.
 //!
+//! | file | question it answers |
+//! |---|---|
+//! | [`numbers`], [`personal`] | does a text tell of a person? |
+//! | [`secret`] | does a name, or a text, carry credentials? |
+//! | [`redact`] | what stays of a path, a query, a URL, a text? |
+//! | [`messages`] | what stays of an error that a server tells? |
+//! | [`pseudonym`] | what stands for keys that are not to leave? |
+//! | [`last_look`] | which texts of a finished span are looked at, and how? |
+//!
+//! SQL loses its literals in [`crate::sql::sanitize`]. A span goes through [`look`] when it is built and through
+//! [`Pseudonyms::apply`](pseudonym::Pseudonyms::apply) when it is placed; nothing else leaves.
 //! *Owns* what counts as personal or secret. *Must not know* where texts come from, nor where they go.
 
+mod last_look;
+pub mod messages;
+mod numbers;
+mod personal;
 pub mod pseudonym;
 pub mod redact;
+mod secret;
+
+pub use self::last_look::{Outgoing, look};
+pub use self::numbers::{NO_KEYS, Own, is_same};
+pub use self::personal::is_personal;
+pub use self::secret::is_secret;
+pub(crate) use self::secret::{MAX_FIELD, is_harmless_field, is_secret_header};

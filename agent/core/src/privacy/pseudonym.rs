@@ -1,41 +1,33 @@
-//! Keys that are not to leave as they are in, keyed hashes in their place out.
+//! Keys that are not to leave as they are → keyed hashes in their place.
 //!
-//! *Owns* which attributes are replaced and what else of a span could show the same value. Joins are made before, with the
-//! values themselves; trace identifiers are derived from the hash, so that nobody without the key finds an order by its
-//! trace. All agents of a deployment need the same key. *Must not know* where the key is kept.
+//! *Owns* which attributes are replaced, and where else the same value could show: every text of a span but those that hold
+//! nothing from traffic. Joins are made before, with the values themselves; trace identifiers are derived from the hash, so
+//! that nobody without the key finds an order by its trace. All agents of a deployment need the same key. *Must not know* where
+//! the key is kept, nor what a span is.
 //! *Spec*: HMAC (RFC 2104) with SHA-256 over namespace, a zero byte and the canonical value; the first 16 bytes are shown,
 //! as 32 hexadecimal digits.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::order::{OrderKey, alias_attribute};
-use crate::span::{Span, Status, semconv};
+use super::last_look::{Holds, Outgoing, holds};
+use super::redact::REDACTED;
+use crate::percent;
 use crate::trace::Value;
-
-/// What stands for text that may hold a hashed key in another form.
-const REDACTED: &str = "REDACTED";
 
 /// The shortest key: with fewer bytes, hashes of order numbers are soon guessed.
 pub const MIN_SECRET: usize = 16;
 
-/// Attributes of free text from traffic, in which a key may stand.
-const FREE_TEXT: [&str; 11] = [
-    semconv::URL_PATH,
-    semconv::URL_FULL,
-    semconv::URL_QUERY,
-    semconv::MESSAGING_DESTINATION_NAME,
-    semconv::MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY,
-    semconv::SPOOR_MESSAGING_DEATH_QUEUE,
-    semconv::MESSAGING_MESSAGE_ID,
-    semconv::MESSAGING_MESSAGE_CONVERSATION_ID,
-    semconv::AWS_S3_KEY,
-    semconv::AWS_S3_COPY_SOURCE,
-    semconv::USER_AGENT_ORIGINAL,
-];
+const ORDER_ID: &str = "order.id";
+
+/// A key that an operation names, or its tree's order.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    pub namespace: &'a str,
+    pub value: &'a str,
+}
 
 /// Replaces chosen attributes by keyed hashes.
 #[derive(Clone)]
@@ -60,19 +52,13 @@ impl Pseudonyms {
             return None;
         }
         let mac = Hmac::new_from_slice(secret).ok()?;
-        let orders = names.iter().any(|name| name == semconv::ORDER_ID);
+        let orders = names.iter().any(|name| name == ORDER_ID);
         Some(Self { mac, names: names.iter().cloned().collect(), orders })
     }
 
-    /// The key under which an order is known outside: `order` itself when orders are not hashed.
-    pub fn order(&self, order: &OrderKey) -> OrderKey {
-        if !self.orders {
-            return order.clone();
-        }
-        OrderKey {
-            namespace: Arc::clone(&order.namespace),
-            value: self.hash(&order.namespace, &order.value).into(),
-        }
+    /// What stands for an order's key outside; `None`: the key itself.
+    pub fn order(&self, key: Key<'_>) -> Option<String> {
+        self.orders.then(|| self.hash(key.namespace, key.value))
     }
 
     /// A short text that is the same for all agents with the same key and names.
@@ -90,69 +76,130 @@ impl Pseudonyms {
         mac.finalize().into_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Replaces what is to be replaced in a span; `keys` are those that its operation names, and its tree's order.
-    pub fn apply(&self, span: &mut Span, keys: &[OrderKey]) {
-        let aliases: Vec<(String, &OrderKey)> =
-            keys.iter().map(|key| (alias_attribute(&key.namespace), key)).collect();
-        let replaced: Vec<(String, String)> = span
-            .attributes
-            .iter()
-            .filter_map(|(name, value)| {
-                let key = match name {
-                    semconv::ORDER_ID if self.orders => keys.iter().find(|key| is_text(value, &key.value)),
-                    _ if self.orders => aliases.iter().find(|(alias, _)| alias == name).map(|(_, key)| *key),
-                    _ => None,
-                };
+    /// Replaces what is to be replaced; `keys` are those that the operation names, and its tree's order.
+    pub fn apply(&self, outgoing: &mut impl Outgoing, keys: &[Key<'_>]) {
+        let mut known: Vec<Known> = Vec::new();
+        for key in keys.iter().filter(|_| self.orders) {
+            known.push(Known::new(key.value, self.hash(key.namespace, key.value)));
+        }
+        outgoing.attributes(&mut |attributes| {
+            attributes.change(|name, value| {
+                let key = keys.iter().filter(|_| self.orders).find(|key| self.is_key(name, value, key));
                 let hashed = match key {
-                    Some(key) => self.hash(&key.namespace, &key.value),
-                    None if self.names.contains(name) => self.hash(name, &text(value)?),
+                    Some(key) => self.hash(key.namespace, key.value),
+                    None if self.names.contains(name) => {
+                        let given = text(value)?;
+                        let hashed = self.hash(name, &given);
+                        known.push(Known::new(&given, hashed.clone()));
+                        hashed
+                    }
                     None => return None,
                 };
-                Some((name.to_owned(), hashed))
-            })
-            .collect();
-        for (name, hashed) in replaced {
-            span.attributes.replace(&name, Value::from(hashed));
-        }
-        if self.orders {
-            self.hide(span, keys);
-        }
+                Some(Value::from(hashed))
+            });
+        });
+        hide(outgoing, &known, |name| {
+            self.names.contains(name) || (self.orders && holds(name) == Holds::Key)
+        });
     }
 
-    /// Where an order's number stands in other text, in whatever form.
-    fn hide(&self, span: &mut Span, keys: &[OrderKey]) {
-        let known: Vec<(String, String)> = keys
-            .iter()
-            .map(|key| (key.value.to_ascii_lowercase(), self.hash(&key.namespace, &key.value)))
-            .collect();
-        let hidden: Vec<(String, Value)> = span
-            .attributes
-            .iter()
-            .filter_map(|(name, value)| {
-                let Value::Text(given) = value else { return None };
-                if self.names.contains(name) || name.starts_with("order.") && name.ends_with(".id") {
-                    return None;
-                }
-                let free = FREE_TEXT.contains(&name);
-                let new = words(given, |word| hidden_word(word, &known, free));
-                (new != *given).then(|| (name.to_owned(), Value::from(new)))
-            })
-            .collect();
-        for (name, value) in hidden {
-            span.attributes.replace(&name, value);
-        }
-        span.name = words(&span.name, |word| hidden_word(word, &known, false));
-        if let Status::Error(description) = &mut span.status {
-            *description = words(description, |word| hidden_word(word, &known, true));
-        }
+    /// The attribute is this order's key, in its own namespace or another.
+    fn is_key(&self, name: &str, value: &Value, key: &Key<'_>) -> bool {
+        let is_named = name == ORDER_ID
+            || name
+                .strip_prefix("order.")
+                .and_then(|rest| rest.strip_suffix(".id"))
+                .is_some_and(|namespace| namespace == key.namespace);
+        is_named && matches!(value, Value::Text(text) if text == key.value)
     }
 }
 
+/// A value that must not show, and what stands for it.
+struct Known {
+    /// In lower case, without hyphens.
+    plain: String,
+    is_number: bool,
+    hashed: String,
+}
+
+impl Known {
+    fn new(value: &str, hashed: String) -> Self {
+        let plain: String = value.chars().filter(|c| *c != '-').flat_map(char::to_lowercase).collect();
+        let is_number = !plain.is_empty() && plain.bytes().all(|b| b.is_ascii_digit());
+        Self { plain, is_number, hashed }
+    }
+
+    /// It stands in a word of text. Digits beside a number make it another one, but for zeros before it.
+    fn is_in(&self, word: &str) -> bool {
+        let bytes = word.as_bytes();
+        let digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);
+        !self.plain.is_empty()
+            && word.match_indices(&self.plain).any(|(at, _)| {
+                let zeros = word.get(..at).unwrap_or("").trim_end_matches('0').len();
+                !self.is_number || !(digit(zeros.checked_sub(1)) || digit(Some(at + self.plain.len())))
+            })
+    }
+}
+
+/// Where a known value stands in other text, in whatever form.
+fn hide(outgoing: &mut impl Outgoing, known: &[Known], is_replaced: impl Fn(&str) -> bool) {
+    let free = |how: Holds| {
+        matches!(how, Holds::Path | Holds::Query | Holds::Url | Holds::Destination | Holds::Text)
+    };
+    let name = outgoing.name();
+    *name = words(name, |word| hidden_word(word, known, false));
+    if let Some(description) = outgoing.description() {
+        *description = words(description, |word| hidden_word(word, known, true));
+    }
+    outgoing.attributes(&mut |attributes| {
+        attributes.change(|name, value| {
+            let how = holds(name);
+            if how == Holds::Nothing || is_replaced(name) {
+                return None;
+            }
+            // Names of hosts, programs and the schema have digits of their own: only the value itself is taken out.
+            let is_free = free(how) && !matches!(name, "server.address" | "rpc.method" | "db.namespace");
+            let shown = |text: &str| {
+                words(text, |word| hidden_word(word, known, is_free && !name.starts_with("spoor.")))
+            };
+            match value {
+                Value::Text(text) => {
+                    let new = shown(text);
+                    (new != *text).then(|| Value::from(new))
+                }
+                Value::Texts(texts) => {
+                    let new: Vec<String> = texts.iter().map(|text| shown(text)).collect();
+                    (new != *texts).then_some(Value::Texts(new))
+                }
+                Value::Int(number) => {
+                    let plain = number.to_string();
+                    known
+                        .iter()
+                        .find(|known| known.plain == plain)
+                        .map(|known| Value::from(known.hashed.clone()))
+                }
+                Value::Float(_) | Value::Bool(_) => None,
+            }
+        });
+    });
+}
+
+/// So many digits together may be the key of an order that the operation does not name by itself (`queue.declare order-470811`),
+/// in names and texts that have fewer digits of their own.
+const SHORTEST_KEY: usize = 4;
+
 /// What stands for a word; `None` leaves it. In free text any word with a digit may be a key in another form.
-fn hidden_word(word: &str, known: &[(String, String)], free: bool) -> Option<String> {
-    let plain = word.to_ascii_lowercase();
-    if let Some((_, hashed)) = known.iter().find(|(value, _)| *value == plain) {
-        return Some(hashed.clone());
+fn hidden_word(word: &str, known: &[Known], free: bool) -> Option<String> {
+    let plain: String = word.chars().filter(|c| *c != '-').flat_map(char::to_lowercase).collect();
+    if let Some(same) = known.iter().find(|known| known.plain == plain) {
+        return Some(same.hashed.clone());
+    }
+    if known.iter().any(|known| known.is_in(&plain)) {
+        return Some(REDACTED.to_owned());
+    }
+    let mut runs = word.split(|c: char| !c.is_ascii_digit());
+    if runs.any(|run| run.len() >= SHORTEST_KEY) {
+        return Some(REDACTED.to_owned());
     }
     let has_digit = word.bytes().any(|b| b.is_ascii_digit());
     // `v1`, `s3`, `utf8`: a short word and a digit or two.
@@ -164,15 +211,26 @@ fn hidden_word(word: &str, known: &[(String, String)], free: bool) -> Option<Str
     (free && has_digit && !version).then(|| REDACTED.to_owned())
 }
 
-/// Text with its words (letters, digits, hyphens, underscores) replaced.
+/// Text with its words (letters, digits, hyphens, underscores, what is percent-encoded) replaced.
 fn words(text: &str, mut replace: impl FnMut(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '%');
     while !rest.is_empty() {
         let word_len = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(word_len);
-        match replace(word).filter(|_| !word.is_empty()) {
+        let plain = percent::decode(word, false);
+        let new = match &plain {
+            _ if word.is_empty() => None,
+            Some(plain) if plain == word => replace(word),
+            // Encoded: its own words are looked at, and it goes as a whole.
+            Some(plain) => plain
+                .split(|c: char| !is_word(c))
+                .any(|part| replace(part).is_some())
+                .then(|| REDACTED.to_owned()),
+            None => Some(REDACTED.to_owned()),
+        };
+        match new {
             Some(new) => out.push_str(&new),
             None => out.push_str(word),
         }
@@ -182,10 +240,6 @@ fn words(text: &str, mut replace: impl FnMut(&str) -> Option<String>) -> String 
         rest = after;
     }
     out
-}
-
-fn is_text(value: &Value, wanted: &str) -> bool {
-    matches!(value, Value::Text(text) if text == wanted)
 }
 
 fn text(value: &Value) -> Option<String> {
@@ -207,16 +261,16 @@ mod tests {
         Pseudonyms::new(&names, SECRET).unwrap()
     }
 
-    fn order(value: &str) -> OrderKey {
-        OrderKey { namespace: "order".into(), value: value.into() }
+    fn order(value: &str) -> Key<'_> {
+        Key { namespace: "order", value }
     }
 
     #[test]
     fn hash_is_the_published_one() {
         // printf 'order\0004711' | openssl dgst -sha256 -hmac 'a key of sixteen bytes or more'
         assert_eq!(
-            &*pseudonyms(&["order.id"]).order(&order("4711")).value,
-            "e03964c08870660eb3846690bb49fdbe"
+            pseudonyms(&["order.id"]).order(order("4711")).as_deref(),
+            Some("e03964c08870660eb3846690bb49fdbe")
         );
     }
 
@@ -228,17 +282,20 @@ mod tests {
 
     #[test]
     fn orders_stay_when_only_others_are_hashed() {
-        assert_eq!(pseudonyms(&["user.id"]).order(&order("4711")), order("4711"));
+        assert_eq!(pseudonyms(&["user.id"]).order(order("4711")), None);
     }
 
     #[test]
     fn keys_are_hidden_wherever_they_stand() {
-        let known = [("4711".to_owned(), "HASH".to_owned()), ("so-17".to_owned(), "CRM".to_owned())];
+        let known = [Known::new("4711", "HASH".to_owned()), Known::new("SO-17", "CRM".to_owned())];
         let hidden = |text: &str, free| words(text, |word| hidden_word(word, &known, free));
         assert_eq!(hidden("/api/v1/orders/4711/items", true), "/api/v1/orders/HASH/items");
         assert_eq!(hidden("/orders/04711?x=SO-17", true), "/orders/REDACTED?x=CRM");
         assert_eq!(hidden("orders:order.4711.created", true), "orders:order.HASH.created");
         assert_eq!(hidden("SELECT orders2 WHERE a = 4711", false), "SELECT orders2 WHERE a = HASH");
+        assert_eq!(hidden("process orders:order.x4711", false), "process orders:order.REDACTED");
+        assert_eq!(hidden("order-004711 471 147", false), "REDACTED 471 147");
+        assert_eq!(hidden("a%2F4711%2fb v1", true), "REDACTED v1");
         assert_eq!(hidden("", true), "");
         assert_eq!(hidden("ü/4711/é", true), "ü/HASH/é");
     }

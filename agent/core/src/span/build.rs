@@ -14,7 +14,7 @@ use crate::conn::ConnInfo;
 use crate::operation::{Completeness, Detail, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
-use crate::privacy::redact;
+use crate::privacy;
 use crate::record::{ClockPair, Endpoint, Role};
 use crate::span::{Evidence, Link, Resource, Span, SpanKind, Status, amqp, http, postgres, rpc, semconv};
 use crate::time::BootTime;
@@ -166,8 +166,7 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
         }
     }
     for (name, value) in &placed.found.attributes {
-        let is_header = name.starts_with("http.request.header.") || name.starts_with("http.response.header.");
-        attributes.set_named(name, if is_header { header(value) } else { value.clone() });
+        attributes.set_named(name, value.clone());
     }
     if let Some(evidence) = identity.evidence {
         attributes.set(semconv::SPOOR_PARENT_RULE, evidence.rule.name());
@@ -194,7 +193,7 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
     // Mapped once; the length is boot time's, which no clock step touches.
     let length = end.since(start);
     let start = placed.clock.wall_at(start);
-    Span {
+    let mut span = Span {
         trace_id: identity.trace_id,
         span_id: identity.span_id,
         parent: identity.parent,
@@ -209,16 +208,11 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
         events: Vec::new(),
         resource: Arc::clone(&placed.resource),
         sampled: true,
-    }
-}
-
-/// Headers that were asked for, without the secrets of URLs in them.
-fn header(value: &Value) -> Value {
-    match value {
-        Value::Text(text) => Value::from(redact::header(text)),
-        Value::Texts(texts) => Value::Texts(texts.iter().map(|text| redact::header(text)).collect()),
-        other => other.clone(),
-    }
+    };
+    // What the rules of orders call a key is shown; the same number under another name is the same number.
+    let keys = || placed.found.keys.iter().chain(placed.order);
+    privacy::look(&mut span, &|shown| keys().any(|key| privacy::is_same(&key.value, shown)));
+    span
 }
 
 pub(super) fn int(n: u64) -> i64 {

@@ -16,8 +16,8 @@ mod testing;
 
 use std::sync::Arc;
 
-pub use self::postgres::query_text;
 use crate::causality::{Confidence, Rule};
+use crate::privacy;
 use crate::time::WallTime;
 use crate::trace::{Attributes, SpanId, TraceId};
 
@@ -96,4 +96,23 @@ pub struct Span {
     pub resource: Arc<Resource>,
     /// It is exported. What is not is still part of the durations that metrics show.
     pub sampled: bool,
+}
+
+impl privacy::Outgoing for Span {
+    fn name(&mut self) -> &mut String {
+        &mut self.name
+    }
+
+    fn description(&mut self) -> Option<&mut String> {
+        match &mut self.status {
+            Status::Error(description) => Some(description),
+            Status::Unset => None,
+        }
+    }
+
+    fn attributes(&mut self, visit: &mut dyn FnMut(&mut Attributes)) {
+        visit(&mut self.attributes);
+        self.links.iter_mut().for_each(|link| visit(&mut link.attributes));
+        self.events.iter_mut().for_each(|event| visit(&mut event.attributes));
+    }
 }

@@ -5,9 +5,7 @@
 
 use super::http::text;
 use crate::operation::http::Exchange;
-use crate::order::path::percent_decode;
-use crate::order::value::is_personal;
-use crate::privacy::redact;
+use crate::percent;
 use crate::span::semconv;
 use crate::trace::Attributes;
 
@@ -22,15 +20,15 @@ pub(super) fn describe(exchange: &Exchange, attributes: &mut Attributes) -> Opti
         attributes.set(semconv::AWS_S3_BUCKET, bucket);
     }
     if let Some(key) = &key {
-        attributes.set(semconv::AWS_S3_KEY, redact::path(key));
+        attributes.set(semconv::AWS_S3_KEY, key.as_str());
     }
     let query = Query(exchange.query().unwrap_or(""));
     let request = |name| text(&exchange.request_headers, name);
-    let source = request("x-amz-copy-source").and_then(|source| percent_decode(source, false));
+    let source = request("x-amz-copy-source").and_then(|source| percent::decode(source, false));
     if let Some(source) = source {
-        attributes.set(semconv::AWS_S3_COPY_SOURCE, redact::path(source.trim_start_matches('/')));
+        attributes.set(semconv::AWS_S3_COPY_SOURCE, source.trim_start_matches('/'));
     }
-    if let Some(upload) = query.value("uploadId").filter(|id| !is_personal(id)) {
+    if let Some(upload) = query.value("uploadId") {
         attributes.set(semconv::AWS_S3_UPLOAD_ID, upload);
     }
     if let Some(part) = query.value("partNumber").and_then(|part| part.parse::<i64>().ok()) {
@@ -96,7 +94,7 @@ fn is_virtual_host(exchange: &Exchange) -> bool {
 fn address(exchange: &Exchange) -> (Option<&str>, Option<String>) {
     let path = exchange.path().trim_start_matches('/');
     let decoded =
-        |key: &str| percent_decode(key, false).map(|key| key.into_owned()).filter(|key| !key.is_empty());
+        |key: &str| percent::decode(key, false).map(|key| key.into_owned()).filter(|key| !key.is_empty());
     if is_virtual_host(exchange) {
         return (exchange.authority.split('.').next(), decoded(path));
     }

@@ -7,25 +7,36 @@ use super::token::{Kind, Token, tokens};
 
 /// The text as it may be exported.
 ///
-/// Comments go in any case: they carry values too (sqlcommenter puts users, routes and trace context there).
-/// Parameterised text is otherwise kept as it is, as the conventions ask. In any other text each literal (text, bits,
-/// number with its sign, boolean) becomes `?`.
-pub fn sanitize(text: &str, parameterised: bool) -> String {
+/// Comments go: they carry values too (sqlcommenter puts users, routes and trace context there). Each literal (text, bits,
+/// number with its sign, boolean) becomes `?`, beside parameters too: the conventions would keep parameterised text as it is, but
+/// who binds one value may write another into the text (`WHERE id = $1 AND token = '…'`). So do values in other quotes:
+///
+/// | text | shown |
+/// |---|---|
+/// | `SET app.jwt = eyJ…` | `SET app.jwt = ?` |
+/// | `WHERE password = "x"`, the name without quotes | `WHERE password = ?` |
+/// | `PASSWORD "x"` | `PASSWORD ?` |
+pub fn sanitize(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     // The last two tokens that carry meaning, for signs and `IS TRUE`.
     let mut before: [Option<Token<'_>>; 2] = [None, None];
     // A sign that may belong to the number after it.
     let mut sign: Option<Token<'_>> = None;
+    let mut setting = Setting::default();
     for token in tokens(text) {
         if let Some(held) = sign.take_if(|_| token.kind != Kind::Number) {
             out.push_str(held.text);
         }
+        let is_value = setting.see(&token);
         match token.kind {
             Kind::Comment => continue,
-            _ if parameterised => out.push_str(token.text),
             Kind::Text | Kind::Bits | Kind::Number => {
                 sign = None;
                 out.push('?');
+            }
+            Kind::Word | Kind::Quoted if is_value => out.push('?'),
+            Kind::Quoted if is_text_in_wrong_quotes(&before, text.get(token.end()..).unwrap_or("")) => {
+                out.push('?')
             }
             Kind::Word if is_boolean(&token) && !after_is(&before) => out.push('?'),
             Kind::Operator if matches!(token.text, "+" | "-") && !ends_operand(before[0].as_ref()) => {
@@ -43,6 +54,59 @@ pub fn sanitize(text: &str, parameterised: bool) -> String {
     // The blanks before a comment at the end go with it.
     out.truncate(out.trim_end().len());
     out
+}
+
+/// Where in `SET name = value` a statement is. Only names with a point are applications' own; the server's take words that
+/// it knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Setting {
+    #[default]
+    Start,
+    /// Behind `SET`, or in a statement that may have one (`ALTER ROLE a SET b.c = d`).
+    Name {
+        altered: bool,
+        dotted: bool,
+    },
+    Value,
+    Other,
+}
+
+impl Setting {
+    /// Whether the token is a part of such a value.
+    fn see(&mut self, token: &Token<'_>) -> bool {
+        *self = match *self {
+            _ if !token.is_significant() => return false,
+            _ if token.is_punct(';') => Setting::Start,
+            Setting::Start if token.is("set") => Setting::Name { altered: false, dotted: false },
+            Setting::Start if token.is("alter") => Setting::Name { altered: true, dotted: false },
+            Setting::Start => Setting::Other,
+            Setting::Name { altered: true, .. } if token.is("set") => {
+                Setting::Name { altered: false, dotted: false }
+            }
+            Setting::Name { altered: false, dotted: true } if token.is_operator("=") || token.is("to") => {
+                Setting::Value
+            }
+            Setting::Name { altered, dotted } => {
+                Setting::Name { altered, dotted: dotted || token.is_punct('.') }
+            }
+            Setting::Value => return true,
+            Setting::Other => return false,
+        };
+        false
+    }
+}
+
+/// `name = "text"`: who does not quote names and then quotes one, without a table before it, means text. Also `PASSWORD "text"`.
+fn is_text_in_wrong_quotes(before: &[Option<Token<'_>>; 2], behind: &str) -> bool {
+    let [last, earlier] = before;
+    if behind.trim_start().starts_with('.') {
+        return false;
+    }
+    let compares =
+        |token: &Token<'_>| matches!(token.text, "=" | "<>" | "!=") || token.is_any(&["like", "ilike"]);
+    last.is_some_and(|last| last.is("password"))
+        || (last.is_some_and(|last| compares(&last))
+            && earlier.is_some_and(|earlier| earlier.kind == Kind::Word))
 }
 
 /// Whether a text has places for parameters.
@@ -83,7 +147,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &str) {
-        assert_eq!(sanitize(text, false), expected);
+        assert_eq!(sanitize(text), expected);
     }
 
     #[test]
@@ -118,11 +182,34 @@ mod tests {
     }
 
     #[test]
-    fn parameterised_text_loses_comments_only() {
-        assert_eq!(
-            sanitize("SELECT a FROM t WHERE b = $1 AND c = 'open' /*traceparent='00-1'*/", true),
-            "SELECT a FROM t WHERE b = $1 AND c = 'open'"
+    fn literals_beside_parameters_go_too() {
+        check(
+            "SELECT a FROM t WHERE b = $1 AND c = 'open' /*traceparent='00-1'*/",
+            "SELECT a FROM t WHERE b = $1 AND c = ?",
         );
-        assert_eq!(sanitize("SELECT -1, true", true), "SELECT -1, true");
+        check("SELECT crypt('secret', $1), -1, true", "SELECT crypt(?, $1), ?, ?");
+    }
+
+    #[test]
+    fn escapes_go_on_over_the_end_of_a_line() {
+        check("SELECT E'a'\n'b\\'secret', 'x'", "SELECT ?, ?");
+        check("SELECT E'a'\n'b\\'secret'", "SELECT ?");
+        check("SELECT 'a' 'b'", "SELECT ? ?");
+        check("SELECT E'a' -- x\n 'b\\'secret', c", "SELECT ?, c");
+    }
+
+    #[test]
+    fn values_in_other_quotes_go_too() {
+        check("SET app.jwt = secret", "SET app.jwt = ?");
+        check("SET LOCAL app.jwt TO secret; SELECT a", "SET LOCAL app.jwt TO ?; SELECT a");
+        check("ALTER ROLE joe SET app.jwt = secret", "ALTER ROLE joe SET app.jwt = ?");
+        check("ALTER ROLE joe PASSWORD \"secret\"", "ALTER ROLE joe PASSWORD ?");
+        check("SET search_path TO shop, public", "SET search_path TO shop, public");
+        check("UPDATE t SET a.b = c", "UPDATE t SET a.b = c");
+        check("SELECT * FROM u WHERE password=\"secret\"", "SELECT * FROM u WHERE password=?");
+        check(
+            "JOIN u ON t.a = \"u\".\"b\" AND \"a\" = \"c\"",
+            "JOIN u ON t.a = \"u\".\"b\" AND \"a\" = \"c\"",
+        );
     }
 }

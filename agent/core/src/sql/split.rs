@@ -133,7 +133,7 @@ mod tests {
         let standard = with_explicit_escapes(text);
         assert_eq!(standard, r"SELECT E'a\'b; c', 'd', E'e\'', $$\$$; SELECT 2");
         assert_eq!(statements(&standard).len(), 2);
-        assert_eq!(super::super::sanitize(&standard, false), "SELECT ?, ?, ?, ?; SELECT ?");
+        assert_eq!(super::super::sanitize(&standard), "SELECT ?, ?, ?, ?; SELECT ?");
     }
 
     #[test]

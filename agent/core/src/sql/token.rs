@@ -134,10 +134,10 @@ fn scan(rest: &str, escapes: bool) -> (Kind, usize) {
         b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => (Kind::Space, run(bytes, 0, is_space)),
         b'-' if at(1) == b'-' => (Kind::Comment, memchr::memchr2(b'\n', b'\r', bytes).unwrap_or(bytes.len())),
         b'/' if at(1) == b'*' => (Kind::Comment, block_comment(bytes)),
-        b'\'' => (Kind::Text, quoted(bytes, 1, b'\'', escapes)),
+        b'\'' => (Kind::Text, literal_text(bytes, 1, escapes)),
         b'"' => (Kind::Quoted, quoted(bytes, 1, b'"', false)),
-        b'e' | b'E' if at(1) == b'\'' => (Kind::Text, quoted(bytes, 2, b'\'', true)),
-        b'n' | b'N' if at(1) == b'\'' => (Kind::Text, quoted(bytes, 2, b'\'', escapes)),
+        b'e' | b'E' if at(1) == b'\'' => (Kind::Text, literal_text(bytes, 2, true)),
+        b'n' | b'N' if at(1) == b'\'' => (Kind::Text, literal_text(bytes, 2, escapes)),
         b'b' | b'B' | b'x' | b'X' if at(1) == b'\'' => (Kind::Bits, quoted(bytes, 2, b'\'', false)),
         b'u' | b'U' if at(1) == b'&' && at(2) == b'\'' => (Kind::Text, quoted(bytes, 3, b'\'', false)),
         b'u' | b'U' if at(1) == b'&' && at(2) == b'"' => (Kind::Quoted, quoted(bytes, 3, b'"', false)),
@@ -196,6 +196,35 @@ fn quoted(bytes: &[u8], from: usize, quote: u8, escapes: bool) -> usize {
         }
     }
     bytes.len()
+}
+
+/// The end of a text literal, with the parts of it that stand on further lines: they are read as the first is (section 4.1.2.1).
+fn literal_text(bytes: &[u8], from: usize, escapes: bool) -> usize {
+    let mut end = quoted(bytes, from, b'\'', escapes);
+    while let Some(next) = continued(bytes, end) {
+        end = quoted(bytes, next, b'\'', escapes);
+    }
+    end
+}
+
+/// Where the content of a literal's next part begins: behind blanks, comments and at least one end of a line.
+fn continued(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    let mut has_line_end = false;
+    loop {
+        match bytes.get(at)? {
+            b'\n' | b'\r' => {
+                has_line_end = true;
+                at += 1;
+            }
+            byte if is_space(*byte) => at += 1,
+            b'-' if bytes.get(at + 1) == Some(&b'-') => {
+                at += memchr::memchr2(b'\n', b'\r', bytes.get(at..)?)?;
+            }
+            b'\'' if has_line_end => return Some(at + 1),
+            _ => return None,
+        }
+    }
 }
 
 /// The end of a block comment. They nest (section 4.1.5).
@@ -303,6 +332,10 @@ pub fn literal(token: &Token<'_>) -> Option<String> {
         return Some(body.strip_suffix(tag).unwrap_or(body).to_owned());
     }
     let quote = text.find('\'')?;
+    if quoted(text.as_bytes(), quote + 1, b'\'', text.starts_with(['e', 'E'])) < text.len() {
+        // Parts on several lines.
+        return None;
+    }
     let (prefix, body) = text.split_at(quote);
     let body = body.strip_prefix('\'')?;
     let body = body.strip_suffix('\'').unwrap_or(body).replace("''", "'");

@@ -179,6 +179,22 @@ impl Selection {
     }
 }
 
+/// The kernel keeps so many bytes of a program's name.
+const MAX_COMM: usize = 15;
+
+impl Selection {
+    /// For a process of which nothing is left but its name: the conditions of the configuration are about more than that, so it
+    /// is left out where there are any. A name that the kernel cut could be any that begins like it.
+    pub fn judge(&self, comm: &str) -> Choice {
+        let conditions = self.include.len() + self.exclude.len() + self.exclude_exe.len();
+        let unknown = comm.is_empty() && !self.system.is_empty();
+        let cut = comm.len() >= MAX_COMM
+            && self.system.iter().any(|glob| glob.glob().glob().trim_end_matches('*').starts_with(comm));
+        let left_alone = self.system.iter().any(|glob| glob.is_match(comm));
+        if conditions > 0 || unknown || cut || left_alone { Choice::Excluded } else { Choice::Traced }
+    }
+}
+
 impl Condition {
     fn new(selector: Selector) -> Self {
         let text = |pattern: &Option<String>| pattern.as_deref().and_then(glob);

@@ -116,3 +116,23 @@ fn exclusion_wins_over_inclusion() {
     assert_eq!(Selection::new(&select, &[]).choose(&facts), Choice::Traced);
     assert_eq!(Selection::new(&select, &["**/python3".to_owned()]).choose(&facts), Choice::Excluded);
 }
+
+#[test]
+fn what_is_gone_is_traced_by_its_name_only_where_no_condition_could_say_otherwise() {
+    let judge = |select: Select, exclude: &[&str], comm: &str| {
+        let exclude: Vec<String> = exclude.iter().map(|text| (*text).to_owned()).collect();
+        Selection::new(&select, &exclude).judge(comm)
+    };
+    assert_eq!(judge(Select::default(), &[], "curl"), Choice::Traced);
+    for comm in ["otelcol-attack", "sshd", "", "kube-controller"] {
+        assert_eq!(judge(Select::default(), &[], comm), Choice::Excluded, "{comm}");
+    }
+    assert_eq!(judge(Select::default(), &["/opt/backup"], "curl"), Choice::Excluded);
+    let only = Selector { exe: Some("/opt/mes/**".to_owned()), ..Selector::default() };
+    let include = Select { include: vec![only.clone()], ..Select::default() };
+    assert_eq!(judge(include, &[], "curl"), Choice::Excluded);
+    let exclude = Select { exclude: vec![only], ..Select::default() };
+    assert_eq!(judge(exclude, &[], "curl"), Choice::Excluded);
+    let all = Select { default_excludes: false, ..Select::default() };
+    assert_eq!(judge(all, &[], ""), Choice::Traced);
+}

@@ -1,3 +1,5 @@
+//! Spans as agents and other tracers write them → the facts that come of them.
+
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Status as OtlpStatus;
 

@@ -6,13 +6,14 @@ use super::body::{self, Format};
 use super::collect::Collector;
 use super::compile::RuleId;
 pub use super::compile::Rules;
-use super::path::{Path, percent_decode};
+use super::path::Path;
 use super::rules::{AmqpProperty, Part, UploadFact};
-use super::value::is_personal;
 use super::{Found, context, form, protobuf, sql};
 use crate::operation::amqp::{Content, Properties, Value as Field};
 use crate::operation::http::{self, Exchange};
 use crate::operation::{Detail, Kept, Operation};
+use crate::percent;
+use crate::privacy::is_personal;
 use crate::trace::Value;
 
 /// Marks statements over the configured bound.
@@ -70,7 +71,7 @@ impl Rules {
             for (template, rule) in &self.paths {
                 let mut taken = false;
                 template.visit(&path, &mut |segment| {
-                    if let Some(value) = percent_decode(segment, false) {
+                    if let Some(value) = percent::decode(segment, false) {
                         taken |= collector.offer(*rule, &value);
                     }
                 });

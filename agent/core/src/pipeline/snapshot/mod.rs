@@ -20,10 +20,9 @@ use super::Pipeline;
 use crate::causality::engine::Engine;
 use crate::causality::inside::snapshot::Snapshot as Shown;
 use crate::conn::snapshot::Connection;
-use crate::order::value::is_personal;
+use crate::privacy::is_personal;
 use crate::protocol::snapshot::{Discretion, Texts};
 use crate::record::{ProcessEvent, ProcessEventKind, ProcessInfo};
-use crate::span::query_text;
 use crate::sql;
 use crate::time::BootTime;
 
@@ -173,7 +172,7 @@ impl Histories {
 
 /// A statement's text as a span shows it.
 fn exportable(text: &str) -> String {
-    query_text(text, sql::is_parameterised(text))
+    sql::sanitize(text)
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 //! directions stand between two frames. Open streams are not kept: what they were about went with the agent that saw it,
 //! and their frames are stepped over.
 //!
-//! *Owns* when that is so, and which fields may be written down. *Must not know* files, other connections.
+//! *Owns* when that is so. *Must not know* which fields may be written down, files, other connections.
 
 use serde::{Deserialize, Serialize};
 
 use super::feed::State;
 use super::{Http2Session, Way};
+use crate::privacy::{MAX_FIELD, is_harmless_field};
 use crate::protocol::snapshot::{Discretion, LearnedState};
 
 /// What a session has learned of a connection whose directions both stand between two frames.
@@ -90,47 +91,10 @@ impl Way {
     }
 }
 
-/// Longest header field that is written down.
-const MAX_FIELD: usize = 128;
-
-/// Header fields that say how something is sent, not what: all others may be credentials or tell of people. Of paths, those
-/// that name a method of a service (gRPC over HTTP/2, "Requests"): others hold numbers and names.
-fn is_harmless_field(name: &str, value: &str) -> bool {
-    let is_allowed = match name {
-        ":method"
-        | ":scheme"
-        | ":status"
-        | "te"
-        | "accept-encoding"
-        | "content-encoding"
-        | "grpc-encoding"
-        | "grpc-accept-encoding"
-        | "grpc-status"
-        | "user-agent" => true,
-        "content-type" => !value.contains(';'),
-        ":authority" => value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b)),
-        ":path" => is_service_method(value),
-        _ => false,
-    };
-    is_allowed && value.len() <= MAX_FIELD
-}
-
-/// `/package.Service/Method`.
-fn is_service_method(path: &str) -> bool {
-    let is_word = |text: &str| {
-        text.starts_with(|c: char| c.is_ascii_alphabetic())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-    };
-    let parts = path.strip_prefix('/').and_then(|rest| rest.split_once('/'));
-    parts.is_some_and(|(service, method)| {
-        service.contains('.') && service.split('.').all(is_word) && is_word(method)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::value::is_personal;
+    use crate::privacy::is_personal;
 
     #[test]
     fn header_fields_that_may_be_secrets_are_kept_without_their_values() {

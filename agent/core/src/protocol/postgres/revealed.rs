@@ -57,7 +57,6 @@ impl Shared for Revealed {
 
 impl Revealed {
     fn learn(&mut self, name: &str, text: &str) {
-        let name = &name.to_owned();
         if let Some(known) = self.texts.get_mut(name) {
             if known.as_ref().is_some_and(|known| **known != *text) {
                 self.bytes = self.bytes.saturating_sub(known.take().map_or(0, |known| known.len()));
@@ -65,7 +64,7 @@ impl Revealed {
             return;
         }
         self.bytes = self.bytes.saturating_add(name.len() + text.len());
-        let forgotten = self.texts.insert(name.clone(), Some(text.into()));
+        let forgotten = self.texts.insert(name.to_owned(), Some(text.into()));
         self.account(forgotten);
         while self.bytes > MAX_BYTES && self.texts.len() > 1 {
             let forgotten = self.texts.forget_oldest();

@@ -189,7 +189,7 @@ fn short(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::value::is_personal;
+    use crate::privacy::is_personal;
     use crate::protocol::Snapshot;
 
     #[test]

@@ -21,7 +21,7 @@ use crate::operation::amqp::{
     Action, ActionKind, Content, Deliver, Method, Publish, PublishOutcome, Settle, Settlement,
 };
 use crate::operation::{Completeness, Detail};
-use crate::order::value::is_personal;
+use crate::privacy::{is_personal, messages};
 use crate::record::Endpoint;
 use crate::span::{SpanKind, semconv};
 use crate::time::BootTime;
@@ -87,7 +87,7 @@ fn again(deliver: &Deliver, attributes: &mut Attributes) {
     }
     let Some(death) = deliver.content.death() else { return };
     if let Some(queue) = death.queue {
-        attributes.set(semconv::SPOOR_MESSAGING_DEATH_QUEUE, shown(queue));
+        attributes.set(semconv::SPOOR_MESSAGING_DEATH_QUEUE, queue);
     }
     if let Some(reason) = death.reason {
         attributes.set(semconv::SPOOR_MESSAGING_DEATH_REASON, reason);
@@ -293,7 +293,9 @@ impl Destination {
 fn destination(exchange: &str, routing_key: &str, queue: Option<&str>) -> Destination {
     let queue = queue.unwrap_or("");
     let second = if routing_key == queue { "" } else { routing_key };
-    let parts = [exchange, second, queue].into_iter().filter(|part| !part.is_empty()).map(shown);
+    // Without an exchange the routing key is a queue's name, and a queue is no person (`celery@host`).
+    let second = if exchange.is_empty() { second } else { shown(second) };
+    let parts = [exchange, second, queue].into_iter().filter(|part| !part.is_empty());
     let parts: Vec<&str> = parts.collect();
     let name = if parts.is_empty() { "amq.default".to_owned() } else { parts.join(":") };
     let own = |part: &&str| part.starts_with("amq.gen-") || part.starts_with("amq.rabbitmq.reply-to");
@@ -347,7 +349,7 @@ fn without_destination(operation: &str, placed: &Placed<'_>) -> String {
 }
 
 fn reply_text(text: &str) -> String {
-    if is_personal(text) { String::new() } else { text.chars().take(MAX_TEXT).collect() }
+    messages::broker(text).chars().take(MAX_TEXT).collect()
 }
 
 #[cfg(test)]

@@ -10,8 +10,6 @@ use compact_str::ToCompactString;
 use super::build::{Draft, Placed, int, ip_text, set_peer, set_server};
 use crate::operation::http::{Exchange, Headers, Reset};
 use crate::operation::{Completeness, Kept};
-use crate::order::value::is_personal;
-use crate::privacy::redact;
 use crate::protocol::http2::error_name;
 use crate::record::{Endpoint, Role, Sender};
 use crate::span::{SpanKind, s3, semconv};
@@ -94,9 +92,9 @@ fn is_unseen(exchange: &Exchange) -> bool {
 fn server_side(placed: &Placed<'_>, exchange: &Exchange, scheme: &str, attributes: &mut Attributes) {
     attributes.set(semconv::URL_SCHEME, scheme);
     if !is_unseen(exchange) {
-        attributes.set(semconv::URL_PATH, redact::path(exchange.path()));
+        attributes.set(semconv::URL_PATH, exchange.path());
         if let Some(query) = exchange.query().filter(|query| !query.is_empty()) {
-            attributes.set(semconv::URL_QUERY, redact::query(query));
+            attributes.set(semconv::URL_QUERY, query);
         }
     }
     address(exchange, scheme, &placed.conn.conn.local, attributes);
@@ -112,7 +110,7 @@ pub(super) fn client_address(remote: &Endpoint, attributes: &mut Attributes) {
 }
 
 pub(super) fn user_agent(exchange: &Exchange, attributes: &mut Attributes) {
-    if let Some(agent) = text(&exchange.request_headers, "user-agent").filter(|agent| !is_personal(agent)) {
+    if let Some(agent) = text(&exchange.request_headers, "user-agent") {
         let end = agent.char_indices().nth(MAX_USER_AGENT).and_then(|(end, _)| agent.get(..end));
         attributes.set(semconv::USER_AGENT_ORIGINAL, end.unwrap_or(agent));
     }
@@ -152,14 +150,14 @@ fn client_side(placed: &Placed<'_>, exchange: &Exchange, scheme: &str, attribute
             _ => Cow::Borrowed(""),
         };
         let path = match exchange.path() {
-            path if path.starts_with('/') => redact::path(path),
+            path if path.starts_with('/') => path,
             // `*` and the authority form name no resource.
-            _ => String::new(),
+            _ => "",
         };
-        let query = exchange.query().map(redact::query);
+        let query = exchange.query();
         let mark = if query.is_some() { "?" } else { "" };
         let user = userinfo(&exchange.target);
-        let url = [scheme, "://", user, &authority, &path, mark, &query.unwrap_or_default()].concat();
+        let url = [scheme, "://", user, &authority, path, mark, query.unwrap_or_default()].concat();
         attributes.set(semconv::URL_FULL, url);
     }
     address(exchange, scheme, remote, attributes);

@@ -7,8 +7,7 @@
 use super::build::{Draft, Placed, int, server_end, set_peer, set_server};
 use crate::operation::Completeness;
 use crate::operation::postgres::{Statement, StatementKind};
-use crate::order::value::is_personal;
-use crate::privacy::redact;
+use crate::privacy::{NO_KEYS, messages, redact};
 use crate::record::Endpoint;
 use crate::span::{SpanKind, semconv};
 use crate::sql;
@@ -29,7 +28,7 @@ pub(super) fn draft(placed: &Placed<'_>, statement: &Statement) -> Draft {
     set_peer(attributes, server);
     let summary = match &statement.text {
         Some(text) => {
-            attributes.set(semconv::DB_QUERY_TEXT, query_text(text, statement.parameterised));
+            attributes.set(semconv::DB_QUERY_TEXT, sql::sanitize(text));
             sql::summary(text)
         }
         None => String::new(),
@@ -65,7 +64,10 @@ pub(super) fn draft(placed: &Placed<'_>, statement: &Statement) -> Draft {
         }
         // Class 00 is success, class 01 a warning.
         if error.code.get(..2).is_some_and(|class| class >= "02") {
-            draft.error(error.code.as_str(), redact::message(&error.message));
+            draft.error(
+                error.code.as_str(),
+                messages::postgres(&error.code, &error.message, statement.text.as_deref()),
+            );
         }
     } else if let Some(warning) = &statement.warning {
         draft.attributes.set(semconv::DB_RESPONSE_STATUS_CODE, warning.code.as_str());
@@ -76,16 +78,6 @@ pub(super) fn draft(placed: &Placed<'_>, statement: &Statement) -> Draft {
         draft.error("connection_closed", String::new());
     }
     draft
-}
-
-/// A text as it may be exported, or written to a file. Parameterised text stays as it is, unless somebody wrote personal
-/// data into it.
-pub fn query_text(text: &str, parameterised: bool) -> String {
-    let sanitised = sql::sanitize(text, parameterised);
-    if parameterised && is_personal(&sanitised) {
-        return sql::sanitize(text, false);
-    }
-    sanitised
 }
 
 /// What the protocol itself says was done, when the text is not known: the command tag's words before its counts.
@@ -102,10 +94,13 @@ fn operation(statement: &Statement) -> Option<&str> {
 
 /// `{operation} {target}`, else the target, else the system.
 fn name_without_text(statement: &Statement, operation: Option<&str>, server: &Endpoint) -> String {
-    let target = statement.database.clone().or_else(|| match server {
-        Endpoint::Inet(address) => Some(address.to_string()),
-        Endpoint::Unix(_) | Endpoint::Unknown => None,
-    });
+    let target =
+        statement.database.as_deref().map(|name| redact::text(name, NO_KEYS).into_owned()).or_else(|| {
+            match server {
+                Endpoint::Inet(address) => Some(address.to_string()),
+                Endpoint::Unix(_) | Endpoint::Unknown => None,
+            }
+        });
     match (operation, target) {
         (Some(operation), Some(target)) => format!("{operation} {target}"),
         (Some(operation), None) => operation.to_owned(),

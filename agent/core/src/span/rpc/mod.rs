@@ -9,8 +9,8 @@ use super::build::{Draft, Placed, int, set_peer};
 use super::http::{address, client_address, scheme, text, user_agent};
 use crate::operation::http::{Exchange, Reset};
 use crate::operation::{Completeness, Operation};
-use crate::order::path::percent_decode;
-use crate::privacy::redact;
+use crate::percent;
+use crate::privacy::messages;
 use crate::protocol::http2::error_name;
 use crate::record::{Role, Sender};
 use crate::span::{SpanKind, semconv};
@@ -104,8 +104,8 @@ fn outcome(op: &Operation, exchange: &Exchange, is_server: bool, draft: &mut Dra
     let failed = if is_server { SERVER_ERRORS.contains(&code.as_str()) } else { code != "OK" };
     if failed {
         let message = exchange.grpc_field("grpc-message").and_then(|text| std::str::from_utf8(text).ok());
-        let message = message.and_then(|text| percent_decode(text, false));
-        draft.error(code, message.map_or_else(String::new, |text| redact::message(&text)));
+        let message = message.and_then(|text| percent::decode(text, false));
+        draft.error(code, message.map_or_else(String::new, |text| messages::application(&text)));
     }
 }
 

@@ -198,7 +198,7 @@ proptest! {
         bindings(&text);
         super::super::returning_table(&text);
         super::super::summary(&text);
-        super::super::sanitize(&text, false);
+        super::super::sanitize(&text);
         super::super::statements(&text);
     }
 

@@ -144,7 +144,7 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::value::is_personal;
+    use crate::privacy::is_personal;
 
     #[test]
     fn names_that_tell_of_people_are_not_kept() {

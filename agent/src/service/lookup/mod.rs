@@ -1,6 +1,14 @@
 //! Records in, the same records with a [`ProcessInfo`] before the first of each process out.
 //!
 //! *Owns* which processes were looked up already, what is excluded, and forgetting those that ended.
+//!
+//! A process that is gone before `/proc` shows it is judged by what is left of it, and left out (and counted) where that does
+//! not say that it is traced:
+//!
+//! 1. a fork of a process that was judged, without another program since: as its parent;
+//! 2. with conditions of the configuration (`select.include`, `select.exclude`, `services.exclude`): left out, since a name alone
+//!    meets none of them for certain;
+//! 3. else by the name that the kernel gave it, against the programs that are left alone by default.
 
 use std::collections::HashSet;
 
@@ -19,6 +27,9 @@ pub trait Inspect: Send {
     /// `None` when it is gone.
     fn inspect(&mut self, tgid: u32) -> Option<Inspected>;
 
+    /// Whether a process is traced of which nothing is left but its name (empty: not even that).
+    fn judge(&self, comm: &str) -> Choice;
+
     /// Grows when a process that was `unfinished` may be known better.
     fn generation(&self) -> u64;
 }
@@ -26,6 +37,10 @@ pub trait Inspect: Send {
 impl Inspect for Inspector {
     fn inspect(&mut self, tgid: u32) -> Option<Inspected> {
         Self::inspect(self, tgid)
+    }
+
+    fn judge(&self, comm: &str) -> Choice {
+        Self::judge(self, comm)
     }
 
     fn generation(&self) -> u64 {
@@ -43,6 +58,10 @@ pub struct Lookup {
     generation: u64,
     /// The process of the last record: most come in runs.
     last: Option<(u32, Known)>,
+    /// Forks that run their parent's program: what was known of the parent.
+    inherited: Bounded<u32, Known>,
+    /// Processes that were left out because they were gone before they could be judged.
+    unjudged: u64,
     excluded: Bounded<ConnId, ()>,
 }
 
@@ -84,6 +103,8 @@ impl Lookup {
             known: Bounded::new(MAX_PROCESSES),
             unfinished: HashSet::new(),
             last: None,
+            inherited: Bounded::new(MAX_PROCESSES),
+            unjudged: 0,
             excluded: Bounded::new(MAX_EXCLUDED),
         }
     }
@@ -97,7 +118,11 @@ impl Lookup {
                 match event.kind {
                     // A new process, or one that became another: what was known is no longer true. After its end it
                     // is known on, for data that is still on the way.
-                    ProcessEventKind::Fork { .. } | ProcessEventKind::Exec => self.forget(event.tgid),
+                    ProcessEventKind::Fork { parent_tgid } => {
+                        self.forget(event.tgid);
+                        self.inherit(event.tgid, parent_tgid);
+                    }
+                    ProcessEventKind::Exec => self.forget(event.tgid),
                     ProcessEventKind::Exit | ProcessEventKind::Thread { .. } => {}
                 }
                 return Verdict::HandOn;
@@ -122,7 +147,7 @@ impl Lookup {
         let known = match known {
             Some(known) => known,
             None => {
-                let found = self.inspect.inspect(tgid).unwrap_or_else(|| gone(tgid, comm));
+                let found = self.inspect.inspect(tgid).unwrap_or_else(|| self.gone(tgid, comm));
                 let known = match (found.choice, found.unfinished) {
                     (Choice::Traced, _) => Known::Traced,
                     (Choice::Excluded, false) => Known::Excluded,
@@ -184,7 +209,37 @@ impl Lookup {
         }
     }
 
+    /// Processes that were left out because they were gone before they could be judged.
+    pub fn unjudged(&self) -> u64 {
+        self.unjudged
+    }
+
+    /// A process that ended before it could be looked up is named by what the kernel called it.
+    fn gone(&mut self, tgid: u32, comm: &str) -> Inspected {
+        let choice = match self.inherited.get(&tgid) {
+            Some(Known::Traced) => Choice::Traced,
+            Some(Known::Excluded | Known::Undecided) => Choice::Excluded,
+            None => {
+                let choice = self.inspect.judge(comm);
+                self.unjudged += u64::from(choice == Choice::Excluded);
+                choice
+            }
+        };
+        let info =
+            ProcessInfo { tgid, comm: comm.to_owned(), service: comm.to_owned(), ..ProcessInfo::default() };
+        Inspected { info, choice, unfinished: false }
+    }
+
+    /// A fork runs its parent's program until it says otherwise.
+    fn inherit(&mut self, tgid: u32, parent: u32) {
+        let Some(known) = self.known.get(&parent).or_else(|| self.inherited.get(&parent)).copied() else {
+            return;
+        };
+        self.inherited.insert(tgid, known);
+    }
+
     fn forget(&mut self, tgid: u32) {
+        self.inherited.remove(&tgid);
         self.known.remove(&tgid);
         self.unfinished.remove(&tgid);
         self.last = self.last.filter(|(last, _)| *last != tgid);
@@ -204,147 +259,5 @@ impl Lookup {
     }
 }
 
-/// A process that ended before it could be looked up is named by what the kernel called it.
-fn gone(tgid: u32, comm: &str) -> Inspected {
-    let info =
-        ProcessInfo { tgid, comm: comm.to_owned(), service: comm.to_owned(), ..ProcessInfo::default() };
-    Inspected { info, choice: Choice::Traced, unfinished: false }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use bytes::Bytes;
-
-    use super::*;
-    use spoor_core::record::{Data, DataFlags, Direction, ProcessEvent, Worker};
-    use spoor_core::time::BootTime;
-
-    const AT: BootTime = BootTime::from_nanos(7);
-
-    fn data(tgid: u32, conn: u64) -> Record {
-        Record::Data(Data {
-            at: AT,
-            conn: ConnId(conn),
-            direction: Direction::Egress,
-            pos: 0,
-            other_pos: 0,
-            len: 0,
-            bytes: Bytes::new(),
-            thread: Worker::new(tgid, tgid),
-            awaited_by: None,
-            flags: DataFlags::default(),
-        })
-    }
-
-    fn event(tgid: u32, kind: ProcessEventKind) -> Record {
-        Record::Process(ProcessEvent { at: AT, tgid, kind })
-    }
-
-    /// Process 9 is gone, 5 is excluded, 6 and 7 are not known well until the generation grows: then 7 is traced.
-    struct Fake(Arc<AtomicU64>);
-
-    impl Inspect for Fake {
-        fn inspect(&mut self, tgid: u32) -> Option<Inspected> {
-            let late = self.generation() > 0;
-            let info = ProcessInfo { tgid, service: format!("s{tgid}"), ..ProcessInfo::default() };
-            let choice = match tgid {
-                9 => return None,
-                5 | 6 => Choice::Excluded,
-                7 if !late => Choice::Excluded,
-                _ => Choice::Traced,
-            };
-            Some(Inspected { info, choice, unfinished: matches!(tgid, 6 | 7) && !late })
-        }
-
-        fn generation(&self) -> u64 {
-            self.0.load(Ordering::Relaxed)
-        }
-    }
-
-    fn lookup() -> Lookup {
-        Lookup::with(Box::new(Fake(Arc::default())))
-    }
-
-    fn introduced(verdict: &Verdict) -> Option<(&str, BootTime)> {
-        match verdict {
-            Verdict::Introduce(info) => Some((&info.service, info.at)),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn each_process_is_introduced_once_before_its_first_record() {
-        let mut lookup = lookup();
-        assert_eq!(introduced(&lookup.see(&data(1, 1))), Some(("s1", AT)));
-        assert_eq!(lookup.see(&data(1, 2)), Verdict::HandOn);
-        assert_eq!(introduced(&lookup.see(&data(2, 3))), Some(("s2", AT)));
-        assert_eq!(lookup.see(&data(1, 1)), Verdict::HandOn);
-    }
-
-    #[test]
-    fn process_that_became_another_is_introduced_again() {
-        for kind in [ProcessEventKind::Exec, ProcessEventKind::Fork { parent_tgid: 3 }] {
-            let mut lookup = lookup();
-            lookup.see(&data(1, 1));
-            assert_eq!(lookup.see(&event(1, kind)), Verdict::HandOn);
-            assert!(introduced(&lookup.see(&data(1, 1))).is_some());
-        }
-    }
-
-    #[test]
-    fn process_that_ended_is_known_on() {
-        let mut lookup = lookup();
-        lookup.see(&data(1, 1));
-        lookup.see(&event(1, ProcessEventKind::Exit));
-        assert_eq!(lookup.see(&data(1, 1)), Verdict::HandOn);
-    }
-
-    #[test]
-    fn process_gone_before_it_was_seen_has_the_name_the_kernel_gave() {
-        let gone = gone(9, "curl").info;
-        assert_eq!((gone.service.as_str(), gone.exe.as_str()), ("curl", ""));
-        // Data alone has no name: the connection's own stands.
-        assert_eq!(lookup().see(&data(9, 1)), Verdict::HandOn);
-    }
-
-    #[test]
-    fn excluded_processes_are_left_alone() {
-        let mut lookup = lookup();
-        assert_eq!(lookup.see(&data(5, 1)), Verdict::Exclude(ConnId(1)));
-        assert_eq!(lookup.see(&data(5, 1)), Verdict::Drop);
-        assert_eq!(lookup.see(&data(5, 2)), Verdict::Exclude(ConnId(2)));
-        let close = Record::Close(spoor_core::record::Close { at: AT, conn: ConnId(1), reset: false });
-        assert_eq!(lookup.see(&close), Verdict::Drop);
-        assert_eq!(lookup.see(&close), Verdict::HandOn);
-    }
-
-    #[test]
-    fn process_that_becomes_known_better_is_decided_again() {
-        let generation = Arc::new(AtomicU64::new(0));
-        let mut lookup = Lookup::with(Box::new(Fake(generation.clone())));
-        for tgid in [6, 7] {
-            assert_eq!(lookup.see(&data(tgid, tgid.into())), Verdict::Drop, "the kernel is not told yet");
-        }
-        generation.store(1, Ordering::Relaxed);
-        assert_eq!(lookup.see(&data(6, 6)), Verdict::Exclude(ConnId(6)));
-        assert_eq!(introduced(&lookup.see(&data(7, 7))), Some(("s7", AT)));
-        assert_eq!(lookup.see(&data(7, 7)), Verdict::HandOn);
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let mut lookup = lookup();
-        for tgid in 10..200_010 {
-            lookup.see(&data(tgid, 1));
-        }
-        assert_eq!(lookup.len(), MAX_PROCESSES);
-        assert_eq!(lookup.forgotten()[0].1, 200_000 - MAX_PROCESSES as u64);
-        for conn in 0..100_000 {
-            lookup.see(&data(5, conn));
-        }
-        assert_eq!(lookup.forgotten()[1].1, 100_000 - MAX_EXCLUDED as u64);
-    }
-}
+mod tests;
