@@ -9,8 +9,7 @@ use procfs::process::Process;
 
 use super::kubernetes::Named;
 use crate::config::{ServiceName, Services};
-use spoor_core::privacy::is_personal;
-use spoor_core::privacy::is_secret;
+use spoor_core::privacy::may_declare;
 
 /// What `/proc` says.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +75,7 @@ impl Environment {
                 let key = key.trim();
                 let ours = matches!(key, "service.name" | "service.namespace" | "service.instance.id");
                 let shown = !ours && !key.is_empty() && !value.is_empty() && key.is_ascii();
-                (shown && !is_secret(key) && !is_personal(&value)).then(|| (key.to_owned(), value))
+                (shown && may_declare(key, &value)).then(|| (key.to_owned(), value))
             })
             .collect()
     }

@@ -176,14 +176,13 @@ fn fixtures(files: &[File], findings: &mut Vec<Finding>) {
 
 /// Safe Rust is promised by attribute where it is promised at all.
 fn unsafe_is_forbidden(files: &[File], findings: &mut Vec<Finding>) {
-    let roots = [
+    for root in [
         "agent/src/lib.rs",
         "agent/core/src/lib.rs",
         "journeys/src/lib.rs",
         "xtask/src/main.rs",
         "tests/src/lib.rs",
-    ];
-    for root in roots {
+    ] {
         if let Some(file) = files.iter().find(|file| file.path == root)
             && !file.text.contains("#![forbid(unsafe_code)]")
         {

@@ -355,7 +355,10 @@ fn keys(found: &Found) -> Vec<OrderKey> {
     if found.too_many { Vec::new() } else { found.keys.clone() }
 }
 
-/// Longest wait for the other end of a delivery.
+/// Longest wait, after a delivery between clients is over, for the broker's own view of it.
+///
+/// Both ends see the end of a delivery within moments. Not measured; it must exceed the reordering of records of two processors,
+/// and stay below half of `joining.linger`, for which a tree is held.
 const MAX_BROKER_WAIT: Duration = Duration::from_millis(500);
 
 /// The policy of the configuration.
@@ -364,7 +367,7 @@ pub fn policy(joining: &super::settings::Joining) -> Policy {
         rules: joining.rules.iter().copied().collect(),
         min_confidence: joining.min_confidence,
         decide_within: joining.decide_within,
-        // Both ends see the end of a delivery within moments; the tree is held for longer than that.
+        // The tree is held for longer than that.
         broker_wait: (joining.linger / 2).min(MAX_BROKER_WAIT),
     }
 }

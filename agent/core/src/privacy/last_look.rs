@@ -162,3 +162,90 @@ fn change(text: &mut String, with: impl FnOnce(&str) -> Cow<'_, str>) {
     };
     *text = new;
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::privacy::NO_KEYS;
+
+    /// Anything that leaves.
+    struct Anything {
+        name: String,
+        description: String,
+        attributes: Vec<Attributes>,
+    }
+
+    impl Outgoing for Anything {
+        fn name(&mut self) -> &mut String {
+            &mut self.name
+        }
+
+        fn description(&mut self) -> Option<&mut String> {
+            Some(&mut self.description)
+        }
+
+        fn attributes(&mut self, visit: &mut dyn FnMut(&mut Attributes)) {
+            self.attributes.iter_mut().for_each(visit);
+        }
+    }
+
+    /// What no place may show, as it is written there, and the part that must be gone.
+    const SECRETS: [(&str, &str); 9] = [
+        ("4111 1111 1111 1111", "1111"),
+        ("89161230003", "9161230003"),
+        ("+7 (916) 123-00-03", "123-00"),
+        ("112-233-445 95", "233"),
+        ("DE89370400440532013000", "370400"),
+        ("eyJhbGciOiJI.eyJzdWIi.zq9", "zq9"),
+        ("password=zq9", "zq9"),
+        ("https://app:zq9@host/x", "zq9"),
+        ("sk_live_zq9000", "zq9"),
+    ];
+
+    const PLACES: [&str; 12] = [
+        "url.path",
+        "url.query",
+        "url.full",
+        "user_agent.original",
+        "messaging.destination.name",
+        "messaging.message.id",
+        "order.model.file_name",
+        "http.request.header.x-one",
+        "db.namespace",
+        "server.address",
+        "spoor.messaging.consumer_tag",
+        "an.attribute.of.tomorrow",
+    ];
+
+    proptest! {
+        #[test]
+        fn no_secret_leaves_from_any_place(
+            secret in 0..SECRETS.len(), place in 0..PLACES.len(), before in "[a-z]{0,6}", after in "[a-z]{0,6}"
+        ) {
+            let (secret, gone) = SECRETS[secret];
+            let text = format!("{before} {secret} {after}").trim().to_owned();
+            let mut attributes = Attributes::default();
+            attributes.set_named(PLACES[place], text.as_str());
+            let mut link = Attributes::default();
+            link.set_named(PLACES[place], Value::Texts(vec![text.clone()]));
+            let mut all =
+                Anything { name: text.clone(), description: text, attributes: vec![attributes, link] };
+            look(&mut all, NO_KEYS);
+            let shown = format!("{} {} {:?}", all.name, all.description, all.attributes);
+            prop_assert!(!shown.contains(gone), "{}: {shown}", PLACES[place]);
+        }
+
+        #[test]
+        fn what_is_plain_stays(text in "[a-z]{0,8}( [a-z]{1,8}){0,4}", number in 0u32..100_000_000) {
+            let mut attributes = Attributes::default();
+            attributes.set_named("an.attribute", format!("{number}"));
+            let mut all = Anything { name: text.clone(), description: text.clone(), attributes: vec![attributes.clone()] };
+            look(&mut all, NO_KEYS);
+            prop_assert_eq!(&all.name, &text);
+            prop_assert_eq!(&all.description, &text);
+            prop_assert_eq!(&all.attributes, &[attributes]);
+        }
+    }
+}

@@ -26,3 +26,8 @@ pub use self::numbers::{NO_KEYS, Own, is_same};
 pub use self::personal::is_personal;
 pub use self::secret::is_secret;
 pub(crate) use self::secret::{MAX_FIELD, is_harmless_field, is_secret_header};
+
+/// What a process declares of itself (`OTEL_RESOURCE_ATTRIBUTES`) may be shown.
+pub fn may_declare(name: &str, value: &str) -> bool {
+    !is_secret(name) && redact::text(value, NO_KEYS) == value
+}

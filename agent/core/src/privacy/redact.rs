@@ -178,8 +178,9 @@ pub fn url(value: &str, own: Own<'_>) -> String {
         Some((before, query_text)) => (before, Some(query_text)),
         None => (value, None),
     };
+    let is_scheme = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
     let mut out = match before.split_once("://") {
-        Some((scheme, rest)) => {
+        Some((scheme, rest)) if is_scheme(scheme) => {
             let (authority, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             let host = match authority.rsplit_once('@') {
                 Some((user, host)) if user.contains(':') => format!("{REDACTED}:{REDACTED}@{host}"),
@@ -189,7 +190,7 @@ pub fn url(value: &str, own: Own<'_>) -> String {
             format!("{scheme}://{host}{}", path(below, own))
         }
         None if before.starts_with('/') => path(before, own),
-        None => text(before, own).into_owned(),
+        _ => text(before, own).into_owned(),
     };
     if let Some(query_text) = query_text {
         out.push('?');

@@ -123,7 +123,8 @@ pub(super) fn hides(name: &str, value: &str) -> bool {
     match naming(name) {
         Naming::Other => false,
         Naming::Ambiguous => !is_plain_word(value),
-        Naming::Secret => !value.is_empty(),
+        // A placeholder is what is left of a value.
+        Naming::Secret => !matches!(value, "" | "?"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Addresses of `joining.covered` in, whether another agent sees a peer out.
+//! Addresses of `joining.covered` and of a peer → whether another agent sees the peer.
 //!
 //! *Owns* blocks of addresses. *Must not know* connections.
 //! *Spec*: RFC 4632, section 3.1 (notation), RFC 4291, section 2.3.

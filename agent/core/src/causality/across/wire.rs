@@ -1,4 +1,4 @@
-//! Both ends' views of one operation in, one edge between them out.
+//! Both ends' views of one operation → one edge between them.
 //!
 //! *Owns* the table of operations waiting for their other end. *Must not know* how the identity is computed.
 

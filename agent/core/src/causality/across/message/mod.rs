@@ -1,4 +1,4 @@
-//! Publishes and deliveries of equal messages in, [`Pair`]s of delivery and publish out.
+//! Publishes and deliveries of equal messages → [`Pair`]s of a delivery and its publish.
 //!
 //! Two uses of one table: on the broker's node, the publish the broker read and the delivery it wrote; without a view of
 //! the broker, the publish a producer wrote and the delivery a consumer read.
@@ -65,11 +65,11 @@ impl Destination {
 /// What became of a delivered message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is the consumer's.
+    /// The message is the consumer's.
     Taken,
-    /// It went back to its queue.
+    /// The message went back to its queue.
     PutBack,
-    /// It was refused for good: dropped, or sent to the queue's dead-letter exchange.
+    /// The message was refused for good: dropped, or sent to the queue's dead-letter exchange.
     Refused,
 }
 
@@ -77,18 +77,18 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery {
     pub op: OpId,
-    /// When it began to leave.
+    /// When the message began to leave the broker.
     pub at: BootTime,
     pub destination: Destination,
     pub redelivered: bool,
-    /// It came by a dead-letter exchange.
+    /// The message came by a dead-letter exchange.
     pub dead_lettered: bool,
     pub outcome: Outcome,
-    /// When that was settled.
+    /// When the outcome was settled.
     pub over_at: BootTime,
-    /// It was asked for (`basic.get`).
+    /// The message was asked for (`basic.get`).
     pub pulled: bool,
-    /// It has a message ID.
+    /// The message has an ID.
     pub has_id: bool,
 }
 
@@ -110,9 +110,9 @@ struct Publish {
     at: BootTime,
     op: OpId,
     conn: ConnId,
-    /// Some destination had it.
+    /// Some destination had this message.
     delivered: bool,
-    /// It and its predecessor may have been queued the other way round.
+    /// This publish and the one before may have been queued the other way round.
     doubtful: bool,
 }
 
@@ -144,7 +144,7 @@ struct Used {
     destination: u64,
     /// Publishes used up.
     count: usize,
-    /// A message that left again: it and those before it had left for the first time before that.
+    /// A message that left again, and when: this message and those before it had left for the first time by then.
     again: Option<(BootTime, usize)>,
 }
 
@@ -165,7 +165,7 @@ pub struct Messages {
     progress: Bounded<u64, Progress>,
     /// When it was last found out that something was lost: a delivery may be among it.
     missed_at: BootTime,
-    /// What began and is not over, by time: one of these may be a delivery of an equal message.
+    /// Operations that began and are not over, by time: each may be a delivery of an equal message.
     open: BTreeSet<(BootTime, OpId)>,
     /// Messages with deliveries that wait for what began before them.
     blocked: BTreeSet<(BootTime, OpId, MessageKey)>,
@@ -188,14 +188,23 @@ pub struct Forgotten {
 }
 
 /// Equal messages that the broker reads this close to each other from different connections have no known order.
+///
+/// The broker reads each connection on its own and queues what it read when it comes to it. Not measured; it must exceed how long
+/// a message is on its way from the broker's socket to the queue on a busy machine, which is waits for a processor (some 10 ms).
 const TOGETHER: Duration = Duration::from_millis(50);
 /// Publishes of one equal message remembered at once, and its deliveries.
 const MAX_EQUAL: usize = 1024;
 /// Destinations remembered.
 const MAX_DESTINATIONS: usize = 16_384;
 /// What has been open for so long is not waited for.
+///
+/// Must exceed what a consumer takes for a message, for a delivery is over when it is settled; bounds how late a delivery of an
+/// equal message gets its edge. Not measured.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The end of a connection is seen later than what the broker does about it, by at most so much.
+///
+/// Not measured; it must exceed the wait for the control ring, which is read within milliseconds unless the agent itself gets no
+/// processor.
 const LATE: Duration = Duration::from_secs(1);
 /// Open operations remembered.
 const MAX_OPEN: usize = 1 << 17;
