@@ -233,7 +233,7 @@ fn a_recording_is_private_and_never_written_through_a_link() {
     let at = |name: &str| directory.path().join(name);
     fs::write(at("victim"), "keep").unwrap();
     symlink(at("victim"), at("link")).unwrap();
-    rustix::fs::mkfifoat(rustix::fs::CWD, &at("fifo"), rustix::fs::Mode::RWXU).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), rustix::fs::Mode::RWXU).unwrap();
     for name in ["link", "fifo"] {
         let said = spoor(&["record", "--output", text(&at(name)), "--seconds", "1"], &[]);
         assert_eq!(said.code, Some(1), "{said:?}");

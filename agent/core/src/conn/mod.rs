@@ -228,7 +228,7 @@ impl Connections {
 
     /// When [`Connections::handle_timeout`] would change something.
     pub fn poll_timeout(&self) -> Option<BootTime> {
-        let sweep = (self.table.len() > 0).then_some(self.next_sweep);
+        let sweep = (!self.table.is_empty()).then_some(self.next_sweep);
         let first = self.timers.first().map(|(at, _)| *at);
         [sweep, first].into_iter().flatten().min()
     }

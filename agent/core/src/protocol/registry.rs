@@ -21,6 +21,9 @@ use crate::operation::{Interaction, Operation};
 use crate::record::{Role, Sender};
 use crate::settings;
 
+/// The beginning of a record → the side that alone sends such.
+pub(super) type WeakSender = fn(&[u8]) -> Option<Sender>;
+
 /// What the core must know of a protocol.
 #[derive(Debug)]
 pub(super) struct Spec {
@@ -33,7 +36,7 @@ pub(super) struct Spec {
     /// What the beginning of a record says.
     pub(super) sniff: fn(&[u8]) -> Sniff,
     /// On such a port, the side that alone sends what begins like this, though others than this protocol may, too.
-    pub(super) weak_sender: Option<fn(&[u8]) -> Option<Sender>>,
+    pub(super) weak_sender: Option<WeakSender>,
     /// A session for a connection of an observed process of this role.
     pub(super) session: fn(Role, &settings::Protocols) -> Box<dyn Session>,
     /// What its connections tell about each other's operations.

@@ -366,9 +366,9 @@ fn milliseconds(duration: Duration) -> String {
     match seconds {
         _ if duration.is_zero() => "0 ms".to_owned(),
         _ if duration < Duration::from_millis(1) => format!("{ms:.2} ms"),
-        ..10 => format!("{ms:.1} ms"),
-        ..600 => format!("{:.1} s", ms / 1e3),
-        ..36_000 => format!("{} min {} s", seconds / 60, seconds % 60),
+        0..10 => format!("{ms:.1} ms"),
+        10..600 => format!("{:.1} s", ms / 1e3),
+        600..36_000 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
     }
 }
