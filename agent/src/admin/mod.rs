@@ -10,7 +10,7 @@
 //! | `/metrics` | Prometheus text, or OpenMetrics when asked for | too many pages are being read at once |
 //!
 //! A liveness probe that finds no answer kills the agent, so nothing that others do keeps probes out: a connection is one request
-//! and [`MAX_CONNECTED`] at most, [`places`] has room for the next one, and pages, which are large, have places of their own.
+//! and `MAX_CONNECTED` at most, `places` has room for the next one, and pages, which are large, have places of their own.
 
 mod board;
 mod pages;

@@ -2,12 +2,12 @@
 //!
 //! | file | question it answers |
 //! |---|---|
-//! | [`numbers`], [`personal`] | does a text tell of a person? |
-//! | [`secret`] | does a name, or a text, carry credentials? |
-//! | [`redact`] | what stays of a path, a query, a URL, a text? |
-//! | [`messages`] | what stays of an error that a server tells? |
-//! | [`pseudonym`] | what stands for keys that are not to leave? |
-//! | [`last_look`] | which texts of a finished span are looked at, and how? |
+//! | `numbers`, `personal` | does a text tell of a person? |
+//! | `secret` | does a name, or a text, carry credentials? |
+//! | `redact` | what stays of a path, a query, a URL, a text? |
+//! | `messages` | what stays of an error that a server tells? |
+//! | `pseudonym` | what stands for keys that are not to leave? |
+//! | `last_look` | which texts of a finished span are looked at, and how? |
 //!
 //! SQL loses its literals in [`crate::sql::sanitize`]. A span goes through [`look`] when it is built and through
 //! [`Pseudonyms::apply`](pseudonym::Pseudonyms::apply) when it is placed; nothing else leaves.

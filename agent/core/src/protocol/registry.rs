@@ -146,7 +146,7 @@ impl<T: Serialize> Serialize for PerProtocol<T> {
     }
 }
 
-/// Makes [`Protocol`](super::Protocol) and [`Snapshot`](super::Snapshot) out of a list of folders. Each folder is a module
+/// Makes `Protocol` and `Snapshot` out of a list of folders. Each folder is a module
 /// beside the list and has a `SPEC` and a type `Learned`.
 macro_rules! protocols {
     ($($variant:ident = $folder:ident),+ $(,)?) => {

@@ -1,7 +1,7 @@
 //! Finished spans → histograms of their durations: requests, statements, messages, time in queues.
 //!
 //! *Owns* which labels a duration has: values that name one thing (an order, a message, a path without a template) are never
-//! labels. *Must not know* how histograms are shown or sent, nor how many there may be: that is [`series`](super::series).
+//! labels. *Must not know* how histograms are shown or sent, nor how many there may be: that is `series`.
 //! *Spec*: semantic conventions 1.44.0 `http/http-metrics.md`, `database/database-metrics.md`,
 //! `messaging/messaging-metrics.md`.
 

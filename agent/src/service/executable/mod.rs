@@ -1,10 +1,10 @@
 //! An executable's file → what it says of itself: build ID, runtime, libraries, sections, symbols.
 //!
-//! *Owns* reading executables ([`image`]: bounded reading of ELF; [`runtime`]: who made it; [`go`]: Go's build
+//! *Owns* reading executables (`image`: bounded reading of ELF; `runtime`: who made it; `go`: Go's build
 //! information) and remembering them ([`Executables`]). *Must not know* processes' memory, nor what the facts are for.
 //!
 //! An executable is the word of whoever built it: it may be huge, cut short or made to mislead. No number in it is
-//! believed before it is compared with the file's length and the bounds in [`image`], and what cannot be read is left
+//! believed before it is compared with the file's length and the bounds in `image`, and what cannot be read is left
 //! out. The facts describe and never decide a join: which threads are goroutines, for one, the kernel side tells from
 //! registers and stacks, whatever the file says.
 
@@ -41,7 +41,7 @@ pub enum ExecutableError {
 /// What an executable, or a library, says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Executable {
-    /// The linker's GNU build ID, at most [`image::MAX_BUILD_ID`] bytes. The same for each copy of one build.
+    /// The linker's GNU build ID, at most `image::MAX_BUILD_ID` bytes. The same for each copy of one build.
     pub build_id: Option<Vec<u8>>,
     /// What runs the program, where the file shows it.
     pub runtime: Option<Runtime>,

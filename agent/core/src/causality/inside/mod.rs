@@ -7,8 +7,8 @@
 //! ```
 //!
 //! An outgoing operation is decided once it is over and every request that was in flight when it started is over too,
-//! because only then all their keys are known; or at a bounded time after its end. [`rules`] has the table of what is asked, in
-//! which order; [`thresholds`] has the numbers.
+//! because only then all their keys are known; or at a bounded time after its end. `rules` has the table of what is asked, in
+//! which order; `thresholds` has the numbers.
 //!
 //! A rule by reading never overrules keys: where the operation and the candidate each name one order and these differ,
 //! there is no edge. Nor is there one where they show different facts (of users, say), in a process in which what belongs

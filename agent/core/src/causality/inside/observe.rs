@@ -101,7 +101,10 @@ impl Inside {
         let tid = point.thread.tid;
         match (state.shape, state.family) {
             (OpSide::Incoming, _) => {
-                state.read_whole = (tid == state.opened.thread.tid).then_some((tid, point.at));
+                // Go's server watches an idle connection by a goroutine that reads one byte: with it the next request begins,
+                // and all the rest is read by the goroutine that serves it.
+                let alone = tid == state.opened.thread.tid || point.thread.is_goroutine();
+                state.read_whole = alone.then_some((tid, point.at));
                 if !state.served_by.contains(&tid) {
                     // The thread that reads the end of a request is the one that works on it.
                     for tid in std::mem::replace(&mut state.served_by, vec![tid]) {

@@ -109,7 +109,8 @@ pub(super) struct Op {
     pub(super) keys: Vec<OrderKey>,
     pub(super) facts: Facts,
     pub(super) transaction: Option<u64>,
-    /// The thread that read the whole request, and when it had; `None` while bytes are missing, and if several threads read them.
+    /// The thread that read the whole request (of a Go program the goroutine that read its end), and when it had; `None` while
+    /// bytes are missing, and if several threads read them.
     pub(super) read_whole: Option<(u32, BootTime)>,
     /// The threads that count this request as work they serve.
     pub(super) served_by: Vec<u32>,

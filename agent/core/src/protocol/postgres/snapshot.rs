@@ -42,7 +42,7 @@ pub struct Learned {
 #[serde(default)]
 pub struct Statement {
     pub name: String,
-    /// Place in [`Texts`](crate::protocol::snapshot::Texts).
+    /// Place in [`Texts`].
     pub text: Option<u32>,
     /// Bytes of its Parse that were not captured.
     pub missing: u64,

@@ -1,5 +1,7 @@
 //! Requests that several threads read, and keys that threads contradict.
 
+use spoor_common::record::GOROUTINE;
+
 use super::*;
 
 /// The first byte of a request is read by `head`.
@@ -55,6 +57,30 @@ fn a_thread_that_has_read_a_part_of_a_request_does_not_serve_it() {
     let (taken, call) = left_to_another(&mut world, None);
     // The thread answers the request it has taken next.
     world.check(call, Some((taken, Rule::Thread)));
+}
+
+#[test]
+fn a_goroutine_serves_what_it_has_read_to_the_end_although_another_had_its_first_byte() {
+    const WATCHER: u32 = GOROUTINE | 7;
+    const SERVER: u32 = GOROUTINE | 8;
+    const OTHER: u32 = GOROUTINE | 9;
+    let mut world = World::new();
+    for _ in 0..=PROOF {
+        let request = world.request(1, SERVER);
+        let call = world.call(3, SERVER);
+        world.close(call, SERVER, Some("1"));
+        world.close(request, SERVER, Some("1"));
+    }
+    world.wait(2 * AFTER);
+    let request = begins(&mut world, 1, WATCHER);
+    is_read(&mut world, request, SERVER);
+    let other = world.request(2, OTHER);
+    let call = world.call(3, SERVER);
+    world.close(call, SERVER, None);
+    world.close(request, SERVER, Some("5001"));
+    world.close(other, OTHER, Some("6002"));
+    world.wait(2 * AFTER);
+    world.check(call, Some((request, Rule::Thread)));
 }
 
 #[test]
