@@ -31,9 +31,9 @@ pub(super) struct Closed;
 pub(super) struct Printer {
     spans: SyncSender<Span>,
     thread: JoinHandle<io::Result<()>>,
-    /// Given to the thread, and taken by it.
+    /// Given to the thread, and known to have been written by it.
     given: u64,
-    taken: Arc<AtomicU64>,
+    written: Arc<AtomicU64>,
     dropped: u64,
 }
 
@@ -44,15 +44,15 @@ impl Printer {
 
     fn start_to(form: Print, host: Host, to: impl Write + Send + 'static) -> io::Result<Self> {
         let (spans, receiver) = sync_channel(WAITING);
-        let taken = Arc::new(AtomicU64::new(0));
-        let incoming = Incoming { spans: receiver, taken: taken.clone() };
+        let written = Arc::new(AtomicU64::new(0));
+        let mut incoming = Incoming { spans: receiver, taken: 0, written: written.clone() };
         let out = BufWriter::with_capacity(64 << 10, to);
         let thread =
             std::thread::Builder::new().name("spoor-print".to_owned()).spawn(move || match form {
-                Print::Tree => trees(&incoming, out),
-                Print::OtlpJson => lines(&incoming, out, host),
+                Print::Tree => trees(&mut incoming, out),
+                Print::OtlpJson => lines(&mut incoming, out, host),
             })?;
-        Ok(Self { spans, thread, given: 0, taken, dropped: 0 })
+        Ok(Self { spans, thread, given: 0, written, dropped: 0 })
     }
 
     /// Prints a span. With `wait_unless` it waits for the reader until that end was asked for and is over; else, and then, what
@@ -89,7 +89,7 @@ impl Printer {
         while !self.thread.is_finished() {
             if stop.is_over() {
                 // The thread stays behind: nothing can take it out of a write that does not return.
-                return self.dropped + self.given.saturating_sub(self.taken.load(Ordering::Relaxed));
+                return self.dropped + self.given.saturating_sub(self.written.load(Ordering::Relaxed));
             }
             ended(&self.thread, Instant::now() + TICK);
         }
@@ -107,19 +107,25 @@ impl Printer {
 /// Spans as the thread takes them.
 struct Incoming {
     spans: Receiver<Span>,
-    /// Of which all but the last ones were written.
-    taken: Arc<AtomicU64>,
+    taken: u64,
+    /// Those that have left for standard output: what is in a buffer, or in a tree that is held, has not.
+    written: Arc<AtomicU64>,
 }
 
 impl Incoming {
-    fn next(&self, wait: Duration) -> Result<Span, RecvTimeoutError> {
+    fn next(&mut self, wait: Duration) -> Result<Span, RecvTimeoutError> {
         let span = self.spans.recv_timeout(wait)?;
-        self.taken.fetch_add(1, Ordering::Relaxed);
+        self.taken += 1;
         Ok(span)
+    }
+
+    /// All that was taken is written, but for so many.
+    fn written_but(&self, held: usize) {
+        self.written.store(self.taken.saturating_sub(held as u64), Ordering::Relaxed);
     }
 }
 
-fn trees(spans: &Incoming, out: impl Write) -> io::Result<()> {
+fn trees(spans: &mut Incoming, out: impl Write) -> io::Result<()> {
     let mut printer = TreePrinter::new(out, Style::of_stdout(), QUIET);
     let started = Instant::now();
     let mut next_tick = Instant::now() + TICK;
@@ -133,16 +139,20 @@ fn trees(spans: &Incoming, out: impl Write) -> io::Result<()> {
             printer.tick(started.elapsed())?;
             next_tick = Instant::now() + TICK;
         }
+        spans.written_but(printer.held());
     }
 }
 
-fn lines(spans: &Incoming, out: impl Write, host: Host) -> io::Result<()> {
+fn lines(spans: &mut Incoming, out: impl Write, host: Host) -> io::Result<()> {
     let mut writer = JsonLines::new(out, host);
     loop {
         match spans.next(TICK) {
             Ok(span) => writer.push(span)?,
             // Nothing more for now: whoever reads along sees it.
-            Err(RecvTimeoutError::Timeout) => writer.flush()?,
+            Err(RecvTimeoutError::Timeout) => {
+                writer.flush()?;
+                spans.written_but(0);
+            }
             Err(RecvTimeoutError::Disconnected) => return writer.flush(),
         }
     }

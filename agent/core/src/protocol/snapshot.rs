@@ -49,6 +49,13 @@ pub struct Discretion {
     pub hashed: bool,
 }
 
+impl Discretion {
+    /// The name of a place, such as a database, that may hold a key, or tells of a person.
+    pub fn is_telling(self, place: &str) -> bool {
+        (self.hashed && place.contains(|c: char| c.is_ascii_digit())) || (self.is_personal)(place)
+    }
+}
+
 /// The state of a protocol whose sessions learn nothing that the stream does not say again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Nothing {}

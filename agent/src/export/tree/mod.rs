@@ -126,6 +126,11 @@ impl<W: Write> TreePrinter<W> {
         Ok(())
     }
 
+    /// Spans of trees that are not printed yet.
+    pub fn held(&self) -> usize {
+        self.span_count
+    }
+
     fn print(&mut self, id: TraceId) -> io::Result<()> {
         let Some(trace) = self.traces.remove(&id) else { return Ok(()) };
         self.span_count = self.span_count.saturating_sub(trace.spans.len());

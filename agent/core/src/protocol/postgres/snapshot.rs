@@ -82,8 +82,9 @@ impl LearnedState for Learned {
         self.statements.retain(|statement| statement.text.is_some());
     }
 
-    fn make_harmless(&mut self, Discretion { is_personal, .. }: Discretion) {
-        self.database.take_if(|database| is_personal(database));
+    fn make_harmless(&mut self, discretion: Discretion) {
+        let Discretion { is_personal, .. } = discretion;
+        self.database.take_if(|database| discretion.is_telling(database));
         self.statements.retain(|statement| !is_personal(&statement.name));
         for statement in &mut self.statements {
             let is_named = statement.columns.iter().all(|column| !is_personal(&column.name));

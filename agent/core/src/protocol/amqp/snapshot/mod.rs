@@ -99,7 +99,7 @@ impl LearnedState for Learned {
     }
 
     fn make_harmless(&mut self, discretion: Discretion) {
-        self.vhost.take_if(|vhost| (discretion.is_personal)(vhost));
+        self.vhost.take_if(|vhost| discretion.is_telling(vhost));
         self.channels.iter_mut().for_each(|channel| channel.make_harmless(discretion));
     }
 }
