@@ -6,7 +6,7 @@
 //!
 //! *Owns* the comparison. *Must not know* runtimes, how the load was made.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -341,7 +341,7 @@ impl Verdict {
 
     /// A trace has spans of one order only, whatever the spans say of themselves.
     fn check_traces(&mut self, spans: &[Span], of_span: &[Option<Point>], truth: &HashMap<&Nonce, &Planned>) {
-        let mut orders: HashMap<&str, HashSet<u64>> = HashMap::new();
+        let mut orders: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
         for (span, point) in spans.iter().zip(of_span) {
             if let Some((nonce, ..)) = point
                 && let Some(order) = truth.get(nonce).and_then(|planned| planned.order)

@@ -111,14 +111,16 @@ impl<'a> View<'a> {
     }
 
     /// Something other than `cause` could be the cause: a request in flight, or one just answered where work goes on after
-    /// answers.
+    /// answers. A cause that was in flight without being known was not the only one that could be.
     pub(super) fn is_contested(&self, cause: OpId) -> bool {
         let (at, start) = (self.at(), &self.op.start);
-        let is_open = self.candidate(cause).is_some_and(|cause| cause.is_open_at(at));
-        let others = start.in_flight.saturating_sub(u32::from(is_open));
+        let is_only = match self.candidate(cause).is_some_and(|cause| cause.is_open_at(at)) {
+            true => start.alone == Some(cause),
+            false => start.in_flight == 0,
+        };
         let after = self.after();
         let mut over = start.over.iter().flatten();
-        start.late || others > 0 || over.any(|(closed, other)| *other != cause && at.since(*closed) <= after)
+        start.late || !is_only || over.any(|(closed, other)| *other != cause && at.since(*closed) <= after)
     }
 
     /// In this process requests are worked on after their answers, and the one that was answered then may still have been.

@@ -85,3 +85,27 @@ fn what_was_seen_for_a_minute_is_not_believed_for_an_hour() {
     world.wait(2 * GRACE);
     world.check(call, None);
 }
+
+#[test]
+fn where_one_request_was_in_flight_without_being_known_another_one_may_have_been() {
+    let mut world = World::new();
+    let arrivals = [(1, world.point(10)), (2, world.point(11))];
+    let named = world.call(3, 10);
+    world.close(named, 10, Some("86"));
+    // The thread has read the answer to a call of the first request last, and nothing is known to be in flight.
+    let call = world.call(4, 10);
+    world.close(call, 10, None);
+    let [first, second] = arrivals.map(|(conn, point)| {
+        world.next += 1;
+        let op = OpId(world.next);
+        let (shape, family, conn) = (OpSide::Incoming, Interaction::Call, ConnId(conn));
+        world.inside.opened(Opening { op, shape, family, conn, point });
+        world.inside.requested(op, point);
+        op
+    });
+    world.close(first, 12, Some("86"));
+    world.close(second, 12, Some("87"));
+    world.wait(Duration::from_secs(20));
+    world.check(named, Some((first, Rule::Value)));
+    world.check(call, None);
+}
