@@ -1,7 +1,7 @@
 //! The profile of the agent's system calls → standard output, or the directory where a container runtime looks for it.
 //!
-//! The profile is the one file in `deploy/kubernetes/seccomp`: what a run was seen to call, on both architectures and with both C
-//! libraries, and what a runtime needs to start it. It travels in the binary, so that a profile and the agent it is for cannot be of
+//! The profile is the one file in `deploy/kubernetes/seccomp`: what a run under `strace` called, what the same functions call on
+//! the other architecture and with the other C library, and what a runtime needs to start it. It travels in the binary, so that a profile and the agent it is for cannot be of
 //! different versions.
 
 use std::io::Write;
