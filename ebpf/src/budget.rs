@@ -1,4 +1,4 @@
-//! One cgroup's part of the rings: who moves bytes and how many in, whether they may be reported out.
+//! One cgroup's part of the rings: who moves bytes and how many → whether they may be reported.
 //!
 //! *Owns* the account of each cgroup, and what a cgroup is where two versions of them are in use.
 //!

@@ -1,4 +1,4 @@
-//! A descriptor of a task in, the kernel's file behind it out.
+//! A descriptor of a task → the kernel's file behind it.
 //!
 //! Nothing keeps the table from changing meanwhile: whoever asks checks what it got.
 

@@ -1,4 +1,4 @@
-//! Who works where a Go program's threads do not tell: a task's registers in, the goroutine that made the call out.
+//! Who works where a Go program's threads do not tell: a task's registers → the goroutine that made the call.
 //!
 //! Go moves goroutines between threads at every wait. Its compiler keeps the running one in a register (`g`: R14 on
 //! x86-64 since Go 1.17, X28 on arm64), also at the entry of a system call, so no probe has to be set in the program.

@@ -1,4 +1,4 @@
-//! A socket's first word to user space: its state and its process in, a connection record out, once.
+//! A socket's first word to user space: its state and its process → a connection record, once.
 //!
 //! *Owns* when a connection is reported again, and that the agent's own sockets are left alone.
 

@@ -1,4 +1,4 @@
-//! Typed pointers into the kernel and loads from them: an object and a field's offset in, the field's value out.
+//! Typed pointers into the kernel and loads from them: an object and a field's offset → the field's value.
 //!
 //! *Owns* every read of kernel memory.
 //!

@@ -1,4 +1,4 @@
-//! The kernel side: completed socket operations in, [`spoor_common::record`]s out.
+//! The kernel side: completed socket operations → [`spoor_common::record`]s.
 //!
 //! *Owns* copying bytes and connection facts, cheaply and in a way the verifier accepts.
 //! *Must not know* HTTP, AMQP, SQL, spans, orders.

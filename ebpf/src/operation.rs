@@ -1,4 +1,4 @@
-//! The core routine of every rung: a completed socket operation in, its records out.
+//! The core routine of every rung: a completed socket operation → its records.
 //!
 //! *Owns* the order of checks, cheapest first. *Must not know* which hook saw the operation.
 

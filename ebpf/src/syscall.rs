@@ -1,4 +1,4 @@
-//! Where the bytes lie in user memory: the task's system call in, a buffer or a list of them out.
+//! Where the bytes lie in user memory: the task's system call → a buffer or a list of them.
 //!
 //! *Owns* reading system call arguments and proving that the call is about this very socket.
 //!

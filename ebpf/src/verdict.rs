@@ -1,4 +1,4 @@
-//! How much of an operation is copied: the socket's verdict and budgets in, a number of bytes out.
+//! How much of an operation is copied: the socket's verdict and budgets → a number of bytes.
 
 use spoor_common::{
     limits::TURN_PAUSE_NS,

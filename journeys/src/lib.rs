@@ -1,4 +1,4 @@
-//! Where is order 4711? Spans of any tracer in; each order's journey, its store, its pages and its API out.
+//! Where is order 4711? Spans of any tracer → each order's journey, its store, its pages and its API.
 //!
 //! ```text
 //! OTLP ──intake──▶ facts ──▶ store ◀── web, cli

@@ -1,4 +1,4 @@
-//! The command line in, `spoor-serve` out.
+//! The command line → `spoor-serve`.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The agent under test: its command line in, a running `spoor run` and the spans it printed out.
+//! The agent under test: its command line → a running `spoor run` and the spans it printed.
 //!
 //! *Owns* the process and its files. *Must not know* how the agent works: it is used as any user would.
 

@@ -1,4 +1,4 @@
-//! Customers, sellers, operators and partners: one order's life as HTTP requests in, what became of it out.
+//! Customers, sellers, operators and partners: one order's life as HTTP requests → what became of it.
 //!
 //! Every request is put on file like those of the services, see [`crate::truth`].
 //! *Owns* the scenarios and a small HTTP/1.1 client. *Must not know* spans.

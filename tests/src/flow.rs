@@ -1,4 +1,4 @@
-//! The reference flow: a manufacturer's services on loopback in, orders lived through and their truth logs out.
+//! The reference flow: a manufacturer's services on loopback → orders lived through and their truth logs.
 //!
 //! ```text
 //! customers ─▶ shop ─▶ store (nginx)          shop, desk: Python      crm: Node.js      mes: Java

@@ -1,4 +1,4 @@
-//! Lines of OTLP/JSON as `spoor run --print otlp-json` writes them in, spans and their trees out.
+//! Lines of OTLP/JSON as `spoor run --print otlp-json` writes them → spans and their trees.
 //!
 //! Read as plain JSON and not through the agent's types: this is what any other consumer sees.
 

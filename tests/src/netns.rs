@@ -1,4 +1,4 @@
-//! Two network namespaces with address translation between them: programs in, what they run in out.
+//! Two network namespaces with address translation between them: programs → what they run in.
 //!
 //! ```text
 //!   near: 127.0.0.1:port ──▶ (output: DNAT to 10.231.0.2, postrouting: SNAT) ══ veth ══ (prerouting: DNAT) ──▶ far: 127.0.0.1:port

@@ -1,4 +1,4 @@
-//! Real servers and programs for the tests: what to start in, a running process out, stopped when it is dropped.
+//! Real servers and programs for the tests: what to start → a running process, stopped when it is dropped.
 //!
 //! Everything listens on loopback, on ports that were free, and keeps its files in one temporary directory.
 //! *Owns* processes, ports, directories. *Must not know* what flows between the servers.

@@ -1,4 +1,4 @@
-//! Transcripts of real programs: text in, what each side sent out.
+//! Transcripts of real programs: text → what each side sent.
 //!
 //! A line is a comment (`#`), one read (`client "…"` or `server "…"`, escaped as in a Rust byte string), or `close`.
 

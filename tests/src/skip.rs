@@ -1,4 +1,4 @@
-//! Tests that cannot run here: the reason in, a line for `cargo xtask test` out.
+//! Tests that cannot run here: the reason → a line for `cargo xtask test`.
 
 use std::fs::OpenOptions;
 use std::io::Write;

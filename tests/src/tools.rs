@@ -1,4 +1,4 @@
-//! Programs that check what is deployed: a name in, where it is out.
+//! Programs that check what is deployed: a name → where it is.
 
 use std::env;
 use std::path::PathBuf;

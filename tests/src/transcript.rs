@@ -1,4 +1,4 @@
-//! A scripted host: processes, connections and bytes in, the records a kernel source would deliver out.
+//! A scripted host: processes, connections and bytes → the records a kernel source would deliver.
 //!
 //! Time is virtual: one step per record. Both ends of a connection are recorded unless one is left out.
 

@@ -1,4 +1,4 @@
-//! Records in, the spans that the whole core makes of them out, with default settings and in the records' own time.
+//! Records → the spans that the whole core makes of them, with default settings and in the records' own time.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `cargo xtask image`: a static binary and `deploy/docker/Dockerfile` in, the container image of the DaemonSet out.
+//! `cargo xtask image`: a static binary and `deploy/docker/Dockerfile` → the container image of the DaemonSet.
 //!
 //! *Owns* which program builds the image and what lies beside the Dockerfile. *Must not know* what the image says of
 //! itself: that is the Dockerfile's.

@@ -1,4 +1,4 @@
-//! `cargo xtask package`: the agent's binary and the files of `deploy/` in, a Debian package out.
+//! `cargo xtask package`: the agent's binary and the files of `deploy/` → a Debian package.
 //!
 //! *Owns* what is in the package and where. *Must not know* how the agent is built: that is `build`.
 //! *Spec*: Debian Policy 4.6; deb-control(5), deb-conffiles(5).

@@ -1,4 +1,4 @@
-//! Running other programs: a command in, its success, output or a sentence about its failure out.
+//! Running other programs: a command → its success, output or a sentence about its failure.
 
 use std::env;
 use std::ffi::OsStr;

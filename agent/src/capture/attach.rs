@@ -1,4 +1,4 @@
-//! Programs onto their hooks: a loaded object and a rung in, running probes out.
+//! Programs onto their hooks: a loaded object and a rung → running probes.
 //!
 //! *Owns* the order of attaching: life cycle first, so that no socket's first byte is seen before its handshake.
 

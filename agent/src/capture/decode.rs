@@ -1,4 +1,4 @@
-//! Ring buffer bytes into facts: one record's bytes in, an [`Event`] out.
+//! Ring buffer bytes into facts: one record's bytes → an [`Event`].
 //!
 //! *Owns* the meaning of the layouts in [`spoor_common::record`]. Pure: no input panics.
 

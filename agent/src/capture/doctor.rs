@@ -1,4 +1,4 @@
-//! What this kernel and these privileges allow, for `spoor doctor`: the running system in, [`Finding`]s out.
+//! What this kernel and these privileges allow, for `spoor doctor`: the running system → [`Finding`]s.
 //!
 //! *Owns* the checks of everything capture depends on. The last of them loads the real programs, for nothing less
 //! proves that they load.

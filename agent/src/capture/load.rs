@@ -1,4 +1,4 @@
-//! The eBPF object into the kernel: [`Options`] in, a running [`Capture`] out.
+//! The eBPF object into the kernel: [`Options`] → a running [`Capture`].
 //!
 //! *Owns* the checks before loading, the way down the ladder of hooks, globals, map sizes, and turning refusals into
 //! sentences with a remedy.

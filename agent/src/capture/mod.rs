@@ -1,4 +1,4 @@
-//! The live kernel: the eBPF object in, [`Record`](spoor_core::record::Record)s out, verdicts back.
+//! The live kernel: the eBPF object → [`Record`](spoor_core::record::Record)s, verdicts back.
 //!
 //! *Owns* loading and attaching the programs ([`load`], [`attach`]), where fields lie in this kernel
 //! ([`offsets`]), reading the rings ([`ring`]), the layouts' meaning ([`decode`]), verdicts and counters, what

@@ -1,4 +1,4 @@
-//! Where the probes find fields in this kernel: its type information in, [`Offsets`] out.
+//! Where the probes find fields in this kernel: its type information → [`Offsets`].
 //!
 //! aya cannot relocate Rust programs, so the loader passes offsets as globals.
 

@@ -1,4 +1,4 @@
-//! The kernel's rings: waiting bytes in, decoded [`Event`]s out.
+//! The kernel's rings: waiting bytes → decoded [`Event`]s.
 //!
 //! *Owns* the two ring buffers and the order they are read in: control before data, so that a connection is known
 //! before its bytes.

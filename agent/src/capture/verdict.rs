@@ -1,4 +1,4 @@
-//! What user space has decided, into the kernel: a [`ConnId`] and a [`Verdict`] in, map entries out.
+//! What user space has decided, into the kernel: a [`ConnId`] and a [`Verdict`] → map entries.
 
 use std::fmt;
 

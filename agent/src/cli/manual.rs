@@ -1,4 +1,4 @@
-//! The definition of the command line in, its manual pages and completions out.
+//! The definition of the command line → its manual pages and completions.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! The command line in, one of the commands run, an exit code out.
+//! The command line → one of the commands run, an exit code.
 //!
 //! *Owns* options, their help, and the words for what went wrong. Exit codes: 0 done, 1 failed, 2 wrong usage or
 //! configuration. *Must not know* how the commands do what they do.

@@ -1,4 +1,4 @@
-//! A [`Config`] in, the settings whose values make no sense out.
+//! A [`Config`] → the settings whose values make no sense.
 //!
 //! *Owns* ranges and conditions between settings that types do not express.
 

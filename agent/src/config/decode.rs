@@ -1,4 +1,4 @@
-//! A [`Node`] tree in, any `Deserialize` type out, with errors that name the key and its place.
+//! A [`Node`] tree → any `Deserialize` type, with errors that name the key and its place.
 //!
 //! *Owns* the `serde` side of the configuration: type errors, unknown keys with the nearest valid name.
 

@@ -1,4 +1,4 @@
-//! The settings' own documentation in, a JSON Schema and a commented default file out.
+//! The settings' own documentation → a JSON Schema and a commented default file.
 
 use serde_json::{Map, Value};
 

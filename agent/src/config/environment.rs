@@ -1,4 +1,4 @@
-//! Environment variables in, the settings they name out.
+//! Environment variables → the settings they name.
 //!
 //! The rule: `SPOOR_` and the path of the key in capitals, joined by underscores: `export.otlp.endpoint` is
 //! `SPOOR_EXPORT_OTLP_ENDPOINT`. Lists and maps are YAML (or JSON) text. An empty variable counts as not set.

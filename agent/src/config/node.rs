@@ -1,4 +1,4 @@
-//! YAML text or one environment variable in, a tree of values that know where they stand out.
+//! YAML text or one environment variable → a tree of values that know where they stand.
 //!
 //! *Owns* the part of YAML 1.2 a configuration needs: mappings, sequences, scalars of the core schema, anchors and
 //! aliases within a bound. Keys given twice are an error.

@@ -1,4 +1,4 @@
-//! Finished spans in, one OTLP/JSON `ExportTraceServiceRequest` per line out.
+//! Finished spans → one OTLP/JSON `ExportTraceServiceRequest` per line.
 //!
 //! The format of the Collector's file exporter, read back by its `otlpjsonfile` receiver.
 //! *Spec*: opentelemetry-proto v1.11 `docs/specification.md`, "JSON Protobuf Encoding".

@@ -1,4 +1,4 @@
-//! Counts of the agent itself in, OTLP metrics to the same back end as the spans out.
+//! Counts of the agent itself → OTLP metrics to the same back end as the spans.
 //!
 //! *Owns* the OpenTelemetry SDK that sends them; it uses the connection settings, TLS and HTTP client of
 //! [`otlp`](super::otlp). *Must not know* where counts come from. *Spec*: OpenTelemetry specification v1.60 `metrics/`.

@@ -1,4 +1,4 @@
-//! Finished [`Span`](spoor_core::span::Span)s in, OTLP requests, spool segments, trees and JSON lines out.
+//! Finished [`Span`](spoor_core::span::Span)s → OTLP requests, spool segments, trees and JSON lines.
 //!
 //! ```text
 //!   Span ─▶ encode::Batcher ─▶ Batch ─▶ queue (memory) ─▶ otlp::Client ─▶ back end

@@ -1,4 +1,4 @@
-//! Readings and histograms in, the text that Prometheus scrapes out.
+//! Readings and histograms → the text that Prometheus scrapes.
 //!
 //! *Owns* the translation of names and the two text formats. *Must not know* how it is served.
 //! *Spec*: Prometheus exposition format 0.0.4; OpenMetrics 1.0; OpenTelemetry specification v1.60

@@ -1,4 +1,4 @@
-//! Batches from the queue in, requests out, from a thread of its own.
+//! Batches from the queue → requests, from a thread of its own.
 //!
 //! *Owns* the order of delivery and what happens when the back end is away:
 //!

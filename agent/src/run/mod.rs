@@ -1,4 +1,4 @@
-//! The shell's loops: records of a source in, through the pipeline, spans to the printer and the exporter out.
+//! The shell's loops: records of a source → through the pipeline, spans to the printer and the exporter.
 //!
 //! *Owns* the order of things at the start, while running and at the end: what was captured is delivered on Ctrl-C and
 //! SIGTERM. *Must not know* how records are read, joined or encoded.

@@ -1,4 +1,4 @@
-//! The agent's state in, what a service manager wants to hear out.
+//! The agent's state → what a service manager wants to hear.
 //!
 //! *Spec*: sd_notify(3): datagrams to the Unix socket that `NOTIFY_SOCKET` names. Without it, nothing is said.
 

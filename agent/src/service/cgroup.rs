@@ -1,4 +1,4 @@
-//! The cgroup paths of a process in, its container and its systemd unit out.
+//! The cgroup paths of a process → its container and its systemd unit.
 
 use procfs::process::Process;
 

@@ -1,4 +1,4 @@
-//! A container's identifier in, what the container runtime keeps about it out: its name, image and pod.
+//! A container's identifier → what the container runtime keeps about it: its name, image and pod.
 //!
 //! *Owns* reading the files that containerd, CRI-O and Docker keep, under the root of process 1 (no mount and no socket is
 //! needed: the agent sees the host's processes anyway). *Must not know* how services are named.

@@ -1,4 +1,4 @@
-//! A process identifier in, what is known of the process out: its executable, its service, its container, and whether it is
+//! A process identifier → what is known of the process: its executable, its service, its container, and whether it is
 //! traced.
 //!
 //! *Owns* reading `/proc` and executables ([`executable`]), and the rules that name services ([`name`], [`kubernetes`]) and

@@ -1,4 +1,4 @@
-//! Facts about a process in, the name of its service out. Pure.
+//! Facts about a process → the name of its service. Pure.
 //!
 //! *Owns* the order in which names are looked for: the configuration; `OTEL_SERVICE_NAME` and `service.name` of
 //! `OTEL_RESOURCE_ATTRIBUTES` in the process's environment; Kubernetes; the container; servers known by their executable; the

@@ -1,4 +1,4 @@
-//! The live kernel ([`live`]), recordings of `spoor record` and pcap or pcapng captures in, [`Record`]s out.
+//! The live kernel ([`live`]), recordings of `spoor record` and pcap or pcapng captures → [`Record`]s.
 //!
 //! *Owns* telling file formats apart ([`open`]) and the words for what is wrong with one ([`SourceError`]).
 //! *Must not know* protocols, spans, or how records are used.

@@ -1,4 +1,4 @@
-//! User memory into data records: a [`Source`] and a [`Share`] in, records of one operation out.
+//! User memory into data records: a [`Source`] and a [`Share`] → records of one operation.
 //!
 //! *Owns* size classes, and dividing an operation into records that tile it.
 //!

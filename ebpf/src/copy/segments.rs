@@ -1,4 +1,4 @@
-//! Several user buffers into one record: an array of `struct iovec` in, gathered bytes out.
+//! Several user buffers into one record: an array of `struct iovec` → gathered bytes.
 //!
 //! *Owns* walking that array. *Must not know* how an operation is divided into records.
 

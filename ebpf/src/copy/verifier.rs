@@ -1,4 +1,4 @@
-//! A number in, the same number out, with what the verifier is to know about it.
+//! A number → the same number, with what the verifier is to know about it.
 
 /// Limits `$value` to `0..=$max` with the very comparison the verifier sees.
 ///

@@ -1,4 +1,4 @@
-//! Who a connection is: a socket's state and its process in, a connection record out.
+//! Who a connection is: a socket's state and its process → a connection record.
 //!
 //! *Owns* addresses, ports and the names of Unix sockets.
 

@@ -1,4 +1,4 @@
-//! Records into the rings: facts in, reserved and submitted ring memory out.
+//! Records into the rings: facts → reserved and submitted ring memory.
 //!
 //! *Owns* reservations, wake-ups, and counting what found no room.
 //!

@@ -1,4 +1,4 @@
-//! Where a socket's positions start: a `struct sock` in, the bases of its state out.
+//! Where a socket's positions start: a `struct sock` → the bases of its state.
 //!
 //! *Owns* the bases, wire identity and the role the socket shows. *Must not know* operations.
 

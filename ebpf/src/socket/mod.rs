@@ -1,4 +1,4 @@
-//! Who a socket is and what is kept with it: a `struct sock` in, its [`State`] out.
+//! Who a socket is and what is kept with it: a `struct sock` → its [`State`].
 //!
 //! *Owns* the per-socket state, transports, the kernel's socket constants; positions are in `base` and `position`.
 //! *Must not know* where the bytes lie in user memory.

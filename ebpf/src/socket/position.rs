@@ -1,4 +1,4 @@
-//! Where a socket stands in its streams: a `struct sock` and the bytes moved in, 64-bit positions out.
+//! Where a socket stands in its streams: a `struct sock` and the bytes moved → 64-bit positions.
 //!
 //! *Owns* positions. *Must not know* what is done with a position.
 //!

@@ -1,4 +1,4 @@
-//! State stored with the socket, for hooks that give a socket the verifier knows: a `struct sock` in, its state out.
+//! State stored with the socket, for hooks that give a socket the verifier knows: a `struct sock` → its state.
 
 use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie, bpf_sk_storage_get, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock,

@@ -1,4 +1,4 @@
-//! State in a table by the socket's address, for hooks that give plain addresses: a `struct sock` in, its state out.
+//! State in a table by the socket's address, for hooks that give plain addresses: a `struct sock` → its state.
 //!
 //! Addresses are used again. A TCP socket's entry goes with it (`tcp_destroy_sock`); Unix and Multipath TCP sockets
 //! have no such hook, there the number of its inode tells one socket from the next.

@@ -1,4 +1,4 @@
-//! The other end of a connection and what proxies say of it in; the address that asks, and whether it may, out.
+//! The other end of a connection and what proxies say of it → the address that asks, and whether it may.
 //!
 //! *Spec*: RFC 7239 section 5.2 and its forerunner `X-Forwarded-For`: a list that anybody may begin, so it is read from its
 //! end, and only as far as trusted proxies wrote it.

@@ -1,4 +1,4 @@
-//! Names, passwords, tokens and codes in; who that is out. In a SQLite file of its own.
+//! Names, passwords, tokens and codes → who that is. In a SQLite file of its own.
 //!
 //! *Owns* users, invitations, sessions, tokens. Secrets are kept as hashes only: passwords by Argon2id, what is random
 //! itself by SHA-256.

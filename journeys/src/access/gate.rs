@@ -1,4 +1,4 @@
-//! A request in; refused, or passed on with who asks, and written down, out.
+//! A request → refused, or passed on with who asks, and written down.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

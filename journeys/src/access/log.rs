@@ -1,4 +1,4 @@
-//! Accesses in, one line each in a file of the day out, chained so that a change shows.
+//! Accesses → one line each in a file of the day, chained so that a change shows.
 //!
 //! *Owns* the files `access/DAY.jsonl`. Each line ends in an HMAC over itself and the one before; the key is derived from
 //! the master key. A line that is changed, removed, added or moved breaks the chain there; only the end can be cut off

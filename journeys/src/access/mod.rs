@@ -1,4 +1,4 @@
-//! Requests in; who asks, from where, whether they may, and a line in the log out.
+//! Requests → who asks, from where, whether they may, and a line in the log.
 //!
 //! *Owns* people, sessions, tokens, addresses, and the log that says who saw what. *Must not know* orders: what was shown
 //! is told to it by the pages (`Shown`).

@@ -1,4 +1,4 @@
-//! Passwords in, hashes that are safe to keep out.
+//! Passwords → hashes that are safe to keep.
 //!
 //! *Spec*: RFC 9106 (Argon2id) with the parameters of OWASP's cheat sheet: 19 MiB, 2 passes, 1 lane.
 

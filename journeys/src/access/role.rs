@@ -1,4 +1,4 @@
-//! A role and an action in, yes or no out: the one place where rights are decided.
+//! A role and an action → yes or no: the one place where rights are decided.
 
 use std::fmt;
 

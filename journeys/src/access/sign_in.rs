@@ -1,4 +1,4 @@
-//! Names and passwords in, sessions out; the page of the access log.
+//! Names and passwords → sessions; the page of the access log.
 
 use askama::Template;
 use axum::Router;

@@ -1,4 +1,4 @@
-//! Failures to sign in, by account and by address, in; how long to wait before the next attempt out.
+//! Failures to sign → by account and by address, in; how long to wait before the next attempt.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! The command line of `spoor-serve` in, an exit code out.
+//! The command line of `spoor-serve` → an exit code.
 //!
 //! *Owns* options, starting and stopping. Errors end here as one line with their causes.
 

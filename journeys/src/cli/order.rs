@@ -1,4 +1,4 @@
-//! An order's number in, its sentence, stages and events as text out.
+//! An order's number → its sentence, stages and events as text.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Commands about people in; invitations, tokens and lines of the access log out.
+//! Commands about people → invitations, tokens and lines of the access log.
 
 use std::process::ExitCode;
 

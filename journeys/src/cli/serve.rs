@@ -1,4 +1,4 @@
-//! Options in, a server that runs until it is asked to stop out.
+//! Options → a server that runs until it is asked to stop.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A span's attributes in, texts, numbers and truths by name out.
+//! A span's attributes → texts, numbers and truths by name.
 //!
 //! Values come from the network: a name may be there twice or hold another type than it should.
 

@@ -1,4 +1,4 @@
-//! A messaging span in, what became of the message out.
+//! A messaging span → what became of the message.
 //!
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0, "RabbitMQ": a consumer's destination is
 //! `{exchange}:{routing key}:{queue}` with empty and equal parts left out.

@@ -1,4 +1,4 @@
-//! A statement's span in, what it did to a table out.
+//! A statement's span → what it did to a table.
 //!
 //! *Must not know* SQL beyond the first words of `db.query.summary`, which the tracer wrote: `UPDATE orders`.
 

@@ -1,4 +1,4 @@
-//! Foreign text in, text of bounded length that cannot play tricks on a reader out.
+//! Foreign text → text of bounded length that cannot play tricks on a reader.
 //!
 //! Escaping is the pages' business; what no page, terminal or log should ever get is removed here, once.
 

@@ -1,4 +1,4 @@
-//! Facts in; the files of the order, above all its 3D model, out.
+//! Facts → the files of the order, above all its 3D model.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Facts as they came in; the set of them in one order, bounded, out.
+//! Facts as they came → the set of them in one order, bounded.
 //!
 //! What is kept of `A ∪ B` is what is kept of (what is kept of `A`) `∪ B`: of each class the first and the last so many.
 //! So it does not matter in how many parts facts arrive, above the bound as below it.

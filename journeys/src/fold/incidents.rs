@@ -1,4 +1,4 @@
-//! Facts in; what went wrong, equal failures together, out.
+//! Facts → what went wrong, equal failures together.
 
 use std::collections::{BTreeMap, BTreeSet};
 

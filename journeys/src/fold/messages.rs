@@ -1,4 +1,4 @@
-//! Facts in; each message about the order with the queues it lay in and the consumers that took it out.
+//! Facts → each message about the order with the queues it lay in and the consumers that took it.
 //!
 //! A consumer's span lies below the publisher's, perhaps with the time in the queue between them.
 

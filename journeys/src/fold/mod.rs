@@ -1,4 +1,4 @@
-//! All facts of an order in, its [`Journey`] out: the same for every order, repetition and division of the facts.
+//! All facts of an order → its [`Journey`]: the same for every order, repetition and division of the facts.
 //!
 //! *Owns* what a journey is made of. Pure: no clock, no file, no socket; what depends on the time of day is `verdict`'s,
 //! which is given it. *Must not know* how facts are kept, nor in which language a person reads.

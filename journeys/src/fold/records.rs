@@ -1,4 +1,4 @@
-//! Facts in; the places where a status lives and how it changed there out.
+//! Facts → the places where a status lives and how it changed there.
 //!
 //! Only a write makes a change. `GET /orders/19` names a status exactly as the `UPDATE` does, and counting both gives
 //! chains that never happened; so what is merely read, or told to another system, counts only where no write of that

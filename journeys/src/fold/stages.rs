@@ -1,4 +1,4 @@
-//! Records in, the bar of stages out.
+//! Records → the bar of stages.
 //!
 //! Each record's *current* value is a stage, and the order's stage is the furthest of them: a late fact cannot move an
 //! order back, work that is done again does. No clock of one system is compared with that of another.

@@ -1,4 +1,4 @@
-//! Statements and the ends of transactions in; whether a statement's work holds out.
+//! Statements and the ends of transactions → whether a statement's work holds.
 //!
 //! An agent that names transactions exactly (`spoor.db.transaction.id`) needs no guess. Else a transaction is known by its
 //! number on a connection that has no name: its end is the next one of the same process and number, of the same request

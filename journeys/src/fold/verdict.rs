@@ -1,4 +1,4 @@
-//! A journey and the time of day in; where the order is now, why, and when that may change out.
+//! A journey and the time of day → where the order is now, why, and when that may change.
 //!
 //! The first reason that applies is given: an end, then a failure, then what is lost, then who waits, then nothing special.
 //! Absence is never taken for evidence unless presence is usual (see [`Usual`]).

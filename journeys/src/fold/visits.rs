@@ -1,4 +1,4 @@
-//! Facts in, stays at places out: overlapping ones and those less than a second apart are one.
+//! Facts → stays at places: overlapping ones and those less than a second apart are one.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! OTLP over gRPC in, facts and an answer out.
+//! OTLP over gRPC → facts and an answer.
 //!
 //! *Spec*: opentelemetry-proto v1.11 `docs/specification.md`, "OTLP/gRPC": `UNAVAILABLE` asks the sender to repeat.
 

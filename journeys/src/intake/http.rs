@@ -1,4 +1,4 @@
-//! OTLP over HTTP in, protobuf or JSON, facts and an answer of the same kind out.
+//! OTLP over HTTP → protobuf or JSON, facts and an answer of the same kind.
 //!
 //! *Spec*: opentelemetry-proto v1.11 `docs/specification.md`, "OTLP/HTTP": `POST /v1/traces`; an answer has the encoding of
 //! the request; 400 is not repeated, 503 is, after `Retry-After`.

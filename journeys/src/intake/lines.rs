@@ -1,4 +1,4 @@
-//! A file of OTLP/JSON, one `ExportTraceServiceRequest` a line, in; facts out, batch by batch.
+//! A file of OTLP/JSON, one `ExportTraceServiceRequest` a line → facts, batch by batch.
 //!
 //! The format of the agent's file exporter and of the Collector's.
 

@@ -1,4 +1,4 @@
-//! OTLP requests in, facts in the store and an answer to the sender out.
+//! OTLP requests → facts in the store and an answer to the sender.
 //!
 //! *Owns* the receivers, what is counted on the way, and the thread that writes. *Must not know* what facts mean.
 //!

@@ -1,4 +1,4 @@
-//! Batches of facts in, one commit for all that wait, an answer to each out.
+//! Batches of facts → one commit for all that wait, an answer to each.
 
 use std::sync::Arc;
 use std::thread;

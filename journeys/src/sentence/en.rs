@@ -1,4 +1,4 @@
-//! Reasons in, English sentences out.
+//! Reasons → English sentences.
 
 use super::Told;
 use crate::facts::{Trouble, TroubleKind};

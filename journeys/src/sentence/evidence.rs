@@ -1,4 +1,4 @@
-//! A journey in; what happened, line by line, with how each line is known, out.
+//! A journey → what happened, line by line, with how each line is known.
 
 use super::{Language, Told, Words, en, ru, system};
 use crate::facts::{At, FactId, Person, PersonRole, Sent, Settled};

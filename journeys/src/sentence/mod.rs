@@ -1,4 +1,4 @@
-//! A verdict and its journey in; a sentence that support can read to the customer out, in Russian and English.
+//! A verdict and its journey → a sentence that support can read to the customer, in Russian and English.
 //!
 //! *Owns* every word that a person without technical knowledge reads about an order. Pure: the time of day and the time
 //! zone are given. *Must not know* HTML: its texts contain foreign words, which pages escape.

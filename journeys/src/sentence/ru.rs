@@ -1,4 +1,4 @@
-//! Reasons in, Russian sentences out.
+//! Reasons → Russian sentences.
 
 use super::Told;
 use crate::facts::{Trouble, TroubleKind};

@@ -1,4 +1,4 @@
-//! Times, durations and numbers in, words of a language out.
+//! Times, durations and numbers → words of a language.
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};

@@ -1,4 +1,4 @@
-//! Facts in, kept; orders by number and by state out.
+//! Facts → kept; orders by number and by state.
 //!
 //! *Owns* what a store is ([`Store`]) and the one there is ([`sqlite::Sqlite`]). *Must not know* HTTP, roles or pages.
 //!

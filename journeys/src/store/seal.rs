@@ -1,4 +1,4 @@
-//! Plain bytes in, sealed bytes out, and back; numbers in, blind tags out.
+//! Plain bytes ⇄ sealed bytes; numbers → blind tags.
 //!
 //! *Owns* the keys. A master key wraps a data key for each day and one for the index; the wrapped keys are files of their
 //! own beside the store, so a backup of the store without them says nothing, and a day's key that is destroyed makes the

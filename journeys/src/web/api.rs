@@ -1,4 +1,4 @@
-//! Requests of programs in, JSON out; times are RFC 3339.
+//! Requests of programs → JSON; times are RFC 3339.
 //!
 //! Errors are problem details (RFC 9457).
 

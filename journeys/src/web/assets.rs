@@ -1,4 +1,4 @@
-//! Names of files that pages refer to in, the files, which are part of the program, out.
+//! Names of files that pages refer to → the files, which are part of the program.
 //!
 //! A name contains the digest of its content, so browsers may keep the file for ever.
 

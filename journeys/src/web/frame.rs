@@ -1,4 +1,4 @@
-//! Who reads, in which language, in; what every page has around its content out.
+//! Who reads, in which language → what every page has around its content.
 
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;

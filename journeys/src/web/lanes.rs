@@ -1,4 +1,4 @@
-//! Visits in, lanes with folded waits as numbers of a drawing out.
+//! Visits → lanes with folded waits as numbers of a drawing.
 //!
 //! An order waits far longer than it is worked on. A time in which nothing happens and that is longer than a twentieth of
 //! all work is drawn as a narrow strip with its length written under it, so what happened stays legible.

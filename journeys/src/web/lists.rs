@@ -1,4 +1,4 @@
-//! Wishes in, lists of orders out: now, search, stuck.
+//! Wishes → lists of orders: now, search, stuck.
 
 use askama::Template;
 use axum::extract::{Query as UrlQuery, State};

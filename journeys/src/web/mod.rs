@@ -1,4 +1,4 @@
-//! Requests of people and programs in, pages and JSON out.
+//! Requests of people and programs → pages and JSON.
 //!
 //! *Owns* routes, pages and the API. *Must not know* SQL, keys, passwords: it asks a [`Store`], and who asks is told by
 //! [`crate::access`], which stands before every route.

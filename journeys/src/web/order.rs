@@ -1,4 +1,4 @@
-//! An order's number in, its page out.
+//! An order's number → its page.
 
 use askama::Template;
 use axum::extract::{Form, Path, State};

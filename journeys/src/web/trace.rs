@@ -1,4 +1,4 @@
-//! An order's number in, all its operations as trees with their times out: for developers.
+//! An order's number → all its operations as trees with their times: for developers.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The HTTP server that the services under test call: any request in, a small JSON answer after a few milliseconds out.
+//! The HTTP server that the services under test call: any request → a small JSON answer after a few milliseconds.
 
 use std::convert::Infallible;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Plans in, requests to a service out: so many at a time, each from a thread with a connection of its own.
+//! Plans → requests to a service: so many at a time, each from a thread with a connection of its own.
 //!
 //! *Owns* the load and a small HTTP/1.1 client. *Must not know* what the service does with a request.
 

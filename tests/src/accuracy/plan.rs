@@ -1,4 +1,4 @@
-//! A seed in, what a service is told to do for one request or message out.
+//! A seed → what a service is told to do for one request or message.
 //!
 //! A plan is a file that the service reads when the request arrives: nothing of it is in the traced bytes. Every operation
 //! in it has a nonce, which rides where no rule of the joiner looks: a segment of a path, the name of a result column, a

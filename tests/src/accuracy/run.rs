@@ -1,4 +1,4 @@
-//! Runtimes and loads in, a report out: starts what is needed, drives it, asks the agent and the logs.
+//! Runtimes and loads → a report: starts what is needed, drives it, asks the agent and the logs.
 //!
 //! *Owns* the course of a run. *Must not know* how spans are judged.
 

@@ -1,4 +1,4 @@
-//! The programs under test: a name in, a running service out.
+//! The programs under test: a name → a running service.
 //!
 //! *Owns* how each runtime is started and what it can do. *Must not know* load, spans.
 

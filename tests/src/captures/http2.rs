@@ -1,4 +1,4 @@
-//! The captures in `fixtures/http2` in, what each side of each connection sent out, segment by segment.
+//! The captures in `fixtures/http2` → what each side of each connection sent, segment by segment.
 
 use std::path::PathBuf;
 

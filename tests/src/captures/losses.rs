@@ -1,4 +1,4 @@
-//! One connection's packets and each of them left out in turn in, whether what is told without it is true out.
+//! One connection's packets and each of them left out in turn → whether what is told without it is true.
 //!
 //! *Owns* the rules for what a lost packet may cost: what was over before is told exactly, what begins after the next
 //! certain boundary too, nothing is told that was not so, and what is called complete is. *Must not know* protocols: a

@@ -1,4 +1,4 @@
-//! Capture files of real clients in; each connection's packets, and what a session makes of them, out.
+//! Capture files of real clients → each connection's packets, and what a session makes of them.
 //!
 //! *Owns* reading the fixtures (classic pcap, perhaps gzipped, Ethernet, IPv4, loopback: nothing lost or reordered), driving one session over
 //! a connection, and the properties that hold for every protocol: reads of any size, a beginning only, one packet lost.

@@ -1,4 +1,4 @@
-//! Fuzzer bytes in, a connection's story out: who sent what, in which records, with which holes.
+//! Fuzzer bytes → a connection's story: who sent what, in which records, with which holes.
 //!
 //! ```text
 //!   flags  split  drop  port      then for each record:   tag  length (u16 LE)  bytes

@@ -1,4 +1,4 @@
-//! A cgroup of its own for a process under test: a name in, a cgroup out, removed when it is dropped.
+//! A cgroup of its own for a process under test: a name → a cgroup, removed when it is dropped.
 //!
 //! *Owns* finding the hierarchy of version 2, which a machine may have beside that of version 1.
 

@@ -1,4 +1,4 @@
-//! The live kernel under test: a scenario of the trap program in, what the probes made of it out.
+//! The live kernel under test: a scenario of the trap program → what the probes made of it.
 //!
 //! *Owns* a recording agent on a thread of its own; the trap program is in `trap`, the comparison of both in
 //! `streams`.

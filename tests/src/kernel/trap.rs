@@ -1,4 +1,4 @@
-//! The trap program: the name of a scenario in, what it says it has done out.
+//! The trap program: the name of a scenario → what it says it has done.
 //!
 //! *Owns* building and running `fixtures/kernel/trap.c`, and reading its report.
 

@@ -1,4 +1,4 @@
-//! Truth entries and exported spans in, what is missing, misplaced or too much out.
+//! Truth entries and exported spans → what is missing, misplaced or too much.
 //!
 //! An entry and a span match when process, kind and facts agree and their times overlap. Entries and spans are assigned to
 //! each other one to one, as many as possible, first within the same order; what is left then tells the difference.

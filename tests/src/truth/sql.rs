@@ -1,4 +1,4 @@
-//! SQL text in, its shape without values out: statements of a log and of a span compare equal by it.
+//! SQL text → its shape without values: statements of a log and of a span compare equal by it.
 //!
 //! Not the agent's sanitiser on purpose: what is compared must not share its mistakes.
 

@@ -1,4 +1,4 @@
-//! The whole core on scripted traffic: records in, trees of spans out.
+//! The whole core on scripted traffic: records → trees of spans.
 
 use std::collections::BTreeMap;
 

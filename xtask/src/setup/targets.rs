@@ -1,4 +1,4 @@
-//! Machines the agent is built for beside this one: a target triple in, the compilers that building for it needs out.
+//! Machines the agent is built for beside this one: a target triple → the compilers that building for it needs.
 //!
 //! *Owns* which targets there are and what each needs. *Must not know* what is built.
 

@@ -1,4 +1,4 @@
-//! Files of the journeys' server in, the names they must not know and the HTML they must not hold out.
+//! Files of the journeys' server → the names they must not know and the HTML they must not hold.
 
 use super::rust::{code, paths, without_tests};
 use super::{File, Finding};

@@ -1,4 +1,4 @@
-//! Rust source in, its code without comments and literals out, and the paths that code names.
+//! Rust source → its code without comments and literals, and the paths that code names.
 //!
 //! No parser: a lexer that knows comments, strings and characters, and the shape of `use` trees.
 

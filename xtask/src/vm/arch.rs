@@ -1,4 +1,4 @@
-//! Processors of guests: which one in, how QEMU plays it out.
+//! Processors of guests: which one → how QEMU plays it.
 
 use std::fmt;
 

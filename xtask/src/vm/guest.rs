@@ -1,4 +1,4 @@
-//! A guest from its start to its end: kernel and file system in, what its tests said out.
+//! A guest from its start to its end: kernel and file system → what its tests said.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

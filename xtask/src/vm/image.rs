@@ -1,4 +1,4 @@
-//! The guest's file system: the tests' program in, a compressed initial RAM file system out.
+//! The guest's file system: the tests' program → a compressed initial RAM file system.
 //!
 //! It holds the tests, the trap program they watch, the libraries of both, busybox, and an init that runs the tests and
 //! switches the machine off.

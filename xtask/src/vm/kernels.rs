@@ -1,4 +1,4 @@
-//! Debian's kernels for guests: a release in, the path of its boot image out.
+//! Debian's kernels for guests: a release → the path of its boot image.
 //!
 //! apt fetches them with lists and keys of its own, apart from those of this machine: the kernels are of other Debian
 //! releases than it may be.

@@ -1,4 +1,4 @@
-//! The first chunks of a connection in, its protocol out; what was seen is kept for the session.
+//! The first chunks of a connection → its protocol; what was seen is kept for the session.
 //!
 //! *Owns* the bound on what is kept until the protocol is clear, and starting over after a gap.
 

@@ -1,4 +1,4 @@
-//! Records of all connections in, protocol [`Event`]s with their connection out.
+//! Records of all connections → protocol [`Event`]s with their connection.
 //!
 //! *Owns* the table of connections: addresses, roles, wire identity, one stream per direction, the detected session,
 //! and the verdicts that tell the kernel what to copy. *Must not know* operations of other connections, orders, spans.

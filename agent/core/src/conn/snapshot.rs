@@ -1,4 +1,4 @@
-//! Connections out, what the next agent should know of them; and the same connections in again, recognised when they speak.
+//! Connections ⇄ what the next agent should know of them, recognised when they speak.
 //!
 //! ```text
 //!   export ─▶ Connection, Texts ─ another agent ─▶ restore ─▶ [waiting, by identifier]

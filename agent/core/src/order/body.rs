@@ -1,4 +1,4 @@
-//! A kept body and what its sender says of it in; plain bytes and their format out.
+//! A kept body and what its sender says of it → plain bytes and their format.
 //!
 //! *Owns* the choice of format and the bound on decoding. *Must not know* rules or names.
 

@@ -1,4 +1,4 @@
-//! Values found at named places in, a [`Found`] without duplicates and contradictions out.
+//! Values found at named places → a [`Found`] without duplicates and contradictions.
 //!
 //! *Owns* which rules hold for an operation, and what several values mean. *Must not know* how places are read.
 

@@ -1,4 +1,4 @@
-//! The configuration's rules in, [`Rules`] ready to run on every operation out, or what is wrong with them.
+//! The configuration's rules → [`Rules`] ready to run on every operation, or what is wrong with them.
 //!
 //! *Owns* validation, and the look-up tables by place. *Must not know* how places are read.
 

@@ -1,4 +1,4 @@
-//! Header values in, in-band trace context out.
+//! Header values → in-band trace context.
 //!
 //! *Spec*: W3C Trace Context Level 2, section 3.2; B3 propagation (openzipkin/b3-propagation); Jaeger's
 //! `uber-trace-id` (client libraries, "Propagation format"). Anything malformed counts as absent.

@@ -1,4 +1,4 @@
-//! Form bodies and queries in, names with their values out.
+//! Form bodies and queries → names with their values.
 //!
 //! *Spec*: WHATWG URL, `application/x-www-form-urlencoded`; RFC 7578 (`multipart/form-data`).
 //! A value that was cut off is not told. *Must not know* which names matter.

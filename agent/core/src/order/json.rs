@@ -1,4 +1,4 @@
-//! A JSON body, possibly cut off, in; its scalar values with their paths out.
+//! A JSON body, possibly cut off → its scalar values with their paths.
 //!
 //! *Owns* a bounded, tolerant scan without a tree (RFC 8259). *Must not know* which names matter.
 //!

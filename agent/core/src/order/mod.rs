@@ -1,4 +1,4 @@
-//! Operations in, the order they belong to out.
+//! Operations → the order they belong to.
 //!
 //! *Owns* extraction rules ([`rules`]), canonical values ([`value`]), and identifiers derived from orders ([`ids`]).
 //! *Must not know* how operations are joined, spans, exporters.

@@ -1,4 +1,4 @@
-//! The content of a gRPC call's side and the field paths that are wanted in; the values found there out.
+//! The content of a gRPC call's side and the field paths that are wanted → the values found there.
 //!
 //! *Owns* the length-prefixed messages of gRPC, and protobuf's wire format as far as paths of field numbers need it.
 //! *Must not know* rules, nor what a value means.

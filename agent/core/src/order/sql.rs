@@ -1,4 +1,4 @@
-//! A PostgreSQL statement and its only row in, offers for named columns out.
+//! A PostgreSQL statement and its only row → offers for named columns.
 //!
 //! *Owns* which columns of a result may be believed. *Must not know* SQL's grammar; [`crate::sql`] does.
 

@@ -1,4 +1,4 @@
-//! Text as found in traffic in, canonical values of a declared type out.
+//! Text as found in traffic → canonical values of a declared type.
 //!
 //! *Owns* canonical forms and what is refused: wrong types, lengths, personal data. *Must not know* where a value came from.
 //!

@@ -1,4 +1,4 @@
-//! Operations that began in, how many are not over and since when out.
+//! Operations that began → how many are not over and since when.
 //!
 //! *Owns* what is known of work in progress: orders hang, so an answer that never comes is a fact of its own.
 //! *Must not know* trees and spans.

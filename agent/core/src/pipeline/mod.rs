@@ -1,4 +1,4 @@
-//! The sans-I/O façade: records and time in, finished spans and verdicts out.
+//! All records, the time → finished spans, verdicts: the sans-I/O façade.
 //!
 //! The live agent, `spoor replay`, the tests and the fuzzers all drive this one type. It has no socket, no clock, no
 //! task: time comes with the records and with [`Pipeline::handle_timeout`], and everything it has to say is polled.

@@ -1,4 +1,4 @@
-//! What sessions have learned that the stream does not say again, as plain values: out of one agent, into the next.
+//! What sessions have learned that the stream does not say again ⇄ plain values for the next agent.
 //!
 //! ```text
 //!   session ─export─▶ Snapshot, Texts ─ a file, another agent ─▶ Snapshot, texts ─import─▶ session

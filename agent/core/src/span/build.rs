@@ -1,4 +1,4 @@
-//! An [`Operation`] and its place in; a [`Span`] out.
+//! An [`Operation`] and its place → a [`Span`].
 //!
 //! *Owns* what all spans have: times, identifiers, evidence, order, honesty about what was not seen. Each protocol's names,
 //! kinds, statuses and attributes are in `http`, `rpc`, `amqp` and `postgres` beside this file.

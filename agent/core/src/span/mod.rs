@@ -1,4 +1,4 @@
-//! Operations with their place in a tree in, finished [`Span`]s out.
+//! Operations with their place in a tree → finished [`Span`]s.
 //!
 //! *Owns* span names, kinds, statuses and attributes (OpenTelemetry semantic conventions, see [`semconv`]).
 //! *Must not know* how spans travel, nor how their parents were found.

@@ -1,4 +1,4 @@
-//! An HTTP exchange in, the object-store attributes it deserves out.
+//! An HTTP exchange → the object-store attributes it deserves.
 //!
 //! *Owns* how S3 requests are recognised, and what their path, query and headers mean. *Must not know* spans.
 //! *Spec*: Amazon S3 API reference; Signature Version 4; OpenTelemetry semantic conventions v1.44.0, "AWS S3 client spans".

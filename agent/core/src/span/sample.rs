@@ -1,4 +1,4 @@
-//! An order or a trace in, whether its spans are exported out: the same on every node.
+//! An order or a trace → whether its spans are exported: the same on every node.
 //!
 //! *Owns* the decision. It depends on nothing but the order (or, without one, on the trace identifier, which both ends of a
 //! connection compute alike), so that an order is kept or left out as a whole. *Must not know* what happened in it: keeping

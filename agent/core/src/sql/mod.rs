@@ -1,4 +1,4 @@
-//! SQL text in; sanitised text, summary and column bindings out. No grammar: a tokenizer and a few walks over its tokens.
+//! SQL text → sanitised text, summary and column bindings. No grammar: a tokenizer and a few walks over its tokens.
 //!
 //! The text is what a client sent, possibly cut at a bound. Nothing here fails: what is not understood gives nothing.
 //!

@@ -1,4 +1,4 @@
-//! SQL text in, the one table its result columns come from out.
+//! SQL text → the one table its result columns come from.
 //!
 //! *Must not know* which columns the result has.
 

@@ -1,4 +1,4 @@
-//! SQL text in, text without values out.
+//! SQL text → text without values.
 //!
 //! *Owns* what of a text may leave the process. *Must not know* protocols, spans.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0, "Sanitization of `db.query.text`".

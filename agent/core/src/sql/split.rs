@@ -1,4 +1,4 @@
-//! SQL text in, its statements out; and what stands in its comments.
+//! SQL text → its statements; and what stands in its comments.
 //!
 //! *Must not know* what a statement does.
 

@@ -1,4 +1,4 @@
-//! SQL text in, its operations and targets out: a name of low cardinality for spans and metrics.
+//! SQL text → its operations and targets: a name of low cardinality for spans and metrics.
 //!
 //! *Owns* which words are operations and which names are their targets. *Must not know* protocols, spans.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0, "Generating a summary of the query".

@@ -1,4 +1,4 @@
-//! SQL text in, tokens out. Every byte of the text belongs to exactly one token.
+//! SQL text → tokens. Every byte of the text belongs to exactly one token.
 //!
 //! The text may be cut anywhere: a literal, quoted name or comment without an end runs to the end of the text. One pass,
 //! each byte is looked at a bounded number of times.

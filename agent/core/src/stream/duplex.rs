@@ -1,4 +1,4 @@
-//! Records of both directions of one connection in, chunks in the order in which the process moved them out.
+//! Records of both directions of one connection → chunks in the order in which the process moved them.
 //!
 //! Each record says where the other direction stood when it was moved ([`Mark::other_pos`]). A response therefore
 //! waits for its request even when the request's record arrives later, without comparing clocks:

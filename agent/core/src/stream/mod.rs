@@ -1,4 +1,4 @@
-//! Records of one direction of one connection in, bytes in stream order and gaps out.
+//! Records of one direction of one connection → bytes in stream order and gaps.
 //!
 //! ```text
 //!   push(pos, len, bytes, mark) ─▶ [waiting, out of order] ─▶ [ready, in order] ─▶ pop() -> Chunk

@@ -1,4 +1,4 @@
-//! An operation whose other end another agent sees in, what both agents compute of it without asking each other out.
+//! An operation whose other end another agent sees → what both agents compute of it without asking each other.
 //!
 //! ```text
 //!   agent A                                          agent B

@@ -1,4 +1,4 @@
-//! A released tree in, its spans out: trace identifier, span identifiers, parents, links.
+//! A released tree → its spans: trace identifier, span identifiers, parents, links.
 //!
 //! *Owns* which operations become spans, which are the other end's view of one, and what late operations inherit.
 //! *Must not know* names and attributes of spans, nor how parents were found.

@@ -1,4 +1,4 @@
-//! Placed operations of a tree in, their spans with parents and links out.
+//! Placed operations of a tree → their spans with parents and links.
 //!
 //! A span's parent is in its own trace and exported; everything else it has to do with is linked: the producer of a message,
 //! the cause in another trace, what other agents export, the order's other traces.

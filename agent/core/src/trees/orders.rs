@@ -1,4 +1,4 @@
-//! Roots of an order's traces in, other traces of the same order out.
+//! Roots of an order's traces → other traces of the same order.
 //!
 //! An order has more than one trace when it outlives its window, when requests carry trace context of their own, and when
 //! two systems number it differently. Each new trace is linked to the first and the latest one before it that this agent has

@@ -1,4 +1,4 @@
-//! A configuration file, the environment and options in, a checked [`Config`] or a located error out.
+//! A configuration file, the environment and options → a checked [`Config`] or a located error.
 //!
 //! *Owns* the order of precedence: defaults, then the file, then the environment, then options.
 

@@ -1,4 +1,4 @@
-//! Histograms of durations in, `opentelemetry-proto` metrics out, one resource per service; and sending them.
+//! Histograms of durations → `opentelemetry-proto` metrics, one resource per service; and sending them.
 //!
 //! *Owns* the mapping, and one request per interval: what a back end does not take is taken with the next, for histograms
 //! are cumulative. The SDK has one resource per exporter, so these do not go through it. *Must not know* who measured.

@@ -1,4 +1,4 @@
-//! Fields in, the bytes of a protobuf message out, each written once.
+//! Fields → the bytes of a protobuf message, each written once.
 //!
 //! The generated types want a `String` for every key and value and walk each message twice, once for its length: that was
 //! half of what exporting a span cost. Whatever is written here is read back by the generated types in the tests.

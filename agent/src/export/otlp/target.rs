@@ -1,4 +1,4 @@
-//! The settings of the OTLP exporter in, where and how requests are sent out.
+//! The settings of the OTLP exporter → where and how requests are sent.
 //!
 //! *Owns* the rules of endpoints: schemes, default ports, paths (OpenTelemetry specification v1.60,
 //! `protocol/exporter.md`, "Endpoint URLs for OTLP/HTTP").

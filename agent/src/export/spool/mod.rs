@@ -1,4 +1,4 @@
-//! Encoded batches that could not be sent in, the same batches in the same order out, across restarts.
+//! Encoded batches that could not be sent → the same batches in the same order, across restarts.
 //!
 //! *Owns* a directory of segment files, bounded in bytes and age; the oldest segment is dropped first and counted.
 //! A batch is given out again until it is acknowledged, so a killed agent repeats at most one and loses none.

@@ -1,4 +1,4 @@
-//! The JSON of a `PodList` in, containers by identifier out.
+//! The JSON of a `PodList` → containers by identifier.
 //!
 //! *Spec*: Kubernetes API v1 `PodList`; identifiers are `<runtime>://<id>`.
 

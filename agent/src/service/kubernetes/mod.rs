@@ -1,4 +1,4 @@
-//! What Kubernetes says of a container in, service and resource attributes out.
+//! What Kubernetes says of a container → service and resource attributes.
 //!
 //! *Owns* the rules by which Kubernetes names services, and the table of this node's containers. Where the table comes
 //! from is `client`, behind the feature `kubernetes`. *Must not know* records.

@@ -1,4 +1,4 @@
-//! Records in, the same records with a [`ProcessInfo`] before the first of each process out.
+//! Records → the same records with a [`ProcessInfo`] before the first of each process.
 //!
 //! *Owns* which processes were looked up already, what is excluded, and forgetting those that ended.
 //!

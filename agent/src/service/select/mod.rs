@@ -1,4 +1,4 @@
-//! Facts about a process in, whether it is traced out. Pure.
+//! Facts about a process → whether it is traced. Pure.
 //!
 //! *Owns* the conditions of `select`, and what is left alone unless somebody says otherwise. *Must not know* where facts
 //! come from.

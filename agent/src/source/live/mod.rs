@@ -1,4 +1,4 @@
-//! The live kernel as a source: a running [`Capture`] in, [`Record`]s in the order of their time out.
+//! The live kernel as a source: a running [`Capture`] → [`Record`]s in the order of their time.
 //!
 //! *Owns* waiting for the rings, the order between connections and their data, clock samples, loss reports, handing on
 //! what the kernel side says, and leaving out the agent's own traffic.

@@ -1,4 +1,4 @@
-//! The bytes of a pcap or pcapng file in, captured frames with their time and link type out.
+//! The bytes of a pcap or pcapng file → captured frames with their time and link type.
 //!
 //! *Owns* both file formats. *Must not know* what is in a frame.
 //!

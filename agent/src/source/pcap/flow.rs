@@ -1,4 +1,4 @@
-//! The segments of one TCP connection in, the writes and reads of both its ends out.
+//! The segments of one TCP connection → the writes and reads of both its ends.
 //!
 //! *Owns* positions, handshake, acknowledgement, FIN and reset of one connection. *Must not know* other connections.
 //! *Spec*: RFC 9293.

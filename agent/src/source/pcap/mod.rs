@@ -1,4 +1,4 @@
-//! A pcap or pcapng capture in, the [`Record`]s the kernel would have given out.
+//! A pcap or pcapng capture → the [`Record`]s the kernel would have given.
 //!
 //! ```text
 //!   file ─▶ container ─Frame─▶ packet ─Segment─▶ tcp ─Record─▶

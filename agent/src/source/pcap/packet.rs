@@ -1,4 +1,4 @@
-//! A captured frame in, the TCP segment in it out.
+//! A captured frame → the TCP segment in it.
 //!
 //! *Owns* link, IP and TCP headers. *Must not know* connections.
 //! *Spec*: linktypes (tcpdump.org), IEEE 802.1Q, RFC 791 (IPv4), RFC 8200 (IPv6), RFC 4302 (AH), RFC 9293 (TCP).

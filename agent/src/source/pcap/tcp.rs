@@ -1,4 +1,4 @@
-//! TCP segments of a capture in, the records of both ends' sockets out.
+//! TCP segments of a capture → the records of both ends' sockets.
 //!
 //! What a capture does not have is stood in for, always in the same way:
 //!

@@ -1,4 +1,4 @@
-//! A [`Record`] in, the payload of a recording's record out, and back.
+//! A [`Record`] → the payload of a recording's record, and back.
 //!
 //! ```text
 //!   1 clock         u64 boot_ns, u64 unix_ns

@@ -1,4 +1,4 @@
-//! The file of `spoor record`: [`Record`]s in, bytes out ([`Writer`]), and back ([`Reader`]).
+//! The file of `spoor record`: [`Record`]s → bytes ([`Writer`]), and back ([`Reader`]).
 //!
 //! *Owns* the layout below and its version. *Must not know* who produces or uses the records.
 //!

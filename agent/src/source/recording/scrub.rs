@@ -1,4 +1,4 @@
-//! Records in, the same records without anything that was sent out.
+//! Records → the same records without anything that was sent.
 //!
 //! *Owns* what a scrubbed recording keeps: connections, positions, lengths, times, threads and the names of services; it
 //! shows what was captured, lost and when, not what was said. Captured bytes, arguments and environment of processes are

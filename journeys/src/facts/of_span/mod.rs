@@ -1,4 +1,4 @@
-//! One OTLP span and its resource in, the [`Fact`] it states out.
+//! One OTLP span and its resource → the [`Fact`] it states.
 //!
 //! *Spec*: opentelemetry-proto v1.11 `trace.proto`; semantic conventions v1.44.0; the agent's own names begin with `spoor.`
 //! and `order.`. Spans of other tracers are welcome: what they do not say is not known, nothing more.

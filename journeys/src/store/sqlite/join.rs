@@ -1,4 +1,4 @@
-//! Rows whose numbers meet in; the rows that are one order out.
+//! Rows whose numbers meet → the rows that are one order.
 //!
 //! An operation may name an order by two numbers (`order:19`, `crm:SO-77`), and another operation by the second one alone.
 //! Rows are never merged: which of them are one order is a function of all numbers known, so it does not matter in which

@@ -1,4 +1,4 @@
-//! Numbers and wishes in, orders out. Nothing is written here.
+//! Numbers and wishes → orders. Nothing is written here.
 
 use std::collections::{BTreeMap, BTreeSet};
 

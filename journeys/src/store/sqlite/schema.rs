@@ -1,4 +1,4 @@
-//! A connection in, one with the tables of this version and the settings that keep promises out.
+//! A connection → one with the tables of this version and the settings that keep promises.
 
 use rusqlite::{Connection, TransactionBehavior};
 

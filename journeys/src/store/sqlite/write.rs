@@ -1,4 +1,4 @@
-//! Facts in, rows, tags and counters out, in one transaction.
+//! Facts → rows, tags and counters, in one transaction.
 //!
 //! `facts ─ by number ─▶ row: open, add, seal ─▶ rows that numbers connect: fold, judge ─▶ head columns, counters`
 

@@ -1,4 +1,4 @@
-//! Plans, the service's log and exported spans in, correct, missing and wrong causes out.
+//! Plans, the service's log and exported spans → correct, missing and wrong causes.
 //!
 //! A span is known for an operation by its nonce, its kind and the process it is of. Its nearest ancestor that is known
 //! must be the operation that caused it. Spans without a nonce (settlements, BEGIN and COMMIT) are not judged, only passed

@@ -1,4 +1,4 @@
-//! The agent's last words and the services' truth logs in, numbers that must agree out.
+//! The agent's last words and the services' truth logs → numbers that must agree.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

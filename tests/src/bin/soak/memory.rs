@@ -1,4 +1,4 @@
-//! What a process takes: `/proc/PID` in, samples and their trend out.
+//! What a process takes: `/proc/PID` → samples and their trend.
 
 use std::fs;
 use std::time::Duration;

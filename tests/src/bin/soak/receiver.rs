@@ -1,4 +1,4 @@
-//! An OTLP receiver that can go away and come back: requests in, a count of distinct spans out.
+//! An OTLP receiver that can go away and come back: requests → a count of distinct spans.
 //!
 //! It keeps an identifier per span, not the span, so that a long run does not fill its memory.
 

@@ -1,4 +1,4 @@
-//! Records of one connection in, its session's events out.
+//! Records of one connection → its session's events.
 //!
 //! ```text
 //!   Detecting ──detected──▶ Speaking ──close──▶ gone

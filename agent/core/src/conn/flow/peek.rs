@@ -1,4 +1,4 @@
-//! An open operation of a connection in, what its session knows of it so far out.
+//! An open operation of a connection → what its session knows of it so far.
 
 use super::{Flow, State};
 use crate::operation::Operation;

@@ -1,4 +1,4 @@
-//! One connection out, for the next agent, and a connection that an earlier agent knew in again.
+//! One connection ⇄ what the next agent goes on with, when it meets the connection again.
 //!
 //! *Owns* where its session takes over. *Must not know* what sessions learn.
 

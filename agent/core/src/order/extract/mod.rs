@@ -1,4 +1,4 @@
-//! One operation in, its [`Found`] out, by the compiled rules.
+//! One operation → its [`Found`], by the compiled rules.
 //!
 //! *Owns* which places an operation has. *Must not know* what a name or a value means; `Collector` does.
 

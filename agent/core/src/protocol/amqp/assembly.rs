@@ -1,4 +1,4 @@
-//! A method with content, its content header and its body frames in, one whole message out.
+//! A method with content, its content header and its body frames → one whole message.
 //!
 //! *Owns* what is kept of a body and what is known to be missing. *Must not know* frames, confirms, settlements.
 //!

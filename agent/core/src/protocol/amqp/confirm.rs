@@ -1,4 +1,4 @@
-//! Publishes and broker acknowledgements of one channel in, which publish an acknowledgement means out.
+//! Publishes and broker acknowledgements of one channel → which publish an acknowledgement means.
 //!
 //! With `confirm.select` seen, the n-th publish after it has tag n. On a channel older than the agent, or after lost
 //! bytes, the tag of the next publish is only known to be *at least* some number: every acknowledgement raises that

@@ -1,4 +1,4 @@
-//! A content header frame's payload in, the body's length and the message's [`Properties`] out.
+//! A content header frame's payload → the body's length and the message's [`Properties`].
 //!
 //! *Owns* the order and the types of the fourteen properties of class `basic`. *Must not know* bodies.
 //!

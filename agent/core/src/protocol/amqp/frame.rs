@@ -1,4 +1,4 @@
-//! One sender's bytes in, frames out: whole ones for methods and content headers, piecemeal for bodies.
+//! One sender's bytes → frames: whole ones for methods and content headers, piecemeal for bodies.
 //!
 //! ```text
 //!            ┌────────── invalid, or a gap over a boundary ─────────┐

@@ -1,4 +1,4 @@
-//! A method frame's payload in, which method it is and the arguments that matter out.
+//! A method frame's payload → which method it is and the arguments that matter.
 //!
 //! *Owns* the list of classes and methods: name, who may send it, what answers it. *Must not know* channels' state.
 //! Arguments that may hold secrets (`connection.start-ok`, `secure-ok`, `update-secret`) are never read.

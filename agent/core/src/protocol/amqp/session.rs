@@ -1,4 +1,4 @@
-//! Both directions of one connection in, [`Event`]s out: the state machine over frames, channels and operations.
+//! Both directions of one connection → [`Event`]s: the state machine over frames, channels and operations.
 //!
 //! *Owns* what happens when, and every bound. What frames do is in `feed`, what methods mean in `dispatch`. *Must not know* other connections.
 //!

@@ -1,4 +1,4 @@
-//! Acknowledgements in, publishes confirmed and deliveries settled out.
+//! Acknowledgements → publishes confirmed and deliveries settled.
 //!
 //! *Owns* which publishes a `basic.ack` from the broker confirms, and which deliveries one from the client settles.
 //! *Must not know* how delivery tags are counted: `confirm` does.

@@ -1,4 +1,4 @@
-//! Bytes from anywhere in one sender's stream in, the next certain frame boundary out.
+//! Bytes from anywhere in one sender's stream → the next certain frame boundary.
 //!
 //! A boundary is certain when the bytes after it walk as frames: each header allowed, each frame-end octet where its
 //! header says, each method one that this sender may send; over two whole frames, or one and then to the end of

@@ -1,4 +1,4 @@
-//! A field table's bytes in, names with [`Value`]s out, bounded in depth and number.
+//! A field table's bytes → names with [`Value`]s, bounded in depth and number.
 //!
 //! *Owns* the type octets. *Must not know* which names mean anything.
 //!

@@ -1,4 +1,4 @@
-//! A slice of a frame's payload in, AMQP's elementary values out (AMQP 0-9-1, section 4.2.5).
+//! A slice of a frame's payload → AMQP's elementary values (AMQP 0-9-1, section 4.2.5).
 //!
 //! *Owns* bounds: reading past the end is `None`, never a panic. *Must not know* what the values mean.
 

@@ -1,4 +1,4 @@
-//! Header fields in, the framing of the body out; then body bytes in, content out.
+//! Header fields → the framing of the body; then body bytes → content.
 //!
 //! *Owns* where a message ends. *Must not know* what its content means.
 //! *Spec*: RFC 9112, sections 6 and 7.

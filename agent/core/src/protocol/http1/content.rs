@@ -1,4 +1,4 @@
-//! A body with a content coding in, its plain beginning out.
+//! A body with a content coding → its plain beginning.
 //!
 //! *Owns* decompression within a bound, for key extraction only. *Must not know* what it decodes.
 //! *Spec*: RFC 9110, section 8.4 (gzip, deflate); RFC 7932 (br); RFC 8878 and RFC 9659 (zstd).

@@ -1,4 +1,4 @@
-//! Header lines in, [`Headers`] out, one line at a time.
+//! Header lines → [`Headers`], one line at a time.
 //!
 //! Lines are taken as they become complete, so a header section of any length costs no more memory than its longest
 //! line or the configured bound. What does not fit is counted, and only the fields that frame the body are still read.

@@ -1,4 +1,4 @@
-//! Bytes that were not captured in, the state that is still certain out.
+//! Bytes that were not captured → the state that is still certain.
 //!
 //! *Owns* what a hole does to a message. *Must not know* pairing, beyond that a message may have been lost.
 

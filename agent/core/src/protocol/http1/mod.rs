@@ -1,4 +1,4 @@
-//! Bytes of one HTTP/1.x connection in, events of its exchanges out.
+//! Bytes of one HTTP/1.x connection → events of its exchanges.
 //!
 //! *Owns* message boundaries (`start`, `head`, `body`), the pairing of responses with requests, what is kept of
 //! both (`exchange`, `multipart`), and [`content`] decoding. *Must not know* what a target, field or body means.

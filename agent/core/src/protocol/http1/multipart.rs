@@ -1,4 +1,4 @@
-//! Content of a `multipart/form-data` body in, [`Upload`]s out, while the body streams by.
+//! Content of a `multipart/form-data` body → [`Upload`]s, while the body streams by.
 //!
 //! ```text
 //!   Content ─ delimiter ─▶ Fields ─ empty line ─▶ Content …      closing delimiter ─▶ End

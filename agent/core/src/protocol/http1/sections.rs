@@ -1,4 +1,4 @@
-//! Header sections and bodies of both directions in, filled exchanges out; then whatever a tunnel carries, counted.
+//! Header sections and bodies of both directions → filled exchanges; then whatever a tunnel carries, counted.
 //!
 //! *Owns* what is decided once a header section is complete. *Must not know* how messages start.
 

@@ -1,4 +1,4 @@
-//! Start lines of both directions in, opened exchanges and answered ones out.
+//! Start lines of both directions → opened exchanges and answered ones.
 //!
 //! *Owns* finding where a message starts, for certain or by a guess that is given up when a better one comes.
 //! *Must not know* what follows the line.

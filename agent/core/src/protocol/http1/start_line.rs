@@ -1,4 +1,4 @@
-//! One line in, a request line or status line out.
+//! One line → a request line or status line.
 //!
 //! *Owns* what a start line looks like. *Must not know* what follows it.
 //! *Spec*: RFC 9112, sections 3 and 4; RFC 9110, section 5.6.2 (tokens).

@@ -1,4 +1,4 @@
-//! RST_STREAM, SETTINGS and GOAWAY in, what they end or change out.
+//! RST_STREAM, SETTINGS and GOAWAY → what they end or change.
 //!
 //! *Owns* their payloads. *Must not know* where frames end.
 //! *Spec*: RFC 9113, sections 6.4, 6.5 and 6.8.

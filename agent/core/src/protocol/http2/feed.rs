@@ -1,4 +1,4 @@
-//! Bytes of one direction in, its frames out, one after the other.
+//! Bytes of one direction → its frames, one after the other.
 //!
 //! *Owns* where a frame ends and what is buffered of it: DATA streams by, a header block waits until it is whole.
 //! *Must not know* what frames do to streams.

@@ -1,4 +1,4 @@
-//! Nine bytes in, a frame header out; and how much bytes look like frames.
+//! Nine bytes → a frame header; and how much bytes look like frames.
 //!
 //! *Owns* the frame header, what each type must look like, and the evidence for a frame boundary. *Must not know* streams'
 //! states, who is connected.

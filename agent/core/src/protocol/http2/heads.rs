@@ -1,4 +1,4 @@
-//! Header blocks in, the beginnings and ends of messages out.
+//! Header blocks → the beginnings and ends of messages.
 //!
 //! *Owns* what a header section says of its exchange. *Must not know* frames.
 //! *Spec*: RFC 9113, sections 8.1 to 8.3.

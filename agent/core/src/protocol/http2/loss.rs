@@ -1,4 +1,4 @@
-//! Holes in, what is still certain out.
+//! Holes → what is still certain.
 //!
 //! *Owns* which frames a hole cut, and which streams it puts in doubt. *Must not know* how frames are found again.
 //! *Spec*: RFC 9113, section 4.1: a frame header says where the next one is.

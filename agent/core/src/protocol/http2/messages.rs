@@ -1,4 +1,4 @@
-//! Content of one side of a gRPC call in, the number of its messages out, while the content streams by.
+//! Content of one side of a gRPC call → the number of its messages, while the content streams by.
 //!
 //! *Owns* the length-prefixed framing: a flag for compression, four bytes of length, big-endian. *Must not know* protobuf.
 //! *Spec*: gRPC over HTTP/2, "Length-Prefixed-Message".

@@ -1,4 +1,4 @@
-//! Bytes of one HTTP/2 connection in, events of its exchanges out: one for each stream that the client opened.
+//! Bytes of one HTTP/2 connection → events of its exchanges: one for each stream that the client opened.
 //!
 //! *Owns* frames (`frame`, `feed`), header compression ([`hpack`]), streams (`stream`, `heads`), and finding frames again
 //! after a loss (`seek`). *Must not know* what a field or a body means.

@@ -1,4 +1,4 @@
-//! Bytes from anywhere in a stream in, the next certain frame boundary out.
+//! Bytes from anywhere in a stream → the next certain frame boundary.
 //!
 //! *Owns* the search. *Must not know* what frames say.
 //!

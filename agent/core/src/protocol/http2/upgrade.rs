@@ -1,4 +1,4 @@
-//! `HTTP2-Settings` of an upgrade request in, what it allows the server out.
+//! `HTTP2-Settings` of an upgrade request → what it allows the server.
 //!
 //! *Owns* that field. *Must not know* frames.
 //! *Spec*: RFC 7540, section 3.2.1: the payload of a SETTINGS frame in base64url without padding (RFC 4648, section 5).

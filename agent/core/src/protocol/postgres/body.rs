@@ -1,4 +1,4 @@
-//! The body of one message in, its fields out. Integers are big-endian, strings end in a zero byte.
+//! The body of one message → its fields. Integers are big-endian, strings end in a zero byte.
 //!
 //! A body may be cut (its rest was not kept): a field that is not there whole is `None`.
 //!

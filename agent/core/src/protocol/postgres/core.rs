@@ -1,4 +1,4 @@
-//! Messages of both sides in, events about operations out.
+//! Messages of both sides → events about operations.
 //!
 //! The server answers strictly in the order it was asked, so what the client sent waits in a queue of [`Unit`]s until its
 //! answer comes:

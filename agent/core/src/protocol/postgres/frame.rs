@@ -1,4 +1,4 @@
-//! Bytes of one side of a connection in, whole messages out, each with the kept beginning of its body.
+//! Bytes of one side of a connection → whole messages, each with the kept beginning of its body.
 //!
 //! ```text
 //!   Begin ──first byte 0──▶ Startup ──StartupMessage──▶ Header ◀──────────────────────┐

@@ -1,4 +1,4 @@
-//! The kept beginning of a message body in, its meaning out. Every list is bounded; what was cut off is left out.
+//! The kept beginning of a message body → its meaning. Every list is bounded; what was cut off is left out.
 //!
 //! *Owns* the layout of the messages. *Must not know* what was sent before.
 //! *Spec*: PostgreSQL documentation, sections 55.7 "Message Formats" and 55.8 "Error and Notice Message Fields".

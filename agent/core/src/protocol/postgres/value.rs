@@ -1,4 +1,4 @@
-//! One parameter or result cell in, its text form out.
+//! One parameter or result cell → its text form.
 //!
 //! Keys are compared as text, so that a number sent in binary by one client and in text by another is the same key. A value
 //! that is too long or of a type that is not decoded stays a length: part of a value would be another value.

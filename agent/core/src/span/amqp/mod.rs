@@ -1,4 +1,4 @@
-//! An AMQP action in, its part of a span out.
+//! An AMQP action → its part of a span.
 //!
 //! *Owns* messaging's names, kinds, statuses and attributes. *Must not know* how publishes and deliveries were paired.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0, "Messaging spans" and "RabbitMQ".

@@ -1,4 +1,4 @@
-//! An HTTP exchange in, its part of a span out.
+//! An HTTP exchange → its part of a span.
 //!
 //! *Owns* HTTP's names, statuses and attributes. *Must not know* orders; a route comes from configured templates only.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0, "HTTP spans".

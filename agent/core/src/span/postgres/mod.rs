@@ -1,4 +1,4 @@
-//! A PostgreSQL statement in, its part of a span out.
+//! A PostgreSQL statement → its part of a span.
 //!
 //! *Owns* the database client's names, statuses and attributes. *Must not know* SQL; [`crate::sql`] does.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0, "Database client spans" and "PostgreSQL"; PostgreSQL documentation,

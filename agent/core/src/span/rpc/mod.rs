@@ -1,4 +1,4 @@
-//! A gRPC call in, its part of a span out.
+//! A gRPC call → its part of a span.
 //!
 //! *Owns* gRPC's names, statuses and attributes. *Must not know* orders, HTTP spans beyond what calls share with them.
 //! *Spec*: OpenTelemetry semantic conventions v1.44.0, "gRPC"; gRPC over HTTP/2; gRPC, "Status codes and their use".

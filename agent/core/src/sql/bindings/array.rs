@@ -1,4 +1,4 @@
-//! The text form of an array in, its elements out.
+//! The text form of an array → its elements.
 //!
 //! *Spec*: PostgreSQL documentation, section 8.15.6 "Array Input and Output Syntax".
 

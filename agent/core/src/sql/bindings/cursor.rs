@@ -1,4 +1,4 @@
-//! Tokens and a position in, the shape that stands there out: a column, a value, a list, a comparison.
+//! Tokens and a position → the shape that stands there: a column, a value, a list, a comparison.
 //!
 //! Nothing here moves: each function returns the position after what it read, or `None`.
 

@@ -1,4 +1,4 @@
-//! The walk's position in; the bindings that start there out. Nothing here moves the walk.
+//! The walk's position → the bindings that start there. Nothing here moves the walk.
 
 use super::cursor::{Column, compared};
 use super::{Binding, Clause, Pending, Walk};

@@ -1,4 +1,4 @@
-//! SQL text in; which column is set to, or compared for equality with, which parameter or literal out.
+//! SQL text → which column is set to, or compared for equality with, which parameter or literal.
 //!
 //! ```text
 //!   UPDATE orders o SET status = $1 WHERE o.id = 17   ─▶   orders.status = $1, orders.id = '17'

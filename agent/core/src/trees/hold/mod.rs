@@ -1,4 +1,4 @@
-//! Finished operations and edges in, whole trees out, held until nothing more is expected of them.
+//! Finished operations and edges → whole trees, held until nothing more is expected of them.
 //!
 //! ```text
 //!   opened ─▶ ┌────────── held ──────────┐      quiet for `linger`, all settled

@@ -1,4 +1,4 @@
-//! [`Span`]s and the [`Host`] they were seen on in, the bytes of an `ExportTraceServiceRequest` out.
+//! [`Span`]s and the [`Host`] they were seen on → the bytes of an `ExportTraceServiceRequest`.
 //!
 //! *Owns* the mapping of our types to OTLP and the size of a request. Pure.
 //! *Spec*: opentelemetry-proto v1.11 `trace.proto`, `resource.proto`; semantic conventions 1.44.0 `resource/`.

@@ -1,4 +1,4 @@
-//! What was learned in, the bytes of a file that holds it out, and back.
+//! What was learned → the bytes of a file that holds it, and back.
 //!
 //! ```text
 //!   "SPOORLS1" │ u32 length │ u32 CRC-32 of the payload │ payload: JSON of [`Snapshot`]          (little-endian)

@@ -1,4 +1,4 @@
-//! The API server in, the table of this node's containers out, from a thread of its own.
+//! The API server → the table of this node's containers, from a thread of its own.
 //!
 //! *Owns* who is asked and how often: pods of this node only (a field selector), every `kubernetes.refresh` and soon after
 //! a container appears that is not known. *Spec*: Kubernetes API v1, `GET /api/v1/pods`; tokens of service accounts are

@@ -1,4 +1,4 @@
-//! Files of both formats, byte by byte, in; the times of their frames or what is wrong out.
+//! Files of both formats, byte by byte → the times of their frames or what is wrong.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Frames of each link type in; the segment or why there is none out.
+//! Frames of each link type → the segment or why there is none.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! TCP conversations in; what each socket wrote, read and closed out.
+//! TCP conversations → what each socket wrote, read and closed.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Conversations in, operations out: what the session makes of publishes, deliveries, confirms, losses.
+//! Conversations → operations: what the session makes of publishes, deliveries, confirms, losses.
 
 mod snapshot;
 

@@ -1,4 +1,4 @@
-//! Tests of a whole connection: transcripts in, exchanges out.
+//! Tests of a whole connection: transcripts → exchanges.
 
 mod framing;
 mod gaps;

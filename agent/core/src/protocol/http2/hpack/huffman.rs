@@ -1,4 +1,4 @@
-//! A Huffman-coded string in, its octets out.
+//! A Huffman-coded string → its octets.
 //!
 //! *Owns* the code of RFC 7541, Appendix B, and a decoder that takes four bits at a time. *Must not know* fields.
 //!

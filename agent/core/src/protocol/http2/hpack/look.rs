@@ -1,4 +1,4 @@
-//! Bytes that may be a header block in, what they say without any context out.
+//! Bytes that may be a header block → what they say without any context.
 //!
 //! *Owns* telling a header block from other bytes, for detection and for finding frames again. *Must not know* frames.
 //! *Spec*: RFC 7541, section 6; RFC 9113, sections 8.2 and 8.3.

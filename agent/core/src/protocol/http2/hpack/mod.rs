@@ -1,4 +1,4 @@
-//! Header blocks of one direction in, their fields out; what cannot be known of them is said, never guessed.
+//! Header blocks of one direction → their fields; what cannot be known of them is said, never guessed.
 //!
 //! *Owns* HPACK: representations ([`Decoder`]), the tables (`table`), the Huffman code (`huffman`), and telling header
 //! blocks from other bytes (`look`). *Must not know* frames, streams, what a field means.

@@ -1,4 +1,4 @@
-//! Tests of a whole connection: frames in, exchanges out.
+//! Tests of a whole connection: frames → exchanges.
 
 mod joins;
 mod losses;

@@ -1,4 +1,4 @@
-//! The content of one PostgreSQL message in, whether it has that message's shape out.
+//! The content of one PostgreSQL message → whether it has that message's shape.
 //!
 //! Only shapes are looked at, nothing is kept: the parser proper is [`crate::protocol::postgres`].
 

@@ -1,4 +1,4 @@
-//! Transcripts in, operations out; any way of cutting them.
+//! Transcripts → operations; any way of cutting them.
 
 mod build;
 mod cuts;
