@@ -29,5 +29,19 @@ pub(super) fn shape(text: &str) -> String {
             c => out.push(c),
         }
     }
-    out
+    without_truths(&out)
+}
+
+/// `TRUE` and `FALSE` are literals, too, but not in `IS TRUE`.
+fn without_truths(text: &str) -> String {
+    let mut before = "";
+    let words = text.split(' ').map(|word| {
+        let end = word.trim_start_matches(|c: char| c.is_alphabetic());
+        let bare = word.strip_suffix(end).unwrap_or(word);
+        let is_value = ["true", "false"].iter().any(|truth| bare.eq_ignore_ascii_case(truth));
+        let is_test = ["is", "not"].iter().any(|test| before.eq_ignore_ascii_case(test));
+        before = word;
+        if is_value && !is_test { format!("?{end}") } else { word.to_owned() }
+    });
+    words.collect::<Vec<String>>().join(" ")
 }

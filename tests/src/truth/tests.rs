@@ -168,6 +168,10 @@ fn statements_compare_by_shape() {
         ("SELECT a1 FROM t WHERE x = 'it''s' AND y = 4.5;", "SELECT a1 FROM t WHERE x = ? AND y = ?"),
         ("INSERT  INTO t\n VALUES ($1, $12, ?)", "INSERT INTO t VALUES (?, ?, ?)"),
         ("COMMIT", "COMMIT"),
+        (
+            "SET a = true, b=1 WHERE c IS NOT TRUE AND d = FALSE",
+            "SET a = ?, b=? WHERE c IS NOT TRUE AND d = ?",
+        ),
     ] {
         assert_eq!(shape(text), expected);
     }
