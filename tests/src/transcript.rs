@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use spoor_core::record::{
     ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessInfo, Record, Role, Sender,
-    Transport, WireBase, Worker,
+    Tgid, Transport, WireBase, Worker,
 };
 use spoor_core::time::{BootTime, WallTime};
 
@@ -85,7 +85,7 @@ impl Host {
         let at = self.tick();
         let info = ProcessInfo {
             at,
-            tgid,
+            tgid: Tgid(tgid),
             started_at: BootTime::from_nanos(1),
             service: service.to_owned(),
             ..ProcessInfo::default()

@@ -3,8 +3,8 @@
 //! *Owns* the vocabulary of the border (connections, directions, threads, clocks).
 //! *Must not know* where a record came from, nor any protocol.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,50 @@ use crate::time::{BootTime, WallTime};
 /// A connection between two local processes is two `ConnId`s, one per end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnId(pub u64);
+
+/// A number that names something in the kernel. Shown bare.
+macro_rules! number {
+    ($(#[$docs:meta])* $name:ident($number:ty)) => {
+        $(#[$docs])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub $number);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+number! {
+    /// A thread group, which is a process, as the initial PID namespace numbers it; 0 when unknown.
+    Tgid(u32)
+}
+
+number! {
+    /// A thread, as the initial PID namespace numbers it; of a Go program the goroutine, as a number above all threads.
+    Tid(u32)
+}
+
+impl Tid {
+    /// It is a goroutine, on whatever thread.
+    pub fn is_goroutine(self) -> bool {
+        self.0 & GOROUTINE != 0
+    }
+
+    /// The thread that a border names by `number`, where 0 is nobody.
+    pub fn some(number: u32) -> Option<Self> {
+        (number != 0).then_some(Self(number))
+    }
+}
 
 /// Where bytes moved, seen from the process that owns the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,23 +90,17 @@ pub enum Role {
     Server,
 }
 
-/// Who moves bytes: a kernel thread, or a goroutine. Thread identifiers are those of the initial PID namespace.
+/// Who moves bytes: a kernel thread, or a goroutine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Worker {
-    /// Thread group: the process.
-    pub tgid: u32,
-    /// The thread itself; of a Go program the goroutine, as a number above all threads.
-    pub tid: u32,
+    pub tgid: Tgid,
+    pub tid: Tid,
 }
 
 impl Worker {
+    /// From the two numbers by which a border names it.
     pub fn new(tgid: u32, tid: u32) -> Self {
-        Self { tgid, tid }
-    }
-
-    /// It is a goroutine, on whatever thread.
-    pub fn is_goroutine(self) -> bool {
-        self.tid & GOROUTINE != 0
+        Self { tgid: Tgid(tgid), tid: Tid(tid) }
     }
 }
 
@@ -79,7 +117,7 @@ pub struct Mark {
     pub at: BootTime,
     pub thread: Worker,
     /// The only goroutine that waited for what this one did, where that is known.
-    pub awaited_by: Option<NonZeroU32>,
+    pub awaited_by: Option<Tid>,
     /// Position of the other direction of the connection at that moment.
     pub other_pos: u64,
 }
@@ -98,7 +136,7 @@ pub struct Point {
     pub pos: u64,
     pub thread: Worker,
     /// As in [`Mark`].
-    pub awaited_by: Option<NonZeroU32>,
+    pub awaited_by: Option<Tid>,
 }
 
 impl Point {
@@ -225,7 +263,7 @@ pub struct Data {
     pub bytes: Bytes,
     pub thread: Worker,
     /// The only goroutine that waited for what this one did, where that is known.
-    pub awaited_by: Option<NonZeroU32>,
+    pub awaited_by: Option<Tid>,
     pub flags: DataFlags,
 }
 
@@ -249,7 +287,7 @@ pub struct Close {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessEvent {
     pub at: BootTime,
-    pub tgid: u32,
+    pub tgid: Tgid,
     pub kind: ProcessEventKind,
 }
 
@@ -257,15 +295,15 @@ pub struct ProcessEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessEventKind {
     Fork {
-        parent_tgid: u32,
+        parent_tgid: Tgid,
     },
     Exec,
     Exit,
     /// A thread of it began. Reported only of processes with connections.
     Thread {
-        tid: u32,
+        tid: Tid,
         /// The thread that began it.
-        creator: u32,
+        creator: Tid,
     },
 }
 
@@ -274,7 +312,7 @@ pub enum ProcessEventKind {
 #[serde(default)]
 pub struct ProcessInfo {
     pub at: BootTime,
-    pub tgid: u32,
+    pub tgid: Tgid,
     /// When the process started, in 10 ms ticks as `/proc` gives it.
     #[serde(rename = "start_ns")]
     pub started_at: BootTime,

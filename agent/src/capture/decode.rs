@@ -5,7 +5,6 @@
 use std::{
     mem::offset_of,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::NonZeroU32,
 };
 
 use bytes::Bytes;
@@ -16,8 +15,8 @@ use spoor_common::{
 };
 
 use spoor_core::record::{
-    Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessEvent, ProcessEventKind, Role,
-    Transport, WireBase, Worker,
+    Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessEvent, ProcessEventKind, Role, Tgid,
+    Tid, Transport, WireBase, Worker,
 };
 use spoor_core::time::BootTime;
 
@@ -94,7 +93,7 @@ fn data(bytes: &[u8]) -> Option<Data> {
         len,
         bytes: Bytes::copy_from_slice(payload),
         thread: Worker::new(field!(bytes, DataHeader, tgid, u32), field!(bytes, DataHeader, tid, u32)),
-        awaited_by: NonZeroU32::new(field!(bytes, DataHeader, awaited_by, u32)),
+        awaited_by: Tid::some(field!(bytes, DataHeader, awaited_by, u32)),
         flags: DataFlags {
             unreadable: flags & record::DATA_UNREADABLE != 0,
             budget: flags & record::DATA_BUDGET != 0,
@@ -183,14 +182,14 @@ fn endpoint(family: u16, address: [u8; 16], port: u16) -> Endpoint {
 fn process(bytes: &[u8]) -> Option<ProcessEvent> {
     Some(ProcessEvent {
         at: BootTime::from_nanos(field!(bytes, ProcessRecord, at_ns, u64)),
-        tgid: field!(bytes, ProcessRecord, tgid, u32),
+        tgid: Tgid(field!(bytes, ProcessRecord, tgid, u32)),
         kind: match field!(bytes, ProcessRecord, event, u8) {
             record::PROCESS_FORK => {
-                ProcessEventKind::Fork { parent_tgid: field!(bytes, ProcessRecord, parent, u32) }
+                ProcessEventKind::Fork { parent_tgid: Tgid(field!(bytes, ProcessRecord, parent, u32)) }
             }
             record::PROCESS_THREAD => ProcessEventKind::Thread {
-                tid: field!(bytes, ProcessRecord, tid, u32),
-                creator: field!(bytes, ProcessRecord, parent, u32),
+                tid: Tid(field!(bytes, ProcessRecord, tid, u32)),
+                creator: Tid(field!(bytes, ProcessRecord, parent, u32)),
             },
             record::PROCESS_EXEC => ProcessEventKind::Exec,
             record::PROCESS_EXIT => ProcessEventKind::Exit,

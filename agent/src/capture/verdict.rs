@@ -6,7 +6,7 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use spoor_common::verdict::{self as layout, InheritKey};
 
 use super::{error::CaptureError, load::map_error};
-use spoor_core::record::{ConnId, Role};
+use spoor_core::record::{ConnId, Role, Tgid};
 
 /// How much of a connection the kernel copies from now on. Positions go on either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct Kind {
     pub netns: u32,
     /// Port of the server's end.
     pub server_port: u16,
-    pub tgid: u32,
+    pub tgid: Tgid,
     pub role: Role,
 }
 
@@ -90,7 +90,7 @@ impl Verdicts {
         let key = InheritKey {
             netns: kind.netns,
             server_port: u32::from(kind.server_port),
-            tgid: kind.tgid,
+            tgid: kind.tgid.0,
             role: u32::from(role),
         };
         self.inherited.insert(key.words(), verdict.layout().words(), 0).map_err(map_error)

@@ -27,7 +27,7 @@ use executable::{Executable, Executables};
 use kubernetes::Pods;
 use name::Facts;
 use select::{Choice, Selection};
-use spoor_core::record::ProcessInfo;
+use spoor_core::record::{ProcessInfo, Tgid};
 use spoor_core::time::BootTime;
 
 pub use lookup::Lookup;
@@ -75,7 +75,7 @@ impl Inspector {
             containers: HashMap::new(),
             executables: Executables::default(),
             boot_unix: procfs::boot_time_secs().unwrap_or(0),
-            host_netns: netns(1),
+            host_netns: netns(Tgid(1)),
         }
     }
 
@@ -97,8 +97,8 @@ impl Inspector {
     }
 
     /// A running process; `None` when it is gone.
-    pub fn inspect(&mut self, tgid: u32) -> Option<Inspected> {
-        let process = Process::new(i32::try_from(tgid).ok()?).ok()?;
+    pub fn inspect(&mut self, tgid: Tgid) -> Option<Inspected> {
+        let process = Process::new(i32::try_from(tgid.0).ok()?).ok()?;
         let stat = process.stat().ok()?;
         let cgroups = cgroup::paths(&process);
         let cgroup = cgroup::of(&cgroups);
@@ -230,7 +230,7 @@ fn humantime(unix: u64) -> String {
 }
 
 /// Inode of a process' network namespace; 0 when it cannot be read.
-fn netns(tgid: u32) -> u64 {
+fn netns(tgid: Tgid) -> u64 {
     std::fs::metadata(format!("/proc/{tgid}/ns/net")).map_or(0, |namespace| namespace.ino())
 }
 
@@ -258,10 +258,10 @@ mod tests {
 
     #[test]
     fn this_process_is_known() {
-        let inspected = Inspector::plain(&Services::default()).inspect(std::process::id()).unwrap();
+        let inspected = Inspector::plain(&Services::default()).inspect(Tgid(std::process::id())).unwrap();
         assert_eq!((inspected.choice, inspected.unfinished), (Choice::Traced, false));
         let info = inspected.info;
-        assert_eq!(info.tgid, std::process::id());
+        assert_eq!(info.tgid.0, std::process::id());
         assert!(info.exe.contains("spoor"), "{info:?}");
         assert!(info.service.contains("spoor"), "{info:?}");
         assert!(info.started_at > BootTime::ZERO && info.started_at <= crate::clock::boot(), "{info:?}");
@@ -278,8 +278,8 @@ mod tests {
     #[test]
     fn missing_process_is_none() {
         let mut inspector = Inspector::plain(&Services::default());
-        assert_eq!(inspector.inspect(u32::MAX), None);
-        assert_eq!(inspector.inspect(0), None);
+        assert_eq!(inspector.inspect(Tgid(u32::MAX)), None);
+        assert_eq!(inspector.inspect(Tgid(0)), None);
     }
 
     #[test]
@@ -309,7 +309,10 @@ mod tests {
         let mut inspector = Inspector::plain(&Services::default());
         let named = (0..200).find_map(|_| {
             std::thread::sleep(Duration::from_millis(5));
-            inspector.inspect(child.id()).map(|found| found.info).filter(|info| info.service == "sleeper")
+            inspector
+                .inspect(Tgid(child.id()))
+                .map(|found| found.info)
+                .filter(|info| info.service == "sleeper")
         });
         child.kill().unwrap();
         child.wait().unwrap();

@@ -22,15 +22,15 @@ const MES: u32 = 600;
 /// What an agent sees that covers these processes only.
 fn seen_by(processes: &[u32], records: &[Record]) -> Vec<Record> {
     let own = |record: &Record| match record {
-        Record::Conn(conn) if processes.contains(&conn.thread.tgid) => Some(conn.id),
+        Record::Conn(conn) if processes.contains(&conn.thread.tgid.0) => Some(conn.id),
         _ => None,
     };
     let conns: HashSet<ConnId> = records.iter().filter_map(own).collect();
     let is_seen = |record: &&Record| match record {
-        Record::Conn(conn) => processes.contains(&conn.thread.tgid),
+        Record::Conn(conn) => processes.contains(&conn.thread.tgid.0),
         Record::Data(data) => conns.contains(&data.conn),
         Record::Close(close) => conns.contains(&close.conn),
-        Record::ProcessInfo(info) => processes.contains(&info.tgid),
+        Record::ProcessInfo(info) => processes.contains(&info.tgid.0),
         Record::Clock(_) | Record::Process(_) | Record::Lost(_) => true,
     };
     records.iter().filter(is_seen).cloned().collect()

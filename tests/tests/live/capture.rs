@@ -9,7 +9,6 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    num::NonZeroU32,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -210,14 +209,14 @@ fn who_began_a_thread_is_told() {
                 tgid: of,
                 kind: ProcessEventKind::Thread { tid, creator },
                 ..
-            }) if *of == tgid => Some((*tid, *creator)),
+            }) if of.0 == tgid => Some((tid.0, creator.0)),
             _ => None,
         });
         threads.collect()
     };
     let writers: Vec<u32> = agent.wait("three writes", |seen| {
         let records = stream(seen, client, Direction::Egress).records;
-        (records.len() == 3).then(|| records.iter().map(|data| data.thread.tid).collect())
+        (records.len() == 3).then(|| records.iter().map(|data| data.thread.tid.0).collect())
     });
     let creators = agent.wait("two threads", |seen| Some(begun(seen)).filter(|begun| begun.len() == 2));
     let [first, second, third] = writers[..] else { unreachable!("three writes") };
@@ -231,7 +230,7 @@ fn goroutines_count_as_threads_and_c_code_in_a_go_program_does_not() {
     let (client, _) = run("goroutines", "tcp4").ends();
     let tids: Vec<u32> = agent.wait("five writes", |seen| {
         let records = stream(seen, client, Direction::Egress).records;
-        (records.len() == 5).then(|| records.iter().map(|data| data.thread.tid).collect())
+        (records.len() == 5).then(|| records.iter().map(|data| data.thread.tid.0).collect())
     });
     let [first, second, again, on_foreign_stack, thread] = tids[..] else { unreachable!("five writes") };
     assert!(first & second & GOROUTINE != 0, "{tids:x?}");
@@ -247,10 +246,9 @@ fn the_only_goroutine_that_waits_on_a_channel_of_the_outermost_function_awaits_w
     let (client, _) = run("channels", "tcp4").ends();
     let awaited: Vec<Option<u32>> = agent.wait("six writes", |seen| {
         let records = stream(seen, client, Direction::Egress).records;
-        (records.len() == 6)
-            .then(|| records.iter().map(|data| data.awaited_by.map(NonZeroU32::get)).collect())
+        (records.len() == 6).then(|| records.iter().map(|data| data.awaited_by.map(|tid| tid.0)).collect())
     });
-    let tid = agent.look(|seen| stream(seen, client, Direction::Egress).records[0].thread.tid);
+    let tid = agent.look(|seen| stream(seen, client, Direction::Egress).records[0].thread.tid.0);
     // The description of the one that waits comes 80 bytes after that of the one that writes, in words of 8 bytes.
     let waits = Some(tid + 10);
     if agent.rung == 'D' {
@@ -284,7 +282,7 @@ fn orderly_close_and_process_exit_are_reported() {
         assert!(Some(close.at) > last, "closed after its last byte");
     }
     agent.wait("exit of the trap", |seen| {
-        let exit = |r: &&Record| matches!(r, Record::Process(p) if p.tgid == tgid && p.kind == ProcessEventKind::Exit);
+        let exit = |r: &&Record| matches!(r, Record::Process(p) if p.tgid.0 == tgid && p.kind == ProcessEventKind::Exit);
         seen.other.iter().find(exit).map(|_| ())
     });
 }

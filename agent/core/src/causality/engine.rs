@@ -16,7 +16,7 @@ use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
-use crate::record::{ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, Role};
+use crate::record::{ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, Role, Tgid};
 use crate::time::BootTime;
 
 /// Operations waiting for their other end.
@@ -92,12 +92,12 @@ impl Engine {
         }
     }
 
-    pub fn conn_closed(&mut self, conn: ConnId, tgid: u32) {
+    pub fn conn_closed(&mut self, conn: ConnId, tgid: Tgid) {
         self.inside.conn_closed(conn, tgid);
     }
 
     /// Something a process read or wrote was lost, not long before `now`.
-    pub fn missed(&mut self, tgid: u32, now: BootTime) {
+    pub fn missed(&mut self, tgid: Tgid, now: BootTime) {
         self.inside.missed(tgid, now);
         self.brokered.missed(now);
         self.unbrokered.missed(now);
@@ -120,12 +120,12 @@ impl Engine {
     }
 
     /// What a process has shown of how it works. `None`: nothing.
-    pub fn export(&self, tgid: u32) -> Option<Snapshot> {
+    pub fn export(&self, tgid: Tgid) -> Option<Snapshot> {
         self.inside.export(tgid)
     }
 
     /// Goes on with what an earlier agent knew of this very process. Returns whether it is of use.
-    pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootTime) -> bool {
+    pub fn import(&mut self, tgid: Tgid, learned: &Snapshot, now: BootTime) -> bool {
         self.inside.import(tgid, learned, now)
     }
 

@@ -6,7 +6,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::protocol::Protocol;
-use crate::record::OpId;
+use crate::record::{OpId, Tgid};
 use crate::time::BootTime;
 
 /// Operations known to be open at once; of more, the time is not known.
@@ -27,7 +27,7 @@ pub struct Open {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Begun {
     pub(super) at: BootTime,
-    pub(super) tgid: u32,
+    pub(super) tgid: Tgid,
     pub(super) protocol: Protocol,
 }
 
@@ -58,8 +58,8 @@ impl OpenOperations {
     }
 
     /// Sums by service and protocol; `service` names a process.
-    pub(super) fn summary(&self, before: BootTime, service: impl Fn(u32) -> String) -> Vec<Open> {
-        let mut sums: FxHashMap<(u32, Protocol), (u64, u64, BootTime)> = FxHashMap::default();
+    pub(super) fn summary(&self, before: BootTime, service: impl Fn(Tgid) -> String) -> Vec<Open> {
+        let mut sums: FxHashMap<(Tgid, Protocol), (u64, u64, BootTime)> = FxHashMap::default();
         for begun in self.begun.values() {
             let sum = sums.entry((begun.tgid, begun.protocol)).or_insert((0, 0, BootTime::MAX));
             sum.0 += 1;
@@ -98,7 +98,7 @@ mod tests {
             (4, 300, 7, Protocol::Amqp),
             (5, 10, 7, Protocol::Http1),
         ] {
-            open.opened(OpId(op), Begun { at: ns(at), tgid, protocol });
+            open.opened(OpId(op), Begun { at: ns(at), tgid: Tgid(tgid), protocol });
         }
         open.closed(OpId(5));
         open.closed(OpId(99));
@@ -120,7 +120,7 @@ mod tests {
     fn operations_over_the_bound_are_counted() {
         let mut open = OpenOperations::default();
         for op in 0..MAX_OPEN as u64 + 2 {
-            open.opened(OpId(op), Begun { at: ns(1), tgid: 1, protocol: Protocol::Http1 });
+            open.opened(OpId(op), Begun { at: ns(1), tgid: Tgid(1), protocol: Protocol::Http1 });
         }
         assert_eq!(open.forgotten(), 2);
     }

@@ -27,7 +27,7 @@ use crate::order::ids::{self, WireId};
 use crate::order::rules::RuleError;
 use crate::privacy::pseudonym::Pseudonyms;
 use crate::protocol::{Event, PerProtocol, Protocol};
-use crate::record::{ClockPair, ConnId, OpId, ProcessInfo, Record, Sender};
+use crate::record::{ClockPair, ConnId, OpId, ProcessInfo, Record, Sender, Tgid};
 
 use crate::span::sample::Sampler;
 use crate::span::{Resource, Span};
@@ -93,7 +93,7 @@ pub struct Pipeline {
     /// Open calls: where they begin in their stream, and their wire identity.
     wires: FxHashMap<OpId, (u64, WireId)>,
     identifier: Identifier,
-    processes: Bounded<u32, Arc<Resource>>,
+    processes: Bounded<Tgid, Arc<Resource>>,
     histories: Histories,
     clock: ClockPair,
     boot_id: [u8; 16],
@@ -385,7 +385,7 @@ impl Pipeline {
             service: info.service.clone(),
             service_namespace: info.service_namespace.clone(),
             instance: format!("{}-{}", info.tgid, info.started_at.as_nanos()),
-            pid: Some(info.tgid),
+            pid: Some(info.tgid.0),
             exe: Some(info.exe.clone()).filter(|exe| !exe.is_empty()),
             container_id: info.container_id.clone(),
             attributes: info.attributes.clone(),
@@ -406,7 +406,7 @@ impl Pipeline {
         let resource = Resource {
             service,
             instance: tgid.to_string(),
-            pid: Some(tgid).filter(|pid| *pid != 0),
+            pid: Some(tgid.0).filter(|pid| *pid != 0),
             ..Resource::default()
         };
         Arc::new(resource)
@@ -436,7 +436,7 @@ mod tests {
         let mut pipeline = pipeline();
         assert!(pipeline.stats().forgotten.is_empty());
         for tgid in 0..MAX_PROCESSES as u32 + 3 {
-            let info = ProcessInfo { tgid, service: "shop".to_owned(), ..ProcessInfo::default() };
+            let info = ProcessInfo { tgid: Tgid(tgid), service: "shop".to_owned(), ..ProcessInfo::default() };
             pipeline.handle_record(Record::ProcessInfo(Box::new(info)));
         }
         for n in 0..5000_u64 {

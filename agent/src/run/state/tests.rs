@@ -30,7 +30,8 @@ fn read(directory: &Path) -> Option<Snapshot> {
 }
 
 fn left(boot_id: [u8; 16]) -> Snapshot {
-    let process = spoor_core::pipeline::snapshot::Process { tgid: 7, ..Default::default() };
+    let process =
+        spoor_core::pipeline::snapshot::Process { tgid: spoor_core::record::Tgid(7), ..Default::default() };
     Snapshot { boot_id, processes: vec![process], ..Snapshot::default() }
 }
 

@@ -20,6 +20,8 @@ use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use spoor_core::record::Tgid;
+
 use image::{Image, Source};
 pub use image::{Section, Symbol};
 pub use runtime::{Kind, Runtime};
@@ -100,7 +102,7 @@ pub struct Executables {
 
 impl Executables {
     /// The executable of a process, also one that was replaced or that lies in another mount namespace.
-    pub fn of_process(&mut self, tgid: u32, name: &str) -> Option<Arc<Executable>> {
+    pub fn of_process(&mut self, tgid: Tgid, name: &str) -> Option<Arc<Executable>> {
         // The kernel's own link to the mapped file: no path is followed.
         self.of_file(File::open(format!("/proc/{tgid}/exe")).ok()?, name)
     }

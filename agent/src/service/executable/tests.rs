@@ -343,6 +343,6 @@ fn a_file_is_read_once_for_each_of_its_states() {
     assert_eq!(look(), None);
     assert_eq!(executables.known.len(), 3);
     assert_eq!(executables.of_file(File::open(folder.path()).unwrap(), "folder"), None);
-    assert!(executables.of_process(std::process::id(), "tests").is_some_and(|own| !own.is_go()));
-    assert!(executables.of_process(0, "kernel").is_none());
+    assert!(executables.of_process(Tgid(std::process::id()), "tests").is_some_and(|own| !own.is_go()));
+    assert!(executables.of_process(Tgid(0), "kernel").is_none());
 }

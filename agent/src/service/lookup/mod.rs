@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use super::select::Choice;
 use super::{Inspected, Inspector};
 use spoor_core::bounded::Bounded;
-use spoor_core::record::{ConnId, ProcessEventKind, ProcessInfo, Record};
+use spoor_core::record::{ConnId, ProcessEventKind, ProcessInfo, Record, Tgid};
 
 /// Processes remembered at once; the ones looked up first are looked up again.
 const MAX_PROCESSES: usize = 65_536;
@@ -25,7 +25,7 @@ const MAX_EXCLUDED: usize = 65_536;
 /// How processes are looked up: replaced in tests.
 pub trait Inspect: Send {
     /// `None` when it is gone.
-    fn inspect(&mut self, tgid: u32) -> Option<Inspected>;
+    fn inspect(&mut self, tgid: Tgid) -> Option<Inspected>;
 
     /// Whether a process is traced of which nothing is left but its name (empty: not even that).
     fn judge(&self, comm: &str) -> Choice;
@@ -35,7 +35,7 @@ pub trait Inspect: Send {
 }
 
 impl Inspect for Inspector {
-    fn inspect(&mut self, tgid: u32) -> Option<Inspected> {
+    fn inspect(&mut self, tgid: Tgid) -> Option<Inspected> {
         Self::inspect(self, tgid)
     }
 
@@ -52,14 +52,14 @@ impl Inspect for Inspector {
 pub struct Lookup {
     inspect: Box<dyn Inspect>,
     /// The one looked up first is the oldest.
-    known: Bounded<u32, Known>,
+    known: Bounded<Tgid, Known>,
     /// Processes of which more may be known later, and when they were looked at.
-    unfinished: HashSet<u32>,
+    unfinished: HashSet<Tgid>,
     generation: u64,
     /// The process of the last record: most come in runs.
-    last: Option<(u32, Known)>,
+    last: Option<(Tgid, Known)>,
     /// Forks that run their parent's program: what was known of the parent.
-    inherited: Bounded<u32, Known>,
+    inherited: Bounded<Tgid, Known>,
     /// Processes that were left out because they were gone before they could be judged.
     unjudged: u64,
     excluded: Bounded<ConnId, ()>,
@@ -136,7 +136,7 @@ impl Lookup {
             }
             Record::Clock(_) | Record::ProcessInfo(_) | Record::Lost(_) => return Verdict::HandOn,
         };
-        if tgid == 0 {
+        if tgid == Tgid::default() {
             return Verdict::HandOn;
         }
         self.look_again();
@@ -215,7 +215,7 @@ impl Lookup {
     }
 
     /// A process that ended before it could be looked up is named by what the kernel called it.
-    fn gone(&mut self, tgid: u32, comm: &str) -> Inspected {
+    fn gone(&mut self, tgid: Tgid, comm: &str) -> Inspected {
         let choice = match self.inherited.get(&tgid) {
             Some(Known::Traced) => Choice::Traced,
             Some(Known::Excluded | Known::Undecided) => Choice::Excluded,
@@ -231,21 +231,21 @@ impl Lookup {
     }
 
     /// A fork runs its parent's program until it says otherwise.
-    fn inherit(&mut self, tgid: u32, parent: u32) {
+    fn inherit(&mut self, tgid: Tgid, parent: Tgid) {
         let Some(known) = self.known.get(&parent).or_else(|| self.inherited.get(&parent)).copied() else {
             return;
         };
         self.inherited.insert(tgid, known);
     }
 
-    fn forget(&mut self, tgid: u32) {
+    fn forget(&mut self, tgid: Tgid) {
         self.inherited.remove(&tgid);
         self.known.remove(&tgid);
         self.unfinished.remove(&tgid);
         self.last = self.last.filter(|(last, _)| *last != tgid);
     }
 
-    fn remember(&mut self, tgid: u32, known: Known) {
+    fn remember(&mut self, tgid: Tgid, known: Known) {
         if let Some((oldest, _)) = self.known.insert(tgid, known) {
             self.unfinished.remove(&oldest);
         }

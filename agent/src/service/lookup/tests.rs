@@ -25,7 +25,7 @@ fn data(tgid: u32, conn: u64) -> Record {
 }
 
 fn event(tgid: u32, kind: ProcessEventKind) -> Record {
-    Record::Process(ProcessEvent { at: AT, tgid, kind })
+    Record::Process(ProcessEvent { at: AT, tgid: Tgid(tgid), kind })
 }
 
 /// Process 9 is gone, 5 is excluded, 6 and 7 are not known well until the generation grows: then 7 is traced.
@@ -33,16 +33,16 @@ fn event(tgid: u32, kind: ProcessEventKind) -> Record {
 struct Fake(Arc<AtomicU64>);
 
 impl Inspect for Fake {
-    fn inspect(&mut self, tgid: u32) -> Option<Inspected> {
+    fn inspect(&mut self, tgid: Tgid) -> Option<Inspected> {
         let late = self.generation() > 0;
         let info = ProcessInfo { tgid, service: format!("s{tgid}"), ..ProcessInfo::default() };
-        let choice = match tgid {
+        let choice = match tgid.0 {
             9 => return None,
             5 | 6 => Choice::Excluded,
             7 if !late => Choice::Excluded,
             _ => Choice::Traced,
         };
-        Some(Inspected { info, choice, unfinished: matches!(tgid, 6 | 7) && !late })
+        Some(Inspected { info, choice, unfinished: matches!(tgid.0, 6 | 7) && !late })
     }
 
     fn judge(&self, comm: &str) -> Choice {
@@ -76,7 +76,7 @@ fn each_process_is_introduced_once_before_its_first_record() {
 
 #[test]
 fn process_that_became_another_is_introduced_again() {
-    for kind in [ProcessEventKind::Exec, ProcessEventKind::Fork { parent_tgid: 3 }] {
+    for kind in [ProcessEventKind::Exec, ProcessEventKind::Fork { parent_tgid: Tgid(3) }] {
         let mut lookup = lookup();
         lookup.see(&data(1, 1));
         assert_eq!(lookup.see(&event(1, kind)), Verdict::HandOn);
@@ -94,7 +94,7 @@ fn process_that_ended_is_known_on() {
 
 #[test]
 fn process_gone_before_it_was_seen_has_the_name_the_kernel_gave() {
-    let found = lookup().gone(9, "curl");
+    let found = lookup().gone(Tgid(9), "curl");
     assert_eq!(found.choice, Choice::Traced);
     assert_eq!((found.info.service.as_str(), found.info.exe.as_str()), ("curl", ""));
 }
@@ -112,7 +112,7 @@ fn fork_that_is_gone_is_what_its_parent_was() {
     for (parent, expected) in [(5, Verdict::Exclude(ConnId(1))), (1, Verdict::HandOn)] {
         let mut lookup = lookup();
         lookup.see(&data(parent, 7));
-        lookup.see(&event(9, ProcessEventKind::Fork { parent_tgid: parent }));
+        lookup.see(&event(9, ProcessEventKind::Fork { parent_tgid: Tgid(parent) }));
         assert_eq!(lookup.see(&data(9, 1)), expected);
         assert_eq!(lookup.unjudged(), 0);
         // Another program is judged anew.

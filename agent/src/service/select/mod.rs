@@ -4,6 +4,7 @@
 //! come from.
 
 use globset::{Glob, GlobMatcher};
+use spoor_core::record::Tgid;
 
 use super::container::Container;
 use crate::config::{Select, Selector};
@@ -11,7 +12,7 @@ use crate::config::{Select, Selector};
 /// What conditions are about.
 #[derive(Clone, Debug, Default)]
 pub struct Facts<'a> {
-    pub tgid: u32,
+    pub tgid: Tgid,
     pub exe: &'a str,
     pub comm: &'a str,
     /// Arguments joined by blanks.
@@ -244,7 +245,7 @@ impl Condition {
                 self.cgroup.as_ref().is_some_and(|glob| facts.cgroups.iter().any(|path| glob.is_match(path)))
             })
             && selector.port.is_none_or(|port| facts.ports.contains(&port))
-            && selector.pid.is_none_or(|pid| pid == facts.tgid)
+            && selector.pid.is_none_or(|pid| pid == facts.tgid.0)
             && container
             && netns
             && labels

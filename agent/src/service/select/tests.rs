@@ -24,7 +24,7 @@ fn check(yaml: &str, expected: bool) {
     let container = shop();
     let cgroups = ["/kubepods.slice/x.scope".to_owned()];
     let facts = Facts {
-        tgid: 42,
+        tgid: Tgid(42),
         exe: "/usr/bin/python3.11",
         comm: "python3",
         command: "python3 /srv/shop.py",

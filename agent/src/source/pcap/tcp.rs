@@ -44,7 +44,7 @@ pub(super) struct Tracker {
     now: BootTime,
     names: HashMap<u16, (String, Option<String>)>,
     /// Process of each server address.
-    servers: HashMap<SocketAddr, u32>,
+    servers: HashMap<SocketAddr, Tgid>,
     next_tgid: u32,
     next_conn: u64,
     connections: u64,
@@ -183,13 +183,13 @@ impl Tracker {
     fn announce(&mut self, slot: Slot, at: BootTime, out: &mut VecDeque<Record>) {
         let Some(flow) = self.table.at_mut(slot) else { return };
         flow.is_announced = true;
-        let process = |tgid: u32, (service, service_namespace): (String, Option<String>)| {
+        let process = |tgid: Tgid, (service, service_namespace): (String, Option<String>)| {
             let info =
                 ProcessInfo { at, tgid, started_at: at, service, service_namespace, ..Default::default() };
             Record::ProcessInfo(Box::new(info))
         };
         let mut new_tgid = || {
-            let tgid = self.next_tgid;
+            let tgid = Tgid(self.next_tgid);
             self.next_tgid = self.next_tgid.wrapping_add(1).max(1);
             tgid
         };
@@ -205,8 +205,8 @@ impl Tracker {
         });
         let client_tgid = new_tgid();
         out.push_back(process(client_tgid, (flow.client.address.ip().to_string(), None)));
-        flow.server.thread = Worker::new(server_tgid, server_tgid);
-        flow.client.thread = Worker::new(client_tgid, client_tgid);
+        flow.server.thread = Worker::new(server_tgid.0, server_tgid.0);
+        flow.client.thread = Worker::new(client_tgid.0, client_tgid.0);
         out.extend(flow.conns(at));
     }
 

@@ -27,7 +27,6 @@
 //! threads only, and its first files have neither these nor the attributes.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::num::NonZeroU32;
 
 use bytes::Bytes;
 
@@ -73,7 +72,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             e.u64(data.other_pos);
             e.u32(data.len);
             e.thread(data.thread);
-            e.u32(data.awaited_by.map_or(0, NonZeroU32::get));
+            e.u32(data.awaited_by.map_or(0, |tid| tid.0));
             let captured = data.bytes.get(..MAX_PAYLOAD - DATA_FIELDS).unwrap_or(&data.bytes);
             e.u32(captured.len() as u32);
             e.0.extend_from_slice(captured);
@@ -87,12 +86,12 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
         }
         Record::Process(process) => {
             e.boot(process.at);
-            e.u32(process.tgid);
+            e.u32(process.tgid.0);
             let (kind, parent, tid) = match process.kind {
-                ProcessEventKind::Fork { parent_tgid } => (0, parent_tgid, 0),
+                ProcessEventKind::Fork { parent_tgid } => (0, parent_tgid.0, 0),
                 ProcessEventKind::Exec => (1, 0, 0),
                 ProcessEventKind::Exit => (2, 0, 0),
-                ProcessEventKind::Thread { creator, tid } => (3, creator, tid),
+                ProcessEventKind::Thread { creator, tid } => (3, creator.0, tid.0),
             };
             e.u8(kind);
             e.u32(parent);
@@ -101,7 +100,7 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
         }
         Record::ProcessInfo(info) => {
             e.boot(info.at);
-            e.u32(info.tgid);
+            e.u32(info.tgid.0);
             e.boot(info.started_at);
             e.string(&info.exe);
             e.string(&info.comm);
@@ -220,25 +219,25 @@ fn decode_data(d: &mut Decoder<'_>, first: bool) -> Option<Data> {
         return None;
     }
     let bytes = Bytes::copy_from_slice(d.take(captured as usize)?);
-    let awaited_by = awaited_by.or_else(|| d.u32()).and_then(NonZeroU32::new);
+    let awaited_by = awaited_by.or_else(|| d.u32()).and_then(Tid::some);
     Some(Data { at, conn, direction, pos, other_pos, len, bytes, thread, awaited_by, flags })
 }
 
 fn decode_process(d: &mut Decoder<'_>, first: bool) -> Option<ProcessEvent> {
-    let (at, tgid, kind, parent) = (d.boot()?, d.u32()?, d.u8()?, d.u32()?);
+    let (at, tgid, kind, parent) = (d.boot()?, Tgid(d.u32()?), d.u8()?, d.u32()?);
     let tid = if first && kind != 3 { 0 } else { d.u32()? };
     let kind = match kind {
-        0 => ProcessEventKind::Fork { parent_tgid: parent },
+        0 => ProcessEventKind::Fork { parent_tgid: Tgid(parent) },
         1 => ProcessEventKind::Exec,
         2 => ProcessEventKind::Exit,
-        3 => ProcessEventKind::Thread { creator: parent, tid },
+        3 => ProcessEventKind::Thread { creator: Tid(parent), tid: Tid(tid) },
         _ => return None,
     };
     Some(ProcessEvent { at, tgid, kind })
 }
 
 fn decode_info(d: &mut Decoder<'_>, first: bool) -> Option<ProcessInfo> {
-    let (at, tgid, started_at) = (d.boot()?, d.u32()?, d.boot()?);
+    let (at, tgid, started_at) = (d.boot()?, Tgid(d.u32()?), d.boot()?);
     let (exe, comm, service) = (d.string()?, d.string()?, d.string()?);
     let [has_namespace, has_container, ..] = d.flags()?;
     let (namespace, container) = (d.string()?, d.string()?);
@@ -303,8 +302,8 @@ impl Encoder<'_> {
     }
 
     fn thread(&mut self, thread: Worker) {
-        self.u32(thread.tgid);
-        self.u32(thread.tid);
+        self.u32(thread.tgid.0);
+        self.u32(thread.tid.0);
     }
 
     fn endpoint(&mut self, endpoint: &Endpoint) {

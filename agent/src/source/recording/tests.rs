@@ -1,5 +1,3 @@
-use std::num::NonZeroU32;
-
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -23,8 +21,8 @@ fn thread() -> impl Strategy<Value = Worker> {
 }
 
 /// One for which another may wait, and that one.
-fn awaited() -> impl Strategy<Value = (Worker, Option<NonZeroU32>)> {
-    (thread(), any::<u32>().prop_map(NonZeroU32::new))
+fn awaited() -> impl Strategy<Value = (Worker, Option<Tid>)> {
+    (thread(), any::<u32>().prop_map(Tid::some))
 }
 
 fn conn() -> impl Strategy<Value = Conn> {
@@ -95,8 +93,9 @@ fn clocks(boot: u64, wall: u64) -> ClockPair {
 
 fn record() -> impl Strategy<Value = Record> {
     let kind = prop_oneof![
-        any::<u32>().prop_map(|parent_tgid| ProcessEventKind::Fork { parent_tgid }),
-        any::<(u32, u32)>().prop_map(|(tid, creator)| ProcessEventKind::Thread { tid, creator }),
+        any::<u32>().prop_map(|parent| ProcessEventKind::Fork { parent_tgid: Tgid(parent) }),
+        any::<(u32, u32)>()
+            .prop_map(|(tid, creator)| ProcessEventKind::Thread { tid: Tid(tid), creator: Tid(creator) }),
         Just(ProcessEventKind::Exec),
         Just(ProcessEventKind::Exit),
     ];
@@ -112,7 +111,7 @@ fn record() -> impl Strategy<Value = Record> {
         })),
         (any::<(u64, u32)>(), kind).prop_map(|((at, tgid), kind)| Record::Process(ProcessEvent {
             at: BootTime::from_nanos(at),
-            tgid,
+            tgid: Tgid(tgid),
             kind
         })),
         (
@@ -128,7 +127,7 @@ fn record() -> impl Strategy<Value = Record> {
                 |((at, tgid, start), exe, comm, service, service_namespace, container_id, attributes)| {
                     Record::ProcessInfo(Box::new(ProcessInfo {
                         at: BootTime::from_nanos(at),
-                        tgid,
+                        tgid: Tgid(tgid),
                         started_at: BootTime::from_nanos(start),
                         exe,
                         comm,
@@ -264,14 +263,14 @@ fn a_recording_of_version_1_is_read_in_full() {
     };
     let info = |n, tgid, name: &str| ProcessInfo {
         at: at(n),
-        tgid,
+        tgid: Tgid(tgid),
         started_at: BootTime::from_nanos(4_000_000_000),
         exe: format!("/usr/bin/{name}"),
         comm: name.to_owned(),
         service: name.to_owned(),
         ..ProcessInfo::default()
     };
-    let process = |n, kind| Record::Process(ProcessEvent { at: at(n), tgid: 5000, kind });
+    let process = |n, kind| Record::Process(ProcessEvent { at: at(n), tgid: Tgid(5000), kind });
     let expected = vec![
         Record::Clock(clocks),
         Record::ProcessInfo(Box::new(ProcessInfo {
@@ -308,7 +307,7 @@ fn a_recording_of_version_1_is_read_in_full() {
             other_pos: 38,
             len: 5000,
             bytes: Bytes::from_static(b"HTTP/1.1 200 OK\r\n"),
-            awaited_by: NonZeroU32::new(0x8000_5678),
+            awaited_by: Tid::some(0x8000_5678),
             flags: DataFlags { budget: true, ..DataFlags::default() },
             ..data(6, 17, Direction::Ingress, Worker::new(4711, 0x8000_1234))
         }),
@@ -318,9 +317,9 @@ fn a_recording_of_version_1_is_read_in_full() {
             flags: DataFlags { unreadable: true, position_uncertain: true, ..DataFlags::default() },
             ..data(7, 18, Direction::Ingress, Worker::new(4712, 4712))
         }),
-        process(8, ProcessEventKind::Fork { parent_tgid: 4711 }),
+        process(8, ProcessEventKind::Fork { parent_tgid: Tgid(4711) }),
         process(9, ProcessEventKind::Exec),
-        process(10, ProcessEventKind::Thread { tid: 5001, creator: 5000 }),
+        process(10, ProcessEventKind::Thread { tid: Tid(5001), creator: Tid(5000) }),
         process(11, ProcessEventKind::Exit),
         Record::Close(Close { at: at(12), conn: ConnId(17), reset: true }),
         Record::Lost(Lost { at: at(13), records: 3, bytes: 4096 }),

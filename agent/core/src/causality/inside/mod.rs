@@ -38,7 +38,7 @@ use super::{Edge, Policy};
 pub use crate::operation::Interaction;
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
-use crate::record::{ConnId, OpId, Point};
+use crate::record::{ConnId, OpId, Point, Tgid};
 use crate::time::BootTime;
 
 /// First sight of an operation.
@@ -79,7 +79,7 @@ pub struct Inside {
     policy: Policy,
     table: Table,
     /// Processes that ended, and until when they are remembered.
-    ended: VecDeque<(BootTime, u32)>,
+    ended: VecDeque<(BootTime, Tgid)>,
     /// When an operation is decided or forgotten at the latest.
     deadlines: BTreeMap<(BootTime, OpId), Deadline>,
     edges: VecDeque<Edge>,

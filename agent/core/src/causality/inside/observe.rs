@@ -14,7 +14,7 @@ use super::trust::Signal;
 use super::{Closing, Deadline, Inside, Interaction, Opening};
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
-use crate::record::{ConnId, OpId, Point};
+use crate::record::{ConnId, OpId, Point, Tgid, Tid};
 use crate::time::BootTime;
 
 impl Inside {
@@ -103,7 +103,7 @@ impl Inside {
             (OpSide::Incoming, _) => {
                 // Go's server watches an idle connection by a goroutine that reads one byte: with it the next request begins,
                 // and all the rest is read by the goroutine that serves it.
-                let alone = tid == state.opened.thread.tid || point.thread.is_goroutine();
+                let alone = tid == state.opened.thread.tid || tid.is_goroutine();
                 state.read_whole = alone.then_some((tid, point.at));
                 if !state.served_by.contains(&tid) {
                     // The thread that reads the end of a request is the one that works on it.
@@ -191,14 +191,14 @@ impl Inside {
     }
 
     /// A connection is gone; what was open on it has been closed before.
-    pub fn conn_closed(&mut self, conn: ConnId, tgid: u32) {
+    pub fn conn_closed(&mut self, conn: ConnId, tgid: Tgid) {
         if let Some(process) = self.table.processes.get_mut(&tgid) {
             process.client_gone(conn);
         }
     }
 
     /// Something a process read or wrote was lost: found out at `now`, when the stream went on behind it.
-    pub fn missed(&mut self, tgid: u32, now: BootTime) {
+    pub fn missed(&mut self, tgid: Tgid, now: BootTime) {
         if let Some(process) = self.table.processes.get_mut(&tgid) {
             note_loss(&mut process.losses, now);
         }
@@ -210,7 +210,7 @@ impl Inside {
     }
 
     /// A process ended. What its operations prove is still asked for a while.
-    pub fn process_ended(&mut self, tgid: u32, now: BootTime) {
+    pub fn process_ended(&mut self, tgid: Tgid, now: BootTime) {
         if let Some(process) = self.table.processes.get_mut(&tgid) {
             process.ended = true;
             self.ended.push_back((now + REMEMBER, tgid));
@@ -218,14 +218,14 @@ impl Inside {
     }
 
     /// A process began. One that ended may have had the same identifier.
-    pub fn process_began(&mut self, tgid: u32) {
+    pub fn process_began(&mut self, tgid: Tgid) {
         if self.table.processes.get(&tgid).is_some_and(|process| process.ended) {
             self.table.remove_process(tgid);
         }
     }
 
     /// A thread began, perhaps for what its creator was serving then.
-    pub fn thread_began(&mut self, tgid: u32, tid: u32, creator: u32) {
+    pub fn thread_began(&mut self, tgid: Tgid, tid: Tid, creator: Tid) {
         let Some(process) = self.table.processes.get_mut(&tgid) else { return };
         // An earlier thread may have had the same identifier.
         process.thread_over(tid);
@@ -236,7 +236,7 @@ impl Inside {
     }
 
     /// A process replaced its image: its threads are others now.
-    pub fn process_replaced(&mut self, tgid: u32) {
+    pub fn process_replaced(&mut self, tgid: Tgid) {
         self.table.remove_process(tgid);
     }
 
@@ -347,7 +347,7 @@ fn begin(process: &mut Process, op: OpId, state: &Op, client: Client) -> Circums
     let Op { family, conn, opened: point, .. } = *state;
     let (idle_count, in_flight, over) = (process.idle_count, process.incoming.len(), process.over);
     let alone = process.incoming.first().filter(|_| in_flight == 1).map(|(_, only)| *only);
-    let awaiting = point.awaited_by.and_then(|tid| process.threads.get(&tid.get()));
+    let awaiting = point.awaited_by.and_then(|tid| process.threads.get(&tid));
     let awaited_for = awaiting.and_then(ThreadState::work);
     let thread = process.thread(point.thread.tid);
     // What becomes known late meets the state of later.

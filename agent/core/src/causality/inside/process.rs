@@ -12,13 +12,13 @@ use super::thresholds::{INTERLEAVED_FOR, MAX_INTERLEAVED, MAX_THREADS};
 use super::trust::Trust;
 use crate::causality::stats::InsideStats;
 use crate::order::OrderKey;
-use crate::record::{ConnId, OpId};
+use crate::record::{ConnId, OpId, Tid};
 use crate::time::BootTime;
 
 /// A process: its threads, what it was asked, what it asks of others, and how it has shown to work.
 #[derive(Debug, Default)]
 pub(super) struct Process {
-    pub(super) threads: FxHashMap<u32, ThreadState>,
+    pub(super) threads: FxHashMap<Tid, ThreadState>,
     /// Requests in flight, by their start.
     pub(super) incoming: BTreeSet<(BootTime, OpId)>,
     /// Outgoing operations that are over, by their start. They wait until every request that began before them is over too.
@@ -103,7 +103,7 @@ impl Process {
     }
 
     /// The thread's memory, made when it is new.
-    pub(super) fn thread(&mut self, tid: u32) -> &mut ThreadState {
+    pub(super) fn thread(&mut self, tid: Tid) -> &mut ThreadState {
         if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
             // Idle threads first: short-lived ones pile up in thread-per-request servers.
             let forgotten = &mut self.forgotten;
@@ -120,7 +120,7 @@ impl Process {
     }
 
     /// A thread of that identifier is no more.
-    pub(super) fn thread_over(&mut self, tid: u32) {
+    pub(super) fn thread_over(&mut self, tid: Tid) {
         if let Some(thread) = self.threads.remove(&tid) {
             self.forgotten += thread.forgotten;
         }
@@ -134,7 +134,7 @@ impl Process {
     }
 
     /// A thread began an operation on that connection. Returns what is under way on it now, and who had written before.
-    pub(super) fn client_opened(&mut self, conn: ConnId, tid: u32) -> Client {
+    pub(super) fn client_opened(&mut self, conn: ConnId, tid: Tid) -> Client {
         let client = self.clients.entry(conn).or_insert_with(|| {
             self.idle_count += 1;
             Client::default()
@@ -184,6 +184,6 @@ pub(super) enum Writer {
     #[default]
     Unknown,
     /// Only this thread.
-    One(u32),
+    One(Tid),
     Several,
 }

@@ -6,6 +6,7 @@
 //!
 //! What was in flight while nobody watched is not known, as after lost records: around the change only keys prove something.
 
+use crate::record::{Tgid, Tid};
 use serde::{Deserialize, Serialize};
 
 use super::Inside;
@@ -20,7 +21,7 @@ pub struct Snapshot {
     /// Right and wrong guesses of each kind.
     trust: Trust,
     /// Threads that were seen with several things at once: reading proves less.
-    multiplexing: Vec<u32>,
+    multiplexing: Vec<Tid>,
     /// Counts without names, as earlier agents wrote them.
     #[serde(flatten, skip_serializing)]
     listed: Listed,
@@ -90,17 +91,17 @@ impl Snapshot {
 
 impl Inside {
     /// What is known of a process. `None`: nothing worth keeping.
-    pub fn export(&self, tgid: u32) -> Option<Snapshot> {
+    pub fn export(&self, tgid: Tgid) -> Option<Snapshot> {
         let process = self.table.processes.get(&tgid).filter(|process| !process.ended)?;
         let threads = process.threads.iter().filter(|(_, thread)| thread.multiplexes);
-        let mut multiplexing: Vec<u32> = threads.map(|(tid, _)| *tid).collect();
+        let mut multiplexing: Vec<Tid> = threads.map(|(tid, _)| *tid).collect();
         multiplexing.sort_unstable();
         let is_known = !multiplexing.is_empty() || !process.trust.is_empty();
         is_known.then(|| Snapshot { trust: process.trust.clone(), multiplexing, listed: Listed::default() })
     }
 
     /// Goes on with what was known of this very process. `false`: it means nothing here, or more is known already.
-    pub fn import(&mut self, tgid: u32, learned: &Snapshot, now: BootTime) -> bool {
+    pub fn import(&mut self, tgid: Tgid, learned: &Snapshot, now: BootTime) -> bool {
         let is_new = self.table.processes.get(&tgid).is_none_or(|process| process.trust.is_empty());
         let Some(trust) = learned.trust().filter(|_| is_new) else { return false };
         let Some(process) = self.table.process(tgid) else { return false };
@@ -135,26 +136,26 @@ mod tests {
     /// A process that reads and works on one thread, as keys have shown.
     fn experienced() -> Inside {
         let mut inside = inside();
-        let process = inside.table.process(7).unwrap();
+        let process = inside.table.process(Tgid(7)).unwrap();
         (0..PROOF).for_each(|_| process.trust.count(Signal::ReadAlone, true));
         process.trust.count(Signal::Serving, false);
-        process.thread(71).multiplexes = true;
-        process.thread(72);
+        process.thread(Tid(71)).multiplexes = true;
+        process.thread(Tid(72));
         inside
     }
 
     #[test]
     fn what_keys_have_shown_holds_on() {
-        let learned = experienced().export(7).unwrap();
+        let learned = experienced().export(Tgid(7)).unwrap();
         let learned: Snapshot = serde_json::from_str(&serde_json::to_string(&learned).unwrap()).unwrap();
         let mut next = inside();
-        assert!(next.import(7, &learned, ns(1000)));
-        let process = next.table.processes.get(&7).unwrap();
+        assert!(next.import(Tgid(7), &learned, ns(1000)));
+        let process = next.table.processes.get(&Tgid(7)).unwrap();
         let holds = |signal| process.trust.holds(signal, Proof::FULL);
         assert!(holds(Signal::ReadAlone) && !holds(Signal::Answers));
-        assert!(process.threads[&71].multiplexes && process.threads.len() == 1);
+        assert!(process.threads[&Tid(71)].multiplexes && process.threads.len() == 1);
         assert_eq!(process.losses, [ns(1000)], "what was in flight is not known");
-        assert_eq!(next.export(7), Some(learned));
+        assert_eq!(next.export(Tgid(7)), Some(learned));
     }
 
     #[test]
@@ -165,10 +166,10 @@ mod tests {
                 format!(r#"{{"layout":{layout},"counts":[{}],"multiplexing":[71]}}"#, counts.join(","));
             serde_json::from_str::<Snapshot>(&text).unwrap()
         };
-        assert!(!inside().import(7, &of_layout(1), ns(0)), "a layout that nobody knows any more");
+        assert!(!inside().import(Tgid(7), &of_layout(1), ns(0)), "a layout that nobody knows any more");
         let mut next = inside();
-        assert!(next.import(7, &of_layout(2), ns(0)));
-        let text = serde_json::to_string(&next.export(7).unwrap()).unwrap();
+        assert!(next.import(Tgid(7), &of_layout(2), ns(0)));
+        let text = serde_json::to_string(&next.export(Tgid(7)).unwrap()).unwrap();
         for (name, count) in [
             ("serving", r#"{"right":1,"wrong":0}"#),
             ("awaited_at_first", r#"{"right":15,"wrong":0}"#),
@@ -181,11 +182,11 @@ mod tests {
 
     #[test]
     fn counts_that_cannot_be_are_not_taken_over() {
-        let good = experienced().export(7).unwrap();
+        let good = experienced().export(Tgid(7)).unwrap();
         let refused = |learned: Snapshot| {
             let mut next = inside();
-            assert!(!next.import(7, &learned, BootTime::ZERO), "{learned:?}");
-            assert_eq!(next.export(7), None);
+            assert!(!next.import(Tgid(7), &learned, BootTime::ZERO), "{learned:?}");
+            assert_eq!(next.export(Tgid(7)), None);
         };
         let mut impossible = good.clone();
         impossible.trust.set(Signal::Awaited, Count { right: FULL, wrong: 0 });
@@ -196,16 +197,16 @@ mod tests {
         refused(Snapshot { listed: listed(2, vec![(u32::MAX, u32::MAX); 33]), ..good.clone() });
         refused(Snapshot::default());
         let mut known = experienced();
-        assert!(!known.import(7, &good, BootTime::ZERO), "what this agent has seen itself is newer");
+        assert!(!known.import(Tgid(7), &good, BootTime::ZERO), "what this agent has seen itself is newer");
     }
 
     #[test]
     fn processes_that_have_shown_nothing_or_ended_are_left_out() {
         let mut inside = experienced();
-        assert_eq!(inside.export(8), None);
-        inside.table.process(8).unwrap().thread(81);
-        assert_eq!(inside.export(8), None);
-        inside.process_ended(7, BootTime::ZERO);
-        assert_eq!(inside.export(7), None);
+        assert_eq!(inside.export(Tgid(8)), None);
+        inside.table.process(Tgid(8)).unwrap().thread(Tid(81));
+        assert_eq!(inside.export(Tgid(8)), None);
+        inside.process_ended(Tgid(7), BootTime::ZERO);
+        assert_eq!(inside.export(Tgid(7)), None);
     }
 }

@@ -14,14 +14,14 @@ use crate::bounded::{Bounded, Slot};
 use crate::causality::stats::InsideStats;
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
-use crate::record::{ConnId, OpId, Point};
+use crate::record::{ConnId, OpId, Point, Tgid, Tid};
 use crate::time::BootTime;
 
 /// All that is known of operations and of who did them.
 #[derive(Debug)]
 pub(super) struct Table {
     /// Those that asked or were asked for nothing for longest are the oldest.
-    pub(super) processes: Bounded<u32, Process>,
+    pub(super) processes: Bounded<Tgid, Process>,
     /// What was forgotten with processes and threads that are gone.
     forgotten: InsideStats,
     /// Boxed: a hash table has up to four slots per entry when entries come and go.
@@ -53,7 +53,7 @@ impl Table {
     }
 
     /// The process of that identifier, a new one if need be.
-    pub(super) fn process(&mut self, tgid: u32) -> Option<&mut Process> {
+    pub(super) fn process(&mut self, tgid: Tgid) -> Option<&mut Process> {
         let slot = match self.processes.slot(&tgid) {
             Some(slot) => slot,
             None => {
@@ -79,7 +79,7 @@ impl Table {
     }
 
     /// A process is no more, or is another one.
-    pub(super) fn remove_process(&mut self, tgid: u32) {
+    pub(super) fn remove_process(&mut self, tgid: Tgid) {
         if let Some(process) = self.processes.remove(&tgid) {
             self.forgotten += process.forgotten();
         }
@@ -99,21 +99,21 @@ impl Table {
 pub(super) struct Op {
     pub(super) shape: OpSide,
     pub(super) family: Interaction,
-    pub(super) tgid: u32,
+    pub(super) tgid: Tgid,
     pub(super) conn: ConnId,
     pub(super) opened: Point,
     pub(super) closed_at: Option<BootTime>,
     pub(super) answered: bool,
     /// The thread that wrote the answer to this request, or read the answer to this call.
-    pub(super) answered_by: Option<u32>,
+    pub(super) answered_by: Option<Tid>,
     pub(super) keys: Vec<OrderKey>,
     pub(super) facts: Facts,
     pub(super) transaction: Option<u64>,
     /// The thread that read the whole request (of a Go program the goroutine that read its end), and when it had; `None` while
     /// bytes are missing, and if several threads read them.
-    pub(super) read_whole: Option<(u32, BootTime)>,
+    pub(super) read_whole: Option<(Tid, BootTime)>,
     /// The threads that count this request as work they serve.
-    pub(super) served_by: Vec<u32>,
+    pub(super) served_by: Vec<Tid>,
     /// Outgoing operations to look at again: once this request is over, if its thread did them meanwhile; once this outgoing
     /// operation is decided, if they followed its answer.
     pub(super) waiters: Vec<OpId>,

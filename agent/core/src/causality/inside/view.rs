@@ -15,7 +15,7 @@ use super::thread::ThreadState;
 use super::thresholds::{AFTER, MAX_LOOKED_AT, NEAR_LOSS_AFTER, NEAR_LOSS_BEFORE};
 use super::trust::{Signal, Trust};
 use crate::order::OrderKey;
-use crate::record::{ConnId, OpId};
+use crate::record::{ConnId, OpId, Tid};
 use crate::time::BootTime;
 
 /// What rules can see while the cause of one operation is looked for.
@@ -41,7 +41,7 @@ impl<'a> View<'a> {
     }
 
     /// The thread that wrote the operation.
-    pub(super) fn tid(&self) -> u32 {
+    pub(super) fn tid(&self) -> Tid {
         self.op.opened.thread.tid
     }
 

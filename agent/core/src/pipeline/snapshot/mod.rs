@@ -22,7 +22,7 @@ use crate::causality::inside::snapshot::Snapshot as Shown;
 use crate::conn::snapshot::Connection;
 use crate::privacy::is_personal;
 use crate::protocol::snapshot::{Discretion, Texts};
-use crate::record::{ProcessEvent, ProcessEventKind, ProcessInfo};
+use crate::record::{ProcessEvent, ProcessEventKind, ProcessInfo, Tgid};
 use crate::sql;
 use crate::time::BootTime;
 
@@ -48,7 +48,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Process {
-    pub tgid: u32,
+    pub tgid: Tgid,
     /// As `/proc` gives it.
     #[serde(rename = "start_ns")]
     pub started_at: BootTime,
@@ -76,8 +76,8 @@ pub struct Stats {
 /// Identities of processes, and what waits for them.
 #[derive(Debug, Default)]
 pub(super) struct Histories {
-    known: HashMap<u32, (BootTime, String)>,
-    waiting: HashMap<u32, Process>,
+    known: HashMap<Tgid, (BootTime, String)>,
+    waiting: HashMap<Tgid, Process>,
     stats: Stats,
 }
 

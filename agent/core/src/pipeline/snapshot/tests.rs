@@ -28,7 +28,7 @@ const NOW: BootTime = ns(1 << 50);
 
 fn before() -> Process {
     Process {
-        tgid: 7,
+        tgid: Tgid(7),
         started_at: ns(100),
         exe: "/usr/bin/shop".to_owned(),
         seen_at: NOW - Duration::from_nanos(1),
@@ -37,7 +37,12 @@ fn before() -> Process {
 }
 
 fn info() -> ProcessInfo {
-    ProcessInfo { tgid: 7, started_at: ns(100), exe: "/usr/bin/shop".to_owned(), ..ProcessInfo::default() }
+    ProcessInfo {
+        tgid: Tgid(7),
+        started_at: ns(100),
+        exe: "/usr/bin/shop".to_owned(),
+        ..ProcessInfo::default()
+    }
 }
 
 #[test]
@@ -47,13 +52,13 @@ fn a_process_is_the_same_by_identifier_start_and_executable() {
         histories.restore(vec![before()], NOW);
         histories.introduced(&info, &mut engine, NOW);
         let Stats { processes, processes_changed, .. } = histories.stats;
-        let waits = histories.waiting.contains_key(&7);
+        let waits = histories.waiting.contains_key(&Tgid(7));
         assert_eq!(processes + processes_changed + u64::from(waits), 1);
-        assert_eq!(engine.export(7).is_some(), processes == 1);
+        assert_eq!(engine.export(Tgid(7)).is_some(), processes == 1);
         processes == 1
     };
     assert!(is_same(info()));
-    assert!(!is_same(ProcessInfo { tgid: 8, ..info() }));
+    assert!(!is_same(ProcessInfo { tgid: Tgid(8), ..info() }));
     assert!(!is_same(ProcessInfo { started_at: ns(110), ..info() }));
     assert!(!is_same(ProcessInfo { exe: "/usr/bin/other".to_owned(), ..info() }));
     assert!(!is_same(ProcessInfo { started_at: BootTime::ZERO, ..info() }));
@@ -62,13 +67,15 @@ fn a_process_is_the_same_by_identifier_start_and_executable() {
 
 #[test]
 fn a_process_that_became_another_one_is_not_waited_for() {
-    for kind in [ProcessEventKind::Exec, ProcessEventKind::Exit, ProcessEventKind::Fork { parent_tgid: 1 }] {
+    for kind in
+        [ProcessEventKind::Exec, ProcessEventKind::Exit, ProcessEventKind::Fork { parent_tgid: Tgid(1) }]
+    {
         let (mut histories, mut engine) = (Histories::default(), engine());
         histories.restore(vec![before()], NOW);
-        histories.changed(&ProcessEvent { at: NOW, tgid: 7, kind });
+        histories.changed(&ProcessEvent { at: NOW, tgid: Tgid(7), kind });
         histories.introduced(&info(), &mut engine, NOW);
         assert_eq!((histories.stats.processes, histories.stats.processes_changed), (0, 1), "{kind:?}");
-        assert_eq!(engine.export(7), None);
+        assert_eq!(engine.export(Tgid(7)), None);
     }
 }
 
@@ -82,13 +89,13 @@ fn processes_are_handed_on_by_every_agent() {
         histories.export(&engine, NOW + Duration::from_nanos(5)),
         [Process { seen_at: NOW + Duration::from_nanos(5), ..before() }]
     );
-    histories.changed(&ProcessEvent { at: NOW, tgid: 7, kind: ProcessEventKind::Exit });
+    histories.changed(&ProcessEvent { at: NOW, tgid: Tgid(7), kind: ProcessEventKind::Exit });
     assert_eq!(histories.export(&engine, NOW + Duration::from_nanos(6)), []);
 }
 
 #[test]
 fn processes_are_waited_for_in_bounds() {
-    let many = |from: u32| (0..).map(move |n| Process { tgid: from + n, ..before() });
+    let many = |from: u32| (0..).map(move |n| Process { tgid: Tgid(from + n), ..before() });
     let mut histories = Histories::default();
     histories.restore(many(1).take(MAX_PROCESSES + 5).collect(), NOW);
     assert_eq!((histories.waiting.len(), histories.stats.processes_expired), (MAX_PROCESSES, 5));

@@ -5,7 +5,7 @@ use super::*;
 use spoor_core::conn::snapshot::Connection;
 use spoor_core::pipeline::snapshot::Process;
 use spoor_core::protocol::{Snapshot as Learned, amqp, http2, postgres};
-use spoor_core::record::{ConnId, Endpoint, Role, Transport};
+use spoor_core::record::{ConnId, Endpoint, Role, Tgid, Transport};
 use spoor_core::time::BootTime;
 
 /// Something of everything.
@@ -52,7 +52,7 @@ fn learned() -> Snapshot {
             connection(u64::MAX, Learned::Amqp(consumers)),
             connection(3, Learned::Http2(headers)),
         ],
-        processes: vec![Process { tgid: 7, exe: "/usr/bin/x".to_owned(), ..Process::default() }],
+        processes: vec![Process { tgid: Tgid(7), exe: "/usr/bin/x".to_owned(), ..Process::default() }],
     }
 }
 

@@ -113,7 +113,7 @@ fn processes_are_told_before_their_connections_and_servers_are_one() {
             }
         }
         assert_eq!(infos, expected);
-        let threads: Vec<_> = conns.iter().map(|conn| (conn.thread.tgid, conn.thread.tid)).collect();
+        let threads: Vec<_> = conns.iter().map(|conn| (conn.thread.tgid.0, conn.thread.tid.0)).collect();
         assert_eq!(threads, [(2, 2), (1, 1), (3, 3), (1, 1)]);
     }
 }

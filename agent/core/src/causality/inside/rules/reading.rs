@@ -101,7 +101,7 @@ fn look(view: &View<'_>) -> Option<Read> {
         How::AfterAnswer
     } else if !contested {
         if is_request { How::RequestAlone } else { How::ResponseAlone }
-    } else if view.op.opened.thread.is_goroutine() || (is_request && !view.has_read(candidate)) {
+    } else if view.op.opened.thread.tid.is_goroutine() || (is_request && !view.has_read(candidate)) {
         return None;
     } else if is_request {
         How::Request

@@ -10,6 +10,7 @@ use super::super::table::conflict;
 use super::super::trust::{Proof, Signal};
 use super::super::view::View;
 use super::Guess;
+use crate::record::Tid;
 
 pub(super) fn judge(view: &View<'_>) -> Option<Guess> {
     let cause = view.op.start.serving?;
@@ -30,9 +31,9 @@ pub(super) fn holds_before_keys(view: &View<'_>, guess: &Guess) -> bool {
     if !(view.forced || candidate.closed_at.is_some()) || trust.is_refuted(Signal::Serving) {
         return false;
     }
-    let same = |tid: Option<u32>| tid.is_none_or(|tid| tid == view.tid());
+    let same = |tid: Option<Tid>| tid.is_none_or(|tid| tid == view.tid());
     // Which goroutine reads an answer says nothing of the others: Go's HTTP client has some of its own for that.
-    let moves = match view.op.opened.thread.is_goroutine() {
+    let moves = match view.op.opened.thread.tid.is_goroutine() {
         true => trust.is_refuted(Signal::SameThreadAnswers),
         false => trust.work_moves(),
     };

@@ -1,7 +1,5 @@
 //! Goroutines that write for those which wait on a channel of theirs.
 
-use std::num::NonZeroU32;
-
 use super::*;
 
 /// The goroutine that writes on a connection, and one that waits for it.
@@ -12,7 +10,7 @@ fn call(world: &mut World, conn: u64, tid: u32, by: Option<u32>, key: Option<&st
     world.next += 1;
     let op = OpId(world.next);
     let mut point = world.point(tid);
-    point.awaited_by = by.and_then(NonZeroU32::new);
+    point.awaited_by = by.and_then(Tid::some);
     let (shape, family, conn) = (OpSide::Outgoing, Interaction::Call, ConnId(conn));
     world.inside.opened(Opening { op, shape, family, conn, point });
     world.close(op, LOOP + 1, key);

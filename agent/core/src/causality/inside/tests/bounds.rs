@@ -5,7 +5,7 @@ use super::super::thresholds::*;
 use std::time::Duration;
 
 use super::super::*;
-use crate::record::Worker;
+use crate::record::{Tid, Worker};
 
 fn inside() -> Inside {
     Inside::new(Policy {
@@ -58,7 +58,7 @@ fn an_idle_process_is_forgotten_before_one_with_something_under_way() {
     let (_, forgotten) = inside.forgotten();
     assert_eq!(forgotten.processes, 2);
     assert_eq!(inside.table.processes.len(), MAX_PROCESSES);
-    assert!(inside.table.processes.contains_key(&1) && !inside.table.processes.contains_key(&2));
+    assert!(inside.table.processes.contains_key(&Tgid(1)) && !inside.table.processes.contains_key(&Tgid(2)));
 }
 
 #[test]
@@ -89,9 +89,9 @@ fn what_a_thread_did_last_is_bounded_and_counted_after_its_end_too() {
         assert_eq!(forgotten.acts, 2000 - MAX_ACTS as u64);
     };
     expected(inside.forgotten().1);
-    inside.thread_began(7, 7, 8);
+    inside.thread_began(Tgid(7), Tid(7), Tid(8));
     expected(inside.forgotten().1);
-    inside.process_replaced(7);
+    inside.process_replaced(Tgid(7));
     expected(inside.forgotten().1);
 }
 

@@ -4,7 +4,7 @@ use super::process::Process;
 use super::thresholds::*;
 use super::*;
 use crate::causality::Rule;
-use crate::record::Worker;
+use crate::record::{Tid, Worker};
 use std::time::Duration;
 
 use crate::trace::Value;
@@ -39,7 +39,7 @@ impl World {
     }
 
     fn process(&self, tgid: u32) -> &Process {
-        self.inside.table.processes.get(&tgid).expect("it is known")
+        self.inside.table.processes.get(&Tgid(tgid)).expect("it is known")
     }
 
     fn point(&mut self, tid: u32) -> Point {
@@ -155,7 +155,7 @@ fn around_a_loss_only_keys_prove_something() {
     world.close(plain, 10, None);
     let named = world.call(3, 10);
     world.close(named, 10, Some("1"));
-    world.inside.missed(1, world.now);
+    world.inside.missed(Tgid(1), world.now);
     world.close(a, 10, Some("1"));
     world.check(plain, None);
     world.check(named, Some((a, Rule::Value)));
@@ -418,7 +418,7 @@ fn where_threads_write_each_others_settlements_the_next_one_proves_nothing() {
         let settlement = world.write(1, begin, end);
         world.close(settlement, 20, None);
         // The thread that began to write it counts as the one that answered.
-        world.close(first, begin.thread.tid, None);
+        world.close(first, begin.thread.tid.0, None);
         world.close(second, 20, None);
         world.inside.finish();
         world.collect();
@@ -628,7 +628,7 @@ fn where_one_message_of_an_order_became_known_late_another_one_may() {
         let (op, shape, family, conn) =
             (OpId(world.next), OpSide::Incoming, Interaction::Message, ConnId(conn));
         world.inside.opened(Opening { op, shape, family, conn, point: at });
-        world.close(op, at.thread.tid, Some("1"));
+        world.close(op, at.thread.tid.0, Some("1"));
         op
     };
     arrives(first, 8);
@@ -701,8 +701,8 @@ fn that_goroutines_of_a_library_read_answers_says_nothing_of_the_others() {
 /// A request whose thread begins another, which calls; another request is in flight. `key` is that of the call.
 fn in_a_thread_of_its_own(world: &mut World, key: Option<&str>, of_other: bool) -> (OpId, OpId) {
     let (a, b) = (world.request(1, 10), world.request(2, 11));
-    world.inside.thread_began(1, 20, 10);
-    world.inside.thread_began(1, 21, 20);
+    world.inside.thread_began(Tgid(1), Tid(20), Tid(10));
+    world.inside.thread_began(Tgid(1), Tid(21), Tid(20));
     let call = world.call(3, 21);
     world.close(call, 21, key);
     world.close(a, 10, Some(if of_other { "b" } else { "a" }));
@@ -735,7 +735,7 @@ fn a_thread_that_was_begun_for_the_only_request_works_for_it() {
     for reads in [false, true] {
         let mut world = World::new();
         let a = world.request(1, 10);
-        world.inside.thread_began(1, 20, 10);
+        world.inside.thread_began(Tgid(1), Tid(20), Tid(10));
         if reads {
             // It serves requests of its own: who began it does not matter.
             let own = world.request(5, 20);
@@ -797,7 +797,7 @@ fn around_a_loss_work_is_not_traced_back_to_an_answered_request_by_its_key() {
         let call = world.call(3, 11);
         world.close(call, 11, Some("1"));
         if lost {
-            world.inside.missed(1, world.now);
+            world.inside.missed(Tgid(1), world.now);
         }
         world.time_out(world.now + GRACE);
         world.collect();
@@ -858,13 +858,13 @@ fn what_a_process_did_outlives_it_by_a_minute_and_is_then_forgotten() {
     let request = world.request(1, 10);
     let call = world.call(2, 11);
     // The kernel reports the end first, then closes what was open.
-    world.inside.process_ended(1, world.now);
+    world.inside.process_ended(Tgid(1), world.now);
     world.close(call, 11, Some("4711"));
     world.close(request, 10, Some("4711"));
     world.check(call, Some((request, Rule::Value)));
     world.time_out(world.now + REMEMBER + Duration::from_nanos(1));
     assert!(world.inside.table.processes.is_empty() && world.inside.is_empty());
-    world.inside.process_ended(1, world.now);
+    world.inside.process_ended(Tgid(1), world.now);
     assert!(world.inside.table.processes.is_empty());
 }
 
@@ -872,10 +872,10 @@ fn what_a_process_did_outlives_it_by_a_minute_and_is_then_forgotten() {
 fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
     let mut world = World::new();
     world.request(1, 10);
-    world.inside.process_began(1);
+    world.inside.process_began(Tgid(1));
     assert_eq!(world.inside.table.processes.len(), 1, "a fork of a living process is a late report");
-    world.inside.process_ended(1, world.now);
-    world.inside.process_began(1);
+    world.inside.process_ended(Tgid(1), world.now);
+    world.inside.process_began(Tgid(1));
     assert!(world.inside.table.processes.is_empty());
 }
 
