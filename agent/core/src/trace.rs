@@ -59,6 +59,11 @@ pub(crate) fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     })
 }
 
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex_text(bytes: &[u8]) -> String {
+    fmt::from_fn(|f| hex(f, bytes)).to_string()
+}
+
 /// An attribute value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {

@@ -31,6 +31,7 @@ use spoor_core::order::rules::RuleError;
 use spoor_core::pipeline::{Pipeline, Settings};
 use spoor_core::privacy::pseudonym::{MIN_SECRET, Pseudonyms};
 use spoor_core::span::sample::Sampler;
+use spoor_core::trace::hex_text;
 
 pub use live::live;
 pub use record::record;
@@ -127,7 +128,7 @@ fn rules_digest(config: &Config) -> String {
     let hashed = pseudonyms(config).ok().flatten().map(|pseudonyms| pseudonyms.fingerprint());
     let deciding =
         serde_json::to_vec(&(&config.order, &config.joining, &config.protocols, hashed)).unwrap_or_default();
-    Sha256::digest(deciding).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex_text(Sha256::digest(deciding).get(..8).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -6,8 +6,6 @@ pub struct Statement {
     pub kind: StatementKind,
     /// As sent, bounded; `None` when it was prepared before the agent started.
     pub text: Option<String>,
-    /// Text and parameters came apart: the text has `$n` placeholders.
-    pub parameterised: bool,
     /// Name of the prepared statement; empty for the unnamed one.
     pub prepared_name: String,
     pub parameters: Vec<Parameter>,

@@ -14,6 +14,7 @@ use super::rules::{AmqpProperty, Part, Places, UploadFact, When};
 use super::settings;
 use super::value::ValueType;
 use crate::privacy::is_secret_header;
+use crate::trace::hex_text;
 
 /// Rules of both kinds together.
 const MAX_RULES: usize = 256;
@@ -235,7 +236,7 @@ impl Rules {
 
     /// The first 8 bytes of the SHA-256 of `order` as JSON: equal on agents that extract alike.
     pub fn digest(&self) -> String {
-        self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex_text(&self.digest)
     }
 
     fn add(

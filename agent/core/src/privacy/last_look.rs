@@ -74,7 +74,11 @@ pub(super) fn holds(attribute: &str) -> Holds {
         | "spoor.observed_from"
         | "spoor.messaging.outcome"
         | "spoor.messaging.settlement"
+        | "spoor.order.trace_id"
+        | "spoor.upload.count"
+        | "spoor.upload.size"
         | "spoor.db.transaction"
+        | "spoor.db.copy_size"
         | "spoor.db.affected_rows" => Holds::Nothing,
         "db.query.text" | "db.query.summary" | "http.route" | "url.template" => Holds::Sql,
         "order.id" => Holds::Key,
@@ -140,16 +144,17 @@ fn changed(how: Holds, text: &str, own: Own<'_>) -> Option<String> {
     (new != text).then(|| new.into_owned())
 }
 
-/// Nearly every text has too few digits for a number, and no sign that could stand before a secret.
+/// Nearly every text has too few digits for a number, no sign that could stand before a secret, and nothing that the shape of a
+/// token has: a digit, a capital, `_` or `-`.
 fn may_hold(text: &str) -> bool {
     let mut digits = 0usize;
-    let mut sign = false;
+    let (mut sign, mut shape) = (false, false);
     for byte in text.bytes() {
         digits += usize::from(byte.is_ascii_digit());
-        sign |= matches!(byte, b'@' | b'%' | b'=' | b':' | b' ' | b';' | b'/');
+        sign |= matches!(byte, b'@' | b'%' | b'=' | b':' | b' ' | b'\t' | b';' | b'/');
+        shape |= byte.is_ascii_uppercase() || matches!(byte, b'_' | b'-');
     }
-    sign || digits >= 8
-        || (text.len() >= 10 && (digits > 0 || memchr::memchr(b'_', text.as_bytes()).is_some()))
+    sign || digits >= 8 || (text.len() >= 10 && (digits > 0 || shape))
 }
 
 fn change(text: &mut String, with: impl FnOnce(&str) -> Cow<'_, str>) {
@@ -192,7 +197,8 @@ mod tests {
     }
 
     /// What no place may show, as it is written there, and the part that must be gone.
-    const SECRETS: [(&str, &str); 9] = [
+    const SECRETS: [(&str, &str); 10] = [
+        ("AKIAABCDEFGHIJKLMNOP", "ABCDEFGHIJKLMNOP"),
         ("4111 1111 1111 1111", "1111"),
         ("89161230003", "9161230003"),
         ("+7 (916) 123-00-03", "123-00"),
@@ -218,6 +224,23 @@ mod tests {
         "spoor.messaging.consumer_tag",
         "an.attribute.of.tomorrow",
     ];
+
+    #[test]
+    fn sizes_and_identifiers_that_spoor_makes_are_no_numbers_of_people() {
+        let mut attributes = Attributes::default();
+        attributes.set("spoor.upload.size", 89_161_230_003_i64);
+        attributes.set("spoor.db.copy_size", 89_161_230_003_i64);
+        attributes.set("spoor.order.trace_id", "00000000000000008916123000300000");
+        attributes.set_named("an.attribute", 89_161_230_003_i64);
+        let mut all = Anything {
+            name: String::new(),
+            description: String::new(),
+            attributes: vec![attributes.clone()],
+        };
+        look(&mut all, NO_KEYS);
+        attributes.replace("an.attribute", Value::from("REDACTED"));
+        assert_eq!(all.attributes, [attributes]);
+    }
 
     proptest! {
         #[test]

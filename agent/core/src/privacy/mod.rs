@@ -29,5 +29,10 @@ pub(crate) use self::secret::{MAX_FIELD, is_harmless_field, is_secret_header};
 
 /// What a process declares of itself (`OTEL_RESOURCE_ATTRIBUTES`) may be shown.
 pub fn may_declare(name: &str, value: &str) -> bool {
-    !is_secret(name) && redact::text(value, NO_KEYS) == value
+    !is_secret(name) && !is_telling(value)
+}
+
+/// A span would not show the text as it is: it tells of a person, or holds a secret.
+pub fn is_telling(text: &str) -> bool {
+    redact::text(text, NO_KEYS) != text
 }

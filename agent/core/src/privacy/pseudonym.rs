@@ -15,7 +15,7 @@ use sha2::Sha256;
 use super::last_look::{Holds, Outgoing, holds};
 use super::redact::REDACTED;
 use crate::percent;
-use crate::trace::Value;
+use crate::trace::{Value, hex_text};
 
 /// The shortest key: with fewer bytes, hashes of order numbers are soon guessed.
 pub const MIN_SECRET: usize = 16;
@@ -73,29 +73,34 @@ impl Pseudonyms {
         mac.update(namespace.as_bytes());
         mac.update(&[0]);
         mac.update(value.as_bytes());
-        mac.finalize().into_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hex_text(mac.finalize().into_bytes().get(..16).unwrap_or_default())
     }
 
     /// Replaces what is to be replaced; `keys` are those that the operation names, and its tree's order.
     pub fn apply(&self, outgoing: &mut impl Outgoing, keys: &[Key<'_>]) {
-        let mut known: Vec<Known> = Vec::new();
-        for key in keys.iter().filter(|_| self.orders) {
-            known.push(Known::new(key.value, self.hash(key.namespace, key.value)));
-        }
+        let keys = if self.orders { keys } else { &[] };
+        let mut known: Vec<Known> =
+            keys.iter().map(|key| Known::new(key.value, self.hash(key.namespace, key.value))).collect();
         outgoing.attributes(&mut |attributes| {
             attributes.change(|name, value| {
-                let key = keys.iter().filter(|_| self.orders).find(|key| self.is_key(name, value, key));
-                let hashed = match key {
-                    Some(key) => self.hash(key.namespace, key.value),
-                    None if self.names.contains(name) => {
-                        let given = text(value)?;
-                        let hashed = self.hash(name, &given);
-                        known.push(Known::new(&given, hashed.clone()));
-                        hashed
-                    }
-                    None => return None,
+                let key = keys.iter().zip(&known).find(|(key, _)| self.is_key(name, value, key));
+                if let Some((_, known)) = key {
+                    return Some(Value::from(known.hashed.clone()));
+                }
+                if !self.names.contains(name) {
+                    return None;
+                }
+                let mut replaced = |given: &str| {
+                    let hashed = self.hash(name, given);
+                    known.push(Known::new(given, hashed.clone()));
+                    hashed
                 };
-                Some(Value::from(hashed))
+                match value {
+                    Value::Texts(all) => {
+                        Some(Value::Texts(all.iter().map(|given| replaced(given)).collect()))
+                    }
+                    _ => text(value).map(|given| Value::from(replaced(&given))),
+                }
             });
         });
         hide(outgoing, &known, |name| {
@@ -253,6 +258,7 @@ fn text(value: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::Attributes;
 
     const SECRET: &[u8] = b"a key of sixteen bytes or more";
 
@@ -298,6 +304,31 @@ mod tests {
         assert_eq!(hidden("a%2F4711%2fb v1", true), "REDACTED v1");
         assert_eq!(hidden("", true), "");
         assert_eq!(hidden("ü/4711/é", true), "ü/HASH/é");
+    }
+
+    #[test]
+    fn each_value_of_a_list_is_replaced() {
+        struct One(String, Attributes);
+        impl Outgoing for One {
+            fn name(&mut self) -> &mut String {
+                &mut self.0
+            }
+
+            fn description(&mut self) -> Option<&mut String> {
+                None
+            }
+
+            fn attributes(&mut self, visit: &mut dyn FnMut(&mut Attributes)) {
+                visit(&mut self.1);
+            }
+        }
+        let name = "http.request.header.x-user";
+        let hashes = pseudonyms(&[name]);
+        let mut one = One("GET".to_owned(), Attributes::default());
+        one.1.set_named(name, Value::Texts(vec!["jane".to_owned(), "joe".to_owned()]));
+        hashes.apply(&mut one, &[]);
+        let expected = ["jane", "joe"].map(|value| hashes.hash(name, value)).to_vec();
+        assert_eq!(one.1.get(name), Some(&Value::Texts(expected)));
     }
 
     #[test]

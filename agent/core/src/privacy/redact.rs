@@ -22,13 +22,9 @@ pub fn text<'a>(given: &'a str, own: Own<'_>) -> Cow<'a, str> {
     let mut places: Vec<Range<usize>> = Vec::new();
     personal::find(given, own, &mut |place| places.push(place));
     secret::find(given, &mut |place| places.push(place));
-    if places.is_empty() {
-        return match is_hidden_below(given, false, own) {
-            true => Cow::Owned(REDACTED.to_owned()),
-            false => Cow::Borrowed(given),
-        };
-    }
-    Cow::Owned(without(given, places))
+    let shown = if places.is_empty() { Cow::Borrowed(given) } else { Cow::Owned(without(given, places)) };
+    // What stands in plain sight says nothing of what stands encoded beside it.
+    if is_hidden_below(&shown, false, own) { Cow::Owned(REDACTED.to_owned()) } else { shown }
 }
 
 /// The name of a destination: numbers and tokens are taken out of it, but what looks like an address (`celery@host`) names a
@@ -264,6 +260,14 @@ mod tests {
             ("https://a/p@b", "https://a/REDACTED"),
         ] {
             assert_eq!(super::url(value, NO_KEYS), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_goes_with_or_without_something_plain_beside_it() {
+        for text in ["next=%3Ftoken%3Dzq9", "jane@example.org next=%3Ftoken%3Dzq9"] {
+            let shown = super::text(text, NO_KEYS);
+            assert!(!shown.contains("zq9"), "{shown}");
         }
     }
 

@@ -118,7 +118,7 @@ fn parts(name: &str) -> Vec<String> {
     parts
 }
 
-/// Whether a value under a name may be shown, as far as the name tells.
+/// Whether a value under a name must not be shown, as far as the name tells.
 pub(super) fn hides(name: &str, value: &str) -> bool {
     match naming(name) {
         Naming::Other => false,

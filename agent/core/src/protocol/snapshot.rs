@@ -16,6 +16,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
+use crate::privacy::is_telling;
 use crate::time::BootTime;
 
 /// Bytes of all texts together.
@@ -40,19 +41,17 @@ pub(super) trait LearnedState {
     fn make_harmless(&mut self, discretion: Discretion);
 }
 
-/// What may be written down, as rooms above this one decide it.
+/// What the configuration says of what may be written down.
 #[derive(Clone, Copy, Debug)]
 pub struct Discretion {
-    /// A text tells of a person.
-    pub is_personal: fn(&str) -> bool,
     /// Keys leave as hashes only: what can hold them in another form, such as addresses of messages, not at all.
     pub hashed: bool,
 }
 
 impl Discretion {
-    /// The name of a place, such as a database, that may hold a key, or tells of a person.
+    /// The name of a place, such as a database, may hold a key, or tells what no span would.
     pub fn is_telling(self, place: &str) -> bool {
-        (self.hashed && place.contains(|c: char| c.is_ascii_digit())) || (self.is_personal)(place)
+        (self.hashed && place.contains(|c: char| c.is_ascii_digit())) || is_telling(place)
     }
 }
 

@@ -18,6 +18,6 @@ mod vectors;
 
 pub use bindings::{Binding, BoundTo, array_elements, bindings};
 pub use returning::returning_table;
-pub use sanitize::{is_parameterised, sanitize};
+pub use sanitize::sanitize;
 pub use split::{comment_value, each_statement, statements, with_explicit_escapes};
 pub use summary::{MAX_SUMMARY_CHARS, summary};

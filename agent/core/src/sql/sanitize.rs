@@ -109,12 +109,6 @@ fn is_text_in_wrong_quotes(before: &[Option<Token<'_>>; 2], behind: &str) -> boo
             && earlier.is_some_and(|earlier| earlier.kind == Kind::Word))
 }
 
-/// Whether a text has places for parameters.
-pub fn is_parameterised(text: &str) -> bool {
-    memchr::memchr(b'$', text.as_bytes()).is_some()
-        && tokens(text).any(|token| matches!(token.kind, Kind::Parameter(_)))
-}
-
 fn is_boolean(token: &Token<'_>) -> bool {
     token.is_any(&["true", "false"])
 }

@@ -6,7 +6,7 @@
 //!
 //! *Owns* which traces an order has, as far as remembered. *Must not know* why they differ.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
 
 use crate::bounded::Bounded;
 use crate::order::OrderKey;
@@ -16,12 +16,12 @@ use crate::trees::REMEMBERED;
 /// Traces by the hash of their order: values are kept nowhere, and few bytes for each.
 #[derive(Debug)]
 pub(crate) struct Orders {
-    known: Bounded<u64, Traces>,
+    known: Bounded<u64, Traces, RandomState>,
 }
 
 impl Default for Orders {
     fn default() -> Self {
-        Self { known: Bounded::new(REMEMBERED) }
+        Self { known: Bounded::for_foreign_keys(REMEMBERED) }
     }
 }
 

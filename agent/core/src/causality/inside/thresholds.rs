@@ -149,7 +149,8 @@ pub(super) const GAPS: [Duration; 5] = [
 
 /// Steps from cause to cause that are followed to find an order: as many as services call each other in a row, and twice that.
 pub(super) const MAX_STEPS: usize = 16;
-/// Requests without a key that are looked at for one operation: the latest of [`MAX_UNNAMED`]. It bounds the time of a decision.
+/// Entries of one list that are looked at for one decision (requests without a key: the latest of [`MAX_UNNAMED`]): it bounds
+/// its time.
 pub(super) const MAX_LOOKED_AT: usize = 128;
 /// Requests without a key remembered per process.
 pub(super) const MAX_UNNAMED: usize = 1024;
@@ -167,7 +168,7 @@ pub(super) const MAX_AFTERMATH: usize = 256;
 pub(super) const MAX_LOSSES: usize = 256;
 /// Writes of several threads remembered per process.
 pub(super) const MAX_INTERLEAVED: usize = 1024;
-/// Causes across the wire remembered: what a hash table of a power of two holds without growing.
+/// Causes across the wire and through messages remembered: as many as there are ends that wait for their other end.
 pub(super) const MAX_LINKS: usize = 57_344;
 /// Processes from which on idle ones are forgotten.
 pub(super) const MAX_PROCESSES: usize = 16_384;

@@ -313,7 +313,6 @@ fn statement(text: &str, parameters: &[&str]) -> Statement {
     let parameter = |value: &&str| Parameter { type_oid: 0, value: Some(Cell::Text((*value).to_owned())) };
     Statement {
         text: Some(text.to_owned()),
-        parameterised: !parameters.is_empty(),
         parameters: parameters.iter().map(parameter).collect(),
         ..Statement::default()
     }

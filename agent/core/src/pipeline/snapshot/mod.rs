@@ -20,7 +20,6 @@ use super::Pipeline;
 use crate::causality::engine::Engine;
 use crate::causality::inside::snapshot::Snapshot as Shown;
 use crate::conn::snapshot::Connection;
-use crate::privacy::is_personal;
 use crate::protocol::snapshot::{Discretion, Texts};
 use crate::record::{ProcessEvent, ProcessEventKind, ProcessInfo, Tgid};
 use crate::sql;
@@ -85,12 +84,12 @@ impl Pipeline {
     /// What the next agent should know. Takes nothing away; before [`Pipeline::finish`], which ends everything.
     pub fn snapshot(&self) -> Snapshot {
         let mut texts = Texts::default();
-        let discretion = Discretion { is_personal, hashed: self.identifier.pseudonyms.is_some() };
+        let discretion = Discretion { hashed: self.identifier.pseudonyms.is_some() };
         let connections = self.connections.export(&mut texts);
         Snapshot {
             boot_id: self.boot_id,
             at: self.now,
-            texts: texts.into_list().iter().map(|text| exportable(text)).collect(),
+            texts: texts.into_list().iter().map(|text| sql::sanitize(text)).collect(),
             connections: connections
                 .into_iter()
                 .map(|one| Connection { learned: one.learned.harmless(discretion), ..one })
@@ -168,11 +167,6 @@ impl Histories {
         self.stats.processes_expired += (before - all.len()) as u64;
         self.waiting = all.into_iter().map(|process| (process.tgid, process)).collect();
     }
-}
-
-/// A statement's text as a span shows it.
-fn exportable(text: &str) -> String {
-    sql::sanitize(text)
 }
 
 #[cfg(test)]

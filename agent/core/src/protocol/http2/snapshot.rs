@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::feed::State;
 use super::{Http2Session, Way};
-use crate::privacy::{MAX_FIELD, is_harmless_field};
+use crate::privacy::{MAX_FIELD, is_harmless_field, is_telling};
 use crate::protocol::snapshot::{Discretion, LearnedState};
 
 /// What a session has learned of a connection whose directions both stand between two frames.
@@ -46,12 +46,12 @@ impl LearnedState for Learned {
         fields.map(|(name, value)| len(name) + len(value) + 8).sum()
     }
 
-    fn make_harmless(&mut self, Discretion { is_personal, .. }: Discretion) {
+    fn make_harmless(&mut self, _: Discretion) {
         for (name, value) in self.request.fields.iter_mut().chain(&mut self.response.fields) {
-            let named = name.as_deref().filter(|name| name.len() <= MAX_FIELD && !is_personal(name));
+            let named = name.as_deref().filter(|name| name.len() <= MAX_FIELD && !is_telling(name));
             let is_harmless = named
                 .zip(value.as_deref())
-                .is_some_and(|(name, value)| is_harmless_field(name, value) && !is_personal(value));
+                .is_some_and(|(name, value)| is_harmless_field(name, value) && !is_telling(value));
             value.take_if(|_| !is_harmless);
             if named.is_none() {
                 *name = None;
@@ -94,7 +94,6 @@ impl Way {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privacy::is_personal;
 
     #[test]
     fn header_fields_that_may_be_secrets_are_kept_without_their_values() {
@@ -121,7 +120,7 @@ mod tests {
             let fields = vec![(Some(name.to_owned()), Some(value.to_owned()))];
             let request = Compression { fields, ..Default::default() };
             let mut shown = Learned { request, ..Default::default() };
-            shown.make_harmless(Discretion { is_personal, hashed: false });
+            shown.make_harmless(Discretion { hashed: false });
             let expected = is_kept.then(|| value.to_owned());
             assert_eq!(shown.request.fields, [(Some(name.to_owned()), expected)], "{name}: {value}");
         }

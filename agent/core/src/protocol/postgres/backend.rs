@@ -339,7 +339,6 @@ impl Core {
         let mut open = Open::new(statement, unit.extent);
         open.text = unit.text.clone();
         open.missing = unit.missing.saturating_add(message.missing).saturating_add(self.unaccounted());
-        open.statement.parameterised = unit.parameterised;
         if let What::Parse { name, .. } = &unit.what {
             open.statement.prepared_name = name.to_string();
         }

@@ -33,7 +33,6 @@ pub(super) struct Claim {
 pub(super) struct Prepared {
     /// `None`: prepared before it could be seen.
     pub(super) text: Option<Arc<str>>,
-    pub(super) parameterised: bool,
     pub(super) oids: Arc<[u32]>,
     pub(super) columns: Arc<[Column]>,
     /// Bytes of its Parse that were not captured.
@@ -45,26 +44,12 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) fn new(text: String, oids: Vec<u32>, claim: Claim) -> Self {
-        let parameterised = crate::sql::is_parameterised(&text);
-        Self {
-            text: Some(text.into()),
-            parameterised,
-            oids: oids.into(),
-            claim: Some(claim),
-            ..Self::default()
-        }
+        Self { text: Some(text.into()), oids: oids.into(), claim: Some(claim), ..Self::default() }
     }
 
     /// One that was prepared before an earlier agent's eyes.
     pub(super) fn known(text: Arc<str>, oids: Vec<u32>, columns: Vec<Column>, missing: u64) -> Self {
-        Self {
-            parameterised: crate::sql::is_parameterised(&text),
-            text: Some(text),
-            oids: oids.into(),
-            columns: columns.into(),
-            missing,
-            ..Self::default()
-        }
+        Self { text: Some(text), oids: oids.into(), columns: columns.into(), missing, ..Self::default() }
     }
 }
 
@@ -74,8 +59,6 @@ pub(super) struct Portal {
     pub(super) statement: String,
     pub(super) prepared: Prepared,
     pub(super) parameters: Vec<Parameter>,
-    /// Parameters came, kept or not.
-    pub(super) has_parameters: bool,
     /// Bytes of the Bind that were not captured.
     pub(super) missing: u64,
     /// Its Bind was not seen.

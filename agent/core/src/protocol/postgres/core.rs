@@ -52,7 +52,6 @@ pub(super) struct Unit {
     pub(super) key: Option<Key>,
     /// The statement it is about, in case it fails without being executed.
     pub(super) text: Option<Arc<str>>,
-    pub(super) parameterised: bool,
     pub(super) extent: Extent,
     /// Bytes of it that were not captured.
     pub(super) missing: u64,
@@ -87,13 +86,12 @@ impl Unit {
     pub(super) fn new(what: What, message: &Message<'_>) -> Self {
         let extent = Extent { start: message.start, end: message.end };
         let missing = message.missing;
-        Self { what, key: None, text: None, parameterised: false, extent, missing, segment: 0, late: false }
+        Self { what, key: None, text: None, extent, missing, segment: 0, late: false }
     }
 
     /// It is about this statement.
     pub(super) fn about(mut self, prepared: &Prepared) -> Self {
         self.text = prepared.text.clone();
-        self.parameterised = prepared.parameterised;
         self.missing = self.missing.saturating_add(prepared.missing);
         self
     }

@@ -212,7 +212,6 @@ impl Core {
         let portal = Portal {
             statement,
             prepared,
-            has_parameters: !bind.parameters.is_empty() || bind.unkept > 0,
             parameters: bind.parameters,
             missing: message.missing,
             is_unseen: false,
@@ -265,7 +264,6 @@ impl Core {
         let mut open = Open::new(
             Statement {
                 kind: StatementKind::Extended,
-                parameterised: portal.has_parameters,
                 prepared_name: portal.statement.clone(),
                 parameters: std::mem::take(&mut portal.parameters),
                 ..Statement::default()

@@ -105,7 +105,6 @@ mod tests {
         let statement = Statement {
             prepared_name: name.to_owned(),
             text: text.map(str::to_owned),
-            parameterised: true,
             ..Statement::default()
         };
         Operation {

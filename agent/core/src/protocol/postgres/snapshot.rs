@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog::Prepared;
 use super::core::{Core, Phase, What};
 use super::parse::{Column as ParsedColumn, MAX_COLUMNS, MAX_NAME_BYTES, MAX_PARAMETERS};
+use crate::privacy::is_telling;
 use crate::protocol::snapshot::{Counts, Discretion, LearnedState, Texts};
 
 /// What a session has learned of its connection.
@@ -83,11 +84,10 @@ impl LearnedState for Learned {
     }
 
     fn make_harmless(&mut self, discretion: Discretion) {
-        let Discretion { is_personal, .. } = discretion;
         self.database.take_if(|database| discretion.is_telling(database));
-        self.statements.retain(|statement| !is_personal(&statement.name));
+        self.statements.retain(|statement| !is_telling(&statement.name));
         for statement in &mut self.statements {
-            let is_named = statement.columns.iter().all(|column| !is_personal(&column.name));
+            let is_named = statement.columns.iter().all(|column| !is_telling(&column.name));
             if !is_named {
                 statement.columns.clear();
             }
@@ -190,7 +190,6 @@ fn short(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privacy::is_personal;
     use crate::protocol::Snapshot;
 
     #[test]
@@ -215,7 +214,7 @@ mod tests {
         };
         let statements = vec![statement("s1", "id"), statement("s2", PERSON), statement(PERSON, "id")];
         let mut postgres = Learned { database: Some(PERSON.to_owned()), statements, ..Default::default() };
-        postgres.make_harmless(Discretion { is_personal, hashed: false });
+        postgres.make_harmless(Discretion { hashed: false });
         assert!(!format!("{postgres:?}").contains(PERSON), "{postgres:?}");
         assert_eq!(postgres.statements.len(), 2);
     }

@@ -10,6 +10,7 @@ use compact_str::ToCompactString;
 use super::build::{Draft, Placed, int, ip_text, set_peer, set_server};
 use crate::operation::http::{Exchange, Headers, Reset};
 use crate::operation::{Completeness, Kept};
+use crate::privacy::{self, redact};
 use crate::protocol::http2::error_name;
 use crate::record::{Endpoint, Role, Sender};
 use crate::span::{SpanKind, s3, semconv};
@@ -111,8 +112,15 @@ pub(super) fn client_address(remote: &Endpoint, attributes: &mut Attributes) {
 
 pub(super) fn user_agent(exchange: &Exchange, attributes: &mut Attributes) {
     if let Some(agent) = text(&exchange.request_headers, "user-agent") {
-        let end = agent.char_indices().nth(MAX_USER_AGENT).and_then(|(end, _)| agent.get(..end));
-        attributes.set(semconv::USER_AGENT_ORIGINAL, end.unwrap_or(agent));
+        let is_long = agent.char_indices().nth(MAX_USER_AGENT).is_some();
+        if is_long {
+            // Looked at before it is cut: half a secret is not known as one.
+            let harmless = redact::text(agent, privacy::NO_KEYS);
+            attributes
+                .set(semconv::USER_AGENT_ORIGINAL, harmless.chars().take(MAX_USER_AGENT).collect::<String>());
+        } else {
+            attributes.set(semconv::USER_AGENT_ORIGINAL, agent);
+        }
     }
 }
 

@@ -364,3 +364,15 @@ fn streams_that_were_reset() {
     assert_eq!(error(Role::Server, reset(Sender::Server, 0, true)), None);
     assert_eq!(error(Role::Client, reset(Sender::Server, 0x4711, false)), Some("0x4711".into()));
 }
+
+#[test]
+fn a_secret_at_the_end_of_a_long_user_agent_is_not_shown_by_half() {
+    let agent = format!("{} jane.doe@example.org", "x".repeat(247));
+    let mut request = exchange("GET", "/x", 200);
+    request.request_headers = [("user-agent", agent)].into_iter().collect();
+    let operation = op(Role::Server, http(request));
+    let (conn, found) = (conn(Role::Server, 8080), Found::default());
+    let span = build(&placed(&operation, &conn, &found));
+    let shown = format!("{:?}", span.attributes.get("user_agent.original"));
+    assert!(shown.contains("xxx") && !shown.contains("jane"), "{shown}");
+}

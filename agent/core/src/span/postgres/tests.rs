@@ -33,7 +33,6 @@ fn statements() {
     );
     let bound = Statement {
         kind: StatementKind::Extended,
-        parameterised: true,
         parameters: ["17", SECRET]
             .map(|v| Parameter { type_oid: 25, value: Some(Cell::Text(v.to_owned())) })
             .to_vec(),
@@ -60,7 +59,6 @@ fn statements() {
     "#]],
     );
     let personal = Statement {
-        parameterised: true,
         ..statement("SELECT 1 FROM users WHERE email = 'jane@example.org' AND id = $1", "SELECT 0")
     };
     check(

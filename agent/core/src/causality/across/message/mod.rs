@@ -162,7 +162,7 @@ struct Progress {
 pub struct Messages {
     entries: Bounded<MessageKey, Entry, RandomState>,
     /// By destination; those where nothing happens are forgotten first.
-    progress: Bounded<u64, Progress>,
+    progress: Bounded<u64, Progress, RandomState>,
     /// When it was last found out that something was lost: a delivery may be among it.
     missed_at: BootTime,
     /// Operations that began and are not over, by time: each may be a delivery of an equal message.
@@ -213,7 +213,7 @@ impl Messages {
     pub fn new(capacity: usize) -> Self {
         Self {
             entries: Bounded::for_foreign_keys(capacity),
-            progress: Bounded::new(MAX_DESTINATIONS),
+            progress: Bounded::for_foreign_keys(MAX_DESTINATIONS),
             missed_at: BootTime::ZERO,
             open: BTreeSet::new(),
             blocked: BTreeSet::new(),

@@ -7,6 +7,7 @@ mod resume;
 
 use serde::{Deserialize, Serialize};
 
+use crate::privacy::is_telling;
 use crate::protocol::snapshot::{Counts, Discretion, LearnedState};
 
 /// What a session has learned of its connection.
@@ -117,12 +118,12 @@ impl Channel {
     }
 
     /// A queue whose name tells of a person is one that is not known.
-    fn make_harmless(&mut self, Discretion { is_personal, hashed }: Discretion) {
-        self.consumers.retain(|consumer| !is_personal(&consumer.tag));
-        self.asked.retain(|asked| !is_personal(&asked.name));
-        self.inferred.retain(|(tag, _)| !is_personal(tag));
+    fn make_harmless(&mut self, Discretion { hashed }: Discretion) {
+        self.consumers.retain(|consumer| !is_telling(&consumer.tag));
+        self.asked.retain(|asked| !is_telling(&asked.name));
+        self.inferred.retain(|(tag, _)| !is_telling(tag));
         for one in &mut self.unsettled {
-            if hashed || is_personal(&one.exchange) || is_personal(&one.routing_key) {
+            if hashed || is_telling(&one.exchange) || is_telling(&one.routing_key) {
                 one.exchange.clear();
                 one.routing_key.clear();
             }
@@ -132,7 +133,7 @@ impl Channel {
         let inferred = self.inferred.iter_mut().filter_map(|(_, queue)| queue.as_mut());
         let unsettled = self.unsettled.iter_mut().map(|one| &mut one.queue);
         for queue in consumers.chain(asked).chain(inferred).chain(unsettled).chain([&mut self.last_queue]) {
-            if is_personal(queue) {
+            if is_telling(queue) {
                 queue.clear();
             }
         }
@@ -144,7 +145,6 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privacy::is_personal;
 
     #[test]
     fn names_that_tell_of_people_are_not_kept() {
@@ -169,7 +169,7 @@ mod tests {
         };
         let mut amqp =
             Learned { vhost: Some(PERSON.to_owned()), channels: vec![channel], ..Default::default() };
-        amqp.make_harmless(Discretion { is_personal, hashed: false });
+        amqp.make_harmless(Discretion { hashed: false });
         assert!(!format!("{amqp:?}").contains(PERSON), "{amqp:?}");
         assert_eq!(amqp.channels[0].consumers, [consumer("a", "q"), consumer("b", "")]);
         assert_eq!(amqp.channels[0].inferred, [("b".to_owned(), None)]);
@@ -186,7 +186,7 @@ mod tests {
         for (hashed, expected) in [(false, "order.17"), (true, "")] {
             let channel = Channel { unsettled: vec![unsettled()], ..Default::default() };
             let mut amqp = Learned { channels: vec![channel], ..Default::default() };
-            amqp.make_harmless(Discretion { is_personal, hashed });
+            amqp.make_harmless(Discretion { hashed });
             assert_eq!(amqp.channels[0].unsettled[0].routing_key, expected);
         }
     }
