@@ -6,6 +6,7 @@
 mod life;
 pub mod script;
 
+use std::io::Read;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,13 +14,16 @@ use spoor::capture::decode;
 use spoor::config::Services;
 use spoor::source::{Source, pcap, recording};
 use spoor_core::pipeline::{Pipeline, Settings};
+use spoor_core::privacy::{NO_KEYS, messages, redact};
 use spoor_core::protocol::detect::{Detection, Detector, Sniff};
+use spoor_core::protocol::http1::content;
 use spoor_core::protocol::{End, Events, Protocol};
 use spoor_core::record::{
     ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Mark, Record, Role, Sender,
     Transport, WireBase, Worker,
 };
 use spoor_core::settings::Protocols;
+use spoor_core::sql;
 use spoor_core::stream::{Assembler, Chunk, Window};
 
 use self::life::LifeCycles;
@@ -35,6 +39,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("amqp", amqp),
     ("assembler", assembler),
+    ("content", content),
     ("decode", decode),
     ("detect", detect),
     ("http1", http1),
@@ -43,6 +48,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("pipeline", pipeline),
     ("postgres", postgres),
     ("recording", recording),
+    ("texts", texts),
 ];
 
 /// One HTTP/1.x connection.
@@ -187,6 +193,52 @@ fn assert_tiles(chunk: &Chunk, end: &mut Option<u64>) {
     assert!(!chunk.is_empty(), "{chunk:?}");
     assert!(end.is_none_or(|end| end == chunk.pos()), "{chunk:?} does not continue at {end:?}");
     *end = Some(chunk.end());
+}
+
+/// A body with a content coding, which the first byte chooses: what comes out is bounded, and a smaller bound gives its beginning.
+pub fn content(data: &[u8]) {
+    const CODINGS: [&str; 5] = ["gzip", "deflate", "br", "zstd", "zstd, gzip"];
+    const BOUND: usize = 4096;
+    let Some((first, body)) = data.split_first() else { return };
+    let coding = CODINGS[usize::from(*first) % CODINGS.len()];
+    let Some(plain) = content::decode(coding, body, BOUND) else { return };
+    assert!(plain.len() <= BOUND, "{coding}: {} bytes", plain.len());
+    if let Some(beginning) = content::decode(coding, body, 64) {
+        assert!(
+            plain.starts_with(&beginning) && beginning.len() <= 64,
+            "{coding}: {beginning:?} of {plain:?}"
+        );
+    }
+    // What the reference library reads to its end is what ours gives the beginning of.
+    let mut reference = Vec::new();
+    if coding == "zstd"
+        && let Ok(decoder) = zstd::stream::read::Decoder::new(body)
+        && decoder.take(1 << 20).read_to_end(&mut reference).is_ok()
+        && reference.len() < 1 << 20
+    {
+        assert!(reference.starts_with(&plain), "{plain:?} instead of {reference:?}");
+    }
+}
+
+/// Text on its way out: SQL without its values has none to lose the next time, and nothing grows but by what stands for what went.
+pub fn texts(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let sanitized = sql::sanitize(&text);
+    assert_eq!(sql::sanitize(&sanitized), sanitized, "of {text:?}");
+    assert!(sanitized.len() <= text.len(), "{sanitized:?} of {text:?}");
+    let shown = [
+        redact::text(&text, NO_KEYS).into_owned(),
+        redact::destination(&text, NO_KEYS).into_owned(),
+        redact::path(&text, NO_KEYS),
+        redact::query(&text, NO_KEYS),
+        redact::url(&text, NO_KEYS),
+        messages::postgres("42703", &text, Some(&sanitized)),
+        messages::broker(&text),
+        messages::application(&text),
+    ];
+    for shown in shown {
+        assert!(shown.len() <= 64 + 8 * text.len(), "{shown:?} of {text:?}");
+    }
 }
 
 /// One record of the kernel's ring.
