@@ -70,6 +70,7 @@ pub(crate) struct Identifier {
 }
 
 /// What all spans of a tree have in common.
+#[derive(Debug)]
 pub(crate) struct TreeFacts {
     pub(crate) trace_id: TraceId,
     pub(crate) trace_rule: TraceRule,
@@ -87,6 +88,27 @@ pub(crate) struct TreeFacts {
     /// Messages that were asked for: the client's operation, and the edge to the publish.
     pub(crate) pulls: FxHashMap<OpId, Edge>,
     pub(crate) sampled: bool,
+}
+
+/// A tree whose spans are being built.
+#[derive(Debug)]
+pub(crate) struct Placing {
+    left: VecDeque<(Member, Output)>,
+    facts: TreeFacts,
+    /// Bytes of the operations that are left.
+    bytes: usize,
+}
+
+impl Placing {
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Operations that are left.
+    pub(crate) fn left(&self) -> usize {
+        self.left.len()
+    }
 }
 
 /// Aliases of a tree that are looked at.
@@ -150,14 +172,15 @@ impl Identifier {
         self.window = order.window;
     }
 
-    /// Places every operation of a tree and builds its spans, parents before children.
-    pub(crate) fn place(&mut self, mut tree: Tree, spans: &mut VecDeque<Span>) {
+    /// Places every operation of a tree. Its spans are built one after the other, parents before children: a tree may be as large as
+    /// memory allows, and its spans are larger.
+    pub(crate) fn place(&mut self, mut tree: Tree) -> Option<Placing> {
         for leaf in &mut tree.finished {
             let pending = self.pending_edges.remove(&leaf.finished.operation.id);
             leaf.edge = leaf.edge.or(pending);
         }
         let leaves = tree.finished;
-        let Some(mut trunk) = self.trunk(&leaves) else { return };
+        let mut trunk = self.trunk(&leaves)?;
         // Operations whose other end is in the tree too.
         let by_wire =
             |leaf: &Member| leaf.edge.filter(|edge| edge.rule == Rule::Wire).map(|edge| edge.parent);
@@ -203,17 +226,24 @@ impl Identifier {
                 self.pending_edges.add(op, edge);
             }
         }
-        for (leaf, fate) in leaves.iter().zip(&fates) {
-            self.build(leaf, *fate, &trunk, spans);
+        let bytes = leaves.iter().map(|leaf| leaf.bytes).sum();
+        Some(Placing { left: leaves.into_iter().zip(fates).collect(), facts: trunk, bytes })
+    }
+
+    /// Builds the spans of the next operation of a tree. Returns whether there may be more.
+    pub(crate) fn build_next(&mut self, placing: &mut Placing, spans: &mut VecDeque<Span>) -> bool {
+        let Some((leaf, fate)) = placing.left.pop_front() else {
+            // Not before: a large tree would lose spans of its own.
+            self.trim();
+            return false;
+        };
+        placing.bytes = placing.bytes.saturating_sub(leaf.bytes);
+        self.build(&leaf, fate, &placing.facts, spans);
+        let operation = &leaf.finished.operation;
+        if operation.shape == OpSide::Relayed && leaf.finished.is_publish() {
+            self.arrivals.add(operation.id, operation.request.end.at);
         }
-        for leaf in &leaves {
-            let operation = &leaf.finished.operation;
-            if operation.shape == OpSide::Relayed && leaf.finished.is_publish() {
-                self.arrivals.add(operation.id, operation.request.end.at);
-            }
-        }
-        // Not before: a large tree would lose spans of its own.
-        self.trim();
+        true
     }
 
     /// Keeps to the bounds.
@@ -226,6 +256,9 @@ impl Identifier {
 
     fn fate(&self, leaf: &Member, met: &FxHashSet<OpId>, trunk: &TreeFacts) -> Output {
         let operation = &leaf.finished.operation;
+        if leaf.finished.is_left_out {
+            return Output::None;
+        }
         // The server skipped it after an error: it was asked for and never done.
         if matches!(&operation.detail, Detail::Postgres(statement) if statement.skipped) {
             return Output::None;
