@@ -446,7 +446,7 @@ impl Pipeline {
         let Some(placing) = &mut self.placing else {
             let Some(tree) = self.hold.poll_tree() else { return false };
             self.stats.trees += 1;
-            self.placing = self.identifier.place(tree);
+            self.placing = Some(self.identifier.place(tree));
             return true;
         };
         let before = self.spans.len();

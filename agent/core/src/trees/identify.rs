@@ -28,6 +28,7 @@ use crate::span::sample::Sampler;
 use crate::time::{BootTime, WallTime};
 use crate::trace::{SpanId, TraceId};
 use crate::trees::agents::{OtherAgents, RemoteEnd};
+use crate::trees::apart;
 use crate::trees::hold::{Member, Tree};
 use crate::trees::orders::Orders;
 use crate::trees::{Finished, REMEMBERED, Stats};
@@ -93,8 +94,11 @@ pub(crate) struct TreeFacts {
 /// A tree whose spans are being built.
 #[derive(Debug)]
 pub(crate) struct Placing {
+    /// Parts of it that are in other traces, not looked at yet.
+    parts: VecDeque<Vec<Member>>,
+    /// What is left of the part whose spans are being built.
     left: VecDeque<(Member, Output)>,
-    facts: TreeFacts,
+    facts: Option<TreeFacts>,
     /// Bytes of the operations that are left.
     bytes: usize,
 }
@@ -107,7 +111,7 @@ impl Placing {
 
     /// Operations that are left.
     pub(crate) fn left(&self) -> usize {
-        self.left.len()
+        self.left.len() + self.parts.iter().map(Vec::len).sum::<usize>()
     }
 }
 
@@ -174,13 +178,50 @@ impl Identifier {
 
     /// Places every operation of a tree. Its spans are built one after the other, parents before children: a tree may be as large as
     /// memory allows, and its spans are larger.
-    pub(crate) fn place(&mut self, mut tree: Tree) -> Option<Placing> {
+    pub(crate) fn place(&mut self, mut tree: Tree) -> Placing {
         for leaf in &mut tree.finished {
             let pending = self.pending_edges.remove(&leaf.finished.operation.id);
             leaf.edge = leaf.edge.or(pending);
         }
-        let leaves = tree.finished;
-        let mut trunk = self.trunk(&leaves)?;
+        for (op, edge) in tree.open {
+            if let Some(edge) = edge {
+                self.pending_edges.add(op, edge);
+            }
+        }
+        let has_context = tree.finished.iter().any(|leaf| self.context(leaf).is_some());
+        let parts = if has_context && self.window != Window::Request {
+            apart::split(tree.finished).into_iter().collect()
+        } else {
+            VecDeque::from([tree.finished])
+        };
+        Placing { parts, left: VecDeque::new(), facts: None, bytes: tree.bytes }
+    }
+
+    /// Builds the spans of the next operation of a tree. Returns whether there may be more.
+    pub(crate) fn build_next(&mut self, placing: &mut Placing, spans: &mut VecDeque<Span>) -> bool {
+        while placing.left.is_empty() {
+            let Some(part) = placing.parts.pop_front() else {
+                // Not before: a large tree would lose spans of its own.
+                self.trim();
+                return false;
+            };
+            self.place_part(part, placing);
+        }
+        let (Some((leaf, fate)), Some(facts)) = (placing.left.pop_front(), &placing.facts) else {
+            return true;
+        };
+        placing.bytes = placing.bytes.saturating_sub(leaf.bytes);
+        self.build(&leaf, fate, facts, spans);
+        let operation = &leaf.finished.operation;
+        if operation.shape == OpSide::Relayed && leaf.finished.is_publish() {
+            self.arrivals.add(operation.id, operation.request.end.at);
+        }
+        true
+    }
+
+    /// Places the operations of a tree that are in one trace.
+    fn place_part(&mut self, leaves: Vec<Member>, placing: &mut Placing) {
+        let Some(mut trunk) = self.trunk(&leaves) else { return };
         // Operations whose other end is in the tree too.
         let by_wire =
             |leaf: &Member| leaf.edge.filter(|edge| edge.rule == Rule::Wire).map(|edge| edge.parent);
@@ -221,29 +262,8 @@ impl Identifier {
                 self.insert(leaf, placement);
             }
         }
-        for (op, edge) in tree.open {
-            if let Some(edge) = edge {
-                self.pending_edges.add(op, edge);
-            }
-        }
-        let bytes = leaves.iter().map(|leaf| leaf.bytes).sum();
-        Some(Placing { left: leaves.into_iter().zip(fates).collect(), facts: trunk, bytes })
-    }
-
-    /// Builds the spans of the next operation of a tree. Returns whether there may be more.
-    pub(crate) fn build_next(&mut self, placing: &mut Placing, spans: &mut VecDeque<Span>) -> bool {
-        let Some((leaf, fate)) = placing.left.pop_front() else {
-            // Not before: a large tree would lose spans of its own.
-            self.trim();
-            return false;
-        };
-        placing.bytes = placing.bytes.saturating_sub(leaf.bytes);
-        self.build(&leaf, fate, &placing.facts, spans);
-        let operation = &leaf.finished.operation;
-        if operation.shape == OpSide::Relayed && leaf.finished.is_publish() {
-            self.arrivals.add(operation.id, operation.request.end.at);
-        }
-        true
+        placing.left = leaves.into_iter().zip(fates).collect();
+        placing.facts = Some(trunk);
     }
 
     /// Keeps to the bounds.
@@ -314,7 +334,9 @@ impl Identifier {
         // A tree that continues one that was released already stays with it.
         let inherited = leaves.iter().find_map(|leaf| {
             let edge = leaf.edge.filter(|edge| edge.rule != Rule::Message)?;
-            self.placement(edge.parent)
+            let keeps_apart = self.window != Window::Request && apart::names_its_order(leaf);
+            let placement = self.placement(edge.parent)?;
+            (placement.trace_rule != TraceRule::Context || !keeps_apart).then_some(placement)
         });
         if let Some(placement) = inherited {
             trunk.trace_id = placement.trace_id;
