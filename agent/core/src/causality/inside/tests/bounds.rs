@@ -33,7 +33,6 @@ fn closing(op: u64, at: Point) -> Closing {
         keys: Vec::new(),
         answered: true,
         facts: Facts::default(),
-        echo: None,
         transaction: None,
         ends_transaction: false,
         named: None,
