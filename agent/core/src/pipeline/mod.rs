@@ -309,7 +309,7 @@ impl Pipeline {
     pub fn stats(&self) -> Stats {
         Stats {
             held: self.hold.len() as u64,
-            held_bytes: self.account.held() as u64,
+            held_bytes: (self.connections.held() + self.trees_bytes()) as u64,
             most_held_bytes: self.account.most() as u64,
             given_up: GivenUp {
                 trees_early: self.hold.given_up().early,
