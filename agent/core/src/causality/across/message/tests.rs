@@ -305,7 +305,7 @@ fn the_table_is_bounded() {
 fn destinations_and_open_operations_are_bounded_and_counted() {
     let mut messages = Messages::new(4);
     messages.called(CONSUMER, ns(0), ns(0));
-    for n in 0..MAX_DESTINATIONS as u64 + 10 {
+    for n in 0..progress::MAX_DESTINATIONS as u64 + 10 {
         publish(&mut messages, n as u8, 2 * n, ns(10 * n));
         messages.deliver(key(n as u8), None, delivery(2 * n + 1, ns(10 * n + 5), &n.to_string()));
         assert!(messages.poll_pair().is_some(), "{n}");
@@ -332,10 +332,6 @@ fn the_only_publish_is_not_a_deliverys_where_an_equal_message_may_have_waited() 
         // The second is the publish's, but which of both is the older one is not known.
         assert_eq!(deliver(&mut messages, 1, delivery(12, at + second, "q")), None);
     }
-    // A consumer of which nothing is known may have asked before.
-    let mut messages = Messages::new(8);
-    publish(&mut messages, 1, 1, later);
-    assert_eq!(deliver(&mut messages, 1, delivery(11, later + second, "q")), None);
     // Whoever asks by himself is handed what there is.
     let mut messages = idle();
     publish(&mut messages, 1, 1, later);
@@ -351,6 +347,7 @@ fn an_uncertain_step_makes_nothing_certain() {
     publish(&mut messages, 1, 1, ns(10));
     publish(&mut messages, 1, 2, ns(20) + 2 * TOGETHER);
     let later = BootTime::ZERO + 10 * TOGETHER;
+    messages.called(CONSUMER, later, later);
     for op in 11..14 {
         let at = later + Duration::from_nanos(op);
         assert_eq!(deliver(&mut messages, 1, delivery(op, at, "q")), None, "{op}");
@@ -439,7 +436,12 @@ fn what_overtakes_others_says_nothing_of_what_is_left_in_the_queue() {
     publish(&mut messages, 2, 2, late);
     let urgent = Delivery { has_priority: true, ..delivery(12, late + Duration::from_nanos(1), "q") };
     assert_eq!(deliver(&mut messages, 2, urgent), Some(OpId(2)));
-    assert!(messages.progress.is_empty());
+    // What was queued before it may still come, also by another consumer that asks for it.
+    let asks = ConnId(10);
+    messages.called(asks, late + TOGETHER, late + TOGETHER);
+    publish(&mut messages, 3, 3, late + Duration::from_nanos(2));
+    let plain = Delivery { conn: asks, ..delivery(13, late + TOGETHER + Duration::from_nanos(1), "q") };
+    assert_eq!(deliver(&mut messages, 3, plain), None);
 }
 
 #[test]
@@ -451,4 +453,27 @@ fn a_message_that_its_broker_stamped_is_found_without_the_stamp() {
     assert!(!messages.is_published(stamped(Some(6))));
     messages.deliver(stamped(None), None, delivery(11, ns(20), "q"));
     assert_eq!(pairs(&mut messages), [(11, 1)]);
+}
+
+#[test]
+fn deliveries_settled_in_any_order_pair_with_their_own_publishes() {
+    let mut messages = idle();
+    for n in 1..=8u64 {
+        publish(&mut messages, n as u8, n, ns(1_000_000_000 * n));
+    }
+    // The last is settled first: what it shows of the queue says nothing about those that left before it.
+    for n in (1..=8u64).rev() {
+        let at = ns(1_000_000_000 * n + 1_000);
+        assert_eq!(deliver(&mut messages, n as u8, delivery(10 + n, at, "q")), Some(OpId(n)), "{n}");
+    }
+}
+
+#[test]
+fn an_older_consumer_that_has_asked_for_nothing_since_anything_is_seen_was_idle() {
+    let mut messages = Messages::new(8);
+    messages.opened(OpId(7), ns(5));
+    let later = BootTime::ZERO + 2 * TOGETHER;
+    publish(&mut messages, 1, 1, later);
+    let delivery = delivery(11, later + Duration::from_nanos(1), "q");
+    assert_eq!(deliver(&mut messages, 1, delivery), Some(OpId(1)));
 }
