@@ -347,7 +347,7 @@ impl Messages {
     /// A message that left a queue before: which, is known if there is but one such.
     fn take_again(&mut self, key: MessageKey, delivery: &Delivery) -> (Taken, Option<BootTime>) {
         // Its first way out may have been before anything was seen.
-        let is_unique = delivery.has_id || self.habits.differ(delivery.address);
+        let is_unique = delivery.is_marked || self.habits.differ(delivery.address);
         let Some(entry) = self.entries.get_mut(&key) else { return (Taken::NotYet, None) };
         let fits = |back: &&Back| match delivery.dead_lettered && !delivery.redelivered {
             true => back.refused,
@@ -388,7 +388,7 @@ impl Messages {
     fn take_next(&mut self, key: MessageKey, delivery: &Delivery) -> Taken {
         let destination = delivery.destination.hash;
         let cleared = self.cleared(delivery);
-        let is_unique = delivery.has_id || self.habits.differ(delivery.address);
+        let is_unique = delivery.is_marked || self.habits.differ(delivery.address);
         let Some(entry) = self.entries.get_mut(&key) else { return Taken::NotYet };
         let used = entry.used(destination, &mut self.forgotten.equal);
         let again = used.again.filter(|(at, _)| *at < delivery.at).map_or(0, |(_, count)| count);

@@ -34,6 +34,7 @@ fn delivery(op: u64, at: BootTime, queue: &str) -> Delivery {
         over_at: at + Duration::from_nanos(1),
         pulled: false,
         has_id: false,
+        is_marked: false,
         conn: CONSUMER,
         address: address(),
         delayed: false,
@@ -155,7 +156,7 @@ fn messages_that_one_read_brought_keep_their_order() {
 fn a_first_delivery_that_is_over_after_the_second_is_of_the_same_publish() {
     let mut messages = idle();
     publish(&mut messages, 1, 1, ns(10));
-    let with_id = |delivery| Delivery { has_id: true, ..delivery };
+    let with_id = |delivery| Delivery { is_marked: true, ..delivery };
     assert_eq!(deliver(&mut messages, 1, with_id(again(12, ns(40), "q"))), Some(OpId(1)));
     assert_eq!(deliver(&mut messages, 1, with_id(put_back(delivery(11, ns(30), "q")))), Some(OpId(1)));
 }
@@ -215,7 +216,7 @@ fn of_several_equal_messages_that_were_put_back_none_is_guessed() {
 
 #[test]
 fn a_redelivery_whose_first_delivery_was_not_seen_is_of_the_only_publish() {
-    let with_id = |delivery| Delivery { has_id: true, ..delivery };
+    let with_id = |delivery| Delivery { is_marked: true, ..delivery };
     let mut messages = idle();
     publish(&mut messages, 1, 1, ns(10));
     assert_eq!(deliver(&mut messages, 1, with_id(again(11, ns(30), "a"))), Some(OpId(1)));
@@ -379,7 +380,7 @@ fn a_message_with_an_id_or_unlike_all_others_of_its_address_needs_no_proof_of_it
     let mut messages = Messages::new(64);
     publish(&mut messages, 1, 1, ns(10));
     assert_eq!(
-        deliver(&mut messages, 1, Delivery { has_id: true, ..delivery(11, ns(20), "q") }),
+        deliver(&mut messages, 1, Delivery { is_marked: true, ..delivery(11, ns(20), "q") }),
         Some(OpId(1))
     );
     let mut messages = Messages::new(64);
