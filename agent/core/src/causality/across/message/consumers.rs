@@ -47,6 +47,11 @@ impl Consumers {
         self.watched_since.get_or_insert(at);
     }
 
+    /// Since when anything is seen.
+    pub(super) fn watched_since(&self) -> Option<BootTime> {
+        self.watched_since
+    }
+
     /// The connection settled a message: there is room for another.
     pub(super) fn settled(&mut self, conn: ConnId, at: BootTime) {
         self.asked(conn, Asked { at, until: at + ANSWERED_WITHIN });

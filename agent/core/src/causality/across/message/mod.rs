@@ -57,6 +57,11 @@ impl Publish {
         if delivery.delayed { self.at + self.delay } else { self.at }
     }
 
+    /// It died of its age, and an equal one from before anything was seen would have died before: that had been for `watched_for`.
+    fn died_in_view(&self, watched_for: Option<Duration>) -> bool {
+        self.expires.zip(watched_for).is_some_and(|(expires, watched_for)| watched_for >= expires)
+    }
+
     /// Its queues have dropped it before.
     fn is_expired(&self, delivery: &Delivery) -> bool {
         self.expires.is_some_and(|expires| self.queued_at(delivery) + expires + TOGETHER < delivery.at)
@@ -348,6 +353,7 @@ impl Messages {
     fn take_again(&mut self, key: MessageKey, delivery: &Delivery) -> (Taken, Option<BootTime>) {
         // Its first way out may have been before anything was seen.
         let is_unique = delivery.is_marked || self.habits.differ(delivery.address);
+        let died_after = self.died_after(delivery);
         let Some(entry) = self.entries.get_mut(&key) else { return (Taken::NotYet, None) };
         let fits = |back: &&Back| match delivery.dead_lettered && !delivery.redelivered {
             true => back.refused,
@@ -362,7 +368,9 @@ impl Messages {
         let before = entry.publishes.partition_point(|publish| publish.at <= delivery.at);
         let taken = match (entry.publishes.get(..before), first) {
             (Some([]) | None, _) => return (Taken::NotYet, None),
-            (Some([only]), None) if is_unique => only.op,
+            (Some([only]), None) if is_unique || only.died_in_view(died_after) => only.op,
+            // How it left may become known later than that it came back.
+            (Some([_]), None) => return (Taken::NotYet, None),
             (Some(_), Some(first)) if is_one => first.publish,
             // Of several that may have been put back, none is guessed.
             _ => return (Taken::OneOfSeveral, None),
@@ -381,6 +389,13 @@ impl Messages {
         let again = Some((delivery.at, index + 1));
         entry.used(delivery.destination.hash, &mut self.forgotten.equal).again = again;
         (Taken::Publish(taken), first.map(|first| first.at))
+    }
+
+    /// A dead-lettered message that nobody had asked for has just died: how long anything had been seen by then. `None`: it may have
+    /// died before.
+    fn died_after(&mut self, delivery: &Delivery) -> Option<Duration> {
+        let came = self.cleared(delivery).filter(|_| delivery.dead_lettered)?;
+        Some(came.since(self.consumers.watched_since()?))
     }
 
     /// Deliveries are missed: those before the agent came, those lost. So of equal messages the oldest is only believed to be next

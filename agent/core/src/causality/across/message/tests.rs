@@ -478,3 +478,29 @@ fn an_older_consumer_that_has_asked_for_nothing_since_anything_is_seen_was_idle(
     let delivery = delivery(11, later + Duration::from_nanos(1), "q");
     assert_eq!(deliver(&mut messages, 1, delivery), Some(OpId(1)));
 }
+
+#[test]
+fn what_comes_back_before_it_is_known_how_it_left_waits_for_that() {
+    let mut messages = idle();
+    publish(&mut messages, 1, 1, ns(10));
+    assert_eq!(deliver(&mut messages, 1, again(12, ns(40), "q")), None);
+    // The end of the first consumer's connection is seen late.
+    messages.deliver(key(1), None, put_back(delivery(11, ns(30), "q")));
+    assert_eq!(pairs(&mut messages), [(11, 1), (12, 1)]);
+}
+
+#[test]
+fn what_died_of_its_age_is_of_the_only_publish_where_an_older_one_would_have_died_before() {
+    let dead = |at| Delivery { dead_lettered: true, ..delivery(11, at, "late") };
+    let expires = Some(Duration::from_secs(1));
+    for (asked, found) in [(Duration::from_secs(2), true), (Duration::from_millis(500), false)] {
+        let mut messages = Messages::new(8);
+        messages.opened(OpId(7), ns(0));
+        let asked = BootTime::ZERO + asked;
+        messages.called(CONSUMER, asked, asked);
+        messages.publish(key(1), None, Published { expires, ..published(1, asked, CONN) });
+        messages.deliver(key(2), Some(key(1)), dead(asked + Duration::from_secs(1)));
+        let expected = if found { vec![(11, 1)] } else { vec![] };
+        assert_eq!(pairs(&mut messages), expected);
+    }
+}
