@@ -10,6 +10,9 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 /// Codings applied one over the other that are undone.
 const MAX_CODINGS: usize = 3;
+/// Bytes of brotli given at a time. Behind the length of a block come 50 bits at least of codes, and 24 of the first command that stands
+/// for more than 2 KB (RFC 7932, sections 3.4, 5 and 9.2): nine bytes, so that the length is seen before the command is.
+const PIECE: usize = 8;
 /// Bytes decoded at a time.
 const BLOCK_LEN: usize = 4096;
 
@@ -70,7 +73,7 @@ fn decode_one(name: &str, coded: &[u8], bound: usize) -> Option<Vec<u8>> {
 ///
 /// The decoder hands nothing out before its window is full: a block says how long it is (RFC 7932, section 9.2), 16 MiB at most, and
 /// 25 bytes cost a millisecond. So it gets its bytes a few at a time, and none behind the header of a block that is longer than all
-/// that may be decoded. A header with its codes is longer than a byte; of long bodies, which pay for it, more are given at once.
+/// that may be decoded.
 fn brotli(coded: &[u8], bound: usize) -> Option<Vec<u8>> {
     let alloc = StandardAlloc::default;
     // "Strict" is RFC 7932; the extension to it has windows of 1 GiB.
@@ -82,8 +85,7 @@ fn brotli(coded: &[u8], bound: usize) -> Option<Vec<u8>> {
     let mut block = [0; BLOCK_LEN];
     while plain.len() < bound {
         if left == 0 {
-            let piece = if read < 1024 { 1 } else { 16 };
-            left = coded.len().saturating_sub(read).min(piece);
+            left = coded.len().saturating_sub(read).min(PIECE);
         }
         let (mut room, mut written) = (block.len(), 0);
         let result = BrotliDecompressStream(
