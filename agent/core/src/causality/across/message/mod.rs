@@ -113,6 +113,8 @@ pub struct Messages {
     open: BTreeSet<(BootTime, OpId)>,
     /// Messages with deliveries that wait for what began before them.
     blocked: BTreeSet<(BootTime, OpId, MessageKey)>,
+    /// Messages with a delivery that would be of their only publish if no two messages of their address were equal: that may show.
+    unproven: VecDeque<(Address, MessageKey)>,
     pairs: VecDeque<Pair>,
     /// Of one message, and of what is open.
     forgotten: Forgotten,
@@ -152,6 +154,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Not measured; it must exceed the wait for the control ring, which is read within milliseconds unless the agent itself gets no
 /// processor.
 const LATE: Duration = Duration::from_secs(1);
+/// Messages remembered that wait for what the others of their address show: several addresses with as many as it takes.
+const MAX_UNPROVEN: usize = 512;
 /// Open operations remembered.
 const MAX_OPEN: usize = 1 << 17;
 
@@ -165,6 +169,7 @@ impl Messages {
             missed_at: BootTime::ZERO,
             open: BTreeSet::new(),
             blocked: BTreeSet::new(),
+            unproven: VecDeque::new(),
             pairs: VecDeque::new(),
             forgotten: Forgotten::default(),
         }
@@ -215,10 +220,18 @@ impl Messages {
     /// A message was published. It is found by `loose` too, where the broker may change what tells both apart.
     pub fn publish(&mut self, key: MessageKey, loose: Option<MessageKey>, published: Published) {
         self.consumers.watched(published.at);
-        self.habits.published(published.address, self.is_published(key));
+        let is_shown = self.habits.published(published.address, self.is_published(key));
         self.enter(key, published);
         if let Some(loose) = loose {
             self.enter(loose, published);
+        }
+        if is_shown {
+            for (address, key) in std::mem::take(&mut self.unproven) {
+                match self.habits.differ(address) {
+                    true => self.settle(key),
+                    false => self.unproven.push_back((address, key)),
+                }
+            }
         }
     }
 
@@ -423,9 +436,12 @@ impl Messages {
         };
         let mut left = unused.iter().enumerate().filter(|(_, publish)| is_left(publish));
         let mut unordered = None;
+        let is_only = unused.len() == 1;
         let (index, is_certain) = match (left.next(), left.next()) {
+            // What has no equal is this one, whatever seems to be known of the queue.
+            _ if is_unique && is_only => (0, true),
             (None, _) => (0, false),
-            (Some((only, _)), None) => (only, cleared.is_some() || (is_unique && unused.len() == 1)),
+            (Some((only, _)), None) => (only, cleared.is_some()),
             (Some((first, one)), Some((second, next))) => {
                 let has_order = one.conn == next.conn || one.at.abs_diff(next.at) > TOGETHER;
                 unordered = (!has_order).then_some(count + second);
@@ -436,8 +452,17 @@ impl Messages {
             next.doubtful = true;
         }
         let Some(publish) = entry.publishes.get_mut(count + index) else { return Taken::NotYet };
+        if !is_certain && is_only {
+            // It may be this one's: no other delivery is certain of it meanwhile.
+            publish.doubtful = true;
+            if self.unproven.len() >= MAX_UNPROVEN {
+                self.unproven.pop_front();
+            }
+            self.unproven.push_back((delivery.address, key));
+            return Taken::NotYet;
+        }
         publish.delivered = true;
-        let is_certain = is_certain && !publish.doubtful;
+        let is_certain = is_certain && (!publish.doubtful || (is_unique && is_only));
         let (op, queued_at) = (publish.op, publish.queued_at(delivery));
         entry.used(destination, &mut self.forgotten.equal).count = count + index + 1;
         if !is_certain {
