@@ -67,6 +67,8 @@ pub(crate) struct Identifier {
     pub(crate) arrivals: Bounded<OpId, BootTime>,
     /// What an operation released while open will be a child of.
     pending_edges: Bounded<OpId, Edge>,
+    /// Traces whose root span was exported; `None` where none is wanted.
+    pub(crate) roots: Option<Bounded<TraceId, ()>>,
 }
 
 /// What all spans of a tree have in common.
@@ -128,6 +130,7 @@ impl Identifier {
             publishes: Bounded::new(REMEMBERED),
             arrivals: Bounded::new(REMEMBERED),
             pending_edges: Bounded::new(REMEMBERED),
+            roots: None,
         }
     }
 
@@ -148,6 +151,15 @@ impl Identifier {
     pub(crate) fn set_order(&mut self, order: &order::settings::Order) {
         self.deployment.clone_from(&order.deployment);
         self.window = order.window;
+    }
+
+    /// Whether an order's trees stand under one span, from now on.
+    pub(crate) fn set_order_root(&mut self, wanted: bool) {
+        match wanted {
+            true if self.roots.is_none() => self.roots = Some(Bounded::new(REMEMBERED)),
+            true => {}
+            false => self.roots = None,
+        }
     }
 
     /// Places every operation of a tree and builds its spans, parents before children.
