@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::deliver::Delivery;
 use super::notify::Notify;
+use super::progress::Status;
 use super::readings::{Moment, readings};
 use super::reload::{Reload, Reloads, Running};
 use super::state::Keeper;
 use super::stop::{Asked, Stop};
-use super::summary::{self, Progress};
+use super::summary;
 use super::verdicts::Verdicts;
 use super::{RunError, rules_digest};
-use crate::admin::{Board, Server};
 use crate::capture::Options;
 use crate::capture::verdict::Verdict as Told;
 use crate::cli::Print;
@@ -20,6 +20,7 @@ use crate::clock;
 use crate::config::{Admin, Config};
 use crate::export::metrics::Metrics;
 use crate::export::{Exporter, Host};
+use crate::metrics::{Board, Server};
 use crate::service::lookup::Verdict as Seen;
 use crate::service::{Inspector, Lookup, kubernetes};
 use crate::source::live::Live;
@@ -66,7 +67,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     let mut pipeline = super::pipeline(&config, boot_id)?;
     let board = Arc::new(Board::default());
     // First what can say no: a spool that cannot be used, a port that is taken.
-    let mut delivery = Delivery::start(&config, host.clone(), print, false, Some(board.clone()), &stop)?;
+    let mut delivery = Delivery::start(&config, host.clone(), print, None, Some(board.clone()), &stop)?;
     let _admin = admin(&config.admin, &board)?;
     // Without them spans are traced all the same.
     let metrics = Metrics::start(&config.export.otlp, &host, &board).unwrap_or_else(|error| {
@@ -91,7 +92,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     let mut lookup = Lookup::new(Inspector::new(&config, pods.clone()));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut progress = Progress::live();
+    let mut status = Status::new(print);
     let mut measured = Instant::now();
     let mut batch = Vec::new();
     let end = loop {
@@ -116,7 +117,9 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                     lookup: &mut lookup,
                     pods: pods.as_ref(),
                 };
+                stop.doing("reading the configuration again");
                 reloads.reload(reload, running);
+                stop.doing("tracing");
             }
             None => {}
         }
@@ -149,7 +152,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                 state: keeper.as_ref().map(Keeper::totals),
             }));
         }
-        progress.tell(&pipeline, &delivery);
+        status.tell(&pipeline, &delivery, lookup.counts().0);
     };
     let until = stop.begin();
     stop.doing("finishing what was open");
