@@ -59,7 +59,7 @@ fn both(settings: Settings) -> [Settings; 2] {
     [settings.clone(), settings]
 }
 
-/// Parents and links that are not exported, and identifiers given twice.
+/// Parents and links that are not exported, links to a span's own parent, and identifiers given twice.
 fn faults(spans: &[Span]) -> Vec<String> {
     let mut known: HashSet<(TraceId, SpanId)> = HashSet::new();
     let mut faults = Vec::new();
@@ -75,6 +75,9 @@ fn faults(spans: &[Span]) -> Vec<String> {
         for link in &span.links {
             if !known.contains(&(link.trace_id, link.span_id)) {
                 faults.push(format!("a link {} of {} leads nowhere", text_of(link), span.name));
+            }
+            if (link.trace_id, Some(link.span_id)) == (span.trace_id, span.parent) {
+                faults.push(format!("a link {} of {} leads to its parent", text_of(link), span.name));
             }
         }
     }

@@ -12,13 +12,14 @@
 //! | captures through the whole core | `replay_captures`, `capture_spans`, `upgrades`, `field` |
 //! | other implementations on the same bytes | `oracle_amqp`, `oracle_postgres` |
 //! | foreign and hostile bytes, secrets | `fuzz`, `hostile`, `privacy` |
-//! | exporter, command line, packages | `export`, `export_changes`, `export_google`, `cli`, `ends`, `packages` |
+//! | exporter, command line, packages | `export`, `export_changes`, `export_google`, `cli`, `ends`, `packages`, `dashboards` |
 
 mod agents;
 mod amqp_captures;
 mod amqp_losses;
 mod capture_spans;
 mod cli;
+mod dashboards;
 mod ends;
 mod export;
 mod export_changes;
