@@ -230,28 +230,6 @@ fn an_order_with_a_trace_per_request_links_each_to_its_first() {
 }
 
 #[test]
-fn where_it_is_wanted_all_trees_of_an_order_stand_under_one_span() {
-    let mut host = Host::new();
-    let shop = host.process(200, "shop");
-    for path in ["/orders/17", "/orders/18", "/orders/17", "/health", "/orders/17"] {
-        ask(&mut host, shop, path, "", "");
-    }
-    let plain = run_with(settings(), host.records.clone());
-    assert!(plain.iter().all(|span| span.parent.is_none() && span.name != "order"));
-    let mut settings = settings();
-    settings.spans.order_root = true;
-    let spans = run_with(settings, host.records);
-    let roots: Vec<&Span> = spans.iter().filter(|span| span.parent.is_none()).collect();
-    let orders: Vec<&&Span> = roots.iter().filter(|span| span.name == "order").collect();
-    assert_eq!((spans.len(), roots.len(), orders.len()), (plain.len() + 2, 3, 2), "{spans:#?}");
-    for span in spans.iter().filter(|span| !text(span, "order.id").is_empty() && span.name != "order") {
-        let root = orders.iter().find(|root| Some(root.span_id) == span.parent).expect("an order above it");
-        assert_eq!((root.trace_id, text(root, "order.id")), (span.trace_id, text(span, "order.id")));
-        assert_eq!((root.resource.service.as_str(), root.start <= span.start), ("orders", true));
-    }
-}
-
-#[test]
 fn an_order_that_outlives_its_window_goes_on_in_another_trace_linked_to_the_one_before() {
     let mut host = Host::new();
     let shop = host.process(200, "shop");

@@ -7,7 +7,7 @@
 //!
 //! | what | modules |
 //! |---|---|
-//! | the core on scripted traffic | `pipeline`, `joining`, `agents`, `http2`, `robust` |
+//! | the core on scripted traffic | `pipeline`, `joining`, `order_root`, `agents`, `http2`, `robust` |
 //! | sessions on captures of real programs, whole, cut, and with losses | `http1`, `http1_captures`, `http2_captures`, `amqp_captures`, `amqp_losses`, `postgres_captures`, `postgres_losses` |
 //! | captures through the whole core | `replay_captures`, `capture_spans`, `upgrades`, `field` |
 //! | other implementations on the same bytes | `oracle_amqp`, `oracle_postgres` |
@@ -34,6 +34,7 @@ mod http2_captures;
 mod joining;
 mod oracle_amqp;
 mod oracle_postgres;
+mod order_root;
 mod packages;
 mod pipeline;
 mod postgres_captures;
