@@ -36,7 +36,8 @@ fn read(span: &forest::Span) -> Span {
             _ => {}
         }
     }
-    let rule = span.attribute("spoor.parent.rule").cloned().and_then(|rule| serde_json::from_value(rule).ok());
+    let rule =
+        span.attribute("spoor.parent.rule").cloned().and_then(|rule| serde_json::from_value(rule).ok());
     let confidence = span.attribute("spoor.parent.confidence").and_then(Json::as_f64).unwrap_or_default();
     let evidence = rule.map(|rule: Rule| Evidence { rule, confidence: Confidence(confidence as f32) });
     Span {
@@ -85,7 +86,10 @@ mod tests {
             {"key":"spoor.parent.confidence","value":{"doubleValue":1.0}}]}]}]}]}"#;
         let spans = forest::parse(&(line.replace('\n', "") + "\n")).unwrap();
         let tree = tree(&spans, "17");
-        assert!(tree.starts_with("order 17  trace 0102030405060708090a0b0c0d0e0f10  1 span, 1 service, 12.0 ms"), "{tree}");
+        assert!(
+            tree.starts_with("order 17  trace 0102030405060708090a0b0c0d0e0f10  1 span, 1 service, 12.0 ms"),
+            "{tree}"
+        );
         assert!(tree.contains("shop ← POST /orders  201  [wire 1.00]"), "{tree}");
         assert_eq!(super::tree(&spans, "18"), "");
     }

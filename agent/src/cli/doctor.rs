@@ -75,7 +75,8 @@ fn endpoint(config: &Config) -> Finding {
             let mut client = Client::new(target).map_err(|error| error.to_string())?;
             // A request without spans: by the protocol, with the certificates and headers that spans will have.
             let answer = tokio::time::timeout(LONGEST_ANSWER, client.send(Bytes::new()));
-            let answer = answer.await.map_err(|_| format!("no answer within {} s", LONGEST_ANSWER.as_secs()))?;
+            let answer =
+                answer.await.map_err(|_| format!("no answer within {} s", LONGEST_ANSWER.as_secs()))?;
             Ok((answer, client.clock()))
         })
     });

@@ -62,9 +62,8 @@ pub(super) fn completions(shell: Shell) {
 
 /// Prints the page of `spoor`, or of one of its commands.
 pub(super) fn print(name: Option<&str>) -> Result<(), Failure> {
-    let page = page(name).ok_or_else(|| {
-        Failure::Usage(format!("there is no command `{}`", name.unwrap_or_default()))
-    })?;
+    let page = page(name)
+        .ok_or_else(|| Failure::Usage(format!("there is no command `{}`", name.unwrap_or_default())))?;
     let _ = std::io::stdout().write_all(&page);
     Ok(())
 }

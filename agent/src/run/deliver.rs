@@ -145,7 +145,8 @@ impl Delivery {
                     patience.restart();
                     while !exporter.wait_for_room(LOOK) && !self.stop.is_over() {
                         if patience.is_over(&exporter.totals()) {
-                            self.late += 1 + u64::from(next.is_some_and(|next| next.sampled)) + rest(pipeline);
+                            self.late +=
+                                1 + u64::from(next.is_some_and(|next| next.sampled)) + rest(pipeline);
                             return Err(Vain::Export);
                         }
                     }
@@ -181,7 +182,9 @@ impl Delivery {
                     // Nobody waits for it but this thread of its own; without one it ends at once, as when it is dropped.
                     let end = move || old.shutdown(LAST_DELIVERY);
                     if let Err(error) = std::thread::Builder::new().name("spoor-old".to_owned()).spawn(end) {
-                        tracing::warn!("what waits for the old endpoint is not delivered: no thread: {error}");
+                        tracing::warn!(
+                            "what waits for the old endpoint is not delivered: no thread: {error}"
+                        );
                     }
                 }
             }
@@ -204,7 +207,9 @@ impl Delivery {
         if let (Some(exporter), Some(patience)) = (&self.exporter, &mut self.patience) {
             // Nobody asked for the end: a file can wait until the back end has everything.
             patience.restart();
-            while exporter.totals().waiting > 0 && !self.stop.is_asked() && !patience.is_over(&exporter.totals())
+            while exporter.totals().waiting > 0
+                && !self.stop.is_asked()
+                && !patience.is_over(&exporter.totals())
             {
                 std::thread::sleep(LOOK);
             }

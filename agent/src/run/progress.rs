@@ -202,11 +202,18 @@ mod tests {
     #[test]
     fn a_run_says_what_it_has_seen_and_sent() {
         let mut stats = Stats { spans: 1610, ..Stats::default() };
-        assert!(status(&stats, None, 4).starts_with("4 processes; operations: http 0, "), "{}", status(&stats, None, 4));
+        assert!(
+            status(&stats, None, 4).starts_with("4 processes; operations: http 0, "),
+            "{}",
+            status(&stats, None, 4)
+        );
         let totals = Totals { exported: 1598, waiting: 5, spooled: 7, ..Totals::default() };
         assert!(status(&stats, Some(&totals), 4).ends_with("; 1610 spans, 1598 sent, 12 wait"));
         stats.spans = 1;
-        let totals = Totals { dropped: crate::export::exporter::Dropped { shutdown: 3, ..Default::default() }, ..totals };
+        let totals = Totals {
+            dropped: crate::export::exporter::Dropped { shutdown: 3, ..Default::default() },
+            ..totals
+        };
         assert!(status(&stats, Some(&totals), 4).ends_with(", 3 dropped"));
     }
 

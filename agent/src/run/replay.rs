@@ -21,12 +21,7 @@ const EVERY: u64 = 4096;
 
 /// Replays a recording, a pcap or a pcapng file. Without an endpoint and without a form it prints trees.
 /// `timeout`: how long it waits for a back end that takes nothing. Spans that did not arrive are a failure.
-pub fn replay(
-    config: &Config,
-    file: &Path,
-    print: Option<Print>,
-    timeout: Duration,
-) -> Result<(), RunError> {
+pub fn replay(config: &Config, file: &Path, print: Option<Print>, timeout: Duration) -> Result<(), RunError> {
     let stop = Stop::new(false).map_err(RunError::Start)?;
     stop.doing("reading the file");
     let Opened { name, bytes, position } = source::file::open(file)?;

@@ -224,7 +224,8 @@ fn netns(tgid: Tgid) -> u64 {
 
 /// The arguments of the process that started a process, where those are what names it.
 fn parent_command(command: &[String], stat: &procfs::process::Stat) -> Vec<String> {
-    let parent = name::is_spawned(command).then(|| Process::new(stat.ppid).and_then(|parent| parent.cmdline()));
+    let parent =
+        name::is_spawned(command).then(|| Process::new(stat.ppid).and_then(|parent| parent.cmdline()));
     parent.and_then(Result::ok).unwrap_or_default()
 }
 

@@ -263,7 +263,9 @@ mod tests {
 
     #[test]
     fn other_compressions_are_named_with_the_program_that_reads_them() {
-        for (start, name) in [(&b"BZh9"[..], "bzip2 -dc"), (b"\x04\x22\x4d\x18", "lz4 -dc"), (b"PK\x03\x04", "unzip -p")] {
+        for (start, name) in
+            [(&b"BZh9"[..], "bzip2 -dc"), (b"\x04\x22\x4d\x18", "lz4 -dc"), (b"PK\x03\x04", "unzip -p")]
+        {
             let error = plain("x", Cursor::new(start.to_vec()), &Position::default()).err().unwrap();
             assert!(error.to_string().contains(&format!("`{name} x | spoor replay -`")), "{error}");
         }

@@ -169,7 +169,9 @@ fn manual_pages_are_written_all_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let pages = directory.path().join("man");
     assert_eq!(spoor(&["man", "--all", text(&pages)], &[]).code, Some(0));
-    for (file, command) in [("spoor.1", None), ("spoor-run.1", Some("run")), ("spoor-config.1", Some("config"))] {
+    for (file, command) in
+        [("spoor.1", None), ("spoor-run.1", Some("run")), ("spoor-config.1", Some("config"))]
+    {
         let one = spoor(&["man"].into_iter().chain(command).collect::<Vec<_>>(), &[]);
         assert_eq!(std::fs::read_to_string(pages.join(file)).unwrap(), one.out, "{file}");
     }

@@ -68,7 +68,9 @@ fn every_query_is_one_that_prometheus_takes() {
         let rules: String = queries(&dashboard)
             .iter()
             .enumerate()
-            .map(|(at, query)| format!("      - record: query:{at}\n        expr: {}\n", Value::from(query.as_str())))
+            .map(|(at, query)| {
+                format!("      - record: query:{at}\n        expr: {}\n", Value::from(query.as_str()))
+            })
             .collect();
         let path = directory.path().join("rules.yaml");
         std::fs::write(&path, format!("groups:\n  - name: queries\n    rules:\n{rules}")).unwrap();
@@ -94,8 +96,10 @@ fn every_metric_of_a_dashboard_is_one_that_agents_have() {
     for (name, dashboard) in dashboards() {
         for query in queries(&dashboard) {
             let words = query.split(|c: char| !is_name(c));
-            let ends = ["_total", "_seconds", "_bucket", "_count", "_sum", "_bytes", "_queue", "_info", "_open"];
-            let metrics: Vec<&str> = words.filter(|word| ends.iter().any(|end| word.ends_with(end))).collect();
+            let ends =
+                ["_total", "_seconds", "_bucket", "_count", "_sum", "_bytes", "_queue", "_info", "_open"];
+            let metrics: Vec<&str> =
+                words.filter(|word| ends.iter().any(|end| word.ends_with(end))).collect();
             assert!(!metrics.is_empty() || query.contains("spoor_operations_pending"), "{name}: {query}");
             for metric in metrics {
                 assert!(known.contains(metric), "{name}: no agent has {metric}: {query}");

@@ -190,8 +190,10 @@ fn chart() -> Vec<(String, String)> {
         String::from_utf8(output.stdout).unwrap()
     };
     let other = "otlp.tlsSecret=t,otlp.headersSecret=h,hashSecret=k,privileged=true,kubernetesMetadata=false,spool.enabled=false";
-    let mut all =
-        vec![("chart".to_owned(), render(&[])), ("chart, switched over".to_owned(), render(&["--set", other]))];
+    let mut all = vec![
+        ("chart".to_owned(), render(&[])),
+        ("chart, switched over".to_owned(), render(&["--set", other])),
+    ];
     for values in files(&chart.join("spoor/ci"), "yaml") {
         all.push((values.display().to_string(), render(&["--values", values.to_str().unwrap()])));
     }
@@ -203,7 +205,8 @@ const FOREIGN: [&str; 4] = ["PodMonitor", "PrometheusRule", "SecurityContextCons
 
 /// What of a rendered chart a plain cluster takes.
 fn plain(text: &str) -> String {
-    let foreign = |document: &&str| FOREIGN.iter().any(|kind| document.contains(&format!("\nkind: {kind}\n")));
+    let foreign =
+        |document: &&str| FOREIGN.iter().any(|kind| document.contains(&format!("\nkind: {kind}\n")));
     text.split("\n---\n").filter(|document| !foreign(document)).collect::<Vec<_>>().join("\n---\n")
 }
 
@@ -229,7 +232,8 @@ fn chart_is_clean_and_says_what_the_manifests_say() {
 
 #[test]
 fn every_value_of_the_chart_is_used_and_described() {
-    let (templates, values) = (files(&deploy().join("helm/spoor/templates"), "yaml"), read("helm/spoor/values.yaml"));
+    let (templates, values) =
+        (files(&deploy().join("helm/spoor/templates"), "yaml"), read("helm/spoor/values.yaml"));
     let mut used = read("helm/spoor/templates/_helpers.tpl") + &read("helm/spoor/templates/NOTES.txt");
     used.extend(templates.iter().map(|path| std::fs::read_to_string(path).unwrap()));
     let readme = read("helm/spoor/README.md");
@@ -258,7 +262,14 @@ fn operators_get_their_objects_and_grafana_its_dashboards() {
     for line in std::fs::read_to_string(&dashboards[0]).unwrap().lines().take(20) {
         assert!(full.contains(line), "{line}");
     }
-    for word in ["spc_t", "@sha256:0123", "tracer-account", "name: tracer-extra", "name: tracer-text", "namespace: tracing"] {
+    for word in [
+        "spc_t",
+        "@sha256:0123",
+        "tracer-account",
+        "name: tracer-extra",
+        "name: tracer-text",
+        "namespace: tracing",
+    ] {
         assert!(full.contains(word), "{word}");
     }
     assert!(!full.contains("namespace: spoor\n"), "an object outside of the namespace");

@@ -136,8 +136,7 @@ fn tree_of_an_order_runs_from_the_shop_to_the_mes_database() {
     assert!(edges.correct * 100 >= all * 97, "{report}");
     for outcome in run.outcomes.iter().filter(|outcome| outcome.scenario == Scenario::Good) {
         let tree = printed::tree(&run.last, &outcome.order.to_string());
-        let path =
-            ["shop ← ", "shop → INSERT", "nginx ← ", "crm ← ", " → publish ", "mes ← process "];
+        let path = ["shop ← ", "shop → INSERT", "nginx ← ", "crm ← ", " → publish ", "mes ← process "];
         for step in path {
             assert!(tree.contains(step), "no `{step}` in the tree of a good order:\n{tree}");
         }

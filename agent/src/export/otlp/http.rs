@@ -271,7 +271,9 @@ mod tests {
     #[test]
     fn pages_and_messages_are_told_to_the_user() {
         let reason = |answer: Answer| match answer {
-            Answer::Refused { reason } | Answer::TryAgain { reason, .. } | Answer::TooLarge { reason } => reason,
+            Answer::Refused { reason } | Answer::TryAgain { reason, .. } | Answer::TooLarge { reason } => {
+                reason
+            }
             Answer::Taken { .. } => panic!("taken"),
         };
         assert!(reason(answer(200, &[], "text/html", b"<html>log in</html>")).contains("web page"));

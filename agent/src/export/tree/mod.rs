@@ -384,7 +384,10 @@ fn utc(wall: WallTime) -> String {
     let since_epoch = wall.since(WallTime::ZERO);
     let (date, ms) = (clock::utc(since_epoch), since_epoch.subsec_millis());
     let (hour, minute, second) = (date.hour, date.minute, date.second);
-    format!("{:04}-{:02}-{:02} {hour:02}:{minute:02}:{second:02}.{ms:03} UTC", date.year, date.month, date.day)
+    format!(
+        "{:04}-{:02}-{:02} {hour:02}:{minute:02}:{second:02}.{ms:03} UTC",
+        date.year, date.month, date.day
+    )
 }
 
 /// Names come from the traffic: nothing in them may steer the terminal or break the layout.

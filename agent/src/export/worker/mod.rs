@@ -24,10 +24,10 @@ use super::otlp::tls::Files;
 use super::otlp::{Answer, Client, Target, split};
 use super::queue::Batch;
 use super::spool::{Entry, Spool, SpoolError};
-use parts::Parts;
 use crate::clock;
 use crate::config::Otlp;
 use crate::telemetry::Seldom;
+use parts::Parts;
 
 /// A span waits at most so long for others to share its request.
 const LINGER: Duration = Duration::from_millis(250);

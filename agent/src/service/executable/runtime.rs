@@ -89,9 +89,7 @@ pub(super) fn of<R: Read + Seek>(image: &Image<'_, R>, name: &str) -> Option<Run
         && let Some((_, kind)) = SYMBOLS.iter().find(|(symbol, _)| exports.find(symbol).is_some())
     {
         let version = match kind {
-            Kind::CPython => {
-                exports.find("Py_Version").and_then(|at| python_version(image.bytes_at(at, 8)?))
-            }
+            Kind::CPython => exports.find("Py_Version").and_then(|at| python_version(image.bytes_at(at, 8)?)),
             _ => None,
         };
         return Some(Runtime { kind: *kind, version });

@@ -136,7 +136,10 @@ fn a_program_has_libraries_sections_and_exported_symbols() {
     assert!(info.len == 45 && info.in_file, "{info:?}");
     assert_eq!(image.bytes(info, 45).unwrap()[..15], *b"\xff Go buildinf:\x08");
     let exports = image.exports().unwrap();
-    assert_eq!(["second", "third", "first"].map(|name| exports.find(name)), [Some(0x2000), None, Some(0x1000)]);
+    assert_eq!(
+        ["second", "third", "first"].map(|name| exports.find(name)),
+        [Some(0x2000), None, Some(0x1000)]
+    );
 }
 
 #[test]

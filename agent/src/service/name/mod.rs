@@ -328,7 +328,8 @@ fn application(server: &str, arguments: &[&str], facts: &Facts) -> Option<String
     }?;
     let package = found.split(['.', ':']).next()?;
     // Frameworks' own entry points are no application's name.
-    let is_generic = GENERIC.contains(&package) || ["tasks", "django", "config", "project"].contains(&package);
+    let is_generic =
+        GENERIC.contains(&package) || ["tasks", "django", "config", "project"].contains(&package);
     if is_generic { directory_name(facts) } else { Some(package.to_owned()) }
 }
 

@@ -31,11 +31,7 @@ fn interpreters_are_named_by_what_they_run() {
     check("/usr/bin/python3.11", "python3 -m uvicorn --port 8000 mes.main:app", "mes");
     check("/usr/bin/python3.11", "python3 -c code", "python");
     check("/usr/bin/node", "node crm.js", "crm");
-    check(
-        "/usr/bin/node",
-        "node --require ./x.js --max-old-space-size=100 /srv/crm/dist/server.js",
-        "crm",
-    );
+    check("/usr/bin/node", "node --require ./x.js --max-old-space-size=100 /srv/crm/dist/server.js", "crm");
     check("/usr/bin/node", "node -e code", "node");
     check("/usr/lib/jvm/bin/java", "java -Xmx1g -jar /opt/mes-1.2.3-SNAPSHOT.jar --x", "mes");
     check("/usr/lib/jvm/bin/java", "java -cp a.jar:b.jar -Dx=y com.acme.mes.MesServer arg", "MesServer");
@@ -72,7 +68,8 @@ fn servers_are_named_by_the_application_they_run() {
     python("python3 /venv/bin/dramatiq mes.actors --processes 2", "mes");
     python("python3 /venv/bin/flask --app crm run", "crm");
     check("/usr/bin/ruby3.1", "ruby bin/rails server -p 3000", "shop");
-    let rooted = Facts { directory: "/app".to_owned(), ..facts("/usr/bin/python3", "python3 /v/uvicorn main:app") };
+    let rooted =
+        Facts { directory: "/app".to_owned(), ..facts("/usr/bin/python3", "python3 /v/uvicorn main:app") };
     assert_eq!(service(&rooted, &Services::default()).service, "uvicorn");
 }
 
@@ -103,7 +100,8 @@ fn a_worker_that_was_spawned_is_named_by_its_parent() {
     let command = ["python3", "-c", spawned, "--multiprocessing-fork"].map(str::to_owned).to_vec();
     assert!(is_spawned(&command) && !is_spawned(&["python3", "-c", "print(1)"].map(str::to_owned)));
     let parent = ["python3", "/venv/bin/hypercorn", "crm.main:app"].map(str::to_owned).to_vec();
-    let facts = |parent_command| Facts { command: command.clone(), parent_command, ..facts("/usr/bin/python3", "") };
+    let facts =
+        |parent_command| Facts { command: command.clone(), parent_command, ..facts("/usr/bin/python3", "") };
     assert_eq!(service(&facts(parent), &Services::default()).service, "crm");
     assert_eq!(service(&facts(command.clone()), &Services::default()).service, "python");
     assert_eq!(service(&facts(Vec::new()), &Services::default()).service, "python");
@@ -113,11 +111,7 @@ fn a_worker_that_was_spawned_is_named_by_its_parent() {
 fn servers_have_the_names_people_use() {
     check("/usr/lib/erlang/erts/bin/beam.smp", "beam.smp -W w -s rabbit boot", "rabbitmq");
     check("/usr/lib/erlang/erts/bin/beam.smp", "beam.smp -sname orders@host", "orders");
-    check(
-        "/usr/lib/postgresql/15/bin/postgres",
-        "postgres: shop shop 127.0.0.1(5432) idle",
-        "postgresql",
-    );
+    check("/usr/lib/postgresql/15/bin/postgres", "postgres: shop shop 127.0.0.1(5432) idle", "postgresql");
     check("/usr/sbin/nginx", "nginx: worker process", "nginx");
     check("/opt/crm/crmd", "crmd", "crmd");
     check("", "", "comm");
@@ -154,15 +148,9 @@ fn environment_wins_over_guesses() {
 fn kubernetes_and_containers_win_over_guesses() {
     let named = |kubernetes: Option<&str>, container: Option<&str>, declared: Option<&str>| {
         let facts = Facts {
-            kubernetes: Named {
-                service: kubernetes.map(str::to_owned),
-                namespace: Some("ns".to_owned()),
-            },
+            kubernetes: Named { service: kubernetes.map(str::to_owned), namespace: Some("ns".to_owned()) },
             container: container.map(str::to_owned),
-            environment: Environment {
-                service_name: declared.map(str::to_owned),
-                ..Environment::default()
-            },
+            environment: Environment { service_name: declared.map(str::to_owned), ..Environment::default() },
             unit: Some("unit".to_owned()),
             ..facts("/usr/bin/node", "node crm.js")
         };
