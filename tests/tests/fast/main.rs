@@ -12,7 +12,7 @@
 //! | captures through the whole core | `replay_captures`, `capture_spans`, `upgrades`, `field` |
 //! | other implementations on the same bytes | `oracle_amqp`, `oracle_postgres` |
 //! | foreign and hostile bytes, secrets | `fuzz`, `hostile`, `privacy` |
-//! | exporter, command line, packages | `export`, `export_changes`, `export_google`, `cli`, `ends`, `packages`, `dashboards` |
+//! | exporter, command line, packages | `export`, `export_changes`, `export_google`, `export_refused`, `cli`, `ends`, `packages`, `dashboards` |
 
 mod agents;
 mod amqp_captures;
@@ -24,6 +24,7 @@ mod ends;
 mod export;
 mod export_changes;
 mod export_google;
+mod export_refused;
 mod field;
 mod fuzz;
 mod hostile;

@@ -31,10 +31,8 @@ use parts::Parts;
 
 /// A span waits at most so long for others to share its request.
 const LINGER: Duration = Duration::from_millis(250);
-
 /// How often certificates are looked at, besides when the back end cannot be reached.
 const LOOK_AT_FILES: Duration = Duration::from_secs(30);
-
 /// How often the same trouble is told.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
@@ -247,10 +245,10 @@ impl Worker {
                 self.came_back();
                 None
             }
+            // It answered, so it is there.
             Answer::Refused { reason } => {
                 self.refuse(spans, &reason);
                 self.settle(&taken);
-                // It answered, so it is there.
                 self.came_back();
                 None
             }
