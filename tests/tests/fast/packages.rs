@@ -153,17 +153,15 @@ fn manifests_are_what_kubernetes_takes() {
         Some(kubectl) => {
             let text = content(&kubectl, &deploy(), &["kustomize", "kubernetes"]);
             assert!(text.contains("kind: DaemonSet") && text.contains("kind: NetworkPolicy"), "{text}");
-            rendered.push(("kustomize", text));
+            rendered.push(("kustomize".to_owned(), text));
         }
         None => {
             for name in ["namespace", "rbac", "service", "networkpolicy", "daemonset"] {
-                rendered.push(("plain", read(&format!("kubernetes/{name}.yaml"))));
+                rendered.push(("plain".to_owned(), read(&format!("kubernetes/{name}.yaml"))));
             }
         }
     }
-    for (name, text) in &chart() {
-        rendered.push((name, plain(text)));
-    }
+    rendered.extend(chart().into_iter().map(|(name, text)| (name, plain(&text))));
     for (name, text) in rendered {
         let path = directory.path().join("rendered.yaml");
         std::fs::write(&path, text).unwrap();
