@@ -12,9 +12,11 @@
 //! | [`fold`] | journeys as a pure function of a set of facts | clocks, stores, languages |
 //! | [`model`] | names, stages, limits; what is usual | facts |
 //! | [`intake`] | OTLP receivers, the writing thread | what facts mean |
+//! | [`forward`] | what was taken, sent on to another back end | what spans mean |
 //! | [`web`] | pages and the API | SQL, keys, passwords |
 //! | [`access`] | who may see what, and who saw it | orders |
 //! | [`store`] | where facts are kept, sealed, and found | HTTP, roles, pages |
+//! | [`time`] | points and lengths of time | clocks |
 //! | [`sentence`] | every word a person without technical knowledge reads about an order | HTML |
 //!
 //! The agent is not here and this is not in the agent: OTLP is all that they share.
@@ -25,11 +27,17 @@ pub mod access;
 pub mod cli;
 pub mod facts;
 pub mod fold;
+pub mod forward;
 pub mod intake;
 pub mod model;
 pub mod sentence;
 pub mod store;
+pub mod time;
+pub mod tls;
 pub mod web;
+
+mod digest;
+mod private;
 
 #[cfg(test)]
 mod testing;

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::export::{Exporter, Host, Totals};
 use crate::metrics::Board;
 use spoor_core::pipeline::Pipeline;
+use spoor_core::span::Span;
 
 impl Delivered {
     /// Spans that will never reach the back end.
@@ -120,8 +121,18 @@ impl Delivery {
 
     /// Takes all finished spans. When the end is over, the rest is counted as lost.
     pub(super) fn take(&mut self, pipeline: &mut Pipeline) -> Result<(), Vain> {
-        let Some(first) = pipeline.poll_span() else { return Ok(()) };
-        let mut durations = self.board.as_ref().map(|board| board.durations());
+        self.take_until(pipeline, None).map(|_| ())
+    }
+
+    /// The same until a moment, if memory does not ask for more. Returns whether there are some left.
+    pub(super) fn take_until(
+        &mut self,
+        pipeline: &mut Pipeline,
+        until: Option<Instant>,
+    ) -> Result<bool, Vain> {
+        let Some(first) = pipeline.poll_span() else { return Ok(false) };
+        let board = self.board.clone();
+        let mut durations = board.as_ref().map(|board| board.durations());
         if let Some(durations) = &mut durations {
             durations.turn(Instant::now());
         }
@@ -130,40 +141,48 @@ impl Delivery {
         while let Some(span) = next {
             count = count.wrapping_add(1);
             if count.is_multiple_of(LOOK_EVERY) && self.stop.is_over() {
-                self.late += u64::from(span.sampled) + rest(pipeline);
-                return Ok(());
+                self.late += 1 + pipeline.abandon();
+                return Ok(false);
             }
             if let Some(durations) = &mut durations {
                 durations.observe(&span);
             }
-            next = pipeline.poll_span();
-            if !span.sampled {
-                continue;
+            if span.sampled {
+                self.hand_on(span)?;
             }
-            if let Some(exporter) = &self.exporter {
-                if let Some(patience) = &mut self.patience {
-                    patience.restart();
-                    while !exporter.wait_for_room(LOOK) && !self.stop.is_over() {
-                        if patience.is_over(&exporter.totals()) {
-                            self.late +=
-                                1 + u64::from(next.is_some_and(|next| next.sampled)) + rest(pipeline);
-                            return Err(Vain::Export);
-                        }
+            let is_late = || until.is_some_and(|until| Instant::now() >= until);
+            if count.is_multiple_of(LOOK_EVERY) && is_late() && !pipeline.is_pressed() {
+                return Ok(true);
+            }
+            next = pipeline.poll_span();
+        }
+        Ok(false)
+    }
+
+    /// To the exporter and the printer.
+    fn hand_on(&mut self, span: Span) -> Result<(), Vain> {
+        if let Some(exporter) = &self.exporter {
+            if let Some(patience) = &mut self.patience {
+                patience.restart();
+                while !exporter.wait_for_room(LOOK) && !self.stop.is_over() {
+                    if patience.is_over(&exporter.totals()) {
+                        self.late += 1;
+                        return Err(Vain::Export);
                     }
                 }
-                exporter.offer(&span);
             }
-            if let Some(printer) = &mut self.printer {
-                let wait_unless = self.patience.is_some().then_some(&self.stop);
-                printer.push(span, wait_unless).map_err(|Closed| Vain::Print)?;
-            }
+            exporter.offer(&span);
         }
-        Ok(())
+        let wait_unless = self.patience.is_some().then_some(&self.stop);
+        match &mut self.printer {
+            Some(printer) => printer.push(span, wait_unless).map_err(|Closed| Vain::Print),
+            None => Ok(()),
+        }
     }
 
     /// What is finished by now is lost, and counted.
     pub(super) fn give_up(&mut self, pipeline: &mut Pipeline) {
-        self.late += rest(pipeline);
+        self.late += pipeline.abandon();
     }
 
     /// Exports as another configuration says. Without an endpoint the exporter in place delivers what it has and ends.
@@ -222,9 +241,4 @@ impl Delivery {
         let not_printed = self.printer.map_or(0, |printer| printer.finish(&self.stop));
         Delivered { exported, not_printed, late: self.late }
     }
-}
-
-/// Takes all finished spans away; how many of them were to be exported.
-fn rest(pipeline: &mut Pipeline) -> u64 {
-    std::iter::from_fn(|| pipeline.poll_span()).filter(|span| span.sampled).count() as u64
 }

@@ -29,7 +29,10 @@ pub fn replay(config: &Config, file: &Path, print: Option<Print>, timeout: Durat
     let header = source.header().cloned().unwrap_or_default();
     let host = Host::local(&rules_digest(config)).with_id(&header.host_id);
     let boot_id = clock::uuid_bytes(&header.boot_id);
-    let mut pipeline = super::pipeline(config, boot_id)?;
+    // A file can wait: there is as much time for it as it takes.
+    let mut unhurried = config.clone();
+    unhurried.limits.work_percent = 0;
+    let mut pipeline = super::pipeline(&unhurried, boot_id)?;
     let exports = !config.export.otlp.endpoint.is_empty() || !config.export.otlp.traces_endpoint.is_empty();
     let print = print.or((!exports).then_some(Print::Tree));
     let mut delivery = Delivery::start(config, host, print, Some(timeout), None, &stop)?;
@@ -65,11 +68,9 @@ pub fn replay(config: &Config, file: &Path, print: Option<Print>, timeout: Durat
     }
     stop.doing("finishing what was open");
     pipeline.finish(now);
-    match vain {
-        None => drop(delivery.take(&mut pipeline)),
-        Some(Vain::Export) => delivery.give_up(&mut pipeline),
-        // An output that is closed is the end.
-        Some(Vain::Print) => {}
+    // An output that is closed is the end either way.
+    if vain.or_else(|| delivery.take(&mut pipeline).err()) == Some(Vain::Export) {
+        delivery.give_up(&mut pipeline);
     }
     for (name, count) in source.counts() {
         tracing::debug!(count, "{name}");
