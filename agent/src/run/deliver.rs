@@ -223,19 +223,21 @@ impl Delivery {
     /// Delivers what waits, as long as the end may take.
     pub(super) fn finish(mut self) -> Delivered {
         self.stop.doing("delivering spans");
+        let mut longest = LAST_DELIVERY;
         if let (Some(exporter), Some(patience)) = (&self.exporter, &mut self.patience) {
             // Nobody asked for the end: a file can wait until the back end has everything.
             patience.restart();
-            while exporter.totals().waiting > 0
-                && !self.stop.is_asked()
-                && !patience.is_over(&exporter.totals())
-            {
+            while exporter.totals().waiting > 0 && !self.stop.is_asked() {
+                if patience.is_over(&exporter.totals()) {
+                    longest = LAST_RESORT;
+                    break;
+                }
                 std::thread::sleep(LOOK);
             }
         }
         // Both at once: the printer's thread works while the exporter is waited for.
         let left = self.stop.until().map(|until| until.saturating_duration_since(Instant::now()));
-        let longest = left.map_or(LAST_DELIVERY, |left| left.min(LAST_DELIVERY));
+        let longest = left.map_or(longest, |left| left.min(longest));
         let exported = self.exporter.map(|exporter| exporter.shutdown(longest));
         self.stop.doing("writing to standard output");
         let not_printed = self.printer.map_or(0, |printer| printer.finish(&self.stop));

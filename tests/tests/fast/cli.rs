@@ -368,7 +368,10 @@ fn a_replay_that_does_not_deliver_fails() {
     let nobody = ["replay", text(&file), "--otlp-endpoint", "http://127.0.0.1:1", "--timeout", "1s"];
     let said = spoor(&nobody, &[]);
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.err.contains("cannot connect to 127.0.0.1:1: ") && said.err.contains(lost), "{said:?}");
+    assert!(
+        said.err.contains("cannot deliver to http://127.0.0.1:1/: ") && said.err.contains(lost),
+        "{said:?}"
+    );
 
     let refusing = Sink::start();
     refusing.reply([Reply::Grpc(tonic::Code::InvalidArgument, None)]);

@@ -260,14 +260,9 @@ fn operators_get_their_objects_and_grafana_its_dashboards() {
     for line in std::fs::read_to_string(&dashboards[0]).unwrap().lines().take(20) {
         assert!(full.contains(line), "{line}");
     }
-    for word in [
-        "spc_t",
-        "@sha256:0123",
-        "tracer-account",
-        "name: tracer-extra",
-        "name: tracer-text",
-        "namespace: tracing",
-    ] {
+    for word in
+        ["spc_t", "@sha256:0123", "tracer-account", "tracer-extra", "name: tracer-text", "namespace: tracing"]
+    {
         assert!(full.contains(word), "{word}");
     }
     assert!(!full.contains("namespace: spoor\n"), "an object outside of the namespace");
