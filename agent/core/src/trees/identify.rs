@@ -181,8 +181,7 @@ impl Identifier {
 
     /// Whether an order's trees stand under one span, from now on.
     pub(crate) fn set_order_root(&mut self, wanted: bool) {
-        let there = self.roots.take();
-        self.roots = wanted.then(|| there.unwrap_or_else(|| Bounded::new(REMEMBERED)));
+        self.roots = wanted.then(|| self.roots.take().unwrap_or_else(|| Bounded::new(REMEMBERED)));
     }
 
     /// Places every operation of a tree. Its spans are built one after the other, parents before children: a tree may be as large as
