@@ -21,6 +21,7 @@
 //! "Time-To-Live and Expiration"; rabbitmq-delayed-message-exchange, README (`x-delay`).
 
 mod consumers;
+mod entry;
 mod habits;
 mod progress;
 mod told;
@@ -30,6 +31,7 @@ use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use self::consumers::Consumers;
+use self::entry::{Back, Entry, Publish};
 pub use self::habits::Address;
 use self::habits::Habits;
 use self::progress::Progress;
@@ -37,68 +39,6 @@ pub use self::told::{Delivery, Destination, MessageKey, Outcome, Pair, Published
 use crate::bounded::Bounded;
 use crate::record::{ConnId, OpId};
 use crate::time::BootTime;
-
-#[derive(Clone, Copy, Debug)]
-struct Publish {
-    at: BootTime,
-    op: OpId,
-    conn: ConnId,
-    /// Some destination had this message.
-    delivered: bool,
-    /// This publish and the one before may have been queued the other way round.
-    doubtful: bool,
-    delay: Duration,
-    expires: Option<Duration>,
-}
-
-impl Publish {
-    /// When it came to its queues.
-    fn queued_at(&self, delivery: &Delivery) -> BootTime {
-        if delivery.delayed { self.at + self.delay } else { self.at }
-    }
-
-    /// It died of its age, and an equal one from before anything was seen would have died before: that had been for `watched_for`.
-    fn died_in_view(&self, watched_for: Option<Duration>) -> bool {
-        self.expires.zip(watched_for).is_some_and(|(expires, watched_for)| watched_for >= expires)
-    }
-
-    /// Its queues have dropped it before.
-    fn is_expired(&self, delivery: &Delivery) -> bool {
-        self.expires.is_some_and(|expires| self.queued_at(delivery) + expires + TOGETHER < delivery.at)
-    }
-}
-
-/// A message that left its queue and was not taken.
-#[derive(Clone, Copy, Debug)]
-struct Back {
-    publish: OpId,
-    destination: Destination,
-    at: BootTime,
-    refused: bool,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    /// Publishes of this message in the order the broker read them.
-    publishes: Vec<Publish>,
-    /// By destination: copies of one message go to few.
-    used: Vec<Used>,
-    /// Deliveries whose publish is not over yet (its confirm comes after the delivery), or whose order is not known yet, in
-    /// the order they left.
-    waiting: Vec<Delivery>,
-    /// In the order they were settled.
-    back: Vec<Back>,
-}
-
-/// What the deliveries to one destination have used up.
-#[derive(Debug)]
-struct Used {
-    destination: u64,
-    /// Publishes used up.
-    count: usize,
-    /// A message that left again, and when: this message and those before it had left for the first time by then.
-    again: Option<(BootTime, usize)>,
-}
 
 /// Publishes and deliveries by message, bounded by number; the oldest messages are forgotten first.
 #[derive(Debug)]
@@ -503,23 +443,6 @@ fn hash(what: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     what.hash(&mut hasher);
     hasher.finish()
-}
-
-impl Entry {
-    /// `forgotten` counts those that had to go.
-    fn used(&mut self, destination: u64, forgotten: &mut u64) -> &mut Used {
-        let index = self.used.iter().position(|used| used.destination == destination);
-        let index = index.unwrap_or_else(|| {
-            if self.used.len() >= MAX_EQUAL {
-                self.used.remove(0);
-                *forgotten += 1;
-            }
-            self.used.reserve_exact(1);
-            self.used.push(Used { destination, count: 0, again: None });
-            self.used.len() - 1
-        });
-        &mut self.used[index]
-    }
 }
 
 #[cfg(test)]
