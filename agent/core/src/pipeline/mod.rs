@@ -9,6 +9,8 @@
 //! ```
 //!
 //! *Owns* the order in which the stages see things. *Must not know* how records arrive and spans leave.
+//!
+//! Long because it is the one list of what comes in, what goes out, and who is asked in which order.
 
 mod in_flight;
 pub mod snapshot;
