@@ -74,6 +74,7 @@ pub fn replay(config: &Config, file: &Path, print: Option<Print>) -> Result<(), 
     progress.clear();
     let delivered = delivery.finish();
     summary::print(&stats, &delivered, None);
+    summary::print_unread(&source.unread());
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 

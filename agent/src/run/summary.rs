@@ -78,6 +78,14 @@ pub(super) fn print(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals
     crate::telemetry::say(&text(stats, delivered, kernel));
 }
 
+/// What a file holds and nothing was made of, and what it does not show.
+pub(super) fn print_unread(unread: &[(&'static str, u64)]) {
+    if !unread.is_empty() {
+        let list: Vec<String> = unread.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        crate::telemetry::say(&format!("not in the capture, or not read: {}\n", list.join(", ")));
+    }
+}
+
 fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String {
     let by_protocol = stats.operations.by_name().into_iter().map(|(name, count)| format!("{name} {count}"));
     let mut text = format!(

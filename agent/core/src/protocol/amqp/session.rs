@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::assembly::{self, Assembly, FramePlace, What};
-use super::channel::{Channel, Queue, Tagged, Waiting};
+use super::channel::{Awaits, Channel, Latest, Queue, Sent, Tagged, Waiting};
 use super::frame::Decoder;
 use crate::operation::amqp::{Action, ActionKind, PublishOutcome, Source};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
@@ -37,6 +37,13 @@ pub(super) const OPEN_BOUND: Duration = Duration::from_secs(3600);
 /// since: most likely it settles nothing at all.
 pub(super) const UNKNOWN_TERMS_BOUND: Duration = Duration::from_secs(60);
 
+/// A publish that may be returned, on a channel without confirms, is over when nothing came back for so long: four times what
+/// RabbitMQ's documentation gives as the most that an answer takes ("a few hundred milliseconds").
+pub(super) const RETURN_BOUND: Duration = Duration::from_secs(2);
+
+/// What a finished publish may hold to be remembered, in bytes: the broker closes the channel for the last one, if at all.
+const MAX_LATEST: usize = 4096;
+
 /// Bound of an operation whose answer may have been among lost bytes, from the loss on.
 pub(super) const DOUBT_BOUND: Duration = Duration::from_secs(30);
 
@@ -56,6 +63,8 @@ pub struct AmqpSession {
     /// Operations in the channels' queues, and what they and messages in the making hold.
     pub(super) open_count: usize,
     pub(super) held_bytes: usize,
+    /// The broker takes no publishes, since `connection.blocked`.
+    pub(super) blocked: Option<Box<Operation>>,
 }
 
 /// One direction.
@@ -120,6 +129,7 @@ impl AmqpSession {
             consumer_count: 0,
             open_count: 0,
             held_bytes: 0,
+            blocked: None,
         }
     }
 
@@ -191,11 +201,16 @@ impl AmqpSession {
             out.push(Event::Requested { op: operation.id, point: end });
         }
         let since = operation.request.start.at;
+        let is_silent = matches!(what, What::Deliver { .. }) && channel.is_silent(&mut operation);
         match what {
             What::Publish { tag: Some(tag), exact } if channel.closing.is_none() => {
                 let waiting = Waiting { operation: Some(operation), since, weight, answerer: Sender::Server };
                 channel.publishes.push_back(Tagged { tag, exact, waiting, got: None });
                 self.admit(number, end.at, out);
+            }
+            What::Deliver { .. } if is_silent => {
+                self.give_up(number, Queue::Deliveries, end.at, out);
+                self.release(operation, weight, out);
             }
             What::Deliver { tag } if !is_settled_by_broker(&operation) => {
                 let waiting = Waiting { operation: Some(operation), since, weight, answerer: Sender::Client };
@@ -224,14 +239,67 @@ impl AmqpSession {
             }
             What::Return => self.returned(number, operation, weight, out),
             What::Publish { .. } => {
-                if let Some((code, text)) = channel.closing.clone()
+                let closing = self.channels.get(&number).and_then(|channel| channel.closing.clone());
+                if let Some((code, text)) = closing
                     && let Some(ActionKind::Publish(publish)) = assembly::kind_mut(&mut operation)
                 {
                     publish.outcome = PublishOutcome::Error { code, text };
+                    return self.release(operation, weight, out);
                 }
-                self.release(operation, weight, out);
+                self.sent(number, operation, weight, out);
             }
             What::Deliver { .. } | What::Orphan => self.release(operation, weight, out),
+        }
+    }
+
+    /// A publish that no acknowledgement will name: it waits for the end of its transaction, or for being returned, or is over.
+    fn sent(&mut self, number: u16, operation: Box<Operation>, weight: usize, out: &mut Events) {
+        let (since, end) = (operation.request.start.at, operation.request.end.at);
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let Detail::Amqp(action) = &operation.detail else { return };
+        let ActionKind::Publish(publish) = &action.kind else { return };
+        let awaits = match channel.transactions {
+            Some(_) => Awaits::End,
+            None if publish.mandatory => Awaits::Return,
+            None => {
+                let publish = (weight <= MAX_LATEST).then(|| Box::new(publish.clone()));
+                let latest = publish.map(|publish| Latest { publish, weight, is_last: true });
+                let held = latest.as_ref().map_or(0, |latest| latest.weight);
+                let former = std::mem::replace(&mut channel.latest, latest);
+                let freed = former.map_or(0, |latest| latest.weight);
+                self.held_bytes = self.held_bytes.saturating_add(held).saturating_sub(freed);
+                return self.release(operation, weight, out);
+            }
+        };
+        self.forget_latest(number);
+        let waiting = Waiting { operation: Some(operation), since, weight, answerer: Sender::Server };
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.sent.push_back(Sent { waiting, awaits });
+            self.admit(number, end, out);
+        }
+    }
+
+    /// What was published last on a channel is no longer what it may be closed for.
+    fn forget_latest(&mut self, number: u16) {
+        let latest = self.channels.get_mut(&number).and_then(|channel| channel.latest.take());
+        let freed = latest.map_or(0, |latest| latest.weight);
+        self.held_bytes = self.held_bytes.saturating_sub(freed);
+    }
+
+    /// The answer to `tx.commit` or `tx.rollback`: what was published in the transaction has its outcome.
+    pub(super) fn transaction_ends(
+        &mut self,
+        number: u16,
+        outcome: &PublishOutcome,
+        extent: Extent,
+        out: &mut Events,
+    ) {
+        let Some(answer) = self.channels.get_mut(&number).and_then(Channel::end_answered) else { return };
+        while let Some(mut waiting) =
+            self.channels.get_mut(&number).and_then(|channel| channel.take_settled(answer))
+        {
+            set_outcome(&mut waiting, outcome);
+            self.close(waiting, Ending::answered(extent), out);
         }
     }
 
@@ -240,14 +308,10 @@ impl AmqpSession {
         let extent = operation.request;
         let channel = self.channels.get_mut(&number);
         let Some(ActionKind::Return(returned)) = assembly::kind_mut(&mut operation) else { return };
-        if let Some(mut tagged) = channel.and_then(|channel| channel.take_returned(returned)) {
-            if let Some(publish) = tagged.waiting.operation.as_mut()
-                && let Some(ActionKind::Publish(publish)) = assembly::kind_mut(publish)
-            {
-                publish.outcome = std::mem::take(&mut returned.outcome);
-            }
+        if let Some(mut waiting) = channel.and_then(|channel| channel.take_returned(returned)) {
+            set_outcome(&mut waiting, &std::mem::take(&mut returned.outcome));
             self.held_bytes = self.held_bytes.saturating_sub(weight);
-            self.close(tagged.waiting, Ending::answered(extent), out);
+            self.close(waiting, Ending::answered(extent), out);
             return;
         }
         out.push(Event::Opened { op: operation.id, shape: operation.shape, point: extent.start });
@@ -331,12 +395,39 @@ impl AmqpSession {
             }
             self.release(operation, weight, out);
         }
+        self.close_sent(number, completeness, at.at, out);
         for queue in [Queue::Publishes, Queue::Deliveries, Queue::Asked] {
             self.close_queue(number, queue, completeness, at.at, out);
         }
+        self.forget_latest(number);
         if let Some(channel) = self.channels.remove(&number) {
             self.consumer_count = self.consumer_count.saturating_sub(channel.consumers.len());
         }
+    }
+
+    /// The channel is over: what may be returned no longer is, and what was not committed is dropped by the broker.
+    fn close_sent(&mut self, number: u16, completeness: Completeness, at: BootTime, out: &mut Events) {
+        while let Some(channel) = self.channels.get_mut(&number)
+            && let Some(Sent { mut waiting, awaits }) = channel.sent.pop_front()
+        {
+            match awaits {
+                Awaits::Return => self.close_unreturned(waiting, out),
+                Awaits::End if completeness != Completeness::Abandoned => {
+                    set_outcome(&mut waiting, &PublishOutcome::RolledBack);
+                    self.close(waiting, Ending::unanswered(completeness, at), out);
+                }
+                Awaits::End | Awaits::Answer(_) | Awaits::Nothing => {
+                    set_outcome(&mut waiting, &PublishOutcome::Unknown);
+                    self.close(waiting, Ending::unanswered(completeness, at), out);
+                }
+            }
+        }
+    }
+
+    /// Nothing came back for a publish: it was over with its last byte, as those are that cannot be returned.
+    pub(super) fn close_unreturned(&mut self, waiting: Waiting, out: &mut Events) {
+        let at = waiting.operation.as_ref().map_or(waiting.since, |operation| operation.request.end.at);
+        self.close(waiting, Ending { completeness: None, response: None, at }, out);
     }
 
     /// Ends every operation of a queue without an answer.
@@ -359,10 +450,20 @@ impl AmqpSession {
         let since = channel.head_since(queue)?;
         let (answerer, bound) = match queue {
             Queue::Publishes => (&self.server, OPEN_BOUND),
+            Queue::Sent => {
+                let is_brief = channel.sent.front().is_some_and(|sent| sent.awaits == Awaits::Return);
+                (&self.server, if is_brief { RETURN_BOUND } else { OPEN_BOUND })
+            }
             Queue::Deliveries => {
                 let head = channel.deliveries.front();
                 let known = channel.settles || head.is_some_and(|head| terms_known(&head.waiting));
-                (&self.client, if known { OPEN_BOUND } else { UNKNOWN_TERMS_BOUND })
+                let bound = match known {
+                    true => OPEN_BOUND,
+                    // Another one came, and this one was not settled.
+                    false if channel.silence.is_suspected() => Duration::ZERO,
+                    false => UNKNOWN_TERMS_BOUND,
+                };
+                (&self.client, bound)
             }
             Queue::Asked => {
                 let by_client = channel.asked.front().is_some_and(|asked| asked.from == Sender::Client);
@@ -411,6 +512,9 @@ impl crate::protocol::Session for AmqpSession {
             End::Abandoned => Completeness::Abandoned,
         };
         let at = Point { at, ..Point::default() };
+        if let Some(operation) = self.blocked.take() {
+            out.push(Event::Closed(Box::new(Operation { completeness, ended_at: at.at, ..*operation })));
+        }
         while let Some(number) = self.channels.keys().next().copied() {
             self.drop_channel(number, completeness, at, out);
         }
@@ -428,7 +532,7 @@ impl crate::protocol::Session for AmqpSession {
         }
         let mut late = Vec::new();
         for (number, channel) in &self.channels {
-            for queue in [Queue::Publishes, Queue::Deliveries, Queue::Asked] {
+            for queue in Queue::ALL {
                 if self.deadline(channel, queue).is_some_and(|deadline| deadline <= now) {
                     late.push((*number, queue));
                 }
@@ -479,11 +583,43 @@ impl AmqpSession {
             if self.deadline(channel, queue).is_none_or(|deadline| deadline > now) {
                 return;
             }
-            let Some(waiting) = self.channels.get_mut(&number).and_then(|channel| channel.take_head(queue))
+            let is_suspected =
+                queue == Queue::Deliveries && !channel.settles && channel.silence.is_suspected();
+            if queue == Queue::Sent && self.give_up_sent(number, out) {
+                continue;
+            }
+            let Some(mut waiting) =
+                self.channels.get_mut(&number).and_then(|channel| channel.take_head(queue))
             else {
                 return;
             };
+            if is_suspected && !terms_known(&waiting) {
+                self.close_unreturned(waiting, out);
+                continue;
+            }
+            if queue == Queue::Sent {
+                set_outcome(&mut waiting, &PublishOutcome::Unknown);
+            }
             self.close(waiting, Ending::unanswered(Completeness::Abandoned, now), out);
         }
+    }
+
+    /// The head of the publishes that may be returned was not. `false`: the head waits for something else.
+    fn give_up_sent(&mut self, number: u16, out: &mut Events) -> bool {
+        let Some(channel) = self.channels.get_mut(&number) else { return false };
+        let Some(sent) = channel.sent.pop_front_if(|sent| sent.awaits == Awaits::Return) else {
+            return false;
+        };
+        self.close_unreturned(sent.waiting, out);
+        true
+    }
+}
+
+/// Says what became of a publish.
+pub(super) fn set_outcome(waiting: &mut Waiting, outcome: &PublishOutcome) {
+    if let Some(ActionKind::Publish(publish)) =
+        waiting.operation.as_mut().and_then(|operation| assembly::kind_mut(operation))
+    {
+        publish.outcome = outcome.clone();
     }
 }

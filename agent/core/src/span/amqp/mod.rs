@@ -5,12 +5,13 @@
 //!
 //! | action | name | kind | type | ends |
 //! |---|---|---|---|---|
-//! | publish | `publish {destination}` | PRODUCER | send | with its confirm or return, else with its last byte |
+//! | publish | `publish {destination}` | PRODUCER | send | with its confirm, its return or the end of its transaction, else with its last byte |
 //! | delivery | `process {destination}` | CONSUMER | process | with its settlement, else with the last operation it caused |
 //! | return of a publish that was over | `return {destination}` | CLIENT | – | with its last byte |
 //! | get | `get {destination}` | CLIENT | receive | with the message |
 //! | ack, nack, reject | `ack {destination}`, `nack …`, `reject …` | CLIENT | settle | at once |
 //! | time in the queue | `dwell {queue}` | INTERNAL | – | when the broker sends it on |
+//! | `connection.blocked` | `connection.blocked {broker}` | CLIENT | – | with `connection.unblocked` |
 //! | any other method | `queue.declare {name}` | CLIENT | – | with its reply |
 //!
 //! A delivery is seen when it reaches the consumer's socket, which may be long before its handler runs: without evidence of
@@ -126,8 +127,12 @@ fn sent(
     place.set(&publish.routing_key, &mut draft.attributes);
     message(&publish.content, &mut draft.attributes);
     let outcome = match &publish.outcome {
+        // What cannot be known is not said.
+        PublishOutcome::Unknown => return draft,
         PublishOutcome::Unconfirmed => "unconfirmed",
         PublishOutcome::Confirmed => "confirmed",
+        PublishOutcome::Committed => "committed",
+        PublishOutcome::RolledBack => "rolled_back",
         PublishOutcome::Refused => {
             draft.error("nack", String::new());
             "nacked"
@@ -246,6 +251,15 @@ fn called(placed: &Placed<'_>, method: &Method) -> Draft {
     }
     if let Some((code, text)) = &method.error {
         draft.error(code.to_string(), reply_text(text));
+    }
+    if let Some(reason) = &method.reason {
+        draft.attributes.set(semconv::SPOOR_MESSAGING_BLOCKED_REASON, reply_text(reason));
+    }
+    if let Some(lost) = &method.lost {
+        let place = destination(&lost.exchange, &lost.routing_key, None);
+        draft.name = named(&method.name, &place);
+        place.set(&lost.routing_key, &mut draft.attributes);
+        message(&lost.content, &mut draft.attributes);
     }
     draft
 }
