@@ -30,7 +30,8 @@ pub(in crate::span) struct Original<'a> {
 }
 
 impl<'a> Original<'a> {
-    /// From the first element of each field: the proxy nearest to the client wrote it (RFC 7239, section 4).
+    /// From the first element of each field: the proxy nearest to the client wrote it (RFC 7239, section 4). A web server that hands
+    /// the request on by another protocol tells its own client.
     pub(in crate::span) fn of(exchange: &'a Exchange, is_server: bool) -> Self {
         let headers = &exchange.request_headers;
         if !is_server {
@@ -41,7 +42,8 @@ impl<'a> Original<'a> {
         original.client = original
             .client
             .or_else(|| listed("x-forwarded-for").and_then(address))
-            .or_else(|| listed("x-real-ip").and_then(address));
+            .or_else(|| listed("x-real-ip").and_then(address))
+            .or_else(|| exchange.gateway.as_ref()?.client);
         original.host = original.host.or_else(|| listed("x-forwarded-host").and_then(host));
         if original.host.is_some() {
             original.port = listed("x-forwarded-port").and_then(|port| port.parse().ok());

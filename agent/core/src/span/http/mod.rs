@@ -105,9 +105,7 @@ fn server_side(
         }
     }
     original.address(exchange, scheme, &placed.conn.conn.local, attributes);
-    let through =
-        Original { client: original.client.or_else(|| exchange.gateway.as_ref()?.client), ..*original };
-    client_address(placed, &through, attributes);
+    client_address(placed, original, attributes);
     set_peer(attributes, &placed.conn.conn.remote);
 }
 
