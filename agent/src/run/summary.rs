@@ -142,6 +142,12 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
         let list: Vec<String> = lost.iter().map(|(what, count)| format!("{count} {what}")).collect();
         text += &format!("lost: {}\n", list.join(", "));
     }
+    let blind = stats.connections.blind_operations;
+    if blind > 0 {
+        text += &format!(
+            "without a text: {blind} statements that were prepared before the agent came (restart the pool once, and they have one)\n"
+        );
+    }
     if !stats.forgotten.is_empty() {
         let tables =
             stats.forgotten.iter().map(|(table, count)| format!("{count} {}", table.replace('_', " ")));

@@ -339,7 +339,8 @@ impl Pipeline {
             self.stats.operations[protocol] += 1;
         }
         self.open.closed(operation.id);
-        let found = self.rules.extract(&operation);
+        let mut found = self.rules.extract(&operation);
+        found.is_left_out = self.rules.leaves_out(&operation);
         let start = operation.request.start.pos;
         let told = self.wires.remove(&operation.id).filter(|(pos, _)| *pos == start);
         let wire = match told {

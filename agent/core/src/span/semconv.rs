@@ -129,6 +129,10 @@ pub const SPOOR_DB_AFFECTED_ROWS: &str = "spoor.db.affected_rows";
 pub const SPOOR_DB_TRANSACTION: &str = "spoor.db.transaction";
 /// The server never ran it: an earlier statement of its batch failed.
 pub const SPOOR_DB_SKIPPED: &str = "spoor.db.skipped";
+/// `true`: the statement's text goes on; what is shown ends with `…`.
+pub const SPOOR_DB_TEXT_CUT: &str = "spoor.db.text_cut";
+/// `true`: it was prepared before the agent saw its connection, and nothing tells its text.
+pub const SPOOR_DB_TEXT_UNKNOWN: &str = "spoor.db.text_unknown";
 /// Table, column and constraint that an error names.
 pub const SPOOR_DB_ERROR_TABLE: &str = "spoor.db.error.table";
 pub const SPOOR_DB_ERROR_COLUMN: &str = "spoor.db.error.column";

@@ -421,7 +421,7 @@ impl Flow {
                 && let Some(protocol) = self.info.protocol
                 && let Some(shared) = &mut cx.shared[protocol]
             {
-                shared.closed(operation);
+                cx.stats.blind_operations += u64::from(shared.closed(operation, &self.info.conn));
             }
             if let State::Speaking(talk) = &mut self.state {
                 talk.judge(&event);
