@@ -111,7 +111,7 @@ fn publishes() {
         Role::Client,
         publish("", "amq.gen-abc", PublishOutcome::Refused),
         expect![[r#"
-        Producer publish
+        Producer publish amq.gen-{id}
           1000100 +500
           ERROR
           messaging.system: rabbitmq
@@ -122,6 +122,7 @@ fn publishes() {
           network.peer.address: 10.0.0.2
           network.peer.port: 5672i
           messaging.destination.name: amq.gen-abc
+          messaging.destination.template: amq.gen-{id}
           messaging.destination.anonymous: Bool(true)
           messaging.destination.temporary: Bool(true)
           messaging.rabbitmq.destination.routing_key: amq.gen-abc

@@ -106,7 +106,8 @@ fn operation(statement: &Statement) -> Option<&str> {
 fn name_without_text(statement: &Statement, operation: Option<&str>, server: &Endpoint) -> String {
     let error = statement.error.as_ref().map(|error| error.table.as_str()).filter(|table| !table.is_empty());
     let prepared = Some(statement.prepared_name.as_str()).filter(|name| is_chosen_name(name));
-    let known = error.or(prepared).or(statement.database.as_deref());
+    let of_statement = error.or(prepared).filter(|_| !is_of_connection(statement));
+    let known = of_statement.or(statement.database.as_deref());
     let target = known.map(|name| redact::text(name, NO_KEYS).into_owned()).or_else(|| match server {
         Endpoint::Inet(address) if is_of_connection(statement) => Some(address.to_string()),
         Endpoint::Inet(_) | Endpoint::Unix(_) | Endpoint::Unknown => None,
