@@ -155,7 +155,7 @@ fn place((role, conn): (Role, &Conn)) -> Option<String> {
 /// A name of words: no digest, and no counter as drivers give them, decimal or hexadecimal.
 pub(crate) fn is_chosen_name(name: &str) -> bool {
     let words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    let is_counter = |word: &str| word.len() < 3 || word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_counter = |word: &str| word.len() < 2 || word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let last = words.last().unwrap_or_default();
     name.len() >= 4 && !name.bytes().any(|byte| byte.is_ascii_digit()) && !is_counter(last)
 }

@@ -48,7 +48,7 @@ impl Framing for Scgi {
 
     /// `name NUL value NUL`, one after the other.
     fn variables(block: &[u8]) -> Vec<(&[u8], &[u8])> {
-        let mut parts = block.split(|byte| *byte == 0);
+        let mut parts = block.strip_suffix(b"\0").unwrap_or(block).split(|byte| *byte == 0);
         std::iter::from_fn(|| Some((parts.next()?, parts.next()?))).collect()
     }
 }
