@@ -24,6 +24,11 @@ impl Head {
         self.is_over
     }
 
+    /// Bytes that it holds.
+    pub(in crate::protocol) fn held(&self) -> usize {
+        self.line.capacity()
+    }
+
     /// Takes what of `bytes` belongs to the header, and returns how many that were. At most `bound` bytes of fields are kept.
     pub(in crate::protocol) fn feed(&mut self, bytes: &[u8], bound: usize, exchange: &mut Exchange) -> usize {
         let mut taken = 0;

@@ -11,8 +11,9 @@ pub(super) mod once;
 
 use std::net::IpAddr;
 
-use crate::operation::http::{Exchange, Gateway, Headers};
+use crate::operation::http::{Exchange, Gateway, Headers, MAX_AUTHORITY, bounded_target};
 use crate::privacy::is_secret_header;
+use crate::protocol::http1::start_line::MAX_METHOD_LEN;
 
 /// Variables that are no header and of which something is kept. All others (paths of the server's disk, passwords that somebody
 /// configured) are not looked at.
@@ -46,7 +47,7 @@ impl Variables {
     fn take(&mut self, name: &[u8], value: &[u8]) {
         let text = || String::from_utf8_lossy(value).into_owned();
         match name {
-            b"REQUEST_METHOD" => self.method = text(),
+            b"REQUEST_METHOD" if value.len() <= MAX_METHOD_LEN => self.method = text(),
             b"REQUEST_URI" => self.request_uri = text(),
             b"SCRIPT_NAME" => self.script_name = text(),
             b"PATH_INFO" => self.path_info = text(),
@@ -80,16 +81,18 @@ impl Variables {
                 [self.script_name.as_str(), &self.path_info, mark, &self.query].concat()
             }
         };
+        let (target, target_cut) = bounded_target(target.as_bytes());
         let authority = match self.headers.get("host") {
             Some(host) if !host.is_empty() => String::from_utf8_lossy(host).into_owned(),
             _ if self.server_name.is_empty() || self.server_port.is_empty() => self.server_name,
             _ => format!("{}:{}", self.server_name, self.server_port),
         };
-        let authority = authority.rsplit_once('@').map_or(authority.as_str(), |(_, host)| host).to_owned();
+        let authority = authority.rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
         Exchange {
             method: self.method,
             target,
-            authority,
+            target_cut,
+            authority: if authority.len() <= MAX_AUTHORITY { authority.to_owned() } else { String::new() },
             request_headers: self.headers,
             gateway: Some(Gateway { protocol, client: self.client, is_https: self.is_https }),
             ..Exchange::default()

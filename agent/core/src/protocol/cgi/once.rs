@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 
 use super::answer::Head;
 use crate::operation::{Completeness, Extent, Operation};
-use crate::protocol::http1::exchange::{self, Half, Open};
+use crate::protocol::http1::exchange::{self, Half, OPEN_BYTES, Open};
 use crate::protocol::http1::multipart::Multipart;
 use crate::protocol::reader::{Input, Reader};
 use crate::protocol::{Discard, End, Event, Events, Session};
@@ -258,6 +258,17 @@ impl<F: Framing> Session for Once<F> {
             (End::Abandoned, _) => (Completeness::Abandoned, at),
         };
         self.answered(completeness, at, out);
+    }
+
+    fn held(&self) -> usize {
+        let open = self.open.as_ref().map_or(0, |open| OPEN_BYTES + open.exchange.held());
+        size_of::<Self>() + self.requests.held() + self.head.held() + open
+    }
+
+    fn relieve(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.forget_bodies();
+        }
     }
 
     fn peek(&self, op: OpId) -> Option<Operation> {

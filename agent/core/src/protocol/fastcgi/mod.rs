@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use self::record::{HEADER_LEN, Header, Kind, Parsed};
 use super::cgi::answer::Head;
 use super::detect::Sniff;
-use super::http1::exchange::{self, Half, Open};
+use super::http1::exchange::{self, Half, OPEN_BYTES, Open};
 use super::http1::multipart::Multipart;
 use super::reader::{Input, Reader};
 use super::registry::Spec;
@@ -433,6 +433,23 @@ impl Session for FastCgiSession {
 
     fn begins_at(&mut self, from: Sender, _: u64) {
         self.first_sight(from, 0);
+    }
+
+    fn held(&self) -> usize {
+        let readers = self.client.reader.held() + self.server.reader.held();
+        let heads: usize =
+            self.open.values().map(|request| request.params.capacity() + request.head.held()).sum();
+        size_of::<Self>()
+            + readers
+            + heads
+            + self.open.len() * (size_of::<Request>() + OPEN_BYTES)
+            + self.retained
+    }
+
+    fn relieve(&mut self) {
+        for request in self.open.values_mut() {
+            self.retained = self.retained.saturating_sub(request.open.forget_bodies());
+        }
     }
 
     fn end(&mut self, end: End, at: BootTime, out: &mut Events) {

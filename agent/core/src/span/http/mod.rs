@@ -34,6 +34,9 @@ pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
     let method = method(exchange, attributes);
     let original = Original::of(exchange, is_server);
     let scheme = original.scheme(exchange);
+    if exchange.target_cut {
+        attributes.set(semconv::SPOOR_TRUNCATED, cut_part(exchange, is_server));
+    }
     if is_server {
         server_side(placed, exchange, &original, scheme, attributes);
     } else {
@@ -83,6 +86,38 @@ fn method<'a>(exchange: &'a Exchange, attributes: &mut Attributes) -> &'a str {
         attributes.set(semconv::HTTP_REQUEST_METHOD_ORIGINAL, exchange.method.as_str());
     }
     "HTTP"
+}
+
+/// The attribute that a target which was not kept as a whole goes into.
+fn cut_part(exchange: &Exchange, is_server: bool) -> Vec<String> {
+    let name = match exchange.query() {
+        _ if !is_server => semconv::URL_FULL,
+        Some(_) => semconv::URL_QUERY,
+        None => semconv::URL_PATH,
+    };
+    vec![name.to_owned()]
+}
+
+/// A span shows something of this header, whose name is in lower case. Others are forgotten before an operation's tree is complete.
+pub(crate) fn is_shown(header: &str) -> bool {
+    matches!(
+        header,
+        "authorization"
+            | "content-type"
+            | "forwarded"
+            | "grpc-message"
+            | "grpc-status"
+            | "grpc-timeout"
+            | "user-agent"
+            | "x-amz-bucket-region"
+            | "x-amz-content-sha256"
+            | "x-amz-copy-source"
+            | "x-amz-id-2"
+            | "x-amz-request-id"
+            | "x-amz-target"
+            | "x-amzn-requestid"
+            | "x-real-ip"
+    ) || header.starts_with("x-forwarded-")
 }
 
 /// The request did not come into view: nothing is known of its target.
@@ -227,6 +262,7 @@ fn outcome(placed: &Placed<'_>, exchange: &Exchange, is_server: bool, draft: &mu
 
 /// A header's first value, if it is text.
 pub(super) fn text<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+    debug_assert!(is_shown(name), "{name} is forgotten before");
     headers.get(name).and_then(|value| std::str::from_utf8(value).ok()).filter(|value| !value.is_empty())
 }
 
