@@ -4,9 +4,9 @@
 //! Long because it is one table of AMQP's methods, each with what it does.
 
 use super::assembly::{Assembly, What, kind_mut};
-use super::channel::{Asked, Awaits, Channel, Queue, Sent, Terms, Waiting};
+use super::channel::{Asked, Channel, Queue, Terms, Waiting};
 use super::method::{self, Arguments, Id, Part, Spec};
-use super::session::{AmqpSession, Ending, Loss, MAX_CONSUMERS, set_outcome};
+use super::session::{AmqpSession, Ending, Loss, MAX_CONSUMERS};
 use super::wire::text;
 use crate::operation::amqp::{ActionKind, Deliver, Method, Publish, PublishOutcome, Settle, Settlement};
 use crate::operation::{Completeness, Extent, OpSide, Operation};
@@ -542,38 +542,6 @@ impl AmqpSession {
                 method.error = Some(error.clone());
             }
             self.close(asked.waiting, Ending::answered(extent), out);
-        }
-    }
-    /// Publishes without a number: those of a transaction are lost with it. Of others only the last one is known to be, if the
-    /// broker objects to a publish: it takes none after the one it objects to.
-    fn fail_sent(
-        &mut self,
-        number: u16,
-        error: &(u16, String),
-        is_publish: bool,
-        extent: Extent,
-        out: &mut Events,
-    ) {
-        let failed = PublishOutcome::Error { code: error.0, text: error.1.clone() };
-        while let Some(channel) = self.channels.get_mut(&number)
-            && let Some(Sent { mut waiting, awaits }) = channel.sent.pop_front()
-        {
-            let is_last = channel.sent.is_empty() && channel.latest.is_none();
-            match awaits {
-                Awaits::Return if is_publish && is_last => {
-                    set_outcome(&mut waiting, &failed);
-                    self.close(waiting, Ending::answered(extent), out);
-                }
-                Awaits::Return => self.close_unreturned(waiting, out),
-                Awaits::End | Awaits::Answer(_) => {
-                    set_outcome(&mut waiting, &failed);
-                    self.close(waiting, Ending::answered(extent), out);
-                }
-                Awaits::Nothing => {
-                    set_outcome(&mut waiting, &PublishOutcome::Unknown);
-                    self.close(waiting, Ending::unanswered(Completeness::Cut, extent.end.at), out);
-                }
-            }
         }
     }
 }

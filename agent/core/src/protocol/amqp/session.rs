@@ -2,6 +2,8 @@
 //!
 //! *Owns* what happens when, and every bound. What frames do is in `feed`, what methods mean in `dispatch`. *Must not know* other connections.
 //!
+//! Long because whatever opens, ends or gives up an operation keeps the same account of numbers and bytes.
+//!
 //! Bounds: [`MAX_CHANNELS`] channels, [`MAX_CONSUMERS`] consumer tags, `max_open_operations` open operations and
 //! [`MAX_HELD_BYTES`] held by them; above half of that, only the first 1,024 bytes of further bodies are kept.
 
@@ -9,8 +11,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::assembly::{self, Assembly, FramePlace, What};
-use super::channel::{Awaits, Channel, Latest, Queue, Sent, Tagged, Waiting};
+use super::channel::{Awaits, Channel, Queue, Tagged, Waiting};
 use super::frame::Decoder;
+use super::sent::{RETURN_BOUND, set_outcome};
 use crate::operation::amqp::{Action, ActionKind, PublishOutcome, Source};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::Snapshot;
@@ -36,13 +39,6 @@ pub(super) const OPEN_BOUND: Duration = Duration::from_secs(3600);
 /// Bound of a delivery whose consumer subscribed before the agent started, on a channel that never settled anything
 /// since: most likely it settles nothing at all.
 pub(super) const UNKNOWN_TERMS_BOUND: Duration = Duration::from_secs(60);
-
-/// A publish that may be returned, on a channel without confirms, is over when nothing came back for so long: four times what
-/// RabbitMQ's documentation gives as the most that an answer takes ("a few hundred milliseconds").
-pub(super) const RETURN_BOUND: Duration = Duration::from_secs(2);
-
-/// What a finished publish may hold to be remembered, in bytes: the broker closes the channel for the last one, if at all.
-const MAX_LATEST: usize = 4096;
 
 /// Bound of an operation whose answer may have been among lost bytes, from the loss on.
 pub(super) const DOUBT_BOUND: Duration = Duration::from_secs(30);
@@ -257,57 +253,6 @@ impl AmqpSession {
         }
     }
 
-    /// A publish that no acknowledgement will name: it waits for the end of its transaction, or for being returned, or is over.
-    fn sent(&mut self, number: u16, operation: Box<Operation>, weight: usize, out: &mut Events) {
-        let (since, end) = (operation.request.start.at, operation.request.end.at);
-        let Some(channel) = self.channels.get_mut(&number) else { return };
-        let Detail::Amqp(action) = &operation.detail else { return };
-        let ActionKind::Publish(publish) = &action.kind else { return };
-        let awaits = match channel.transactions {
-            Some(_) => Awaits::End,
-            None if publish.mandatory => Awaits::Return,
-            None => {
-                let publish = (weight <= MAX_LATEST).then(|| Box::new(publish.clone()));
-                let latest = publish.map(|publish| Latest { publish, weight, is_last: true });
-                let held = latest.as_ref().map_or(0, |latest| latest.weight);
-                let former = std::mem::replace(&mut channel.latest, latest);
-                let freed = former.map_or(0, |latest| latest.weight);
-                self.held_bytes = self.held_bytes.saturating_add(held).saturating_sub(freed);
-                return self.release(operation, weight, out);
-            }
-        };
-        self.forget_latest(number);
-        let waiting = Waiting { operation: Some(operation), since, weight, answerer: Sender::Server };
-        if let Some(channel) = self.channels.get_mut(&number) {
-            channel.sent.push_back(Sent { waiting, awaits });
-            self.admit(number, end, out);
-        }
-    }
-
-    /// What was published last on a channel is no longer what it may be closed for.
-    fn forget_latest(&mut self, number: u16) {
-        let latest = self.channels.get_mut(&number).and_then(|channel| channel.latest.take());
-        let freed = latest.map_or(0, |latest| latest.weight);
-        self.held_bytes = self.held_bytes.saturating_sub(freed);
-    }
-
-    /// The answer to `tx.commit` or `tx.rollback`: what was published in the transaction has its outcome.
-    pub(super) fn transaction_ends(
-        &mut self,
-        number: u16,
-        outcome: &PublishOutcome,
-        extent: Extent,
-        out: &mut Events,
-    ) {
-        let Some(answer) = self.channels.get_mut(&number).and_then(Channel::end_answered) else { return };
-        while let Some(mut waiting) =
-            self.channels.get_mut(&number).and_then(|channel| channel.take_settled(answer))
-        {
-            set_outcome(&mut waiting, outcome);
-            self.close(waiting, Ending::answered(extent), out);
-        }
-    }
-
     /// A `basic.return` with its message: it answers an open publish, or stands alone.
     fn returned(&mut self, number: u16, mut operation: Box<Operation>, weight: usize, out: &mut Events) {
         let extent = operation.request;
@@ -408,31 +353,6 @@ impl AmqpSession {
         if let Some(channel) = self.channels.remove(&number) {
             self.consumer_count = self.consumer_count.saturating_sub(channel.consumers.len());
         }
-    }
-
-    /// The channel is over: what may be returned no longer is, and what was not committed is dropped by the broker.
-    fn close_sent(&mut self, number: u16, completeness: Completeness, at: BootTime, out: &mut Events) {
-        while let Some(channel) = self.channels.get_mut(&number)
-            && let Some(Sent { mut waiting, awaits }) = channel.sent.pop_front()
-        {
-            match awaits {
-                Awaits::Return => self.close_unreturned(waiting, out),
-                Awaits::End if completeness != Completeness::Abandoned => {
-                    set_outcome(&mut waiting, &PublishOutcome::RolledBack);
-                    self.close(waiting, Ending::unanswered(completeness, at), out);
-                }
-                Awaits::End | Awaits::Answer(_) | Awaits::Nothing => {
-                    set_outcome(&mut waiting, &PublishOutcome::Unknown);
-                    self.close(waiting, Ending::unanswered(completeness, at), out);
-                }
-            }
-        }
-    }
-
-    /// Nothing came back for a publish: it was over with its last byte, as those are that cannot be returned.
-    pub(super) fn close_unreturned(&mut self, waiting: Waiting, out: &mut Events) {
-        let at = waiting.operation.as_ref().map_or(waiting.since, |operation| operation.request.end.at);
-        self.close(waiting, Ending { completeness: None, response: None, at }, out);
     }
 
     /// Ends every operation of a queue without an answer.
@@ -548,8 +468,9 @@ impl crate::protocol::Session for AmqpSession {
         for channel in self.channels.values_mut() {
             let assemblies = [&mut channel.from_client, &mut channel.from_server].into_iter().flatten();
             let assemblies = assemblies.map(|assembly| (assembly.operation.as_mut(), &mut assembly.weight));
-            let waiting =
-                channel.publishes.iter_mut().chain(&mut channel.deliveries).map(|tagged| &mut tagged.waiting);
+            let tagged = channel.publishes.iter_mut().chain(&mut channel.deliveries);
+            let sent = channel.sent.iter_mut().map(|sent| &mut sent.waiting);
+            let waiting = tagged.map(|tagged| &mut tagged.waiting).chain(sent);
             let waiting = waiting.map(|waiting| (waiting.operation.as_mut(), &mut waiting.weight));
             for (operation, weight) in assemblies.chain(waiting) {
                 let less = operation.map_or(0, |operation| assembly::relieve(operation));
@@ -636,24 +557,5 @@ impl AmqpSession {
             }
             self.close(waiting, Ending::unanswered(Completeness::Abandoned, now), out);
         }
-    }
-
-    /// The head of the publishes that may be returned was not. `false`: the head waits for something else.
-    fn give_up_sent(&mut self, number: u16, out: &mut Events) -> bool {
-        let Some(channel) = self.channels.get_mut(&number) else { return false };
-        let Some(sent) = channel.sent.pop_front_if(|sent| sent.awaits == Awaits::Return) else {
-            return false;
-        };
-        self.close_unreturned(sent.waiting, out);
-        true
-    }
-}
-
-/// Says what became of a publish.
-pub(super) fn set_outcome(waiting: &mut Waiting, outcome: &PublishOutcome) {
-    if let Some(ActionKind::Publish(publish)) =
-        waiting.operation.as_mut().and_then(|operation| assembly::kind_mut(operation))
-    {
-        publish.outcome = outcome.clone();
     }
 }

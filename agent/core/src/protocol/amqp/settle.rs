@@ -8,7 +8,8 @@
 use super::assembly::kind_mut;
 use super::channel::{Tagged, take_tagged};
 use super::method::{self, Id};
-use super::session::{AmqpSession, Ending, set_outcome};
+use super::sent::set_outcome;
+use super::session::{AmqpSession, Ending};
 use crate::operation::amqp::{ActionKind, PublishOutcome, Settle, Settlement, Source};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::{Event, Events};
