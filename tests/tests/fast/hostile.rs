@@ -196,7 +196,7 @@ fn scgi_costs_are_linear() {
         requests.repeat(len / requests.len())
     });
     assert_cheap(Protocol::Scgi, &[], Client, "a block that does not end", &|len| {
-        [b"60000:CONTENT_LENGTH\0", vec![b'x'; len].as_slice()].concat()
+        [&b"60000:CONTENT_LENGTH\0"[..], &vec![b'x'; len]].concat()
     });
     let opened = [(Client, request)];
     assert_cheap(Protocol::Scgi, &opened, Server, "an endless header line", &|len| vec![b'x'; len]);

@@ -2,6 +2,8 @@
 //!
 //! *Owns* the shape of what the AMQP session reports, and a message's identity ([`Content::canonical_digest`]).
 //! *Must not know* frames.
+//!
+//! Long because every kind of action is a form of its own, each with what it says of itself.
 
 use std::time::Duration;
 

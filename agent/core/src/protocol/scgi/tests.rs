@@ -1,3 +1,5 @@
+//! SCGI conversations → exchanges.
+
 use super::*;
 use crate::operation::{Completeness, Detail};
 use crate::protocol::{End, Event, Events};

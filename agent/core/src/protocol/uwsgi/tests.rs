@@ -1,3 +1,5 @@
+//! uwsgi conversations → exchanges.
+
 use super::*;
 use crate::operation::{Completeness, Detail, Operation};
 use crate::protocol::{End, Event, Events};

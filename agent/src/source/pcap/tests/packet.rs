@@ -132,7 +132,7 @@ fn ipv6_extension_headers_are_stepped_over() {
 /// A UDP datagram to that port.
 fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
     let len = (8 + payload.len() as u16).to_be_bytes();
-    [&[0xc0, 0, (port >> 8) as u8, port as u8, len[0], len[1], 0, 0], payload].concat()
+    [&[0xc0, 0, (port >> 8) as u8, port as u8, len[0], len[1], 0, 0][..], payload].concat()
 }
 
 fn frame(packet: &[u8]) -> Vec<u8> {
