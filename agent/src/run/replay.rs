@@ -84,6 +84,7 @@ pub fn replay(config: &Config, file: &Path, print: Option<Print>, timeout: Durat
     progress.clear();
     let delivered = delivery.finish();
     summary::print(&stats, &delivered, None);
+    summary::print_unread(&source.unread());
     if let Some(error) = failed {
         return Err(error.into());
     }

@@ -17,6 +17,7 @@ use spoor_core::pipeline::{Pipeline, Settings};
 use spoor_core::privacy::{NO_KEYS, messages, redact};
 use spoor_core::protocol::detect::{Detection, Detector, Sniff};
 use spoor_core::protocol::http1::content;
+use spoor_core::protocol::proxy::{self, Prefix};
 use spoor_core::protocol::{End, Events, Protocol};
 use spoor_core::record::{
     ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Mark, Record, Role, Sender,
@@ -42,13 +43,16 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("content", content),
     ("decode", decode),
     ("detect", detect),
+    ("fastcgi", fastcgi),
     ("http1", http1),
     ("http2", http2),
     ("pcap", pcap),
     ("pipeline", pipeline),
     ("postgres", postgres),
     ("recording", recording),
+    ("scgi", scgi),
     ("texts", texts),
+    ("uwsgi", uwsgi),
 ];
 
 /// One HTTP/1.x connection.
@@ -69,6 +73,21 @@ pub fn amqp(data: &[u8]) {
 /// One PostgreSQL connection.
 pub fn postgres(data: &[u8]) {
     session(data, Protocol::Postgres);
+}
+
+/// One FastCGI connection.
+pub fn fastcgi(data: &[u8]) {
+    session(data, Protocol::FastCgi);
+}
+
+/// One SCGI connection.
+pub fn scgi(data: &[u8]) {
+    session(data, Protocol::Scgi);
+}
+
+/// One uwsgi connection.
+pub fn uwsgi(data: &[u8]) {
+    session(data, Protocol::Uwsgi);
 }
 
 /// Small bounds, so that short inputs reach them.
@@ -135,6 +154,14 @@ pub fn detect(data: &[u8]) {
     let mut detector = Detector::default();
     for step in &script.steps {
         let Step::Bytes(sender, bytes) = step else { continue };
+        let prefix = proxy::read(bytes);
+        if let Prefix::Header { .. } = prefix {
+            let told = |len: usize| [prefix, Prefix::Incomplete].contains(&proxy::read(&bytes[..len]));
+            assert!(
+                (0..bytes.len().min(256)).all(told),
+                "{prefix:?} is ruled out by its own beginning: {bytes:?}"
+            );
+        }
         for (protocol, sniff) in sniffs(bytes) {
             let proven = matches!(sniff, Sniff::Yes(_));
             let ruled_out = |len: usize| sniffs(&bytes[..len]).contains(&(protocol, Sniff::No));

@@ -343,10 +343,10 @@ fn confirms_refusals_and_returns_reach_their_publish() {
         }
         counts.into_iter().map(|(outcome, count)| format!("{count} {outcome}")).collect::<Vec<_>>()
     };
-    // The transaction's publish is not confirmed.
+    // One is a transaction's.
     assert_eq!(
         outcomes("pika_life_cycle"),
-        ["5 Confirmed", "1 Returned { code: 312, text: \"NO_ROUTE\" }", "1 Unconfirmed"]
+        ["1 Committed", "5 Confirmed", "1 Returned { code: 312, text: \"NO_ROUTE\" }"]
     );
     assert_eq!(outcomes("java_confirms"), ["103 Confirmed", "2 Refused"]);
     assert_eq!(outcomes("node_streams"), ["20 Confirmed", "20 Unconfirmed"]);

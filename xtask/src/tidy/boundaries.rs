@@ -68,6 +68,9 @@ pub(super) const PROTOCOL_WORDS: &[&str] = &[
     "postgres",
     "postgresql",
     "sql",
+    "fastcgi",
+    "scgi",
+    "uwsgi",
     "traceparent",
     "span",
 ];

@@ -5,12 +5,14 @@
 
 mod flow;
 mod look;
+mod preface;
 pub mod snapshot;
 mod stats;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +46,8 @@ pub struct ConnInfo {
     pub role: Option<Role>,
     /// What it speaks, once detected.
     pub protocol: Option<Protocol>,
+    /// The client behind the proxy at the other end, where that says so in front of the stream (PROXY protocol).
+    pub client: Option<SocketAddr>,
 }
 
 /// A shared [`ConnInfo`].

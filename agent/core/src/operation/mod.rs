@@ -5,6 +5,7 @@
 pub mod amqp;
 pub mod http;
 pub mod postgres;
+mod setup;
 
 use crate::record::{OpId, Point, Role};
 use crate::time::BootTime;

@@ -13,6 +13,7 @@ use super::path::{Placeholders, Template};
 use super::rules::{AmqpProperty, Part, Places, UploadFact, When};
 use super::settings;
 use super::value::ValueType;
+use crate::operation::Operation;
 use crate::privacy::is_secret_header;
 use crate::trace::hex_text;
 
@@ -64,6 +65,7 @@ pub(super) struct Spans {
     pub response_headers: Vec<(String, String)>,
     /// Zero: no statement is slow.
     pub slow_statement: Duration,
+    pub connection_setup: bool,
 }
 
 /// A name in normal form.
@@ -230,8 +232,14 @@ impl Rules {
             request_headers: headers("request_headers", "http.request.header.", &spans.request_headers)?,
             response_headers: headers("response_headers", "http.response.header.", &spans.response_headers)?,
             slow_statement: spans.slow_statement,
+            connection_setup: spans.connection_setup,
         };
         Ok(self)
+    }
+
+    /// Its span is not wanted: it only sets its connection up.
+    pub fn leaves_out(&self, operation: &Operation) -> bool {
+        !self.spans.connection_setup && operation.is_setup()
     }
 
     /// The first 8 bytes of the SHA-256 of `order` as JSON: equal on agents that extract alike.

@@ -56,6 +56,8 @@ pub struct Found {
     pub context: Option<TraceContext>,
     /// The configured path template that an HTTP request fits: its route.
     pub route: Option<Arc<str>>,
+    /// It only sets its connection up, and such spans are not wanted.
+    pub is_left_out: bool,
 }
 
 impl Found {

@@ -76,6 +76,9 @@ pub struct Spans {
     pub request_headers: Vec<String>,
     /// HTTP response headers to export.
     pub response_headers: Vec<String>,
+    /// Export spans of what only sets a connection up or looks after it and does not fail: AMQP's opening, closing, declaring, binding
+    /// and subscribing, PostgreSQL's `SET`, `SHOW`, `RESET`, `DISCARD`, `DEALLOCATE` and `SELECT 1`. Metrics count them in any case.
+    pub connection_setup: bool,
     /// Statements that take at least so long are marked `spoor.slow`; zero marks none.
     #[serde(with = "duration")]
     #[schemars(with = "String")]
@@ -96,6 +99,7 @@ impl Default for Spans {
             routes: super::defaults::collection_paths(),
             request_headers: Vec::new(),
             response_headers: Vec::new(),
+            connection_setup: false,
             slow_statement: Duration::from_secs(1),
             order_root: false,
             pending_after: Duration::from_secs(30),

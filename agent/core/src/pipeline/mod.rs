@@ -405,8 +405,9 @@ impl Pipeline {
         } else if !self.work.allows_decoding(owner, self.now) && operation.leave_coded() {
             self.stats.given_up.operations_undecoded += 1;
         }
-        let (found, decoded_len) =
+        let (mut found, decoded_len) =
             if is_left_out { Default::default() } else { self.rules.extract_counting(&operation) };
+        found.is_left_out = self.rules.leaves_out(&operation);
         let start = operation.request.start.pos;
         let told = self.wires.remove(&operation.id).filter(|(pos, _)| *pos == start);
         let wire = match told {

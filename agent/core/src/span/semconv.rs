@@ -106,7 +106,8 @@ pub const SPOOR_RPC_RESPONSE_MESSAGES: &str = "spoor.rpc.response.messages";
 /// Files in a multipart upload, and their bytes.
 pub const SPOOR_UPLOAD_COUNT: &str = "spoor.upload.count";
 pub const SPOOR_UPLOAD_SIZE: &str = "spoor.upload.size";
-/// What became of a published message: `confirmed`, `unconfirmed`, `nacked`, `returned`, `error`.
+/// What became of a published message: `confirmed`, `unconfirmed`, `nacked`, `returned`, `committed`, `rolled_back`, `error`. Absent
+/// where it cannot be known.
 pub const SPOOR_MESSAGING_OUTCOME: &str = "spoor.messaging.outcome";
 /// How a delivery was settled: `ack`, `nack`, `reject`, `auto` (no acknowledgement asked for), `none`.
 pub const SPOOR_MESSAGING_SETTLEMENT: &str = "spoor.messaging.settlement";
@@ -119,6 +120,8 @@ pub const SPOOR_MESSAGING_DEATH_QUEUE: &str = "spoor.messaging.death.queue";
 pub const SPOOR_MESSAGING_DEATH_REASON: &str = "spoor.messaging.death.reason";
 pub const SPOOR_MESSAGING_DEATH_COUNT: &str = "spoor.messaging.death.count";
 pub const SPOOR_MESSAGING_CONSUMER_TAG: &str = "spoor.messaging.consumer_tag";
+/// Why the broker took no publishes of a connection.
+pub const SPOOR_MESSAGING_BLOCKED_REASON: &str = "spoor.messaging.blocked.reason";
 pub const SPOOR_MESSAGING_VHOST: &str = "spoor.messaging.vhost";
 /// The span starts at the delivery, which may have waited in the consumer's prefetch buffer.
 pub const SPOOR_MESSAGING_PREFETCHED: &str = "spoor.messaging.prefetched";
@@ -129,6 +132,10 @@ pub const SPOOR_DB_TRANSACTION: &str = "spoor.db.transaction";
 pub const SPOOR_DB_TRANSACTION_ID: &str = "spoor.db.transaction.id";
 /// The server never ran it: an earlier statement of its batch failed.
 pub const SPOOR_DB_SKIPPED: &str = "spoor.db.skipped";
+/// `true`: the statement's text goes on; what is shown ends with `…`.
+pub const SPOOR_DB_TEXT_CUT: &str = "spoor.db.text_cut";
+/// `true`: it was prepared before the agent saw its connection, and nothing tells its text.
+pub const SPOOR_DB_TEXT_UNKNOWN: &str = "spoor.db.text_unknown";
 /// Table, column and constraint that an error names.
 pub const SPOOR_DB_ERROR_TABLE: &str = "spoor.db.error.table";
 pub const SPOOR_DB_ERROR_COLUMN: &str = "spoor.db.error.column";

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::look::{Look, PerDirection};
+use super::preface::Preface;
 use super::{ConnInfo, ConnRef, MakeSession, Stats, Verdict, VerdictUpdate};
 use crate::conn::snapshot::{Known, Waiting};
 use crate::protocol::detect::Detection;
@@ -57,6 +58,8 @@ pub(super) struct Flow {
     info: ConnRef,
     duplex: Duplex,
     state: State,
+    /// What may stand in front of what it speaks.
+    preface: Preface,
     detections: u8,
     /// Its `Conn` was seen.
     is_announced: bool,
@@ -117,9 +120,10 @@ impl Flow {
     pub(super) fn new(conn: Conn, is_announced: bool, window: Window) -> Self {
         let (duplex, spoke_at) = (Duplex::new(conn.from_start.then_some(0), window), conn.at);
         Self {
-            info: Arc::new(ConnInfo { role: conn.role, conn, protocol: None }),
+            info: Arc::new(ConnInfo { role: conn.role, conn, protocol: None, client: None }),
             duplex,
             state: State::Detecting(Box::default()),
+            preface: Preface::default(),
             detections: 0,
             is_announced,
             is_plaintext: false,
@@ -335,6 +339,17 @@ impl Flow {
             Chunk::Bytes { bytes, .. } => cx.stats.bytes += bytes.len() as u64,
             Chunk::Gap { len, .. } => cx.stats.gap_bytes = cx.stats.gap_bytes.saturating_add(*len),
         }
+        let is_start = chunk.pos() == 0 && (self.info.conn.from_start || !self.is_announced);
+        if self.preface.is_over(direction, is_start) || matches!(self.state, State::Ignored) {
+            return self.hear(direction, chunk, now, cx);
+        }
+        for chunk in self.preface.pass(direction, chunk) {
+            self.hear(direction, chunk, now, cx);
+        }
+    }
+
+    /// A chunk of what the connection speaks.
+    fn hear(&mut self, direction: Direction, chunk: Chunk, now: BootTime, cx: &mut Context) {
         match &mut self.state {
             State::Ignored => cx.stats.ignored_bytes = cx.stats.ignored_bytes.saturating_add(chunk.len()),
             State::Speaking(talk) => {
@@ -370,7 +385,11 @@ impl Flow {
             Sender::Client => Role::Server,
             Sender::Server => Role::Client,
         });
-        let session = (cx.make_session)(protocol, role, &cx.limits);
+        let mut session = (cx.make_session)(protocol, role, &cx.limits);
+        if let Some(found) = self.preface.found.take() {
+            session.begins_at(sender(role, found.direction), found.end_pos);
+            Arc::make_mut(&mut self.info).client = found.client;
+        }
         let before = self.talk(session, protocol, role, cx);
         let State::Detecting(look) = before else { return };
         for (direction, chunk) in look.pending {
@@ -436,7 +455,7 @@ impl Flow {
                 && let Some(protocol) = self.info.protocol
                 && let Some(shared) = &mut cx.shared[protocol]
             {
-                shared.closed(operation);
+                cx.stats.blind_operations += u64::from(shared.closed(operation, &self.info.conn));
             }
             if let State::Speaking(talk) = &mut self.state {
                 talk.judge(&event);
@@ -476,6 +495,10 @@ impl Flow {
         }
         cx.stats.ciphertext_bytes += self.duplex.buffered() as u64;
         self.is_plaintext = true;
+        if let Some(found) = std::mem::replace(&mut self.preface, Preface::over()).found {
+            // It stood before the hello, at a position that means nothing in the plaintext.
+            Arc::make_mut(&mut self.info).client = found.client;
+        }
         self.lose_wire();
         self.restart_streams(cx);
         self.state = State::Detecting(Box::default());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::body::{Body, text};
 use super::value;
-use crate::operation::postgres::{Cell, Parameter, ServerError};
+use crate::operation::postgres::{Cell, Parameter, ServerError, TEXT_CUT};
 
 /// Longest name of a statement, portal, column, user or database that is kept.
 pub(super) const MAX_NAME_BYTES: usize = 512;
@@ -85,13 +85,16 @@ pub(super) fn startup(mut body: Body<'_>) -> Startup {
     found
 }
 
-/// SQL text of at most `max` bytes. A text that goes on is cut after its last blank, so that no name or number is
-/// taken for a shorter one.
+/// SQL text of at most `max` bytes. A text that goes on is cut after its last whole token, so that no name or number is taken for
+/// a shorter one, and says so ([`TEXT_CUT`]).
 pub(super) fn sql(bytes: &[u8], whole: bool, max: usize) -> String {
     let mut kept = text(bytes, max);
     if !whole || bytes.len() > max {
-        let end = kept.rfind(|c: char| c.is_ascii_whitespace()).unwrap_or(0);
+        let ends = |c: char| c.is_ascii_whitespace() || matches!(c, ',' | '(' | ')' | ';');
+        let end = kept.rfind(ends).map_or(0, |at| at + 1);
         kept.truncate(end);
+        kept.truncate(kept.trim_ascii_end().len());
+        kept.push(TEXT_CUT);
     }
     kept
 }

@@ -376,3 +376,38 @@ fn a_secret_at_the_end_of_a_long_user_agent_is_not_shown_by_half() {
     let shown = format!("{:?}", span.attributes.get("user_agent.original"));
     assert!(shown.contains("xxx") && !shown.contains("jane"), "{shown}");
 }
+
+#[test]
+fn a_proxy_in_front_tells_client_and_host_and_its_own_address_stays_the_peer_s() {
+    let mut forwarded = exchange("GET", "/x", 200);
+    for (name, value) in
+        [("forwarded", "for=192.0.2.60;proto=https;host=shop.example"), ("x-forwarded-for", "192.0.2.99")]
+    {
+        forwarded.request_headers.push(name.as_bytes(), value.as_bytes());
+    }
+    let shown = |role, client: Option<&str>, exchange: &Exchange| {
+        let mut conn = conn(role, 8080);
+        conn.client = client.map(|client| client.parse().expect("an address"));
+        let op = op(role, http(exchange.clone()));
+        let span = build(&placed(&op, &conn, &Found::default()));
+        ["client.address", "server.address", "server.port", "url.scheme", "network.peer.address"]
+            .map(|name| span.attributes.get(name).map(|value| format!("{value:?}")).unwrap_or_default())
+            .join(" ")
+    };
+    let check = |found: String, expected: &str| {
+        let plain = found.replace("Text(\"", "").replace("\")", "").replace("Int(", "").replace(')', "");
+        assert_eq!(plain, expected);
+    };
+    check(
+        shown(Role::Server, Some("198.51.100.1:9"), &forwarded),
+        "192.0.2.60 shop.example 443 https 10.0.0.1",
+    );
+    let plain = exchange("GET", "/x", 200);
+    check(
+        shown(Role::Server, Some("198.51.100.1:9"), &plain),
+        "198.51.100.1 shop.example 8080 http 10.0.0.1",
+    );
+    check(shown(Role::Server, None, &plain), "10.0.0.1 shop.example 8080 http 10.0.0.1");
+    // What a client writes for the next one says nothing of itself.
+    check(shown(Role::Client, None, &forwarded), " shop.example 8080  10.0.0.2");
+}
