@@ -15,6 +15,7 @@ const FLOORS: &[&str] = &[
     "trace",
     "settings",
     "percent",
+    "charset",
     "sql",
     "stream",
     "privacy",

@@ -1,5 +1,7 @@
 //! A PostgreSQL statement, or another unit of the frontend/backend protocol.
 
+use std::sync::Arc;
+
 /// One statement and its result (PostgreSQL documentation, chapter "Frontend/Backend Protocol").
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Statement {
@@ -9,6 +11,8 @@ pub struct Statement {
     /// Name of the prepared statement; empty for the unnamed one.
     pub prepared_name: String,
     pub parameters: Vec<Parameter>,
+    /// Text of the statement that an `EXECUTE` names; `parameters` are then its arguments.
+    pub executes: Option<Arc<str>>,
     /// Column names of the result, when described; bounded.
     pub columns: Vec<String>,
     /// For each of `columns` the object identifier of the table it comes from; 0 when it is computed.

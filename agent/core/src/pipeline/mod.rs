@@ -22,6 +22,7 @@ use crate::bounded::Bounded;
 use crate::causality::engine::{self, Engine};
 use crate::conn::{ConnRef, Connections, VerdictUpdate};
 use crate::operation::{Interaction, OpSide, Operation};
+use crate::order::explain::Explanation;
 use crate::order::extract::Rules;
 use crate::order::ids::{self, WireId};
 use crate::order::rules::RuleError;
@@ -100,6 +101,7 @@ pub struct Pipeline {
     now: BootTime,
     spans: VecDeque<Span>,
     stats: Stats,
+    explanation: Option<Box<Explanation>>,
 }
 
 impl Pipeline {
@@ -130,6 +132,7 @@ impl Pipeline {
             now: BootTime::ZERO,
             spans: VecDeque::new(),
             stats: Stats::default(),
+            explanation: None,
         })
     }
 
@@ -143,6 +146,16 @@ impl Pipeline {
     pub fn with_pseudonyms(mut self, pseudonyms: Option<Pseudonyms>) -> Self {
         self.identifier.pseudonyms = pseudonyms;
         self
+    }
+
+    /// Keeps an account of which rule finds which key, from now on. Where keys leave as hashes it has no values.
+    pub fn explain_keys(&mut self) {
+        self.explanation = Some(Box::new(Explanation::new(self.identifier.pseudonyms.is_none())));
+    }
+
+    /// That account, if one is kept.
+    pub fn explanation(&self) -> Option<&Explanation> {
+        self.explanation.as_deref()
     }
 
     /// Puts other rules in force for operations that close from now on. Changes nothing when one cannot be used.
@@ -340,6 +353,9 @@ impl Pipeline {
         }
         self.open.closed(operation.id);
         let found = self.rules.extract(&operation);
+        if let Some(explanation) = &mut self.explanation {
+            explanation.add(&self.rules, &operation);
+        }
         let start = operation.request.start.pos;
         let told = self.wires.remove(&operation.id).filter(|(pos, _)| *pos == start);
         let wire = match told {

@@ -7,6 +7,7 @@
 //! aware of gaps. `Incomplete` is not an error, and no input is.
 
 pub mod amqp;
+mod condense;
 pub mod detect;
 pub mod http1;
 pub mod http2;

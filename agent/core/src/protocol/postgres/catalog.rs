@@ -113,6 +113,12 @@ impl Catalog {
         Some(previous)
     }
 
+    /// Forgets all but the unnamed statement.
+    pub(super) fn undefine_named(&mut self) {
+        self.statements.retain(|name, _| name.is_empty());
+        self.bytes = self.statements.iter().map(|(name, prepared)| cost(name, prepared)).sum();
+    }
+
     /// The statement to bind, with its claim if it is of this segment. `None`: it is not known.
     pub(super) fn bind(&mut self, name: &str, segment: u64) -> Option<Prepared> {
         self.clock += 1;
