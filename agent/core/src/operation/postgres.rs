@@ -8,6 +8,9 @@ pub struct Statement {
     pub kind: StatementKind,
     /// As sent, bounded; `None` when it was prepared before the agent started.
     pub text: Option<String>,
+    /// The text came with this execution: a simple query, or the first Bind after its Parse. Otherwise what its comments say is of
+    /// another moment.
+    pub text_is_fresh: bool,
     /// Name of the prepared statement; empty for the unnamed one.
     pub prepared_name: String,
     pub parameters: Vec<Parameter>,

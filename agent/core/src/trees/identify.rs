@@ -28,6 +28,7 @@ use crate::span::sample::Sampler;
 use crate::time::{BootTime, WallTime};
 use crate::trace::{SpanId, TraceId};
 use crate::trees::agents::{OtherAgents, RemoteEnd};
+use crate::trees::apart;
 use crate::trees::hold::{Member, Tree};
 use crate::trees::orders::Orders;
 use crate::trees::{Finished, REMEMBERED, Stats};
@@ -156,7 +157,25 @@ impl Identifier {
             let pending = self.pending_edges.remove(&leaf.finished.operation.id);
             leaf.edge = leaf.edge.or(pending);
         }
-        let leaves = tree.finished;
+        for (op, edge) in tree.open {
+            if let Some(edge) = edge {
+                self.pending_edges.add(op, edge);
+            }
+        }
+        let has_context = tree.finished.iter().any(|leaf| self.context(leaf).is_some());
+        if has_context && self.window != Window::Request {
+            for part in apart::split(tree.finished) {
+                self.place_part(part, spans);
+            }
+        } else {
+            self.place_part(tree.finished, spans);
+        }
+        // Not before: a large tree would lose spans of its own.
+        self.trim();
+    }
+
+    /// The same of operations that are in one trace.
+    fn place_part(&mut self, leaves: Vec<Member>, spans: &mut VecDeque<Span>) {
         let Some(mut trunk) = self.trunk(&leaves) else { return };
         // Operations whose other end is in the tree too.
         let by_wire =
@@ -198,11 +217,6 @@ impl Identifier {
                 self.insert(leaf, placement);
             }
         }
-        for (op, edge) in tree.open {
-            if let Some(edge) = edge {
-                self.pending_edges.add(op, edge);
-            }
-        }
         for (leaf, fate) in leaves.iter().zip(&fates) {
             self.build(leaf, *fate, &trunk, spans);
         }
@@ -212,8 +226,6 @@ impl Identifier {
                 self.arrivals.add(operation.id, operation.request.end.at);
             }
         }
-        // Not before: a large tree would lose spans of its own.
-        self.trim();
     }
 
     /// Keeps to the bounds.
@@ -281,7 +293,9 @@ impl Identifier {
         // A tree that continues one that was released already stays with it.
         let inherited = leaves.iter().find_map(|leaf| {
             let edge = leaf.edge.filter(|edge| edge.rule != Rule::Message)?;
-            self.placement(edge.parent)
+            let keeps_apart = self.window != Window::Request && apart::names_its_order(leaf);
+            let placement = self.placement(edge.parent)?;
+            (placement.trace_rule != TraceRule::Context || !keeps_apart).then_some(placement)
         });
         if let Some(placement) = inherited {
             trunk.trace_id = placement.trace_id;

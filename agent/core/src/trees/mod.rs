@@ -4,6 +4,7 @@
 //! other agents make of the same operations ([`agents`]). *Must not know* records, nor how edges were found.
 
 pub(crate) mod agents;
+mod apart;
 pub(crate) mod hold;
 pub(crate) mod identify;
 mod links;

@@ -39,6 +39,8 @@ pub(super) struct Prepared {
     pub(super) missing: u64,
     /// By its Parse, until a Bind takes it.
     pub(super) claim: Option<Claim>,
+    /// Of one that is bound: this is the first Bind after its Parse.
+    pub(super) is_fresh: bool,
     used: u64,
 }
 
@@ -124,8 +126,9 @@ impl Catalog {
         self.clock += 1;
         let prepared = self.statements.get_mut(name)?;
         prepared.used = self.clock;
-        let claim = prepared.claim.take().filter(|claim| claim.segment == segment);
-        Some(Prepared { claim, ..prepared.clone() })
+        let claim = prepared.claim.take();
+        let is_fresh = claim.is_some();
+        Some(Prepared { claim: claim.filter(|claim| claim.segment == segment), is_fresh, ..prepared.clone() })
     }
 
     pub(super) fn describe(&mut self, name: &str, change: impl FnOnce(&mut Prepared)) {

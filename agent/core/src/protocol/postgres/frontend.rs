@@ -183,6 +183,7 @@ impl Core {
         let statement = Statement {
             kind: StatementKind::Simple,
             text: Some(text),
+            text_is_fresh: true,
             executes,
             parameters: parameters.unwrap_or_default(),
             ..Statement::default()
@@ -276,6 +277,7 @@ impl Core {
         let mut open = Open::new(
             Statement {
                 kind: StatementKind::Extended,
+                text_is_fresh: std::mem::take(&mut portal.prepared.is_fresh),
                 prepared_name: portal.statement.clone(),
                 parameters,
                 ..Statement::default()
