@@ -120,12 +120,17 @@ Examples:
   spoor replay orders.spoor --print tree
   tcpdump -i any -w orders.pcap 'port 8080 or port 5672 or port 5432'; spoor replay orders.pcap --print tree
   spoor replay orders.spoor --otlp-endpoint http://localhost:4317
+  spoor replay orders.spoor --explain-keys
 
 Without --print and without an endpoint it prints trees.")]
 pub(super) struct ReplayOptions {
     /// A recording of `spoor record`, a pcap or a pcapng file
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
+
+    /// Say which rule found which key in which operations, and what looks like a number in those without one
+    #[arg(long)]
+    pub(super) explain_keys: bool,
 
     #[command(flatten)]
     pub(super) settings: Settings,
