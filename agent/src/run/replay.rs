@@ -27,7 +27,10 @@ pub fn replay(config: &Config, file: &Path, print: Option<Print>) -> Result<(), 
     let header = header(file).unwrap_or_default();
     let host = Host::local(&rules_digest(config)).with_id(&header.host_id);
     let boot_id = clock::uuid_bytes(&header.boot_id);
-    let mut pipeline = super::pipeline(config, boot_id)?;
+    // A file can wait: there is as much time for it as it takes.
+    let mut unhurried = config.clone();
+    unhurried.limits.work_percent = 0;
+    let mut pipeline = super::pipeline(&unhurried, boot_id)?;
     let exports = !config.export.otlp.endpoint.is_empty() || !config.export.otlp.traces_endpoint.is_empty();
     let print = print.or((!exports).then_some(Print::Tree));
     let mut delivery = Delivery::start(config, host, print, true, None, &stop)?;

@@ -38,6 +38,20 @@ pub enum ActionKind {
     Method(Method),
 }
 
+impl Action {
+    /// Bytes that it holds beside its own fields.
+    pub(crate) fn held(&self) -> usize {
+        let vhost = self.vhost.as_ref().map_or(0, String::capacity);
+        let kind = match &self.kind {
+            ActionKind::Publish(publish) | ActionKind::Return(publish) => publish.held(),
+            ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => deliver.held(),
+            // Short strings of methods (AMQP 0-9-1, section 4.2.5.3: 255 bytes at most) are part of an entry.
+            ActionKind::Get(None) | ActionKind::Settle(_) | ActionKind::Method(_) => 0,
+        };
+        vhost + kind
+    }
+}
+
 impl ActionKind {
     /// The message it carries.
     pub fn content(&self) -> Option<&Content> {
@@ -135,6 +149,57 @@ impl Content {
     /// The broker has written when it came.
     pub fn is_stamped(&self) -> bool {
         field(&self.properties.headers, TIMESTAMP_IN_MS).is_some()
+    }
+
+    /// Forgets the body, and of the header table all but what brokers say of dead letters.
+    pub(super) fn forget_values(&mut self) {
+        self.body.forget_bytes();
+        let headers = &mut self.properties.headers;
+        if headers.iter().any(|(name, _)| is_of_death(name)) {
+            headers.retain(|(name, _)| is_of_death(name));
+        } else {
+            *headers = Vec::new();
+        }
+    }
+
+    fn held(&self) -> usize {
+        let p = &self.properties;
+        let texts = [
+            &p.content_type,
+            &p.content_encoding,
+            &p.correlation_id,
+            &p.reply_to,
+            &p.expiration,
+            &p.message_id,
+            &p.kind,
+            &p.user_id,
+            &p.app_id,
+            &p.cluster_id,
+        ];
+        let texts = texts.into_iter().flatten().map(String::capacity);
+        texts.sum::<usize>() + held_by_table(&p.headers) + self.body.held()
+    }
+}
+
+/// [`Content::death`] reads it.
+fn is_of_death(name: &str) -> bool {
+    name == "x-death" || name.starts_with("x-first-death-")
+}
+
+fn held_by_table(table: &[(String, Value)]) -> usize {
+    let entry = |(name, value): &(String, Value)| name.capacity() + held_by_value(value);
+    size_of_val(table) + table.iter().map(entry).sum::<usize>()
+}
+
+/// Tables nest as deep as they are read.
+fn held_by_value(value: &Value) -> usize {
+    match value {
+        Value::Text(bytes) | Value::Bytes(bytes) => bytes.capacity(),
+        Value::Array(values) => {
+            size_of_val(values.as_slice()) + values.iter().map(held_by_value).sum::<usize>()
+        }
+        Value::Table(table) => held_by_table(table),
+        _ => 0,
     }
 }
 
@@ -352,6 +417,12 @@ pub struct Publish {
     pub outcome: PublishOutcome,
 }
 
+impl Publish {
+    fn held(&self) -> usize {
+        self.exchange.capacity() + self.routing_key.capacity() + self.content.held()
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PublishOutcome {
     /// The channel is not in confirm mode or not known to be, or no answer was seen.
@@ -388,6 +459,14 @@ pub struct Deliver {
     pub settlement: Option<Settlement>,
     /// When the settlement was moved.
     pub settled_at: Option<BootTime>,
+}
+
+impl Deliver {
+    fn held(&self) -> usize {
+        let queue = self.queue.as_ref().map_or(0, String::capacity);
+        let address = self.exchange.capacity() + self.routing_key.capacity();
+        queue + address + self.consumer_tag.capacity() + self.content.held()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,6 +37,8 @@ pub(super) struct Collector<'r> {
     pub(super) place: Place,
     /// What was taken and what was shown, where somebody asks.
     pub(super) notes: Option<Box<Notes>>,
+    /// Bytes that content codings were undone to.
+    pub(super) decoded_len: usize,
 }
 
 impl<'r> Collector<'r> {
@@ -82,6 +84,7 @@ impl<'r> Collector<'r> {
             call: None,
             place: Place::Path,
             notes: None,
+            decoded_len: 0,
         }
     }
 

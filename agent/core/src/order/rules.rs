@@ -136,8 +136,8 @@ pub struct Places {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
     /// JSON values by their full path: `$.order.id`, `$.params[0][0]`. Also XML values by the names of their elements from the
-    /// root's children on (of SOAP: from the body's child on), parameters of XML-RPC (`$.params[0]`), and the form fields
-    /// `order.id` and `order[id]`.
+    /// root on (of SOAP: from the body's child on), parameters of XML-RPC (`$.params[0]`), and the form fields `order.id` and
+    /// `order[id]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub json_paths: Vec<String>,
     /// Fields of gRPC messages by their numbers: `1.3` is field 3 of the message in field 1. What they mean is another matter in

@@ -25,29 +25,34 @@ const SLOW: &str = "spoor.slow";
 impl Rules {
     /// What the operation's own bytes say about its order. Takes nothing from a place that no rule names.
     pub fn extract(&self, op: &Operation) -> Found {
+        self.extract_counting(op).0
+    }
+
+    /// The same, with the number of bytes that content codings were undone to.
+    pub fn extract_counting(&self, op: &Operation) -> (Found, usize) {
         self.gather(op, &mut None)
     }
 
     /// The same with what was taken where, and what else was shown.
     pub(super) fn explained(&self, op: &Operation) -> (Found, Notes) {
         let mut notes = Some(Box::default());
-        let found = self.gather(op, &mut notes);
+        let (found, _) = self.gather(op, &mut notes);
         (found, notes.map(|notes| *notes).unwrap_or_default())
     }
 
-    fn gather(&self, op: &Operation, notes: &mut Option<Box<Notes>>) -> Found {
+    fn gather(&self, op: &Operation, notes: &mut Option<Box<Notes>>) -> (Found, usize) {
         let path = match &op.detail {
             Detail::Http(exchange) => Some(Path::new(exchange.path())),
             _ => None,
         };
         let mut collector = Collector::new(self, &op.detail, path.as_ref());
         collector.notes = notes.take();
-        let found = self.places(op, path.as_ref(), &mut collector);
+        let found = self.all(op, path.as_ref(), &mut collector);
         *notes = collector.notes.take();
-        found
+        (found, collector.decoded_len)
     }
 
-    fn places(&self, op: &Operation, path: Option<&Path<'_>>, collector: &mut Collector<'_>) -> Found {
+    fn all(&self, op: &Operation, path: Option<&Path<'_>>, collector: &mut Collector<'_>) -> Found {
         match &op.detail {
             Detail::Http(exchange) => {
                 let route = self.http(exchange, path, collector);
@@ -291,6 +296,9 @@ fn body(
     collector.place = Place::Body;
     let (coding, own) = coding.map(body::codings).unzip();
     let Some((bytes, whole)) = body::plain(coding.as_deref(), kept) else { return };
+    if let Cow::Owned(decoded) = &bytes {
+        collector.decoded_len += decoded.len();
+    }
     let declared = content_type.and_then(Charset::of_content_type).or(own.flatten());
     let form_charset = || declared.unwrap_or_else(|| charset_of(page));
     if let Some(boundary) = body::boundary(content_type) {

@@ -229,7 +229,7 @@ impl Core {
             is_unseen: false,
             results: bind.results,
             claim,
-            executing: None,
+            ..Portal::default()
         };
         let (replaced, had_room) = self.catalog.open(portal_name, portal);
         if !had_room {
