@@ -122,7 +122,10 @@ impl Open {
         if half == Half::Request
             && let Some(multipart) = &mut self.multipart
         {
-            multipart.gap(&mut self.exchange.request_body.bytes);
+            // A field that is cut is left out with the rest of it.
+            let kept = &mut self.exchange.request_body;
+            multipart.gap(&mut kept.bytes);
+            kept.left_out = kept.len.saturating_sub(kept.bytes.len() as u64);
         }
         let kept = self.kept(half);
         // Past what is kept nothing is missed: there the kernel may have been told to copy nothing.

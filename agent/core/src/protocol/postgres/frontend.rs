@@ -315,7 +315,8 @@ impl Core {
     pub(super) fn prepared(&mut self, text: &str) {
         match prepare::command(text) {
             Some(prepare::Command::Prepare { name, text }) => {
-                let prepared = Prepared::known(text.into(), Vec::new(), Vec::new(), 0);
+                let known = Prepared::known(text.into(), Vec::new(), Vec::new(), 0);
+                let prepared = Prepared { by_sql: true, ..known };
                 self.catalog.define(&name, prepared);
             }
             Some(prepare::Command::Deallocate { name }) => {
