@@ -8,6 +8,7 @@ mod explain;
 mod live;
 mod notify;
 mod printer;
+mod progress;
 mod readings;
 mod record;
 mod reload;
@@ -64,6 +65,8 @@ pub enum RunError {
     Secret(String),
     #[error("cannot listen on `{listen}` (`admin.listen`): {source}")]
     Admin { listen: String, source: io::Error },
+    #[error("{lost} spans did not reach the back end; the lines above say why")]
+    Undelivered { lost: u64 },
     #[error("cannot start: {0}")]
     Start(io::Error),
 }

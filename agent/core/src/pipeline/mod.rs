@@ -138,6 +138,12 @@ impl Pipeline {
             max_hold: settings.joining.max_hold,
             max_operations: settings.joining.max_held_operations,
         };
+        let mut identifier = Identifier::new(identify::Settings {
+            joining: &settings.joining,
+            order: &settings.order,
+            boot_id: settings.boot_id,
+        });
+        identifier.set_order_root(settings.spans.order_root);
         Ok(Self {
             connections: Connections::new(&settings.protocols, settings.max_connections)
                 .with_turn_bytes(settings.turn_bytes),
@@ -146,11 +152,7 @@ impl Pipeline {
             hold: Hold::new(limits),
             open: OpenOperations::default(),
             wires: FxHashMap::default(),
-            identifier: Identifier::new(identify::Settings {
-                joining: &settings.joining,
-                order: &settings.order,
-                boot_id: settings.boot_id,
-            }),
+            identifier,
             processes: Bounded::new(MAX_PROCESSES),
             histories: Histories::default(),
             clock: ClockPair::UNKNOWN,
@@ -195,6 +197,7 @@ impl Pipeline {
     ) -> Result<(), RuleError> {
         self.rules = Rules::compile(order)?.with_spans(spans)?;
         self.identifier.set_order(order);
+        self.identifier.set_order_root(spans.order_root);
         Ok(())
     }
 
@@ -232,6 +235,7 @@ impl Pipeline {
             }
             Record::ProcessInfo(info) => {
                 self.histories.introduced(&info, &mut self.engine, self.now);
+                self.engine.process_introduced(&info);
                 self.name_process(&info);
             }
             Record::Lost(lost) => {
@@ -446,6 +450,9 @@ impl Pipeline {
         }
         while let Some(passage) = self.engine.poll_passage() {
             self.hold.passage(passage, self.now);
+        }
+        while let Some((op, other)) = self.engine.poll_bond() {
+            self.hold.bond(op, other, self.now);
         }
         while let Some(op) = self.engine.poll_settled() {
             self.hold.settled(op, self.now);

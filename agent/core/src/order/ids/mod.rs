@@ -11,15 +11,22 @@
 //! |---|---|---|
 //! | wire, TCP | 16 | `spoor.wire.1`, client's first sequence number (4), server's (4), sender (1: `0` client, `1` server), position of the request's first byte in the sender's direction (8) |
 //! | wire, Unix | 16 | `spoor.unix.1`, boot ID (16), client's cookie (8), server's (8), sender (1), position (8) |
+//! | wire, Unix, older than the agent | 16 | `spoor.unix.2`, boot ID (16), client's cookie (8), server's (8), sender (1), position (8), content |
 //! | local | 16 | `spoor.local.1`, boot ID (16), cookie (8), sender (1), position (8) |
 //! | span | 8 | `spoor.span.1`, wire or local identifier (16), end (1: `0` client, `1` server, `2` dwell) |
 //! | message span | 8 | `spoor.message.1`, message ID, canonical message (32) |
 //! | window phase | 8 | `spoor.phase.1`, namespace, value |
 //! | order trace | 16 | `spoor.trace.1`, deployment, namespace, value, window in seconds (8), index of the window (8) |
 //! | wire trace | 16 | `spoor.wiretrace.1`, wire or local identifier (16) |
+//! | transaction | 8 | `spoor.transaction.1`, client's first sequence number (4), server's (4), number of the transaction on its connection (8) |
+//! | transaction, local | 8 | `spoor.localtransaction.1`, cookie (8), when the connection came to be known (8), number (8) |
+//! | root of an order | 8 | `spoor.root.1`, order trace (16) |
 //!
 //! The index of a window is `(start + phase mod window) / window` in nanoseconds since the Unix epoch; without a window it is 0.
-//! Sequence numbers are those of the first data bytes.
+//! Sequence numbers are those of the first data bytes. Both ends of an older Unix connection count from the agent's start, but may
+//! differ by what was on its way then: so the content of the request is in it too (of HTTP the method, the target, and name and value
+//! of each header field; of PostgreSQL the text and the parameters; of a message its canonical digest and, of a delivery, its tag), and
+//! ends that cannot be of one operation are not joined ([`crate::causality::across::wire`]).
 //!
 //! | vector | value |
 //! |---|---|
@@ -28,6 +35,8 @@
 //! | its trace | `492f427c1c64b6c71e4b60fdf04d8bef` |
 //! | order `17` of namespace `order`, deployment `acme`, 24 h, at 1795000000 s: window 20775 | `6fe6c760005a59f14b80e7f8074b5618` |
 //! | the same without a window | `9d8d84b64fc5aaee9536a8c80ac81862` |
+//! | root span of the one with a window | `1d63f34239760be5` |
+//! | transaction 3 of the connection above | `0237a5a5e15ec676` |
 //!
 //! The tests hold one vector of each derivation.
 
@@ -38,6 +47,7 @@ use sha2::{Digest, Sha256};
 use super::OrderKey;
 use crate::conn::ConnInfo;
 use crate::operation::amqp::ActionKind;
+use crate::operation::postgres::Cell;
 use crate::operation::{Detail, Operation};
 use crate::record::{Role, Sender, Transport};
 use crate::time::WallTime;
@@ -90,7 +100,44 @@ pub fn sender(op: &Operation) -> Sender {
 /// The wire identity of an operation. `None`: its connection cannot be matched with its other end. `boot_id` is that of the
 /// observed machine (`/proc/sys/kernel/random/boot_id`), live or recorded; only Unix sockets need it.
 pub fn wire_id(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Option<WireId> {
-    wire_id_at(conn, sender(op), op.request.start.pos, boot_id)
+    wire_id_at(conn, sender(op), op.request.start.pos, boot_id).or_else(|| of_older_unix(conn, op, boot_id))
+}
+
+/// The same of a Unix connection that is older than the agent.
+fn of_older_unix(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Option<WireId> {
+    if conn.conn.transport != Transport::Unix {
+        return None;
+    }
+    let (own, peer) = (conn.conn.id.0, conn.conn.peer?.0);
+    let (client, server) = if conn.role? == Role::Client { (own, peer) } else { (peer, own) };
+    let hash = Hasher::new("spoor.unix.2").bytes(boot_id).u64(client).u64(server);
+    let mut hash = hash.sender(sender(op)).u64(op.request.start.pos);
+    match &op.detail {
+        Detail::Http(exchange) if !exchange.method.is_empty() => {
+            hash = hash.text(&exchange.method).text(&exchange.target);
+            for field in exchange.request_headers.iter() {
+                hash = hash.text(field.name).bytes(field.value);
+            }
+        }
+        Detail::Postgres(statement) => {
+            hash = hash.text(statement.text.as_deref()?);
+            for parameter in &statement.parameters {
+                hash = match &parameter.value {
+                    Some(Cell::Text(text)) => hash.text(text),
+                    Some(Cell::Opaque(len)) => hash.u32(*len),
+                    None => hash.bytes(&[]),
+                };
+            }
+        }
+        Detail::Amqp(action) => {
+            hash = hash.bytes(&action.kind.content()?.canonical_digest()?);
+            if let ActionKind::Deliver(deliver) = &action.kind {
+                hash = hash.u64(deliver.delivery_tag);
+            }
+        }
+        Detail::Http(_) => return None,
+    }
+    Some(WireId(hash.finish()))
 }
 
 /// The same of an operation that has begun: `sender` sent its first byte, which is at `position` of that direction.
@@ -149,6 +196,28 @@ pub fn span_id(seed: &Seed, end: SpanEnd) -> SpanId {
 /// [`Content::canonical_digest`](crate::operation::amqp::Content), what brokers leave of a message.
 pub fn message_span_id(message_id: &str, canonical: &[u8; 32]) -> SpanId {
     SpanId(Hasher::new("spoor.message.1").text(message_id).bytes(canonical).finish())
+}
+
+/// One transaction of one connection: alike at both ends and in every agent, as long as the connection is known by its sequence
+/// numbers.
+pub fn transaction_id(conn: &ConnInfo, number: u64) -> [u8; 8] {
+    let is_client = conn.role.unwrap_or(Role::Client) == Role::Client;
+    match conn.conn.wire.filter(|_| conn.conn.transport == Transport::Tcp) {
+        Some(base) => {
+            let (client, server) =
+                if is_client { (base.egress, base.ingress) } else { (base.ingress, base.egress) };
+            Hasher::new("spoor.transaction.1").u32(client).u32(server).u64(number).finish()
+        }
+        None => {
+            let hash = Hasher::new("spoor.localtransaction.1").u64(conn.conn.id.0);
+            hash.u64(conn.conn.at.as_nanos()).u64(number).finish()
+        }
+    }
+}
+
+/// The span under which all trees of an order's trace stand, where such a span is wanted.
+pub fn root_span_id(trace_id: TraceId) -> SpanId {
+    SpanId(Hasher::new("spoor.root.1").bytes(&trace_id.0).finish())
 }
 
 /// The index of the window that `start` is in. Orders change windows at different moments.
