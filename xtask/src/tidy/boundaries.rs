@@ -17,6 +17,7 @@ const FLOORS: &[&str] = &[
     "trace",
     "settings",
     "percent",
+    "charset",
     "sql",
     "stream",
     "privacy",

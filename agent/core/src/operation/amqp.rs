@@ -553,7 +553,7 @@ mod tests {
         Content {
             properties,
             properties_cut: false,
-            body: Kept { bytes: kept, len: body.len() as u64, holed: false },
+            body: Kept { bytes: kept, len: body.len() as u64, holed: false, left_out: 0 },
         }
     }
 

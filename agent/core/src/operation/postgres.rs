@@ -1,5 +1,7 @@
 //! A PostgreSQL statement, or another unit of the frontend/backend protocol.
 
+use std::sync::Arc;
+
 /// The last character of a text that went on: what follows was not captured, or is past `max_statement_bytes`.
 pub const TEXT_CUT: char = '…';
 
@@ -15,6 +17,8 @@ pub struct Statement {
     /// Name of the prepared statement; empty for the unnamed one.
     pub prepared_name: String,
     pub parameters: Vec<Parameter>,
+    /// Text of the statement that an `EXECUTE` names; `parameters` are then its arguments.
+    pub executes: Option<Arc<str>>,
     /// Column names of the result, when described; bounded.
     pub columns: Vec<String>,
     /// For each of `columns` the object identifier of the table it comes from; 0 when it is computed.

@@ -8,6 +8,7 @@
 
 pub mod amqp;
 mod cgi;
+mod condense;
 pub mod detect;
 pub mod fastcgi;
 pub mod http1;

@@ -66,7 +66,15 @@ pub const CLOUD_REGION: &str = "cloud.region";
 pub const RPC_METHOD: &str = "rpc.method";
 pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
 pub const RPC_SYSTEM_NAME: &str = "rpc.system.name";
+pub const RPC_METHOD_ORIGINAL: &str = "rpc.method_original";
 pub const GRPC: &str = "grpc";
+pub const JSONRPC: &str = "jsonrpc";
+pub const XMLRPC: &str = "xmlrpc";
+pub const SOAP: &str = "soap";
+pub const JSONRPC_PROTOCOL_VERSION: &str = "jsonrpc.protocol.version";
+pub const JSONRPC_REQUEST_ID: &str = "jsonrpc.request.id";
+pub const GRAPHQL_OPERATION_NAME: &str = "graphql.operation.name";
+pub const GRAPHQL_OPERATION_TYPE: &str = "graphql.operation.type";
 
 /// The order's ID in canonical form, a string, on every span of an order.
 pub const ORDER_ID: &str = "order.id";
@@ -207,6 +215,11 @@ mod tests {
             (RPC_METHOD, generated::RPC_METHOD),
             (RPC_RESPONSE_STATUS_CODE, generated::RPC_RESPONSE_STATUS_CODE),
             (RPC_SYSTEM_NAME, generated::RPC_SYSTEM_NAME),
+            (RPC_METHOD_ORIGINAL, generated::RPC_METHOD_ORIGINAL),
+            (JSONRPC_PROTOCOL_VERSION, generated::JSONRPC_PROTOCOL_VERSION),
+            (JSONRPC_REQUEST_ID, generated::JSONRPC_REQUEST_ID),
+            (GRAPHQL_OPERATION_NAME, generated::GRAPHQL_OPERATION_NAME),
+            (GRAPHQL_OPERATION_TYPE, generated::GRAPHQL_OPERATION_TYPE),
         ] {
             assert_eq!(ours, theirs);
         }

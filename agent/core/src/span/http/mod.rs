@@ -13,7 +13,7 @@ use crate::operation::{Completeness, Kept};
 use crate::privacy::{self, redact};
 use crate::protocol::http2::error_name;
 use crate::record::{Endpoint, Role, Sender};
-use crate::span::{SpanKind, s3, semconv};
+use crate::span::{SpanKind, calls, s3, semconv};
 use crate::trace::Attributes;
 
 mod forwarded;
@@ -72,6 +72,9 @@ pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
         None => method.to_owned(),
     };
     outcome(placed, exchange, is_server, &mut draft);
+    if let Some(call) = &placed.found.call {
+        calls::describe(call, &mut draft);
+    }
     draft
 }
 
