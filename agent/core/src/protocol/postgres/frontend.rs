@@ -315,8 +315,8 @@ impl Core {
     pub(super) fn prepared(&mut self, text: &str) {
         match prepare::command(text) {
             Some(prepare::Command::Prepare { name, text }) => {
-                let known = Prepared::known(text.into(), Vec::new(), Vec::new(), 0);
-                let prepared = Prepared { by_sql: true, ..known };
+                let mut prepared = Prepared::known(text.into(), Vec::new(), Vec::new(), 0);
+                prepared.by_sql = true;
                 self.catalog.define(&name, prepared);
             }
             Some(prepare::Command::Deallocate { name }) => {
