@@ -25,6 +25,7 @@ pub mod config;
 pub mod export;
 pub mod files;
 pub mod run;
+pub mod secrets;
 pub mod service;
 pub mod source;
 pub mod telemetry;

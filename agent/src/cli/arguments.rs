@@ -120,12 +120,18 @@ Examples:
   spoor replay orders.spoor --print tree
   tcpdump -i any -w orders.pcap 'port 8080 or port 5672 or port 5432'; spoor replay orders.pcap --print tree
   spoor replay orders.spoor --otlp-endpoint http://localhost:4317
+  spoor replay orders.pcapng --keys keys.log            open TLS with the secrets that SSLKEYLOGFILE wrote
 
+Secrets inside a pcapng file are used without --keys.
 Without --print and without an endpoint it prints trees.")]
 pub(super) struct ReplayOptions {
     /// A recording of `spoor record`, a pcap or a pcapng file
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
+
+    /// Open TLS connections with the secrets of a key log, as SSLKEYLOGFILE makes them; may be given more than once
+    #[arg(long, value_name = "KEYLOG")]
+    pub(super) keys: Vec<PathBuf>,
 
     #[command(flatten)]
     pub(super) settings: Settings,

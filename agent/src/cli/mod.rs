@@ -89,7 +89,7 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Replay(options) => {
             let settings = load(&options.settings)?;
-            run::replay(&settings, &options.file, options.settings.print)?;
+            run::replay(&settings, &options.file, &options.keys, options.settings.print)?;
         }
         Command::Doctor(options) => return doctor::run(&options),
         Command::Config { command } => config::run(&command)?,

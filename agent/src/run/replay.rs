@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::deliver::Delivery;
 use super::stop::Stop;
@@ -13,6 +13,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::export::Host;
 
+use crate::secrets::{self, KeyLog};
 use crate::source::{self, recording};
 use spoor_core::time::BootTime;
 
@@ -20,14 +21,23 @@ use spoor_core::time::BootTime;
 const EVERY: u64 = 4096;
 
 /// Replays a recording, a pcap or a pcapng file. Without an endpoint and without a form it prints trees.
-pub fn replay(config: &Config, file: &Path, print: Option<Print>) -> Result<(), RunError> {
+pub fn replay(config: &Config, file: &Path, keys: &[PathBuf], print: Option<Print>) -> Result<(), RunError> {
     let stop = Stop::new(false).map_err(RunError::Start)?;
     stop.doing("reading the file");
     let mut source = source::open(file, &config.services)?;
     let header = header(file).unwrap_or_default();
     let host = Host::local(&rules_digest(config)).with_id(&header.host_id);
     let boot_id = clock::uuid_bytes(&header.boot_id);
-    let mut pipeline = super::pipeline(config, boot_id)?;
+    // A capture can bring secrets of its own.
+    let mut pipeline = super::pipeline(config, boot_id)?.with_tls(secrets::WAITING);
+    let configured = config.tls.key_logs.iter().map(PathBuf::from);
+    for path in keys.iter().cloned().chain(configured) {
+        let counts = KeyLog::read_all(&path, |known| pipeline.handle_secret(known))?;
+        tracing::debug!(?counts, "read the key log `{}`", path.display());
+        if counts.secrets == 0 {
+            tracing::warn!("the key log `{}` has no secret that opens a connection", path.display());
+        }
+    }
     let exports = !config.export.otlp.endpoint.is_empty() || !config.export.otlp.traces_endpoint.is_empty();
     let print = print.or((!exports).then_some(Print::Tree));
     let mut delivery = Delivery::start(config, host, print, true, None, &stop)?;
@@ -40,6 +50,9 @@ pub fn replay(config: &Config, file: &Path, print: Option<Print>) -> Result<(), 
         match source.next() {
             Ok(Some(record)) => {
                 now = now.max(record.at());
+                for known in source.secrets() {
+                    pipeline.handle_secret(known);
+                }
                 pipeline.handle_record(record);
                 while pipeline.poll_verdict().is_some() {
                     // A file holds what it holds.

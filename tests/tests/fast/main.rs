@@ -41,4 +41,5 @@ mod privacy;
 mod privacy_marked;
 mod replay_captures;
 mod robust;
+mod tls_captures;
 mod upgrades;

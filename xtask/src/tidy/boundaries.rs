@@ -17,6 +17,7 @@ const FLOORS: &[&str] = &[
     "percent",
     "sql",
     "stream",
+    "tls",
     "privacy",
     "operation",
     "protocol",

@@ -35,7 +35,7 @@ use crate::time::BootTime;
 use crate::trees::Finished;
 use crate::trees::hold::{self, Hold};
 use crate::trees::identify::{self, Identifier};
-use crate::{order, settings};
+use crate::{order, settings, tls};
 pub use in_flight::Open;
 use in_flight::{Begun, OpenOperations};
 use snapshot::Histories;
@@ -133,6 +133,12 @@ impl Pipeline {
         })
     }
 
+    /// Opens TLS connections whose secrets come to be known; without it they are counted and left alone.
+    pub fn with_tls(mut self, bounds: tls::Bounds) -> Self {
+        self.connections = self.connections.with_tls(bounds);
+        self
+    }
+
     /// What is exported; without it, everything.
     pub fn with_sampler(mut self, sampler: Sampler) -> Self {
         self.identifier.sampler = sampler;
@@ -207,6 +213,13 @@ impl Pipeline {
         {
             self.run_timers();
         }
+    }
+
+    /// A secret of a TLS connection came to be known. It is no [`Record`]: a record may be written to a file.
+    pub fn handle_secret(&mut self, known: tls::Known) {
+        self.connections.handle_secret(known);
+        self.drain_events();
+        self.drain_edges();
     }
 
     /// Time has passed.
