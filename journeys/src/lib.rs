@@ -15,6 +15,7 @@
 //! | [`web`] | pages and the API | SQL, keys, passwords |
 //! | [`access`] | who may see what, and who saw it | orders |
 //! | [`store`] | where facts are kept, sealed, and found | HTTP, roles, pages |
+//! | [`time`] | points and lengths of time | clocks |
 //! | [`sentence`] | every word a person without technical knowledge reads about an order | HTML |
 //!
 //! The agent is not here and this is not in the agent: OTLP is all that they share.
@@ -29,7 +30,12 @@ pub mod intake;
 pub mod model;
 pub mod sentence;
 pub mod store;
+pub mod time;
+pub mod tls;
 pub mod web;
+
+mod digest;
+mod private;
 
 #[cfg(test)]
 mod testing;

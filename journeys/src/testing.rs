@@ -1,8 +1,7 @@
 //! Facts for the tests of this crate.
 
 use crate::facts::{At, Fact, FactId, Key, Status, Step};
-
-pub(crate) const SECOND: i64 = 1_000_000;
+use crate::time::SECOND;
 
 /// A fact of order `order` by `service`, span `id`, from second `at` on for 10 ms.
 pub(crate) fn fact(order: &str, id: u64, at: i64, service: &str, step: Step) -> Fact {

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use expect_test::expect_file;
 use jiff::tz::TimeZone;
 use spoor_journeys::facts::{At, Fact, Key};
-use spoor_journeys::fold::{Certainty, Outcome, journey, verdict};
+use spoor_journeys::fold::{Certainty, Outcome, gather, journey, verdict};
 use spoor_journeys::intake::lines;
-use spoor_journeys::model::{MINUTE, Model, Usual};
+use spoor_journeys::model::{Model, Usual};
 use spoor_journeys::sentence::{Language, Words, sentence};
 use spoor_journeys::store::seal::Master;
 use spoor_journeys::store::sqlite::Sqlite;
 use spoor_journeys::store::{Order, Store};
+use spoor_journeys::time::MINUTE;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/journeys")
@@ -45,7 +46,7 @@ fn each_order_is_where_the_services_left_it() {
     let (facts, model) = (facts(), model());
     let mut told = String::new();
     for order in 1..=6 {
-        let journey = journey(&of(order, &facts), &model);
+        let journey = journey(&gather(of(order, &facts)), &model);
         // A while later, when nobody tries again.
         let now = At(journey.last.0 + 10 * MINUTE);
         let verdict = verdict(&journey, &model, &Usual::default(), now);

@@ -10,7 +10,7 @@
 //!
 //! | floor | modules, each of which names only those above it |
 //! |---|---|
-//! | ground | [`bounded`], [`time`], [`record`], [`trace`], [`settings`], [`percent`], [`sql`], [`stream`], [`tls`], [`privacy`] |
+//! | ground | [`bounded`], `account`, `work`, [`time`], [`record`], [`trace`], [`settings`], [`percent`], [`sql`], [`stream`], [`tls`], [`privacy`] |
 //! | what bytes say | [`operation`], [`protocol`], [`conn`] |
 //! | whose they are | [`order`], [`causality`] |
 //! | what leaves | [`span`], [`pipeline`] |
@@ -19,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 pub mod bounded;
 pub mod causality;
 pub mod conn;
@@ -37,3 +38,4 @@ pub mod time;
 pub mod tls;
 pub mod trace;
 mod trees;
+mod work;

@@ -34,6 +34,26 @@ impl Default for Protocols {
     }
 }
 
+/// What traffic may make the agent use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory in bytes for what is held of traffic: bodies and headers of what is open, tables of connections, operations until
+    /// their tree is complete. When it is used up, who holds most gives: the oldest trees leave early, and the connections that hold
+    /// most lose bodies. Spans that wait for the back end have `export.spool.memory_bytes` of their own. Half of the memory that
+    /// the DaemonSet allows, a quarter of what the systemd unit does: change them together.
+    pub memory_bytes: usize,
+    /// Time in percent of one core for one second of traffic. When it is used up, cgroups that took more than their part wait: their
+    /// operations are counted, and are no spans. Only when live; 0: no bound.
+    pub work_percent: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_bytes: 256 << 20, work_percent: 100 }
+    }
+}
+
 /// Which orders are exported: by the order, so that every node decides alike and an order is whole or not there. Metrics
 /// count all of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

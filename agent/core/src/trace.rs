@@ -74,6 +74,46 @@ pub enum Value {
     Texts(Vec<String>),
 }
 
+/// The longest beginning of a text that has at most `max` bytes and whole characters only.
+pub fn beginning(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max)).unwrap_or(text)
+}
+
+impl Value {
+    /// Bytes that it holds beside its own fields.
+    pub(crate) fn held(&self) -> usize {
+        match self {
+            Value::Text(text) if text.is_heap_allocated() => text.capacity(),
+            Value::Texts(texts) => texts.iter().map(|text| size_of::<String>() + text.capacity()).sum(),
+            Value::Text(_) | Value::Int(_) | Value::Float(_) | Value::Bool(_) => 0,
+        }
+    }
+
+    /// Keeps at most `max` bytes of its text. Returns whether there were more.
+    fn bound(&mut self, max: usize) -> bool {
+        match self {
+            Value::Text(text) if text.len() > max => {
+                *text = beginning(text, max).into();
+                true
+            }
+            Value::Texts(texts) => {
+                let mut left = max;
+                let mut is_cut = false;
+                texts.retain_mut(|text| {
+                    if text.len() > left {
+                        text.truncate(text.floor_char_boundary(left));
+                        is_cut = true;
+                    }
+                    left -= text.len();
+                    !(is_cut && text.is_empty())
+                });
+                is_cut
+            }
+            Value::Text(_) | Value::Int(_) | Value::Float(_) | Value::Bool(_) => false,
+        }
+    }
+}
+
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Value::Text(text.into())
@@ -89,6 +129,12 @@ impl From<String> for Value {
 impl From<CompactString> for Value {
     fn from(text: CompactString) -> Self {
         Value::Text(text)
+    }
+}
+
+impl From<Vec<String>> for Value {
+    fn from(texts: Vec<String>) -> Self {
+        Value::Texts(texts)
     }
 }
 
@@ -160,6 +206,20 @@ impl Attributes {
         }
     }
 
+    /// Cuts each text longer than `max` bytes at a character's end, and lists that are longer in all. Calls `cut` with their names.
+    pub fn bound(&mut self, max: usize, mut cut: impl FnMut(&str)) {
+        for (key, value) in &mut self.conventional {
+            if value.bound(max) {
+                cut(key);
+            }
+        }
+        for (key, value) in &mut self.named {
+            if value.bound(max) {
+                cut(key);
+            }
+        }
+    }
+
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
     }
@@ -167,5 +227,30 @@ impl Attributes {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         let fixed = self.conventional.iter().map(|(key, value)| (*key, value));
         fixed.chain(self.named.iter().map(|(key, value)| (key.as_str(), value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters_and_named() {
+        let mut attributes = Attributes::default();
+        attributes.set("short", "заказ");
+        attributes.set("long", "заказ 4711");
+        attributes.set("number", 4_711_471_147_114_711);
+        attributes.set_named("list", Value::Texts(vec!["a".repeat(9), "б".to_owned(), "c".to_owned()]));
+        attributes.set_named("of one", Value::Texts(vec!["x".repeat(10)]));
+        let mut cut = Vec::new();
+        attributes.bound(10, |name| cut.push(name.to_owned()));
+        assert_eq!(cut, ["long", "list"]);
+        assert_eq!(attributes.get("short"), Some(&Value::from("заказ")));
+        assert_eq!(attributes.get("long"), Some(&Value::from("заказ")));
+        assert_eq!(attributes.get("list"), Some(&Value::Texts(vec!["a".repeat(9), "c".to_owned()])));
+        cut.clear();
+        attributes.bound(9, |name| cut.push(name.to_owned()));
+        assert_eq!(cut, ["short", "long", "list", "of one"]);
+        assert_eq!(attributes.get("long"), Some(&Value::from("зака")), "five letters are ten bytes");
     }
 }

@@ -154,6 +154,9 @@ fn joining(config: &Config, found: &mut Found) {
         found.add("joining.linger", "longer than `joining.max_hold`");
     }
     found.range("joining.max_held_operations", joining.max_held_operations as u64, 100, 100_000_000);
+    let limits = &config.limits;
+    found.range("limits.memory_bytes", limits.memory_bytes as u64, 16 << 20, 1 << 40);
+    found.range("limits.work_percent", u64::from(limits.work_percent), 0, 1000);
 }
 
 fn choices(config: &Config, found: &mut Found) {

@@ -24,7 +24,7 @@ pub use load::{Flag, Loaded, load};
 pub use node::Place;
 pub use spoor_core::causality::settings::Joining;
 pub use spoor_core::order::settings::{Order, Spans};
-pub use spoor_core::settings::{Protocols, Sampling, duration};
+pub use spoor_core::settings::{Limits, Protocols, Sampling, duration};
 
 /// A setting that cannot be used, and where it was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,7 @@ pub struct Config {
     pub order: Order,
     pub spans: Spans,
     pub sampling: Sampling,
+    pub limits: Limits,
     pub privacy: Privacy,
     pub export: Export,
     pub state: State,

@@ -68,6 +68,11 @@ pub const METRICS: &[Metric] = &[
     counter("spoor.spans.unprinted", "{span}", "Spans dropped because standard output was too slow"),
     counter("spoor.trees", "{tree}", "Trees of operations released, by reason"),
     gauge("spoor.held", "{operation}", "Operations held until their tree is complete"),
+    gauge(
+        "spoor.held.size",
+        "By",
+        "Memory that traffic makes the agent hold, of what `limits.memory_bytes` allows",
+    ),
     counter("spoor.export.offered", "{span}", "Spans given to the exporter"),
     counter("spoor.export.spans", "{span}", "Spans taken by the back end"),
     counter("spoor.export.requests", "{request}", "Requests taken by the back end"),

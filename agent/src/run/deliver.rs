@@ -11,6 +11,7 @@ use crate::cli::Print;
 use crate::config::Config;
 use crate::export::{Exporter, Host, Totals};
 use spoor_core::pipeline::Pipeline;
+use spoor_core::span::Span;
 
 /// How long the end of a run waits for the back end, when nobody asked for the end.
 const LAST_DELIVERY: Duration = Duration::from_secs(10);
@@ -75,8 +76,18 @@ impl Delivery {
 
     /// Takes all finished spans. When the end is over, the rest is counted as lost.
     pub(super) fn take(&mut self, pipeline: &mut Pipeline) -> Result<(), Closed> {
-        let Some(first) = pipeline.poll_span() else { return Ok(()) };
-        let mut durations = self.board.as_ref().map(|board| board.durations());
+        self.take_until(pipeline, None).map(|_| ())
+    }
+
+    /// The same until a moment, if memory does not ask for more. Returns whether there are some left.
+    pub(super) fn take_until(
+        &mut self,
+        pipeline: &mut Pipeline,
+        until: Option<Instant>,
+    ) -> Result<bool, Closed> {
+        let Some(first) = pipeline.poll_span() else { return Ok(false) };
+        let board = self.board.clone();
+        let mut durations = board.as_ref().map(|board| board.durations());
         if let Some(durations) = &mut durations {
             durations.turn(Instant::now());
         }
@@ -85,28 +96,37 @@ impl Delivery {
         while let Some(span) = next {
             count = count.wrapping_add(1);
             if count.is_multiple_of(LOOK_EVERY) && self.stop.is_over() {
-                self.late += 1 + std::iter::from_fn(|| pipeline.poll_span()).fold(0, |late, _| late + 1);
-                return Ok(());
+                self.late += 1 + pipeline.abandon();
+                return Ok(false);
             }
             if let Some(durations) = &mut durations {
                 durations.observe(&span);
             }
+            if span.sampled {
+                self.hand_on(span)?;
+            }
+            let is_late = || until.is_some_and(|until| Instant::now() >= until);
+            if count.is_multiple_of(LOOK_EVERY) && is_late() && !pipeline.is_pressed() {
+                return Ok(true);
+            }
             next = pipeline.poll_span();
-            if !span.sampled {
-                continue;
-            }
-            if let Some(exporter) = &self.exporter {
-                if self.may_wait {
-                    let give_up = Instant::now() + LONGEST_WAIT;
-                    while !exporter.wait_for_room(LOOK) && !self.stop.is_over() && Instant::now() < give_up {}
-                }
-                exporter.offer(&span);
-            }
-            if let Some(printer) = &mut self.printer {
-                printer.push(span, self.may_wait.then_some(&self.stop))?;
-            }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// To the exporter and the printer.
+    fn hand_on(&mut self, span: Span) -> Result<(), Closed> {
+        if let Some(exporter) = &self.exporter {
+            if self.may_wait {
+                let give_up = Instant::now() + LONGEST_WAIT;
+                while !exporter.wait_for_room(LOOK) && !self.stop.is_over() && Instant::now() < give_up {}
+            }
+            exporter.offer(&span);
+        }
+        match &mut self.printer {
+            Some(printer) => printer.push(span, self.may_wait.then_some(&self.stop)),
+            None => Ok(()),
+        }
     }
 
     /// Exports as another configuration says. Without an endpoint the exporter in place delivers what it has and ends.

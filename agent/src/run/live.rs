@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::deliver::Delivery;
 use super::notify::Notify;
+use super::printer::Closed;
 use super::readings::{Moment, readings};
 use super::reload::{Reload, Reloads, Running};
 use super::state::Keeper;
@@ -14,7 +15,7 @@ use super::verdicts::Verdicts;
 use super::{RunError, rules_digest};
 use crate::admin::{Board, Server};
 use crate::capture::Options;
-use crate::capture::verdict::Verdict as Told;
+use crate::capture::verdict::Verdict as Order;
 use crate::cli::Print;
 use crate::clock;
 use crate::config::{Admin, Config};
@@ -29,6 +30,9 @@ use spoor_core::record::Record;
 
 /// The pipeline hears of the time at least so often.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Spans of large trees are built for so long before the rings are looked at again: they hold a tenth of a second of a busy machine.
+const TURN: Duration = Duration::from_millis(20);
 
 /// How long the end waits for the disk to take what was learned, when nothing else is waited for.
 const STATE: Duration = Duration::from_millis(200);
@@ -99,6 +103,8 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     let mut progress = Progress::live();
     let mut measured = Instant::now();
     let mut batch = Vec::new();
+    // There are spans that were not built yet.
+    let mut more = false;
     let end = loop {
         let asked = tokio::select! {
             biased;
@@ -109,6 +115,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                 }
                 None
             }
+            () = std::future::ready(()), if more => None,
             _ = tick.tick() => None,
         };
         match asked {
@@ -128,11 +135,15 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         for log in &mut key_logs {
             log.turn(|known| pipeline.handle_secret(known));
         }
-        handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts);
-        pipeline.handle_timeout(live.settled_until());
-        if delivery.take(&mut pipeline).is_err() {
+        let told = Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts };
+        if handle(&mut batch, told, &mut pipeline, &mut delivery).is_err() {
             break Ok(());
         }
+        pipeline.handle_timeout(live.settled_until());
+        more = match delivery.take_until(&mut pipeline, Some(Instant::now() + TURN)) {
+            Ok(more) => more,
+            Err(Closed) => break Ok(()),
+        };
         if let Some(keeper) = &mut keeper {
             keeper.turn(&pipeline);
         }
@@ -165,7 +176,9 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     notify.stopping();
     // What the rings hold was seen, so it counts.
     if live.read(&mut batch).is_ok() {
-        handle(&mut batch, &mut lookup, &mut pipeline, &mut live, &mut verdicts);
+        let told = Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts };
+        // An output that is closed by now is the end either way.
+        let _ = handle(&mut batch, told, &mut pipeline, &mut delivery);
     }
     // What is buffered was moved before the end. The sessions end with the pipeline, and what they know with them.
     pipeline.handle_timeout(live.settled_until());
@@ -225,14 +238,22 @@ fn admin(settings: &Admin, board: &Arc<Board>) -> Result<Option<Server>, RunErro
     }
 }
 
-/// Gives records to the pipeline, each process introduced before its first one, and verdicts back to the kernel.
+/// Who tells of processes, and who is told of connections.
+struct Told<'a> {
+    lookup: &'a mut Lookup,
+    live: &'a mut Live,
+    verdicts: &'a mut Verdicts,
+}
+
+/// Gives records to the pipeline, each process introduced before its first one, and verdicts back to the kernel. Where memory is
+/// short, spans are taken in between: a batch can be all that the rings held.
 fn handle(
     batch: &mut Vec<Record>,
-    lookup: &mut Lookup,
+    told: Told<'_>,
     pipeline: &mut Pipeline,
-    live: &mut Live,
-    verdicts: &mut Verdicts,
-) {
+    delivery: &mut Delivery,
+) -> Result<(), Closed> {
+    let Told { lookup, live, verdicts } = told;
     for record in batch.drain(..) {
         if let Record::Close(close) = &record {
             verdicts.forget(close.conn);
@@ -243,12 +264,16 @@ fn handle(
                 pipeline.handle_record(Record::ProcessInfo(info));
                 pipeline.handle_record(record);
             }
-            Seen::Exclude(conn) => live.set_verdict(conn, Told::Ignore),
+            Seen::Exclude(conn) => live.set_verdict(conn, Order::Ignore),
             Seen::Drop => {}
+        }
+        if pipeline.is_pressed() {
+            delivery.take(pipeline)?;
         }
     }
     while let Some(update) = pipeline.poll_verdict() {
         let info = pipeline.conn(update.conn).cloned();
         verdicts.apply(update, info.as_deref(), live);
     }
+    Ok(())
 }

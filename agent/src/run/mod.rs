@@ -120,6 +120,7 @@ fn settings(config: &Config, boot_id: [u8; 16]) -> Settings {
         joining: config.joining.clone(),
         order: config.order.clone(),
         spans: config.spans.clone(),
+        limits: config.limits.clone(),
         max_connections: config.capture.max_connections as usize,
         turn_bytes: config.capture.turn_bytes,
         boot_id,

@@ -46,6 +46,7 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
     add("spoor.spans.unsampled", stats.unsampled);
     add("spoor.spans.unprinted", moment.not_printed);
     add("spoor.held", stats.held);
+    add("spoor.held.size", stats.held_bytes);
     add("spoor.logs.suppressed", crate::telemetry::suppressed());
     let mut add = |metric, key, label: &'static str, value| {
         all.push(Reading::labelled(metric, key, label, value));
@@ -62,7 +63,16 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
         add("spoor.forgotten", "table", table, count);
     }
     add("spoor.trees", "reason", "complete", stats.trees.saturating_sub(stats.trees_forced));
-    add("spoor.trees", "reason", "bound", stats.trees_forced);
+    let given_up = &stats.given_up;
+    add("spoor.trees", "reason", "bound", stats.trees_forced.saturating_sub(given_up.trees_early));
+    add("spoor.trees", "reason", "memory", given_up.trees_early);
+    for (cause, count) in [
+        ("work_exceeded", given_up.operations_over_work),
+        ("work_exceeded_undecoded", given_up.operations_undecoded),
+        ("memory_short_untaken", given_up.operations_waiting),
+    ] {
+        add("spoor.discarded", "cause", cause, count);
+    }
     add("spoor.lost", "cause", "records_lost", stats.lost_records);
     add("spoor.processes", "state", "traced", moment.processes.0);
     add("spoor.processes", "state", "excluded", moment.processes.1);
@@ -138,6 +148,9 @@ fn connections(stats: &Connections, add: &mut impl FnMut(&'static str, &'static 
         ("connection_evicted", stats.evicted),
         ("misdetected", stats.misdetected),
         ("memory_short", stats.relieved),
+        ("memory_short_values", stats.gave_values),
+        ("memory_short_session", stats.gave_session),
+        ("memory_short_connection", stats.evicted_for_memory),
         ("unsynchronised", stats.unsynchronised),
         ("invalid", stats.invalid),
         ("limit", stats.limit),
@@ -152,6 +165,7 @@ fn connections(stats: &Connections, add: &mut impl FnMut(&'static str, &'static 
         ("not_ours", stats.ignored_bytes),
         ("ciphertext", stats.ciphertext_bytes),
         ("forgotten", stats.forgotten_bytes),
+        ("memory_short", stats.given_up_bytes),
         ("unsynchronised", stats.unsynchronised_bytes),
         ("invalid", stats.invalid_bytes),
         ("limit", stats.limit_bytes),

@@ -98,6 +98,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("`capture`", old.capture != new.capture),
         ("`protocols`", old.protocols != new.protocols),
         ("`joining`", old.joining != new.joining),
+        ("`limits`", old.limits != new.limits),
         ("`export.spool`", old.export.spool != new.export.spool),
         ("`state`", old.state != new.state),
         ("`export.otlp.metrics`", metrics(old) != metrics(new)),

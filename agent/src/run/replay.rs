@@ -28,8 +28,10 @@ pub fn replay(config: &Config, file: &Path, keys: &[PathBuf], print: Option<Prin
     let header = header(file).unwrap_or_default();
     let host = Host::local(&rules_digest(config)).with_id(&header.host_id);
     let boot_id = clock::uuid_bytes(&header.boot_id);
-    // A capture can bring secrets of its own.
-    let mut pipeline = super::pipeline(config, boot_id)?.with_tls(secrets::WAITING);
+    // A file can wait: there is as much time for it as it takes.
+    let mut unhurried = config.clone();
+    unhurried.limits.work_percent = 0;
+    let mut pipeline = super::pipeline(&unhurried, boot_id)?.with_tls(secrets::WAITING);
     let configured = config.tls.key_logs.iter().map(PathBuf::from);
     for path in keys.iter().cloned().chain(configured) {
         let counts = KeyLog::read_all(&path, |known| pipeline.handle_secret(known))?;

@@ -120,6 +120,24 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
     if stats.trees_forced > 0 {
         lost.push(("trees released early".to_owned(), stats.trees_forced));
     }
+    let given_up = &stats.given_up;
+    let connections = &stats.connections;
+    for (what, count) in [
+        (
+            "operations left out (`limits.work_percent`: their cgroup had its part)",
+            given_up.operations_over_work,
+        ),
+        ("operations left undecoded (`limits.work_percent`)", given_up.operations_undecoded),
+        (
+            "operations left out (`limits.memory_bytes`: spans were taken too slowly)",
+            given_up.operations_waiting,
+        ),
+        ("times bodies given up (`limits.memory_bytes`)", connections.gave_values),
+        ("sessions given up (`limits.memory_bytes`)", connections.gave_session),
+        ("connections given up (`limits.memory_bytes`)", connections.evicted_for_memory),
+    ] {
+        lost.extend((count > 0).then(|| (what.to_owned(), count)));
+    }
     if let Some(totals) = &delivered.exported {
         let causes = totals.dropped.by_cause().into_iter().filter(|(_, count)| *count > 0);
         lost.extend(

@@ -11,8 +11,11 @@ use sha2::{Digest, Sha256};
 
 use super::password;
 use super::role::Role;
+use crate::digest::hex;
 use crate::facts::At;
-use crate::model::{DAY, HOUR, MINUTE};
+use crate::private;
+use crate::store::set_pragmas;
+use crate::time::{DAY, HOUR, MINUTE};
 
 /// A session that is not used for so long ends, and after so long in any case.
 const IDLE: i64 = 30 * MINUTE;
@@ -42,12 +45,16 @@ const TABLES: &str = "
 pub enum DirectoryError {
     #[error("the directory of users cannot be used")]
     Sqlite(#[from] rusqlite::Error),
+    #[error("the directory of users cannot be made")]
+    File(#[from] std::io::Error),
     #[error("`{0}` is no name: 1 to 64 letters, digits, dots, lines and at signs")]
     Name(String),
     #[error("there is no user `{0}`")]
     NoUser(String),
     #[error("the kernel gave no random bytes")]
     Random,
+    #[error("the copy's path is no text")]
+    Path,
 }
 
 /// Somebody with a session.
@@ -58,6 +65,14 @@ pub(super) struct Session {
     pub(super) form_token: String,
     /// The beginning of the session's hash: names it in the log without being of use to anybody.
     pub(super) short: String,
+}
+
+/// Who sends a request with a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Person,
+    /// An open page that keeps itself up to date.
+    Page,
 }
 
 /// A user as an administrator sees one.
@@ -76,15 +91,19 @@ pub struct Directory(Mutex<Connection>);
 
 impl Directory {
     pub fn open(file: &Path) -> Result<Self, DirectoryError> {
+        private::file(file)?;
         let db = Connection::open(file)?;
         db.busy_timeout(std::time::Duration::from_secs(10))?;
-        for (name, value) in [("journal_mode", "wal"), ("synchronous", "full"), ("secure_delete", "on")] {
-            db.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(|error| {
-                if error == rusqlite::Error::QueryReturnedNoRows { Ok(()) } else { Err(error) }
-            })?;
-        }
+        set_pragmas(&db, &[("journal_mode", "wal"), ("synchronous", "full"), ("secure_delete", "on")])?;
         db.execute_batch(TABLES)?;
         Ok(Self(Mutex::new(db)))
+    }
+
+    /// Copies the file as it is at one moment.
+    pub fn backup(&self, to: &Path) -> Result<(), DirectoryError> {
+        let to = to.to_str().ok_or(DirectoryError::Path)?;
+        self.db().execute("VACUUM INTO ?1", [to])?;
+        Ok(())
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
@@ -176,8 +195,8 @@ impl Directory {
         Ok(session)
     }
 
-    /// Who a session is of, if it goes on.
-    pub(super) fn session(&self, session: &str, now: At) -> Result<Option<Session>, DirectoryError> {
+    /// Who a session is of, if it goes on. What a person does prolongs it, what their page does by itself does not.
+    pub(super) fn session(&self, session: &str, by: By, now: At) -> Result<Option<Session>, DirectoryError> {
         let hash = digest(session);
         let db = self.db();
         let found: Option<(String, String, String, i64)> = db
@@ -191,10 +210,10 @@ impl Directory {
             .optional()?;
         let Some((name, role, form_token, seen_at)) = found else { return Ok(None) };
         // Not with every request: a page is several.
-        if now.since(At(seen_at)) > MINUTE {
+        if by == By::Person && now.since(At(seen_at)) > MINUTE {
             db.execute("UPDATE sessions SET seen_at = ?2 WHERE hash = ?1", (hash, now.0))?;
         }
-        let short = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let short = hex(hash.get(..4).unwrap_or_default());
         Ok(Role::from_name(&role).map(|role| Session { name, role, form_token, short }))
     }
 
@@ -259,7 +278,8 @@ impl Directory {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a text can be a user's name. What cannot is nobody's, and is kept nowhere.
+pub(super) fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '@');
     (1..=64).contains(&name.chars().count()) && name.chars().all(fits)
 }
@@ -268,7 +288,7 @@ fn is_name(name: &str) -> bool {
 fn secret() -> Result<String, DirectoryError> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(|_| DirectoryError::Random)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }
 
 /// What is random already needs no slow hash.
@@ -313,9 +333,13 @@ mod tests {
         let (_folder, directory) = directory();
         directory.invite("anna", Role::Support, NOW).expect("invited");
         let begin = || directory.begin("anna", NOW).expect("begun");
-        let goes_on = |session: &str, at: At| directory.session(session, at).expect("asked").is_some();
+        let goes_on =
+            |session: &str, at: At| directory.session(session, By::Person, at).expect("asked").is_some();
         let session = begin();
-        assert_eq!(directory.session(&session, NOW).expect("asked").map(|one| one.role), Some(Role::Support));
+        assert_eq!(
+            directory.session(&session, By::Person, NOW).expect("asked").map(|one| one.role),
+            Some(Role::Support)
+        );
         assert!(!goes_on("forged", NOW));
         assert!(!goes_on(&session, NOW.after(IDLE)), "idle");
         let mut at = NOW;
@@ -324,6 +348,12 @@ mod tests {
             at = at.after(IDLE / 2);
         }
         assert!(!goes_on(&session, NOW.after(LONGEST)), "too old, though in use");
+        let (page, mut at) = (begin(), NOW);
+        while at < NOW.after(IDLE - MINUTE) {
+            assert!(directory.session(&page, By::Page, at).expect("asked").is_some());
+            at = at.after(5 * MINUTE);
+        }
+        assert!(!goes_on(&page, NOW.after(IDLE)), "a page alone is nobody");
         let (ended, other) = (begin(), begin());
         directory.end(&ended).expect("ended");
         assert!(!goes_on(&ended, NOW) && goes_on(&other, NOW));

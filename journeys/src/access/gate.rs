@@ -9,8 +9,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::MethodRouter;
+use tokio::sync::Semaphore;
 
-use super::directory::Session;
+use super::directory::{By, Session};
 use super::log::{AccessLog, Entry};
 use super::role::{Action, Role, allow};
 use super::slow_down::SlowDown;
@@ -19,6 +20,10 @@ use crate::intake::{chain, now};
 
 /// Longest form a person sends.
 const MAX_FORM: usize = 64 << 10;
+/// Passwords that are hashed at a time, and attempts that wait for it: a hash takes a tenth of a second, so the last of them
+/// waits for some two seconds.
+const MAX_HASHING: usize = 2;
+const MAX_WAITING: usize = 32;
 
 /// Everything that decides whether a request is answered.
 #[derive(Clone, Debug)]
@@ -33,13 +38,16 @@ struct Inner {
     /// People reach the pages over TLS: cookies say so.
     secure: bool,
     /// Hashing a password takes 19 MiB: not more than two at a time.
-    hashing: tokio::sync::Semaphore,
+    hashing: Arc<Semaphore>,
+    /// Who may wait for that.
+    waiting: Arc<Semaphore>,
 }
 
 impl Gate {
     pub fn new(directory: Directory, log: AccessLog, addresses: Addresses, secure: bool) -> Self {
-        let hashing = tokio::sync::Semaphore::new(2);
-        Self(Arc::new(Inner { directory, log, addresses, slow_down: SlowDown::default(), secure, hashing }))
+        let [hashing, waiting] = [MAX_HASHING, MAX_WAITING].map(|count| Arc::new(Semaphore::new(count)));
+        let slow_down = SlowDown::default();
+        Self(Arc::new(Inner { directory, log, addresses, slow_down, secure, hashing, waiting }))
     }
 
     pub(crate) fn directory(&self) -> &Directory {
@@ -54,8 +62,21 @@ impl Gate {
         &self.0.slow_down
     }
 
-    pub(super) fn hashing(&self) -> &tokio::sync::Semaphore {
-        &self.0.hashing
+    /// Hashes a password where a task may block, when it is its turn. What was begun is ended, counted and only then gives
+    /// its place away, whether or not who asked still waits. `None`: too many wait already.
+    pub(super) async fn hash<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Option<T> {
+        let place = self.0.waiting.clone().try_acquire_owned().ok()?;
+        let turn = self.0.hashing.clone().acquire_owned().await.ok()?;
+        let gate = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&gate);
+            drop((turn, place));
+            done
+        });
+        done.await.ok()
     }
 
     /// The name of the cookie: with this prefix browsers take it from this host over TLS only.
@@ -128,7 +149,8 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
         let _ = write(&gate, entry).await;
         return StatusCode::FORBIDDEN.into_response();
     }
-    let who = match identify(&gate, request.headers()) {
+    let by = if is_of_page(&request) { By::Page } else { By::Person };
+    let who = match identify(&gate, request.headers(), by) {
         Ok(who) => who,
         Err(error) => {
             tracing::error!(error = %chain(&error), "the directory of users did not answer");
@@ -149,8 +171,13 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
     response
 }
 
+/// A page asks that keeps itself up to date (`assets/app.js`). Who says so falsely gains nothing.
+fn is_of_page(request: &Request) -> bool {
+    request.headers().contains_key("spoor-live") || request.uri().path().ends_with("/events")
+}
+
 /// By bearer token or session; a token that is not known is nobody, whatever cookie comes with it.
-fn identify(gate: &Gate, headers: &HeaderMap) -> Result<Option<Who>, super::DirectoryError> {
+fn identify(gate: &Gate, headers: &HeaderMap, by: By) -> Result<Option<Who>, super::DirectoryError> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
         let Some(token) = token else { return Ok(None) };
@@ -164,7 +191,7 @@ fn identify(gate: &Gate, headers: &HeaderMap) -> Result<Option<Who>, super::Dire
         }));
     }
     let Some(session) = cookie(headers, gate.cookie_name()) else { return Ok(None) };
-    let found = gate.0.directory.session(session, now())?;
+    let found = gate.0.directory.session(session, by, now())?;
     Ok(found.map(|Session { name, role, form_token, short }| Who {
         name,
         role,
@@ -259,6 +286,7 @@ async fn same_origin(request: Request, who: Option<&Who>) -> Result<Request, Sta
     let (parts, body) = request.into_parts();
     let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let host = text(header::HOST).unwrap_or("");
+    // `null` is what a page says that hides where it is: it is not ours, which send their address (see `Referrer-Policy`).
     if let Some(origin) = text(header::ORIGIN)
         && origin.split_once("://").map(|(_, host)| host) != Some(host)
     {
@@ -296,5 +324,48 @@ async fn write(gate: &Gate, entry: Entry) -> Result<(), ()> {
             Err(())
         }
         Err(_) => Err(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(folder: &std::path::Path) -> Gate {
+        let log = AccessLog::open(&folder.join("access"), [7; 32]).expect("a log");
+        let directory = Directory::open(&folder.join("access.db")).expect("a directory");
+        Gate::new(directory, log, Addresses::new(Vec::new(), Vec::new()), false)
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_was_begun_keeps_its_place_until_it_is_done_though_nobody_waits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let gate = gate(folder.path());
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        let hashed = gate.hash(move |_| {
+            begun.send(()).expect("somebody waits");
+            wait.recv().expect("it goes on");
+            done.send(()).expect("somebody waits");
+        });
+        // Who asked hangs up once it has begun.
+        tokio::select! {
+            _ = hashed => panic!("it is not done"),
+            begun = has_begun => begun.expect("begun"),
+        }
+        assert_eq!(gate.0.hashing.available_permits(), MAX_HASHING - 1);
+        go_on.send(()).expect("it waits");
+        is_done.await.expect("it was done all the same");
+        let all = u32::try_from(MAX_HASHING).expect("small");
+        assert!(gate.0.hashing.acquire_many(all).await.is_ok(), "its place is free again");
+    }
+
+    #[tokio::test]
+    async fn only_so_many_wait_for_a_hash() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let gate = gate(folder.path());
+        let _all = gate.0.waiting.clone().acquire_many_owned(MAX_WAITING as u32).await.expect("all places");
+        assert_eq!(gate.hash(|_| ()).await, None);
     }
 }

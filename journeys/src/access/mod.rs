@@ -22,6 +22,6 @@ pub use self::address::Addresses;
 pub use self::directory::{Directory, DirectoryError};
 pub use self::gate::{Gate, Who};
 pub(crate) use self::gate::{Shown, cookie, gate, guarded};
-pub use self::log::{AccessLog, Entry, LogError, Wanted};
+pub use self::log::{AccessLog, Entry, LogError, LogReader, Wanted};
 pub use self::role::{Action, Role, allow};
 pub(crate) use self::sign_in::router;

@@ -49,6 +49,8 @@ pub enum Action {
     OrderSearch,
     List,
     TraceView,
+    /// Learning that an order changed, not how.
+    Watch,
     /// Not a route: whether numbers of people are shown.
     SeePeople,
     Pin,
@@ -56,7 +58,7 @@ pub enum Action {
 }
 
 impl Action {
-    pub const ALL: [Action; 10] = [
+    pub const ALL: [Action; 11] = [
         Action::Open,
         Action::SignIn,
         Action::SignOut,
@@ -64,6 +66,7 @@ impl Action {
         Action::OrderSearch,
         Action::List,
         Action::TraceView,
+        Action::Watch,
         Action::SeePeople,
         Action::Pin,
         Action::AccessLog,
@@ -78,6 +81,7 @@ impl Action {
             Action::OrderSearch => "order.search",
             Action::List => "list",
             Action::TraceView => "trace.view",
+            Action::Watch => "watch",
             Action::SeePeople => "people",
             Action::Pin => "pin",
             Action::AccessLog => "access_log.read",
@@ -94,7 +98,7 @@ impl Action {
 pub fn allow(role: Role, action: Action) -> bool {
     match action {
         Action::Open | Action::SignIn | Action::SignOut => true,
-        Action::OrderView | Action::OrderSearch | Action::List | Action::Pin => {
+        Action::OrderView | Action::OrderSearch | Action::List | Action::Watch | Action::Pin => {
             matches!(role, Role::Support | Role::Developer | Role::Admin)
         }
         Action::TraceView => matches!(role, Role::Developer | Role::Admin),
@@ -123,6 +127,7 @@ order.view: support developer admin
 order.search: support developer admin
 list: support developer admin
 trace.view: developer admin
+watch: support developer admin
 people: support admin
 pin: support developer admin
 access_log.read: auditor admin

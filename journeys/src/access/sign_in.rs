@@ -9,14 +9,14 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 
 use super::DirectoryError;
+use super::directory::is_name;
 use super::gate::{Asked, From, Gate, cookie, guarded};
 use super::log::{Entry, LogError, Wanted};
 use super::password::{MAX_LEN, MIN_CHARS};
 use super::role::Action;
 use crate::facts::Key;
 use crate::intake::{chain, now};
-use crate::sentence::Language;
-use crate::web::texts::texts;
+use crate::web::texts::{Texts, texts};
 use crate::web::{Frame, Reader, Site, message, render};
 
 /// Lines of the access log on one page.
@@ -47,8 +47,10 @@ struct Login<'a> {
 #[template(path = "invite.html")]
 struct Invite<'a> {
     frame: Frame<'a>,
-    wrong: Option<String>,
+    wrong: Option<&'a str>,
     code: &'a str,
+    min_chars: usize,
+    max_len: usize,
 }
 
 #[derive(Template)]
@@ -116,38 +118,57 @@ async fn login(
     Form(form): Form<LoginForm>,
 ) -> Response {
     let t = texts(reader.words.language);
-    let mut response = if !gate.slow_down().may_try(&form.name, from, now()) {
-        login_answer(&gate, &reader, StatusCode::TOO_MANY_REQUESTS, Some(t.too_many), &form.to)
-    } else {
-        match knows(&gate, form.name.clone(), form.password).await {
-            Ok(true) => {
-                gate.slow_down().succeeded(&form.name);
-                begin(&gate, &reader, &form.name, safe(&form.to))
-            }
-            Ok(false) => {
-                gate.slow_down().failed(&form.name, from, now());
-                login_answer(&gate, &reader, StatusCode::UNAUTHORIZED, Some(t.wrong_login), &form.to)
-            }
-            Err(error) => broken(&reader, &error),
+    let LoginForm { name, password, to } = form;
+    // What cannot be a name is nobody's: it is neither remembered nor written down.
+    let tried = Some(&name).filter(|name| is_name(name) && password.len() <= MAX_LEN).cloned();
+    let attempt = match tried.clone() {
+        Some(name) => {
+            gate.hash(move |gate| attempt(gate, &name, &password, from)).await.unwrap_or(Attempt::TooMany)
         }
+        None => Attempt::Wrong,
     };
-    response.extensions_mut().insert(Asked { who: Some(form.name), query: Some(String::new()) });
+    let refuse = |status, why| login_answer(&gate, &reader, status, Some(why), &to);
+    let mut response = match attempt {
+        Attempt::Right => begin(&gate, &reader, &name, safe(&to)),
+        Attempt::Wrong => refuse(StatusCode::UNAUTHORIZED, t.wrong_login),
+        Attempt::TooMany => refuse(StatusCode::TOO_MANY_REQUESTS, t.too_many),
+        Attempt::Failed(error) => broken(&reader, &error),
+    };
+    response.extensions_mut().insert(Asked { who: tried, query: Some(String::new()) });
     response
 }
 
-/// Compares a password where a task may block, not more than two at a time.
-async fn knows(gate: &Gate, name: String, password: String) -> Result<bool, DirectoryError> {
-    if password.len() > MAX_LEN {
-        return Ok(false);
-    }
-    let Ok(_turn) = gate.hashing().acquire().await else { return Ok(false) };
-    let asked = gate.clone();
-    tokio::task::spawn_blocking(move || asked.directory().knows(&name, &password)).await.unwrap_or(Ok(false))
+/// What became of an attempt to sign in.
+enum Attempt {
+    Right,
+    Wrong,
+    TooMany,
+    Failed(DirectoryError),
 }
 
-/// A path of this server, never another host: `//evil.example` is one.
+/// Compares a password and remembers how it went, in one go: who hangs up in between has tried all the same.
+fn attempt(gate: &Gate, name: &str, password: &str, from: std::net::IpAddr) -> Attempt {
+    if !gate.slow_down().may_try(name, from, now()) {
+        return Attempt::TooMany;
+    }
+    match gate.directory().knows(name, password) {
+        Ok(true) => {
+            gate.slow_down().succeeded(name);
+            Attempt::Right
+        }
+        Ok(false) => {
+            gate.slow_down().failed(name, from, now());
+            Attempt::Wrong
+        }
+        Err(error) => Attempt::Failed(error),
+    }
+}
+
+/// A path of this server, never another host: `//evil.example` is one, and browsers leave out tabs and line ends and take
+/// `\` for `/` (WHATWG URL Standard, "basic URL parser").
 fn safe(to: &str) -> &str {
-    let is_path = to.starts_with('/') && !to.starts_with("//") && !to.contains(['\\', '\r', '\n']);
+    let is_path =
+        to.starts_with('/') && !to.starts_with("//") && !to.contains(|c: char| c == '\\' || c.is_control());
     if is_path { to } else { "/" }
 }
 
@@ -186,7 +207,7 @@ async fn invite_page(
     Path(code): Path<String>,
 ) -> Response {
     match gate.directory().is_invited(&code, now()) {
-        Ok(true) => render(&Invite { frame: reader.frame(""), wrong: None, code: &code }),
+        Ok(true) => invite(&reader, None, &code),
         Ok(false) => not_invited(&reader),
         Err(error) => broken(&reader, &error),
     }
@@ -207,51 +228,43 @@ struct InviteForm {
 async fn accept(
     State(_): State<Site>,
     Extension(gate): Extension<Gate>,
-    Extension(From(from)): Extension<From>,
     reader: Reader,
     Form(form): Form<InviteForm>,
 ) -> Response {
-    if let Some(wrong) = wrong_password(&form.password, &form.again, reader.words.language) {
-        let page = render(&Invite { frame: reader.frame(""), wrong: Some(wrong), code: &form.code });
-        return (StatusCode::UNPROCESSABLE_ENTITY, page).into_response();
+    // Before any work: who has no invitation learns nothing and costs nothing. A code has 256 random bits, which nobody
+    // guesses, so attempts need not be slowed down, and nobody can use them up for others.
+    match gate.directory().is_invited(&form.code, now()) {
+        Ok(true) => {}
+        Ok(false) => return not_invited(&reader),
+        Err(error) => return broken(&reader, &error),
     }
-    // Codes are too long to guess; hashing for everybody who tries would be work for nothing.
-    if !gate.slow_down().may_try("", from, now()) {
-        return StatusCode::TOO_MANY_REQUESTS.into_response();
+    if let Some(wrong) = wrong_password(&form, texts(reader.words.language)) {
+        return (StatusCode::UNPROCESSABLE_ENTITY, invite(&reader, Some(wrong), &form.code)).into_response();
     }
-    let Ok(_turn) = gate.hashing().acquire().await else { return not_invited(&reader) };
-    let asked = gate.clone();
-    let accepted =
-        tokio::task::spawn_blocking(move || asked.directory().accept(&form.code, &form.password, now()))
-            .await;
-    match accepted.unwrap_or(Ok(None)) {
-        Ok(Some(name)) => {
+    match gate.hash(move |gate| gate.directory().accept(&form.code, &form.password, now())).await {
+        Some(Ok(Some(name))) => {
             let mut response = begin(&gate, &reader, &name, "/");
             response.extensions_mut().insert(Asked { who: Some(name), query: Some("invitation".to_owned()) });
             response
         }
-        Ok(None) => {
-            gate.slow_down().failed("", from, now());
-            not_invited(&reader)
-        }
-        Err(error) => broken(&reader, &error),
+        Some(Ok(None)) => not_invited(&reader),
+        Some(Err(error)) => broken(&reader, &error),
+        None => StatusCode::TOO_MANY_REQUESTS.into_response(),
     }
 }
 
-fn wrong_password(password: &str, again: &str, language: Language) -> Option<String> {
-    let ru = language == Language::Ru;
-    if password != again {
-        return Some(if ru { "Пароли не совпадают." } else { "The passwords differ." }.to_owned());
+fn invite(reader: &Reader, wrong: Option<&str>, code: &str) -> Response {
+    render(&Invite { frame: reader.frame(""), wrong, code, min_chars: MIN_CHARS, max_len: MAX_LEN })
+}
+
+fn wrong_password(form: &InviteForm, t: &'static Texts) -> Option<&'static str> {
+    if form.password != form.again {
+        return Some(t.passwords_differ);
     }
-    if password.chars().count() < MIN_CHARS {
-        return Some(if ru {
-            format!("Пароль короче {MIN_CHARS} знаков.")
-        } else {
-            format!("The password is shorter than {MIN_CHARS} characters.")
-        });
+    if form.password.chars().count() < MIN_CHARS {
+        return Some(t.password_short);
     }
-    (password.len() > MAX_LEN)
-        .then(|| if ru { "Пароль слишком длинный." } else { "The password is too long." }.to_owned())
+    (form.password.len() > MAX_LEN).then_some(t.password_long)
 }
 
 #[derive(Deserialize)]
@@ -274,8 +287,8 @@ async fn access(
     let order = filled(&wish.order).map(|order| Key::parse(&order).map_or(order, |key| key.to_string()));
     let wanted = Wanted { order, who: filled(&wish.who), limit: MAX_LINES };
     let read = tokio::task::spawn_blocking(move || {
-        let lines = gate.log().find(&wanted)?;
-        Ok::<_, LogError>((gate.log().verify(), lines))
+        let lines = gate.log().reader().find(&wanted)?;
+        Ok::<_, LogError>((gate.log().reader().verify(), lines))
     });
     let (verdict, lines) = match read.await {
         Ok(Ok(found)) => found,
@@ -317,6 +330,7 @@ fn broken(reader: &Reader, error: &dyn std::error::Error) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sentence::Language;
 
     #[test]
     fn after_signing_in_nobody_is_sent_elsewhere() {
@@ -327,8 +341,22 @@ mod tests {
             ("https://evil.example/", "/"),
             ("/\\evil.example", "/"),
             ("javascript:alert(1)", "/"),
+            ("/\t/evil.example", "/"),
+            ("/\n/evil.example", "/"),
+            ("/\r/evil.example", "/"),
+            ("/\u{0}/evil.example", "/"),
+            ("/\u{85}/evil.example", "/"),
+            ("/orders/\u{1f}4711", "/"),
+            ("/orders/заказ 1?x=//y", "/orders/заказ 1?x=//y"),
         ] {
             assert_eq!(safe(to), expected, "{to:?}");
+        }
+    }
+
+    #[test]
+    fn the_texts_name_the_length_that_is_asked_for() {
+        for language in [Language::Ru, Language::En] {
+            assert!(texts(language).password_short.contains(&MIN_CHARS.to_string()));
         }
     }
 }

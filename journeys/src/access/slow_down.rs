@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use crate::facts::At;
-use crate::model::{MINUTE, SECOND};
+use crate::time::{MINUTE, SECOND};
 
 /// Attempts before it becomes slow.
 const FREE: u32 = 5;

@@ -2,13 +2,13 @@
 //!
 //! *Owns* options, starting and stopping. Errors end here as one line with their causes.
 
+mod keep;
 mod order;
 mod people;
 mod serve;
 
 use std::fs;
 use std::io::{BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,11 +16,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
-use crate::access::Directory;
+use crate::access::{AccessLog, Directory};
 use crate::intake::{self, now};
 use crate::model::Model;
+use crate::private;
 use crate::store::Store;
-use crate::store::seal::Master;
+use crate::store::seal::{Keys, Master};
 use crate::store::sqlite::Sqlite;
 
 /// Where is order 4711? Takes spans over OTLP, keeps orders, shows where each one is.
@@ -35,7 +36,7 @@ struct Command {
 enum Sub {
     /// Receive spans and serve pages until SIGINT or SIGTERM
     Run(serve::Options),
-    /// Read files of OTLP/JSON lines, as `spoor replay --print otlp-json` writes them
+    /// Read files of OTLP/JSON lines, as `spoor replay --print otlp-json` writes them, while no server runs
     Import {
         #[command(flatten)]
         place: Place,
@@ -47,6 +48,12 @@ enum Sub {
     Order(order::Options),
     /// Read everything that is kept and say what is wrong with it
     Check(Place),
+    /// Copy everything but the master key, also while a server runs, and read the copy
+    Backup(keep::BackupOptions),
+    /// Bring a copy to where there is no store yet, and read it
+    Restore(keep::RestoreOptions),
+    /// Forget a person, or an order, while no server runs
+    Forget(keep::ForgetOptions),
     /// Invite, list and disable the people who may look
     User {
         #[command(subcommand)]
@@ -67,6 +74,8 @@ enum Sub {
 enum KeyCommand {
     /// Write a new key to a file that does not exist yet
     New { file: PathBuf },
+    /// Put all keys under a new master key, while no server runs
+    Rotate(keep::RotateOptions),
 }
 
 /// Where everything is kept.
@@ -115,17 +124,25 @@ impl Place {
         Master::from_bytes(&key).with_context(|| format!("in {}", self.key_file.display()))
     }
 
+    /// The store, to write to it.
     fn open(&self, model: Model) -> Result<Arc<Sqlite>> {
         let store = Sqlite::open(&self.folder.data, self.master()?, model);
-        Ok(Arc::new(
-            store.with_context(|| format!("cannot open the store in {}", self.folder.data.display()))?,
-        ))
+        Ok(Arc::new(store.with_context(|| self.cannot_open())?))
+    }
+
+    /// The store, beside a server that writes to it.
+    fn open_to_read(&self, model: Model) -> Result<Sqlite> {
+        Sqlite::open_to_read(&self.folder.data, self.master()?, model).with_context(|| self.cannot_open())
+    }
+
+    fn cannot_open(&self) -> String {
+        format!("cannot open the store in {}", self.folder.data.display())
     }
 }
 
 impl Folder {
     fn directory(&self) -> Result<Directory> {
-        fs::create_dir_all(&self.data).with_context(|| format!("cannot make {}", self.data.display()))?;
+        private::folder(&self.data).with_context(|| format!("cannot make {}", self.data.display()))?;
         let file = self.data.join("access.db");
         Directory::open(&file).with_context(|| format!("cannot open {}", file.display()))
     }
@@ -147,11 +164,15 @@ fn run(command: Sub) -> Result<ExitCode> {
         Sub::Run(options) => serve::run(&options)?,
         Sub::Import { place, files } => import(&place, &files)?,
         Sub::Order(options) => return order::run(&options),
-        Sub::Check(place) => return check(&place),
+        Sub::Check(place) => return check_store(&place.folder.data, place.master()?),
+        Sub::Backup(options) => return keep::backup(&options),
+        Sub::Restore(options) => return keep::restore(&options),
+        Sub::Forget(options) => return keep::forget(&options),
         Sub::User { command } => people::user(&command)?,
         Sub::Token(options) => people::token(&options)?,
         Sub::AccessLog(options) => return people::access_log(&options),
         Sub::Key { command: KeyCommand::New { file } } => new_key(&file)?,
+        Sub::Key { command: KeyCommand::Rotate(options) } => keep::rotate(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -183,8 +204,18 @@ fn import_one(place: &Place, store: &Sqlite, from: &mut impl std::io::BufRead) -
     Ok(())
 }
 
-fn check(place: &Place) -> Result<ExitCode> {
-    let problems = place.open(place.model()?)?.check()?;
+/// What is wrong with a store and its access log.
+fn check_store(folder: &Path, master: Master) -> Result<ExitCode> {
+    let key = Keys::log_key(&folder.join("keys"), &master)?;
+    let store = Sqlite::open_to_read(folder, master, Model::default());
+    let mut problems =
+        store.with_context(|| format!("cannot open the store in {}", folder.display()))?.check()?;
+    let log = folder.join("access");
+    if log.exists()
+        && let Err(error) = AccessLog::to_read(&log, key).verify()
+    {
+        problems.push(error.to_string());
+    }
     if problems.is_empty() {
         println!("nothing is wrong");
         return Ok(ExitCode::SUCCESS);
@@ -195,9 +226,8 @@ fn check(place: &Place) -> Result<ExitCode> {
 
 fn new_key(file: &Path) -> Result<()> {
     let key = Master::generate()?;
-    let mut options = fs::OpenOptions::new();
-    // Only its owner reads it, and a key that is in use is not overwritten.
-    let opened = options.write(true).create_new(true).mode(0o600).open(file);
+    // A key that is in use is not overwritten.
+    let opened = private::options().write(true).create_new(true).open(file);
     let mut to = match opened {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             bail!("{} exists: a store that was made with that key would not open any more", file.display())

@@ -31,7 +31,7 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<ExitCode> {
     let key = Key::parse(&options.number).context("this is no order's number")?;
     let model = options.place.model()?;
-    let store = options.place.open(model.clone())?;
+    let store = options.place.open_to_read(model.clone())?;
     let words = Words { language: language(options.lang.as_deref()), zone: TimeZone::system() };
     let found = store.find(&key)?;
     if found.is_empty() {

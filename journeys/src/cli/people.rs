@@ -9,9 +9,7 @@ use super::{Folder, Place};
 use crate::access::{AccessLog, Role, Wanted};
 use crate::facts::Key;
 use crate::intake::now;
-
-/// The word under which the log's key is derived from the master key.
-pub(super) const LOG_KEY: &str = "spoor access log";
+use crate::store::seal::Keys;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
@@ -115,8 +113,8 @@ pub(super) fn token(options: &TokenOptions) -> Result<()> {
 }
 
 pub(super) fn access_log(options: &LogOptions) -> Result<ExitCode> {
-    let key = options.place.master()?.derive(LOG_KEY);
-    let log = AccessLog::open(&options.place.folder.data.join("access"), key)?;
+    let key = Keys::log_key(&options.place.folder.data.join("keys"), &options.place.master()?)?;
+    let log = AccessLog::to_read(&options.place.folder.data.join("access"), key);
     if options.verify {
         let lines = log.verify()?;
         println!("{lines} lines, each as it was written and in its place");

@@ -1,24 +1,28 @@
 //! Options → a server that runs until it is asked to stop.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use axum::serve::ListenerExt;
 use clap::Args;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::{Place, people};
+use super::Place;
 use crate::access::{AccessLog, Addresses, Gate};
 use crate::intake::{Intake, Writer, chain, grpc_service, http_router, now};
-use crate::model::DAY;
 use crate::sentence::Language;
+use crate::store::seal::Keys;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Retention, Store};
-use crate::web::{self, Site};
+use crate::time::DAY;
+use crate::tls::{self, Certificate};
+use crate::web::{self, Live, Site};
 
 /// Orders are judged again so often; so much later than due may a verdict be.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
@@ -43,11 +47,17 @@ pub(super) struct Options {
     /// People reach the pages through a proxy that speaks TLS; without it the pages are for this machine only
     #[arg(long, env = "SPOOR_SERVE_BEHIND_PROXY")]
     behind_proxy: bool,
+    /// PEM file with the certificate chain of the pages, read again when it changes
+    #[arg(long, env = "SPOOR_SERVE_TLS_CERT", requires = "tls_key", conflicts_with = "behind_proxy")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the key of that certificate
+    #[arg(long, env = "SPOOR_SERVE_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Networks that people may come from; this machine when none is given
-    #[arg(long, env = "SPOOR_SERVE_ALLOW", value_delimiter = ',')]
+    #[arg(long, env = "SPOOR_SERVE_ALLOW", value_delimiter = ',', value_parser = network)]
     allow: Vec<IpNet>,
-    /// Proxies whose X-Forwarded-For is believed
-    #[arg(long, env = "SPOOR_SERVE_TRUSTED_PROXIES", value_delimiter = ',')]
+    /// Proxies whose X-Forwarded-For is believed; needed with --behind-proxy
+    #[arg(long, env = "SPOOR_SERVE_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
     trusted_proxy: Vec<IpNet>,
     /// Days for which the access log is kept
     #[arg(long, env = "SPOOR_SERVE_KEEP_ACCESS_LOG_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..))]
@@ -76,17 +86,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         )
         .with_writer(std::io::stderr)
         .init();
-    for address in [options.otlp_grpc, options.otlp_http] {
-        ensure!(
-            options.otlp_from_anywhere || is_loopback(address.ip()),
-            "{address} is reachable from other machines, and OTLP has no password here: give --otlp-from-anywhere if your network is the guard, or put a Collector with TLS before it"
-        );
-    }
-    ensure!(
-        options.behind_proxy || is_loopback(options.listen.ip()),
-        "{} is reachable from other machines, and pages without TLS are not for networks: put a proxy with TLS before it and give --behind-proxy",
-        options.listen
-    );
+    check(options)?;
     let zone = match &options.zone {
         Some(name) => TimeZone::get(name).with_context(|| format!("`{name}` is no time zone"))?,
         None => TimeZone::system(),
@@ -98,12 +98,50 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let log = AccessLog::open(
         &options.place.folder.data.join("access"),
-        options.place.master()?.derive(people::LOG_KEY),
+        Keys::log_key(&options.place.folder.data.join("keys"), &options.place.master()?)?,
     )?;
     let addresses = Addresses::new(options.allow.clone(), options.trusted_proxy.clone());
-    let gate = Gate::new(options.place.folder.directory()?, log, addresses, options.behind_proxy);
-    let site = Site { store: store.clone(), model: Arc::new(model), zone, language: options.lang };
-    runtime.block_on(serve(options, store, site, gate))
+    let secure = options.behind_proxy || options.tls_cert.is_some();
+    let gate = Gate::new(options.place.folder.directory()?, log, addresses, secure);
+    let (stop, stopped) = watch::channel(false);
+    let live = Live::new(stopped.clone());
+    let site = Site {
+        store: store.clone(),
+        model: Arc::new(model),
+        zone,
+        language: options.lang,
+        live,
+        received: Arc::default(),
+    };
+    runtime.block_on(serve(options, store, site, gate, (stop, stopped)))
+}
+
+/// Refuses what would let strangers in.
+fn check(options: &Options) -> Result<()> {
+    for address in [options.otlp_grpc, options.otlp_http] {
+        ensure!(
+            options.otlp_from_anywhere || is_loopback(address.ip()),
+            "{address} is reachable from other machines, and OTLP has no password here: give --otlp-from-anywhere if your network is the guard, or put a Collector with TLS before it"
+        );
+    }
+    ensure!(
+        options.behind_proxy || options.tls_cert.is_some() || is_loopback(options.listen.ip()),
+        "{} is reachable from other machines, and pages without TLS are not for networks: give --tls-cert and --tls-key, or put a proxy with TLS before it and give --behind-proxy",
+        options.listen
+    );
+    ensure!(
+        !options.behind_proxy || !options.trusted_proxy.is_empty(),
+        "--behind-proxy needs --trusted-proxy: without it everybody seems to come from the proxy, and who may look and who guesses passwords is decided by its address"
+    );
+    Ok(())
+}
+
+/// A network, or one address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let one = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse()
+        .or_else(|_| one())
+        .map_err(|_| format!("`{text}` is no network such as 10.20.0.0/16 and no address"))
 }
 
 fn language(text: &str) -> Result<Language, String> {
@@ -114,10 +152,15 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-async fn serve(options: &Options, store: Arc<Sqlite>, site: Site, gate: Gate) -> Result<()> {
-    let (stop, stopped) = watch::channel(false);
+async fn serve(
+    options: &Options,
+    store: Arc<Sqlite>,
+    site: Site,
+    gate: Gate,
+    (stop, stopped): (watch::Sender<bool>, watch::Receiver<bool>),
+) -> Result<()> {
     let (writer, writing) = Writer::start(store.clone()).context("cannot start the writing thread")?;
-    let intake = Intake::new(writer, options.place.order_attributes.clone());
+    let intake = Intake::new(writer, options.place.order_attributes.clone(), site.received.clone());
     let grpc = listen(options.otlp_grpc, "OTLP over gRPC").await?;
     let http = listen(options.otlp_http, "OTLP over HTTP").await?;
     let pages = listen(options.listen, "pages").await?;
@@ -128,8 +171,20 @@ async fn serve(options: &Options, store: Arc<Sqlite>, site: Site, gate: Gate) ->
         .serve_with_incoming_shutdown(incoming, until(stopped.clone()));
     let http = axum::serve(http, http_router(intake)).with_graceful_shutdown(until(stopped.clone()));
     let routes = web::router(site, gate.clone()).into_make_service_with_connect_info::<SocketAddr>();
-    let pages = axum::serve(pages, routes).with_graceful_shutdown(until(stopped.clone()));
-    let pages = tokio::spawn(async move { pages.await });
+    let pages = match (&options.tls_cert, &options.tls_key) {
+        (Some(chain), Some(key)) => {
+            let certificate = Certificate::open(chain, key).context("the pages cannot have TLS")?;
+            let pages = tls::Listener::new(pages, certificate).context("the pages cannot have TLS")?;
+            // Only so does axum tell the gate who is at the other end of a listener that is not its own.
+            let pages =
+                axum::serve(pages.tap_io(|_| {}), routes).with_graceful_shutdown(until(stopped.clone()));
+            tokio::spawn(async move { pages.await })
+        }
+        _ => {
+            let pages = axum::serve(pages, routes).with_graceful_shutdown(until(stopped.clone()));
+            tokio::spawn(async move { pages.await })
+        }
+    };
     let grpc = tokio::spawn(grpc);
     let http = tokio::spawn(async move { http.await });
     let keep_log = i64::from(options.keep_access_log_days).saturating_mul(DAY);
@@ -207,5 +262,38 @@ async fn chores(
             Ok(Err(error)) => tracing::error!(error = %chain(&error), "a chore of the store failed"),
             Err(error) => tracing::error!(%error, "a chore of the store ended badly"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Command, Sub};
+    use super::*;
+
+    #[test]
+    fn what_would_let_strangers_in_is_refused() {
+        for (given, refused) in [
+            ("", None),
+            ("--listen 0.0.0.0:8470", Some("--behind-proxy")),
+            ("--listen 0.0.0.0:8470 --tls-cert chain.pem --tls-key key.pem", None),
+            ("--listen 0.0.0.0:8470 --behind-proxy", Some("--trusted-proxy")),
+            ("--behind-proxy", Some("--trusted-proxy")),
+            ("--listen 0.0.0.0:8470 --behind-proxy --trusted-proxy 10.0.0.1", None),
+            ("--otlp-grpc 0.0.0.0:4317", Some("--otlp-from-anywhere")),
+            ("--otlp-http [::]:4318 --otlp-from-anywhere", None),
+        ] {
+            let words = ["spoor-serve", "run"].into_iter().chain(given.split_whitespace());
+            let Sub::Run(options) = Command::try_parse_from(words).expect(given).command else {
+                panic!("run")
+            };
+            match (check(&options), refused) {
+                (Ok(()), None) => {}
+                (Err(error), Some(named)) => assert!(error.to_string().contains(named), "{given}: {error}"),
+                (found, _) => panic!("{given}: {found:?}"),
+            }
+        }
+        assert!(Command::try_parse_from(["spoor-serve", "run", "--allow", "everybody"]).is_err());
     }
 }

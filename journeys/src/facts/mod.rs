@@ -12,13 +12,12 @@ mod message;
 mod of_span;
 mod sql;
 mod text;
-mod time;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::key::Key;
 pub use self::of_span::{Reading, of_span};
-pub use self::time::At;
+pub use crate::time::At;
 
 /// The identity of a span, and so of the fact it becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +56,43 @@ pub struct Fact {
     pub unseen: Option<Unseen>,
     /// By which rule and how surely (per cent) the operation was joined to its parent.
     pub joined: Option<(String, u8)>,
+}
+
+impl Fact {
+    /// The span it was part of.
+    pub fn parent_id(&self) -> Option<FactId> {
+        self.parent.map(|span| FactId { trace: self.id.trace, span })
+    }
+
+    /// All numbers that it calls its order by.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.key).chain(&self.also)
+    }
+}
+
+/// Shorter numbers of people stand in texts by chance.
+const MIN_IN_TEXT: usize = 5;
+
+impl Fact {
+    /// Takes a person out; whether they were there. In texts their number goes where it stands as a word of its own.
+    pub fn forget(&mut self, person: &str) -> bool {
+        let before = self.people.len();
+        self.people.retain(|one| one.id != person);
+        let mut changed = self.people.len() < before;
+        if person.chars().count() < MIN_IN_TEXT {
+            return changed;
+        }
+        let trouble = self.trouble.iter_mut().map(|trouble| &mut trouble.message);
+        let artifact =
+            self.artifact.iter_mut().flat_map(|seen| [&mut seen.file_name, &mut seen.key]).flatten();
+        for text in trouble.chain(artifact).chain([&mut self.name]) {
+            if let Some(without) = text::without_word(text, person) {
+                *text = without;
+                changed = true;
+            }
+        }
+        changed
+    }
 }
 
 /// A person or firm, known by a number.

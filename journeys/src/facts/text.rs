@@ -12,9 +12,41 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
+/// `text` with `…` for a word, wherever it stands alone; `None` when it does not stand there.
+pub(super) fn without_word(text: &str, word: &str) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = text;
+    let mut found = false;
+    while let Some((before, behind)) = rest.split_once(word).filter(|_| !word.is_empty()) {
+        let last = before.chars().next_back().or_else(|| out.chars().next_back());
+        let joins = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let alone = !joins(last) && !joins(behind.chars().next());
+        out.push_str(before);
+        out.push_str(if alone { "…" } else { word });
+        found |= alone;
+        rest = behind;
+    }
+    out.push_str(rest);
+    found.then_some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_leaves_a_text_where_it_stands_alone() {
+        for (text, expected) in [
+            ("user user-42 is blocked", Some("user … is blocked")),
+            ("user-42", Some("…")),
+            ("user-421 and xuser-42", None),
+            ("user-42user-42", None),
+            ("user-42/user-42", Some("…/…")),
+            ("", None),
+        ] {
+            assert_eq!(without_word(text, "user-42").as_deref(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn control_characters_and_turned_writing_leave() {

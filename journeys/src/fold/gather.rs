@@ -1,9 +1,10 @@
 //! Facts as they came → the set of them in one order, bounded.
 //!
 //! What is kept of `A ∪ B` is what is kept of (what is kept of `A`) `∪ B`: of each class the first and the last so many.
-//! So it does not matter in how many parts facts arrive, above the bound as below it.
+//! So it does not matter in how many parts facts arrive, above the bound as below it; and whether there ever were more is
+//! remembered with them, because a set that is full does not show it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::facts::{Fact, FactId, Step};
 
@@ -15,43 +16,70 @@ const OTHERS: (usize, usize) = (512, 2_048);
 pub const MAX_FACTS: usize = WEIGHTY.0 + WEIGHTY.1 + OTHERS.0 + OTHERS.1;
 
 /// The facts of one order in time, each span once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gathered {
     pub facts: Vec<Fact>,
     /// Some were left out.
     pub truncated: bool,
 }
 
-/// Sorts, removes repetitions and bounds. Of a span that was told twice with other words, the longer story counts.
-pub fn gather(facts: &[Fact]) -> Gathered {
-    let mut by_id: BTreeMap<FactId, &Fact> = BTreeMap::new();
-    for fact in facts {
-        let kept = by_id.entry(fact.id).or_insert(fact);
-        if (fact.to, fact) > (kept.to, *kept) {
-            *kept = fact;
-        }
-    }
-    let mut sorted: Vec<&Fact> = by_id.into_values().collect();
-    sorted.sort();
-    let total = sorted.len();
-    let (weighty, others): (Vec<&Fact>, Vec<&Fact>) = sorted.into_iter().partition(|fact| is_weighty(fact));
-    let mut kept: Vec<&Fact> = ends(&weighty, WEIGHTY).chain(ends(&others, OTHERS)).collect();
-    kept.sort();
-    let truncated = kept.len() < total;
-    Gathered { facts: kept.into_iter().cloned().collect(), truncated }
+/// Sorts, removes repetitions and bounds.
+pub fn gather(facts: Vec<Fact>) -> Gathered {
+    Gathered::default().with(facts).0
 }
 
-/// The first and the last of a sorted list.
-fn ends<'a>(facts: &[&'a Fact], (first, last): (usize, usize)) -> impl Iterator<Item = &'a Fact> {
-    let len = facts.len();
-    let keep = move |at: usize| at < first || at >= len.saturating_sub(last);
-    facts
-        .iter()
-        .enumerate()
-        .filter(move |(at, _)| keep(*at))
-        .map(|(_, fact)| *fact)
-        .collect::<Vec<_>>()
-        .into_iter()
+impl Gathered {
+    /// These facts and further ones; of the latter, those that are kept and say something new. Of a span that was told twice
+    /// with other words, the longer story counts.
+    pub fn with(self, further: Vec<Fact>) -> (Self, BTreeSet<FactId>) {
+        let known = self.facts.into_iter().map(|fact| (fact, false));
+        let mut by_id: BTreeMap<FactId, (Fact, bool)> = BTreeMap::new();
+        for (fact, is_new) in known.chain(further.into_iter().map(|fact| (fact, true))) {
+            match by_id.get_mut(&fact.id) {
+                Some(kept) if (fact.to, &fact) > (kept.0.to, &kept.0) => *kept = (fact, is_new),
+                Some(_) => {}
+                None => {
+                    by_id.insert(fact.id, (fact, is_new));
+                }
+            }
+        }
+        let mut sorted: Vec<(Fact, bool)> = by_id.into_values().collect();
+        sorted.sort();
+        let total = sorted.len();
+        let weighty = sorted.iter().filter(|(fact, _)| is_weighty(fact)).count();
+        let (mut weighty, mut others) = (Ends::of(weighty, WEIGHTY), Ends::of(total - weighty, OTHERS));
+        sorted.retain(|(fact, _)| if is_weighty(fact) { weighty.keep() } else { others.keep() });
+        let truncated = self.truncated || sorted.len() < total;
+        let new = sorted.iter().filter(|(_, is_new)| *is_new).map(|(fact, _)| fact.id).collect();
+        (Self { facts: sorted.into_iter().map(|(fact, _)| fact).collect(), truncated }, new)
+    }
+
+    /// The facts of several numbers of one order.
+    pub fn and(self, other: Self) -> Self {
+        let truncated = self.truncated || other.truncated;
+        let (all, _) = self.with(other.facts);
+        Self { truncated: all.truncated || truncated, ..all }
+    }
+}
+
+/// The first and the last of a sorted list, as it is walked through.
+struct Ends {
+    at: usize,
+    first: usize,
+    last_from: usize,
+}
+
+impl Ends {
+    fn of(len: usize, (first, last): (usize, usize)) -> Self {
+        Self { at: 0, first, last_from: len.saturating_sub(last) }
+    }
+
+    /// Whether the next one is kept.
+    fn keep(&mut self) -> bool {
+        let at = self.at;
+        self.at += 1;
+        at < self.first || at >= self.last_from
+    }
 }
 
 /// Changes, failures, and what decides whether a change holds.

@@ -51,10 +51,8 @@ fn fingerprint<'a>(fact: &'a Fact, trouble: &'a Trouble) -> Fingerprint<'a> {
 
 /// Failures with another one below them.
 fn passed_on(facts: &[Fact]) -> BTreeSet<FactId> {
-    let parents: BTreeMap<FactId, Option<FactId>> = facts
-        .iter()
-        .map(|fact| (fact.id, fact.parent.map(|span| FactId { trace: fact.id.trace, span })))
-        .collect();
+    let parents: BTreeMap<FactId, Option<FactId>> =
+        facts.iter().map(|fact| (fact.id, fact.parent_id())).collect();
     let mut passed_on = BTreeSet::new();
     for fact in facts.iter().filter(|fact| fact.trouble.is_some()) {
         let mut above = parents.get(&fact.id).copied().flatten();

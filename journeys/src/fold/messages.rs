@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{Handling, Message, Wait};
 use crate::facts::{Fact, FactId, Sent, Step};
+use crate::model::shape;
 
 /// Between a publish and its consumer lie at most so many spans: times in queues, dead-letterings.
 const MAX_STEPS: usize = 8;
@@ -55,12 +56,19 @@ pub(super) fn messages(facts: &[Fact]) -> Vec<Message> {
     messages
 }
 
+/// Messages by destination, without what may be a number in it: how many were sent, and how many of those were seen to
+/// arrive.
+pub type Deliveries = BTreeMap<String, (u64, u64)>;
+
 /// By destination: messages that were given to the broker for good, and of those the ones seen in a queue or taken.
-pub fn deliveries(facts: &[Fact]) -> BTreeMap<String, (u64, u64)> {
-    let mut counts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+pub fn deliveries(facts: &[Fact]) -> Deliveries {
+    let mut counts = Deliveries::new();
+    if !facts.iter().any(|fact| matches!(fact.step, Step::Published { .. })) {
+        return counts;
+    }
     for message in messages(facts) {
         if matches!(message.sent, Sent::Confirmed | Sent::Unconfirmed) {
-            let (published, delivered) = counts.entry(message.destination).or_default();
+            let (published, delivered) = counts.entry(shape(&message.destination)).or_default();
             *published += 1;
             *delivered += u64::from(!message.waited.is_empty() || !message.handled.is_empty());
         }
@@ -75,7 +83,7 @@ fn published(fact: &Fact, by_id: &BTreeMap<FactId, &Fact>) -> Option<FactId> {
     }
     let mut above = fact;
     for _ in 0..MAX_STEPS {
-        above = by_id.get(&FactId { trace: above.id.trace, span: above.parent? })?;
+        above = by_id.get(&above.parent_id()?)?;
         match above.step {
             Step::Published { .. } => return Some(above.id),
             Step::Waited { .. } | Step::Handled { .. } => {}

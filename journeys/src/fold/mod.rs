@@ -13,18 +13,22 @@
 mod artifacts;
 mod gather;
 mod incidents;
+mod lengths;
 mod messages;
 mod records;
 mod stages;
 mod transactions;
+mod usually;
 mod verdict;
 mod visits;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::gather::{MAX_FACTS, gather};
-pub use self::messages::deliveries;
+pub use self::gather::{Gathered, MAX_FACTS, gather};
+pub use self::lengths::{Length, THEN, length, lengths, unseen};
+pub use self::messages::{Deliveries, deliveries};
 pub use self::records::is_history;
+pub use self::usually::Usually;
 pub use self::verdict::{Disagreement, Lost, Outcome, Reason, Says, Verdict, verdict};
 use crate::facts::{At, Died, Fact, FactId, Key, Person, Sent, Settled, Trouble, Unseen};
 use crate::model::Model;
@@ -52,9 +56,6 @@ pub struct Journey {
     pub gaps: Vec<Gap>,
     /// All stages of the model, or those that were reached where there is none.
     pub stages: Vec<StageMark>,
-    /// The traces it lies in, oldest first.
-    pub traces: Vec<[u8; 16]>,
-    pub fact_count: u64,
     /// There were more facts than are kept: changes and failures stay, of the rest the first and the last.
     pub truncated: bool,
 }
@@ -247,9 +248,8 @@ impl StageState {
     }
 }
 
-/// The journey that `facts` tell, read with `model`.
-pub fn journey(facts: &[Fact], model: &Model) -> Journey {
-    let gathered = gather(facts);
+/// The journey that facts tell, read with `model`.
+pub fn journey(gathered: &Gathered, model: &Model) -> Journey {
     let facts = gathered.facts.as_slice();
     let (records, no_row) = records::records(facts);
     let stages = stages::marks(&records, model);
@@ -269,23 +269,20 @@ pub fn journey(facts: &[Fact], model: &Model) -> Journey {
         incidents,
         artifacts: artifacts::artifacts(facts),
         gaps: gaps(facts),
-        traces: traces(facts),
-        fact_count: facts.len() as u64,
         truncated: gathered.truncated,
     }
 }
 
 /// The default numbering system first, then the others by name.
 fn keys(facts: &[Fact]) -> Vec<Key> {
-    let mut keys: Vec<Key> =
-        facts.iter().flat_map(|fact| std::iter::once(&fact.key).chain(&fact.also)).cloned().collect();
+    let mut keys: Vec<Key> = facts.iter().flat_map(Fact::keys).cloned().collect();
     keys.sort_by(|a, b| (!a.is_default(), a).cmp(&(!b.is_default(), b)));
     keys.dedup();
     keys
 }
 
 fn people(facts: &[Fact]) -> Vec<Person> {
-    let mut people: Vec<Person> = facts.iter().flat_map(|fact| fact.people.clone()).collect();
+    let mut people: Vec<Person> = facts.iter().flat_map(|fact| &fact.people).cloned().collect();
     people.sort();
     people.dedup();
     people
@@ -299,16 +296,6 @@ fn gaps(facts: &[Fact]) -> Vec<Gap> {
     let mut gaps: Vec<Gap> = facts.iter().filter_map(gap).collect();
     gaps.sort();
     gaps
-}
-
-fn traces(facts: &[Fact]) -> Vec<[u8; 16]> {
-    let mut traces = Vec::new();
-    for fact in facts {
-        if !traces.contains(&fact.id.trace) {
-            traces.push(fact.id.trace);
-        }
-    }
-    traces
 }
 
 /// Adds to what proves something, up to the bound.

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use super::transactions::{Fate, fate};
 use super::{Certainty, Change, Incident, Record, prove};
 use crate::facts::{At, Fact, FactId, Status, Step, Trouble, TroubleKind};
+use crate::time::SECOND;
 
 /// A table of what happened (`order_events`) says the same as the table it is about, at about the same time.
-const HISTORY_MICROS: i64 = 1_000_000;
+const HISTORY_MICROS: i64 = SECOND;
 
 /// Service and collection.
 type Name = (String, String);

@@ -2,10 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::facts::{End, Step, Transaction, TroubleKind};
-use crate::model::{DAY, MINUTE, Usual};
+use crate::model::Usual;
 use crate::testing;
-
-const S: i64 = testing::SECOND;
+use crate::time::{DAY, MINUTE, SECOND as S};
 
 /// A fact of order 7.
 fn fact(id: u8, at: i64, service: &str, step: Step) -> Fact {
@@ -38,7 +37,7 @@ fn below(mut fact: Fact, parent: u8) -> Fact {
 }
 
 fn told(facts: &[Fact]) -> Journey {
-    journey(facts, &Model::default())
+    journey(&gather(facts.to_vec()), &Model::default())
 }
 
 /// `record: a → b → c` for each record.
@@ -231,7 +230,10 @@ fn a_message_nobody_took_is_lost_only_where_messages_are_seen_to_be_taken() {
     let facts =
         [fact(1, 1, "crm", Step::Published { destination: "orders".to_owned(), outcome: Sent::Confirmed })];
     let judge = |published, delivered| {
-        let usual = Usual { destinations: [("orders".to_owned(), (published, delivered))].into() };
+        let usual = Usual {
+            destinations: [("orders".to_owned(), (published, delivered))].into(),
+            ..Usual::default()
+        };
         verdict(&told(&facts), &Model::default(), &usual, At(200 * S)).outcome
     };
     assert_eq!(judge(1_000, 999), Outcome::Lost);
@@ -302,7 +304,7 @@ fn house() -> Model {
 #[test]
 fn the_stage_is_the_furthest_of_the_systems_and_those_before_are_done_or_skipped() {
     let facts = [wrote(1, 1, "shop", "orders", "created"), wrote(2, 2, "mes", "mes_orders", "priced")];
-    let journey = journey(&facts, &house());
+    let journey = journey(&gather(facts.to_vec()), &house());
     let states: Vec<StageState> = journey.stages.iter().map(|mark| mark.state).collect();
     assert_eq!(states, [StageState::Done, StageState::Skipped, StageState::Current, StageState::Ahead]);
     assert_eq!(journey.stage().map(|mark| mark.name.as_str()), Some("priced"));
@@ -311,7 +313,7 @@ fn the_stage_is_the_furthest_of_the_systems_and_those_before_are_done_or_skipped
 #[test]
 fn a_person_has_a_turn_and_then_is_late() {
     let facts = [wrote(1, 0, "shop", "orders", "created"), wrote(2, 10, "crm", "crm_orders", "confirmed")];
-    let journey = journey(&facts, &house());
+    let journey = journey(&gather(facts.to_vec()), &house());
     let at = |seconds: i64| verdict(&journey, &house(), &Usual::default(), At(seconds * S));
     assert_eq!(at(600).outcome, Outcome::Waiting);
     assert_eq!(at(600).due.map(|due| due.0 / S), Some(3_610));
@@ -321,7 +323,7 @@ fn a_person_has_a_turn_and_then_is_late() {
 #[test]
 fn systems_that_do_not_agree_after_a_while_are_a_reason() {
     let facts = [wrote(1, 0, "shop", "orders", "created"), wrote(2, 10, "mes", "mes_orders", "priced")];
-    let journey = journey(&facts, &house());
+    let journey = journey(&gather(facts.to_vec()), &house());
     let verdict = verdict(&journey, &house(), &Usual::default(), At(6 * MINUTE + 10 * S));
     let Reason::Disagree { ahead, behind } = verdict.reason else { panic!("they agree: {verdict:?}") };
     assert_eq!((ahead.service.as_str(), behind.service.as_str()), ("mes", "shop"));
@@ -347,10 +349,34 @@ fn above_the_bound_writes_and_failures_stay() {
         })
         .collect();
     facts.push(wrote(1, 5_000, "shop", "orders", "created"));
-    let gathered = gather(&facts);
+    let gathered = gather(facts.clone());
     assert!(gathered.truncated);
     assert!(gathered.facts.len() <= MAX_FACTS);
     assert_eq!(chains(&told(&facts)), ["shop.orders: created"]);
+    // In parts, and some of them again: the same, and it is still known that there were more.
+    for size in [7, 999, 4_096] {
+        let parts = facts.chunks(size).fold(Gathered::default(), |kept, part| kept.with(part.to_vec()).0);
+        assert_eq!(parts, gathered, "in parts of {size}");
+        let (again, new) = parts.with(facts.iter().step_by(3).cloned().collect());
+        assert_eq!((again, new.len()), (gathered.clone(), 0));
+    }
+}
+
+#[test]
+fn a_set_that_is_full_and_lacks_nothing_does_not_say_so() {
+    let facts: Vec<Fact> = (0..512 + 1_024)
+        .map(|n: u32| Fact {
+            id: FactId { trace: [1; 16], span: u64::from(n + 1).to_be_bytes() },
+            ..wrote(1, i64::from(n), "shop", "orders", "created")
+        })
+        .collect();
+    let full = gather(facts);
+    assert!(!full.truncated);
+    let (more, new) = full.with(vec![Fact {
+        id: FactId { trace: [2; 16], span: [1; 8] },
+        ..wrote(1, 511, "shop", "orders", "new")
+    }]);
+    assert!(more.truncated && new.is_empty(), "the one in the middle is left out");
 }
 
 /// Any fact of few services, tables and spans, so that repetitions and clashes happen.
@@ -409,11 +435,10 @@ proptest! {
         facts in prop::collection::vec(any_fact(), 0..60),
         size in 1..10_usize,
     ) {
-        let kept = facts.chunks(size).fold(Vec::new(), |mut kept: Vec<Fact>, part| {
-            kept.extend_from_slice(part);
-            gather(&kept).facts
+        let kept = facts.chunks(size).fold(Gathered::default(), |kept, part| {
+            kept.with(part.to_vec()).0
         });
-        prop_assert_eq!(kept, gather(&facts).facts);
+        prop_assert_eq!(kept, gather(facts));
     }
 
     /// Before the time that a verdict names, and with no new fact, it stays what it is.

@@ -5,9 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::usually::{Usually, usually};
 use super::{Certainty, Change, Incident, Journey, Message, Record, StageState, stages};
 use crate::facts::{At, FactId, Sent, Settled, TroubleKind};
-use crate::model::{Model, SECOND, Usual};
+use crate::model::{Model, Usual};
+use crate::time::SECOND;
 
 /// How an order is, in one of seven words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,6 +66,8 @@ pub struct Verdict {
     pub evidence: Vec<FactId>,
     /// At this time the verdict may be another one, if nothing happens before.
     pub due: Option<At>,
+    /// What other orders do that are where this one is.
+    pub usual: Option<Usually>,
 }
 
 /// A status and the record that has it.
@@ -155,6 +159,7 @@ pub fn verdict(journey: &Journey, model: &Model, usual: &Usual, now: At) -> Verd
     // What a status ends stays ended until another fact comes.
     let ended = matches!(verdict.reason, Reason::Finished { .. } | Reason::Refused { .. });
     verdict.due = due(journey, model, now).filter(|_| !ended);
+    verdict.usual = usually(&verdict.reason, journey, model, usual);
     verdict
 }
 
@@ -169,7 +174,7 @@ fn says(record: &Record, change: &Change) -> Says {
 }
 
 /// The main record ended well, or all did.
-fn finished(journey: &Journey, model: &Model) -> Option<Verdict> {
+pub(super) fn finished(journey: &Journey, model: &Model) -> Option<Verdict> {
     let ends_well = |record: &Record| {
         record.current().is_some_and(|now| model.is_final(&record.service, &record.collection, &now.to))
     };
@@ -190,11 +195,12 @@ fn finished(journey: &Journey, model: &Model) -> Option<Verdict> {
         reason: Reason::Finished { says: says(record, change), took_micros: change.at.since(journey.began) },
         evidence: change.evidence.clone(),
         due: None,
+        usual: None,
     })
 }
 
 /// Some record says that it ended badly: the first one that said so.
-fn refused(journey: &Journey, model: &Model) -> Option<Verdict> {
+pub(super) fn refused(journey: &Journey, model: &Model) -> Option<Verdict> {
     let bad = journey.records.iter().filter_map(|record| {
         let now = record.current().filter(|now| stages::is_bad(record, now, model))?;
         Some((record, now))
@@ -213,6 +219,7 @@ fn refused(journey: &Journey, model: &Model) -> Option<Verdict> {
         reason: Reason::Refused { says: says(record, change), by: cause.cloned().map(Box::new) },
         evidence,
         due: None,
+        usual: None,
     })
 }
 
@@ -237,6 +244,7 @@ fn broke(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
         reason: Reason::Broke { by: Box::new(incident.clone()), says },
         evidence: incident.evidence.clone(),
         due: None,
+        usual: None,
     })
 }
 
@@ -282,6 +290,7 @@ fn not_settled(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
         },
         evidence: vec![handling.evidence],
         due: None,
+        usual: None,
     })
 }
 
@@ -300,7 +309,8 @@ fn lost(journey: &Journey, model: &Model, usual: &Usual, now: At) -> Option<Verd
     if !is_last(journey, at) || now < at.after(model.retry_within.0) {
         return None;
     }
-    Some(Verdict { outcome: Outcome::Lost, since: at, reason: Reason::Lost(how), evidence, due: None })
+    let reason = Reason::Lost(how);
+    Some(Verdict { outcome: Outcome::Lost, since: at, reason, evidence, due: None, usual: None })
 }
 
 fn message_lost(journey: &Journey, message: &Message, usual: &Usual) -> Option<(At, Lost, Vec<FactId>)> {
@@ -344,6 +354,7 @@ fn disagree(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
         reason: Reason::Disagree { ahead: says(ahead.0, ahead.1), behind: says(behind.0, behind.1) },
         evidence,
         due: None,
+        usual: None,
     })
 }
 
@@ -413,6 +424,7 @@ fn turn(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
         },
         evidence: mark.evidence.clone(),
         due: None,
+        usual: None,
     })
 }
 
@@ -430,6 +442,7 @@ fn no_progress(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
         reason: Reason::NoProgress { since, says: last.map(|(record, change)| says(record, change)) },
         evidence: last.map(|(_, change)| change.evidence.clone()).unwrap_or_default(),
         due: None,
+        usual: None,
     })
 }
 
@@ -441,6 +454,7 @@ fn moving(journey: &Journey) -> Verdict {
             reason: Reason::Nothing,
             evidence: Vec::new(),
             due: None,
+            usual: None,
         };
     }
     let mark = journey.stage();
@@ -451,6 +465,7 @@ fn moving(journey: &Journey) -> Verdict {
         reason: Reason::Moving { stage: mark.map(|mark| mark.name.clone()), since },
         evidence: mark.map(|mark| mark.evidence.clone()).unwrap_or_default(),
         due: None,
+        usual: None,
     }
 }
 

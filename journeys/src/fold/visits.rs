@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Place, Visit, prove};
 use crate::facts::{Fact, FactId, Step};
+use crate::time::SECOND;
 
 /// Less than this between two stays at one place is no absence.
-const APART_MICROS: i64 = 1_000_000;
+const APART_MICROS: i64 = SECOND;
 
 pub(super) fn visits(facts: &[Fact]) -> Vec<Visit> {
-    let parents: BTreeSet<FactId> = facts.iter().filter_map(parent).collect();
+    let parents: BTreeSet<FactId> = facts.iter().filter_map(Fact::parent_id).collect();
     let mut by_place: BTreeMap<Place, Vec<Visit>> = BTreeMap::new();
     // In time, so that a stay only ever grows at its end.
     for fact in facts {
@@ -36,10 +37,6 @@ pub(super) fn visits(facts: &[Fact]) -> Vec<Visit> {
     let mut visits: Vec<Visit> = by_place.into_values().flatten().collect();
     visits.sort_by(|a, b| (a.from, &a.place).cmp(&(b.from, &b.place)));
     visits
-}
-
-fn parent(fact: &Fact) -> Option<FactId> {
-    fact.parent.map(|span| FactId { trace: fact.id.trace, span })
 }
 
 /// Where the order is while `fact` lasts. Who only asks is no visit.

@@ -87,10 +87,11 @@ pub fn read(request: &ExportTraceServiceRequest, order_attributes: &[String]) ->
 }
 
 impl Intake {
-    pub fn new(writer: Writer, order_attributes: Vec<String>) -> Self {
-        Self { writer, order_attributes: order_attributes.into(), counts: Arc::default() }
+    pub fn new(writer: Writer, order_attributes: Vec<String>, counts: Arc<Counts>) -> Self {
+        Self { writer, order_attributes: order_attributes.into(), counts }
     }
 
+    /// What arrived since the start.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }

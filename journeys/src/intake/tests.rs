@@ -60,6 +60,12 @@ impl Store for Memory {
     fn retain(&self, _: Retention, _: At) -> Result<Retained, StoreError> {
         Err(StoreError::Closed)
     }
+    fn usual(&self) -> Arc<crate::model::Usual> {
+        Arc::default()
+    }
+    fn changes(&self) -> crate::store::Changes {
+        tokio::sync::broadcast::Sender::new(1).subscribe()
+    }
     fn check(&self) -> Result<Vec<String>, StoreError> {
         Err(StoreError::Closed)
     }
@@ -68,7 +74,7 @@ impl Store for Memory {
 fn intake() -> (Arc<Memory>, Intake) {
     let store = Arc::new(Memory::default());
     let (writer, _thread) = Writer::start(store.clone()).expect("a thread");
-    (store, Intake::new(writer, vec!["order.id".to_owned()]))
+    (store, Intake::new(writer, vec!["order.id".to_owned()], Arc::default()))
 }
 
 /// Spans of orders 1 to `orders`, one that names none, and one that is invalid.

@@ -9,13 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-pub use self::usual::Usual;
-
-/// Seconds, minutes, hours and days in microseconds.
-pub const SECOND: i64 = 1_000_000;
-pub const MINUTE: i64 = 60 * SECOND;
-pub const HOUR: i64 = 60 * MINUTE;
-pub const DAY: i64 = 24 * HOUR;
+pub use self::usual::{Kind, Times, Usual, What, class, shape};
+use crate::time::{DAY, HOUR, MINUTE, SECOND};
 
 /// Statuses that end an order well, where no stage says so.
 const FINAL: &[&str] = &["finished", "completed", "complete", "done", "delivered", "closed", "paid_out"];
@@ -174,6 +169,13 @@ impl Model {
         self.stages.iter().position(|stage| {
             stage.from.get(name).is_some_and(|statuses| statuses.iter().any(|one| one == status))
         })
+    }
+
+    /// A stage as it may be written down in clear: the house's own words as they are, a status that some system wrote
+    /// without what may be a number.
+    pub fn in_clear(&self, stage: &str) -> String {
+        let own = self.stages.iter().any(|one| one.name == stage);
+        if own { stage.to_owned() } else { shape(stage) }
     }
 
     /// Whether a status ends an order badly.

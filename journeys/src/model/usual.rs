@@ -1,26 +1,254 @@
-//! What usually happens, learned from finished orders.
+//! What usually happens, learned from all orders: how often messages arrive, how long things take.
 //!
 //! Absence is evidence only where presence is usual: a message that nobody was seen to take is lost only if nearly all
 //! messages to that destination are seen to be taken.
 
 use std::collections::BTreeMap;
 
+use crate::time::At;
+
 /// So many messages of a destination must be known before its rule is believed.
 const ENOUGH: u64 = 100;
 /// And so many in a thousand of them must have been seen to arrive.
 const NEARLY_ALL: u64 = 990;
+/// So many times must be known before their middle is called usual.
+const ENOUGH_TIMES: u64 = 20;
+/// And so many in a hundred orders must have gone on to a stage for it to be the usual next one.
+const MOST: u64 = 60;
 
-/// Counts by destination: published, and of those seen to be taken by a consumer.
+/// What stands for a word that may be a number.
+const NUMBER: char = '#';
+
+/// What was learned. All names are as [`shape`] leaves them, so nothing here is of any one order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usual {
+    /// Messages by destination: published, and of those seen to be taken by a consumer.
     pub destinations: BTreeMap<String, (u64, u64)>,
+    pub times: BTreeMap<What, Times>,
+    /// When each service was last heard of.
+    pub heard: BTreeMap<String, At>,
+}
+
+/// Something that takes time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct What {
+    pub kind: Kind,
+    /// The stage that is left, the queue, the service that works, or the stages of a way.
+    pub of: String,
+    /// The stage that follows, whom the service works with, or how the way ended.
+    pub with: String,
+}
+
+/// What sort of thing takes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// From one stage to the next one that was reached.
+    Stage,
+    /// From the first sign of an order to its good end.
+    Whole,
+    /// A message's time in a queue.
+    Queue,
+    /// A consumer's time with a message; with: the service.
+    Taken,
+    /// A service's answers.
+    Served,
+    /// A service's calls of another place.
+    Called,
+    /// A service's statements that change a table, and those that read one.
+    Wrote,
+    Read,
+    /// A service's operations that were not seen whole; with: why.
+    Unseen,
+    /// All stages of an order that ended, in the order in which it came to them; with: how it ended.
+    Way,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 10] = [
+        Kind::Stage,
+        Kind::Whole,
+        Kind::Queue,
+        Kind::Taken,
+        Kind::Served,
+        Kind::Called,
+        Kind::Wrote,
+        Kind::Read,
+        Kind::Unseen,
+        Kind::Way,
+    ];
 }
 
 impl Usual {
     /// Messages to `destination` are seen to arrive.
     pub fn is_expected(&self, destination: &str) -> bool {
-        self.destinations.get(destination).is_some_and(|(published, delivered)| {
+        self.destinations.get(&shape(destination)).is_some_and(|(published, delivered)| {
             *published >= ENOUGH && delivered.saturating_mul(1_000) >= published.saturating_mul(NEARLY_ALL)
         })
+    }
+
+    /// All times of one kind.
+    pub fn of(&self, kind: Kind) -> impl Iterator<Item = (&What, &Times)> {
+        self.times.iter().filter(move |(what, _)| what.kind == kind)
+    }
+
+    /// The stage that usually follows, and after how many microseconds, where one clearly does.
+    pub fn next(&self, stage: &str) -> Option<(&str, i64)> {
+        let ways = || self.of(Kind::Stage).filter(|(what, _)| what.of == stage);
+        let all: u64 = ways().map(|(_, times)| times.count()).sum();
+        let (what, times) = ways().max_by_key(|(_, times)| times.count())?;
+        let is_usual = times.count().saturating_mul(100) >= all.saturating_mul(MOST);
+        Some((what.with.as_str(), times.usual()?)).filter(|_| is_usual)
+    }
+
+    /// How long the whole way usually takes.
+    pub fn whole(&self) -> Option<i64> {
+        self.of(Kind::Whole).next()?.1.usual()
+    }
+}
+
+/// How long one thing took, all the times that it was seen: how often each length, to a twentieth. Counts only, so what was
+/// learned can be unlearned, and it does not matter in which order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    lengths: BTreeMap<u16, u64>,
+    pub failed: u64,
+}
+
+/// Each class of lengths is so much longer than the one before: what is told of it is right to a twentieth.
+const RATIO: f64 = 1.1;
+
+/// The class of a length.
+pub fn class(micros: i64) -> u16 {
+    // From a microsecond to a century are 363 classes.
+    let class = (micros.max(1) as f64).ln() / RATIO.ln();
+    format!("{class:.0}").parse().unwrap_or(u16::MAX)
+}
+
+/// The length that stands for a class.
+fn length(class: u16) -> i64 {
+    RATIO.powi(i32::from(class.min(450))) as i64
+}
+
+impl Times {
+    /// Adds, or takes away, so many of a class and of failures.
+    pub fn add(&mut self, class: u16, count: i64, failed: i64) {
+        let of = self.lengths.entry(class).or_default();
+        *of = of.saturating_add_signed(count);
+        if *of == 0 {
+            self.lengths.remove(&class);
+        }
+        self.failed = self.failed.saturating_add_signed(failed);
+    }
+
+    pub fn count(&self) -> u64 {
+        self.lengths.values().sum()
+    }
+
+    /// Microseconds that so many in a hundred did not exceed; 0 of nothing.
+    pub fn percentile(&self, percent: u64) -> i64 {
+        let wanted = self.count().saturating_mul(percent).div_ceil(100).max(1);
+        let mut below = 0;
+        let found = self.lengths.iter().find(|(_, count)| {
+            below += **count;
+            below >= wanted
+        });
+        found.map_or(0, |(class, _)| length(*class))
+    }
+
+    /// The middle, where there are enough to speak of one.
+    pub fn usual(&self) -> Option<i64> {
+        (self.count() >= ENOUGH_TIMES).then(|| self.percentile(50))
+    }
+}
+
+/// A foreign name with `#` for each of its words that has a digit: what all names of one kind have in common, and nothing
+/// of any order. `order.4711.created` ⇒ `order.#.created`.
+pub fn shape(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let is_word = first.is_alphanumeric();
+        let end = rest.find(|c: char| c.is_alphanumeric() != is_word).unwrap_or(rest.len());
+        let (part, behind) = rest.split_at(end);
+        if part.chars().any(char::is_numeric) {
+            out.push(NUMBER);
+        } else {
+            out.push_str(part);
+        }
+        rest = behind;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{DAY, HOUR, MINUTE, SECOND};
+
+    #[test]
+    fn words_with_a_digit_leave_a_name() {
+        for (name, expected) in [
+            ("orders", "orders"),
+            ("order.4711.created", "order.#.created"),
+            ("amq.gen-JzTY20BRgKO-HjmUJj0wLg", "amq.gen-#-#"),
+            ("заказ №12/готов", "заказ №#/готов"),
+            ("٤٧", "#"),
+            ("", ""),
+            ("..", ".."),
+        ] {
+            assert_eq!(shape(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn destinations_of_one_shape_are_learned_together() {
+        let usual = Usual { destinations: [("order.#".to_owned(), (200, 199))].into(), ..Usual::default() };
+        assert!(usual.is_expected("order.4711") && !usual.is_expected("orders"));
+    }
+
+    #[test]
+    fn lengths_are_right_to_a_twentieth_and_can_be_taken_back() {
+        for micros in [1, 2, 999, SECOND, 41 * MINUTE, 26 * HOUR, 400 * DAY] {
+            let told = length(class(micros));
+            assert!((told - micros).abs() * 100 <= micros * 5 + 100, "{micros} is told as {told}");
+        }
+        assert!(class(i64::MAX) < 500);
+        assert_eq!((class(-1), class(0)), (0, 0));
+        let mut times = Times::default();
+        for n in 1..=100 {
+            times.add(class(n * SECOND), 1, i64::from(n % 10 == 0));
+        }
+        let seconds = |percent| times.percentile(percent) as f64 / SECOND as f64;
+        assert!(
+            (seconds(50) - 50.0).abs() < 3.0
+                && (seconds(95) - 95.0).abs() < 5.0
+                && (seconds(1) - 1.0).abs() < 0.1
+        );
+        assert_eq!((times.count(), times.failed), (100, 10));
+        for n in 1..=100 {
+            times.add(class(n * SECOND), -1, -i64::from(n % 10 == 0));
+        }
+        assert_eq!(times, Times::default());
+        assert_eq!(times.percentile(50), 0);
+    }
+
+    #[test]
+    fn what_follows_is_usual_only_where_it_clearly_does() {
+        let way = |to: &str, count| {
+            let mut times = Times::default();
+            times.add(class(HOUR), count, 0);
+            (What { kind: Kind::Stage, of: "priced".to_owned(), with: to.to_owned() }, times)
+        };
+        let next = |ways: Vec<(What, Times)>| {
+            let usual = Usual { times: ways.into_iter().collect(), ..Usual::default() };
+            usual.next("priced").map(|(stage, micros)| (stage.to_owned(), micros / MINUTE))
+        };
+        assert_eq!(next(vec![way("started", 19)]), None, "too few");
+        assert_eq!(
+            next(vec![way("started", 60), way("rejected", 40)]).map(|(stage, _)| stage).as_deref(),
+            Some("started")
+        );
+        assert_eq!(next(vec![way("started", 50), way("rejected", 50)]), None);
+        assert_eq!(next(vec![]), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Told;
 use crate::facts::{Trouble, TroubleKind};
-use crate::fold::{Incident, Lost, Place, Reason, Says};
+use crate::fold::{Incident, Lost, Place, Reason, Says, Usually};
 
 pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
     let words = told.words;
@@ -68,6 +68,15 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
             "In progress; the order's status has not been seen yet.".to_owned()
         }
         Reason::Nothing => "Somebody only asked about this order; no change of it was seen.".to_owned(),
+    }
+}
+
+pub(super) fn usually(told: &Told<'_>, usual: &Usually) -> String {
+    match usual {
+        Usually::Take { micros } => format!("Usually it takes about {}.", told.words.about(*micros)),
+        Usually::GoOn { stage, micros } => {
+            format!("Usually “{}” follows after about {}.", told.stage(stage), told.words.about(*micros))
+        }
     }
 }
 

@@ -62,17 +62,9 @@ pub fn events(journey: &Journey, model: &Model, words: &Words, now: At) -> Vec<E
     events
 }
 
-/// Those events that prove a verdict.
-pub(super) fn proofs(
-    verdict: &Verdict,
-    journey: &Journey,
-    model: &Model,
-    words: &Words,
-    now: At,
-) -> Vec<Event> {
-    let mut events = events(journey, model, words, now);
-    events.retain(|event| event.evidence.iter().any(|id| verdict.evidence.contains(id)));
-    events
+/// Those of an order's events that prove its verdict.
+pub fn proofs<'a>(events: &'a [Event], verdict: &Verdict) -> impl Iterator<Item = &'a Event> {
+    events.iter().filter(|event| event.evidence.iter().any(|id| verdict.evidence.contains(id)))
 }
 
 fn changed(told: &Told<'_>, record: &Record, change: &Change) -> Event {

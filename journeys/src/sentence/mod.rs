@@ -11,7 +11,7 @@ mod evidence;
 mod ru;
 mod words;
 
-pub use self::evidence::{Event, EventKind, certainty, events, role};
+pub use self::evidence::{Event, EventKind, certainty, events, proofs, role};
 pub use self::words::{Language, Words};
 use crate::facts::{At, Unseen};
 use crate::fold::{Gap, Journey, Outcome, Verdict};
@@ -28,23 +28,23 @@ pub struct Sentence {
     pub text: String,
     /// What was not seen and may matter.
     pub unseen: Vec<String>,
-    /// How all that is known, oldest first.
-    pub evidence: Vec<Event>,
 }
 
 /// The sentence about an order at `now`.
 pub fn sentence(verdict: &Verdict, journey: &Journey, model: &Model, words: &Words, now: At) -> Sentence {
     let told = Told { words, model, now };
-    let text = match words.language {
+    let mut text = match words.language {
         Language::Ru => ru::reason(&told, &verdict.reason),
         Language::En => en::reason(&told, &verdict.reason),
     };
-    Sentence {
-        state: state(verdict, words, now),
-        text,
-        unseen: unseen(journey, &told),
-        evidence: evidence::proofs(verdict, journey, model, words, now),
+    if let Some(usual) = &verdict.usual {
+        text.push(' ');
+        text.push_str(&match words.language {
+            Language::Ru => ru::usually(&told, usual),
+            Language::En => en::usually(&told, usual),
+        });
     }
+    Sentence { state: state(verdict, words, now), text, unseen: unseen(journey, &told) }
 }
 
 /// What the sentences need to know beside the reason.
@@ -62,10 +62,7 @@ impl Told<'_> {
 
     /// What people call the system of a service, whatever table it is about.
     fn service(&self, service: &str) -> String {
-        let record = self.model.records.values().find(|record| record.matches.service == service);
-        let title =
-            record.map(|record| title(&record.title, self.words.language)).filter(|title| !title.is_empty());
-        title.unwrap_or(service).to_owned()
+        self::service(self.model, self.words.language, service)
     }
 
     /// What people call a stage.

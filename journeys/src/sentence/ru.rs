@@ -2,7 +2,7 @@
 
 use super::Told;
 use crate::facts::{Trouble, TroubleKind};
-use crate::fold::{Incident, Lost, Place, Reason, Says};
+use crate::fold::{Incident, Lost, Place, Reason, Says, Usually};
 
 pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
     let words = told.words;
@@ -66,6 +66,15 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
         }
         Reason::Moving { stage: None, .. } => "В работе; статус заказа пока не виден.".to_owned(),
         Reason::Nothing => "Об этом заказе только спрашивали; его изменений не видно.".to_owned(),
+    }
+}
+
+pub(super) fn usually(told: &Told<'_>, usual: &Usually) -> String {
+    match usual {
+        Usually::Take { micros } => format!("Обычно около {}.", told.words.about_genitive(*micros)),
+        Usually::GoOn { stage, micros } => {
+            format!("Обычно дальше «{}», примерно через {}.", told.stage(stage), told.words.about(*micros))
+        }
     }
 }
 

@@ -2,8 +2,8 @@ use jiff::tz::{TimeZone, offset};
 
 use super::*;
 use crate::facts::{FactId, Trouble, TroubleKind};
-use crate::fold::{Certainty, Incident, Lost, Place, Reason, Says};
-use crate::model::{DAY, HOUR, MINUTE};
+use crate::fold::{Certainty, Incident, Lost, Place, Reason, Says, Usually};
+use crate::time::{DAY, HOUR, MINUTE};
 
 const HOUSE: &str = "
 records:
@@ -44,7 +44,8 @@ fn incident(kind: TroubleKind, code: &str, message: &str, place: Option<Place>) 
 /// The sentence in both languages, 41 minutes later.
 fn check(reason: Reason, ru: &str, en: &str) {
     let model = Model::parse(HOUSE).expect("the house's model is right");
-    let verdict = Verdict { outcome: Outcome::Stuck, since: AT, reason, evidence: Vec::new(), due: None };
+    let verdict =
+        Verdict { outcome: Outcome::Stuck, since: AT, reason, evidence: Vec::new(), due: None, usual: None };
     for (language, expected) in [(Language::Ru, ru), (Language::En, en)] {
         let words = Words { language, zone: TimeZone::fixed(offset(3)) };
         let told = sentence(&verdict, &Journey::default(), &model, &words, AT.after(41 * MINUTE));
@@ -126,6 +127,43 @@ fn every_reason_has_its_sentence() {
 }
 
 #[test]
+fn what_is_usual_is_said_beside_what_is() {
+    let model = Model::parse(HOUSE).expect("the house's model is right");
+    let take = Usually::Take { micros: 26 * HOUR };
+    let go_on = Usually::GoOn { stage: "priced".to_owned(), micros: 231 * MINUTE };
+    let finished = Reason::Finished { says: says("mes", "mes_orders", "finished"), took_micros: 2 * DAY };
+    let moving = Reason::Moving { stage: Some("new".to_owned()), since: AT };
+    for (reason, usual, ru, en) in [
+        (
+            finished,
+            take,
+            "Готов в 14:02 (UTC+03). Весь путь: 2 дня. Обычно около 26 часов.",
+            "Finished at 14:02 (UTC+03). The whole way took 2 days. Usually it takes about 26 hours.",
+        ),
+        (
+            moving,
+            go_on,
+            "В работе: «new», 41 мин. Обычно дальше «Рассчитан», примерно через 4 часа.",
+            "In progress: “new” for 41 min. Usually “Priced” follows after about 4 hours.",
+        ),
+    ] {
+        let verdict = Verdict {
+            outcome: Outcome::Moving,
+            since: AT,
+            reason,
+            evidence: Vec::new(),
+            due: None,
+            usual: Some(usual),
+        };
+        for (language, expected) in [(Language::Ru, ru), (Language::En, en)] {
+            let words = Words { language, zone: TimeZone::fixed(offset(3)) };
+            let told = sentence(&verdict, &Journey::default(), &model, &words, AT.after(41 * MINUTE));
+            assert_eq!(told.text, expected);
+        }
+    }
+}
+
+#[test]
 fn every_way_to_lose_an_order_has_its_sentence() {
     let (service, destination, queue) =
         ("mes".to_owned(), "orders:confirmed".to_owned(), "orders".to_owned());
@@ -167,6 +205,7 @@ fn what_was_not_seen_is_told_with_the_sentence() {
         reason: Reason::Nothing,
         evidence: Vec::new(),
         due: None,
+        usual: None,
     };
     let words = Words { language: Language::En, zone: TimeZone::UTC };
     let model = Model::parse(HOUSE).expect("the house's model is right");

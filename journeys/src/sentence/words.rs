@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 
 use crate::facts::At;
+use crate::time::{DAY, HOUR, MILLI, MINUTE, SECOND};
 
 /// A language a person reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,12 +70,6 @@ const MONTHS_EN: [&str; 12] = [
     "December",
 ];
 
-const MILLI: i64 = 1_000;
-const SECOND: i64 = 1_000_000;
-const MINUTE: i64 = 60 * SECOND;
-const HOUR: i64 = 60 * MINUTE;
-const DAY: i64 = 24 * HOUR;
-
 impl Words {
     /// `1 200`, with thin spaces.
     pub fn number(&self, number: i64) -> String {
@@ -139,6 +134,35 @@ impl Words {
             }
         }
         text
+    }
+
+    /// Microseconds in one unit, rounded: what is told of many orders is no more exact than that.
+    pub fn about(&self, micros: i64) -> String {
+        match Self::rounded(micros) {
+            Some((unit, number)) => self.unit(unit, number),
+            None => self.duration(micros),
+        }
+    }
+
+    /// The same after *около*: `1 дня`, `5 часов`.
+    pub fn about_genitive(&self, micros: i64) -> String {
+        let (one, many) = match (self.language, Self::rounded(micros)) {
+            (Language::Ru, Some((0, _))) => ("дня", "дней"),
+            (Language::Ru, Some((1, _))) => ("часа", "часов"),
+            _ => return self.about(micros),
+        };
+        let number = Self::rounded(micros).map_or(0, |(_, number)| number);
+        format!("{} {}", self.number(number), self.plural(number, one, many, many))
+    }
+
+    /// The unit that fits and how many of it; `None` below ten seconds.
+    fn rounded(micros: i64) -> Option<(usize, i64)> {
+        // Half a unit more than one is two of the smaller ones: 90 minutes, not 2 hours.
+        let units = [DAY, HOUR, MINUTE, SECOND];
+        let unit = units.iter().position(|unit| micros >= unit + unit / 2 && micros >= 10 * SECOND);
+        let unit = unit.or((micros >= 10 * SECOND).then_some(3))?;
+        let length = units.get(unit).copied().unwrap_or(SECOND);
+        Some((unit, (micros + length / 2) / length))
     }
 
     fn unit(&self, unit: usize, number: i64) -> String {

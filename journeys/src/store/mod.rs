@@ -6,15 +6,22 @@
 //! day. What lists need (stage, outcome, since when) is kept beside the facts in clear; everything else is sealed.
 
 mod blob;
+mod pragma;
 pub mod seal;
 pub mod sqlite;
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
+use tokio::sync::broadcast;
 
+pub(crate) use self::pragma::set_pragmas;
 use crate::facts::{At, Fact, Key};
 use crate::fold::{Journey, Outcome, Verdict};
+use crate::model::Usual;
 
 /// An order's row; stable while the order is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -53,8 +60,6 @@ pub struct Query {
     pub outcomes: Vec<Outcome>,
     pub stage: Option<String>,
     pub group: Option<String>,
-    /// In this state since this time or earlier.
-    pub since_until: Option<At>,
     pub sort: Sort,
     /// At most [`MAX_PAGE`].
     pub limit: usize,
@@ -68,8 +73,10 @@ pub enum Sort {
     /// Longest in its state first.
     #[default]
     Oldest,
-    /// Last heard of first.
-    Latest,
+    /// Shortest in its state first.
+    Newest,
+    /// Last heard of first. Of all orders: a filter looks at every order on the way.
+    Heard,
 }
 
 /// A place in a list: the sorted time and the row.
@@ -153,6 +160,14 @@ pub enum StoreError {
         "the store's file was made by a newer version (format {found}, this one knows {known}): install that version"
     )]
     Newer { found: i64, known: i64 },
+    #[error(
+        "the store's file was made by an older version (format {found}, this one writes {known}): start `spoor-serve run` once, which brings it up to this one"
+    )]
+    Older { found: i64, known: i64 },
+    #[error("{} is in use by another process that writes, perhaps `spoor-serve run`: stop it, or send to it", .0.display())]
+    Locked(PathBuf),
+    #[error("there is no store in {}", .0.display())]
+    NoStore(PathBuf),
     #[error("a row of the store cannot be read: {0}")]
     Damaged(&'static str),
     #[error("the store is being closed")]
@@ -166,6 +181,9 @@ impl StoreError {
         matches!(self, Self::Damaged(_) | Self::Seal(Forged | NoDayKey(_)))
     }
 }
+
+/// Orders that changed, batch by batch.
+pub type Changes = broadcast::Receiver<Arc<BTreeSet<OrderId>>>;
 
 /// Keeps orders. All methods may block on a disk: tasks call them where blocking is allowed.
 pub trait Store: fmt::Debug + Send + Sync {
@@ -195,6 +213,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn pin(&self, id: OrderId, pinned: bool) -> Result<(), StoreError>;
 
     fn retain(&self, retention: Retention, now: At) -> Result<Retained, StoreError>;
+
+    /// What usually happens, as it was learned.
+    fn usual(&self) -> Arc<Usual>;
+
+    /// Tells, from now on, which orders changed, once it is on disk. Whoever does not keep up hears that something did.
+    fn changes(&self) -> Changes;
 
     /// What is wrong with the files: every row is read and opened. Empty when nothing is.
     fn check(&self) -> Result<Vec<String>, StoreError>;

@@ -19,14 +19,16 @@ use std::sync::{Mutex, PoisonError};
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
 
 use crate::facts::Key;
+use crate::{digest, private};
 
 /// Length of every key.
-pub const KEY_LEN: usize = 32;
+pub const KEY_LEN: usize = digest::LEN;
 const NONCE_LEN: usize = 24;
+/// The word under which the access log's key is derived from the master key, where it has no file of its own, and the file.
+const LOG: &str = "spoor access log";
+const LOG_FILE: &str = "log.key";
 /// Bytes of a tag: enough that no two numbers of a house share one.
 pub const TAG_LEN: usize = 16;
 
@@ -80,28 +82,18 @@ impl Master {
             return Ok(Self(Secret(key)));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| SealError::MasterLength)?.trim();
-        let digits: Option<Vec<u8>> =
-            text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-        let digits = digits.ok_or(SealError::MasterLength)?;
-        let key: Vec<u8> =
-            digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
-        let odd = digits.len() % 2;
-        <[u8; KEY_LEN]>::try_from(key)
-            .ok()
-            .filter(|_| odd == 0)
-            .map(Secret)
-            .map(Self)
-            .ok_or(SealError::MasterLength)
+        let key = digest::from_hex(text).and_then(|key| <[u8; KEY_LEN]>::try_from(key).ok());
+        key.map(Secret).map(Self).ok_or(SealError::MasterLength)
     }
 
     /// A key for another purpose, from which this one cannot be found.
     pub fn derive(&self, purpose: &str) -> [u8; KEY_LEN] {
-        hmac(&self.0, &[purpose.as_bytes()])
+        digest::hmac(&self.0.0, &[purpose.as_bytes()])
     }
 
     /// As [`Self::from_bytes`] reads it.
     pub fn to_hex(&self) -> String {
-        self.0.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        digest::hex(&self.0.0)
     }
 }
 
@@ -117,7 +109,7 @@ pub struct Keys {
 impl Keys {
     /// Opens the keys in a folder, which is made with its index key when it is not there.
     pub fn open(folder: &Path, master: Master) -> Result<Self, SealError> {
-        fs::create_dir_all(folder).map_err(failed("make the folder", folder))?;
+        private::folder(folder).map_err(failed("make the folder", folder))?;
         let path = folder.join("index.key");
         let index = match read(&path)? {
             Some(wrapped) => unwrap(&master, &path, &wrapped)?,
@@ -126,10 +118,60 @@ impl Keys {
         Ok(Self { master, index, folder: folder.to_owned(), days: Mutex::default() })
     }
 
+    /// Opens keys that are there.
+    pub fn open_to_read(folder: &Path, master: Master) -> Result<Self, SealError> {
+        let path = folder.join("index.key");
+        let wrapped = fs::read(&path).map_err(failed("read", &path))?;
+        let index = unwrap(&master, &path, &wrapped)?;
+        Ok(Self { master, index, folder: folder.to_owned(), days: Mutex::default() })
+    }
+
+    /// The key of the access log: its own, or, as long as the master key was never another one, one derived from it.
+    pub fn log_key(folder: &Path, master: &Master) -> Result<[u8; KEY_LEN], SealError> {
+        let path = folder.join(LOG_FILE);
+        match read(&path)? {
+            Some(wrapped) => unwrap(master, &path, &wrapped).map(|key| key.0),
+            None => Ok(master.derive(LOG)),
+        }
+    }
+
+    /// Puts all keys of a folder under another master key; how many there are. Broken off, it goes on where it was when it
+    /// is called again: each file is replaced at once, and what is under the new key stays.
+    pub fn rotate(folder: &Path, old: &Master, new: &Master) -> Result<usize, SealError> {
+        let log = folder.join(LOG_FILE);
+        // First: as long as no other key is under the new one, the old one is what the log's was derived from.
+        if read(&log)?.is_none() {
+            write(new, &log, &Secret(old.derive(LOG)))?;
+        }
+        let entries = fs::read_dir(folder).map_err(failed("list", folder))?;
+        let mut count = 0;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_none_or(|extension| extension != "key") {
+                continue;
+            }
+            let wrapped = fs::read(&path).map_err(failed("read", &path))?;
+            if unwrap(new, &path, &wrapped).is_err() {
+                write(new, &path, &unwrap(old, &path, &wrapped)?)?;
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// By this a person is known who was forgotten.
+    pub fn person_tag(&self, person: &str) -> [u8; TAG_LEN] {
+        // No namespace of a number begins with the zero.
+        self.tag_of(&[b"\0person\0", person.as_bytes()])
+    }
+
     /// By this a number is found.
     pub fn tag(&self, key: &Key) -> [u8; TAG_LEN] {
         // No namespace has the zero: `a` + `bc` is not `ab` + `c`.
-        let full = hmac(&self.index, &[key.namespace.as_bytes(), &[0], key.value.as_bytes()]);
+        self.tag_of(&[key.namespace.as_bytes(), &[0], key.value.as_bytes()])
+    }
+
+    fn tag_of(&self, parts: &[&[u8]]) -> [u8; TAG_LEN] {
+        let full = digest::hmac(&self.index.0, parts);
         let mut tag = [0; TAG_LEN];
         tag.iter_mut().zip(full).for_each(|(to, from)| *to = from);
         tag
@@ -178,14 +220,6 @@ impl Keys {
     }
 }
 
-/// HMAC-SHA-256 of parts one after the other.
-fn hmac(key: &Secret, parts: &[&[u8]]) -> [u8; KEY_LEN] {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&key.0)
-        .unwrap_or_else(|_| unreachable!("HMAC takes any length"));
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().into()
-}
-
 /// What a sealed row is bound to: it opens in its own place only.
 fn row_data(day: i64, row: i64) -> Vec<u8> {
     [b"orders".as_slice(), &day.to_be_bytes(), &row.to_be_bytes()].concat()
@@ -219,18 +253,23 @@ fn unwrap(master: &Master, path: &Path, wrapped: &[u8]) -> Result<Secret, SealEr
 /// A new key, on disk before it is used: rows sealed under a key that is gone are gone.
 fn make(master: &Master, path: &Path) -> Result<Secret, SealError> {
     let key = Secret(random()?);
+    write(master, path, &key)?;
+    Ok(key)
+}
+
+/// Wraps a key into a file, which is whole or as it was.
+fn write(master: &Master, path: &Path, key: &Secret) -> Result<(), SealError> {
     let wrapped = encrypt(&master.0, &wrap_data(path), &key.0)?;
     let new = path.with_extension("new");
     let write = || {
-        let mut file = fs::File::create(&new)?;
+        let mut file = private::options().write(true).create(true).truncate(true).open(&new)?;
         file.write_all(&wrapped)?;
         file.sync_all()?;
         fs::rename(&new, path)?;
         // The name is on disk only when its folder is.
         path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
     };
-    write().map_err(failed("write", path))?;
-    Ok(key)
+    write().map_err(failed("write", path))
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, SealError> {
@@ -292,6 +331,29 @@ mod tests {
             assert!(matches!(keys.unseal(5, 1, &old), Err(SealError::NoDayKey(5))));
             assert_eq!(keys.unseal(6, 1, &new).expect("opened"), b"new");
         }
+    }
+
+    #[test]
+    fn all_keys_go_under_another_master_however_often_it_is_broken_off() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (old, new) = (Master::generate().expect("a key"), Master::generate().expect("a key"));
+        let keys = open(folder.path(), &old);
+        let number = Key::parse("4711").expect("a number");
+        let (sealed, tag) = (keys.seal(5, 1, b"order").expect("sealed"), keys.tag(&number));
+        let log = Keys::log_key(folder.path(), &old).expect("a key");
+        assert_eq!(Keys::rotate(folder.path(), &old, &new).expect("rotated"), 3, "index, day and log");
+        // As a break in the middle leaves it: one key is under the old one.
+        let path = folder.path().join("5.key");
+        let day = unwrap(&new, &path, &fs::read(&path).expect("a file")).expect("the new one's");
+        write(&old, &path, &day).expect("written");
+        assert_eq!(Keys::rotate(folder.path(), &old, &new).expect("rotated"), 3);
+        let keys = open(folder.path(), &new);
+        assert_eq!(keys.unseal(5, 1, &sealed).expect("opened"), b"order");
+        assert_eq!(keys.tag(&number), tag, "numbers are found as before");
+        assert_eq!(Keys::log_key(folder.path(), &new).expect("a key"), log, "the log goes on");
+        assert!(matches!(Keys::open(folder.path(), old.clone()), Err(SealError::WrongMaster(_))));
+        let stranger = Master::generate().expect("a key");
+        assert!(Keys::rotate(folder.path(), &old, &stranger).is_err(), "neither opens with the old one");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::lists::{Wish, shown};
 use super::order::{Found, iso, open};
 use super::{Reader, Site, ask};
 use crate::access::Action;
+use crate::digest::hex;
 use crate::facts::{At, Fact, Key};
 use crate::fold::{Change, Record};
 use crate::intake::now;
@@ -130,6 +131,7 @@ fn summary(order: &Order, model: &Model, reader: &Reader, now: At) -> Value {
         "stage_since": order.journey.stage().and_then(|mark| mark.at).map(iso),
         "sentence": told.text,
         "unseen": told.unseen,
+        "truncated": order.journey.truncated,
         "first_at": iso(order.journey.began),
         "last_at": iso(order.journey.last),
         "pinned": order.head.pinned,
@@ -204,10 +206,6 @@ fn fact(fact: &Fact, people: bool) -> Value {
         "unseen": fact.unseen,
         "people": if people { fact.people.iter().map(json_person).collect() } else { Vec::new() },
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// RFC 9457.

@@ -27,9 +27,13 @@ pub(crate) struct Frame<'a> {
     pub(crate) language: &'static str,
     pub(crate) other_language: &'static str,
     pub(crate) stylesheet: &'static str,
+    pub(crate) script: &'static str,
+    /// Where the page hears that something changed.
+    pub(crate) live: Option<String>,
     pub(crate) who: Option<&'a str>,
     pub(crate) form_token: Option<&'a str>,
     pub(crate) audits: bool,
+    pub(crate) sees_orders: bool,
     pub(crate) here: &'static str,
     pub(crate) query: &'a str,
     pub(crate) zone: String,
@@ -47,13 +51,21 @@ impl Reader {
             language: language.code(),
             other_language: other.code(),
             stylesheet: assets::stylesheet(),
+            script: assets::script(),
+            live: None,
             who: self.who.as_ref().map(|who| who.name.as_str()),
             form_token: self.who.as_ref().and_then(|who| who.form_token.as_deref()),
             audits: self.may(Action::AccessLog),
+            sees_orders: self.may(Action::List),
             here,
             query: &self.query,
             zone: self.words.zone.iana_name().unwrap_or("UTC").to_owned(),
         }
+    }
+
+    /// The frame of a page that is kept up to date.
+    pub(crate) fn live_frame(&self, here: &'static str, events: String) -> Frame<'_> {
+        Frame { live: self.may(Action::Watch).then_some(events), ..self.frame(here) }
     }
 
     /// Whether the reader may do something.

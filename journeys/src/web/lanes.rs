@@ -3,6 +3,8 @@
 //! An order waits far longer than it is worked on. A time in which nothing happens and that is longer than a twentieth of
 //! all work is drawn as a narrow strip with its length written under it, so what happened stays legible.
 
+use std::collections::BTreeSet;
+
 use crate::facts::At;
 use crate::fold::{Place, Visit};
 
@@ -22,7 +24,7 @@ const MAX_FOLDS: usize = 12;
 pub(super) struct Lanes {
     pub lanes: Vec<Lane>,
     pub folds: Vec<Fold>,
-    /// Lanes that were left out.
+    /// Places that are not drawn.
     pub more: usize,
 }
 
@@ -64,7 +66,7 @@ pub(super) fn lanes(visits: &[Visit]) -> Lanes {
         waits.iter().map(|(from, to)| Fold { x: scale.x(*from), width: FOLD_WIDTH, micros: to.since(*from) });
     let folds = folds.collect();
     let mut lanes: Vec<Lane> = Vec::new();
-    let mut more = 0;
+    let mut more: BTreeSet<&Place> = BTreeSet::new();
     for visit in visits {
         let x = scale.x(visit.from).min(WIDTH - MIN_WIDTH);
         let bar = Bar {
@@ -79,10 +81,12 @@ pub(super) fn lanes(visits: &[Visit]) -> Lanes {
         match lanes.iter_mut().find(|lane| lane.place == visit.place) {
             Some(lane) => lane.bars.push(bar),
             None if has_room => lanes.push(Lane { place: visit.place.clone(), bars: vec![bar] }),
-            None => more += 1,
+            None => {
+                more.insert(&visit.place);
+            }
         }
     }
-    Lanes { lanes, folds, more }
+    Lanes { lanes, folds, more: more.len() }
 }
 
 /// Times in which the order was anywhere, without overlaps.
@@ -175,7 +179,7 @@ mod tests {
             (0..500).map(|n| visit(&format!("s{}", n % 40), n * n * 1_000, n * n * 1_000 + 7)).collect();
         let drawn = lanes(&visits);
         assert_eq!(drawn.lanes.len(), MAX_LANES);
-        assert!(drawn.more > 0);
+        assert_eq!(drawn.more, 40 - MAX_LANES);
         assert!(drawn.folds.len() <= MAX_FOLDS);
         for bar in drawn.lanes.iter().flat_map(|lane| &lane.bars) {
             assert!(

@@ -103,7 +103,7 @@ pub(super) async fn now_page(site: &Site, reader: &Reader) -> Result<Response, c
         limit: NOW_ROWS,
         ..Query::default()
     };
-    let latest = Query { sort: Sort::Latest, limit: NOW_ROWS, ..Query::default() };
+    let latest = Query { sort: Sort::Heard, limit: NOW_ROWS, ..Query::default() };
     let (counts, needs, latest) =
         ask(site, move |store| Ok((store.counts()?, store.list(&needs, now)?, store.list(&latest, now)?)))
             .await?;
@@ -121,7 +121,7 @@ pub(super) async fn now_page(site: &Site, reader: &Reader) -> Result<Response, c
     let stages = stages(&counts.stages, &site.model);
     let shown = shown(needs.orders.iter().chain(&latest.orders));
     Ok(shown.of(render(&Now {
-        frame: reader.frame("now"),
+        frame: reader.live_frame("now", "/events".to_owned()),
         empty: latest.orders.is_empty(),
         tiles: tiles.into(),
         stages: stages
@@ -221,11 +221,12 @@ pub(super) struct Wish {
 impl Wish {
     /// `None` when a word of it is not known.
     pub(super) fn query(&self, limit: usize) -> Option<Query> {
-        let words = self.outcome.as_deref().unwrap_or("").split(',').filter(|word| !word.is_empty());
-        let outcomes: Option<Vec<Outcome>> = words.map(Outcome::from_name).collect();
+        let is_filtered = self.stage.is_some() || self.group.is_some() || !self.outcomes()?.is_empty();
         let sort = match self.sort.as_deref() {
             None | Some("oldest") => Sort::Oldest,
-            Some("latest") => Sort::Latest,
+            // Of all orders the last heard of, of some those that last came to be so.
+            Some("latest") if is_filtered => Sort::Newest,
+            Some("latest") => Sort::Heard,
             Some(_) => return None,
         };
         let after = match &self.after {
@@ -236,14 +237,21 @@ impl Wish {
             None => None,
         };
         Some(Query {
-            outcomes: outcomes?,
+            outcomes: self.outcomes()?,
             stage: self.stage.clone(),
             group: self.group.clone(),
-            since_until: None,
             sort,
             limit: self.limit.unwrap_or(limit),
             after,
         })
+    }
+
+    fn outcomes(&self) -> Option<Vec<Outcome>> {
+        let words = self.outcome.as_deref().unwrap_or("").split(',').filter(|word| !word.is_empty());
+        let mut outcomes = words.map(Outcome::from_name).collect::<Option<Vec<Outcome>>>()?;
+        outcomes.sort();
+        outcomes.dedup();
+        Some(outcomes)
     }
 
     /// The address of the next page.
@@ -277,7 +285,7 @@ pub(super) async fn orders(
     let outcome = wish.outcome.as_deref().and_then(Outcome::from_name);
     let outcome = outcome.map(|outcome| sentence::outcome(outcome, reader.words.language).to_owned());
     shown(&page.orders).of(render(&List {
-        frame: reader.frame(""),
+        frame: reader.live_frame("", "/events".to_owned()),
         title: named.or(outcome).map_or(t.all.to_owned(), |name| format!("{}: {name}", t.orders)),
         rows: rows(&page.orders, &site.model, &reader.words, now),
         next: page.next.map(|after| wish.next(after)),
@@ -311,7 +319,10 @@ pub(super) async fn stuck(State(site): State<Site>, reader: Reader) -> Response 
             query: encode(&group.group),
         }
     };
-    render(&Stuck { frame: reader.frame("stuck"), groups: found.into_iter().map(row).collect() })
+    render(&Stuck {
+        frame: reader.live_frame("stuck", "/events".to_owned()),
+        groups: found.into_iter().map(row).collect(),
+    })
 }
 
 /// The numbers of orders, for the access log.

@@ -3,17 +3,21 @@
 //! *Owns* routes, pages and the API. *Must not know* SQL, keys, passwords: it asks a [`Store`], and who asks is told by
 //! [`crate::access`], which stands before every route.
 //!
-//! Every page works without JavaScript: there is none. All foreign text is escaped by the templates; the content security
+//! Every page works without JavaScript; the one script fetches a page again when it changed. All foreign text is escaped by the templates; the content security
 //! policy forbids everything that does not come from here.
 
 mod api;
 mod assets;
+mod compare;
+mod coverage;
 mod frame;
 mod lanes;
 mod lists;
+mod live;
 mod order;
 pub(crate) mod texts;
 mod trace;
+mod usual;
 
 use std::sync::Arc;
 
@@ -23,16 +27,18 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::tz::TimeZone;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub(crate) use self::frame::{Frame, Reader};
+pub use self::live::Live;
 use self::texts::texts;
 use crate::access::{Action, Gate, guarded};
 use crate::facts::Key;
 use crate::model::Model;
 use crate::store::{Store, StoreError};
 
-/// No script at all, styles and pictures from here only, and no other page around this one.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// Script, styles and pictures from here only, nothing inline, and no other page around this one.
+const POLICY: &str = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 /// What all pages need.
 #[derive(Clone, Debug)]
@@ -42,6 +48,9 @@ pub struct Site {
     /// The reader's time zone, for all readers of a house.
     pub zone: TimeZone,
     pub language: crate::sentence::Language,
+    pub live: Live,
+    /// What arrived since the start.
+    pub received: Arc<crate::intake::Counts>,
 }
 
 /// All routes, each behind the gate with what it does.
@@ -52,12 +61,20 @@ pub fn router(site: Site, gate: Gate) -> Router {
         .route("/orders", guarded(get(lists::orders), Action::List))
         .route("/stuck", guarded(get(lists::stuck), Action::List))
         .route("/orders/{key}", guarded(get(order::page), Action::OrderView))
+        .route("/map", guarded(get(usual::map), Action::List))
+        .route("/queues", guarded(get(usual::queues), Action::List))
+        .route("/coverage", guarded(get(coverage::page), Action::List))
+        .route("/orders/{key}/compare", guarded(get(compare::page), Action::OrderView))
+        .route("/services", guarded(get(usual::services), Action::List))
+        .route("/events", guarded(get(live::all), Action::Watch))
+        .route("/orders/{key}/events", guarded(get(live::of_order), Action::Watch))
         .route("/orders/{key}/trace", guarded(get(trace::page), Action::TraceView))
         .route("/orders/{key}/pin", guarded(post(order::pin), Action::Pin))
         .route("/api/v1/orders", guarded(get(api::orders), Action::List))
         .route("/api/v1/orders/{key}", guarded(get(api::order), Action::OrderView))
         .route("/api/v1/orders/{key}/facts", guarded(get(api::facts), Action::TraceView))
         .route("/api/v1/stuck", guarded(get(api::stuck), Action::List))
+        .route("/api/v1/usual", guarded(get(usual::api), Action::List))
         .route("/api/v1/counts", guarded(get(api::counts), Action::List))
         .route("/language/{code}", guarded(get(frame::change_language), Action::Open))
         .route("/assets/{name}", guarded(get(assets::asset), Action::Open))
@@ -74,7 +91,8 @@ async fn secure(mut response: Response) -> Response {
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // `no-referrer` would have browsers send our own forms with `Origin: null`, as a stranger's.
+        (header::REFERRER_POLICY, "same-origin"),
         (header::X_FRAME_OPTIONS, "DENY"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
@@ -136,16 +154,12 @@ pub(crate) fn path_of(key: &Key) -> String {
     encode(&key.to_string())
 }
 
-/// Percent-encodes all but unreserved characters (RFC 3986, section 2.3).
+/// All but unreserved characters (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// As a part of a path or a query.
 pub(crate) fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 #[cfg(test)]

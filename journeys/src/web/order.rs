@@ -39,9 +39,14 @@ struct Page<'a> {
     systems: Vec<SystemRow>,
     took: String,
     lanes: Vec<LaneRow>,
+    /// How many places are not drawn.
+    more_lanes: Option<String>,
     folds: Vec<FoldRow>,
     files: Vec<FileRow>,
     events: Vec<EventRow>,
+    /// How many events are not shown between these and the last ones.
+    left_out: Option<String>,
+    last_events: Vec<EventRow>,
     technical: bool,
 }
 
@@ -169,20 +174,20 @@ fn view<'a>(order: &Order, model: &Model, reader: &'a Reader, now: At) -> Page<'
     let (journey, words) = (&order.journey, &reader.words);
     let told = sentence(&order.verdict, journey, model, words, now);
     let people = reader.may(Action::SeePeople);
-    let row = |event: Event| event_row(event, words, people, now);
+    let row = |event: &Event| event_row(event, words, people, now);
+    let events = sentence::events(journey, model, words, now);
     let drawn = lanes::lanes(&journey.visits);
     let mut keys = journey.keys.iter();
     let first = keys.next();
-    let mut events: Vec<EventRow> =
-        sentence::events(journey, model, words, now).into_iter().map(row).collect();
-    if events.len() > MAX_EVENTS {
-        events.drain(MAX_EVENTS / 2..events.len() - MAX_EVENTS / 2);
-    }
+    let path = first.map(path_of).unwrap_or_default();
+    let left_out = events.len().saturating_sub(MAX_EVENTS);
+    let (first_rows, rest) = events.split_at(events.len().min(MAX_EVENTS / 2));
+    let last_rows = rest.get(left_out..).unwrap_or_default();
     Page {
-        frame: reader.frame("order"),
+        frame: reader.live_frame("order", format!("/orders/{path}/events")),
         number: first.map(Key::to_string).unwrap_or_default(),
         others: keys.map(Key::to_string).collect(),
-        path: first.map(path_of).unwrap_or_default(),
+        path,
         people: if people {
             journey.people.iter().map(|who| person(who, words.language)).collect()
         } else {
@@ -193,33 +198,41 @@ fn view<'a>(order: &Order, model: &Model, reader: &'a Reader, now: At) -> Page<'
         sign: sign(order.verdict.outcome),
         state: told.state,
         text: told.text,
-        proofs: told.evidence.into_iter().map(row).collect(),
+        proofs: sentence::proofs(&events, &order.verdict).map(row).collect(),
         unseen: told.unseen,
         stages: stages(order, model, words, now),
         systems: systems(order, model, words, people, now),
         took: words.duration(journey.last.since(journey.began)),
         lanes: drawn.lanes.iter().map(|lane| lane_row(lane, model, words, now)).collect(),
+        more_lanes: (drawn.more > 0).then(|| more(drawn.more, words)),
         folds: drawn.folds.iter().map(|fold| fold_row(fold, words)).collect(),
         files: journey.artifacts.iter().map(|file| file_row(file, words, now)).collect(),
-        events,
+        events: first_rows.iter().map(row).collect(),
+        left_out: (left_out > 0).then(|| more(left_out, words)),
+        last_events: last_rows.iter().map(row).collect(),
         technical: reader.may(Action::TraceView),
     }
 }
 
-fn event_row(event: Event, words: &Words, people: bool, now: At) -> EventRow {
+fn event_row(event: &Event, words: &Words, people: bool, now: At) -> EventRow {
     EventRow {
         at: words.exact(event.at, now),
         iso: iso(event.at),
-        system: event.system,
+        system: event.system.clone(),
         kind: match event.kind {
             EventKind::Change => "change",
             EventKind::Message => "message",
             EventKind::Failure => "failure",
         },
-        text: event.text,
+        text: event.text.clone(),
         who: names(&event.who, words.language, people),
         how: event.how,
     }
+}
+
+/// A number of things that are not shown.
+pub(super) fn more(count: usize, words: &Words) -> String {
+    words.number(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 fn names(people: &[Person], language: Language, shown: bool) -> String {
@@ -236,7 +249,7 @@ fn person(person: &Person, language: Language) -> String {
 /// Times of day when they tell anything; of a way shorter than a minute, how long after the beginning.
 fn stages(order: &Order, model: &Model, words: &Words, now: At) -> Vec<StageRow> {
     let journey = &order.journey;
-    let quick = journey.last.since(journey.began) < crate::model::MINUTE;
+    let quick = journey.last.since(journey.began) < crate::time::MINUTE;
     let at = |at: At| match quick {
         true if at > journey.began => format!("+{}", words.duration(at.since(journey.began))),
         _ => words.time(at, now),
@@ -254,7 +267,7 @@ fn stages(order: &Order, model: &Model, words: &Words, now: At) -> Vec<StageRow>
 }
 
 /// What a system says of the time of its change is shown when it differs by more than a second.
-const WRITTEN_APART: i64 = crate::model::SECOND;
+const WRITTEN_APART: i64 = crate::time::SECOND;
 
 fn systems(order: &Order, model: &Model, words: &Words, people: bool, now: At) -> Vec<SystemRow> {
     let disagreement = order.journey.disagreement(model);

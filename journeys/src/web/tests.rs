@@ -7,15 +7,19 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::access::{AccessLog, Addresses, Directory, Role, Wanted};
-use crate::facts::{Fact, Key, Person, PersonRole, Trouble, TroubleKind};
+use crate::facts::{Fact, Key, Person, PersonRole, Sent, Settled, Step, Trouble, TroubleKind};
 use crate::intake::now;
 use crate::sentence::Language;
 use crate::store::seal::Master;
 use crate::store::sqlite::Sqlite;
-use crate::testing::{SECOND, wrote};
+use crate::testing::{fact, wrote};
+use crate::time::SECOND;
 
 /// A server in memory with its folder.
 struct House {
+    received: Arc<crate::intake::Counts>,
+    /// Streams end when it says so, or is gone.
+    stop: tokio::sync::watch::Sender<bool>,
     _folder: tempfile::TempDir,
     gate: Gate,
     router: Router,
@@ -42,13 +46,17 @@ fn house() -> House {
     let directory = Directory::open(&folder.path().join("access.db")).expect("a directory");
     let gate = Gate::new(directory, log, Addresses::new(Vec::new(), Vec::new()), false);
     let store = Arc::new(Sqlite::open(folder.path(), master, Model::default()).expect("a store"));
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let received = Arc::<crate::intake::Counts>::default();
     let site = Site {
         store: store.clone(),
         model: Arc::new(Model::default()),
         zone: TimeZone::UTC,
         language: Language::En,
+        live: Live::new(stopped),
+        received: received.clone(),
     };
-    House { _folder: folder, router: router(site, gate.clone()), gate, store }
+    House { received, stop, _folder: folder, router: router(site, gate.clone()), gate, store }
 }
 
 impl House {
@@ -113,7 +121,14 @@ impl House {
     /// Who saw an order, by the log.
     fn saw(&self, order: &str) -> Vec<String> {
         let wanted = Wanted { order: Some(order.to_owned()), who: None, limit: 100 };
-        self.gate.log().find(&wanted).expect("the log").into_iter().map(|(_, entry)| entry.who).collect()
+        self.gate
+            .log()
+            .reader()
+            .find(&wanted)
+            .expect("the log")
+            .into_iter()
+            .map(|(_, entry)| entry.who)
+            .collect()
     }
 }
 
@@ -129,9 +144,32 @@ const ROUTES: &[(&str, &[Role])] = &[
     ("/api/v1/orders", &[Role::Support, Role::Developer, Role::Admin]),
     ("/api/v1/orders/4711", &[Role::Support, Role::Developer, Role::Admin]),
     ("/api/v1/orders/4711/facts", &[Role::Developer, Role::Admin]),
+    ("/map", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/queues", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/coverage", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/orders/4711/compare", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/services", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/api/v1/usual", &[Role::Support, Role::Developer, Role::Admin]),
     ("/api/v1/stuck", &[Role::Support, Role::Developer, Role::Admin]),
     ("/api/v1/counts", &[Role::Support, Role::Developer, Role::Admin]),
 ];
+
+/// Streams, which would not end: the roles that may watch.
+const STREAMS: &[&str] = &["/events", "/orders/4711/events"];
+
+#[tokio::test]
+async fn streams_are_for_those_who_may_see_orders() {
+    let house = house().with_order();
+    house.stop.send_replace(true);
+    for path in STREAMS {
+        for role in Role::ALL {
+            let answer = house.get(path, Some(&house.token(role))).await;
+            let expected = if role == Role::Auditor { 403 } else { 200 };
+            assert_eq!(answer.status, expected, "{path} for {role}");
+        }
+        assert_eq!(house.get(path, None).await.status, 303, "{path} for nobody");
+    }
+}
 
 #[tokio::test]
 async fn each_route_answers_the_roles_it_is_for_and_nobody_else() {
@@ -166,7 +204,8 @@ async fn other_addresses_get_nothing_not_even_the_page_to_sign_in() {
         let answer = house.ask(request, "10.0.0.9:50000").await;
         assert_eq!((answer.status, answer.text.as_str()), (403, ""), "{path}");
     }
-    let entries = house.gate.log().find(&Wanted { limit: 10, ..Wanted::default() }).expect("the log");
+    let entries =
+        house.gate.log().reader().find(&Wanted { limit: 10, ..Wanted::default() }).expect("the log");
     assert!(entries.iter().all(|(_, entry)| entry.action == "refused_address" && entry.from == "10.0.0.9"));
     assert_eq!(entries.len(), 4);
 }
@@ -224,14 +263,21 @@ async fn the_log_says_who_saw_an_order_wherever_it_was_shown() {
     house.get("/orders/12", Some(&support)).await;
     assert_eq!(house.saw("4711").len(), before, "another order");
     house.get("/search?q=4712", Some(&support)).await;
-    let last = house.gate.log().find(&Wanted { limit: 1, ..Wanted::default() }).expect("the log").remove(0).1;
+    let last = house
+        .gate
+        .log()
+        .reader()
+        .find(&Wanted { limit: 1, ..Wanted::default() })
+        .expect("the log")
+        .remove(0)
+        .1;
     assert_eq!(
         (last.action.as_str(), last.query.as_str(), last.result),
         ("order.search", "/search?q=4712", 404)
     );
     let page = house.get("/access?order=4711", Some(&house.token(Role::Auditor))).await.text;
     assert!(page.contains("support-1 (support)") && page.contains("The log is whole"), "{page}");
-    assert!(house.gate.log().verify().expect("whole") > 5);
+    assert!(house.gate.log().reader().verify().expect("whole") > 5);
 }
 
 #[tokio::test]
@@ -255,10 +301,25 @@ async fn what_comes_from_traffic_is_text_on_every_page() {
     let admin = house.token(Role::Admin);
     let order = format!("/orders/{}", encode("<b>7</b>"));
     let searched = format!("/search?q={}", encode("\"><script>alert(1)</script>"));
-    for path in [&order, &format!("{order}/trace"), "/", "/orders", "/stuck", "/access", searched.as_str()] {
+    for path in [
+        &order,
+        &format!("{order}/trace"),
+        "/",
+        "/orders",
+        "/stuck",
+        "/map",
+        "/queues",
+        "/services",
+        "/coverage",
+        &format!("{order}/compare"),
+        "/access",
+        searched.as_str(),
+    ] {
         let answer = house.get(path, Some(&admin)).await;
         assert!(matches!(answer.status, 200 | 404), "{path}: {}", answer.status);
-        for tag in ["<img", "<b>", "<script", "onerror=alert(1)>\""] {
+        let own = answer.text.matches("<script type=\"module\" src=\"/assets/app.").count();
+        assert_eq!(answer.text.matches("<script").count(), own, "{path}:\n{}", answer.text);
+        for tag in ["<img", "<b>", "onerror=alert(1)>\""] {
             assert!(!answer.text.contains(tag), "{path} has {tag}:\n{}", answer.text);
         }
         assert!(answer.header("content-security-policy").starts_with("default-src 'none'"), "{path}");
@@ -296,7 +357,7 @@ async fn people_sign_in_with_an_invitation_once_and_then_with_a_password() {
     let slow = house.post("/login", &[], "name=anna&password=a+long+password").await;
     assert_eq!(slow.status, 429, "guessing becomes slow");
     let tried = Wanted { who: Some("anna".to_owned()), limit: 100, ..Wanted::default() };
-    let tried = house.gate.log().find(&tried).expect("the log");
+    let tried = house.gate.log().reader().find(&tried).expect("the log");
     assert!(tried.iter().any(|(_, entry)| entry.action == "sign_in" && entry.result == 401));
     assert!(tried.iter().all(|(_, entry)| !entry.query.contains("password")), "no password in the log");
 }
@@ -322,6 +383,7 @@ async fn a_form_of_another_page_changes_nothing() {
         ("no token", vec![own], "pinned=true"),
         ("another token", vec![own], "token=00&pinned=true"),
         ("another origin", vec![own, ("origin", "https://evil.example")], good.as_str()),
+        ("an origin that is hidden", vec![own, ("origin", "null")], good.as_str()),
         ("another site, as the browser says", vec![own, ("sec-fetch-site", "cross-site")], good.as_str()),
         ("no session", vec![], good.as_str()),
     ] {
@@ -358,4 +420,162 @@ async fn the_api_tells_what_the_page_tells() {
     assert_eq!(body["records"][0]["changes"][1]["to"], "failed");
     assert_eq!(body["records"][0]["changes"][1]["certainty"], "committed");
     assert!(body["sentence"].as_str().is_some_and(|text| text.contains("23514")), "{body}");
+}
+
+#[tokio::test]
+async fn browsers_are_asked_to_say_where_a_form_of_ours_was() {
+    let house = house();
+    for path in ["/login", "/orders/1", "/assets/icon.svg"] {
+        let answer = house.get(path, None).await;
+        assert_eq!(answer.header("referrer-policy"), "same-origin", "{path}");
+        assert!(!answer.text.contains("no-referrer"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_codes_keep_nobody_out_and_cost_no_hash() {
+    let house = house();
+    let code = house.gate.directory().invite("anna", Role::Support, now()).expect("invited");
+    let begin = std::time::Instant::now();
+    for _ in 0..50 {
+        let wrong =
+            house.post("/invite", &[], "code=00&password=a+long+password&again=a+long+password").await;
+        assert_eq!(wrong.status, 404);
+    }
+    // A hash takes some fifty milliseconds at the very least.
+    assert!(begin.elapsed() < std::time::Duration::from_secs(2), "{:?}", begin.elapsed());
+    let form = format!("code={code}&password=a+long+password&again=a+long+password");
+    assert_eq!(house.post("/invite", &[], &form).await.status, 303);
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_name_is_refused_and_remembered_nowhere() {
+    let house = house();
+    let long = "x".repeat(10_000);
+    for name in [long.as_str(), "a%00b", "", "my+secret+password"] {
+        let answer = house.post("/login", &[], &format!("name={name}&password=a+long+password")).await;
+        assert_eq!(answer.status, 401, "{name}");
+    }
+    let lines = house.gate.log().reader().find(&Wanted { limit: 10, ..Wanted::default() }).expect("the log");
+    assert_eq!(lines.len(), 4);
+    assert!(lines.iter().all(|(_, entry)| entry.who.is_empty() && entry.result == 401), "{lines:?}");
+}
+
+/// What comes of a stream until `enough`, at most for a while.
+async fn heard(response: Response, enough: usize) -> String {
+    let mut body = response.into_body();
+    let mut said = String::new();
+    while said.matches("event: changed").count() < enough {
+        let next = http_body_util::BodyExt::frame(&mut body);
+        match tokio::time::timeout(std::time::Duration::from_secs(20), next).await {
+            Ok(Some(Ok(frame))) => {
+                said.push_str(&String::from_utf8_lossy(&frame.into_data().unwrap_or_default()));
+            }
+            _ => break,
+        }
+    }
+    said
+}
+
+#[tokio::test]
+async fn an_open_page_hears_that_its_order_changed_and_nothing_of_others() {
+    let house = house().with_order();
+    let token = house.token(Role::Support);
+    let listen = |path: &'static str| {
+        let request = Request::get(path).header("authorization", format!("Bearer {token}"));
+        let mut request = request.body(Body::empty()).expect("a request");
+        request.extensions_mut().insert(ConnectInfo("127.0.0.1:50000".parse::<SocketAddr>().expect("one")));
+        house.router.clone().oneshot(request)
+    };
+    let (own, all, other) =
+        (listen("/orders/4711/events").await, listen("/events").await, listen("/orders/4711/events").await);
+    let [own, all, other] = [own, all, other].map(|stream| stream.expect("an answer"));
+    assert_eq!(own.headers()["content-type"], "text/event-stream");
+    house.store.ingest(vec![wrote("12", 9, 1, "shop", "orders", "created")], now()).expect("kept");
+    assert!(heard(all, 1).await.contains("event: changed"));
+    house.store.ingest(vec![wrote("4711", 10, 1, "shop", "orders", "paid")], now()).expect("kept");
+    let said = heard(own, 1).await;
+    assert!(said.contains("event: changed") && !said.contains("4711") && !said.contains("paid"), "{said}");
+    // The server stops: streams end, or it would wait for them.
+    house.stop.send_replace(true);
+    assert_eq!(heard(other, 2).await.matches("event: changed").count(), 1, "one word for one change");
+    assert_eq!(house.get("/orders/9999/events", Some(&house.token(Role::Support))).await.status, 204);
+}
+
+#[tokio::test]
+async fn what_is_usual_is_told_of_stages_queues_and_services() {
+    let house = house();
+    for n in 0..30_u64 {
+        let (number, at) = (format!("{}", 100 + n), 10_000 + n as i64);
+        let id = n * 10 + 100;
+        let sent = Step::Published { destination: "orders".to_owned(), outcome: Sent::Confirmed };
+        let waited = Step::Waited { queue: "mes.orders".to_owned(), died: None };
+        let taken =
+            Step::Handled { queue: "mes.orders".to_owned(), settled: Settled::Rejected, redelivered: false };
+        let facts = vec![
+            wrote(&number, id, at, "shop", "orders", "created"),
+            wrote(&number, id + 1, at + 3_600, "shop", "orders", "finished"),
+            fact(&number, id + 2, at, "shop", sent),
+            fact(&number, id + 3, at, "broker", waited),
+            fact(&number, id + 4, at, "mes", taken),
+        ];
+        house.store.ingest(facts.clone(), now()).expect("kept");
+        house.store.ingest(facts, now()).expect("a repetition teaches nothing");
+    }
+    let token = house.token(Role::Support);
+    let map = house.get("/map", Some(&token)).await.text;
+    assert!(map.contains("created → finished") && map.contains(">finished<"), "the way of all: {map}");
+    for expected in ["created", "→ finished", "100 %", ">30<", "61 min", "The whole way usually takes"] {
+        assert!(map.contains(expected), "{expected} is not in\n{map}");
+    }
+    let queues = house.get("/queues", Some(&token)).await.text;
+    assert!(
+        queues.contains("mes.orders") && queues.contains("taken by mes") && queues.contains("✖ 30"),
+        "{queues}"
+    );
+    let services = house.get("/services", Some(&token)).await.text;
+    assert!(services.contains("writes to orders") && services.contains(">60<"), "{services}");
+    // What others did is told with the order that has not done it yet.
+    let at = now().0 / SECOND - 100;
+    house.store.ingest(vec![wrote("7", 5, at, "shop", "orders", "created")], now()).expect("kept");
+    let order = house.get("/orders/7", Some(&token)).await.text;
+    assert!(order.contains("Usually “finished” follows after about 61 min."), "{order}");
+}
+
+#[tokio::test]
+async fn an_order_is_compared_with_what_is_usual_and_with_another_one() {
+    let house = house();
+    for n in 0..25_u64 {
+        let (number, at) = (format!("{}", 100 + n), 10_000);
+        // The last one takes five times as long.
+        let took = if n == 24 { 18_000 } else { 3_600 };
+        let facts = vec![
+            wrote(&number, n * 10 + 1, at, "shop", "orders", "created"),
+            wrote(&number, n * 10 + 2, at + took, "shop", "orders", "priced"),
+        ];
+        house.store.ingest(facts, now()).expect("kept");
+    }
+    let token = house.token(Role::Support);
+    let page = house.get("/orders/124/compare?with=100", Some(&token)).await.text;
+    for expected in ["→ priced", "⚠ 5 hours", ">1 hour<", ">61 min<"] {
+        assert!(page.contains(expected), "{expected} is not in\n{page}");
+    }
+    assert_eq!((house.saw("124").len(), house.saw("100").len()), (1, 1), "both were seen");
+    let page = house.get("/orders/124/compare?with=999", Some(&token)).await;
+    assert!(page.status == 200 && page.text.contains("There is no such order: 999"), "{}", page.text);
+    assert_eq!(house.get("/orders/999/compare", Some(&token)).await.status, 404);
+}
+
+#[tokio::test]
+async fn what_was_not_seen_whole_and_who_is_silent_is_told() {
+    let house = house();
+    let at = now().0 / SECOND - 7_200;
+    let cut = Fact { unseen: Some(crate::facts::Unseen::Cut), ..wrote("1", 2, at, "mes", "orders", "new") };
+    house.store.ingest(vec![wrote("1", 1, at, "shop", "orders", "created"), cut], now()).expect("kept");
+    house.received.no_order.store(7, std::sync::atomic::Ordering::Relaxed);
+    let page = house.get("/coverage", Some(&house.token(Role::Support))).await.text;
+    for expected in ["shop", "⚠ 1", ">2 hours<", "operations of no order: <strong>7<"] {
+        assert!(page.contains(expected), "{expected} is not in\n{page}");
+    }
+    assert_eq!(page.matches('⚠').count(), 1, "of the MES only");
 }

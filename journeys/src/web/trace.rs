@@ -7,9 +7,10 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::order::{Found, open};
+use super::order::{Found, more, open};
 use super::texts::texts;
 use super::{Frame, Reader, Site, broken, message, path_of, render};
+use crate::digest::hex;
 use crate::facts::{Fact, FactId, Key};
 use crate::sentence::Words;
 
@@ -31,6 +32,8 @@ struct Page<'a> {
 struct Trace {
     id: String,
     rows: Vec<Row>,
+    /// How many operations are not shown.
+    left_out: Option<String>,
 }
 
 struct Row {
@@ -70,9 +73,10 @@ fn traces(facts: &[Fact], words: &Words) -> Vec<Trace> {
             None => by_trace.push((fact.id.trace, vec![fact])),
         }
     }
-    let trace = |(id, facts): ([u8; 16], Vec<&Fact>)| Trace {
-        id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
-        rows: rows(&facts, words),
+    let trace = |(id, facts): ([u8; 16], Vec<&Fact>)| {
+        let rows = rows(&facts, words);
+        let left_out = facts.len().saturating_sub(rows.len());
+        Trace { id: hex(&id), rows, left_out: (left_out > 0).then(|| more(left_out, words)) }
     };
     by_trace.into_iter().map(trace).collect()
 }
@@ -82,9 +86,11 @@ fn rows(facts: &[&Fact], words: &Words) -> Vec<Row> {
     let there: BTreeSet<FactId> = facts.iter().map(|fact| fact.id).collect();
     let mut below: BTreeMap<Option<FactId>, Vec<&Fact>> = BTreeMap::new();
     for fact in facts {
-        let parent = fact.parent.map(|span| FactId { trace: fact.id.trace, span });
         // Whoever's parent is not here stands for itself.
-        below.entry(parent.filter(|id| there.contains(id) && *id != fact.id)).or_default().push(fact);
+        below
+            .entry(fact.parent_id().filter(|id| there.contains(id) && *id != fact.id))
+            .or_default()
+            .push(fact);
     }
     let begin = facts.iter().map(|fact| fact.from).min().unwrap_or_default();
     let end = facts.iter().map(|fact| fact.to).max().unwrap_or_default();

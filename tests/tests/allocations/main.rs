@@ -1,4 +1,4 @@
-//! What sessions ask of the allocator: on the steady path (`steady`), and for bodies of any size (`sizes`).
+//! What is asked of the allocator: on the steady path (`steady`), for bodies of any size (`sizes`), and under attack (`attacks`).
 //!
 //! A program of its own because the allocator is the process's: this one counts for each thread by itself, so that the tests
 //! run side by side and see only what they do.
@@ -6,6 +6,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+mod attacks;
 mod sizes;
 mod steady;
 

@@ -12,7 +12,7 @@ use spoor_core::pipeline::Settings;
 use spoor_core::record::Sender::{Client, Server};
 use spoor_core::record::{Record, Worker};
 use spoor_core::span::Span;
-use spoor_core::trace::{SpanId, TraceId};
+use spoor_core::trace::{SpanId, TraceId, Value};
 use spoor_tests::transcript::{Covered, Host, Process, wire};
 use spoor_tests::whole_core::{run_with, settings, text};
 
@@ -204,7 +204,7 @@ fn text_of(link: &spoor_core::span::Link) -> String {
     link.attributes
         .iter()
         .map(|(_, value)| match value {
-            spoor_core::trace::Value::Text(text) => text.to_string(),
+            Value::Text(text) => text.to_string(),
             other => format!("{other:?}"),
         })
         .collect()
@@ -262,6 +262,44 @@ fn a_trace_from_in_band_context_is_linked_to_its_orders_own_trace() {
     // Where nothing of the order's own trace was exported before, its identifier is all there is.
     let named: Vec<String> = spans.iter().map(|span| text(span, "spoor.order.trace_id")).collect();
     assert_eq!(named, [spans[1].trace_id.to_string().as_str(), "", "", ""]);
+}
+
+#[test]
+fn a_clients_context_does_not_move_what_other_threads_do_for_its_order() {
+    let mut host = Host::new();
+    let (customer, shop, database) =
+        (Process(900), host.process(200, "shop"), host.process(400, "postgresql"));
+    let (asks, worker, pool, backend) =
+        (customer.thread(0), shop.thread(1), shop.thread(2), database.thread(0));
+    let store = host.connect(shop, database, 5432, Covered::Client);
+    let front = host.connect(customer, shop, 8080, Covered::Server);
+    host.send(front, Client, wire::request("GET", "/orders/17", CONTEXT, ""), asks, worker);
+    for (sql, thread) in [
+        ("SELECT * FROM prices", worker),
+        ("UPDATE orders SET status = 'priced' WHERE id = 17", pool),
+        ("UPDATE items SET price = 1 WHERE order_id = 17", worker),
+    ] {
+        host.send(store, Client, wire::query(sql), thread, backend);
+        host.send(store, Server, wire::done("UPDATE 1", b'I'), backend, thread);
+    }
+    host.send(front, Server, wire::response(200, "{}"), worker, asks);
+    host.wait_ms(2000);
+    // What the order does without that client.
+    ask(&mut host, shop, "/orders/17", "", "");
+    let spans = by_time(run_with(trusting(), host.records.clone()));
+    let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
+    let [request, own, other, named, later] = spans.as_slice() else { panic!("{names:?}") };
+    assert_eq!((own.trace_id, named.trace_id), (request.trace_id, request.trace_id), "{names:?}");
+    assert_eq!(own.parent.zip(named.parent), Some((request.span_id, request.span_id)));
+    assert_eq!((other.trace_id, other.parent), (later.trace_id, None), "{names:?}");
+    assert_ne!(other.trace_id, request.trace_id);
+    let link = other.links.iter().find(|link| link.span_id == request.span_id).expect("its likely cause");
+    assert_eq!(link.attributes.get("spoor.link.rule"), Some(&Value::from("value")));
+    // Where orders have no traces, there is nothing to keep apart.
+    let mut settings = trusting();
+    settings.order.window = Window::Request;
+    let spans = by_time(run_with(settings, host.records));
+    assert_eq!(spans[2].parent, Some(spans[0].span_id));
 }
 
 #[test]

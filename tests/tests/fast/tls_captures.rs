@@ -194,7 +194,7 @@ fn operations(
 fn shown((protocol, operation, _): &(Protocol, Operation, Option<String>)) -> String {
     let what = match &operation.detail {
         Detail::Http(http) => format!("{} {} {}", http.method, http.target, http.status.unwrap_or_default()),
-        Detail::Postgres(statement) => statement.text.clone(),
+        Detail::Postgres(statement) => statement.text.clone().unwrap_or_default(),
         Detail::Amqp(action) => format!("{:?}", std::mem::discriminant(&action.kind)),
     };
     format!("{:?} {} {what} {:?}", operation.role, protocol.name(), operation.completeness)
@@ -234,7 +234,9 @@ fn protocols_read_what_is_opened_as_they_read_a_plain_stream() {
         let expected: &[&str] = match name.as_str() {
             _ if name.starts_with("curl") => &["GET /orders/4711 200", "GET /large 200", "POST /orders 200"],
             _ if name.starts_with("node") => &["GET /orders/1 200", "GET /orders/2 200", "GET /orders/3 200"],
-            _ if name.starts_with("postgres") => &["create table orders", "insert into orders", "select * from orders"],
+            _ if name.starts_with("postgres") => {
+                &["create table orders", "insert into orders", "select * from orders"]
+            }
             _ => &[],
         };
         for wanted in expected {

@@ -31,6 +31,19 @@ pub(crate) const CONTAINERS: Need = Need {
     install: || install_missing(CONTAINER_PROGRAMS),
 };
 
+/// A browser for the pages of `spoor-serve`.
+pub(crate) const CHROMIUM: Need = Need {
+    name: "browser",
+    why: "tests look at the pages of spoor-serve with it",
+    look: || match missing(BROWSERS).as_slice() {
+        [] => Found::Present("chromium".to_owned()),
+        packages => Found::Missing(format!("the packages {}", packages.join(" "))),
+    },
+    install: || install_missing(BROWSERS),
+};
+
+const BROWSERS: &[(&str, Witness)] = &[("chromium", Witness::Program("chromium"))];
+
 const CONTAINER_PROGRAMS: &[(&str, Witness)] =
     &[("buildah", Witness::Program("buildah")), ("runc", Witness::Program("runc"))];
 

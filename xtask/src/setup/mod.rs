@@ -17,8 +17,8 @@ use crate::shell;
 /// The eBPF toolchain (a nightly compiler with rust-src, LLVM, bpf-linker) goes where rustup and cargo put it.
 /// Servers and client libraries for tests and demo are Debian packages; none of them is started, the tests run
 /// private ones on loopback. The Node.js client libraries go to ~/.cache/spoor, and so do the programs that check what is
-/// deployed (promtool, helm, kubectl, kubernetes-validate). buildah and runc, which build and run the container image,
-/// are Debian packages, too.
+/// deployed (promtool, helm, kubectl, kubernetes-validate) and what drives a browser over the pages of spoor-serve. buildah
+/// and runc, which build and run the container image, and chromium are Debian packages, too.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// Only say what is missing; fail when something is.
@@ -53,7 +53,8 @@ pub(crate) const BUILD: &[Need] = &[toolchain::NIGHTLY, toolchain::BPF_LINKER];
 pub(crate) const SERVICES: &[Need] = &[debian::PACKAGES, node::MODULES];
 
 /// What some tests can do without: they say what they skip.
-pub(crate) const OPTIONAL: &[Need] = &[tools::TOOLS, targets::IMAGE, debian::CONTAINERS];
+pub(crate) const OPTIONAL: &[Need] =
+    &[tools::TOOLS, targets::IMAGE, debian::CONTAINERS, debian::CHROMIUM, node::BROWSER];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut missing = 0;

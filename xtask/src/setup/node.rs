@@ -1,4 +1,5 @@
-//! The Node.js client libraries of the demo's CRM, by its lock file, in a cache outside the tree.
+//! Packages of Node.js by their lock files, in a cache outside the tree: the client libraries of the demo's CRM, and what
+//! drives a browser over the pages of `spoor-serve`.
 //!
 //! The cache's name carries a hash of the lock file: a fresh clone finds it, a changed lock gets a new one.
 
@@ -14,26 +15,39 @@ use crate::shell;
 pub(crate) const MODULES: Need = Need {
     name: "Node.js client libraries",
     why: "the demo's CRM speaks PostgreSQL and AMQP through `pg` and `amqplib`",
-    look,
-    install,
+    look: || look(CRM, "pg and amqplib"),
+    install: || install(CRM),
 };
 
-fn look() -> Found {
-    match folder() {
+/// Chromium is one of the optional packages of Debian.
+pub(crate) const BROWSER: Need = Need {
+    name: "what drives a browser",
+    why: "tests look at the pages of spoor-serve with chromium and check that everybody can use them",
+    look: || look(PAGES, "playwright-core and axe-core"),
+    install: || install(PAGES),
+};
+
+/// Folders with a `package-lock.json`.
+const CRM: &str = "tests/services/crm";
+const PAGES: &str = "journeys/tests/browser";
+
+fn look(of: &str, packages: &str) -> Found {
+    match folder(of) {
         // Written last by npm: an installation that was broken off has none.
         Ok(folder) if folder.join("node_modules/.package-lock.json").is_file() => {
             Found::Present(folder.display().to_string())
         }
-        Ok(_) => Found::Missing("pg and amqplib".to_owned()),
-        Err(error) => Found::Missing(format!("a place for pg and amqplib: {error:#}")),
+        Ok(_) => Found::Missing(packages.to_owned()),
+        Err(error) => Found::Missing(format!("a place for {packages}: {error:#}")),
     }
 }
 
-fn install() -> Result<()> {
-    let folder = folder()?;
+fn install(of: &str) -> Result<()> {
+    let folder = folder(of)?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     for name in ["package.json", "package-lock.json"] {
-        fs::copy(source().join(name), folder.join(name)).with_context(|| format!("cannot copy {name}"))?;
+        fs::copy(shell::root().join(of).join(name), folder.join(name))
+            .with_context(|| format!("cannot copy {name}"))?;
     }
     let mut npm = shell::command("npm", ["ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"]);
     npm.current_dir(&folder);
@@ -41,13 +55,9 @@ fn install() -> Result<()> {
 }
 
 /// `~/.cache/spoor/node-<hash of the lock file>`.
-fn folder() -> Result<PathBuf> {
-    let lock =
-        fs::read(source().join("package-lock.json")).context("cannot read the CRM's package-lock.json")?;
+fn folder(of: &str) -> Result<PathBuf> {
+    let lock = fs::read(shell::root().join(of).join("package-lock.json"))
+        .with_context(|| format!("cannot read the package-lock.json of {of}"))?;
     let digest: String = Sha256::digest(&lock).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     Ok(shell::cache()?.join(format!("node-{digest}")))
-}
-
-fn source() -> PathBuf {
-    shell::root().join("tests/services/crm")
 }

@@ -2,7 +2,7 @@
 //!
 //! | part | programs | needs |
 //! |---|---|---|
-//! | fast | unit tests of every crate; `fast` and `allocations` of `tests/tests` | the compiler |
+//! | fast | unit tests of every crate; `fast` and `allocations` of `tests/tests`; all of `journeys/tests` | the compiler |
 //! | live | `live` of `tests/tests`, a process a module ([`live`]) | root, the eBPF toolchain, servers |
 //!
 //! A test that cannot run here says so itself: it writes its name and the reason to the file that `SPOOR_SKIPPED`
@@ -47,7 +47,20 @@ pub(crate) struct Args {
 const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "spoor-ebpf", "--exclude", "xtask"];
 
 /// What the fast part runs of [`PACKAGES`]: unit tests, and the programs of `tests/tests` that need nothing.
-const FAST: [&str; 6] = ["--lib", "--bins", "--test", "fast", "--test", "allocations"];
+const FAST: [&str; 12] = [
+    "--lib",
+    "--bins",
+    "--test",
+    "fast",
+    "--test",
+    "allocations",
+    "--test",
+    "demo",
+    "--test",
+    "killed",
+    "--test",
+    "browser",
+];
 
 /// What has run so far.
 #[derive(Debug, Default)]

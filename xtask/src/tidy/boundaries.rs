@@ -9,9 +9,11 @@ const CORE: &str = "agent/core/src/";
 
 /// The rooms of the core, from the ground up: each may name those before it. A type is named from where it is defined.
 const FLOORS: &[&str] = &[
+    "account",
     "bounded",
     "time",
     "record",
+    "work",
     "trace",
     "settings",
     "percent",

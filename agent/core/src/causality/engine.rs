@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::rules::{MESSAGE, MESSAGE_UNBROKERED, MESSAGE_UNBROKERED_WITH_ID, MESSAGE_WITH_ID, Row, WIRE};
 use super::{Edge, Passage, Policy, Stats};
-use crate::causality::across::message::{Delivery, Destination, MessageKey, Messages, Outcome, Pair};
+use crate::causality::across::message::{
+    Address, Delivery, Destination, MessageKey, Messages, Outcome, Pair, Published, Stamp,
+};
 use crate::causality::across::wire::{Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
 use crate::causality::inside::{Closing, Inside, Interaction, Opening};
@@ -200,27 +202,58 @@ impl Engine {
         }
     }
 
-    /// Enters a publish or delivery where its counterpart is looked for.
+    /// Enters a publish or delivery where its counterpart is looked for, and what consumers ask of their broker.
     fn message(&mut self, info: &ConnInfo, op: &Operation, action: &Action) {
         let at_broker = op.shape == OpSide::Relayed;
+        let messages = if at_broker { &mut self.brokered } else { &mut self.unbrokered };
+        let conn = info.conn.id;
+        match &action.kind {
+            ActionKind::Settle(_) => return messages.settled(conn, op.request.start.at),
+            ActionKind::Method(_) => return messages.called(conn, op.request.start.at, op.ended_at),
+            ActionKind::Publish(_) | ActionKind::Deliver(_) | ActionKind::Get(_) | ActionKind::Return(_) => {}
+        }
         let Some(content) = action.kind.content() else { return };
         let Some(digest) = content.canonical_digest() else { return };
         let broker = broker_name(info, at_broker);
-        let key =
-            |exchange: &str, routing_key: &str| MessageKey::new(&broker, &digest, exchange, routing_key);
-        let messages = if at_broker { &mut self.brokered } else { &mut self.unbrokered };
+        let key = |exchange: &str, routing_key: &str, stamp: Stamp| {
+            MessageKey::new(&broker, &digest, exchange, routing_key, stamp)
+        };
+        let stamp =
+            Stamp { timestamp: content.properties.timestamp, delay_ms: content.delay_ms().unsigned_abs() };
+        let unstamped = Stamp { timestamp: None, ..stamp };
         match &action.kind {
             ActionKind::Publish(publish) => {
-                let key = key(&publish.exchange, &publish.routing_key);
-                messages.publish(key, op.id, op.request.end.at, info.conn.id);
+                let (exchange, routing_key) = (&publish.exchange, &publish.routing_key);
+                let published = Published {
+                    op: op.id,
+                    at: op.request.end.at,
+                    conn,
+                    address: Address::new(&broker, exchange, routing_key),
+                    delay: Duration::from_millis(stamp.delay_ms),
+                    expires: content.expires(),
+                };
+                // The broker may write a time of its own in the place of the publisher's.
+                let loose = stamp.timestamp.map(|_| key(exchange, routing_key, unstamped));
+                messages.publish(key(exchange, routing_key, stamp), loose, published);
             }
             ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => {
-                let death = deliver.content.death();
+                let key = |exchange: &str, routing_key: &str| {
+                    let exact = key(exchange, routing_key, stamp);
+                    let loose = key(exchange, routing_key, unstamped);
+                    let is_exact = messages.is_published(exact);
+                    let is_loose = !is_exact && (content.is_stamped() || messages.is_published(loose));
+                    if is_loose { loose } else { exact }
+                };
+                let death = content.death();
                 let origin =
                     death.and_then(|death| Some(key(death.first_exchange?, death.first_routing_key?)));
-                let delivery =
-                    Delivery { dead_lettered: death.is_some(), ..delivery(info, op, action, deliver) };
-                messages.deliver(key(&deliver.exchange, &deliver.routing_key), origin, delivery);
+                let key = key(&deliver.exchange, &deliver.routing_key);
+                let address = Address::new(&broker, &deliver.exchange, &deliver.routing_key);
+                let delivery = Delivery {
+                    dead_lettered: death.is_some(),
+                    ..delivery(info, op, action, deliver, address)
+                };
+                messages.deliver(key, origin, delivery);
             }
             ActionKind::Get(None) | ActionKind::Return(_) | ActionKind::Settle(_) | ActionKind::Method(_) => {
             }
@@ -261,7 +294,13 @@ impl Engine {
 }
 
 /// A delivery that is over, or a `basic.get` that was answered.
-fn delivery(info: &ConnInfo, op: &Operation, action: &Action, deliver: &Deliver) -> Delivery {
+fn delivery(
+    info: &ConnInfo,
+    op: &Operation,
+    action: &Action,
+    deliver: &Deliver,
+    address: Address,
+) -> Delivery {
     let pulled = matches!(action.kind, ActionKind::Get(_));
     let destination = match &deliver.queue {
         Some(queue) => Destination::queue(queue),
@@ -286,6 +325,10 @@ fn delivery(info: &ConnInfo, op: &Operation, action: &Action, deliver: &Deliver)
         over_at: deliver.settled_at.unwrap_or(op.ended_at),
         pulled,
         has_id: deliver.content.properties.message_id.is_some(),
+        conn: info.conn.id,
+        address,
+        delayed: deliver.content.delay_ms() < 0,
+        has_priority: deliver.content.properties.priority.is_some_and(|priority| priority > 0),
     }
 }
 

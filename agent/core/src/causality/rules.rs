@@ -30,7 +30,7 @@ impl Row {
 pub const CONTEXT: Row = Row::new(
     Rule::Context,
     1.0,
-    "`traceparent`, `b3` or `uber-trace-id` in the operation's own bytes, from a process that is trusted",
+    "`traceparent`, `b3` or `uber-trace-id` in the operation's own bytes that does not say \"not sampled\", from a process that is trusted",
 );
 /// Both ends compute the same from sequence numbers that the two kernels agreed on.
 pub const WIRE: Row = Row::new(
@@ -48,8 +48,11 @@ pub const MESSAGE_WITH_ID: Row = Row::new(
     "the broker forwarded this very message: same address, properties and body, and an ID of its own",
 );
 /// Equal messages are told apart by their order in the queue, as far as that is known.
-pub const MESSAGE: Row =
-    Row::new(Rule::Message, 0.99, "the same without an ID, first in first out among equals");
+pub const MESSAGE: Row = Row::new(
+    Rule::Message,
+    0.99,
+    "the same without an ID, first in first out among equals, where nothing older can be left in the queue",
+);
 /// Only the broker's clients were watched: what else came into the queue is not known, but the ID is the message's own.
 pub const MESSAGE_UNBROKERED_WITH_ID: Row =
     Row::new(Rule::Message, 0.97, "the same with an ID, where no agent sees the broker");

@@ -20,6 +20,10 @@ pub struct Stats {
     pub destinations: u64,
     /// Operations that had begun and might have been deliveries.
     pub open_messages: u64,
+    /// What consumers had asked of brokers.
+    pub consumers: u64,
+    /// Whether the messages of addresses differ.
+    pub message_addresses: u64,
     /// Causes across the wire and through messages.
     pub links: u64,
     pub inside: InsideStats,
@@ -44,9 +48,19 @@ pub struct InsideStats {
 
 impl Stats {
     /// Every count, with the name of its table.
-    pub fn by_table(&self) -> [(&'static str, u64); 13] {
+    pub fn by_table(&self) -> [(&'static str, u64); 15] {
         // Taken apart, so that the compiler misses one that is left out.
-        let Self { wires, messages, equal_messages, destinations, open_messages, links, inside } = *self;
+        let Self {
+            wires,
+            messages,
+            equal_messages,
+            destinations,
+            open_messages,
+            consumers,
+            message_addresses,
+            links,
+            inside,
+        } = *self;
         let InsideStats { processes, threads, unnamed, interleaved, answers, begun, acts } = inside;
         [
             ("wires", wires),
@@ -54,6 +68,8 @@ impl Stats {
             ("equal_messages", equal_messages),
             ("destinations", destinations),
             ("open_messages", open_messages),
+            ("consumers", consumers),
+            ("message_addresses", message_addresses),
             ("links", links),
             ("processes", processes),
             ("threads", threads),
@@ -70,6 +86,8 @@ impl Stats {
         self.equal_messages += more.equal;
         self.destinations += more.destinations;
         self.open_messages += more.open;
+        self.consumers += more.consumers;
+        self.message_addresses += more.addresses;
     }
 }
 

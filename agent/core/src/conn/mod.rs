@@ -33,6 +33,8 @@ pub use stats::{Stats, TlsStats};
 const MAX_BUFFERED: usize = 32 << 20;
 /// Closed connections whose late records are recognised.
 const MAX_REMEMBERED: usize = 4096;
+/// A connection that holds no more has nothing to give that would be worth what it loses: its session, its readers, a few entries.
+const MIN_GIVEN: usize = 8 << 10;
 /// How often sessions are told the time.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -92,6 +94,7 @@ pub struct Connections {
     next_sweep: BootTime,
     now: BootTime,
     buffered: usize,
+    held: usize,
     /// Connections that ended not long ago.
     closed: Bounded<ConnId, ()>,
 }
@@ -119,6 +122,7 @@ impl Connections {
             next_sweep: BootTime::ZERO,
             now: BootTime::ZERO,
             buffered: 0,
+            held: 0,
             closed: Bounded::new(MAX_REMEMBERED),
         }
     }
@@ -209,6 +213,7 @@ impl Connections {
                 if let Some(flow) = self.table.at_mut(slot) {
                     flow.sweep(self.now, &mut self.context);
                 }
+                self.count(slot);
             }
         }
     }
@@ -283,6 +288,43 @@ impl Connections {
         self.buffered
     }
 
+    /// Bytes that all connections hold, with what their sessions hold.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Memory is short: no more than `down_to` bytes are to be held. Those give who hold most: first bodies and values of what is open,
+    /// then all that their sessions hold; then the connections that did nothing for longest are given up.
+    pub fn relieve(&mut self, down_to: usize) {
+        let before = self.held;
+        let held =
+            |table: &Bounded<ConnId, Flow>, slot: &Slot| table.at(*slot).map_or(0, |flow| flow.accounted.all);
+        let mut by_size: Vec<Slot> = self.table.by_age().collect();
+        by_size.sort_by_cached_key(|slot| std::cmp::Reverse(held(&self.table, slot)));
+        for give in [Flow::give_values, Flow::give_session] {
+            for slot in &by_size {
+                if self.held <= down_to {
+                    break;
+                }
+                // In the order of before: some have given by now.
+                if held(&self.table, slot) <= MIN_GIVEN {
+                    continue;
+                }
+                if let Some(flow) = self.table.at_mut(*slot) {
+                    give(flow, self.now, &mut self.context);
+                }
+                self.settle(*slot);
+            }
+        }
+        while self.held > down_to
+            && let Some(oldest) = self.table.oldest()
+        {
+            self.context.stats.evicted_for_memory += 1;
+            self.end(oldest);
+        }
+        self.context.stats.given_up_bytes += before.saturating_sub(self.held) as u64;
+    }
+
     /// What was forgotten at bounds, by table: ends of connections, whose late records open them anew, and what connections
     /// of a protocol told about each other.
     pub fn forgotten(&self) -> [(&'static str, u64); 3] {
@@ -330,14 +372,14 @@ impl Connections {
 
     /// Brings the timers and the memory account in line with a flow that did something.
     fn settle(&mut self, slot: Slot) {
-        let Some(flow) = self.table.at_mut(slot) else { return };
-        if self.buffered.saturating_sub(flow.accounted).saturating_add(flow.buffered()) > MAX_BUFFERED {
-            flow.relieve(self.now, &mut self.context);
+        self.count(slot);
+        if self.buffered > MAX_BUFFERED {
+            if let Some(flow) = self.table.at_mut(slot) {
+                flow.relieve(self.now, &mut self.context);
+            }
+            self.count(slot);
         }
-        let held = flow.buffered();
-        self.buffered = self.buffered.saturating_sub(flow.accounted).saturating_add(held);
-        flow.accounted = held;
-
+        let Some(flow) = self.table.at_mut(slot) else { return };
         let id = flow.info().conn.id;
         // What is due already is done at the next record or timeout.
         let deadline = flow.poll_timeout(self.context.window);
@@ -347,6 +389,17 @@ impl Connections {
             }
             flow.deadline = deadline;
             self.timers.extend(deadline.map(|at| (at, id)));
+        }
+    }
+
+    /// Brings the accounts in line with what a flow holds.
+    fn count(&mut self, slot: Slot) {
+        let Some(flow) = self.table.at_mut(slot) else { return };
+        let held = flow.held();
+        let before = std::mem::replace(&mut flow.accounted, held);
+        if held != before {
+            self.buffered = self.buffered.saturating_sub(before.back).saturating_add(held.back);
+            self.held = self.held.saturating_sub(before.all).saturating_add(held.all);
         }
     }
 
@@ -364,7 +417,8 @@ impl Connections {
         if let Some(deadline) = flow.deadline {
             self.timers.remove(&(deadline, id));
         }
-        self.buffered = self.buffered.saturating_sub(flow.accounted);
+        self.buffered = self.buffered.saturating_sub(flow.accounted.back);
+        self.held = self.held.saturating_sub(flow.accounted.all);
         if flow.is_closing() {
             self.context.stats.closed += 1;
             self.closed.insert(id, ());

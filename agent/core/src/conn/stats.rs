@@ -52,6 +52,13 @@ pub struct Stats {
     pub forgotten_bytes: u64,
     /// Times that bytes waiting for others were given up because memory was short.
     pub relieved: u64,
+    /// Times that a connection gave up bodies and values of what was open, and all that its session held.
+    pub gave_values: u64,
+    pub gave_session: u64,
+    /// Bytes that were given up so.
+    pub given_up_bytes: u64,
+    /// Connections that were given up so, beside those at their bound on number.
+    pub evicted_for_memory: u64,
 
     /// Bytes that sessions discarded, by [`Discard`].
     pub unsynchronised_bytes: u64,

@@ -3,6 +3,8 @@
 //! *Owns* the shape of what the AMQP session reports, and a message's identity ([`Content::canonical_digest`]).
 //! *Must not know* frames.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 
 use crate::operation::Kept;
@@ -34,6 +36,20 @@ pub enum ActionKind {
     Settle(Settle),
     /// Any other method and its reply: declare, bind, consume, open, close, …
     Method(Method),
+}
+
+impl Action {
+    /// Bytes that it holds beside its own fields.
+    pub(crate) fn held(&self) -> usize {
+        let vhost = self.vhost.as_ref().map_or(0, String::capacity);
+        let kind = match &self.kind {
+            ActionKind::Publish(publish) | ActionKind::Return(publish) => publish.held(),
+            ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => deliver.held(),
+            // Short strings of methods (AMQP 0-9-1, section 4.2.5.3: 255 bytes at most) are part of an entry.
+            ActionKind::Get(None) | ActionKind::Settle(_) | ActionKind::Method(_) => 0,
+        };
+        vhost + kind
+    }
 }
 
 impl ActionKind {
@@ -72,20 +88,20 @@ impl Content {
     /// What a message is known by from its publish to its delivery: SHA-256 over what brokers leave unchanged.
     /// `None` when some of it was not captured.
     ///
-    /// Left out: exchange, routing key, `expiration` (removed by dead-lettering), the headers `CC`, `BCC` and every
+    /// Left out: exchange, routing key, `expiration` (removed by dead-lettering), `timestamp` and the header `timestamp_in_ms`
+    /// (written by RabbitMQ's `message_interceptors.incoming.set_header_timestamp`), the headers `CC`, `BCC` and every
     /// `x-*` (added and removed by brokers), and the rest of a `reply_to` that begins with `amq.rabbitmq.reply-to`
-    /// (rewritten by direct reply-to). An empty header table is the same as none.
+    /// (rewritten by direct reply-to). An empty header table is the same as none. Version 1 had the timestamps in it.
     ///
     /// The input of the hash, all integers big-endian:
     ///
     /// ```text
-    ///   "spoor amqp message 1\0"
+    ///   "spoor amqp message 2\0"
     ///   per property that is set, in the order of AMQP 0-9-1:   number (1 octet, 1 = content-type … 14 = cluster-id), value
     ///   0xFF, body length (8 octets), the first min(length, 1024) body bytes
     ///
     ///   text            length (4), bytes
     ///   octet           1 octet            (delivery-mode, priority)
-    ///   timestamp       8 octets
     ///   table           number of fields (4), then per field, sorted by name and then by encoded value: name (text), value
     ///   field value     't' 1 octet │ 'n' 16 octets signed, any integer │ 'd' 8 octets IEEE 754, any float
     ///                   'D' scale (1) value (4) │ 'S' text or bytes │ 'T' 8 octets │ 'A' number (4), values │ 'F' table │ 'V'
@@ -95,9 +111,9 @@ impl Content {
     ///
     /// | message | digest |
     /// |---|---|
-    /// | no properties, empty body | `3baed507e6671dba7f23a61b9e4794e42400737214a6f187d0d2087bc1ce2d32` |
-    /// | `message_id` = `m-1`, `content_type` = `application/json`, body `{"order":4711}` | `1a1653480ad22df30db37842aa790293baf587c35bc917d706a4178ba6e5eacb` |
-    /// | `delivery_mode` = 2, headers `b` = 1 and `a` = `x`, body 2,000 times `z` | `44a94be4744c91759c75150cd3df74925018ee5b8cb633c27472ef72e130e8e8` |
+    /// | no properties, empty body | `a81bc6a6ad2061ebf250e5464dc45cf9391c4a170bdf2bfbdf78a9efaa1a886b` |
+    /// | `message_id` = `m-1`, `content_type` = `application/json`, body `{"order":4711}` | `2e69c8650b59bcf16f2087ce440486c9ad7bd78ba9c922acbc3dec2df79a7f4d` |
+    /// | `delivery_mode` = 2, headers `b` = 1 and `a` = `x`, body 2,000 times `z` | `9d27ced6b42697c658780d07f1adaf60c9fb1b753cdc64c3c99cc2e8228316b9` |
     pub fn canonical_digest(&self) -> Option<[u8; 32]> {
         let wanted = usize::try_from(self.body.len).unwrap_or(usize::MAX).min(IDENTITY_BYTES);
         // Bytes before a hole are where they belong: only what is missing of the first 1,024 matters.
@@ -106,12 +122,84 @@ impl Content {
             return None;
         }
         let mut hash = Canonical(Sha256::new());
-        hash.0.update(b"spoor amqp message 1\0");
+        hash.0.update(b"spoor amqp message 2\0");
         hash.properties(&self.properties);
         hash.0.update([0xff]);
         hash.0.update(self.body.len.to_be_bytes());
         hash.0.update(body);
         Some(hash.0.finalize().into())
+    }
+}
+
+impl Content {
+    /// How long a delayed exchange is asked to keep it, in milliseconds; negative once it has (rabbitmq-delayed-message-exchange).
+    pub fn delay_ms(&self) -> i64 {
+        match field(&self.properties.headers, "x-delay") {
+            Some(Value::Int(delay)) => *delay,
+            Some(Value::Uint(delay)) => i64::try_from(*delay).unwrap_or(i64::MAX),
+            _ => 0,
+        }
+    }
+
+    /// How long it may wait in its queue: `expiration`, a number of milliseconds as text.
+    pub fn expires(&self) -> Option<Duration> {
+        self.properties.expiration.as_deref()?.parse().ok().map(Duration::from_millis)
+    }
+
+    /// The broker has written when it came.
+    pub fn is_stamped(&self) -> bool {
+        field(&self.properties.headers, TIMESTAMP_IN_MS).is_some()
+    }
+
+    /// Forgets the body, and of the header table all but what brokers say of dead letters.
+    pub(super) fn forget_values(&mut self) {
+        self.body.forget_bytes();
+        let headers = &mut self.properties.headers;
+        if headers.iter().any(|(name, _)| is_of_death(name)) {
+            headers.retain(|(name, _)| is_of_death(name));
+        } else {
+            *headers = Vec::new();
+        }
+    }
+
+    fn held(&self) -> usize {
+        let p = &self.properties;
+        let texts = [
+            &p.content_type,
+            &p.content_encoding,
+            &p.correlation_id,
+            &p.reply_to,
+            &p.expiration,
+            &p.message_id,
+            &p.kind,
+            &p.user_id,
+            &p.app_id,
+            &p.cluster_id,
+        ];
+        let texts = texts.into_iter().flatten().map(String::capacity);
+        texts.sum::<usize>() + held_by_table(&p.headers) + self.body.held()
+    }
+}
+
+/// [`Content::death`] reads it.
+fn is_of_death(name: &str) -> bool {
+    name == "x-death" || name.starts_with("x-first-death-")
+}
+
+fn held_by_table(table: &[(String, Value)]) -> usize {
+    let entry = |(name, value): &(String, Value)| name.capacity() + held_by_value(value);
+    size_of_val(table) + table.iter().map(entry).sum::<usize>()
+}
+
+/// Tables nest as deep as they are read.
+fn held_by_value(value: &Value) -> usize {
+    match value {
+        Value::Text(bytes) | Value::Bytes(bytes) => bytes.capacity(),
+        Value::Array(values) => {
+            size_of_val(values.as_slice()) + values.iter().map(held_by_value).sum::<usize>()
+        }
+        Value::Table(table) => held_by_table(table),
+        _ => 0,
     }
 }
 
@@ -200,10 +288,6 @@ impl Canonical {
         let reply_to = p.reply_to.as_deref();
         self.property_text(7, reply_to.map(|to| if to.starts_with(DIRECT) { DIRECT } else { to }));
         self.property_text(9, p.message_id.as_deref());
-        if let Some(timestamp) = p.timestamp {
-            self.0.update([10]);
-            self.0.update(timestamp.to_be_bytes());
-        }
         self.property_text(11, p.kind.as_deref());
         self.property_text(12, p.user_id.as_deref());
         self.property_text(13, p.app_id.as_deref());
@@ -219,8 +303,11 @@ impl Canonical {
     }
 }
 
+/// Written by brokers that are told to, with the property `timestamp`.
+const TIMESTAMP_IN_MS: &str = "timestamp_in_ms";
+
 fn is_broker_header(name: &str) -> bool {
-    name == "CC" || name == "BCC" || name.starts_with("x-")
+    matches!(name, "CC" | "BCC" | TIMESTAMP_IN_MS) || name.starts_with("x-")
 }
 
 fn encode_fields<'a>(fields: impl Iterator<Item = &'a (String, Value)>, to: &mut Vec<u8>) {
@@ -330,6 +417,12 @@ pub struct Publish {
     pub outcome: PublishOutcome,
 }
 
+impl Publish {
+    fn held(&self) -> usize {
+        self.exchange.capacity() + self.routing_key.capacity() + self.content.held()
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PublishOutcome {
     /// The channel is not in confirm mode or not known to be, or no answer was seen.
@@ -366,6 +459,14 @@ pub struct Deliver {
     pub settlement: Option<Settlement>,
     /// When the settlement was moved.
     pub settled_at: Option<BootTime>,
+}
+
+impl Deliver {
+    fn held(&self) -> usize {
+        let queue = self.queue.as_ref().map_or(0, String::capacity);
+        let address = self.exchange.capacity() + self.routing_key.capacity();
+        queue + address + self.consumer_tag.capacity() + self.content.held()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -469,15 +570,15 @@ mod tests {
         for (content, expected) in [
             (
                 content(Properties::default(), b""),
-                "3baed507e6671dba7f23a61b9e4794e42400737214a6f187d0d2087bc1ce2d32",
+                "a81bc6a6ad2061ebf250e5464dc45cf9391c4a170bdf2bfbdf78a9efaa1a886b",
             ),
             (
                 content(properties, br#"{"order":4711}"#),
-                "1a1653480ad22df30db37842aa790293baf587c35bc917d706a4178ba6e5eacb",
+                "2e69c8650b59bcf16f2087ce440486c9ad7bd78ba9c922acbc3dec2df79a7f4d",
             ),
             (
                 content(third(), &[b'z'; 2000]),
-                "44a94be4744c91759c75150cd3df74925018ee5b8cb633c27472ef72e130e8e8",
+                "9d27ced6b42697c658780d07f1adaf60c9fb1b753cdc64c3c99cc2e8228316b9",
             ),
         ] {
             assert_eq!(digest(&content), expected, "{content:?}");

@@ -12,8 +12,10 @@ pub struct Exchange {
     pub version: &'static str,
     /// As sent; empty when the request was not seen.
     pub method: String,
-    /// Request target as sent: path and query, absolute form, authority form or `*`.
+    /// Request target as sent: path and query, absolute form, authority form or `*`. At most [`MAX_TARGET`] bytes of it.
     pub target: String,
+    /// The rest of a longer target was left out.
+    pub target_cut: bool,
     /// The host of an absolute-form target, else `Host` or `:authority`; empty when absent. Without user information.
     pub authority: String,
     pub request_headers: Headers,
@@ -71,7 +73,61 @@ pub struct Upload {
     pub len: Option<u64>,
 }
 
+/// Bytes of a request target that are kept. Servers refuse more: nginx and Apache 8 KiB, Tomcat 8 KiB for the whole header section.
+/// HTTP/2 can name one that stands in its table with one byte, and each exchange would hold and export another copy.
+pub const MAX_TARGET: usize = 8 << 10;
+
+/// Longest value of a header that outlives the search for keys. Of those that spans show, none is longer but by malice.
+const MAX_SHOWN_VALUE: usize = 8 << 10;
+
+/// Longest host with its port that is kept: names have at most 253 characters (RFC 1035, section 2.3.4). A longer one is none.
+pub const MAX_AUTHORITY: usize = 512;
+
+/// The beginning of a request target, and whether there was more. It ends where a part of it does: half a value would be another
+/// one, and half a secret is not known as one.
+pub fn bounded_target(target: &[u8]) -> (String, bool) {
+    if target.len() <= MAX_TARGET {
+        return (String::from_utf8_lossy(target).into_owned(), false);
+    }
+    let head = target.get(..MAX_TARGET).unwrap_or_default();
+    let end = match memchr::memchr2(b'?', b'#', head) {
+        Some(query) => memchr::memrchr(b'&', head).filter(|last| *last > query).unwrap_or(query),
+        None => memchr::memrchr(b'/', head).map_or(0, |last| last + 1),
+    };
+    (String::from_utf8_lossy(head.get(..end).unwrap_or_default()).into_owned(), true)
+}
+
+impl Upload {
+    fn held(&self) -> usize {
+        size_of::<Self>() + self.field.capacity() + self.file_name.capacity() + self.content_type.capacity()
+    }
+}
+
 impl Exchange {
+    /// Bytes that it holds beside its own fields.
+    pub(crate) fn held(&self) -> usize {
+        let texts = self.method.capacity() + self.target.capacity() + self.authority.capacity();
+        let headers = [&self.request_headers, &self.response_headers, &self.http2.trailers];
+        let uploads: usize = self.uploads.iter().map(Upload::held).sum();
+        texts
+            + headers.map(Headers::held).iter().sum::<usize>()
+            + self.request_body.held()
+            + self.response_body.held()
+            + uploads
+    }
+
+    /// Forgets bodies, names of files, and all headers but those that spans show.
+    pub(super) fn forget_values(&mut self, is_shown: fn(&str) -> bool) {
+        self.request_body.forget_bytes();
+        self.response_body.forget_bytes();
+        for headers in [&mut self.request_headers, &mut self.response_headers, &mut self.http2.trailers] {
+            headers.retain(|field| is_shown(field.name) && field.value.len() <= MAX_SHOWN_VALUE);
+        }
+        for upload in &mut self.uploads {
+            *upload = Upload { len: upload.len, ..Upload::default() };
+        }
+    }
+
     /// The first value of a request header; `name` in lower case.
     pub fn request_header(&self, name: &str) -> Option<&[u8]> {
         self.request_headers.get(name)
@@ -229,6 +285,39 @@ impl Headers {
         self.block.len()
     }
 
+    /// Bytes that it holds.
+    pub(crate) fn held(&self) -> usize {
+        self.block.capacity() + self.fields.capacity() * size_of::<FieldAt>()
+    }
+
+    /// Leaves out every field that is not to be kept, and gives the memory back where that is worth it.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
+        /// Less is left where it is: giving it back costs more than it holds.
+        const SPARE: usize = 256;
+        let (mut len, mut count) = (0, 0);
+        for index in 0..self.fields.len() {
+            let Some(at) = self.fields.get(index).copied() else { break };
+            let (name, value) = self.parts(&at);
+            let field = Field { name: std::str::from_utf8(name).unwrap_or_default(), value };
+            if !keep(field) {
+                continue;
+            }
+            let (start, end) = (at.start as usize, at.start as usize + field.name.len() + value.len());
+            self.block.copy_within(start..end, len);
+            if let Some(place) = self.fields.get_mut(count) {
+                *place = FieldAt { start: len as u32, ..at };
+            }
+            len += end - start;
+            count += 1;
+        }
+        self.block.truncate(len);
+        self.fields.truncate(count);
+        if self.block.capacity() > len + SPARE {
+            self.block.shrink_to_fit();
+            self.fields.shrink_to_fit();
+        }
+    }
+
     fn value_if(&self, at: &FieldAt, wanted: &str) -> Option<&[u8]> {
         if at.name_len as usize != wanted.len() {
             return None;
@@ -292,5 +381,39 @@ mod tests {
         assert_eq!(headers.get_all("x-a").last(), Some(&b"2 more"[..]));
         assert_eq!(headers.iter().next(), Some(Field { name: "host", value: b"shop" }));
         assert_eq!((headers.len(), headers.is_empty(), headers.last_name()), (3, false, Some("x-a")));
+    }
+
+    #[test]
+    fn a_long_target_ends_where_a_part_of_it_does() {
+        let check = |target: &str, expected: &str| {
+            let (kept, cut) = bounded_target(target.as_bytes());
+            assert_eq!((kept.as_str(), cut), (expected, target.len() > MAX_TARGET), "{:.40}", target);
+        };
+        let long = "x".repeat(MAX_TARGET);
+        check("/orders/7?full=1", "/orders/7?full=1");
+        check(&long, &long);
+        check(&format!("/orders/7?a=1&b={long}&order_id=8"), "/orders/7?a=1");
+        check(&format!("/orders/7?token={long}"), "/orders/7");
+        check(&format!("/orders/7#{long}"), "/orders/7");
+        check(&format!("/orders/{long}?a=1"), "/orders/");
+        check(&format!("http://{long}/orders"), "http://");
+        check(&format!("/заказы/7?a={long}"), "/заказы/7");
+        check(&format!("{long}x"), "");
+    }
+
+    #[test]
+    fn headers_that_are_not_kept_are_gone_with_their_memory() {
+        let fields =
+            [("Host", "shop"), ("cookie", &*"c".repeat(4000)), ("user-agent", "curl/8"), ("x-a", "1")];
+        let mut headers = Headers::from_iter(fields);
+        headers.retain(|field| matches!(field.name, "user-agent" | "x-a"));
+        let left: Vec<(&str, &[u8])> = headers.iter().map(|field| (field.name, field.value)).collect();
+        assert_eq!(left, [("user-agent", &b"curl/8"[..]), ("x-a", b"1")]);
+        assert_eq!((headers.get("cookie"), headers.get("x-a")), (None, Some(&b"1"[..])));
+        assert!(headers.held() < 200, "{}", headers.held());
+        headers.push(b"y", b"2");
+        assert_eq!((headers.get("y"), headers.get("user-agent")), (Some(&b"2"[..]), Some(&b"curl/8"[..])));
+        headers.retain(|_| false);
+        assert!(headers.is_empty());
     }
 }

@@ -83,17 +83,14 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Forgets the bytes of bodies, parameters and rows. They are for keys and identity only: once those are found, an
-    /// operation that waits for its tree needs neither the memory nor the secrets. Lengths stay.
-    pub fn forget_values(&mut self) {
+    /// Forgets the bytes of bodies, parameters and rows, and headers but those that spans show. They are for keys and identity
+    /// only: once those are found, an operation that waits for its tree needs neither the memory nor the secrets. Lengths stay.
+    pub fn forget_values(&mut self, is_shown: fn(&str) -> bool) {
         match &mut self.detail {
-            Detail::Http(exchange) => {
-                exchange.request_body.forget_bytes();
-                exchange.response_body.forget_bytes();
-            }
+            Detail::Http(exchange) => exchange.forget_values(is_shown),
             Detail::Amqp(action) => {
                 if let Some(content) = action.kind.content_mut() {
-                    content.body.forget_bytes();
+                    content.forget_values();
                 }
             }
             Detail::Postgres(statement) => {
@@ -102,6 +99,46 @@ impl Operation {
                 statement.columns = Vec::new();
                 statement.column_tables = Vec::new();
             }
+        }
+    }
+
+    /// Forgets the bytes of bodies that have a content coding. Returns whether there were any.
+    pub(crate) fn leave_coded(&mut self) -> bool {
+        match &mut self.detail {
+            Detail::Http(exchange) => {
+                let halves = [
+                    (&exchange.request_headers, &mut exchange.request_body),
+                    (&exchange.response_headers, &mut exchange.response_body),
+                ];
+                halves.into_iter().fold(false, |left, (headers, body)| {
+                    let is_coded = !body.bytes.is_empty()
+                        && (headers.get("content-encoding").is_some()
+                            || headers.get("grpc-encoding").is_some());
+                    if is_coded {
+                        body.forget_bytes();
+                    }
+                    left | is_coded
+                })
+            }
+            Detail::Amqp(action) => match action.kind.content_mut() {
+                Some(content)
+                    if content.properties.content_encoding.is_some() && !content.body.bytes.is_empty() =>
+                {
+                    content.body.forget_bytes();
+                    true
+                }
+                _ => false,
+            },
+            Detail::Postgres(_) => false,
+        }
+    }
+
+    /// Bytes of its texts and values: what it holds beside its own fields.
+    pub(crate) fn held(&self) -> usize {
+        match &self.detail {
+            Detail::Http(exchange) => size_of::<http::Exchange>() + exchange.held(),
+            Detail::Amqp(action) => size_of::<amqp::Action>() + action.held(),
+            Detail::Postgres(statement) => size_of::<postgres::Statement>() + statement.held(),
         }
     }
 }
@@ -129,6 +166,11 @@ impl Kept {
     /// Keeps the length only. What was whole is no longer.
     pub fn forget_bytes(&mut self) {
         self.bytes = Vec::new();
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Every byte is there.

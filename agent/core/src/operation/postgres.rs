@@ -6,6 +6,9 @@ pub struct Statement {
     pub kind: StatementKind,
     /// As sent, bounded; `None` when it was prepared before the agent started.
     pub text: Option<String>,
+    /// The text came with this execution: a simple query, or the first Bind after its Parse. Otherwise what its comments say is of
+    /// another moment.
+    pub text_is_fresh: bool,
     /// Name of the prepared statement; empty for the unnamed one.
     pub prepared_name: String,
     pub parameters: Vec<Parameter>,
@@ -33,6 +36,30 @@ pub struct Statement {
     pub transaction: Option<u64>,
     /// Bytes of data moved by COPY, in either direction.
     pub copy_len: u64,
+}
+
+impl Statement {
+    /// Bytes that it holds beside its own fields.
+    pub(crate) fn held(&self) -> usize {
+        let texts = [&self.text, &self.command_tag, &self.database, &self.user];
+        let texts = texts.into_iter().flatten().map(String::capacity).sum::<usize>();
+        let parameters =
+            self.parameters.iter().map(|parameter| held_by_cell(&parameter.value)).sum::<usize>();
+        let rows = self.first_rows.iter().flatten().map(held_by_cell).sum::<usize>();
+        let columns = self.columns.iter().map(|name| size_of::<String>() + name.capacity()).sum::<usize>();
+        let errors = self.error.iter().chain(&self.warning).map(ServerError::held).sum::<usize>();
+        texts
+            + self.prepared_name.capacity()
+            + parameters
+            + rows
+            + columns
+            + self.column_tables.capacity() * 4
+            + errors
+    }
+}
+
+fn held_by_cell(cell: &Option<Cell>) -> usize {
+    size_of::<Parameter>() + if let Some(Cell::Text(text)) = cell { text.capacity() } else { 0 }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -85,4 +112,12 @@ pub struct ServerError {
     pub constraint: String,
     /// Where in the text the server sees the error, in characters from 1; 0 when absent.
     pub position: u32,
+}
+
+impl ServerError {
+    fn held(&self) -> usize {
+        let names = [&self.schema, &self.table, &self.column, &self.data_type, &self.constraint];
+        let names = names.into_iter().map(String::capacity).sum::<usize>();
+        self.severity.capacity() + self.code.capacity() + self.message.capacity() + names
+    }
 }

@@ -26,6 +26,8 @@ pub(super) struct Collector<'r> {
     keys: Vec<(u16, OrderKey)>,
     too_many: bool,
     values: Vec<(RuleId, Part, Value)>,
+    /// Bytes that content codings were undone to.
+    pub(super) decoded_len: usize,
 }
 
 impl<'r> Collector<'r> {
@@ -57,7 +59,15 @@ impl<'r> Collector<'r> {
                 })
         });
         let active = active.collect();
-        Self { rules, active, part: Part::Request, keys: Vec::new(), too_many: false, values: Vec::new() }
+        Self {
+            rules,
+            active,
+            part: Part::Request,
+            keys: Vec::new(),
+            too_many: false,
+            values: Vec::new(),
+            decoded_len: 0,
+        }
     }
 
     /// What is offered from now on comes from this half of the operation.
@@ -144,10 +154,10 @@ impl<'r> Collector<'r> {
         }
     }
 
-    pub(super) fn finish(mut self) -> Found {
+    pub(super) fn finish(&mut self) -> Found {
         self.keys.sort_by_key(|(rank, _)| *rank);
         let mut found = Found {
-            keys: self.keys.into_iter().map(|(_, key)| key).collect(),
+            keys: std::mem::take(&mut self.keys).into_iter().map(|(_, key)| key).collect(),
             too_many: self.too_many,
             ..Found::default()
         };

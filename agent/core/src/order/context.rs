@@ -2,6 +2,9 @@
 //!
 //! *Spec*: W3C Trace Context Level 2, section 3.2; B3 propagation (openzipkin/b3-propagation); Jaeger's
 //! `uber-trace-id` (client libraries, "Propagation format"). Anything malformed counts as absent.
+//!
+//! So does a context that says "not sampled": nobody exports the span it names. Runtimes send such contexts without any SDK (ASP.NET
+//! Core does with each call), so to follow it would put each request into a trace of its own, below a parent that is nowhere.
 
 use super::TraceContext;
 use crate::trace::{SpanContext, SpanId, TraceId};
@@ -19,6 +22,7 @@ pub fn read<'a>(header: impl Fn(&'static str) -> Option<&'a [u8]>) -> Option<Tra
         .or_else(|| {
             let ids = text("x-b3-traceid")
                 .zip(text("x-b3-spanid"))
+                .filter(|_| b3_is_sampled(text("x-b3-sampled"), text("x-b3-flags")))
                 .and_then(|(t, s)| context(b3_trace(t), span(s)));
             found(ids, "x-b3-traceid")
         })
@@ -39,24 +43,37 @@ fn traceparent(value: &str) -> Option<SpanContext> {
     if !well_formed || trace_id.len() != 32 || parent_id.len() != 16 {
         return None;
     }
-    context(trace(trace_id), span(parent_id))
+    let flags = u8::from_str_radix(flags, 16).ok()?;
+    context(trace(trace_id), span(parent_id)).filter(|_| flags & SAMPLED != 0)
 }
+
+/// The sampled flag, of W3C (section 3.2.2.4) and of Jaeger alike.
+const SAMPLED: u8 = 1;
 
 /// `{TraceId}-{SpanId}[-{SamplingState}[-{ParentSpanId}]]`; a lone sampling state carries no identifiers.
 fn b3(value: &str) -> Option<SpanContext> {
     let mut parts = value.split('-');
     let ids = context(b3_trace(parts.next()?), span(parts.next()?))?;
-    let sampling = parts.next().is_none_or(|state| matches!(state, "0" | "1" | "d"));
+    // Without a state the decision is left to whoever receives it.
+    let sampling = parts.next().is_none_or(|state| matches!(state, "1" | "d"));
     let parent = parts.next().is_none_or(|parent| span(parent).is_some());
     (sampling && parent && parts.next().is_none()).then_some(ids)
+}
+
+/// `X-B3-Sampled` is `1`, or `true` of early tracers; `X-B3-Flags: 1` (debug) implies it. Neither: the decision is left to whoever
+/// receives it.
+fn b3_is_sampled(sampled: Option<&str>, flags: Option<&str>) -> bool {
+    flags == Some("1") || sampled.is_none_or(|sampled| sampled == "1" || sampled.eq_ignore_ascii_case("true"))
 }
 
 /// `{trace-id}:{span-id}:{parent-span-id}:{flags}`, leading zeros left out; colons may be percent-encoded.
 fn uber(value: &str) -> Option<SpanContext> {
     let value = value.replace("%3A", ":").replace("%3a", ":");
     let parts: Vec<&str> = value.splitn(5, ':').collect();
-    let [trace_id, span_id, _parent, _flags] = parts.as_slice() else { return None };
-    context(trace(trace_id), padded(span_id).map(SpanId))
+    let [trace_id, span_id, _parent, flags] = parts.as_slice() else { return None };
+    // One octet in hex, with or without its leading zero. Bit 1 is "debug", which implies "sampled".
+    let flags = u8::from_str_radix(flags, 16).ok()?;
+    context(trace(trace_id), padded(span_id).map(SpanId)).filter(|_| flags & (SAMPLED | 2) != 0)
 }
 
 fn context(trace_id: Option<TraceId>, span_id: Option<SpanId>) -> Option<SpanContext> {
@@ -107,6 +124,8 @@ mod tests {
             (format!("00-{T}-00f067aa0ba902b7-01"), good),
             (format!(" 00-{T}-00f067aa0ba902b7-03 "), good),
             (format!("cc-{T}-00f067aa0ba902b7-01-what-the-future"), good),
+            (format!("00-{T}-00f067aa0ba902b7-00"), None),
+            (format!("00-{T}-00f067aa0ba902b7-02"), None),
             (format!("00-{T}-00f067aa0ba902b7-01-more"), None),
             (format!("ff-{T}-00f067aa0ba902b7-01"), None),
             (format!("00-{}-00f067aa0ba902b7-01", T.to_uppercase()), None),
@@ -134,12 +153,26 @@ mod tests {
             Some("b3 000000000000000064fe8b2a57d3eff7 e457b5a2e4d86bd1"),
         );
         check(&[("b3", "0")], None);
+        check(&[("b3", "64fe8b2a57d3eff7-e457b5a2e4d86bd1-0")], None);
         check(&[("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-x")], None);
         check(
             &[("x-b3-traceid", "463ac35c9f6413ad48485a3953bb6124"), ("x-b3-spanid", "a2fb4a1d1a96d312")],
             Some("x-b3-traceid 463ac35c9f6413ad48485a3953bb6124 a2fb4a1d1a96d312"),
         );
         check(&[("x-b3-traceid", "463ac35c9f6413ad48485a3953bb6124")], None);
+        let multi =
+            [("x-b3-traceid", "463ac35c9f6413ad48485a3953bb6124"), ("x-b3-spanid", "a2fb4a1d1a96d312")];
+        let found = Some("x-b3-traceid 463ac35c9f6413ad48485a3953bb6124 a2fb4a1d1a96d312");
+        for (name, value, expected) in [
+            ("x-b3-sampled", "0", None),
+            ("x-b3-sampled", "false", None),
+            ("x-b3-sampled", "d", None),
+            ("x-b3-sampled", "1", found),
+            ("x-b3-sampled", "True", found),
+            ("x-b3-flags", "1", found),
+        ] {
+            check(&[multi[0], multi[1], (name, value)], expected);
+        }
     }
 
     #[test]
@@ -147,8 +180,22 @@ mod tests {
         let good = Some("uber-trace-id 0000000000000000006a3fdf7d4a7c4e 0000000000000abc");
         check(&[("uber-trace-id", "6a3fdf7d4a7c4e:abc:0:1")], good);
         check(&[("uber-trace-id", "6a3fdf7d4a7c4e%3Aabc%3A0%3A1")], good);
+        check(&[("uber-trace-id", "6a3fdf7d4a7c4e:abc:0:03")], good);
+        check(&[("uber-trace-id", "6a3fdf7d4a7c4e:abc:0:0")], None);
+        check(&[("uber-trace-id", "6a3fdf7d4a7c4e:abc:0:x")], None);
         check(&[("uber-trace-id", "6a3fdf7d4a7c4e:abc:0")], None);
         check(&[("uber-trace-id", "0:abc:0:1")], None);
+    }
+
+    #[test]
+    fn a_context_that_says_not_sampled_leaves_the_word_to_another() {
+        check(
+            &[
+                ("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1"),
+                ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"),
+            ],
+            Some("b3 80f198ee56343ba864fe8b2a57d3eff7 e457b5a2e4d86bd1"),
+        );
     }
 
     #[test]

@@ -59,6 +59,16 @@ pub struct Found {
 }
 
 impl Found {
+    /// Bytes that it holds beside its own fields.
+    pub(crate) fn held(&self) -> usize {
+        let keys = self.keys.iter().map(|key| size_of::<OrderKey>() + key.value.len());
+        let attributes = self
+            .attributes
+            .iter()
+            .map(|(name, value)| size_of::<(String, Value)>() + name.len() + value.held());
+        keys.chain(attributes).sum()
+    }
+
     /// The order this operation names by itself: the only key of the first namespace that has any. Keys of further
     /// namespaces number the same order in other systems.
     pub fn order(&self) -> Option<&OrderKey> {

@@ -21,10 +21,13 @@ pub(super) fn offer(rules: &Rules, statement: &Statement, collector: &mut Collec
     row(rules, statement, collector);
 }
 
-/// The trace context in a comment of the text, as sqlcommenter appends it. That of a named statement is of the moment when
-/// it was prepared, not of this execution.
+/// The trace context in a comment of the text, as sqlcommenter appends it. That of a named statement, and of one that is executed
+/// again, is of the moment when it was prepared, not of this execution.
 pub(super) fn context(statement: &Statement) -> Option<TraceContext> {
-    let text = statement.text.as_deref().filter(|_| statement.prepared_name.is_empty())?;
+    let text = statement
+        .text
+        .as_deref()
+        .filter(|_| statement.prepared_name.is_empty() && statement.text_is_fresh)?;
     // Most statements have no comment: they are not split into tokens for one.
     memchr::memmem::find(text.as_bytes(), b"/*")?;
     context::read(|name| comment_value(text, name).map(str::as_bytes))

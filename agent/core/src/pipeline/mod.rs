@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::account::{Account, Holder};
 use crate::bounded::Bounded;
 use crate::causality::engine::{self, Engine};
 use crate::conn::{ConnRef, Connections, VerdictUpdate};
@@ -30,11 +31,12 @@ use crate::protocol::{Event, PerProtocol, Protocol};
 use crate::record::{ClockPair, ConnId, OpId, ProcessInfo, Record, Sender, Tgid};
 
 use crate::span::sample::Sampler;
-use crate::span::{Resource, Span};
+use crate::span::{self, Resource, Span};
 use crate::time::BootTime;
 use crate::trees::Finished;
 use crate::trees::hold::{self, Hold};
-use crate::trees::identify::{self, Identifier};
+use crate::trees::identify::{self, Identifier, Placing};
+use crate::work::{Done, Owner, Work};
 use crate::{order, settings, tls};
 pub use in_flight::Open;
 use in_flight::{Begun, OpenOperations};
@@ -47,6 +49,7 @@ pub struct Settings {
     pub joining: crate::causality::settings::Joining,
     pub order: order::settings::Order,
     pub spans: order::settings::Spans,
+    pub limits: settings::Limits,
     pub max_connections: usize,
     /// Bytes captured per turn of a connection whose protocol is known.
     pub turn_bytes: u32,
@@ -74,11 +77,30 @@ pub struct Stats {
     pub trees: u64,
     /// Trees released by a bound of time or number.
     pub trees_forced: u64,
-    /// Operations held now.
+    /// Operations held now, bytes held for all that is open and waits, and the most of them there ever were.
     pub held: u64,
+    pub held_bytes: u64,
+    pub most_held_bytes: u64,
+    /// What was given up for the bounds on memory and time.
+    pub given_up: GivenUp,
     pub connections: crate::conn::Stats,
 }
 
+/// What was given up to keep to the bounds on memory and time; connections count theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct GivenUp {
+    /// Trees released before they were complete, because memory was short.
+    pub trees_early: u64,
+    /// Operations that are no spans: they waited for somebody to take those before, and memory was short.
+    pub operations_waiting: u64,
+    /// Operations that are no spans because their cgroup had more than its part of the time.
+    pub operations_over_work: u64,
+    /// Operations whose bodies were left as they were coded, for the same reason.
+    pub operations_undecoded: u64,
+}
+
+/// Spans built ahead of being taken.
+const MAX_AHEAD: usize = 256;
 /// Processes remembered after their end, for spans that come late.
 const MAX_PROCESSES: usize = 16_384;
 
@@ -98,6 +120,10 @@ pub struct Pipeline {
     clock: ClockPair,
     boot_id: [u8; 16],
     now: BootTime,
+    account: Account,
+    work: Work,
+    /// The tree whose spans are being built.
+    placing: Option<Placing>,
     spans: VecDeque<Span>,
     stats: Stats,
 }
@@ -128,6 +154,9 @@ impl Pipeline {
             clock: ClockPair::UNKNOWN,
             boot_id: settings.boot_id,
             now: BootTime::ZERO,
+            account: Account::new(settings.limits.memory_bytes),
+            work: Work::new(settings.limits.work_percent),
+            placing: None,
             spans: VecDeque::new(),
             stats: Stats::default(),
         })
@@ -213,6 +242,7 @@ impl Pipeline {
         {
             self.run_timers();
         }
+        self.keep_to_memory();
     }
 
     /// A secret of a TLS connection came to be known. It is no [`Record`]: a record may be written to a file.
@@ -228,6 +258,7 @@ impl Pipeline {
         self.connections.handle_timeout(self.now);
         self.drain_events();
         self.run_timers();
+        self.keep_to_memory();
     }
 
     /// The earliest time at which [`Pipeline::handle_timeout`] has something to do.
@@ -238,14 +269,29 @@ impl Pipeline {
             .min()
     }
 
-    /// A finished span.
+    /// A finished span. There are more of them than fit into memory at once: each is built when the one before is taken.
     pub fn poll_span(&mut self) -> Option<Span> {
+        while self.spans.is_empty() && self.build_next() {}
         self.spans.pop_front()
+    }
+
+    /// Memory is short until some more spans are taken.
+    pub fn is_pressed(&self) -> bool {
+        let mut account = self.account;
+        account.set(self.connections.held(), self.trees_bytes());
+        account.asks().is_some()
     }
 
     /// What the kernel should do from now on with a connection.
     pub fn poll_verdict(&mut self) -> Option<VerdictUpdate> {
         self.connections.poll_verdict()
+    }
+
+    /// Nobody takes spans any more. Returns how many operations are none because of that.
+    pub fn abandon(&mut self) -> u64 {
+        let placing = self.placing.take().map_or(0, |placing| placing.left());
+        let spans = std::mem::take(&mut self.spans).len();
+        (placing + spans) as u64 + self.hold.abandon()
     }
 
     /// What is known of a connection.
@@ -276,6 +322,13 @@ impl Pipeline {
     pub fn stats(&self) -> Stats {
         Stats {
             held: self.hold.len() as u64,
+            held_bytes: self.account.held() as u64,
+            most_held_bytes: self.account.most() as u64,
+            given_up: GivenUp {
+                trees_early: self.hold.given_up().early,
+                operations_waiting: self.hold.given_up().operations,
+                ..self.stats.given_up
+            },
             trees_forced: self.hold.forced_count(),
             forgotten: self.forgotten(),
             connections: *self.connections.stats(),
@@ -352,7 +405,15 @@ impl Pipeline {
             self.stats.operations[protocol] += 1;
         }
         self.open.closed(operation.id);
-        let found = self.rules.extract(&operation);
+        let owner = Owner::new(conn.conn.cgroup, operation.request.start.thread.tgid);
+        let is_left_out = !self.work.allows(owner, self.now);
+        if is_left_out {
+            self.stats.given_up.operations_over_work += 1;
+        } else if !self.work.allows_decoding(owner, self.now) && operation.leave_coded() {
+            self.stats.given_up.operations_undecoded += 1;
+        }
+        let (found, decoded_len) =
+            if is_left_out { Default::default() } else { self.rules.extract_counting(&operation) };
         let start = operation.request.start.pos;
         let told = self.wires.remove(&operation.id).filter(|(pos, _)| *pos == start);
         let wire = match told {
@@ -363,10 +424,15 @@ impl Pipeline {
         self.engine.closed(&conn, &operation, &found, wire.filter(|_| told.is_none()));
         let message = self.identifier.message_span(&conn, &operation);
         // All that is read of them has been read. A tree can be held for minutes.
-        operation.forget_values();
+        operation.forget_values(span::is_shown);
+        let exported_len = operation.held();
+        if !is_left_out {
+            self.work.did(owner, Done { decoded_len, exported_len }, self.now);
+        }
         let resource = self.resource(&conn, &operation);
         let settled = operation.shape != OpSide::Outgoing || self.engine.is_settled(operation.id);
-        let finished = Finished { operation, conn, found, wire, resource, clock: self.clock, message };
+        let finished =
+            Finished { operation, conn, found, wire, resource, clock: self.clock, is_left_out, message };
         self.hold.closed(Box::new(finished), settled, self.now);
     }
 
@@ -383,14 +449,58 @@ impl Pipeline {
         }
     }
 
+    /// Places trees and builds spans ahead, a few.
     fn drain_trees(&mut self) {
-        while let Some(tree) = self.hold.poll_tree() {
+        while self.spans.len() < MAX_AHEAD && self.build_next() {}
+    }
+
+    /// Builds the spans of another operation. Returns whether there may be more.
+    fn build_next(&mut self) -> bool {
+        let Some(placing) = &mut self.placing else {
+            let Some(tree) = self.hold.poll_tree() else { return false };
             self.stats.trees += 1;
-            let before = self.spans.len();
-            self.identifier.place(tree, &mut self.spans);
-            self.stats.spans += (self.spans.len() - before) as u64;
-            self.stats.unsampled += self.spans.range(before..).filter(|span| !span.sampled).count() as u64;
+            self.placing = Some(self.identifier.place(tree));
+            return true;
+        };
+        let before = self.spans.len();
+        if !self.identifier.build_next(placing, &mut self.spans) {
+            self.placing = None;
         }
+        self.stats.spans += (self.spans.len() - before) as u64;
+        self.stats.unsampled += self.spans.range(before..).filter(|span| !span.sampled).count() as u64;
+        true
+    }
+
+    /// Where too much is held, who holds most gives.
+    fn keep_to_memory(&mut self) {
+        self.tell_account();
+        match self.account.asks() {
+            None => return,
+            Some((Holder::Connections, down_to)) => {
+                self.connections.relieve(down_to);
+                self.drain_events();
+                self.drain_edges();
+            }
+            Some((Holder::Trees, down_to)) => {
+                // What is on its way out is as good as given.
+                self.hold.release_down_to(down_to);
+                self.drain_trees();
+            }
+        }
+        self.tell_account();
+        if let Some(bytes) = self.account.beyond() {
+            // Nobody takes spans, or not fast enough.
+            self.hold.drop_down_to(self.hold.ready_bytes().saturating_sub(bytes));
+            self.tell_account();
+        }
+    }
+
+    fn tell_account(&mut self) {
+        self.account.set(self.connections.held(), self.trees_bytes());
+    }
+
+    fn trees_bytes(&self) -> usize {
+        self.hold.bytes() + self.placing.as_ref().map_or(0, Placing::bytes)
     }
 
     fn name_process(&mut self, info: &ProcessInfo) {
@@ -437,6 +547,7 @@ mod tests {
             joining: crate::causality::settings::Joining::default(),
             order: order::settings::Order::default(),
             spans: order::settings::Spans::default(),
+            limits: settings::Limits::default(),
             max_connections: 16,
             turn_bytes: settings::DEFAULT_TURN_BYTES,
             boot_id: [1; 16],

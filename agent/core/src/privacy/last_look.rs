@@ -71,6 +71,7 @@ pub(super) fn holds(attribute: &str) -> Holds {
         | "spoor.wire.id"
         | "spoor.incomplete"
         | "spoor.missing_bytes"
+        | "spoor.truncated"
         | "spoor.observed_from"
         | "spoor.messaging.outcome"
         | "spoor.messaging.settlement"

@@ -127,6 +127,15 @@ pub trait Session: std::fmt::Debug + Send {
         Want::All
     }
 
+    /// Bytes that it holds: what is open, what it has learned, what waits for the rest of a message. Asked after every record, so it
+    /// keeps count.
+    fn held(&self) -> usize {
+        0
+    }
+
+    /// Memory is short: gives up the bodies and values of what is open. Lengths, and what spans show, stay.
+    fn relieve(&mut self) {}
+
     /// What is known so far of work that came in and is not over, once all of its request was seen. `None`: it is not open, or
     /// does not come from outside.
     fn peek(&self, op: OpId) -> Option<Operation> {

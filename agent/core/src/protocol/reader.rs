@@ -118,6 +118,11 @@ impl Reader {
         &self.rest
     }
 
+    /// Memory that unparsed bytes take.
+    pub fn held(&self) -> usize {
+        self.rest.capacity() + self.marks.later.capacity() * size_of::<(u64, Mark)>()
+    }
+
     /// Bytes left over.
     pub fn len(&self) -> usize {
         self.rest.len()

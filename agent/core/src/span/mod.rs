@@ -16,10 +16,11 @@ mod testing;
 
 use std::sync::Arc;
 
+pub(crate) use self::http::is_shown;
 use crate::causality::{Confidence, Rule};
 use crate::privacy;
 use crate::time::WallTime;
-use crate::trace::{Attributes, SpanId, TraceId};
+use crate::trace::{Attributes, SpanId, TraceId, Value, beginning};
 
 /// OpenTelemetry's span kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,6 +97,37 @@ pub struct Span {
     pub resource: Arc<Resource>,
     /// It is exported. What is not is still part of the durations that metrics show.
     pub sampled: bool,
+}
+
+/// Bytes of a text that leave. Longer ones come from malice, or are of no use to a reader: back ends cut them, or refuse the batch.
+pub const MAX_TEXT: usize = 4096;
+/// The same of a span's name, by which back ends group.
+const MAX_NAME: usize = 512;
+
+impl Span {
+    /// Cuts texts that are too long, after everything that looks for something in them, and says which.
+    pub(crate) fn bound(&mut self) {
+        let mut cut = Vec::new();
+        self.attributes.bound(MAX_TEXT, |name| cut.push(name.to_owned()));
+        if self.name.len() > MAX_NAME {
+            self.name = beginning(&self.name, MAX_NAME).to_owned();
+            cut.push("name".to_owned());
+        }
+        if let Status::Error(description) = &mut self.status
+            && description.len() > MAX_TEXT
+        {
+            *description = beginning(description, MAX_TEXT).to_owned();
+            cut.push("status".to_owned());
+        }
+        if cut.is_empty() {
+            return;
+        }
+        // A target that was cut when it was read may have been named already.
+        if let Some(Value::Texts(known)) = self.attributes.get(semconv::SPOOR_TRUNCATED) {
+            cut.extend(known.iter().filter(|name| !cut.contains(name)).cloned().collect::<Vec<_>>());
+        }
+        self.attributes.set(semconv::SPOOR_TRUNCATED, Value::Texts(cut));
+    }
 }
 
 impl privacy::Outgoing for Span {

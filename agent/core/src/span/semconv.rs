@@ -90,6 +90,8 @@ pub const SPOOR_WIRE_ID: &str = "spoor.wire.id";
 pub const SPOOR_INCOMPLETE: &str = "spoor.incomplete";
 /// Bytes of the operation that were not captured.
 pub const SPOOR_MISSING_BYTES: &str = "spoor.missing_bytes";
+/// Attributes of which only the beginning is shown, by name; `name` and `status` stand for the span's own.
+pub const SPOOR_TRUNCATED: &str = "spoor.truncated";
 /// `server`: the span stands for a client that no agent sees.
 pub const SPOOR_OBSERVED_FROM: &str = "spoor.observed_from";
 /// `true`: nothing happened here; the link leads to the span that another agent looks for here.

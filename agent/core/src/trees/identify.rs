@@ -28,6 +28,7 @@ use crate::span::sample::Sampler;
 use crate::time::{BootTime, WallTime};
 use crate::trace::{SpanId, TraceId};
 use crate::trees::agents::{OtherAgents, RemoteEnd};
+use crate::trees::apart;
 use crate::trees::hold::{Member, Tree};
 use crate::trees::orders::Orders;
 use crate::trees::{Finished, REMEMBERED, Stats};
@@ -70,6 +71,7 @@ pub(crate) struct Identifier {
 }
 
 /// What all spans of a tree have in common.
+#[derive(Debug)]
 pub(crate) struct TreeFacts {
     pub(crate) trace_id: TraceId,
     pub(crate) trace_rule: TraceRule,
@@ -87,6 +89,30 @@ pub(crate) struct TreeFacts {
     /// Messages that were asked for: the client's operation, and the edge to the publish.
     pub(crate) pulls: FxHashMap<OpId, Edge>,
     pub(crate) sampled: bool,
+}
+
+/// A tree whose spans are being built.
+#[derive(Debug)]
+pub(crate) struct Placing {
+    /// Parts of it that are in other traces, not looked at yet.
+    parts: VecDeque<Vec<Member>>,
+    /// What is left of the part whose spans are being built.
+    left: VecDeque<(Member, Output)>,
+    facts: Option<TreeFacts>,
+    /// Bytes of the operations that are left.
+    bytes: usize,
+}
+
+impl Placing {
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Operations that are left.
+    pub(crate) fn left(&self) -> usize {
+        self.left.len() + self.parts.iter().map(Vec::len).sum::<usize>()
+    }
 }
 
 /// Aliases of a tree that are looked at.
@@ -150,13 +176,51 @@ impl Identifier {
         self.window = order.window;
     }
 
-    /// Places every operation of a tree and builds its spans, parents before children.
-    pub(crate) fn place(&mut self, mut tree: Tree, spans: &mut VecDeque<Span>) {
+    /// Places every operation of a tree. Its spans are built one after the other, parents before children: a tree may be as large as
+    /// memory allows, and its spans are larger.
+    pub(crate) fn place(&mut self, mut tree: Tree) -> Placing {
         for leaf in &mut tree.finished {
             let pending = self.pending_edges.remove(&leaf.finished.operation.id);
             leaf.edge = leaf.edge.or(pending);
         }
-        let leaves = tree.finished;
+        for (op, edge) in tree.open {
+            if let Some(edge) = edge {
+                self.pending_edges.add(op, edge);
+            }
+        }
+        let has_context = tree.finished.iter().any(|leaf| self.context(leaf).is_some());
+        let parts = if has_context && self.window != Window::Request {
+            apart::split(tree.finished).into_iter().collect()
+        } else {
+            VecDeque::from([tree.finished])
+        };
+        Placing { parts, left: VecDeque::new(), facts: None, bytes: tree.bytes }
+    }
+
+    /// Builds the spans of the next operation of a tree. Returns whether there may be more.
+    pub(crate) fn build_next(&mut self, placing: &mut Placing, spans: &mut VecDeque<Span>) -> bool {
+        while placing.left.is_empty() {
+            let Some(part) = placing.parts.pop_front() else {
+                // Not before: a large tree would lose spans of its own.
+                self.trim();
+                return false;
+            };
+            self.place_part(part, placing);
+        }
+        let (Some((leaf, fate)), Some(facts)) = (placing.left.pop_front(), &placing.facts) else {
+            return true;
+        };
+        placing.bytes = placing.bytes.saturating_sub(leaf.bytes);
+        self.build(&leaf, fate, facts, spans);
+        let operation = &leaf.finished.operation;
+        if operation.shape == OpSide::Relayed && leaf.finished.is_publish() {
+            self.arrivals.add(operation.id, operation.request.end.at);
+        }
+        true
+    }
+
+    /// Places the operations of a tree that are in one trace.
+    fn place_part(&mut self, leaves: Vec<Member>, placing: &mut Placing) {
         let Some(mut trunk) = self.trunk(&leaves) else { return };
         // Operations whose other end is in the tree too.
         let by_wire =
@@ -198,22 +262,8 @@ impl Identifier {
                 self.insert(leaf, placement);
             }
         }
-        for (op, edge) in tree.open {
-            if let Some(edge) = edge {
-                self.pending_edges.add(op, edge);
-            }
-        }
-        for (leaf, fate) in leaves.iter().zip(&fates) {
-            self.build(leaf, *fate, &trunk, spans);
-        }
-        for leaf in &leaves {
-            let operation = &leaf.finished.operation;
-            if operation.shape == OpSide::Relayed && leaf.finished.is_publish() {
-                self.arrivals.add(operation.id, operation.request.end.at);
-            }
-        }
-        // Not before: a large tree would lose spans of its own.
-        self.trim();
+        placing.left = leaves.into_iter().zip(fates).collect();
+        placing.facts = Some(trunk);
     }
 
     /// Keeps to the bounds.
@@ -226,6 +276,9 @@ impl Identifier {
 
     fn fate(&self, leaf: &Member, met: &FxHashSet<OpId>, trunk: &TreeFacts) -> Output {
         let operation = &leaf.finished.operation;
+        if leaf.finished.is_left_out {
+            return Output::None;
+        }
         // The server skipped it after an error: it was asked for and never done.
         if matches!(&operation.detail, Detail::Postgres(statement) if statement.skipped) {
             return Output::None;
@@ -281,7 +334,9 @@ impl Identifier {
         // A tree that continues one that was released already stays with it.
         let inherited = leaves.iter().find_map(|leaf| {
             let edge = leaf.edge.filter(|edge| edge.rule != Rule::Message)?;
-            self.placement(edge.parent)
+            let keeps_apart = self.window != Window::Request && apart::names_its_order(leaf);
+            let placement = self.placement(edge.parent)?;
+            (placement.trace_rule != TraceRule::Context || !keeps_apart).then_some(placement)
         });
         if let Some(placement) = inherited {
             trunk.trace_id = placement.trace_id;

@@ -4,6 +4,7 @@
 //! other agents make of the same operations ([`agents`]). *Must not know* records, nor how edges were found.
 
 pub(crate) mod agents;
+mod apart;
 pub(crate) mod hold;
 pub(crate) mod identify;
 mod links;
@@ -65,6 +66,15 @@ pub(crate) struct Finished {
     pub(crate) wire: Option<WireId>,
     pub(crate) resource: Arc<Resource>,
     pub(crate) clock: ClockPair,
+    /// There was no time for it: it stands in its tree for others to be counted right, and is no span.
+    pub(crate) is_left_out: bool,
     /// The span of the publish, by what both clients of a broker see of the message: where no agent sees the broker.
     pub(crate) message: Option<SpanId>,
+}
+
+impl Finished {
+    /// Bytes that it holds, with its own fields.
+    pub(crate) fn held(&self) -> usize {
+        size_of::<Self>() + self.operation.held() + self.found.held()
+    }
 }

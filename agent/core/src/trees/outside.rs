@@ -1,6 +1,6 @@
 //! Orders and spans as they are known inside → as they are known outside.
 //!
-//! *Owns* which keys a span could show. *Must not know* how hashes are made ([`crate::privacy::pseudonym`]).
+//! *Owns* which keys a span could show, and that nothing is done to a span after it was cut. *Must not know* how hashes are made ([`crate::privacy::pseudonym`]).
 
 use std::sync::Arc;
 
@@ -28,6 +28,8 @@ impl Identifier {
             let keys: Vec<Key<'_>> = named.iter().chain(of_tree).map(key).collect();
             pseudonyms.apply(&mut span, &keys);
         }
+        // Last of all: half a key is not known as one.
+        span.bound();
         span
     }
 }

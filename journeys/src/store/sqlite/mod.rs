@@ -6,28 +6,39 @@
 //! ```text
 //! FOLDER/journeys.db        orders (facts sealed), tags, counters
 //! FOLDER/keys/              index.key, one key for each day
+//! FOLDER/lock               locked by the process that writes
 //! ```
 
+mod forget;
 mod join;
+mod learn;
 mod read;
 mod retention;
 mod schema;
 mod write;
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+use tokio::sync::broadcast;
 
-use super::seal::{Keys, Master};
-use super::{Counts, Group, Ingested, Order, OrderId, Page, Query, Retained, Retention, Store, StoreError};
+pub use self::forget::Forgotten;
+use super::seal::{Keys, Master, SealError, TAG_LEN};
+use super::{
+    Changes, Counts, Group, Ingested, Order, OrderId, Page, Query, Retained, Retention, Store, StoreError,
+};
 use crate::facts::{At, Fact, Key};
 use crate::model::{Model, Usual};
+use crate::private;
 
 /// Idle connections that read and are kept for the next one.
 const MAX_READERS: usize = 8;
+/// Batches of changes that somebody who listens may be behind.
+const MAX_CHANGES: usize = 64;
 /// A reader of another process, such as a backup, may hold the file for so long.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -40,29 +51,70 @@ pub struct Sqlite {
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
     usual: Mutex<Arc<Usual>>,
+    /// Tags of people who are taken out of what comes.
+    forgotten: RwLock<BTreeSet<[u8; TAG_LEN]>>,
+    changed: broadcast::Sender<Arc<BTreeSet<OrderId>>>,
+    /// Held while this process may write; the system gives it back, however the process ends.
+    _lock: Option<File>,
 }
 
 impl Sqlite {
-    /// Opens or makes the store in `folder`. Another process may not write to it at the same time.
+    /// Opens or makes the store in `folder` to write to it, which one process does at a time: what another one has learned
+    /// and counted would be lost.
     pub fn open(folder: &Path, master: Master, model: Model) -> Result<Self, StoreError> {
-        fs::create_dir_all(folder).map_err(|source| super::seal::SealError::File {
-            doing: "make the folder",
-            path: folder.to_owned(),
-            source,
-        })?;
+        let lock = Self::lock(folder)?;
         let keys = Keys::open(&folder.join("keys"), master)?;
         let file = folder.join("journeys.db");
+        private::file(&file).map_err(failed("make a file in", folder))?;
         let mut writer = Connection::open(&file).map_err(doing("cannot open the store's file"))?;
         schema::prepare(&mut writer)?;
-        let usual = read::usual(&writer)?;
-        Ok(Self {
-            file,
-            keys,
-            model,
-            writer: Mutex::new(writer),
-            readers: Mutex::default(),
-            usual: Mutex::new(Arc::new(usual)),
-        })
+        Self::with(file, keys, model, writer, Some(lock))
+    }
+
+    /// Keeps others from writing to the store in `folder`, as long as it is held.
+    pub fn lock(folder: &Path) -> Result<File, StoreError> {
+        private::folder(folder).map_err(failed("make the folder", folder))?;
+        let lock = private::file(&folder.join("lock")).map_err(failed("make a file in", folder))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked(folder.to_owned())),
+            Err(TryLockError::Error(source)) => Err(failed("lock", folder)(source)),
+        }
+    }
+
+    /// Copies the store's file as it is at one moment, also while it is written to. The keys are not in it.
+    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        let to = to.to_str().ok_or(StoreError::Damaged("the copy's path is no text"))?;
+        open_reader(&self.file)?
+            .execute("VACUUM INTO ?1", [to])
+            .map(|_| ())
+            .map_err(doing("cannot copy the store's file"))
+    }
+
+    /// Opens the store in `folder` to read it, also beside a process that writes. Nothing is made and nothing is changed.
+    pub fn open_to_read(folder: &Path, master: Master, model: Model) -> Result<Self, StoreError> {
+        let file = folder.join("journeys.db");
+        if !file.exists() {
+            return Err(StoreError::NoStore(folder.to_owned()));
+        }
+        let keys = Keys::open_to_read(&folder.join("keys"), master)?;
+        let reader = open_reader(&file)?;
+        schema::check(&reader)?;
+        Self::with(file, keys, model, reader, None)
+    }
+
+    fn with(
+        file: PathBuf,
+        keys: Keys,
+        model: Model,
+        writer: Connection,
+        lock: Option<File>,
+    ) -> Result<Self, StoreError> {
+        let usual = Mutex::new(Arc::new(learn::usual(&writer)?));
+        let forgotten = RwLock::new(forget::forgotten(&writer)?);
+        let (writer, readers) = (Mutex::new(writer), Mutex::default());
+        let changed = broadcast::Sender::new(MAX_CHANGES);
+        Ok(Self { file, keys, model, writer, readers, usual, forgotten, changed, _lock: lock })
     }
 
     /// The file may grow to so many bytes; a batch beyond is refused as on a full disk.
@@ -82,8 +134,11 @@ impl Sqlite {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn usual(&self) -> Arc<Usual> {
-        self.usual.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Tells those who listen; that nobody does is no matter.
+    fn tell(&self, rows: BTreeSet<i64>) {
+        if !rows.is_empty() && self.changed.receiver_count() > 0 {
+            let _ = self.changed.send(Arc::new(rows.into_iter().map(OrderId).collect()));
+        }
     }
 
     /// Reads in one snapshot, which a writer does not disturb.
@@ -91,7 +146,7 @@ impl Sqlite {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut reader = match idle {
             Some(reader) => reader,
-            None => self.new_reader()?,
+            None => open_reader(&self.file)?,
         };
         let snapshot = reader.transaction().map_err(doing("cannot begin to read"))?;
         let found = read(&snapshot);
@@ -102,14 +157,18 @@ impl Sqlite {
         }
         found
     }
+}
 
-    fn new_reader(&self) -> Result<Connection, StoreError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let reader =
-            Connection::open_with_flags(&self.file, flags).map_err(doing("cannot open the store to read"))?;
-        reader.busy_timeout(BUSY).map_err(doing("cannot set how long to wait"))?;
-        Ok(reader)
-    }
+fn failed(doing: &'static str, folder: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+    let path = folder.to_owned();
+    move |source| StoreError::Seal(SealError::File { doing, path, source })
+}
+
+fn open_reader(file: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let reader = Connection::open_with_flags(file, flags).map_err(doing("cannot open the store to read"))?;
+    reader.busy_timeout(BUSY).map_err(doing("cannot set how long to wait"))?;
+    Ok(reader)
 }
 
 impl Store for Sqlite {
@@ -151,11 +210,21 @@ impl Store for Sqlite {
     fn pin(&self, id: OrderId, pinned: bool) -> Result<(), StoreError> {
         let writer = self.writer();
         let pin = writer.execute("UPDATE orders SET pinned = ?2 WHERE id = ?1", (id.0, pinned));
-        pin.map(|_| ()).map_err(doing("cannot pin an order"))
+        pin.map_err(doing("cannot pin an order"))?;
+        self.tell([id.0].into());
+        Ok(())
     }
 
     fn retain(&self, retention: Retention, now: At) -> Result<Retained, StoreError> {
         self.let_go(retention, now)
+    }
+
+    fn usual(&self) -> Arc<Usual> {
+        self.usual.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn changes(&self) -> Changes {
+        self.changed.subscribe()
     }
 
     fn check(&self) -> Result<Vec<String>, StoreError> {

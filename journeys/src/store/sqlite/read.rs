@@ -1,5 +1,6 @@
 //! Numbers and wishes → orders. Nothing is written here.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -11,8 +12,6 @@ use crate::model::Usual;
 use crate::store::seal::TAG_LEN;
 use crate::store::{Counts, Cursor, Group, Head, MAX_PAGE, Order, OrderId, Page, Query, Sort, StoreError};
 
-/// A reader may look at so many rows for one list: what is rarer is found with another filter.
-const MAX_SCAN: i64 = 20_000;
 /// Problems that a check reports one by one.
 const MAX_PROBLEMS: usize = 100;
 
@@ -57,6 +56,84 @@ fn head(row: &Row<'_>) -> rusqlite::Result<Head> {
     })
 }
 
+/// Heads of orders; where, in which order and how many is still to say.
+const HEADS: &str =
+    "SELECT orders.id, stage.text, stage_since, outcome, grp.text, since, first_at, last_at, pinned
+     FROM orders LEFT JOIN dictionary stage ON stage.id = orders.stage
+     LEFT JOIN dictionary grp ON grp.id = orders.grp";
+
+/// What a list is filtered by, as the file has it.
+struct Wanted {
+    stage: Option<i64>,
+    group: Option<i64>,
+}
+
+/// One walk over one index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Walk {
+    by: By,
+    sort: Sort,
+    /// The number of one outcome, or one bit for each.
+    outcomes: i64,
+}
+
+/// What a walk goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// One outcome of one stage.
+    Stage,
+    /// One group, which nearly always has one outcome.
+    Group,
+    Outcome,
+    /// All orders in the order in which they were last heard of.
+    Heard,
+}
+
+/// The walks that a wish needs. Whatever has an index of its own is asked for by equality, so that a rare word in a store of
+/// millions is as quick as a frequent one.
+fn walks(query: &Query, wanted: &Wanted) -> Vec<Walk> {
+    let outcomes = if query.outcomes.is_empty() { Outcome::ALL.as_slice() } else { &query.outcomes };
+    let mask = outcomes.iter().fold(0, |mask, outcome| mask | 1 << outcome_number(*outcome));
+    let sort = query.sort;
+    let by = match (sort, wanted.group, wanted.stage) {
+        (Sort::Heard, ..) => By::Heard,
+        (_, Some(_), _) => By::Group,
+        (_, None, Some(_)) => By::Stage,
+        (_, None, None) => By::Outcome,
+    };
+    match by {
+        By::Group | By::Heard => vec![Walk { by, sort, outcomes: mask }],
+        By::Stage | By::Outcome => {
+            outcomes.iter().map(|outcome| Walk { by, sort, outcomes: outcome_number(*outcome) }).collect()
+        }
+    }
+}
+
+impl Walk {
+    /// Before the first row.
+    fn beginning(self) -> (i64, i64) {
+        if self.sort == Sort::Oldest { (i64::MIN, i64::MIN) } else { (i64::MAX, i64::MAX) }
+    }
+
+    /// Given are time and row of the last one, outcomes, stage, group and how many.
+    fn sql(self) -> String {
+        let filter = match self.by {
+            By::Stage => "stage = ?4 AND outcome = ?3 AND ?5 IS NULL",
+            By::Group => "grp = ?5 AND (1 << outcome) & ?3 <> 0 AND (?4 IS NULL OR stage = ?4)",
+            By::Outcome => "outcome = ?3 AND ?4 IS NULL AND ?5 IS NULL",
+            By::Heard => {
+                "(1 << outcome) & ?3 <> 0 AND (?4 IS NULL OR stage = ?4) AND (?5 IS NULL OR grp = ?5)"
+            }
+        };
+        let (after, order) = match self.sort {
+            Sort::Oldest => ("(since, orders.id) > (?1, ?2)", "since, orders.id"),
+            Sort::Newest => ("(since, orders.id) < (?1, ?2)", "since DESC, orders.id DESC"),
+            Sort::Heard => ("(last_at, orders.id) < (?1, ?2)", "last_at DESC, orders.id DESC"),
+        };
+        format!("{HEADS} WHERE joined_to IS NULL AND {filter} AND {after} ORDER BY {order} LIMIT ?6")
+    }
+}
+
 impl Sqlite {
     pub(super) fn read_order(
         &self,
@@ -66,12 +143,9 @@ impl Sqlite {
         now: At,
     ) -> Result<Option<Order>, StoreError> {
         let head = db
-            .prepare_cached(
-                "SELECT orders.id, stage.text, stage_since, outcome, grp.text, since, first_at, last_at, pinned
-                 FROM orders LEFT JOIN dictionary stage ON stage.id = orders.stage
-                 LEFT JOIN dictionary grp ON grp.id = orders.grp
-                 WHERE orders.id = (SELECT coalesce(joined_to, id) FROM orders WHERE id = ?1)",
-            )
+            .prepare_cached(&format!(
+                "{HEADS} WHERE orders.id = (SELECT coalesce(joined_to, id) FROM orders WHERE id = ?1)"
+            ))
             .and_then(|mut statement| statement.query_row([id.0], head).optional())
             .map_err(doing("cannot read an order's state"))?;
         head.map(|head| self.open_order(db, head, usual, now)).transpose()
@@ -83,14 +157,13 @@ impl Sqlite {
             .prepare_cached("SELECT id FROM orders WHERE joined_to = ?1")
             .and_then(|mut statement| statement.query_map([head.id.0], |row| row.get(0))?.collect())
             .map_err(doing("cannot read the parts of an order"))?;
-        let mut facts = self.open_row(db, head.id.0)?;
+        let mut gathered = self.open_row(db, head.id.0)?;
         for other in others {
-            facts.extend(self.open_row(db, other)?);
+            gathered = gathered.and(self.open_row(db, other)?);
         }
-        let facts = fold::gather(&facts).facts;
-        let journey = fold::journey(&facts, &self.model);
+        let journey = fold::journey(&gathered, &self.model);
         let verdict = fold::verdict(&journey, &self.model, usual, now);
-        Ok(Order { head, facts, journey, verdict })
+        Ok(Order { head, facts: gathered.facts, journey, verdict })
     }
 
     pub(super) fn read_page(
@@ -101,15 +174,12 @@ impl Sqlite {
         now: At,
     ) -> Result<Page, StoreError> {
         let limit = query.limit.clamp(1, MAX_PAGE);
-        let mut heads = match query.sort {
-            Sort::Oldest => oldest(db, query, limit + 1)?,
-            Sort::Latest => latest(db, query, limit + 1)?,
-        };
+        let mut heads = self.heads(db, query, limit + 1)?;
         let more = heads.len() > limit;
         heads.truncate(limit);
         let at = |head: &Head| match query.sort {
-            Sort::Oldest => head.since,
-            Sort::Latest => head.last_at,
+            Sort::Oldest | Sort::Newest => head.since,
+            Sort::Heard => head.last_at,
         };
         let next = heads.last().filter(|_| more).map(|head| Cursor { at: at(head), id: head.id });
         let mut orders = Vec::with_capacity(heads.len());
@@ -126,6 +196,46 @@ impl Sqlite {
         Ok(Page { orders, next })
     }
 
+    /// What lists show, in the order of the list: each is one walk over the index that has its filter and its order.
+    fn heads(&self, db: &Connection, query: &Query, limit: usize) -> Result<Vec<Head>, StoreError> {
+        let Some(wanted) = self.wanted(db, query)? else { return Ok(Vec::new()) };
+        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut heads = Vec::new();
+        for walk in walks(query, &wanted) {
+            let after = query.after.map_or(walk.beginning(), |after| (after.at.0, after.id.0));
+            let found: Vec<Head> = db
+                .prepare_cached(&walk.sql())
+                .and_then(|mut statement| {
+                    let given = (after.0, after.1, walk.outcomes, wanted.stage, wanted.group, rows);
+                    statement.query_map(given, head)?.collect()
+                })
+                .map_err(doing("cannot list orders"))?;
+            heads.extend(found);
+        }
+        match query.sort {
+            Sort::Oldest => heads.sort_by_key(|head| (head.since, head.id)),
+            Sort::Newest => heads.sort_by_key(|head| Reverse((head.since, head.id))),
+            Sort::Heard => heads.sort_by_key(|head| Reverse((head.last_at, head.id))),
+        }
+        heads.truncate(limit);
+        Ok(heads)
+    }
+
+    /// Words of a wish as numbers of the dictionary; `None` when no order has that word.
+    fn wanted(&self, db: &Connection, query: &Query) -> Result<Option<Wanted>, StoreError> {
+        let number = |text: &str| {
+            db.prepare_cached("SELECT id FROM dictionary WHERE text = ?1")
+                .and_then(|mut statement| statement.query_row([text], |row| row.get::<_, i64>(0)).optional())
+                .map_err(doing("cannot read the dictionary"))
+        };
+        let stage = query.stage.as_deref().map(|stage| number(&self.model.in_clear(stage))).transpose()?;
+        let group = query.group.as_deref().map(number).transpose()?;
+        if matches!(stage, Some(None)) || matches!(group, Some(None)) {
+            return Ok(None);
+        }
+        Ok(Some(Wanted { stage: stage.flatten(), group: group.flatten() }))
+    }
+
     pub(super) fn read_recent(&self, db: &Connection, limit: usize) -> Result<Vec<Key>, StoreError> {
         let limit = i64::try_from(limit.min(MAX_PAGE)).unwrap_or(0);
         let rows: Vec<i64> = db
@@ -135,7 +245,7 @@ impl Sqlite {
         let mut keys = Vec::new();
         for row in rows {
             match self.open_row(db, row) {
-                Ok(facts) => keys.extend(facts.first().map(|fact| fact.key.clone())),
+                Ok(gathered) => keys.extend(gathered.facts.first().map(|fact| fact.key.clone())),
                 Err(error) if error.is_of_one_row() => {}
                 Err(error) => return Err(error),
             }
@@ -156,7 +266,7 @@ impl Sqlite {
             .map_err(doing("cannot list all orders"))?;
         for row in rows {
             match self.open_row(db, row) {
-                Ok(facts) => problems.extend(wrong_numbers(self, db, row, &facts)?),
+                Ok(gathered) => problems.extend(wrong_numbers(self, db, row, &gathered.facts)?),
                 Err(error) => problems.push(format!("row {row}: {error}")),
             }
             if problems.len() >= MAX_PROBLEMS {
@@ -216,58 +326,6 @@ fn wrong_counts(db: &Connection) -> Result<Option<String>, StoreError> {
     Ok((kept != there).then(|| format!("counters say {kept:?}, the rows {there:?}")))
 }
 
-const COLUMNS_OLDEST: &str =
-    "SELECT orders.id, stage.text, stage_since, outcome, grp.text, since, first_at, last_at, pinned
-     FROM orders LEFT JOIN dictionary stage ON stage.id = orders.stage
-     LEFT JOIN dictionary grp ON grp.id = orders.grp
-     WHERE joined_to IS NULL AND outcome = ?1 AND since <= ?2 AND (since, orders.id) > (?3, ?4)
-       AND (?5 IS NULL OR stage.text = ?5) AND (?6 IS NULL OR grp.text = ?6)
-     ORDER BY since, orders.id LIMIT ?7";
-
-/// Longest in its state first: one walk over the index for each outcome, joined here.
-fn oldest(db: &Connection, query: &Query, limit: usize) -> Result<Vec<Head>, StoreError> {
-    let outcomes = if query.outcomes.is_empty() { Outcome::ALL.to_vec() } else { query.outcomes.clone() };
-    let until = query.since_until.map_or(i64::MAX, |at| at.0);
-    let after = query.after.map_or((i64::MIN, i64::MIN), |after| (after.at.0, after.id.0));
-    let rows = i64::try_from(limit).unwrap_or(MAX_SCAN).min(MAX_SCAN);
-    let mut heads: Vec<Head> = Vec::new();
-    for wanted in outcomes {
-        let found: Vec<Head> = db
-            .prepare_cached(COLUMNS_OLDEST)
-            .and_then(|mut statement| {
-                let given =
-                    (outcome_number(wanted), until, after.0, after.1, &query.stage, &query.group, rows);
-                statement.query_map(given, head)?.collect()
-            })
-            .map_err(doing("cannot list orders"))?;
-        heads.extend(found);
-    }
-    heads.sort_by_key(|head| (head.since, head.id));
-    heads.truncate(limit);
-    Ok(heads)
-}
-
-/// Last heard of first.
-fn latest(db: &Connection, query: &Query, limit: usize) -> Result<Vec<Head>, StoreError> {
-    let wanted = if query.outcomes.is_empty() { &Outcome::ALL } else { query.outcomes.as_slice() };
-    let mask = wanted.iter().fold(0_i64, |mask, outcome| mask | 1 << outcome_number(*outcome));
-    let after = query.after.map_or((i64::MAX, i64::MAX), |after| (after.at.0, after.id.0));
-    let rows = i64::try_from(limit).unwrap_or(MAX_SCAN).min(MAX_SCAN);
-    let until = query.since_until.map_or(i64::MAX, |at| at.0);
-    db.prepare_cached(
-        "SELECT orders.id, stage.text, stage_since, outcome, grp.text, since, first_at, last_at, pinned
-         FROM orders LEFT JOIN dictionary stage ON stage.id = orders.stage
-         LEFT JOIN dictionary grp ON grp.id = orders.grp
-         WHERE joined_to IS NULL AND (1 << outcome) & ?1 <> 0 AND since <= ?2 AND (last_at, orders.id) < (?3, ?4)
-           AND (?5 IS NULL OR stage.text = ?5) AND (?6 IS NULL OR grp.text = ?6)
-         ORDER BY last_at DESC, orders.id DESC LIMIT ?7",
-    )
-    .and_then(|mut statement| {
-        statement.query_map((mask, until, after.0, after.1, &query.stage, &query.group, rows), head)?.collect()
-    })
-    .map_err(doing("cannot list orders"))
-}
-
 pub(super) fn groups(db: &Connection, limit: usize) -> Result<Vec<Group>, StoreError> {
     let limit = i64::try_from(limit.min(MAX_PAGE)).unwrap_or(0);
     db.prepare_cached(
@@ -316,18 +374,32 @@ pub(super) fn counts(db: &Connection) -> Result<Counts, StoreError> {
     Ok(Counts { outcomes: outcomes.into_iter().collect(), stages })
 }
 
-pub(super) fn usual(db: &Connection) -> Result<Usual, StoreError> {
-    let rows: Vec<(String, (i64, i64))> = db
-        .prepare(
-            "SELECT dictionary.text, published, delivered FROM usual JOIN dictionary ON dictionary.id = usual.destination",
-        )
-        .and_then(|mut statement| {
-            statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?.collect()
-        })
-        .map_err(doing("cannot read what is usual"))?;
-    let positive = |number| u64::try_from(number).unwrap_or(0);
-    let destinations = rows
-        .into_iter()
-        .map(|(name, (published, delivered))| (name, (positive(published), positive(delivered))));
-    Ok(Usual { destinations: destinations.collect() })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_list_is_one_walk_over_an_index_without_sorting() {
+        let mut db = Connection::open_in_memory().expect("a database");
+        super::super::schema::prepare(&mut db).expect("tables");
+        let indexes = [
+            (By::Stage, "USING INDEX orders_stage (stage=? AND outcome=? AND since"),
+            (By::Group, "USING INDEX orders_group (grp=? AND since"),
+            (By::Outcome, "USING INDEX orders_outcome (outcome=? AND since"),
+            (By::Heard, "USING INDEX orders_last (last_at"),
+        ];
+        for (by, index) in indexes {
+            let sorts = if by == By::Heard { vec![Sort::Heard] } else { vec![Sort::Oldest, Sort::Newest] };
+            for sort in sorts {
+                let sql = format!("EXPLAIN QUERY PLAN {}", Walk { by, sort, outcomes: 0 }.sql());
+                let mut statement = db.prepare(&sql).expect("a statement");
+                let given = (0, 0, 0, 0, 0, 0);
+                let plan: Vec<String> =
+                    statement.query_map(given, |row| row.get(3)).and_then(Iterator::collect).expect("a plan");
+                let plan = plan.join("\n");
+                assert!(plan.contains(index), "{by:?} {sort:?}:\n{plan}");
+                assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{by:?} {sort:?}:\n{plan}");
+            }
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! What is kept and for how long in; what expired or is too much gone, with the keys of its days.
 
+use std::sync::{Arc, PoisonError};
+
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::write::uncount;
+use super::learn::{self, Lessons};
+use super::write::delete;
 use super::{Sqlite, doing};
 use crate::facts::At;
-use crate::model::DAY;
-use crate::store::{Retained, Retention, StoreError};
+use crate::store::{Retained, Retention, Store, StoreError};
 
 /// Orders that leave in one transaction: senders wait for no more than that.
 const BATCH: i64 = 1_000;
@@ -15,12 +17,16 @@ impl Sqlite {
     pub(super) fn let_go(&self, retention: Retention, now: At) -> Result<Retained, StoreError> {
         let mut gone = Retained::default();
         let before = now.0.saturating_sub(retention.keep_micros);
+        self.delete_aside(before)?;
         loop {
             let count = self.delete_oldest(before, now)?;
             gone.expired += count;
             if count < BATCH.unsigned_abs() {
                 break;
             }
+        }
+        if self.used_bytes()? > retention.max_bytes {
+            self.delete_aside(i64::MAX)?;
         }
         while self.used_bytes()? > retention.max_bytes {
             let count = self.delete_oldest(i64::MAX, now)?;
@@ -29,6 +35,7 @@ impl Sqlite {
                 break;
             }
         }
+        self.forget_times(now)?;
         self.give_back()?;
         self.destroy_keys(now)?;
         Ok(gone)
@@ -50,25 +57,42 @@ impl Sqlite {
                        AND (whole.pinned = 1 OR whole.last_at >= ?1 OR whole.day >= ?3))
                  ORDER BY last_at, id LIMIT ?2",
             )
-            .and_then(|mut statement| statement.query_map((before, BATCH, before.div_euclid(DAY)), |row| row.get(0))?.collect())
+            .and_then(|mut statement| statement.query_map((before, BATCH, At(before).day()), |row| row.get(0))?.collect())
             .map_err(doing("cannot look for expired orders"))?;
-        for row in &rows {
-            uncount(&transaction, *row)?;
-            for sql in ["DELETE FROM keys WHERE order_id = ?1", "DELETE FROM orders WHERE id = ?1"] {
-                transaction
-                    .prepare_cached(sql)
-                    .and_then(|mut statement| statement.execute([row]))
-                    .map_err(doing("cannot delete an order"))?;
-            }
-        }
+        rows.iter().try_for_each(|row| delete(&transaction, *row))?;
         // A batch may end inside an order: what is left of it stands for itself.
         let orphans = transaction
             .prepare_cached("SELECT id FROM orders WHERE joined_to IS NOT NULL AND joined_to NOT IN (SELECT id FROM orders)")
             .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
             .map_err(doing("cannot look for what is left of orders"))?;
-        self.judge(&transaction, orphans, &self.usual(), now)?;
+        let mut usual = self.usual();
+        let mut lessons = Lessons::default();
+        let mut changed = self.judge(&transaction, orphans, &usual, &mut lessons, now)?;
+        lessons.write(&transaction, &mut usual, now)?;
         transaction.commit().map_err(doing("cannot commit a deletion"))?;
+        *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = usual;
+        changed.extend(&rows);
+        self.tell(changed);
         Ok(rows.len() as u64)
+    }
+
+    /// What was put aside before that time, because it did not open: it is kept as long as an order that is not heard of,
+    /// and leaves before any order does when there is no room.
+    fn delete_aside(&self, before: i64) -> Result<(), StoreError> {
+        self.writer()
+            .execute("DELETE FROM quarantine WHERE at < ?1", [before])
+            .map(|_| ())
+            .map_err(doing("cannot delete what was put aside"))
+    }
+
+    /// What an order taught stays when it leaves, and goes when it is not usual any more.
+    fn forget_times(&self, now: At) -> Result<(), StoreError> {
+        let db = self.writer();
+        if learn::forget(&db, now)? {
+            let usual = learn::usual(&db)?;
+            *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(usual);
+        }
+        Ok(())
     }
 
     /// Bytes in use: pages that are free will be used again and do not count.
@@ -90,19 +114,19 @@ impl Sqlite {
             .map_err(doing("cannot give pages back"))
     }
 
-    /// Keys of days that no row is sealed under any more; today's stays.
+    /// Keys of days that nothing is sealed under any more, no order and nothing put aside; today's stays.
     fn destroy_keys(&self, now: At) -> Result<(), StoreError> {
         // While the writer is held no row can be sealed under a key that is about to go.
         let db = self.writer();
         let mut days = days(&db)?;
-        days.push(now.0.div_euclid(DAY));
+        days.push(now.day());
         self.keys.keep_days(&days)?;
         Ok(())
     }
 }
 
 fn days(db: &Connection) -> Result<Vec<i64>, StoreError> {
-    db.prepare_cached("SELECT DISTINCT day FROM orders")
+    db.prepare_cached("SELECT day FROM orders UNION SELECT day FROM quarantine")
         .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
         .map_err(doing("cannot ask for the days there are"))
 }

@@ -3,10 +3,11 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{BUSY, doing};
-use crate::store::StoreError;
+use crate::store::{StoreError, set_pragmas};
 
 /// One text for each version of the file, applied in order; `user_version` says how many were.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     -- One row for each number that an operation calls its order by. `joined_to` is the row that stands for several.
     CREATE TABLE orders(
         id INTEGER PRIMARY KEY,
@@ -43,12 +44,28 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE usual(destination INTEGER PRIMARY KEY, published INTEGER NOT NULL, delivered INTEGER NOT NULL) STRICT;
     -- Sealed facts that did not open when others came: put aside, not thrown away, in case their key is found.
     CREATE TABLE quarantine(order_id INTEGER NOT NULL, at INTEGER NOT NULL, day INTEGER NOT NULL, sealed BLOB NOT NULL) STRICT;
-"];
+",
+    "
+    -- A list of one stage and one outcome is one walk, whatever else is at the stage.
+    DROP INDEX orders_stage;
+    CREATE INDEX orders_stage ON orders(stage, outcome, since, id) WHERE joined_to IS NULL;
+    -- What the row has taught, so that it can be taken back.
+    ALTER TABLE orders ADD COLUMN learned BLOB;
+    -- How often something took how long, by classes of lengths that each are a tenth longer than the one before.
+    CREATE TABLE times(kind INTEGER NOT NULL, what INTEGER NOT NULL, whom INTEGER NOT NULL, period INTEGER NOT NULL,
+        class INTEGER NOT NULL, orders INTEGER NOT NULL, failed INTEGER NOT NULL,
+        PRIMARY KEY(kind, what, whom, period, class)) WITHOUT ROWID, STRICT;
+    -- When each service was last heard of.
+    CREATE TABLE heard(service INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT;
+    -- People who are not kept again, blind.
+    CREATE TABLE forgotten(tag BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+",
+];
 
 pub(super) fn prepare(db: &mut Connection) -> Result<(), StoreError> {
     db.busy_timeout(BUSY).map_err(doing("cannot set how long to wait"))?;
-    // Freed pages can be given back to the disk; has no effect on a file that has tables already.
-    for (name, value) in [
+    let pragmas = [
+        // Freed pages can be given back to the disk; has no effect on a file that has tables already.
         ("auto_vacuum", "incremental"),
         ("journal_mode", "wal"),
         // What is acknowledged survives a loss of power.
@@ -59,29 +76,31 @@ pub(super) fn prepare(db: &mut Connection) -> Result<(), StoreError> {
         // The log is written back and begun anew when it is so many pages long.
         ("wal_autocheckpoint", "4000"),
         ("cache_size", "-65536"),
-    ] {
-        db.pragma_update_and_check(None, name, value, |_| Ok(()))
-            .or_else(
-                |error| {
-                    if matches!(error, rusqlite::Error::QueryReturnedNoRows) { Ok(()) } else { Err(error) }
-                },
-            )
-            .map_err(doing("cannot prepare the store's file"))?;
-    }
+    ];
+    set_pragmas(db, &pragmas).map_err(doing("cannot prepare the store's file"))?;
     migrate(db)
+}
+
+/// Whether a file that is only read has the tables of this version.
+pub(super) fn check(db: &Connection) -> Result<(), StoreError> {
+    let (found, known) = versions(db)?;
+    if found < known { Err(StoreError::Older { found, known }) } else { Ok(()) }
+}
+
+/// The version of the file, which is none that is not known here, and that of this program.
+fn versions(db: &Connection) -> Result<(i64, i64), StoreError> {
+    let found: i64 = db
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(doing("cannot read the version of the store's file"))?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found > known { Err(StoreError::Newer { found, known }) } else { Ok((found, known)) }
 }
 
 fn migrate(db: &mut Connection) -> Result<(), StoreError> {
     let transaction = db
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(doing("cannot look at the version of the store's file"))?;
-    let found: i64 = transaction
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(doing("cannot read the version of the store's file"))?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    if found > known {
-        return Err(StoreError::Newer { found, known });
-    }
+    let (found, known) = versions(&transaction)?;
     for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction
             .execute_batch(migration)

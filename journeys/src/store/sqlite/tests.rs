@@ -1,11 +1,12 @@
+use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::facts::{Sent, Step};
+use crate::facts::{Person, PersonRole, Sent, Settled, Step, Trouble, TroubleKind};
 use crate::fold::Outcome;
-use crate::model::{DAY, HOUR};
 use crate::store::Sort;
-use crate::testing::{SECOND, fact, wrote};
+use crate::testing::{fact, wrote};
+use crate::time::{DAY, HOUR, SECOND};
 
 const NOW: At = At(1_000 * SECOND);
 
@@ -124,13 +125,35 @@ fn the_file_says_no_number_and_no_status_without_the_key() {
     let store = open(folder.path());
     let mut secret = wrote("SECRET-4711", 1, 1, "shop", "orders", "created");
     secret.name = "SECRET NAME".to_owned();
-    store.ingest(vec![secret], NOW).expect("kept");
+    // Names that other tracers and services make of numbers, and the state that orders with them are in.
+    let destination = || "orders.4711x.created".to_owned();
+    let returned =
+        fact("1", 2, 1, "shop", Step::Published { destination: destination(), outcome: Sent::Returned });
+    let taken =
+        fact("2", 3, 1, "shop", Step::Published { destination: destination(), outcome: Sent::Confirmed });
+    let unknown = Step::Handled { queue: destination(), settled: Settled::Unknown, redelivered: false };
+    let open = Fact { parent: Some(3_u64.to_be_bytes()), ..fact("2", 4, 1, "mes", unknown) };
+    let mut failed = wrote("3", 5, 1, "shop", "orders", "order 4711x is ready");
+    failed.trouble =
+        Some(Trouble { kind: TroubleKind::Other, code: "4711x: gone".to_owned(), message: String::new() });
+    let free = wrote("4", 6, 1, "shop", "orders", "order 4711x is ready");
+    store.ingest(vec![secret, returned, taken, open, failed, free], NOW).expect("kept");
+    store.judge_due(NOW.after(10 * DAY), 100).expect("judged");
+    let groups: Vec<String> =
+        store.groups(10).expect("groups").into_iter().map(|group| group.group).collect();
+    assert!(groups.contains(&"returned orders.#.created".to_owned()), "{groups:?}");
+    let by_status = Query { stage: Some("order 4711x is ready".to_owned()), limit: 10, ..Query::default() };
+    assert_eq!(listed(&store, &by_status), ["4"], "it is found by the whole text");
     for file in fs::read_dir(folder.path()).expect("files").flatten().filter(|file| file.path().is_file()) {
         let bytes = fs::read(file.path()).expect("a file");
-        assert!(!bytes.windows(6).any(|bytes| bytes == b"SECRET"), "{}", file.path().display());
+        for word in ["SECRET", "4711x"] {
+            let has = bytes.windows(word.len()).any(|bytes| bytes == word.as_bytes());
+            assert!(!has, "{word} in {}", file.path().display());
+        }
     }
+    drop(store);
     let other = Sqlite::open(folder.path(), Master::from_bytes(&[8; 32]).expect("a key"), Model::default());
-    assert!(matches!(other, Err(StoreError::Seal(super::super::seal::SealError::WrongMaster(_)))));
+    assert!(matches!(other, Err(StoreError::Seal(SealError::WrongMaster(_)))));
 }
 
 #[test]
@@ -146,10 +169,13 @@ fn lists_go_by_state_and_age_page_by_page() {
     }
     let failed = Query { outcomes: vec![Outcome::Failed], limit: 10, ..Query::default() };
     assert_eq!(listed(&store, &failed), ["2", "4"]);
-    assert_eq!(listed(&store, &Query { sort: Sort::Latest, limit: 2, ..Query::default() }), ["5", "4"]);
-    let since = Query { since_until: Some(At(2 * SECOND)), limit: 10, ..Query::default() };
-    assert_eq!(listed(&store, &since), ["1"], "the second changed a moment later than at 2 s");
-    for sort in [Sort::Oldest, Sort::Latest] {
+    assert_eq!(listed(&store, &Query { sort: Sort::Heard, limit: 2, ..Query::default() }), ["5", "4"]);
+    let stage = |stage: &str| Query { stage: Some(stage.to_owned()), limit: 10, ..Query::default() };
+    assert_eq!(listed(&store, &stage("created")), ["1", "3", "5"]);
+    assert_eq!(listed(&store, &Query { sort: Sort::Newest, ..stage("created") }), ["5", "3", "1"]);
+    assert_eq!(listed(&store, &Query { outcomes: vec![Outcome::Failed], ..stage("created") }), [""; 0]);
+    assert_eq!(listed(&store, &stage("no such word")), [""; 0]);
+    for sort in [Sort::Oldest, Sort::Newest, Sort::Heard] {
         let mut query = Query { sort, limit: 2, ..Query::default() };
         let mut all = Vec::new();
         loop {
@@ -189,16 +215,13 @@ fn what_is_usual_is_learned_once() {
     let sent = || {
         fact("7", 1, 1, "crm", Step::Published { destination: "orders".to_owned(), outcome: Sent::Confirmed })
     };
-    let taken = Step::Handled {
-        queue: "q".to_owned(),
-        settled: crate::facts::Settled::Acknowledged,
-        redelivered: false,
-    };
+    let taken = Step::Handled { queue: "q".to_owned(), settled: Settled::Acknowledged, redelivered: false };
     let taken = Fact { parent: Some(1_u64.to_be_bytes()), ..fact("7", 2, 2, "mes", taken) };
     let store = open(folder.path());
     for facts in [vec![sent()], vec![sent()], vec![taken.clone(), sent()], vec![taken]] {
         store.ingest(facts, NOW).expect("kept");
     }
+    drop(store);
     assert_eq!(open(folder.path()).usual().destinations, [("orders".to_owned(), (1, 1))].into());
 }
 
@@ -318,9 +341,56 @@ fn a_damaged_row_is_found_and_named() {
         "the others are still listed"
     );
     // A new fact of it is not refused for ever.
-    store.ingest(vec![wrote("1", 50, 5, "shop", "orders", "priced")], NOW).expect("kept");
+    store.ingest(vec![wrote("1", 50, 5, "shop", "orders", "priced")], NOW.after(DAY)).expect("kept");
     assert_eq!(order(&store, "1").facts.len(), 1);
-    assert_eq!(store.check().expect("checked"), ["1 sealed rows did not open and were put aside"]);
+    let aside = ["1 sealed rows did not open and were put aside"];
+    assert_eq!(store.check().expect("checked"), aside);
+    // The key of its day stays as long as it does, and it leaves like an order.
+    store.pin(store.find(&key("1")).expect("found")[0], true).expect("pinned");
+    let day_keys = || fs::read_dir(folder.path().join("keys")).expect("keys").count();
+    let keep = Retention { keep_micros: 10 * DAY, max_bytes: u64::MAX };
+    store.writer().execute("DELETE FROM orders WHERE id = 2", []).expect("deleted");
+    store.retain(keep, NOW.after(10 * DAY)).expect("retained");
+    assert_eq!(day_keys(), 3, "of the index, of the row put aside and of the one that is there");
+    store.retain(keep, NOW.after(20 * DAY)).expect("retained");
+    assert_eq!(day_keys(), 2);
+    let aside = |store: &Sqlite| -> i64 {
+        store.writer().query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0)).expect("counted")
+    };
+    assert_eq!(aside(&store), 0);
+}
+
+#[test]
+fn one_process_writes_and_others_read_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let none = Sqlite::open_to_read(folder.path(), master(), Model::default());
+    assert!(matches!(none, Err(StoreError::NoStore(_))));
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "reading makes nothing");
+    let store = open(folder.path());
+    let second = Sqlite::open(folder.path(), master(), Model::default());
+    assert!(matches!(second, Err(StoreError::Locked(_))));
+    let reader = Sqlite::open_to_read(folder.path(), master(), Model::default()).expect("a reader");
+    store.ingest(journey_of("1", 1), NOW).expect("kept");
+    assert_eq!(order(&reader, "1").facts.len(), 3);
+    assert_eq!(reader.check().expect("checked"), Vec::<String>::new());
+    assert!(reader.ingest(journey_of("2", 2), NOW).is_err(), "it cannot write");
+    drop(store);
+    open(folder.path()).writer().pragma_update(None, "user_version", 1).expect("set");
+    let older = Sqlite::open_to_read(folder.path(), master(), Model::default());
+    assert!(matches!(older, Err(StoreError::Older { found: 1, .. })));
+}
+
+#[test]
+fn that_there_were_more_operations_than_are_kept_is_not_forgotten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let facts: Vec<Fact> =
+        (1..=2_000_u64).map(|n| wrote("1", n, n as i64, "shop", "orders", "created")).collect();
+    store.ingest(facts, NOW).expect("kept");
+    assert!(order(&store, "1").journey.truncated);
+    store.ingest(vec![wrote("1", 5_000, 5_000, "shop", "orders", "priced")], NOW).expect("kept");
+    drop(store);
+    assert!(order(&open(folder.path()), "1").journey.truncated);
 }
 
 #[test]
@@ -341,4 +411,107 @@ fn readers_do_not_wait_for_the_writer() {
     transaction.execute("UPDATE orders SET since = 0", []).expect("written");
     let found = store.find(&key("1")).expect("found");
     assert_eq!(store.order(found[0], NOW.after(HOUR)).expect("read").expect("an order").facts.len(), 3);
+}
+
+#[test]
+fn a_person_leaves_all_orders_and_does_not_come_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let person = |id: &str| Person { role: PersonRole::User, id: id.to_owned() };
+    let named = |number: &str, id: u64, who: &str| {
+        let mut fact = wrote(number, id, 1, "shop", "orders", "created");
+        fact.people = vec![person(who), person("seller-1")];
+        fact.name = format!("GET /users/{who}/orders");
+        fact
+    };
+    let store = open(folder.path());
+    let facts = || vec![named("1", 1, "user-42"), named("2", 2, "user-43"), named("3", 3, "user-42")];
+    store.ingest(facts(), NOW).expect("kept");
+    let (before, counts) = (order(&store, "2"), store.counts().expect("counts"));
+    let done = store.forget_person("user-42", NOW.after(DAY)).expect("forgotten");
+    assert_eq!(done, Forgotten { rows: 2, unread: 0 });
+    let nowhere = |store: &Sqlite| {
+        for number in ["1", "3"] {
+            let order = order(store, number);
+            assert_eq!(order.journey.people, [person("seller-1")], "the others stay");
+            assert_eq!(order.facts[0].name, "GET /users/…/orders");
+        }
+    };
+    nowhere(&store);
+    assert_eq!((order(&store, "2"), store.counts().expect("counts")), (before, counts));
+    // A repetition, and another start of the server.
+    store.ingest(facts(), NOW).expect("kept");
+    nowhere(&store);
+    drop(store);
+    let store = open(folder.path());
+    store.ingest(vec![named("1", 9, "user-42")], NOW).expect("kept");
+    nowhere(&store);
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+    let bytes = fs::read(folder.path().join("journeys.db")).expect("a file");
+    assert!(!bytes.windows(7).any(|part| part == b"user-42"));
+}
+
+#[test]
+fn a_forgotten_order_is_gone_with_all_its_rows_and_the_others_are_judged_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let claim =
+        |order, id| Fact { also: vec![key("crm:SO-77")], ..wrote(order, id, 1, "shop", "orders", "created") };
+    let crm = wrote("crm:SO-77", 2, 2, "crm", "crm_orders", "new");
+    store.ingest(vec![claim("19", 1), crm, claim("20", 3)], NOW).expect("kept");
+    // Two orders claim the number, so nothing is joined; without one of them the others are one.
+    assert_eq!(store.forget_order(&key("20"), NOW).expect("forgotten").rows, 1);
+    assert_eq!(store.find(&key("20")).expect("found"), []);
+    assert_eq!(order(&store, "19").journey.records.len(), 2);
+    assert_eq!(store.forget_order(&key("19"), NOW).expect("forgotten").rows, 2);
+    assert_eq!(store.find(&key("crm:SO-77")).expect("found"), []);
+    assert_eq!(store.counts().expect("counts").outcomes, []);
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+    assert_eq!(store.forget_order(&key("19"), NOW).expect("nothing").rows, 0);
+}
+
+#[test]
+fn a_copy_that_was_made_while_it_was_written_is_a_store() {
+    let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+    let store = open(folders[0].path());
+    store.ingest(journey_of("1", 1), NOW).expect("kept");
+    let reader = Sqlite::open_to_read(folders[0].path(), master(), Model::default()).expect("a reader");
+    let mut writer = store.writer();
+    let transaction = writer.transaction().expect("begun");
+    transaction.execute("UPDATE orders SET since = 0", []).expect("written");
+    reader.backup(&folders[1].path().join("journeys.db")).expect("copied");
+    transaction.rollback().expect("rolled back");
+    drop(writer);
+    let to = folders[1].path().join("keys");
+    fs::create_dir(&to).expect("a folder");
+    for entry in fs::read_dir(folders[0].path().join("keys")).expect("keys").flatten() {
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+    }
+    let copy = Sqlite::open_to_read(folders[1].path(), master(), Model::default()).expect("a store");
+    assert_eq!(order(&copy, "1"), order(&store, "1"));
+    assert_eq!(copy.check().expect("checked"), Vec::<String>::new());
+}
+
+#[test]
+fn how_long_things_take_is_learned_once_whichever_way_it_comes() {
+    let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+    let [one, many] = [open(folders[0].path()), open(folders[1].path())];
+    one.ingest(journey_of("1", 1), NOW).expect("kept");
+    for fact in journey_of("1", 1).into_iter().rev() {
+        many.ingest(vec![fact.clone()], NOW).expect("kept");
+        many.ingest(vec![fact], NOW.after(DAY)).expect("kept");
+        many.judge_due(NOW.after(2 * DAY), 10).expect("judged");
+    }
+    let usual = one.usual();
+    assert_eq!(usual.times.len(), 3, "a stage and the work of two services: {usual:?}");
+    assert_eq!(many.usual(), usual);
+    drop((one, many));
+    let [one, many] = [open(folders[0].path()), open(folders[1].path())];
+    assert_eq!((&*one.usual(), &*many.usual()), (&*usual, &*usual), "after another start");
+    // What the orders taught stays when they leave, and goes when it is not usual any more.
+    let keep = Retention { keep_micros: DAY, max_bytes: u64::MAX };
+    one.retain(keep, NOW.after(20 * DAY)).expect("retained");
+    assert_eq!(one.find(&key("1")).expect("found"), []);
+    assert_eq!(one.usual(), usual);
+    one.retain(keep, NOW.after(60 * DAY)).expect("retained");
+    assert_eq!(one.usual().times.len(), 0);
 }

@@ -3,31 +3,36 @@
 //! `facts ─ by number ─▶ row: open, add, seal ─▶ rows that numbers connect: fold, judge ─▶ head columns, counters`
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
+use super::learn::{Lessons, word};
 use super::{Sqlite, doing, join, read};
 use crate::facts::{At, Fact, Key};
-use crate::fold::{self, Lost, Outcome, Reason, Verdict};
-use crate::model::{DAY, Usual};
-use crate::store::{Ingested, StoreError, blob};
+use crate::fold::{self, Gathered, Length, Lost, Outcome, Reason, Verdict};
+use crate::model::{Usual, shape};
+use crate::store::{Ingested, Store, StoreError, blob};
 
 impl Sqlite {
-    pub(super) fn write(&self, facts: Vec<Fact>, now: At) -> Result<Ingested, StoreError> {
+    pub(super) fn write(&self, mut facts: Vec<Fact>, now: At) -> Result<Ingested, StoreError> {
+        self.without_forgotten(&mut facts);
         let mut by_key: BTreeMap<Key, Vec<Fact>> = BTreeMap::new();
         for fact in facts {
             by_key.entry(fact.key.clone()).or_default().push(fact);
         }
         let mut db = self.writer();
-        let mut usual = Usual::clone(&self.usual());
+        // Copied only by a batch that teaches something, and told to readers only once it is committed.
+        let mut usual = self.usual();
         let transaction = db
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(doing("cannot begin to write"))?;
         let mut done = Ingested::default();
         let mut touched = BTreeSet::new();
+        let mut lessons = Lessons::default();
         for (key, facts) in by_key {
             let given = facts.len() as u64;
-            let (row, new) = self.add(&transaction, &key, facts, &mut usual, now)?;
+            let (row, new) = self.add(&transaction, &key, facts, &mut lessons, now)?;
             done.new += new;
             done.repeated += given.saturating_sub(new);
             if new > 0 {
@@ -35,9 +40,11 @@ impl Sqlite {
                 touched.extend(join::connected(&transaction, row)?);
             }
         }
-        self.judge(&transaction, touched, &usual, now)?;
+        let judged = self.judge(&transaction, touched, &usual, &mut lessons, now)?;
+        lessons.write(&transaction, &mut usual, now)?;
         transaction.commit().map_err(doing("cannot commit a batch"))?;
-        *self.usual.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = std::sync::Arc::new(usual);
+        *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = usual;
+        self.tell(judged);
         Ok(done)
     }
 
@@ -47,7 +54,7 @@ impl Sqlite {
         db: &Connection,
         key: &Key,
         facts: Vec<Fact>,
-        usual: &mut Usual,
+        lessons: &mut Lessons,
         now: At,
     ) -> Result<(i64, u64), StoreError> {
         let tag = self.keys.tag(key);
@@ -56,26 +63,25 @@ impl Sqlite {
             .and_then(|mut statement| statement.query_row([tag], |row| row.get(0)).optional())
             .map_err(doing("cannot look for an order"))?;
         let known = match row.map(|row| (row, self.open_row(db, row))) {
-            None => Vec::new(),
-            Some((_, Ok(facts))) => facts,
+            None => Gathered::default(),
+            Some((_, Ok(known))) => known,
             Some((row, Err(error))) if error.is_of_one_row() => {
                 put_aside(db, row, now, &error)?;
-                Vec::new()
+                Gathered::default()
             }
             Some((_, Err(error))) => return Err(error),
         };
-        let all: Vec<Fact> = known.iter().cloned().chain(facts).collect();
-        let gathered = fold::gather(&all).facts;
-        if gathered == known
-            && let Some(row) = row
+        let (sent_before, was_truncated) = (fold::deliveries(&known.facts), known.truncated);
+        let (gathered, new) = known.with(facts);
+        if let Some(row) = row
+            && new.is_empty()
+            && gathered.truncated == was_truncated
+            && !gathered.facts.is_empty()
         {
             return Ok((row, 0));
         }
-        let before: BTreeSet<&Fact> = known.iter().collect();
-        let new = gathered.iter().filter(|fact| !before.contains(fact)).count() as u64;
-        let day = now.0.div_euclid(DAY);
-        let first = gathered.first().map_or(now.0, |fact| fact.from.0);
-        let last = gathered.iter().map(|fact| fact.to.0).max().unwrap_or(now.0);
+        let first = gathered.facts.first().map_or(now.0, |fact| fact.from.0);
+        let last = gathered.facts.iter().map(|fact| fact.to.0).max().unwrap_or(now.0);
         let row = match row {
             Some(row) => row,
             // The seal needs the row's number.
@@ -87,25 +93,25 @@ impl Sqlite {
                 .and_then(|mut statement| statement.query_row([tag], |row| row.get(0)))
                 .map_err(doing("cannot add an order"))?,
         };
-        let sealed = self.keys.seal(day, row, &blob::pack(&gathered).map_err(StoreError::Damaged)?)?;
+        let sealed = self.keys.seal(now.day(), row, &blob::pack(&gathered).map_err(StoreError::Damaged)?)?;
         db.prepare_cached(
             "UPDATE orders SET first_at = ?2, last_at = ?3, day = ?4, sealed = ?5 WHERE id = ?1",
         )
-        .and_then(|mut statement| statement.execute((row, first, last, day, sealed)))
+        .and_then(|mut statement| statement.execute((row, first, last, now.day(), sealed)))
         .map_err(doing("cannot write an order"))?;
-        let numbers: BTreeSet<&Key> =
-            gathered.iter().flat_map(|fact| std::iter::once(&fact.key).chain(&fact.also)).collect();
+        let numbers: BTreeSet<&Key> = gathered.facts.iter().flat_map(Fact::keys).collect();
         for number in numbers {
             db.prepare_cached("INSERT OR IGNORE INTO keys(tag, order_id) VALUES (?1, ?2)")
                 .and_then(|mut statement| statement.execute((self.keys.tag(number), row)))
                 .map_err(doing("cannot write a number of an order"))?;
         }
-        learn(db, &known, &gathered, usual)?;
-        Ok((row, new))
+        lessons.deliveries(&sent_before, &fold::deliveries(&gathered.facts));
+        lessons.facts(gathered.facts.iter().filter(|fact| new.contains(&fact.id)));
+        Ok((row, new.len() as u64))
     }
 
     /// Opens the facts of a row.
-    pub(super) fn open_row(&self, db: &Connection, row: i64) -> Result<Vec<Fact>, StoreError> {
+    pub(super) fn open_row(&self, db: &Connection, row: i64) -> Result<Gathered, StoreError> {
         let (day, sealed): (i64, Vec<u8>) = db
             .prepare_cached("SELECT day, sealed FROM orders WHERE id = ?1")
             .and_then(|mut statement| statement.query_row([row], |row| Ok((row.get(0)?, row.get(1)?))))
@@ -113,16 +119,19 @@ impl Sqlite {
         blob::unpack(&self.keys.unseal(day, row, &sealed)?).map_err(StoreError::Damaged)
     }
 
-    /// Judges rows and all that numbers connect with them, and keeps what lists show.
+    /// Judges rows and all that numbers connect with them, and keeps what lists show; the rows that may be others now.
     pub(super) fn judge(
         &self,
         db: &Connection,
         mut rows: BTreeSet<i64>,
         usual: &Usual,
+        lessons: &mut Lessons,
         now: At,
-    ) -> Result<(), StoreError> {
+    ) -> Result<BTreeSet<i64>, StoreError> {
+        let mut judged = BTreeSet::new();
         while let Some(row) = rows.pop_first() {
             let connected = join::connected(db, row)?;
+            judged.extend(&connected);
             let mut opened = Vec::with_capacity(connected.len());
             for member in &connected {
                 rows.remove(member);
@@ -133,41 +142,43 @@ impl Sqlite {
                     Err(error) => return Err(error),
                 }
             }
-            let keys = opened
-                .iter()
-                .flat_map(|(_, facts)| facts)
-                .flat_map(|fact| std::iter::once(&fact.key).chain(&fact.also));
+            let keys = opened.iter().flat_map(|(_, gathered)| &gathered.facts).flat_map(Fact::keys);
             // The oldest row stands for all.
             let row = connected.first().copied().unwrap_or(row);
             if join::is_one(connected.len(), keys) {
-                let facts: Vec<Fact> =
-                    opened.iter_mut().flat_map(|(_, facts)| std::mem::take(facts)).collect();
+                let all = opened.into_iter().map(|(_, gathered)| gathered).reduce(Gathered::and);
                 for member in connected.iter().filter(|member| **member != row) {
                     set_head(db, *member, None, Some(row))?;
+                    lessons.order(db, *member, &[])?;
                 }
-                let head = self.head(&facts, usual, now);
+                let (head, lengths) = self.head(&all.unwrap_or_default(), usual, now);
                 set_head(db, row, Some(&head), None)?;
+                lessons.order(db, row, &lengths)?;
             } else {
-                for (member, facts) in &opened {
-                    set_head(db, *member, Some(&self.head(facts, usual, now)), None)?;
+                for (member, gathered) in &opened {
+                    let (head, lengths) = self.head(gathered, usual, now);
+                    set_head(db, *member, Some(&head), None)?;
+                    lessons.order(db, *member, &lengths)?;
                 }
             }
         }
-        Ok(())
+        Ok(judged)
     }
 
-    fn head(&self, facts: &[Fact], usual: &Usual, now: At) -> NewHead {
-        let journey = fold::journey(facts, &self.model);
+    /// What lists show of an order, and how long it was where.
+    fn head(&self, gathered: &Gathered, usual: &Usual, now: At) -> (NewHead, Vec<Length>) {
+        let journey = fold::journey(gathered, &self.model);
         let verdict = fold::verdict(&journey, &self.model, usual, now);
         let stage = journey.stage();
-        NewHead {
-            stage: stage.map(|stage| stage.name.clone()),
+        let head = NewHead {
+            stage: stage.map(|stage| self.model.in_clear(&stage.name)),
             stage_since: stage.and_then(|stage| stage.at),
             group: group(&verdict),
             outcome: verdict.outcome,
             since: verdict.since,
             due: verdict.due,
-        }
+        };
+        (head, fold::lengths(&journey, &self.model))
     }
 
     pub(super) fn judge_again(&self, now: At, limit: usize) -> Result<usize, StoreError> {
@@ -184,8 +195,10 @@ impl Sqlite {
             .and_then(|mut statement| statement.query_map((now.0, limit), |row| row.get(0))?.collect())
             .map_err(doing("cannot ask for due orders"))?;
         let count = due.len();
-        self.judge(&transaction, due, &usual, now)?;
+        // The same facts as before: there is nothing to learn.
+        let judged = self.judge(&transaction, due, &usual, &mut Lessons::default(), now)?;
         transaction.commit().map_err(doing("cannot commit new verdicts"))?;
+        self.tell(judged);
         Ok(count)
     }
 }
@@ -241,8 +254,19 @@ fn set_head(
     count(db, row, 1)
 }
 
+/// Deletes a row with its numbers and out of the counters. What it taught stays.
+pub(super) fn delete(db: &Connection, row: i64) -> Result<(), StoreError> {
+    uncount(db, row)?;
+    for sql in ["DELETE FROM keys WHERE order_id = ?1", "DELETE FROM orders WHERE id = ?1"] {
+        db.prepare_cached(sql)
+            .and_then(|mut statement| statement.execute([row]))
+            .map_err(doing("cannot delete an order"))?;
+    }
+    Ok(())
+}
+
 /// Takes a row out of the counters, if it was in them.
-pub(super) fn uncount(db: &Connection, row: i64) -> Result<(), StoreError> {
+fn uncount(db: &Connection, row: i64) -> Result<(), StoreError> {
     count(db, row, -1)
 }
 
@@ -263,90 +287,39 @@ fn count(db: &Connection, row: i64, by: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Words of one store: names of services, queues, statuses, codes. What comes after is *other*: a service that writes free
-/// text into its status does not fill the disk.
-const MAX_WORDS: i64 = 20_000;
-const OTHER: &str = "other";
-
-/// The number of a word in the dictionary.
-fn word(db: &Connection, text: &str) -> Result<i64, StoreError> {
-    let known = |text: &str| {
-        db.prepare_cached("SELECT id FROM dictionary WHERE text = ?1")
-            .and_then(|mut statement| statement.query_row([text], |row| row.get(0)).optional())
-            .map_err(doing("cannot read the dictionary"))
-    };
-    if let Some(id) = known(text)? {
-        return Ok(id);
-    }
-    let last: Option<i64> = db
-        .prepare_cached("SELECT max(id) FROM dictionary")
-        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
-        .map_err(doing("cannot read the dictionary"))?;
-    let text = if last.is_some_and(|last| last >= MAX_WORDS) { OTHER } else { text };
-    if let Some(id) = known(text)? {
-        return Ok(id);
-    }
-    db.prepare_cached("INSERT INTO dictionary(text) VALUES (?1) RETURNING id")
-        .and_then(|mut statement| statement.query_row([text], |row| row.get(0)))
-        .map_err(doing("cannot write to the dictionary"))
-}
-
-/// Destinations whose messages are counted; of later ones nothing is usual.
-const MAX_DESTINATIONS: usize = 5_000;
-
-/// Learns from what a row tells now and did not tell before, so that a repetition teaches nothing.
-fn learn(db: &Connection, before: &[Fact], after: &[Fact], usual: &mut Usual) -> Result<(), StoreError> {
-    let (before, after) = (fold::deliveries(before), fold::deliveries(after));
-    for (destination, (published, delivered)) in after {
-        let (known_published, known_delivered) = before.get(&destination).copied().unwrap_or_default();
-        let published =
-            i64::try_from(published).unwrap_or(i64::MAX) - i64::try_from(known_published).unwrap_or(0);
-        let delivered =
-            i64::try_from(delivered).unwrap_or(i64::MAX) - i64::try_from(known_delivered).unwrap_or(0);
-        let is_new = !usual.destinations.contains_key(&destination);
-        if (published, delivered) == (0, 0) || (is_new && usual.destinations.len() >= MAX_DESTINATIONS) {
-            continue;
-        }
-        let id = word(db, &destination)?;
-        let now: (i64, i64) = db
-            .prepare_cached(
-                "INSERT INTO usual(destination, published, delivered) VALUES (?1, max(?2, 0), max(?3, 0))
-                 ON CONFLICT DO UPDATE SET published = max(published + ?2, 0), delivered = max(delivered + ?3, 0)
-                 RETURNING published, delivered",
-            )
-            .and_then(|mut statement| {
-                statement.query_row((id, published, delivered), |row| Ok((row.get(0)?, row.get(1)?)))
-            })
-            .map_err(doing("cannot write what is usual"))?;
-        let known = (u64::try_from(now.0).unwrap_or(0), u64::try_from(now.1).unwrap_or(0));
-        usual.destinations.insert(destination, known);
-    }
-    Ok(())
-}
-
-/// What orders with the same trouble have in common: kind, place, code. Names no order and no person.
+/// What orders with the same trouble have in common: kind, place, code. Names no order and no person: it is in clear, so
+/// what other tracers and systems say freely goes in without what may be a number.
 fn group(verdict: &Verdict) -> Option<String> {
     Some(match &verdict.reason {
-        Reason::Refused { says, by: None } => format!("refused {} {}", says.service, says.status),
+        Reason::Refused { says, by: None } => format!("refused {} {}", says.service, shape(&says.status)),
         Reason::Refused { by: Some(by), .. } | Reason::Broke { by, .. } => {
-            format!("failed {} {}", by.service, by.trouble.code)
+            format!("failed {} {}", by.service, code(&by.trouble.code))
         }
-        Reason::NotSettled { service, queue, .. } => format!("not_settled {service} {queue}"),
-        Reason::Lost(Lost::Returned { destination, .. }) => format!("returned {destination}"),
-        Reason::Lost(Lost::Refused { destination, .. }) => format!("broker_refused {destination}"),
-        Reason::Lost(Lost::NotTaken { destination, .. }) => format!("not_taken {destination}"),
-        Reason::Lost(Lost::Rejected { service, queue, .. }) => format!("rejected {service} {queue}"),
+        Reason::NotSettled { service, queue, .. } => format!("not_settled {service} {}", shape(queue)),
+        Reason::Lost(Lost::Returned { destination, .. }) => format!("returned {}", shape(destination)),
+        Reason::Lost(Lost::Refused { destination, .. }) => format!("broker_refused {}", shape(destination)),
+        Reason::Lost(Lost::NotTaken { destination, .. }) => format!("not_taken {}", shape(destination)),
+        Reason::Lost(Lost::Rejected { service, queue, .. }) => format!("rejected {service} {}", shape(queue)),
         Reason::Lost(Lost::NoSuchOrder { service, .. }) => format!("no_such_order {service}"),
         Reason::Disagree { ahead, behind } => format!("disagree {} {}", ahead.service, behind.service),
         Reason::SomebodysTurn { who, stage, .. } if verdict.outcome == Outcome::Stuck => {
             format!("late {stage} {who}")
         }
         Reason::NoProgress { says, .. } => match says {
-            Some(says) => format!("no_progress {} {}", says.service, says.status),
+            Some(says) => format!("no_progress {} {}", says.service, shape(&says.status)),
             None => "no_progress".to_owned(),
         },
         Reason::SomebodysTurn { .. } | Reason::Moving { .. } | Reason::Finished { .. } | Reason::Nothing => {
             return None;
         }
     })
+}
+
+/// Longest code of a protocol, in characters: SQLSTATE has five, HTTP and AMQP three.
+const MAX_CODE: usize = 5;
+
+/// A protocol's code as it is; what is longer may be any text.
+fn code(text: &str) -> String {
+    let is_code = text.len() <= MAX_CODE && text.chars().all(|c| c.is_ascii_alphanumeric());
+    if is_code { text.to_owned() } else { shape(text) }
 }

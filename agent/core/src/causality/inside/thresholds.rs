@@ -152,6 +152,8 @@ pub(super) const MAX_STEPS: usize = 16;
 /// Entries of one list that are looked at for one decision (requests without a key: the latest of [`MAX_UNNAMED`]): it bounds
 /// its time.
 pub(super) const MAX_LOOKED_AT: usize = 128;
+/// Requests of one order that are passed over for one decision, most of which came after the operation: another bound of its time.
+pub(super) const MAX_NAMED: usize = 1024;
 /// Requests without a key remembered per process.
 pub(super) const MAX_UNNAMED: usize = 1024;
 /// Waiters of one operation from which on those that no longer wait are looked for.

@@ -89,9 +89,21 @@ pub(super) struct Flow {
     pub(super) known: Option<Box<Known>>,
     /// When it wants [`Flow::handle_timeout`]; kept by the caller's timers.
     pub(super) deadline: Option<BootTime>,
-    /// What it holds in memory; kept by the caller's account.
-    pub(super) accounted: usize,
+    /// What it holds back, and what it holds in all; kept by the caller's accounts.
+    pub(super) accounted: Held,
 }
+
+/// Bytes that a connection holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Of the stream, waiting for order or detection.
+    pub(super) back: usize,
+    /// In all, with what its session holds.
+    pub(super) all: usize,
+}
+
+/// What every connection holds beside what it says: its own fields, those of [`ConnInfo`], and its places in tables.
+const FLOW_BYTES: usize = size_of::<Flow>() + size_of::<ConnInfo>() + crate::account::ENTRY_BYTES;
 
 #[derive(Debug)]
 enum State {
@@ -131,7 +143,7 @@ impl Flow {
             spoke_at,
             known: None,
             deadline: None,
-            accounted: 0,
+            accounted: Held::default(),
         }
     }
 
@@ -260,14 +272,36 @@ impl Flow {
         self.closing.is_some()
     }
 
-    /// Bytes of traffic held.
-    pub(super) fn buffered(&self) -> usize {
-        let pending = match &self.state {
-            State::Detecting(look) => look.kept(),
-            _ => 0,
+    /// Bytes held.
+    pub(super) fn held(&self) -> Held {
+        let (pending, session) = match &self.state {
+            State::Detecting(look) => (look.kept(), size_of::<Look>()),
+            State::Speaking(talk) => (0, size_of::<Talk>().saturating_add(talk.session.held())),
+            State::Ignored => (0, 0),
         };
         let sealed = self.tls.as_ref().map_or(0, |sealed| sealed.held());
-        self.duplex.buffered().saturating_add(pending).saturating_add(sealed)
+        let back = self.duplex.buffered().saturating_add(pending).saturating_add(sealed);
+        Held { back, all: FLOW_BYTES.saturating_add(back).saturating_add(session) }
+    }
+
+    /// Gives up bodies and values of what is open, and what waits.
+    pub(super) fn give_values(&mut self, now: BootTime, cx: &mut Context) {
+        cx.stats.gave_values += 1;
+        if self.held().back > 0 {
+            self.relieve(now, cx);
+        }
+        if let State::Speaking(talk) = &mut self.state {
+            talk.session.relieve();
+        }
+    }
+
+    /// Gives up all that its session holds: what is open ends, and what follows is read as on a connection that was joined now.
+    pub(super) fn give_session(&mut self, now: BootTime, cx: &mut Context) {
+        let (Some(protocol), State::Speaking(talk)) = (self.info.protocol, &mut self.state) else { return };
+        cx.stats.gave_session += 1;
+        talk.session.end(End::Abandoned, now, &mut cx.events);
+        talk.session = (cx.make_session)(protocol, talk.role, &cx.limits);
+        self.publish(cx);
     }
 
     /// Gives up what waits, and what was kept for detection.

@@ -2,6 +2,8 @@
 //!
 //! *Owns* which places an operation has. *Must not know* what a name or a value means; `Collector` does.
 
+use std::borrow::Cow;
+
 use super::body::{self, Format};
 use super::collect::Collector;
 use super::compile::RuleId;
@@ -22,10 +24,20 @@ const SLOW: &str = "spoor.slow";
 impl Rules {
     /// What the operation's own bytes say about its order. Takes nothing from a place that no rule names.
     pub fn extract(&self, op: &Operation) -> Found {
+        self.extract_counting(op).0
+    }
+
+    /// The same, with the number of bytes that content codings were undone to.
+    pub fn extract_counting(&self, op: &Operation) -> (Found, usize) {
         let mut collector = Collector::new(self, &op.detail);
+        let found = self.all(op, &mut collector);
+        (found, collector.decoded_len)
+    }
+
+    fn all(&self, op: &Operation, collector: &mut Collector<'_>) -> Found {
         match &op.detail {
             Detail::Http(exchange) => {
-                let route = self.http(exchange, &mut collector);
+                let route = self.http(exchange, collector);
                 let context = context::read(|name| only_header(&exchange.request_headers, name));
                 let mut found = Found { route, context, ..collector.finish() };
                 self.export_headers(&self.spans.request_headers, &exchange.request_headers, &mut found);
@@ -34,12 +46,12 @@ impl Rules {
             }
             Detail::Amqp(action) => {
                 let Some(content) = action.kind.content() else { return Found::default() };
-                self.amqp(content, &mut collector);
+                self.amqp(content, collector);
                 let header = |name: &str| only_entry(&content.properties, name);
                 Found { context: context::read(header), ..collector.finish() }
             }
             Detail::Postgres(statement) => {
-                sql::offer(self, statement, &mut collector);
+                sql::offer(self, statement, collector);
                 let mut found = Found { context: sql::context(statement), ..collector.finish() };
                 let took = op.ended_at.since(op.request.start.at);
                 if !self.spans.slow_statement.is_zero() && took >= self.spans.slow_statement {
@@ -191,6 +203,9 @@ fn http_body(headers: &http::Headers, kept: &Kept, collector: &mut Collector<'_>
 
 fn body(content_type: Option<&[u8]>, coding: Option<&[u8]>, kept: &Kept, collector: &mut Collector<'_>) {
     let Some((bytes, whole)) = body::plain(coding, kept) else { return };
+    if let Cow::Owned(decoded) = &bytes {
+        collector.decoded_len += decoded.len();
+    }
     match Format::of(content_type, &bytes) {
         Format::Json => collector.json(&bytes, whole),
         Format::Form => form::pairs(&bytes, whole, &mut |name, value| collector.field(name, value)),

@@ -313,6 +313,7 @@ fn statement(text: &str, parameters: &[&str]) -> Statement {
     let parameter = |value: &&str| Parameter { type_oid: 0, value: Some(Cell::Text((*value).to_owned())) };
     Statement {
         text: Some(text.to_owned()),
+        text_is_fresh: true,
         parameters: parameters.iter().map(parameter).collect(),
         ..Statement::default()
     }
@@ -344,6 +345,9 @@ fn a_statements_comment_carries_context() {
     // Of a named statement it is of the moment when that was prepared.
     let named = Statement { prepared_name: "s1".to_owned(), ..statement(&text, &[]) };
     assert_eq!(found(named), None);
+    // Nor is that of one that is bound again, without a Parse, of this execution.
+    let again = Statement { text_is_fresh: false, ..statement(&text, &[]) };
+    assert_eq!(found(again), None);
     assert_eq!(found(statement("SELECT '/*' || $1", &["x"])), None);
     assert_eq!(found(Statement { text: None, ..statement("", &[]) }), None);
     let other = "SELECT 1 /*b3='80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1'*/";

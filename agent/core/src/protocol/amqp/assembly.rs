@@ -185,6 +185,20 @@ pub(super) fn kind_mut(operation: &mut Operation) -> Option<&mut ActionKind> {
     }
 }
 
+/// Gives up the bytes of a message's body but those that are part of its identity, and keeps none that come. Returns how many that
+/// were.
+pub(super) fn relieve(operation: &mut Operation) -> usize {
+    let Some(content) = kind_mut(operation).and_then(ActionKind::content_mut) else { return 0 };
+    let body = &mut content.body;
+    let freed = body.bytes.len().saturating_sub(IDENTITY_BYTES);
+    if freed > 0 {
+        body.bytes.truncate(IDENTITY_BYTES);
+        body.bytes.shrink_to_fit();
+        body.holed = true;
+    }
+    freed
+}
+
 /// Body bytes kept of each message: the configured number, but never less than what its identity needs.
 pub(super) fn keep(configured: usize) -> usize {
     configured.max(IDENTITY_BYTES)

@@ -40,6 +40,11 @@ pub(super) const UNKNOWN_TERMS_BOUND: Duration = Duration::from_secs(60);
 /// Bound of an operation whose answer may have been among lost bytes, from the loss on.
 pub(super) const DOUBT_BOUND: Duration = Duration::from_secs(30);
 
+/// An operation in a queue holds so many bytes beside its message.
+const OPEN_BYTES: usize = size_of::<Tagged>() + size_of::<Operation>() + size_of::<Action>();
+/// A consumer: its tag, its terms and its queue's name.
+const CONSUMER_BYTES: usize = 256;
+
 /// One AMQP 0-9-1 connection.
 #[derive(Debug)]
 pub struct AmqpSession {
@@ -414,12 +419,41 @@ impl crate::protocol::Session for AmqpSession {
         while let Some(number) = self.channels.keys().next().copied() {
             self.drop_channel(number, completeness, at, out);
         }
+        debug_assert_eq!((self.held_bytes, self.open_count), (0, 0), "what is held has drifted");
         for from in [Sender::Client, Sender::Server] {
             let bytes = self.half(from).decoder.reader.reset() as u64;
             if bytes > 0 {
                 out.push(Event::Discarded { reason: Discard::Unsynchronised, bytes });
             }
         }
+    }
+
+    fn held(&self) -> usize {
+        let readers = self.client.decoder.reader.held() + self.server.decoder.reader.held();
+        let channels = self.channels.len() * size_of::<Channel>();
+        size_of::<Self>()
+            + readers
+            + channels
+            + self.consumer_count * CONSUMER_BYTES
+            + self.open_count * OPEN_BYTES
+            + self.held_bytes
+    }
+
+    fn relieve(&mut self) {
+        let mut freed = 0;
+        for channel in self.channels.values_mut() {
+            let assemblies = [&mut channel.from_client, &mut channel.from_server].into_iter().flatten();
+            let assemblies = assemblies.map(|assembly| (assembly.operation.as_mut(), &mut assembly.weight));
+            let waiting =
+                channel.publishes.iter_mut().chain(&mut channel.deliveries).map(|tagged| &mut tagged.waiting);
+            let waiting = waiting.map(|waiting| (waiting.operation.as_mut(), &mut waiting.weight));
+            for (operation, weight) in assemblies.chain(waiting) {
+                let less = operation.map_or(0, |operation| assembly::relieve(operation));
+                *weight = weight.saturating_sub(less);
+                freed += less;
+            }
+        }
+        self.held_bytes = self.held_bytes.saturating_sub(freed);
     }
 
     fn timeout(&mut self, now: BootTime, out: &mut Events) {

@@ -13,12 +13,20 @@ const MAX_CODINGS: usize = 3;
 /// Bytes decoded at a time.
 const BLOCK_LEN: usize = 4096;
 
-/// Undoes `coding`, the value of `Content-Encoding`, giving at most `bound` bytes.
+/// Bytes decoded for each byte of a body. JSON of one order hardly shrinks, a list of a thousand that differ in a number only to a
+/// thirty-sixth (`a_body_of_orders_is_within_the_bound` measures it); what shrinks to less is made to.
+const MAX_RATIO: usize = 64;
+/// Bytes decoded of the shortest body.
+const MIN_DECODED: usize = 4096;
+
+/// Undoes `coding`, the value of `Content-Encoding`, giving at most `bound` bytes, and no more than [`MAX_RATIO`] for each byte of
+/// `body` and [`MIN_DECODED`].
 ///
 /// `body` may be the beginning of a body only: what can be decoded of it is returned. `None` when a coding is not
 /// known, or when not even one byte can be decoded of a body that has some. For each coding, work is linear in the body's
 /// length and `bound`, and memory is `bound` and the coding's window: 32 KiB (deflate), 16 MiB (br) at most, none for zstd.
 pub fn decode(coding: &str, body: &[u8], bound: usize) -> Option<Vec<u8>> {
+    let bound = bound.min(body.len().saturating_mul(MAX_RATIO).saturating_add(MIN_DECODED));
     let codings = coding.split(',').map(str::trim).filter(|name| !name.is_empty());
     let mut plain: Option<Vec<u8>> = None;
     // The last coding named was applied last, so it is undone first.
@@ -188,6 +196,50 @@ mod tests {
         // One coding over another: the inner one is no larger than the bound either.
         let nested = gzip(&br(&vec![0; 16 << 20]));
         assert_eq!(decode("br, gzip", &nested, 1000).map(|plain| plain.len()), Some(1000));
+    }
+
+    #[test]
+    fn a_few_bytes_stand_for_a_few_thousand_at_most() {
+        for (coding, encode) in CODINGS {
+            let bomb = encode(&vec![b' '; 256 << 10]);
+            let most = MIN_DECODED + MAX_RATIO * bomb.len();
+            assert_eq!(
+                decode(coding, &bomb, 256 << 10).map(|plain| plain.len()),
+                Some(most.min(256 << 10)),
+                "{coding}"
+            );
+        }
+        // 27 bytes: one letter, a quarter of a million times.
+        let bomb = br(&vec![b'a'; 256 << 10]);
+        assert!(bomb.len() < 64, "{}", bomb.len());
+        assert!(decode("br", &bomb, 256 << 10).is_some_and(|plain| plain.len() < 9000));
+        // One coding over another is one body.
+        let nested = gzip(&gzip(&vec![0; 16 << 20]));
+        let most = MIN_DECODED + MAX_RATIO * nested.len();
+        assert!(decode("gzip, gzip", &nested, 256 << 10).is_none_or(|plain| plain.len() <= most));
+    }
+
+    #[test]
+    fn a_body_of_orders_is_within_the_bound() {
+        let alike =
+            |n: u32| format!(r#"{{"order_id":{n},"status":"new","items":[{{"sku":"A-{n}","count":1}}]}},"#);
+        let list: String = (1..1000).map(alike).collect();
+        for (coding, encode) in CODINGS {
+            for plain in [alike(4711), list.clone()] {
+                let coded = encode(plain.as_bytes());
+                assert!(
+                    plain.len() < coded.len() * MAX_RATIO * 3 / 4,
+                    "{coding}: {} of {}",
+                    coded.len(),
+                    plain.len()
+                );
+                assert_eq!(
+                    decode(coding, &coded, 1 << 20).map(|decoded| decoded.len()),
+                    Some(plain.len()),
+                    "{coding}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub(in crate::protocol) struct Open {
     pub(in crate::protocol) retained: usize,
 }
 
+/// An exchange that is open holds so many bytes beside its texts.
+pub(in crate::protocol) const OPEN_BYTES: usize = size_of::<Open>() + size_of::<Exchange>();
+
 /// Which message of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::protocol) enum Half {
@@ -63,6 +66,17 @@ impl Open {
             multipart.feed(content, &mut self.exchange.uploads);
         }
         keep(self.kept(half), content, bound)
+    }
+
+    /// Gives up the bytes of both bodies, and keeps none that come. Returns how many that were.
+    pub(in crate::protocol) fn forget_bodies(&mut self) -> usize {
+        let mut freed = 0;
+        for body in [&mut self.exchange.request_body, &mut self.exchange.response_body] {
+            freed += body.bytes.len();
+            body.forget_bytes();
+        }
+        self.retained = self.retained.saturating_sub(freed);
+        freed
     }
 
     /// `len` bytes of content were not seen.

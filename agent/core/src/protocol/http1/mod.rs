@@ -34,7 +34,7 @@ mod zstd;
 use std::collections::VecDeque;
 
 use self::body::Body;
-use self::exchange::{Half, Open};
+use self::exchange::{Half, OPEN_BYTES, Open};
 use self::head::HeadReader;
 use self::pairing::Pairing;
 use super::http2;
@@ -312,6 +312,21 @@ impl super::Session for Http1Session {
         self.stream(half).moved(pos.saturating_add(len), mark);
     }
 
+    fn held(&self) -> usize {
+        let readers = self.request.reader.held() + self.response.reader.held();
+        let next = self.upgraded.as_ref().map_or(0, |next| next.held());
+        size_of::<Self>() + readers + self.open.len() * OPEN_BYTES + self.retained + next
+    }
+
+    fn relieve(&mut self) {
+        if let Some(next) = &mut self.upgraded {
+            return next.relieve();
+        }
+        for open in &mut self.open {
+            self.retained = self.retained.saturating_sub(open.forget_bodies());
+        }
+    }
+
     fn timeout(&mut self, now: BootTime, out: &mut Events) {
         if let Some(next) = &mut self.upgraded {
             next.timeout(now, out);
@@ -351,6 +366,7 @@ impl super::Session for Http1Session {
             };
             self.close(open, at, completeness, out);
         }
+        debug_assert_eq!(self.retained, 0, "what is retained has drifted");
         self.request.lose();
         self.response.lose();
         self.request.op = None;

@@ -7,7 +7,7 @@ use super::exchange::{Half, Open};
 use super::multipart::Multipart;
 use super::{Http1Session, State, current};
 use crate::operation::Completeness;
-use crate::operation::http::{Exchange, Headers};
+use crate::operation::http::{Exchange, Headers, MAX_AUTHORITY};
 use crate::protocol::reader::Input;
 use crate::protocol::{Discard, Event, Events, Session as _, http2};
 use crate::record::{Point, Sender};
@@ -234,8 +234,9 @@ fn authority(exchange: &Exchange) -> String {
             String::from_utf8_lossy(exchange.request_headers.get("host").unwrap_or_default()).into_owned()
         }
     };
-    match host.rsplit_once('@') {
+    let host = match host.rsplit_once('@') {
         Some((_, host)) => host.to_owned(),
         None => host,
-    }
+    };
+    if host.len() <= MAX_AUTHORITY { host } else { String::new() }
 }

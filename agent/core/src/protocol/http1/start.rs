@@ -7,7 +7,7 @@ use super::exchange::{self, Half, Open};
 use super::head::Line;
 use super::{Http1Session, State, start_line};
 use crate::operation::Extent;
-use crate::operation::http::Exchange;
+use crate::operation::http::{Exchange, bounded_target};
 use crate::protocol::reader::Input;
 use crate::protocol::{Discard, Event, Events};
 
@@ -49,10 +49,12 @@ impl Http1Session {
         let Some(line) = start_line::request_line(line) else {
             return self.not_a_start(Half::Request, input, out);
         };
+        let (target, target_cut) = bounded_target(line.target);
         let exchange = Exchange {
             version: line.version,
             method: String::from_utf8_lossy(line.method).into_owned(),
-            target: String::from_utf8_lossy(line.target).into_owned(),
+            target,
+            target_cut,
             ..Exchange::default()
         };
         let start = input.point();

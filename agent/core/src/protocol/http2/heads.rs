@@ -8,7 +8,7 @@ use super::hpack::{Decoder, Field, Malformed};
 use super::stream::Stream;
 use super::{Half, Http2Session};
 use crate::operation::Completeness;
-use crate::operation::http::{Exchange, Headers};
+use crate::operation::http::{Exchange, Headers, MAX_AUTHORITY, bounded_target};
 use crate::protocol::http1::exchange::{self, Open};
 use crate::protocol::{Discard, Event, Events};
 
@@ -16,12 +16,15 @@ use crate::protocol::{Discard, Event, Events};
 const SPARE_LEN: usize = 16;
 /// Most bytes of fields for which room is made before they are read.
 const MAX_EXPECTED_LEN: usize = 2048;
+/// Bytes of a method that are kept; HTTP/1.x accepts as many.
+const MAX_METHOD: usize = 32;
 
 /// A header section, read before it is known whose it is.
 #[derive(Debug, Default)]
 struct Section {
     method: Option<String>,
     path: Option<String>,
+    is_path_cut: bool,
     authority: Option<String>,
     is_https: bool,
     status: Option<u16>,
@@ -69,9 +72,16 @@ impl Section {
         }
         let text = || String::from_utf8_lossy(value).into_owned();
         match name {
-            b":method" => self.method = Some(text()),
-            b":path" => self.path = Some(text()),
-            b":authority" => self.authority = Some(text()),
+            // No method is as long; what is cut is none that is known.
+            b":method" => {
+                self.method =
+                    Some(String::from_utf8_lossy(value.get(..MAX_METHOD).unwrap_or(value)).into_owned())
+            }
+            b":path" => {
+                let (path, is_cut) = bounded_target(value);
+                (self.path, self.is_path_cut) = (Some(path), is_cut);
+            }
+            b":authority" if value.len() <= MAX_AUTHORITY => self.authority = Some(text()),
             b":scheme" => self.is_https = value.eq_ignore_ascii_case(b"https"),
             b":status" => self.status = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
             [b':', ..] => {}
@@ -105,14 +115,17 @@ impl Section {
             version: "2",
             method: self.method.unwrap_or_default(),
             target: self.path.unwrap_or_default(),
+            target_cut: self.is_path_cut,
             request_headers: self.headers,
             ..Exchange::default()
         };
         exchange.http2.stream = stream;
         exchange.http2.is_https = self.is_https;
         exchange.http2.unknown_fields = self.unknown;
-        let host =
-            || exchange.request_headers.get("host").map(|host| String::from_utf8_lossy(host).into_owned());
+        let host = || {
+            let host = exchange.request_headers.get("host").filter(|host| host.len() <= MAX_AUTHORITY);
+            host.map(|host| String::from_utf8_lossy(host).into_owned())
+        };
         let authority = self.authority.or_else(host).unwrap_or_default();
         if exchange.method == "CONNECT" && exchange.target.is_empty() {
             // It has no path (RFC 9113, section 8.5).

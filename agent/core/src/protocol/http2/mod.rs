@@ -41,7 +41,7 @@ use self::hpack::Decoder;
 use self::seek::Seeker;
 pub use self::snapshot::Learned;
 use self::stream::Stream;
-use super::http1::exchange::{Half, Open};
+use super::http1::exchange::{Half, OPEN_BYTES, Open};
 use super::reader::Reader;
 use super::registry::Spec;
 use crate::operation::{Completeness, Interaction, Operation};
@@ -136,6 +136,12 @@ impl Way {
             Some(max) => header.len <= max,
             None => header.len <= DEFAULT_MAX_FRAME || header.is_known(),
         }
+    }
+
+    /// Bytes that it holds.
+    fn held(&self) -> usize {
+        let block = self.block.as_ref().map_or(0, |block| block.bytes.capacity());
+        self.reader.held() + self.hpack.held() + block
     }
 
     /// Its receiver may have allowed more, unseen.
@@ -281,8 +287,20 @@ impl super::Session for Http2Session {
             };
             self.close(stream, at, completeness, out);
         }
+        debug_assert_eq!(self.retained, 0, "what is retained has drifted");
         self.request.lose();
         self.response.lose();
+    }
+
+    fn held(&self) -> usize {
+        let ways = self.request.held() + self.response.held();
+        size_of::<Self>() + ways + self.streams.len() * (size_of::<Stream>() + OPEN_BYTES) + self.retained
+    }
+
+    fn relieve(&mut self) {
+        for stream in self.streams.values_mut() {
+            self.retained = self.retained.saturating_sub(stream.open.forget_bodies());
+        }
     }
 
     fn timeout(&mut self, now: BootTime, out: &mut Events) {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::parse::{Column, Formats};
-use crate::operation::postgres::Parameter;
+use crate::operation::postgres::{Cell, Parameter};
 use crate::record::Point;
 
 /// Prepared statements kept per connection.
@@ -16,6 +16,8 @@ const MAX_STATEMENTS: usize = 4096;
 const MAX_STATEMENT_BYTES: usize = 1 << 20;
 /// Portals kept per connection.
 const MAX_PORTALS: usize = 1024;
+/// Bytes of their parameters kept per connection.
+const MAX_PORTAL_BYTES: usize = 1 << 20;
 
 /// A place that an operation is going to have: assigned at its first message, before it is known to be executed.
 pub(super) type Key = u64;
@@ -39,6 +41,8 @@ pub(super) struct Prepared {
     pub(super) missing: u64,
     /// By its Parse, until a Bind takes it.
     pub(super) claim: Option<Claim>,
+    /// Of one that is bound: this is the first Bind after its Parse.
+    pub(super) is_fresh: bool,
     used: u64,
 }
 
@@ -67,6 +71,8 @@ pub(super) struct Portal {
     pub(super) claim: Claim,
     /// The operation that executes it.
     pub(super) executing: Option<Key>,
+    /// Bytes of its parameters when it was opened; the catalog counts them.
+    pub(super) bytes: usize,
 }
 
 /// Statements and portals by name; the empty name is the unnamed one.
@@ -74,12 +80,18 @@ pub(super) struct Portal {
 pub(super) struct Catalog {
     statements: HashMap<String, Prepared>,
     portals: HashMap<String, Portal>,
+    portal_bytes: usize,
     bytes: usize,
     clock: u64,
 }
 
 fn cost(name: &str, prepared: &Prepared) -> usize {
     name.len() + prepared.text.as_ref().map_or(0, |text| text.len()) + prepared.oids.len() * 4
+}
+
+fn held_by_parameter(parameter: &Parameter) -> usize {
+    let text = if let Some(Cell::Text(text)) = &parameter.value { text.len() } else { 0 };
+    size_of::<Parameter>() + text
 }
 
 impl Catalog {
@@ -118,8 +130,9 @@ impl Catalog {
         self.clock += 1;
         let prepared = self.statements.get_mut(name)?;
         prepared.used = self.clock;
-        let claim = prepared.claim.take().filter(|claim| claim.segment == segment);
-        Some(Prepared { claim, ..prepared.clone() })
+        let claim = prepared.claim.take();
+        let is_fresh = claim.is_some();
+        Some(Prepared { claim: claim.filter(|claim| claim.segment == segment), is_fresh, ..prepared.clone() })
     }
 
     pub(super) fn describe(&mut self, name: &str, change: impl FnOnce(&mut Prepared)) {
@@ -143,12 +156,25 @@ impl Catalog {
     }
 
     /// Opens a portal. Returns the operation that still executed the one it replaces; `false`: others had to go.
-    pub(super) fn open(&mut self, name: String, portal: Portal) -> (Option<Key>, bool) {
-        let room = self.portals.len() < MAX_PORTALS || self.portals.contains_key(&name);
+    pub(super) fn open(&mut self, name: String, mut portal: Portal) -> (Option<Key>, bool) {
+        portal.bytes = portal.parameters.iter().map(held_by_parameter).sum();
+        let room = (self.portals.len() < MAX_PORTALS || self.portals.contains_key(&name))
+            && self.portal_bytes.saturating_add(portal.bytes) <= MAX_PORTAL_BYTES;
         if !room {
             self.portals.clear();
+            self.portal_bytes = 0;
         }
-        (self.portals.insert(name, portal).and_then(|previous| previous.executing), room)
+        self.portal_bytes = self.portal_bytes.saturating_add(portal.bytes);
+        let previous = self.portals.insert(name, portal);
+        let before = previous.as_ref().map_or(0, |previous| previous.bytes);
+        self.portal_bytes = self.portal_bytes.saturating_sub(before);
+        (previous.and_then(|previous| previous.executing), room)
+    }
+
+    /// Bytes that statements and portals hold.
+    pub(super) fn held(&self) -> usize {
+        let entries = self.statements.capacity() * size_of::<(String, Prepared)>();
+        entries + self.portals.capacity() * size_of::<(String, Portal)>() + self.bytes + self.portal_bytes
     }
 
     pub(super) fn portal(&mut self, name: &str) -> Option<&mut Portal> {
@@ -157,7 +183,9 @@ impl Catalog {
 
     /// Closes a portal. Returns the operation that still executed it.
     pub(super) fn close(&mut self, name: &str) -> Option<Key> {
-        self.portals.remove(name)?.executing
+        let closed = self.portals.remove(name)?;
+        self.portal_bytes = self.portal_bytes.saturating_sub(closed.bytes);
+        closed.executing
     }
 
     /// Whether a portal still executes this operation.
@@ -167,7 +195,11 @@ impl Catalog {
 
     /// The transaction is over: portals opened up to this segment are gone.
     pub(super) fn end_transaction(&mut self, segment: u64) {
-        self.portals.retain(|_, portal| portal.claim.segment > segment);
+        let ended = |portal: &Portal| portal.claim.segment <= segment;
+        let gone: usize =
+            self.portals.values().filter(|portal| ended(portal)).map(|portal| portal.bytes).sum();
+        self.portal_bytes = self.portal_bytes.saturating_sub(gone);
+        self.portals.retain(|_, portal| !ended(portal));
     }
 
     /// Messages of the client were lost: what has no name may have been replaced meanwhile. What has one stays, because

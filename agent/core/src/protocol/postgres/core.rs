@@ -228,6 +228,11 @@ impl Core {
         }
     }
 
+    /// Bytes that it holds.
+    pub(super) fn held(&self) -> usize {
+        self.units.capacity() * size_of::<Unit>() + self.open.held() + self.catalog.held()
+    }
+
     /// Queues what the client asked for. After an error the server discards all up to Sync, so nothing is queued.
     pub(super) fn push(&mut self, unit: Unit, out: &mut Events) {
         let late = self.unseen > 0;

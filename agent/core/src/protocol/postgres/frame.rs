@@ -144,6 +144,15 @@ impl Side {
         self.reader.reset();
     }
 
+    /// Bytes that it holds.
+    pub(super) fn held(&self) -> usize {
+        let partial = match &self.state {
+            State::Body(partial) => partial.head.capacity(),
+            _ => 0,
+        };
+        self.reader.held() + partial
+    }
+
     pub(super) fn is_opaque(&self) -> bool {
         matches!(self.state, State::Opaque)
     }

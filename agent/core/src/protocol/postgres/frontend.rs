@@ -175,7 +175,12 @@ impl Core {
 
     /// Opens the operation of one statement of a simple query.
     fn simple(&mut self, text: String, extent: Extent, missing: u64, out: &mut Events) {
-        let statement = Statement { kind: StatementKind::Simple, text: Some(text), ..Statement::default() };
+        let statement = Statement {
+            kind: StatementKind::Simple,
+            text: Some(text),
+            text_is_fresh: true,
+            ..Statement::default()
+        };
         let mut open = Open::new(statement, extent);
         open.missing = missing.saturating_add(self.unaccounted());
         let key = self.open.new_key();
@@ -217,7 +222,7 @@ impl Core {
             is_unseen: false,
             results: bind.results,
             claim,
-            executing: None,
+            ..Portal::default()
         };
         let (replaced, had_room) = self.catalog.open(portal_name, portal);
         if !had_room {
@@ -264,6 +269,7 @@ impl Core {
         let mut open = Open::new(
             Statement {
                 kind: StatementKind::Extended,
+                text_is_fresh: std::mem::take(&mut portal.prepared.is_fresh),
                 prepared_name: portal.statement.clone(),
                 parameters: std::mem::take(&mut portal.parameters),
                 ..Statement::default()

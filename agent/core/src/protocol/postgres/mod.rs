@@ -109,6 +109,14 @@ impl Session for PostgresSession {
         self.server.close();
     }
 
+    fn held(&self) -> usize {
+        size_of::<Self>() + self.client.held() + self.server.held() + self.core.held()
+    }
+
+    fn relieve(&mut self) {
+        self.core.open.forget_values();
+    }
+
     fn want(&self, from: Sender) -> Want {
         let side = match from {
             Sender::Client => &self.client,

@@ -37,7 +37,10 @@ pub(super) struct Open {
     pub(super) answer_holed: bool,
     /// The portal was suspended; the operation goes on with its next Execute.
     pub(super) suspended: bool,
+    /// Bytes of values, which are bounded for the connection.
     retained: usize,
+    /// Bytes that it holds beside them.
+    weight: usize,
 }
 
 impl Open {
@@ -55,6 +58,7 @@ impl Open {
             answer_holed: false,
             suspended: false,
             retained,
+            weight: 0,
         }
     }
 
@@ -83,6 +87,7 @@ pub(super) struct OpenOperations {
     max: usize,
     open: BTreeMap<Key, Open>,
     retained: usize,
+    weight: usize,
     next_key: Key,
     /// How many are suspended.
     suspended: usize,
@@ -98,6 +103,7 @@ impl OpenOperations {
             max,
             open: BTreeMap::new(),
             retained: 0,
+            weight: 0,
             next_key: 0,
             suspended: 0,
             database: None,
@@ -191,10 +197,30 @@ impl OpenOperations {
             open.retained = 0;
         }
         self.retained += open.retained;
+        // Texts of the extended protocol are the catalog's as well, unless their name has been given to another since.
+        let text = open.text.as_deref().or(open.statement.text.as_deref()).map_or(0, str::len);
+        open.weight = size_of::<Open>() + text;
+        self.weight += open.weight;
         open.id = out.new_op();
         out.push(Event::Opened { op: open.id, shape: self.shape(), point: open.request.start });
         out.push(Event::Requested { op: open.id, point: open.request.end });
         self.open.insert(key, open);
+    }
+
+    /// Bytes that open operations hold.
+    pub(super) fn held(&self) -> usize {
+        self.retained + self.weight
+    }
+
+    /// Gives up parameters and rows of all that is open, and keeps no more rows of it.
+    pub(super) fn forget_values(&mut self) {
+        for open in self.open.values_mut() {
+            open.statement.parameters = Vec::new();
+            open.statement.first_rows = Vec::new();
+            open.answer_holed = true;
+            open.retained = 0;
+        }
+        self.retained = 0;
     }
 
     /// A message of the response came, from `start` to `end`.
@@ -244,6 +270,11 @@ impl OpenOperations {
         self.suspend(key, false);
         let Some(mut open) = self.open.remove(&key) else { return };
         self.retained = self.retained.saturating_sub(open.retained);
+        self.weight = self.weight.saturating_sub(open.weight);
+        debug_assert!(
+            !self.open.is_empty() || (self.retained, self.weight) == (0, 0),
+            "what is held has drifted"
+        );
         let completeness = match how {
             Completeness::Complete if open.missing > 0 => Completeness::Gap(open.missing),
             how => how,

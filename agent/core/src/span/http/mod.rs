@@ -29,6 +29,9 @@ pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
     let attributes = &mut draft.attributes;
     let method = method(exchange, attributes);
     let scheme = scheme(exchange, is_server, placed.conn.tls.is_some());
+    if exchange.target_cut {
+        attributes.set(semconv::SPOOR_TRUNCATED, cut_part(exchange, is_server));
+    }
     if is_server {
         server_side(placed, exchange, scheme, attributes);
     } else {
@@ -84,6 +87,38 @@ pub(super) fn scheme(exchange: &Exchange, is_server: bool, is_tls: bool) -> &'st
         || exchange.http2.is_https
         || exchange.target.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
     if https { "https" } else { "http" }
+}
+
+/// The attribute that a target which was not kept as a whole goes into.
+fn cut_part(exchange: &Exchange, is_server: bool) -> Vec<String> {
+    let name = match exchange.query() {
+        _ if !is_server => semconv::URL_FULL,
+        Some(_) => semconv::URL_QUERY,
+        None => semconv::URL_PATH,
+    };
+    vec![name.to_owned()]
+}
+
+/// A span shows something of this header, whose name is in lower case. Others are forgotten before an operation's tree is complete.
+pub(crate) fn is_shown(header: &str) -> bool {
+    matches!(
+        header,
+        "authorization"
+            | "content-type"
+            | "forwarded"
+            | "grpc-message"
+            | "grpc-status"
+            | "grpc-timeout"
+            | "user-agent"
+            | "x-amz-bucket-region"
+            | "x-amz-content-sha256"
+            | "x-amz-copy-source"
+            | "x-amz-id-2"
+            | "x-amz-request-id"
+            | "x-amz-target"
+            | "x-amzn-requestid"
+            | "x-real-ip"
+    ) || header.starts_with("x-forwarded-")
 }
 
 /// The request did not come into view: nothing is known of its target.
@@ -236,6 +271,7 @@ fn outcome(placed: &Placed<'_>, exchange: &Exchange, is_server: bool, draft: &mu
 
 /// A header's first value, if it is text.
 pub(super) fn text<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+    debug_assert!(is_shown(name), "{name} is forgotten before");
     headers.get(name).and_then(|value| std::str::from_utf8(value).ok()).filter(|value| !value.is_empty())
 }
 

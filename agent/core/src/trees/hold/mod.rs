@@ -10,6 +10,9 @@
 //! Wire edges and edges inside a process make one group of both operations. Message edges do not: a consumer's tree can
 //! be hours later than its producer's. It is only released after the producer's, which decides its place.
 //!
+//! Bytes are counted as they come and go: an operation's when it is over, an entry's ([`ENTRY_BYTES`]) when it is announced. They
+//! leave with the tree, which counts them on until it is placed.
+//!
 //! *Owns* grouping and when to let go. *Must not know* identifiers, spans.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -17,6 +20,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use crate::account::ENTRY_BYTES;
 use crate::causality::{Edge, Passage, Rule};
 use crate::record::OpId;
 use crate::time::BootTime;
@@ -37,6 +41,8 @@ pub(crate) struct Tree {
     pub(crate) finished: Vec<Member>,
     /// Operations still open when the group had to be released: they belong to this tree when they are over.
     pub(crate) open: Vec<(OpId, Option<Edge>)>,
+    /// Bytes that it holds.
+    pub(crate) bytes: usize,
 }
 
 /// One operation of a tree.
@@ -46,6 +52,8 @@ pub(crate) struct Member {
     pub(crate) edge: Option<Edge>,
     /// More about the way of its message.
     pub(crate) passage: Option<Box<Passage>>,
+    /// Bytes that it holds.
+    pub(crate) bytes: usize,
 }
 
 #[derive(Debug)]
@@ -56,6 +64,8 @@ struct Node {
     passage: Option<Box<Passage>>,
     finished: Option<Box<Finished>>,
     settled: bool,
+    /// What it holds when it is over.
+    bytes: usize,
 }
 
 impl Node {
@@ -86,6 +96,19 @@ pub(crate) struct Hold {
     next_group: u64,
     ready: VecDeque<Tree>,
     forced_count: u64,
+    /// Bytes of all nodes, and of the trees in `ready`.
+    bytes: usize,
+    ready_bytes: usize,
+    given_up: GivenUp,
+}
+
+/// Trees that were given up to keep to the bound on bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GivenUp {
+    /// Released before they were quiet.
+    pub(crate) early: u64,
+    /// Operations that waited in trees to be placed, and are no spans because nobody took those before.
+    pub(crate) operations: u64,
 }
 
 /// How much later a tree is released than the one whose place it waits for.
@@ -104,6 +127,9 @@ impl Hold {
             next_group: 0,
             ready: VecDeque::new(),
             forced_count: 0,
+            bytes: 0,
+            ready_bytes: 0,
+            given_up: GivenUp::default(),
         }
     }
 
@@ -114,7 +140,11 @@ impl Hold {
         }
         self.next_group += 1;
         let group = self.next_group;
-        self.nodes.insert(op, Node { group, edge: None, passage: None, finished: None, settled: false });
+        self.nodes.insert(
+            op,
+            Node { group, edge: None, passage: None, finished: None, settled: false, bytes: ENTRY_BYTES },
+        );
+        self.bytes += ENTRY_BYTES;
         self.groups
             .insert(group, Group { members: vec![op], unfinished: 1, created: now, due: BootTime::ZERO });
         self.by_age.insert((now, group));
@@ -135,6 +165,9 @@ impl Hold {
         if node.finished.is_some() {
             return;
         }
+        let bytes = finished.held();
+        node.bytes += bytes;
+        self.bytes += bytes;
         node.finished = Some(finished);
         node.settled |= settled;
         let (group, done) = (node.group, node.settled);
@@ -206,7 +239,49 @@ impl Hold {
     }
 
     pub(crate) fn poll_tree(&mut self) -> Option<Tree> {
-        self.ready.pop_front()
+        let tree = self.ready.pop_front()?;
+        self.ready_bytes = self.ready_bytes.saturating_sub(tree.bytes);
+        Some(tree)
+    }
+
+    /// Bytes held, those of trees that wait to be placed among them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.saturating_add(self.ready_bytes)
+    }
+
+    /// Bytes of trees that wait to be placed.
+    pub(crate) fn ready_bytes(&self) -> usize {
+        self.ready_bytes
+    }
+
+    /// Releases the oldest trees until no more than so many bytes are held in trees that are not ready.
+    pub(crate) fn release_down_to(&mut self, bytes: usize) {
+        while self.bytes > bytes
+            && let Some((_, oldest)) = self.by_age.first().copied()
+        {
+            self.given_up.early += 1;
+            self.release(oldest, true);
+        }
+    }
+
+    /// Gives up the oldest trees that are ready, until no more than so many bytes are left of them.
+    pub(crate) fn drop_down_to(&mut self, bytes: usize) {
+        while self.ready_bytes > bytes
+            && let Some(tree) = self.poll_tree()
+        {
+            self.given_up.operations += tree.finished.len() as u64;
+        }
+    }
+
+    /// Lets go of all trees that are ready. Returns how many operations were in them.
+    pub(crate) fn abandon(&mut self) -> u64 {
+        self.ready_bytes = 0;
+        self.ready.drain(..).map(|tree| tree.finished.len() as u64).sum()
+    }
+
+    /// What was given up for the bound on bytes.
+    pub(crate) fn given_up(&self) -> GivenUp {
+        self.given_up
     }
 
     /// Operations held.
@@ -317,18 +392,37 @@ impl Hold {
         let mut tree = Tree::default();
         for op in group.members {
             let Some(node) = self.nodes.remove(&op) else { continue };
+            self.bytes = self.bytes.saturating_sub(node.bytes);
+            tree.bytes += node.bytes;
             match node.finished {
-                Some(finished) => {
-                    tree.finished.push(Member { finished, edge: node.edge, passage: node.passage })
-                }
+                Some(finished) => tree.finished.push(Member {
+                    finished,
+                    edge: node.edge,
+                    passage: node.passage,
+                    bytes: node.bytes,
+                }),
                 None => tree.open.push((op, node.edge)),
             }
         }
+        self.ready_bytes += tree.bytes;
         tree.finished.sort_by_key(|leaf| {
             let operation = &leaf.finished.operation;
             (operation.request.start.at, operation.id)
         });
         self.ready.push_back(tree);
+    }
+}
+
+#[cfg(test)]
+impl Hold {
+    /// The same as [`Hold::bytes`] by walking everything.
+    pub(crate) fn walked(&self) -> usize {
+        let of = |finished: &Finished| ENTRY_BYTES + finished.held();
+        let nodes = self.nodes.values().map(|node| node.finished.as_deref().map_or(ENTRY_BYTES, of));
+        let ready = self.ready.iter().map(|tree| {
+            tree.finished.iter().map(|leaf| of(&leaf.finished)).sum::<usize>() + tree.open.len() * ENTRY_BYTES
+        });
+        nodes.chain(ready).sum()
     }
 }
 

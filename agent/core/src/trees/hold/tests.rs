@@ -52,6 +52,7 @@ fn finished(op: u64) -> Box<Finished> {
         wire: None,
         resource: Arc::new(Resource::default()),
         clock: ClockPair::UNKNOWN,
+        is_left_out: false,
         message: None,
     })
 }
@@ -175,4 +176,70 @@ fn two_trees_that_message_each_other_do_not_wait_for_ever() {
     }
     forest.handle_timeout(ns(2 + LINGER));
     assert_eq!(released(&mut forest).len(), 2);
+}
+
+#[test]
+fn bytes_are_those_of_a_walk_at_every_step() {
+    let mut forest = forest();
+    let mut told = 0;
+    let mut step = |forest: &Hold| {
+        assert_eq!(forest.bytes(), forest.walked());
+        told += 1;
+    };
+    for op in 1..40 {
+        let now = ns(op * 50);
+        if op % 5 != 0 {
+            forest.opened(OpId(op), now);
+        }
+        step(&forest);
+        let mut done = finished(op);
+        if let Detail::Http(exchange) = &mut done.operation.detail {
+            exchange.target = "x".repeat(op as usize * 10);
+        }
+        if op % 7 != 0 {
+            forest.closed(done, op % 3 != 0, now);
+            // Twice is once.
+            forest.closed(finished(op), true, now);
+        }
+        step(&forest);
+        forest.edge(edge(op, op - 1, Rule::Thread), now);
+        forest.handle_timeout(now);
+        step(&forest);
+        if op % 9 == 0 {
+            forest.poll_tree();
+            step(&forest);
+        }
+    }
+    forest.release_down_to(5000);
+    step(&forest);
+    forest.drop_down_to(1000);
+    step(&forest);
+    forest.release_all();
+    while forest.poll_tree().is_some() {
+        step(&forest);
+    }
+    assert_eq!(forest.bytes(), 0);
+    assert!(told > 100);
+}
+
+#[test]
+fn the_oldest_trees_are_released_for_memory() {
+    let mut forest = forest();
+    for op in 1..=8 {
+        forest.opened(OpId(op), ns(op));
+        forest.closed(finished(op), true, ns(op));
+    }
+    let each = forest.bytes() / 8;
+    forest.release_down_to(5 * each);
+    assert_eq!(
+        (forest.bytes(), forest.ready_bytes()),
+        (8 * each, 3 * each),
+        "they count until they are taken"
+    );
+    assert_eq!(forest.given_up(), GivenUp { early: 3, operations: 0 });
+    // Nobody takes them.
+    forest.drop_down_to(each);
+    assert_eq!(forest.given_up(), GivenUp { early: 3, operations: 2 });
+    assert_eq!(released(&mut forest), [[3]]);
+    assert_eq!(forest.bytes(), 5 * each);
 }

@@ -6,6 +6,10 @@
 //! Deliveries become known when they are settled, in any order, and leave a queue in the order they came. So where several
 //! equal messages are about, a delivery waits until none that began before it is still open.
 //!
+//! An equal message may also have been in the queue before the agent saw anything, or a delivery have been missed. So even the only
+//! publish of its kind is a delivery's only if nothing older can have been left in the queue ([`consumers`], [`Progress`]), if the
+//! message has an ID, or if no two messages of its address are ever equal ([`habits`]).
+//!
 //! ```text
 //!   publish ─▶ ┌─ per message ─────────────────┐
 //!   deliver ─▶ │ publishes  used  waiting  back │ ─▶ Pair
@@ -13,97 +17,24 @@
 //! ```
 //!
 //! *Owns* pairing by canonical message and address, first in first out among equals, per queue. *Must not know* AMQP frames.
-//! *Spec*: RabbitMQ, "Consumer Acknowledgements" (order of what is put back), "Dead Letter Exchanges".
+//! *Spec*: RabbitMQ, "Consumer Acknowledgements" (order of what is put back), "Dead Letter Exchanges", "Priority Queue Support",
+//! "Time-To-Live and Expiration"; rabbitmq-delayed-message-exchange, README (`x-delay`).
+
+mod consumers;
+mod habits;
+mod told;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
+use self::consumers::Consumers;
+pub use self::habits::Address;
+use self::habits::Habits;
+pub use self::told::{Delivery, Destination, MessageKey, Outcome, Pair, Published, Stamp};
 use crate::bounded::Bounded;
 use crate::record::{ConnId, OpId};
 use crate::time::BootTime;
-
-/// A canonical message with its address inside one broker: half of a SHA-256, for there are many and they are kept for long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MessageKey([u8; 16]);
-
-impl MessageKey {
-    /// `broker` is the broker's process, or its address when only its clients are seen. Exchange and routing key are those
-    /// it was published with: brokers hand them on.
-    pub fn new(broker: &str, digest: &[u8; 32], exchange: &str, routing_key: &str) -> Self {
-        let mut hash = Sha256::new().chain_update(digest);
-        for part in [broker, exchange, routing_key] {
-            hash.update((part.len() as u32).to_be_bytes());
-            hash.update(part);
-        }
-        let mut key = [0; 16];
-        key.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
-        Self(key)
-    }
-}
-
-/// The queue a delivery left, or its consumer where the queue is not known: copies of one message go to several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Destination {
-    hash: u64,
-    /// Whatever leaves it leaves in the order it came.
-    is_queue: bool,
-}
-
-impl Destination {
-    pub fn queue(name: &str) -> Self {
-        Self { hash: hash(name), is_queue: true }
-    }
-
-    pub fn consumer(conn: ConnId, channel: u16, tag: &str) -> Self {
-        Self { hash: hash(&(conn, channel, tag)), is_queue: false }
-    }
-}
-
-/// What became of a delivered message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The message is the consumer's.
-    Taken,
-    /// The message went back to its queue.
-    PutBack,
-    /// The message was refused for good: dropped, or sent to the queue's dead-letter exchange.
-    Refused,
-}
-
-/// A delivery of a message that is over.
-#[derive(Clone, Copy, Debug)]
-pub struct Delivery {
-    pub op: OpId,
-    /// When the message began to leave the broker.
-    pub at: BootTime,
-    pub destination: Destination,
-    pub redelivered: bool,
-    /// The message came by a dead-letter exchange.
-    pub dead_lettered: bool,
-    pub outcome: Outcome,
-    /// When the outcome was settled.
-    pub over_at: BootTime,
-    /// The message was asked for (`basic.get`).
-    pub pulled: bool,
-    /// The message has an ID.
-    pub has_id: bool,
-}
-
-/// A delivery and the publish it is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pair {
-    pub delivery: OpId,
-    pub publish: OpId,
-    /// When the delivery was over.
-    pub over_at: BootTime,
-    /// Since when the message was waiting again: it had left its queue before.
-    pub again_since: Option<BootTime>,
-    pub pulled: bool,
-    pub has_id: bool,
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Publish {
@@ -114,6 +45,20 @@ struct Publish {
     delivered: bool,
     /// This publish and the one before may have been queued the other way round.
     doubtful: bool,
+    delay: Duration,
+    expires: Option<Duration>,
+}
+
+impl Publish {
+    /// When it came to its queues.
+    fn queued_at(&self, delivery: &Delivery) -> BootTime {
+        if delivery.delayed { self.at + self.delay } else { self.at }
+    }
+
+    /// Its queues have dropped it before.
+    fn is_expired(&self, delivery: &Delivery) -> bool {
+        self.expires.is_some_and(|expires| self.queued_at(delivery) + expires + TOGETHER < delivery.at)
+    }
 }
 
 /// A message that left its queue and was not taken.
@@ -163,6 +108,8 @@ pub struct Messages {
     entries: Bounded<MessageKey, Entry, RandomState>,
     /// By destination; those where nothing happens are forgotten first.
     progress: Bounded<u64, Progress, RandomState>,
+    consumers: Consumers,
+    habits: Habits,
     /// When it was last found out that something was lost: a delivery may be among it.
     missed_at: BootTime,
     /// Operations that began and are not over, by time: each may be a delivery of an equal message.
@@ -185,6 +132,10 @@ pub struct Forgotten {
     pub destinations: u64,
     /// Operations that had begun and may have been deliveries.
     pub open: u64,
+    /// What connections had asked of the broker.
+    pub consumers: u64,
+    /// Whether the messages of addresses differ.
+    pub addresses: u64,
 }
 
 /// Equal messages that the broker reads this close to each other from different connections have no known order.
@@ -214,6 +165,8 @@ impl Messages {
         Self {
             entries: Bounded::for_foreign_keys(capacity),
             progress: Bounded::for_foreign_keys(MAX_DESTINATIONS),
+            consumers: Consumers::new(),
+            habits: Habits::new(),
             missed_at: BootTime::ZERO,
             open: BTreeSet::new(),
             blocked: BTreeSet::new(),
@@ -248,8 +201,32 @@ impl Messages {
         }
     }
 
-    /// A publish whose last byte was moved at `at`.
-    pub fn publish(&mut self, key: MessageKey, op: OpId, at: BootTime, conn: ConnId) {
+    /// A connection settled a message: there is room for another.
+    pub fn settled(&mut self, conn: ConnId, at: BootTime) {
+        self.consumers.settled(conn, at);
+    }
+
+    /// A connection called the broker for something other than messages, and was answered at `until`.
+    pub fn called(&mut self, conn: ConnId, at: BootTime, until: BootTime) {
+        self.consumers.called(conn, at, until);
+    }
+
+    /// A publish of this message is known.
+    pub fn is_published(&self, key: MessageKey) -> bool {
+        self.entries.get(&key).is_some_and(|entry| !entry.publishes.is_empty())
+    }
+
+    /// A message was published. It is found by `loose` too, where the broker may change what tells both apart.
+    pub fn publish(&mut self, key: MessageKey, loose: Option<MessageKey>, published: Published) {
+        self.habits.published(published.address, self.is_published(key));
+        self.enter(key, published);
+        if let Some(loose) = loose {
+            self.enter(loose, published);
+        }
+    }
+
+    fn enter(&mut self, key: MessageKey, published: Published) {
+        let Published { op, at, conn, address: _, delay, expires } = published;
         let slot = self.entries.slot_or_insert_with(key, Entry::default);
         let Some(entry) = self.entries.at_mut(slot) else { return };
         if entry.publishes.len() >= MAX_EQUAL {
@@ -264,7 +241,9 @@ impl Messages {
             entry.publishes.reserve_exact(1);
         }
         let position = entry.publishes.partition_point(|earlier| earlier.at <= at);
-        entry.publishes.insert(position, Publish { at, op, conn, delivered: false, doubtful: false });
+        entry
+            .publishes
+            .insert(position, Publish { at, op, conn, delivered: false, doubtful: false, delay, expires });
         if !entry.waiting.is_empty() {
             self.settle(key);
         }
@@ -272,11 +251,11 @@ impl Messages {
 
     /// A delivery that is over. `origin` is where a dead-lettered message was published first: its own address is the
     /// dead-letter exchange's.
-    pub fn deliver(&mut self, key: MessageKey, origin: Option<MessageKey>, delivery: Delivery) {
-        let is_known =
-            |key: &MessageKey| self.entries.get(key).is_some_and(|entry| !entry.publishes.is_empty());
+    pub fn deliver(&mut self, key: MessageKey, origin: Option<MessageKey>, mut delivery: Delivery) {
         // A program may also publish again what it was sent, headers and all.
-        let key = origin.filter(|origin| !is_known(&key) && is_known(origin)).unwrap_or(key);
+        let is_its_own = self.is_published(key) && origin.is_some_and(|origin| origin != key);
+        delivery.dead_lettered &= !is_its_own;
+        let key = origin.filter(|origin| !is_its_own && self.is_published(*origin)).unwrap_or(key);
         let slot = self.entries.slot_or_insert_with(key, Entry::default);
         let Some(entry) = self.entries.at_mut(slot) else { return };
         if entry.waiting.len() >= MAX_EQUAL {
@@ -300,6 +279,8 @@ impl Messages {
         Forgotten {
             messages: self.entries.forgotten(),
             destinations: self.progress.forgotten(),
+            consumers: self.consumers.forgotten(),
+            addresses: self.habits.forgotten(),
             ..self.forgotten
         }
     }
@@ -373,6 +354,8 @@ impl Messages {
 
     /// A message that left a queue before: which, is known if there is but one such.
     fn take_again(&mut self, key: MessageKey, delivery: &Delivery) -> (Taken, Option<BootTime>) {
+        // Its first way out may have been before anything was seen.
+        let is_unique = delivery.has_id || self.habits.differ(delivery.address);
         let Some(entry) = self.entries.get_mut(&key) else { return (Taken::NotYet, None) };
         let fits = |back: &&Back| match delivery.dead_lettered && !delivery.redelivered {
             true => back.refused,
@@ -387,7 +370,7 @@ impl Messages {
         let before = entry.publishes.partition_point(|publish| publish.at <= delivery.at);
         let taken = match (entry.publishes.get(..before), first) {
             (Some([]) | None, _) => return (Taken::NotYet, None),
-            (Some([only]), _) => only.op,
+            (Some([only]), None) if is_unique => only.op,
             (Some(_), Some(first)) if is_one => first.publish,
             // Of several that may have been put back, none is guessed.
             _ => return (Taken::OneOfSeveral, None),
@@ -408,33 +391,38 @@ impl Messages {
         (Taken::Publish(taken), first.map(|first| first.at))
     }
 
-    /// Deliveries are missed: those before the agent came, those lost. So of several equal messages the oldest is only
-    /// believed to be next where the queue is known to have come that far.
+    /// Deliveries are missed: those before the agent came, those lost. So of equal messages the oldest is only believed to be next
+    /// where nothing older can have been left in the queue, and the only one where that holds or where it has no equal.
     fn take_next(&mut self, key: MessageKey, delivery: &Delivery) -> Taken {
         let destination = delivery.destination.hash;
-        let since = self.missed_at;
-        let progress = self.progress.get(&destination).copied().filter(|progress| progress.known_at > since);
+        let cleared = self.cleared(delivery);
+        let is_unique = delivery.has_id || self.habits.differ(delivery.address);
         let Some(entry) = self.entries.get_mut(&key) else { return Taken::NotYet };
         let used = entry.used(destination, &mut self.forgotten.equal);
         let again = used.again.filter(|(at, _)| *at < delivery.at).map_or(0, |(_, count)| count);
         let count = used.count.max(again);
         // A message cannot leave before it came.
-        let end = entry.publishes.partition_point(|publish| publish.at <= delivery.at);
+        let end = entry.publishes.partition_point(|publish| publish.queued_at(delivery) <= delivery.at);
         let unused = entry.publishes.get(count..end).unwrap_or_default();
-        let passed = progress.map_or(BootTime::ZERO, |progress| progress.passed - TOGETHER);
+        if unused.is_empty() {
+            return Taken::NotYet;
+        }
+        let since = cleared.unwrap_or(BootTime::ZERO);
         let is_queue = delivery.destination.is_queue;
-        let is_left = |publish: &Publish| publish.at >= passed && (is_queue || !publish.delivered);
+        let is_left = |publish: &Publish| {
+            publish.queued_at(delivery) >= since
+                && !publish.is_expired(delivery)
+                && (is_queue || !publish.delivered)
+        };
         let mut left = unused.iter().enumerate().filter(|(_, publish)| is_left(publish));
         let mut unordered = None;
-        let (index, is_certain) = match (unused.len(), left.next(), left.next()) {
-            (0, ..) => return Taken::NotYet,
-            (1, ..) => (0, true),
-            (_, None, _) => (0, false),
-            (_, Some((only, _)), None) => (only, true),
-            (_, Some((first, one)), Some((second, next))) => {
+        let (index, is_certain) = match (left.next(), left.next()) {
+            (None, _) => (0, false),
+            (Some((only, _)), None) => (only, cleared.is_some() || (is_unique && unused.len() == 1)),
+            (Some((first, one)), Some((second, next))) => {
                 let has_order = one.conn == next.conn || one.at.abs_diff(next.at) > TOGETHER;
                 unordered = (!has_order).then_some(count + second);
-                (first, is_queue && progress.is_some() && has_order)
+                (first, is_queue && cleared.is_some() && has_order)
             }
         };
         if let Some(next) = unordered.and_then(|next| entry.publishes.get_mut(next)) {
@@ -443,13 +431,29 @@ impl Messages {
         let Some(publish) = entry.publishes.get_mut(count + index) else { return Taken::NotYet };
         publish.delivered = true;
         let is_certain = is_certain && !publish.doubtful;
-        let (op, at) = (publish.op, publish.at);
+        let (op, queued_at) = (publish.op, publish.queued_at(delivery));
         entry.used(destination, &mut self.forgotten.equal).count = count + index + 1;
         if !is_certain {
             return Taken::OneOfSeveral;
         }
-        self.passed(destination, at, delivery.at);
+        // What has a priority has overtaken others.
+        if !delivery.has_priority {
+            self.passed(destination, queued_at, delivery.at);
+        }
         Taken::Publish(op)
+    }
+
+    /// Whatever came to the delivery's queue before this time had left it. `None`: something from before anything was seen, or from
+    /// before a loss, may be left.
+    fn cleared(&self, delivery: &Delivery) -> Option<BootTime> {
+        let progress = self.progress.get(&delivery.destination.hash);
+        let passed = progress
+            .filter(|progress| progress.known_at > self.missed_at)
+            .map(|progress| progress.passed - TOGETHER);
+        let idle = || self.consumers.idle_since(delivery.conn, delivery.at);
+        // A loss may have hidden what the consumer asked for.
+        let idle = if delivery.pulled { None } else { idle().filter(|idle| *idle >= self.missed_at) };
+        passed.max(idle)
     }
 
     fn passed(&mut self, destination: u64, publish_at: BootTime, delivery_at: BootTime) {

@@ -4,8 +4,23 @@ use std::time::Duration;
 
 const CONN: ConnId = ConnId(1);
 
+/// The consumers' connection.
+const CONSUMER: ConnId = ConnId(9);
+
 fn key(n: u8) -> MessageKey {
-    MessageKey::new("b", &[n; 32], "orders", "new")
+    MessageKey::new("b", &[n; 32], "orders", "new", Stamp::default())
+}
+
+fn address() -> Address {
+    Address::new("b", "orders", "new")
+}
+
+fn published(op: u64, at: BootTime, conn: ConnId) -> Published {
+    Published { op: OpId(op), at, conn, address: address(), delay: Duration::ZERO, expires: None }
+}
+
+fn publish(messages: &mut Messages, n: u8, op: u64, at: BootTime) {
+    messages.publish(key(n), None, published(op, at, CONN));
 }
 
 fn delivery(op: u64, at: BootTime, queue: &str) -> Delivery {
@@ -19,6 +34,10 @@ fn delivery(op: u64, at: BootTime, queue: &str) -> Delivery {
         over_at: at + Duration::from_nanos(1),
         pulled: false,
         has_id: false,
+        conn: CONSUMER,
+        address: address(),
+        delayed: false,
+        has_priority: false,
     }
 }
 
@@ -42,10 +61,17 @@ fn pairs(messages: &mut Messages) -> Vec<(u64, u64)> {
     std::iter::from_fn(|| messages.poll_pair()).map(|pair| (pair.delivery.0, pair.publish.0)).collect()
 }
 
+/// A consumer that had room for what comes, and had got nothing.
+fn idle() -> Messages {
+    let mut messages = Messages::new(8);
+    messages.called(CONSUMER, ns(0), ns(0));
+    messages
+}
+
 /// A queue that has been seen at work.
 fn watched(queue: &str) -> Messages {
-    let mut messages = Messages::new(8);
-    messages.publish(key(200), OpId(901), ns(1), CONN);
+    let mut messages = idle();
+    publish(&mut messages, 200, 901, ns(1));
     assert_eq!(deliver(&mut messages, 200, delivery(902, ns(2), queue)), Some(OpId(901)));
     messages
 }
@@ -53,25 +79,25 @@ fn watched(queue: &str) -> Messages {
 #[test]
 fn of_equal_messages_that_may_have_left_unseen_none_is_guessed() {
     let mut messages = Messages::new(8);
-    messages.publish(key(1), OpId(1), ns(10), CONN);
-    messages.publish(key(1), OpId(2), ns(20), CONN);
+    publish(&mut messages, 1, 1, ns(10));
+    publish(&mut messages, 1, 2, ns(20));
     assert_eq!(deliver(&mut messages, 1, delivery(11, ns(30), "q")), None);
 
     let mut messages = watched("q");
-    messages.publish(key(1), OpId(1), ns(10), CONN);
+    publish(&mut messages, 1, 1, ns(10));
     messages.missed(ns(15));
-    messages.publish(key(1), OpId(2), ns(20), CONN);
+    publish(&mut messages, 1, 2, ns(20));
     assert_eq!(deliver(&mut messages, 1, delivery(11, ns(30), "q")), None);
 }
 
 #[test]
 fn what_was_published_before_something_that_has_left_the_queue_has_left_too() {
     let late = BootTime::ZERO + 10 * TOGETHER;
-    let mut messages = Messages::new(8);
-    messages.publish(key(1), OpId(1), ns(10), CONN);
-    messages.publish(key(2), OpId(2), late, CONN);
+    let mut messages = idle();
+    publish(&mut messages, 1, 1, ns(10));
+    publish(&mut messages, 2, 2, late);
     assert_eq!(deliver(&mut messages, 2, delivery(12, late + Duration::from_nanos(1), "q")), Some(OpId(2)));
-    messages.publish(key(1), OpId(3), late + Duration::from_nanos(2), CONN);
+    publish(&mut messages, 1, 3, late + Duration::from_nanos(2));
     assert_eq!(deliver(&mut messages, 1, delivery(13, late + Duration::from_nanos(3), "q")), Some(OpId(3)));
 }
 
@@ -79,18 +105,18 @@ fn what_was_published_before_something_that_has_left_the_queue_has_left_too() {
 fn consumers_of_an_unknown_queue_do_not_both_get_the_same_message() {
     let consumer =
         |op, at, tag| Delivery { destination: Destination::consumer(CONN, 1, tag), ..delivery(op, at, "") };
-    let mut messages = Messages::new(8);
-    messages.publish(key(1), OpId(1), ns(10), CONN);
+    let mut messages = idle();
+    publish(&mut messages, 1, 1, ns(10));
     assert_eq!(deliver(&mut messages, 1, consumer(11, ns(20), "a")), Some(OpId(1)));
-    messages.publish(key(1), OpId(2), ns(30), CONN);
+    publish(&mut messages, 1, 2, ns(30));
     assert_eq!(deliver(&mut messages, 1, consumer(12, ns(40), "b")), Some(OpId(2)));
 }
 
 #[test]
 fn equal_messages_pair_first_in_first_out() {
     let mut messages = watched("q");
-    messages.publish(key(1), OpId(1), ns(10), CONN);
-    messages.publish(key(1), OpId(2), ns(20), CONN);
+    publish(&mut messages, 1, 1, ns(10));
+    publish(&mut messages, 1, 2, ns(20));
     assert_eq!(deliver(&mut messages, 1, delivery(11, ns(30), "q")), Some(OpId(1)));
     assert_eq!(deliver(&mut messages, 1, delivery(12, ns(31), "q")), Some(OpId(2)));
     assert_eq!(deliver(&mut messages, 1, delivery(13, ns(32), "q")), None);
@@ -99,8 +125,8 @@ fn equal_messages_pair_first_in_first_out() {
 #[test]
 fn equal_messages_that_are_settled_in_another_order_pair_in_the_order_they_left() {
     let mut messages = watched("q");
-    messages.publish(key(1), OpId(1), ns(10), CONN);
-    messages.publish(key(1), OpId(2), ns(20), CONN);
+    publish(&mut messages, 1, 1, ns(10));
+    publish(&mut messages, 1, 2, ns(20));
     messages.opened(OpId(11), ns(30));
     messages.opened(OpId(12), ns(31));
     assert_eq!(deliver(&mut messages, 1, delivery(12, ns(31), "q")), None);
@@ -115,7 +141,7 @@ fn equal_messages_that_are_settled_in_another_order_pair_in_the_order_they_left(
 fn messages_that_one_read_brought_keep_their_order() {
     let mut messages = watched("q");
     for op in [1, 2] {
-        messages.publish(key(1), OpId(op), ns(10 * op), CONN);
+        publish(&mut messages, 1, op, ns(10 * op));
         messages.opened(OpId(10 + op), ns(30));
     }
     assert_eq!(deliver(&mut messages, 1, delivery(12, ns(30), "q")), None);
@@ -127,10 +153,11 @@ fn messages_that_one_read_brought_keep_their_order() {
 
 #[test]
 fn a_first_delivery_that_is_over_after_the_second_is_of_the_same_publish() {
-    let mut messages = Messages::new(8);
-    messages.publish(key(1), OpId(1), ns(10), CONN);
-    assert_eq!(deliver(&mut messages, 1, again(12, ns(40), "q")), Some(OpId(1)));
-    assert_eq!(deliver(&mut messages, 1, put_back(delivery(11, ns(30), "q"))), Some(OpId(1)));
+    let mut messages = idle();
+    publish(&mut messages, 1, 1, ns(10));
+    let with_id = |delivery| Delivery { has_id: true, ..delivery };
+    assert_eq!(deliver(&mut messages, 1, with_id(again(12, ns(40), "q"))), Some(OpId(1)));
+    assert_eq!(deliver(&mut messages, 1, with_id(put_back(delivery(11, ns(30), "q")))), Some(OpId(1)));
 }
 
 #[test]
@@ -138,17 +165,17 @@ fn what_has_been_open_for_long_is_not_waited_for() {
     let mut messages = watched("q");
     let late = BootTime::ZERO + PATIENCE + Duration::from_nanos(100);
     messages.opened(OpId(5), ns(5));
-    messages.publish(key(1), OpId(1), late, CONN);
-    messages.publish(key(1), OpId(2), late + Duration::from_nanos(1), CONN);
+    publish(&mut messages, 1, 1, late);
+    publish(&mut messages, 1, 2, late + Duration::from_nanos(1));
     assert_eq!(deliver(&mut messages, 1, delivery(11, late + Duration::from_nanos(2), "q")), Some(OpId(1)));
 }
 
 #[test]
 fn equal_messages_of_two_connections_at_the_same_time_cannot_be_told_apart() {
     let mut messages = watched("q");
-    messages.publish(key(1), OpId(1), ns(1_000), CONN);
-    messages.publish(key(1), OpId(2), ns(1_000) + TOGETHER, ConnId(2));
-    messages.publish(key(1), OpId(3), ns(2_001) + 2 * TOGETHER, CONN);
+    publish(&mut messages, 1, 1, ns(1_000));
+    messages.publish(key(1), None, published(2, ns(1_000) + TOGETHER, ConnId(2)));
+    publish(&mut messages, 1, 3, ns(2_001) + 2 * TOGETHER);
     let later = BootTime::ZERO + 3 * TOGETHER;
     assert_eq!(deliver(&mut messages, 1, delivery(11, later, "q")), None);
     assert_eq!(deliver(&mut messages, 1, delivery(12, later, "q")), None);
@@ -157,8 +184,8 @@ fn equal_messages_of_two_connections_at_the_same_time_cannot_be_told_apart() {
 
 #[test]
 fn copies_to_several_queues_have_the_same_publish() {
-    let mut messages = Messages::new(8);
-    messages.publish(key(1), OpId(1), ns(10), CONN);
+    let mut messages = idle();
+    publish(&mut messages, 1, 1, ns(10));
     assert_eq!(deliver(&mut messages, 1, delivery(11, ns(30), "a")), Some(OpId(1)));
     assert_eq!(deliver(&mut messages, 1, delivery(12, ns(30), "b")), Some(OpId(1)));
 }
@@ -166,8 +193,8 @@ fn copies_to_several_queues_have_the_same_publish() {
 #[test]
 fn a_redelivery_is_of_the_publish_that_was_put_back() {
     let mut messages = watched("a");
-    messages.publish(key(1), OpId(1), ns(10), CONN);
-    messages.publish(key(1), OpId(2), ns(11), CONN);
+    publish(&mut messages, 1, 1, ns(10));
+    publish(&mut messages, 1, 2, ns(11));
     assert_eq!(deliver(&mut messages, 1, put_back(delivery(11, ns(30), "a"))), Some(OpId(1)));
     assert_eq!(deliver(&mut messages, 1, delivery(13, ns(31), "a")), Some(OpId(2)));
     messages.deliver(key(1), None, again(12, ns(40), "a"));
@@ -179,7 +206,7 @@ fn a_redelivery_is_of_the_publish_that_was_put_back() {
 fn of_several_equal_messages_that_were_put_back_none_is_guessed() {
     let mut messages = watched("a");
     for (op, at) in [(1, 10), (2, 11)] {
-        messages.publish(key(1), OpId(op), ns(at), CONN);
+        publish(&mut messages, 1, op, ns(at));
     }
     assert_eq!(deliver(&mut messages, 1, put_back(delivery(11, ns(30), "a"))), Some(OpId(1)));
     assert_eq!(deliver(&mut messages, 1, put_back(delivery(12, ns(31), "a"))), Some(OpId(2)));
@@ -188,17 +215,23 @@ fn of_several_equal_messages_that_were_put_back_none_is_guessed() {
 
 #[test]
 fn a_redelivery_whose_first_delivery_was_not_seen_is_of_the_only_publish() {
-    let mut messages = Messages::new(8);
-    messages.publish(key(1), OpId(1), ns(10), CONN);
-    assert_eq!(deliver(&mut messages, 1, again(11, ns(30), "a")), Some(OpId(1)));
-    assert_eq!(deliver(&mut messages, 1, delivery(12, ns(31), "a")), None, "it has left the queue");
+    let with_id = |delivery| Delivery { has_id: true, ..delivery };
+    let mut messages = idle();
+    publish(&mut messages, 1, 1, ns(10));
+    assert_eq!(deliver(&mut messages, 1, with_id(again(11, ns(30), "a"))), Some(OpId(1)));
+    let left = "it has left the queue";
+    assert_eq!(deliver(&mut messages, 1, with_id(delivery(12, ns(31), "a"))), None, "{left}");
+    // Without an ID, an equal message from before anything was seen may have come back.
+    let mut messages = idle();
+    publish(&mut messages, 1, 1, ns(10));
+    assert_eq!(deliver(&mut messages, 1, again(11, ns(30), "a")), None);
 }
 
 #[test]
 fn a_dead_lettered_message_is_found_by_its_first_address_however_often_it_comes_back() {
-    let dead = MessageKey::new("b", &[1; 32], "dead", "new");
-    let mut messages = Messages::new(8);
-    messages.publish(key(1), OpId(1), ns(10), CONN);
+    let dead = MessageKey::new("b", &[1; 32], "dead", "new", Stamp::default());
+    let mut messages = idle();
+    publish(&mut messages, 1, 1, ns(10));
     let refused = Delivery { outcome: Outcome::Refused, ..delivery(11, ns(20), "work") };
     assert_eq!(deliver(&mut messages, 1, refused), Some(OpId(1)));
     for (op, at) in [(12, 1_000), (13, 2_000)] {
@@ -213,26 +246,26 @@ fn a_dead_lettered_message_is_found_by_its_first_address_however_often_it_comes_
 
 #[test]
 fn what_a_program_publishes_again_with_the_headers_of_the_dead_is_a_publish_of_its_own() {
-    let dead = MessageKey::new("b", &[1; 32], "dead", "new");
-    let mut messages = Messages::new(8);
-    messages.publish(key(1), OpId(1), ns(10), CONN);
-    messages.publish(dead, OpId(2), ns(20), CONN);
+    let dead = MessageKey::new("b", &[1; 32], "dead", "new", Stamp::default());
+    let mut messages = idle();
+    publish(&mut messages, 1, 1, ns(10));
+    messages.publish(dead, None, published(2, ns(20), CONN));
     messages.deliver(dead, Some(key(1)), Delivery { dead_lettered: true, ..delivery(11, ns(30), "q") });
     assert_eq!(pairs(&mut messages), [(11, 2)]);
 }
 
 #[test]
 fn a_delivery_seen_before_its_publish_is_over_waits_for_it() {
-    let mut messages = Messages::new(8);
+    let mut messages = idle();
     assert_eq!(deliver(&mut messages, 1, delivery(11, ns(30), "a")), None);
-    messages.publish(key(1), OpId(1), ns(20), CONN);
+    publish(&mut messages, 1, 1, ns(20));
     assert_eq!(pairs(&mut messages), [(11, 1)]);
 }
 
 #[test]
 fn a_message_cannot_leave_before_it_came() {
-    let mut messages = Messages::new(8);
-    messages.publish(key(1), OpId(1), ns(50), CONN);
+    let mut messages = idle();
+    publish(&mut messages, 1, 1, ns(50));
     assert_eq!(deliver(&mut messages, 1, delivery(11, ns(30), "a")), None);
 }
 
@@ -240,8 +273,10 @@ fn a_message_cannot_leave_before_it_came() {
 fn the_same_message_to_another_address_is_another() {
     let digest = [1; 32];
     let keys = [("b", "e", "k"), ("c", "e", "k"), ("b", "f", "k"), ("b", "e", "l"), ("b", "", "ek")];
-    let keys: BTreeSet<MessageKey> =
-        keys.iter().map(|(broker, exchange, key)| MessageKey::new(broker, &digest, exchange, key)).collect();
+    let keys: BTreeSet<MessageKey> = keys
+        .iter()
+        .map(|(broker, exchange, key)| MessageKey::new(broker, &digest, exchange, key, Stamp::default()))
+        .collect();
     assert_eq!(keys.len(), 5);
 }
 
@@ -249,11 +284,11 @@ fn the_same_message_to_another_address_is_another() {
 fn the_table_is_bounded() {
     let mut messages = Messages::new(4);
     for n in 0..100 {
-        messages.publish(key(n), OpId(u64::from(n)), ns(1), CONN);
+        publish(&mut messages, n, u64::from(n), ns(1));
         assert!(messages.len() <= 4);
     }
     for n in 0..10_000 {
-        messages.publish(key(99), OpId(n), ns(n), CONN);
+        publish(&mut messages, 99, n, ns(n));
         messages.deliver(key(98), None, delivery(n, ns(n), &n.to_string()));
         messages.deliver(key(99), None, put_back(again(n, ns(n), "q")));
     }
@@ -269,12 +304,151 @@ fn the_table_is_bounded() {
 #[test]
 fn destinations_and_open_operations_are_bounded_and_counted() {
     let mut messages = Messages::new(4);
+    messages.called(CONSUMER, ns(0), ns(0));
     for n in 0..MAX_DESTINATIONS as u64 + 10 {
-        messages.publish(key(n as u8), OpId(2 * n), ns(10 * n), CONN);
+        publish(&mut messages, n as u8, 2 * n, ns(10 * n));
         messages.deliver(key(n as u8), None, delivery(2 * n + 1, ns(10 * n + 5), &n.to_string()));
         assert!(messages.poll_pair().is_some(), "{n}");
     }
     assert_eq!(messages.forgotten().destinations, 10);
     (0..MAX_OPEN as u64 + 5).for_each(|n| messages.opened(OpId(n), ns(n)));
     assert_eq!(messages.forgotten().open, 5);
+}
+
+#[test]
+fn the_only_publish_is_not_a_deliverys_where_an_equal_message_may_have_waited() {
+    let later = BootTime::ZERO + 10 * TOGETHER;
+    let second = Duration::from_secs(1);
+    // It is delivered because somebody began to consume, or settled what he had.
+    for asks in [true, false] {
+        let mut messages = Messages::new(8);
+        publish(&mut messages, 1, 1, later);
+        match asks {
+            true => messages.called(CONSUMER, later + second, later + second),
+            false => messages.settled(CONSUMER, later + second),
+        }
+        let at = later + second + Duration::from_millis(1);
+        assert_eq!(deliver(&mut messages, 1, delivery(11, at, "q")), None);
+        // The second is the publish's, but which of both is the older one is not known.
+        assert_eq!(deliver(&mut messages, 1, delivery(12, at + second, "q")), None);
+    }
+    // A consumer of which nothing is known may have asked before.
+    let mut messages = Messages::new(8);
+    publish(&mut messages, 1, 1, later);
+    assert_eq!(deliver(&mut messages, 1, delivery(11, later + second, "q")), None);
+    // Whoever asks by himself is handed what there is.
+    let mut messages = idle();
+    publish(&mut messages, 1, 1, later);
+    assert_eq!(
+        deliver(&mut messages, 1, Delivery { pulled: true, ..delivery(11, later + second, "q") }),
+        None
+    );
+}
+
+#[test]
+fn an_uncertain_step_makes_nothing_certain() {
+    let mut messages = Messages::new(8);
+    publish(&mut messages, 1, 1, ns(10));
+    publish(&mut messages, 1, 2, ns(20) + 2 * TOGETHER);
+    let later = BootTime::ZERO + 10 * TOGETHER;
+    for op in 11..14 {
+        let at = later + Duration::from_nanos(op);
+        assert_eq!(deliver(&mut messages, 1, delivery(op, at, "q")), None, "{op}");
+    }
+}
+
+#[test]
+fn what_came_to_a_consumer_that_had_asked_for_nothing_has_just_been_published() {
+    let mut messages = Messages::new(8);
+    publish(&mut messages, 1, 1, ns(10));
+    messages.settled(CONSUMER, ns(20));
+    let later = BootTime::ZERO + 10 * TOGETHER;
+    publish(&mut messages, 1, 2, later);
+    let first = delivery(11, later + Duration::from_nanos(1), "q");
+    assert_eq!(deliver(&mut messages, 1, first), Some(OpId(2)), "the first has left unseen");
+    // From now on the queue is known, however busy its consumer is.
+    publish(&mut messages, 2, 3, later + Duration::from_nanos(2));
+    messages.settled(CONSUMER, later + Duration::from_nanos(3));
+    let second = delivery(12, later + Duration::from_nanos(4), "q");
+    assert_eq!(deliver(&mut messages, 2, second), Some(OpId(3)));
+    // A loss makes it unknown again.
+    publish(&mut messages, 3, 4, later + Duration::from_nanos(5));
+    messages.missed(later + Duration::from_nanos(6));
+    assert_eq!(deliver(&mut messages, 3, delivery(13, later + Duration::from_nanos(7), "q")), None);
+}
+
+#[test]
+fn a_message_with_an_id_or_unlike_all_others_of_its_address_needs_no_proof_of_its_queue() {
+    let mut messages = Messages::new(64);
+    publish(&mut messages, 1, 1, ns(10));
+    assert_eq!(
+        deliver(&mut messages, 1, Delivery { has_id: true, ..delivery(11, ns(20), "q") }),
+        Some(OpId(1))
+    );
+    let mut messages = Messages::new(64);
+    (1..=30).for_each(|n| publish(&mut messages, n, u64::from(n), ns(10)));
+    assert_eq!(deliver(&mut messages, 30, delivery(31, ns(20), "q")), Some(OpId(30)));
+    let mut messages = Messages::new(64);
+    (1..=30).for_each(|n| publish(&mut messages, n, u64::from(n), ns(10)));
+    publish(&mut messages, 1, 40, ns(11));
+    assert_eq!(deliver(&mut messages, 30, delivery(31, ns(20), "q")), None);
+}
+
+#[test]
+fn equal_messages_of_a_delayed_exchange_pair_by_their_delays() {
+    let delayed = |ms| MessageKey::new("b", &[1; 32], "e", "k", Stamp { delay_ms: ms, ..Stamp::default() });
+    let at = |ms| BootTime::ZERO + Duration::from_millis(ms);
+    let mut messages = idle();
+    for (op, sent, delay) in [(1, 1_000, 10_000), (2, 1_500, 1_000)] {
+        let delay_for = Duration::from_millis(delay);
+        messages.publish(
+            delayed(delay),
+            None,
+            Published { delay: delay_for, ..published(op, at(sent), CONN) },
+        );
+    }
+    for (op, came, delay, publish) in [(11, 2_501, 1_000, 2), (12, 11_001, 10_000, 1)] {
+        let delivery = Delivery { delayed: true, ..delivery(op, at(came), "q") };
+        messages.deliver(delayed(delay), None, delivery);
+        assert_eq!(pairs(&mut messages), [(op, publish)]);
+    }
+    // Before its delay is over it cannot come.
+    messages.publish(
+        delayed(7_000),
+        None,
+        Published { delay: Duration::from_secs(7), ..published(3, at(12_000), CONN) },
+    );
+    messages.deliver(delayed(7_000), None, Delivery { delayed: true, ..delivery(13, at(18_000), "q") });
+    assert_eq!(pairs(&mut messages), []);
+}
+
+#[test]
+fn what_has_expired_is_not_delivered_any_more() {
+    let mut messages = watched("q");
+    let expires = Some(Duration::from_secs(1));
+    messages.publish(key(1), None, Published { expires, ..published(1, ns(10), CONN) });
+    let later = BootTime::ZERO + Duration::from_secs(5);
+    messages.publish(key(1), None, Published { expires, ..published(2, later, CONN) });
+    assert_eq!(deliver(&mut messages, 1, delivery(11, later + Duration::from_nanos(1), "q")), Some(OpId(2)));
+}
+
+#[test]
+fn what_overtakes_others_says_nothing_of_what_is_left_in_the_queue() {
+    let late = BootTime::ZERO + 10 * TOGETHER;
+    let mut messages = idle();
+    publish(&mut messages, 2, 2, late);
+    let urgent = Delivery { has_priority: true, ..delivery(12, late + Duration::from_nanos(1), "q") };
+    assert_eq!(deliver(&mut messages, 2, urgent), Some(OpId(2)));
+    assert!(messages.progress.is_empty());
+}
+
+#[test]
+fn a_message_that_its_broker_stamped_is_found_without_the_stamp() {
+    let stamped = |timestamp| MessageKey::new("b", &[1; 32], "e", "k", Stamp { timestamp, delay_ms: 0 });
+    let mut messages = idle();
+    messages.publish(stamped(Some(5)), Some(stamped(None)), published(1, ns(10), CONN));
+    assert!(messages.is_published(stamped(Some(5))) && messages.is_published(stamped(None)));
+    assert!(!messages.is_published(stamped(Some(6))));
+    messages.deliver(stamped(None), None, delivery(11, ns(20), "q"));
+    assert_eq!(pairs(&mut messages), [(11, 1)]);
 }

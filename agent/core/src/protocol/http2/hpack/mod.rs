@@ -82,6 +82,11 @@ impl Decoder {
         self.limit = learned.limit.map(|limit| limit as usize);
     }
 
+    /// Bytes that it holds.
+    pub fn held(&self) -> usize {
+        self.table.held() + self.name.capacity() + self.value.capacity()
+    }
+
     /// The receiver of this direction announced `SETTINGS_HEADER_TABLE_SIZE`. Whether the sender has seen it cannot be told,
     /// so only the largest ever announced is a bound.
     pub fn allow(&mut self, size: u32) {

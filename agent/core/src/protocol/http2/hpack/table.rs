@@ -171,6 +171,11 @@ impl Table {
         self.complete
     }
 
+    /// Bytes that it holds.
+    pub(super) fn held(&self) -> usize {
+        self.block.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
     /// Insertions may have been missed: nothing is known of what is in it.
     pub(super) fn lose(&mut self) {
         *self = Table { block: std::mem::take(&mut self.block), ..Table::new(false) };

@@ -1,0 +1,110 @@
+//! Publishes of an address → whether its messages differ from each other.
+//!
+//! An equal message may have been queued before it could be seen. Where no two messages were ever equal, that is unlikely: most
+//! messages carry a number of what they are about.
+//!
+//! *Owns* the counts. *Must not know* queues.
+
+use std::hash::RandomState;
+
+use crate::bounded::Bounded;
+
+/// Addresses remembered; those where nothing is published are forgotten first.
+const MAX_ADDRESSES: usize = 16_384;
+/// Different messages, and none of them twice, after which the messages of an address are taken to differ.
+///
+/// By the rule of three, fewer than one in ten is then equal to another, at 95 %; and a wrong edge takes one whose twin was in the
+/// queue when the agent began, and left it after the publish that it is taken for.
+const ENOUGH: u32 = 30;
+
+/// Where something is published, one exchange and one routing key, or all of one exchange: keys often carry a number themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    pub(super) exact: u64,
+    pub(super) exchange: u64,
+}
+
+impl Address {
+    pub fn new(broker: &str, exchange: &str, routing_key: &str) -> Self {
+        Self {
+            exact: super::hash(&(broker, exchange, routing_key)),
+            exchange: super::hash(&(broker, exchange)),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Habit {
+    different: u32,
+    equal: u32,
+}
+
+impl Habit {
+    fn differs(self) -> bool {
+        self.equal == 0 && self.different >= ENOUGH
+    }
+}
+
+/// What was published where, as far as it was equal; bounded.
+#[derive(Debug)]
+pub(super) struct Habits {
+    habits: Bounded<u64, Habit, RandomState>,
+}
+
+impl Habits {
+    pub(super) fn new() -> Self {
+        Self { habits: Bounded::for_foreign_keys(MAX_ADDRESSES) }
+    }
+
+    /// Something was published; `again`: an equal message had been before.
+    pub(super) fn published(&mut self, address: Address, again: bool) {
+        for address in [address.exact, address.exchange] {
+            let slot = self.habits.slot_or_insert_with(address, Habit::default);
+            self.habits.touch(slot);
+            let Some(habit) = self.habits.at_mut(slot) else { continue };
+            let count = if again { &mut habit.equal } else { &mut habit.different };
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// No two messages there are equal.
+    pub(super) fn differ(&self, address: Address) -> bool {
+        let differs = |address| self.habits.get(&address).is_some_and(|habit: &Habit| habit.differs());
+        differs(address.exact) || differs(address.exchange)
+    }
+
+    /// Addresses that were forgotten at the bound.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.habits.forgotten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_differ_where_enough_did_and_none_was_equal_to_another() {
+        let (orders, ticks) = (Address::new("b", "shop", "order.new"), Address::new("b", "shop", "tick"));
+        let mut habits = Habits::new();
+        (1..ENOUGH).for_each(|_| habits.published(orders, false));
+        assert!(!habits.differ(orders));
+        habits.published(orders, false);
+        assert!(habits.differ(orders) && habits.differ(Address::new("b", "shop", "order.new.17")));
+        assert!(!habits.differ(Address::new("b", "other", "order.new")));
+        // What is equal elsewhere in the exchange is nothing of this address.
+        habits.published(ticks, true);
+        assert!(habits.differ(orders) && !habits.differ(ticks));
+        habits.published(orders, true);
+        assert!(!habits.differ(orders));
+    }
+
+    #[test]
+    fn it_is_bounded_and_counts_what_it_forgets() {
+        let mut habits = Habits::new();
+        for n in 0..MAX_ADDRESSES as u64 {
+            habits.published(Address { exact: n, exchange: u64::MAX }, false);
+        }
+        assert_eq!(habits.forgotten(), 1);
+    }
+}

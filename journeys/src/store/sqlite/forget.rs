@@ -1,0 +1,162 @@
+//! A person or an order → gone from every row, and from what comes later.
+//!
+//! A person is taken out of the facts; the orders stay. What senders repeat, or a recording that is read again, does not
+//! bring the person back: the store remembers whom it forgot by a keyed hash.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::learn::Lessons;
+use super::write::delete;
+use super::{Sqlite, doing, join, read};
+use crate::facts::{At, Fact, Key};
+use crate::store::seal::TAG_LEN;
+use crate::store::{Store, StoreError, blob};
+
+/// Rows of one transaction.
+const BATCH: i64 = 500;
+
+/// What was done, and what could not be looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Rows that named the person, or were the order.
+    pub rows: u64,
+    /// Rows that do not open, and rows that were put aside because they did not.
+    pub unread: u64,
+}
+
+impl Sqlite {
+    /// Takes a person, known by their number, out of all facts there are and all that come.
+    pub fn forget_person(&self, person: &str, now: At) -> Result<Forgotten, StoreError> {
+        let tag = self.keys.person_tag(person);
+        self.writer()
+            .execute("INSERT OR IGNORE INTO forgotten(tag, at) VALUES (?1, ?2)", (tag, now.0))
+            .map_err(doing("cannot write down whom to forget"))?;
+        self.forgotten.write().unwrap_or_else(PoisonError::into_inner).insert(tag);
+        let mut done = Forgotten::default();
+        let mut last = 0;
+        loop {
+            let (rows, batch) = self.forget_in_batch(person, last)?;
+            done.rows += batch.rows;
+            done.unread += batch.unread;
+            match rows.last() {
+                Some(row) => last = *row,
+                None => break,
+            }
+        }
+        let db = self.writer();
+        let aside: i64 = db
+            .query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))
+            .map_err(doing("cannot count what was put aside"))?;
+        done.unread += u64::try_from(aside).unwrap_or(0);
+        write_back(&db)?;
+        Ok(done)
+    }
+
+    fn forget_in_batch(&self, person: &str, after: i64) -> Result<(Vec<i64>, Forgotten), StoreError> {
+        let mut db = self.writer();
+        let transaction = db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(doing("cannot begin to forget"))?;
+        let rows: Vec<i64> = transaction
+            .prepare_cached("SELECT id FROM orders WHERE id > ?1 ORDER BY id LIMIT ?2")
+            .and_then(|mut statement| statement.query_map((after, BATCH), |row| row.get(0))?.collect())
+            .map_err(doing("cannot list orders"))?;
+        let mut done = Forgotten::default();
+        for row in &rows {
+            let mut gathered = match self.open_row(&transaction, *row) {
+                Ok(gathered) => gathered,
+                Err(error) if error.is_of_one_row() => {
+                    done.unread += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            // All of them: `any` would stop at the first.
+            let changed =
+                gathered.facts.iter_mut().filter_map(|fact| fact.forget(person).then_some(())).count();
+            if changed == 0 {
+                continue;
+            }
+            let day: i64 = transaction
+                .prepare_cached("SELECT day FROM orders WHERE id = ?1")
+                .and_then(|mut statement| statement.query_row([row], |row| row.get(0)))
+                .map_err(doing("cannot read the day of an order"))?;
+            // Under the key of the same day: nothing of it is newer than it was.
+            let sealed = self.keys.seal(day, *row, &blob::pack(&gathered).map_err(StoreError::Damaged)?)?;
+            transaction
+                .prepare_cached("UPDATE orders SET sealed = ?2 WHERE id = ?1")
+                .and_then(|mut statement| statement.execute((row, sealed)))
+                .map_err(doing("cannot write an order"))?;
+            done.rows += 1;
+        }
+        transaction.commit().map_err(doing("cannot commit what was forgotten"))?;
+        Ok((rows, done))
+    }
+
+    /// Takes out of new facts whom the store forgot.
+    pub(super) fn without_forgotten(&self, facts: &mut [Fact]) {
+        let forgotten = self.forgotten.read().unwrap_or_else(PoisonError::into_inner);
+        if forgotten.is_empty() {
+            return;
+        }
+        for fact in facts {
+            let people: Vec<String> = fact
+                .people
+                .iter()
+                .filter(|person| forgotten.contains(&self.keys.person_tag(&person.id)))
+                .map(|person| person.id.clone())
+                .collect();
+            people.iter().for_each(|person| {
+                fact.forget(person);
+            });
+        }
+    }
+
+    /// Deletes all orders of a number, with all their rows. Facts that come later begin a new one.
+    pub fn forget_order(&self, key: &Key, now: At) -> Result<Forgotten, StoreError> {
+        let tag = self.keys.tag(key);
+        let mut usual = self.usual();
+        let mut db = self.writer();
+        let transaction = db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(doing("cannot begin to forget"))?;
+        let mut rows = BTreeSet::new();
+        let mut others = BTreeSet::new();
+        for order in read::find(&transaction, &tag)? {
+            let own: Vec<i64> = transaction
+                .prepare_cached("SELECT id FROM orders WHERE id = ?1 OR joined_to = ?1")
+                .and_then(|mut statement| statement.query_map([order.0], |row| row.get(0))?.collect())
+                .map_err(doing("cannot read the parts of an order"))?;
+            rows.extend(own);
+            others.extend(join::connected(&transaction, order.0)?);
+        }
+        rows.iter().try_for_each(|row| delete(&transaction, *row))?;
+        // Without it others may be one that were not before.
+        let mut lessons = Lessons::default();
+        let others = others.difference(&rows).copied().collect();
+        let mut changed = self.judge(&transaction, others, &usual, &mut lessons, now)?;
+        lessons.write(&transaction, &mut usual, now)?;
+        transaction.commit().map_err(doing("cannot commit what was forgotten"))?;
+        *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = usual;
+        changed.extend(&rows);
+        self.tell(changed);
+        write_back(&db)?;
+        Ok(Forgotten { rows: rows.len() as u64, unread: 0 })
+    }
+}
+
+/// What was overwritten in the file still stands in its log until the log is written back and cut.
+fn write_back(db: &Connection) -> Result<(), StoreError> {
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .map_err(doing("cannot write the log back"))
+}
+
+/// Whom the store forgot.
+pub(super) fn forgotten(db: &Connection) -> Result<BTreeSet<[u8; TAG_LEN]>, StoreError> {
+    db.prepare("SELECT tag FROM forgotten")
+        .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
+        .map_err(doing("cannot read whom the store forgot"))
+}
