@@ -12,6 +12,7 @@
 //! | [`fold`] | journeys as a pure function of a set of facts | clocks, stores, languages |
 //! | [`model`] | names, stages, limits; what is usual | facts |
 //! | [`intake`] | OTLP receivers, the writing thread | what facts mean |
+//! | [`forward`] | what was taken, sent on to another back end | what spans mean |
 //! | [`web`] | pages and the API | SQL, keys, passwords |
 //! | [`access`] | who may see what, and who saw it | orders |
 //! | [`store`] | where facts are kept, sealed, and found | HTTP, roles, pages |
@@ -26,6 +27,7 @@ pub mod access;
 pub mod cli;
 pub mod facts;
 pub mod fold;
+pub mod forward;
 pub mod intake;
 pub mod model;
 pub mod sentence;

@@ -42,6 +42,11 @@ impl Addresses {
         asking
     }
 
+    /// It is a proxy that is believed.
+    pub fn is_trusted_proxy(&self, peer: IpAddr) -> bool {
+        is_in(&self.trusted_proxies, peer.to_canonical())
+    }
+
     pub fn is_allowed(&self, address: IpAddr) -> bool {
         is_in(&self.allowed, address.to_canonical())
     }

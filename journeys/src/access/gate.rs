@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::directory::{By, Session};
 use super::log::{AccessLog, Entry};
+use super::proxy::{ProxySignOn, SignedIn};
 use super::role::{Action, Role, allow};
 use super::slow_down::SlowDown;
 use super::{Addresses, Directory};
@@ -34,6 +35,8 @@ struct Inner {
     directory: Directory,
     log: AccessLog,
     addresses: Addresses,
+    /// The house's own sign-on, where a proxy speaks with it.
+    proxy: Option<ProxySignOn>,
     slow_down: SlowDown,
     /// People reach the pages over TLS: cookies say so.
     secure: bool,
@@ -44,10 +47,16 @@ struct Inner {
 }
 
 impl Gate {
-    pub fn new(directory: Directory, log: AccessLog, addresses: Addresses, secure: bool) -> Self {
+    pub fn new(
+        directory: Directory,
+        log: AccessLog,
+        addresses: Addresses,
+        secure: bool,
+        proxy: Option<ProxySignOn>,
+    ) -> Self {
         let [hashing, waiting] = [MAX_HASHING, MAX_WAITING].map(|count| Arc::new(Semaphore::new(count)));
         let slow_down = SlowDown::default();
-        Self(Arc::new(Inner { directory, log, addresses, slow_down, secure, hashing, waiting }))
+        Self(Arc::new(Inner { directory, log, addresses, proxy, slow_down, secure, hashing, waiting }))
     }
 
     pub(crate) fn directory(&self) -> &Directory {
@@ -102,6 +111,13 @@ pub struct Who {
     session: String,
 }
 
+impl Who {
+    /// There is a session here that can be ended; a proxy ends its own.
+    pub(crate) fn has_session(&self) -> bool {
+        !self.session.is_empty()
+    }
+}
+
 /// The address that asks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct From(pub(crate) IpAddr);
@@ -150,7 +166,7 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
         return StatusCode::FORBIDDEN.into_response();
     }
     let by = if is_of_page(&request) { By::Page } else { By::Person };
-    let who = match identify(&gate, request.headers(), by) {
+    let who = match identify(&gate, request.headers(), peer.ip(), by) {
         Ok(who) => who,
         Err(error) => {
             tracing::error!(error = %chain(&error), "the directory of users did not answer");
@@ -176,8 +192,13 @@ fn is_of_page(request: &Request) -> bool {
     request.headers().contains_key("spoor-live") || request.uri().path().ends_with("/events")
 }
 
-/// By bearer token or session; a token that is not known is nobody, whatever cookie comes with it.
-fn identify(gate: &Gate, headers: &HeaderMap, by: By) -> Result<Option<Who>, super::DirectoryError> {
+/// By bearer token, by the proxy that signs people in, or by session; a token that is not known is nobody, whatever cookie comes with it.
+fn identify(
+    gate: &Gate,
+    headers: &HeaderMap,
+    peer: IpAddr,
+    by: By,
+) -> Result<Option<Who>, super::DirectoryError> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
         let Some(token) = token else { return Ok(None) };
@@ -189,6 +210,11 @@ fn identify(gate: &Gate, headers: &HeaderMap, by: By) -> Result<Option<Who>, sup
             via: "token",
             session: String::new(),
         }));
+    }
+    let proxy = gate.0.proxy.as_ref().filter(|_| gate.0.addresses.is_trusted_proxy(peer));
+    if let Some(SignedIn { name, role, form_token }) = proxy.and_then(|proxy| proxy.who(headers)) {
+        let (form_token, session) = (Some(form_token), String::new());
+        return Ok(Some(Who { name, role, form_token, via: "proxy", session }));
     }
     let Some(session) = cookie(headers, gate.cookie_name()) else { return Ok(None) };
     let found = gate.0.directory.session(session, by, now())?;
@@ -334,7 +360,7 @@ mod tests {
     fn gate(folder: &std::path::Path) -> Gate {
         let log = AccessLog::open(&folder.join("access"), [7; 32]).expect("a log");
         let directory = Directory::open(&folder.join("access.db")).expect("a directory");
-        Gate::new(directory, log, Addresses::new(Vec::new(), Vec::new()), false)
+        Gate::new(directory, log, Addresses::new(Vec::new(), Vec::new()), false, None)
     }
 
     #[tokio::test]

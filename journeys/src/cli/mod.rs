@@ -35,7 +35,7 @@ struct Command {
 #[derive(Debug, Subcommand)]
 enum Sub {
     /// Receive spans and serve pages until SIGINT or SIGTERM
-    Run(serve::Options),
+    Run(Box<serve::Options>),
     /// Read files of OTLP/JSON lines, as `spoor replay --print otlp-json` writes them, while no server runs
     Import {
         #[command(flatten)]

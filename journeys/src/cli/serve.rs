@@ -14,10 +14,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::Place;
-use crate::access::{AccessLog, Addresses, Gate};
+use crate::access::{AccessLog, Addresses, Gate, ProxySignOn, Role};
+use crate::forward::{Forward, Spool};
 use crate::intake::{Intake, Writer, chain, grpc_service, http_router, now};
 use crate::sentence::Language;
-use crate::store::seal::Keys;
+use crate::store::seal::{Keys, Master};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Retention, Store};
 use crate::time::DAY;
@@ -59,6 +60,12 @@ pub(super) struct Options {
     /// Proxies whose X-Forwarded-For is believed; needed with --behind-proxy
     #[arg(long, env = "SPOOR_SERVE_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
     trusted_proxy: Vec<IpNet>,
+    /// File with the secret that a trusted proxy sends in X-Spoor-Proxy-Secret: whom it names in X-Auth-Request-User is signed in
+    #[arg(long, env = "SPOOR_SERVE_PROXY_SECRET_FILE", requires = "group_role")]
+    proxy_secret_file: Option<PathBuf>,
+    /// Role of a group that the proxy names in X-Auth-Request-Groups, as GROUP=ROLE; the first that a person is in counts
+    #[arg(long, env = "SPOOR_SERVE_GROUP_ROLES", value_delimiter = ',', value_parser = group_role)]
+    group_role: Vec<(String, Role)>,
     /// Days for which the access log is kept
     #[arg(long, env = "SPOOR_SERVE_KEEP_ACCESS_LOG_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..))]
     keep_access_log_days: u32,
@@ -68,6 +75,12 @@ pub(super) struct Options {
     /// Listen for spans beyond this machine: anybody who reaches the address may then invent orders
     #[arg(long)]
     otlp_from_anywhere: bool,
+    /// Back end that gets all spans as well, over OTLP/HTTP, such as http://jaeger:4318; what it cannot take yet waits on disk
+    #[arg(long, env = "SPOOR_SERVE_FORWARD")]
+    forward: Option<String>,
+    /// Bytes that may wait for it; the oldest requests are let go first
+    #[arg(long, env = "SPOOR_SERVE_FORWARD_MAX_BYTES", default_value_t = 1 << 30)]
+    forward_max_bytes: u64,
     /// Days for which an order is kept after it was last heard of
     #[arg(long, env = "SPOOR_SERVE_KEEP_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..))]
     keep_days: u32,
@@ -102,7 +115,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
     )?;
     let addresses = Addresses::new(options.allow.clone(), options.trusted_proxy.clone());
     let secure = options.behind_proxy || options.tls_cert.is_some();
-    let gate = Gate::new(options.place.folder.directory()?, log, addresses, secure);
+    let proxy = proxy_sign_on(options)?;
+    let gate = Gate::new(options.place.folder.directory()?, log, addresses, secure, proxy);
     let (stop, stopped) = watch::channel(false);
     let live = Live::new(stopped.clone());
     let site = Site {
@@ -130,10 +144,34 @@ fn check(options: &Options) -> Result<()> {
         options.listen
     );
     ensure!(
+        options.proxy_secret_file.is_none() || !options.trusted_proxy.is_empty(),
+        "--proxy-secret-file needs --trusted-proxy: whom a proxy names is believed from its address only"
+    );
+    ensure!(
         !options.behind_proxy || !options.trusted_proxy.is_empty(),
         "--behind-proxy needs --trusted-proxy: without it everybody seems to come from the proxy, and who may look and who guesses passwords is decided by its address"
     );
     Ok(())
+}
+
+/// The house's own sign-on, where a proxy speaks with it.
+fn proxy_sign_on(options: &Options) -> Result<Option<ProxySignOn>> {
+    let Some(file) = &options.proxy_secret_file else { return Ok(None) };
+    let secret = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    // Of this start only: a form that was open before it is sent again.
+    let key = Master::generate()?.derive("sign-on by a proxy");
+    let proxy = ProxySignOn::new(&secret, options.group_role.clone(), key);
+    Ok(Some(proxy.with_context(|| format!("in {}", file.display()))?))
+}
+
+/// `it-admins=admin`.
+fn group_role(text: &str) -> Result<(String, Role), String> {
+    let (group, role) = text.split_once('=').ok_or("write GROUP=ROLE")?;
+    let found = Role::from_name(role.trim()).filter(|_| !group.trim().is_empty());
+    let names = || Role::ALL.map(Role::name).join(", ");
+    found
+        .map(|role| (group.trim().to_owned(), role))
+        .ok_or_else(|| format!("`{role}` is none of {}", names()))
 }
 
 /// A network, or one address.
@@ -160,7 +198,9 @@ async fn serve(
     (stop, stopped): (watch::Sender<bool>, watch::Receiver<bool>),
 ) -> Result<()> {
     let (writer, writing) = Writer::start(store.clone()).context("cannot start the writing thread")?;
-    let intake = Intake::new(writer, options.place.order_attributes.clone(), site.received.clone());
+    let (forward, forwarding) = forward(options, stopped.clone())?.unzip();
+    let attributes = options.place.order_attributes.clone();
+    let intake = Intake::new(writer, attributes, site.received.clone(), forward);
     let grpc = listen(options.otlp_grpc, "OTLP over gRPC").await?;
     let http = listen(options.otlp_http, "OTLP over HTTP").await?;
     let pages = listen(options.listen, "pages").await?;
@@ -196,11 +236,26 @@ async fn serve(
     http.await.context("the HTTP receiver ended badly")?.context("the HTTP receiver failed")?;
     pages.await.context("the pages ended badly")?.context("the pages failed")?;
     chores.await.context("the judge ended badly")?;
+    if let Some(forwarding) = forwarding {
+        forwarding.await.context("forwarding ended badly")?;
+    }
     // All handles are gone: the thread has written what waited.
     tokio::task::spawn_blocking(move || writing.join())
         .await
         .context("the writing thread cannot be waited for")?
         .map_err(|_| anyhow::anyhow!("the writing thread panicked"))
+}
+
+/// The other back end, where there is one.
+fn forward(
+    options: &Options,
+    stopped: watch::Receiver<bool>,
+) -> Result<Option<(Forward, tokio::task::JoinHandle<()>)>> {
+    let Some(endpoint) = &options.forward else { return Ok(None) };
+    let data = &options.place.folder.data;
+    let key = Keys::file_key(&data.join("keys"), &options.place.master()?, "forward")?;
+    let spool = Spool::open(&data.join("forward"), key, options.forward_max_bytes)?;
+    Ok(Some(Forward::start(spool, endpoint, stopped).context("cannot forward spans")?))
 }
 
 async fn listen(address: SocketAddr, what: &str) -> Result<TcpListener> {
@@ -281,6 +336,8 @@ mod tests {
             ("--listen 0.0.0.0:8470 --behind-proxy", Some("--trusted-proxy")),
             ("--behind-proxy", Some("--trusted-proxy")),
             ("--listen 0.0.0.0:8470 --behind-proxy --trusted-proxy 10.0.0.1", None),
+            ("--proxy-secret-file x --group-role it=admin", Some("--trusted-proxy")),
+            ("--proxy-secret-file x --group-role it=admin,s=support --trusted-proxy 127.0.0.1", None),
             ("--otlp-grpc 0.0.0.0:4317", Some("--otlp-from-anywhere")),
             ("--otlp-http [::]:4318 --otlp-from-anywhere", None),
         ] {
@@ -295,5 +352,6 @@ mod tests {
             }
         }
         assert!(Command::try_parse_from(["spoor-serve", "run", "--allow", "everybody"]).is_err());
+        assert!(Command::try_parse_from(["spoor-serve", "run", "--group-role", "it=root"]).is_err());
     }
 }

@@ -20,12 +20,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use prost::Message;
 
 pub use self::grpc::service as grpc_service;
 pub use self::http::router as http_router;
 pub use self::writer::Writer;
 pub(crate) use self::writer::{chain, now};
 use crate::facts::{Fact, Reading, of_span};
+use crate::forward::Forward;
 
 /// Largest request, compressed or not, in bytes.
 pub const MAX_REQUEST_LEN: usize = 16 << 20;
@@ -37,6 +39,7 @@ pub struct Intake {
     /// Attributes that name an order, in the order in which they are tried.
     order_attributes: Arc<[String]>,
     counts: Arc<Counts>,
+    forward: Option<Forward>,
 }
 
 /// What arrived since the start.
@@ -87,8 +90,13 @@ pub fn read(request: &ExportTraceServiceRequest, order_attributes: &[String]) ->
 }
 
 impl Intake {
-    pub fn new(writer: Writer, order_attributes: Vec<String>, counts: Arc<Counts>) -> Self {
-        Self { writer, order_attributes: order_attributes.into(), counts }
+    pub fn new(
+        writer: Writer,
+        order_attributes: Vec<String>,
+        counts: Arc<Counts>,
+        forward: Option<Forward>,
+    ) -> Self {
+        Self { writer, order_attributes: order_attributes.into(), counts, forward }
     }
 
     /// What arrived since the start.
@@ -103,10 +111,19 @@ impl Intake {
     ) -> Result<ExportTraceServiceResponse, Unavailable> {
         Counts::add(&self.counts.requests, 1);
         let read = read(&request, &self.order_attributes);
+        // All of it goes on, spans of no order as well.
+        let onward = self.forward.as_ref().map(|forward| (forward, request.encode_to_vec()));
         drop(request);
         let facts = read.facts.len() as u64;
         if facts > 0 {
             self.writer.write(read.facts).await.inspect_err(|_| Counts::add(&self.counts.refused, 1))?;
+        }
+        if let Some((forward, request)) = onward {
+            forward.keep(request).await.map_err(|error| {
+                tracing::error!(error = %chain(&error), "a request could not be kept for another back end");
+                Counts::add(&self.counts.refused, 1);
+                Unavailable("the server cannot take this now".to_owned())
+            })?;
         }
         Counts::add(&self.counts.facts, facts);
         Counts::add(&self.counts.no_order, read.no_order);

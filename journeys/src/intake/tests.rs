@@ -74,7 +74,7 @@ impl Store for Memory {
 fn intake() -> (Arc<Memory>, Intake) {
     let store = Arc::new(Memory::default());
     let (writer, _thread) = Writer::start(store.clone()).expect("a thread");
-    (store, Intake::new(writer, vec!["order.id".to_owned()], Arc::default()))
+    (store, Intake::new(writer, vec!["order.id".to_owned()], Arc::default(), None))
 }
 
 /// Spans of orders 1 to `orders`, one that names none, and one that is invalid.

@@ -97,6 +97,25 @@ impl Master {
     }
 }
 
+/// Opens and seals files that are no rows.
+#[derive(Debug)]
+pub struct FileKey(Secret);
+
+impl FileKey {
+    /// Seals the content of a file, which opens under its own name only.
+    pub fn seal(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        encrypt(&self.0, &file_data(name), plain)
+    }
+
+    pub fn unseal(&self, name: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        decrypt(&self.0, &file_data(name), sealed)
+    }
+}
+
+fn file_data(name: &str) -> Vec<u8> {
+    [b"file ".as_slice(), name.as_bytes()].concat()
+}
+
 /// Opens and seals rows; makes tags.
 #[derive(Debug)]
 pub struct Keys {
@@ -133,6 +152,16 @@ impl Keys {
             Some(wrapped) => unwrap(master, &path, &wrapped).map(|key| key.0),
             None => Ok(master.derive(LOG)),
         }
+    }
+
+    /// A key for files of one purpose, which is made if it is new.
+    pub fn file_key(folder: &Path, master: &Master, purpose: &str) -> Result<FileKey, SealError> {
+        let path = folder.join(format!("{purpose}.key"));
+        let key = match read(&path)? {
+            Some(wrapped) => unwrap(master, &path, &wrapped)?,
+            None => make(master, &path)?,
+        };
+        Ok(FileKey(key))
     }
 
     /// Puts all keys of a folder under another master key; how many there are. Broken off, it goes on where it was when it

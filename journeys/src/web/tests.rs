@@ -6,7 +6,7 @@ use axum::http::Request;
 use tower::ServiceExt;
 
 use super::*;
-use crate::access::{AccessLog, Addresses, Directory, Role, Wanted};
+use crate::access::{AccessLog, Addresses, Directory, ProxySignOn, Role, Wanted};
 use crate::facts::{Fact, Key, Person, PersonRole, Sent, Settled, Step, Trouble, TroubleKind};
 use crate::intake::now;
 use crate::sentence::Language;
@@ -14,6 +14,8 @@ use crate::store::seal::Master;
 use crate::store::sqlite::Sqlite;
 use crate::testing::{fact, wrote};
 use crate::time::SECOND;
+
+const PROXY_SECRET: &str = "a secret of the proxy and the server";
 
 /// A server in memory with its folder.
 struct House {
@@ -44,7 +46,10 @@ fn house() -> House {
     let master = Master::generate().expect("a key");
     let log = AccessLog::open(&folder.path().join("access"), master.derive("log")).expect("a log");
     let directory = Directory::open(&folder.path().join("access.db")).expect("a directory");
-    let gate = Gate::new(directory, log, Addresses::new(Vec::new(), Vec::new()), false);
+    let proxies = vec!["10.0.0.1/32".parse().expect("a net")];
+    let roles = vec![("it".to_owned(), Role::Developer), ("support".to_owned(), Role::Support)];
+    let proxy = ProxySignOn::new(PROXY_SECRET, roles, [7; 32]).expect("a sign-on");
+    let gate = Gate::new(directory, log, Addresses::new(Vec::new(), proxies), false, Some(proxy));
     let store = Arc::new(Sqlite::open(folder.path(), master, Model::default()).expect("a store"));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let received = Arc::<crate::intake::Counts>::default();
@@ -578,4 +583,39 @@ async fn what_was_not_seen_whole_and_who_is_silent_is_told() {
         assert!(page.contains(expected), "{expected} is not in\n{page}");
     }
     assert_eq!(page.matches('⚠').count(), 1, "of the MES only");
+}
+
+#[tokio::test]
+async fn whom_a_trusted_proxy_signed_in_is_known_and_its_forms_are_ours() {
+    let house = house().with_order();
+    let asked = |method: &str, from: &'static str, secret: &str, form: String| {
+        let request = Request::builder()
+            .method(method)
+            .uri(if method == "POST" { "/orders/4711/pin" } else { "/orders/4711" })
+            .header("host", "spoor.example")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("x-forwarded-for", "127.0.0.1")
+            .header("x-spoor-proxy-secret", secret)
+            .header("x-auth-request-user", "vera@house.example")
+            .header("x-auth-request-groups", "all,support");
+        (request.body(Body::from(form)).expect("a request"), from)
+    };
+    let (request, from) = asked("GET", "10.0.0.1:50000", PROXY_SECRET, String::new());
+    let page = house.ask(request, from).await;
+    assert_eq!(page.status, 200);
+    assert!(page.text.contains("vera@house.example") && !page.text.contains("/logout"), "{}", page.text);
+    assert_eq!(house.saw("4711"), ["vera@house.example"]);
+    // The same headers from elsewhere, or without the secret, are nothing.
+    for (from, secret) in
+        [("127.0.0.1:50000", PROXY_SECRET), ("10.0.0.1:50000", "another secret of whoever asks")]
+    {
+        let (request, from) = asked("GET", from, secret, String::new());
+        assert_eq!(house.ask(request, from).await.status, 303, "{from}");
+    }
+    let token = page.text.split("name=\"token\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let good = format!("token={}&pinned=true", token.expect("a token"));
+    for (form, expected) in [("pinned=true".to_owned(), 403), (good, 303)] {
+        let (request, from) = asked("POST", "10.0.0.1:50000", PROXY_SECRET, form);
+        assert_eq!(house.ask(request, from).await.status, expected);
+    }
 }

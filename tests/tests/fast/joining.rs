@@ -1,4 +1,5 @@
 //! Rules that are switched off, evidence that is shown, and links between the traces of one order.
+//! Long because the traffic in which every rule has something to say is written out.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -71,6 +72,27 @@ fn of_every_kind() -> Vec<Record> {
     host.send(store, Client, wire::query("SELECT 2"), other, backend);
     host.send(store, Server, wire::done("SELECT 1", b'I'), backend, other);
     host.send(front, Server, wire::response(200, "{}"), front_thread, asks);
+    host.wait_ms(2000);
+
+    // Forwarded: a proxy passes on two requests at once, the later one first.
+    let (gate, seller) = (host.process(700, "gate"), crm.thread(2));
+    let passes_on = gate.thread(0);
+    let agent = "User-Agent: browser\r\n";
+    let paths = ["/prices/1", "/prices/2"];
+    let asked = paths.map(|path| {
+        let link = host.connect(customer, gate, 80, Covered::Server);
+        host.send(link, Client, wire::request("GET", path, agent, ""), asks, passes_on);
+        link
+    });
+    let passed_on = [(1, paths[1]), (0, paths[0])].map(|(n, path)| {
+        let link = host.connect(gate, crm, 8082, Covered::Client);
+        host.send(link, Client, wire::request("GET", path, agent, ""), passes_on, seller);
+        (n, link)
+    });
+    for (n, link) in passed_on {
+        host.send(link, Server, wire::response(200, "{}"), seller, passes_on);
+        host.send(asked[n], Server, wire::response(200, "{}"), passes_on, asks);
+    }
     host.wait_ms(2000);
 
     // Message.

@@ -47,7 +47,7 @@ pub(crate) struct Args {
 const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "spoor-ebpf", "--exclude", "xtask"];
 
 /// What the fast part runs of [`PACKAGES`]: unit tests, and the programs of `tests/tests` that need nothing.
-const FAST: [&str; 12] = [
+const FAST: [&str; 14] = [
     "--lib",
     "--bins",
     "--test",
@@ -58,6 +58,8 @@ const FAST: [&str; 12] = [
     "demo",
     "--test",
     "killed",
+    "--test",
+    "kept",
     "--test",
     "browser",
 ];

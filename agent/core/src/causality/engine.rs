@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use super::echo;
 use super::rules::{MESSAGE, MESSAGE_UNBROKERED, MESSAGE_UNBROKERED_WITH_ID, MESSAGE_WITH_ID, Row, WIRE};
 use super::{Edge, Passage, Policy, Stats};
 use crate::causality::across::message::{
     Address, Delivery, Destination, MessageKey, Messages, Outcome, Pair, Published, Stamp,
 };
-use crate::causality::across::wire::{Side, Wires};
+use crate::causality::across::wire::{End, Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
 use crate::causality::inside::{Closing, Inside, Interaction, Opening};
 use crate::conn::ConnInfo;
@@ -18,7 +19,9 @@ use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
-use crate::record::{ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, Role, Tgid};
+use crate::record::{
+    ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, ProcessInfo, Role, Tgid, Transport,
+};
 use crate::time::BootTime;
 
 /// Operations waiting for their other end.
@@ -74,14 +77,17 @@ impl Engine {
     /// The wire identity of a call that has begun: both ends are joined before either is over, for one may be over long before
     /// the other.
     pub fn begun(&mut self, op: OpId, role: Role, wire: WireId) {
-        self.meet(op, wire, if role == Role::Client { Side::Sender } else { Side::Receiver });
+        let side = if role == Role::Client { Side::Sender } else { Side::Receiver };
+        self.meet(wire, End { op, side, times: None });
     }
 
     /// An operation is over. `wire` is its wire identity, where the connection has one and it was not told before.
     pub fn closed(&mut self, info: &ConnInfo, op: &Operation, found: &Found, wire: Option<WireId>) {
         self.inside.closed(closing(op, found));
         if let Some(wire) = wire {
-            self.meet(op.id, wire, side(op));
+            let is_local = info.conn.transport == Transport::Unix;
+            let times = is_local.then_some((op.request.start.at, op.ended_at));
+            self.meet(wire, End { op: op.id, side: side(op), times });
         }
         if let Detail::Amqp(action) = &op.detail {
             self.message(info, op, action);
@@ -119,6 +125,11 @@ impl Engine {
                 self.inside.thread_began(event.tgid, tid, creator);
             }
         }
+    }
+
+    /// Who a process is became known.
+    pub fn process_introduced(&mut self, info: &ProcessInfo) {
+        self.inside.process_introduced(info);
     }
 
     /// What a process has shown of how it works. `None`: nothing.
@@ -171,6 +182,11 @@ impl Engine {
         self.passages.pop_front()
     }
 
+    /// Operations that belong to one order, though neither caused the other.
+    pub fn poll_bond(&mut self) -> Option<(OpId, OpId)> {
+        self.inside.poll_bond()
+    }
+
     pub fn poll_settled(&mut self) -> Option<OpId> {
         self.inside.poll_settled()
     }
@@ -190,9 +206,9 @@ impl Engine {
     }
 
     /// Enters one end of an operation where the other is looked for.
-    fn meet(&mut self, op: OpId, wire: WireId, side: Side) {
+    fn meet(&mut self, wire: WireId, end: End) {
         if self.policy.allows(WIRE.rule, WIRE.confidence)
-            && let Some(edge) = self.wires.enter(wire, op, side)
+            && let Some(edge) = self.wires.enter(wire, end)
         {
             if let Some(due) = self.unsure_due.remove(&edge.child) {
                 self.unsure.remove(&(due, edge.child));
@@ -302,6 +318,7 @@ fn delivery(
     address: Address,
 ) -> Delivery {
     let pulled = matches!(action.kind, ActionKind::Get(_));
+    let properties = &deliver.content.properties;
     let destination = match &deliver.queue {
         Some(queue) => Destination::queue(queue),
         None => Destination::consumer(info.conn.id, action.channel, &deliver.consumer_tag),
@@ -324,11 +341,12 @@ fn delivery(
         outcome,
         over_at: deliver.settled_at.unwrap_or(op.ended_at),
         pulled,
-        has_id: deliver.content.properties.message_id.is_some(),
+        has_id: properties.message_id.is_some(),
+        is_marked: properties.message_id.is_some() || properties.correlation_id.is_some(),
         conn: info.conn.id,
         address,
         delayed: deliver.content.delay_ms() < 0,
-        has_priority: deliver.content.properties.priority.is_some_and(|priority| priority > 0),
+        has_priority: properties.priority.is_some_and(|priority| priority > 0),
     }
 }
 
@@ -388,6 +406,7 @@ fn closing(op: &Operation, found: &Found) -> Closing {
         answered: op.response.is_some()
             && !matches!(op.completeness, Completeness::Cut | Completeness::Abandoned),
         facts: found.attributes.clone(),
+        echo: echo::of(op),
         transaction,
         ends_transaction,
     }

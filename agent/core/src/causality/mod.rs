@@ -14,6 +14,7 @@
 //! keys, or at a bounded time. Below the configured confidence no edge is made.
 
 pub mod across;
+mod echo;
 pub mod engine;
 pub mod inside;
 pub mod rules;
@@ -61,6 +62,8 @@ rules! {
     Wire = "wire",
     /// The broker forwarded this very message.
     Message = "message",
+    /// The process passed on what it was asked: the same content, within it.
+    Forwarded = "forwarded",
     /// The thread served only this request, or was seen to work for it in another way.
     Thread = "thread",
     /// The operation carries the identity key of exactly one request in flight.

@@ -36,6 +36,8 @@ pub struct InsideStats {
     pub processes: u64,
     /// Threads that did nothing.
     pub threads: u64,
+    /// Processes that work for others of their service, and services with such.
+    pub kin: u64,
     /// Requests without a key.
     pub unnamed: u64,
     /// Times that threads wrote each other's messages.
@@ -48,7 +50,7 @@ pub struct InsideStats {
 
 impl Stats {
     /// Every count, with the name of its table.
-    pub fn by_table(&self) -> [(&'static str, u64); 15] {
+    pub fn by_table(&self) -> [(&'static str, u64); 16] {
         // Taken apart, so that the compiler misses one that is left out.
         let Self {
             wires,
@@ -61,7 +63,7 @@ impl Stats {
             links,
             inside,
         } = *self;
-        let InsideStats { processes, threads, unnamed, interleaved, answers, begun, acts } = inside;
+        let InsideStats { processes, threads, kin, unnamed, interleaved, answers, begun, acts } = inside;
         [
             ("wires", wires),
             ("messages", messages),
@@ -73,6 +75,7 @@ impl Stats {
             ("links", links),
             ("processes", processes),
             ("threads", threads),
+            ("process_families", kin),
             ("unnamed_requests", unnamed),
             ("shared_writes", interleaved),
             ("thread_answers", answers),
@@ -93,9 +96,10 @@ impl Stats {
 
 impl std::ops::AddAssign for InsideStats {
     fn add_assign(&mut self, more: Self) {
-        let Self { processes, threads, unnamed, interleaved, answers, begun, acts } = more;
+        let Self { processes, threads, kin, unnamed, interleaved, answers, begun, acts } = more;
         self.processes += processes;
         self.threads += threads;
+        self.kin += kin;
         self.unnamed += unnamed;
         self.interleaved += interleaved;
         self.answers += answers;

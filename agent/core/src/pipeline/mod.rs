@@ -225,6 +225,7 @@ impl Pipeline {
             }
             Record::ProcessInfo(info) => {
                 self.histories.introduced(&info, &mut self.engine, self.now);
+                self.engine.process_introduced(&info);
                 self.name_process(&info);
             }
             Record::Lost(lost) => {
@@ -443,6 +444,9 @@ impl Pipeline {
         }
         while let Some(passage) = self.engine.poll_passage() {
             self.hold.passage(passage, self.now);
+        }
+        while let Some((op, other)) = self.engine.poll_bond() {
+            self.hold.bond(op, other, self.now);
         }
         while let Some(op) = self.engine.poll_settled() {
             self.hold.settled(op, self.now);

@@ -68,6 +68,7 @@ impl Sqlite {
         private::file(&file).map_err(failed("make a file in", folder))?;
         let mut writer = Connection::open(&file).map_err(doing("cannot open the store's file"))?;
         schema::prepare(&mut writer)?;
+        schema::follow_model(&mut writer, &model)?;
         Self::with(file, keys, model, writer, Some(lock))
     }
 

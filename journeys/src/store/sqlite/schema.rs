@@ -1,8 +1,10 @@
 //! A connection → one with the tables of this version and the settings that keep promises.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use sha2::{Digest, Sha256};
 
 use super::{BUSY, doing};
+use crate::model::Model;
 use crate::store::{StoreError, set_pragmas};
 
 /// One text for each version of the file, applied in order; `user_version` says how many were.
@@ -60,6 +62,10 @@ const MIGRATIONS: &[&str] = &[
     -- People who are not kept again, blind.
     CREATE TABLE forgotten(tag BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID, STRICT;
 ",
+    "
+    -- Under which model the orders were judged.
+    CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID, STRICT;
+",
 ];
 
 pub(super) fn prepare(db: &mut Connection) -> Result<(), StoreError> {
@@ -94,6 +100,33 @@ fn versions(db: &Connection) -> Result<(i64, i64), StoreError> {
         .map_err(doing("cannot read the version of the store's file"))?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     if found > known { Err(StoreError::Newer { found, known }) } else { Ok((found, known)) }
+}
+
+/// Has all orders judged again when the house says something else of them than it did when they were judged.
+pub(super) fn follow_model(db: &mut Connection, model: &Model) -> Result<(), StoreError> {
+    let digest: [u8; 32] = Sha256::digest(format!("{model:?}").as_bytes()).into();
+    let transaction = db
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(doing("cannot look at the model of the store"))?;
+    let known: Option<[u8; 32]> = transaction
+        .query_row("SELECT value FROM meta WHERE name = 'model'", [], |row| row.get(0))
+        .optional()
+        .map_err(doing("cannot read the model of the store"))?;
+    if known == Some(digest) {
+        return Ok(());
+    }
+    // Little by little: they are due at once, and each call judges so many.
+    let orders = transaction
+        .execute("UPDATE orders SET due_at = 0 WHERE joined_to IS NULL", [])
+        .map_err(doing("cannot have orders judged again"))?;
+    transaction
+        .execute("INSERT OR REPLACE INTO meta(name, value) VALUES ('model', ?1)", [digest])
+        .map_err(doing("cannot write the model of the store"))?;
+    transaction.commit().map_err(doing("cannot have orders judged again"))?;
+    if orders > 0 {
+        tracing::info!(orders, "the model of orders is another one: all are judged again");
+    }
+    Ok(())
 }
 
 fn migrate(db: &mut Connection) -> Result<(), StoreError> {

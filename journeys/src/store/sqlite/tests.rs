@@ -515,3 +515,39 @@ fn how_long_things_take_is_learned_once_whichever_way_it_comes() {
     one.retain(keep, NOW.after(60 * DAY)).expect("retained");
     assert_eq!(one.usual().times.len(), 0);
 }
+
+#[test]
+fn another_model_has_all_orders_judged_again_and_learned_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    for number in ["1", "2"] {
+        store.ingest(journey_of(number, number.parse().expect("a number")), NOW).expect("kept");
+    }
+    let stages = |store: &Sqlite| -> Vec<(String, u64)> {
+        let counts = store.counts().expect("counts").stages;
+        counts.into_iter().map(|(stage, _, orders)| (stage, orders)).collect()
+    };
+    assert_eq!(stages(&store), [("submitted".to_owned(), 2)]);
+    assert_eq!(store.judge_due(NOW, 100).expect("judged"), 0);
+    drop(store);
+    let house = "
+records: { shop: { match: { service: shop } } }
+stages: [{ name: begun, from: { shop: [created] } }, { name: sent, from: { shop: [submitted] } }]
+";
+    let with = |model: &str| {
+        Sqlite::open(folder.path(), master(), Model::parse(model).expect("a model")).expect("a store")
+    };
+    let store = with(house);
+    assert_eq!(store.judge_due(NOW, 1).expect("judged"), 1, "so many at a time");
+    assert_eq!(store.judge_due(NOW, 100).expect("judged"), 1);
+    assert_eq!(stages(&store), [("sent".to_owned(), 2)]);
+    let learned: Vec<(String, u64)> = store
+        .usual()
+        .of(crate::model::Kind::Stage)
+        .map(|(what, times)| (what.of.clone(), times.count()))
+        .collect();
+    assert_eq!(learned, [("begun".to_owned(), 2), ("created".to_owned(), 0)]);
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+    drop(store);
+    assert_eq!(with(house).judge_due(NOW, 100).expect("judged"), 0, "the same model");
+}

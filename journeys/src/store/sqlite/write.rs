@@ -182,7 +182,7 @@ impl Sqlite {
     }
 
     pub(super) fn judge_again(&self, now: At, limit: usize) -> Result<usize, StoreError> {
-        let usual = self.usual();
+        let mut usual = self.usual();
         let mut db = self.writer();
         let transaction = db
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -195,9 +195,12 @@ impl Sqlite {
             .and_then(|mut statement| statement.query_map((now.0, limit), |row| row.get(0))?.collect())
             .map_err(doing("cannot ask for due orders"))?;
         let count = due.len();
-        // The same facts as before: there is nothing to learn.
-        let judged = self.judge(&transaction, due, &usual, &mut Lessons::default(), now)?;
+        // The same facts as before teach something else under another model only.
+        let mut lessons = Lessons::default();
+        let judged = self.judge(&transaction, due, &usual, &mut lessons, now)?;
+        lessons.write(&transaction, &mut usual, now)?;
         transaction.commit().map_err(doing("cannot commit new verdicts"))?;
+        *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = usual;
         self.tell(judged);
         Ok(count)
     }

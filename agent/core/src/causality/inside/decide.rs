@@ -27,6 +27,14 @@ impl Inside {
         if state.shape != OpSide::Outgoing || state.decided || state.closed_at.is_none() {
             return;
         }
+        // Of a transaction's members, the one that names an order is decided first: the others follow it.
+        if forced
+            && state.keys.is_empty()
+            && let Some(named) = self.table.named_member(state)
+        {
+            self.consider(named, true);
+        }
+        let Some(state) = self.table.op(op).filter(|state| !state.decided) else { return };
         let view = View::of(&self.table, state, forced);
         if let Some((entry, guess)) = before_keys(&view)
             && let Some(edge) = self.edge(op, guess.cause, entry.rule, entry.confidence(&guess))
@@ -171,6 +179,8 @@ impl Inside {
     fn come_back(&mut self, op: OpId) {
         let Some(state) = self.table.op(op) else { return };
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
+        // Members of a transaction are looked at together.
+        let closed_at = self.table.transaction(state).map_or(closed_at, |known| known.last_at.max(closed_at));
         self.deadlines.insert((closed_at + GRACE, op), Deadline::Decide);
     }
 
@@ -180,6 +190,7 @@ impl Inside {
         state.decided = true;
         state.parent = edge.map(|edge| edge.parent);
         let waiters = std::mem::take(&mut state.waiters);
+        let state_transaction = state.transaction.map(|number| (state.conn, number));
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
         if let Some(process) = self.table.processes.get_mut(&state.tgid) {
             process.blocked.remove(&(state.opened.at, op));
@@ -200,6 +211,20 @@ impl Inside {
                 Some(_) => {}
             }
             ripe = transaction.is_ripe().then_some(key);
+        }
+        if let Some(edge) = edge.filter(|edge| edge.rule == Rule::Forwarded)
+            && let Some(asked) = self.table.ops.get_mut(&edge.parent)
+        {
+            asked.forwarded = true;
+        }
+        if let Some(number) = state_transaction
+            && let Some((by, roots)) = self
+                .table
+                .transactions
+                .get_mut(&number)
+                .and_then(|transaction| transaction.done(op, edge.is_none()))
+        {
+            self.bonds.extend(roots.into_iter().filter(|root| *root != by).map(|root| (root, by)));
         }
         self.edges.extend(edge);
         self.settled.push_back(op);

@@ -18,6 +18,7 @@
 //! operation, messages, how keys are found.
 
 mod decide;
+mod kin;
 mod observe;
 mod process;
 mod quiet;
@@ -33,6 +34,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use self::table::Table;
 use self::thresholds::MAX_LOOKED_AT;
+use super::echo::Echo;
 use super::stats::InsideStats;
 use super::{Edge, Policy};
 pub use crate::operation::Interaction;
@@ -65,6 +67,8 @@ pub struct Closing {
     /// Further facts that the operation shows, by the configured attribute rules. They tell apart several requests of one
     /// order.
     pub facts: Facts,
+    /// What a proxy leaves of it.
+    pub echo: Option<Echo>,
     /// Number of the transaction block on its connection.
     pub transaction: Option<u64>,
     /// The operation was the COMMIT or ROLLBACK.
@@ -84,6 +88,8 @@ pub struct Inside {
     deadlines: BTreeMap<(BootTime, OpId), Deadline>,
     edges: VecDeque<Edge>,
     settled: VecDeque<OpId>,
+    /// Operations that belong together, though neither caused the other.
+    bonds: VecDeque<(OpId, OpId)>,
     /// Requests that are still open, and of which it is needed what they have shown so far.
     to_peek: VecDeque<(ConnId, OpId)>,
     /// Operations that are decided once that is known.
@@ -105,6 +111,7 @@ impl Inside {
             deadlines: BTreeMap::new(),
             edges: VecDeque::new(),
             settled: VecDeque::new(),
+            bonds: VecDeque::new(),
             to_peek: VecDeque::new(),
             postponed: Vec::new(),
         }
@@ -161,6 +168,11 @@ impl Inside {
         self.edges.pop_front()
     }
 
+    /// Operations of one transaction that belong to the order which one of them names, without a cause that is known.
+    pub fn poll_bond(&mut self) -> Option<(OpId, OpId)> {
+        self.bonds.pop_front()
+    }
+
     /// Outgoing operations that have just been decided, with or without an edge.
     pub fn poll_settled(&mut self) -> Option<OpId> {
         self.settled.pop_front()
@@ -183,7 +195,15 @@ impl Inside {
         let Some(process) = self.table.processes.get(&state.tgid) else { return false };
         let before = self.to_peek.len();
         let latest = (state.opened.at, OpId(u64::MAX));
-        for (_, request) in process.incoming.range(..=latest).take(MAX_LOOKED_AT) {
+        let mut requests: Vec<OpId> =
+            process.incoming.range(..=latest).take(MAX_LOOKED_AT).map(|(_, op)| *op).collect();
+        if process.incoming.is_empty() && process.over[0].is_none() && !state.keys.is_empty() {
+            let takers = self.table.kin.takers(state.tgid);
+            let takers = takers.filter_map(|taker| self.table.processes.get(&taker));
+            let taken = takers.flat_map(|taker| taker.incoming.range(..=latest)).map(|(_, op)| *op);
+            requests.extend(taken.take(MAX_LOOKED_AT));
+        }
+        for request in &requests {
             if let Some(request_state) = self.table.ops.get_mut(request).filter(|state| !state.peeked) {
                 request_state.peeked = true;
                 self.to_peek.push_back((request_state.conn, *request));

@@ -7,34 +7,42 @@ use std::collections::VecDeque;
 
 use super::process::{Client, Process};
 use super::rules::SETTLES;
-use super::table::{Circumstances, Op};
+use super::table::{Circumstances, Op, Table};
 use super::thread::ThreadState;
 use super::thresholds::{AFTER, CROWD, GRACE, LOSS_STEP, MAX_AFTERMATH, MAX_LOSSES, MAX_UNNAMED, REMEMBER};
 use super::trust::Signal;
 use super::{Closing, Deadline, Inside, Interaction, Opening};
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
-use crate::record::{ConnId, OpId, Point, Tgid, Tid};
+use crate::record::{ConnId, OpId, Point, ProcessInfo, Tgid, Tid};
 use crate::time::BootTime;
 
 impl Inside {
     /// The first byte of an operation moved.
     pub fn opened(&mut self, opening: Opening) {
         let Opening { op, shape, family, conn, point } = opening;
-        if shape == OpSide::Relayed {
-            return;
-        }
         let state = Op::new(shape, family, conn, point);
         match shape {
             OpSide::Incoming => self.request_opened(op, state),
             OpSide::Outgoing => self.work_opened(op, state),
-            OpSide::Relayed => {}
+            OpSide::Relayed => self.relayed_opened(op, state),
+        }
+    }
+
+    /// A process is asked for something that is no cause of what it does, unless it passes it on: whoever asks nobody does not.
+    fn relayed_opened(&mut self, op: OpId, state: Op) {
+        let asks = |process: &Process| !process.clients.is_empty();
+        if state.family == Interaction::Call && self.table.processes.get(&state.tgid).is_some_and(asks) {
+            self.table.ops.insert(op, Box::new(state));
         }
     }
 
     /// A process is asked for something.
     fn request_opened(&mut self, op: OpId, mut state: Op) {
         let point = state.opened;
+        if state.family == Interaction::Message {
+            self.table.kin.took(state.tgid);
+        }
         let Some(process) = self.table.process(state.tgid) else { return };
         process.quiet.request_came(point.at);
         process.incoming.insert((point.at, op));
@@ -140,10 +148,20 @@ impl Inside {
         state.transaction = closing.transaction;
         state.keys = std::mem::take(&mut closing.keys);
         state.facts = std::mem::take(&mut closing.facts);
+        state.echo = closing.echo;
+        let family = state.family;
+        if shape != OpSide::Outgoing
+            && let Some(echo) = state.echo
+            && let Some(process) = self.table.processes.get_mut(&state.tgid)
+        {
+            process.echoes(op, echo, family);
+        }
         match shape {
             OpSide::Incoming => self.close_incoming(op, closing.response_start, closing.at),
             OpSide::Outgoing => self.close_outgoing(&closing),
-            OpSide::Relayed => {}
+            OpSide::Relayed => {
+                self.deadlines.insert((closing.at + REMEMBER, op), Deadline::Forget);
+            }
         }
     }
 
@@ -173,9 +191,14 @@ impl Inside {
             }
         }
         if let Some(number) = closing.transaction {
-            let transaction = self.table.transactions.entry((conn, number)).or_default();
+            let Table { ops, transactions, .. } = &mut self.table;
+            let transaction = transactions.entry((conn, number)).or_default();
             transaction.member_count += 1;
+            transaction.last_at = transaction.last_at.max(closing.at);
             transaction.over |= closing.ends_transaction;
+            if let Some(state) = ops.get(&closing.op) {
+                transaction.name(closing.op, &state.keys);
+            }
         }
         self.deadlines.insert((closing.at + self.policy.decide_within, closing.op), Deadline::Decide);
         let named = closing.named.filter(|cause| self.table.ops.contains_key(cause));
@@ -215,6 +238,11 @@ impl Inside {
             process.ended = true;
             self.ended.push_back((now + REMEMBER, tgid));
         }
+    }
+
+    /// Who a process is became known.
+    pub fn process_introduced(&mut self, info: &ProcessInfo) {
+        self.table.kin.introduced(info);
     }
 
     /// A process began. One that ended may have had the same identifier.
@@ -338,6 +366,9 @@ impl Inside {
         }
         if let Some(process) = self.table.processes.get_mut(&state.tgid) {
             process.unname(op, &state.keys);
+            if let Some(echo) = state.echo {
+                process.forget_echo(op, echo);
+            }
         }
     }
 }

@@ -6,10 +6,12 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use rustc_hash::FxHashMap;
 
+use super::Interaction;
 use super::quiet::{Aftermath, Quiet};
 use super::thread::ThreadState;
 use super::thresholds::{INTERLEAVED_FOR, MAX_INTERLEAVED, MAX_THREADS};
 use super::trust::Trust;
+use crate::causality::echo::Echo;
 use crate::causality::stats::InsideStats;
 use crate::order::OrderKey;
 use crate::record::{ConnId, OpId, Tid};
@@ -25,6 +27,8 @@ pub(super) struct Process {
     pub(super) blocked: BTreeSet<(BootTime, OpId)>,
     /// Requests by the one order each names, those over included, in the order they were over.
     pub(super) by_key: HashMap<OrderKey, Vec<OpId>>,
+    /// Requests by their content, those that are over, in the order they were: of a process that asks others.
+    pub(super) by_echo: FxHashMap<Echo, VecDeque<OpId>>,
     /// Requests that name no order, in the order they were over.
     pub(super) unnamed: VecDeque<OpId>,
     /// Connections that the process uses as a client.
@@ -63,6 +67,26 @@ impl Process {
                     self.by_key.remove(key);
                 }
             }
+        }
+    }
+
+    /// Enters a request that is over where contents are looked for. Whoever has asked nobody passes nothing on, but may reply.
+    pub(super) fn echoes(&mut self, op: OpId, echo: Echo, family: Interaction) {
+        if !self.clients.is_empty() || family == Interaction::Message {
+            self.by_echo.entry(echo).or_default().push_back(op);
+        }
+    }
+
+    /// Takes it out again: those that were over first are forgotten first.
+    pub(super) fn forget_echo(&mut self, op: OpId, echo: Echo) {
+        let Some(ops) = self.by_echo.get_mut(&echo) else { return };
+        if ops.front() == Some(&op) {
+            ops.pop_front();
+        } else {
+            ops.retain(|other| *other != op);
+        }
+        if ops.is_empty() {
+            self.by_echo.remove(&echo);
         }
     }
 

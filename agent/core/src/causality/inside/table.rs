@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::Interaction;
+use super::kin::Kin;
 use super::process::{Process, Writer};
 use super::thresholds::{CROWD, MAX_LINKS, MAX_LOOKED_AT, MAX_PROCESSES};
 use crate::bounded::{Bounded, Slot};
+use crate::causality::echo::Echo;
 use crate::causality::stats::InsideStats;
 use crate::operation::OpSide;
 use crate::order::{Facts, OrderKey};
@@ -32,6 +34,7 @@ pub(super) struct Table {
     pub(super) links: Bounded<OpId, OpId>,
     /// When it was found out that records were lost, whosever they were.
     pub(super) losses: VecDeque<BootTime>,
+    pub(super) kin: Kin,
 }
 
 impl Default for Table {
@@ -43,6 +46,7 @@ impl Default for Table {
             transactions: FxHashMap::default(),
             links: Bounded::new(MAX_LINKS),
             losses: VecDeque::new(),
+            kin: Kin::new(),
         }
     }
 }
@@ -50,6 +54,17 @@ impl Default for Table {
 impl Table {
     pub(super) fn op(&self, op: OpId) -> Option<&Op> {
         self.ops.get(&op).map(Box::as_ref)
+    }
+
+    /// The transaction that an operation ran in.
+    pub(super) fn transaction(&self, op: &Op) -> Option<&Transaction> {
+        self.transactions.get(&(op.conn, op.transaction?))
+    }
+
+    /// The operation that names the only order of the transaction, if it is over and not decided yet.
+    pub(super) fn named_member(&self, op: &Op) -> Option<OpId> {
+        let Named::By(named, _) = self.transaction(op)?.named else { return None };
+        self.op(named).is_some_and(|named| !named.decided && named.closed_at.is_some()).then_some(named)
     }
 
     /// The process of that identifier, a new one if need be.
@@ -89,6 +104,7 @@ impl Table {
     pub(super) fn forgotten(&self) -> (u64, InsideStats) {
         let mut inside = self.forgotten;
         inside.processes = self.processes.forgotten();
+        inside.kin = self.kin.forgotten();
         self.processes.values().for_each(|process| inside += process.forgotten());
         (self.links.forgotten(), inside)
     }
@@ -108,6 +124,10 @@ pub(super) struct Op {
     pub(super) answered_by: Option<Tid>,
     pub(super) keys: Vec<OrderKey>,
     pub(super) facts: Facts,
+    /// What a proxy leaves of it.
+    pub(super) echo: Option<Echo>,
+    /// It was passed on.
+    pub(super) forwarded: bool,
     pub(super) transaction: Option<u64>,
     /// The thread that read the whole request (of a Go program the goroutine that read its end), and when it had; `None` while
     /// bytes are missing, and if several threads read them.
@@ -177,6 +197,8 @@ impl Op {
             answered_by: None,
             keys: Vec::new(),
             facts: Vec::new(),
+            echo: None,
+            forwarded: false,
             transaction: None,
             read_whole: None,
             served_by: Vec::new(),
@@ -224,6 +246,9 @@ pub(super) fn common_facts(a: &Op, b: &Op) -> (usize, usize) {
     (same, different)
 }
 
+/// Members of one transaction without a cause that are remembered: what is beyond stays a trace of its own.
+const MAX_ROOTS: usize = 1024;
+
 /// A database transaction: its statements have one cause, unless some have shown otherwise.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
@@ -233,14 +258,51 @@ pub(super) struct Transaction {
     pub(super) contradictory: bool,
     /// The COMMIT or ROLLBACK is over.
     pub(super) over: bool,
+    /// When the last of its members was over.
+    pub(super) last_at: BootTime,
     /// Members that are over, and how many of them were decided by evidence of their own.
     pub(super) member_count: usize,
     pub(super) decided_count: usize,
+    /// Members that are decided, and those of them without a cause.
+    pub(super) done_count: usize,
+    pub(super) roots: Vec<OpId>,
+    /// Members that name exactly one order: the first, if all name the same.
+    pub(super) named: Named,
     /// Members without evidence of their own. They wait until every other member has been looked at.
     pub(super) waiting: Vec<OpId>,
 }
 
+/// What a transaction's members name.
+#[derive(Debug, Default)]
+pub(super) enum Named {
+    #[default]
+    Nothing,
+    /// One order, as this operation does.
+    By(OpId, OrderKey),
+    Several,
+}
+
 impl Transaction {
+    /// A member is over that names these orders.
+    pub(super) fn name(&mut self, op: OpId, keys: &[OrderKey]) {
+        match (&self.named, keys) {
+            (_, []) => {}
+            (Named::Nothing, [only]) => self.named = Named::By(op, only.clone()),
+            (Named::By(_, known), [only]) if known == only => {}
+            _ => self.named = Named::Several,
+        }
+    }
+
+    /// A member is decided. Once all are, and exactly one order is named: the member that names it, and those without a cause.
+    pub(super) fn done(&mut self, op: OpId, is_root: bool) -> Option<(OpId, Vec<OpId>)> {
+        self.done_count += 1;
+        if is_root && self.roots.len() < MAX_ROOTS {
+            self.roots.push(op);
+        }
+        let Named::By(by, _) = &self.named else { return None };
+        (self.over && self.done_count >= self.member_count).then(|| (*by, std::mem::take(&mut self.roots)))
+    }
+
     /// The transaction has ended, and every member has been looked at.
     pub(super) fn is_ripe(&self) -> bool {
         self.over && self.waiting.len() + self.decided_count >= self.member_count

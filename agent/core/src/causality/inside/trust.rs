@@ -61,6 +61,10 @@ macro_rules! signals {
 
 signals! {
     one {
+        /// What goes where a message asks for its reply is the reply.
+        replies: Replies,
+        /// What has the content of a request around it is that request, passed on.
+        forwarded: Forwarded,
         /// The thread serves one request.
         serving: Serving,
         /// The thread answered that request next.
@@ -220,6 +224,12 @@ impl Trust {
     /// Work was seen to be done for requests that had been answered.
     pub(super) fn goes_on(&self) -> bool {
         self.in_flight.wrong > 0
+    }
+
+    /// What names an order was never seen to be done for a request that had been answered. That soon after an answer (`since`) it must
+    /// have been seen to be done before, too.
+    pub(super) fn was_never_late(&self, since: Duration) -> bool {
+        self.named_in_flight.wrong == 0 && (since >= SOON || self.named_in_flight.shows(Proof::USUAL))
     }
 
     /// Nothing that names an order is done for requests that have been answered: work without a name, of a timer say,

@@ -72,7 +72,7 @@ impl<'a> View<'a> {
 
     /// The transaction in which the operation ran.
     pub(super) fn transaction(&self) -> Option<&'a Transaction> {
-        self.table.transactions.get(&(self.op.conn, self.op.transaction?))
+        self.table.transaction(self.op)
     }
 
     /// What caused an operation across the wire or through a message.
@@ -86,11 +86,35 @@ impl<'a> View<'a> {
         ops.map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// A request that was in flight when the operation began is still open.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.process.is_some_and(|process| process.is_blocked((self.at(), OpId(0))))
+    }
+
+    /// The process was asked for something, ever.
+    pub(super) fn was_asked(&self) -> bool {
+        self.process.is_some_and(|process| !process.incoming.is_empty() || process.over[0].is_some())
+    }
+
+    /// What other processes of the service were asked that shows this key.
+    pub(super) fn named_by_kin(&self, key: &OrderKey) -> impl Iterator<Item = (OpId, &'a Op)> {
+        let named = |tgid| self.table.processes.get(&tgid)?.by_key.get(key).map(|ops| ops.iter().rev());
+        let ops = self.table.kin.takers(self.op.tgid).filter_map(named).flatten();
+        ops.take(MAX_LOOKED_AT).filter_map(|op| Some((*op, self.candidate(*op)?)))
+    }
+
     /// Requests of the process that show no key and were in flight when the operation began: the latest to be over first.
     pub(super) fn unnamed(&self) -> impl Iterator<Item = (OpId, &'a Op)> {
         let latest = self.process.into_iter().flat_map(|process| process.unnamed.iter().rev());
         let known = latest.take(MAX_LOOKED_AT).filter_map(move |op| Some((*op, self.candidate(*op)?)));
         known.filter(move |(_, candidate)| candidate.is_open_at(self.at()))
+    }
+
+    /// What the process was asked with the content of this operation, the latest to be over first.
+    pub(super) fn echoes(&self) -> impl Iterator<Item = (OpId, &'a Op)> {
+        let asked = self.process.zip(self.op.echo).and_then(|(process, echo)| process.by_echo.get(&echo));
+        let latest = asked.into_iter().flat_map(|asked| asked.iter().rev()).take(MAX_LOOKED_AT);
+        latest.filter_map(move |op| Some((*op, self.candidate(*op)?)))
     }
 
     /// A message that shows no key was being worked on when the operation began.
@@ -144,6 +168,14 @@ impl<'a> View<'a> {
         self.process.is_some_and(|process| {
             process.awaiting_late_cause <= own && process.trust.names_before_answer(since)
         })
+    }
+
+    /// Work that names an order was never seen to be done so long after its request was answered, and nothing but this operation is
+    /// about to show otherwise.
+    pub(super) fn was_never_late(&self, since: Duration) -> bool {
+        let own = u32::from(self.op.awaits_late_cause);
+        self.process
+            .is_some_and(|process| process.awaiting_late_cause <= own && process.trust.was_never_late(since))
     }
 
     /// Something that the process read or wrote around the operation's start was lost: what its threads did then is not known,

@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | wire, TCP | 16 | `spoor.wire.1`, client's first sequence number (4), server's (4), sender (1: `0` client, `1` server), position of the request's first byte in the sender's direction (8) |
 //! | wire, Unix | 16 | `spoor.unix.1`, boot ID (16), client's cookie (8), server's (8), sender (1), position (8) |
+//! | wire, Unix, older than the agent | 16 | `spoor.unix.2`, boot ID (16), client's cookie (8), server's (8), sender (1), position (8), content |
 //! | local | 16 | `spoor.local.1`, boot ID (16), cookie (8), sender (1), position (8) |
 //! | span | 8 | `spoor.span.1`, wire or local identifier (16), end (1: `0` client, `1` server, `2` dwell) |
 //! | message span | 8 | `spoor.message.1`, message ID, canonical message (32) |
@@ -19,7 +20,10 @@
 //! | wire trace | 16 | `spoor.wiretrace.1`, wire or local identifier (16) |
 //!
 //! The index of a window is `(start + phase mod window) / window` in nanoseconds since the Unix epoch; without a window it is 0.
-//! Sequence numbers are those of the first data bytes.
+//! Sequence numbers are those of the first data bytes. Both ends of an older Unix connection count from the agent's start, but may
+//! differ by what was on its way then: so the content of the request is in it too (of HTTP the method, the target, and name and value
+//! of each header field; of PostgreSQL the text and the parameters; of a message its canonical digest and, of a delivery, its tag), and
+//! ends that cannot be of one operation are not joined ([`crate::causality::across::wire`]).
 //!
 //! | vector | value |
 //! |---|---|
@@ -38,6 +42,7 @@ use sha2::{Digest, Sha256};
 use super::OrderKey;
 use crate::conn::ConnInfo;
 use crate::operation::amqp::ActionKind;
+use crate::operation::postgres::Cell;
 use crate::operation::{Detail, Operation};
 use crate::record::{Role, Sender, Transport};
 use crate::time::WallTime;
@@ -90,7 +95,44 @@ pub fn sender(op: &Operation) -> Sender {
 /// The wire identity of an operation. `None`: its connection cannot be matched with its other end. `boot_id` is that of the
 /// observed machine (`/proc/sys/kernel/random/boot_id`), live or recorded; only Unix sockets need it.
 pub fn wire_id(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Option<WireId> {
-    wire_id_at(conn, sender(op), op.request.start.pos, boot_id)
+    wire_id_at(conn, sender(op), op.request.start.pos, boot_id).or_else(|| of_older_unix(conn, op, boot_id))
+}
+
+/// The same of a Unix connection that is older than the agent.
+fn of_older_unix(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Option<WireId> {
+    if conn.conn.transport != Transport::Unix {
+        return None;
+    }
+    let (own, peer) = (conn.conn.id.0, conn.conn.peer?.0);
+    let (client, server) = if conn.role? == Role::Client { (own, peer) } else { (peer, own) };
+    let hash = Hasher::new("spoor.unix.2").bytes(boot_id).u64(client).u64(server);
+    let mut hash = hash.sender(sender(op)).u64(op.request.start.pos);
+    match &op.detail {
+        Detail::Http(exchange) if !exchange.method.is_empty() => {
+            hash = hash.text(&exchange.method).text(&exchange.target);
+            for field in exchange.request_headers.iter() {
+                hash = hash.text(field.name).bytes(field.value);
+            }
+        }
+        Detail::Postgres(statement) => {
+            hash = hash.text(statement.text.as_deref()?);
+            for parameter in &statement.parameters {
+                hash = match &parameter.value {
+                    Some(Cell::Text(text)) => hash.text(text),
+                    Some(Cell::Opaque(len)) => hash.u32(*len),
+                    None => hash.bytes(&[]),
+                };
+            }
+        }
+        Detail::Amqp(action) => {
+            hash = hash.bytes(&action.kind.content()?.canonical_digest()?);
+            if let ActionKind::Deliver(deliver) = &action.kind {
+                hash = hash.u64(deliver.delivery_tag);
+            }
+        }
+        Detail::Http(_) => return None,
+    }
+    Some(WireId(hash.finish()))
 }
 
 /// The same of an operation that has begun: `sender` sent its first byte, which is at `position` of that direction.

@@ -203,6 +203,16 @@ impl Hold {
         }
     }
 
+    /// Two operations belong into one trace, though neither caused the other.
+    pub(crate) fn bond(&mut self, op: OpId, other: OpId, now: BootTime) {
+        let (Some(one), Some(two)) = (self.nodes.get(&op), self.nodes.get(&other)) else { return };
+        let (one, two) = (one.group, two.group);
+        self.unite(one, two);
+        if let Some(group) = self.nodes.get(&op).map(|node| node.group) {
+            self.touch(group, now);
+        }
+    }
+
     /// Enters more about the way of an operation's message. The first stays.
     pub(crate) fn passage(&mut self, passage: Passage, now: BootTime) {
         let Some(node) = self.nodes.get_mut(&passage.edge.child) else { return };

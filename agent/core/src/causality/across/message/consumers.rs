@@ -26,6 +26,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Consumers {
     asked: Bounded<ConnId, VecDeque<Asked>>,
+    /// Since when anything is seen: what is asked later is seen too.
+    watched_since: Option<BootTime>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +39,17 @@ struct Asked {
 
 impl Consumers {
     pub(super) fn new() -> Self {
-        Self { asked: Bounded::new(MAX_CONNECTIONS) }
+        Self { asked: Bounded::new(MAX_CONNECTIONS), watched_since: None }
+    }
+
+    /// Something was seen.
+    pub(super) fn watched(&mut self, at: BootTime) {
+        self.watched_since.get_or_insert(at);
+    }
+
+    /// Since when anything is seen.
+    pub(super) fn watched_since(&self) -> Option<BootTime> {
+        self.watched_since
     }
 
     /// The connection settled a message: there is room for another.
@@ -63,10 +75,18 @@ impl Consumers {
 
     /// When the broker had done with the last that this connection asked for before `delivered`. `None`: that is not known.
     pub(super) fn idle_since(&self, conn: ConnId, delivered: BootTime) -> Option<BootTime> {
-        let all = self.asked.get(&conn)?;
+        let none = VecDeque::new();
+        let all = self.asked.get(&conn).unwrap_or(&none);
         let before = all.partition_point(|asked| asked.at < delivered);
-        let last = all.get(before.checked_sub(1)?)?;
-        (last.until < delivered).then_some(last.until)
+        let until = match before.checked_sub(1).and_then(|last| all.get(last)) {
+            Some(last) => last.until,
+            // It asked for nothing since anything is seen, unless that is forgotten; it may have just before.
+            None if all.len() < MAX_ASKED && self.asked.forgotten() == 0 => {
+                self.watched_since? + ANSWERED_WITHIN
+            }
+            None => return None,
+        };
+        (until < delivered).then_some(until)
     }
 
     /// Connections that were forgotten at the bound.
@@ -88,20 +108,25 @@ mod tests {
     #[test]
     fn a_consumer_is_idle_since_the_broker_answered_what_it_asked_last() {
         let mut consumers = Consumers::new();
-        assert_eq!(consumers.idle_since(CONN, ms(1_000)), None, "nothing is known of it");
-        consumers.called(CONN, ms(100), ms(101));
-        assert_eq!(consumers.idle_since(CONN, ms(1_000)), Some(ms(101)));
-        assert_eq!(consumers.idle_since(CONN, ms(100)), None);
+        assert_eq!(consumers.idle_since(CONN, ms(1_000)), None, "nothing was seen yet");
+        consumers.watched(ms(50));
+        consumers.watched(ms(60));
+        assert_eq!(consumers.idle_since(CONN, ms(1_000)), Some(ms(100)), "it has asked for nothing since");
+        assert_eq!(consumers.idle_since(CONN, ms(100)), None, "it may have just before");
+        consumers.called(CONN, ms(200), ms(201));
+        assert_eq!(consumers.idle_since(CONN, ms(1_000)), Some(ms(201)));
+        assert_eq!(consumers.idle_since(CONN, ms(200)), Some(ms(100)));
         consumers.settled(CONN, ms(500));
         assert_eq!(consumers.idle_since(CONN, ms(1_000)), Some(ms(550)));
         assert_eq!(consumers.idle_since(CONN, ms(520)), None, "it may be the answer to the settlement");
         // A settlement is known before the delivery it is of: what came after the delivery says nothing about it.
-        assert_eq!(consumers.idle_since(CONN, ms(450)), Some(ms(101)));
+        assert_eq!(consumers.idle_since(CONN, ms(450)), Some(ms(201)));
     }
 
     #[test]
     fn it_is_bounded_and_what_it_forgot_is_not_known() {
         let mut consumers = Consumers::new();
+        consumers.watched(ms(1));
         for n in 0..=MAX_ASKED as u64 {
             consumers.settled(CONN, ms(1_000 * (n + 1)));
         }

@@ -22,6 +22,7 @@
 
 mod consumers;
 mod habits;
+mod progress;
 mod told;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -31,6 +32,7 @@ use std::time::Duration;
 use self::consumers::Consumers;
 pub use self::habits::Address;
 use self::habits::Habits;
+use self::progress::Progress;
 pub use self::told::{Delivery, Destination, MessageKey, Outcome, Pair, Published, Stamp};
 use crate::bounded::Bounded;
 use crate::record::{ConnId, OpId};
@@ -53,6 +55,11 @@ impl Publish {
     /// When it came to its queues.
     fn queued_at(&self, delivery: &Delivery) -> BootTime {
         if delivery.delayed { self.at + self.delay } else { self.at }
+    }
+
+    /// It died of its age, and an equal one from before anything was seen would have died before: that had been for `watched_for`.
+    fn died_in_view(&self, watched_for: Option<Duration>) -> bool {
+        self.expires.zip(watched_for).is_some_and(|(expires, watched_for)| watched_for >= expires)
     }
 
     /// Its queues have dropped it before.
@@ -93,21 +100,11 @@ struct Used {
     again: Option<(BootTime, usize)>,
 }
 
-/// What is known of a destination whatever the message.
-#[derive(Clone, Copy, Debug)]
-struct Progress {
-    /// The latest publish that is known to have been delivered: what came before it has left too.
-    passed: BootTime,
-    /// When that was found out.
-    known_at: BootTime,
-}
-
 /// Publishes and deliveries by message, bounded by number; the oldest messages are forgotten first.
 #[derive(Debug)]
 pub struct Messages {
     entries: Bounded<MessageKey, Entry, RandomState>,
-    /// By destination; those where nothing happens are forgotten first.
-    progress: Bounded<u64, Progress, RandomState>,
+    progress: Progress,
     consumers: Consumers,
     habits: Habits,
     /// When it was last found out that something was lost: a delivery may be among it.
@@ -145,8 +142,6 @@ pub struct Forgotten {
 const TOGETHER: Duration = Duration::from_millis(50);
 /// Publishes of one equal message remembered at once, and its deliveries.
 const MAX_EQUAL: usize = 1024;
-/// Destinations remembered.
-const MAX_DESTINATIONS: usize = 16_384;
 /// What has been open for so long is not waited for.
 ///
 /// Must exceed what a consumer takes for a message, for a delivery is over when it is settled; bounds how late a delivery of an
@@ -164,7 +159,7 @@ impl Messages {
     pub fn new(capacity: usize) -> Self {
         Self {
             entries: Bounded::for_foreign_keys(capacity),
-            progress: Bounded::for_foreign_keys(MAX_DESTINATIONS),
+            progress: Progress::new(),
             consumers: Consumers::new(),
             habits: Habits::new(),
             missed_at: BootTime::ZERO,
@@ -182,6 +177,7 @@ impl Messages {
 
     /// An operation began that may turn out to be a delivery.
     pub fn opened(&mut self, op: OpId, at: BootTime) {
+        self.consumers.watched(at);
         if self.open.len() >= MAX_OPEN {
             self.open.pop_first();
             self.forgotten.open += 1;
@@ -218,6 +214,7 @@ impl Messages {
 
     /// A message was published. It is found by `loose` too, where the broker may change what tells both apart.
     pub fn publish(&mut self, key: MessageKey, loose: Option<MessageKey>, published: Published) {
+        self.consumers.watched(published.at);
         self.habits.published(published.address, self.is_published(key));
         self.enter(key, published);
         if let Some(loose) = loose {
@@ -355,7 +352,8 @@ impl Messages {
     /// A message that left a queue before: which, is known if there is but one such.
     fn take_again(&mut self, key: MessageKey, delivery: &Delivery) -> (Taken, Option<BootTime>) {
         // Its first way out may have been before anything was seen.
-        let is_unique = delivery.has_id || self.habits.differ(delivery.address);
+        let is_unique = delivery.is_marked || self.habits.differ(delivery.address);
+        let died_after = self.died_after(delivery);
         let Some(entry) = self.entries.get_mut(&key) else { return (Taken::NotYet, None) };
         let fits = |back: &&Back| match delivery.dead_lettered && !delivery.redelivered {
             true => back.refused,
@@ -370,7 +368,9 @@ impl Messages {
         let before = entry.publishes.partition_point(|publish| publish.at <= delivery.at);
         let taken = match (entry.publishes.get(..before), first) {
             (Some([]) | None, _) => return (Taken::NotYet, None),
-            (Some([only]), None) if is_unique => only.op,
+            (Some([only]), None) if is_unique || only.died_in_view(died_after) => only.op,
+            // How it left may become known later than that it came back.
+            (Some([_]), None) => return (Taken::NotYet, None),
             (Some(_), Some(first)) if is_one => first.publish,
             // Of several that may have been put back, none is guessed.
             _ => return (Taken::OneOfSeveral, None),
@@ -391,12 +391,19 @@ impl Messages {
         (Taken::Publish(taken), first.map(|first| first.at))
     }
 
+    /// A dead-lettered message that nobody had asked for has just died: how long anything had been seen by then. `None`: it may have
+    /// died before.
+    fn died_after(&mut self, delivery: &Delivery) -> Option<Duration> {
+        let came = self.cleared(delivery).filter(|_| delivery.dead_lettered)?;
+        Some(came.since(self.consumers.watched_since()?))
+    }
+
     /// Deliveries are missed: those before the agent came, those lost. So of equal messages the oldest is only believed to be next
     /// where nothing older can have been left in the queue, and the only one where that holds or where it has no equal.
     fn take_next(&mut self, key: MessageKey, delivery: &Delivery) -> Taken {
         let destination = delivery.destination.hash;
         let cleared = self.cleared(delivery);
-        let is_unique = delivery.has_id || self.habits.differ(delivery.address);
+        let is_unique = delivery.is_marked || self.habits.differ(delivery.address);
         let Some(entry) = self.entries.get_mut(&key) else { return Taken::NotYet };
         let used = entry.used(destination, &mut self.forgotten.equal);
         let again = used.again.filter(|(at, _)| *at < delivery.at).map_or(0, |(_, count)| count);
@@ -438,31 +445,23 @@ impl Messages {
         }
         // What has a priority has overtaken others.
         if !delivery.has_priority {
-            self.passed(destination, queued_at, delivery.at);
+            self.progress.passed(destination, queued_at, delivery.at, self.missed_at);
         }
         Taken::Publish(op)
     }
 
     /// Whatever came to the delivery's queue before this time had left it. `None`: something from before anything was seen, or from
     /// before a loss, may be left.
-    fn cleared(&self, delivery: &Delivery) -> Option<BootTime> {
-        let progress = self.progress.get(&delivery.destination.hash);
-        let passed = progress
-            .filter(|progress| progress.known_at > self.missed_at)
-            .map(|progress| progress.passed - TOGETHER);
-        let idle = || self.consumers.idle_since(delivery.conn, delivery.at);
-        // A loss may have hidden what the consumer asked for.
-        let idle = if delivery.pulled { None } else { idle().filter(|idle| *idle >= self.missed_at) };
-        passed.max(idle)
-    }
-
-    fn passed(&mut self, destination: u64, publish_at: BootTime, delivery_at: BootTime) {
-        let new = Progress { passed: publish_at, known_at: delivery_at };
-        let slot = self.progress.slot_or_insert_with(destination, || new);
-        self.progress.touch(slot);
-        let Some(progress) = self.progress.at_mut(slot) else { return };
-        progress.passed = progress.passed.max(publish_at);
-        progress.known_at = progress.known_at.max(delivery_at);
+    fn cleared(&mut self, delivery: &Delivery) -> Option<BootTime> {
+        let destination = delivery.destination.hash;
+        // Whoever asks for a message is handed what there is. A loss may have hidden what the consumer asked for.
+        let idle = self.consumers.idle_since(delivery.conn, delivery.at);
+        let idle = idle.filter(|idle| !delivery.pulled && *idle >= self.missed_at);
+        let passed = self.progress.by(destination, delivery.at, self.missed_at);
+        if let Some(idle) = idle {
+            self.progress.passed(destination, idle, delivery.at, self.missed_at);
+        }
+        passed.map(|passed| passed - TOGETHER).max(idle)
     }
 }
 

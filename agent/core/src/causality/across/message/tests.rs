@@ -34,6 +34,7 @@ fn delivery(op: u64, at: BootTime, queue: &str) -> Delivery {
         over_at: at + Duration::from_nanos(1),
         pulled: false,
         has_id: false,
+        is_marked: false,
         conn: CONSUMER,
         address: address(),
         delayed: false,
@@ -155,7 +156,7 @@ fn messages_that_one_read_brought_keep_their_order() {
 fn a_first_delivery_that_is_over_after_the_second_is_of_the_same_publish() {
     let mut messages = idle();
     publish(&mut messages, 1, 1, ns(10));
-    let with_id = |delivery| Delivery { has_id: true, ..delivery };
+    let with_id = |delivery| Delivery { is_marked: true, ..delivery };
     assert_eq!(deliver(&mut messages, 1, with_id(again(12, ns(40), "q"))), Some(OpId(1)));
     assert_eq!(deliver(&mut messages, 1, with_id(put_back(delivery(11, ns(30), "q")))), Some(OpId(1)));
 }
@@ -215,7 +216,7 @@ fn of_several_equal_messages_that_were_put_back_none_is_guessed() {
 
 #[test]
 fn a_redelivery_whose_first_delivery_was_not_seen_is_of_the_only_publish() {
-    let with_id = |delivery| Delivery { has_id: true, ..delivery };
+    let with_id = |delivery| Delivery { is_marked: true, ..delivery };
     let mut messages = idle();
     publish(&mut messages, 1, 1, ns(10));
     assert_eq!(deliver(&mut messages, 1, with_id(again(11, ns(30), "a"))), Some(OpId(1)));
@@ -305,7 +306,7 @@ fn the_table_is_bounded() {
 fn destinations_and_open_operations_are_bounded_and_counted() {
     let mut messages = Messages::new(4);
     messages.called(CONSUMER, ns(0), ns(0));
-    for n in 0..MAX_DESTINATIONS as u64 + 10 {
+    for n in 0..progress::MAX_DESTINATIONS as u64 + 10 {
         publish(&mut messages, n as u8, 2 * n, ns(10 * n));
         messages.deliver(key(n as u8), None, delivery(2 * n + 1, ns(10 * n + 5), &n.to_string()));
         assert!(messages.poll_pair().is_some(), "{n}");
@@ -332,10 +333,6 @@ fn the_only_publish_is_not_a_deliverys_where_an_equal_message_may_have_waited() 
         // The second is the publish's, but which of both is the older one is not known.
         assert_eq!(deliver(&mut messages, 1, delivery(12, at + second, "q")), None);
     }
-    // A consumer of which nothing is known may have asked before.
-    let mut messages = Messages::new(8);
-    publish(&mut messages, 1, 1, later);
-    assert_eq!(deliver(&mut messages, 1, delivery(11, later + second, "q")), None);
     // Whoever asks by himself is handed what there is.
     let mut messages = idle();
     publish(&mut messages, 1, 1, later);
@@ -351,6 +348,7 @@ fn an_uncertain_step_makes_nothing_certain() {
     publish(&mut messages, 1, 1, ns(10));
     publish(&mut messages, 1, 2, ns(20) + 2 * TOGETHER);
     let later = BootTime::ZERO + 10 * TOGETHER;
+    messages.called(CONSUMER, later, later);
     for op in 11..14 {
         let at = later + Duration::from_nanos(op);
         assert_eq!(deliver(&mut messages, 1, delivery(op, at, "q")), None, "{op}");
@@ -382,7 +380,7 @@ fn a_message_with_an_id_or_unlike_all_others_of_its_address_needs_no_proof_of_it
     let mut messages = Messages::new(64);
     publish(&mut messages, 1, 1, ns(10));
     assert_eq!(
-        deliver(&mut messages, 1, Delivery { has_id: true, ..delivery(11, ns(20), "q") }),
+        deliver(&mut messages, 1, Delivery { is_marked: true, ..delivery(11, ns(20), "q") }),
         Some(OpId(1))
     );
     let mut messages = Messages::new(64);
@@ -439,7 +437,12 @@ fn what_overtakes_others_says_nothing_of_what_is_left_in_the_queue() {
     publish(&mut messages, 2, 2, late);
     let urgent = Delivery { has_priority: true, ..delivery(12, late + Duration::from_nanos(1), "q") };
     assert_eq!(deliver(&mut messages, 2, urgent), Some(OpId(2)));
-    assert!(messages.progress.is_empty());
+    // What was queued before it may still come, also by another consumer that asks for it.
+    let asks = ConnId(10);
+    messages.called(asks, late + TOGETHER, late + TOGETHER);
+    publish(&mut messages, 3, 3, late + Duration::from_nanos(2));
+    let plain = Delivery { conn: asks, ..delivery(13, late + TOGETHER + Duration::from_nanos(1), "q") };
+    assert_eq!(deliver(&mut messages, 3, plain), None);
 }
 
 #[test]
@@ -451,4 +454,53 @@ fn a_message_that_its_broker_stamped_is_found_without_the_stamp() {
     assert!(!messages.is_published(stamped(Some(6))));
     messages.deliver(stamped(None), None, delivery(11, ns(20), "q"));
     assert_eq!(pairs(&mut messages), [(11, 1)]);
+}
+
+#[test]
+fn deliveries_settled_in_any_order_pair_with_their_own_publishes() {
+    let mut messages = idle();
+    for n in 1..=8u64 {
+        publish(&mut messages, n as u8, n, ns(1_000_000_000 * n));
+    }
+    // The last is settled first: what it shows of the queue says nothing about those that left before it.
+    for n in (1..=8u64).rev() {
+        let at = ns(1_000_000_000 * n + 1_000);
+        assert_eq!(deliver(&mut messages, n as u8, delivery(10 + n, at, "q")), Some(OpId(n)), "{n}");
+    }
+}
+
+#[test]
+fn an_older_consumer_that_has_asked_for_nothing_since_anything_is_seen_was_idle() {
+    let mut messages = Messages::new(8);
+    messages.opened(OpId(7), ns(5));
+    let later = BootTime::ZERO + 2 * TOGETHER;
+    publish(&mut messages, 1, 1, later);
+    let delivery = delivery(11, later + Duration::from_nanos(1), "q");
+    assert_eq!(deliver(&mut messages, 1, delivery), Some(OpId(1)));
+}
+
+#[test]
+fn what_comes_back_before_it_is_known_how_it_left_waits_for_that() {
+    let mut messages = idle();
+    publish(&mut messages, 1, 1, ns(10));
+    assert_eq!(deliver(&mut messages, 1, again(12, ns(40), "q")), None);
+    // The end of the first consumer's connection is seen late.
+    messages.deliver(key(1), None, put_back(delivery(11, ns(30), "q")));
+    assert_eq!(pairs(&mut messages), [(11, 1), (12, 1)]);
+}
+
+#[test]
+fn what_died_of_its_age_is_of_the_only_publish_where_an_older_one_would_have_died_before() {
+    let dead = |at| Delivery { dead_lettered: true, ..delivery(11, at, "late") };
+    let expires = Some(Duration::from_secs(1));
+    for (asked, found) in [(Duration::from_secs(2), true), (Duration::from_millis(500), false)] {
+        let mut messages = Messages::new(8);
+        messages.opened(OpId(7), ns(0));
+        let asked = BootTime::ZERO + asked;
+        messages.called(CONSUMER, asked, asked);
+        messages.publish(key(1), None, Published { expires, ..published(1, asked, CONN) });
+        messages.deliver(key(2), Some(key(1)), dead(asked + Duration::from_secs(1)));
+        let expected = if found { vec![(11, 1)] } else { vec![] };
+        assert_eq!(pairs(&mut messages), expected);
+    }
 }

@@ -102,6 +102,8 @@ pub struct Delivery {
     pub pulled: bool,
     /// The message has an ID.
     pub has_id: bool,
+    /// It has one, or that of the conversation that it is a part of: no other is equal to it unless its publisher repeats it.
+    pub is_marked: bool,
     /// The consumer's connection.
     pub conn: ConnId,
     pub address: Address,

@@ -14,7 +14,9 @@ mod alone;
 mod answers;
 mod awaited;
 mod begun;
+mod forwarded;
 pub(super) mod reading;
+mod reply;
 mod serving;
 pub(super) mod transaction;
 pub(super) mod value;
@@ -96,7 +98,17 @@ pub(super) enum Asked {
 }
 
 /// The rules that look at who did what when, in the order they are asked.
-pub(super) const RULES: [Entry; 13] = [
+pub(super) const RULES: [Entry; 15] = [
+    Entry {
+        judge: reply::judge,
+        rule: Rule::Message,
+        evidence: "it answers that message: it goes where the message asks for it, with its correlation ID",
+        // Nothing else has both.
+        sure: Alone(0.99),
+        needs: NoRefutation,
+        counted: Counted::As(Signal::Replies),
+        asked: Asked::BeforeKeys(reply::holds_before_keys),
+    },
     Entry {
         judge: serving::judge,
         rule: Rule::Thread,
@@ -107,6 +119,16 @@ pub(super) const RULES: [Entry; 13] = [
         needs: ProofOf(Proof::FULL),
         counted: Counted::As(Signal::Serving),
         asked: Asked::BeforeKeys(serving::holds_before_keys),
+    },
+    Entry {
+        judge: forwarded::judge,
+        rule: Rule::Forwarded,
+        evidence: "it has the content of that request, which contains it in time",
+        // Two requests of one content may be in flight, and one of them be answered from a cache.
+        sure: Both { alone: 0.97, contested: 0.9 },
+        needs: NoRefutation,
+        counted: Counted::As(Signal::Forwarded),
+        asked: Asked::AfterKeys,
     },
     Entry {
         judge: awaited::by_the_only_writer,
@@ -250,6 +272,18 @@ pub(super) const VALUE_ANSWERED: Row =
 /// The order is certain; which of its requests it was is told by facts that users configured for another purpose.
 pub(super) const VALUE_BY_FACTS: Row =
     Row::new(Rule::Value, 0.9, "of several requests of its order, only one shows the same facts");
+/// A request that is answered is seldom worked on, and this process was never seen to; …
+pub(super) const VALUE_BESIDE_ANSWERED: Row = Row::new(
+    Rule::Value,
+    0.85,
+    "the same, of the only request of its order in flight, in a process that was never seen to go on after an answer",
+);
+/// How the work came to this process is not seen.
+pub(super) const VALUE_OF_KIN: Row = Row::new(
+    Rule::Value,
+    0.85,
+    "it carries the order ID of exactly one message that another process of its service took, and its own is asked for nothing",
+);
 /// As sure as what decided the other statement, less the chance that the program uses one transaction for two requests.
 pub(super) const TRANSACTION: Row = Row::new(
     Rule::Transaction,
@@ -326,7 +360,16 @@ fn does_one_thing_at_a_time(view: &View<'_>) -> bool {
 /// The table as data, in the order in which its rows are asked.
 pub(in crate::causality) fn describe() -> impl Iterator<Item = Described> {
     let before_keys = |entry: &&Entry| matches!(entry.asked, Asked::BeforeKeys(_));
-    let by_keys = [VALUE, VALUE_STILL_OPEN, VALUE_NEAR_LOSS, VALUE_ANSWERED, VALUE_BY_FACTS, TRANSACTION];
+    let by_keys = [
+        VALUE,
+        VALUE_STILL_OPEN,
+        VALUE_NEAR_LOSS,
+        VALUE_ANSWERED,
+        VALUE_BY_FACTS,
+        VALUE_BESIDE_ANSWERED,
+        VALUE_OF_KIN,
+        TRANSACTION,
+    ];
     let first = RULES.iter().filter(before_keys).map(Entry::describe);
     let last = RULES.iter().filter(move |entry| !before_keys(entry)).map(Entry::describe);
     let by_keys = by_keys.into_iter().map(|row| row.describe());

@@ -4,15 +4,20 @@
 //!
 //! Keys are known once a request is over: the rule is asked when every request that was in flight is. Of several requests of one
 //! order, the one whose further facts agree is the cause, if all others' contradict; otherwise other rules may choose among them.
+//!
+//! A process that is asked for nothing itself may work for one of its service that takes messages ([`super::super::kin`]).
 
 use std::time::Duration;
 
 use super::super::Interaction;
 use super::super::table::{Op, common_facts};
-use super::super::thresholds::{AFTER, MAX_LOOKED_AT, MAX_NAMED, MAX_STEPS};
+use super::super::thresholds::{AFTER, MAX_LOOKED_AT, MAX_NAMED, MAX_STEPS, SOON};
 use super::super::trust::{Proof, Signal};
 use super::super::view::View;
-use super::{VALUE, VALUE_ANSWERED, VALUE_BY_FACTS, VALUE_NEAR_LOSS, VALUE_STILL_OPEN};
+use super::{
+    VALUE, VALUE_ANSWERED, VALUE_BESIDE_ANSWERED, VALUE_BY_FACTS, VALUE_NEAR_LOSS, VALUE_OF_KIN,
+    VALUE_STILL_OPEN,
+};
 use crate::causality::rules::Row;
 use crate::operation::OpSide;
 use crate::order::OrderKey;
@@ -90,6 +95,12 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
             !view.names_before_answer(since)
         });
     }
+    // A worker with two stages is told of the second while it is about to settle the first.
+    if let [only] = open.as_slice()
+        && view.was_never_late(SOON)
+    {
+        over.retain(|cause| step_to(view, *only, *cause).is_none());
+    }
     let mut nameless = Vec::new();
     for (cause, candidate) in view.unnamed() {
         match inherited(view, cause) {
@@ -110,7 +121,7 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
         return Value::Nothing;
     }
     match (open.as_slice(), over.as_slice()) {
-        ([], []) if nameless.is_empty() => return Value::Nothing,
+        ([], []) if nameless.is_empty() => return of_kin(view, key),
         ([], []) => return Value::Nameless,
         ([only], []) => {
             let is_open = || view.candidate(*only).is_some_and(|cause| cause.closed_at.is_none());
@@ -126,6 +137,14 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
         // The one that was in flight may be what was lost.
         ([], [_]) if view.is_near_loss() => return Value::Nothing,
         ([], [only]) => return Value::Answered(*only, &VALUE_ANSWERED),
+        // What is published after an answer is a habit of programs; statements and calls are not.
+        ([only], [_, ..])
+            if view.op.family == Interaction::Call
+                && !view.is_near_loss()
+                && view.was_never_late(since_answer(view, &over)) =>
+        {
+            return Value::Likest(*only, &VALUE_BESIDE_ANSWERED);
+        }
         _ => {}
     }
     open.append(&mut over);
@@ -133,6 +152,55 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
         Some(cause) => Value::Likest(cause, &VALUE_BY_FACTS),
         None => Value::Among(open),
     }
+}
+
+/// How long before the operation the last of these requests was answered.
+fn since_answer(view: &View<'_>, answered: &[OpId]) -> Duration {
+    let closed = answered.iter().filter_map(|op| view.candidate(*op)?.closed_at);
+    closed.max().map_or(Duration::ZERO, |closed| view.at().since(closed))
+}
+
+/// The only message of that order that another process of the service took, if this one is asked for nothing. Once nothing else can
+/// become known, or all of the operation's transaction is.
+fn of_kin(view: &View<'_>, key: &OrderKey) -> Value {
+    if !(view.forced || view.op.transaction_settled) || view.was_asked() || view.is_near_any_loss() {
+        return Value::Nothing;
+    }
+    let at = view.at();
+    let took = |candidate: &Op| {
+        candidate.family == Interaction::Message
+            && candidate.keys.len() == 1
+            && candidate.opened.at <= at
+            && candidate.closed_at.is_none_or(|closed| closed + AFTER >= at)
+    };
+    let messages: Vec<OpId> =
+        view.named_by_kin(key).filter(|(_, candidate)| took(candidate)).map(|(message, _)| message).collect();
+    // What one process of the pool was doing when it sent the next message is not done by another one.
+    let is_elsewhere = |message: &OpId| {
+        let sent = messages.iter().filter_map(|other| step_to(view, *other, *message));
+        sent.filter_map(|step| view.candidate(step)).any(|step| step.tgid != view.op.tgid)
+    };
+    let mut possible = messages.iter().filter(|message| !is_elsewhere(message));
+    match (possible.next(), possible.next()) {
+        (Some(only), None) => Value::Likest(*only, &VALUE_OF_KIN),
+        _ => Value::Nothing,
+    }
+}
+
+/// The operation that `cause` caused and that led to `op`. `None`: as far as is known, it did not.
+fn step_to(view: &View<'_>, op: OpId, cause: OpId) -> Option<OpId> {
+    let mut at = op;
+    for _ in 0..MAX_STEPS {
+        let next = match view.candidate(at) {
+            Some(state) if state.shape == OpSide::Outgoing => state.parent,
+            _ => view.link(at),
+        }?;
+        if next == cause {
+            return Some(at);
+        }
+        at = next;
+    }
+    None
 }
 
 /// The one of them whose facts agree with the operation's, if those of all others contradict them.

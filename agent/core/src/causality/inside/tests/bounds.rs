@@ -33,6 +33,7 @@ fn closing(op: u64, at: Point) -> Closing {
         keys: Vec::new(),
         answered: true,
         facts: Facts::default(),
+        echo: None,
         transaction: None,
         ends_transaction: false,
         named: None,

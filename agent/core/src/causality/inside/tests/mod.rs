@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use super::process::Process;
 use super::thresholds::*;
+use super::trust::Signal;
 use super::*;
 use crate::causality::Rule;
 use crate::record::{Tid, Worker};
@@ -15,8 +16,12 @@ struct World {
     now: BootTime,
     next: u64,
     edges: HashMap<OpId, (OpId, Rule)>,
+    /// How sure each is, in hundredths.
+    sure: HashMap<OpId, u32>,
     /// Facts of the next operation that is closed.
     facts: Facts,
+    /// Its content.
+    echo: Option<Echo>,
 }
 
 const TICK: Duration = Duration::from_millis(1);
@@ -34,7 +39,9 @@ impl World {
             now: BootTime::ZERO + Duration::from_secs(1),
             next: 0,
             edges: HashMap::new(),
+            sure: HashMap::new(),
             facts: Vec::new(),
+            echo: None,
         }
     }
 
@@ -96,6 +103,7 @@ impl World {
             keys: keys.into_iter().collect(),
             answered: true,
             facts: std::mem::take(&mut self.facts),
+            echo: self.echo.take(),
             transaction,
             ends_transaction: ends,
             named: None,
@@ -119,6 +127,7 @@ impl World {
 
     fn collect(&mut self) {
         while let Some(edge) = self.inside.poll_edge() {
+            self.sure.insert(edge.child, (edge.confidence.0 * 100.0).round() as u32);
             assert!(
                 self.edges.insert(edge.child, (edge.parent, edge.rule)).is_none(),
                 "two parents for one operation"
@@ -561,7 +570,25 @@ fn of_two_requests_of_one_order_the_unanswered_one_is_the_cause_where_orders_are
         let tick = world.call(5, 12);
         world.close(tick, 12, None);
         let (confirm, call) = created_and_confirmed(&mut world, Duration::ZERO);
-        world.check(call, proven.then_some((confirm, Rule::Value)));
+        world.check(call, Some((confirm, Rule::Value)));
+        assert_eq!(world.sure[&call], if proven { 97 } else { 85 });
+    }
+}
+
+#[test]
+fn what_is_published_soon_after_an_answer_may_be_of_the_answered_request() {
+    for proven in [false, true] {
+        let mut world = World::new();
+        named_work(&mut world, PROOF - u32::from(!proven));
+        let create = world.request(1, 10);
+        world.close(create, 10, Some("1"));
+        let confirm = world.request(1, 10);
+        let point = world.point(11);
+        let publish = world.write(3, point, point);
+        world.close(publish, 11, Some("1"));
+        world.close(confirm, 10, Some("1"));
+        world.wait(2 * GRACE);
+        world.check(publish, proven.then_some((confirm, Rule::Value)));
     }
 }
 
@@ -571,7 +598,19 @@ fn a_while_after_an_answer_less_proof_will_do() {
         let mut world = World::new();
         named_work(&mut world, PROOF_OF_THE_USUAL);
         let (confirm, call) = created_and_confirmed(&mut world, since);
+        world.check(call, Some((confirm, Rule::Value)));
+        assert_eq!(world.sure[&call], if is_soon { 85 } else { 97 });
+        // With no proof at all, a while after an answer only, and less sure.
+        let mut world = World::new();
+        let (confirm, call) = created_and_confirmed(&mut world, since);
         world.check(call, (!is_soon).then_some((confirm, Rule::Value)));
+        assert_eq!(world.sure.get(&call), (!is_soon).then_some(&85));
+        // Once it was seen otherwise, an answered request may be the cause again.
+        let mut world = World::new();
+        named_work(&mut world, PROOF_OF_THE_USUAL);
+        world.inside.table.process(Tgid(1)).unwrap().trust.count(Signal::NamedInFlight, false);
+        let (_, call) = created_and_confirmed(&mut world, since);
+        world.check(call, None);
     }
 }
 
@@ -882,6 +921,10 @@ fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
 mod alone;
 mod awaited;
 mod bounds;
+mod forwarded;
+mod kin;
 mod losses;
 mod parts;
+mod stages;
 mod threads;
+mod transactions;

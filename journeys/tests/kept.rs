@@ -1,0 +1,163 @@
+//! What whoever keeps a server does by command: copies, restores, forgets, changes the key; and what is refused meanwhile.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A busy machine may take this long to start a process.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder with a store of the demo's orders, its key, and room for more.
+struct House {
+    folder: tempfile::TempDir,
+}
+
+impl House {
+    fn new() -> Self {
+        let house = Self { folder: tempfile::tempdir().expect("a folder") };
+        house.well(
+            Command::new(env!("CARGO_BIN_EXE_spoor-serve"))
+                .args(["key", "new"])
+                .arg(house.path("master.key")),
+        );
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/journeys/demo.jsonl.zst");
+        let spans = zstd::decode_all(fs::read(demo).expect("the demo's spans").as_slice()).expect("zstd");
+        fs::write(house.path("demo.jsonl"), spans).expect("written");
+        house.well(house.keyed("import", "data", "master.key").arg(house.path("demo.jsonl")));
+        house
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A command on the store in a folder, under a key.
+    fn keyed(&self, command: &str, data: &str, key: &str) -> Command {
+        let mut keyed = Command::new(env!("CARGO_BIN_EXE_spoor-serve"));
+        keyed
+            .args(command.split(' '))
+            .arg("--data")
+            .arg(self.path(data))
+            .arg("--key-file")
+            .arg(self.path(key));
+        keyed
+    }
+
+    /// What a command says that goes well.
+    fn well(&self, command: &mut Command) -> String {
+        let output = command.output().expect("a process");
+        let (said, error) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{command:?}: {said}{error}");
+        said.into_owned()
+    }
+
+    /// What a command says that is refused.
+    fn refused(&self, command: &mut Command) -> String {
+        let output = command.output().expect("a process");
+        assert!(!output.status.success(), "{command:?} went well");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn order(&self, data: &str, key: &str) -> String {
+        self.well(self.keyed("order", data, key).args(["--lang", "en", "3"]).env("TZ", "UTC"))
+    }
+}
+
+/// A running server; dropping it ends it.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("an address")
+}
+
+fn start(house: &House) -> Server {
+    let pages = free();
+    let mut run = house.keyed("run", "data", "master.key");
+    for (name, address) in [("--otlp-grpc", free()), ("--otlp-http", free()), ("--listen", pages)] {
+        run.arg(name).arg(address.to_string());
+    }
+    let server = Server(run.stderr(Stdio::null()).spawn().expect("a server"));
+    let begin = Instant::now();
+    while TcpStream::connect(pages).is_err() {
+        assert!(begin.elapsed() < PATIENCE, "spoor-serve does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server
+}
+
+/// Nobody else reads any file or folder below.
+fn is_private(path: &Path) {
+    let mode = fs::metadata(path).expect("there").permissions().mode() & 0o077;
+    assert_eq!(mode, 0, "{}", path.display());
+    if path.is_dir() {
+        fs::read_dir(path).expect("a folder").flatten().for_each(|entry| is_private(&entry.path()));
+    }
+}
+
+#[test]
+fn a_copy_of_a_running_server_restores_and_a_second_writer_is_refused() {
+    let house = House::new();
+    house.well(&mut house.keyed("check", "data", "master.key"));
+    let mut invite = Command::new(env!("CARGO_BIN_EXE_spoor-serve"));
+    house.well(invite.args(["user", "invite", "anna", "--role", "admin", "--data"]).arg(house.path("data")));
+    let order = house.order("data", "master.key");
+    {
+        let _server = start(&house);
+        let error = house.refused(house.keyed("import", "data", "master.key").arg(house.path("demo.jsonl")));
+        assert!(error.contains("in use by another process"), "{error}");
+        let error = house.refused(&mut house.keyed("forget --order 3", "data", "master.key"));
+        assert!(error.contains("in use by another process"), "{error}");
+        assert_eq!(house.order("data", "master.key"), order, "reading is not");
+        let said = house.well(house.keyed("backup", "data", "master.key").arg(house.path("copy")));
+        assert!(said.contains("nothing is wrong"), "{said}");
+        house.refused(house.keyed("backup", "data", "master.key").arg(house.path("copy")));
+    }
+    is_private(&house.path("data"));
+    is_private(&house.path("copy"));
+    house.refused(house.keyed("restore", "data", "master.key").arg(house.path("copy")));
+    house.well(
+        Command::new(env!("CARGO_BIN_EXE_spoor-serve")).args(["key", "new"]).arg(house.path("other.key")),
+    );
+    house.refused(house.keyed("restore", "new", "other.key").arg(house.path("copy")));
+    assert!(!house.path("new").exists(), "a copy that does not open is not brought anywhere");
+    let said = house.well(house.keyed("restore", "new", "master.key").arg(house.path("copy")));
+    assert!(said.contains("nothing is wrong"), "{said}");
+    assert_eq!(house.order("new", "master.key"), order);
+    let mut users = Command::new(env!("CARGO_BIN_EXE_spoor-serve"));
+    assert!(house.well(users.args(["user", "list", "--data"]).arg(house.path("new"))).contains("anna"));
+}
+
+#[test]
+fn another_master_key_opens_everything_and_what_is_forgotten_is_written_down() {
+    let house = House::new();
+    let order = house.order("data", "master.key");
+    house.well(&mut house.keyed("forget --order 1", "data", "master.key"));
+    house.well(
+        Command::new(env!("CARGO_BIN_EXE_spoor-serve")).args(["key", "new"]).arg(house.path("new.key")),
+    );
+    let said = house.well(house.keyed("key rotate", "data", "master.key").arg(house.path("new.key")));
+    assert!(said.contains("keys are under"), "{said}");
+    let error = house.refused(&mut house.keyed("check", "data", "master.key"));
+    assert!(error.contains("does not open"), "{error}");
+    assert!(house.well(&mut house.keyed("check", "data", "new.key")).contains("nothing is wrong"));
+    assert_eq!(house.order("data", "new.key"), order);
+    let gone = house.keyed("order", "data", "new.key").arg("1").status().expect("a process");
+    assert_eq!(gone.code(), Some(3), "nobody named it");
+    house.well(&mut house.keyed("forget --person 8", "data", "new.key"));
+    let log = house.well(house.keyed("access-log", "data", "new.key").args(["--limit", "9"]));
+    assert_eq!(log.lines().filter(|line| line.contains("forget")).count(), 2, "{log}");
+    let verified = house.well(house.keyed("access-log", "data", "new.key").arg("--verify"));
+    assert!(verified.starts_with("2 lines"), "the chain goes on under the new key: {verified}");
+}
