@@ -8,6 +8,8 @@
 //! What is protected waits in a queue until its secret is there, so that nothing of the beginning is lost. Both directions
 //! wait in one queue: sessions are given what was moved in the order in which it was moved.
 //!
+//! Long because everything that can come before, between and after the hellos of two versions is decided here.
+//!
 //! *Owns* the handshake and what waits. *Must not know* where secrets come from, nor what the plaintext is.
 
 use std::collections::VecDeque;
