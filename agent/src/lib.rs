@@ -12,18 +12,18 @@
 //! | where records come from | [`capture`] (the kernel), [`source`] |
 //! | whose they are | [`service`] |
 //! | where spans go | [`export`], [`files`] (what the agent keeps on disk) |
-//! | what the agent says of itself | [`admin`] (probes and Prometheus), [`telemetry`] (its own logs) |
+//! | what the agent says of itself | [`metrics`] (numbers, their port), [`telemetry`] (logs) |
 //! | what drives all of it | [`config`], [`clock`], [`run`], [`cli`] |
 
 #![forbid(unsafe_code)]
 
-pub mod admin;
 pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod export;
 pub mod files;
+pub mod metrics;
 pub mod run;
 pub mod secrets;
 pub mod service;

@@ -122,8 +122,9 @@ fn link(link: &Value) -> Link {
     Link { trace_id: text("traceId"), span_id: text("spanId"), rule }
 }
 
-/// References that lead nowhere, as sentences: parents and links that are not among these spans. A parent that trace
-/// context names is exported by whoever wrote the context.
+/// References that lead nowhere, as sentences: parents and links that are not among these spans, and links to a span's own
+/// parent, which back ends with one reference to a span take for it. A parent that trace context names is exported by whoever
+/// wrote the context.
 pub fn dangling(spans: &[Span]) -> Vec<String> {
     let known: HashSet<(&str, &str)> =
         spans.iter().map(|span| (span.trace_id.as_str(), span.span_id.as_str())).collect();
@@ -135,6 +136,11 @@ pub fn dangling(spans: &[Span]) -> Vec<String> {
             && !known.contains(&(span.trace_id.as_str(), span.parent_id.as_str()))
         {
             dangling.push(format!("the parent of {} {} {:?}", span.service, span.kind, described(span)));
+        }
+        for link in &span.links {
+            if (&link.trace_id, &link.span_id) == (&span.trace_id, &span.parent_id) {
+                dangling.push(format!("a link by {} of {} to its parent", link.rule, described(span)));
+            }
         }
         for link in span.links.iter().filter(|link| link.rule != "context") {
             if !known.contains(&(link.trace_id.as_str(), link.span_id.as_str())) {
@@ -161,16 +167,6 @@ fn attributes(owner: &Value) -> BTreeMap<String, Value> {
         Some((attribute["key"].as_str()?.to_owned(), integer.or(plain)?))
     };
     list(owner, "attributes").filter_map(read).collect()
-}
-
-/// The trace of `order` as an indented tree: service, name, time, what went wrong, and why it stands where it stands.
-pub fn tree(spans: &[Span], order: &str) -> String {
-    let own: Vec<&Span> = spans.iter().filter(|span| span.order().as_deref() == Some(order)).collect();
-    let first = own.iter().map(|span| span.start_ns).min().unwrap_or(0);
-    let trace = own.first().map_or("", |span| span.trace_id.as_str());
-    let mut out = format!("order {order}   trace {trace}   {} spans\n", own.len());
-    indented(&mut out, &own, first, |_| String::new());
-    out
 }
 
 /// All spans, each trace as an indented tree, with what tells them apart: for a look at what a test complains of.

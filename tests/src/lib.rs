@@ -33,6 +33,7 @@ pub mod kernel;
 pub mod measure;
 pub mod netns;
 pub mod peers;
+pub mod printed;
 pub mod recorded;
 pub mod scenes;
 pub mod sink;

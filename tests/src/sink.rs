@@ -72,6 +72,7 @@ struct State {
     received: Vec<Received>,
     replies: VecDeque<Reply>,
     metrics: Vec<ExportMetricsServiceRequest>,
+    max_spans: Option<usize>,
 }
 
 /// A running receiver. Dropping it closes its ports and connections.
@@ -91,6 +92,8 @@ pub struct Options {
     pub http: Option<SocketAddr>,
     /// The gRPC side does not take gzip.
     pub no_gzip: bool,
+    /// Requests with more spans are too large.
+    pub max_spans: Option<usize>,
     /// TLS on the HTTP side.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -107,7 +110,7 @@ impl Sink {
             .enable_all()
             .build()
             .expect("runtime");
-        let state = Arc::new(Mutex::new(State::default()));
+        let state = Arc::new(Mutex::new(State { max_spans: options.max_spans, ..State::default() }));
         let free: SocketAddr = ([127, 0, 0, 1], 0).into();
         let (grpc, http) = runtime.block_on(async {
             let grpc = bind(options.grpc.unwrap_or(free)).await;
@@ -197,10 +200,15 @@ async fn bind(address: SocketAddr) -> TcpListener {
     panic!("cannot listen on {address}");
 }
 
-/// Records a request and says how to answer it.
-fn take(state: &Mutex<State>, mut received: Received) -> Reply {
+/// Records a request and says how to answer it: with `too_large` where it has more spans than may be.
+fn take(state: &Mutex<State>, mut received: Received, too_large: Reply) -> Reply {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    let reply = state.replies.pop_front().unwrap_or(Reply::Take);
+    let groups = received.request.resource_spans.iter().flat_map(|group| &group.scope_spans);
+    let span_count = groups.map(|scope| scope.spans.len()).sum::<usize>();
+    let reply = match state.max_spans {
+        Some(max) if span_count > max => too_large,
+        _ => state.replies.pop_front().unwrap_or(Reply::Take),
+    };
     received.taken = matches!(reply, Reply::Take | Reply::Partial(..));
     state.received.push(received);
     reply
@@ -218,7 +226,7 @@ impl TraceService for Grpc {
         let headers = request.metadata().clone().into_headers();
         let received =
             Received { headers: texts(&headers), request: request.into_inner(), body_len: 0, taken: false };
-        match take(&self.0, received) {
+        match take(&self.0, received, Reply::Grpc(tonic::Code::ResourceExhausted, None)) {
             Reply::Take => Ok(tonic::Response::new(ExportTraceServiceResponse::default())),
             Reply::Partial(rejected, message) => Ok(tonic::Response::new(partial(rejected, message))),
             Reply::Grpc(code, delay) => {
@@ -320,7 +328,8 @@ async fn answer(
         true => serde_json::from_slice(&bytes).expect("OTLP/JSON"),
         false => ExportTraceServiceRequest::decode(bytes.as_slice()).expect("OTLP protobuf"),
     };
-    let reply = take(&state, Received { request, headers, body_len: bytes.len(), taken: false });
+    let received = Received { request, headers, body_len: bytes.len(), taken: false };
+    let reply = take(&state, received, Reply::Http(413, Vec::new(), "too many spans"));
     let response = match reply {
         Reply::Take => ExportTraceServiceResponse::default(),
         Reply::Partial(rejected, message) => partial(rejected, message),

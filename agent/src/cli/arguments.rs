@@ -1,10 +1,11 @@
 //! The options of every command, and their help.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Flag, OtlpProtocol};
+use crate::config::{Flag, OtlpProtocol, duration};
 use crate::telemetry::LogFormat;
 
 /// A zero-code tracer: one trace per business order, from the bytes that cross the kernel's sockets.
@@ -63,6 +64,10 @@ pub(super) enum Command {
         /// A command, such as `run`
         #[arg(value_name = "COMMAND")]
         command: Option<String>,
+
+        /// Write all pages into this directory instead, as spoor.1, spoor-run.1 and so on
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        all: Option<PathBuf>,
     },
     /// Print the seccomp profile of the agent: the system calls that it needs, and no other
     Seccomp {
@@ -118,14 +123,15 @@ pub(super) struct RecordOptions {
 #[command(after_help = "\
 Examples:
   spoor replay orders.spoor --print tree
-  tcpdump -i any -w orders.pcap 'port 8080 or port 5672 or port 5432'; spoor replay orders.pcap --print tree
+  spoor replay orders.pcap.gz --print tree
+  tcpdump -i any -U -w - 'port 8080 or port 5672' | spoor replay -
   spoor replay orders.spoor --otlp-endpoint http://localhost:4317
   spoor replay orders.pcapng --keys keys.log            open TLS with the secrets that SSLKEYLOGFILE wrote
 
 Secrets inside a pcapng file are used without --keys.
-Without --print and without an endpoint it prints trees.")]
+Without --print and without an endpoint it prints trees. Spans that the back end does not take are a failure.")]
 pub(super) struct ReplayOptions {
-    /// A recording of `spoor record`, a pcap or a pcapng file
+    /// A recording of `spoor record`, a pcap or a pcapng file, also compressed by gzip, xz or zstd; `-` is standard input
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
 
@@ -133,8 +139,16 @@ pub(super) struct ReplayOptions {
     #[arg(long, value_name = "KEYLOG")]
     pub(super) keys: Vec<PathBuf>,
 
+    /// How long to wait for a back end that takes nothing; what it has not taken by then is a failure
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+    pub(super) timeout: Duration,
+
     #[command(flatten)]
     pub(super) settings: Settings,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration::parse(text).ok_or_else(|| "not a duration such as `250ms`, `2s`, `5m`, `24h`".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -149,10 +163,14 @@ pub(super) struct DoctorOptions {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Check a file and say what is wrong with it, where
+    /// Check a file and say what is wrong with it, where, and whose rules it has
     Check {
+        /// The file; without it, the one of --config or SPOOR_CONFIG
         #[arg(value_name = "FILE")]
-        file: PathBuf,
+        file: Option<PathBuf>,
+
+        #[command(flatten)]
+        config: ConfigOption,
     },
     /// Print every setting with its default and its meaning, as a file to start from
     Default,

@@ -4,15 +4,19 @@ use std::io::Write;
 
 use super::Failure;
 use super::arguments::ConfigCommand;
-use crate::config::{document, load, reference};
+use crate::config::{Order, document, load, reference};
+use spoor_core::order::rules::{default_attributes, default_keys};
 
 pub(super) fn run(command: &ConfigCommand) -> Result<(), Failure> {
     let text = match command {
-        ConfigCommand::Check { file } => {
+        ConfigCommand::Check { file, config } => {
+            let file = file.as_ref().or(config.config.as_ref()).ok_or_else(|| {
+                Failure::Usage("name a file: `spoor config check FILE`, --config or SPOOR_CONFIG".to_owned())
+            })?;
             // The file by itself: what the environment of this shell says is not what it will say at the service.
             let loaded = load(Some(file), &[], &[])?;
             crate::run::check(&loaded.config)?;
-            format!("{}: ok\n", file.display())
+            format!("{}: ok\n{}", file.display(), rules(&loaded.config.order))
         }
         ConfigCommand::Default => document::default_yaml(),
         ConfigCommand::Reference => reference::markdown(),
@@ -22,4 +26,19 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), Failure> {
     // A reader that has seen enough (`| head`) is no failure.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
+}
+
+/// Which rules are in force, where some are the file's own.
+fn rules(order: &Order) -> String {
+    fn line<T: PartialEq>(key: &str, rules: &[T], known: &[T]) -> String {
+        let builtin = rules.iter().filter(|rule| known.contains(rule)).count();
+        let own = rules.len() - builtin;
+        match (own, known.len() - builtin) {
+            (0, 0) => String::new(),
+            (own, 0) => format!("{key}: {own} of yours, {builtin} built in\n"),
+            (own, off) => format!("{key}: {own} of yours, {builtin} built in, {off} built-in ones are off\n"),
+        }
+    }
+    line("order.keys", &order.keys, &default_keys())
+        + &line("order.attributes", &order.attributes, &default_attributes())
 }

@@ -2,8 +2,9 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use serde_json::json;
 
 use super::Failure;
@@ -11,9 +12,12 @@ use super::arguments::DoctorOptions;
 use crate::capture::doctor::{Finding, Level, findings};
 use crate::config::Config;
 use crate::export::otlp::target::Signal;
-use crate::export::otlp::{Client, Target};
+use crate::export::otlp::{Answer, Client, Target};
 use crate::files::Directory;
 use spoor_core::time::WallTime;
+
+/// How long the back end has to answer.
+const LONGEST_ANSWER: Duration = Duration::from_secs(5);
 
 pub(super) fn run(options: &DoctorOptions) -> Result<ExitCode, Failure> {
     let mut all = findings();
@@ -66,21 +70,48 @@ fn endpoint(config: &Config) -> Finding {
     };
     let uri = target.uri.to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let reached = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
+    let asked = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
         runtime.block_on(async {
-            let client = Client::new(target).map_err(|error| error.to_string())?;
-            tokio::time::timeout(Duration::from_secs(5), client.probe())
-                .await
-                .map_err(|_| "no answer".to_owned())?
+            let mut client = Client::new(target).map_err(|error| error.to_string())?;
+            // A request without spans: by the protocol, with the certificates and headers that spans will have.
+            let answer = tokio::time::timeout(LONGEST_ANSWER, client.send(Bytes::new()));
+            let answer =
+                answer.await.map_err(|_| format!("no answer within {} s", LONGEST_ANSWER.as_secs()))?;
+            Ok((answer, client.clock()))
         })
     });
-    match reached {
-        Ok(()) => finding(NAME, Level::Ok, format!("{uri} accepts connections"), None),
-        Err(reason) => {
-            let remedy =
-                "start the back end or correct `export.otlp.endpoint`; until then spans wait".to_owned();
-            finding(NAME, Level::Warn, format!("{uri} cannot be reached: {reason}"), Some(remedy))
+    let wait = || "start the back end or correct `export.otlp.endpoint`; until then spans wait".to_owned();
+    let correct = || "correct `export.otlp`; until then spans are dropped".to_owned();
+    match asked {
+        Ok((Answer::Taken { message, .. }, clock)) if message.is_empty() => {
+            let (level, differs) = clock_difference(clock);
+            let remedy = (level != Level::Ok).then(|| "set the clocks by NTP, here and there".to_owned());
+            finding(NAME, level, format!("{uri} takes spans{differs}"), remedy)
         }
+        Ok((Answer::Taken { message, .. }, _)) => {
+            finding(NAME, Level::Warn, format!("{uri} answers {message}"), Some(correct()))
+        }
+        Ok((Answer::Refused { reason } | Answer::TooLarge { reason }, _)) => {
+            finding(NAME, Level::Fail, format!("{uri} refuses spans: {reason}"), Some(correct()))
+        }
+        Ok((Answer::TryAgain { reason, .. }, _)) | Err(reason) => {
+            finding(NAME, Level::Warn, format!("{uri} cannot be reached: {reason}"), Some(wait()))
+        }
+    }
+}
+
+/// What the back end's clock is to this one's. It says whole seconds, and its answer has taken a moment.
+fn clock_difference(there: Option<SystemTime>) -> (Level, String) {
+    const TOLERATED: Duration = Duration::from_secs(2);
+    let Some(there) = there else { return (Level::Ok, String::new()) };
+    let here = SystemTime::now();
+    let (apart, how) = match there.duration_since(here) {
+        Ok(ahead) => (ahead, "ahead"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    match apart <= TOLERATED {
+        true => (Level::Ok, ", its clock is this one's".to_owned()),
+        false => (Level::Warn, format!(", but its clock is {} s {how}", apart.as_secs())),
     }
 }
 
@@ -98,7 +129,8 @@ fn directory(name: &'static str, key: &str, path: &str) -> Option<Finding> {
             return Some(finding(name, Level::Fail, error.to_string(), remedy("let it be the agent's own")));
         }
     }
-    let there = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
+    let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let there = whole.ancestors().find(|path| path.exists()).unwrap_or(&whole);
     let writable = rustix::fs::access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
     Some(match writable {
         Ok(()) => finding(name, Level::Ok, format!("`{}` can be written", directory.display()), None),
@@ -256,5 +288,30 @@ fn word(level: Level) -> &'static str {
         Level::Ok => "ok",
         Level::Warn => "warn",
         Level::Fail => "fail",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_yet_to_be_made_may_be_named_by_itself() {
+        let found = directory("state", "state.directory", "a-directory-that-nobody-made").unwrap();
+        assert_eq!(found.level, Level::Ok, "{}", found.says);
+        assert!(directory("state", "state.directory", "").is_none());
+        let found = directory("state", "state.directory", "/proc/1/nothing").unwrap();
+        assert_eq!(found.level, Level::Fail, "{}", found.says);
+    }
+
+    #[test]
+    fn clocks_that_are_apart_are_told_with_their_direction() {
+        let now = SystemTime::now();
+        assert_eq!(clock_difference(None), (Level::Ok, String::new()));
+        assert_eq!(clock_difference(Some(now)).0, Level::Ok);
+        let (level, says) = clock_difference(Some(now + Duration::from_secs(61)));
+        assert!(level == Level::Warn && says.ends_with(" s ahead"), "{says}");
+        let (level, says) = clock_difference(Some(now - Duration::from_secs(3600)));
+        assert!(level == Level::Warn && says.contains("3600 s behind"), "{says}");
     }
 }

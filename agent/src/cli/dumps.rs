@@ -15,9 +15,9 @@ use std::io;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-/// Switches core dumps of this process off.
+/// Switches core dumps of this process off, by both switches, whatever becomes of the first one.
 pub(super) fn switch_off() -> io::Result<()> {
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    Ok(())
+    let no_file = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let no_dump = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    Ok(no_file.and(no_dump)?)
 }

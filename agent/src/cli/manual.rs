@@ -1,6 +1,7 @@
 //! The definition of the command line → its manual pages and completions.
 
 use std::io::Write;
+use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -59,25 +60,42 @@ pub(super) fn completions(shell: Shell) {
     let _ = std::io::stdout().write_all(&script);
 }
 
-pub(super) fn page(name: Option<&str>) -> Result<(), Failure> {
+/// Prints the page of `spoor`, or of one of its commands.
+pub(super) fn print(name: Option<&str>) -> Result<(), Failure> {
+    let page = page(name)
+        .ok_or_else(|| Failure::Usage(format!("there is no command `{}`", name.unwrap_or_default())))?;
+    let _ = std::io::stdout().write_all(&page);
+    Ok(())
+}
+
+/// Writes the pages of `spoor` and of all its commands.
+pub(super) fn pages(directory: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(directory).map_err(Failure::Manual)?;
+    let all = Arguments::command();
+    let commands = all.get_subcommands().map(|command| command.get_name());
+    for name in std::iter::once(None).chain(commands.map(Some)) {
+        let file = name.map_or("spoor.1".to_owned(), |name| format!("spoor-{name}.1"));
+        std::fs::write(directory.join(file), page(name).unwrap_or_default()).map_err(Failure::Manual)?;
+    }
+    Ok(())
+}
+
+/// `None`: there is no such command.
+fn page(name: Option<&str>) -> Option<Vec<u8>> {
     let mut all = Arguments::command();
     all.build();
     let command = match name {
         None => all,
         Some(name) => {
-            let found = all.get_subcommands().find(|command| command.get_name() == name).cloned();
-            let found = found.ok_or_else(|| Failure::Usage(format!("there is no command `{name}`")))?;
+            let found = all.get_subcommands().find(|command| command.get_name() == name).cloned()?;
             // The page of `spoor run` is spoor-run(1).
             let title: &'static str = Box::leak(format!("spoor-{name}").into_boxed_str());
             found.name(title)
         }
     };
     let mut page = Vec::new();
-    let written = clap_mangen::Man::new(command).render(&mut page);
     // Writing to memory does not fail.
-    if written.is_ok() {
-        page.extend_from_slice(MORE.as_bytes());
-        let _ = std::io::stdout().write_all(&page);
-    }
-    Ok(())
+    let _ = clap_mangen::Man::new(command).render(&mut page);
+    page.extend_from_slice(MORE.as_bytes());
+    Some(page)
 }

@@ -32,6 +32,8 @@ pub(crate) enum Failure {
     Config(#[from] ConfigError),
     #[error("cannot install the seccomp profile: {0}")]
     Profile(FileError),
+    #[error("cannot write the manual pages: {0}")]
+    Manual(std::io::Error),
     #[error(transparent)]
     Run(#[from] run::RunError),
 }
@@ -69,7 +71,7 @@ pub fn main() -> ExitCode {
         ExitCode::from(match failure {
             Failure::Usage(_) | Failure::Config(_) => 2,
             Failure::Run(error) if error.is_usage() => 2,
-            Failure::Run(_) | Failure::Profile(_) => 1,
+            Failure::Run(_) | Failure::Profile(_) | Failure::Manual(_) => 1,
         })
     });
     telemetry::flush(LAST_WORDS);
@@ -89,13 +91,14 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Replay(options) => {
             let settings = load(&options.settings)?;
-            run::replay(&settings, &options.file, &options.keys, options.settings.print)?;
+            run::replay(&settings, &options.file, &options.keys, options.settings.print, options.timeout)?;
         }
         Command::Doctor(options) => return doctor::run(&options),
         Command::Config { command } => config::run(&command)?,
         Command::Seccomp { install } => seccomp::run(install.as_deref())?,
         Command::Completions { shell } => manual::completions(shell),
-        Command::Man { command } => manual::page(command.as_deref())?,
+        Command::Man { all: Some(directory), .. } => manual::pages(&directory)?,
+        Command::Man { command, all: None } => manual::print(command.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -23,7 +23,10 @@ pub(super) fn run(file: Option<&Path>) -> Result<(), Failure> {
     let Some(name) = file.file_name().and_then(|name| name.to_str()) else {
         return Err(Failure::Usage(format!("`{}` names no file", file.display())));
     };
-    let directory = file.parent().unwrap_or(Path::new("/"));
+    // A bare name is a file of the working directory.
+    let whole = std::path::absolute(file)
+        .map_err(|error| Failure::Usage(format!("`{}` names no file: {error}", file.display())))?;
+    let directory = whole.parent().unwrap_or(Path::new("/"));
     let directory = Directory::open_or_create(directory).map_err(Failure::Profile)?;
     directory.replace(name, PROFILE.as_bytes(), true).map_err(Failure::Profile)?;
     crate::telemetry::say(&format!("`{}` is there", file.display()));

@@ -152,7 +152,7 @@ impl Default for Admin {
 pub struct State {
     /// Keep it, where there is a directory for it.
     pub keep: bool,
-    /// Where; empty: in `export.spool.directory`, and without one nowhere.
+    /// Where; empty: in `export.spool.directory`; without one in `/var/lib/spoor`, where that is there and can be written, else nowhere.
     pub directory: String,
     /// How often it is written besides at the end, for agents that are killed; `0`: never.
     #[serde(with = "duration")]

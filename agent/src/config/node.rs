@@ -103,6 +103,13 @@ impl Node {
         }
     }
 
+    /// Something was given at this path of keys.
+    pub fn has(&self, path: &[&str]) -> bool {
+        let Some((key, rest)) = path.split_first() else { return true };
+        let Value::Map(entries) = &self.value else { return false };
+        entries.iter().any(|entry| entry.key == *key && entry.node.has(rest))
+    }
+
     /// The node at a path such as `order.keys[2].name`, or its nearest ancestor that was given.
     pub fn nearest(&self, path: &[Step]) -> &Node {
         let mut node = self;

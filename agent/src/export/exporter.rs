@@ -73,7 +73,7 @@ pub struct Dropped {
     pub spool_damaged: u64,
     /// Rejected by a back end that took the rest of the request.
     pub rejected: u64,
-    /// In a request the back end refused for good.
+    /// In a request the back end refused for good, or alone larger than it takes.
     pub refused: u64,
     /// Larger than a request may be.
     pub too_large: u64,
@@ -156,6 +156,11 @@ impl State {
     fn enqueue(&mut self, request: Request) {
         let batch = Batch { payload: request.payload.into(), span_count: request.span_count };
         self.totals.dropped.queue_full += self.queue.push_back(batch);
+    }
+
+    /// Makes no larger requests from now on than the back end has taken.
+    pub(super) fn lower_max_request(&mut self, max_bytes: usize) {
+        self.batcher.lower_max(max_bytes);
     }
 
     /// Closes the batch being built, whatever it holds.

@@ -32,10 +32,9 @@ use super::otlp::Target;
 use super::otlp::durations::Sender;
 use super::otlp::http::{RawClient, raw_client};
 use super::otlp::target::{Signal, TargetError};
-use super::readings::METRICS;
-pub use super::readings::Reading;
-use crate::admin::Board;
 use crate::config::{Otlp, OtlpProtocol};
+use crate::metrics::Board;
+use crate::metrics::readings::METRICS;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
@@ -323,6 +322,7 @@ impl<F: Future> Future for Entered<'_, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::readings::Reading;
 
     /// A back end that takes connections and never answers.
     fn silent() -> (std::net::TcpListener, Otlp) {

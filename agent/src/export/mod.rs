@@ -10,16 +10,12 @@
 //! *Spec*: opentelemetry-proto v1.11 (`docs/specification.md`), OpenTelemetry specification v1.60
 //! (`specification/protocol/exporter.md`).
 
-pub mod durations;
 pub mod exporter;
 pub mod file;
 pub mod host;
 pub mod metrics;
 pub mod otlp;
-pub mod prometheus;
 pub mod queue;
-pub mod readings;
-mod series;
 pub mod spool;
 pub mod tree;
 mod worker;

@@ -133,12 +133,13 @@ impl Directory {
         Ok(Some(file))
     }
 
-    /// Why a name could not be opened: what stands there says it better than the kernel does (`ELOOP`, `ENXIO`, `EISDIR`).
+    /// Why a name could not be opened: what stands there says it better than the kernel does (`ELOOP`, `ENXIO`, `EISDIR`,
+    /// `EACCES`).
     fn refused(&self, name: &str, what: &'static str, errno: Errno) -> FileError {
         let path = self.path_of(name);
         let stands = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
-        match stands.map(|stat| plain(&stat, &path)) {
-            Ok(Err(kind)) => kind,
+        match stands.map(|stat| plain(&stat, &path).and_then(|()| own(&stat, &path))) {
+            Ok(Err(better)) => better,
             _ => FileError::io(what, &path)(errno),
         }
     }
@@ -154,4 +155,26 @@ fn checked(file: &File, path: &Path) -> Result<(), FileError> {
     let stat = rustix::fs::fstat(file).map_err(FileError::io("look at", path))?;
     plain(&stat, path)?;
     own(&stat, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_may_not_be_opened_is_told_with_what_helps() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = Directory::open_or_create(parent.path()).unwrap();
+        directory.replace("theirs", b"x", false).unwrap();
+        let refused = || directory.refused("theirs", "open", Errno::ACCESS);
+        assert!(matches!(refused(), FileError::Io { .. }), "nothing better is known");
+        let path = parent.path().join("theirs");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o622)).unwrap();
+        assert!(refused().to_string().contains("chmod go-w"), "{}", refused());
+        if std::os::unix::fs::lchown(&path, Some(12_345), Some(12_345)).is_ok() {
+            assert!(matches!(refused(), FileError::Owner { owner: 12_345, .. }), "{}", refused());
+        }
+    }
 }

@@ -78,7 +78,14 @@ pub(super) fn open(path: &Path, create: bool) -> Result<OwnedFd, FileError> {
     }
     // To list it and to make names in it, which a descriptor that only looks cannot.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(&at, ".", flags, Mode::empty()).map_err(io("open directory", path))?;
+    let opened = match rustix::fs::openat(&at, ".", flags, Mode::empty()) {
+        Ok(opened) => opened,
+        Err(errno) => {
+            // Whose it is says what helps; `EACCES` does not.
+            own(&rustix::fs::fstat(&at).map_err(io("look at", path))?, path)?;
+            return Err(io("open directory", path)(errno));
+        }
+    };
     let stat = rustix::fs::fstat(&opened).map_err(io("look at", path))?;
     own(&stat, path)?;
     Ok(opened)

@@ -6,12 +6,19 @@ use std::time::{Duration, Instant};
 use super::printer::{Closed, Printer};
 use super::stop::Stop;
 use super::{RunError, rules_digest};
-use crate::admin::Board;
 use crate::cli::Print;
 use crate::config::Config;
 use crate::export::{Exporter, Host, Totals};
+use crate::metrics::Board;
 use spoor_core::pipeline::Pipeline;
 use spoor_core::span::Span;
+
+impl Delivered {
+    /// Spans that will never reach the back end.
+    pub(super) fn lost(&self) -> u64 {
+        self.exported.map_or(0, |totals| totals.dropped.total() + self.late)
+    }
+}
 
 /// How long the end of a run waits for the back end, when nobody asked for the end.
 const LAST_DELIVERY: Duration = Duration::from_secs(10);
@@ -21,9 +28,6 @@ const LOOK: Duration = Duration::from_millis(50);
 const LOOK_EVERY: u32 = 64;
 /// How long the exporter has, before the process ends by force, to put what waits into the spool.
 const LAST_RESORT: Duration = Duration::from_millis(300);
-/// How long a replay waits for the back end to take more before it drops spans.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
 /// The printer and the exporter of a run.
 #[derive(Debug)]
 pub(super) struct Delivery {
@@ -32,11 +36,50 @@ pub(super) struct Delivery {
     /// Counts how long things took.
     board: Option<Arc<Board>>,
     host: Host,
-    /// The source can wait (a file), so nothing has to be dropped.
-    may_wait: bool,
+    /// The source can wait (a file), so nothing has to be dropped. `None`: it cannot.
+    patience: Option<Patience>,
     stop: Stop,
     /// Finished after the end was over.
     late: u64,
+}
+
+/// Why it is of no use to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Vain {
+    /// The reader of standard output is gone.
+    Print,
+    /// The back end has taken nothing for as long as it was waited for.
+    Export,
+}
+
+/// How long a back end is waited for that takes nothing.
+#[derive(Debug)]
+struct Patience {
+    longest: Duration,
+    /// What was done with when it was last looked at, and when that last changed.
+    done: u64,
+    since: Instant,
+}
+
+impl Patience {
+    fn new(longest: Duration) -> Self {
+        Self { longest, done: 0, since: Instant::now() }
+    }
+
+    /// From now on it is waited for.
+    fn restart(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// Nothing has become of any span for too long.
+    fn is_over(&mut self, totals: &Totals) -> bool {
+        let done = totals.exported + totals.spooled + totals.dropped.total();
+        if done != self.done {
+            self.done = done;
+            self.restart();
+        }
+        self.since.elapsed() >= self.longest
+    }
 }
 
 /// What became of the spans.
@@ -49,18 +92,20 @@ pub(super) struct Delivered {
 }
 
 impl Delivery {
+    /// `patience`: how long a back end that takes nothing is waited for, where the source can wait.
     pub(super) fn start(
         config: &Config,
         host: Host,
         print: Option<Print>,
-        may_wait: bool,
+        patience: Option<Duration>,
         board: Option<Arc<Board>>,
         stop: &Stop,
     ) -> Result<Self, RunError> {
         let exporter = Exporter::start(&config.export, host.clone())?;
         let printer =
             print.map(|form| Printer::start(form, host.clone())).transpose().map_err(RunError::Start)?;
-        let delivery = Self { exporter, printer, board, host, may_wait, stop: stop.clone(), late: 0 };
+        let patience = patience.map(Patience::new);
+        let delivery = Self { exporter, printer, board, host, patience, stop: stop.clone(), late: 0 };
         delivery.prepare_for_the_worst();
         Ok(delivery)
     }
@@ -75,7 +120,7 @@ impl Delivery {
     }
 
     /// Takes all finished spans. When the end is over, the rest is counted as lost.
-    pub(super) fn take(&mut self, pipeline: &mut Pipeline) -> Result<(), Closed> {
+    pub(super) fn take(&mut self, pipeline: &mut Pipeline) -> Result<(), Vain> {
         self.take_until(pipeline, None).map(|_| ())
     }
 
@@ -84,7 +129,7 @@ impl Delivery {
         &mut self,
         pipeline: &mut Pipeline,
         until: Option<Instant>,
-    ) -> Result<bool, Closed> {
+    ) -> Result<bool, Vain> {
         let Some(first) = pipeline.poll_span() else { return Ok(false) };
         let board = self.board.clone();
         let mut durations = board.as_ref().map(|board| board.durations());
@@ -115,18 +160,29 @@ impl Delivery {
     }
 
     /// To the exporter and the printer.
-    fn hand_on(&mut self, span: Span) -> Result<(), Closed> {
+    fn hand_on(&mut self, span: Span) -> Result<(), Vain> {
         if let Some(exporter) = &self.exporter {
-            if self.may_wait {
-                let give_up = Instant::now() + LONGEST_WAIT;
-                while !exporter.wait_for_room(LOOK) && !self.stop.is_over() && Instant::now() < give_up {}
+            if let Some(patience) = &mut self.patience {
+                patience.restart();
+                while !exporter.wait_for_room(LOOK) && !self.stop.is_over() {
+                    if patience.is_over(&exporter.totals()) {
+                        self.late += 1;
+                        return Err(Vain::Export);
+                    }
+                }
             }
             exporter.offer(&span);
         }
+        let wait_unless = self.patience.is_some().then_some(&self.stop);
         match &mut self.printer {
-            Some(printer) => printer.push(span, self.may_wait.then_some(&self.stop)),
+            Some(printer) => printer.push(span, wait_unless).map_err(|Closed| Vain::Print),
             None => Ok(()),
         }
+    }
+
+    /// What is finished by now is lost, and counted.
+    pub(super) fn give_up(&mut self, pipeline: &mut Pipeline) {
+        self.late += pipeline.abandon();
     }
 
     /// Exports as another configuration says. Without an endpoint the exporter in place delivers what it has and ends.
@@ -142,8 +198,13 @@ impl Delivery {
             }
             (_, false) => {
                 if let Some(old) = self.exporter.take() {
-                    // Nobody waits for it but this thread of its own.
-                    std::thread::spawn(move || old.shutdown(LAST_DELIVERY));
+                    // Nobody waits for it but this thread of its own; without one it ends at once, as when it is dropped.
+                    let end = move || old.shutdown(LAST_DELIVERY);
+                    if let Err(error) = std::thread::Builder::new().name("spoor-old".to_owned()).spawn(end) {
+                        tracing::warn!(
+                            "what waits for the old endpoint is not delivered: no thread: {error}"
+                        );
+                    }
                 }
             }
         }
@@ -160,11 +221,23 @@ impl Delivery {
     }
 
     /// Delivers what waits, as long as the end may take.
-    pub(super) fn finish(self) -> Delivered {
+    pub(super) fn finish(mut self) -> Delivered {
         self.stop.doing("delivering spans");
+        let mut longest = LAST_DELIVERY;
+        if let (Some(exporter), Some(patience)) = (&self.exporter, &mut self.patience) {
+            // Nobody asked for the end: a file can wait until the back end has everything.
+            patience.restart();
+            while exporter.totals().waiting > 0 && !self.stop.is_asked() {
+                if patience.is_over(&exporter.totals()) {
+                    longest = LAST_RESORT;
+                    break;
+                }
+                std::thread::sleep(LOOK);
+            }
+        }
         // Both at once: the printer's thread works while the exporter is waited for.
         let left = self.stop.until().map(|until| until.saturating_duration_since(Instant::now()));
-        let longest = left.map_or(LAST_DELIVERY, |left| left.min(LAST_DELIVERY));
+        let longest = left.map_or(longest, |left| left.min(longest));
         let exported = self.exporter.map(|exporter| exporter.shutdown(longest));
         self.stop.doing("writing to standard output");
         let not_printed = self.printer.map_or(0, |printer| printer.finish(&self.stop));

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::deliver::Delivery;
+use super::deliver::{Delivery, Vain};
 use super::notify::Notify;
-use super::printer::Closed;
+use super::progress::Status;
 use super::readings::{Moment, readings};
 use super::reload::{Reload, Reloads, Running};
 use super::state::Keeper;
 use super::stop::{Asked, Stop};
-use super::summary::{self, Progress};
+use super::summary;
 use super::verdicts::Verdicts;
 use super::{RunError, rules_digest};
-use crate::admin::{Board, Server};
 use crate::capture::Options;
 use crate::capture::verdict::Verdict as Order;
 use crate::cli::Print;
@@ -21,6 +20,7 @@ use crate::clock;
 use crate::config::{Admin, Config};
 use crate::export::metrics::Metrics;
 use crate::export::{Exporter, Host};
+use crate::metrics::{Board, Server};
 use crate::secrets::{self, KeyLog};
 use crate::service::lookup::Verdict as Seen;
 use crate::service::{Inspector, Lookup, kubernetes};
@@ -75,7 +75,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     }
     let board = Arc::new(Board::default());
     // First what can say no: a spool that cannot be used, a port that is taken.
-    let mut delivery = Delivery::start(&config, host.clone(), print, false, Some(board.clone()), &stop)?;
+    let mut delivery = Delivery::start(&config, host.clone(), print, None, Some(board.clone()), &stop)?;
     let _admin = admin(&config.admin, &board)?;
     // Without them spans are traced all the same.
     let metrics = Metrics::start(&config.export.otlp, &host, &board).unwrap_or_else(|error| {
@@ -100,7 +100,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     let mut lookup = Lookup::new(Inspector::new(&config, pods.clone()));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut progress = Progress::live();
+    let mut status = Status::new(print);
     let mut measured = Instant::now();
     let mut batch = Vec::new();
     // There are spans that were not built yet.
@@ -128,7 +128,9 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                     lookup: &mut lookup,
                     pods: pods.as_ref(),
                 };
+                stop.doing("reading the configuration again");
                 reloads.reload(reload, running);
+                stop.doing("tracing");
             }
             None => {}
         }
@@ -142,7 +144,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         pipeline.handle_timeout(live.settled_until());
         more = match delivery.take_until(&mut pipeline, Some(Instant::now() + TURN)) {
             Ok(more) => more,
-            Err(Closed) => break Ok(()),
+            Err(_) => break Ok(()),
         };
         if let Some(keeper) = &mut keeper {
             keeper.turn(&pipeline);
@@ -168,7 +170,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                 state: keeper.as_ref().map(Keeper::totals),
             }));
         }
-        progress.tell(&pipeline, &delivery);
+        status.tell(&pipeline, &delivery, lookup.counts().0);
     };
     let until = stop.begin();
     stop.doing("finishing what was open");
@@ -252,7 +254,7 @@ fn handle(
     told: Told<'_>,
     pipeline: &mut Pipeline,
     delivery: &mut Delivery,
-) -> Result<(), Closed> {
+) -> Result<(), Vain> {
     let Told { lookup, live, verdicts } = told;
     for record in batch.drain(..) {
         if let Record::Close(close) = &record {

@@ -7,6 +7,7 @@ mod deliver;
 mod live;
 mod notify;
 mod printer;
+mod progress;
 mod readings;
 mod record;
 mod reload;
@@ -65,6 +66,8 @@ pub enum RunError {
     KeyLog(#[from] KeyLogError),
     #[error("cannot listen on `{listen}` (`admin.listen`): {source}")]
     Admin { listen: String, source: io::Error },
+    #[error("{lost} spans did not reach the back end; the lines above say why")]
+    Undelivered { lost: u64 },
     #[error("cannot start: {0}")]
     Start(io::Error),
 }

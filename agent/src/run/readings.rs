@@ -6,7 +6,7 @@ use super::reload::Reloads;
 use super::state::Totals as State;
 use crate::capture::load::Totals as Kernel;
 use crate::export::Totals;
-use crate::export::readings::Reading;
+use crate::metrics::readings::Reading;
 use crate::source::live::Gauges;
 use spoor_core::conn::Stats as Connections;
 use spoor_core::pipeline::snapshot::Stats as Restored;

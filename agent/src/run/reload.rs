@@ -3,10 +3,10 @@
 //! *Owns* which settings that is, and that a bad file changes nothing. *Must not know* where configurations come from.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::deliver::Delivery;
 use super::{RunError, pseudonyms};
+use crate::clock;
 use crate::config::Config;
 use crate::service::kubernetes::Pods;
 use crate::service::{Inspector, Lookup};
@@ -26,12 +26,8 @@ pub(super) struct Reloads {
 
 impl Default for Reloads {
     fn default() -> Self {
-        Self { applied: 0, refused: 0, loaded_unix: now() }
+        Self { applied: 0, refused: 0, loaded_unix: clock::unix().as_secs() }
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// What a run consists of, as far as settings change it.
@@ -55,7 +51,7 @@ impl Reloads {
                 let kept = needs_restart(running.config, &new);
                 *running.config = new;
                 self.applied += 1;
-                self.loaded_unix = now();
+                self.loaded_unix = clock::unix().as_secs();
                 if kept.is_empty() {
                     tracing::info!("the configuration was reloaded");
                 } else {
@@ -128,7 +124,7 @@ mod tests {
             let config = Config::default();
             Self {
                 pipeline: super::super::pipeline(&config, [0; 16]).unwrap(),
-                delivery: Delivery::start(&config, Host::default(), None, false, None, &Stop::quiet())
+                delivery: Delivery::start(&config, Host::default(), None, None, None, &Stop::quiet())
                     .unwrap(),
                 lookup: Lookup::new(Inspector::new(&config, None)),
                 reloads: Reloads::default(),

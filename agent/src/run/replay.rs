@@ -1,31 +1,39 @@
 //! `spoor replay`: a file through the same pipeline as the live kernel, in the records' own time.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::deliver::Delivery;
+use super::deliver::{Delivery, Vain};
+use super::progress::Progress;
 use super::stop::Stop;
-use super::summary::{self, Progress};
+use super::summary;
 use super::{RunError, rules_digest};
 use crate::cli::Print;
 use crate::clock;
 use crate::config::Config;
 use crate::export::Host;
-
 use crate::secrets::{self, KeyLog};
-use crate::source::{self, recording};
+use crate::source::file::Opened;
+use crate::source::{self, Source};
 use spoor_core::time::BootTime;
 
 /// Signals and progress are looked at after so many records.
 const EVERY: u64 = 4096;
 
 /// Replays a recording, a pcap or a pcapng file. Without an endpoint and without a form it prints trees.
-pub fn replay(config: &Config, file: &Path, keys: &[PathBuf], print: Option<Print>) -> Result<(), RunError> {
+/// `timeout`: how long it waits for a back end that takes nothing. Spans that did not arrive are a failure.
+pub fn replay(
+    config: &Config,
+    file: &Path,
+    keys: &[PathBuf],
+    print: Option<Print>,
+    timeout: Duration,
+) -> Result<(), RunError> {
     let stop = Stop::new(false).map_err(RunError::Start)?;
     stop.doing("reading the file");
-    let mut source = source::open(file, &config.services)?;
-    let header = header(file).unwrap_or_default();
+    let Opened { name, bytes, position } = source::file::open(file)?;
+    let mut source = source::read(name.clone(), bytes, &config.services)?;
+    let header = source.header().cloned().unwrap_or_default();
     let host = Host::local(&rules_digest(config)).with_id(&header.host_id);
     let boot_id = clock::uuid_bytes(&header.boot_id);
     // A file can wait: there is as much time for it as it takes.
@@ -42,13 +50,13 @@ pub fn replay(config: &Config, file: &Path, keys: &[PathBuf], print: Option<Prin
     }
     let exports = !config.export.otlp.endpoint.is_empty() || !config.export.otlp.traces_endpoint.is_empty();
     let print = print.or((!exports).then_some(Print::Tree));
-    let mut delivery = Delivery::start(config, host, print, true, None, &stop)?;
-    let mut progress = Progress::replay(file);
+    let mut delivery = Delivery::start(config, host, print, Some(timeout), None, &stop)?;
+    let mut progress = Progress::replay(&name, position);
     let mut now = BootTime::ZERO;
     let mut count = 0_u64;
-    let mut closed = false;
+    let mut vain = None;
     let mut failed = None;
-    while !closed {
+    while vain.is_none() {
         match source.next() {
             Ok(Some(record)) => {
                 now = now.max(record.at());
@@ -68,9 +76,9 @@ pub fn replay(config: &Config, file: &Path, keys: &[PathBuf], print: Option<Prin
             }
         }
         count += 1;
-        closed = delivery.take(&mut pipeline).is_err();
+        vain = delivery.take(&mut pipeline).err();
         if count.is_multiple_of(EVERY) {
-            progress.tell(&pipeline, &delivery);
+            progress.tell(&pipeline);
             if stop.is_asked() {
                 break;
             }
@@ -78,28 +86,39 @@ pub fn replay(config: &Config, file: &Path, keys: &[PathBuf], print: Option<Prin
     }
     stop.doing("finishing what was open");
     pipeline.finish(now);
-    if !closed {
-        // An output that is closed by now is the end either way.
-        let _ = delivery.take(&mut pipeline);
+    // An output that is closed is the end either way.
+    if vain.or_else(|| delivery.take(&mut pipeline).err()) == Some(Vain::Export) {
+        delivery.give_up(&mut pipeline);
     }
     for (name, count) in source.counts() {
         tracing::debug!(count, "{name}");
+    }
+    if failed.is_none()
+        && let Some(lack) = lack(&*source)
+    {
+        tracing::warn!("`{name}` holds {lack}");
     }
     let stats = pipeline.stats();
     progress.clear();
     let delivered = delivery.finish();
     summary::print(&stats, &delivered, None);
-    failed.map_or(Ok(()), |error| Err(error.into()))
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    match delivered.lost() {
+        0 => Ok(()),
+        lost => Err(RunError::Undelivered { lost }),
+    }
 }
 
-/// Where a recording was made; `None` for a capture, which does not say.
-fn header(file: &Path) -> Option<recording::Header> {
-    let mut magic = [0; recording::MAGIC.len()];
-    File::open(file).ok()?.read_exact(&mut magic).ok()?;
-    if magic != recording::MAGIC {
-        return None;
+/// What a file without anything in it has none of: an empty result is no surprise then.
+fn lack(source: &dyn Source) -> Option<&'static str> {
+    let counts = source.counts();
+    let count = |wanted: &str| counts.iter().find(|(name, _)| *name == wanted).map(|(_, count)| *count);
+    match (count("packets"), count("TCP segments"), count("records")) {
+        (Some(0), _, _) => Some("no packet"),
+        (Some(_), Some(0), _) => Some("no packet of TCP"),
+        (None, _, Some(0)) => Some("no record"),
+        _ => None,
     }
-    let reader =
-        recording::Reader::new(file.display().to_string(), BufReader::new(File::open(file).ok()?)).ok()?;
-    Some(reader.header().clone())
 }

@@ -1,91 +1,27 @@
-//! What a run has to say on standard error: progress while it goes, counts when it ends.
+//! The counts of a run that has ended → what it has to say of them on standard error.
 
-use std::io::{IsTerminal, Write, stderr};
-use std::path::Path;
-use std::time::{Duration, Instant};
-
-use super::deliver::{Delivered, Delivery};
+use super::deliver::Delivered;
 use crate::capture::load::Totals;
-use spoor_core::pipeline::{Pipeline, Stats};
-
-/// A line that is written over, only when standard error is a terminal; warnings about losses in any case.
-#[derive(Debug)]
-pub(super) struct Progress {
-    name: Option<String>,
-    shown: bool,
-    next: Instant,
-    /// Losses told already.
-    lost: u64,
-    dropped: u64,
-}
-
-/// How often progress is shown.
-const SHOW_EVERY: Duration = Duration::from_millis(250);
-/// How often losses are told.
-const TELL_EVERY: Duration = Duration::from_secs(30);
-
-impl Progress {
-    /// A live run shows nothing but losses.
-    pub(super) fn live() -> Self {
-        Self { name: None, shown: false, next: Instant::now() + TELL_EVERY, lost: 0, dropped: 0 }
-    }
-
-    pub(super) fn replay(file: &Path) -> Self {
-        // Trees on the same terminal would be written over.
-        let both = stderr().is_terminal() && !std::io::stdout().is_terminal();
-        let name = both.then(|| file.display().to_string());
-        Self { name, shown: false, next: Instant::now() + SHOW_EVERY, lost: 0, dropped: 0 }
-    }
-
-    pub(super) fn tell(&mut self, pipeline: &Pipeline, delivery: &Delivery) {
-        let now = Instant::now();
-        if now < self.next {
-            return;
-        }
-        let stats = pipeline.stats();
-        match &self.name {
-            Some(name) => {
-                self.next = now + SHOW_EVERY;
-                self.shown = true;
-                let (records, bytes) = (stats.records, size(stats.bytes));
-                let _ = write!(stderr(), "\r\x1b[K{name}: {records} records, {bytes}, {} spans", stats.spans);
-            }
-            None => {
-                self.next = now + TELL_EVERY;
-                let dropped = delivery.exporter().map_or(0, |exporter| exporter.totals().dropped.total());
-                if stats.lost_records > self.lost {
-                    let more = stats.lost_records - self.lost;
-                    tracing::warn!("the kernel could not deliver {more} records; raise `capture.ring_bytes`");
-                    self.lost = stats.lost_records;
-                }
-                if dropped > self.dropped {
-                    tracing::warn!("{} spans could not be exported and were dropped", dropped - self.dropped);
-                    self.dropped = dropped;
-                }
-            }
-        }
-    }
-
-    pub(super) fn clear(&mut self) {
-        if self.shown {
-            let _ = write!(stderr(), "\r\x1b[K");
-        }
-    }
-}
+use spoor_core::pipeline::Stats;
 
 /// The counts of a run, on standard error.
 pub(super) fn print(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) {
     crate::telemetry::say(&text(stats, delivered, kernel));
 }
 
+/// `http 1204, amqp 96, postgresql 310`
+pub(super) fn by_protocol(stats: &Stats) -> String {
+    let all = stats.operations.by_name().into_iter().map(|(name, count)| format!("{name} {count}"));
+    all.collect::<Vec<_>>().join(", ")
+}
+
 fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String {
-    let by_protocol = stats.operations.by_name().into_iter().map(|(name, count)| format!("{name} {count}"));
     let mut text = format!(
         "seen: {} records, {}; {} operations ({}); spans {}, trees {}\n",
         stats.records,
         size(stats.bytes),
         stats.operations.total(),
-        by_protocol.collect::<Vec<_>>().join(", "),
+        by_protocol(stats),
         stats.spans,
         stats.trees,
     );
@@ -148,7 +84,7 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
         lost.push(("spans not printed (standard output too slow)".to_owned(), delivered.not_printed));
     }
     if delivered.late > 0 {
-        lost.push(("spans finished too late before the end".to_owned(), delivered.late));
+        lost.push(("spans finished too late to be delivered".to_owned(), delivered.late));
     }
     let kernel =
         kernel.into_iter().flat_map(Totals::iter).filter(|(name, count)| *count > 0 && is_loss(name));

@@ -21,9 +21,10 @@ use std::time::Duration;
 
 use procfs::process::Process;
 
+use crate::clock;
 use crate::config::{Config, Select, Services};
 use container::{Container, Runtimes};
-use executable::{Executable, Executables};
+use executable::{Executables, Runtime};
 use kubernetes::Pods;
 use name::Facts;
 use select::{Choice, Selection};
@@ -110,6 +111,7 @@ impl Inspector {
         // Only looked for when a rule asks: it reads all descriptors of the process.
         let wants_ports =
             self.selection.needs_ports() || self.services.names.iter().any(|rule| rule.port.is_some());
+        let command = process.cmdline().unwrap_or_default();
         let facts = Facts {
             // A replaced executable reads `/usr/bin/shop (deleted)`.
             exe: process
@@ -117,7 +119,8 @@ impl Inspector {
                 .map(|path| path.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
                 .unwrap_or_default(),
             comm: stat.comm.clone(),
-            command: process.cmdline().unwrap_or_default(),
+            parent_command: parent_command(&command, &stat),
+            command,
             directory: process.cwd().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
             environment: name::Environment::of(&process),
             kubernetes: named.unwrap_or_default(),
@@ -141,14 +144,17 @@ impl Inspector {
             host_netns: netns != 0 && netns == self.host_netns,
             instrumented: facts.environment.instrumented,
         });
-        let executable = self.executables.of_process(tgid, facts.exe.rsplit('/').next().unwrap_or_default());
+        // The file of a process that is left alone is left alone, too.
+        let program = facts.exe.rsplit('/').next().unwrap_or_default();
+        let traced = choice == Choice::Traced;
+        let runtime = traced.then(|| self.executables.runtime(tgid, program)).flatten();
         let tick_ns = 1_000_000_000 / procfs::ticks_per_second().max(1);
         let since_boot = Duration::from_nanos(stat.starttime.saturating_mul(tick_ns));
         let info = ProcessInfo {
             at: BootTime::ZERO,
             tgid,
             started_at: BootTime::ZERO + since_boot,
-            attributes: self.attributes(&facts, container.as_deref(), executable.as_deref(), since_boot),
+            attributes: self.attributes(&facts, container.as_deref(), runtime.as_ref(), since_boot),
             exe: facts.exe,
             comm: stat.comm,
             service: name.service,
@@ -177,12 +183,12 @@ impl Inspector {
         &self,
         facts: &Facts,
         container: Option<&Container>,
-        executable: Option<&Executable>,
+        runtime: Option<&Runtime>,
         since_boot: Duration,
     ) -> Vec<(String, String)> {
         let mut all = Vec::new();
         if self.boot_unix > 0 {
-            let start = humantime((Duration::from_secs(self.boot_unix) + since_boot).as_secs());
+            let start = clock::utc(Duration::from_secs(self.boot_unix) + since_boot).to_string();
             all.push(("process.creation.time".to_owned(), start));
         }
         // What the process says of itself wins over what others say of it.
@@ -191,7 +197,6 @@ impl Inspector {
                 all.push((key, value.chars().take(MAX_DECLARED_VALUE).collect()));
             }
         }
-        let runtime = executable.and_then(|executable| executable.runtime.as_ref());
         for (key, value) in runtime.into_iter().flat_map(|runtime| {
             let name = Some(("process.runtime.name", runtime.kind.name().to_owned()));
             name.into_iter()
@@ -212,26 +217,16 @@ impl Inspector {
     }
 }
 
-/// Seconds of the Unix epoch as `2026-11-20T12:00:00Z` (ISO 8601, as the conventions ask for).
-fn humantime(unix: u64) -> String {
-    let (days, seconds) = (unix / 86_400, unix % 86_400);
-    // Civil calendar from days, counted in years that begin in March (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 /// Inode of a process' network namespace; 0 when it cannot be read.
 fn netns(tgid: Tgid) -> u64 {
     std::fs::metadata(format!("/proc/{tgid}/ns/net")).map_or(0, |namespace| namespace.ino())
+}
+
+/// The arguments of the process that started a process, where those are what names it.
+fn parent_command(command: &[String], stat: &procfs::process::Stat) -> Vec<String> {
+    let parent =
+        name::is_spawned(command).then(|| Process::new(stat.ppid).and_then(|parent| parent.cmdline()));
+    parent.and_then(Result::ok).unwrap_or_default()
 }
 
 /// Started by the service manager itself, or forked from such a process of the same name: what else runs in a unit (a
@@ -264,7 +259,7 @@ mod tests {
         assert_eq!(info.tgid.0, std::process::id());
         assert!(info.exe.contains("spoor"), "{info:?}");
         assert!(info.service.contains("spoor"), "{info:?}");
-        assert!(info.started_at > BootTime::ZERO && info.started_at <= crate::clock::boot(), "{info:?}");
+        assert!(info.started_at > BootTime::ZERO && info.started_at <= clock::boot(), "{info:?}");
         let attribute =
             |key| info.attributes.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str());
         assert!(attribute("process.creation.time").is_some_and(|value| value.ends_with('Z')), "{info:?}");
@@ -276,22 +271,22 @@ mod tests {
     }
 
     #[test]
+    fn the_executable_of_a_process_that_is_left_alone_is_not_read() {
+        let select = Select {
+            exclude: vec![crate::config::Selector { pid: Some(std::process::id()), ..Default::default() }],
+            ..Select::default()
+        };
+        let mut inspector = Inspector::new(&Config { select, ..Config::default() }, None);
+        let inspected = inspector.inspect(Tgid(std::process::id())).unwrap();
+        assert_eq!(inspected.choice, Choice::Excluded);
+        assert!(inspector.executables.is_empty(), "{inspected:?}");
+    }
+
+    #[test]
     fn missing_process_is_none() {
         let mut inspector = Inspector::plain(&Services::default());
         assert_eq!(inspector.inspect(Tgid(u32::MAX)), None);
         assert_eq!(inspector.inspect(Tgid(0)), None);
-    }
-
-    #[test]
-    fn times_are_written_as_the_conventions_ask() {
-        for (unix, expected) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_795_132_799, "2026-11-19T23:59:59Z"),
-            (1_798_761_600, "2027-01-01T00:00:00Z"),
-        ] {
-            assert_eq!(humantime(unix), expected);
-        }
     }
 
     #[test]

@@ -6,13 +6,13 @@
 //! A damaged file never costs what is whole: every complete record before the damage comes out first, then the error
 //! that says where and what, then nothing, or, where the format allows, what follows.
 
+pub mod file;
 mod input;
 pub mod live;
 pub mod pcap;
 pub mod recording;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::Path;
 
 use crate::config::Services;
@@ -29,6 +29,11 @@ pub trait Source: Send {
     /// Secrets of TLS connections that the file held before the record that came last; never part of a record.
     fn secrets(&mut self) -> Vec<Known> {
         Vec::new()
+    }
+
+    /// Where and when the records were made; `None` for a capture, which does not say.
+    fn header(&self) -> Option<&recording::Header> {
+        None
     }
 
     /// What was counted on the way, by name, for the log.
@@ -51,6 +56,8 @@ pub enum SourceError {
         #[source]
         source: std::io::Error,
     },
+    #[error("`{file}` is {is}: `{program} {file} | spoor replay -` reads it")]
+    Compressed { file: String, is: &'static str, program: &'static str },
     #[error("`{file}` is neither a recording nor a pcap or pcapng capture: it starts with {start}")]
     UnknownFormat { file: String, start: String },
     #[error("`{file}` has format version {found}, this program reads up to version {supported}")]
@@ -68,11 +75,11 @@ impl SourceError {
     }
 }
 
-/// Opens a file, whatever its format. `services.names` with a port name the processes of a capture, which has none.
+/// Opens a file, whatever its format, also one that is compressed; `-` is standard input.
+/// `services.names` with a port name the processes of a capture, which has none.
 pub fn open(path: &Path, services: &Services) -> Result<Box<dyn Source>, SourceError> {
-    let file = path.display().to_string();
-    let opened = File::open(path).map_err(|source| SourceError::Open { file: file.clone(), source })?;
-    read(file, BufReader::with_capacity(256 << 10, opened), services)
+    let opened = file::open(path)?;
+    read(opened.name, opened.bytes, services)
 }
 
 /// Reads a stream that is known as `file` in messages.

@@ -37,24 +37,37 @@ fn write_all(incoming: &Receiver<Message>, mut out: impl Write) {
     for message in incoming {
         match message {
             // Whoever read it may be gone.
-            Message::Line(line) => drop(out.write_all(&line)),
+            Message::Line(line) => {
+                if out.write_all(&line).is_err() {
+                    count_dropped(&line);
+                }
+            }
             Message::Flush(done) => drop(done.send(())),
         }
     }
 }
 
-/// Hands a line on. `false`: too many wait already.
-pub(super) fn push(line: Vec<u8>) -> bool {
-    let Some(lines) = LINES.get() else {
-        let _ = io::stderr().write_all(&line);
-        return true;
-    };
-    match lines.try_send(Message::Line(line)) {
-        Ok(()) => true,
-        Err(TrySendError::Full(_)) => false,
-        // The thread is gone.
-        Err(TrySendError::Disconnected(_)) => false,
+/// Hands one or more whole lines on. They are dropped and counted when too many wait already.
+pub(super) fn push(line: Vec<u8>) {
+    match LINES.get() {
+        Some(lines) => push_to(lines, line),
+        None if io::stderr().write_all(&line).is_err() => count_dropped(&line),
+        None => {}
     }
+}
+
+fn push_to(lines: &SyncSender<Message>, line: Vec<u8>) {
+    // No room, or the thread is gone.
+    if let Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) =
+        lines.try_send(Message::Line(line))
+        && let Message::Line(line) = back
+    {
+        count_dropped(&line);
+    }
+}
+
+fn count_dropped(text: &[u8]) {
+    super::count_suppressed(text.iter().filter(|byte| **byte == b'\n').count() as u64);
 }
 
 /// Waits until everything that was said is written, but no longer than `longest`.
@@ -107,8 +120,8 @@ impl Write for Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let line = std::mem::take(&mut self.0);
-        if !line.is_empty() && !push(line) {
-            super::count_suppressed(1);
+        if !line.is_empty() {
+            push(line);
         }
     }
 }
@@ -137,8 +150,11 @@ mod tests {
         let (go, stuck) = sync_channel(0);
         let thread = std::thread::spawn(move || write_all(&incoming, Stuck(stuck)));
         let before = Instant::now();
-        let taken = (0..100).filter(|_| lines.try_send(Message::Line(b"x\n".to_vec())).is_ok()).count();
-        assert!((2..=3).contains(&taken), "{taken}");
+        let counted = crate::telemetry::suppressed();
+        (0..100).for_each(|_| push_to(&lines, b"x\ny\n".to_vec()));
+        // Two wait, and one is being written by now or is not.
+        let dropped = crate::telemetry::suppressed() - counted;
+        assert!(dropped >= 2 * 97, "{dropped}");
         flush_to(&lines, Duration::from_millis(30));
         assert!(before.elapsed() >= Duration::from_millis(30));
         drop(go);
@@ -159,8 +175,10 @@ mod tests {
             }
         }
         let (lines, incoming) = sync_channel(10);
-        lines.send(Message::Line(b"x\n".to_vec())).unwrap();
+        lines.send(Message::Line(b"x\ny\n".to_vec())).unwrap();
         drop(lines);
+        let counted = crate::telemetry::suppressed();
         write_all(&incoming, Closed);
+        assert!(crate::telemetry::suppressed() >= counted + 2, "what nobody read is counted");
     }
 }

@@ -153,7 +153,8 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
             copy_folder(&path, &target)?;
         } else if path.extension().is_none_or(|extension| extension != "new") {
             match fs::copy(&path, &target) {
-                Ok(_) => {}
+                Ok(_) => private::adopt(&target)
+                    .with_context(|| format!("cannot give {} away", target.display()))?,
                 // Retention may let a day go meanwhile.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error).with_context(|| format!("cannot copy {}", path.display())),

@@ -102,7 +102,7 @@ impl Spool {
         }
         let (path, new) = (self.folder.join(&name), self.folder.join("new"));
         let write = || {
-            let mut file = private::options().write(true).create(true).truncate(true).open(&new)?;
+            let mut file = private::create(&new)?;
             file.write_all(&sealed)?;
             file.sync_all()?;
             fs::rename(&new, &path)?;

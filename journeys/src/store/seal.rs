@@ -291,7 +291,7 @@ fn write(master: &Master, path: &Path, key: &Secret) -> Result<(), SealError> {
     let wrapped = encrypt(&master.0, &wrap_data(path), &key.0)?;
     let new = path.with_extension("new");
     let write = || {
-        let mut file = private::options().write(true).create(true).truncate(true).open(&new)?;
+        let mut file = private::create(&new)?;
         file.write_all(&wrapped)?;
         file.sync_all()?;
         fs::rename(&new, path)?;

@@ -99,3 +99,41 @@ fn every_connection_is_detected() {
         assert_eq!((stats.connections.misdetected, stats.connections.not_ours), (0, 0), "{name}");
     }
 }
+
+/// Captures and recordings below a folder.
+fn recorded(folder: &std::path::Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            _ if path.is_dir() => found.extend(recorded(&path)),
+            Some("pcap" | "pcapng" | "spoor") => found.push(path),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// A back end that keeps one reference to a span takes the link's kind for the parent's (Jaeger's model: `FOLLOWS_FROM`).
+#[test]
+fn no_span_links_to_its_own_parent() {
+    let (mut seen, mut children_of_messages) = (0, 0);
+    for path in recorded(&fixtures()) {
+        let Ok(mut source) = source::open(&path, &Services::default()) else { continue };
+        let mut pipeline = Pipeline::new(settings()).expect("the default rules compile");
+        let mut now = BootTime::ZERO;
+        while let Ok(Some(record)) = source.next() {
+            now = now.max(Record::at(&record));
+            pipeline.handle_record(record);
+        }
+        pipeline.finish(now + Duration::from_secs(60));
+        while let Some(span) = pipeline.poll_span() {
+            seen += 1;
+            children_of_messages += usize::from(text(&span, "spoor.parent.rule") == "message");
+            let own = |link: &spoor_core::span::Link| {
+                (link.trace_id, Some(link.span_id)) == (span.trace_id, span.parent)
+            };
+            assert!(!span.links.iter().any(own), "{}: {span:?}", path.display());
+        }
+    }
+    assert!(seen > 1000 && children_of_messages > 10, "{seen} spans, {children_of_messages} of messages");
+}

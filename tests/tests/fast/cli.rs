@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use spoor::source::recording::{Header, Writer};
 use spoor_core::record::Sender::{Client, Server};
-use spoor_tests::sink::{Options, Sink};
+use spoor_tests::sink::{Options, Reply, Sink};
 use spoor_tests::spoor::{Said, command, said, spoor};
 use spoor_tests::transcript::{Covered, Host, wire};
 
@@ -91,6 +91,107 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
 }
 
 #[test]
+fn a_configuration_that_is_no_plain_file_is_refused_and_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo.yaml");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+    let large = directory.path().join("large.yaml");
+    File::create(&large).unwrap().set_len(5 << 20).unwrap();
+    for (path, message) in [
+        (text(&fifo), "is a FIFO, not a plain file"),
+        ("/dev/zero", "is a device, not a plain file"),
+        (text(directory.path()), "is a directory, not a plain file"),
+        (text(&large), "is larger than 4194304 bytes"),
+    ] {
+        check(&["config", "check", path], &[], 2, message);
+        check(&["replay", "x", "--config", path], &[], 2, message);
+    }
+}
+
+#[test]
+fn a_profile_may_be_a_file_of_the_working_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut install = command(&["seccomp", "--install", "x.json"]);
+    let said = said(install.current_dir(directory.path()).output().unwrap());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(directory.path().join("x.json").is_file());
+}
+
+#[test]
+fn a_recording_is_read_once_so_that_it_may_come_through_a_pipe() {
+    let directory = tempfile::tempdir().unwrap();
+    let recording = std::fs::read(recording(directory.path(), 1)).unwrap();
+    let fifo = directory.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+    let to = fifo.clone();
+    let writer = std::thread::spawn(move || std::fs::write(to, recording).unwrap());
+    let said = spoor(&["replay", text(&fifo), "--print", "otlp-json"], &[]);
+    writer.join().unwrap();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("host-of-the-recording") && said.out.contains("/orders"), "{said:?}");
+}
+
+#[test]
+fn compressed_files_and_pipes_are_replayed_like_plain_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = recording(directory.path(), 20);
+    let plain = spoor(&["replay", text(&file), "--print", "otlp-json"], &[]);
+    let packed = directory.path().join("orders.spoor.gz");
+    let mut encoder =
+        flate2::write::GzEncoder::new(File::create(&packed).unwrap(), flate2::Compression::fast());
+    std::io::copy(&mut File::open(&file).unwrap(), &mut encoder).unwrap();
+    encoder.finish().unwrap();
+    let unpacked = spoor(&["replay", text(&packed), "--print", "otlp-json"], &[]);
+    assert_eq!((unpacked.code, unpacked.out.len()), (Some(0), plain.out.len()), "{unpacked:?}");
+    for file in [&file, &packed] {
+        let mut replay = command(&["replay", "-", "--print", "otlp-json"]);
+        let piped = said(replay.stdin(File::open(file).unwrap()).output().unwrap());
+        assert_eq!((piped.code, piped.out.len()), (Some(0), plain.out.len()), "{piped:?}");
+    }
+}
+
+#[test]
+fn a_file_that_holds_nothing_is_told_and_a_directory_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = directory.path().join("empty.pcap");
+    let header = b"\xd4\xc3\xb2\xa1\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\x04\0\x01\0\0\0";
+    std::fs::write(&empty, header).unwrap();
+    check(&["replay", text(&empty)], &[], 0, "empty.pcap` holds no packet");
+    let none = recording(directory.path(), 0);
+    let said = spoor(&["replay", text(&none)], &[]);
+    assert!(said.code == Some(0), "{said:?}");
+    check(&["replay", text(directory.path())], &[], 1, "cannot open");
+    check(&["replay", text(directory.path())], &[], 1, "directory");
+}
+
+#[test]
+fn manual_pages_are_written_all_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let pages = directory.path().join("man");
+    assert_eq!(spoor(&["man", "--all", text(&pages)], &[]).code, Some(0));
+    for (file, command) in
+        [("spoor.1", None), ("spoor-run.1", Some("run")), ("spoor-config.1", Some("config"))]
+    {
+        let one = spoor(&["man"].into_iter().chain(command).collect::<Vec<_>>(), &[]);
+        assert_eq!(std::fs::read_to_string(pages.join(file)).unwrap(), one.out, "{file}");
+    }
+}
+
+#[test]
+fn config_check_says_whose_rules_are_in_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("own.yaml");
+    let rule = "order:\n  keys:\n    - { namespace: crm, type: text, in: { fields: [sales_order] } }\n";
+    std::fs::write(&path, rule).unwrap();
+    let said = spoor(&["config", "check"], &[("SPOOR_CONFIG", text(&path))]);
+    assert!(said.out.contains("order.keys: 1 of yours, ") && said.out.contains(" built in\n"), "{said:?}");
+    std::fs::write(&path, format!("{rule}  builtin_keys: false\n")).unwrap();
+    let said = spoor(&["config", "check", text(&path)], &[]);
+    assert!(said.out.contains("order.keys: 1 of yours, 0 built in, "), "{said:?}");
+    check(&["config", "check"], &[], 2, "name a file");
+}
+
+#[test]
 fn failures_end_with_1() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("not.pcap");
@@ -133,6 +234,46 @@ fn doctor_speaks_text_and_json() {
     let text = spoor(&["doctor"], &[("SPOOR_EXPORT_OTLP_PROTOCOL", "smoke")]);
     assert_eq!(text.code, Some(1));
     assert!(text.out.contains("fail  configuration"), "{text:?}");
+}
+
+#[test]
+fn doctor_asks_the_back_end_as_spans_will() {
+    let finding = |endpoint: &str, protocol: &str| {
+        let environment =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+        let report: Value = serde_json::from_str(&spoor(&["doctor", "--json"], &environment).out).unwrap();
+        let findings = report["findings"].as_array().unwrap().clone();
+        findings.into_iter().find(|finding| finding["name"] == "otlp endpoint").unwrap()
+    };
+    let sink = Sink::start();
+    for (endpoint, protocol) in [(sink.grpc_url(), "grpc"), (sink.http_url(), "http/protobuf")] {
+        let found = finding(&endpoint, protocol);
+        assert_eq!(found["level"], "ok", "{found}");
+        assert!(found["says"].as_str().unwrap().contains("takes spans"), "{found}");
+    }
+    assert_eq!((sink.received().len(), sink.spans().len()), (2, 0), "requests without spans");
+
+    // A plain web server, as everybody has one on some port.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let answer = "HTTP/1.0 501 Unsupported method\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                          content-type: text/html\r\n\r\n<html>";
+            let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
+        }
+    });
+    for (scheme, protocol, level, says) in [
+        ("http", "http/protobuf", "fail", "a web page"),
+        ("http", "grpc", "warn", "does not speak gRPC"),
+        ("https", "grpc", "warn", "does not speak TLS"),
+        ("https", "http/protobuf", "warn", "cannot be reached"),
+    ] {
+        let found = finding(&format!("{scheme}://{address}"), protocol);
+        assert_eq!(found["level"], level, "{found}");
+        assert!(found["says"].as_str().unwrap().contains(says), "{scheme}, {protocol}: {found}");
+    }
 }
 
 #[test]
@@ -217,6 +358,44 @@ fn unreachable_endpoint_is_told_and_the_spans_are_kept() {
     let said = spoor(&["replay", text(&file), "--otlp-endpoint", &sink.grpc_url()], &environment);
     assert!(said.err.contains("exported: 40 spans"), "{said:?}");
     assert_eq!(sink.spans().len(), 40);
+}
+
+#[test]
+fn a_replay_that_does_not_deliver_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = recording(directory.path(), 10);
+    let lost = "error: 20 spans did not reach the back end; the lines above say why";
+    let nobody = ["replay", text(&file), "--otlp-endpoint", "http://127.0.0.1:1", "--timeout", "1s"];
+    let said = spoor(&nobody, &[]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.err.contains("cannot deliver to http://127.0.0.1:1/: ") && said.err.contains(lost),
+        "{said:?}"
+    );
+
+    let refusing = Sink::start();
+    refusing.reply([Reply::Grpc(tonic::Code::InvalidArgument, None)]);
+    let said = spoor(&["replay", text(&file), "--otlp-endpoint", &refusing.grpc_url()], &[]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("refused 20 spans for good") && said.err.contains(lost), "{said:?}");
+    check(&["replay", text(&file), "--timeout", "soon"], &[], 2, "not a duration");
+}
+
+#[test]
+fn a_replay_waits_for_a_back_end_that_comes_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = recording(directory.path(), 10);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let endpoint = format!("http://{address}");
+    let arguments = ["replay", text(&file), "--otlp-endpoint", &endpoint];
+    let child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Longer than a live run waits at its end.
+    std::thread::sleep(Duration::from_secs(12));
+    let sink = Sink::with(Options { grpc: Some(address), ..Options::default() });
+    let said = said(child.wait_with_output().unwrap());
+    assert_eq!((said.code, sink.spans().len()), (Some(0), 20), "{said:?}");
 }
 
 /// Kills a replay that writes to its spool, at a moment that differs from round to round.

@@ -322,8 +322,9 @@ fn second_exporter_on_the_same_spool_is_refused() {
 fn own_metrics_arrive_by_every_way() {
     use opentelemetry_proto::tonic::metrics::v1::metric::Data;
     use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
-    use spoor::admin::Board;
-    use spoor::export::metrics::{Metrics, Reading};
+    use spoor::export::metrics::Metrics;
+    use spoor::metrics::Board;
+    use spoor::metrics::readings::Reading;
     for protocol in [OtlpProtocol::Grpc, OtlpProtocol::HttpProtobuf, OtlpProtocol::HttpJson] {
         let sink = Sink::start();
         let mut otlp =

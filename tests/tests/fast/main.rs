@@ -7,22 +7,24 @@
 //!
 //! | what | modules |
 //! |---|---|
-//! | the core on scripted traffic | `pipeline`, `joining`, `agents`, `http2`, `robust` |
+//! | the core on scripted traffic | `pipeline`, `joining`, `order_root`, `agents`, `http2`, `robust` |
 //! | sessions on captures of real programs, whole, cut, and with losses | `http1`, `http1_captures`, `http2_captures`, `amqp_captures`, `amqp_losses`, `postgres_captures`, `postgres_losses` |
 //! | captures through the whole core | `replay_captures`, `capture_spans`, `upgrades`, `field` |
 //! | other implementations on the same bytes | `oracle_amqp`, `oracle_postgres` |
 //! | foreign and hostile bytes, secrets | `fuzz`, `hostile`, `privacy` |
-//! | exporter, command line, packages | `export`, `export_changes`, `export_google`, `cli`, `ends`, `packages` |
+//! | exporter, command line, packages | `export`, `export_changes`, `export_google`, `export_refused`, `cli`, `ends`, `packages`, `dashboards` |
 
 mod agents;
 mod amqp_captures;
 mod amqp_losses;
 mod capture_spans;
 mod cli;
+mod dashboards;
 mod ends;
 mod export;
 mod export_changes;
 mod export_google;
+mod export_refused;
 mod field;
 mod fuzz;
 mod hostile;
@@ -33,6 +35,7 @@ mod http2_captures;
 mod joining;
 mod oracle_amqp;
 mod oracle_postgres;
+mod order_root;
 mod packages;
 mod pipeline;
 mod postgres_captures;

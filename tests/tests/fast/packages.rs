@@ -122,8 +122,8 @@ fn alert_rules_are_valid_and_fire_as_meant() {
 
 #[test]
 fn alert_rules_name_metrics_that_exist() {
-    use spoor::export::prometheus::{Format, Page};
-    use spoor::export::readings::{METRICS, Reading};
+    use spoor::metrics::prometheus::{Format, Page};
+    use spoor::metrics::readings::{METRICS, Reading};
     let mut page = Page::new(Format::Text);
     let readings: Vec<Reading> = METRICS.iter().map(|metric| Reading::plain(metric.name, 1)).collect();
     page.readings(&readings);
@@ -153,17 +153,15 @@ fn manifests_are_what_kubernetes_takes() {
         Some(kubectl) => {
             let text = content(&kubectl, &deploy(), &["kustomize", "kubernetes"]);
             assert!(text.contains("kind: DaemonSet") && text.contains("kind: NetworkPolicy"), "{text}");
-            rendered.push(("kustomize", text));
+            rendered.push(("kustomize".to_owned(), text));
         }
         None => {
             for name in ["namespace", "rbac", "service", "networkpolicy", "daemonset"] {
-                rendered.push(("plain", read(&format!("kubernetes/{name}.yaml"))));
+                rendered.push(("plain".to_owned(), read(&format!("kubernetes/{name}.yaml"))));
             }
         }
     }
-    for (name, text) in chart() {
-        rendered.push((name, text));
-    }
+    rendered.extend(chart().into_iter().map(|(name, text)| (name, plain(&text))));
     for (name, text) in rendered {
         let path = directory.path().join("rendered.yaml");
         std::fs::write(&path, text).unwrap();
@@ -178,7 +176,7 @@ fn manifests_are_what_kubernetes_takes() {
 }
 
 /// The chart with its defaults and with everything switched over, if helm is here.
-fn chart() -> Vec<(&'static str, String)> {
+fn chart() -> Vec<(String, String)> {
     let Some(helm) = tool("helm") else { return Vec::new() };
     let chart = deploy().join("helm");
     let render = |options: &[&str]| {
@@ -190,7 +188,24 @@ fn chart() -> Vec<(&'static str, String)> {
         String::from_utf8(output.stdout).unwrap()
     };
     let other = "otlp.tlsSecret=t,otlp.headersSecret=h,hashSecret=k,privileged=true,kubernetesMetadata=false,spool.enabled=false";
-    vec![("chart", render(&[])), ("chart, switched over", render(&["--set", other]))]
+    let mut all = vec![
+        ("chart".to_owned(), render(&[])),
+        ("chart, switched over".to_owned(), render(&["--set", other])),
+    ];
+    for values in files(&chart.join("spoor/ci"), "yaml") {
+        all.push((values.display().to_string(), render(&["--values", values.to_str().unwrap()])));
+    }
+    all
+}
+
+/// Kinds of operators, of which a plain cluster knows nothing.
+const FOREIGN: [&str; 4] = ["PodMonitor", "PrometheusRule", "SecurityContextConstraints", "ServiceMonitor"];
+
+/// What of a rendered chart a plain cluster takes.
+fn plain(text: &str) -> String {
+    let foreign =
+        |document: &&str| FOREIGN.iter().any(|kind| document.contains(&format!("\nkind: {kind}\n")));
+    text.split("\n---\n").filter(|document| !foreign(document)).collect::<Vec<_>>().join("\n---\n")
 }
 
 #[test]
@@ -211,6 +226,46 @@ fn chart_is_clean_and_says_what_the_manifests_say() {
     }
     let (good, text) = run(&helm, &chart, &["template", "spoor", "--set", "admin.prot=1"]);
     assert!(!good && text.contains("prot"), "a mistyped value is refused: {text}");
+}
+
+#[test]
+fn every_value_of_the_chart_is_used_and_described() {
+    let (templates, values) =
+        (files(&deploy().join("helm/spoor/templates"), "yaml"), read("helm/spoor/values.yaml"));
+    let mut used = read("helm/spoor/templates/_helpers.tpl") + &read("helm/spoor/templates/NOTES.txt");
+    used.extend(templates.iter().map(|path| std::fs::read_to_string(path).unwrap()));
+    let readme = read("helm/spoor/README.md");
+    let keys = values.lines().filter(|line| !line.starts_with([' ', '#', '-']) && line.contains(':'));
+    let keys: Vec<&str> = keys.filter_map(|line| line.split(':').next()).collect();
+    assert!(keys.len() > 30, "{keys:?}");
+    for key in keys {
+        assert!(used.contains(&format!(".Values.{key}")), "no template uses {key}");
+        assert!(readme.contains(&format!("`{key}")), "README.md of the chart does not say what {key} is");
+    }
+}
+
+#[test]
+fn operators_get_their_objects_and_grafana_its_dashboards() {
+    let all = chart();
+    if all.is_empty() {
+        return skip("helm is not here: `cargo xtask setup` brings it");
+    }
+    let with = |name: &str| &all.iter().find(|(values, _)| values.ends_with(name)).expect(name).1;
+    for kind in FOREIGN {
+        assert!(with("operators-values.yaml").contains(&format!("kind: {kind}\n")), "{kind}");
+    }
+    let full = with("full-values.yaml");
+    let dashboards = files(&deploy().join("grafana"), "json");
+    assert_eq!(full.matches("grafana_dashboard: \"1\"").count(), dashboards.len());
+    for line in std::fs::read_to_string(&dashboards[0]).unwrap().lines().take(20) {
+        assert!(full.contains(line), "{line}");
+    }
+    for word in
+        ["spc_t", "@sha256:0123", "tracer-account", "tracer-extra", "name: tracer-text", "namespace: tracing"]
+    {
+        assert!(full.contains(word), "{word}");
+    }
+    assert!(!full.contains("namespace: spoor\n"), "an object outside of the namespace");
 }
 
 fn chart_default() -> String {

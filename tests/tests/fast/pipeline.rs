@@ -74,7 +74,7 @@ fn a_message_is_followed_through_the_broker_to_its_consumer() {
         .collect();
     expect_test::expect![[r#"
         crm Producer publish orders:new order=17 [root]
-          rabbitmq Internal dwell mes.orders order=17 [message] ~ crm publish orders:new
+          rabbitmq Internal dwell mes.orders order=17 [message]
             mes Consumer process orders:new:mes.orders order=17 [wire] ~ crm publish orders:new
     "#]]
     .assert_eq(&forest(&spans));

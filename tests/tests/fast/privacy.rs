@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use prost::Message;
 use spoor::config::{Export, Otlp, Privacy};
-use spoor::export::durations::Durations;
 use spoor::export::file::JsonLines;
 use spoor::export::otlp::encode;
-use spoor::export::prometheus::{Format, Page};
 use spoor::export::tree::{Style, TreePrinter};
 use spoor::export::{Exporter, Host as Machine};
+use spoor::metrics::durations::Durations;
+use spoor::metrics::prometheus::{Format, Page};
 use spoor::source::recording::scrub::scrub;
 use spoor::source::recording::{Contents, Header, Writer};
 use spoor_core::order::settings::Order;

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use prost::Message;
 use spoor::export::Host;
-use spoor::export::durations::Durations;
 use spoor::export::file::JsonLines;
 use spoor::export::otlp::encode;
-use spoor::export::prometheus::{Format, Page};
 use spoor::export::tree::{Style, TreePrinter};
+use spoor::metrics::durations::Durations;
+use spoor::metrics::prometheus::{Format, Page};
 use spoor::{config, run, source};
 use spoor_core::record::Record;
 use spoor_core::span::Span;

@@ -14,6 +14,7 @@ use spoor_tests::customers::{Outcome, Scenario, unix_ns};
 use spoor_tests::flow::{self, Flow};
 use spoor_tests::forest::{self, Span};
 use spoor_tests::peers::{Process, Scratch};
+use spoor_tests::printed;
 use spoor_tests::skip::skip;
 use spoor_tests::truth::compare::compare;
 use spoor_tests::truth::{Entry, Fact};
@@ -134,9 +135,8 @@ fn tree_of_an_order_runs_from_the_shop_to_the_mes_database() {
     // Where several requests of an order could be the cause, a process has to prove how it works first.
     assert!(edges.correct * 100 >= all * 97, "{report}");
     for outcome in run.outcomes.iter().filter(|outcome| outcome.scenario == Scenario::Good) {
-        let tree = forest::tree(&run.last, &outcome.order.to_string());
-        let path =
-            ["shop server", "shop client INSERT", "nginx server", "crm server", "producer", "mes consumer"];
+        let tree = printed::tree(&run.last, &outcome.order.to_string());
+        let path = ["shop ← ", "shop → INSERT", "nginx ← ", "crm ← ", " → publish ", "mes ← process "];
         for step in path {
             assert!(tree.contains(step), "no `{step}` in the tree of a good order:\n{tree}");
         }
@@ -173,7 +173,7 @@ fn rejected_message_is_followed_to_the_service_desk() {
     let Some(run) = the_run() else { return };
     for outcome in run.outcomes.iter().filter(|outcome| outcome.scenario == Scenario::Rejected) {
         let order = outcome.order.to_string();
-        let tree = forest::tree(&run.last, &order);
+        let tree = printed::tree(&run.last, &order);
         let of_order = |span: &&Span| span.order().as_deref() == Some(&order);
         let reached = run.last.iter().filter(of_order).any(|span| span.service == "desk");
         assert!(reached, "the service desk is not in the trace:\n{tree}");

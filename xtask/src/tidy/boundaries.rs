@@ -1,6 +1,6 @@
 //! One file → the names it must not know: who may name whom, where the compiler cannot say it.
 
-use super::rust::{code, paths, without_tests, words};
+use super::rust::{begins, code, paths, without_tests, words};
 use super::{File, Finding};
 
 /// Where the pure core stands. Crates that bring effects are missing from its `Cargo.toml`, so that the compiler refuses
@@ -80,21 +80,17 @@ pub(super) fn check(file: &File, findings: &mut Vec<Finding>) {
     let source = code(&file.text);
     let named = paths(without_tests(&source));
     if let Some(inner) = file.path.strip_prefix(CORE) {
-        if !is_test(inner) {
+        if !file.is_tests() {
             core(file, &named, findings);
             floors(file, inner, &named, findings);
         }
     } else if file.path.starts_with("agent/src/") {
-        only_in(file, &named, "opentelemetry", &["export/", "telemetry.rs"], findings);
+        only_in(file, &named, "opentelemetry", &["export/"], findings);
         only_in(file, &named, "aya", &["capture/", "source/live/"], findings);
     }
     if file.path.starts_with("ebpf/src/") || file.path.starts_with("common/src/") {
         kernel(file, &named, findings);
     }
-}
-
-fn is_test(inner: &str) -> bool {
-    inner.ends_with("tests.rs") || inner.contains("/tests/")
 }
 
 fn core(file: &File, named: &[(usize, String)], findings: &mut Vec<Finding>) {
@@ -164,11 +160,4 @@ fn kernel(file: &File, named: &[(usize, String)], findings: &mut Vec<Finding>) {
             ));
         }
     }
-}
-
-/// `path` is `start`, lies below it, or is a crate of its family (`opentelemetry_sdk` of `opentelemetry`).
-fn begins(path: &str, start: &str) -> bool {
-    path.strip_prefix(start).is_some_and(|rest| {
-        rest.is_empty() || rest.starts_with("::") || (start == "opentelemetry" && rest.starts_with('_'))
-    })
 }

@@ -1,6 +1,6 @@
 //! Files of the journeys' server → the names they must not know and the HTML they must not hold.
 
-use super::rust::{code, paths, without_tests};
+use super::rust::{begins, code, paths, without_tests};
 use super::{File, Finding};
 
 /// Folders below `journeys/src/` without I/O, clock or task.
@@ -42,7 +42,7 @@ pub(super) fn check(file: &File, findings: &mut Vec<Finding>) {
     }
     manifest(file, findings);
     let Some(inner) = file.path.strip_prefix("journeys/src/") else { return };
-    if !file.is_rust() || inner.ends_with("tests.rs") {
+    if !file.is_rust() || file.is_tests() {
         return;
     }
     let source = code(&file.text);
@@ -96,11 +96,6 @@ fn markup(file: &File, findings: &mut Vec<Finding>) {
     }
 }
 
-/// `path` is `start` or lies below it.
-fn begins(path: &str, start: &str) -> bool {
-    path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +118,8 @@ mod tests {
             ("journeys/src/web/lists.rs", "use rusqlite::Connection;", 1),
             ("journeys/src/store/sqlite/read.rs", "use rusqlite::Connection;", 0),
             ("journeys/src/fold/tests.rs", "use std::fs;", 0),
+            ("journeys/src/fold/tests/late.rs", "use std::fs;", 0),
+            ("journeys/src/fold/contests.rs", "use std::fs;", 1),
             ("journeys/Cargo.toml", "spoor-core.workspace = true", 1),
             ("journeys/Cargo.toml", "serde.workspace = true", 0),
             ("agent/Cargo.toml", "spoor-journeys = { path = \"x\" }", 1),

@@ -49,6 +49,11 @@ impl File {
         self.path.ends_with(".rs")
     }
 
+    /// Tests in a file of their own: `tests.rs`, or `tests/x.rs`, in the folder of the module that they test.
+    fn is_tests(&self) -> bool {
+        self.path.ends_with("/tests.rs") || self.path.contains("/src/") && self.path.contains("/tests/")
+    }
+
     fn finding(&self, line: usize, what: impl Into<String>) -> Finding {
         Finding { path: self.path.clone(), line, what: what.into() }
     }

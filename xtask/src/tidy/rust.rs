@@ -180,6 +180,13 @@ fn tokens(code: &str) -> Vec<(usize, &str)> {
     found
 }
 
+/// `path` is `start`, lies below it, or is a crate of its family (`opentelemetry_sdk` of `opentelemetry`).
+pub(super) fn begins(path: &str, start: &str) -> bool {
+    path.strip_prefix(start).is_some_and(|rest| {
+        rest.is_empty() || rest.starts_with("::") || (start == "opentelemetry" && rest.starts_with('_'))
+    })
+}
+
 /// The lower-case words of an identifier: `parse_httpHeader` is `parse`, `http`, `header`.
 pub(super) fn words(identifier: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();

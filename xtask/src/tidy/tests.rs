@@ -98,6 +98,11 @@ fn exporters_and_the_kernel_stay_in_their_folders() {
         "2: `opentelemetry_sdk::Resource`",
     );
     one("agent/src/source/pcap.rs", "//! A header.\nuse aya::Ebpf;\n", "2: `aya::Ebpf`");
+    one(
+        "agent/src/telemetry/mod.rs",
+        "//! A header.\nuse opentelemetry::KeyValue;\n",
+        "2: `opentelemetry::KeyValue`: only export/ name",
+    );
     clean("agent/src/export/otlp.rs", "//! A header.\nuse opentelemetry_proto::tonic::Span;\n");
     clean("agent/src/capture/load.rs", "//! A header.\nuse aya::Ebpf;\n");
 }

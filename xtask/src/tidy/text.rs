@@ -1,6 +1,6 @@
 //! What every file has to look like: headers, lengths, leftovers, machine paths, pages' lines, fixtures.
 
-use super::links::is_page;
+use super::links::{is_page, prose};
 use super::rust::{code, without_tests};
 use super::{File, Finding};
 
@@ -42,11 +42,6 @@ pub(super) fn check_tree(files: &[File], findings: &mut Vec<Finding>) {
     unsafe_is_forbidden(files, findings);
 }
 
-/// `tests.rs` or `tests/x.rs` in the folder of the module they test, which has the header.
-fn is_tests(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.contains("/src/") && path.contains("/tests/")
-}
-
 fn header(file: &File, findings: &mut Vec<Finding>) {
     let first = file.text.lines().next().unwrap_or("");
     let (missing, form) = match file.path.rsplit_once('.').map(|(_, extension)| extension) {
@@ -55,7 +50,8 @@ fn header(file: &File, findings: &mut Vec<Finding>) {
         Some("js" | "java") => (!first.starts_with("/*") && !first.starts_with("//"), "a comment"),
         _ => return,
     };
-    let excepted = file.path.starts_with("tests/fixtures/") || is_tests(&file.path);
+    // The module has the header of its tests.
+    let excepted = file.path.starts_with("tests/fixtures/") || file.is_tests();
     if missing && !excepted {
         findings.push(
             file.finding(
@@ -68,7 +64,7 @@ fn header(file: &File, findings: &mut Vec<Finding>) {
 
 fn length(file: &File, findings: &mut Vec<Finding>) {
     let Some((_, limit)) = LENGTHS.iter().find(|(folder, _)| file.path.starts_with(folder)) else { return };
-    if !file.is_rust() || is_tests(&file.path) || file.text.lines().any(|line| line.starts_with(REASON)) {
+    if !file.is_rust() || file.is_tests() || file.text.lines().any(|line| line.starts_with(REASON)) {
         return;
     }
     let len = without_tests(&code(&file.text)).lines().count();
@@ -120,13 +116,9 @@ fn has_path(line: &str, path: &str) -> bool {
 
 /// One sentence per line, so that a diff shows which sentence changed.
 fn sentences(file: &File, findings: &mut Vec<Finding>) {
-    let mut in_code = false;
-    for (at, line) in file.text.lines().enumerate() {
-        if line.trim_start().starts_with("```") {
-            in_code = !in_code;
-        } else if !in_code && !line.starts_with('|') && !line.starts_with("    ") && holds_two_sentences(line)
-        {
-            findings.push(file.finding(at + 1, "two sentences on one line: pages have one per line"));
+    for (number, line) in prose(&file.text) {
+        if !line.starts_with('|') && !line.starts_with("    ") && holds_two_sentences(line) {
+            findings.push(file.finding(number, "two sentences on one line: pages have one per line"));
         }
     }
 }
@@ -179,6 +171,8 @@ fn unsafe_is_forbidden(files: &[File], findings: &mut Vec<Finding>) {
     for root in [
         "agent/src/lib.rs",
         "agent/core/src/lib.rs",
+        "agent/src/main.rs",
+        "common/src/lib.rs",
         "journeys/src/lib.rs",
         "xtask/src/main.rs",
         "tests/src/lib.rs",

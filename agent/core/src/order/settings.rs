@@ -20,10 +20,14 @@ pub struct Order {
     /// Time after which an order's spans go to a new trace; `0`: never, `request`: each request has one of its own.
     #[schemars(with = "String")]
     pub window: Window,
-    /// Where keys are found.
+    /// Where keys are found. What is given here comes before the built-in rules.
     pub keys: Vec<KeyRule>,
-    /// Further attributes lifted from traffic.
+    /// The built-in rules hold beside those of `keys`; `false`: only those of `keys`.
+    pub builtin_keys: bool,
+    /// Further attributes lifted from traffic. What is given here comes before the built-in rules.
     pub attributes: Vec<AttributeRule>,
+    /// The built-in rules hold beside those of `attributes`; `false`: only those of `attributes`.
+    pub builtin_attributes: bool,
 }
 
 impl Default for Order {
@@ -32,7 +36,31 @@ impl Default for Order {
             deployment: String::new(),
             window: Window::Every(Duration::from_secs(24 * 3600)),
             keys: default_keys(),
+            builtin_keys: true,
             attributes: default_attributes(),
+            builtin_attributes: true,
+        }
+    }
+}
+
+impl Order {
+    /// Puts the built-in rules behind those that somebody gave, where they hold: what is not given is at its default. A rule is
+    /// there once.
+    pub fn complete(&mut self, keys_given: bool, attributes_given: bool) {
+        complete(&mut self.keys, default_keys(), keys_given, self.builtin_keys);
+        complete(&mut self.attributes, default_attributes(), attributes_given, self.builtin_attributes);
+    }
+}
+
+fn complete<T: PartialEq>(rules: &mut Vec<T>, builtin: Vec<T>, given: bool, wanted: bool) {
+    if !given {
+        rules.clear();
+    }
+    if wanted {
+        for rule in builtin {
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
         }
     }
 }
@@ -52,6 +80,10 @@ pub struct Spans {
     #[serde(with = "duration")]
     #[schemars(with = "String")]
     pub slow_statement: Duration,
+    /// One span `order` of a service `orders` in each order's trace, under which all its trees stand: one title and one tree per
+    /// order. It is exported with the first tree; its end is that tree's, for when an order is over is not known. Every agent
+    /// that sees the order exports it, under the same identifier.
+    pub order_root: bool,
     /// Operations open for longer count as pending in the metrics.
     #[serde(with = "duration")]
     #[schemars(with = "String")]
@@ -65,6 +97,7 @@ impl Default for Spans {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             slow_statement: Duration::from_secs(1),
+            order_root: false,
             pending_after: Duration::from_secs(30),
         }
     }

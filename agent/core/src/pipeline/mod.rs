@@ -136,6 +136,12 @@ impl Pipeline {
             max_hold: settings.joining.max_hold,
             max_operations: settings.joining.max_held_operations,
         };
+        let mut identifier = Identifier::new(identify::Settings {
+            joining: &settings.joining,
+            order: &settings.order,
+            boot_id: settings.boot_id,
+        });
+        identifier.set_order_root(settings.spans.order_root);
         Ok(Self {
             connections: Connections::new(&settings.protocols, settings.max_connections)
                 .with_turn_bytes(settings.turn_bytes),
@@ -144,11 +150,7 @@ impl Pipeline {
             hold: Hold::new(limits),
             open: OpenOperations::default(),
             wires: FxHashMap::default(),
-            identifier: Identifier::new(identify::Settings {
-                joining: &settings.joining,
-                order: &settings.order,
-                boot_id: settings.boot_id,
-            }),
+            identifier,
             processes: Bounded::new(MAX_PROCESSES),
             histories: Histories::default(),
             clock: ClockPair::UNKNOWN,
@@ -188,6 +190,7 @@ impl Pipeline {
     ) -> Result<(), RuleError> {
         self.rules = Rules::compile(order)?.with_spans(spans)?;
         self.identifier.set_order(order);
+        self.identifier.set_order_root(spans.order_root);
         Ok(())
     }
 

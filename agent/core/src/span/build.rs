@@ -142,6 +142,33 @@ pub fn build_dwell(since: Option<BootTime>, deliver: &Placed<'_>) -> Span {
     finish(deliver, amqp::dwell(since, deliver))
 }
 
+/// The span under which an order's trees stand, as long as the root of the first one. Of the agent's own making, it belongs to
+/// no process.
+pub fn build_order_root(first: &Span, span_id: SpanId) -> Span {
+    let mut attributes = Attributes::default();
+    for key in [semconv::ORDER_ID, semconv::ORDER_NAMESPACE, semconv::SPOOR_TRACE_RULE] {
+        if let Some(value) = first.attributes.get(key) {
+            attributes.set(key, value.clone());
+        }
+    }
+    Span {
+        trace_id: first.trace_id,
+        span_id,
+        parent: None,
+        evidence: None,
+        name: "order".to_owned(),
+        kind: SpanKind::Internal,
+        start: first.start,
+        end: first.end,
+        status: Status::Unset,
+        attributes,
+        links: Vec::new(),
+        events: Vec::new(),
+        resource: Arc::new(Resource { service: "orders".to_owned(), ..Resource::default() }),
+        sampled: first.sampled,
+    }
+}
+
 /// Stands where another agent looks for the span of `placed`, whose tree turned out to belong to another trace: no time
 /// passes in it, and its link leads on. `placed` has the identity of the signpost.
 pub fn build_signpost(placed: &Placed<'_>) -> Span {

@@ -130,6 +130,7 @@ pub const SPOOR_MESSAGING_PREFETCHED: &str = "spoor.messaging.prefetched";
 pub const SPOOR_DB_AFFECTED_ROWS: &str = "spoor.db.affected_rows";
 /// Transaction block on its connection, from 1.
 pub const SPOOR_DB_TRANSACTION: &str = "spoor.db.transaction";
+pub const SPOOR_DB_TRANSACTION_ID: &str = "spoor.db.transaction.id";
 /// The server never ran it: an earlier statement of its batch failed.
 pub const SPOOR_DB_SKIPPED: &str = "spoor.db.skipped";
 /// Table, column and constraint that an error names.

@@ -16,10 +16,9 @@ use crate::causality::settings::{Joining, TrustedContext};
 use crate::causality::{Edge, Rule};
 use crate::operation::amqp::ActionKind;
 use crate::operation::{Detail, OpSide};
-use crate::order;
 use crate::order::ids::{self, SpanEnd};
 use crate::order::window::Window;
-use crate::order::{OrderKey, TraceContext};
+use crate::order::{self, OrderKey, TraceContext};
 use crate::privacy::pseudonym::Pseudonyms;
 use crate::record::{OpId, Role};
 use crate::span::Span;
@@ -68,6 +67,8 @@ pub(crate) struct Identifier {
     pub(crate) arrivals: Bounded<OpId, BootTime>,
     /// What an operation released while open will be a child of.
     pending_edges: Bounded<OpId, Edge>,
+    /// Traces whose root span was exported; `None` where none is wanted.
+    pub(crate) roots: Option<Bounded<TraceId, ()>>,
 }
 
 /// What all spans of a tree have in common.
@@ -154,6 +155,7 @@ impl Identifier {
             publishes: Bounded::new(REMEMBERED),
             arrivals: Bounded::new(REMEMBERED),
             pending_edges: Bounded::new(REMEMBERED),
+            roots: None,
         }
     }
 
@@ -174,6 +176,11 @@ impl Identifier {
     pub(crate) fn set_order(&mut self, order: &order::settings::Order) {
         self.deployment.clone_from(&order.deployment);
         self.window = order.window;
+    }
+
+    /// Whether an order's trees stand under one span, from now on.
+    pub(crate) fn set_order_root(&mut self, wanted: bool) {
+        self.roots = wanted.then(|| self.roots.take().unwrap_or_else(|| Bounded::new(REMEMBERED)));
     }
 
     /// Places every operation of a tree. Its spans are built one after the other, parents before children: a tree may be as large as

@@ -132,7 +132,25 @@ impl Identifier {
         span.sampled =
             if is_of_tree { trunk.sampled } else { self.sampler.keeps(own.order.as_ref(), own.trace_id) };
         self.link_kin(&mut span, leaf, trunk, own);
+        if own.trace_rule == TraceRule::Order && span.parent.is_none() && span.sampled {
+            self.under_root(&mut span, leaf, trunk, spans);
+        }
+        // A parent is no link as well: back ends with one reference to a span (Jaeger's model) would take the link's for it.
+        let (trace_id, parent) = (span.trace_id, span.parent);
+        span.links.retain(|link| link.trace_id != trace_id || Some(link.span_id) != parent);
         spans.push_back(self.hidden(span, leaf, trunk));
+    }
+
+    /// Puts the root of a tree under its order's own span, where one is wanted, which is exported before the first of them.
+    fn under_root(&mut self, span: &mut Span, leaf: &Member, trunk: &TreeFacts, spans: &mut VecDeque<Span>) {
+        let Some(roots) = &mut self.roots else { return };
+        let span_id = ids::root_span_id(span.trace_id);
+        if !roots.contains_key(&span.trace_id) {
+            roots.insert(span.trace_id, ());
+            let root = build::build_order_root(span, span_id);
+            spans.push_back(self.hidden(root, leaf, trunk));
+        }
+        span.parent = Some(span_id);
     }
 
     /// Links the root of an order's trace to the order's other traces, and a span to its own order's where that is not its

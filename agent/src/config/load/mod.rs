@@ -7,6 +7,10 @@ use std::sync::Arc;
 
 use super::node::{Node, Place, Value};
 use super::{Config, ConfigError, check, decode, document, environment};
+use crate::files::{self, FileError};
+
+/// Larger files are no configuration: one with every setting and a thousand rules has 200 kB.
+const MAX_BYTES: u64 = 4 << 20;
 
 /// A setting given as an option of the command line.
 #[derive(Clone, Debug)]
@@ -51,7 +55,8 @@ pub fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
 }
 
 fn finish(root: &Node) -> Result<Config, ConfigError> {
-    let config: Config = decode::decode(root)?;
+    let mut config: Config = decode::decode(root)?;
+    config.order.complete(root.has(&["order", "keys"]), root.has(&["order", "attributes"]));
     match check::problems(&config).into_iter().next() {
         None => Ok(config),
         Some(problem) => Err(problem.located(root)),
@@ -63,11 +68,12 @@ fn read(path: &Path) -> Result<Node, ConfigError> {
     let at_start = |message: String| {
         ConfigError::at(Place::File { name: name.as_str().into(), line: 1, column: 1 }, message)
     };
-    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
+    let bytes = files::read(path, MAX_BYTES).map_err(|error| match error {
+        error if error.is_missing() => {
             at_start("no such file; `spoor config default` prints a configuration to start from".to_owned())
         }
-        _ => at_start(format!("cannot be read: {error}")),
+        FileError::Io { source, .. } => at_start(format!("cannot be read: {source}")),
+        error => at_start(error.to_string()),
     })?;
     let text = String::from_utf8(bytes).map_err(|_| at_start("not UTF-8 text".to_owned()))?;
     tree(&name, &text)

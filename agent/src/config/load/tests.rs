@@ -275,3 +275,25 @@ fn missing_file_says_how_to_get_one() {
     let error = load(Some(Path::new("/nonexistent/spoor.yaml")), &[], &[]).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/spoor.yaml") && error.contains("spoor config default"), "{error}");
 }
+
+#[test]
+fn rules_of_ones_own_stand_before_the_built_in_ones_unless_these_are_switched_off() {
+    use spoor_core::order::rules::{default_attributes, default_keys};
+    let namespaces = |text: &str| {
+        let config = parse("x", text).unwrap();
+        config.order.keys.into_iter().map(|rule| rule.namespace).collect::<Vec<_>>()
+    };
+    let builtin: Vec<_> = default_keys().into_iter().map(|rule| rule.namespace).collect();
+    let own = "order:\n  keys:\n    - { namespace: crm, type: text, in: { fields: [sales_order] } }\n";
+    assert_eq!(namespaces(own), [vec!["crm".to_owned()], builtin.clone()].concat());
+    assert_eq!(namespaces(&format!("{own}  builtin_keys: false\n")), ["crm"]);
+    assert_eq!(namespaces("order: { builtin_keys: false }"), Vec::<String>::new());
+    assert_eq!(namespaces("order: { keys: [] }"), builtin);
+    let attributes = |text: &str| parse("x", text).unwrap().order.attributes;
+    let own = "order: { attributes: [ { name: shop.till, in: { fields: [till] } } ] }";
+    assert_eq!(attributes(own).len(), 1 + default_attributes().len());
+    assert_eq!(attributes(own)[0].name, "shop.till");
+    assert!(attributes("order: { builtin_attributes: false }").is_empty());
+    // Written down whole, as `config default` does, they are there once.
+    assert_eq!(parse("x", &document::default_yaml()).unwrap(), Config::default());
+}

@@ -11,6 +11,8 @@ pub enum Answer {
     Taken { rejected: u64, message: String },
     /// It can be sent again, not before `after` when the back end named a time.
     TryAgain { after: Option<Duration>, reason: String },
+    /// It has too many spans for one request: fewer may be taken.
+    TooLarge { reason: String },
     /// Sending it again would be refused again.
     Refused { reason: String },
 }

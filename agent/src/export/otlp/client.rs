@@ -1,5 +1,7 @@
 //! One of the three ways of OTLP behind one door.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
@@ -43,6 +45,14 @@ impl Client {
         match &mut self.way {
             Way::Grpc(client) => client.send(payload).await,
             Way::Http(client) => client.send(payload).await,
+        }
+    }
+
+    /// What time it was at the back end when it last answered, to the second, if it said so.
+    pub fn clock(&self) -> Option<SystemTime> {
+        match &self.way {
+            Way::Grpc(client) => client.clock,
+            Way::Http(client) => client.clock,
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -26,10 +26,11 @@ use tonic::transport::Channel;
 use super::encode::SCHEMA_URL;
 use super::http::{RawClient, gzip, raw_client};
 use super::target::Target;
-use crate::admin::Board;
+use crate::clock;
 use crate::config::OtlpProtocol;
 use crate::export::Host;
-use crate::export::durations::{METRICS, Series};
+use crate::metrics::Board;
+use crate::metrics::durations::{METRICS, OVERFLOW, Series};
 use spoor_core::time::nanoseconds;
 
 /// Answers are not looked at beyond this.
@@ -104,7 +105,7 @@ fn point(series: &Series, start: u64, now: u64) -> HistogramDataPoint {
 fn attribute(key: &str, value: &str) -> KeyValue {
     let value = match (key, value.parse()) {
         ("http.response.status_code" | "server.port", Ok(number)) => Any::IntValue(number),
-        (crate::export::durations::OVERFLOW, _) => Any::BoolValue(true),
+        (OVERFLOW, _) => Any::BoolValue(true),
         _ => Any::StringValue(value.to_owned()),
     };
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
@@ -207,8 +208,7 @@ impl Sender {
 }
 
 fn unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    nanoseconds(clock::unix())
 }
 
 #[cfg(test)]

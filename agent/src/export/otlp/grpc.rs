@@ -4,7 +4,7 @@
 //! *Spec*: opentelemetry-proto v1.11 `docs/specification.md`, "OTLP/gRPC".
 
 use std::error::Error as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ::http::uri::PathAndQuery;
 use bytes::{Buf, BufMut, Bytes};
@@ -20,7 +20,7 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use super::Target;
-use super::answer::{Answer, chain, one_line};
+use super::answer::{Answer, one_line};
 
 const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -33,6 +33,12 @@ pub(super) struct GrpcClient {
     headers: MetadataMap,
     timeout: Duration,
     gzip: bool,
+    /// Host and port, for messages.
+    authority: String,
+    /// Whatever listens there has answered in gRPC.
+    spoke: bool,
+    /// What time it was there when it last answered.
+    pub(super) clock: Option<SystemTime>,
 }
 
 impl GrpcClient {
@@ -42,14 +48,24 @@ impl GrpcClient {
             headers: MetadataMap::from_headers(target.headers.clone()),
             timeout: target.timeout,
             gzip: target.gzip,
+            authority: target.uri.authority().map(ToString::to_string).unwrap_or_default(),
+            spoke: false,
+            clock: None,
         })
     }
 
     pub(super) async fn send(&mut self, payload: Bytes) -> Answer {
         let status = match self.call(payload.clone()).await {
-            Ok(response) => return Answer::taken(response),
+            Ok(response) => {
+                self.spoke = true;
+                return Answer::taken(response);
+            }
             Err(status) => status,
         };
+        if let Some(reason) = self.broken(&status) {
+            return Answer::try_again(reason);
+        }
+        self.spoke |= web_page(&status).is_none();
         // A receiver without gzip answers UNIMPLEMENTED (gRPC, "Compression"): plain from now on.
         if self.gzip && status.code() == Code::Unimplemented {
             match self.plain(payload).await {
@@ -61,6 +77,29 @@ impl GrpcClient {
             }
         }
         classify(&status)
+    }
+
+    /// Why there is no answer of gRPC at all, in one sentence; `None`: there is one.
+    fn broken(&self, status: &Status) -> Option<String> {
+        // A failure on our side of the connection has a source and no code of the server.
+        let source = status.source()?;
+        if !matches!(status.code(), Code::Unknown | Code::Unavailable | Code::Internal) {
+            return None;
+        }
+        let why = causes(source);
+        let authority = &self.authority;
+        Some(if why.contains("InvalidContentType") || why.contains("corrupt message") {
+            format!("what answers on {authority} does not speak TLS: is it `http://`?")
+        } else if is_connect(source) {
+            format!("cannot connect to {authority}: {why}")
+        } else if self.spoke {
+            format!("the connection to {authority} broke: {why}")
+        } else {
+            format!(
+                "what answers on {authority} does not speak gRPC ({why}); check `export.otlp.endpoint` and \
+                 `export.otlp.protocol`"
+            )
+        })
     }
 
     async fn plain(&mut self, payload: Bytes) -> Result<ExportTraceServiceResponse, Status> {
@@ -85,7 +124,15 @@ impl GrpcClient {
         };
         // Covers connecting as well, which tonic's own timeout does not.
         match tokio::time::timeout(self.timeout, call).await {
-            Ok(result) => result.map(|response| response.into_inner()),
+            Ok(result) => {
+                let metadata = match &result {
+                    Ok(response) => response.metadata(),
+                    Err(status) => status.metadata(),
+                };
+                let date = metadata.get("date").and_then(|date| date.to_str().ok());
+                self.clock = date.and_then(|date| httpdate::parse_http_date(date).ok());
+                result.map(|response| response.into_inner())
+            }
             Err(_) => Err(Status::deadline_exceeded(format!("no answer within {:?}", self.timeout))),
         }
     }
@@ -115,18 +162,50 @@ pub(super) fn connector(target: &Target, http2_only: bool) -> HttpsConnector<Htt
     }
 }
 
+type AnyError = dyn std::error::Error + 'static;
+
+/// An error and what it comes from.
+fn with_causes(error: &AnyError) -> Vec<&AnyError> {
+    let mut all = vec![error];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        all.push(cause);
+        next = cause.source();
+    }
+    all
+}
+
+/// There is no connection yet.
+fn is_connect(error: &AnyError) -> bool {
+    with_causes(error).into_iter().any(|error| {
+        error.is::<tonic::ConnectError>()
+            || error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    })
+}
+
+/// What an error comes from, the layers' own words left out: `connection refused`.
+fn causes(error: &AnyError) -> String {
+    const LAYERS: [&str; 5] =
+        ["transport error", "client error", "connection error", "http2 error", "tcp connect error"];
+    let all = with_causes(error).into_iter();
+    let mut said: Vec<String> = Vec::new();
+    for text in all.map(|error| one_line(&error.to_string())) {
+        let is_layer = LAYERS.iter().any(|layer| text.starts_with(layer));
+        if !is_layer && !said.iter().any(|before| before.contains(&text)) {
+            said.push(text);
+        }
+    }
+    if said.is_empty() { "it ended the connection".to_owned() } else { said.join(": ") }
+}
+
 /// Which codes may be sent again (opentelemetry-proto, table "OTLP/gRPC Response Codes").
 fn classify(status: &Status) -> Answer {
     if let Some(answer) = web_page(status) {
         return answer;
     }
     let details = one_line(status.message());
-    // A failure on our side of the connection has a source and no code of the server.
-    if status.source().is_some()
-        && matches!(status.code(), Code::Unknown | Code::Unavailable | Code::Internal)
-    {
-        return Answer::try_again(chain(status));
-    }
     let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
     let reason = match details.as_str() {
         "" => format!("{:?}", status.code()),
@@ -140,9 +219,8 @@ fn classify(status: &Status) -> Answer {
         | Code::Unavailable
         | Code::DataLoss => Answer::TryAgain { after: asked, reason },
         Code::ResourceExhausted if asked.is_some() => Answer::TryAgain { after: asked, reason },
-        Code::ResourceExhausted => {
-            Answer::refused(format!("{reason} (lower `export.otlp.max_request_bytes`?)"))
-        }
+        // Throttling comes with a time; without one it is the request that is too large.
+        Code::ResourceExhausted => Answer::TooLarge { reason },
         Code::Unauthenticated | Code::PermissionDenied => {
             Answer::refused(format!("{reason} (check `export.otlp.headers` and the client certificate)"))
         }
@@ -236,6 +314,8 @@ mod tests {
         let details = ErrorDetails::with_retry_info(Some(delay));
         let status = Status::with_error_details(Code::ResourceExhausted, "busy", details);
         assert!(matches!(classify(&status), Answer::TryAgain { after: Some(after), .. } if after == delay));
+        let status = Status::new(Code::ResourceExhausted, "larger than max (5000000 vs. 4194304)");
+        assert!(matches!(classify(&status), Answer::TooLarge { .. }));
     }
 
     #[test]

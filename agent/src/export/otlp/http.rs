@@ -43,11 +43,13 @@ pub(crate) fn raw_client(target: &Target) -> RawClient {
 pub(super) struct HttpClient {
     client: RawClient,
     target: Target,
+    /// What time it was there when it last answered.
+    pub(super) clock: Option<SystemTime>,
 }
 
 impl HttpClient {
     pub(super) fn new(target: Target) -> Self {
-        Self { client: raw_client(&target), target }
+        Self { client: raw_client(&target), target, clock: None }
     }
 
     pub(super) async fn send(&mut self, payload: Bytes) -> Answer {
@@ -65,7 +67,7 @@ impl HttpClient {
         }
     }
 
-    async fn exchange(&self, body: Bytes, json: bool) -> Answer {
+    async fn exchange(&mut self, body: Bytes, json: bool) -> Answer {
         let request = match self.request(body, json) {
             Ok(request) => request,
             Err(reason) => return Answer::refused(reason),
@@ -74,6 +76,7 @@ impl HttpClient {
             Ok(response) => response,
             Err(error) => return Answer::try_again(chain(&error)),
         };
+        self.clock = httpdate::parse_http_date(header_text(response.headers(), header::DATE)).ok();
         self.answer(response).await
     }
 
@@ -150,7 +153,7 @@ fn classify(
             Answer::refused(format!("{reason} (check `export.otlp.headers` and the client certificate)"))
         }
         404 | 405 => Answer::refused(format!("{reason} (check the path of `export.otlp.endpoint`)")),
-        413 => Answer::refused(format!("{reason} (lower `export.otlp.max_request_bytes`)")),
+        413 => Answer::TooLarge { reason },
         415 => {
             Answer::refused(format!("{reason} (check `export.otlp.protocol` and `export.otlp.compression`)"))
         }
@@ -249,6 +252,11 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_too_large_is_not_the_end_of_its_spans() {
+        assert!(matches!(answer(413, &[], "", b"no more than 20 kB"), Answer::TooLarge { .. }));
+    }
+
+    #[test]
     fn retry_after_is_seconds_or_a_date() {
         let after = |value: &str| match answer(503, &[(header::RETRY_AFTER, value)], "", b"") {
             Answer::TryAgain { after, .. } => after.map(|after| after.as_secs()),
@@ -263,7 +271,9 @@ mod tests {
     #[test]
     fn pages_and_messages_are_told_to_the_user() {
         let reason = |answer: Answer| match answer {
-            Answer::Refused { reason } | Answer::TryAgain { reason, .. } => reason,
+            Answer::Refused { reason } | Answer::TryAgain { reason, .. } | Answer::TooLarge { reason } => {
+                reason
+            }
             Answer::Taken { .. } => panic!("taken"),
         };
         assert!(reason(answer(200, &[], "text/html", b"<html>log in</html>")).contains("web page"));

@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod http;
 mod protobuf;
 pub mod retry;
+pub(super) mod split;
 pub mod target;
 pub mod tls;
 

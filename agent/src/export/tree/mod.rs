@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::clock;
 use spoor_core::bounded::Bounded;
 use spoor_core::span::{Span, SpanKind, Status};
 use spoor_core::time::{WallTime, nanoseconds};
@@ -381,23 +382,12 @@ fn milliseconds(duration: Duration) -> String {
 /// `2026-11-20 09:12:33.120 UTC`
 fn utc(wall: WallTime) -> String {
     let since_epoch = wall.since(WallTime::ZERO);
-    let (seconds, ms) = (since_epoch.as_secs(), since_epoch.subsec_millis());
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03} UTC")
-}
-
-/// Days since 1970-01-01 to a date of the Gregorian calendar, in eras of 400 years (146,097 days) from 0000-03-01.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let z = days + 719_468;
-    let (era, of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+    let (date, ms) = (clock::utc(since_epoch), since_epoch.subsec_millis());
+    let (hour, minute, second) = (date.hour, date.minute, date.second);
+    format!(
+        "{:04}-{:02}-{:02} {hour:02}:{minute:02}:{second:02}.{ms:03} UTC",
+        date.year, date.month, date.day
+    )
 }
 
 /// Names come from the traffic: nothing in them may steer the terminal or break the layout.

@@ -251,7 +251,7 @@ fn below_the_drawn_depth_siblings_and_their_parents_siblings_keep_their_place() 
 #[test]
 fn many_traces_at_once_are_printed_early_and_not_one_by_one() {
     let mut printer = TreePrinter::new(io::sink(), Style::default(), Duration::from_secs(1));
-    let before = crate::clock::boot();
+    let before = clock::boot();
     for number in 0..3 * MAX_SPANS as u64 {
         let trace_id = TraceId(u128::from(number).to_be_bytes());
         printer.push(Span { trace_id, ..span(&PLAIN) }, Duration::from_nanos(number)).unwrap();
@@ -259,7 +259,7 @@ fn many_traces_at_once_are_printed_early_and_not_one_by_one() {
     }
     assert!(printer.traces.len() >= KEPT_SPANS);
     // A look at all traces for each span would take minutes.
-    assert!(crate::clock::boot().since(before) < Duration::from_secs(60));
+    assert!(clock::boot().since(before) < Duration::from_secs(60));
 }
 
 #[test]

@@ -13,10 +13,10 @@
 pub mod file;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use self::file::FileError;
 use super::stop::ended;
@@ -41,6 +41,8 @@ pub(super) struct Keeper {
     /// Held for as long as this agent is the one that writes.
     lock: Option<File>,
     writing: Option<JoinHandle<Result<(), FileError>>>,
+    /// That the disk takes too long was said.
+    said_slow: bool,
     totals: Totals,
     seldom: Seldom,
 }
@@ -56,11 +58,28 @@ pub(super) struct Totals {
     pub(super) failed: u64,
 }
 
+/// Where it is kept unless somebody says otherwise: what packages and manifests give the agent.
+const USUAL: &str = "/var/lib/spoor";
+
 /// Where the file is. `None`: it is not wanted, or there is no directory for it.
 pub fn directory(config: &Config) -> Option<PathBuf> {
+    directory_or(config, Path::new(USUAL))
+}
+
+/// Without a directory that is named: `usual`, where it is there and can be written. It is not made.
+fn directory_or(config: &Config, usual: &Path) -> Option<PathBuf> {
+    if !config.state.keep {
+        return None;
+    }
     let named = [&config.state.directory, &config.export.spool.directory];
-    let directory = named.into_iter().find(|directory| !directory.is_empty());
-    directory.filter(|_| config.state.keep).map(PathBuf::from)
+    match named.into_iter().find(|directory| !directory.is_empty()) {
+        Some(named) => Some(PathBuf::from(named)),
+        None => {
+            let may_write = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+            let usable = usual.is_dir() && rustix::fs::access(usual, may_write).is_ok();
+            usable.then(|| usual.to_owned())
+        }
+    }
 }
 
 impl Keeper {
@@ -84,6 +103,7 @@ impl Keeper {
             next: Instant::now() + every.unwrap_or_default(),
             lock: None,
             writing: None,
+            said_slow: false,
             totals: Totals::default(),
             seldom: Seldom::new(TELL_EVERY),
         })
@@ -142,9 +162,11 @@ impl Keeper {
     pub(super) fn wait(&mut self, until: Instant) {
         match &self.writing {
             Some(writing) if !ended(writing, until) => {
-                tracing::warn!(
-                    "what is learned is not kept for a restart: the disk takes too long to write it"
-                );
+                if !std::mem::replace(&mut self.said_slow, true) {
+                    tracing::warn!(
+                        "what is learned is not kept for a restart: the disk takes too long to write it"
+                    );
+                }
             }
             _ => self.join(),
         }
@@ -172,10 +194,7 @@ impl Keeper {
 
     fn note(&mut self, written: Result<(), FileError>) {
         match written {
-            Ok(()) => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                self.totals.saved_unix = now.as_secs();
-            }
+            Ok(()) => self.totals.saved_unix = clock::unix().as_secs(),
             Err(error) => self.failed(&error),
         }
     }

@@ -38,13 +38,19 @@ fn left(boot_id: [u8; 16]) -> Snapshot {
 #[test]
 fn it_is_kept_beside_the_spool_unless_told_otherwise() {
     let mut config = Config::default();
-    assert_eq!(directory(&config), None, "nowhere to keep it");
+    let usual = tempfile::tempdir().unwrap();
+    let nowhere = usual.path().join("nothing");
+    let kept = |config: &Config| directory_or(config, &nowhere);
+    assert_eq!(kept(&config), None, "nowhere to keep it");
+    assert_eq!(directory_or(&config, usual.path()), Some(usual.path().to_owned()));
+    assert!(!nowhere.exists(), "and none is made");
     config.export.spool.directory = "/spool".to_owned();
-    assert_eq!(directory(&config), Some("/spool".into()));
+    assert_eq!(kept(&config), Some("/spool".into()));
     config.state.directory = "/state".to_owned();
-    assert_eq!(directory(&config), Some("/state".into()));
+    assert_eq!(kept(&config), Some("/state".into()));
+    assert_eq!(directory_or(&config, usual.path()), Some("/state".into()), "what is named wins");
     config.state.keep = false;
-    assert_eq!(directory(&config), None);
+    assert_eq!(directory_or(&config, usual.path()), None);
 }
 
 #[test]

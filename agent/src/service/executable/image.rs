@@ -1,9 +1,9 @@
-//! A 64-bit ELF file → its headers, notes, libraries, sections and exported symbols, within bounds.
+//! A 64-bit ELF file → its libraries, sections and exported symbols, within bounds.
 //!
 //! *Owns* the bounds: one piece is at most [`MAX_PIECE`] bytes and all of a file's together at most [`MAX_READ`],
 //! whatever its headers claim; counts that a linker never makes are cut. Nothing is mapped: a file that shrinks while it
 //! is read costs an answer, not the agent.
-//! *Must not know* runtimes. *Spec*: System V ABI, chapters 4 and 5; gABI notes; GNU hash sections.
+//! *Must not know* runtimes. *Spec*: System V ABI, chapters 4 and 5; GNU hash sections.
 
 use std::cell::Cell;
 use std::io::{Read, Seek};
@@ -24,8 +24,6 @@ const MAX_PIECE: u64 = 8 << 20;
 const MAX_READ: u64 = 32 << 20;
 /// The least that a piece counts, so that a million small ones do not pass for a megabyte.
 const LEAST: u64 = 64;
-/// Linkers write 16 to 20 bytes; the note could claim any number.
-pub(super) const MAX_BUILD_ID: usize = 64;
 /// Programs name a few dozen libraries.
 const MAX_NEEDED: usize = 256;
 /// Linked programs have 30 to 60 sections.
@@ -75,25 +73,14 @@ impl<'a, R: Read + Seek> ReadRef<'a> for &'a Source<R> {
 
 /// A part of a file with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Section {
-    pub name: String,
-    /// Where it is in memory, before the program is moved; 0 when it is not loaded.
-    pub address: u64,
+pub(super) struct Section {
+    pub(super) name: String,
     /// Where it is in the file.
-    pub offset: u64,
+    pub(super) offset: u64,
     /// Bytes in memory; as many are in the file unless it is all zeros there.
-    pub len: u64,
+    pub(super) len: u64,
     /// It has bytes in the file.
-    pub in_file: bool,
-}
-
-/// An exported function or object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Symbol {
-    /// Where it is in memory, before the program is moved.
-    pub address: u64,
-    /// Its bytes; 0 when unknown.
-    pub len: u64,
+    pub(super) in_file: bool,
 }
 
 /// A file whose headers make sense.
@@ -113,22 +100,6 @@ impl<'a, R: Read + Seek> Image<'a, R> {
         Ok(Self { source, endian, header, table })
     }
 
-    /// The first GNU build ID among its notes.
-    pub(super) fn build_id(&self) -> Option<Vec<u8>> {
-        let segments = self.header.program_headers(self.endian, self.source).ok()?;
-        let notes =
-            segments.iter().filter_map(|segment| segment.notes(self.endian, self.source).ok().flatten());
-        for mut notes in notes {
-            while let Ok(Some(note)) = notes.next() {
-                if note.name() == elf::ELF_NOTE_GNU && note.n_type(self.endian) == elf::NT_GNU_BUILD_ID {
-                    let id = note.desc();
-                    return (!id.is_empty() && id.len() <= MAX_BUILD_ID).then(|| id.to_vec());
-                }
-            }
-        }
-        None
-    }
-
     /// Libraries it asks for.
     pub(super) fn needed(&self) -> Vec<String> {
         let Ok(dynamic) = self.table.dynamic_table(self.endian, self.source) else { return Vec::new() };
@@ -144,7 +115,6 @@ impl<'a, R: Read + Seek> Image<'a, R> {
                 let name = self.table.section_name(self.endian, header).ok()?;
                 Some(Section {
                     name: String::from_utf8_lossy(name).into_owned(),
-                    address: header.sh_addr(self.endian),
                     offset: header.sh_offset(self.endian),
                     len: header.sh_size(self.endian),
                     in_file: header.file_range(self.endian).is_some(),
@@ -203,12 +173,12 @@ pub(super) struct Exports<'a, R: Read + Seek> {
 }
 
 impl<R: Read + Seek> Exports<'_, R> {
-    pub(super) fn find(&self, name: &str) -> Option<Symbol> {
+    /// Where an exported function or object is in memory, before the program is moved.
+    pub(super) fn find(&self, name: &str) -> Option<u64> {
         let hash = elf::gnu_hash(name.as_bytes());
         let any = VersionTable::default();
         let (_, found) = self.hashes.find(self.endian, name.as_bytes(), hash, None, &self.symbols, &any)?;
         // What is not defined here is asked of a library.
-        let is_defined = !found.is_undefined(self.endian);
-        is_defined.then(|| Symbol { address: found.st_value(self.endian), len: found.st_size(self.endian) })
+        (!found.is_undefined(self.endian)).then(|| found.st_value(self.endian))
     }
 }

@@ -8,7 +8,7 @@
 use std::io::{Read, Seek};
 
 use super::go;
-use super::image::{Image, Section};
+use super::image::Image;
 
 /// What a program runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,12 +71,9 @@ const SYMBOLS: [(&str, Kind); 6] = [
     ("JNI_CreateJavaVM", Kind::Jvm),
 ];
 
-pub(super) fn of<R: Read + Seek>(
-    image: &Image<'_, R>,
-    needed: &[String],
-    sections: &[Section],
-    name: &str,
-) -> Option<Runtime> {
+/// `name` is the last part of the file's path.
+pub(super) fn of<R: Read + Seek>(image: &Image<'_, R>, name: &str) -> Option<Runtime> {
+    let (needed, sections) = (image.needed(), image.sections());
     let section = |name: &str| sections.iter().find(|section| section.name == name);
     if let Some(info) = section(go::SECTION) {
         return Some(Runtime { kind: Kind::Go, version: go::version(image, info) });
@@ -92,9 +89,7 @@ pub(super) fn of<R: Read + Seek>(
         && let Some((_, kind)) = SYMBOLS.iter().find(|(symbol, _)| exports.find(symbol).is_some())
     {
         let version = match kind {
-            Kind::CPython => {
-                exports.find("Py_Version").and_then(|at| python_version(image.bytes_at(at.address, 8)?))
-            }
+            Kind::CPython => exports.find("Py_Version").and_then(|at| python_version(image.bytes_at(at, 8)?)),
             _ => None,
         };
         return Some(Runtime { kind: *kind, version });

@@ -8,7 +8,6 @@ use super::*;
 struct Part(&'static str, u32, u64, u32, Vec<u8>);
 
 const PROGBITS: u32 = 1;
-const NOTE: u32 = 7;
 const DYNAMIC: u32 = 6;
 const STRTAB: u32 = 3;
 const DYNSYM: u32 = 11;
@@ -21,19 +20,15 @@ fn words(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// A small program: one segment that is the whole file, one of its notes, and sections.
+/// A small program: one segment that is the whole file, and sections.
 fn elf(parts: &[Part]) -> Vec<u8> {
     let headers = 64 + 2 * 56;
     let mut names = vec![0];
     let mut file = vec![0; headers];
     let mut table = vec![0; 64];
-    let mut note = (0, 0);
     for Part(name, kind, flags, link, content) in parts {
         file.resize(file.len().next_multiple_of(8), 0);
         let (offset, len) = (file.len() as u64, content.len() as u64);
-        if *kind == NOTE {
-            note = (offset, len);
-        }
         table.extend_from_slice(&(names.len() as u32).to_le_bytes());
         table.extend_from_slice(&kind.to_le_bytes());
         table.extend(words(&[*flags, BASE + offset, offset, len]));
@@ -60,21 +55,14 @@ fn elf(parts: &[Part]) -> Vec<u8> {
     head.extend_from_slice(&[0, 0, 0, 0, 64, 0, 56, 0, 2, 0, 64, 0]);
     head.extend_from_slice(&(parts.len() as u16 + 2).to_le_bytes());
     head.extend_from_slice(&(parts.len() as u16 + 1).to_le_bytes());
-    for (kind, offset, len) in [(1_u32, 0, file.len() as u64), (4, note.0, note.1)] {
+    // The second one is empty.
+    for (kind, offset, len) in [(1_u32, 0, file.len() as u64), (0, 0, 0)] {
         head.extend_from_slice(&kind.to_le_bytes());
         head.extend_from_slice(&5_u32.to_le_bytes());
         head.extend(words(&[offset, BASE + offset, BASE + offset, len, len, 4]));
     }
     file[..headers].copy_from_slice(&head);
     file
-}
-
-fn build_id(id: &[u8]) -> Part {
-    let mut note =
-        [4_u32, id.len() as u32, 3].iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
-    note.extend_from_slice(b"GNU\0");
-    note.extend_from_slice(id);
-    Part(".note.gnu.build-id", NOTE, LOADED, 0, note)
 }
 
 /// Build information as Go 1.18 and later write it.
@@ -120,39 +108,38 @@ fn dynamic(needed: &[&str], exports: &[(&str, u64, u64)]) -> Vec<Part> {
     ]
 }
 
-fn read(bytes: &[u8]) -> Executable {
-    Executable::read(Cursor::new(bytes), "x").expect("an executable")
+fn of(bytes: &[u8]) -> Result<Option<Runtime>, ExecutableError> {
+    read(Cursor::new(bytes), "x")
 }
 
 /// One file with everything in it.
 fn whole() -> Vec<u8> {
     let mut parts = dynamic(&["libc.so.6", "libz.so.1"], &[("first", 0x1000, 8), ("second", 0x2000, 16)]);
-    parts.push(build_id(&[0xab; 20]));
     parts.push(go_info("go1.27.3"));
     elf(&parts)
 }
 
 #[track_caller]
 fn check_runtime(parts: &[Part], expected: Option<(Kind, Option<&str>)>) {
-    let executable = read(&elf(parts));
-    let found = executable.runtime.as_ref().map(|runtime| (runtime.kind, runtime.version.as_deref()));
+    let runtime = of(&elf(parts)).expect("an executable");
+    let found = runtime.as_ref().map(|runtime| (runtime.kind, runtime.version.as_deref()));
     assert_eq!(found, expected);
-    assert_eq!(executable.is_go(), matches!(expected, Some((Kind::Go, _))));
 }
 
 #[test]
-fn a_program_says_who_built_it_and_what_it_needs() {
-    let bytes = whole();
-    let executable = read(&bytes);
-    assert_eq!(executable.build_id.as_deref(), Some(&[0xab; 20][..]));
-    assert_eq!(executable.needed, ["libc.so.6", "libz.so.1"]);
-    assert!(executable.is_go());
-    let info = executable.section(go::SECTION).unwrap();
-    assert_eq!((info.address - info.offset, info.len), (BASE, 45));
-    assert_eq!(executable.section(".text"), None);
-    let found = symbols(Cursor::new(&bytes), &["second", "third", "first"]).unwrap();
-    let symbol = |address, len| Some(Symbol { address, len });
-    assert_eq!(found, [symbol(0x2000, 16), None, symbol(0x1000, 8)]);
+fn a_program_has_libraries_sections_and_exported_symbols() {
+    let source = Source::new(Cursor::new(whole()));
+    let image = Image::parse(&source).unwrap();
+    assert_eq!(image.needed(), ["libc.so.6", "libz.so.1"]);
+    let sections = image.sections();
+    let info = sections.iter().find(|section| section.name == go::SECTION).unwrap();
+    assert!(info.len == 45 && info.in_file, "{info:?}");
+    assert_eq!(image.bytes(info, 45).unwrap()[..15], *b"\xff Go buildinf:\x08");
+    let exports = image.exports().unwrap();
+    assert_eq!(
+        ["second", "third", "first"].map(|name| exports.find(name)),
+        [Some(0x2000), None, Some(0x1000)]
+    );
 }
 
 #[test]
@@ -202,38 +189,43 @@ fn before_go_1_18_the_version_is_where_an_address_says() {
     }
 }
 
+/// The whole program with symbols that are looked for, so that every table is read.
+fn exporting() -> Vec<u8> {
+    let mut parts = dynamic(&["libc.so.6"], &[("first", 0x1000, 8), ("Py_BytesMain", 0x2000, 16)]);
+    parts.push(Part(".rodata", PROGBITS, LOADED, 0, words(&[1, 2])));
+    elf(&parts)
+}
+
 #[test]
 fn a_file_cut_short_anywhere_is_read_as_far_as_it_goes() {
-    let bytes = whole();
-    let full = read(&bytes);
-    let mut readable = 0;
-    for len in 0..bytes.len() {
-        let cut = &bytes[..len];
-        if let Ok(executable) = Executable::read(Cursor::new(cut), "x") {
-            readable += 1;
-            assert!(executable.build_id.is_none() || executable.build_id == full.build_id, "{len}");
-            assert!(executable.sections.is_empty(), "the section headers are last: {len}");
+    for (bytes, kind) in [(whole(), Kind::Go), (exporting(), Kind::CPython)] {
+        assert_eq!(of(&bytes).unwrap().unwrap().kind, kind);
+        let mut readable = 0;
+        for len in 0..bytes.len() {
+            if let Ok(runtime) = of(&bytes[..len]) {
+                readable += 1;
+                assert_eq!(runtime, None, "the section headers are last: {len}");
+            }
         }
-        let _ = symbols(Cursor::new(cut), &["first"]);
+        assert!(readable > 0 && readable < bytes.len());
     }
-    assert!(readable > 0 && readable < bytes.len());
 }
 
 #[test]
 fn no_number_in_a_file_is_believed() {
-    let bytes = whole();
     let started = Instant::now();
-    for at in 16..bytes.len() - 8 {
-        for value in [0, u64::from(u32::MAX), 1 << 40, u64::MAX] {
-            let mut lying = bytes.clone();
-            lying[at..at + 8].copy_from_slice(&value.to_le_bytes());
-            if let Ok(executable) = Executable::read(Cursor::new(&lying), "x") {
-                assert!(executable.build_id.is_none_or(|id| id.len() <= image::MAX_BUILD_ID));
-                assert!(
-                    executable.sections.len() <= bytes.len() / 64 && executable.needed.len() <= bytes.len()
-                );
+    for bytes in [whole(), exporting()] {
+        for at in 16..bytes.len() - 8 {
+            for value in [0, u64::from(u32::MAX), 1 << 40, u64::MAX] {
+                let mut lying = bytes.clone();
+                lying[at..at + 8].copy_from_slice(&value.to_le_bytes());
+                let _ = of(&lying);
+                let source = Source::new(Cursor::new(&lying));
+                if let Ok(image) = Image::parse(&source) {
+                    let (sections, needed) = (image.sections(), image.needed());
+                    assert!(sections.len() <= bytes.len() / 64 && needed.len() <= bytes.len());
+                }
             }
-            let _ = symbols(Cursor::new(&lying), &["first", "second"]);
         }
     }
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
@@ -242,7 +234,7 @@ fn no_number_in_a_file_is_believed() {
 #[test]
 fn a_huge_file_of_zeros_costs_no_memory() {
     // Headers that claim tables of a terabyte, in a sparse file that is that long.
-    let mut bytes = elf(&[build_id(&[1; 16]), go_info("go1.27.3")]);
+    let mut bytes = elf(&[go_info("go1.27.3")]);
     bytes[64 + 56 + 32..64 + 56 + 40].copy_from_slice(&(1_u64 << 40).to_le_bytes());
     // No number of sections in the header means that the first section has it.
     bytes[60..62].copy_from_slice(&0_u16.to_le_bytes());
@@ -251,13 +243,14 @@ fn a_huge_file_of_zeros_costs_no_memory() {
     let file = tempfile::tempfile().unwrap();
     Write::write_all(&mut &file, &bytes).unwrap();
     file.set_len(1 << 41).unwrap();
-    let executable = Executable::read(&file, "x").unwrap();
-    assert_eq!((executable.build_id, executable.runtime, executable.sections.len()), (None, None, 0));
+    assert_eq!(read(&file, "x").unwrap(), None);
+    let source = Source::new(&file);
+    assert_eq!(Image::parse(&source).unwrap().sections().len(), 0);
 }
 
 #[test]
 fn what_is_no_executable_is_an_error_with_a_reason() {
-    let check = |bytes: &[u8]| Executable::read(Cursor::new(bytes), "x").unwrap_err().to_string();
+    let check = |bytes: &[u8]| of(bytes).unwrap_err().to_string();
     for bytes in [&b""[..], b"#!/bin/sh\nexec x\n", b"\x7fELF", &[0x7f; 4096]] {
         assert!(check(bytes).starts_with("not a 64-bit ELF file, or cut short: "), "{}", check(bytes));
     }
@@ -285,16 +278,14 @@ fn says(path: &Path, argument: &str) -> String {
 #[test]
 fn this_test_is_a_rust_program() {
     let path = std::env::current_exe().unwrap();
-    let executable = Executable::read(File::open(&path).unwrap(), "x").unwrap();
-    let runtime = executable.runtime.clone().unwrap();
+    let runtime = read(File::open(&path).unwrap(), "x").unwrap().unwrap();
     assert_eq!(runtime.kind, Kind::Rust);
     assert!(runtime.version.unwrap().starts_with("1."));
-    assert!(
-        executable.needed.iter().any(|library| library.starts_with("libc.so")),
-        "{:?}",
-        executable.needed
-    );
-    let text = executable.section(".text").unwrap();
+    let source = Source::new(File::open(&path).unwrap());
+    let image = Image::parse(&source).unwrap();
+    let needed = image.needed();
+    assert!(needed.iter().any(|library| library.starts_with("libc.so")), "{needed:?}");
+    let text = image.sections().into_iter().find(|section| section.name == ".text").unwrap();
     assert!(text.len > 1 << 20 && text.in_file, "{text:?}");
 }
 
@@ -314,9 +305,9 @@ fn installed_runtimes_are_told_as_they_tell_themselves() {
             continue;
         };
         let started = Instant::now();
-        let executable = Executable::read(File::open(&path).unwrap(), "x").unwrap();
+        let runtime = read(File::open(&path).unwrap(), "x").unwrap();
         let took = started.elapsed();
-        let runtime = executable.runtime.unwrap_or_else(|| panic!("{} is told by nothing", path.display()));
+        let runtime = runtime.unwrap_or_else(|| panic!("{} is told by nothing", path.display()));
         assert_eq!(runtime.kind, kind, "{}", path.display());
         if let Some(version) = &runtime.version {
             // Java says `17.0.15`, and behind it its build.
@@ -335,14 +326,15 @@ fn a_file_is_read_once_for_each_of_its_states() {
     std::fs::write(&path, whole()).unwrap();
     let mut executables = Executables::default();
     let mut look = || executables.of_file(File::open(&path).unwrap(), "program");
-    let (first, second) = (look().unwrap(), look().unwrap());
-    assert!(Arc::ptr_eq(&first, &second));
+    assert_eq!(look().map(|runtime| runtime.kind), Some(Kind::Go));
+    assert_eq!(look().map(|runtime| runtime.kind), Some(Kind::Go));
     std::fs::write(&path, elf(&dynamic(&["libpython3.11.so.1.0"], &[]))).unwrap();
-    assert_eq!(look().unwrap().runtime.as_ref().map(|runtime| runtime.kind), Some(Kind::CPython));
+    assert_eq!(look().map(|runtime| runtime.kind), Some(Kind::CPython));
     std::fs::write(&path, "#!/bin/sh\n").unwrap();
     assert_eq!(look(), None);
-    assert_eq!(executables.known.len(), 3);
+    assert_eq!(executables.known.len(), 3, "each state was read once");
     assert_eq!(executables.of_file(File::open(folder.path()).unwrap(), "folder"), None);
-    assert!(executables.of_process(Tgid(std::process::id()), "tests").is_some_and(|own| !own.is_go()));
-    assert!(executables.of_process(Tgid(0), "kernel").is_none());
+    let own = executables.runtime(Tgid(std::process::id()), "tests");
+    assert_eq!(own.map(|runtime| runtime.kind), Some(Kind::Rust));
+    assert_eq!(executables.runtime(Tgid(0), "kernel"), None);
 }

@@ -235,11 +235,6 @@ impl<R: Read> Reader<R> {
         Ok(Self { input, version, header, buffer, is_over: false, records: 0, unknown: 0, damaged: 0 })
     }
 
-    /// Where and when the recording was made.
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
     /// The payload and type of the next record that is whole.
     fn advance(&mut self) -> Result<Option<(u64, u8)>, SourceError> {
         let offset = self.input.offset();
@@ -294,6 +289,10 @@ impl<R: Read + Send> Source for Reader<R> {
         }
         self.is_over = true;
         Ok(None)
+    }
+
+    fn header(&self) -> Option<&Header> {
+        Some(&self.header)
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {

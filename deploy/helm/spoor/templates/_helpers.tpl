@@ -2,6 +2,27 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
+{{- /* What all objects are called. */ -}}
+{{- define "spoor.fullname" -}}
+{{- default (include "spoor.name" .) .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "spoor.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride -}}
+{{- end -}}
+
+{{- define "spoor.serviceAccount" -}}
+{{- default (include "spoor.fullname" .) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "spoor.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+{{- end -}}
+
 {{- define "spoor.selector" -}}
 app.kubernetes.io/name: {{ include "spoor.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}

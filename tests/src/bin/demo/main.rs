@@ -15,8 +15,9 @@ use clap::Parser;
 use spoor_tests::agent::{self, Agent};
 use spoor_tests::customers::{Outcome, Scenario, unix_ns};
 use spoor_tests::flow::{self, Flow};
-use spoor_tests::forest::{self, Span};
+use spoor_tests::forest::Span;
 use spoor_tests::peers::{self, go_on};
+use spoor_tests::printed;
 use spoor_tests::truth::compare::{Report, compare};
 
 use crate::args::{Args, Print, When};
@@ -209,7 +210,7 @@ fn print(out: &mut impl Write, args: &Args, outcomes: &[Outcome], spans: &[Span]
                     out,
                     "{}\n{}",
                     describe(outcome.scenario),
-                    forest::tree(spans, &outcome.order.to_string())
+                    printed::tree(spans, &outcome.order.to_string())
                 )?;
             }
         }
@@ -218,7 +219,7 @@ fn print(out: &mut impl Write, args: &Args, outcomes: &[Outcome], spans: &[Span]
                 let one = outcomes.iter().filter(|outcome| outcome.scenario.fails() == failed);
                 // The failure that travels furthest is the best one to look at.
                 if let Some(outcome) = one.max_by_key(|outcome| rank(outcome.scenario)) {
-                    let tree = forest::tree(spans, &outcome.order.to_string());
+                    let tree = printed::tree(spans, &outcome.order.to_string());
                     writeln!(out, "An order that {}:\n{tree}", describe(outcome.scenario))?;
                 }
             }

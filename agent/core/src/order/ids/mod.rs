@@ -18,6 +18,9 @@
 //! | window phase | 8 | `spoor.phase.1`, namespace, value |
 //! | order trace | 16 | `spoor.trace.1`, deployment, namespace, value, window in seconds (8), index of the window (8) |
 //! | wire trace | 16 | `spoor.wiretrace.1`, wire or local identifier (16) |
+//! | transaction | 8 | `spoor.transaction.1`, client's first sequence number (4), server's (4), number of the transaction on its connection (8) |
+//! | transaction, local | 8 | `spoor.localtransaction.1`, cookie (8), when the connection came to be known (8), number (8) |
+//! | root of an order | 8 | `spoor.root.1`, order trace (16) |
 //!
 //! The index of a window is `(start + phase mod window) / window` in nanoseconds since the Unix epoch; without a window it is 0.
 //! Sequence numbers are those of the first data bytes. Both ends of an older Unix connection count from the agent's start, but may
@@ -32,6 +35,8 @@
 //! | its trace | `492f427c1c64b6c71e4b60fdf04d8bef` |
 //! | order `17` of namespace `order`, deployment `acme`, 24 h, at 1795000000 s: window 20775 | `6fe6c760005a59f14b80e7f8074b5618` |
 //! | the same without a window | `9d8d84b64fc5aaee9536a8c80ac81862` |
+//! | root span of the one with a window | `1d63f34239760be5` |
+//! | transaction 3 of the connection above | `0237a5a5e15ec676` |
 //!
 //! The tests hold one vector of each derivation.
 
@@ -191,6 +196,28 @@ pub fn span_id(seed: &Seed, end: SpanEnd) -> SpanId {
 /// [`Content::canonical_digest`](crate::operation::amqp::Content), what brokers leave of a message.
 pub fn message_span_id(message_id: &str, canonical: &[u8; 32]) -> SpanId {
     SpanId(Hasher::new("spoor.message.1").text(message_id).bytes(canonical).finish())
+}
+
+/// One transaction of one connection: alike at both ends and in every agent, as long as the connection is known by its sequence
+/// numbers.
+pub fn transaction_id(conn: &ConnInfo, number: u64) -> [u8; 8] {
+    let is_client = conn.role.unwrap_or(Role::Client) == Role::Client;
+    match conn.conn.wire.filter(|_| conn.conn.transport == Transport::Tcp) {
+        Some(base) => {
+            let (client, server) =
+                if is_client { (base.egress, base.ingress) } else { (base.ingress, base.egress) };
+            Hasher::new("spoor.transaction.1").u32(client).u32(server).u64(number).finish()
+        }
+        None => {
+            let hash = Hasher::new("spoor.localtransaction.1").u64(conn.conn.id.0);
+            hash.u64(conn.conn.at.as_nanos()).u64(number).finish()
+        }
+    }
+}
+
+/// The span under which all trees of an order's trace stand, where such a span is wanted.
+pub fn root_span_id(trace_id: TraceId) -> SpanId {
+    SpanId(Hasher::new("spoor.root.1").bytes(&trace_id.0).finish())
 }
 
 /// The index of the window that `start` is in. Orders change windows at different moments.

@@ -190,3 +190,25 @@ fn identifiers_are_never_all_zero() {
     assert_eq!(never_zero([0u8; 8]), [0, 0, 0, 0, 0, 0, 0, 1]);
     assert_eq!(never_zero([0, 5]), [0, 5]);
 }
+
+#[test]
+fn a_transaction_is_known_by_its_connection_and_number_at_both_ends() {
+    let id = |conn: &ConnInfo, number| crate::trace::hex_text(&transaction_id(conn, number));
+    assert_eq!(id(&client(), 3), "0237a5a5e15ec676");
+    assert_eq!(id(&server(), 3), "0237a5a5e15ec676");
+    assert_ne!(id(&client(), 4), id(&client(), 3));
+    let another = conn(Role::Client, Some(WireBase { egress: 1001, ingress: 4_000_000_000 }));
+    assert_ne!(id(&another, 3), id(&client(), 3));
+    let (mut first, mut second) = (conn(Role::Client, None), conn(Role::Client, None));
+    assert_eq!(id(&first, 3), id(&second, 3));
+    second.conn.at = ns(1);
+    assert_ne!(id(&first, 3), id(&second, 3), "a cookie may be given again");
+    first.conn.id = ConnId(8);
+    assert_ne!(id(&first, 3), id(&conn(Role::Client, None), 3));
+}
+
+#[test]
+fn the_root_of_an_order_is_known_by_its_trace() {
+    let trace: [u8; 16] = 0x6fe6_c760_005a_59f1_4b80_e7f8_074b_5618_u128.to_be_bytes();
+    assert_eq!(root_span_id(TraceId(trace)).to_string(), "1d63f34239760be5");
+}

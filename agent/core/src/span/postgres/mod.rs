@@ -7,10 +7,12 @@
 use super::build::{Draft, Placed, int, server_end, set_peer, set_server};
 use crate::operation::Completeness;
 use crate::operation::postgres::{Statement, StatementKind};
+use crate::order::ids;
 use crate::privacy::{NO_KEYS, messages, redact};
 use crate::record::Endpoint;
 use crate::span::{SpanKind, semconv};
 use crate::sql;
+use crate::trace::hex_text;
 
 const DEFAULT_PORT: u16 = 5432;
 
@@ -46,6 +48,9 @@ pub(super) fn draft(placed: &Placed<'_>, statement: &Statement) -> Draft {
     rows(statement, &mut draft);
     if let Some(transaction) = statement.transaction {
         draft.attributes.set(semconv::SPOOR_DB_TRANSACTION, int(transaction));
+        // The number is the connection's own: whoever receives the span needs one that no other connection has.
+        let id = ids::transaction_id(placed.conn, transaction);
+        draft.attributes.set(semconv::SPOOR_DB_TRANSACTION_ID, hex_text(&id));
     }
     if statement.copy_len > 0 {
         draft.attributes.set(semconv::SPOOR_DB_COPY_SIZE, int(statement.copy_len));

@@ -54,6 +54,7 @@ fn statements() {
           db.query.summary: UPDATE orders
           spoor.db.affected_rows: 1i
           spoor.db.transaction: 3i
+          spoor.db.transaction.id: abddf558056b77e1
           order.id: 17
           spoor.trace.rule: wire
     "#]],

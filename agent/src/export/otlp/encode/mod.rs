@@ -105,6 +105,11 @@ impl Batcher {
         }
     }
 
+    /// From the next span on, requests are no larger than this; never larger than before.
+    pub fn lower_max(&mut self, max_bytes: usize) {
+        self.max_bytes = self.max_bytes.min(max_bytes);
+    }
+
     /// Spans in the batch being built.
     pub fn span_count(&self) -> u32 {
         self.span_count

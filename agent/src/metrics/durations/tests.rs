@@ -179,3 +179,15 @@ fn long_label_values_are_cut() {
     let all = observed(&[span(SpanKind::Client, 1, &attributes)]);
     assert_eq!(all[0].labels[2].1.chars().count(), MAX_VALUE);
 }
+
+#[test]
+fn what_differs_beyond_the_cut_is_one_series() {
+    let statement = |end: &str| {
+        let summary = "é".repeat(MAX_VALUE) + end;
+        let attributes =
+            [(semconv::DB_SYSTEM_NAME, "postgresql".into()), (semconv::DB_QUERY_SUMMARY, summary.into())];
+        span(SpanKind::Client, 1, &attributes)
+    };
+    let all = observed(&[statement("a"), statement("b"), statement("")]);
+    assert_eq!(all.iter().map(|series| series.count).collect::<Vec<_>>(), [3]);
+}

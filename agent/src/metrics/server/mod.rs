@@ -12,7 +12,6 @@
 //! A liveness probe that finds no answer kills the agent, so nothing that others do keeps probes out: a connection is one request
 //! and `MAX_CONNECTED` at most, `places` has room for the next one, and pages, which are large, have places of their own.
 
-mod board;
 mod pages;
 mod places;
 
@@ -29,8 +28,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::export::prometheus::Format;
-pub use board::Board;
+use super::Board;
+use super::prometheus::Format;
 use pages::{Body, Pages};
 use places::{Place, Places};
 

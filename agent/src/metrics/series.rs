@@ -13,7 +13,10 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use spoor_core::time::nanoseconds;
 
 /// Series of all metrics together (the SDKs' default is 2,000 each).
 pub const MAX_SERIES: usize = 4000;
@@ -134,7 +137,7 @@ impl Table {
             Entry::Vacant(entry) => {
                 *self.shares.entry(key.service).or_default() += 1;
                 let mut series = if has_place { new() } else { overflow() };
-                series.since_unix_ns = unix_ns();
+                series.since_unix_ns = nanoseconds(clock::unix());
                 entry.insert(Kept { series, service: key.service, used, used_at })
             }
         };
@@ -196,11 +199,6 @@ impl Table {
             }
         }
     }
-}
-
-fn unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

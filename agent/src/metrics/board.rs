@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use crate::export::durations::Durations;
-use crate::export::prometheus::{Format, Page, Process};
-use crate::export::readings::Reading;
+use super::durations::Durations;
+use super::prometheus::{Format, Page, Process};
+use super::readings::Reading;
+use crate::clock;
 
 /// The loop turns ten times a second; after this long it hangs.
 const LONGEST_TURN: Duration = Duration::from_secs(30);
@@ -31,7 +32,7 @@ impl Default for Board {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            started_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            started_unix: clock::unix(),
             turned_ms: AtomicU64::new(0),
             capturing: AtomicBool::new(false),
             admin_given_up: AtomicU64::new(0),

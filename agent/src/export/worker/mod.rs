@@ -9,35 +9,43 @@
 //!                                        ╰───────────────────────────────────────────────────╯
 //! ```
 //!
-//! Whatever is in the spool is older than whatever is in memory, so delivery keeps the order of finishing.
+//! Whatever is in the spool is older than whatever is in memory, so delivery keeps the order of finishing. A batch that is too
+//! large for the back end is halved until its parts are taken; they come before everything else.
+
+mod parts;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::exporter::Shared;
 use super::otlp::retry::Backoff;
 use super::otlp::target::Signal;
 use super::otlp::tls::Files;
-use super::otlp::{Answer, Client, Target};
+use super::otlp::{Answer, Client, Target, split};
 use super::queue::Batch;
 use super::spool::{Entry, Spool, SpoolError};
+use crate::clock;
 use crate::config::Otlp;
 use crate::telemetry::Seldom;
+use parts::Parts;
 
 /// A span waits at most so long for others to share its request.
 const LINGER: Duration = Duration::from_millis(250);
-
 /// How often certificates are looked at, besides when the back end cannot be reached.
 const LOOK_AT_FILES: Duration = Duration::from_secs(30);
-
 /// How often the same trouble is told.
 const TELL_EVERY: Duration = Duration::from_secs(30);
+
+/// While ending, a back end that named no time is tried again so soon.
+const SHORT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The export thread.
 pub(super) struct Worker {
     shared: Arc<Shared>,
     spool: Option<Spool>,
     backoff: Backoff,
+    /// What is left of a batch that was too large.
+    parts: Option<Parts>,
     uri: String,
     /// What the way to the back end was made of, and the certificates it was made with.
     settings: Otlp,
@@ -49,10 +57,29 @@ pub(super) struct Worker {
     disk: Seldom,
 }
 
+/// How long not to send.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    until: Instant,
+    /// The back end named the time.
+    asked: bool,
+}
+
 /// A batch on its way, and where it came from.
 enum Taken {
     Memory(Batch),
     Spool(Entry),
+    /// One of [`Worker::parts`], which is no longer there.
+    Part(Batch),
+}
+
+impl Taken {
+    fn batch(&self) -> Batch {
+        match self {
+            Taken::Memory(batch) | Taken::Part(batch) => batch.clone(),
+            Taken::Spool(entry) => Batch { payload: entry.payload.clone(), span_count: entry.span_count },
+        }
+    }
 }
 
 impl Worker {
@@ -61,6 +88,7 @@ impl Worker {
             shared,
             spool,
             backoff: Backoff::default(),
+            parts: None,
             uri,
             files: Files::of(&settings),
             settings,
@@ -82,8 +110,8 @@ impl Worker {
             self.follow_settings(&mut client);
             match self.take(closing.is_some()) {
                 Some(taken) => {
-                    if let Some(wait) = self.deliver(&mut client, taken).await
-                        && !self.pause(wait).await
+                    if let Some(pause) = self.deliver(&mut client, taken).await
+                        && !self.pause(pause).await
                     {
                         break;
                     }
@@ -145,6 +173,9 @@ impl Worker {
 
     /// The oldest batch: from the spool while it holds any.
     fn take(&mut self, closing: bool) -> Option<Taken> {
+        if let Some(part) = self.parts.as_mut().and_then(Parts::next) {
+            return Some(Taken::Part(part));
+        }
         if let Some(spool) = &mut self.spool {
             let oldest = spool.oldest(unix_ms());
             self.note_spool();
@@ -181,11 +212,9 @@ impl Worker {
     }
 
     /// Sends a batch and settles it. Returns how long to wait when the back end is away.
-    async fn deliver(&mut self, client: &mut Client, mut taken: Taken) -> Option<Duration> {
-        let (payload, span_count) = match &taken {
-            Taken::Memory(batch) => (batch.payload.clone(), batch.span_count),
-            Taken::Spool(entry) => (entry.payload.clone(), entry.span_count),
-        };
+    async fn deliver(&mut self, client: &mut Client, mut taken: Taken) -> Option<Pause> {
+        let Batch { payload, span_count } = taken.batch();
+        let len = payload.len();
         let answer = self.send(client, payload, &mut taken).await;
         let spans = u64::from(span_count);
         match answer {
@@ -198,6 +227,9 @@ impl Worker {
                     state.totals.exported += spans - rejected;
                     state.totals.dropped.rejected += rejected;
                 }
+                if matches!(taken, Taken::Part(_)) {
+                    self.part_was_taken(len);
+                }
                 if rejected > 0 || !message.is_empty() {
                     self.tell_rejected(rejected, &message);
                 }
@@ -205,25 +237,39 @@ impl Worker {
                 self.came_back();
                 None
             }
-            Answer::Refused { reason } => {
-                self.shared.lock().totals.dropped.refused += spans;
-                if let Some(held_back) = self.trouble.due(Instant::now()) {
-                    let uri = &self.uri;
-                    tracing::error!(
-                        held_back = repeats(held_back),
-                        "{uri} refused {spans} spans for good, they are dropped: {reason}"
-                    );
+            Answer::TooLarge { reason } => {
+                match split::halves(&taken.batch()) {
+                    Some(halves) => self.split(taken, halves, &reason),
+                    None => self.refuse_single(&taken, &reason),
                 }
+                self.came_back();
+                None
+            }
+            // It answered, so it is there.
+            Answer::Refused { reason } => {
+                self.refuse(spans, &reason);
                 self.settle(&taken);
-                // It answered, so it is there.
                 self.came_back();
                 None
             }
             Answer::TryAgain { after, reason } => {
                 self.shared.lock().totals.retries += 1;
-                self.went_away(&reason, Some(&taken));
-                Some(self.backoff.wait(after, fastrand::f64()))
+                self.went_away(&reason, Some(taken));
+                let wait = self.backoff.wait(after, fastrand::f64());
+                Some(Pause { until: Instant::now() + wait, asked: after.is_some() })
             }
+        }
+    }
+
+    /// Spans that the back end will never take.
+    fn refuse(&mut self, spans: u64, reason: &str) {
+        self.shared.lock().totals.dropped.refused += spans;
+        if let Some(held_back) = self.trouble.due(Instant::now()) {
+            let uri = &self.uri;
+            tracing::error!(
+                held_back = repeats(held_back),
+                "{uri} refused {spans} spans for good, they are dropped: {reason}"
+            );
         }
     }
 
@@ -279,25 +325,32 @@ impl Worker {
     fn settle(&mut self, taken: &Taken) {
         match taken {
             Taken::Memory(_) => self.shared.lock().in_flight = 0,
-            Taken::Spool(entry) => {
-                let acknowledged = self.spool.as_mut().map(|spool| spool.acknowledge(entry));
-                if let Some(Err(error)) = acknowledged {
-                    self.tell_disk(&error);
-                }
-                self.note_spool();
-            }
+            Taken::Spool(entry) => self.acknowledge(entry),
+            Taken::Part(_) => self.settle_part(),
         }
     }
 
+    fn acknowledge(&mut self, entry: &Entry) {
+        let acknowledged = self.spool.as_mut().map(|spool| spool.acknowledge(entry));
+        if let Some(Err(error)) = acknowledged {
+            self.tell_disk(&error);
+        }
+        self.note_spool();
+    }
+
     /// The back end is away: what waits in memory goes to the spool, where a killed agent does not lose it.
-    fn went_away(&mut self, reason: &str, taken: Option<&Taken>) {
+    fn went_away(&mut self, reason: &str, taken: Option<Taken>) {
         let first = self.away_since.is_none();
         self.away_since.get_or_insert_with(Instant::now);
-        if let Some(Taken::Memory(batch)) = taken {
-            let mut state = self.shared.lock();
-            state.in_flight = 0;
-            let dropped = state.queue.push_front(batch.clone());
-            state.totals.dropped.queue_full += dropped;
+        match taken {
+            Some(Taken::Memory(batch)) => {
+                let mut state = self.shared.lock();
+                state.in_flight = 0;
+                let dropped = state.queue.push_front(batch);
+                state.totals.dropped.queue_full += dropped;
+            }
+            Some(Taken::Part(batch)) => self.give_back_part(batch),
+            Some(Taken::Spool(_)) | None => {}
         }
         self.spill();
         let (uri, now) = (&self.uri, Instant::now());
@@ -351,8 +404,7 @@ impl Worker {
     }
 
     /// Waits before the next attempt; new spans go to the spool meanwhile. `false`: the end came.
-    async fn pause(&mut self, wait: Duration) -> bool {
-        let until = Instant::now() + wait;
+    async fn pause(&mut self, Pause { until, asked }: Pause) -> bool {
         loop {
             let (closing, due, retarget) = {
                 let state = self.shared.lock();
@@ -366,8 +418,12 @@ impl Worker {
                 if self.spool.is_some() || Instant::now() >= end {
                     return false;
                 }
-                let short = Duration::from_millis(200).min(wait);
-                tokio::time::sleep_until((Instant::now() + short).min(end).into()).await;
+                // Never earlier than the back end asked; else soon, for there is little time left.
+                let again = if asked { until } else { until.min(Instant::now() + SHORT_PAUSE) };
+                if asked && until >= end {
+                    return false;
+                }
+                tokio::time::sleep_until(again.min(end).into()).await;
                 return true;
             }
             let now = Instant::now();
@@ -387,6 +443,7 @@ impl Worker {
     /// The end: what waits goes to the spool, or is lost and counted.
     fn end(&mut self) {
         self.shared.lock().flush();
+        self.put_parts_back();
         self.spill();
         let lost = {
             let mut state = self.shared.lock();
@@ -438,6 +495,5 @@ fn repeats(held_back: u64) -> Option<u64> {
 }
 
 fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(clock::unix().as_millis()).unwrap_or(u64::MAX)
 }

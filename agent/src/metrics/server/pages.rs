@@ -10,8 +10,8 @@ use bytes::{Buf, Bytes};
 use http_body_util::Full;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Board;
-use crate::export::prometheus::Format;
+use crate::metrics::Board;
+use crate::metrics::prometheus::Format;
 
 /// Pages being read at once.
 const MAX_READERS: usize = 8;

@@ -2,7 +2,9 @@
 //!
 //! *Owns* the order in which names are looked for: the configuration; `OTEL_SERVICE_NAME` and `service.name` of
 //! `OTEL_RESOURCE_ATTRIBUTES` in the process's environment; Kubernetes; the container; servers known by their executable; the
-//! systemd unit; the script or program an interpreter runs; the executable.
+//! systemd unit; the script or program an interpreter runs, also where it has a title in place of its arguments; the executable.
+//!
+//! Long because it is one table of how programs are started in a dozen languages.
 
 use globset::Glob;
 use procfs::process::Process;
@@ -19,6 +21,8 @@ pub struct Facts {
     pub comm: String,
     /// Arguments, the program first.
     pub command: Vec<String>,
+    /// Those of the process that started it, where [`is_spawned`] holds.
+    pub parent_command: Vec<String>,
     /// Working directory.
     pub directory: String,
     pub environment: Environment,
@@ -115,7 +119,7 @@ pub fn service(facts: &Facts, services: &Services) -> Name {
         .or_else(|| known_server(facts))
         .or_else(|| facts.unit.clone())
         .or_else(|| program(facts))
-        .or_else(|| Some(stem(base(&facts.exe)).to_owned()).filter(|name| !name.is_empty()))
+        .or_else(|| Some(executable(&facts.exe).to_owned()).filter(|name| !name.is_empty()))
         .unwrap_or_else(|| facts.comm.clone());
     Name { service, namespace }
 }
@@ -152,31 +156,38 @@ fn known_server(facts: &Facts) -> Option<String> {
 /// What an interpreter runs.
 fn program(facts: &Facts) -> Option<String> {
     let interpreter = base(&facts.exe);
-    let arguments: Vec<&str> = facts.command.iter().skip(1).map(String::as_str).collect();
     let family = interpreter.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let given: Vec<&str> = facts.command.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+    let arguments = given.get(1..).unwrap_or_default();
+    let is_interpreter = ["python", "pypy", "ruby", "perl", "php-fpm"].contains(&family);
+    if let ([title], true) = (given.as_slice(), is_interpreter)
+        && let Some(name) = titled(title, facts)
+    {
+        return Some(name);
+    }
     match family {
-        "python" | "pypy" | "python3-intel" => python(&arguments, facts),
+        "python" | "pypy" | "python3-intel" => python(arguments, facts),
         "node" | "nodejs" | "bun" | "deno" => {
             let takes_value =
                 ["-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions"];
-            let mut rest = without_options(&arguments, &takes_value);
-            if matches!(rest.first(), Some(&"run")) {
-                rest.remove(0);
+            let inline = ["-e", "--eval", "-p", "--print"];
+            script_name(script(arguments, &takes_value, &inline, &["run"])?, facts)
+        }
+        "java" => java(arguments),
+        "ruby" => {
+            let script = script(arguments, &["-I", "-r", "-C"], &["-e"], &[])?;
+            match RUBY_SERVERS.contains(&stem(base(script))) {
+                true => directory_name(facts).or_else(|| Some(stem(base(script)).to_owned())),
+                false => script_name(script, facts),
             }
-            // `node -e` has no script.
-            let inline =
-                arguments.iter().any(|argument| matches!(*argument, "-e" | "--eval" | "-p" | "--print"));
-            rest.first().filter(|_| !inline).and_then(|script| script_name(script, facts))
         }
-        "java" => java(&arguments),
-        "ruby" | "perl" | "php" | "php-fpm" | "lua" | "Rscript" | "tclsh" | "bash" | "sh" | "dash" => {
-            let inline = matches!(arguments.first(), Some(&"-e" | &"-c" | &"-r"));
-            let rest = without_options(&arguments, &["-I", "-r", "-d", "-c", "-S"]);
-            rest.first().filter(|_| !inline).and_then(|script| script_name(script, facts))
-        }
+        "perl" => script_name(script(arguments, &["-I"], &["-e", "-E"], &[])?, facts),
+        "php" | "php-fpm" => script_name(script(arguments, &["-d", "-c", "-S"], &["-r"], &[])?, facts),
+        "bash" | "sh" | "dash" => script_name(script(arguments, &["-o"], &["-c"], &[])?, facts),
+        "lua" | "Rscript" | "tclsh" => script_name(script(arguments, &["-l"], &["-e"], &[])?, facts),
         "dotnet" => {
             let rest =
-                without_options(&arguments, &["--runtimeconfig", "--depsfile", "--additionalprobingpath"]);
+                without_options(arguments, &["--runtimeconfig", "--depsfile", "--additionalprobingpath"]);
             let library = rest.iter().find(|argument| argument.ends_with(".dll"))?;
             Some(base(library).trim_end_matches(".dll").to_owned())
         }
@@ -184,26 +195,107 @@ fn program(facts: &Facts) -> Option<String> {
     }
 }
 
-/// Servers that run an application named by an argument `package.module:object`.
-const PYTHON_SERVERS: [&str; 8] =
-    ["gunicorn", "uvicorn", "hypercorn", "daphne", "granian", "waitress-serve", "flask", "celery"];
+/// The first argument that is no option. `None`: there is none, or code is given on the command line before it, by one of
+/// `inline`. `commands` may stand before the script.
+fn script<'a>(
+    arguments: &[&'a str],
+    takes_value: &[&str],
+    inline: &[&str],
+    commands: &[&str],
+) -> Option<&'a str> {
+    let mut left = arguments.iter();
+    while let Some(argument) = left.next() {
+        if inline.contains(argument) {
+            return None;
+        }
+        if takes_value.contains(argument) {
+            left.next();
+        } else if !argument.starts_with('-') && !commands.contains(argument) {
+            return Some(argument);
+        }
+    }
+    None
+}
+
+/// Programs by which applications in Ruby are started: the directory tells which one.
+const RUBY_SERVERS: [&str; 9] =
+    ["rails", "rackup", "puma", "unicorn", "bundle", "thin", "sidekiq", "resque", "rake"];
+
+/// Servers that write what they are in place of their arguments: `puma 5.6.5 (tcp://0.0.0.0:9292) [shop]`.
+fn titled(title: &str, facts: &Facts) -> Option<String> {
+    let end = title.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(title.len());
+    let server = title.get(..end)?;
+    let named = |name: &str| (!name.is_empty() && !GENERIC.contains(&name)).then(|| name.to_owned());
+    let in_brackets = || {
+        let (_, rest) = title.rsplit_once('[')?;
+        named(rest.split(']').next()?)
+    };
+    let found = match server {
+        "puma" | "gunicorn" => in_brackets().or_else(|| directory_name(facts)),
+        // `sidekiq 6.5.1 shop [0 of 5 busy]`
+        "sidekiq" => title.split(' ').nth(2).filter(|tag| !tag.starts_with('[')).and_then(named),
+        "unicorn" | "unicorn_rails" | "resque" => directory_name(facts),
+        // `Passenger RubyApp: /srv/shop (production)`
+        "Passenger" => {
+            let path = title.split(": ").nth(1)?.split(" (").next()?;
+            return named(base(path)).or_else(|| directory_name(facts));
+        }
+        // `php-fpm: pool shop`
+        "php" => {
+            let pool = title.strip_prefix("php-fpm: pool ")?.trim();
+            return Some(named(pool).unwrap_or_else(|| "php-fpm".to_owned()));
+        }
+        "starman" | "starlet" | "twiggy" => None,
+        _ => return None,
+    };
+    Some(found.unwrap_or_else(|| server.to_owned()))
+}
+
+/// A process that Python's `multiprocessing` started anew: what it runs is what its parent was started with.
+pub(super) fn is_spawned(command: &[String]) -> bool {
+    let mut code = command.iter().skip_while(|argument| *argument != "-c").skip(1);
+    code.next().is_some_and(|code| code.starts_with("from multiprocessing."))
+}
+
+/// Servers that run an application named by an argument, `package.module:object` or after an option.
+const PYTHON_SERVERS: [&str; 11] = [
+    "gunicorn",
+    "uvicorn",
+    "hypercorn",
+    "daphne",
+    "granian",
+    "waitress-serve",
+    "flask",
+    "celery",
+    "faststream",
+    "dramatiq",
+    "rq",
+];
 
 fn python(arguments: &[&str], facts: &Facts) -> Option<String> {
     let mut left = arguments.iter();
     while let Some(argument) = left.next() {
         match *argument {
+            "-c" if is_spawned(&facts.command) && !facts.parent_command.is_empty() => {
+                let parent = Facts {
+                    command: facts.parent_command.clone(),
+                    parent_command: Vec::new(),
+                    ..facts.clone()
+                };
+                return program(&parent);
+            }
             "-c" => return None,
             "-m" => {
                 let module = left.next()?;
                 let name = module.split('.').next_back().filter(|name| *name != "__main__").unwrap_or(module);
-                return application(name, left.as_slice()).or_else(|| Some(name.to_owned()));
+                return application(name, left.as_slice(), facts).or_else(|| Some(name.to_owned()));
             }
             "-W" | "-X" | "--check-hash-based-pycs" => {
                 left.next();
             }
             option if option.starts_with('-') => {}
             script => {
-                return application(stem(base(script)), left.as_slice())
+                return application(stem(base(script)), left.as_slice(), facts)
                     .or_else(|| script_name(script, facts));
             }
         }
@@ -211,25 +303,51 @@ fn python(arguments: &[&str], facts: &Facts) -> Option<String> {
     None
 }
 
-fn application(server: &str, arguments: &[&str]) -> Option<String> {
+/// The package of the application that a server runs; the directory where the package is called as any.
+fn application(server: &str, arguments: &[&str], facts: &Facts) -> Option<String> {
     if !PYTHON_SERVERS.contains(&server) {
         return None;
     }
-    let is_application = |argument: &&&str| {
-        let mut parts = argument.split(':');
-        let module = parts.next().unwrap_or_default();
-        let word = |part: &str| {
-            !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'))
-        };
-        let object = parts.next().unwrap_or_default();
-        word(module)
-            && word(object)
-            && !object.starts_with(|c: char| c.is_ascii_digit())
-            && parts.next().is_none()
+    let by_option = || {
+        let mut left = arguments.iter();
+        while let Some(argument) = left.next() {
+            if matches!(*argument, "-A" | "--app") {
+                return left.next().copied();
+            }
+            if let Some(value) = argument.strip_prefix("--app=") {
+                return Some(value);
+            }
+        }
+        None
     };
-    let found = arguments.iter().find(is_application)?;
+    let found = match server {
+        "celery" | "flask" => by_option(),
+        // `dramatiq shop.tasks`: a module, without an object.
+        "dramatiq" => arguments.iter().copied().find(|argument| is_module(argument)),
+        _ => arguments.iter().copied().find(|argument| is_object(argument)),
+    }?;
     let package = found.split(['.', ':']).next()?;
-    (!GENERIC.contains(&package)).then(|| package.to_owned())
+    // Frameworks' own entry points are no application's name.
+    let is_generic =
+        GENERIC.contains(&package) || ["tasks", "django", "config", "project"].contains(&package);
+    if is_generic { directory_name(facts) } else { Some(package.to_owned()) }
+}
+
+fn is_module(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'))
+}
+
+/// `package.module:object`, also where the object is called: `main:create_app()`.
+fn is_object(argument: &str) -> bool {
+    let Some((module, object)) = argument.split_once(':') else { return false };
+    let object = match object.split_once('(') {
+        Some((function, call)) if call.ends_with(')') => function,
+        Some(_) => return false,
+        None => object,
+    };
+    is_module(module) && is_module(object)
 }
 
 fn java(arguments: &[&str]) -> Option<String> {
@@ -316,19 +434,35 @@ fn script_name(script: &str, facts: &Facts) -> Option<String> {
     }
     let whole =
         if script.starts_with('/') { script.to_owned() } else { format!("{}/{script}", facts.directory) };
-    let mut above = whole.rsplit('/').skip(1).filter(|part| !part.is_empty() && *part != ".");
-    // At the root of a container (`/app/main.py`) no directory says anything either.
-    let named = above
+    let above = whole.rsplit_once('/').map_or("", |(above, _)| above);
+    Some(project_of(above).unwrap_or(name).to_owned())
+}
+
+/// The project whose directory a process works in.
+fn directory_name(facts: &Facts) -> Option<String> {
+    project_of(&facts.directory).map(str::to_owned)
+}
+
+/// The nearest directory that says something. At the root of a container (`/app`) none does.
+fn project_of(directory: &str) -> Option<&str> {
+    let mut above = directory.rsplit('/').filter(|part| !part.is_empty() && *part != ".");
+    above
         .find(|part| !INNER.contains(part))
-        .filter(|part| !["opt", "srv", "usr", "home", "root", "tmp", "var"].contains(part));
-    Some(named.unwrap_or(name).to_owned())
+        .filter(|part| !["opt", "srv", "usr", "home", "root", "tmp", "var"].contains(part))
 }
 
 fn base(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Without the extension of a script; the executable `python3.11` keeps its dot.
+/// The name of an executable; of an interpreter without its version, which an update changes: `ruby` of `ruby3.1`.
+fn executable(exe: &str) -> &str {
+    let name = stem(base(exe));
+    let family = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    if ["python", "pypy", "ruby", "perl", "php", "php-fpm", "lua"].contains(&family) { family } else { name }
+}
+
+/// Without the extension of a script.
 fn stem(name: &str) -> &str {
     let extensions =
         [".py", ".pyc", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".php", ".sh", ".lua", ".jar", ".exs"];
@@ -336,143 +470,4 @@ fn stem(name: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn facts(exe: &str, command: &str) -> Facts {
-        Facts {
-            exe: exe.to_owned(),
-            comm: "comm".to_owned(),
-            command: command.split(' ').map(str::to_owned).collect(),
-            directory: "/srv/shop".to_owned(),
-            ..Facts::default()
-        }
-    }
-
-    #[track_caller]
-    fn check(exe: &str, command: &str, expected: &str) {
-        assert_eq!(service(&facts(exe, command), &Services::default()).service, expected, "{command}");
-    }
-
-    #[test]
-    fn interpreters_are_named_by_what_they_run() {
-        check("/usr/bin/python3.11", "python3 shop.py", "shop");
-        check("/usr/bin/python3.11", "python3 -u -X dev /opt/crm/crm.py --port 80", "crm");
-        check("/usr/bin/python3.11", "python3 -m mes.server", "server");
-        check("/usr/bin/python3.11", "python3 -m mes", "mes");
-        check("/usr/bin/python3.11", "python3 app.py", "shop");
-        check("/usr/bin/python3.11", "python3 /srv/crm/src/main.py", "crm");
-        check(
-            "/usr/bin/python3.11",
-            "/usr/bin/python3 /usr/local/bin/gunicorn -w 4 -b 0.0.0.0:80 shop.wsgi:application",
-            "shop",
-        );
-        check("/usr/bin/python3.11", "python3 -m uvicorn --port 8000 mes.main:app", "mes");
-        check("/usr/bin/python3.11", "python3 -c code", "python3.11");
-        check("/usr/bin/node", "node crm.js", "crm");
-        check(
-            "/usr/bin/node",
-            "node --require ./x.js --max-old-space-size=100 /srv/crm/dist/server.js",
-            "crm",
-        );
-        check("/usr/bin/node", "node -e code", "node");
-        check("/usr/lib/jvm/bin/java", "java -Xmx1g -jar /opt/mes-1.2.3-SNAPSHOT.jar --x", "mes");
-        check("/usr/lib/jvm/bin/java", "java -cp a.jar:b.jar -Dx=y com.acme.mes.MesServer arg", "MesServer");
-        check("/usr/lib/jvm/bin/java", "java Mes.java", "Mes");
-        check("/usr/lib/jvm/bin/java", "java -m mes/com.acme.Main", "Main");
-        check("/usr/bin/dotnet", "dotnet /app/Crm.Api.dll", "Crm.Api");
-        check("/usr/bin/ruby3.1", "ruby billing.rb", "billing");
-        check("/usr/bin/bash", "bash /opt/poll.sh", "poll");
-        check("/usr/bin/bash", "-bash", "bash");
-    }
-
-    #[test]
-    fn servers_have_the_names_people_use() {
-        check("/usr/lib/erlang/erts/bin/beam.smp", "beam.smp -W w -s rabbit boot", "rabbitmq");
-        check("/usr/lib/erlang/erts/bin/beam.smp", "beam.smp -sname orders@host", "orders");
-        check(
-            "/usr/lib/postgresql/15/bin/postgres",
-            "postgres: shop shop 127.0.0.1(5432) idle",
-            "postgresql",
-        );
-        check("/usr/sbin/nginx", "nginx: worker process", "nginx");
-        check("/opt/crm/crmd", "crmd", "crmd");
-        check("", "", "comm");
-    }
-
-    #[test]
-    fn unit_names_what_has_no_better_name() {
-        let unit = Some("order-entry".to_owned());
-        let named = |exe, command| {
-            service(&Facts { unit: unit.clone(), ..facts(exe, command) }, &Services::default()).service
-        };
-        assert_eq!(named("/opt/x/bin/x", "x"), "order-entry");
-        assert_eq!(named("/usr/bin/python3", "python3 app.py"), "order-entry");
-        assert_eq!(named("/usr/lib/postgresql/15/bin/postgres", "postgres"), "postgresql");
-    }
-
-    #[test]
-    fn environment_wins_over_guesses() {
-        let named = |service_name: Option<&str>, attributes: Option<&str>| {
-            let environment = Environment {
-                service_name: service_name.map(str::to_owned),
-                resource_attributes: attributes.map(str::to_owned),
-                instrumented: false,
-            };
-            service(&Facts { environment, ..facts("/usr/bin/node", "node crm.js") }, &Services::default())
-        };
-        assert_eq!(named(None, Some("a=b,service.name=my%20crm , service.namespace=ns")).service, "my crm");
-        assert_eq!(named(None, Some("service.namespace=ns")).namespace.as_deref(), Some("ns"));
-        assert_eq!(named(Some("x"), Some("service.name=y")).service, "x");
-        assert_eq!(named(None, Some("=,,service.name=")).service, "crm");
-    }
-
-    #[test]
-    fn kubernetes_and_containers_win_over_guesses() {
-        let named = |kubernetes: Option<&str>, container: Option<&str>, declared: Option<&str>| {
-            let facts = Facts {
-                kubernetes: Named {
-                    service: kubernetes.map(str::to_owned),
-                    namespace: Some("ns".to_owned()),
-                },
-                container: container.map(str::to_owned),
-                environment: Environment {
-                    service_name: declared.map(str::to_owned),
-                    ..Environment::default()
-                },
-                unit: Some("unit".to_owned()),
-                ..facts("/usr/bin/node", "node crm.js")
-            };
-            service(&facts, &Services::default()).service
-        };
-        assert_eq!(named(Some("k"), Some("c"), Some("d")), "d");
-        assert_eq!(named(Some("k"), Some("c"), None), "k");
-        assert_eq!(named(None, Some("c"), None), "c");
-        assert_eq!(named(None, Some(""), None), "unit");
-    }
-
-    #[test]
-    fn first_rule_whose_conditions_all_hold_wins() {
-        let rule = |exe: Option<&str>, command: Option<&str>, port, name: &str| ServiceName {
-            exe: exe.map(str::to_owned),
-            command: command.map(str::to_owned),
-            port,
-            name: name.to_owned(),
-            namespace: None,
-        };
-        let services = Services {
-            names: vec![
-                rule(Some("/usr/bin/node"), None, Some(9999), "never"),
-                rule(None, None, Some(8080), "by-port"),
-                rule(Some("**/node"), Some("*crm*"), None, "by-both"),
-                rule(Some("**/node"), None, None, "by-exe"),
-            ],
-            exclude: Vec::new(),
-        };
-        let named =
-            |command, ports| service(&Facts { ports, ..facts("/usr/bin/node", command) }, &services).service;
-        assert_eq!(named("node x.js", vec![80, 8080]), "by-port");
-        assert_eq!(named("node /opt/crm.js", vec![]), "by-both");
-        assert_eq!(named("node x.js", vec![]), "by-exe");
-    }
-}
+mod tests;

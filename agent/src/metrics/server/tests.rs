@@ -3,7 +3,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::export::readings::Reading;
+use crate::metrics::readings::Reading;
 
 fn server(board: &Arc<Board>) -> Server {
     Server::start(([127, 0, 0, 1], 0).into(), board.clone()).unwrap()
