@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::cipher::{ALERT, APPLICATION_DATA, HANDSHAKE, HEADER_LEN, Keys};
+use super::cipher::{APPLICATION_DATA, HANDSHAKE, HEADER_LEN, Keys};
 use super::hello::{Message, Messages};
 use super::positions::Positions;
 use super::record::{Framer, Header, body_len};
@@ -197,7 +197,7 @@ impl Half {
                 }
             }
             // Alerts say nothing to sessions: the end of the connection does.
-            ALERT | _ => {}
+            _ => {}
         }
         Outcome::Opened
     }
