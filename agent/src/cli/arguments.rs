@@ -52,6 +52,8 @@ pub(super) enum Command {
     Record(RecordOptions),
     /// Trace what a file holds: a recording, a pcap or a pcapng capture
     Replay(ReplayOptions),
+    /// Say where an order is, since when and why: asks spoor-serve
+    Order(super::order::OrderOptions),
     /// Say what this kernel, these privileges and this configuration allow
     Doctor(DoctorOptions),
     /// Print a script that completes this command line in a shell

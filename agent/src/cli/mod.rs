@@ -8,6 +8,7 @@ mod config;
 mod doctor;
 mod dumps;
 mod manual;
+mod order;
 mod seccomp;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ pub(crate) enum Failure {
     Manual(std::io::Error),
     #[error(transparent)]
     Run(#[from] run::RunError),
+    #[error(transparent)]
+    Order(#[from] order::OrderError),
 }
 
 /// How long the last words may take, when whoever reads standard error does not.
@@ -71,7 +74,8 @@ pub fn main() -> ExitCode {
         ExitCode::from(match failure {
             Failure::Usage(_) | Failure::Config(_) => 2,
             Failure::Run(error) if error.is_usage() => 2,
-            Failure::Run(_) | Failure::Profile(_) | Failure::Manual(_) => 1,
+            Failure::Order(error) if error.is_usage() => 2,
+            Failure::Run(_) | Failure::Profile(_) | Failure::Manual(_) | Failure::Order(_) => 1,
         })
     });
     telemetry::flush(LAST_WORDS);
@@ -93,6 +97,7 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
             let settings = load(&options.settings)?;
             run::replay(&settings, &options.file, &options.keys, options.settings.print, options.timeout)?;
         }
+        Command::Order(options) => return Ok(order::run(&options)?),
         Command::Doctor(options) => return doctor::run(&options),
         Command::Config { command } => config::run(&command)?,
         Command::Seccomp { install } => seccomp::run(install.as_deref())?,

@@ -12,7 +12,8 @@ use super::decode::nearest;
 use super::node::{Entry, Node, Place, Value};
 
 /// Variables of ours that are no settings: they are options of the command line.
-const OPTIONS: [&str; 3] = ["SPOOR_CONFIG", "SPOOR_LOG", "SPOOR_LOG_FORMAT"];
+const OPTIONS: [&str; 6] =
+    ["SPOOR_CONFIG", "SPOOR_LOG", "SPOOR_LOG_FORMAT", "SPOOR_API", "SPOOR_TOKEN", "SPOOR_TOKEN_FILE"];
 
 /// How the value of a standard variable becomes ours.
 #[derive(Clone, Copy, PartialEq, Eq)]

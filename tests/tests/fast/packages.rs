@@ -110,6 +110,30 @@ fn everything_asks_for_the_same_four_capabilities() {
     assert!(read("README.md").contains("`CAP_BPF`, `CAP_PERFMON`"));
 }
 
+/// The number before `unit` behind `key`, in MiB.
+fn mebibytes(text: &str, key: &str) -> Vec<u64> {
+    let values = text.lines().filter_map(|line| line.trim().strip_prefix(key));
+    let number = |value: &str| {
+        let value = value.trim();
+        let (digits, unit) = value.split_at(value.find(|c: char| !c.is_ascii_digit())?);
+        Some(digits.parse::<u64>().ok()? * if unit == "G" || unit == "Gi" { 1024 } else { 1 })
+    };
+    values.filter_map(number).collect()
+}
+
+#[test]
+fn what_traffic_may_make_the_agent_hold_is_half_of_what_is_deployed() {
+    let held = spoor_core::settings::Limits::default().memory_bytes as u64 >> 20;
+    for (path, key) in [
+        ("kubernetes/daemonset.yaml", "memory:"),
+        ("helm/spoor/values.yaml", "memory:"),
+        ("systemd/spoor.service", "MemoryMax="),
+    ] {
+        let limit = mebibytes(&read(path), key).into_iter().max();
+        assert!(limit.is_some_and(|limit| 2 * held <= limit), "{path}: {limit:?} MiB");
+    }
+}
+
 #[test]
 fn alert_rules_are_valid_and_fire_as_meant() {
     let Some(promtool) = tool("promtool") else {

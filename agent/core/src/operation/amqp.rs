@@ -2,6 +2,8 @@
 //!
 //! *Owns* the shape of what the AMQP session reports, and a message's identity ([`Content::canonical_digest`]).
 //! *Must not know* frames.
+//!
+//! Long because a message's identity, what it says of its death and what it holds are told beside its shape.
 
 use std::time::Duration;
 

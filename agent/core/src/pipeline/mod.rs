@@ -9,6 +9,8 @@
 //! ```
 //!
 //! *Owns* the order in which the stages see things. *Must not know* how records arrive and spans leave.
+//!
+//! Long because it is the one list of what comes in, what goes out, and who is asked in which order.
 
 mod in_flight;
 pub mod snapshot;
@@ -326,7 +328,7 @@ impl Pipeline {
     pub fn stats(&self) -> Stats {
         Stats {
             held: self.hold.len() as u64,
-            held_bytes: self.account.held() as u64,
+            held_bytes: (self.connections.held() + self.trees_bytes()) as u64,
             most_held_bytes: self.account.most() as u64,
             given_up: GivenUp {
                 trees_early: self.hold.given_up().early,

@@ -226,10 +226,9 @@ impl Trust {
         self.in_flight.wrong > 0
     }
 
-    /// What names an order was never seen to be done for a request that had been answered. That soon after an answer (`since`) it must
-    /// have been seen to be done before, too.
-    pub(super) fn was_never_late(&self, since: Duration) -> bool {
-        self.named_in_flight.wrong == 0 && (since >= SOON || self.named_in_flight.shows(Proof::USUAL))
+    /// What names an order was never seen to be done for a request that had been answered, so often.
+    pub(super) fn was_never_late(&self, seen: u32) -> bool {
+        self.named_in_flight.wrong == 0 && self.named_in_flight.right >= seen
     }
 
     /// Nothing that names an order is done for requests that have been answered: work without a name, of a timer say,

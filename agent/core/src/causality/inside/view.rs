@@ -170,12 +170,12 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Work that names an order was never seen to be done so long after its request was answered, and nothing but this operation is
-    /// about to show otherwise.
-    pub(super) fn was_never_late(&self, since: Duration) -> bool {
+    /// Of work that names an order, none of so much was done after its request was answered, and nothing but this operation is about to
+    /// show otherwise.
+    pub(super) fn was_never_late(&self, seen: u32) -> bool {
         let own = u32::from(self.op.awaits_late_cause);
         self.process
-            .is_some_and(|process| process.awaiting_late_cause <= own && process.trust.was_never_late(since))
+            .is_some_and(|process| process.awaiting_late_cause <= own && process.trust.was_never_late(seen))
     }
 
     /// Something that the process read or wrote around the operation's start was lost: what its threads did then is not known,

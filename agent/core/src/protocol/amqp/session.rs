@@ -4,6 +4,8 @@
 //!
 //! Bounds: [`MAX_CHANNELS`] channels, [`MAX_CONSUMERS`] consumer tags, `max_open_operations` open operations and
 //! [`MAX_HELD_BYTES`] held by them; above half of that, only the first 1,024 bytes of further bodies are kept.
+//!
+//! Long because every bound of a connection, and what gives at it, stands beside what it bounds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -56,15 +56,20 @@ impl Habits {
         Self { habits: Bounded::for_foreign_keys(MAX_ADDRESSES) }
     }
 
-    /// Something was published; `again`: an equal message had been before.
-    pub(super) fn published(&mut self, address: Address, again: bool) {
+    /// Something was published; `again`: an equal message had been before. Returns whether the messages there are taken to differ from
+    /// now on.
+    pub(super) fn published(&mut self, address: Address, again: bool) -> bool {
+        let mut is_shown = false;
         for address in [address.exact, address.exchange] {
             let slot = self.habits.slot_or_insert_with(address, Habit::default);
             self.habits.touch(slot);
             let Some(habit) = self.habits.at_mut(slot) else { continue };
+            let before = habit.differs();
             let count = if again { &mut habit.equal } else { &mut habit.different };
             *count = count.saturating_add(1);
+            is_shown |= !before && habit.differs();
         }
+        is_shown
     }
 
     /// No two messages there are equal.
@@ -87,9 +92,10 @@ mod tests {
     fn messages_differ_where_enough_did_and_none_was_equal_to_another() {
         let (orders, ticks) = (Address::new("b", "shop", "order.new"), Address::new("b", "shop", "tick"));
         let mut habits = Habits::new();
-        (1..ENOUGH).for_each(|_| habits.published(orders, false));
+        (1..ENOUGH).for_each(|_| assert!(!habits.published(orders, false)));
         assert!(!habits.differ(orders));
-        habits.published(orders, false);
+        assert!(habits.published(orders, false));
+        assert!(!habits.published(orders, false), "it was known");
         assert!(habits.differ(orders) && habits.differ(Address::new("b", "shop", "order.new.17")));
         assert!(!habits.differ(Address::new("b", "other", "order.new")));
         // What is equal elsewhere in the exchange is nothing of this address.

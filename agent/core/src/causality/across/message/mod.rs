@@ -21,6 +21,7 @@
 //! "Time-To-Live and Expiration"; rabbitmq-delayed-message-exchange, README (`x-delay`).
 
 mod consumers;
+mod entry;
 mod habits;
 mod progress;
 mod told;
@@ -30,6 +31,7 @@ use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 use self::consumers::Consumers;
+use self::entry::{Back, Entry, Publish};
 pub use self::habits::Address;
 use self::habits::Habits;
 use self::progress::Progress;
@@ -37,68 +39,6 @@ pub use self::told::{Delivery, Destination, MessageKey, Outcome, Pair, Published
 use crate::bounded::Bounded;
 use crate::record::{ConnId, OpId};
 use crate::time::BootTime;
-
-#[derive(Clone, Copy, Debug)]
-struct Publish {
-    at: BootTime,
-    op: OpId,
-    conn: ConnId,
-    /// Some destination had this message.
-    delivered: bool,
-    /// This publish and the one before may have been queued the other way round.
-    doubtful: bool,
-    delay: Duration,
-    expires: Option<Duration>,
-}
-
-impl Publish {
-    /// When it came to its queues.
-    fn queued_at(&self, delivery: &Delivery) -> BootTime {
-        if delivery.delayed { self.at + self.delay } else { self.at }
-    }
-
-    /// It died of its age, and an equal one from before anything was seen would have died before: that had been for `watched_for`.
-    fn died_in_view(&self, watched_for: Option<Duration>) -> bool {
-        self.expires.zip(watched_for).is_some_and(|(expires, watched_for)| watched_for >= expires)
-    }
-
-    /// Its queues have dropped it before.
-    fn is_expired(&self, delivery: &Delivery) -> bool {
-        self.expires.is_some_and(|expires| self.queued_at(delivery) + expires + TOGETHER < delivery.at)
-    }
-}
-
-/// A message that left its queue and was not taken.
-#[derive(Clone, Copy, Debug)]
-struct Back {
-    publish: OpId,
-    destination: Destination,
-    at: BootTime,
-    refused: bool,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    /// Publishes of this message in the order the broker read them.
-    publishes: Vec<Publish>,
-    /// By destination: copies of one message go to few.
-    used: Vec<Used>,
-    /// Deliveries whose publish is not over yet (its confirm comes after the delivery), or whose order is not known yet, in
-    /// the order they left.
-    waiting: Vec<Delivery>,
-    /// In the order they were settled.
-    back: Vec<Back>,
-}
-
-/// What the deliveries to one destination have used up.
-#[derive(Debug)]
-struct Used {
-    destination: u64,
-    /// Publishes used up.
-    count: usize,
-    /// A message that left again, and when: this message and those before it had left for the first time by then.
-    again: Option<(BootTime, usize)>,
-}
 
 /// Publishes and deliveries by message, bounded by number; the oldest messages are forgotten first.
 #[derive(Debug)]
@@ -113,6 +53,8 @@ pub struct Messages {
     open: BTreeSet<(BootTime, OpId)>,
     /// Messages with deliveries that wait for what began before them.
     blocked: BTreeSet<(BootTime, OpId, MessageKey)>,
+    /// Messages with a delivery that would be of their only publish if no two messages of their address were equal: that may show.
+    unproven: VecDeque<(Address, MessageKey)>,
     pairs: VecDeque<Pair>,
     /// Of one message, and of what is open.
     forgotten: Forgotten,
@@ -152,6 +94,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Not measured; it must exceed the wait for the control ring, which is read within milliseconds unless the agent itself gets no
 /// processor.
 const LATE: Duration = Duration::from_secs(1);
+/// Messages remembered that wait for what the others of their address show: several addresses with as many as it takes.
+const MAX_UNPROVEN: usize = 512;
 /// Open operations remembered.
 const MAX_OPEN: usize = 1 << 17;
 
@@ -165,6 +109,7 @@ impl Messages {
             missed_at: BootTime::ZERO,
             open: BTreeSet::new(),
             blocked: BTreeSet::new(),
+            unproven: VecDeque::new(),
             pairs: VecDeque::new(),
             forgotten: Forgotten::default(),
         }
@@ -215,10 +160,18 @@ impl Messages {
     /// A message was published. It is found by `loose` too, where the broker may change what tells both apart.
     pub fn publish(&mut self, key: MessageKey, loose: Option<MessageKey>, published: Published) {
         self.consumers.watched(published.at);
-        self.habits.published(published.address, self.is_published(key));
+        let is_shown = self.habits.published(published.address, self.is_published(key));
         self.enter(key, published);
         if let Some(loose) = loose {
             self.enter(loose, published);
+        }
+        if is_shown {
+            for (address, key) in std::mem::take(&mut self.unproven) {
+                match self.habits.differ(address) {
+                    true => self.settle(key),
+                    false => self.unproven.push_back((address, key)),
+                }
+            }
         }
     }
 
@@ -423,9 +376,12 @@ impl Messages {
         };
         let mut left = unused.iter().enumerate().filter(|(_, publish)| is_left(publish));
         let mut unordered = None;
+        let is_only = unused.len() == 1;
         let (index, is_certain) = match (left.next(), left.next()) {
+            // What has no equal is this one, whatever seems to be known of the queue.
+            _ if is_unique && is_only => (0, true),
             (None, _) => (0, false),
-            (Some((only, _)), None) => (only, cleared.is_some() || (is_unique && unused.len() == 1)),
+            (Some((only, _)), None) => (only, cleared.is_some()),
             (Some((first, one)), Some((second, next))) => {
                 let has_order = one.conn == next.conn || one.at.abs_diff(next.at) > TOGETHER;
                 unordered = (!has_order).then_some(count + second);
@@ -436,8 +392,17 @@ impl Messages {
             next.doubtful = true;
         }
         let Some(publish) = entry.publishes.get_mut(count + index) else { return Taken::NotYet };
+        if !is_certain && is_only {
+            // It may be this one's: no other delivery is certain of it meanwhile.
+            publish.doubtful = true;
+            if self.unproven.len() >= MAX_UNPROVEN {
+                self.unproven.pop_front();
+            }
+            self.unproven.push_back((delivery.address, key));
+            return Taken::NotYet;
+        }
         publish.delivered = true;
-        let is_certain = is_certain && !publish.doubtful;
+        let is_certain = is_certain && (!publish.doubtful || (is_unique && is_only));
         let (op, queued_at) = (publish.op, publish.queued_at(delivery));
         entry.used(destination, &mut self.forgotten.equal).count = count + index + 1;
         if !is_certain {
@@ -478,23 +443,6 @@ fn hash(what: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     what.hash(&mut hasher);
     hasher.finish()
-}
-
-impl Entry {
-    /// `forgotten` counts those that had to go.
-    fn used(&mut self, destination: u64, forgotten: &mut u64) -> &mut Used {
-        let index = self.used.iter().position(|used| used.destination == destination);
-        let index = index.unwrap_or_else(|| {
-            if self.used.len() >= MAX_EQUAL {
-                self.used.remove(0);
-                *forgotten += 1;
-            }
-            self.used.reserve_exact(1);
-            self.used.push(Used { destination, count: 0, again: None });
-            self.used.len() - 1
-        });
-        &mut self.used[index]
-    }
 }
 
 #[cfg(test)]

@@ -318,7 +318,7 @@ fn destinations_and_open_operations_are_bounded_and_counted() {
 
 #[test]
 fn the_only_publish_is_not_a_deliverys_where_an_equal_message_may_have_waited() {
-    let later = BootTime::ZERO + 10 * TOGETHER;
+    let later = BootTime::ZERO + 20 * TOGETHER;
     let second = Duration::from_secs(1);
     // It is delivered because somebody began to consume, or settled what he had.
     for asks in [true, false] {
@@ -347,7 +347,7 @@ fn an_uncertain_step_makes_nothing_certain() {
     let mut messages = Messages::new(8);
     publish(&mut messages, 1, 1, ns(10));
     publish(&mut messages, 1, 2, ns(20) + 2 * TOGETHER);
-    let later = BootTime::ZERO + 10 * TOGETHER;
+    let later = BootTime::ZERO + 20 * TOGETHER;
     messages.called(CONSUMER, later, later);
     for op in 11..14 {
         let at = later + Duration::from_nanos(op);
@@ -360,7 +360,7 @@ fn what_came_to_a_consumer_that_had_asked_for_nothing_has_just_been_published() 
     let mut messages = Messages::new(8);
     publish(&mut messages, 1, 1, ns(10));
     messages.settled(CONSUMER, ns(20));
-    let later = BootTime::ZERO + 10 * TOGETHER;
+    let later = BootTime::ZERO + 20 * TOGETHER;
     publish(&mut messages, 1, 2, later);
     let first = delivery(11, later + Duration::from_nanos(1), "q");
     assert_eq!(deliver(&mut messages, 1, first), Some(OpId(2)), "the first has left unseen");
@@ -473,7 +473,7 @@ fn deliveries_settled_in_any_order_pair_with_their_own_publishes() {
 fn an_older_consumer_that_has_asked_for_nothing_since_anything_is_seen_was_idle() {
     let mut messages = Messages::new(8);
     messages.opened(OpId(7), ns(5));
-    let later = BootTime::ZERO + 2 * TOGETHER;
+    let later = BootTime::ZERO + 6 * TOGETHER;
     publish(&mut messages, 1, 1, later);
     let delivery = delivery(11, later + Duration::from_nanos(1), "q");
     assert_eq!(deliver(&mut messages, 1, delivery), Some(OpId(1)));
@@ -503,4 +503,30 @@ fn what_died_of_its_age_is_of_the_only_publish_where_an_older_one_would_have_die
         let expected = if found { vec![(11, 1)] } else { vec![] };
         assert_eq!(pairs(&mut messages), expected);
     }
+}
+
+#[test]
+fn what_is_not_proven_waits_for_what_the_others_of_its_address_show() {
+    let mut messages = Messages::new(64);
+    for n in 1..=29 {
+        publish(&mut messages, n, u64::from(n), ns(10));
+        assert_eq!(deliver(&mut messages, n, delivery(100 + u64::from(n), ns(20), "q")), None);
+    }
+    publish(&mut messages, 30, 30, ns(10));
+    let expected: Vec<(u64, u64)> = (1..=29).map(|n| (100 + n, n)).collect();
+    assert_eq!(pairs(&mut messages), expected);
+    assert!(messages.unproven.is_empty());
+    // Where one is equal to another, nothing is shown, and the second delivery is not certain of what may be the first one's.
+    let mut messages = watched("q");
+    publish(&mut messages, 1, 1, ns(10) + 20 * TOGETHER);
+    let at = ns(10) + 40 * TOGETHER;
+    messages.settled(CONSUMER, at);
+    let old = Delivery { destination: Destination::queue("p"), ..delivery(11, at + TOGETHER / 2, "p") };
+    assert_eq!(deliver(&mut messages, 1, old), None);
+    let new = Delivery { destination: Destination::queue("p"), ..delivery(12, at + TOGETHER, "p") };
+    assert_eq!(deliver(&mut messages, 1, new), None);
+    (0..2 * MAX_UNPROVEN as u64).for_each(|n| {
+        messages.deliver(key(1), None, delivery(1_000 + n, at + TOGETHER, "p"));
+    });
+    assert!(messages.unproven.len() <= MAX_UNPROVEN);
 }

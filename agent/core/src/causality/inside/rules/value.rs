@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::super::Interaction;
 use super::super::table::{Op, common_facts};
-use super::super::thresholds::{AFTER, MAX_LOOKED_AT, MAX_NAMED, MAX_STEPS, SOON};
+use super::super::thresholds::{AFTER, MAX_LOOKED_AT, MAX_NAMED, MAX_STEPS, PROOF_BESIDE_ANSWERED};
 use super::super::trust::{Proof, Signal};
 use super::super::view::View;
 use super::{
@@ -97,7 +97,7 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
     }
     // A worker with two stages is told of the second while it is about to settle the first.
     if let [only] = open.as_slice()
-        && view.was_never_late(SOON)
+        && view.was_never_late(0)
     {
         over.retain(|cause| step_to(view, *only, *cause).is_none());
     }
@@ -141,7 +141,7 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
         ([only], [_, ..])
             if view.op.family == Interaction::Call
                 && !view.is_near_loss()
-                && view.was_never_late(since_answer(view, &over)) =>
+                && view.was_never_late(PROOF_BESIDE_ANSWERED) =>
         {
             return Value::Likest(*only, &VALUE_BESIDE_ANSWERED);
         }
@@ -152,12 +152,6 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
         Some(cause) => Value::Likest(cause, &VALUE_BY_FACTS),
         None => Value::Among(open),
     }
-}
-
-/// How long before the operation the last of these requests was answered.
-fn since_answer(view: &View<'_>, answered: &[OpId]) -> Duration {
-    let closed = answered.iter().filter_map(|op| view.candidate(*op)?.closed_at);
-    closed.max().map_or(Duration::ZERO, |closed| view.at().since(closed))
 }
 
 /// The only message of that order that another process of the service took, if this one is asked for nothing. Once nothing else can

@@ -594,24 +594,24 @@ fn what_is_published_soon_after_an_answer_may_be_of_the_answered_request() {
 
 #[test]
 fn a_while_after_an_answer_less_proof_will_do() {
-    for (since, is_soon) in [(SOON, false), (Duration::ZERO, true)] {
+    for (since, is_soon, proof, sure) in [
+        (SOON, false, PROOF_OF_THE_USUAL, Some(97)),
+        (Duration::ZERO, true, PROOF_OF_THE_USUAL, None),
+        (Duration::ZERO, true, PROOF_BESIDE_ANSWERED, Some(85)),
+        (SOON, false, 0, None),
+    ] {
         let mut world = World::new();
-        named_work(&mut world, PROOF_OF_THE_USUAL);
+        named_work(&mut world, proof);
         let (confirm, call) = created_and_confirmed(&mut world, since);
-        world.check(call, Some((confirm, Rule::Value)));
-        assert_eq!(world.sure[&call], if is_soon { 85 } else { 97 });
-        // With no proof at all, a while after an answer only, and less sure.
-        let mut world = World::new();
-        let (confirm, call) = created_and_confirmed(&mut world, since);
-        world.check(call, (!is_soon).then_some((confirm, Rule::Value)));
-        assert_eq!(world.sure.get(&call), (!is_soon).then_some(&85));
-        // Once it was seen otherwise, an answered request may be the cause again.
-        let mut world = World::new();
-        named_work(&mut world, PROOF_OF_THE_USUAL);
-        world.inside.table.process(Tgid(1)).unwrap().trust.count(Signal::NamedInFlight, false);
-        let (_, call) = created_and_confirmed(&mut world, since);
-        world.check(call, None);
+        world.check(call, sure.map(|_| (confirm, Rule::Value)));
+        assert_eq!(world.sure.get(&call).copied(), sure, "soon: {is_soon}, {proof}");
     }
+    // Once it was seen otherwise, an answered request may be the cause again.
+    let mut world = World::new();
+    named_work(&mut world, PROOF_BESIDE_ANSWERED);
+    world.inside.table.process(Tgid(1)).unwrap().trust.count(Signal::NamedInFlight, false);
+    let (_, call) = created_and_confirmed(&mut world, Duration::ZERO);
+    world.check(call, None);
 }
 
 #[test]
