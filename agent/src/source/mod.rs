@@ -17,6 +17,7 @@ use std::path::Path;
 
 use crate::config::Services;
 use spoor_core::record::Record;
+use spoor_core::tls::Known;
 
 /// Records of a file, one after the other.
 pub trait Source: Send {
@@ -24,6 +25,11 @@ pub trait Source: Send {
     ///
     /// An error for which [`SourceError::is_warning`] holds leaves the source usable: call again until `None`.
     fn next(&mut self) -> Result<Option<Record>, SourceError>;
+
+    /// Secrets of TLS connections that the file held before the record that came last; never part of a record.
+    fn secrets(&mut self) -> Vec<Known> {
+        Vec::new()
+    }
 
     /// Where and when the records were made; `None` for a capture, which does not say.
     fn header(&self) -> Option<&recording::Header> {

@@ -5,6 +5,7 @@
 
 mod life;
 pub mod script;
+mod tls;
 
 use std::io::Read;
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("postgres", postgres),
     ("recording", recording),
     ("texts", texts),
+    ("tls", tls::tls),
 ];
 
 /// One HTTP/1.x connection.

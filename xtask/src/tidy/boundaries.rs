@@ -19,6 +19,7 @@ const FLOORS: &[&str] = &[
     "percent",
     "sql",
     "stream",
+    "tls",
     "privacy",
     "operation",
     "protocol",

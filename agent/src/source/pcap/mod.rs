@@ -32,6 +32,7 @@ use super::{Source, SourceError};
 use crate::config::Services;
 use spoor_core::record::{ClockPair, Lost, Record};
 use spoor_core::time::{BootTime, WallTime};
+use spoor_core::tls::{Known, keylog};
 
 /// Whether a file that starts so is a capture.
 pub fn is_capture(start: &[u8]) -> bool {
@@ -48,6 +49,8 @@ pub struct Reader<R> {
     error: Option<SourceError>,
     is_over: bool,
     has_clock: bool,
+    /// Secrets that the file brought, and that nobody asked for yet.
+    secrets: Vec<Known>,
     counts: Counts,
 }
 
@@ -63,6 +66,7 @@ struct Counts {
     malformed: u64,
     unknown_links: u64,
     dropped_by_capture: u64,
+    secrets: u64,
 }
 
 impl<R: Read> Reader<R> {
@@ -75,6 +79,7 @@ impl<R: Read> Reader<R> {
             error: None,
             is_over: false,
             has_clock: false,
+            secrets: Vec::new(),
             counts: Counts::default(),
         })
     }
@@ -99,6 +104,12 @@ impl<R: Read> Reader<R> {
             Ok(Some(Item::Dropped { at, packets })) => {
                 self.counts.dropped_by_capture = self.counts.dropped_by_capture.max(packets);
                 self.queue.push_back(Record::Lost(Lost { at: from_epoch(at), records: packets, bytes: 0 }));
+            }
+            Ok(Some(Item::KeyLog(log))) => {
+                let (mut reader, secrets) = (keylog::Reader::default(), &mut self.secrets);
+                reader.read(log, |known| secrets.push(known));
+                reader.finish(|known| secrets.push(known));
+                self.counts.secrets += reader.counts().secrets;
             }
             Ok(None) => self.end(None),
             Err(error) => self.end(Some(error)),
@@ -125,6 +136,10 @@ impl<R: Read + Send> Source for Reader<R> {
         }
     }
 
+    fn secrets(&mut self) -> Vec<Known> {
+        std::mem::take(&mut self.secrets)
+    }
+
     fn counts(&self) -> Vec<(&'static str, u64)> {
         let c = &self.counts;
         let mut counts = vec![
@@ -137,6 +152,7 @@ impl<R: Read + Send> Source for Reader<R> {
             ("malformed packets", c.malformed),
             ("packets of an unknown link type", c.unknown_links),
             ("packets the capture dropped", c.dropped_by_capture),
+            ("secrets of TLS", c.secrets),
         ];
         counts.extend(self.tracker.counts());
         counts

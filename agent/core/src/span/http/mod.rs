@@ -28,7 +28,7 @@ pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
     let mut draft = Draft::new(placed.op, if is_server { SpanKind::Server } else { SpanKind::Client });
     let attributes = &mut draft.attributes;
     let method = method(exchange, attributes);
-    let scheme = scheme(exchange, is_server);
+    let scheme = scheme(exchange, is_server, placed.conn.tls.is_some());
     if exchange.target_cut {
         attributes.set(semconv::SPOOR_TRUNCATED, cut_part(exchange, is_server));
     }
@@ -80,9 +80,10 @@ fn method<'a>(exchange: &'a Exchange, attributes: &mut Attributes) -> &'a str {
     "HTTP"
 }
 
-pub(super) fn scheme(exchange: &Exchange, is_server: bool) -> &'static str {
+pub(super) fn scheme(exchange: &Exchange, is_server: bool, is_tls: bool) -> &'static str {
     let forwarded = text(&exchange.request_headers, "x-forwarded-proto").filter(|_| is_server);
-    let https = forwarded.is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
+    let https = is_tls
+        || forwarded.is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
         || exchange.http2.is_https
         || exchange.target.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
     if https { "https" } else { "http" }

@@ -46,7 +46,7 @@ pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
     let mut draft = Draft::new(placed.op, if is_server { SpanKind::Server } else { SpanKind::Client });
     let attributes = &mut draft.attributes;
     attributes.set(semconv::RPC_SYSTEM_NAME, semconv::GRPC);
-    let scheme = scheme(exchange, is_server);
+    let scheme = scheme(exchange, is_server, placed.conn.tls.is_some());
     let conn = &placed.conn.conn;
     let socket = if is_server { &conn.local } else { &conn.remote };
     address(exchange, scheme, socket, attributes);
