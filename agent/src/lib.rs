@@ -25,6 +25,7 @@ pub mod export;
 pub mod files;
 pub mod metrics;
 pub mod run;
+pub mod secrets;
 pub mod service;
 pub mod source;
 pub mod telemetry;

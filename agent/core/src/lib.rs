@@ -5,12 +5,12 @@
 //! [`pipeline::Pipeline`].
 //!
 //! ```text
-//!   Record ─▶ conn ▶ stream ▶ protocol ─Operation─▶ order, causality ─Edge─▶ trees ─▶ span ─▶ Span
+//!   Record ─▶ conn ▶ stream ▶ tls ▶ protocol ─Operation─▶ order, causality ─Edge─▶ trees ─▶ span ─▶ Span
 //! ```
 //!
 //! | floor | modules, each of which names only those above it |
 //! |---|---|
-//! | ground | [`bounded`], `account`, `work`, [`time`], [`record`], [`trace`], [`settings`], [`percent`], [`charset`], [`sql`], [`stream`], [`privacy`] |
+//! | ground | [`bounded`], `account`, `work`, [`time`], [`record`], [`trace`], [`settings`], [`percent`], [`charset`], [`sql`], [`stream`], [`tls`], [`privacy`] |
 //! | what bytes say | [`operation`], [`protocol`], [`conn`] |
 //! | whose they are | [`order`], [`causality`] |
 //! | what leaves | [`span`], [`pipeline`] |
@@ -36,6 +36,7 @@ pub mod span;
 pub mod sql;
 pub mod stream;
 pub mod time;
+pub mod tls;
 pub mod trace;
 mod trees;
 mod work;

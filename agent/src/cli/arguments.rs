@@ -129,7 +129,9 @@ Examples:
   tcpdump -i any -U -w - 'port 8080 or port 5672' | spoor replay -
   spoor replay orders.spoor --otlp-endpoint http://localhost:4317
   spoor replay orders.spoor --explain-keys
+  spoor replay orders.pcapng --keys keys.log            open TLS with the secrets that SSLKEYLOGFILE wrote
 
+Secrets inside a pcapng file are used without --keys.
 Without --print and without an endpoint it prints trees. Spans that the back end does not take are a failure.")]
 pub(super) struct ReplayOptions {
     /// A recording of `spoor record`, a pcap or a pcapng file, also compressed by gzip, xz or zstd; `-` is standard input
@@ -139,6 +141,9 @@ pub(super) struct ReplayOptions {
     /// Say which rule found which key in which operations, and what looks like a number in those without one
     #[arg(long)]
     pub(super) explain_keys: bool,
+    /// Open TLS connections with the secrets of a key log, as SSLKEYLOGFILE makes them; may be given more than once
+    #[arg(long, value_name = "KEYLOG")]
+    pub(super) keys: Vec<PathBuf>,
 
     /// How long to wait for a back end that takes nothing; what it has not taken by then is a failure
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]

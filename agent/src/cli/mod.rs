@@ -98,7 +98,7 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Replay(options) => {
             let settings = load(&options.settings)?;
-            run::replay(&settings, &options.file, options.settings.print, options.timeout)?;
+            run::replay(&settings, &options.file, &options.keys, options.settings.print, options.timeout)?;
         }
         Command::Order(options) => return Ok(order::run(&options)?),
         Command::Doctor(options) => return doctor::run(&options),

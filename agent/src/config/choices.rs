@@ -116,6 +116,15 @@ impl std::fmt::Debug for Privacy {
     }
 }
 
+/// Connections under TLS. Without their secrets they are counted and left alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Files to which programs write the secrets of their connections (`SSLKEYLOGFILE`, RFC 9850): those connections are
+    /// opened, TLS 1.3 and 1.2. Who may read such a file may read the traffic.
+    pub key_logs: Vec<String>,
+}
+
 /// The port for probes and Prometheus.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

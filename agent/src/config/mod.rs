@@ -19,7 +19,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use choices::{Admin, Kubernetes, Privacy, Select, Selector, State};
+pub use choices::{Admin, Kubernetes, Privacy, Select, Selector, State, Tls};
 pub use load::{Flag, Loaded, load};
 pub use node::Place;
 pub use spoor_core::causality::settings::Joining;
@@ -45,6 +45,7 @@ impl ConfigError {
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     pub capture: Capture,
+    pub tls: Tls,
     pub protocols: Protocols,
     pub services: Services,
     pub select: Select,

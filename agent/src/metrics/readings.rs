@@ -42,6 +42,12 @@ pub const METRICS: &[Metric] = &[
         "Entries of bounded tables forgotten for newer ones, by table: what they would have joined or named later is not",
     ),
     counter("spoor.connections", "{connection}", "Connections seen, by what they speak"),
+    counter(
+        "spoor.tls.connections",
+        "{connection}",
+        "Connections under TLS that were to be opened: opened, or closed for want of a suite, a version, a secret",
+    ),
+    counter("spoor.tls.records", "{record}", "Records of opened TLS connections, by what became of them"),
     counter("spoor.connections.ended", "{connection}", "Connections that are over, by reason"),
     gauge("spoor.processes", "{process}", "Processes known now, by whether they are traced"),
     counter("spoor.operations", "{operation}", "Operations recognised, by protocol"),

@@ -21,6 +21,7 @@ use crate::config::{Admin, Config};
 use crate::export::metrics::Metrics;
 use crate::export::{Exporter, Host};
 use crate::metrics::{Board, Server};
+use crate::secrets::{self, KeyLog};
 use crate::service::lookup::Verdict as Seen;
 use crate::service::{Inspector, Lookup, kubernetes};
 use crate::source::live::Live;
@@ -68,6 +69,10 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     let host = Host::local(&rules_digest(&config));
     let boot_id = clock::uuid_bytes(&clock::boot_id());
     let mut pipeline = super::pipeline(&config, boot_id)?;
+    let mut key_logs: Vec<KeyLog> = config.tls.key_logs.iter().map(|path| KeyLog::new(path.into())).collect();
+    if !key_logs.is_empty() {
+        pipeline = pipeline.with_tls(secrets::WAITING);
+    }
     let board = Arc::new(Board::default());
     // First what can say no: a spool that cannot be used, a port that is taken.
     let mut delivery = Delivery::start(&config, host.clone(), print, None, Some(board.clone()), &stop)?;
@@ -128,6 +133,9 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                 stop.doing("tracing");
             }
             None => {}
+        }
+        for log in &mut key_logs {
+            log.turn(|known| pipeline.handle_secret(known));
         }
         let told = Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts };
         if handle(&mut batch, told, &mut pipeline, &mut delivery).is_err() {

@@ -27,6 +27,7 @@ use crate::capture::CaptureError;
 use crate::config::Config;
 use crate::export::exporter::ExportError;
 use crate::files::FileError;
+use crate::secrets::KeyLogError;
 use crate::service::kubernetes::KubernetesError;
 use crate::source::SourceError;
 use spoor_core::order::rules::RuleError;
@@ -63,6 +64,8 @@ pub enum RunError {
     Kubernetes(#[from] KubernetesError),
     #[error("the key for hashes (`privacy.hash_secret_file`): {0}")]
     Secret(String),
+    #[error(transparent)]
+    KeyLog(#[from] KeyLogError),
     #[error("cannot listen on `{listen}` (`admin.listen`): {source}")]
     Admin { listen: String, source: io::Error },
     #[error("{lost} spans did not reach the back end; the lines above say why")]
@@ -75,7 +78,7 @@ impl RunError {
     /// The configuration or the command line is what has to change.
     pub fn is_usage(&self) -> bool {
         match self {
-            RunError::Rule(_) | RunError::Secret(_) | RunError::Kubernetes(_) => true,
+            RunError::Rule(_) | RunError::Secret(_) | RunError::KeyLog(_) | RunError::Kubernetes(_) => true,
             RunError::Export(error) => matches!(error, ExportError::Target(_)),
             _ => false,
         }

@@ -38,7 +38,7 @@ pub(super) struct Moment<'a> {
 
 pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
     let stats = moment.stats;
-    let mut all = Vec::with_capacity(96);
+    let mut all = Vec::with_capacity(112);
     let mut add = |metric, value| all.push(Reading::plain(metric, value));
     add("spoor.records", stats.records);
     add("spoor.captured", stats.bytes);
@@ -123,6 +123,18 @@ fn connections(stats: &Connections, add: &mut impl FnMut(&'static str, &'static 
     let others = [("opaque", stats.opaque), ("other", stats.not_ours), ("undecided", stats.undecided)];
     for (protocol, count) in stats.detected.by_name().into_iter().chain(others) {
         add("spoor.connections", "protocol", protocol, count);
+    }
+    add("spoor.tls.connections", "state", "opened", stats.tls.opened);
+    for (cause, count) in stats.tls.by_cause() {
+        add("spoor.tls.connections", "state", cause, count);
+    }
+    for (result, count) in [
+        ("opened", stats.tls.records),
+        ("failed", stats.tls.failed_records),
+        ("early_data", stats.tls.early_records),
+        ("malformed", stats.tls.malformed),
+    ] {
+        add("spoor.tls.records", "result", result, count);
     }
     for (reason, count) in
         [("closed", stats.closed), ("evicted", stats.evicted), ("abandoned", stats.abandoned)]

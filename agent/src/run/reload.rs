@@ -99,6 +99,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("`state`", old.state != new.state),
         ("`export.otlp.metrics`", metrics(old) != metrics(new)),
         ("`admin`", old.admin != new.admin),
+        ("`tls`", old.tls != new.tls),
         ("`kubernetes`", old.kubernetes != new.kubernetes),
     ];
     sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()

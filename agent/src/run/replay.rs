@@ -1,6 +1,6 @@
 //! `spoor replay`: a file through the same pipeline as the live kernel, in the records' own time.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::deliver::{Delivery, Vain};
@@ -12,6 +12,7 @@ use crate::cli::Print;
 use crate::clock;
 use crate::config::Config;
 use crate::export::Host;
+use crate::secrets::{self, KeyLog};
 use crate::source::file::Opened;
 use crate::source::{self, Source};
 use spoor_core::time::BootTime;
@@ -21,7 +22,13 @@ const EVERY: u64 = 4096;
 
 /// Replays a recording, a pcap or a pcapng file. Without an endpoint and without a form it prints trees.
 /// `timeout`: how long it waits for a back end that takes nothing. Spans that did not arrive are a failure.
-pub fn replay(config: &Config, file: &Path, print: Option<Print>, timeout: Duration) -> Result<(), RunError> {
+pub fn replay(
+    config: &Config,
+    file: &Path,
+    keys: &[PathBuf],
+    print: Option<Print>,
+    timeout: Duration,
+) -> Result<(), RunError> {
     let stop = Stop::new(false).map_err(RunError::Start)?;
     stop.doing("reading the file");
     let Opened { name, bytes, position } = source::file::open(file)?;
@@ -32,7 +39,15 @@ pub fn replay(config: &Config, file: &Path, print: Option<Print>, timeout: Durat
     // A file can wait: there is as much time for it as it takes.
     let mut unhurried = config.clone();
     unhurried.limits.work_percent = 0;
-    let mut pipeline = super::pipeline(&unhurried, boot_id)?;
+    let mut pipeline = super::pipeline(&unhurried, boot_id)?.with_tls(secrets::WAITING);
+    let configured = config.tls.key_logs.iter().map(PathBuf::from);
+    for path in keys.iter().cloned().chain(configured) {
+        let counts = KeyLog::read_all(&path, |known| pipeline.handle_secret(known))?;
+        tracing::debug!(?counts, "read the key log `{}`", path.display());
+        if counts.secrets == 0 {
+            tracing::warn!("the key log `{}` has no secret that opens a connection", path.display());
+        }
+    }
     let exports = !config.export.otlp.endpoint.is_empty() || !config.export.otlp.traces_endpoint.is_empty();
     let print = print.or((!exports).then_some(Print::Tree));
     let mut delivery = Delivery::start(config, host, print, Some(timeout), None, &stop)?;
@@ -45,6 +60,9 @@ pub fn replay(config: &Config, file: &Path, print: Option<Print>, timeout: Durat
         match source.next() {
             Ok(Some(record)) => {
                 now = now.max(record.at());
+                for known in source.secrets() {
+                    pipeline.handle_secret(known);
+                }
                 pipeline.handle_record(record);
                 while pipeline.poll_verdict().is_some() {
                     // A file holds what it holds.

@@ -33,6 +33,13 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
         stats.spans,
         stats.trees,
     );
+    let tls = &stats.connections.tls;
+    if tls.seen > 0 {
+        let closed = tls.by_cause().into_iter().filter(|(_, count)| *count > 0);
+        let closed: String =
+            closed.map(|(cause, count)| format!(", {count} closed ({})", why_closed(cause))).collect();
+        text += &format!("TLS: {} of {} connections opened{closed}\n", tls.opened, tls.seen);
+    }
     if let Some(totals) = &delivered.exported {
         text += &format!("exported: {} spans, requests {}", totals.exported, totals.requests);
         if totals.spooled > 0 {
@@ -113,6 +120,18 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
 /// Counters of the kernel side that stand for something that was not seen.
 pub(super) fn is_loss(name: &str) -> bool {
     ["lost", "failed", "no_buffer", "fault", "uncertain"].iter().any(|word| name.contains(word))
+}
+
+/// A cause for which TLS stays closed, for people.
+fn why_closed(cause: &str) -> &str {
+    match cause {
+        "suite" => "a cipher suite that is not opened",
+        "version" => "TLS 1.1 or older",
+        "secret" => "no secret",
+        "limit" => "too much waited for its secret",
+        "broken" => "records that do not open",
+        other => other,
+    }
 }
 
 fn size(bytes: u64) -> String {

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use crate::config::Services;
 use spoor_core::record::Record;
+use spoor_core::tls::Known;
 
 /// Records of a file, one after the other.
 pub trait Source: Send {
@@ -27,6 +28,11 @@ pub trait Source: Send {
 
     /// What the file holds and nothing was made of, and what it does not show, by name, for the summary: what is not zero.
     fn unread(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
+    /// Secrets of TLS connections that the file held before the record that came last; never part of a record.
+    fn secrets(&mut self) -> Vec<Known> {
         Vec::new()
     }
 

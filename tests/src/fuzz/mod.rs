@@ -5,6 +5,7 @@
 
 mod life;
 pub mod script;
+mod tls;
 
 use std::io::Read;
 use std::sync::LazyLock;
@@ -60,6 +61,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("scgi", scgi),
     ("texts", texts),
     ("uwsgi", uwsgi),
+    ("tls", tls::tls),
 ];
 
 /// One HTTP/1.x connection.

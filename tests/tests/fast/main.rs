@@ -44,4 +44,5 @@ mod privacy;
 mod privacy_marked;
 mod replay_captures;
 mod robust;
+mod tls_captures;
 mod upgrades;

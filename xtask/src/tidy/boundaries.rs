@@ -20,6 +20,7 @@ const FLOORS: &[&str] = &[
     "charset",
     "sql",
     "stream",
+    "tls",
     "privacy",
     "operation",
     "protocol",

@@ -5,6 +5,7 @@
 
 mod flow;
 mod look;
+mod opening;
 mod preface;
 pub mod snapshot;
 mod stats;
@@ -24,9 +25,11 @@ use crate::record::{Close, Conn, ConnId, Data, OpId, Role};
 use crate::settings;
 use crate::stream::Window;
 use crate::time::BootTime;
+use crate::tls;
 use flow::{Context, Flow};
+use opening::Opening;
 use snapshot::{Connection, Waiting};
-pub use stats::Stats;
+pub use stats::{Stats, TlsStats};
 
 /// Captured bytes that all connections together may hold back: waiting for order, or for detection.
 const MAX_BUFFERED: usize = 32 << 20;
@@ -48,6 +51,8 @@ pub struct ConnInfo {
     pub protocol: Option<Protocol>,
     /// The client behind the proxy at the other end, where that says so in front of the stream (PROXY protocol).
     pub client: Option<SocketAddr>,
+    /// The TLS that it was opened from. `None`: it is in the clear, or stays closed.
+    pub tls: Option<Arc<tls::Facts>>,
 }
 
 /// A shared [`ConnInfo`].
@@ -112,6 +117,7 @@ impl Connections {
             verdicts: VecDeque::new(),
             stats: Stats::default(),
             waiting: Waiting::default(),
+            tls: Opening::new(max_connections),
         };
         Self {
             table: Bounded::new(max_connections),
@@ -129,6 +135,25 @@ impl Connections {
     pub fn with_turn_bytes(mut self, turn_bytes: u32) -> Self {
         self.context.turn_bytes = turn_bytes;
         self
+    }
+
+    /// Opens TLS connections whose secrets come to be known ([`Connections::handle_secret`]); without it they are counted and
+    /// left alone.
+    pub fn with_tls(mut self, bounds: tls::Bounds) -> Self {
+        self.context.tls.open(bounds);
+        self
+    }
+
+    /// A secret came to be known: what waited for it is opened.
+    pub fn handle_secret(&mut self, known: tls::Known) {
+        let waiting = self.context.tls.learn(known);
+        for id in waiting {
+            let Some(slot) = self.table.slot(&id) else { continue };
+            if let Some(flow) = self.table.at_mut(slot) {
+                flow.unseal(self.now, &mut self.context);
+            }
+            self.settle(slot);
+        }
     }
 
     /// First sight of a connection, or more about it.
@@ -306,10 +331,11 @@ impl Connections {
 
     /// What was forgotten at bounds, by table: ends of connections, whose late records open them anew, and what connections
     /// of a protocol told about each other.
-    pub fn forgotten(&self) -> [(&'static str, u64); 2] {
+    pub fn forgotten(&self) -> [(&'static str, u64); 3] {
         let shared = self.context.shared.iter().filter_map(|(_, shared)| shared.as_ref());
         let told = shared.map(|shared| shared.forgotten()).sum();
-        [("connection_ends", self.closed.forgotten()), ("shared_statements", told)]
+        let secrets = self.context.tls.secrets.forgotten();
+        [("connection_ends", self.closed.forgotten()), ("shared_statements", told), ("tls_secrets", secrets)]
     }
 
     /// Totals.

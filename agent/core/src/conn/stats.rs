@@ -1,6 +1,7 @@
 //! What happened to connections and their bytes, counted.
 
 use crate::protocol::{Discard, PerProtocol, Protocol};
+use crate::tls::{Cause, Counts};
 
 /// Totals since the start. All bytes are of the stream, not of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -71,6 +72,69 @@ pub struct Stats {
     pub unsynchronised: u64,
     pub invalid: u64,
     pub limit: u64,
+
+    /// Connections under TLS that were to be opened.
+    pub tls: TlsStats,
+}
+
+/// What became of connections under TLS, where they are opened at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct TlsStats {
+    pub seen: u64,
+    pub opened: u64,
+    /// Stayed closed, by [`Cause`]. Those that were opened first and then given up are in both.
+    pub suite: u64,
+    pub version: u64,
+    pub compression: u64,
+    pub secret: u64,
+    pub limit: u64,
+    pub broken: u64,
+
+    /// Records opened.
+    pub records: u64,
+    /// Records that did not open although they should have.
+    pub failed_records: u64,
+    /// Records of early data (0-RTT), which stay closed.
+    pub early_records: u64,
+    /// KeyUpdates.
+    pub updates: u64,
+    /// What stood where a record should begin was none.
+    pub malformed: u64,
+    /// Operations whose place on the wire was no longer known.
+    pub unplaced: u64,
+}
+
+impl TlsStats {
+    /// Connections that stayed closed, by cause.
+    pub fn by_cause(&self) -> [(&'static str, u64); 6] {
+        [
+            ("suite", self.suite),
+            ("version", self.version),
+            ("compression", self.compression),
+            ("secret", self.secret),
+            ("limit", self.limit),
+            ("broken", self.broken),
+        ]
+    }
+
+    pub(super) fn closed(&mut self, cause: Cause) {
+        *match cause {
+            Cause::Suite => &mut self.suite,
+            Cause::Version => &mut self.version,
+            Cause::Compression => &mut self.compression,
+            Cause::Secret => &mut self.secret,
+            Cause::Limit => &mut self.limit,
+            Cause::Broken => &mut self.broken,
+        } += 1;
+    }
+
+    pub(super) fn add(&mut self, counts: Counts) {
+        self.records += counts.opened;
+        self.failed_records += counts.failed;
+        self.early_records += counts.early;
+        self.updates += counts.updates;
+        self.malformed += counts.malformed;
+    }
 }
 
 impl Stats {

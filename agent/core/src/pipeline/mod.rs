@@ -40,7 +40,7 @@ use crate::trees::Finished;
 use crate::trees::hold::{self, Hold};
 use crate::trees::identify::{self, Identifier, Placing};
 use crate::work::{Done, Owner, Work};
-use crate::{order, settings};
+use crate::{order, settings, tls};
 pub use in_flight::Open;
 use in_flight::{Begun, OpenOperations};
 use snapshot::Histories;
@@ -169,6 +169,12 @@ impl Pipeline {
         })
     }
 
+    /// Opens TLS connections whose secrets come to be known; without it they are counted and left alone.
+    pub fn with_tls(mut self, bounds: tls::Bounds) -> Self {
+        self.connections = self.connections.with_tls(bounds);
+        self
+    }
+
     /// What is exported; without it, everything.
     pub fn with_sampler(mut self, sampler: Sampler) -> Self {
         self.identifier.sampler = sampler;
@@ -256,6 +262,13 @@ impl Pipeline {
             self.run_timers();
         }
         self.keep_to_memory();
+    }
+
+    /// A secret of a TLS connection came to be known. It is no [`Record`]: a record may be written to a file.
+    pub fn handle_secret(&mut self, known: tls::Known) {
+        self.connections.handle_secret(known);
+        self.drain_events();
+        self.drain_edges();
     }
 
     /// Time has passed.

@@ -135,6 +135,11 @@ pub trait Session: std::fmt::Debug + Send {
         let _ = (now, out);
     }
 
+    /// Both sides agreed to go on under TLS, and what follows in both directions is no longer this session's.
+    fn is_sealed(&self) -> bool {
+        false
+    }
+
     /// What it needs from the kernel next.
     fn want(&self, from: Sender) -> Want {
         let _ = from;

@@ -214,6 +214,18 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
         Completeness::Cut => attributes.set(semconv::SPOOR_INCOMPLETE, "cut"),
         Completeness::Abandoned => attributes.set(semconv::SPOOR_INCOMPLETE, "open"),
     }
+    if let Some(tls) = &placed.conn.tls {
+        attributes.set(semconv::TLS_PROTOCOL_NAME, "tls");
+        attributes.set(semconv::TLS_PROTOCOL_VERSION, tls.version.name());
+        attributes.set(semconv::TLS_CIPHER, tls.suite);
+        // The conventions' `tls.client.server_name` is `server.address` now: a name where there was none but an address.
+        let is_address = |value: &Value| matches!(value, Value::Text(text) if text.parse::<IpAddr>().is_ok());
+        if let Some(name) = &tls.server_name
+            && attributes.get(semconv::SERVER_ADDRESS).is_none_or(is_address)
+        {
+            attributes.set(semconv::SERVER_ADDRESS, name.as_str());
+        }
+    }
     if placed.observed_from_server {
         attributes.set(semconv::SPOOR_OBSERVED_FROM, "server");
     }

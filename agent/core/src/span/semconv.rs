@@ -18,6 +18,10 @@ pub const NETWORK_PROTOCOL_NAME: &str = "network.protocol.name";
 pub const NETWORK_PROTOCOL_VERSION: &str = "network.protocol.version";
 pub const NETWORK_TRANSPORT: &str = "network.transport";
 
+pub const TLS_PROTOCOL_NAME: &str = "tls.protocol.name";
+pub const TLS_PROTOCOL_VERSION: &str = "tls.protocol.version";
+pub const TLS_CIPHER: &str = "tls.cipher";
+
 pub const HTTP_REQUEST_METHOD: &str = "http.request.method";
 pub const HTTP_REQUEST_METHOD_ORIGINAL: &str = "http.request.method_original";
 pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";

@@ -42,7 +42,7 @@ pub(super) fn conn(role: Role, port: u16) -> ConnInfo {
         wire: None,
         peer: None,
     };
-    ConnInfo { conn, role: Some(role), protocol: None, client: None }
+    ConnInfo { conn, role: Some(role), protocol: None, client: None, tls: None }
 }
 
 pub(super) fn op(role: Role, detail: Detail) -> Operation {

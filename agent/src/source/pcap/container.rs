@@ -10,6 +10,7 @@
 //!            IDB 1           interface: u16 link type, u16, u32 snaplen, options (9 if_tsresol, 14 if_tsoffset)
 //!            PB 2, EPB 6     packet with interface and time      SPB 3  packet without
 //!            ISB 5           interface statistics (options 5 if_drop, 7 os_drop)
+//!            DSB 10          u32 type, u32 length, secrets: a key log of TLS for type 0x544c534b
 //! ```
 
 use std::io::Read;
@@ -25,6 +26,8 @@ const MAX_BLOCK: usize = 16 << 20;
 const MAX_INTERFACES: usize = 1 << 16;
 
 const SECTION: u32 = 0x0a0d_0d0a;
+/// The secrets of a Decryption Secrets Block are a key log of TLS.
+const TLS_KEY_LOG: u32 = 0x544c_534b;
 
 /// What a file holds.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub(super) enum Item<'a> {
         at: WallTime,
         packets: u64,
     },
+    /// A key log of TLS connections, of which packets follow or came before.
+    KeyLog(&'a [u8]),
 }
 
 /// A captured frame.
@@ -139,6 +144,10 @@ impl<R: Read> Container<R> {
                 match self.interpret(block)? {
                     Block::Frame(found) => break Some(found),
                     Block::Dropped(packets) => return Ok(Some(Item::Dropped { at: self.at, packets })),
+                    Block::KeyLog { start, len } => {
+                        let log = self.buffer.get(start..start.saturating_add(len)).unwrap_or_default();
+                        return Ok(Some(Item::KeyLog(log)));
+                    }
                     Block::Other => {}
                 }
             },
@@ -253,6 +262,11 @@ impl<R: Read> Container<R> {
                 let all = interfaces.iter().map(|i| i.dropped).fold(0, u64::saturating_add);
                 Some(if all > 0 { Block::Dropped(all) } else { Block::Other })
             })(),
+            10 => (|| {
+                let (kind, len) = (order.u32(body, 0)?, order.u32(body, 4)? as usize);
+                (len <= body.len().checked_sub(8)?).then_some(())?;
+                Some(if kind == TLS_KEY_LOG { Block::KeyLog { start: 8, len } } else { Block::Other })
+            })(),
             _ => Some(Block::Other),
         };
         found.ok_or_else(|| {
@@ -264,6 +278,7 @@ impl<R: Read> Container<R> {
 enum Block {
     Frame(Found),
     Dropped(u64),
+    KeyLog { start: usize, len: usize },
     Other,
 }
 

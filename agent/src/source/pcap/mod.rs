@@ -33,6 +33,7 @@ use super::{Source, SourceError};
 use crate::config::Services;
 use spoor_core::record::{ClockPair, Lost, Record};
 use spoor_core::time::{BootTime, WallTime};
+use spoor_core::tls::{Known, keylog};
 
 /// Whether a file that starts so is a capture.
 pub fn is_capture(start: &[u8]) -> bool {
@@ -49,6 +50,8 @@ pub struct Reader<R> {
     error: Option<SourceError>,
     is_over: bool,
     has_clock: bool,
+    /// Secrets that the file brought, and that nobody asked for yet.
+    secrets: Vec<Known>,
     counts: Counts,
 }
 
@@ -64,6 +67,7 @@ struct Counts {
     malformed: u64,
     unknown_links: u64,
     dropped_by_capture: u64,
+    secrets: u64,
 }
 
 impl<R: Read> Reader<R> {
@@ -76,6 +80,7 @@ impl<R: Read> Reader<R> {
             error: None,
             is_over: false,
             has_clock: false,
+            secrets: Vec::new(),
             counts: Counts::default(),
         })
     }
@@ -100,6 +105,12 @@ impl<R: Read> Reader<R> {
             Ok(Some(Item::Dropped { at, packets })) => {
                 self.counts.dropped_by_capture = self.counts.dropped_by_capture.max(packets);
                 self.queue.push_back(Record::Lost(Lost { at: from_epoch(at), records: packets, bytes: 0 }));
+            }
+            Ok(Some(Item::KeyLog(log))) => {
+                let (mut reader, secrets) = (keylog::Reader::default(), &mut self.secrets);
+                reader.read(log, |known| secrets.push(known));
+                reader.finish(|known| secrets.push(known));
+                self.counts.secrets += reader.counts().secrets;
             }
             Ok(None) => self.end(None),
             Err(error) => self.end(Some(error)),
@@ -140,6 +151,10 @@ impl<R: Read + Send> Source for Reader<R> {
         packets.into_iter().chain(self.tracker.unread()).filter(|(_, count)| *count > 0).collect()
     }
 
+    fn secrets(&mut self) -> Vec<Known> {
+        std::mem::take(&mut self.secrets)
+    }
+
     fn counts(&self) -> Vec<(&'static str, u64)> {
         let c = &self.counts;
         let mut counts = vec![
@@ -152,6 +167,7 @@ impl<R: Read + Send> Source for Reader<R> {
             ("malformed packets", c.malformed),
             ("packets of an unknown link type", c.unknown_links),
             ("packets the capture dropped", c.dropped_by_capture),
+            ("secrets of TLS", c.secrets),
         ];
         counts.extend(self.tracker.counts());
         counts

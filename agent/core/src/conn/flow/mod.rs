@@ -7,15 +7,19 @@
 //!     └────── not that protocol after all ──────┘
 //! ```
 //!
+//! Under TLS the same, one floor up: `sealed` gives plaintext to these states as if it had moved.
+//!
 //! Long because everything that can happen to a connection moves it between these states.
 
 mod peek;
+mod sealed;
 mod snapshot;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::look::{Look, PerDirection};
+use super::opening::Opening;
 use super::preface::Preface;
 use super::{ConnInfo, ConnRef, MakeSession, Stats, Verdict, VerdictUpdate};
 use crate::conn::snapshot::{Known, Waiting};
@@ -25,6 +29,7 @@ use crate::record::{Close, Conn, Data, Direction, Endpoint, Role, Sender};
 use crate::settings;
 use crate::stream::{Chunk, Duplex, Window};
 use crate::time::BootTime;
+use sealed::Sealed;
 
 /// Shorter skips are not worth a verdict.
 const MIN_SKIP: u64 = 64 << 10;
@@ -50,6 +55,8 @@ pub(super) struct Context {
     pub(super) stats: Stats,
     /// What an earlier agent had learned.
     pub(super) waiting: Waiting,
+    /// Whether TLS is opened, and with what.
+    pub(super) tls: Opening,
 }
 
 /// One connection.
@@ -60,6 +67,8 @@ pub(super) struct Flow {
     state: State,
     /// What may stand in front of what it speaks.
     preface: Preface,
+    /// Its bytes are under TLS: the state is that of the plaintext.
+    tls: Option<Box<Sealed>>,
     detections: u8,
     /// Its `Conn` was seen.
     is_announced: bool,
@@ -120,10 +129,11 @@ impl Flow {
     pub(super) fn new(conn: Conn, is_announced: bool, window: Window) -> Self {
         let (duplex, spoke_at) = (Duplex::new(conn.from_start.then_some(0), window), conn.at);
         Self {
-            info: Arc::new(ConnInfo { role: conn.role, conn, protocol: None, client: None }),
+            info: Arc::new(ConnInfo { role: conn.role, conn, protocol: None, client: None, tls: None }),
             duplex,
             state: State::Detecting(Box::default()),
             preface: Preface::default(),
+            tls: None,
             detections: 0,
             is_announced,
             is_plaintext: false,
@@ -215,6 +225,7 @@ impl Flow {
     pub(super) fn handle_timeout(&mut self, now: BootTime, cx: &mut Context) -> bool {
         self.duplex.handle_timeout(now);
         self.pump(now, cx);
+        self.expire_sealed(now, cx);
         if let Some(close) = self.closing
             && now >= close.at + cx.window.time
         {
@@ -234,7 +245,8 @@ impl Flow {
 
     pub(super) fn poll_timeout(&self, window: Window) -> Option<BootTime> {
         let closing = self.closing.map(|close| close.at + window.time);
-        [self.duplex.poll_timeout(), closing].into_iter().flatten().min()
+        let sealed = self.tls.as_ref().and_then(|sealed| sealed.poll_timeout());
+        [self.duplex.poll_timeout(), closing, sealed].into_iter().flatten().min()
     }
 
     /// The connection is over, or given up when no close was seen.
@@ -248,10 +260,14 @@ impl Flow {
         };
         match &mut self.state {
             State::Speaking(talk) => talk.session.end(end, at, &mut cx.events),
-            State::Detecting(_) => cx.stats.undecided += 1,
-            State::Ignored => {}
+            // Of what stays closed nothing can be decided.
+            State::Detecting(_) if self.tls.as_ref().is_none_or(|sealed| sealed.is_opened()) => {
+                cx.stats.undecided += 1
+            }
+            State::Detecting(_) | State::Ignored => {}
         }
         self.publish(cx);
+        self.end_sealed(cx);
         self.state = State::Ignored;
     }
 
@@ -267,7 +283,8 @@ impl Flow {
             State::Speaking(talk) => (0, size_of::<Talk>().saturating_add(talk.session.held())),
             State::Ignored => (0, 0),
         };
-        let back = self.duplex.buffered().saturating_add(pending);
+        let sealed = self.tls.as_ref().map_or(0, |sealed| sealed.held());
+        let back = self.duplex.buffered().saturating_add(pending).saturating_add(sealed);
         Held { back, all: FLOW_BYTES.saturating_add(back).saturating_add(session) }
     }
 
@@ -298,6 +315,7 @@ impl Flow {
             self.take(direction, chunk, now, cx);
         }
         self.count(cx);
+        self.relieve_sealed(now, cx);
         if let State::Detecting(look) = &mut self.state {
             look.forget(&mut cx.stats);
         }
@@ -350,11 +368,21 @@ impl Flow {
 
     /// A chunk of what the connection speaks.
     fn hear(&mut self, direction: Direction, chunk: Chunk, now: BootTime, cx: &mut Context) {
+        if self.tls.is_some() {
+            self.take_sealed(direction, &chunk, now, cx);
+        } else {
+            self.take_plain(direction, chunk, now, cx);
+        }
+    }
+
+    /// What the program sent or got, in the clear or opened.
+    fn take_plain(&mut self, direction: Direction, chunk: Chunk, now: BootTime, cx: &mut Context) {
         match &mut self.state {
             State::Ignored => cx.stats.ignored_bytes = cx.stats.ignored_bytes.saturating_add(chunk.len()),
             State::Speaking(talk) => {
                 talk.give(direction, &chunk, &mut cx.events);
                 self.publish(cx);
+                self.look_for_seal();
                 self.doubt(now, cx);
             }
             State::Detecting(look) => {
@@ -368,6 +396,8 @@ impl Flow {
         match detection {
             Detection::Undecided => {}
             Detection::Is { protocol, ingress_sender } => self.speak(protocol, ingress_sender, now, cx),
+            // TLS inside of TLS is left alone.
+            Detection::Opaque(_) if cx.tls.is_on && self.tls.is_none() => self.seal(now, cx),
             Detection::Opaque(_) => {
                 cx.stats.opaque += 1;
                 self.ignore(cx);
@@ -393,12 +423,22 @@ impl Flow {
         let before = self.talk(session, protocol, role, cx);
         let State::Detecting(look) = before else { return };
         for (direction, chunk) in look.pending {
-            if let State::Speaking(talk) = &mut self.state {
-                talk.give(direction, &chunk, &mut cx.events);
-                self.publish(cx);
-            }
+            let State::Speaking(talk) = &mut self.state else {
+                self.take_plain(direction, chunk, now, cx);
+                continue;
+            };
+            talk.give(direction, &chunk, &mut cx.events);
+            self.publish(cx);
+            self.look_for_seal();
         }
         self.doubt(now, cx);
+    }
+
+    /// Both sides agreed to go on under TLS: what comes next is a ClientHello.
+    fn look_for_seal(&mut self) {
+        if matches!(&self.state, State::Speaking(talk) if talk.session.is_sealed()) {
+            self.state = State::Detecting(Box::default());
+        }
     }
 
     /// A session takes over from what was before, which it returns.
@@ -408,19 +448,29 @@ impl Flow {
             info.role = Some(role);
             info.protocol = Some(protocol);
         }
-        cx.stats.detected(protocol);
+        // The protocol that asked for TLS is the one that is spoken under it: one connection, counted once.
+        if self.tls.is_none() || self.detections == 0 {
+            cx.stats.detected(protocol);
+        }
         self.detections = self.detections.saturating_add(1);
         let talk = Talk { session, role, nonsense_bytes: 0, nonsense_times: 0 };
         let before = std::mem::replace(&mut self.state, State::Speaking(Box::new(talk)));
+        self.want_all(cx);
+        before
+    }
+
+    /// Tells the kernel that this connection is ours.
+    fn want_all(&mut self, cx: &mut Context) {
         if !std::mem::replace(&mut self.is_captured, true) {
             let verdict = Verdict::Capture { turn_bytes: cx.turn_bytes };
             cx.verdicts.push_back(VerdictUpdate { conn: self.info.conn.id, verdict });
         }
-        before
     }
 
     fn ignore(&mut self, cx: &mut Context) {
         self.state = State::Ignored;
+        // Wipes the keys.
+        self.tls = None;
         cx.stats.ignored_bytes += self.duplex.buffered() as u64;
         self.restart_streams(cx);
         self.say_ignore(cx);
@@ -463,6 +513,10 @@ impl Flow {
             if let Event::Discarded { reason, bytes } = &event {
                 cx.stats.discarded(*reason, *bytes);
             }
+            if !self.place(&mut event) {
+                cx.stats.tls.unplaced += 1;
+                self.lose_wire();
+            }
             cx.out.push_back((Arc::clone(&self.info), event));
         }
     }
@@ -474,6 +528,10 @@ impl Flow {
             .map(|direction| (direction, talk.session.want(sender(talk.role, direction))));
         if wants.iter().all(|(_, want)| *want == Want::Nothing) {
             return self.say_ignore(cx);
+        }
+        if self.tls.is_some() {
+            // Every record counts: the number of the next one says how many were lost.
+            return;
         }
         for (direction, want) in wants {
             let Want::Skip(len) = want else { continue };
@@ -494,6 +552,9 @@ impl Flow {
             self.publish(cx);
         }
         cx.stats.ciphertext_bytes += self.duplex.buffered() as u64;
+        // The kernel encrypts: there is nothing to open.
+        self.end_sealed(cx);
+        self.tls = None;
         self.is_plaintext = true;
         if let Some(found) = std::mem::replace(&mut self.preface, Preface::over()).found {
             // It stood before the hello, at a position that means nothing in the plaintext.

@@ -44,7 +44,7 @@ impl Flow {
 
     /// What the next agent should know. `None`: nothing, or it is about to end, or who it is cannot be told.
     pub(in crate::conn) fn export(&self, texts: &mut Texts) -> Option<Connection> {
-        if self.is_closing() || self.is_plaintext || !self.is_announced {
+        if self.is_closing() || self.is_plaintext || self.tls.is_some() || !self.is_announced {
             return None;
         }
         if let Some(known) = &self.known {

@@ -170,6 +170,8 @@ pub(super) enum Phase {
 pub(super) struct Core {
     pub(super) limits: Protocols,
     pub(super) phase: Phase,
+    /// Both sides agreed to go on under TLS.
+    pub(super) is_sealed: bool,
     /// What waits for an answer.
     pub(super) units: VecDeque<Unit>,
     pub(super) open: OpenOperations,
@@ -209,6 +211,7 @@ impl Core {
         Self {
             limits: limits.clone(),
             phase: Phase::Ready,
+            is_sealed: false,
             units: VecDeque::new(),
             open: OpenOperations::new(role, limits.max_open_operations),
             catalog: Catalog::default(),
@@ -419,7 +422,11 @@ impl Sink for Core {
                 self.phase = Phase::Ready;
                 Next::Tagged
             }
-            (Sender::Server, ENCRYPTION) => Next::Opaque,
+            (Sender::Server, ENCRYPTION) => {
+                // `S` for TLS, `G` for GSSAPI, which is left alone.
+                self.is_sealed = message.body == b"S";
+                Next::Opaque
+            }
             (Sender::Client, _) => {
                 self.frontend(&message, out);
                 self.last_at = message.end.at;

@@ -130,6 +130,10 @@ impl Session for PostgresSession {
         }
     }
 
+    fn is_sealed(&self) -> bool {
+        self.core.is_sealed
+    }
+
     fn export(&self, texts: &mut Texts) -> Option<Snapshot> {
         if self.client.is_opaque() || self.server.is_opaque() {
             return None;

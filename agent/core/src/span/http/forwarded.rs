@@ -53,8 +53,9 @@ impl<'a> Original<'a> {
     }
 
     /// `https` or `http`: of the client's own request where that is told, else of this one.
-    pub(in crate::span) fn scheme(&self, exchange: &Exchange) -> &'static str {
-        let secure = exchange.http2.is_https
+    pub(in crate::span) fn scheme(&self, exchange: &Exchange, is_tls: bool) -> &'static str {
+        let secure = is_tls
+            || exchange.http2.is_https
             || exchange.gateway.as_ref().is_some_and(|gateway| gateway.is_https)
             || exchange.target.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
         self.scheme.unwrap_or(if secure { "https" } else { "http" })

@@ -33,7 +33,7 @@ pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
     let attributes = &mut draft.attributes;
     let method = method(exchange, attributes);
     let original = Original::of(exchange, is_server);
-    let scheme = original.scheme(exchange);
+    let scheme = original.scheme(exchange, placed.conn.tls.is_some());
     if exchange.target_cut {
         attributes.set(semconv::SPOOR_TRUNCATED, cut_part(exchange, is_server));
     }

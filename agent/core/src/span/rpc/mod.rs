@@ -47,7 +47,7 @@ pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
     let attributes = &mut draft.attributes;
     attributes.set(semconv::RPC_SYSTEM_NAME, semconv::GRPC);
     let original = Original::of(exchange, is_server);
-    let scheme = original.scheme(exchange);
+    let scheme = original.scheme(exchange, placed.conn.tls.is_some());
     let conn = &placed.conn.conn;
     let socket = if is_server { &conn.local } else { &conn.remote };
     original.address(exchange, scheme, socket, attributes);

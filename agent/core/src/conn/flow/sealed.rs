@@ -1,0 +1,232 @@
+//! A connection under TLS: its chunks → plaintext, into detection and a session like any other.
+//!
+//! *Owns* when a connection counts as opened or closed, and that operations stand where their bytes are on the wire.
+//! *Must not know* keys and records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Context, Flow, State, sender};
+use crate::operation::amqp::ActionKind;
+use crate::operation::{Detail, Extent, Interaction, Operation};
+use crate::protocol::{End, Event};
+use crate::record::{Direction, OpId, Point, Role, Sender};
+use crate::stream::Chunk;
+use crate::time::BootTime;
+use crate::tls;
+
+/// What is under TLS.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    session: tls::Session,
+    /// The first byte of what is open: in the plaintext, and on the wire if the client sent it, and if the server did.
+    begun: BTreeMap<OpId, (u64, [Option<u64>; 2])>,
+    is_opened: bool,
+    /// It was told what it waits for.
+    is_asked: bool,
+}
+
+impl Sealed {
+    pub(super) fn held(&self) -> usize {
+        self.session.held()
+    }
+
+    /// A record of it was opened.
+    pub(super) fn is_opened(&self) -> bool {
+        self.is_opened
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<BootTime> {
+        self.session.poll_timeout()
+    }
+}
+
+impl Flow {
+    /// The connection speaks TLS, and it is to be opened: what was seen so far is its ciphertext.
+    pub(super) fn seal(&mut self, now: BootTime, cx: &mut Context) {
+        let State::Detecting(look) = std::mem::replace(&mut self.state, State::Detecting(Box::default()))
+        else {
+            return;
+        };
+        let at_record =
+            matches!(look.pending.front(), Some((_, Chunk::Bytes { bytes, .. })) if is_hello(bytes));
+        let session = tls::Session::new(at_record, self.info.role, cx.tls.bounds);
+        let sealed = Sealed { session, begun: BTreeMap::new(), is_opened: false, is_asked: false };
+        cx.stats.tls.seen += 1;
+        self.tls = Some(Box::new(sealed));
+        self.want_all(cx);
+        for (direction, chunk) in look.pending {
+            self.take_sealed(direction, &chunk, now, cx);
+        }
+    }
+
+    /// A chunk of ciphertext.
+    pub(super) fn take_sealed(
+        &mut self,
+        direction: Direction,
+        chunk: &Chunk,
+        now: BootTime,
+        cx: &mut Context,
+    ) {
+        if let Some(sealed) = &mut self.tls {
+            sealed.session.offer(direction, chunk);
+            self.unseal(now, cx);
+        }
+    }
+
+    /// Hands on what can be opened now.
+    pub(in crate::conn) fn unseal(&mut self, now: BootTime, cx: &mut Context) {
+        loop {
+            let Some(sealed) = &mut self.tls else { return };
+            let next = sealed.session.poll(&cx.tls.secrets, now);
+            cx.stats.tls.add(sealed.session.take_counts());
+            match sealed.session.phase() {
+                tls::Phase::Closed(cause) => return self.stay_closed(cause, now, cx),
+                tls::Phase::Open if !sealed.is_opened => {
+                    sealed.is_opened = true;
+                    cx.stats.tls.opened += 1;
+                    self.tell_facts();
+                }
+                _ => {}
+            }
+            match next {
+                Some((direction, chunk)) => self.take_plain(direction, chunk, now, cx),
+                None => return self.ask_for_secret(cx),
+            }
+        }
+    }
+
+    /// No more bytes, or no more time.
+    pub(super) fn end_sealed(&mut self, cx: &mut Context) {
+        let Some(sealed) = &self.tls else { return };
+        if !sealed.is_opened {
+            cx.stats.tls.closed(tls::Cause::Secret);
+            cx.stats.opaque += 1;
+        }
+    }
+
+    /// Time passed.
+    pub(super) fn expire_sealed(&mut self, now: BootTime, cx: &mut Context) {
+        let Some(sealed) = &mut self.tls else { return };
+        if sealed.session.poll_timeout().is_some_and(|due| due <= now) {
+            sealed.session.handle_timeout(now);
+            self.unseal(now, cx);
+        }
+    }
+
+    /// Memory is short: what waits for a secret waits no longer.
+    pub(super) fn relieve_sealed(&mut self, now: BootTime, cx: &mut Context) {
+        let Some(sealed) = &mut self.tls else { return };
+        if sealed.session.phase() == tls::Phase::Waiting {
+            sealed.session.close(tls::Cause::Limit);
+            self.unseal(now, cx);
+        }
+    }
+
+    fn stay_closed(&mut self, cause: tls::Cause, now: BootTime, cx: &mut Context) {
+        self.tls = None;
+        cx.stats.tls.closed(cause);
+        cx.stats.opaque += 1;
+        if let State::Speaking(talk) = &mut self.state {
+            talk.session.end(End::Abandoned, now, &mut cx.events);
+            self.publish(cx);
+        }
+        self.ignore(cx);
+    }
+
+    fn ask_for_secret(&mut self, cx: &mut Context) {
+        let Some(sealed) = &mut self.tls else { return };
+        let wanted = sealed.session.wants();
+        let is_asked = std::mem::replace(&mut sealed.is_asked, wanted.is_some());
+        if let Some(random) = wanted
+            && !is_asked
+        {
+            cx.tls.wait(random, self.info.conn.id);
+        }
+    }
+
+    fn tell_facts(&mut self) {
+        let Some(sealed) = &self.tls else { return };
+        let role = sealed.session.client().map(|client| match client {
+            Direction::Egress => Role::Client,
+            Direction::Ingress => Role::Server,
+        });
+        let facts = sealed.session.facts().map(Arc::new);
+        let info = Arc::make_mut(&mut self.info);
+        info.tls = facts;
+        info.role = info.role.or(role);
+    }
+
+    /// Puts an event's operation where its bytes stand on the wire. Returns whether that is known.
+    pub(super) fn place(&mut self, event: &mut Event) -> bool {
+        let Some(sealed) = &mut self.tls else { return true };
+        let role = self.info.role.unwrap_or(Role::Client);
+        match event {
+            Event::Opened { op, point, .. } => {
+                let wires = [Sender::Client, Sender::Server]
+                    .map(|from| sealed.session.wire(direction(role, from), point.pos, false));
+                sealed.begun.insert(*op, (point.pos, wires));
+                // Who begins a message's operation shows when it is over, and nobody asks where it stands before.
+                let is_call =
+                    self.info.protocol.is_none_or(|protocol| protocol.interaction() == Interaction::Call);
+                match wires[0] {
+                    Some(wire) if is_call => point.pos = wire,
+                    None if is_call => return false,
+                    _ => {}
+                }
+                true
+            }
+            Event::Requested { op, point } => {
+                // As far from the beginning as in the plaintext.
+                if let Some((plain, [Some(wire), _])) = sealed.begun.get(op) {
+                    point.pos = wire.saturating_add(point.pos.saturating_sub(*plain));
+                }
+                true
+            }
+            Event::Closed(operation) => {
+                let begun = sealed.begun.remove(&operation.id);
+                let from = first_sender(operation);
+                let start = operation.request.start.pos;
+                let known = begun
+                    .filter(|(plain, _)| *plain == start)
+                    .and_then(|(_, wires)| wires[usize::from(from == Sender::Server)])
+                    .or_else(|| sealed.session.wire(direction(role, from), start, false));
+                let (request, answer) = (direction(role, from), direction(role, from).opposite());
+                let first = known.unwrap_or(start);
+                let shift = |point: &mut Point, plain: u64, base: u64, direction| {
+                    let far = base.saturating_add(point.pos.saturating_sub(plain));
+                    point.pos = sealed.session.wire(direction, point.pos, true).unwrap_or(far).max(base);
+                };
+                operation.request.start.pos = first;
+                shift(&mut operation.request.end, start, first, request);
+                if let Some(Extent { start, end }) = &mut operation.response {
+                    let plain = start.pos;
+                    start.pos = sealed.session.wire(answer, plain, false).unwrap_or(plain);
+                    shift(end, plain, start.pos, answer);
+                }
+                known.is_some()
+            }
+            Event::Missed { .. } | Event::Discarded { .. } => true,
+        }
+    }
+}
+
+/// Who sent the first byte of an operation: the client, except for what brokers send by themselves.
+fn first_sender(operation: &Operation) -> Sender {
+    match &operation.detail {
+        Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_) | ActionKind::Return(_)) => {
+            Sender::Server
+        }
+        _ => Sender::Client,
+    }
+}
+
+/// The direction in which a sender's bytes move, seen from a socket of that role.
+fn direction(role: Role, from: Sender) -> Direction {
+    if sender(role, Direction::Ingress) == from { Direction::Ingress } else { Direction::Egress }
+}
+
+/// The record of a hello: what was captured begins with the handshake.
+fn is_hello(bytes: &[u8]) -> bool {
+    matches!(bytes, [22, 3, _, _, _, 1 | 2, ..])
+}

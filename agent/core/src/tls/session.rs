@@ -1,0 +1,529 @@
+//! Ciphertext of both directions of a connection, and secrets → plaintext in the order in which the process moved it.
+//!
+//! ```text
+//!   Greeting ─hellos─▶ Waiting ─secrets─▶ Open ─▶ plaintext
+//!      └─ no suite of ours, no secret, no room ─▶ Closed(cause)
+//! ```
+//!
+//! What is protected waits in a queue until its secret is there, so that nothing of the beginning is lost. Both directions
+//! wait in one queue: sessions are given what was moved in the order in which it was moved.
+//!
+//! Long because everything that can come before, between and after the hellos of two versions is decided here.
+//!
+//! *Owns* the handshake and what waits. *Must not know* where secrets come from, nor what the plaintext is.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::cipher::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER_LEN, Keys};
+use super::half::{Half, Outcome};
+use super::hello::{Message, ServerHello};
+use super::record::Piece;
+use super::secret::{ClientRandom, Secrets, Set};
+use super::suite::{Suite, Version};
+use crate::record::{Direction, Mark, Role};
+use crate::stream::Chunk;
+use crate::time::BootTime;
+
+/// A client's Finished under SHA-384 has 4 + 48 bytes, a type and a tag: what is longer, before it, is early data.
+const MAX_FINISHED: usize = 96;
+/// Times that all secrets are tried on a connection whose handshake was not seen.
+const MAX_ADOPTIONS: u32 = 4;
+/// Blocks that one such time may cost: some 20 ms.
+const ADOPTION_BUDGET: u64 = 1 << 22;
+
+/// Why a connection stays closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A cipher suite that is not opened.
+    Suite,
+    /// TLS 1.1 or older.
+    Version,
+    /// TLS compression.
+    Compression,
+    /// No secret came in time, or before the connection ended.
+    Secret,
+    /// More had to wait for the secret than there is room for.
+    Limit,
+    /// Records did not open with the secret: they were changed, or too much of them was lost.
+    Broken,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing that is protected was seen.
+    Greeting,
+    /// Protected records wait for their secret.
+    Waiting,
+    /// Records were opened.
+    Open,
+    Closed(Cause),
+}
+
+/// What may be told of an opened connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub version: Version,
+    /// IANA's name.
+    pub suite: &'static str,
+    /// The name that the client asked for.
+    pub server_name: Option<String>,
+}
+
+/// What happened since it was asked last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records opened.
+    pub opened: u64,
+    /// Records that did not open although they should have.
+    pub failed: u64,
+    /// Records of early data (0-RTT), which stay closed: they are under a secret that nothing keeps.
+    pub early: u64,
+    /// KeyUpdates.
+    pub updates: u64,
+    /// What stood where a record should begin was none.
+    pub malformed: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Handshake {
+    client_random: Option<ClientRandom>,
+    server_random: Option<[u8; 32]>,
+    suite: Option<&'static Suite>,
+    encrypt_then_mac: bool,
+    early_data: bool,
+}
+
+/// Bounds of what waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of one connection.
+    pub bytes: usize,
+    /// How long they may wait.
+    pub time: Duration,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Session {
+    ingress: Half,
+    egress: Half,
+    /// In which direction the client sends.
+    client: Option<Direction>,
+    handshake: Handshake,
+    server_name: Option<String>,
+    /// TLS 1.2: what the keys in force come from, once that direction changed to them.
+    changed: [Option<Handshake>; 2],
+    queue: VecDeque<(Direction, Piece)>,
+    held: usize,
+    out: VecDeque<(Direction, Chunk)>,
+    phase: Phase,
+    waiting_since: Option<BootTime>,
+    /// Times that all secrets were tried, and how many there were the last time.
+    adoptions: (u32, usize),
+    counts: Counts,
+    bounds: Bounds,
+}
+
+enum Step {
+    Done,
+    Wait,
+}
+
+impl Session {
+    /// `at_record`: both streams begin with a record. `role` is that of the process whose streams they are.
+    pub fn new(at_record: bool, role: Option<Role>, bounds: Bounds) -> Self {
+        let client = role.map(|role| match role {
+            Role::Client => Direction::Egress,
+            Role::Server => Direction::Ingress,
+        });
+        Self {
+            ingress: Half::new(at_record),
+            egress: Half::new(at_record),
+            client,
+            handshake: Handshake::default(),
+            server_name: None,
+            changed: [None, None],
+            queue: VecDeque::new(),
+            held: 0,
+            out: VecDeque::new(),
+            phase: Phase::Greeting,
+            waiting_since: None,
+            adoptions: (0, 0),
+            counts: Counts::default(),
+            bounds,
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Takes a chunk of ciphertext.
+    pub fn offer(&mut self, direction: Direction, chunk: &Chunk) {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return;
+        }
+        let (queue, held) = (&mut self.queue, &mut self.held);
+        let half = match direction {
+            Direction::Ingress => &mut self.ingress,
+            Direction::Egress => &mut self.egress,
+        };
+        let malformed = half.framer.malformed;
+        half.framer.push(chunk, &mut |piece| {
+            *held = held.saturating_add(piece.held() + size_of::<Piece>());
+            queue.push_back((direction, piece));
+        });
+        self.counts.malformed += half.framer.malformed - malformed;
+    }
+
+    /// The next piece of plaintext, in plaintext positions.
+    pub fn poll(&mut self, secrets: &Secrets, now: BootTime) -> Option<(Direction, Chunk)> {
+        loop {
+            if let Some(chunk) = self.out.pop_front() {
+                return Some(chunk);
+            }
+            if matches!(self.phase, Phase::Closed(_)) {
+                return None;
+            }
+            let (direction, piece) = self.queue.pop_front()?;
+            match self.step(direction, &piece, secrets) {
+                Step::Done => self.held = self.held.saturating_sub(piece.held() + size_of::<Piece>()),
+                Step::Wait => {
+                    self.queue.push_front((direction, piece));
+                    self.waiting_since.get_or_insert(now);
+                    if self.phase == Phase::Greeting {
+                        self.phase = Phase::Waiting;
+                    }
+                    if self.held > self.bounds.bytes {
+                        self.close(Cause::Limit);
+                    }
+                    return None;
+                }
+            }
+            self.waiting_since = None;
+        }
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: BootTime) {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            self.close(Cause::Secret);
+        }
+    }
+
+    /// When it gives up waiting.
+    pub fn poll_timeout(&self) -> Option<BootTime> {
+        self.waiting_since.map(|since| since + self.bounds.time)
+    }
+
+    /// Gives up; every byte that waits goes.
+    pub fn close(&mut self, cause: Cause) {
+        self.phase = Phase::Closed(cause);
+        (self.queue, self.out) = (VecDeque::new(), VecDeque::new());
+        (self.held, self.waiting_since) = (0, None);
+        for direction in [Direction::Ingress, Direction::Egress] {
+            self.half(direction).change_keys();
+        }
+    }
+
+    /// Whose secret is waited for.
+    pub fn wants(&self) -> Option<ClientRandom> {
+        self.waiting_since?;
+        let changed = self.changed.iter().flatten().find_map(|handshake| handshake.client_random);
+        changed.or(self.handshake.client_random)
+    }
+
+    /// In which direction the client sends, once that is known.
+    pub fn client(&self) -> Option<Direction> {
+        self.client
+    }
+
+    /// Captured bytes held.
+    pub fn held(&self) -> usize {
+        let halves = [&self.ingress, &self.egress];
+        halves.iter().fold(self.held, |sum, half| {
+            sum.saturating_add(half.framer.held()).saturating_add(half.messages.held())
+        })
+    }
+
+    /// What is known of it, once a record was opened.
+    pub fn facts(&self) -> Option<Facts> {
+        let suite = self.handshake.suite.filter(|_| self.phase == Phase::Open)?;
+        Some(Facts { version: suite.version, suite: suite.name, server_name: self.server_name.clone() })
+    }
+
+    /// Where a byte of the plaintext stands on the wire; an end stands after the byte before it. `None`: no longer known.
+    pub fn wire(&self, direction: Direction, plain: u64, is_end: bool) -> Option<u64> {
+        match direction {
+            Direction::Ingress => self.ingress.positions.wire(plain, is_end),
+            Direction::Egress => self.egress.positions.wire(plain, is_end),
+        }
+    }
+
+    /// What happened since the last time.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
+    }
+
+    fn half(&mut self, direction: Direction) -> &mut Half {
+        match direction {
+            Direction::Ingress => &mut self.ingress,
+            Direction::Egress => &mut self.egress,
+        }
+    }
+
+    fn step(&mut self, direction: Direction, piece: &Piece, secrets: &Secrets) -> Step {
+        match piece {
+            Piece::Hole { pos, len, mark } => {
+                self.half(direction).lose(*pos, *len, *mark);
+                Step::Done
+            }
+            Piece::Cut { pos, header, prefix, first } => {
+                let (half, other, out) = self.parts(direction);
+                half.cut((*pos, header, prefix), *first, &other.positions, &mut |chunk| {
+                    out.push_back((direction, chunk));
+                });
+                Step::Done
+            }
+            Piece::Record { pos, header, body, first, last } => {
+                // Of what is read, nothing is known before its last byte; what is written was known before its first.
+                let mark = match direction {
+                    Direction::Ingress => *last,
+                    Direction::Egress => *first,
+                };
+                let is_protected = match self.version() {
+                    _ if self.changed[at(direction)].is_some() => true,
+                    Some(Version::Tls12) => false,
+                    // Where there is no version yet: early data, or the handshake was not seen.
+                    Some(Version::Tls13) | None => header[0] == APPLICATION_DATA,
+                };
+                match header[0] {
+                    _ if is_protected => {
+                        return self.protected(direction, (*pos, header, body), mark, secrets);
+                    }
+                    HANDSHAKE => {
+                        let mut said = Vec::new();
+                        self.half(direction).messages.push(body, &mut |message| said.push(message));
+                        for message in said {
+                            self.hear(direction, message);
+                        }
+                    }
+                    CHANGE_CIPHER_SPEC if self.version() == Some(Version::Tls12) => self.change(direction),
+                    // In TLS 1.3 it means nothing, and an alert this early is the end.
+                    CHANGE_CIPHER_SPEC | ALERT => {}
+                    _ => self.half(direction).lose(*pos, (HEADER_LEN + body.len()) as u64, mark),
+                }
+                Step::Done
+            }
+        }
+    }
+
+    fn version(&self) -> Option<Version> {
+        self.handshake.suite.map(|suite| suite.version)
+    }
+
+    fn parts(&mut self, direction: Direction) -> (&mut Half, &Half, &mut VecDeque<(Direction, Chunk)>) {
+        match direction {
+            Direction::Ingress => (&mut self.ingress, &self.egress, &mut self.out),
+            Direction::Egress => (&mut self.egress, &self.ingress, &mut self.out),
+        }
+    }
+
+    /// A handshake message, in the clear or opened.
+    fn hear(&mut self, direction: Direction, message: Message) {
+        match message {
+            Message::Client(hello) => {
+                self.client = Some(direction);
+                self.handshake = Handshake {
+                    client_random: Some(hello.random),
+                    early_data: hello.offers_early_data,
+                    ..Handshake::default()
+                };
+                if hello.server_name.is_some() {
+                    self.server_name = hello.server_name;
+                }
+            }
+            Message::Server(hello) if !hello.is_retry => self.agree(direction, &hello),
+            Message::Server(_) | Message::KeyUpdate | Message::Other => {}
+        }
+    }
+
+    fn agree(&mut self, direction: Direction, hello: &ServerHello) {
+        self.client = Some(direction.opposite());
+        if hello.version < 0x0303 {
+            return self.close(Cause::Version);
+        }
+        if hello.is_compressed {
+            return self.close(Cause::Compression);
+        }
+        let version = if hello.version == 0x0304 { Version::Tls13 } else { Version::Tls12 };
+        let Some(suite) = Suite::of(hello.suite).filter(|suite| suite.version == version) else {
+            return self.close(Cause::Suite);
+        };
+        self.handshake.server_random = Some(hello.random);
+        self.handshake.suite = Some(suite);
+        self.handshake.encrypt_then_mac = hello.encrypt_then_mac;
+    }
+
+    /// TLS 1.2: what follows in this direction is under the keys that the handshake made.
+    fn change(&mut self, direction: Direction) {
+        self.changed[at(direction)] = Some(self.handshake.clone());
+        self.half(direction).change_keys();
+    }
+
+    fn protected(
+        &mut self,
+        direction: Direction,
+        (pos, header, body): (u64, &super::record::Header, &bytes::Bytes),
+        mark: Mark,
+        secrets: &Secrets,
+    ) -> Step {
+        let is_client = self.client == Some(direction);
+        let is_12 = self.changed[at(direction)].is_some();
+        if !is_12
+            && self.version().is_none()
+            && self.handshake.early_data
+            && self.handshake.client_random.is_some()
+            && is_client
+        {
+            // Before the server said anything: early data.
+            self.early(direction, pos, body.len(), mark);
+            return Step::Done;
+        }
+        if !self.half(direction).has_keys() && !self.derive(direction, header, body, secrets) {
+            return Step::Wait;
+        }
+        let mut said = Vec::new();
+        let (half, other, out) = self.parts(direction);
+        let outcome = half.open(
+            (pos, header, body),
+            mark,
+            &other.positions,
+            &mut |chunk| out.push_back((direction, chunk)),
+            &mut |message| said.push(message),
+        );
+        match outcome {
+            Outcome::Opened | Outcome::Updated => {
+                self.phase = Phase::Open;
+                self.counts.opened += 1;
+                self.counts.updates += u64::from(outcome == Outcome::Updated);
+                if is_12 {
+                    // Renegotiation: the hellos are under the keys before.
+                    for message in said {
+                        self.hear(direction, message);
+                    }
+                    if header[0] == CHANGE_CIPHER_SPEC && !matches!(self.phase, Phase::Closed(_)) {
+                        self.change(direction);
+                    }
+                }
+            }
+            Outcome::Foreign if is_client && self.handshake.early_data && body.len() > MAX_FINISHED => {
+                self.early(direction, pos, body.len(), mark);
+            }
+            Outcome::Foreign => {}
+            Outcome::Failed => self.counts.failed += 1,
+            Outcome::Hopeless => self.close(Cause::Broken),
+        }
+        Step::Done
+    }
+
+    /// A record of early data: its bytes are a gap.
+    fn early(&mut self, direction: Direction, pos: u64, body_len: usize, mark: Mark) {
+        self.counts.early += 1;
+        let len = body_len.saturating_sub(17) as u64;
+        let (half, other, out) = self.parts(direction);
+        half.skip(pos + HEADER_LEN as u64, len, mark, &other.positions, &mut |chunk| {
+            out.push_back((direction, chunk))
+        });
+    }
+
+    /// Gives a direction its keys, if their secret is there.
+    fn derive(
+        &mut self,
+        direction: Direction,
+        header: &super::record::Header,
+        body: &bytes::Bytes,
+        secrets: &Secrets,
+    ) -> bool {
+        let is_client = self.client == Some(direction);
+        if let Some(handshake) = &self.changed[at(direction)] {
+            let Handshake { client_random, server_random, suite, encrypt_then_mac, .. } = handshake;
+            let (Some(client), Some(server), Some(suite)) = (client_random, server_random, *suite) else {
+                return false;
+            };
+            let Some(master) = secrets.get(client).and_then(|set| set.master.as_ref()) else { return false };
+            let keys = Keys::v12(suite, master.bytes(), client, server, *encrypt_then_mac);
+            let Some([of_client, of_server]) = keys else { return false };
+            self.half(direction).set_keys(suite, if is_client { of_client } else { of_server });
+            return true;
+        }
+        let (Some(random), Some(suite)) = (self.handshake.client_random, self.handshake.suite) else {
+            return self.adopt(direction, header, body, secrets);
+        };
+        let secret = secrets.get(&random).and_then(|set| of(set, is_client)).cloned();
+        let Some(secret) = secret else { return false };
+        self.half(direction).set_secret(suite, &secret);
+        self.half(direction).has_keys()
+    }
+
+    /// The handshake was not seen, or half of it: every secret is tried that may be this connection's.
+    fn adopt(
+        &mut self,
+        direction: Direction,
+        header: &super::record::Header,
+        body: &bytes::Bytes,
+        secrets: &Secrets,
+    ) -> bool {
+        if self.adoptions.0 >= MAX_ADOPTIONS || secrets.len() == self.adoptions.1 {
+            return false;
+        }
+        self.adoptions = (self.adoptions.0 + 1, secrets.len());
+        let known = self.handshake.client_random;
+        let sides: &[bool] = match self.client {
+            Some(client) if client == direction => &[true],
+            Some(_) => &[false],
+            None => &[true, false],
+        };
+        let candidates = || {
+            secrets.all().filter(|(random, _)| known.is_none_or(|known| known == **random)).flat_map(
+                |(random, set)| sides.iter().filter_map(move |side| Some((random, *side, of(set, *side)?))),
+            )
+        };
+        let count = candidates().count().max(1) as u64;
+        let window = (ADOPTION_BUDGET / count).clamp(8, 1 << 16);
+        let mut budget = ADOPTION_BUDGET;
+        for (random, is_client, secret) in candidates() {
+            for suite in Suite::with_secret(secret.bytes().len()) {
+                let Some(keys) = Keys::v13(suite, secret.bytes()) else { continue };
+                let (found, tried) = keys.find(header, body, 0..window);
+                budget = budget.saturating_sub(tried);
+                if let Some((number, _)) = found {
+                    self.handshake.client_random = Some(*random);
+                    self.handshake.suite = Some(suite);
+                    self.client = Some(if is_client { direction } else { direction.opposite() });
+                    let half = self.half(direction);
+                    half.set_secret(suite, secret);
+                    half.set_number(number);
+                    return true;
+                }
+            }
+            if budget == 0 {
+                break;
+            }
+        }
+        false
+    }
+}
+
+fn of(set: &Set, is_client: bool) -> Option<&std::sync::Arc<super::secret::Secret>> {
+    if is_client { set.client.as_ref() } else { set.server.as_ref() }
+}
+
+fn at(direction: Direction) -> usize {
+    match direction {
+        Direction::Ingress => 0,
+        Direction::Egress => 1,
+    }
+}
