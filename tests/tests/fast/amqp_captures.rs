@@ -175,7 +175,8 @@ fn count(operations: &[Operation]) -> Counts {
             },
             ActionKind::Method(method) => add(&method.name, 1),
         }
-        if let Some(content) = kind.content() {
+        // What a method says was lost went over the wire as the publish that it was.
+        if let Some(content) = kind.content().filter(|_| !matches!(kind, ActionKind::Method(_))) {
             add("body bytes", content.body.len);
         }
     }

@@ -58,7 +58,7 @@ cases! {
     midstream_http,
     name_cardinality,
     names_cyrillic,
-    nest_rpc_older_auto_ack: "deliveries stay open, a publish has no parent, replies are in traces of their own",
+    nest_rpc_older_auto_ack,
     nginx_gunicorn_unix_socket,
     nginx_same_order_in_succession,
     outbox_json,

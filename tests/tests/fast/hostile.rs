@@ -1,6 +1,8 @@
 //! Input made to hurt: every parser stays bounded, linear in its input, and counts what it leaves out.
 //!
 //! Cost is CPU time of this thread, so that a busy machine changes nothing.
+//!
+//! Long because each parser has its own hostile input, written out.
 
 use std::time::Duration;
 

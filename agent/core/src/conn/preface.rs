@@ -36,7 +36,7 @@ enum Watch {
     #[default]
     Fresh,
     /// These may begin a header.
-    Held(Box<Vec<Chunk>>),
+    Held(Vec<Chunk>),
     /// The rest of a header, up to this position.
     Inside(u64),
     /// What comes is what the connection speaks.
@@ -74,14 +74,14 @@ impl Preface {
             Watch::Fresh | Watch::Held(_) => {}
         }
         let mut held = match std::mem::take(watch) {
-            Watch::Held(held) => *held,
+            Watch::Held(held) => held,
             _ => Vec::new(),
         };
         held.push(chunk);
         let (start, prefix) = read(&held);
         match prefix {
             Prefix::Incomplete => {
-                *watch = Watch::Held(Box::new(held));
+                *watch = Watch::Held(held);
                 Vec::new()
             }
             Prefix::None => {

@@ -258,9 +258,9 @@ mod tests {
         let mut explanation = Explanation::new(shows_values);
         let body = r#"{"doc": {"no": "SO-123", "lines": [{"n": 7}]}, "total": 17.5, "phone": "+7 916 123-45-67",
             "password": "abc123", "token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.x1", "card": "4111111111111111", "at": "2026-11-20"}"#;
-        let mut content = Content::default();
-        content.properties =
-            Properties { headers: vec![("doc".to_owned(), Value::Int(5))], ..Properties::default() };
+        let headers = vec![("doc".to_owned(), Value::Int(5))];
+        let properties = Properties { headers, ..Properties::default() };
+        let content = Content { properties, ..Content::default() };
         for detail in [
             http(request("GET", "/orders/17", "")),
             http(request("POST", "/orders/17/merge?order_id=18", "")),

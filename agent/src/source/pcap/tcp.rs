@@ -43,12 +43,16 @@ const MAX_BUFFERED: usize = 64 << 20;
 /// A packet is translated within moments; a stalled machine included. A pair of initial sequence numbers comes again by chance once in
 /// 2^64, and with generators that count from a constant.
 const TRANSLATED: Duration = Duration::from_secs(1);
+
+/// A connection by its addresses, and when it began.
+type Begun = ((SocketAddr, SocketAddr), BootTime);
+
 /// All TCP connections of a capture.
 #[derive(Debug)]
 pub(super) struct Tracker {
     table: Bounded<(SocketAddr, SocketAddr), Flow, RandomState>,
     /// Connections told of, by their sequence numbers, and when they began.
-    pairs: Bounded<(u32, u32), ((SocketAddr, SocketAddr), BootTime), RandomState>,
+    pairs: Bounded<(u32, u32), Begun, RandomState>,
     buffered: usize,
     /// The latest packet's time.
     now: BootTime,
