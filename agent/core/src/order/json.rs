@@ -3,7 +3,7 @@
 //! *Owns* a bounded, tolerant scan without a tree (RFC 8259). *Must not know* which names matter.
 //!
 //! Nothing is said about a value that was cut off, and nothing after the first byte that JSON does not allow. Values inside
-//! arrays are held back by the caller until [`Visitor::array`] tells that the outermost array was seen to its end.
+//! arrays are held back by the caller until `Visitor::array` tells that the outermost array was seen to its end.
 
 use std::borrow::Cow;
 
