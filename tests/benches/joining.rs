@@ -276,7 +276,7 @@ fn conn(number: usize) -> Arc<ConnInfo> {
         wire: None,
         peer: None,
     };
-    Arc::new(ConnInfo { conn, role: Some(role), protocol: None, tls: None })
+    Arc::new(ConnInfo { conn, role: Some(role), protocol: None, client: None, tls: None })
 }
 
 fn memory<T>(name: &str, open: impl FnOnce() -> T) {

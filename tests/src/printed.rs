@@ -90,7 +90,7 @@ mod tests {
             tree.starts_with("order 17  trace 0102030405060708090a0b0c0d0e0f10  1 span, 1 service, 12.0 ms"),
             "{tree}"
         );
-        assert!(tree.contains("shop ← POST /orders  201  [wire 1.00]"), "{tree}");
+        assert!(tree.contains("shop ← POST /orders  201  order 17  [wire 1.00]"), "{tree}");
         assert_eq!(super::tree(&spans, "18"), "");
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! | floor | modules, each of which names only those above it |
 //! |---|---|
-//! | ground | [`bounded`], `account`, `work`, [`time`], [`record`], [`trace`], [`settings`], [`percent`], [`sql`], [`stream`], [`tls`], [`privacy`] |
+//! | ground | [`bounded`], `account`, `work`, [`time`], [`record`], [`trace`], [`settings`], [`percent`], [`charset`], [`sql`], [`stream`], [`tls`], [`privacy`] |
 //! | what bytes say | [`operation`], [`protocol`], [`conn`] |
 //! | whose they are | [`order`], [`causality`] |
 //! | what leaves | [`span`], [`pipeline`] |
@@ -22,6 +22,7 @@
 mod account;
 pub mod bounded;
 pub mod causality;
+pub mod charset;
 pub mod conn;
 pub mod operation;
 pub mod order;

@@ -6,12 +6,19 @@ use std::borrow::Cow;
 
 /// Percent-decodes (RFC 3986, section 2.1); `+` is a blank in queries and forms. `None` when the result is not UTF-8.
 pub fn decode(text: &str, plus_is_blank: bool) -> Option<Cow<'_, str>> {
-    let is_coded = |byte| byte == b'%' || (plus_is_blank && byte == b'+');
-    if !text.bytes().any(is_coded) {
-        return Some(Cow::Borrowed(text));
+    match bytes(text.as_bytes(), plus_is_blank) {
+        Cow::Borrowed(_) => Some(Cow::Borrowed(text)),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+    }
+}
+
+/// The same of bytes, whatever they are.
+pub fn bytes(bytes: &[u8], plus_is_blank: bool) -> Cow<'_, [u8]> {
+    let is_coded = |byte: &u8| *byte == b'%' || (plus_is_blank && *byte == b'+');
+    if !bytes.iter().any(is_coded) {
+        return Cow::Borrowed(bytes);
     }
     let hex = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16));
-    let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -27,7 +34,7 @@ pub fn decode(text: &str, plus_is_blank: bool) -> Option<Cow<'_, str>> {
             }
         }
     }
-    String::from_utf8(out).ok().map(Cow::Owned)
+    Cow::Owned(out)
 }
 
 #[cfg(test)]

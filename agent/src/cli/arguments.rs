@@ -128,6 +128,7 @@ Examples:
   spoor replay orders.pcap.gz --print tree
   tcpdump -i any -U -w - 'port 8080 or port 5672' | spoor replay -
   spoor replay orders.spoor --otlp-endpoint http://localhost:4317
+  spoor replay orders.spoor --explain-keys
   spoor replay orders.pcapng --keys keys.log            open TLS with the secrets that SSLKEYLOGFILE wrote
 
 Secrets inside a pcapng file are used without --keys.
@@ -137,6 +138,9 @@ pub(super) struct ReplayOptions {
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
 
+    /// Say which rule found which key in which operations, and what looks like a number in those without one
+    #[arg(long)]
+    pub(super) explain_keys: bool,
     /// Open TLS connections with the secrets of a key log, as SSLKEYLOGFILE makes them; may be given more than once
     #[arg(long, value_name = "KEYLOG")]
     pub(super) keys: Vec<PathBuf>,

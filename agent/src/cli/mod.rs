@@ -93,6 +93,9 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
             let settings = load(&options.config.as_settings())?;
             run::record(&settings, &options.output, options.seconds, options.scrub)?;
         }
+        Command::Replay(options) if options.explain_keys => {
+            run::explain_keys(&load(&options.settings)?, &options.file)?;
+        }
         Command::Replay(options) => {
             let settings = load(&options.settings)?;
             run::replay(&settings, &options.file, &options.keys, options.settings.print, options.timeout)?;

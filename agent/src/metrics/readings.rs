@@ -51,6 +51,11 @@ pub const METRICS: &[Metric] = &[
     counter("spoor.connections.ended", "{connection}", "Connections that are over, by reason"),
     gauge("spoor.processes", "{process}", "Processes known now, by whether they are traced"),
     counter("spoor.operations", "{operation}", "Operations recognised, by protocol"),
+    counter(
+        "spoor.operations.blind",
+        "{operation}",
+        "Operations of which something is not known because it was said before the agent came, by cause",
+    ),
     gauge("spoor.operations.open", "{operation}", "Operations begun and not over, by service and protocol"),
     gauge(
         "spoor.operations.pending",
@@ -64,7 +69,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("spoor.edges", "{edge}", "Spans joined to a parent, by rule"),
     counter("spoor.spans", "{span}", "Spans built"),
-    counter("spoor.spans.unsampled", "{span}", "Spans left out by `sampling`"),
+    counter("spoor.spans.unsampled", "{span}", "Spans left out by `sampling` or `spans.connection_setup`"),
     counter("spoor.spans.unprinted", "{span}", "Spans dropped because standard output was too slow"),
     counter("spoor.trees", "{tree}", "Trees of operations released, by reason"),
     gauge("spoor.held", "{operation}", "Operations held until their tree is complete"),

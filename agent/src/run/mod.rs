@@ -4,6 +4,7 @@
 //! SIGTERM. *Must not know* how records are read, joined or encoded.
 
 mod deliver;
+mod explain;
 mod live;
 mod notify;
 mod printer;
@@ -35,6 +36,7 @@ use spoor_core::privacy::pseudonym::{MIN_SECRET, Pseudonyms};
 use spoor_core::span::sample::Sampler;
 use spoor_core::trace::hex_text;
 
+pub use explain::explain_keys;
 pub use live::live;
 pub use record::record;
 pub use reload::Reload;

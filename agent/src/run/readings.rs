@@ -157,6 +157,7 @@ fn connections(stats: &Connections, add: &mut impl FnMut(&'static str, &'static 
     ] {
         add("spoor.discarded", "cause", cause, count);
     }
+    add("spoor.operations.blind", "cause", "prepared_before", stats.blind_operations);
     for (cause, bytes) in [
         ("gap", stats.gap_bytes),
         ("missing", stats.missing_bytes),

@@ -102,6 +102,7 @@ pub fn replay(
     progress.clear();
     let delivered = delivery.finish();
     summary::print(&stats, &delivered, None);
+    summary::print_unread(&source.unread());
     if let Some(error) = failed {
         return Err(error.into());
     }

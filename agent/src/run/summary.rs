@@ -9,6 +9,14 @@ pub(super) fn print(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals
     crate::telemetry::say(&text(stats, delivered, kernel));
 }
 
+/// What a file holds and nothing was made of, and what it does not show.
+pub(super) fn print_unread(unread: &[(&'static str, u64)]) {
+    if !unread.is_empty() {
+        let list: Vec<String> = unread.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        crate::telemetry::say(&format!("not in the capture, or not read: {}\n", list.join(", ")));
+    }
+}
+
 /// `http 1204, amqp 96, postgresql 310`
 pub(super) fn by_protocol(stats: &Stats) -> String {
     let all = stats.operations.by_name().into_iter().map(|(name, count)| format!("{name} {count}"));
@@ -94,6 +102,12 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
     } else {
         let list: Vec<String> = lost.iter().map(|(what, count)| format!("{count} {what}")).collect();
         text += &format!("lost: {}\n", list.join(", "));
+    }
+    let blind = stats.connections.blind_operations;
+    if blind > 0 {
+        text += &format!(
+            "without a text: {blind} statements that were prepared before the agent came (restart the pool once, and they have one)\n"
+        );
     }
     if !stats.forgotten.is_empty() {
         let tables =

@@ -148,10 +148,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.log");
         let mut log = KeyLog::new(path.clone());
-        assert_eq!(turn(&mut log), [], "it is not there yet");
+        assert_eq!(turn(&mut log), b"", "it is not there yet");
         std::fs::write(&path, line(1)).unwrap();
         assert_eq!(turn(&mut log), [1]);
-        assert_eq!(turn(&mut log), []);
+        assert_eq!(turn(&mut log), b"");
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         let (first, second) = (line(2), line(3));
         // Half a line is read when it is whole.
@@ -162,7 +162,7 @@ mod tests {
         std::fs::write(&path, line(4)).unwrap();
         assert_eq!(turn(&mut log), [4], "it was cut");
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(turn(&mut log), []);
+        assert_eq!(turn(&mut log), b"");
         std::fs::write(&path, line(5)).unwrap();
         assert_eq!(turn(&mut log), [5]);
     }
@@ -172,7 +172,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let error = KeyLog::read_all(directory.path(), |_| ()).unwrap_err();
         assert!(error.to_string().starts_with("cannot read the key log"), "{error}");
-        assert_eq!(turn(&mut KeyLog::new(directory.path().to_owned())), []);
+        assert_eq!(turn(&mut KeyLog::new(directory.path().to_owned())), b"");
         let whole = directory.path().join("keys.log");
         std::fs::write(&whole, line(9).trim_end()).unwrap();
         let mut found = 0;

@@ -26,6 +26,11 @@ pub trait Source: Send {
     /// An error for which [`SourceError::is_warning`] holds leaves the source usable: call again until `None`.
     fn next(&mut self) -> Result<Option<Record>, SourceError>;
 
+    /// What the file holds and nothing was made of, and what it does not show, by name, for the summary: what is not zero.
+    fn unread(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
     /// Secrets of TLS connections that the file held before the record that came last; never part of a record.
     fn secrets(&mut self) -> Vec<Known> {
         Vec::new()

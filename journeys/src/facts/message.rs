@@ -36,8 +36,9 @@ pub(super) fn step(attributes: Attributes<'_>) -> Option<Step> {
 
 fn sent(attributes: Attributes<'_>) -> Sent {
     match attributes.text("spoor.messaging.outcome") {
-        Some("confirmed") => Sent::Confirmed,
-        Some("nacked" | "error") => Sent::Refused,
+        Some("confirmed" | "committed") => Sent::Confirmed,
+        // What was rolled back never became a message.
+        Some("nacked" | "error" | "rolled_back") => Sent::Refused,
         Some("returned") => Sent::Returned,
         _ => Sent::Unconfirmed,
     }

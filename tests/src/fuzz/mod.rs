@@ -8,23 +8,30 @@ pub mod script;
 mod tls;
 
 use std::io::Read;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use spoor::capture::decode;
 use spoor::config::Services;
 use spoor::source::{Source, pcap, recording};
+use spoor_core::operation::http::{Exchange, Headers};
+use spoor_core::operation::{Completeness, Detail, Extent, Kept, OpSide, Operation};
+use spoor_core::order::explain::Explanation;
+use spoor_core::order::rules::{KeyRule, Places};
+use spoor_core::order::{Rules, settings as order};
 use spoor_core::pipeline::{Pipeline, Settings};
 use spoor_core::privacy::{NO_KEYS, messages, redact};
 use spoor_core::protocol::detect::{Detection, Detector, Sniff};
 use spoor_core::protocol::http1::content;
+use spoor_core::protocol::proxy::{self, Prefix};
 use spoor_core::protocol::{End, Events, Protocol};
 use spoor_core::record::{
-    ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Mark, Record, Role, Sender,
+    ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Mark, OpId, Record, Role, Sender,
     Transport, WireBase, Worker,
 };
 use spoor_core::settings::Protocols;
-use spoor_core::sql;
+use spoor_core::sql::{self, prepare};
 use spoor_core::stream::{Assembler, Chunk, Window};
 
 use self::life::LifeCycles;
@@ -43,13 +50,17 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("content", content),
     ("decode", decode),
     ("detect", detect),
+    ("fastcgi", fastcgi),
+    ("documents", documents),
     ("http1", http1),
     ("http2", http2),
     ("pcap", pcap),
     ("pipeline", pipeline),
     ("postgres", postgres),
     ("recording", recording),
+    ("scgi", scgi),
     ("texts", texts),
+    ("uwsgi", uwsgi),
     ("tls", tls::tls),
 ];
 
@@ -73,9 +84,90 @@ pub fn postgres(data: &[u8]) {
     session(data, Protocol::Postgres);
 }
 
+/// One FastCGI connection.
+pub fn fastcgi(data: &[u8]) {
+    session(data, Protocol::FastCgi);
+}
+
+/// One SCGI connection.
+pub fn scgi(data: &[u8]) {
+    session(data, Protocol::Scgi);
+}
+
+/// One uwsgi connection.
+pub fn uwsgi(data: &[u8]) {
+    session(data, Protocol::Uwsgi);
+}
+
 /// Small bounds, so that short inputs reach them.
 fn limits() -> Protocols {
     Protocols { kept_body_bytes: 64, max_header_bytes: 512, max_open_operations: 8, ..Protocols::default() }
+}
+
+/// A body of any format, in any encoding, whole or cut: JSON, XML, XML-RPC, SOAP, GraphQL, forms. The first three bytes choose
+/// label, encoding and how much of the body is missing.
+pub fn documents(data: &[u8]) {
+    const LABELS: [&str; 8] = [
+        "text/xml",
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=b",
+        "application/graphql",
+        "application/soap+xml; action=\"a\"",
+        "text/html",
+        "",
+    ];
+    const CHARSETS: [&str; 8] =
+        ["", "windows-1251", "koi8-r", "cp866", "utf-16", "utf-16be", "shift_jis", "gb18030"];
+    let [label, charset, missing, body @ ..] = data else { return };
+    let choose =
+        |list: &[&'static str; 8], byte: u8| list.get(usize::from(byte % 8)).copied().unwrap_or_default();
+    let content_type = match (choose(&LABELS, *label), choose(&CHARSETS, *charset)) {
+        (label, "") => label.to_owned(),
+        (label, charset) => format!("{label}; charset={charset}"),
+    };
+    let body = Kept {
+        bytes: body.to_vec(),
+        len: body.len() as u64 + u64::from(*missing),
+        holed: false,
+        left_out: 0,
+    };
+    let fields = || Headers::from_iter([("content-type", content_type.as_bytes())]);
+    let exchange = Exchange {
+        method: "POST".to_owned(),
+        target: "/orders".to_owned(),
+        status: Some(200),
+        request_headers: fields(),
+        request_body: body.clone(),
+        response_headers: fields(),
+        response_body: body,
+        ..Exchange::default()
+    };
+    let operation = Operation {
+        id: OpId(1),
+        shape: OpSide::Incoming,
+        role: Role::Server,
+        request: Extent::default(),
+        response: None,
+        ended_at: BootTime::ZERO,
+        completeness: Completeness::Complete,
+        detail: Detail::Http(Box::new(exchange)),
+    };
+    static RULES: LazyLock<Rules> = LazyLock::new(|| {
+        let mut order = order::Order::default();
+        let places = Places {
+            fields: vec!["номер".to_owned(), "id".to_owned()],
+            json_paths: vec!["$.params[0][0]".to_owned(), "$.a.b".to_owned()],
+            ..Places::default()
+        };
+        order.keys.push(KeyRule { places, ..KeyRule::default() });
+        Rules::compile(&order).expect("the rules are right")
+    });
+    let found = RULES.extract(&operation);
+    assert!(found.keys.len() <= 8 && found.keys.iter().all(|key| !key.value.is_empty()));
+    let mut explanation = Explanation::new(true);
+    explanation.add(&RULES, &operation);
+    assert_eq!(explanation.named + explanation.ambiguous + explanation.nameless_count, 1);
 }
 
 /// Any protocol's session: it neither panics nor breaks an operation's life cycle, whatever comes.
@@ -137,6 +229,14 @@ pub fn detect(data: &[u8]) {
     let mut detector = Detector::default();
     for step in &script.steps {
         let Step::Bytes(sender, bytes) = step else { continue };
+        let prefix = proxy::read(bytes);
+        if let Prefix::Header { .. } = prefix {
+            let told = |len: usize| [prefix, Prefix::Incomplete].contains(&proxy::read(&bytes[..len]));
+            assert!(
+                (0..bytes.len().min(256)).all(told),
+                "{prefix:?} is ruled out by its own beginning: {bytes:?}"
+            );
+        }
         for (protocol, sniff) in sniffs(bytes) {
             let proven = matches!(sniff, Sniff::Yes(_));
             let ruled_out = |len: usize| sniffs(&bytes[..len]).contains(&(protocol, Sniff::No));
@@ -228,6 +328,9 @@ pub fn texts(data: &[u8]) {
     let sanitized = sql::sanitize(&text);
     assert_eq!(sql::sanitize(&sanitized), sanitized, "of {text:?}");
     assert!(sanitized.len() <= text.len(), "{sanitized:?} of {text:?}");
+    if let Some(prepare::Command::Prepare { text: body, .. }) = prepare::command(&text) {
+        assert!(text.contains(body), "{body:?} of {text:?}");
+    }
     let shown = [
         redact::text(&text, NO_KEYS).into_owned(),
         redact::destination(&text, NO_KEYS).into_owned(),

@@ -100,7 +100,12 @@ fn is_publish_part(found: &Publish, whole: &Publish) -> bool {
     (&found.exchange, &found.routing_key, found.mandatory)
         == (&whole.exchange, &whole.routing_key, whole.mandatory)
         && is_content_part(&found.content, &whole.content)
-        && (found.outcome == PublishOutcome::Unconfirmed || found.outcome == whole.outcome)
+        && (is_without_answer(&found.outcome) || found.outcome == whole.outcome)
+}
+
+/// No answer of the broker was seen, or it cannot be known which one it was.
+fn is_without_answer(outcome: &PublishOutcome) -> bool {
+    matches!(outcome, PublishOutcome::Unconfirmed | PublishOutcome::Unknown)
 }
 
 fn is_delivery_part(found: &Deliver, whole: &Deliver) -> bool {
@@ -125,9 +130,13 @@ fn unanswered(operation: &Operation) -> Operation {
     operation
 }
 
-/// Without what was said earlier on the connection: virtual host, subscription, how many deliveries were open.
+/// Without what was said earlier on the connection: virtual host, subscription, how many deliveries were open, the publish that a
+/// channel was closed for.
 fn anywhere(operation: &Operation) -> Operation {
     let mut operation = operation.clone();
+    if let ActionKind::Method(method) = &mut action_mut(&mut operation).kind {
+        method.lost = None;
+    }
     let action = action_mut(&mut operation);
     action.vhost = None;
     match &mut action.kind {
@@ -203,10 +212,11 @@ impl Judge for Actions {
         let (found, whole) = (anywhere(&self.normal(found)), anywhere(&self.normal(whole)));
         let is_unconfirmed = matches!(
             &action(&found).kind,
-            ActionKind::Publish(publish) if publish.outcome == PublishOutcome::Unconfirmed
+            ActionKind::Publish(publish) if is_without_answer(&publish.outcome)
         );
         // A publish whose number is not known ends with its last byte.
-        found == whole || (is_unconfirmed && found.response.is_none() && found == unanswered(&whole))
+        found == whole
+            || (is_unconfirmed && found.response.is_none() && unanswered(&found) == unanswered(&whole))
     }
 
     fn is_told(&self, found: &Operation, whole: &Operation) -> bool {
@@ -328,7 +338,9 @@ fn what_a_lost_packet_said_is_unknown_afterwards() {
                         continue;
                     }
                     if let ActionKind::Publish(publish) = &action(operation).kind {
-                        assert_eq!(publish.outcome, PublishOutcome::Unconfirmed, "{operation:?}");
+                        // A return says itself which publish it is of.
+                        let is_returned = matches!(publish.outcome, PublishOutcome::Returned { .. });
+                        assert!(is_returned || is_without_answer(&publish.outcome), "{operation:?}");
                         modes += 1;
                     }
                 }

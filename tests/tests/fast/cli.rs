@@ -290,7 +290,7 @@ fn replay_prints_trees_on_standard_output_and_counts_on_standard_error() {
             !said.out.contains('\x1b') && !said.err.contains('\x1b'),
             "colour without a terminal: {said:?}"
         );
-        assert!(said.err.contains("4 operations (http 4, amqp 0, postgresql 0)"), "{said:?}");
+        assert!(said.err.contains("4 operations (http 4, amqp 0, postgresql 0"), "{said:?}");
         assert!(said.err.contains("lost: nothing"), "{said:?}");
     }
 }

@@ -1,6 +1,8 @@
 //! Input made to hurt: every parser stays bounded, linear in its input, and counts what it leaves out.
 //!
 //! Cost is CPU time of this thread, so that a busy machine changes nothing.
+//!
+//! Long because each parser has its own hostile input, written out.
 
 use std::time::Duration;
 
@@ -112,6 +114,9 @@ fn hostile_input(protocol: Protocol) -> fn() {
         Protocol::Http2 => http2_costs_are_linear,
         Protocol::Amqp => amqp_costs_are_linear,
         Protocol::Postgres => postgres_costs_are_linear,
+        Protocol::FastCgi => fastcgi_costs_are_linear,
+        Protocol::Scgi => scgi_costs_are_linear,
+        Protocol::Uwsgi => uwsgi_costs_are_linear,
     }
 }
 
@@ -158,6 +163,61 @@ fn http_costs_are_linear() {
         let sent = [(Client, b"GET / HTTP/1.1\r\n\r\n".to_vec()), (Server, [many, answer.clone()].concat())];
         assert_eq!(feed(Protocol::Http1, &sent, 100).operations.len(), 1);
     });
+}
+
+fn fastcgi_costs_are_linear() {
+    let record = |kind: u8, id: u16, content: &[u8]| {
+        let (id, len) = (id.to_be_bytes(), (content.len() as u16).to_be_bytes());
+        [&[1, kind, id[0], id[1], len[0], len[1], 0, 0][..], content].concat()
+    };
+    let begin = |id: u16| record(1, id, &[0, 1, 1, 0, 0, 0, 0, 0]);
+    let repeat = |part: Vec<u8>| move |len: usize| part.repeat(len / part.len() + 1);
+    let opened = [(Client, begin(1))];
+    assert_cheap(Protocol::FastCgi, &opened, Client, "empty variables", &repeat(record(4, 1, &[0, 0])));
+    assert_cheap(Protocol::FastCgi, &opened, Client, "records of one byte", &repeat(record(5, 1, b"x")));
+    assert_cheap(Protocol::FastCgi, &opened, Client, "an endless name", &repeat(record(4, 1, &[0xff; 64])));
+    assert_cheap(Protocol::FastCgi, &opened, Client, "requests without an end", &|len| {
+        (0..len / 16).flat_map(|n| begin(n as u16 | 1)).collect()
+    });
+    assert_cheap(Protocol::FastCgi, &opened, Server, "an endless header line", &repeat(record(6, 1, b"x")));
+    assert_cheap(
+        Protocol::FastCgi,
+        &opened,
+        Server,
+        "endless header lines",
+        &repeat(record(6, 1, b"a: b\n")),
+    );
+    assert_cheap(Protocol::FastCgi, &opened, Server, "empty records", &repeat(record(7, 1, b"")));
+}
+
+fn scgi_costs_are_linear() {
+    let block = b"CONTENT_LENGTH\x000\0SCGI\x001\0";
+    let request = [format!("{}:", block.len()).as_bytes(), block, b","].concat();
+    let requests = request.clone();
+    assert_cheap(Protocol::Scgi, &[], Client, "requests without an answer", &|len| {
+        requests.repeat(len / requests.len())
+    });
+    assert_cheap(Protocol::Scgi, &[], Client, "a block that does not end", &|len| {
+        [&b"60000:CONTENT_LENGTH\0"[..], &vec![b'x'; len]].concat()
+    });
+    let opened = [(Client, request)];
+    assert_cheap(Protocol::Scgi, &opened, Server, "an endless header line", &|len| vec![b'x'; len]);
+    assert_cheap(Protocol::Scgi, &opened, Server, "endless header lines", &|len| b"a: b\n".repeat(len / 5));
+}
+
+fn uwsgi_costs_are_linear() {
+    let block = b"\x0c\0QUERY_STRING\0\0\x0e\0REQUEST_METHOD\x03\0GET";
+    let request = [&[0, block.len() as u8, 0, 0][..], block].concat();
+    let requests = request.clone();
+    assert_cheap(Protocol::Uwsgi, &[], Client, "requests without an answer", &|len| {
+        requests.repeat(len / requests.len())
+    });
+    assert_cheap(Protocol::Uwsgi, &[], Client, "a block that does not end", &|len| {
+        [&[0, 0xff, 0xff, 0][..], block, &vec![b'x'; len]].concat()
+    });
+    let opened = [(Client, request)];
+    assert_cheap(Protocol::Uwsgi, &opened, Server, "an endless header line", &|len| vec![b'x'; len]);
+    assert_cheap(Protocol::Uwsgi, &opened, Server, "endless header lines", &|len| b"a: b\n".repeat(len / 5));
 }
 
 /// So many requests, each on a stream of its own, whose header block is `block`.

@@ -161,7 +161,11 @@ fn is_at_rest(learned: &Snapshot, before: &[Record]) -> bool {
             && match &connection.learned {
                 protocol::Snapshot::Postgres(postgres) => postgres.at_rest,
                 protocol::Snapshot::Amqp(amqp) => amqp.at_rest,
-                protocol::Snapshot::Http1(_) | protocol::Snapshot::Http2(_) => true,
+                protocol::Snapshot::Http1(_)
+                | protocol::Snapshot::Http2(_)
+                | protocol::Snapshot::FastCgi(_)
+                | protocol::Snapshot::Scgi(_)
+                | protocol::Snapshot::Uwsgi(_) => true,
             }
     };
     learned.connections.iter().all(rests)

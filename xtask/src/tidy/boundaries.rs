@@ -17,6 +17,7 @@ const FLOORS: &[&str] = &[
     "trace",
     "settings",
     "percent",
+    "charset",
     "sql",
     "stream",
     "tls",
@@ -69,6 +70,9 @@ pub(super) const PROTOCOL_WORDS: &[&str] = &[
     "postgres",
     "postgresql",
     "sql",
+    "fastcgi",
+    "scgi",
+    "uwsgi",
     "traceparent",
     "span",
 ];

@@ -93,7 +93,7 @@ mod tests {
             method: method.to_owned(),
             target: target.to_owned(),
             status: Some(status),
-            request_body: Kept { bytes: body.into(), len: body.len() as u64, holed: false },
+            request_body: Kept { bytes: body.into(), len: body.len() as u64, holed: false, left_out: 0 },
             ..Exchange::default()
         };
         exchange.request_headers.push(b"Host", target.as_bytes());

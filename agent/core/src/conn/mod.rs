@@ -6,12 +6,14 @@
 mod flow;
 mod look;
 mod opening;
+mod preface;
 pub mod snapshot;
 mod stats;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +49,8 @@ pub struct ConnInfo {
     pub role: Option<Role>,
     /// What it speaks, once detected.
     pub protocol: Option<Protocol>,
+    /// The client behind the proxy at the other end, where that says so in front of the stream (PROXY protocol).
+    pub client: Option<SocketAddr>,
     /// The TLS that it was opened from. `None`: it is in the clear, or stays closed.
     pub tls: Option<Arc<tls::Facts>>,
 }

@@ -28,6 +28,10 @@ pub struct Stats {
     /// Detections taken back because what followed was not that protocol.
     pub misdetected: u64,
 
+    /// Operations of which something is not known because it was said before their connection was seen: statements that were
+    /// prepared then.
+    pub blind_operations: u64,
+
     /// Data records.
     pub records: u64,
     /// Data records after the end of their connection.

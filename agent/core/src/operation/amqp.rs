@@ -60,7 +60,8 @@ impl ActionKind {
         match self {
             ActionKind::Publish(publish) | ActionKind::Return(publish) => Some(&publish.content),
             ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => Some(&deliver.content),
-            ActionKind::Get(None) | ActionKind::Settle(_) | ActionKind::Method(_) => None,
+            ActionKind::Method(method) => method.lost.as_ref().map(|lost| &lost.content),
+            ActionKind::Get(None) | ActionKind::Settle(_) => None,
         }
     }
 
@@ -69,7 +70,8 @@ impl ActionKind {
         match self {
             ActionKind::Publish(publish) | ActionKind::Return(publish) => Some(&mut publish.content),
             ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => Some(&mut deliver.content),
-            ActionKind::Get(None) | ActionKind::Settle(_) | ActionKind::Method(_) => None,
+            ActionKind::Method(method) => method.lost.as_mut().map(|lost| &mut lost.content),
+            ActionKind::Get(None) | ActionKind::Settle(_) => None,
         }
     }
 }
@@ -427,10 +429,16 @@ impl Publish {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PublishOutcome {
-    /// The channel is not in confirm mode or not known to be, or no answer was seen.
+    /// The channel is not in confirm mode, or no answer was seen.
     #[default]
     Unconfirmed,
+    /// Whether the channel is in confirm mode is not known, or which publish the broker's answers mean.
+    Unknown,
     Confirmed,
+    /// The transaction that it belongs to was committed: the broker has it.
+    Committed,
+    /// That transaction was rolled back, or its channel ended before it was committed: it never became a message.
+    RolledBack,
     /// `basic.nack` from the broker.
     Refused,
     /// `basic.return`: no queue took it.
@@ -521,14 +529,19 @@ impl Source {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Method {
     /// `queue.declare`, `channel.close`, …
     pub name: String,
-    /// Queue or exchange it names, as far as it names one; the reason, for `connection.blocked`.
+    /// Queue or exchange it names, as far as it names one.
     pub target: String,
     /// Reply code and text of `channel.close` or `connection.close` that answered it, or that it carries.
     pub error: Option<(u16, String)>,
+    /// Why the broker takes no more publishes: free text of `connection.blocked`.
+    pub reason: Option<String>,
+    /// The last publish of a channel that the broker closed because of one: it never became a message. It was over already,
+    /// because the channel is not in confirm mode.
+    pub lost: Option<Box<Publish>>,
 }
 
 #[cfg(test)]
@@ -540,7 +553,7 @@ mod tests {
         Content {
             properties,
             properties_cut: false,
-            body: Kept { bytes: kept, len: body.len() as u64, holed: false },
+            body: Kept { bytes: kept, len: body.len() as u64, holed: false, left_out: 0 },
         }
     }
 

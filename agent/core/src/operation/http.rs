@@ -1,6 +1,7 @@
 //! An HTTP exchange.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::Kept;
 use crate::record::Sender;
@@ -31,6 +32,19 @@ pub struct Exchange {
     pub ambiguous_framing: bool,
     /// What only HTTP/2 has.
     pub http2: Http2,
+    /// The web server handed the request on by another protocol than HTTP.
+    pub gateway: Option<Gateway>,
+}
+
+/// What a web server tells an application of a request that it hands on (RFC 3875, section 4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// `fastcgi`, `scgi`, `uwsgi`.
+    pub protocol: &'static str,
+    /// Who sent the request to the web server (`REMOTE_ADDR`).
+    pub client: Option<IpAddr>,
+    /// The request came over TLS (`HTTPS`, `REQUEST_SCHEME`).
+    pub is_https: bool,
 }
 
 /// What HTTP/2 tells of an exchange beside its messages (RFC 9113); nothing of it for other versions.

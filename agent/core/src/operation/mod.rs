@@ -5,6 +5,7 @@
 pub mod amqp;
 pub mod http;
 pub mod postgres;
+mod setup;
 
 use crate::record::{OpId, Point, Role};
 use crate::time::BootTime;
@@ -151,13 +152,16 @@ pub enum Detail {
     Postgres(Box<postgres::Statement>),
 }
 
-/// The kept beginning of a body or value: enough for keys, never all of it.
+/// What is kept of a body or value: enough for keys, never all of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// The first bytes, at most the configured bound.
+    /// The first bytes, at most the configured bound. Of a multipart form its fields without its files; of a JSON document
+    /// that is larger than the bound, the same with its long strings cut.
     pub bytes: Vec<u8>,
     /// Length on the wire (after transfer decoding, before content decoding).
     pub len: u64,
+    /// Bytes among those walked by that are not in `bytes`: of files and long strings.
+    pub left_out: u64,
     /// A gap lies inside `bytes`: what follows the gap is not in it.
     pub holed: bool,
 }
@@ -166,6 +170,7 @@ impl Kept {
     /// Keeps the length only. What was whole is no longer.
     pub fn forget_bytes(&mut self) {
         self.bytes = Vec::new();
+        self.left_out = 0;
     }
 
     /// Bytes that it holds.
@@ -173,8 +178,8 @@ impl Kept {
         self.bytes.capacity()
     }
 
-    /// Every byte is there.
+    /// Every byte is there, but for files and long strings.
     pub fn is_whole(&self) -> bool {
-        !self.holed && self.bytes.len() as u64 == self.len
+        !self.holed && self.bytes.len() as u64 + self.left_out == self.len
     }
 }

@@ -1,10 +1,15 @@
 //! A PostgreSQL statement, or another unit of the frontend/backend protocol.
 
+use std::sync::Arc;
+
+/// The last character of a text that went on: what follows was not captured, or is past `max_statement_bytes`.
+pub const TEXT_CUT: char = '…';
+
 /// One statement and its result (PostgreSQL documentation, chapter "Frontend/Backend Protocol").
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Statement {
     pub kind: StatementKind,
-    /// As sent, bounded; `None` when it was prepared before the agent started.
+    /// As sent, bounded ([`TEXT_CUT`]); `None` when it was prepared before the agent started.
     pub text: Option<String>,
     /// The text came with this execution: a simple query, or the first Bind after its Parse. Otherwise what its comments say is of
     /// another moment.
@@ -12,6 +17,8 @@ pub struct Statement {
     /// Name of the prepared statement; empty for the unnamed one.
     pub prepared_name: String,
     pub parameters: Vec<Parameter>,
+    /// Text of the statement that an `EXECUTE` names; `parameters` are then its arguments.
+    pub executes: Option<Arc<str>>,
     /// Column names of the result, when described; bounded.
     pub columns: Vec<String>,
     /// For each of `columns` the object identifier of the table it comes from; 0 when it is computed.

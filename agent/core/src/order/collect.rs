@@ -2,10 +2,14 @@
 //!
 //! *Owns* which rules hold for an operation, and what several values mean. *Must not know* how places are read.
 
+use super::call;
 use super::compile::{RuleId, Rules, Target};
+use super::document::{At, Sink, Weak, is_at, last_name};
+use super::explain::{Notes, Place};
+use super::names::{Buffer, normal};
 use super::path::Path;
 use super::rules::Part;
-use super::{Found, OrderKey, alias_attribute, json};
+use super::{Call, Found, OrderKey, alias_attribute, json, xml, xmlrpc};
 use crate::operation::Detail;
 use crate::operation::amqp::ActionKind;
 use crate::trace::Value;
@@ -14,8 +18,6 @@ use crate::trace::Value;
 const MAX_KEYS: usize = 8;
 /// Different attribute values remembered.
 const MAX_VALUES: usize = 64;
-/// Values one JSON document may offer.
-const MAX_OFFERS: usize = 256;
 
 /// Gathers what one operation offers.
 pub(super) struct Collector<'r> {
@@ -26,14 +28,23 @@ pub(super) struct Collector<'r> {
     keys: Vec<(u16, OrderKey)>,
     too_many: bool,
     values: Vec<(RuleId, Part, Value)>,
+    /// Of an HTTP exchange.
+    status: Option<u16>,
+    is_http: bool,
+    /// What the request calls.
+    pub(super) call: Option<Call>,
+    /// Where what is offered now stands; for the notes.
+    pub(super) place: Place,
+    /// What was taken and what was shown, where somebody asks.
+    pub(super) notes: Option<Box<Notes>>,
     /// Bytes that content codings were undone to.
     pub(super) decoded_len: usize,
 }
 
 impl<'r> Collector<'r> {
-    pub(super) fn new(rules: &'r Rules, detail: &Detail) -> Self {
+    /// `path` is that of an HTTP request.
+    pub(super) fn new(rules: &'r Rules, detail: &Detail, path: Option<&Path<'_>>) -> Self {
         let http = if let Detail::Http(exchange) = detail { Some(exchange) } else { None };
-        let path = http.map(|exchange| Path::new(exchange.path()));
         let destinations: [&str; 3] = match detail {
             Detail::Amqp(action) => match &action.kind {
                 ActionKind::Publish(publish) | ActionKind::Return(publish) => {
@@ -46,14 +57,16 @@ impl<'r> Collector<'r> {
             },
             _ => [""; 3],
         };
+        let status = http.and_then(|exchange| exchange.status);
+        let has_status = |statuses: &[std::ops::RangeInclusive<u16>]| {
+            status.is_some_and(|status| statuses.iter().any(|range| range.contains(&status)))
+        };
         let active = rules.rules.iter().map(|rule| {
             let method = rule.method.as_deref();
             method.is_none_or(|method| {
                 http.is_some_and(|exchange| exchange.method.eq_ignore_ascii_case(method))
-            }) && rule
-                .path
-                .as_ref()
-                .is_none_or(|template| path.as_ref().is_some_and(|path| template.fits(path)))
+            }) && rule.path.as_ref().is_none_or(|template| path.is_some_and(|path| template.fits(path)))
+                && (rule.statuses.is_empty() || has_status(&rule.statuses))
                 && rule.destination.as_deref().is_none_or(|pattern| {
                     destinations.iter().any(|name| !name.is_empty() && glob(pattern, name))
                 })
@@ -66,6 +79,11 @@ impl<'r> Collector<'r> {
             keys: Vec::new(),
             too_many: false,
             values: Vec::new(),
+            status,
+            is_http: http.is_some(),
+            call: None,
+            place: Place::Path,
+            notes: None,
             decoded_len: 0,
         }
     }
@@ -77,8 +95,25 @@ impl<'r> Collector<'r> {
 
     pub(super) fn holds(&self, rule: RuleId) -> bool {
         let at = usize::from(rule);
+        let calls =
+            |wanted: &str| self.call.as_ref().and_then(Call::name).is_some_and(|name| glob(wanted, name));
         self.active.get(at).copied().unwrap_or(false)
-            && self.rules.rules.get(at).is_some_and(|rule| rule.part.is_none_or(|part| part == self.part))
+            && self.rules.rules.get(at).is_some_and(|rule| {
+                rule.part.is_none_or(|part| part == self.part) && rule.call.as_deref().is_none_or(calls)
+            })
+    }
+
+    /// Something has named a key.
+    pub(super) fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// A response that is no success says nothing by a weak name, unless the rule knows better.
+    fn is_denied(&self, rule: RuleId, weak: Weak) -> bool {
+        let success = self.status.is_none_or(|status| (200..300).contains(&status));
+        let names_status =
+            || self.rules.rules.get(usize::from(rule)).is_some_and(|rule| !rule.statuses.is_empty());
+        weak != Weak::No && self.part == Part::Response && !success && !names_status()
     }
 
     /// A value at a place that `rule` names. Returns whether it is one of the rule's type.
@@ -89,6 +124,9 @@ impl<'r> Collector<'r> {
         match &compiled.target {
             Target::Key { namespace, rank } => {
                 let Some(value) = compiled.kind.key(found) else { return false };
+                if let Some(notes) = &mut self.notes {
+                    notes.take(rule, self.place, &value);
+                }
                 let known = self.keys.iter().any(|(r, key)| r == rank && *key.value == *value);
                 if !known {
                     if self.keys.len() == MAX_KEYS {
@@ -101,6 +139,9 @@ impl<'r> Collector<'r> {
             }
             Target::Alias(_) => {
                 let Some(value) = compiled.kind.key(found) else { return false };
+                if let Some(notes) = &mut self.notes {
+                    notes.take(rule, self.place, &value);
+                }
                 self.remember(rule, Value::from(value));
                 true
             }
@@ -125,31 +166,104 @@ impl<'r> Collector<'r> {
         }
     }
 
-    /// Scans a JSON document for named fields and paths.
-    pub(super) fn json(&mut self, body: &[u8], whole: bool) {
+    /// Scans a JSON document for named fields and paths. `problem`: it tells what went wrong (RFC 9457).
+    pub(super) fn json(&mut self, body: &[u8], whole: bool, problem: bool) {
+        if let Some(notes) = &mut self.notes {
+            json::scan(body, whole, &mut **notes);
+        }
         let rules = self.rules;
-        if rules.stems.as_ref().is_none_or(|stems| !stems.is_match(body)) {
+        let answers = self.part == Part::Response && matches!(self.call, Some(Call::JsonRpc { .. }));
+        let is_worth = || {
+            answers
+                || rules.stems.as_ref().is_none_or(|stems| stems.is_match(body))
+                || (rules.wide_fields && (!body.is_ascii() || memchr::memmem::find(body, b"\\u").is_some()))
+        };
+        if !is_worth() {
             return;
         }
-        let mut sink = JsonSink { rules, offers: Vec::new(), in_array: Vec::new(), overflow: false };
-        let outcome = json::scan(body, whole, &mut sink);
-        if outcome == json::Outcome::Several {
+        let mut sink = Sink::new(rules, self.is_http);
+        if json::scan(body, whole, &mut sink) == json::Outcome::Several {
             return;
         }
+        let members = std::mem::take(&mut sink.members);
+        match (self.part, &mut self.call) {
+            (Part::Request, call @ None) if self.is_http => *call = members.call(),
+            (Part::Response, Some(Call::JsonRpc { error, .. })) => {
+                *error = members.error().map(str::to_owned)
+            }
+            _ => {}
+        }
+        self.take(sink, problem);
+    }
+
+    /// Scans an XML document, which may be XML-RPC or SOAP.
+    pub(super) fn xml(&mut self, text: &str, whole: bool, action: Option<&str>) {
+        let mut sink = Sink::new(self.rules, self.is_http);
+        let is_rpc = xmlrpc::is_message(text);
+        if let Some(notes) = &mut self.notes {
+            if is_rpc {
+                xmlrpc::scan(text, &mut **notes).method
+            } else {
+                xml::scan(text, whole, &mut **notes).soap
+            };
+        }
+        if is_rpc {
+            let learned = xmlrpc::scan(text, &mut sink);
+            let method = learned.method.as_deref().and_then(call::method_name);
+            match (self.part, method, &mut self.call) {
+                (Part::Request, Some(method), call @ None) if self.is_http => {
+                    *call = Some(Call::XmlRpc { method, fault: None });
+                }
+                (Part::Response, _, Some(Call::XmlRpc { fault, .. })) => {
+                    *fault = learned.fault.filter(|code| code.len() <= 16 && code.parse::<i64>().is_ok());
+                }
+                _ => {}
+            }
+        } else {
+            let learned = xml::scan(text, whole, &mut sink);
+            let is_fault = learned.soap.as_deref() == Some("Fault");
+            match (self.part, &mut self.call) {
+                (Part::Request, call @ None)
+                    if self.is_http && (learned.soap.is_some() || action.is_some()) =>
+                {
+                    *call = call::soap(action, learned.soap.as_deref());
+                }
+                (Part::Response, Some(Call::Soap { failed, .. })) => *failed = is_fault,
+                _ => {}
+            }
+        }
+        self.take(sink, false);
+    }
+
+    fn take(&mut self, mut sink: Sink<'_>, problem: bool) {
+        sink.finish();
         self.too_many |= sink.overflow;
-        for (rule, value) in &sink.offers {
-            self.offer(*rule, value);
+        for offer in &sink.offers {
+            if !(self.is_denied(offer.rule, offer.weak) || (problem && offer.weak != Weak::No)) {
+                self.offer(offer.rule, &offer.value);
+            }
+        }
+    }
+
+    /// A value under a name, whether a rule names it or not.
+    pub(super) fn show(&mut self, name: &str, kind: &str, value: &str) {
+        if let Some(notes) = &mut self.notes {
+            notes.show(name, || format!("{kind} {name}"), value);
         }
     }
 
     /// A field of a form, by its plain or nested name.
     pub(super) fn field(&mut self, name: &str, value: &str) {
+        self.show(name, "field", value);
         let rules = self.rules;
-        self.offer_all(rules.fields.find(name.as_bytes()), value);
+        self.offer_all(rules.fields.find_field(name.as_bytes()), value);
         if let Some(path) = super::form::nested(name) {
-            let path: Vec<&[u8]> = path.iter().map(|step| step.as_bytes()).collect();
-            for rule in by_path(rules, &path) {
-                self.offer(rule, value);
+            let path: Vec<At<'_>> = path.into_iter().map(|step| At::Name(step.as_bytes().into())).collect();
+            let mut buffer = Buffer::new();
+            let last = last_name(&path).and_then(|last| normal(last, &mut buffer));
+            let candidates = last.and_then(|last| rules.json_paths.get(last)).map_or(&[][..], Vec::as_slice);
+            for (_, rule) in candidates.iter().filter(|(steps, _)| is_at(steps, &path)) {
+                self.offer(*rule, value);
             }
         }
     }
@@ -159,6 +273,7 @@ impl<'r> Collector<'r> {
         let mut found = Found {
             keys: std::mem::take(&mut self.keys).into_iter().map(|(_, key)| key).collect(),
             too_many: self.too_many,
+            call: self.call.take().map(Box::new),
             ..Found::default()
         };
         let has_order = found.order().is_some();
@@ -209,70 +324,6 @@ fn glob(pattern: &str, name: &str) -> bool {
         name = name.get(at + piece.len()..).unwrap_or("");
     }
     true
-}
-
-/// The rules whose JSON path ends in exactly this path.
-fn by_path<'a>(rules: &'a Rules, path: &'a [&'a [u8]]) -> impl Iterator<Item = RuleId> + 'a {
-    let mut buffer = [0; 64];
-    let last = path.last().and_then(|last| super::compile::normal(last, &mut buffer));
-    let candidates = last.and_then(|last| rules.json_paths.get(last)).map_or(&[][..], Vec::as_slice);
-    let fits = move |steps: &[Box<[u8]>]| {
-        steps.len() == path.len()
-            && steps.iter().zip(path).all(|(step, name)| {
-                let mut buffer = [0; 64];
-                super::compile::normal(name, &mut buffer) == Some(step)
-            })
-    };
-    candidates.iter().filter(move |(steps, _)| fits(steps)).map(|(_, id)| *id)
-}
-
-struct JsonSink<'r> {
-    rules: &'r Rules,
-    offers: Vec<(RuleId, String)>,
-    /// Inside an open array: the only value so far of each rule, `None` after a second one.
-    in_array: Vec<(RuleId, Option<String>)>,
-    overflow: bool,
-}
-
-impl JsonSink<'_> {
-    fn accept(&mut self, rule: RuleId, value: &str) {
-        if self.offers.len() == MAX_OFFERS {
-            self.overflow = true;
-        } else if !self.offers.iter().any(|(r, v)| *r == rule && v == value) {
-            self.offers.push((rule, value.to_owned()));
-        }
-    }
-
-    fn hold(&mut self, rule: RuleId, value: &str) {
-        match self.in_array.iter_mut().find(|(r, _)| *r == rule) {
-            Some((_, only)) if only.as_deref() == Some(value) => {}
-            Some((_, only)) => *only = None,
-            None => self.in_array.push((rule, Some(value.to_owned()))),
-        }
-    }
-}
-
-impl json::Visitor for JsonSink<'_> {
-    fn scalar(&mut self, path: &[&[u8]], value: &str, in_array: bool) {
-        let Some(name) = path.last() else { return };
-        let rules = self.rules;
-        for rule in rules.fields.find(name) {
-            if in_array { self.hold(*rule, value) } else { self.accept(*rule, value) }
-        }
-        if !in_array {
-            for rule in by_path(rules, path) {
-                self.accept(rule, value);
-            }
-        }
-    }
-
-    fn array(&mut self) {
-        for (rule, only) in std::mem::take(&mut self.in_array) {
-            if let Some(value) = only {
-                self.accept(rule, &value);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! *Owns* validation, and the look-up tables by place. *Must not know* how places are read.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +10,19 @@ use aho_corasick::AhoCorasick;
 use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 
+use super::names::{Names, Normal, normal_or_error};
 use super::path::{Placeholders, Template};
 use super::rules::{AmqpProperty, Part, Places, UploadFact, When};
 use super::settings;
 use super::value::ValueType;
+use crate::operation::Operation;
 use crate::privacy::is_secret_header;
 use crate::trace::hex_text;
 
 /// Rules of both kinds together.
 const MAX_RULES: usize = 256;
-/// Names longer than this match nothing.
-const MAX_NAME: usize = 64;
+/// Places of arrays that a path may name.
+const MAX_INDEX: u32 = 9999;
 
 /// What is wrong with a rule, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,16 +44,22 @@ pub struct Rules {
     pub(super) query: Names,
     pub(super) headers: Names,
     pub(super) fields: Names,
-    /// By the last step.
-    pub(super) json_paths: FxHashMap<Normal, Vec<(Vec<Normal>, RuleId)>>,
+    /// By the last name.
+    pub(super) json_paths: FxHashMap<Normal, Vec<(Vec<Step>, RuleId)>>,
     pub(super) protobuf_paths: Vec<(super::protobuf::Steps, RuleId)>,
     pub(super) amqp_headers: Names,
     pub(super) amqp_properties: Vec<(AmqpProperty, RuleId)>,
     /// By column; `None` is any table.
     pub(super) columns: FxHashMap<Normal, Vec<(Option<Normal>, RuleId)>>,
     pub(super) uploads: Vec<(UploadFact, RuleId)>,
-    /// Finds bodies worth a scan.
+    /// Finds JSON bodies worth a scan, but for those with names outside ASCII.
     pub(super) stems: Option<AhoCorasick>,
+    /// Names of fields have letters outside ASCII: what JSON may hold them is not told by `stems`.
+    pub(super) wide_fields: bool,
+    /// What a request calls is asked for before anything else of it.
+    pub(super) asks_calls: bool,
+    /// Letter case tells paths apart.
+    exact_paths: bool,
     pub(super) spans: Spans,
     digest: [u8; 8],
 }
@@ -64,10 +73,17 @@ pub(super) struct Spans {
     pub response_headers: Vec<(String, String)>,
     /// Zero: no statement is slow.
     pub slow_statement: Duration,
+    pub connection_setup: bool,
+    /// Names of GraphQL operations name spans.
+    pub graphql_operations: bool,
 }
 
-/// A name in normal form.
-pub(super) type Normal = Box<[u8]>;
+/// A step of a path in a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Name(Normal),
+    Index(u32),
+}
 
 /// Index into [`Rules::rules`].
 pub(super) type RuleId = u16;
@@ -79,8 +95,13 @@ pub(super) struct Rule {
     pub method: Option<String>,
     pub path: Option<Template>,
     pub part: Option<Part>,
+    /// Statuses of the response, any of them; none: any status.
+    pub statuses: Vec<RangeInclusive<u16>>,
+    pub call: Option<String>,
     pub destination: Option<String>,
     pub needs_order: bool,
+    /// Its place in the configuration: `order.keys[0]`.
+    pub label: String,
 }
 
 #[derive(Debug)]
@@ -93,43 +114,6 @@ pub(super) enum Target {
     /// A number that joins nothing, exported under this name.
     Alias(String),
     Attribute(String),
-}
-
-/// Rules by the normal form of a name. Traffic chooses what is looked for, never what is in the table.
-#[derive(Debug, Default)]
-pub(super) struct Names(FxHashMap<Box<[u8]>, Vec<RuleId>>);
-
-impl Names {
-    fn add(&mut self, name: &str, rule: RuleId) -> Result<(), String> {
-        let key = normal_or_error(name)?;
-        self.0.entry(key).or_default().push(rule);
-        Ok(())
-    }
-
-    pub(super) fn find(&self, name: &[u8]) -> &[RuleId] {
-        let mut buffer = [0; MAX_NAME];
-        normal(name, &mut buffer).and_then(|name| self.0.get(name)).map_or(&[], Vec::as_slice)
-    }
-}
-
-/// Lower case without `_` and `-`. `None` when nothing or too much is left.
-pub(super) fn normal<'b>(name: &[u8], buffer: &'b mut [u8; MAX_NAME]) -> Option<&'b [u8]> {
-    let mut len = 0;
-    for byte in name.iter().filter(|b| !matches!(b, b'_' | b'-')) {
-        *buffer.get_mut(len)? = byte.to_ascii_lowercase();
-        len += 1;
-    }
-    buffer.get(..len).filter(|name| !name.is_empty())
-}
-
-fn normal_or_error(name: &str) -> Result<Box<[u8]>, String> {
-    let mut buffer = [0; MAX_NAME];
-    if name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!("`{name}` is not a name"));
-    }
-    normal(name.as_bytes(), &mut buffer)
-        .map(Box::from)
-        .ok_or_else(|| format!("`{name}` is not a name of 1 to {MAX_NAME} characters"))
 }
 
 impl Rules {
@@ -148,6 +132,9 @@ impl Rules {
             columns: FxHashMap::default(),
             uploads: Vec::new(),
             stems: None,
+            wide_fields: false,
+            asks_calls: false,
+            exact_paths: order.exact_paths,
             spans: Spans::default(),
             digest: digest(order),
         };
@@ -175,7 +162,8 @@ impl Rules {
                 true => Target::Key { namespace, rank: rank as u16 },
                 false => Target::Alias(super::alias_attribute(&namespace)),
             };
-            rules.add(target, kind, &key.places, key.when.as_ref()).map_err(|(k, p)| fail((&k, p)))?;
+            let label = format!("order.keys[{at}]");
+            rules.add(label, target, kind, &key.places, key.when.as_ref()).map_err(|(k, p)| fail((&k, p)))?;
         }
         for (at, attribute) in order.attributes.iter().enumerate() {
             let fail = |(k, problem): (&str, String)| error(format!("order.attributes[{at}]"), k, problem);
@@ -185,11 +173,12 @@ impl Rules {
                 ValueType::compile(attribute.kind, attribute.max_length, attribute.characters, pattern);
             let kind = kind.map_err(&fail)?;
             let target = Target::Attribute(attribute.name.clone());
+            let label = format!("order.attributes[{at}]");
             rules
-                .add(target, kind, &attribute.places, attribute.when.as_ref())
+                .add(label, target, kind, &attribute.places, attribute.when.as_ref())
                 .map_err(|(k, p)| fail((&k, p)))?;
         }
-        rules.stems = stems(order);
+        (rules.stems, rules.wide_fields) = stems(order);
         rules.with_spans(&settings::Spans::default())
     }
 
@@ -200,7 +189,7 @@ impl Rules {
             let route =
                 Template::parse(text, Placeholders::Any).map_err(|why| fail(format!("routes[{at}]"), why))?;
             match route.is_route() {
-                true => Ok(route),
+                true => Ok(route.exact(self.exact_paths)),
                 false => Err(fail(
                     format!("routes[{at}]"),
                     format!("`{text}` does not say the whole path: `**` names no route"),
@@ -230,8 +219,15 @@ impl Rules {
             request_headers: headers("request_headers", "http.request.header.", &spans.request_headers)?,
             response_headers: headers("response_headers", "http.response.header.", &spans.response_headers)?,
             slow_statement: spans.slow_statement,
+            connection_setup: spans.connection_setup,
+            graphql_operations: spans.graphql_operations,
         };
         Ok(self)
+    }
+
+    /// Its span is not wanted: it only sets its connection up.
+    pub fn leaves_out(&self, operation: &Operation) -> bool {
+        !self.spans.connection_setup && operation.is_setup()
     }
 
     /// The first 8 bytes of the SHA-256 of `order` as JSON: equal on agents that extract alike.
@@ -239,8 +235,14 @@ impl Rules {
         hex_text(&self.digest)
     }
 
+    /// What the configuration calls a rule.
+    pub(super) fn label(&self, rule: RuleId) -> String {
+        self.rules.get(usize::from(rule)).map(|rule| rule.label.clone()).unwrap_or_default()
+    }
+
     fn add(
         &mut self,
+        label: String,
         target: Target,
         kind: ValueType,
         places: &Places,
@@ -259,7 +261,7 @@ impl Rules {
                 .try_for_each(|(at, name)| add(name).map_err(|why| (format!("in.{key}[{at}]"), why)))
         };
         each("paths", &places.paths, &mut |text| {
-            self.paths.push((Template::parse(text, Placeholders::One)?, id));
+            self.paths.push((Template::parse(text, Placeholders::One)?.exact(self.exact_paths), id));
             Ok(())
         })?;
         each("query", &places.query, &mut |name| self.query.add(name, id))?;
@@ -272,7 +274,11 @@ impl Rules {
         each("fields", &places.fields, &mut |name| self.fields.add(name, id))?;
         each("json_paths", &places.json_paths, &mut |text| {
             let steps = json_path(text)?;
-            let last = steps.last().cloned().unwrap_or_default();
+            let last = steps.iter().rev().find_map(|step| match step {
+                Step::Name(name) => Some(name.clone()),
+                Step::Index(_) => None,
+            });
+            let last = last.ok_or_else(|| format!("`{text}` names no member"))?;
             self.json_paths.entry(last).or_default().push((steps, id));
             Ok(())
         })?;
@@ -296,14 +302,24 @@ impl Rules {
         self.uploads.extend(places.uploads.iter().map(|fact| (*fact, id)));
         let when = when.cloned().unwrap_or_default();
         let path = when.path.as_deref().map(|text| Template::parse(text, Placeholders::Zero)).transpose();
+        let path = path.map_err(|why| ("when.path".to_owned(), why))?;
+        let statuses = when
+            .status
+            .iter()
+            .enumerate()
+            .map(|(at, status)| status.range().map_err(|why| (format!("when.status[{at}]"), why)));
+        self.asks_calls |= when.call.is_some();
         self.rules.push(Rule {
             target,
             kind,
             method: when.method,
-            path: path.map_err(|why| ("when.path".to_owned(), why))?,
+            path: path.map(|path| path.exact(self.exact_paths)),
             part: when.part,
+            statuses: statuses.collect::<Result<_, _>>()?,
+            call: when.call,
             destination: when.destination,
             needs_order: when.order,
+            label,
         });
         Ok(())
     }
@@ -321,15 +337,32 @@ fn digest(order: &settings::Order) -> [u8; 8] {
     out
 }
 
-/// `$.order.id` as its steps in normal form.
-fn json_path(text: &str) -> Result<Vec<Box<[u8]>>, String> {
-    let Some(steps) = text.strip_prefix("$.") else {
+/// `$.order.id`, `$.params[0][0]` as their steps.
+fn json_path(text: &str) -> Result<Vec<Step>, String> {
+    let Some(rest) = text.strip_prefix("$.") else {
         return Err(format!("`{text}` does not begin with `$.`"));
     };
-    if steps.contains(['[', ']', '*']) {
-        return Err(format!("`{text}`: only member names, nothing is taken out of arrays"));
+    let mut steps = Vec::new();
+    for member in rest.split('.') {
+        let (name, places) = member.find('[').map_or((member, ""), |at| member.split_at(at));
+        if name.contains(']') {
+            return Err(format!("`{text}`: the places of an array are written `[0]`"));
+        }
+        steps.push(Step::Name(normal_or_error(name)?));
+        let mut places = places;
+        while let Some((place, after)) = places.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            let index = place.parse::<u32>().ok().filter(|index| *index <= MAX_INDEX);
+            let index = index.filter(|_| place.bytes().all(|byte| byte.is_ascii_digit()));
+            let wrong =
+                || format!("`[{place}]` in `{text}` is no place of an array: nothing is taken of all of one");
+            steps.push(Step::Index(index.ok_or_else(wrong)?));
+            places = after;
+        }
+        if !places.is_empty() {
+            return Err(format!("`{text}`: the places of an array are written `[0]`"));
+        }
     }
-    steps.split('.').map(normal_or_error).collect()
+    Ok(steps)
 }
 
 /// Conventional namespaces belong to the conventions; Spoor's own and the order's ID are set by Spoor.
@@ -374,14 +407,21 @@ fn attribute_name(name: &str) -> Result<(), String> {
 }
 
 /// The longest word of each name without its first letter, as it stands in snake, kebab, camel and upper case: a JSON body
-/// with none of them cannot carry a wanted name. `None`: no names.
-fn stems(order: &settings::Order) -> Option<AhoCorasick> {
+/// with none of them cannot carry a wanted name, unless the name is written with escapes. And whether there
+/// are names outside ASCII, for which any byte outside ASCII, or any escape, is worth a scan.
+fn stems(order: &settings::Order) -> (Option<AhoCorasick>, bool) {
     let keys = order.keys.iter().map(|rule| &rule.places);
     let places = keys.chain(order.attributes.iter().map(|rule| &rule.places));
     let mut stems: Vec<String> = Vec::new();
+    let mut is_wide = false;
     for places in places {
         let last_steps = places.json_paths.iter().filter_map(|path| path.rsplit('.').next());
+        let last_steps = last_steps.map(|step| step.split('[').next().unwrap_or(step));
         for name in places.fields.iter().map(String::as_str).chain(last_steps) {
+            if !name.is_ascii() {
+                is_wide = true;
+                continue;
+            }
             for stem in stems_of(name) {
                 if !stems.contains(&stem) {
                     stems.push(stem);
@@ -389,7 +429,9 @@ fn stems(order: &settings::Order) -> Option<AhoCorasick> {
             }
         }
     }
-    (!stems.is_empty()).then(|| AhoCorasick::new(&stems).ok()).flatten()
+    // Letters of ASCII as escapes; and what names a call.
+    stems.extend(["\\u00", "\"method\"", "\"operationName\"", "\"query\""].map(str::to_owned));
+    (AhoCorasick::new(&stems).ok(), is_wide)
 }
 
 /// A short name such as `id` is in every other word; it is looked for in its quotes.
@@ -420,7 +462,7 @@ fn longest_word(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rules::{AttributeRule, KeyRule, ValueKind};
+    use super::super::rules::{AttributeRule, KeyRule, Status, ValueKind};
     use super::*;
 
     fn check(rule: KeyRule, expected: &str) {
@@ -452,8 +494,12 @@ mod tests {
             "order.keys[0].in.headers[0]: `Authorization` carries secrets and is never read",
         );
         check(
-            named(Places { json_paths: one("$.orders[0].id"), ..Places::default() }),
-            "order.keys[0].in.json_paths[0]: `$.orders[0].id`: only member names, nothing is taken out of arrays",
+            named(Places { json_paths: one("$.orders[*].id"), ..Places::default() }),
+            "order.keys[0].in.json_paths[0]: `[*]` in `$.orders[*].id` is no place of an array: nothing is taken of all of one",
+        );
+        check(
+            named(Places { json_paths: one("$.orders[0"), ..Places::default() }),
+            "order.keys[0].in.json_paths[0]: `$.orders[0`: the places of an array are written `[0]`",
         );
         check(
             named(Places { columns: one("public.orders.id"), ..Places::default() }),
@@ -472,6 +518,12 @@ mod tests {
         check(
             KeyRule { when, ..named(fields.clone()) },
             "order.keys[0].when.path: `/orders/{id}` has a placeholder where none is read; write `*`",
+        );
+        let when = Some(When { status: vec![Status::new("2x")], ..When::default() });
+        let fields = Places { fields: vec!["x".to_owned()], ..Places::default() };
+        check(
+            KeyRule { when, ..named(fields.clone()) },
+            "order.keys[0].when.status[0]: `2x` is not a status such as `201` or `2xx`",
         );
         let attribute =
             AttributeRule { name: "http.route".to_owned(), places: fields, ..AttributeRule::default() };
@@ -513,15 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn names_match_in_every_convention() {
-        let mut names = Names::default();
-        names.add("order_id", 7).expect("a name");
-        for name in ["order_id", "orderId", "order-id", "OrderID", "ORDER_ID", "orderid"] {
-            assert_eq!(names.find(name.as_bytes()), [7], "{name}");
-        }
-        for name in ["order_ids", "order.id", "id", "", "_", &"o".repeat(65)] {
-            assert!(names.find(name.as_bytes()).is_empty(), "{name}");
-        }
+    fn stems_are_the_longest_words() {
         assert_eq!(longest_word("order_id"), "rder");
         assert_eq!(longest_word("orderNumber"), "umber");
         assert_eq!(longest_word("id"), "d");

@@ -5,7 +5,7 @@
 //! what it is the ID of.
 
 use super::rules::{
-    AmqpProperty, AttributeRule, Characters, KeyRule, Part, Places, UploadFact, ValueKind, When,
+    AmqpProperty, AttributeRule, Characters, KeyRule, Part, Places, Status, UploadFact, ValueKind, When,
 };
 
 /// Where services commonly mount their resources, and what they do with an order: listed, because what is listed may be
@@ -47,10 +47,12 @@ pub fn keys() -> Vec<KeyRule> {
         ..Places::default()
     };
     let created = Places { json_paths: owned(&["$.id", "$.data.id"]), ..Places::default() };
+    // What is accepted only (202) often answers with the number of a job.
     let creates = |path: &str| When {
         method: Some("POST".to_owned()),
         path: Some(path.to_owned()),
         part: Some(Part::Response),
+        status: vec![Status::new("200"), Status::new("201")],
         ..When::default()
     };
     vec![

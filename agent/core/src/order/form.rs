@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
+use crate::charset::Charset;
 use crate::percent;
 
 /// Longer names and values are passed over.
@@ -14,15 +15,22 @@ const MAX_VALUE: usize = 1024;
 /// Pairs and parts looked at.
 const MAX_PAIRS: usize = 256;
 
-/// Visits the pairs of a query or an urlencoded body. `whole`: nothing follows `text`.
-pub fn pairs(text: &[u8], whole: bool, found: &mut dyn FnMut(&str, &str)) {
+/// Visits the pairs of a query or an urlencoded body, in the encoding that the form names of itself (`_charset_`), else in
+/// `charset`. `whole`: nothing follows `text`.
+pub fn pairs(text: &[u8], whole: bool, charset: Charset, found: &mut dyn FnMut(&str, &str)) {
     // Past the last `&` of a body that was cut off nothing is certain.
     let end = if whole { text.len() } else { memchr::memrchr(b'&', text).unwrap_or(0) };
     let text = text.get(..end).unwrap_or_default();
-    for pair in text.split(|b| *b == b'&').take(MAX_PAIRS).filter(|pair| pair.len() <= 2 * MAX_VALUE) {
-        let Ok(pair) = std::str::from_utf8(pair) else { continue };
-        let Some((name, value)) = pair.split_once('=') else { continue };
-        if let (Some(name), Some(value)) = (percent::decode(name, true), percent::decode(value, true)) {
+    let pairs = || text.split(|b| *b == b'&').take(MAX_PAIRS).filter(|pair| pair.len() <= 6 * MAX_VALUE);
+    let own = pairs().find_map(|pair| pair.strip_prefix(b"_charset_=")).and_then(Charset::named);
+    let charset = own.unwrap_or(charset);
+    for pair in pairs() {
+        let Some((name, value)) = memchr::memchr(b'=', pair).and_then(|at| pair.split_at_checked(at)) else {
+            continue;
+        };
+        let name = percent::bytes(name, true);
+        let value = percent::bytes(value.get(1..).unwrap_or_default(), true);
+        if let (Some(name), Some(value)) = (charset.exact_or_utf8(&name), charset.exact_or_utf8(&value)) {
             found(&name, &value);
         }
     }
@@ -42,9 +50,9 @@ pub fn nested(name: &str) -> Option<Vec<&str>> {
 /// A part of a multipart body.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FormPart<'a> {
-    pub name: Cow<'a, str>,
+    pub name: Cow<'a, [u8]>,
     /// `application/json` or the like, as sent; empty when not given.
-    pub content_type: &'a str,
+    pub content_type: &'a [u8],
     pub value: &'a [u8],
 }
 
@@ -70,56 +78,62 @@ pub fn parts<'a>(body: &'a [u8], boundary: &[u8], found: &mut dyn FnMut(FormPart
         let part = rest.get(..end).unwrap_or_default();
         rest = rest.get(end + delimiter.len()..).unwrap_or_default();
         let Some(blank) = memmem::find(part, b"\r\n\r\n") else { continue };
-        let Some(head) = part.get(..blank).and_then(|head| std::str::from_utf8(head).ok()) else { continue };
+        let Some(head) = part.get(..blank) else { continue };
         let value = part.get(blank + 4..).unwrap_or_default();
         let header = |name: &str| {
-            head.split("\r\n").find_map(|line| {
-                let (field, value) = line.split_once(':')?;
-                field.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+            head.split(|byte| *byte == b'\n').find_map(|line| {
+                let (field, value) = line.split_at_checked(memchr::memchr(b':', line)?)?;
+                let is_wanted = field.trim_ascii().eq_ignore_ascii_case(name.as_bytes());
+                is_wanted.then(|| value.get(1..).unwrap_or_default().trim_ascii())
             })
         };
-        let disposition = header("content-disposition").unwrap_or("");
+        let disposition = header("content-disposition").unwrap_or_default();
         if parameter(disposition, "filename").is_some() || parameter(disposition, "filename*").is_some() {
             continue;
         }
         if let Some(name) = parameter(disposition, "name") {
-            found(FormPart { name, content_type: header("content-type").unwrap_or(""), value });
+            found(FormPart { name, content_type: header("content-type").unwrap_or_default(), value });
         }
     }
 }
 
-/// A parameter of `Content-Disposition`, quoted or not (RFC 6266, section 4.1).
-fn parameter<'a>(header: &'a str, wanted: &str) -> Option<Cow<'a, str>> {
-    let mut rest = header.split_once(';')?.1;
+/// A parameter of `Content-Disposition`, quoted or not (RFC 6266, section 4.1), in whatever encoding.
+fn parameter<'a>(header: &'a [u8], wanted: &str) -> Option<Cow<'a, [u8]>> {
+    let mut rest = split(header, b';')?.1;
     loop {
-        let (name, after) = rest.split_once('=')?;
-        let after = after.trim_start();
-        let (value, next) = match after.strip_prefix('"') {
+        let (name, after) = split(rest, b'=')?;
+        let after = after.trim_ascii_start();
+        let (value, next) = match after.strip_prefix(b"\"") {
             Some(quoted) => {
                 let mut escaped = false;
-                let end = quoted.find(|c| {
-                    let ends = c == '"' && !escaped;
-                    escaped = c == '\\' && !escaped;
+                let end = quoted.iter().position(|byte| {
+                    let ends = *byte == b'"' && !escaped;
+                    escaped = *byte == b'\\' && !escaped;
                     ends
                 })?;
-                let (value, next) = quoted.split_at(end);
-                let value = if value.contains('\\') {
-                    Cow::Owned(value.replace('\\', ""))
-                } else {
-                    Cow::Borrowed(value)
+                let (value, next) = quoted.split_at_checked(end)?;
+                let value = match value.contains(&b'\\') {
+                    true => Cow::Owned(value.iter().copied().filter(|byte| *byte != b'\\').collect()),
+                    false => Cow::Borrowed(value),
                 };
-                (value, next.get(1..).unwrap_or(""))
+                (value, next.get(1..).unwrap_or_default())
             }
             None => {
-                let end = after.find(';').unwrap_or(after.len());
-                (Cow::Borrowed(after.get(..end).unwrap_or("").trim()), after.get(end..).unwrap_or(""))
+                let end = memchr::memchr(b';', after).unwrap_or(after.len());
+                let (value, next) = after.split_at_checked(end)?;
+                (Cow::Borrowed(value.trim_ascii()), next)
             }
         };
-        if name.trim().eq_ignore_ascii_case(wanted) {
+        if name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()) {
             return Some(value);
         }
-        rest = next.trim_start().strip_prefix(';')?;
+        rest = next.trim_ascii_start().strip_prefix(b";")?;
     }
+}
+
+fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let (head, tail) = bytes.split_at_checked(memchr::memchr(at, bytes)?)?;
+    Some((head, tail.get(1..)?))
 }
 
 #[cfg(test)]
@@ -130,7 +144,7 @@ mod tests {
 
     fn pairs_of(text: &str, whole: bool) -> Vec<String> {
         let mut out = Vec::new();
-        pairs(text.as_bytes(), whole, &mut |name, value| out.push(format!("{name}={value}")));
+        pairs(text.as_bytes(), whole, Charset::UTF8, &mut |name, value| out.push(format!("{name}={value}")));
         out
     }
 
@@ -139,6 +153,19 @@ mod tests {
         assert_eq!(pairs_of("order_id=17&x=a+b%26&flag&=", true), ["order_id=17", "x=a b&", "="]);
         assert_eq!(pairs_of("a=1&order_id=17", false), ["a=1"]);
         assert_eq!(pairs_of("order_id=17", false), Vec::<String>::new());
+    }
+
+    #[test]
+    fn forms_name_their_encoding() {
+        let form = "_charset_=windows-1251&%ED%EE%EC%E5%F0=%C0-17";
+        assert_eq!(pairs_of(form, true), ["_charset_=windows-1251", "номер=А-17"]);
+        let mut out = Vec::new();
+        let koi8 = Charset::named(b"koi8-r").expect("a known encoding");
+        pairs(b"\xce\xcf\xcd\xc5\xd2=%E1-17&a=%D0%90", true, koi8, &mut |name, value| {
+            out.push(format!("{name}={value}"))
+        });
+        assert_eq!(out, ["номер=А-17", "a=А"]);
+        assert_eq!(pairs_of("%ED=1", true), Vec::<String>::new());
     }
 
     #[test]
@@ -163,8 +190,8 @@ mod tests {
         parts(body, b"XX", &mut |part| {
             out.push(format!(
                 "{} [{}] {}",
-                part.name,
-                part.content_type,
+                String::from_utf8_lossy(&part.name),
+                String::from_utf8_lossy(part.content_type),
                 String::from_utf8_lossy(part.value)
             ));
         });
@@ -186,7 +213,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), whole: bool) {
-            pairs(&bytes, whole, &mut |name, _| { nested(name); });
+            pairs(&bytes, whole, Charset::UTF8, &mut |name, _| { nested(name); });
             parts(&bytes, b"X", &mut |_| ());
             parts(&[b"--X\r\nContent-Disposition: form-data; ".as_slice(), &bytes, b"\r\n\r\n\r\n--X"].concat(), b"X", &mut |_| ());
         }

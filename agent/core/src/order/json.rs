@@ -3,25 +3,18 @@
 //! *Owns* a bounded, tolerant scan without a tree (RFC 8259). *Must not know* which names matter.
 //!
 //! Nothing is said about a value that was cut off, and nothing after the first byte that JSON does not allow. Values inside
-//! arrays are held back by the caller until [`Visitor::array`] tells that the outermost array was seen to its end.
+//! arrays are held back by the caller until `Visitor::array` tells that the outermost array was seen to its end.
 
 use std::borrow::Cow;
 
 use memchr::memchr2;
 
+use super::document::{At, MAX_HEAD, Visitor};
+
 /// Deeper nesting ends the scan.
 const MAX_DEPTH: usize = 64;
-/// Longer strings are passed over: no key or attribute is that long.
+/// Of longer strings only the head is shown: no key or attribute is that long.
 const MAX_VALUE: usize = 1024;
-
-/// Receives what a scan finds.
-pub trait Visitor {
-    /// A string, number or boolean. `path` are the member names from the root; arrays on the way add none.
-    /// `in_array`: an array lies between the root and the value.
-    fn scalar(&mut self, path: &[&[u8]], value: &str, in_array: bool);
-    /// The outermost array around the latest values ended.
-    fn array(&mut self);
-}
 
 /// How far a scan came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +56,8 @@ struct Scan<'a> {
     body: &'a [u8],
     at: usize,
     whole: bool,
-    /// Names of the members that are open; one per open object that has come to a value.
-    path: Vec<&'a [u8]>,
+    /// The member or place that each open object or array has come to.
+    path: Vec<At<'a>>,
     containers: Vec<Container>,
     arrays: usize,
 }
@@ -95,7 +88,9 @@ impl<'a> Scan<'a> {
                 b'{' => {
                     self.open(Container::Object)?;
                     self.skip_blanks();
-                    if self.peek()? == b'}' {
+                    let is_empty = self.peek()? == b'}';
+                    visitor.container(&self.path, is_empty);
+                    if is_empty {
                         self.at += 1;
                         self.containers.pop();
                     } else {
@@ -106,19 +101,21 @@ impl<'a> Scan<'a> {
                 b'[' => {
                     self.open(Container::Array)?;
                     self.skip_blanks();
-                    if self.peek()? == b']' {
+                    let is_empty = self.peek()? == b']';
+                    visitor.container(&self.path, is_empty);
+                    if is_empty {
                         self.at += 1;
                         self.close_array(visitor);
                     } else {
+                        self.path.push(At::Index(0));
                         continue;
                     }
                 }
                 b'"' => {
                     let (raw, escaped) = self.string()?;
-                    if raw.len() <= MAX_VALUE
-                        && let Ok(raw) = std::str::from_utf8(raw)
-                        && let Some(text) = if escaped { unescape(raw) } else { Some(Cow::Borrowed(raw)) }
-                    {
+                    if raw.len() > MAX_VALUE {
+                        visitor.long_text(&self.path, &head(raw));
+                    } else if let Some(text) = text(raw, escaped) {
                         visitor.scalar(&self.path, &text, self.arrays > 0);
                     }
                 }
@@ -139,12 +136,20 @@ impl<'a> Scan<'a> {
                         self.member()?;
                         break;
                     }
-                    (Container::Array, b',') => break,
+                    (Container::Array, b',') => {
+                        if let Some(At::Index(index)) = self.path.last_mut() {
+                            *index = index.saturating_add(1);
+                        }
+                        break;
+                    }
                     (Container::Object, b'}') => {
                         self.path.pop();
                         self.containers.pop();
                     }
-                    (Container::Array, b']') => self.close_array(visitor),
+                    (Container::Array, b']') => {
+                        self.path.pop();
+                        self.close_array(visitor);
+                    }
                     _ => return None,
                 }
             }
@@ -176,7 +181,12 @@ impl<'a> Scan<'a> {
             return None;
         }
         let (name, escaped) = self.string()?;
-        self.path.push(if escaped { b"" } else { name });
+        let decoded = if escaped {
+            text(name, true).map(|name| Cow::Owned(name.into_owned().into_bytes()))
+        } else {
+            None
+        };
+        self.path.push(At::Name(decoded.unwrap_or(Cow::Borrowed(name))));
         self.skip_blanks();
         (self.next()? == b':').then_some(())
     }
@@ -214,9 +224,29 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// RFC 8259, section 7. `None`: an escape that is none.
-fn unescape(raw: &str) -> Option<Cow<'_, str>> {
+/// What stands between the quotes. `None`: no UTF-8, or an escape that is none.
+fn text(raw: &[u8], escaped: bool) -> Option<Cow<'_, str>> {
+    let raw = std::str::from_utf8(raw).ok()?;
+    if !escaped {
+        return Some(Cow::Borrowed(raw));
+    }
     let mut out = String::with_capacity(raw.len());
+    unescape(raw, &mut out)?;
+    Some(Cow::Owned(out))
+}
+
+/// The beginning of a long text, as far as it can be read.
+fn head(raw: &[u8]) -> String {
+    let head = raw.get(..MAX_HEAD).unwrap_or(raw);
+    let valid = head.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let mut out = String::new();
+    // Up to an escape that the cut goes through.
+    let _ = unescape(valid, &mut out);
+    out
+}
+
+/// RFC 8259, section 7. `None`: an escape that is none; what stood before it is in `out`.
+fn unescape(raw: &str, out: &mut String) -> Option<()> {
     let mut chars = raw.chars();
     let hex4 = |chars: &mut std::str::Chars<'_>| {
         (0..4).try_fold(0u32, |sum, _| chars.next()?.to_digit(16).map(|digit| sum * 16 + digit))
@@ -249,7 +279,7 @@ fn unescape(raw: &str) -> Option<Cow<'_, str>> {
             _ => return None,
         });
     }
-    Some(Cow::Owned(out))
+    Some(())
 }
 
 #[cfg(test)]
@@ -261,10 +291,20 @@ mod tests {
     #[derive(Default)]
     struct Log(Vec<String>);
 
+    fn shown(path: &[At<'_>]) -> String {
+        let steps = path.iter().map(|at| match at {
+            At::Name(name) => format!(".{}", String::from_utf8_lossy(name)),
+            At::Index(index) => format!("[{index}]"),
+        });
+        steps.collect::<String>().trim_start_matches('.').to_owned()
+    }
+
     impl Visitor for Log {
-        fn scalar(&mut self, path: &[&[u8]], value: &str, in_array: bool) {
-            let path: Vec<_> = path.iter().map(|name| String::from_utf8_lossy(name)).collect();
-            self.0.push(format!("{}={value}{}", path.join("."), if in_array { " in array" } else { "" }));
+        fn scalar(&mut self, path: &[At<'_>], value: &str, in_array: bool) {
+            self.0.push(format!("{}={value}{}", shown(path), if in_array { " in array" } else { "" }));
+        }
+        fn long_text(&mut self, path: &[At<'_>], head: &str) {
+            self.0.push(format!("{}={} bytes", shown(path), head.len()));
         }
         fn array(&mut self) {
             self.0.push("]".to_owned());
@@ -286,17 +326,26 @@ mod tests {
             &[
                 "id=17",
                 "order.id=18",
-                "order.lines.n=1 in array",
-                "order.lines.n=2 in array",
+                "order.lines[0].n=1 in array",
+                "order.lines[1].n=2 in array",
                 "]",
                 "paid=true",
                 "]",
             ],
         );
-        check(r#"[[1],[2]]"#, true, Outcome::Whole, &["=1 in array", "=2 in array", "]"]);
+        check(r#"[[1],[2]]"#, true, Outcome::Whole, &["[0][0]=1 in array", "[1][0]=2 in array", "]"]);
         check("17", true, Outcome::Whole, &["=17"]);
         check(r#""a\u00e9\n\ud83d\ude00\/""#, true, Outcome::Whole, &["=aé\n😀/"]);
-        check(r#"{"a\"b": {"c": 1}, "d": 2}"#, true, Outcome::Whole, &[".c=1", "d=2"]);
+        check(r#"{"a\"b": {"c": 1}, "d": 2}"#, true, Outcome::Whole, &["a\"b.c=1", "d=2"]);
+        check(r#"{"\u0438\u0434": 1, "bad\x": 2}"#, true, Outcome::Whole, &["ид=1", "bad\\x=2"]);
+        check(
+            r#"{"p": [[17, {"a": [8]}], 5], "q": 1}"#,
+            true,
+            Outcome::Whole,
+            &["p[0][0]=17 in array", "p[0][1].a[0]=8 in array", "p[1]=5 in array", "]", "q=1"],
+        );
+        let long = format!(r#"{{"a": "\u0438{}", "b": 1}}"#, "x".repeat(2000));
+        check(&long, true, Outcome::Whole, &["a=508 bytes", "b=1"]);
     }
 
     #[test]
@@ -305,7 +354,7 @@ mod tests {
         check(r#"{"id": 17,"#, false, Outcome::Partial, &["id=17"]);
         check(r#"{"id": "17"#, false, Outcome::Partial, &[]);
         check(r#"{"id": "17\"#, true, Outcome::Partial, &[]);
-        check(r#"{"o": [{"id": 17}, {"#, false, Outcome::Partial, &["o.id=17 in array"]);
+        check(r#"{"o": [{"id": 17}, {"#, false, Outcome::Partial, &["o[0].id=17 in array"]);
         check("17", false, Outcome::Partial, &[]);
         check("", true, Outcome::Partial, &[]);
     }

@@ -11,14 +11,18 @@
 //! not an order, a row counts only if it is the only one, and what was cut off does not count at all.
 
 pub mod body;
+mod call;
 mod collect;
 pub mod compile;
 pub mod context;
 pub mod defaults;
+mod document;
+pub mod explain;
 pub mod extract;
 pub mod form;
 pub mod ids;
 pub mod json;
+mod names;
 pub mod path;
 mod protobuf;
 pub mod rules;
@@ -26,6 +30,8 @@ pub mod settings;
 mod sql;
 pub mod value;
 pub mod window;
+mod xml;
+mod xmlrpc;
 
 use std::sync::Arc;
 
@@ -56,6 +62,53 @@ pub struct Found {
     pub context: Option<TraceContext>,
     /// The configured path template that an HTTP request fits: its route.
     pub route: Option<Arc<str>>,
+    /// It only sets its connection up, and such spans are not wanted.
+    pub is_left_out: bool,
+    /// What an HTTP request calls, where its body says so.
+    pub call: Option<Box<Call>>,
+}
+
+/// A call that HTTP carries. Names are of programs, never of things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    JsonRpc {
+        method: String,
+        /// `2.0`; `None` for 1.0.
+        version: Option<String>,
+        /// A number.
+        id: Option<String>,
+        /// Code of the answer's error.
+        error: Option<String>,
+    },
+    XmlRpc {
+        method: String,
+        /// Code of the answer's fault.
+        fault: Option<String>,
+    },
+    Soap {
+        method: String,
+        /// The answer is a fault.
+        failed: bool,
+    },
+    GraphQl {
+        /// `query`, `mutation` or `subscription`.
+        kind: Option<&'static str>,
+        name: Option<String>,
+        /// The name may name the span.
+        shown: bool,
+    },
+}
+
+impl Call {
+    /// Its method, action or operation.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Call::JsonRpc { method, .. } | Call::XmlRpc { method, .. } | Call::Soap { method, .. } => {
+                Some(method)
+            }
+            Call::GraphQl { name, .. } => name.as_deref(),
+        }
+    }
 }
 
 impl Found {

@@ -1,29 +1,73 @@
 //! Path templates: `/orders/{order_id}`, `/**/orders/{order_id}/**`.
 //!
 //! A template and the path of a request in, the captured segments out. *Must not know* rules, types, spans.
+//! *Spec*: RFC 3986, sections 2.1 (escapes), 3.3 (segments and their parameters); OData 4.01, part 2, section 4.3.1 (keys).
 //!
 //! `{name}` and `*` stand for one segment, `(a|b)` for one of those listed, `**` for any number of segments, none included.
-//! Segments are compared as sent; captured ones are percent-decoded. A slash at the end of a path makes no difference.
+//! A path is compared as what it means, not as it is written:
+//!
+//! | written | read |
+//! |---|---|
+//! | `/%D0%B7aказ/1` | percent-decoded |
+//! | `/Orders/1`, `/ЗАКАЗЫ/1` | without letter case, unless the configuration says otherwise |
+//! | `/orders/1;jsessionid=x` | without parameters |
+//! | `//orders//1/` | without empty segments |
+//! | `/orders/1.json` | without the ending of a format, at the end |
+//! | `/Orders(1)`, `/Orders(OrderID='1')` | two segments |
+//!
+//! The year of a date (`/orders/2025/12`, `/orders/2025/q1`) is never captured, nor the month before a year (`/orders/12/2025`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use super::names::{folded, is_folded};
+use crate::percent;
 
 /// Segments of a path that are looked at; longer paths match nothing.
 const MAX_SEGMENTS: usize = 32;
+
+/// Endings of paths that name a format (Rails, Django REST framework, JAX-RS), not a thing.
+const FORMATS: [&str; 16] = [
+    "json", "xml", "html", "htm", "csv", "pdf", "txt", "yaml", "yml", "xls", "xlsx", "rss", "atom", "js",
+    "jsonld", "hal",
+];
 
 /// A compiled template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     text: Arc<str>,
     segments: Vec<Segment>,
+    /// Letter case tells segments apart.
+    exact: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
-    Literal(String),
-    OneOf(Vec<String>),
+    Literal(Word),
+    OneOf(Vec<Word>),
     Capture,
     One,
     Any,
+}
+
+/// A segment as configured, and without letter case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Word {
+    text: String,
+    folded: String,
+}
+
+impl Word {
+    /// As it reads: a template may be written with its escapes.
+    fn new(text: &str) -> Self {
+        let text = percent::decode(text, false).map_or_else(|| text.to_owned(), Cow::into_owned);
+        Self { folded: folded(&text), text }
+    }
+
+    fn is(&self, segment: &Part<'_>, exact: bool) -> bool {
+        let same = |text: &str| if exact { text == self.text } else { is_folded(text, &self.folded) };
+        same(&segment.text) || segment.stem().is_some_and(same)
+    }
 }
 
 /// How many placeholders a template must have.
@@ -43,6 +87,8 @@ impl Template {
         let Some(body) = text.strip_prefix('/') else {
             return Err(format!("`{text}` does not begin with `/`"));
         };
+        // A slash at the end makes no difference in a path, and many frameworks write it in their routes.
+        let body = body.strip_suffix('/').unwrap_or(body);
         let mut segments = Vec::new();
         for segment in body.split('/') {
             segments.push(match segment {
@@ -52,21 +98,20 @@ impl Template {
                     Segment::Capture
                 }
                 _ if segment.starts_with('(') && segment.ends_with(')') => {
-                    let names: Vec<String> =
-                        segment.trim_matches(['(', ')']).split('|').map(str::to_owned).collect();
+                    let names: Vec<&str> = segment.trim_matches(['(', ')']).split('|').collect();
                     if names.iter().any(|name| name.is_empty() || name.contains(['(', ')', '{', '}', '*'])) {
                         return Err(format!(
                             "`{segment}` in `{text}`: alternatives are written `(confirm|cancel)`"
                         ));
                     }
-                    Segment::OneOf(names)
+                    Segment::OneOf(names.into_iter().map(Word::new).collect())
                 }
                 _ if segment.contains(['{', '}', '(', ')', '*', '?', '#']) => {
                     return Err(format!("`{segment}` in `{text}`: a placeholder is a whole segment"));
                 }
                 "" if body.is_empty() => continue,
                 "" => return Err(format!("`{text}` has an empty segment")),
-                _ => Segment::Literal(segment.to_owned()),
+                _ => Segment::Literal(Word::new(segment)),
             });
         }
         if segments.len() > MAX_SEGMENTS {
@@ -83,8 +128,13 @@ impl Template {
             Placeholders::Zero if captures != 0 => {
                 Err(format!("`{text}` has a placeholder where none is read; write `*`"))
             }
-            _ => Ok(Self { text: text.into(), segments }),
+            _ => Ok(Self { text: text.into(), segments, exact: false }),
         }
+    }
+
+    /// The same, with letter case that tells segments apart.
+    pub fn exact(self, exact: bool) -> Self {
+        Self { exact, ..self }
     }
 
     /// The template as configured.
@@ -97,7 +147,7 @@ impl Template {
         !self.segments.contains(&Segment::Any)
     }
 
-    /// The route of a path that fits: the template, with what the path has in place of alternatives. There are only as many
+    /// The route of a path that fits: the template, with that of its alternatives which the path has. There are only as many
     /// routes as the configuration lists.
     pub fn route(&self, path: &Path<'_>) -> Arc<str> {
         if !self.segments.iter().any(|segment| matches!(segment, Segment::OneOf(_))) {
@@ -107,15 +157,20 @@ impl Template {
         let segments = self.segments.iter().zip(&path.segments).zip(written);
         let route = segments.fold(String::new(), |mut route, ((segment, actual), written)| {
             route.push('/');
-            route.push_str(if matches!(segment, Segment::OneOf(_)) { actual } else { written });
+            route.push_str(match segment {
+                Segment::OneOf(names) => {
+                    names.iter().find(|name| name.is(actual, self.exact)).map_or(written, |name| &name.text)
+                }
+                _ => written,
+            });
             route
         });
         route.into()
     }
 
     /// Calls `captured` for every placeholder of every way the template fits `path`. Returns whether it fits at all.
-    pub fn visit<'p>(&self, path: &Path<'p>, captured: &mut dyn FnMut(&'p str)) -> bool {
-        !path.too_long && fits(&self.segments, &path.segments, None, captured)
+    pub fn visit<'p>(&self, path: &'p Path<'_>, captured: &mut dyn FnMut(&'p str)) -> bool {
+        !path.too_long && fits(&self.segments, self.exact, &path.segments, None, captured)
     }
 
     /// Whether it fits.
@@ -127,7 +182,8 @@ impl Template {
 /// With at most two `**`, at most `MAX_SEGMENTS²` ways.
 fn fits<'p>(
     template: &[Segment],
-    path: &[&'p str],
+    exact: bool,
+    path: &'p [Part<'_>],
     held: Option<&'p str>,
     captured: &mut dyn FnMut(&'p str),
 ) -> bool {
@@ -143,39 +199,108 @@ fn fits<'p>(
     if *first == Segment::Any {
         let mut any = false;
         for skip in 0..=path.len() {
-            any |= fits(rest, path.get(skip..).unwrap_or_default(), held, captured);
+            any |= fits(rest, exact, path.get(skip..).unwrap_or_default(), held, captured);
         }
         return any;
     }
     let Some((segment, others)) = path.split_first() else { return false };
     match first {
-        Segment::Literal(literal) => literal == segment && fits(rest, others, held, captured),
-        Segment::OneOf(names) => {
-            names.iter().any(|name| name == segment) && fits(rest, others, held, captured)
+        Segment::Literal(word) => word.is(segment, exact) && fits(rest, exact, others, held, captured),
+        Segment::OneOf(words) => {
+            words.iter().any(|word| word.is(segment, exact)) && fits(rest, exact, others, held, captured)
         }
-        Segment::Capture => fits(rest, others, Some(segment), captured),
-        Segment::One | Segment::Any => fits(rest, others, held, captured),
+        Segment::Capture => {
+            let is_date =
+                others.first().is_some_and(|next| is_date(&segment.text, next.stem().unwrap_or(&next.text)));
+            let value = segment.stem().unwrap_or(&segment.text);
+            fits(rest, exact, others, Some(value).filter(|_| !is_date), captured)
+        }
+        Segment::One | Segment::Any => fits(rest, exact, others, held, captured),
     }
 }
 
-/// A request's path, split once for all templates.
+/// A year and the month, quarter or week behind it; or a month of two digits before a year.
+fn is_date(first: &str, second: &str) -> bool {
+    let number = |text: &str, digits: std::ops::RangeInclusive<usize>| {
+        let plain = digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|_| plain)
+    };
+    let is_year = |text| number(text, 4..=4).is_some_and(|year| (1970..2100).contains(&year));
+    let is_month = |text, digits| number(text, digits).is_some_and(|month| (1..=12).contains(&month));
+    let part = |text: &str| {
+        let rest = text.strip_prefix(['q', 'Q', 'w', 'W'])?;
+        number(rest, 1..=2).filter(|part| (1..=53).contains(part))
+    };
+    (is_year(first) && (is_month(second, 1..=2) || part(second).is_some()))
+        || (is_month(first, 2..=2) && is_year(second))
+}
+
+/// A request's path, split and decoded once for all templates.
 #[derive(Clone, Debug)]
 pub struct Path<'a> {
-    segments: Vec<&'a str>,
+    segments: Vec<Part<'a>>,
     too_long: bool,
+}
+
+/// A segment as it reads.
+#[derive(Clone, Debug)]
+struct Part<'a> {
+    text: Cow<'a, str>,
+    /// Bytes before the ending of a format.
+    stem_len: Option<usize>,
+}
+
+impl<'a> Part<'a> {
+    /// Text that is no UTF-8 when decoded stays as sent.
+    fn new(sent: &'a str) -> Self {
+        Self { text: percent::decode(sent, false).unwrap_or(Cow::Borrowed(sent)), stem_len: None }
+    }
+
+    fn stem(&self) -> Option<&str> {
+        self.text.get(..self.stem_len?)
+    }
 }
 
 impl<'a> Path<'a> {
     pub fn new(path: &'a str) -> Self {
-        let path = path.strip_prefix('/').unwrap_or(path);
-        let path = path.strip_suffix('/').unwrap_or(path);
-        if path.is_empty() {
-            return Self { segments: Vec::new(), too_long: false };
+        let mut segments: Vec<Part<'a>> = Vec::with_capacity(8);
+        let mut too_long = false;
+        for sent in path.split('/') {
+            let sent = sent.split_once(';').map_or(sent, |(segment, _parameters)| segment);
+            if sent.is_empty() {
+                continue;
+            }
+            let (name, key) = keyed(sent).map_or((sent, None), |(name, key)| (name, Some(key)));
+            for part in std::iter::once(name).chain(key) {
+                if segments.len() == MAX_SEGMENTS {
+                    too_long = true;
+                } else {
+                    segments.push(Part::new(part));
+                }
+            }
+            if too_long {
+                break;
+            }
         }
-        let segments: Vec<&str> = path.split('/').take(MAX_SEGMENTS + 1).collect();
-        let too_long = segments.len() > MAX_SEGMENTS;
+        if let Some(last) = segments.last_mut() {
+            last.stem_len = last.text.rsplit_once('.').and_then(|(stem, ending)| {
+                let known = FORMATS.iter().any(|format| format.eq_ignore_ascii_case(ending));
+                (known && !stem.is_empty()).then_some(stem.len())
+            });
+        }
         Self { segments, too_long }
     }
+}
+
+/// `Orders(1613)`, `Orders(OrderID=1613)`, `Orders('A-17')` as OData writes them: the name and its only key.
+fn keyed(segment: &str) -> Option<(&str, &str)> {
+    let (name, key) = segment.strip_suffix(')')?.split_once('(').filter(|(name, _)| !name.is_empty())?;
+    if key.contains(',') {
+        return None;
+    }
+    let key = key.split_once('=').map_or(key, |(_, value)| value);
+    let key = key.split_once('\'').and_then(|(_, rest)| rest.strip_suffix('\'')).unwrap_or(key);
+    (!key.is_empty() && !key.contains(['(', '\''])).then_some((name, key))
 }
 
 #[cfg(test)]
@@ -184,9 +309,10 @@ mod tests {
 
     fn check(template: &str, path: &str, expected: Option<&[&str]>) {
         let template = Template::parse(template, Placeholders::One).expect("a valid template");
+        let path = Path::new(path);
         let mut captured = Vec::new();
-        let fits = template.visit(&Path::new(path), &mut |value| captured.push(value));
-        assert_eq!(fits.then_some(captured.as_slice()), expected, "{template:?} {path}");
+        let fits = template.visit(&path, &mut |value| captured.push(value));
+        assert_eq!(fits.then_some(captured.as_slice()), expected, "{template:?} {path:?}");
     }
 
     #[test]
@@ -207,6 +333,69 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_read_as_what_they_mean() {
+        for path in [
+            "/api/Orders/17",
+            "/API/ORDERS/17",
+            "/api/orders/17;jsessionid=0A1B",
+            "/api;v=1/orders;a=b;c/17;x",
+            "//api//orders///17//",
+            "/api/orders/17.json",
+            "/api/orders/17.XML/",
+            "/%61pi/%6frders/%31%37",
+            "/api/Orders(17)",
+            "/api/Orders(OrderID=17)",
+            "/api/Orders('17')",
+            "/api/Orders(guid'17')",
+        ] {
+            check("/api/orders/{id}", path, Some(&["17"]));
+            check("/api/orders/{id}/", path, Some(&["17"]));
+            check("/**/orders/{id}/**", path, Some(&["17"]));
+        }
+        check("/заказы/{id}", "/%D0%97%D0%90%D0%9A%D0%90%D0%97%D0%AB/%D0%90-17", Some(&["А-17"]));
+        check("/%D0%B7%D0%B0%D0%BA%D0%B0%D0%B7%D1%8B/{id}", "/заказы/17", Some(&["17"]));
+        check("/orders/{id}", "/orders/17%3B18", Some(&["17;18"]));
+        check("/orders/{id}", "/orders/17.stl", Some(&["17.stl"]));
+        check("/orders/{id}", "/orders/.json", Some(&[".json"]));
+        check("/orders/{id}", "/orders/a%2Fb", Some(&["a/b"]));
+        check("/orders/{id}", "/orders/%FF", Some(&["%FF"]));
+        check("/orders/{id}", "/Orders(OrderID=17,Line=3)", None);
+        check("/orders/{id}", "/Orders()", None);
+        check("/orders/{id}", "/(17)", None);
+        check("/orders/{id}/confirm", "/orders/17/Confirm.json", Some(&["17"]));
+        let exact = Template::parse("/orders/{id}", Placeholders::One).expect("valid").exact(true);
+        assert!(exact.fits(&Path::new("/orders/17.json")) && !exact.fits(&Path::new("/Orders/17")));
+    }
+
+    #[test]
+    fn dates_are_not_captured() {
+        for path in [
+            "/stat/orders/2025/12",
+            "/archive/orders/2025/12/31/export",
+            "/orders/2025/1",
+            "/orders/2025/q4",
+            "/orders/2025/W51",
+            "/orders/2025/12.csv",
+            "/orders/12/2025",
+        ] {
+            check("/**/orders/{order_id}/**", path, Some(&[]));
+        }
+        for (path, value) in [
+            ("/orders/2025", "2025"),
+            ("/orders/2025/items", "2025"),
+            ("/orders/2025/13", "2025"),
+            ("/orders/2025/0", "2025"),
+            ("/orders/2025/123", "2025"),
+            ("/orders/20251/12", "20251"),
+            ("/orders/1613/12", "1613"),
+            ("/orders/7/2025", "7"),
+            ("/orders/2025.json", "2025"),
+        ] {
+            check("/**/orders/{order_id}/**", path, Some(&[value]));
+        }
+    }
+
+    #[test]
     fn routes_show_which_alternative_it_was() {
         let template =
             Template::parse("/(api|b2b)/orders/{id}/(confirm|cancel)", Placeholders::One).expect("valid");
@@ -215,6 +404,10 @@ mod tests {
         assert_eq!(&*template.route(&Path::new("/b2b/orders/17/cancel/")), "/b2b/orders/{id}/cancel");
         let plain = Template::parse("/orders/{id}/*", Placeholders::One).expect("valid");
         assert_eq!(&*plain.route(&Path::new("/orders/17/x")), "/orders/{id}/*");
+        assert_eq!(&*template.route(&Path::new("/B2B//Orders/17/CANCEL.json")), "/b2b/orders/{id}/cancel");
+        let slash = Template::parse("/tryton/", Placeholders::Any).expect("a slash at the end is no segment");
+        assert!(slash.fits(&Path::new("/tryton")) && slash.fits(&Path::new("/tryton/")));
+        assert_eq!(&*slash.route(&Path::new("/tryton")), "/tryton/");
     }
 
     #[test]

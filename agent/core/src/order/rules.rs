@@ -4,9 +4,13 @@
 //! itself, [`compile`](super::compile) turns both into what extraction runs on.
 //! *Must not know* the bytes of protocols.
 //!
-//! Names of fields, headers, query parameters and columns match without regard to their convention: `order_id` stands for
-//! `orderId`, `order-id`, `OrderID` and `ORDER_ID` too. Nothing is ever taken from a place that no rule names: order IDs
-//! are small integers that look like quantities, users and limits.
+//! Names of fields, headers, query parameters and columns match without regard to their convention, in any script: `order_id`
+//! stands for `orderId`, `order-id`, `OrderID`, `ORDER_ID` and `Order ID` too. Nothing is ever taken from a place that no rule
+//! names: order IDs are small integers that look like quantities, users and limits.
+//!
+//! A name that says nothing of what it numbers (`id`, `number`, `номер`) is weak: it is not taken from a response that is no
+//! success (unless the rule names a status), nor beside `error`, `errors` or `jsonrpc`, nor inside an error, nor from a problem
+//! document (RFC 9457).
 
 use serde::{Deserialize, Serialize};
 
@@ -31,8 +35,8 @@ pub struct KeyRule {
     /// What a `text` may consist of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub characters: Option<Characters>,
-    /// The shape of a `pattern`: `#` is a digit, `@` a letter, `%` either, `+` behind one of them repeats it, `\` takes
-    /// the next character as it is, anything else stands for itself: `ORD-#+`.
+    /// The shape of a `pattern`: `#` is a digit from 0 to 9, `@` a letter of any script, `%` a letter or digit of any script,
+    /// `+` behind one of them repeats it, `\` takes the next character as it is, anything else stands for itself: `ORD-#+`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
     #[serde(rename = "in")]
@@ -100,11 +104,13 @@ pub enum ValueKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Characters {
-    /// ASCII letters and digits.
+    /// Letters and digits of any script.
     Alphanumeric,
-    /// ASCII letters, digits, `-`, `_`, `.`.
-    #[default]
+    /// Letters and digits of any script, `-`, `_`, `.`.
     Word,
+    /// Up to six words with blanks between: statuses and numbers as people write them. `/ : # № ( ) + ,` may stand in them.
+    #[default]
+    Phrase,
     /// Everything but control characters, in any script.
     Printable,
 }
@@ -115,6 +121,8 @@ pub enum Characters {
 pub struct Places {
     /// Path templates of HTTP requests with exactly one `{placeholder}`: `/orders/{order_id}`; `*` is any one segment,
     /// `(confirm|cancel)` one of those, `**` any number of any. A template without `**` also names the route of the request's spans.
+    /// Paths are compared decoded, without letter case, parameters (`;x=y`), empty segments and endings such as `.json`;
+    /// `Orders(17)` is `Orders/17`. They are also looked for in the `Location` of what a request created.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
     /// Query parameters.
@@ -123,11 +131,13 @@ pub struct Places {
     /// HTTP header fields, of requests and responses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<String>,
-    /// Names in bodies: JSON at any depth outside arrays (or in an array seen whole with one distinct value), forms,
-    /// multipart forms.
+    /// Names in bodies: JSON at any depth outside arrays (or in an array seen whole with one distinct value), elements and
+    /// attributes of XML, forms, multipart forms; and in JSON documents that are values of SQL.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
-    /// JSON values by their full path: `$.order.id`. Also the form fields `order.id` and `order[id]`.
+    /// JSON values by their full path: `$.order.id`, `$.params[0][0]`. Also XML values by the names of their elements from the
+    /// root on (of SOAP: from the body's child on), parameters of XML-RPC (`$.params[0]`), and the form fields `order.id` and
+    /// `order[id]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub json_paths: Vec<String>,
     /// Fields of gRPC messages by their numbers: `1.3` is field 3 of the message in field 1. What they mean is another matter in
@@ -186,12 +196,64 @@ pub struct When {
     /// Only the request, or only the response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
+    /// Status of the HTTP response, one of these: `201`, `2xx`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<Status>,
+    /// Method of JSON-RPC or XML-RPC, SOAP action or GraphQL operation; `*` stands for any characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
     /// AMQP exchange, routing key or queue; `*` stands for any characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
     /// The operation itself names an order. For attributes only.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub order: bool,
+}
+
+/// A status, or all of a hundred: `201`, `2xx`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[schemars(transparent)]
+pub struct Status(String);
+
+impl Status {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The statuses that it stands for.
+    pub(super) fn range(&self) -> Result<std::ops::RangeInclusive<u16>, String> {
+        let text = self.0.to_ascii_lowercase();
+        let first = text.strip_suffix("xx").unwrap_or(&text);
+        let number = first.parse::<u16>().ok().filter(|_| first.bytes().all(|byte| byte.is_ascii_digit()));
+        match (number, first.len() < text.len()) {
+            (Some(code @ 100..=599), false) => Ok(code..=code),
+            (Some(class @ 1..=5), true) => Ok(class * 100..=class * 100 + 99),
+            _ => Err(format!("`{}` is not a status such as `201` or `2xx`", self.0)),
+        }
+    }
+}
+
+/// YAML has `201` for a number.
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Status;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a status such as 201 or 2xx")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Status, E> {
+                Ok(Status::new(text))
+            }
+
+            fn visit_u64<E>(self, code: u64) -> Result<Status, E> {
+                Ok(Status::new(code.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Text)
+    }
 }
 
 /// Half of an operation. A publish or delivery is a request, a result row is a response.

@@ -20,6 +20,8 @@ pub struct Order {
     /// Time after which an order's spans go to a new trace; `0`: never, `request`: each request has one of its own.
     #[schemars(with = "String")]
     pub window: Window,
+    /// Letter case tells paths apart: `/Orders/17` is not what a template `/orders/{order_id}` means.
+    pub exact_paths: bool,
     /// Where keys are found. What is given here comes before the built-in rules.
     pub keys: Vec<KeyRule>,
     /// The built-in rules hold beside those of `keys`; `false`: only those of `keys`.
@@ -35,6 +37,7 @@ impl Default for Order {
         Self {
             deployment: String::new(),
             window: Window::Every(Duration::from_secs(24 * 3600)),
+            exact_paths: false,
             keys: default_keys(),
             builtin_keys: true,
             attributes: default_attributes(),
@@ -72,10 +75,16 @@ pub struct Spans {
     /// Path templates that name the spans of HTTP requests, the first that fits: `/users/{user_id}/orders`. A segment in
     /// braces, or `*`, is any one segment, `(a|b)` one of those. Paths of `order.keys` come after these.
     pub routes: Vec<String>,
+    /// Spans of GraphQL are named after their operation too (`mutation Confirm`), not only after its type. Clients choose these
+    /// names: their number is theirs.
+    pub graphql_operations: bool,
     /// HTTP request headers to export, by name. Those that carry credentials are never exported.
     pub request_headers: Vec<String>,
     /// HTTP response headers to export.
     pub response_headers: Vec<String>,
+    /// Export spans of what only sets a connection up or looks after it and does not fail: AMQP's opening, closing, declaring, binding
+    /// and subscribing, PostgreSQL's `SET`, `SHOW`, `RESET`, `DISCARD`, `DEALLOCATE` and `SELECT 1`. Metrics count them in any case.
+    pub connection_setup: bool,
     /// Statements that take at least so long are marked `spoor.slow`; zero marks none.
     #[serde(with = "duration")]
     #[schemars(with = "String")]
@@ -94,8 +103,10 @@ impl Default for Spans {
     fn default() -> Self {
         Self {
             routes: super::defaults::collection_paths(),
+            graphql_operations: false,
             request_headers: Vec::new(),
             response_headers: Vec::new(),
+            connection_setup: false,
             slow_statement: Duration::from_secs(1),
             order_root: false,
             pending_after: Duration::from_secs(30),

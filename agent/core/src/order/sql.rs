@@ -3,22 +3,49 @@
 //! *Owns* which columns of a result may be believed. *Must not know* SQL's grammar; [`crate::sql`] does.
 
 use super::collect::Collector;
-use super::compile::{RuleId, Rules, Target, normal};
+use super::compile::{RuleId, Rules, Target};
+use super::explain::Place;
+use super::names::{Buffer, normal};
 use super::rules::Part;
 use super::{TraceContext, context};
 use crate::operation::postgres::{Cell, Statement};
-use crate::sql::token::{Token, significant};
-use crate::sql::{BoundTo, array_elements, bindings, comment_value, returning_table};
+use crate::sql::token::{Kind, Token, literal, significant};
+use crate::sql::{Binding, BoundTo, array_elements, bindings, comment_value, returning_table};
+
+/// JSON documents of one statement that are looked into.
+const MAX_DOCUMENTS: usize = 32;
 
 /// Offers what the statement binds to named columns and what its only row has in them.
 pub(super) fn offer(rules: &Rules, statement: &Statement, collector: &mut Collector<'_>) {
-    if rules.columns.is_empty() {
-        return;
-    }
-    if let Some(text) = statement.text.as_deref() {
+    // Of an EXECUTE the statement that it names: its own text has values, and no columns.
+    let text = statement.executes.as_deref().or(statement.text.as_deref());
+    if let Some(text) = text {
         bound(rules, text, statement, collector);
     }
-    row(rules, statement, collector);
+    documents(text, statement, collector);
+    row(rules, text, statement, collector);
+}
+
+/// JSON documents that are values: an outbox has the message in one column.
+fn documents(text: Option<&str>, statement: &Statement, collector: &mut Collector<'_>) {
+    collector.place = Place::Document;
+    let text = text.filter(|text| memchr::memchr(b'{', text.as_bytes()).is_some());
+    let literals = text.into_iter().flat_map(significant).filter(|token| token.kind == Kind::Text);
+    for literal in literals.filter_map(|token| literal(&token)).take(MAX_DOCUMENTS) {
+        document(&literal, collector);
+    }
+    for parameter in statement.parameters.iter().take(MAX_DOCUMENTS) {
+        if let Some(Cell::Text(value)) = &parameter.value {
+            document(value, collector);
+        }
+    }
+}
+
+fn document(value: &str, collector: &mut Collector<'_>) {
+    let value = value.trim_ascii_start();
+    if value.starts_with('{') || value.starts_with("[{") {
+        collector.json(value.as_bytes(), true, false);
+    }
 }
 
 /// The trace context in a comment of the text, as sqlcommenter appends it. That of a named statement, and of one that is executed
@@ -37,7 +64,11 @@ fn bound(rules: &Rules, text: &str, statement: &Statement, collector: &mut Colle
     // In an UPDATE the first mention of a column is its new value, a later one the old value asked for.
     let is_update = significant(text).next().is_some_and(|first| first.is("update"));
     let mut seen: Vec<String> = Vec::new();
+    collector.place = Place::Statement;
     for binding in bindings(text) {
+        if collector.notes.is_some() {
+            show(&binding, statement, collector);
+        }
         let named = by_column(rules, binding.table.as_deref(), &binding.column);
         if named.is_empty() {
             continue;
@@ -69,8 +100,25 @@ fn bound(rules: &Rules, text: &str, statement: &Statement, collector: &mut Colle
     }
 }
 
+/// A value that stands alone, for whoever wants to see what there is.
+fn show(binding: &Binding, statement: &Statement, collector: &mut Collector<'_>) {
+    let value = match &binding.value {
+        BoundTo::Literal(text) => Some(text.as_str()),
+        BoundTo::Parameter(n) => usize::from(*n).checked_sub(1).and_then(|at| {
+            match statement.parameters.get(at)?.value.as_ref()? {
+                Cell::Text(text) => Some(text.as_str()),
+                Cell::Opaque(_) => None,
+            }
+        }),
+        BoundTo::Elements(_) => None,
+    };
+    if let Some(value) = value {
+        collector.show(&binding.column, "column", value);
+    }
+}
+
 /// A row names an order only if the command tag says that it is the only one.
-fn row(rules: &Rules, statement: &Statement, collector: &mut Collector<'_>) {
+fn row(rules: &Rules, text: Option<&str>, statement: &Statement, collector: &mut Collector<'_>) {
     let tag = statement.command_tag.as_deref().unwrap_or("");
     let says_one = tag.rsplit_once(' ').is_some_and(|(_, count)| count == "1");
     let [row] = statement.first_rows.as_slice() else { return };
@@ -78,26 +126,28 @@ fn row(rules: &Rules, statement: &Statement, collector: &mut Collector<'_>) {
         return;
     }
     collector.part(Part::Response);
-    let text = statement.text.as_deref();
+    collector.place = Place::Row;
     let table = text.and_then(returning_table);
     for (at, (column, cell)) in statement.columns.iter().zip(row).enumerate() {
         let Some(Cell::Text(value)) = cell else { continue };
         let is_computed = statement.column_tables.get(at) == Some(&0);
         let is_own = !is_computed && text.is_some_and(|text| !is_alias(text, column));
         let from = table.as_deref().filter(|_| is_own);
+        collector.show(column, "column", value);
         collector.offer_all(&by_column(rules, from, column), value);
+        document(value, collector);
     }
     collector.part(Part::Request);
 }
 
 /// Rules that name this column: of any table, or of the table the text tells.
 fn by_column(rules: &Rules, table: Option<&str>, column: &str) -> Vec<RuleId> {
-    let mut buffer = [0; 64];
+    let mut buffer = Buffer::new();
     let Some(entries) = normal(column.as_bytes(), &mut buffer).and_then(|column| rules.columns.get(column))
     else {
         return Vec::new();
     };
-    let mut buffer = [0; 64];
+    let mut buffer = Buffer::new();
     let table = table.and_then(|table| normal(table.as_bytes(), &mut buffer));
     let fits = |wanted: &Option<Box<[u8]>>| match wanted.as_deref() {
         None => true,

@@ -11,6 +11,7 @@
 //! | `uuid` | `{F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6}`, `urn:uuid:f81d…`, `f81d4fae7dec11d0a76500a0c91e6bf6` | `f81d4fae-7dec-11d0-a765-00a0c91e6bf6` |
 //! | `uuid` | the nil UUID | refused |
 //! | `text` | ` A-17 ` | `A-17`, no Unicode normalisation |
+//! | `text` | `В работе` | `В работе` |
 //! | `pattern` `ORD-#+` | `ORD-0017` | `ORD-0017` |
 
 use super::rules::{Characters, ValueKind};
@@ -21,6 +22,9 @@ use crate::trace::Value;
 pub const MAX_DIGITS: usize = 19;
 /// Longest text taken.
 pub const MAX_TEXT: usize = 255;
+/// Words of a phrase: the longest status that was seen in the field has four (`передан в службу доставки`), and what people
+/// write about an order has more.
+const MAX_WORDS: usize = 6;
 
 /// A declared type, ready to judge values.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,8 +53,8 @@ impl Class {
     fn has(self, c: char) -> bool {
         match self {
             Class::Digit => c.is_ascii_digit(),
-            Class::Letter => c.is_ascii_alphabetic(),
-            Class::Either => c.is_ascii_alphanumeric(),
+            Class::Letter => c.is_alphabetic(),
+            Class::Either => c.is_alphanumeric(),
         }
     }
 }
@@ -106,27 +110,46 @@ impl ValueType {
     }
 
     fn canonical(&self, found: &str) -> Option<String> {
-        let found = found.trim_matches(|c: char| c.is_ascii_whitespace());
+        let found = found.trim();
         match self.kind {
             ValueKind::Integer => integer(found, self.max_length),
             ValueKind::Uuid => uuid(found),
             ValueKind::Id => integer(found, self.max_length).or_else(|| uuid(found)),
             ValueKind::Time => is_time(found).then(|| found.to_owned()),
             ValueKind::Pattern => {
-                (found.len() <= self.max_length && matches(&self.pattern, found)).then(|| found.to_owned())
+                let fits = found.chars().nth(self.max_length).is_none();
+                (fits && matches(&self.pattern, found)).then(|| found.to_owned())
             }
             ValueKind::Text => {
-                let allowed = |c: char| match self.characters {
-                    Characters::Alphanumeric => c.is_ascii_alphanumeric(),
-                    Characters::Word => c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'),
-                    Characters::Printable => !c.is_control(),
-                };
-                let fits =
-                    !found.is_empty() && found.chars().take(self.max_length + 1).count() <= self.max_length;
-                (fits && found.chars().all(allowed)).then(|| found.to_owned())
+                let fits = !found.is_empty() && found.chars().nth(self.max_length).is_none();
+                (fits && self.allows(found)).then(|| found.to_owned())
             }
         }
     }
+}
+
+impl ValueType {
+    /// A `text` consists of what it may consist of.
+    fn allows(&self, text: &str) -> bool {
+        let is_word = |c: char| c.is_alphanumeric() || is_mark(c) || matches!(c, '-' | '_' | '.');
+        let is_phrase = |c: char| {
+            is_word(c) || matches!(c, ' ' | '\u{a0}' | '/' | ':' | '#' | '№' | '(' | ')' | '+' | ',')
+        };
+        match self.characters {
+            Characters::Alphanumeric => text.chars().all(|c| c.is_alphanumeric() || is_mark(c)),
+            Characters::Word => text.chars().all(is_word),
+            Characters::Phrase => {
+                let has_word = text.contains(char::is_alphanumeric);
+                has_word && text.chars().all(is_phrase) && text.split_whitespace().nth(MAX_WORDS).is_none()
+            }
+            Characters::Printable => !text.contains(char::is_control),
+        }
+    }
+}
+
+/// What stands above, below or behind the letter before it in scripts that write vowels so, and in decomposed text.
+fn is_mark(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}' | '\u{483}'..='\u{487}' | '\u{900}'..='\u{d7f}' | '\u{e31}'..='\u{e4e}' | '\u{1dc0}'..='\u{1dff}')
 }
 
 fn integer(found: &str, max_digits: usize) -> Option<String> {
@@ -314,9 +337,21 @@ mod tests {
             None,
             &[
                 (" A-17 ", Some("A-17")),
-                ("a b", None),
+                ("\u{a0}А-17\u{202f}", Some("А-17")),
+                ("a b", Some("a b")),
+                ("Оплачен", Some("Оплачен")),
+                ("ждёт оплаты", Some("ждёт оплаты")),
+                ("передан в службу доставки", Some("передан в службу доставки")),
+                ("№ 17/26 (срочный)", Some("№ 17/26 (срочный)")),
+                ("支払い済み", Some("支払い済み")),
+                ("भुगतान", Some("भुगतान")),
+                ("ü", Some("ü")),
                 ("", None),
-                ("ü", None),
+                ("-", None),
+                ("one two three four five six seven", None),
+                ("<b>paid</b>", None),
+                ("paid;drop", None),
+                ("paid\nnow", None),
                 ("a@b", None),
                 ("0", Some("0")),
             ],
@@ -332,6 +367,11 @@ mod tests {
                 ("xORD-17", None),
             ],
         );
+        let cyrillic =
+            [("ТДБП-000123", Some("ТДБП-000123")), ("A-1", Some("A-1")), ("-1", None), ("ТДБП-", None)];
+        check(ValueKind::Pattern, Some("@+-#+"), &cyrillic);
+        let long = "Ж".repeat(64);
+        check(ValueKind::Pattern, Some("%+"), &[(&long, Some(&long)), (&format!("{long}Ж"), None)]);
         check(ValueKind::Pattern, Some("##-@+/%%"), &[("26-ab/x1", Some("26-ab/x1")), ("26-/x1", None)]);
     }
 

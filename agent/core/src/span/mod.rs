@@ -5,6 +5,7 @@
 
 mod amqp;
 pub mod build;
+mod calls;
 mod http;
 mod postgres;
 mod rpc;

@@ -70,7 +70,15 @@ pub const CLOUD_REGION: &str = "cloud.region";
 pub const RPC_METHOD: &str = "rpc.method";
 pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
 pub const RPC_SYSTEM_NAME: &str = "rpc.system.name";
+pub const RPC_METHOD_ORIGINAL: &str = "rpc.method_original";
 pub const GRPC: &str = "grpc";
+pub const JSONRPC: &str = "jsonrpc";
+pub const XMLRPC: &str = "xmlrpc";
+pub const SOAP: &str = "soap";
+pub const JSONRPC_PROTOCOL_VERSION: &str = "jsonrpc.protocol.version";
+pub const JSONRPC_REQUEST_ID: &str = "jsonrpc.request.id";
+pub const GRAPHQL_OPERATION_NAME: &str = "graphql.operation.name";
+pub const GRAPHQL_OPERATION_TYPE: &str = "graphql.operation.type";
 
 /// The order's ID in canonical form, a string, on every span of an order.
 pub const ORDER_ID: &str = "order.id";
@@ -110,7 +118,8 @@ pub const SPOOR_RPC_RESPONSE_MESSAGES: &str = "spoor.rpc.response.messages";
 /// Files in a multipart upload, and their bytes.
 pub const SPOOR_UPLOAD_COUNT: &str = "spoor.upload.count";
 pub const SPOOR_UPLOAD_SIZE: &str = "spoor.upload.size";
-/// What became of a published message: `confirmed`, `unconfirmed`, `nacked`, `returned`, `error`.
+/// What became of a published message: `confirmed`, `unconfirmed`, `nacked`, `returned`, `committed`, `rolled_back`, `error`. Absent
+/// where it cannot be known.
 pub const SPOOR_MESSAGING_OUTCOME: &str = "spoor.messaging.outcome";
 /// How a delivery was settled: `ack`, `nack`, `reject`, `auto` (no acknowledgement asked for), `none`.
 pub const SPOOR_MESSAGING_SETTLEMENT: &str = "spoor.messaging.settlement";
@@ -123,6 +132,8 @@ pub const SPOOR_MESSAGING_DEATH_QUEUE: &str = "spoor.messaging.death.queue";
 pub const SPOOR_MESSAGING_DEATH_REASON: &str = "spoor.messaging.death.reason";
 pub const SPOOR_MESSAGING_DEATH_COUNT: &str = "spoor.messaging.death.count";
 pub const SPOOR_MESSAGING_CONSUMER_TAG: &str = "spoor.messaging.consumer_tag";
+/// Why the broker took no publishes of a connection.
+pub const SPOOR_MESSAGING_BLOCKED_REASON: &str = "spoor.messaging.blocked.reason";
 pub const SPOOR_MESSAGING_VHOST: &str = "spoor.messaging.vhost";
 /// The span starts at the delivery, which may have waited in the consumer's prefetch buffer.
 pub const SPOOR_MESSAGING_PREFETCHED: &str = "spoor.messaging.prefetched";
@@ -133,6 +144,10 @@ pub const SPOOR_DB_TRANSACTION: &str = "spoor.db.transaction";
 pub const SPOOR_DB_TRANSACTION_ID: &str = "spoor.db.transaction.id";
 /// The server never ran it: an earlier statement of its batch failed.
 pub const SPOOR_DB_SKIPPED: &str = "spoor.db.skipped";
+/// `true`: the statement's text goes on; what is shown ends with `…`.
+pub const SPOOR_DB_TEXT_CUT: &str = "spoor.db.text_cut";
+/// `true`: it was prepared before the agent saw its connection, and nothing tells its text.
+pub const SPOOR_DB_TEXT_UNKNOWN: &str = "spoor.db.text_unknown";
 /// Table, column and constraint that an error names.
 pub const SPOOR_DB_ERROR_TABLE: &str = "spoor.db.error.table";
 pub const SPOOR_DB_ERROR_COLUMN: &str = "spoor.db.error.column";
@@ -204,6 +219,11 @@ mod tests {
             (RPC_METHOD, generated::RPC_METHOD),
             (RPC_RESPONSE_STATUS_CODE, generated::RPC_RESPONSE_STATUS_CODE),
             (RPC_SYSTEM_NAME, generated::RPC_SYSTEM_NAME),
+            (RPC_METHOD_ORIGINAL, generated::RPC_METHOD_ORIGINAL),
+            (JSONRPC_PROTOCOL_VERSION, generated::JSONRPC_PROTOCOL_VERSION),
+            (JSONRPC_REQUEST_ID, generated::JSONRPC_REQUEST_ID),
+            (GRAPHQL_OPERATION_NAME, generated::GRAPHQL_OPERATION_NAME),
+            (GRAPHQL_OPERATION_TYPE, generated::GRAPHQL_OPERATION_TYPE),
         ] {
             assert_eq!(ours, theirs);
         }

@@ -42,7 +42,7 @@ pub(super) fn conn(role: Role, port: u16) -> ConnInfo {
         wire: None,
         peer: None,
     };
-    ConnInfo { conn, role: Some(role), protocol: None, tls: None }
+    ConnInfo { conn, role: Some(role), protocol: None, client: None, tls: None }
 }
 
 pub(super) fn op(role: Role, detail: Detail) -> Operation {
@@ -143,7 +143,7 @@ pub(super) fn http(exchange: Exchange) -> Detail {
 }
 
 pub(super) fn kept(body: &str) -> Kept {
-    Kept { bytes: body.as_bytes().to_vec(), len: body.len() as u64, holed: false }
+    Kept { bytes: body.as_bytes().to_vec(), len: body.len() as u64, holed: false, left_out: 0 }
 }
 
 pub(super) fn statement(text: &str, tag: &str) -> Statement {

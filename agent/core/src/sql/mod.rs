@@ -7,6 +7,7 @@
 //! v1.44.0, "Semantic conventions for database client calls".
 
 mod bindings;
+pub mod prepare;
 mod returning;
 mod sanitize;
 mod split;

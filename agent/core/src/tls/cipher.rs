@@ -216,6 +216,12 @@ impl Keys {
         (None, tried)
     }
 
+    /// Bytes at the end of the content that may be padding instead: how many are is said by the last one, which only a whole record
+    /// authenticates (RFC 5246, section 6.2.3.2: up to 255).
+    pub(super) fn most_padding(&self) -> usize {
+        if matches!(self.cipher, Cipher::Cbc { .. }) { 255 } else { 0 }
+    }
+
     /// The content of a record whose number is known, as far as it was captured: not authenticated. `body` is the beginning.
     pub(super) fn reveal(&self, body: &[u8], number: u64) -> Option<Vec<u8>> {
         let text = body.get(self.front()..)?;

@@ -228,7 +228,7 @@ impl Half {
         let mut shown = Vec::new();
         if !is_hidden || whole >= MIN_REVEALED {
             shown = keys.reveal(prefix, number).unwrap_or_default();
-            shown.truncate(len);
+            shown.truncate(len.saturating_sub(keys.most_padding()));
         }
         if is_hidden && is_handshake(&shown, len) {
             return;

@@ -131,6 +131,7 @@ impl Identifier {
         let is_of_tree = own.trace_id == trunk.trace_id;
         span.sampled =
             if is_of_tree { trunk.sampled } else { self.sampler.keeps(own.order.as_ref(), own.trace_id) };
+        span.sampled &= !leaf.finished.found.is_left_out;
         self.link_kin(&mut span, leaf, trunk, own);
         if own.trace_rule == TraceRule::Order && span.parent.is_none() && span.sampled {
             self.under_root(&mut span, leaf, trunk, spans);

@@ -21,7 +21,7 @@ pub struct Facts {
     pub comm: String,
     /// Arguments, the program first.
     pub command: Vec<String>,
-    /// Those of the process that started it, where [`is_spawned`] holds.
+    /// Those of the process that started it, where `is_spawned` holds.
     pub parent_command: Vec<String>,
     /// Working directory.
     pub directory: String,

@@ -28,7 +28,10 @@ pub(super) struct Flow {
     has_roles: bool,
     pub(super) is_announced: bool,
     /// With its wire identity.
-    pub(super) is_whole_announced: bool,
+    pub(super) is_paired_announced: bool,
+    /// The same packets are told of another connection: these are they behind a translation of addresses.
+    pub(super) is_twin: bool,
+    pub(super) opened_at: BootTime,
     is_reset: bool,
     pub(super) is_closed: bool,
     pub(super) accounted: usize,
@@ -62,13 +65,20 @@ pub(super) enum Side {
 
 impl Flow {
     /// A connection between these addresses. `has_roles`: it is certain who is who.
-    pub(super) fn new(client: (SocketAddr, ConnId), server: (SocketAddr, ConnId), has_roles: bool) -> Self {
+    pub(super) fn new(
+        client: (SocketAddr, ConnId),
+        server: (SocketAddr, ConnId),
+        has_roles: bool,
+        opened_at: BootTime,
+    ) -> Self {
         Self {
             client: End::new(client.0, client.1),
             server: End::new(server.0, server.1),
             has_roles,
             is_announced: false,
-            is_whole_announced: false,
+            is_paired_announced: false,
+            is_twin: false,
+            opened_at,
             is_reset: false,
             is_closed: false,
             accounted: 0,
@@ -112,8 +122,14 @@ impl Flow {
     }
 
     /// Both initial sequence numbers are known.
-    pub(super) fn is_whole(&self) -> bool {
+    fn is_whole(&self) -> bool {
         self.client.has_isn && self.server.has_isn
+    }
+
+    /// The sequence numbers at position 0 of both directions, the lower first: what the connection is known by. Without a handshake
+    /// they are those of the first packet, which is the same one for both ends.
+    pub(super) fn pair(&self) -> Option<(u32, u32)> {
+        self.client.first.zip(self.server.first).map(|(one, other)| (one.min(other), one.max(other)))
     }
 
     pub(super) fn buffered(&self) -> usize {
@@ -163,6 +179,12 @@ impl Flow {
         self.tell(None, out);
     }
 
+    /// Drops what waits.
+    pub(super) fn forget(&mut self) {
+        self.client.sent = Assembler::new(Some(0), WINDOW);
+        self.server.sent = Assembler::new(Some(0), WINDOW);
+    }
+
     /// Gives up every missing segment.
     pub(super) fn flush(&mut self, out: &mut VecDeque<Record>) {
         self.client.sent.finish();
@@ -207,8 +229,7 @@ impl Flow {
             Side::Client => Role::Client,
             Side::Server => Role::Server,
         };
-        let isn = |end: &End| end.first.filter(|_| end.has_isn);
-        let wire = isn(own).zip(isn(other)).map(|(egress, ingress)| WireBase { egress, ingress });
+        let wire = own.first.zip(other.first).map(|(egress, ingress)| WireBase { egress, ingress });
         Conn {
             at,
             id: own.conn,
@@ -217,7 +238,7 @@ impl Flow {
             remote: Endpoint::Inet(other.address),
             netns: 0,
             role: self.has_roles.then_some(role),
-            from_start: wire.is_some(),
+            from_start: self.is_whole(),
             thread: own.thread,
             comm: String::new(),
             cgroup: 0,

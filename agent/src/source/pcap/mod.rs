@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   file ─▶ container ─Frame─▶ packet ─Segment─▶ tcp ─Record─▶
-//!           pcap, pcapng       link, IP, TCP     reassembly of both directions, one connection per end
+//!           pcap, pcapng       link, IP, tunnels, TCP   reassembly of both directions, one connection per end
 //! ```
 //!
 //! A capture has no processes and no sockets. Each TCP connection becomes two [`ConnId`](spoor_core::record::ConnId)s, one
@@ -19,6 +19,7 @@ mod packet;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -134,6 +135,20 @@ impl<R: Read + Send> Source for Reader<R> {
             }
             self.advance();
         }
+    }
+
+    fn unread(&self) -> Vec<(&'static str, u64)> {
+        let c = &self.counts;
+        let packets = [
+            ("packets that are not IP", c.not_ip),
+            ("packets that are not TCP", c.not_tcp),
+            ("IP fragments", c.fragments),
+            ("packets with headers cut by the snapshot length", c.cut_headers),
+            ("malformed packets", c.malformed),
+            ("packets of an unknown link type", c.unknown_links),
+            ("packets the capture dropped", c.dropped_by_capture),
+        ];
+        packets.into_iter().chain(self.tracker.unread()).filter(|(_, count)| *count > 0).collect()
     }
 
     fn secrets(&mut self) -> Vec<Known> {

@@ -1,9 +1,11 @@
 //! A captured frame → the TCP segment in it.
 //!
-//! *Owns* link, IP and TCP headers. *Must not know* connections.
+//! *Owns* link, IP and TCP headers. What carries one packet inside another is in `tunnel`. *Must not know* connections.
 //! *Spec*: linktypes (tcpdump.org), IEEE 802.1Q, RFC 791 (IPv4), RFC 8200 (IPv6), RFC 4302 (AH), RFC 9293 (TCP).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::tunnel::{self, Inner};
 
 /// A TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +56,13 @@ pub(super) enum Skipped {
     Malformed,
 }
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
+pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 const PROTOCOL_TCP: u8 = 6;
 /// Nested VLAN tags and IPv6 extension headers followed.
 const MAX_NESTED: usize = 16;
+/// Packets inside packets followed: a tunnel of the cloud around one of the cluster, and one more.
+const MAX_TUNNELS: usize = 3;
 
 /// Finds the segment in a frame of which `data` was captured and that had `len` bytes on the link.
 pub(super) fn parse(link: u16, data: &[u8], len: u32) -> Result<Segment<'_>, Skipped> {
@@ -75,11 +79,35 @@ pub(super) fn parse(link: u16, data: &[u8], len: u32) -> Result<Segment<'_>, Ski
     };
     let header = data.len().saturating_sub(packet.len());
     let len = (len as usize).max(data.len()).saturating_sub(header);
+    ip(packet, len, MAX_TUNNELS)
+}
+
+/// An IP packet of `len` bytes on the wire, in which so many others may be nested.
+fn ip(packet: &[u8], len: usize, tunnels: usize) -> Result<Segment<'_>, Skipped> {
     match packet.first().ok_or(Skipped::Cut)? >> 4 {
-        4 => ipv4(packet, len),
-        6 => ipv6(packet, len),
+        4 => ipv4(packet, len, tunnels),
+        6 => ipv6(packet, len, tunnels),
         _ => Err(Skipped::NotIp),
     }
+}
+
+/// What an IP packet of `total` bytes carries at `at`, where that is another packet.
+fn inside(
+    protocol: u8,
+    packet: &[u8],
+    at: usize,
+    total: usize,
+    tunnels: usize,
+) -> Result<Segment<'_>, Skipped> {
+    let payload = packet.get(at..).ok_or(Skipped::Cut)?;
+    let inner = tunnel::inner(protocol, payload)?;
+    let tunnels = tunnels.checked_sub(1).ok_or(Skipped::NotTcp)?;
+    let inner = match inner {
+        Inner::Ip(inner) => inner,
+        Inner::Ethernet(frame) => tagged(frame, 12, 14)?,
+    };
+    let len = total.saturating_sub(packet.len().saturating_sub(inner.len()));
+    ip(inner, len, tunnels)
 }
 
 /// What follows a link header of `header` bytes with the EtherType at `at`, behind any VLAN tags.
@@ -101,7 +129,7 @@ fn tagged(data: &[u8], at: usize, header: usize) -> Result<&[u8], Skipped> {
 }
 
 /// `len` is the packet's length on the wire as the link knows it: it may include padding.
-fn ipv4(packet: &[u8], len: usize) -> Result<Segment<'_>, Skipped> {
+fn ipv4(packet: &[u8], len: usize, tunnels: usize) -> Result<Segment<'_>, Skipped> {
     let header = usize::from(packet.first().ok_or(Skipped::Cut)? & 0x0f) * 4;
     if header < 20 {
         return Err(Skipped::Malformed);
@@ -116,15 +144,16 @@ fn ipv4(packet: &[u8], len: usize) -> Result<Segment<'_>, Skipped> {
     if be16(packet, 6)? & 0x3fff != 0 {
         return Err(Skipped::Fragment);
     }
-    if *packet.get(9).ok_or(Skipped::Cut)? != PROTOCOL_TCP {
-        return Err(Skipped::NotTcp);
+    let protocol = *packet.get(9).ok_or(Skipped::Cut)?;
+    if protocol != PROTOCOL_TCP {
+        return inside(protocol, packet, header, total, tunnels);
     }
     let from = IpAddr::from(Ipv4Addr::from(array::<4>(packet, 12)?));
     let to = IpAddr::from(Ipv4Addr::from(array::<4>(packet, 16)?));
     tcp(from, to, packet, header, total)
 }
 
-fn ipv6(packet: &[u8], len: usize) -> Result<Segment<'_>, Skipped> {
+fn ipv6(packet: &[u8], len: usize, tunnels: usize) -> Result<Segment<'_>, Skipped> {
     let total = match usize::from(be16(packet, 4)?) {
         0 => len,
         payload => payload + 40,
@@ -144,7 +173,7 @@ fn ipv6(packet: &[u8], len: usize) -> Result<Segment<'_>, Skipped> {
             // Fragment header; one that is whole (offset 0, no more fragments) is no fragment (RFC 6946).
             44 if be16(packet, at + 2)? & 0xfff9 != 0 => return Err(Skipped::Fragment),
             44 => 8,
-            _ => return Err(Skipped::NotTcp),
+            _ => return inside(next, packet, at, total, tunnels),
         };
         next = *packet.get(at).ok_or(Skipped::Cut)?;
         at += step;
@@ -174,7 +203,7 @@ fn array<const N: usize>(from: &[u8], at: usize) -> Result<[u8; N], Skipped> {
     from.get(at..).and_then(|rest| rest.first_chunk()).copied().ok_or(Skipped::Cut)
 }
 
-fn be16(from: &[u8], at: usize) -> Result<u16, Skipped> {
+pub(super) fn be16(from: &[u8], at: usize) -> Result<u16, Skipped> {
     array(from, at).map(u16::from_be_bytes)
 }
 

@@ -9,7 +9,11 @@
 //! | time | the packet's; what a repeated segment was missing for is read when that comes |
 //! | `other_pos` | the acknowledgement in the packet: what its sender had received, so its receiver had sent |
 //! | close | the second FIN, or a reset |
-//! | wire identity | both initial sequence numbers, when the handshake was captured |
+//! | wire identity | both initial sequence numbers; without a handshake, those of the first packet |
+//!
+//! A capture on all interfaces of a node has the packets of a connection twice, before and after a translation of addresses
+//! (a Kubernetes service). Translation leaves sequence numbers alone: two connections that begin with the same pair of them
+//! within moments are one, told as the one whose handshake is whole first.
 //!
 //! Sequence numbers become 64-bit positions ([`Flow`]); order, overlap and holes are the work of
 //! [`Assembler`](spoor_core::stream::Assembler). A hole is a gap once the other end has acknowledged what is missing, or
@@ -21,6 +25,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::RandomState;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::flow::Flow;
 use super::packet::Segment;
@@ -35,10 +40,19 @@ const MAX_CONNECTIONS: usize = 65_536;
 const MAX_SERVERS: usize = 1 << 20;
 /// Bytes of all connections that may wait for a hole to fill.
 const MAX_BUFFERED: usize = 64 << 20;
+/// A packet is translated within moments; a stalled machine included. A pair of initial sequence numbers comes again by chance once in
+/// 2^64, and with generators that count from a constant.
+const TRANSLATED: Duration = Duration::from_secs(1);
+
+/// A connection by its addresses, and when it began.
+type Begun = ((SocketAddr, SocketAddr), BootTime);
+
 /// All TCP connections of a capture.
 #[derive(Debug)]
 pub(super) struct Tracker {
     table: Bounded<(SocketAddr, SocketAddr), Flow, RandomState>,
+    /// Connections told of, by their sequence numbers, and when they began.
+    pairs: Bounded<(u32, u32), Begun, RandomState>,
     buffered: usize,
     /// The latest packet's time.
     now: BootTime,
@@ -53,6 +67,8 @@ pub(super) struct Tracker {
     missing: u64,
     repeated: u64,
     strays: u64,
+    twins: u64,
+    twin_segments: u64,
 }
 
 impl Tracker {
@@ -64,6 +80,7 @@ impl Tracker {
             .filter_map(|rule| Some((rule.port?, (rule.name.clone(), rule.namespace.clone()))));
         Self {
             table: Bounded::for_foreign_keys(MAX_CONNECTIONS),
+            pairs: Bounded::for_foreign_keys(MAX_CONNECTIONS),
             buffered: 0,
             now: BootTime::ZERO,
             names: names.collect(),
@@ -76,6 +93,8 @@ impl Tracker {
             missing: 0,
             repeated: 0,
             strays: 0,
+            twins: 0,
+            twin_segments: 0,
         }
     }
 
@@ -106,14 +125,24 @@ impl Tracker {
             self.strays += 1;
             return;
         }
+        if flow.is_twin {
+            self.twin_segments += 1;
+            return;
+        }
         flow.expire(at, out);
         flow.handle(segment, at);
-        let is_whole = flow.is_whole();
-        if !flow.is_announced && (is_whole || segment.len > 0) {
-            flow.is_whole_announced = is_whole;
+        let (pair, opened_at, is_announced) = (flow.pair(), flow.opened_at, flow.is_announced);
+        if let Some(pair) = pair.filter(|_| !is_announced)
+            && self.is_told(key, pair, opened_at)
+        {
+            return self.leave_out(slot);
+        }
+        let Some(flow) = self.table.at_mut(slot) else { return };
+        if !flow.is_announced && (pair.is_some() || segment.len > 0) {
+            flow.is_paired_announced = pair.is_some();
             self.announce(slot, at, out);
-        } else if flow.is_announced && is_whole && !flow.is_whole_announced {
-            flow.is_whole_announced = true;
+        } else if flow.is_announced && pair.is_some() && !flow.is_paired_announced {
+            flow.is_paired_announced = true;
             out.extend(flow.conns(at));
         }
         self.deliver(slot, at, out);
@@ -126,7 +155,16 @@ impl Tracker {
         }
     }
 
-    pub(super) fn counts(&self) -> [(&'static str, u64); 6] {
+    /// What the capture does not have, and what of it was left out.
+    pub(super) fn unread(&self) -> [(&'static str, u64); 3] {
+        [
+            ("TCP connections without their beginning", self.mid_stream),
+            ("TCP bytes missing from the capture", self.missing),
+            ("TCP connections captured again behind a translation of addresses", self.twins),
+        ]
+    }
+
+    pub(super) fn counts(&self) -> [(&'static str, u64); 8] {
         [
             ("TCP connections", self.connections),
             ("TCP connections joined in mid-stream", self.mid_stream),
@@ -134,7 +172,34 @@ impl Tracker {
             ("TCP bytes missing from the capture", self.missing),
             ("TCP bytes captured again", self.repeated),
             ("TCP segments outside a connection", self.strays),
+            ("TCP connections captured again behind a translation of addresses", self.twins),
+            ("TCP segments of these", self.twin_segments),
         ]
+    }
+
+    /// Another connection with these sequence numbers is told of, and began with this one. Else it is remembered as told.
+    fn is_told(&mut self, key: (SocketAddr, SocketAddr), pair: (u32, u32), opened_at: BootTime) -> bool {
+        if let Some((other, began_at)) = self.pairs.get(&pair).copied()
+            && other != key
+        {
+            let apart =
+                if opened_at > began_at { opened_at.since(began_at) } else { began_at.since(opened_at) };
+            if apart <= TRANSLATED {
+                return true;
+            }
+        }
+        self.pairs.insert(pair, (key, opened_at));
+        false
+    }
+
+    /// Nothing of this connection is told: it is another's, seen again.
+    fn leave_out(&mut self, slot: Slot) {
+        self.twins += 1;
+        self.twin_segments += 1;
+        let Some(flow) = self.table.at_mut(slot) else { return };
+        flow.is_twin = true;
+        flow.forget();
+        self.buffered = self.buffered.saturating_sub(std::mem::take(&mut flow.accounted));
     }
 
     fn open(
@@ -164,7 +229,7 @@ impl Tracker {
             self.next_conn += 1;
             (address, conn)
         };
-        let flow = Flow::new(end(client), end(server), segment.flags.syn());
+        let flow = Flow::new(end(client), end(server), segment.flags.syn(), at);
         self.table.insert_new(key, flow).0
     }
 
@@ -227,6 +292,9 @@ impl Tracker {
     fn end(&mut self, slot: Slot, at: BootTime, out: &mut VecDeque<Record>) {
         let Some(mut flow) = self.table.remove_at(slot) else { return };
         self.buffered = self.buffered.saturating_sub(flow.accounted);
+        if flow.is_twin {
+            return;
+        }
         flow.flush(out);
         flow.close_if_over(at, out);
         for end in [&flow.client, &flow.server] {

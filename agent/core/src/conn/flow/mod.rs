@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use super::look::{Look, PerDirection};
 use super::opening::Opening;
+use super::preface::Preface;
 use super::{ConnInfo, ConnRef, MakeSession, Stats, Verdict, VerdictUpdate};
 use crate::conn::snapshot::{Known, Waiting};
 use crate::protocol::detect::Detection;
@@ -64,6 +65,8 @@ pub(super) struct Flow {
     info: ConnRef,
     duplex: Duplex,
     state: State,
+    /// What may stand in front of what it speaks.
+    preface: Preface,
     /// Its bytes are under TLS: the state is that of the plaintext.
     tls: Option<Box<Sealed>>,
     detections: u8,
@@ -126,9 +129,10 @@ impl Flow {
     pub(super) fn new(conn: Conn, is_announced: bool, window: Window) -> Self {
         let (duplex, spoke_at) = (Duplex::new(conn.from_start.then_some(0), window), conn.at);
         Self {
-            info: Arc::new(ConnInfo { role: conn.role, conn, protocol: None, tls: None }),
+            info: Arc::new(ConnInfo { role: conn.role, conn, protocol: None, client: None, tls: None }),
             duplex,
             state: State::Detecting(Box::default()),
+            preface: Preface::default(),
             tls: None,
             detections: 0,
             is_announced,
@@ -353,6 +357,17 @@ impl Flow {
             Chunk::Bytes { bytes, .. } => cx.stats.bytes += bytes.len() as u64,
             Chunk::Gap { len, .. } => cx.stats.gap_bytes = cx.stats.gap_bytes.saturating_add(*len),
         }
+        let is_start = chunk.pos() == 0 && (self.info.conn.from_start || !self.is_announced);
+        if self.preface.is_over(direction, is_start) || matches!(self.state, State::Ignored) {
+            return self.hear(direction, chunk, now, cx);
+        }
+        for chunk in self.preface.pass(direction, chunk) {
+            self.hear(direction, chunk, now, cx);
+        }
+    }
+
+    /// A chunk of what the connection speaks.
+    fn hear(&mut self, direction: Direction, chunk: Chunk, now: BootTime, cx: &mut Context) {
         if self.tls.is_some() {
             self.take_sealed(direction, &chunk, now, cx);
         } else {
@@ -400,7 +415,11 @@ impl Flow {
             Sender::Client => Role::Server,
             Sender::Server => Role::Client,
         });
-        let session = (cx.make_session)(protocol, role, &cx.limits);
+        let mut session = (cx.make_session)(protocol, role, &cx.limits);
+        if let Some(found) = self.preface.found.take() {
+            session.begins_at(sender(role, found.direction), found.end_pos);
+            Arc::make_mut(&mut self.info).client = found.client;
+        }
         let before = self.talk(session, protocol, role, cx);
         let State::Detecting(look) = before else { return };
         for (direction, chunk) in look.pending {
@@ -486,7 +505,7 @@ impl Flow {
                 && let Some(protocol) = self.info.protocol
                 && let Some(shared) = &mut cx.shared[protocol]
             {
-                shared.closed(operation);
+                cx.stats.blind_operations += u64::from(shared.closed(operation, &self.info.conn));
             }
             if let State::Speaking(talk) = &mut self.state {
                 talk.judge(&event);
@@ -537,6 +556,10 @@ impl Flow {
         self.end_sealed(cx);
         self.tls = None;
         self.is_plaintext = true;
+        if let Some(found) = std::mem::replace(&mut self.preface, Preface::over()).found {
+            // It stood before the hello, at a position that means nothing in the plaintext.
+            Arc::make_mut(&mut self.info).client = found.client;
+        }
         self.lose_wire();
         self.restart_streams(cx);
         self.state = State::Detecting(Box::default());

@@ -4,6 +4,7 @@
 
 use super::{Context, Flow, State};
 use crate::conn::look::PerDirection;
+use crate::conn::preface::Preface;
 use crate::conn::snapshot::{self, Connection, GoesOn, Known, Stands};
 use crate::protocol::snapshot::{Past, Texts};
 use crate::record::{Data, Direction, Transport};
@@ -27,6 +28,7 @@ impl Flow {
             cx.waiting.stats.useless += 1;
             return;
         }
+        self.preface = Preface::over();
         let counts = connection.learned.counts();
         cx.waiting.stats.statements += counts.statements;
         cx.waiting.stats.consumers += counts.consumers;

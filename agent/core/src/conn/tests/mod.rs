@@ -1,3 +1,4 @@
+mod preface;
 mod snapshot;
 
 use std::cell::RefCell;

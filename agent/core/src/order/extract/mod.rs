@@ -8,13 +8,14 @@ use super::body::{self, Format};
 use super::collect::Collector;
 use super::compile::RuleId;
 pub use super::compile::Rules;
+use super::explain::{Notes, Place};
 use super::path::Path;
 use super::rules::{AmqpProperty, Part, UploadFact};
-use super::{Found, context, form, protobuf, sql};
+use super::{Call, Found, call, context, form, protobuf, sql};
+use crate::charset::Charset;
 use crate::operation::amqp::{Content, Properties, Value as Field};
 use crate::operation::http::{self, Exchange};
 use crate::operation::{Detail, Kept, Operation};
-use crate::percent;
 use crate::privacy::is_personal;
 use crate::trace::Value;
 
@@ -29,15 +30,32 @@ impl Rules {
 
     /// The same, with the number of bytes that content codings were undone to.
     pub fn extract_counting(&self, op: &Operation) -> (Found, usize) {
-        let mut collector = Collector::new(self, &op.detail);
-        let found = self.all(op, &mut collector);
+        self.gather(op, &mut None)
+    }
+
+    /// The same with what was taken where, and what else was shown.
+    pub(super) fn explained(&self, op: &Operation) -> (Found, Notes) {
+        let mut notes = Some(Box::default());
+        let (found, _) = self.gather(op, &mut notes);
+        (found, notes.map(|notes| *notes).unwrap_or_default())
+    }
+
+    fn gather(&self, op: &Operation, notes: &mut Option<Box<Notes>>) -> (Found, usize) {
+        let path = match &op.detail {
+            Detail::Http(exchange) => Some(Path::new(exchange.path())),
+            _ => None,
+        };
+        let mut collector = Collector::new(self, &op.detail, path.as_ref());
+        collector.notes = notes.take();
+        let found = self.all(op, path.as_ref(), &mut collector);
+        *notes = collector.notes.take();
         (found, collector.decoded_len)
     }
 
-    fn all(&self, op: &Operation, collector: &mut Collector<'_>) -> Found {
+    fn all(&self, op: &Operation, path: Option<&Path<'_>>, collector: &mut Collector<'_>) -> Found {
         match &op.detail {
             Detail::Http(exchange) => {
-                let route = self.http(exchange, collector);
+                let route = self.http(exchange, path, collector);
                 let context = context::read(|name| only_header(&exchange.request_headers, name));
                 let mut found = Found { route, context, ..collector.finish() };
                 self.export_headers(&self.spans.request_headers, &exchange.request_headers, &mut found);
@@ -75,41 +93,84 @@ impl Rules {
 
     /// Returns the route: the first configured one that fits, else the first template of a key without `**` that fits with
     /// a value of its type.
-    fn http(&self, exchange: &Exchange, collector: &mut Collector<'_>) -> Option<std::sync::Arc<str>> {
+    fn http(
+        &self,
+        exchange: &Exchange,
+        path: Option<&Path<'_>>,
+        collector: &mut Collector<'_>,
+    ) -> Option<std::sync::Arc<str>> {
+        let (request, response) = (&exchange.request_headers, &exchange.response_headers);
+        // Rules may hold for a call only, and what is called stands in the body.
+        if self.asks_calls {
+            http_body(request, &exchange.request_body, Some(response), collector);
+        }
         let mut route = None;
-        if exchange.path().starts_with('/') {
-            let path = Path::new(exchange.path());
-            route = self.spans.routes.iter().find(|route| route.fits(&path)).map(|route| route.route(&path));
+        if let Some(path) = path.filter(|_| exchange.path().starts_with('/')) {
+            route = self.spans.routes.iter().find(|route| route.fits(path)).map(|route| route.route(path));
+            collector.place = Place::Path;
+            if collector.notes.is_some() {
+                exchange.path().split('/').for_each(|segment| collector.show("segment", "path", segment));
+            }
             for (template, rule) in &self.paths {
                 let mut taken = false;
-                template.visit(&path, &mut |segment| {
-                    if let Some(value) = percent::decode(segment, false) {
-                        taken |= collector.offer(*rule, &value);
-                    }
-                });
+                template.visit(path, &mut |segment| taken |= collector.offer(*rule, segment));
                 if taken && route.is_none() && template.is_route() {
-                    route = Some(template.route(&path));
+                    route = Some(template.route(path));
                 }
             }
         }
         if let Some(query) = exchange.query() {
-            form::pairs(query.as_bytes(), true, &mut |name, value| {
-                collector.offer_all(self.query.find(name.as_bytes()), value);
+            collector.place = Place::Query;
+            form::pairs(query.as_bytes(), true, charset_of(Some(response)), &mut |name, value| {
+                collector.show(name, "query", value);
+                collector.offer_all(self.query.find_field(name.as_bytes()), value);
+                if name == "query" && collector.call.is_none() && exchange.path().ends_with("/graphql") {
+                    collector.call = call::graphql(value, None);
+                }
             });
         }
-        self.headers(&exchange.request_headers, collector);
-        http_body(&exchange.request_headers, &exchange.request_body, collector);
-        self.messages(exchange, &exchange.request_headers, &exchange.request_body, collector);
+        self.headers(request, collector);
+        if !self.asks_calls {
+            http_body(request, &exchange.request_body, Some(response), collector);
+        }
+        self.messages(exchange, request, &exchange.request_body, collector);
         if let [upload] = exchange.uploads.as_slice() {
             for (fact, rule) in &self.uploads {
+                collector.place = Place::Upload;
                 self.upload(*fact, *rule, upload, collector);
             }
         }
         collector.part(Part::Response);
-        self.headers(&exchange.response_headers, collector);
-        http_body(&exchange.response_headers, &exchange.response_body, collector);
-        self.messages(exchange, &exchange.response_headers, &exchange.response_body, collector);
+        self.headers(response, collector);
+        http_body(response, &exchange.response_body, None, collector);
+        self.messages(exchange, response, &exchange.response_body, collector);
+        self.created(exchange, collector);
+        if let Some(Call::GraphQl { shown, .. }) = &mut collector.call {
+            *shown = self.spans.graphql_operations;
+        }
         route
+    }
+
+    /// The thing that a request created, where only `Location` names it (RFC 9110, sections 15.3.2 and 15.4.4).
+    fn created(&self, exchange: &Exchange, collector: &mut Collector<'_>) {
+        let creates =
+            matches!(exchange.status, Some(201 | 303)) && matches!(&*exchange.method, "POST" | "PUT");
+        if !creates || collector.has_keys() || exchange.is_grpc() {
+            return;
+        }
+        let location = only_header(&exchange.response_headers, "location");
+        let Some(location) = location.and_then(|value| std::str::from_utf8(value).ok()) else { return };
+        let there = Exchange { target: location.trim().to_owned(), ..Exchange::default() };
+        if !there.path().starts_with('/') {
+            return;
+        }
+        let path = Path::new(there.path());
+        collector.place = Place::Location;
+        for (template, rule) in &self.paths {
+            template.visit(&path, &mut |segment| {
+                collector.offer(*rule, segment);
+            });
+        }
     }
 
     /// Fields of the messages that one side of a gRPC call sent.
@@ -125,6 +186,7 @@ impl Rules {
         if wanted.is_empty() || !exchange.is_grpc() {
             return;
         }
+        collector.place = Place::Grpc;
         let paths: Vec<&[u32]> = wanted.iter().map(|(steps, _)| &**steps).collect();
         protobuf::visit(&kept.bytes, only_header(headers, "grpc-encoding"), &paths, &mut |path, value| {
             if let Some((_, rule)) = wanted.get(path) {
@@ -134,8 +196,12 @@ impl Rules {
     }
 
     fn headers(&self, fields: &http::Headers, collector: &mut Collector<'_>) {
+        collector.place = Place::Header;
         for field in fields.iter() {
-            let rules = self.headers.find(field.name.as_bytes());
+            if collector.notes.is_some() && field.name.starts_with("x-") {
+                collector.show(field.name, "header", &String::from_utf8_lossy(field.value));
+            }
+            let rules = self.headers.find_field(field.name.as_bytes());
             if let (false, Ok(value)) = (rules.is_empty(), std::str::from_utf8(field.value)) {
                 collector.offer_all(rules, value);
             }
@@ -158,7 +224,14 @@ impl Rules {
 
     fn amqp(&self, content: &Content, collector: &mut Collector<'_>) {
         let properties = &content.properties;
+        collector.place = Place::MessageHeader;
         for (name, value) in &properties.headers {
+            match value {
+                _ if collector.notes.is_none() => {}
+                Field::Int(n) => collector.show(name, "header", &n.to_string()),
+                Field::Text(text) => collector.show(name, "header", &String::from_utf8_lossy(text)),
+                _ => {}
+            }
             let rules = self.amqp_headers.find(name.as_bytes());
             if rules.is_empty() {
                 continue;
@@ -174,6 +247,7 @@ impl Rules {
                 _ => {}
             }
         }
+        collector.place = Place::MessageProperty;
         for (property, rule) in &self.amqp_properties {
             let value = match property {
                 AmqpProperty::CorrelationId => &properties.correlation_id,
@@ -187,38 +261,110 @@ impl Rules {
             }
         }
         let content_type = properties.content_type.as_deref().map(str::as_bytes);
-        let coding = properties.content_encoding.as_deref();
-        // Clients put a character encoding here (pika, Celery: `utf-8`), which is no coding.
-        let coding =
-            coding.filter(|coding| !coding.to_ascii_lowercase().starts_with("utf")).map(str::as_bytes);
-        body(content_type, coding, &content.body, collector);
+        let coding = properties.content_encoding.as_deref().map(str::as_bytes);
+        body(content_type, coding, None, None, &content.body, collector);
     }
 }
 
-fn http_body(headers: &http::Headers, kept: &Kept, collector: &mut Collector<'_>) {
+/// A form that says nothing of its encoding is sent in that of its page, which the answer mostly has, too: `page`.
+fn http_body(
+    headers: &http::Headers,
+    kept: &Kept,
+    page: Option<&http::Headers>,
+    collector: &mut Collector<'_>,
+) {
     if !kept.bytes.is_empty() {
-        body(only_header(headers, "content-type"), only_header(headers, "content-encoding"), kept, collector);
+        let header = |name| only_header(headers, name);
+        let action = header("soapaction").and_then(|action| std::str::from_utf8(action).ok());
+        body(header("content-type"), header("content-encoding"), action, page, kept, collector);
     }
 }
 
-fn body(content_type: Option<&[u8]>, coding: Option<&[u8]>, kept: &Kept, collector: &mut Collector<'_>) {
-    let Some((bytes, whole)) = body::plain(coding, kept) else { return };
+fn charset_of(page: Option<&http::Headers>) -> Charset {
+    let content_type = page.and_then(|headers| only_header(headers, "content-type"));
+    content_type.and_then(Charset::of_content_type).unwrap_or_default()
+}
+
+fn body(
+    content_type: Option<&[u8]>,
+    coding: Option<&[u8]>,
+    action: Option<&str>,
+    page: Option<&http::Headers>,
+    kept: &Kept,
+    collector: &mut Collector<'_>,
+) {
+    collector.place = Place::Body;
+    let (coding, own) = coding.map(body::codings).unzip();
+    let Some((bytes, whole)) = body::plain(coding.as_deref(), kept) else { return };
     if let Cow::Owned(decoded) = &bytes {
         collector.decoded_len += decoded.len();
     }
+    let declared = content_type.and_then(Charset::of_content_type).or(own.flatten());
+    let form_charset = || declared.unwrap_or_else(|| charset_of(page));
+    if let Some(boundary) = body::boundary(content_type) {
+        multipart(&bytes, &boundary, form_charset(), collector);
+        return;
+    }
+    let bytes = declared.or_else(|| Charset::of_xml(&bytes)).unwrap_or_default().utf8(bytes);
     match Format::of(content_type, &bytes) {
-        Format::Json => collector.json(&bytes, whole),
-        Format::Form => form::pairs(&bytes, whole, &mut |name, value| collector.field(name, value)),
-        Format::Multipart(boundary) => form::parts(&bytes, &boundary, &mut |part| {
-            if Format::of(Some(part.content_type.as_bytes()), part.value) == Format::Json {
-                collector.json(part.value, true);
+        Format::Json => collector.json(&bytes, whole, is_problem(content_type)),
+        Format::Xml => {
+            let text = text_of(&bytes);
+            let action = action.map(str::to_owned).or_else(|| soap_action(content_type));
+            collector.xml(text, whole && text.len() == bytes.len(), action.as_deref());
+        }
+        Format::Form => {
+            form::pairs(&bytes, whole, form_charset(), &mut |name, value| collector.field(name, value));
+        }
+        Format::GraphQl => {
+            if collector.call.is_none() {
+                collector.call = call::graphql(text_of(&bytes), None);
             }
-            if let Ok(value) = std::str::from_utf8(part.value) {
-                collector.field(&part.name, value);
-            }
-        }),
+        }
         Format::Other => {}
     }
+}
+
+fn multipart(bytes: &[u8], boundary: &[u8], charset: Charset, collector: &mut Collector<'_>) {
+    // "the value of the `_charset_` field is the default for all parts" (RFC 7578, section 4.6).
+    let mut default = charset;
+    form::parts(bytes, boundary, &mut |part| {
+        if *part.name == *b"_charset_" {
+            default = Charset::named(part.value).unwrap_or(default);
+        }
+    });
+    form::parts(bytes, boundary, &mut |part| {
+        let charset = Charset::of_content_type(part.content_type).unwrap_or(default);
+        let value = charset.utf8(Cow::Borrowed(part.value));
+        match Format::of(Some(part.content_type), &value) {
+            Format::Json => collector.json(&value, true, false),
+            Format::Xml => collector.xml(text_of(&value), true, None),
+            _ => {}
+        }
+        if let (Some(name), Ok(value)) = (charset.exact_or_utf8(&part.name), std::str::from_utf8(&value)) {
+            collector.field(&name, value);
+        }
+    });
+}
+
+/// As far as bytes are text.
+fn text_of(bytes: &[u8]) -> &str {
+    bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())
+}
+
+/// What tells what went wrong (RFC 9457).
+fn is_problem(content_type: Option<&[u8]>) -> bool {
+    let content_type = content_type.unwrap_or_default().get(..24).unwrap_or_default();
+    content_type.eq_ignore_ascii_case(b"application/problem+json")
+}
+
+/// The action of SOAP 1.2 (RFC 3902, section 2): a parameter of the content type.
+fn soap_action(content_type: Option<&[u8]>) -> Option<String> {
+    let content_type = std::str::from_utf8(content_type?).ok()?;
+    content_type.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("action").then(|| value.trim().trim_matches('"').to_owned())
+    })
 }
 
 /// A header that is there once.
@@ -238,4 +384,6 @@ fn only_entry<'a>(properties: &'a Properties, name: &str) -> Option<&'a [u8]> {
 }
 
 #[cfg(test)]
-mod tests;
+mod places;
+#[cfg(test)]
+pub(super) mod tests;

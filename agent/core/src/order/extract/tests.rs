@@ -12,11 +12,11 @@ use crate::order::settings;
 use crate::record::{OpId, Role};
 use crate::time::{BootTime, ns};
 
-fn defaults() -> Rules {
+pub(in crate::order) fn defaults() -> Rules {
     Rules::compile(&settings::Order::default()).expect("valid defaults")
 }
 
-fn op(detail: Detail) -> Operation {
+pub(in crate::order) fn op(detail: Detail) -> Operation {
     Operation {
         id: OpId(1),
         shape: OpSide::Incoming,
@@ -29,11 +29,11 @@ fn op(detail: Detail) -> Operation {
     }
 }
 
-fn kept(body: &str) -> Kept {
-    Kept { bytes: body.as_bytes().to_vec(), len: body.len() as u64, holed: false }
+pub(in crate::order) fn kept(body: &str) -> Kept {
+    Kept { bytes: body.as_bytes().to_vec(), len: body.len() as u64, holed: false, left_out: 0 }
 }
 
-fn headers<const N: usize>(fields: [(&str, &str); N]) -> Headers {
+pub(in crate::order) fn headers<const N: usize>(fields: [(&str, &str); N]) -> Headers {
     fields.into_iter().collect()
 }
 
@@ -56,12 +56,12 @@ fn shown(found: &Found) -> String {
     all.join(" ")
 }
 
-fn check(rules: &Rules, detail: Detail, expected: &str) {
+pub(in crate::order) fn check(rules: &Rules, detail: Detail, expected: &str) {
     let op = op(detail);
     assert_eq!(shown(&rules.extract(&op)), expected, "{:?}", op.detail);
 }
 
-fn request(method: &str, target: &str, body: &str) -> Exchange {
+pub(in crate::order) fn request(method: &str, target: &str, body: &str) -> Exchange {
     Exchange {
         version: "1.1",
         method: method.to_owned(),
@@ -74,7 +74,7 @@ fn request(method: &str, target: &str, body: &str) -> Exchange {
     }
 }
 
-fn http(exchange: Exchange) -> Detail {
+pub(in crate::order) fn http(exchange: Exchange) -> Detail {
     Detail::Http(Box::new(exchange))
 }
 
@@ -116,7 +116,7 @@ fn keys_in_http_requests() {
 fn a_body_cut_off_gives_what_is_certain() {
     let rules = defaults();
     let cut = |body: &str| Exchange {
-        request_body: Kept { bytes: body.as_bytes().to_vec(), len: 100_000, holed: false },
+        request_body: Kept { bytes: body.as_bytes().to_vec(), len: 100_000, holed: false, left_out: 0 },
         ..request("POST", "/x", "")
     };
     check(&rules, http(cut(r#"{"order_id": 17, "model": "AAAA"#)), "order:17");
@@ -255,7 +255,7 @@ fn headers_and_slow_statements_are_marked_as_configured() {
     assert_eq!(rules.extract(&took(ns(100))).attributes, [("spoor.slow".to_owned(), Value::Bool(true))]);
 }
 
-fn publish(content: Content) -> Detail {
+pub(in crate::order) fn publish(content: Content) -> Detail {
     let publish = Publish {
         exchange: "shop".to_owned(),
         routing_key: "order.created".to_owned(),
@@ -309,7 +309,7 @@ fn keys_in_messages() {
     );
 }
 
-fn statement(text: &str, parameters: &[&str]) -> Statement {
+pub(in crate::order) fn statement(text: &str, parameters: &[&str]) -> Statement {
     let parameter = |value: &&str| Parameter { type_oid: 0, value: Some(Cell::Text((*value).to_owned())) };
     Statement {
         text: Some(text.to_owned()),
@@ -319,7 +319,7 @@ fn statement(text: &str, parameters: &[&str]) -> Statement {
     }
 }
 
-fn with_rows(text: &str, columns: &[&str], rows: &[&[&str]], tag: &str) -> Statement {
+pub(in crate::order) fn with_rows(text: &str, columns: &[&str], rows: &[&[&str]], tag: &str) -> Statement {
     Statement {
         columns: columns.iter().map(|c| (*c).to_owned()).collect(),
         first_rows: rows
@@ -332,7 +332,7 @@ fn with_rows(text: &str, columns: &[&str], rows: &[&[&str]], tag: &str) -> State
     }
 }
 
-fn sql(statement: Statement) -> Detail {
+pub(in crate::order) fn sql(statement: Statement) -> Detail {
     Detail::Postgres(Box::new(statement))
 }
 
@@ -436,7 +436,7 @@ fn only_a_single_row_names_an_order() {
     check(&rules, sql(unseen), "order:17");
 }
 
-fn custom(keys: Vec<KeyRule>, attributes: Vec<AttributeRule>) -> Rules {
+pub(in crate::order) fn custom(keys: Vec<KeyRule>, attributes: Vec<AttributeRule>) -> Rules {
     Rules::compile(&settings::Order { keys, attributes, ..settings::Order::default() }).expect("valid rules")
 }
 

@@ -34,7 +34,7 @@ fn conn(role: Role, wire: Option<WireBase>) -> ConnInfo {
         wire,
         peer: Some(ConnId(if role == Role::Client { 72 } else { 71 })),
     };
-    ConnInfo { conn, role: Some(role), protocol: None, tls: None }
+    ConnInfo { conn, role: Some(role), protocol: None, client: None, tls: None }
 }
 
 fn client() -> ConnInfo {

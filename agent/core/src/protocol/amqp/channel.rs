@@ -3,6 +3,7 @@
 //! *Owns* who answers whom on one channel. *Must not know* frames, events, other channels.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::assembly::{Assembly, kind_mut};
 use super::confirm::Confirm;
@@ -48,6 +49,44 @@ pub(super) struct Tagged {
     pub(super) got: Option<Box<Source>>,
 }
 
+/// A publish whose fate no acknowledgement tells by its number.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) waiting: Waiting,
+    pub(super) awaits: Awaits,
+}
+
+/// What tells its fate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaits {
+    /// A `basic.return`, or none for some time.
+    Return,
+    /// The end of its transaction, which is not asked for yet.
+    End,
+    /// The answer to this `tx.commit` or `tx.rollback` of the channel, counted from 1.
+    Answer(u64),
+    /// That answer may have been among lost bytes.
+    Nothing,
+}
+
+/// A publish that is over.
+#[derive(Debug)]
+pub(super) struct Latest {
+    pub(super) publish: Box<Publish>,
+    /// What it holds in memory, in bytes.
+    pub(super) weight: usize,
+    /// None can have come after it.
+    pub(super) is_last: bool,
+}
+
+/// A channel's transactions (AMQP 0-9-1, class `tx`): each begins where the one before ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Transactions {
+    /// Ends that were asked for, and answered.
+    pub(super) asked: u64,
+    pub(super) answered: u64,
+}
+
 /// A method that waits for its reply.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -65,8 +104,13 @@ pub(super) struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queue {
     Publishes,
+    Sent,
     Deliveries,
     Asked,
+}
+
+impl Queue {
+    pub(super) const ALL: [Queue; 4] = [Queue::Publishes, Queue::Sent, Queue::Deliveries, Queue::Asked];
 }
 
 /// One channel.
@@ -77,6 +121,12 @@ pub(super) struct Channel {
     pub(super) confirm: Confirm,
     /// In the order of their tags.
     pub(super) publishes: VecDeque<Tagged>,
+    /// Publishes without a tag that are not over, in their order.
+    pub(super) sent: VecDeque<Sent>,
+    /// `None`: no transaction was seen.
+    pub(super) transactions: Option<Transactions>,
+    /// The last publish, if it was over at once: the broker may still close the channel because of it.
+    pub(super) latest: Option<Latest>,
     /// In the order of their tags.
     pub(super) deliveries: VecDeque<Tagged>,
     pub(super) asked: VecDeque<Asked>,
@@ -88,6 +138,8 @@ pub(super) struct Channel {
     pub(super) last_queue: String,
     /// The client settles deliveries on this channel.
     pub(super) settles: bool,
+    /// Consumers that subscribed unseen are taken to settle nothing.
+    pub(super) silence: Silence,
     /// Bytes were lost: which deliveries up to this tag are not settled is not known.
     pub(super) unsure_to: Option<u64>,
     /// Why it is being closed, when that is an error.
@@ -107,12 +159,16 @@ impl Channel {
             from_server: None,
             confirm: if opened { Confirm::Off } else { Confirm::JOINED },
             publishes: VecDeque::new(),
+            sent: VecDeque::new(),
+            transactions: None,
+            latest: None,
             deliveries: VecDeque::new(),
             asked: VecDeque::new(),
             consumers: BTreeMap::new(),
             inferred: BTreeMap::new(),
             last_queue: String::new(),
             settles: false,
+            silence: Silence::default(),
             unsure_to: None,
             closing: None,
             last_tag: 0,
@@ -174,6 +230,21 @@ impl Channel {
         self.inferred.remove(tag);
     }
 
+    /// A delivery to a consumer whose subscription was not seen, on a channel that never settled anything: whether it waits for
+    /// nothing. It is over with its last byte then, as those without acknowledgements are, and so are those before it.
+    pub(super) fn is_silent(&mut self, operation: &mut Operation) -> bool {
+        let at = operation.request.end.at;
+        let Some(ActionKind::Deliver(deliver)) = kind_mut(operation) else { return false };
+        if self.settles || deliver.no_ack.is_some() {
+            return false;
+        }
+        self.silence.delivered(at);
+        if self.silence.is_believed() {
+            deliver.no_ack = Some(true);
+        }
+        self.silence.is_suspected()
+    }
+
     /// Puts a delivery in its place. Tags only rise on a channel: one that does not means that the channel was closed
     /// and opened again unseen, and what is open belongs to the former one. Returns that.
     pub(super) fn delivered(&mut self, delivery: Tagged) -> VecDeque<Tagged> {
@@ -190,6 +261,7 @@ impl Channel {
     pub(super) fn oldest(&self) -> Option<Queue> {
         let heads = [
             (Queue::Publishes, self.publishes.front().map(|tagged| &tagged.waiting)),
+            (Queue::Sent, self.sent.front().map(|sent| &sent.waiting)),
             (Queue::Deliveries, self.deliveries.front().map(|tagged| &tagged.waiting)),
             (Queue::Asked, self.asked.front().map(|asked| &asked.waiting)),
         ];
@@ -204,6 +276,7 @@ impl Channel {
     pub(super) fn take_head(&mut self, queue: Queue) -> Option<Waiting> {
         match queue {
             Queue::Publishes => self.publishes.pop_front().map(|tagged| tagged.waiting),
+            Queue::Sent => self.sent.pop_front().map(|sent| sent.waiting),
             Queue::Deliveries => self.deliveries.pop_front().map(|tagged| tagged.waiting),
             Queue::Asked => self.asked.pop_front().map(|asked| asked.waiting),
         }
@@ -213,6 +286,7 @@ impl Channel {
     pub(super) fn head_since(&self, queue: Queue) -> Option<BootTime> {
         match queue {
             Queue::Publishes => self.publishes.front().map(|tagged| tagged.waiting.since),
+            Queue::Sent => self.sent.front().map(|sent| sent.waiting.since),
             Queue::Deliveries => self.deliveries.front().map(|tagged| tagged.waiting.since),
             Queue::Asked => self.asked.front().map(|asked| asked.waiting.since),
         }
@@ -220,9 +294,20 @@ impl Channel {
 
     /// Bytes of one side were lost, and what they said of this channel is not known.
     pub(super) fn lost(&mut self, from: Sender) {
+        // A transaction may have ended in them, or the publish that the broker objects to may be among them.
+        self.sent
+            .iter_mut()
+            .filter(|sent| sent.awaits != Awaits::Return)
+            .for_each(|sent| sent.awaits = Awaits::Nothing);
+        if let Some(transactions) = &mut self.transactions {
+            transactions.answered = transactions.asked;
+        }
         match from {
             Sender::Client => {
                 self.confirm.lost_publishes();
+                if let Some(latest) = &mut self.latest {
+                    latest.is_last = false;
+                }
                 // Another one may have been declared.
                 self.last_queue.clear();
                 // What was delivered may have been settled.
@@ -238,9 +323,9 @@ impl Channel {
     }
 
     /// The publish a `basic.return` gives back: the oldest open mandatory one with the same address and content.
-    pub(super) fn take_returned(&mut self, returned: &Publish) -> Option<Tagged> {
-        let same = |tagged: &mut Tagged| {
-            let operation = tagged.waiting.operation.as_mut();
+    pub(super) fn take_returned(&mut self, returned: &Publish) -> Option<Waiting> {
+        let same = |waiting: &mut Waiting| {
+            let operation = waiting.operation.as_mut();
             let Some(ActionKind::Publish(publish)) = operation.and_then(|operation| kind_mut(operation))
             else {
                 return false;
@@ -250,8 +335,33 @@ impl Channel {
                 && publish.routing_key == returned.routing_key
                 && may_be_same(&publish.content, &returned.content)
         };
-        let at = self.publishes.iter_mut().position(same)?;
-        self.publishes.remove(at)
+        if let Some(at) = self.publishes.iter_mut().position(|tagged| same(&mut tagged.waiting)) {
+            return self.publishes.remove(at).map(|tagged| tagged.waiting);
+        }
+        let at = self.sent.iter_mut().position(|sent| same(&mut sent.waiting))?;
+        self.sent.remove(at).map(|sent| sent.waiting)
+    }
+
+    /// `tx.commit` or `tx.rollback` went by: what was sent since the one before waits for its answer.
+    pub(super) fn end_asked(&mut self) {
+        let transactions = self.transactions.get_or_insert_default();
+        transactions.asked = transactions.asked.saturating_add(1);
+        let open = self.sent.iter_mut().filter(|sent| sent.awaits == Awaits::End);
+        open.for_each(|sent| sent.awaits = Awaits::Answer(transactions.asked));
+    }
+
+    /// The answer to the oldest of them went by: what it settles, one per call. `None` also where the question was not seen.
+    pub(super) fn end_answered(&mut self) -> Option<u64> {
+        let transactions = self.transactions.get_or_insert_default();
+        let is_asked = transactions.answered < transactions.asked;
+        transactions.answered = transactions.answered.saturating_add(u64::from(is_asked));
+        is_asked.then_some(transactions.answered)
+    }
+
+    /// Takes the next publish that the answer of this number settles.
+    pub(super) fn take_settled(&mut self, answer: u64) -> Option<Waiting> {
+        let at = self.sent.iter().position(|sent| sent.awaits == Awaits::Answer(answer))?;
+        self.sent.remove(at).map(|sent| sent.waiting)
     }
 
     /// The method that `id` from `from` answers, repeating `name`, and those before it whose answers were never seen: a
@@ -274,6 +384,44 @@ impl Channel {
             }
         }
         Some((asked, passed))
+    }
+}
+
+/// Whether consumers whose subscription was not seen acknowledge what they get.
+///
+/// One that does not is told by its deliveries: one comes long after another and that is still not settled. A consumer that
+/// works on several messages at once looks the same until its first acknowledgement, which ends the suspicion for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Silence {
+    /// Deliveries, each long after the one before, without any acknowledgement on the channel.
+    count: u32,
+    /// When the last delivery came.
+    last_at: Option<BootTime>,
+}
+
+/// Deliveries closer to each other come out of one backlog, which a consumer with a prefetch window gets at once. Not measured:
+/// above the time in which a broker fills a window, below the time between two orders of a service that one notices.
+const BURST: Duration = Duration::from_millis(50);
+/// So many deliveries without an acknowledgement are a consumer that asks for none. A prefetch window that is filled one by one
+/// looks the same: for such a one, its first acknowledgement tells.
+const ENOUGH: u32 = 4;
+
+impl Silence {
+    /// A delivery came at `at`, when nothing had ever been settled on the channel.
+    pub(super) fn delivered(&mut self, at: BootTime) {
+        let is_late = self.last_at.is_some_and(|last| at.since(last) >= BURST);
+        self.count = self.count.saturating_add(u32::from(is_late));
+        self.last_at = Some(at);
+    }
+
+    /// Deliveries do not wait for an acknowledgement.
+    pub(super) fn is_suspected(self) -> bool {
+        self.count > 0
+    }
+
+    /// None are asked for.
+    pub(super) fn is_believed(self) -> bool {
+        self.count >= ENOUGH
     }
 }
 

@@ -94,6 +94,11 @@ impl Confirm {
         }
     }
 
+    /// Whether publishes of the channel are acknowledged, and which acknowledgement means which.
+    pub(super) fn is_known(&self) -> bool {
+        !matches!(self, Confirm::Learning { .. })
+    }
+
     /// Tags are known, not inferred.
     pub(super) fn is_exact(&self) -> bool {
         matches!(self, Confirm::Exact { .. })

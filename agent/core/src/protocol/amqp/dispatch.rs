@@ -96,11 +96,17 @@ impl AmqpSession {
     // Messages
 
     fn publish(&mut self, number: u16, publish: Publish, extent: Extent, out: &mut Events) {
-        let operation = self.operation(OpSide::Outgoing, number, extent, ActionKind::Publish(publish), out);
+        let mut operation =
+            self.operation(OpSide::Outgoing, number, extent, ActionKind::Publish(publish), out);
         out.push(Event::Opened { op: operation.id, shape: operation.shape, point: extent.start });
         let Some(channel) = self.channel(number) else { return };
         let tag = channel.confirm.publish(extent.start.at);
         let exact = channel.confirm.is_exact();
+        if !channel.confirm.is_known()
+            && let Some(ActionKind::Publish(publish)) = kind_mut(&mut operation)
+        {
+            publish.outcome = PublishOutcome::Unknown;
+        }
         self.assemble(number, Sender::Client, What::Publish { tag, exact }, operation);
     }
 
@@ -204,18 +210,46 @@ impl AmqpSession {
                     channel.confirm.select();
                 }
             }
+            (method::TX_SELECT, _) => {
+                if let Some(channel) = self.channel(number) {
+                    channel.transactions.get_or_insert_default();
+                }
+            }
+            (method::TX_COMMIT | method::TX_ROLLBACK, _) => {
+                if let Some(channel) = self.channel(number) {
+                    channel.end_asked();
+                }
+            }
+            (method::TX_COMMIT_OK, _) => {
+                self.transaction_ends(number, &PublishOutcome::Committed, extent, out);
+            }
+            (method::TX_ROLLBACK_OK, _) => {
+                self.transaction_ends(number, &PublishOutcome::RolledBack, extent, out);
+            }
             (method::RECOVER | method::RECOVER_ASYNC, Arguments::Recover { requeue }) => {
                 let settlement = Settlement::Nack { requeue };
                 self.settle_deliveries(number, 0, true, settlement, extent, out);
             }
-            (method::CHANNEL_CLOSE | method::CONNECTION_CLOSE, Arguments::Close { code, text }) => {
+            (method::CHANNEL_CLOSE | method::CONNECTION_CLOSE, Arguments::Close { code, text, cause }) => {
                 if let Some(error) = method::error(code, text) {
-                    self.failed(from, number, spec.id, error, extent, out);
+                    let is_publish = cause == method::PUBLISH && from == Sender::Server;
+                    self.failed(from, number, spec.id, Failure { error, is_publish }, extent, out);
                 }
             }
             _ => {}
         }
         match spec.part {
+            Part::Alone if spec.id == method::CONNECTION_BLOCKED => {
+                if self.blocked.is_none() {
+                    self.blocked = Some(self.method_operation(from, number, spec, arguments, extent, out));
+                }
+            }
+            Part::Alone if spec.id == method::CONNECTION_UNBLOCKED && self.blocked.is_some() => {
+                if let Some(operation) = self.blocked.take() {
+                    let (response, ended_at) = (Some(extent), extent.end.at);
+                    self.release(Box::new(Operation { response, ended_at, ..*operation }), 0, out);
+                }
+            }
             Part::Reply => self.reply(from, number, spec.id, arguments, extent, out),
             Part::Request(answers) => self.request(from, number, spec, answers, arguments, extent, out),
             Part::Alone if matches!(spec.id, method::TUNE_OK | method::CONNECTION_START) => {}
@@ -250,16 +284,27 @@ impl AmqpSession {
                 .and_then(|channel| channel.consumers.get(&text(tag)))
                 .map(|terms| terms.queue.clone())
                 .unwrap_or_default(),
-            Arguments::Blocked { reason } => text(reason),
             _ => String::new(),
         };
         let error = match arguments {
             Arguments::Close { code, text, .. } => method::error(code, text),
             _ => None,
         };
+        let reason = match arguments {
+            Arguments::Blocked { reason } => Some(text(reason)),
+            _ => None,
+        };
+        let lost = match arguments {
+            // What the broker objects to is this one or one before it, and it takes none after that.
+            Arguments::Close { cause: method::PUBLISH, .. } if from == Sender::Server && error.is_some() => {
+                let latest = channel.and_then(|channel| channel.latest.as_ref());
+                latest.filter(|latest| latest.is_last).map(|latest| latest.publish.clone())
+            }
+            _ => None,
+        };
         let kind = match spec.id {
             method::GET => ActionKind::Get(None),
-            _ => ActionKind::Method(Method { name: spec.name.to_owned(), target, error }),
+            _ => ActionKind::Method(Method { name: spec.name.to_owned(), target, error, reason, lost }),
         };
         // What the server asks of the client on its own account is nothing the client works for.
         let shape = if from == Sender::Client { OpSide::Outgoing } else { OpSide::Relayed };
@@ -441,16 +486,16 @@ impl AmqpSession {
         from: Sender,
         number: u16,
         id: Id,
-        error: (u16, String),
+        failure: Failure,
         extent: Extent,
         out: &mut Events,
     ) {
         if id == method::CHANNEL_CLOSE {
-            return self.fail_channel(from, number, &error, extent, out);
+            return self.fail_channel(from, number, &failure, extent, out);
         }
         let numbers: Vec<u16> = self.channels.keys().copied().collect();
         for number in numbers {
-            self.fail_channel(from, number, &error, extent, out);
+            self.fail_channel(from, number, &failure, extent, out);
         }
     }
 
@@ -458,10 +503,11 @@ impl AmqpSession {
         &mut self,
         from: Sender,
         number: u16,
-        error: &(u16, String),
+        failure: &Failure,
         extent: Extent,
         out: &mut Events,
     ) {
+        let Failure { error, is_publish } = failure;
         let Some(channel) = self.channels.get_mut(&number) else { return };
         channel.closing = Some(error.clone());
         while let Some(channel) = self.channels.get_mut(&number)
@@ -478,6 +524,7 @@ impl AmqpSession {
             }
             self.close(waiting, Ending::answered(extent), out);
         }
+        self.fail_sent(number, error, *is_publish, extent, out);
         // The broker requeues what was not settled.
         self.close_queue(number, Queue::Deliveries, Completeness::Cut, extent.end.at, out);
         while let Some(channel) = self.channels.get_mut(&number)
@@ -497,4 +544,11 @@ impl AmqpSession {
             self.close(asked.waiting, Ending::answered(extent), out);
         }
     }
+}
+
+/// Why a channel or the connection is closed.
+struct Failure {
+    error: (u16, String),
+    /// The broker objects to a publish.
+    is_publish: bool,
 }

@@ -21,6 +21,7 @@ pub const CONNECTION_OPEN: Id = (10, 40);
 pub const CONNECTION_CLOSE: Id = (10, 50);
 pub const CONNECTION_CLOSE_OK: Id = (10, 51);
 pub const CONNECTION_BLOCKED: Id = (10, 60);
+pub const CONNECTION_UNBLOCKED: Id = (10, 61);
 pub const CHANNEL_OPEN: Id = (20, 10);
 pub const CHANNEL_OPEN_OK: Id = (20, 11);
 pub const CHANNEL_CLOSE: Id = (20, 40);
@@ -42,6 +43,11 @@ pub const RECOVER_ASYNC: Id = (60, 100);
 pub const RECOVER: Id = (60, 110);
 pub const NACK: Id = (60, 120);
 pub const CONFIRM_SELECT: Id = (85, 10);
+pub const TX_SELECT: Id = (90, 10);
+pub const TX_COMMIT: Id = (90, 20);
+pub const TX_COMMIT_OK: Id = (90, 21);
+pub const TX_ROLLBACK: Id = (90, 30);
+pub const TX_ROLLBACK_OK: Id = (90, 31);
 
 /// Who may send a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +186,8 @@ pub enum Arguments<'a> {
     Close {
         code: u16,
         text: &'a [u8],
+        /// The method that caused it; `(0, 0)` when none did.
+        cause: Id,
     },
     Blocked {
         reason: &'a [u8],
@@ -246,9 +254,8 @@ pub fn arguments(id: Id, payload: &[u8]) -> Option<Arguments<'_>> {
         }
         CONNECTION_OPEN => Arguments::Open { vhost: c.short()? },
         CONNECTION_CLOSE | CHANNEL_CLOSE => {
-            let close = Arguments::Close { code: c.u16()?, text: c.short()? };
-            let _cause = (c.u16()?, c.u16()?);
-            close
+            let (code, text) = (c.u16()?, c.short()?);
+            Arguments::Close { code, text, cause: (c.u16()?, c.u16()?) }
         }
         CONNECTION_BLOCKED => Arguments::Blocked { reason: c.short()? },
         // exchange.declare: reserved, exchange, type, passive|durable|auto-delete|internal|no-wait

@@ -22,6 +22,7 @@ mod dispatch;
 mod feed;
 pub mod frame;
 pub mod method;
+mod sent;
 mod session;
 mod settle;
 pub mod snapshot;

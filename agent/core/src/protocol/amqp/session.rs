@@ -2,6 +2,8 @@
 //!
 //! *Owns* what happens when, and every bound. What frames do is in `feed`, what methods mean in `dispatch`. *Must not know* other connections.
 //!
+//! Long because whatever opens, ends or gives up an operation keeps the same account of numbers and bytes.
+//!
 //! Bounds: [`MAX_CHANNELS`] channels, [`MAX_CONSUMERS`] consumer tags, `max_open_operations` open operations and
 //! [`MAX_HELD_BYTES`] held by them; above half of that, only the first 1,024 bytes of further bodies are kept.
 //!
@@ -11,8 +13,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::assembly::{self, Assembly, FramePlace, What};
-use super::channel::{Channel, Queue, Tagged, Waiting};
+use super::channel::{Awaits, Channel, Queue, Tagged, Waiting};
 use super::frame::Decoder;
+use super::sent::{RETURN_BOUND, set_outcome};
 use crate::operation::amqp::{Action, ActionKind, PublishOutcome, Source};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::Snapshot;
@@ -63,6 +66,8 @@ pub struct AmqpSession {
     /// Operations in the channels' queues, and what they and messages in the making hold.
     pub(super) open_count: usize,
     pub(super) held_bytes: usize,
+    /// The broker takes no publishes, since `connection.blocked`.
+    pub(super) blocked: Option<Box<Operation>>,
 }
 
 /// One direction.
@@ -127,6 +132,7 @@ impl AmqpSession {
             consumer_count: 0,
             open_count: 0,
             held_bytes: 0,
+            blocked: None,
         }
     }
 
@@ -198,11 +204,16 @@ impl AmqpSession {
             out.push(Event::Requested { op: operation.id, point: end });
         }
         let since = operation.request.start.at;
+        let is_silent = matches!(what, What::Deliver { .. }) && channel.is_silent(&mut operation);
         match what {
             What::Publish { tag: Some(tag), exact } if channel.closing.is_none() => {
                 let waiting = Waiting { operation: Some(operation), since, weight, answerer: Sender::Server };
                 channel.publishes.push_back(Tagged { tag, exact, waiting, got: None });
                 self.admit(number, end.at, out);
+            }
+            What::Deliver { .. } if is_silent => {
+                self.give_up(number, Queue::Deliveries, end.at, out);
+                self.release(operation, weight, out);
             }
             What::Deliver { tag } if !is_settled_by_broker(&operation) => {
                 let waiting = Waiting { operation: Some(operation), since, weight, answerer: Sender::Client };
@@ -231,12 +242,14 @@ impl AmqpSession {
             }
             What::Return => self.returned(number, operation, weight, out),
             What::Publish { .. } => {
-                if let Some((code, text)) = channel.closing.clone()
+                let closing = self.channels.get(&number).and_then(|channel| channel.closing.clone());
+                if let Some((code, text)) = closing
                     && let Some(ActionKind::Publish(publish)) = assembly::kind_mut(&mut operation)
                 {
                     publish.outcome = PublishOutcome::Error { code, text };
+                    return self.release(operation, weight, out);
                 }
-                self.release(operation, weight, out);
+                self.sent(number, operation, weight, out);
             }
             What::Deliver { .. } | What::Orphan => self.release(operation, weight, out),
         }
@@ -247,14 +260,10 @@ impl AmqpSession {
         let extent = operation.request;
         let channel = self.channels.get_mut(&number);
         let Some(ActionKind::Return(returned)) = assembly::kind_mut(&mut operation) else { return };
-        if let Some(mut tagged) = channel.and_then(|channel| channel.take_returned(returned)) {
-            if let Some(publish) = tagged.waiting.operation.as_mut()
-                && let Some(ActionKind::Publish(publish)) = assembly::kind_mut(publish)
-            {
-                publish.outcome = std::mem::take(&mut returned.outcome);
-            }
+        if let Some(mut waiting) = channel.and_then(|channel| channel.take_returned(returned)) {
+            set_outcome(&mut waiting, &std::mem::take(&mut returned.outcome));
             self.held_bytes = self.held_bytes.saturating_sub(weight);
-            self.close(tagged.waiting, Ending::answered(extent), out);
+            self.close(waiting, Ending::answered(extent), out);
             return;
         }
         out.push(Event::Opened { op: operation.id, shape: operation.shape, point: extent.start });
@@ -338,9 +347,11 @@ impl AmqpSession {
             }
             self.release(operation, weight, out);
         }
+        self.close_sent(number, completeness, at.at, out);
         for queue in [Queue::Publishes, Queue::Deliveries, Queue::Asked] {
             self.close_queue(number, queue, completeness, at.at, out);
         }
+        self.forget_latest(number);
         if let Some(channel) = self.channels.remove(&number) {
             self.consumer_count = self.consumer_count.saturating_sub(channel.consumers.len());
         }
@@ -366,10 +377,20 @@ impl AmqpSession {
         let since = channel.head_since(queue)?;
         let (answerer, bound) = match queue {
             Queue::Publishes => (&self.server, OPEN_BOUND),
+            Queue::Sent => {
+                let is_brief = channel.sent.front().is_some_and(|sent| sent.awaits == Awaits::Return);
+                (&self.server, if is_brief { RETURN_BOUND } else { OPEN_BOUND })
+            }
             Queue::Deliveries => {
                 let head = channel.deliveries.front();
                 let known = channel.settles || head.is_some_and(|head| terms_known(&head.waiting));
-                (&self.client, if known { OPEN_BOUND } else { UNKNOWN_TERMS_BOUND })
+                let bound = match known {
+                    true => OPEN_BOUND,
+                    // Another one came, and this one was not settled.
+                    false if channel.silence.is_suspected() => Duration::ZERO,
+                    false => UNKNOWN_TERMS_BOUND,
+                };
+                (&self.client, bound)
             }
             Queue::Asked => {
                 let by_client = channel.asked.front().is_some_and(|asked| asked.from == Sender::Client);
@@ -418,6 +439,9 @@ impl crate::protocol::Session for AmqpSession {
             End::Abandoned => Completeness::Abandoned,
         };
         let at = Point { at, ..Point::default() };
+        if let Some(operation) = self.blocked.take() {
+            out.push(Event::Closed(Box::new(Operation { completeness, ended_at: at.at, ..*operation })));
+        }
         while let Some(number) = self.channels.keys().next().copied() {
             self.drop_channel(number, completeness, at, out);
         }
@@ -446,8 +470,9 @@ impl crate::protocol::Session for AmqpSession {
         for channel in self.channels.values_mut() {
             let assemblies = [&mut channel.from_client, &mut channel.from_server].into_iter().flatten();
             let assemblies = assemblies.map(|assembly| (assembly.operation.as_mut(), &mut assembly.weight));
-            let waiting =
-                channel.publishes.iter_mut().chain(&mut channel.deliveries).map(|tagged| &mut tagged.waiting);
+            let tagged = channel.publishes.iter_mut().chain(&mut channel.deliveries);
+            let sent = channel.sent.iter_mut().map(|sent| &mut sent.waiting);
+            let waiting = tagged.map(|tagged| &mut tagged.waiting).chain(sent);
             let waiting = waiting.map(|waiting| (waiting.operation.as_mut(), &mut waiting.weight));
             for (operation, weight) in assemblies.chain(waiting) {
                 let less = operation.map_or(0, |operation| assembly::relieve(operation));
@@ -464,7 +489,7 @@ impl crate::protocol::Session for AmqpSession {
         }
         let mut late = Vec::new();
         for (number, channel) in &self.channels {
-            for queue in [Queue::Publishes, Queue::Deliveries, Queue::Asked] {
+            for queue in Queue::ALL {
                 if self.deadline(channel, queue).is_some_and(|deadline| deadline <= now) {
                     late.push((*number, queue));
                 }
@@ -515,10 +540,23 @@ impl AmqpSession {
             if self.deadline(channel, queue).is_none_or(|deadline| deadline > now) {
                 return;
             }
-            let Some(waiting) = self.channels.get_mut(&number).and_then(|channel| channel.take_head(queue))
+            let is_suspected =
+                queue == Queue::Deliveries && !channel.settles && channel.silence.is_suspected();
+            if queue == Queue::Sent && self.give_up_sent(number, out) {
+                continue;
+            }
+            let Some(mut waiting) =
+                self.channels.get_mut(&number).and_then(|channel| channel.take_head(queue))
             else {
                 return;
             };
+            if is_suspected && !terms_known(&waiting) {
+                self.close_unreturned(waiting, out);
+                continue;
+            }
+            if queue == Queue::Sent {
+                set_outcome(&mut waiting, &PublishOutcome::Unknown);
+            }
             self.close(waiting, Ending::unanswered(Completeness::Abandoned, now), out);
         }
     }

@@ -8,6 +8,7 @@
 use super::assembly::kind_mut;
 use super::channel::{Tagged, take_tagged};
 use super::method::{self, Id};
+use super::sent::set_outcome;
 use super::session::{AmqpSession, Ending};
 use crate::operation::amqp::{ActionKind, PublishOutcome, Settle, Settlement, Source};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
@@ -65,7 +66,8 @@ impl AmqpSession {
         loop {
             let Some(channel) = self.channels.get_mut(&number) else { return };
             let Some(at) = channel.publishes.iter().position(|tagged| !tagged.exact) else { return };
-            let Some(tagged) = channel.publishes.remove(at) else { return };
+            let Some(mut tagged) = channel.publishes.remove(at) else { return };
+            set_outcome(&mut tagged.waiting, &PublishOutcome::Unknown);
             self.close(tagged.waiting, Ending::unanswered(Completeness::Abandoned, extent.end.at), out);
         }
     }

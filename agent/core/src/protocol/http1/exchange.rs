@@ -5,6 +5,7 @@
 use super::multipart::Multipart;
 use crate::operation::http::{Exchange, Headers};
 use crate::operation::{Completeness, Detail, Extent, Kept, OpSide, Operation};
+use crate::protocol::condense::{self, Condenser};
 use crate::record::{OpId, Point, Role};
 use crate::time::BootTime;
 
@@ -22,6 +23,8 @@ pub(in crate::protocol) struct Open {
     pub(in crate::protocol) gap_len: u64,
     pub(in crate::protocol) exchange: Box<Exchange>,
     pub(in crate::protocol) multipart: Option<Box<Multipart>>,
+    /// Of a JSON body that is larger than what is kept of bodies: of the request, of the response.
+    condensers: [Option<Condenser>; 2],
     /// Bytes of it that count against the connection's budget.
     pub(in crate::protocol) retained: usize,
 }
@@ -47,6 +50,7 @@ impl Open {
             gap_len: 0,
             exchange: Box::new(exchange),
             multipart: None,
+            condensers: [None; 2],
             retained: 0,
         }
     }
@@ -60,12 +64,46 @@ impl Open {
 
     /// Adds body content, keeping at most `bound` bytes of it. Returns how many bytes more are kept.
     pub(in crate::protocol) fn content(&mut self, half: Half, content: &[u8], bound: usize) -> usize {
+        let exchange = &mut *self.exchange;
         if half == Half::Request
             && let Some(multipart) = &mut self.multipart
         {
-            multipart.feed(content, &mut self.exchange.uploads);
+            let kept = &mut exchange.request_body;
+            let before = kept.bytes.len();
+            multipart.feed(content, &mut exchange.uploads, &mut kept.bytes, bound);
+            kept.len = kept.len.saturating_add(content.len() as u64);
+            kept.left_out = kept.len.saturating_sub(kept.bytes.len() as u64);
+            return kept.bytes.len().saturating_sub(before);
         }
-        keep(self.kept(half), content, bound)
+        let (kept, headers, condenser) = match (half, &mut self.condensers) {
+            (Half::Request, [condenser, _]) => {
+                (&mut exchange.request_body, &exchange.request_headers, condenser)
+            }
+            (Half::Response, [_, condenser]) => {
+                (&mut exchange.response_body, &exchange.response_headers, condenser)
+            }
+        };
+        // What follows a hole, or bytes left out for another bound, would not be a prefix any more.
+        let goes_on = !kept.holed && kept.bytes.len() as u64 + kept.left_out == kept.len;
+        let before = kept.bytes.len();
+        let is_too_much = content.len() > bound.saturating_sub(before);
+        if goes_on && is_too_much && condenser.is_none() && is_condensable(&kept.bytes, content, headers) {
+            *condenser = Some(Condenser::over(&mut kept.bytes));
+        }
+        kept.len = kept.len.saturating_add(content.len() as u64);
+        match condenser {
+            _ if !goes_on => {}
+            Some(condenser) => {
+                if condenser.feed(content, &mut kept.bytes, bound) && kept.len <= condense::MAX_BODY_LEN {
+                    kept.left_out = kept.len.saturating_sub(kept.bytes.len() as u64);
+                }
+            }
+            None => {
+                let room = bound.saturating_sub(before);
+                kept.bytes.extend_from_slice(content.get(..room).unwrap_or(content));
+            }
+        }
+        kept.bytes.len().saturating_sub(before)
     }
 
     /// Gives up the bytes of both bodies, and keeps none that come. Returns how many that were.
@@ -84,11 +122,14 @@ impl Open {
         if half == Half::Request
             && let Some(multipart) = &mut self.multipart
         {
-            multipart.gap();
+            // A field that is cut is left out with the rest of it.
+            let kept = &mut self.exchange.request_body;
+            multipart.gap(&mut kept.bytes);
+            kept.left_out = kept.len.saturating_sub(kept.bytes.len() as u64);
         }
         let kept = self.kept(half);
         // Past what is kept nothing is missed: there the kernel may have been told to copy nothing.
-        if kept.holed || (kept.bytes.len() < bound && kept.bytes.len() as u64 == kept.len) {
+        if kept.holed || (kept.bytes.len() < bound && kept.bytes.len() as u64 + kept.left_out == kept.len) {
             kept.holed = true;
             self.gap_len = self.gap_len.saturating_add(len);
         }
@@ -98,11 +139,13 @@ impl Open {
 
     /// Nothing but the length of this body's coming bytes is of use.
     pub(in crate::protocol) fn is_satisfied(&self, half: Half, bound: usize) -> bool {
-        let (kept, parts) = match half {
-            Half::Request => (&self.exchange.request_body, self.multipart.is_some()),
-            Half::Response => (&self.exchange.response_body, false),
+        let exchange = &*self.exchange;
+        let (kept, headers, parts) = match half {
+            Half::Request => (&exchange.request_body, &exchange.request_headers, self.multipart.is_some()),
+            Half::Response => (&exchange.response_body, &exchange.response_headers, false),
         };
-        !parts && (kept.holed || kept.bytes.len() >= bound || (kept.bytes.len() as u64) < kept.len)
+        let is_full = kept.bytes.len() >= bound && !is_condensable(&kept.bytes, b"", headers);
+        !parts && (kept.holed || is_full || (kept.bytes.len() as u64) + kept.left_out < kept.len)
     }
 
     /// The operation, over at `at`. `completeness` is how it ended; a hole in it shows unless the end is worse.
@@ -158,12 +201,8 @@ pub(in crate::protocol) fn shape(role: Role) -> OpSide {
     }
 }
 
-fn keep(kept: &mut Kept, content: &[u8], bound: usize) -> usize {
-    // What follows a hole, or bytes left out for another bound, would not be a prefix any more.
-    let goes_on = !kept.holed && kept.bytes.len() as u64 == kept.len;
-    let room = if goes_on { bound.saturating_sub(kept.bytes.len()) } else { 0 };
-    let more = content.get(..room).unwrap_or(content);
-    kept.bytes.extend_from_slice(more);
-    kept.len = kept.len.saturating_add(content.len() as u64);
-    more.len()
+/// A JSON body without content coding, in which values may stand behind long ones.
+fn is_condensable(kept: &[u8], content: &[u8], headers: &Headers) -> bool {
+    let start = if kept.is_empty() { content } else { kept };
+    condense::is_json(start) && headers.get("content-encoding").is_none()
 }

@@ -312,6 +312,11 @@ impl super::Session for Http1Session {
         self.stream(half).moved(pos.saturating_add(len), mark);
     }
 
+    fn begins_at(&mut self, from: Sender, _: u64) {
+        // The same as a first byte at position 0.
+        self.first_sight(if from == Sender::Client { Half::Request } else { Half::Response }, 0);
+    }
+
     fn held(&self) -> usize {
         let readers = self.request.reader.held() + self.response.reader.held();
         let next = self.upgraded.as_ref().map_or(0, |next| next.held());

@@ -1,10 +1,11 @@
-//! Content of a `multipart/form-data` body → [`Upload`]s, while the body streams by.
+//! Content of a `multipart/form-data` body → [`Upload`]s and the same form without its files, while the body streams by.
 //!
 //! ```text
 //!   Content ─ delimiter ─▶ Fields ─ empty line ─▶ Content …      closing delimiter ─▶ End
 //! ```
 //!
-//! *Owns* part syntax. Nothing of a file's content is kept. *Must not know* framing or transport.
+//! *Owns* part syntax, and which parts are kept: fields, wherever they stand, but for large ones. Nothing of a file is.
+//! *Must not know* framing or transport.
 //! *Spec*: RFC 7578; RFC 2046, section 5.1; RFC 8187 (`filename*`).
 
 use memchr::memmem;
@@ -17,6 +18,8 @@ const MAX_UPLOADS: usize = 32;
 const MAX_FIELDS_LEN: usize = 8 << 10;
 /// Longest name or type kept.
 const MAX_TEXT_LEN: usize = 512;
+/// Longest field kept: a document of JSON; what keys are found in is far shorter.
+const MAX_FIELD_LEN: usize = 16 << 10;
 /// Longest boundary (RFC 2046, section 5.1.1).
 const MAX_BOUNDARY_LEN: usize = 70;
 
@@ -32,6 +35,8 @@ pub(in crate::protocol) struct Multipart {
     content_len: u64,
     /// The file whose content is streaming by: its place in the uploads.
     file: Option<usize>,
+    /// The field whose content is streaming by: where its header section and its content begin in what is kept.
+    field: Option<(usize, usize)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,63 +68,96 @@ impl Multipart {
             carry: b"\r\n".to_vec(),
             content_len: 0,
             file: None,
+            field: None,
         })
     }
 
-    /// The next bytes of the body.
-    pub(in crate::protocol) fn feed(&mut self, mut bytes: &[u8], uploads: &mut Vec<Upload>) {
+    /// The next bytes of the body. Fields go to `kept`, a form like the one that streams by, of at most `bound` bytes.
+    pub(in crate::protocol) fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        uploads: &mut Vec<Upload>,
+        kept: &mut Vec<u8>,
+        bound: usize,
+    ) {
         while !bytes.is_empty() {
             let taken = match self.state {
-                State::Content => self.content(bytes, uploads),
-                State::Fields => self.fields(bytes, uploads),
+                State::Content => self.content(bytes, uploads, kept, bound),
+                State::Fields => self.fields(bytes, uploads, kept, bound),
                 State::End => return,
             };
             bytes = bytes.get(taken..).unwrap_or_default();
         }
     }
 
+    /// Content of the current field. One that is too long is not kept at all: its beginning would be another value.
+    fn keep(&mut self, content: &[u8], kept: &mut Vec<u8>, bound: usize) {
+        let Some((head, start)) = self.field else { return };
+        let len = kept.len().saturating_sub(start) + content.len();
+        if len > MAX_FIELD_LEN || kept.len() + content.len() + self.delimiter.needle().len() > bound {
+            kept.truncate(head);
+            self.field = None;
+        } else {
+            kept.extend_from_slice(content);
+        }
+    }
+
     /// Bytes are missing here: the part they are in has no certain end, later parts are found again.
-    pub(in crate::protocol) fn gap(&mut self) {
+    pub(in crate::protocol) fn gap(&mut self, kept: &mut Vec<u8>) {
         if self.state != State::End {
             self.state = State::Content;
         }
         self.carry.clear();
         self.file = None;
+        if let Some((head, _)) = self.field.take() {
+            kept.truncate(head);
+        }
     }
 
     /// Seeks the delimiter. Returns how many bytes were taken.
-    fn content(&mut self, bytes: &[u8], uploads: &mut [Upload]) -> usize {
+    fn content(&mut self, bytes: &[u8], uploads: &mut [Upload], kept: &mut Vec<u8>, bound: usize) -> usize {
         let needle_len = self.delimiter.needle().len();
         if !self.carry.is_empty() {
             // A delimiter that began in earlier bytes ends within the first `needle_len - 1` of these.
             let before = self.carry.len();
             let joint = bytes.get(..needle_len - 1).unwrap_or(bytes);
-            self.carry.extend_from_slice(joint);
-            if let Some(at) = self.delimiter.find(&self.carry) {
-                self.part_ends(at, uploads);
+            let mut carry = std::mem::take(&mut self.carry);
+            carry.extend_from_slice(joint);
+            if let Some(at) = self.delimiter.find(&carry) {
+                self.keep(carry.get(..at).unwrap_or_default(), kept, bound);
+                self.part_ends(at, uploads, kept);
                 return at + needle_len - before;
             }
             if joint.len() < needle_len - 1 {
                 // These bytes are too few to rule one out: keep what may still begin one.
-                let keep_from = self.carry.len().saturating_sub(needle_len - 1);
-                self.carry.drain(..keep_from);
+                let keep_from = carry.len().saturating_sub(needle_len - 1);
+                self.keep(carry.get(..keep_from).unwrap_or_default(), kept, bound);
+                carry.drain(..keep_from);
+                self.carry = carry;
                 self.content_len += keep_from as u64;
                 return bytes.len();
             }
-            self.carry.clear();
+            self.keep(carry.get(..before).unwrap_or_default(), kept, bound);
+            carry.clear();
+            self.carry = carry;
             self.content_len += before as u64;
         }
         if let Some(at) = self.delimiter.find(bytes) {
-            self.part_ends(at, uploads);
+            self.keep(bytes.get(..at).unwrap_or_default(), kept, bound);
+            self.part_ends(at, uploads, kept);
             return at + needle_len;
         }
         let keep_from = bytes.len().saturating_sub(needle_len - 1);
+        self.keep(bytes.get(..keep_from).unwrap_or_default(), kept, bound);
         self.carry.extend_from_slice(bytes.get(keep_from..).unwrap_or_default());
         self.content_len += keep_from as u64;
         bytes.len()
     }
 
-    fn part_ends(&mut self, more: usize, uploads: &mut [Upload]) {
+    fn part_ends(&mut self, more: usize, uploads: &mut [Upload], kept: &mut Vec<u8>) {
+        if self.field.take().is_some() {
+            kept.extend_from_slice(self.delimiter.needle());
+        }
         let upload = self.file.take().and_then(|at| uploads.get_mut(at));
         if let Some(upload) = upload {
             upload.len = Some(self.content_len + more as u64);
@@ -129,7 +167,7 @@ impl Multipart {
     }
 
     /// Collects the part's header section, from the end of the delimiter's text to the empty line.
-    fn fields(&mut self, bytes: &[u8], uploads: &mut Vec<Upload>) -> usize {
+    fn fields(&mut self, bytes: &[u8], uploads: &mut Vec<Upload>, kept: &mut Vec<u8>, bound: usize) -> usize {
         let before = self.carry.len();
         let room = MAX_FIELDS_LEN.saturating_sub(before);
         let more = bytes.get(..room).unwrap_or(bytes);
@@ -144,21 +182,36 @@ impl Multipart {
         let found = self.carry.get(from..).and_then(|tail| memmem::find(tail, b"\r\n\r\n"));
         let Some(at) = found else {
             if self.carry.len() >= MAX_FIELDS_LEN {
-                self.begin_content(None);
+                self.begin_content(None, None);
             }
             return more.len().max(1);
         };
         let end = from + at;
         let upload = self.carry.get(..end).and_then(upload);
+        let field = if upload.is_none() { self.begin_field(end + 4, kept, bound) } else { None };
         let file = upload.filter(|_| uploads.len() < MAX_UPLOADS).map(|upload| {
             uploads.push(upload);
             uploads.len() - 1
         });
-        self.begin_content(file);
+        self.begin_content(file, field);
         (end + 4).saturating_sub(before)
     }
 
-    fn begin_content(&mut self, file: Option<usize>) {
+    /// Keeps the header section of a field, which ends at `end` of the carry. Behind an earlier one stands its delimiter.
+    fn begin_field(&self, end: usize, kept: &mut Vec<u8>, bound: usize) -> Option<(usize, usize)> {
+        let section = self.carry.get(..end)?;
+        let head = kept.len();
+        let first = if head == 0 { self.delimiter.needle().get(2..)? } else { b"" };
+        if head + first.len() + section.len() + self.delimiter.needle().len() > bound {
+            return None;
+        }
+        kept.extend_from_slice(first);
+        kept.extend_from_slice(section);
+        Some((head, kept.len()))
+    }
+
+    fn begin_content(&mut self, file: Option<usize>, field: Option<(usize, usize)>) {
+        self.field = field;
         self.state = State::Content;
         self.carry.clear();
         self.content_len = 0;

@@ -256,6 +256,11 @@ impl super::Session for Http2Session {
         self.way(half).last = mark.point(end);
     }
 
+    fn begins_at(&mut self, from: Sender, _: u64) {
+        // The same as a first byte at position 0.
+        self.first_sight(half_of(from), 0);
+    }
+
     fn gap(&mut self, from: Sender, pos: u64, len: u64, mark: Mark, out: &mut Events) {
         if len == 0 {
             return;

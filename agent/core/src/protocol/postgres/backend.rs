@@ -9,6 +9,7 @@ use super::core::{Core, MAX_ROWS, Phase, Unit, What};
 use super::frame::{Message, Next};
 use super::open::Open;
 use super::parse;
+use crate::charset::Charset;
 use crate::operation::postgres::{ServerError, Statement, StatementKind};
 use crate::operation::{Completeness, Extent};
 use crate::protocol::Events;
@@ -28,7 +29,7 @@ impl Core {
                 }
                 b'E' => {
                     self.phase = Phase::Ready;
-                    let error = parse::server_error(message.body);
+                    let error = parse::server_error(message.body, self.charset);
                     self.startup_ended(
                         request,
                         Some((error, message)),
@@ -72,7 +73,7 @@ impl Core {
                     self.catalog.describe(name, |prepared| prepared.oids = oids);
                 }
             }
-            b'T' => self.described(parse::row_description(message.body)),
+            b'T' => self.described(parse::row_description(message.body, self.charset)),
             b'n' => self.pop(|unit| matches!(unit.what, What::Describe { .. })),
             b'D' => self.row(message, out),
             b'C' => self.complete(Some(parse::command_tag(message.body)), message.end.at, out),
@@ -107,11 +108,11 @@ impl Core {
                 self.units.clear();
                 return Next::Opaque;
             }
-            b'S' => {
-                if let (b"standard_conforming_strings", value) = parse::parameter_status(message.body) {
-                    self.backslash_escapes = value == b"off";
-                }
-            }
+            b'S' => match parse::parameter_status(message.body) {
+                (b"standard_conforming_strings", value) => self.backslash_escapes = value == b"off",
+                (b"client_encoding", value) => self.charset = Charset::of_postgres(value),
+                _ => {}
+            },
             // Authentication, keys, notifications, CopyDone, NegotiateProtocolVersion.
             _ => {}
         }
@@ -189,7 +190,8 @@ impl Core {
         let is_wanted =
             open.statement.first_rows.len() < MAX_ROWS && open.statement.returned_rows <= MAX_ROWS as u64;
         if is_wanted && !open.answer_holed {
-            let cells = parse::data_row(message.body, &open.columns, |index| open.is_binary(index));
+            let cells =
+                parse::data_row(message.body, &open.columns, self.charset, |index| open.is_binary(index));
             self.open.add_row(key, cells, out);
         }
     }
@@ -208,6 +210,12 @@ impl Core {
         let Some(key) = self.running() else { return };
         self.adopt_columns(key);
         if let Some(tag) = tag {
+            if matches!(tag.as_str(), "PREPARE" | "DEALLOCATE" | "DEALLOCATE ALL" | "DISCARD ALL") {
+                let open = self.open.get(key);
+                let text = open
+                    .and_then(|open| open.statement.text.clone().or(open.text.as_deref().map(str::to_owned)));
+                self.prepared(&text.unwrap_or_default());
+            }
             self.open.complete(key, tag);
         }
         self.copy_in.take_if(|copying| *copying == key);
@@ -273,7 +281,7 @@ impl Core {
 
     /// ErrorResponse: ends what runs, and what was asked up to the next Sync is discarded by the server.
     fn error(&mut self, message: &Message<'_>, out: &mut Events) {
-        let error = parse::server_error(message.body);
+        let error = parse::server_error(message.body, self.charset);
         let Some(unit) = self.units.front_mut() else { return };
         let current = unit.current();
         let at = message.end.at;
@@ -384,7 +392,7 @@ impl Core {
         let Some(open) = self.units.front().and_then(Unit::current).and_then(|key| self.open.get(key)) else {
             return;
         };
-        let notice = parse::server_error(message.body);
+        let notice = parse::server_error(message.body, self.charset);
         if notice.severity == "WARNING" && open.statement.warning.is_none() {
             open.statement.warning = Some(notice);
         }

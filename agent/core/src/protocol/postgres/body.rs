@@ -4,6 +4,8 @@
 //!
 //! *Spec*: PostgreSQL documentation, section 55.7 "Message Formats".
 
+use crate::charset::Charset;
+
 /// Reads fields one after the other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Body<'a> {
@@ -62,9 +64,9 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Text of at most `max` bytes, cut at a character; bytes that are no UTF-8 become U+FFFD.
-pub(super) fn text(bytes: &[u8], max: usize) -> String {
-    let mut text = String::from_utf8_lossy(bytes.get(..max).unwrap_or(bytes)).into_owned();
+/// Text of at most `max` bytes, cut at a character; bytes that are none in `charset` become U+FFFD.
+pub(super) fn text(bytes: &[u8], max: usize, charset: Charset) -> String {
+    let mut text = charset.text(bytes.get(..max).unwrap_or(bytes)).into_owned();
     if bytes.len() > max && text.ends_with('\u{fffd}') {
         text.pop();
     }
@@ -90,8 +92,9 @@ mod tests {
 
     #[test]
     fn text_is_cut_at_a_character() {
-        assert_eq!(text("aé".as_bytes(), 2), "a");
-        assert_eq!(text("aé".as_bytes(), 3), "aé");
-        assert_eq!(text(b"a\xff", 9), "a\u{fffd}");
+        assert_eq!(text("aé".as_bytes(), 2, Charset::UTF8), "a");
+        assert_eq!(text("aé".as_bytes(), 3, Charset::UTF8), "aé");
+        assert_eq!(text(b"a\xff", 9, Charset::UTF8), "a\u{fffd}");
+        assert_eq!(text(b"\xe7\xe0\xea\xe0\xe7", 3, Charset::of_postgres(b"WIN1251")), "зак");
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Prepared {
     pub(super) claim: Option<Claim>,
     /// Of one that is bound: this is the first Bind after its Parse.
     pub(super) is_fresh: bool,
+    /// Prepared by SQL: whoever writes `PREPARE` uses a name again for another text.
+    pub(super) by_sql: bool,
     used: u64,
 }
 
@@ -125,6 +127,12 @@ impl Catalog {
         Some(previous)
     }
 
+    /// Forgets all but the unnamed statement.
+    pub(super) fn undefine_named(&mut self) {
+        self.statements.retain(|name, _| name.is_empty());
+        self.bytes = self.statements.iter().map(|(name, prepared)| cost(name, prepared)).sum();
+    }
+
     /// The statement to bind, with its claim if it is of this segment. `None`: it is not known.
     pub(super) fn bind(&mut self, name: &str, segment: u64) -> Option<Prepared> {
         self.clock += 1;
@@ -203,9 +211,11 @@ impl Catalog {
     }
 
     /// Messages of the client were lost: what has no name may have been replaced meanwhile. What has one stays, because
-    /// drivers give each text and each cursor a name of its own. Returns the operation that executed the unnamed portal.
+    /// drivers give each text and each cursor a name of its own; who writes SQL does not. Returns the operation that executed the unnamed portal.
     pub(super) fn client_lost(&mut self) -> Option<Key> {
         self.undefine("");
+        self.statements.retain(|_, prepared| !prepared.by_sql);
+        self.bytes = self.statements.iter().map(|(name, prepared)| cost(name, prepared)).sum();
         self.close("")
     }
 }

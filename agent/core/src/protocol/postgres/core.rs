@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::catalog::{Catalog, Key, Prepared};
 use super::frame::{ENCRYPTION, Message, Next, STARTUP, Sink};
 use super::open::OpenOperations;
+use crate::charset::Charset;
 use crate::operation::{Completeness, Extent};
 use crate::protocol::{Discard, End, Event, Events};
 use crate::record::{Point, Role, Sender};
@@ -201,6 +202,8 @@ pub(super) struct Core {
     pub(super) unfollowed: u64,
     /// `standard_conforming_strings` is off: a backslash escapes in any string.
     pub(super) backslash_escapes: bool,
+    /// `client_encoding`: of all texts. UTF-8 until something says otherwise.
+    pub(super) charset: Charset,
 }
 
 impl Core {
@@ -225,6 +228,7 @@ impl Core {
             last_at: BootTime::ZERO,
             unfollowed: 0,
             backslash_escapes: false,
+            charset: Charset::UTF8,
         }
     }
 

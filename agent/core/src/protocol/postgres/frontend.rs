@@ -3,16 +3,18 @@
 //! *Owns* which messages belong to one operation. *Must not know* answers.
 //! *Spec*: PostgreSQL documentation, sections 55.2.2 "Simple Query" to 55.2.6 "COPY Operations".
 
+use std::sync::Arc;
+
 use super::catalog::{Claim, Portal, Prepared};
 use super::core::{Core, Early, Phase, Unit, What};
 use super::frame::{Message, Next};
 use super::open::Open;
 use super::parse;
-use crate::operation::postgres::{Statement, StatementKind};
+use crate::operation::postgres::{Cell, Parameter, Statement, StatementKind};
 use crate::operation::{Completeness, Extent};
 use crate::protocol::{Discard, Event, Events};
 use crate::record::Point;
-use crate::sql;
+use crate::sql::{self, prepare};
 use crate::time::BootTime;
 
 const CANCEL_REQUEST: u32 = 80_877_102;
@@ -34,6 +36,7 @@ impl Core {
                 let startup = parse::startup(body);
                 self.open.user = startup.user;
                 self.open.database = startup.database;
+                self.charset = startup.charset;
                 if startup.replication {
                     self.phase = Phase::Ready;
                     return Next::Opaque;
@@ -63,7 +66,7 @@ impl Core {
             b'B' => self.bind(message, out),
             b'E' => self.execute(message, out),
             b'D' => {
-                let (kind, name) = parse::kind_and_name(message.body);
+                let (kind, name) = parse::kind_and_name(message.body, self.charset);
                 let is_statement = kind == b'S';
                 let mut unit =
                     Unit::new(What::Describe { name: name.as_str().into(), is_statement }, message);
@@ -76,7 +79,7 @@ impl Core {
                 self.push(unit, out);
             }
             b'C' => {
-                let (kind, name) = parse::kind_and_name(message.body);
+                let (kind, name) = parse::kind_and_name(message.body, self.charset);
                 if kind == b'S' {
                     self.catalog.undefine(&name);
                 } else if let Some(key) = self.catalog.close(&name) {
@@ -134,7 +137,7 @@ impl Core {
         let sql_len = usize::try_from(message.len).unwrap_or(usize::MAX).saturating_sub(1);
         let kept = message.body.get(..sql_len).unwrap_or(message.body);
         let whole = message.missing == 0 && kept.len() == sql_len;
-        let text = parse::sql(kept, whole, self.limits.max_statement_bytes);
+        let text = parse::sql(kept, whole, self.limits.max_statement_bytes, self.charset);
         let text = self.standard(text);
         let first = self.open.next_key();
         let mut statements = sql::each_statement(&text);
@@ -147,7 +150,8 @@ impl Core {
                     // The next statement starts where its text does; the last one ends with the message.
                     let end = match next {
                         Some(next) => {
-                            let offset = offset(&text, next) as u64;
+                            let before = text.get(..offset(&text, next)).unwrap_or(&text);
+                            let offset = self.charset.encoded_len(before) as u64;
                             let pos = message.start.pos.saturating_add(5).saturating_add(offset);
                             pos.clamp(start.pos, message.end.pos)
                         }
@@ -175,10 +179,13 @@ impl Core {
 
     /// Opens the operation of one statement of a simple query.
     fn simple(&mut self, text: String, extent: Extent, missing: u64, out: &mut Events) {
+        let (executes, parameters) = self.executed(&text).unzip();
         let statement = Statement {
             kind: StatementKind::Simple,
             text: Some(text),
             text_is_fresh: true,
+            executes,
+            parameters: parameters.unwrap_or_default(),
             ..Statement::default()
         };
         let mut open = Open::new(statement, extent);
@@ -188,7 +195,7 @@ impl Core {
     }
 
     fn parse(&mut self, message: &Message<'_>, out: &mut Events) {
-        let (name, text, oids) = parse::parse(message.body, self.limits.max_statement_bytes);
+        let (name, text, oids) = parse::parse(message.body, self.limits.max_statement_bytes, self.charset);
         let claim = Claim { key: self.open.new_key(), start: message.start, segment: self.segment };
         let mut prepared = Prepared::new(self.standard(text), oids, claim);
         let about = prepared.clone();
@@ -203,9 +210,9 @@ impl Core {
     }
 
     fn bind(&mut self, message: &Message<'_>, out: &mut Events) {
-        let (portal_name, statement) = parse::bind_names(message.body);
+        let (portal_name, statement) = parse::bind_names(message.body, self.charset);
         let mut prepared = self.catalog.bind(&statement, self.segment).unwrap_or_default();
-        let bind = parse::bind(message.body, &prepared.oids);
+        let bind = parse::bind(message.body, &prepared.oids, self.charset);
         if bind.unkept > 0 && message.missing == 0 {
             out.push(Event::Discarded { reason: Discard::Limit, bytes: message.len });
         }
@@ -236,7 +243,7 @@ impl Core {
 
     /// An Execute opens an operation, or goes on with the one that its portal is executing.
     fn execute(&mut self, message: &Message<'_>, out: &mut Events) {
-        let name = parse::execute(message.body);
+        let name = parse::execute(message.body, self.charset);
         let segment = self.segment;
         let mut unit = Unit::new(What::Execute, message);
         if self.catalog.portal(&name).is_none() {
@@ -266,12 +273,13 @@ impl Core {
             _ => Claim { key: self.open.new_key(), start: message.start, segment },
         };
         portal.executing = Some(claim.key);
+        let parameters = std::mem::take(&mut portal.parameters);
         let mut open = Open::new(
             Statement {
                 kind: StatementKind::Extended,
                 text_is_fresh: std::mem::take(&mut portal.prepared.is_fresh),
                 prepared_name: portal.statement.clone(),
-                parameters: std::mem::take(&mut portal.parameters),
+                parameters,
                 ..Statement::default()
             },
             Extent { start: claim.start, end: message.end },
@@ -283,9 +291,40 @@ impl Core {
         open.answer_holed = portal.is_unseen;
         open.missing =
             portal.missing.saturating_add(portal.prepared.missing).saturating_add(self.unaccounted());
+        if let Some((text, arguments)) = open.text.as_deref().and_then(|text| self.executed(text)) {
+            open.statement.executes = Some(text);
+            open.statement.parameters = arguments;
+        }
         unit.key = Some(claim.key);
         self.open.open(claim.key, open, out);
         self.push(unit, out);
+    }
+
+    /// The statement that an `EXECUTE` names, if its text is known, and its arguments.
+    fn executed(&self, text: &str) -> Option<(Arc<str>, Vec<Parameter>)> {
+        if !prepare::may_be_command(text) {
+            return None;
+        }
+        let Some(prepare::Command::Execute { name, values }) = prepare::command(text) else { return None };
+        let text = self.catalog.statement(&name)?.text.clone()?;
+        let parameter = |value: Option<String>| Parameter { type_oid: 0, value: value.map(Cell::Text) };
+        Some((text, values.into_iter().map(parameter).collect()))
+    }
+
+    /// A command on prepared statements has been executed.
+    pub(super) fn prepared(&mut self, text: &str) {
+        match prepare::command(text) {
+            Some(prepare::Command::Prepare { name, text }) => {
+                let mut prepared = Prepared::known(text.into(), Vec::new(), Vec::new(), 0);
+                prepared.by_sql = true;
+                self.catalog.define(&name, prepared);
+            }
+            Some(prepare::Command::Deallocate { name }) => {
+                self.catalog.undefine(&name);
+            }
+            Some(prepare::Command::DeallocateAll) => self.catalog.undefine_named(),
+            Some(prepare::Command::Execute { .. }) | None => {}
+        }
     }
 
     /// The text as it would read with `standard_conforming_strings` on.

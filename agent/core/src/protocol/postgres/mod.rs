@@ -31,6 +31,7 @@ mod value;
 use self::core::{Core, Phase};
 use self::frame::Side;
 use self::revealed::Revealed;
+pub(crate) use self::revealed::is_chosen_name;
 pub use self::snapshot::Learned;
 use super::registry::Spec;
 use crate::operation::Interaction;

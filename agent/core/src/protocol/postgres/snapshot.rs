@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog::Prepared;
 use super::core::{Core, Phase, What};
 use super::parse::{Column as ParsedColumn, MAX_COLUMNS, MAX_NAME_BYTES, MAX_PARAMETERS};
+use crate::charset::Charset;
 use crate::privacy::is_telling;
 use crate::protocol::snapshot::{Counts, Discretion, LearnedState, Texts};
 
@@ -31,6 +32,8 @@ pub struct Learned {
     pub database: Option<String>,
     /// `standard_conforming_strings` is off.
     pub backslash_escapes: bool,
+    /// Name of `client_encoding`, where it is not UTF-8.
+    pub charset: Option<String>,
     /// Number of the transaction block that is open, and of the last one there was.
     pub transaction: Option<u64>,
     pub transaction_count: u64,
@@ -112,6 +115,7 @@ impl Core {
             at_rest: between_messages && self.is_at_rest(),
             database: self.open.database.clone(),
             backslash_escapes: self.backslash_escapes,
+            charset: (self.charset != Charset::UTF8).then(|| self.charset.name().to_owned()),
             transaction: self.open.block.current(),
             transaction_count: self.open.block.count(),
             statements: statements.collect(),
@@ -133,6 +137,8 @@ impl Core {
     pub(super) fn import(&mut self, learned: &Learned, texts: &[Arc<str>], unbroken: bool) {
         self.open.database = learned.database.as_deref().map(short);
         self.backslash_escapes = learned.backslash_escapes;
+        let charset = learned.charset.as_deref().and_then(|name| Charset::named(name.as_bytes()));
+        self.charset = charset.unwrap_or_default();
         for statement in &learned.statements {
             let text = statement.text.and_then(|place| texts.get(usize::try_from(place).ok()?));
             let Some(text) = text else { continue };

@@ -7,6 +7,7 @@
 //! *Spec*: `src/backend/utils/adt/*.c`, the `*send` functions; object identifiers from `pg_type.dat`.
 
 use super::body::Body;
+use crate::charset::Charset;
 use crate::operation::postgres::Cell;
 
 /// Object identifiers of built-in types.
@@ -30,22 +31,33 @@ mod oid {
     pub(super) const FIRST_USER: u32 = 16384;
 }
 
-/// Decodes a value of type `type_oid` (0: not known) in the given format, if it is at most `max` bytes long.
-pub(super) fn decode(type_oid: u32, binary: bool, bytes: &[u8], max: usize) -> Cell {
+/// How a value is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    /// 0: not known.
+    pub(super) type_oid: u32,
+    pub(super) binary: bool,
+    /// Of texts.
+    pub(super) charset: Charset,
+}
+
+/// Decodes a value if it is at most `max` bytes long.
+pub(super) fn decode(form: Form, bytes: &[u8], max: usize) -> Cell {
+    let Form { type_oid, binary, charset } = form;
     let text = match bytes.len() <= max {
         false => None,
-        true if binary => decode_binary(type_oid, bytes),
+        true if binary => decode_binary(type_oid, bytes, charset),
         true if type_oid == oid::BYTEA => None,
-        true => utf8(bytes),
+        true => text(bytes, charset),
     };
     text.map_or(Cell::Opaque(u32::try_from(bytes.len()).unwrap_or(u32::MAX)), Cell::Text)
 }
 
-fn utf8(bytes: &[u8]) -> Option<String> {
-    std::str::from_utf8(bytes).ok().map(str::to_owned)
+fn text(bytes: &[u8], charset: Charset) -> Option<String> {
+    charset.exact(bytes).map(|text| text.into_owned())
 }
 
-fn decode_binary(type_oid: u32, bytes: &[u8]) -> Option<String> {
+fn decode_binary(type_oid: u32, bytes: &[u8], charset: Charset) -> Option<String> {
     match type_oid {
         oid::BOOL => match bytes {
             [0] => Some("f".to_owned()),
@@ -56,17 +68,17 @@ fn decode_binary(type_oid: u32, bytes: &[u8]) -> Option<String> {
         oid::INT4 => Some(i32::from_be_bytes(bytes.try_into().ok()?).to_string()),
         oid::OID => Some(u32::from_be_bytes(bytes.try_into().ok()?).to_string()),
         oid::INT8 => Some(i64::from_be_bytes(bytes.try_into().ok()?).to_string()),
-        oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::JSON | oid::UNKNOWN => utf8(bytes),
+        oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::JSON | oid::UNKNOWN => text(bytes, charset),
         // A version byte, then text.
-        oid::JSONB => bytes.strip_prefix(&[1]).and_then(utf8),
+        oid::JSONB => bytes.strip_prefix(&[1]).and_then(|bytes| text(bytes, charset)),
         oid::UUID => uuid(bytes.try_into().ok()?),
         oid::NUMERIC => numeric(bytes),
         // Enumerations and text-like types of extensions and users send their text. A value with control characters
         // is something else (a composite, for one, starts with a count).
         oid::FIRST_USER.. => {
-            utf8(bytes).filter(|text| !text.is_empty() && !text.chars().any(char::is_control))
+            text(bytes, charset).filter(|text| !text.is_empty() && !text.chars().any(char::is_control))
         }
-        _ => array(array_of(type_oid)?, bytes),
+        _ => array(array_of(type_oid)?, bytes, charset),
     }
 }
 
@@ -139,7 +151,7 @@ fn array_of(type_oid: u32) -> Option<u32> {
 }
 
 /// A one-dimensional array as `{…}`: dimensions, flags, element type; per dimension length and lower bound; elements.
-fn array(element: u32, bytes: &[u8]) -> Option<String> {
+fn array(element: u32, bytes: &[u8], charset: Charset) -> Option<String> {
     let mut body = Body::new(bytes);
     let dimensions = body.i32()?;
     body.i32()?;
@@ -165,7 +177,7 @@ fn array(element: u32, bytes: &[u8]) -> Option<String> {
             out.push_str("NULL");
             continue;
         }
-        let text = decode_binary(element, body.take(usize::try_from(len).ok()?)?)?;
+        let text = decode_binary(element, body.take(usize::try_from(len).ok()?)?, charset)?;
         out.push('"');
         text.chars().for_each(|c| {
             if matches!(c, '"' | '\\') {
@@ -185,16 +197,32 @@ mod tests {
 
     use super::*;
 
+    fn form(type_oid: u32, binary: bool) -> Form {
+        Form { type_oid, binary, charset: Charset::UTF8 }
+    }
+
     fn check(type_oid: u32, bytes: &[u8], expected: &str) {
-        assert_eq!(decode(type_oid, true, bytes, 1024), Cell::Text(expected.to_owned()), "{type_oid}");
+        assert_eq!(decode(form(type_oid, true), bytes, 1024), Cell::Text(expected.to_owned()), "{type_oid}");
     }
 
     fn opaque(type_oid: u32, binary: bool, bytes: &[u8]) {
         assert_eq!(
-            decode(type_oid, binary, bytes, 1024),
+            decode(form(type_oid, binary), bytes, 1024),
             Cell::Opaque(bytes.len() as u32),
             "{type_oid} {bytes:?}"
         );
+    }
+
+    #[test]
+    fn texts_are_in_the_clients_encoding() {
+        let charset = Charset::of_postgres(b"KOI8R");
+        for form in [form(0, false), form(oid::TEXT, true), form(16_500, true)] {
+            let value = decode(Form { charset, ..form }, b"\xef\xd0\xcc\xc1\xde\xc5\xce", 1024);
+            assert_eq!(value, Cell::Text("Оплачен".to_owned()), "{form:?}");
+        }
+        // A code that windows-1251 has no letter for is no text.
+        let charset = Charset::of_postgres(b"SJIS");
+        assert_eq!(decode(Form { charset, ..form(0, false) }, b"\x81", 1024), Cell::Opaque(1));
     }
 
     #[test]
@@ -256,14 +284,14 @@ mod tests {
         opaque(oid::TEXT, true, &[0xff]);
         opaque(oid::TEXT, false, &[b'x'; 1025]);
         opaque(16_500, true, &[0, 0, 0, 2, b'a']);
-        assert_eq!(decode(0, false, b"17", 1024), Cell::Text("17".to_owned()));
+        assert_eq!(decode(form(0, false), b"17", 1024), Cell::Text("17".to_owned()));
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(type_oid in prop::sample::select(&[16u32, 20, 21, 23, 25, 1700, 2950, 3802, 1007, 1009, 2951, 1231, 20000]),
                           bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            decode(type_oid, true, &bytes, 32);
+            decode(form(type_oid, true), &bytes, 32);
         }
     }
 }

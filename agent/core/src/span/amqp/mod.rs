@@ -5,12 +5,13 @@
 //!
 //! | action | name | kind | type | ends |
 //! |---|---|---|---|---|
-//! | publish | `publish {destination}` | PRODUCER | send | with its confirm or return, else with its last byte |
+//! | publish | `publish {destination}` | PRODUCER | send | with its confirm, its return or the end of its transaction, else with its last byte |
 //! | delivery | `process {destination}` | CONSUMER | process | with its settlement, else with the last operation it caused |
 //! | return of a publish that was over | `return {destination}` | CLIENT | – | with its last byte |
 //! | get | `get {destination}` | CLIENT | receive | with the message |
 //! | ack, nack, reject | `ack {destination}`, `nack …`, `reject …` | CLIENT | settle | at once |
 //! | time in the queue | `dwell {queue}` | INTERNAL | – | when the broker sends it on |
+//! | `connection.blocked` | `connection.blocked {broker}` | CLIENT | – | with `connection.unblocked` |
 //! | any other method | `queue.declare {name}` | CLIENT | – | with its reply |
 //!
 //! A delivery is seen when it reaches the consumer's socket, which may be long before its handler runs: without evidence of
@@ -26,6 +27,8 @@ use crate::record::Endpoint;
 use crate::span::{SpanKind, semconv};
 use crate::time::BootTime;
 use crate::trace::Attributes;
+
+mod template;
 
 /// Longest reply text exported.
 const MAX_TEXT: usize = 256;
@@ -126,8 +129,12 @@ fn sent(
     place.set(&publish.routing_key, &mut draft.attributes);
     message(&publish.content, &mut draft.attributes);
     let outcome = match &publish.outcome {
+        // What cannot be known is not said.
+        PublishOutcome::Unknown => return draft,
         PublishOutcome::Unconfirmed => "unconfirmed",
         PublishOutcome::Confirmed => "confirmed",
+        PublishOutcome::Committed => "committed",
+        PublishOutcome::RolledBack => "rolled_back",
         PublishOutcome::Refused => {
             draft.error("nack", String::new());
             "nacked"
@@ -247,6 +254,15 @@ fn called(placed: &Placed<'_>, method: &Method) -> Draft {
     if let Some((code, text)) = &method.error {
         draft.error(code.to_string(), reply_text(text));
     }
+    if let Some(reason) = &method.reason {
+        draft.attributes.set(semconv::SPOOR_MESSAGING_BLOCKED_REASON, reply_text(reason));
+    }
+    if let Some(lost) = &method.lost {
+        let place = destination(&lost.exchange, &lost.routing_key, None);
+        draft.name = named(&method.name, &place);
+        place.set(&lost.routing_key, &mut draft.attributes);
+        message(&lost.content, &mut draft.attributes);
+    }
     draft
 }
 
@@ -268,8 +284,10 @@ struct Destination {
     name: String,
     /// The name with its variable parts replaced, when it has such.
     template: Option<String>,
-    /// Named by the broker for one connection.
+    /// Named for one connection, by the broker or by a library.
     anonymous: bool,
+    /// The routing key is not a queue's name.
+    has_exchange: bool,
 }
 
 impl Destination {
@@ -283,7 +301,8 @@ impl Destination {
             attributes.set(semconv::MESSAGING_DESTINATION_TEMPORARY, true);
         }
         if !routing_key.is_empty() {
-            attributes.set(semconv::MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY, shown(routing_key));
+            let shown = if self.has_exchange { shown(routing_key) } else { routing_key };
+            attributes.set(semconv::MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY, shown);
         }
     }
 }
@@ -298,43 +317,20 @@ fn destination(exchange: &str, routing_key: &str, queue: Option<&str>) -> Destin
     let parts = [exchange, second, queue].into_iter().filter(|part| !part.is_empty());
     let parts: Vec<&str> = parts.collect();
     let name = if parts.is_empty() { "amq.default".to_owned() } else { parts.join(":") };
-    let own = |part: &&str| part.starts_with("amq.gen-") || part.starts_with("amq.rabbitmq.reply-to");
-    let anonymous = parts.iter().any(own);
-    let template = template(&name);
+    let anonymous = parts.iter().any(|part| template::is_anonymous(part));
+    let template = template::of(&name);
     let template = (template != name).then_some(template);
-    Destination { name, template, anonymous }
+    Destination { name, template, anonymous, has_exchange: !exchange.is_empty() }
 }
 
+/// What a routing key says beside an exchange is the application's: it may be a person's address. A queue's name is none.
 fn shown(name: &str) -> &str {
     if is_personal(name) { "REDACTED" } else { name }
 }
 
-/// Words of a destination that are numbers or UUIDs stand for one thing each: `order.17.created` is `order.{id}.created`.
-fn template(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    let mut word = String::new();
-    let end = |word: &mut String, out: &mut String| {
-        let number = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
-        let uuid = word.len() == 36 && word.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-        out.push_str(if number || uuid { "{id}" } else { word });
-        word.clear();
-    };
-    for c in name.chars() {
-        if matches!(c, '.' | ':' | '/' | '_') {
-            end(&mut word, &mut out);
-            out.push(c);
-        } else {
-            word.push(c);
-        }
-    }
-    end(&mut word, &mut out);
-    out
-}
-
-/// A destination of high cardinality leaves only the operation's name.
+/// "`messaging.destination.template` SHOULD be used when it is available" (section "Span name").
 fn named(operation: &str, place: &Destination) -> String {
     match &place.template {
-        _ if place.anonymous => operation.to_owned(),
         Some(template) => format!("{operation} {template}"),
         None => format!("{operation} {}", place.name),
     }

@@ -9,7 +9,7 @@ use crate::operation::amqp::{
 };
 use crate::order::Found;
 use crate::record::Role;
-use crate::span::build::{Work, build_dwell, build_with};
+use crate::span::build::{Work, build, build_dwell, build_with};
 use crate::span::semconv;
 use crate::span::testing::{check, check_op, conn, kept, op, placed, shown};
 use crate::time::ns;
@@ -111,7 +111,7 @@ fn publishes() {
         Role::Client,
         publish("", "amq.gen-abc", PublishOutcome::Refused),
         expect![[r#"
-        Producer publish
+        Producer publish amq.gen-{id}
           1000100 +500
           ERROR
           messaging.system: rabbitmq
@@ -122,6 +122,7 @@ fn publishes() {
           network.peer.address: 10.0.0.2
           network.peer.port: 5672i
           messaging.destination.name: amq.gen-abc
+          messaging.destination.template: amq.gen-{id}
           messaging.destination.anonymous: Bool(true)
           messaging.destination.temporary: Bool(true)
           messaging.rabbitmq.destination.routing_key: amq.gen-abc
@@ -385,6 +386,7 @@ fn settlements_and_methods() {
         name: "queue.declare".to_owned(),
         target: "mes.orders".to_owned(),
         error: Some((406, "PRECONDITION_FAILED - inequivalent arg 'durable'".to_owned())),
+        ..Method::default()
     };
     check(
         Role::Client,
@@ -469,4 +471,55 @@ fn dwell_is_the_brokers_own_span() {
           spoor.trace.rule: wire
     "#]]
     .assert_eq(&shown(&build_dwell(Some(publish.request.end.at), &placed(&deliver, &conn, &found))));
+}
+
+#[test]
+fn outcomes_that_a_transaction_tells_or_nobody_does() {
+    let outcome = |outcome: PublishOutcome| {
+        let publish = Publish {
+            exchange: "mes".to_owned(),
+            routing_key: "new".to_owned(),
+            outcome,
+            ..Publish::default()
+        };
+        let op = op(Role::Client, amqp(ActionKind::Publish(publish)));
+        let span = build(&placed(&op, &conn(Role::Client, 5672), &Found::default()));
+        let shown = span.attributes.get("spoor.messaging.outcome").cloned();
+        (shown, span.status == crate::span::Status::Unset)
+    };
+    assert_eq!(outcome(PublishOutcome::Committed), (Some("committed".into()), true));
+    assert_eq!(outcome(PublishOutcome::RolledBack), (Some("rolled_back".into()), true));
+    assert_eq!(outcome(PublishOutcome::Unknown), (None, true));
+}
+
+#[test]
+fn a_channel_that_is_closed_for_a_publish_shows_which() {
+    let content = content();
+    let lost =
+        Publish { exchange: "mes".to_owned(), routing_key: "new".to_owned(), content, ..Publish::default() };
+    let close = Method {
+        name: "channel.close".to_owned(),
+        error: Some((404, "NOT_FOUND - no exchange 'mes' in vhost '/'".to_owned())),
+        lost: Some(Box::new(lost)),
+        ..Method::default()
+    };
+    let op = op(Role::Client, amqp(ActionKind::Method(close)));
+    let span = build(&placed(&op, &conn(Role::Client, 5672), &Found::default()));
+    assert_eq!(span.name, "channel.close mes:new");
+    assert_eq!(span.attributes.get("error.type"), Some(&"404".into()));
+    assert_eq!(span.attributes.get("messaging.message.id"), Some(&"m-1".into()));
+}
+
+#[test]
+fn the_reason_of_a_blocked_connection_is_no_name() {
+    let blocked = Method {
+        name: "connection.blocked".to_owned(),
+        reason: Some("low on memory".to_owned()),
+        ..Method::default()
+    };
+    let op = op(Role::Client, amqp(ActionKind::Method(blocked)));
+    let span = build(&placed(&op, &conn(Role::Client, 5672), &Found::default()));
+    assert_eq!(span.name, "connection.blocked 10.0.0.2:5672");
+    assert_eq!(span.attributes.get("spoor.messaging.blocked.reason"), Some(&"low on memory".into()));
+    assert_eq!(span.attributes.get("messaging.destination.name"), None);
 }

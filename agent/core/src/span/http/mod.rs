@@ -7,14 +7,18 @@ use std::borrow::Cow;
 
 use compact_str::ToCompactString;
 
-use super::build::{Draft, Placed, int, ip_text, set_peer, set_server};
+use super::build::{Draft, Placed, int, ip_text, set_peer};
 use crate::operation::http::{Exchange, Headers, Reset};
 use crate::operation::{Completeness, Kept};
 use crate::privacy::{self, redact};
 use crate::protocol::http2::error_name;
 use crate::record::{Endpoint, Role, Sender};
-use crate::span::{SpanKind, s3, semconv};
+use crate::span::{SpanKind, calls, s3, semconv};
 use crate::trace::Attributes;
+
+mod forwarded;
+
+pub(super) use self::forwarded::Original;
 
 /// RFC 9110, section 9; PATCH (RFC 5789); QUERY (RFC 10008).
 const METHODS: [&str; 10] =
@@ -28,14 +32,18 @@ pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
     let mut draft = Draft::new(placed.op, if is_server { SpanKind::Server } else { SpanKind::Client });
     let attributes = &mut draft.attributes;
     let method = method(exchange, attributes);
-    let scheme = scheme(exchange, is_server, placed.conn.tls.is_some());
+    let original = Original::of(exchange, is_server);
+    let scheme = original.scheme(exchange, placed.conn.tls.is_some());
     if exchange.target_cut {
         attributes.set(semconv::SPOOR_TRUNCATED, cut_part(exchange, is_server));
     }
     if is_server {
-        server_side(placed, exchange, scheme, attributes);
+        server_side(placed, exchange, &original, scheme, attributes);
     } else {
         client_side(placed, exchange, scheme, attributes);
+    }
+    if let Some(gateway) = &exchange.gateway {
+        attributes.set(semconv::NETWORK_PROTOCOL_NAME, gateway.protocol);
     }
     if !exchange.version.is_empty() {
         attributes.set(semconv::NETWORK_PROTOCOL_VERSION, exchange.version);
@@ -64,6 +72,9 @@ pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
         None => method.to_owned(),
     };
     outcome(placed, exchange, is_server, &mut draft);
+    if let Some(call) = &placed.found.call {
+        calls::describe(call, &mut draft);
+    }
     draft
 }
 
@@ -78,15 +89,6 @@ fn method<'a>(exchange: &'a Exchange, attributes: &mut Attributes) -> &'a str {
         attributes.set(semconv::HTTP_REQUEST_METHOD_ORIGINAL, exchange.method.as_str());
     }
     "HTTP"
-}
-
-pub(super) fn scheme(exchange: &Exchange, is_server: bool, is_tls: bool) -> &'static str {
-    let forwarded = text(&exchange.request_headers, "x-forwarded-proto").filter(|_| is_server);
-    let https = is_tls
-        || forwarded.is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
-        || exchange.http2.is_https
-        || exchange.target.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
-    if https { "https" } else { "http" }
 }
 
 /// The attribute that a target which was not kept as a whole goes into.
@@ -126,7 +128,13 @@ fn is_unseen(exchange: &Exchange) -> bool {
     exchange.target.is_empty()
 }
 
-fn server_side(placed: &Placed<'_>, exchange: &Exchange, scheme: &str, attributes: &mut Attributes) {
+fn server_side(
+    placed: &Placed<'_>,
+    exchange: &Exchange,
+    original: &Original<'_>,
+    scheme: &str,
+    attributes: &mut Attributes,
+) {
     attributes.set(semconv::URL_SCHEME, scheme);
     if !is_unseen(exchange) {
         attributes.set(semconv::URL_PATH, exchange.path());
@@ -134,15 +142,19 @@ fn server_side(placed: &Placed<'_>, exchange: &Exchange, scheme: &str, attribute
             attributes.set(semconv::URL_QUERY, query);
         }
     }
-    address(exchange, scheme, &placed.conn.conn.local, attributes);
-    let remote = &placed.conn.conn.remote;
-    client_address(remote, attributes);
-    set_peer(attributes, remote);
+    original.address(exchange, scheme, &placed.conn.conn.local, attributes);
+    client_address(placed, original, attributes);
+    set_peer(attributes, &placed.conn.conn.remote);
 }
 
-pub(super) fn client_address(remote: &Endpoint, attributes: &mut Attributes) {
-    if let Endpoint::Inet(address) = remote {
-        attributes.set(semconv::CLIENT_ADDRESS, ip_text(address.ip()));
+/// The client behind all proxies, as far as they tell: in the request, in front of the stream, else by the socket.
+pub(super) fn client_address(placed: &Placed<'_>, original: &Original<'_>, attributes: &mut Attributes) {
+    let socket = match &placed.conn.conn.remote {
+        Endpoint::Inet(address) => Some(address.ip()),
+        Endpoint::Unix(_) | Endpoint::Unknown => None,
+    };
+    if let Some(ip) = original.client.or(placed.conn.client.map(|client| client.ip())).or(socket) {
+        attributes.set(semconv::CLIENT_ADDRESS, ip_text(ip));
     }
 }
 
@@ -204,7 +216,7 @@ fn client_side(placed: &Placed<'_>, exchange: &Exchange, scheme: &str, attribute
         let url = [scheme, "://", user, &authority, path, mark, query.unwrap_or_default()].concat();
         attributes.set(semconv::URL_FULL, url);
     }
-    address(exchange, scheme, remote, attributes);
+    Original::default().address(exchange, scheme, remote, attributes);
     set_peer(attributes, remote);
 }
 
@@ -217,24 +229,6 @@ fn userinfo(target: &str) -> &'static str {
         Some(_) => "REDACTED@",
         None => "",
     }
-}
-
-/// `server.address` and `server.port` from the Host header; from the socket when there is none.
-pub(super) fn address(exchange: &Exchange, scheme: &str, socket: &Endpoint, attributes: &mut Attributes) {
-    let authority = exchange.authority.as_str();
-    let (host, port) = match authority.rsplit_once(':') {
-        // A colon inside brackets is part of an IPv6 address.
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().ok()),
-        _ => (authority, None),
-    };
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if host.is_empty() {
-        set_server(attributes, socket, None);
-        return;
-    }
-    let default = if scheme == "https" { 443 } else { 80 };
-    attributes.set(semconv::SERVER_ADDRESS, host);
-    attributes.set(semconv::SERVER_PORT, i64::from(port.unwrap_or(default)));
 }
 
 fn body_size(attributes: &mut Attributes, key: &'static str, body: &Kept) {

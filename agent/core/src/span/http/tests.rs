@@ -284,7 +284,7 @@ fn uploads_and_incomplete_exchanges() {
         len: Some(70_000),
     };
     let exchange = Exchange {
-        request_body: Kept { bytes: Vec::new(), len: 71_000, holed: true },
+        request_body: Kept { bytes: Vec::new(), len: 71_000, holed: true, left_out: 0 },
         uploads: vec![upload],
         ..exchange("PUT", "/api/v1/orders/17/model", 200)
     };
@@ -375,4 +375,94 @@ fn a_secret_at_the_end_of_a_long_user_agent_is_not_shown_by_half() {
     let span = build(&placed(&operation, &conn, &found));
     let shown = format!("{:?}", span.attributes.get("user_agent.original"));
     assert!(shown.contains("xxx") && !shown.contains("jane"), "{shown}");
+}
+
+#[test]
+fn a_proxy_in_front_tells_client_and_host_and_its_own_address_stays_the_peer_s() {
+    let mut forwarded = exchange("GET", "/x", 200);
+    for (name, value) in
+        [("forwarded", "for=192.0.2.60;proto=https;host=shop.example"), ("x-forwarded-for", "192.0.2.99")]
+    {
+        forwarded.request_headers.push(name.as_bytes(), value.as_bytes());
+    }
+    let shown = |role, client: Option<&str>, exchange: &Exchange| {
+        let mut conn = conn(role, 8080);
+        conn.client = client.map(|client| client.parse().expect("an address"));
+        let op = op(role, http(exchange.clone()));
+        let span = build(&placed(&op, &conn, &Found::default()));
+        ["client.address", "server.address", "server.port", "url.scheme", "network.peer.address"]
+            .map(|name| span.attributes.get(name).map(|value| format!("{value:?}")).unwrap_or_default())
+            .join(" ")
+    };
+    let check = |found: String, expected: &str| {
+        let plain = found.replace("Text(\"", "").replace("\")", "").replace("Int(", "").replace(')', "");
+        assert_eq!(plain, expected);
+    };
+    check(
+        shown(Role::Server, Some("198.51.100.1:9"), &forwarded),
+        "192.0.2.60 shop.example 443 https 10.0.0.1",
+    );
+    let plain = exchange("GET", "/x", 200);
+    check(
+        shown(Role::Server, Some("198.51.100.1:9"), &plain),
+        "198.51.100.1 shop.example 8080 http 10.0.0.1",
+    );
+    check(shown(Role::Server, None, &plain), "10.0.0.1 shop.example 8080 http 10.0.0.1");
+    // What a client writes for the next one says nothing of itself.
+    check(shown(Role::Client, None, &forwarded), " shop.example 8080  10.0.0.2");
+}
+
+#[test]
+fn calls_name_spans_by_their_conventions() {
+    use crate::order::Call;
+    use crate::span::{Status, semconv};
+    use crate::trace::Value;
+    let check = |call: Call, name: &str, expected: &[(&'static str, &str)], status: Status| {
+        let op = op(
+            Role::Server,
+            Detail::Http(Box::new(Exchange { method: "POST".to_owned(), ..Exchange::default() })),
+        );
+        let conn = conn(Role::Server, 80);
+        let found = Found { call: Some(Box::new(call)), ..Found::default() };
+        let span = build(&placed(&op, &conn, &found));
+        assert_eq!((span.name.as_str(), &span.status), (name, &status));
+        for (key, value) in expected {
+            assert_eq!(span.attributes.get(key), Some(&Value::from(*value)), "{key}");
+        }
+    };
+    let rpc = |error: Option<&str>| Call::JsonRpc {
+        method: "sale.confirm".to_owned(),
+        version: Some("2.0".to_owned()),
+        id: Some("7".to_owned()),
+        error: error.map(str::to_owned),
+    };
+    let system = (semconv::RPC_SYSTEM_NAME, "jsonrpc");
+    let version = (semconv::JSONRPC_PROTOCOL_VERSION, "2.0");
+    let id = (semconv::JSONRPC_REQUEST_ID, "7");
+    check(
+        rpc(None),
+        "sale.confirm",
+        &[system, version, id, (semconv::RPC_METHOD, "sale.confirm")],
+        Status::Unset,
+    );
+    let code = |code| [system, (semconv::RPC_RESPONSE_STATUS_CODE, code), (semconv::ERROR_TYPE, code)];
+    check(rpc(Some("-32000")), "sale.confirm", &code("-32000"), Status::Error(String::new()));
+    check(rpc(Some("-32601")), "jsonrpc", &code("-32601"), Status::Error(String::new()));
+    let original = [(semconv::RPC_METHOD, "_OTHER"), (semconv::RPC_METHOD_ORIGINAL, "sale.confirm")];
+    check(rpc(Some("-32601")), "jsonrpc", &original, Status::Error(String::new()));
+    let xml = Call::XmlRpc { method: "sale.confirm".to_owned(), fault: Some("4".to_owned()) };
+    check(xml, "sale.confirm", &[(semconv::RPC_SYSTEM_NAME, "xmlrpc")], Status::Error(String::new()));
+    let soap = |failed| Call::Soap { method: "Confirm".to_owned(), failed };
+    check(soap(false), "Confirm", &[(semconv::RPC_SYSTEM_NAME, "soap")], Status::Unset);
+    check(soap(true), "Confirm", &[(semconv::ERROR_TYPE, "fault")], Status::Error(String::new()));
+    let graphql = |kind, shown| Call::GraphQl { kind, name: Some("Confirm".to_owned()), shown };
+    let name = (semconv::GRAPHQL_OPERATION_NAME, "Confirm");
+    check(
+        graphql(Some("mutation"), false),
+        "mutation",
+        &[name, (semconv::GRAPHQL_OPERATION_TYPE, "mutation")],
+        Status::Unset,
+    );
+    check(graphql(Some("mutation"), true), "mutation Confirm", &[name], Status::Unset);
+    check(graphql(None, false), "GraphQL Operation", &[name], Status::Unset);
 }

@@ -6,9 +6,10 @@
 
 use super::build::{Draft, Placed, int, server_end, set_peer, set_server};
 use crate::operation::Completeness;
-use crate::operation::postgres::{Statement, StatementKind};
+use crate::operation::postgres::{Statement, StatementKind, TEXT_CUT};
 use crate::order::ids;
 use crate::privacy::{NO_KEYS, messages, redact};
+use crate::protocol::postgres::is_chosen_name;
 use crate::record::Endpoint;
 use crate::span::{SpanKind, semconv};
 use crate::sql;
@@ -31,9 +32,17 @@ pub(super) fn draft(placed: &Placed<'_>, statement: &Statement) -> Draft {
     let summary = match &statement.text {
         Some(text) => {
             attributes.set(semconv::DB_QUERY_TEXT, sql::sanitize(text));
+            if text.ends_with(TEXT_CUT) {
+                attributes.set(semconv::SPOOR_DB_TEXT_CUT, true);
+            }
             sql::summary(text)
         }
-        None => String::new(),
+        None => {
+            if !is_of_connection(statement) && !statement.skipped {
+                attributes.set(semconv::SPOOR_DB_TEXT_UNKNOWN, true);
+            }
+            String::new()
+        }
     };
     draft.name = if summary.is_empty() {
         let operation = operation(statement);
@@ -97,21 +106,28 @@ fn operation(statement: &Statement) -> Option<&str> {
     Some(words).filter(|words| !words.is_empty())
 }
 
-/// `{operation} {target}`, else the target, else the system.
+/// `{operation} {target}`, else the target, else the system. A statement's target is the table that its error names, else the name
+/// that the application prepared it under, else its database; a server's address would say nothing of it.
 fn name_without_text(statement: &Statement, operation: Option<&str>, server: &Endpoint) -> String {
-    let target =
-        statement.database.as_deref().map(|name| redact::text(name, NO_KEYS).into_owned()).or_else(|| {
-            match server {
-                Endpoint::Inet(address) => Some(address.to_string()),
-                Endpoint::Unix(_) | Endpoint::Unknown => None,
-            }
-        });
+    let error = statement.error.as_ref().map(|error| error.table.as_str()).filter(|table| !table.is_empty());
+    let prepared = Some(statement.prepared_name.as_str()).filter(|name| is_chosen_name(name));
+    let of_statement = error.or(prepared).filter(|_| !is_of_connection(statement));
+    let known = of_statement.or(statement.database.as_deref());
+    let target = known.map(|name| redact::text(name, NO_KEYS).into_owned()).or_else(|| match server {
+        Endpoint::Inet(address) if is_of_connection(statement) => Some(address.to_string()),
+        Endpoint::Inet(_) | Endpoint::Unix(_) | Endpoint::Unknown => None,
+    });
     match (operation, target) {
         (Some(operation), Some(target)) => format!("{operation} {target}"),
         (Some(operation), None) => operation.to_owned(),
         (None, Some(target)) => target,
         (None, None) => semconv::POSTGRESQL.to_owned(),
     }
+}
+
+/// It concerns no table.
+fn is_of_connection(statement: &Statement) -> bool {
+    matches!(statement.kind, StatementKind::Startup | StatementKind::FunctionCall)
 }
 
 fn rows(statement: &Statement, draft: &mut Draft) {

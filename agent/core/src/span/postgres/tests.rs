@@ -91,6 +91,7 @@ fn statements() {
           server.address: 10.0.0.2
           network.peer.address: 10.0.0.2
           network.peer.port: 5432i
+          spoor.db.text_unknown: Bool(true)
           db.operation.name: INSERT
           spoor.db.affected_rows: 1i
           spoor.trace.rule: wire

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::build::{Draft, Placed, int, set_peer};
-use super::http::{address, client_address, scheme, text, user_agent};
+use super::http::{Original, client_address, text, user_agent};
 use crate::operation::http::{Exchange, Reset};
 use crate::operation::{Completeness, Operation};
 use crate::percent;
@@ -46,12 +46,13 @@ pub(super) fn draft(placed: &Placed<'_>, exchange: &Exchange) -> Draft {
     let mut draft = Draft::new(placed.op, if is_server { SpanKind::Server } else { SpanKind::Client });
     let attributes = &mut draft.attributes;
     attributes.set(semconv::RPC_SYSTEM_NAME, semconv::GRPC);
-    let scheme = scheme(exchange, is_server, placed.conn.tls.is_some());
+    let original = Original::of(exchange, is_server);
+    let scheme = original.scheme(exchange, placed.conn.tls.is_some());
     let conn = &placed.conn.conn;
     let socket = if is_server { &conn.local } else { &conn.remote };
-    address(exchange, scheme, socket, attributes);
+    original.address(exchange, scheme, socket, attributes);
     if is_server {
-        client_address(&conn.remote, attributes);
+        client_address(placed, &original, attributes);
     }
     set_peer(attributes, &conn.remote);
     attributes.set(semconv::NETWORK_PROTOCOL_NAME, "http");

@@ -28,17 +28,17 @@ const MAX_LOOKAHEAD: usize = 512;
 
 /// Reads shapes at a position without moving.
 #[derive(Clone, Copy)]
-pub(super) struct Cursor<'a>(pub(super) &'a [Token<'a>]);
+pub(in crate::sql) struct Cursor<'a>(pub(in crate::sql) &'a [Token<'a>]);
 
 /// A column as written: qualifier (table or alias) and name, lower case.
 pub(super) type Column = (Option<String>, String);
 
 impl<'a> Cursor<'a> {
-    pub(super) fn token(&self, at: usize) -> Option<&'a Token<'a>> {
+    pub(in crate::sql) fn token(&self, at: usize) -> Option<&'a Token<'a>> {
         self.0.get(at)
     }
 
-    pub(super) fn punct(&self, at: usize, c: char) -> Option<usize> {
+    pub(in crate::sql) fn punct(&self, at: usize, c: char) -> Option<usize> {
         self.token(at).filter(|token| token.is_punct(c)).map(|_| at + 1)
     }
 
@@ -122,7 +122,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A parameter or literal with its casts, parentheses and `CAST`.
-    pub(super) fn value(&self, at: usize) -> Option<(BoundTo, usize)> {
+    pub(in crate::sql) fn value(&self, at: usize) -> Option<(BoundTo, usize)> {
         let mut at = at;
         let mut parentheses = 0;
         while let Some(inner) = self.punct(at, '(').filter(|_| parentheses < 4) {
@@ -215,7 +215,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// After one expression of a list: at its comma, at what closes the list, or at the end.
-    pub(super) fn expression_end(&self, at: usize, stop: &[&str]) -> usize {
+    pub(in crate::sql) fn expression_end(&self, at: usize, stop: &[&str]) -> usize {
         self.end_within(at, stop, usize::MAX)
     }
 

@@ -2,6 +2,7 @@
 
 use super::cursor::{Column, compared};
 use super::{Binding, Clause, Pending, Walk};
+use crate::sql::token::{Token, name};
 
 impl Walk<'_> {
     /// `(columns) VALUES (…), (…)` or `(columns) SELECT …` at the current position. Does not move.
@@ -61,6 +62,22 @@ impl Walk<'_> {
                 None => return end,
             }
         }
+    }
+
+    /// The value of a named argument (section 4.3.2), whose name was the last token. Functions give the names of their
+    /// parameters a prefix, to tell them from columns. Does not move.
+    pub(super) fn argument(&mut self, named: &Token<'_>) {
+        const PREFIXES: [&str; 4] = ["p_", "in_", "i_", "v_"];
+        let tokens = self.tokens;
+        let colon = || tokens.operator(tokens.punct(self.at, ':')?, "=");
+        let Some(at) = tokens.operator(self.at, "=>").or_else(colon) else { return };
+        let Some((value, after)) = tokens.value(at) else { return };
+        if !tokens.is_over(after) {
+            return;
+        }
+        let column = name(named).to_lowercase();
+        let bare = PREFIXES.iter().find_map(|prefix| column.strip_prefix(prefix)).map(str::to_owned);
+        self.found.push(Binding { table: None, column: bare.unwrap_or(column), value, row: 0 });
     }
 
     /// Looks for a binding that starts at the current token. Does not move.

@@ -4,18 +4,21 @@
 //!   UPDATE orders o SET status = $1 WHERE o.id = 17   ─▶   orders.status = $1, orders.id = '17'
 //! ```
 //!
+//! An argument that is passed by its name (`confirm(order_id => 17)`) is a column of no table.
+//!
 //! A value counts only when it stands alone: no arithmetic, no function around it, no negation before it. Tables come from
 //! the `FROM` list of the query a column stands in; a column without qualifier gets its table when there is only one.
 //!
 //! *Owns* the shapes of `VALUES`, `SET` and conditions. *Must not know* what a column means to anybody.
-//! *Spec*: PostgreSQL documentation, part VI "SQL Commands"; sections 4.2 and 9.24.
+//! *Spec*: PostgreSQL documentation, part VI "SQL Commands"; sections 4.2, 4.3.2 and 9.24.
 
 mod array;
 mod cursor;
 mod find;
 
 pub use array::array_elements;
-use cursor::{Cursor, RESERVED};
+pub(super) use cursor::Cursor;
+use cursor::RESERVED;
 
 use super::token::{Kind, Token, name, significant_list};
 
@@ -299,6 +302,9 @@ impl<'a> Walk<'a> {
         let after = |words: &[&str]| previous.is_some_and(|token| token.is_any(words));
         let dotted = previous.is_some_and(|token| token.is_punct('.'));
         self.at += 1;
+        if self.scopes.last().is_some_and(|scope| scope.opened == Opened::Arguments) && !dotted {
+            self.argument(token);
+        }
         if token.kind != Kind::Word || dotted {
             return;
         }

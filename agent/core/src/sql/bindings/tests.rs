@@ -155,6 +155,17 @@ fn what_is_no_equality_with_a_value_binds_nothing() {
 }
 
 #[test]
+fn named_arguments_are_columns_of_no_table() {
+    check("CALL confirm(order_id => 17, p_note := 'x')", &["?.order_id=17", "?.note=x"]);
+    check(
+        "SELECT shop.confirm(order_id := $1::int, n => 1 + 2, \"Kind\" => -3)",
+        &["?.order_id=$1", "?.kind=-3"],
+    );
+    check("SELECT f(g(order_id => 17), t.a => 1, b = 2, c >= 3)", &["?.order_id=17"]);
+    check("SELECT order_id => 17 FROM t", &[]);
+}
+
+#[test]
 fn common_table_expressions_have_no_table() {
     check(
         "WITH n AS (SELECT * FROM orders WHERE id = $1) SELECT * FROM n WHERE n.x = 2 AND y = 3",

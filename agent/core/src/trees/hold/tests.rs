@@ -47,7 +47,7 @@ fn finished(op: u64) -> Box<Finished> {
     };
     Box::new(Finished {
         operation,
-        conn: Arc::new(ConnInfo { conn, role: None, protocol: None, tls: None }),
+        conn: Arc::new(ConnInfo { conn, role: None, protocol: None, client: None, tls: None }),
         found: Found::default(),
         wire: None,
         resource: Arc::new(Resource::default()),

@@ -143,7 +143,8 @@ fn a_new_section_starts_its_interfaces_anew_and_may_turn_the_byte_order() {
     let mut to = To { is_big: false, out: Vec::new() };
     to.section().interface(Some(9)).packet(0, 1, &hello());
     let mut second = To { is_big: true, out: Vec::new() };
-    let packet = ipv4_packet(CLIENT, SERVER, 0, 6, &tcp_segment((40001, 80), 1, 1, ACK, b"x"));
+    // Of other numbers: with the same ones it would be the same connection behind an address translation.
+    let packet = ipv4_packet(CLIENT, SERVER, 0, 6, &tcp_segment((40001, 80), 7001, 9001, ACK, b"x"));
     second.section().interface(Some(3)).packet(0, 2, &packet);
     to.out.extend_from_slice(&second.out);
     check(&to.out, &[1, 2_000_000], None);

@@ -129,6 +129,86 @@ fn ipv6_extension_headers_are_stepped_over() {
     }
 }
 
+/// A UDP datagram to that port.
+fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
+    let len = (8 + payload.len() as u16).to_be_bytes();
+    [&[0xc0, 0, (port >> 8) as u8, port as u8, len[0], len[1], 0, 0][..], payload].concat()
+}
+
+fn frame(packet: &[u8]) -> Vec<u8> {
+    let kind = if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
+    [&[2; 12][..], &kind, packet].concat()
+}
+
+/// What IP protocols carry one packet inside another, each with what stands around an inner packet.
+fn tunnels(packet: &[u8]) -> Vec<(&'static str, u8, Vec<u8>)> {
+    let vxlan = [&[8, 0, 0, 0, 0, 0, 42, 0][..], &frame(packet)].concat();
+    let ip_kind: [u8; 2] = if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
+    let geneve = |kind: [u8; 2], options: &[u8], inner: &[u8]| {
+        [&[(options.len() / 4) as u8, 0, kind[0], kind[1], 0, 0, 42, 0][..], options, inner].concat()
+    };
+    let gre = |flags: u8, kind: [u8; 2], rest: &[u8], inner: &[u8]| {
+        [&[flags, 0, kind[0], kind[1]][..], rest, inner].concat()
+    };
+    vec![
+        ("IP in IP", if packet[0] >> 4 == 6 { 41 } else { 4 }, packet.to_vec()),
+        ("VXLAN", 17, udp(4789, &vxlan)),
+        ("VXLAN of old Linux", 17, udp(8472, &vxlan)),
+        ("Geneve with Ethernet", 17, udp(6081, &geneve([0x65, 0x58], &[], &frame(packet)))),
+        ("Geneve with IP and options", 17, udp(6081, &geneve(ip_kind, &[0; 12], packet))),
+        ("GRE", 47, gre(0, ip_kind, &[], packet)),
+        ("GRE with checksum, key and number", 47, gre(0xb0, ip_kind, &[0; 12], packet)),
+        ("NVGRE", 47, gre(0x20, [0x65, 0x58], &[0; 4], &frame(packet))),
+        ("ERSPAN type I", 47, gre(0, [0x88, 0xbe], &[], &frame(packet))),
+        ("ERSPAN type II", 47, gre(0x10, [0x88, 0xbe], &[0; 12], &frame(packet))),
+        ("ERSPAN type III", 47, gre(0x10, [0x22, 0xeb], &[0; 16], &frame(packet))),
+    ]
+}
+
+#[test]
+fn packets_inside_packets_are_read() {
+    for inner in [v4(), v6(&[], &inner())] {
+        for (name, protocol, payload) in tunnels(&inner) {
+            println!("{name}");
+            let outer = ipv4_packet([192, 0, 2, 1], [192, 0, 2, 2], 0, protocol, &payload);
+            check(101, &outer, outer.len(), Ok(("hello", 5)));
+            let mut outer = v6(&[], &payload);
+            outer[6] = protocol;
+            check(101, &outer, outer.len(), Ok(("hello", 5)));
+            // A snapshot length leaves what is there, and its length.
+            let cut = outer.len() - 2;
+            check(101, &outer[..cut], outer.len(), Ok(("hel", 5)));
+        }
+    }
+}
+
+#[test]
+fn packets_are_followed_so_deep_and_no_deeper() {
+    let mut packet = v4();
+    for depth in 1..6 {
+        packet = ipv4_packet([192, 0, 2, depth], [192, 0, 2, 9], 0, 4, &packet);
+        let expected = if depth <= 3 { Ok(("hello", 5)) } else { Err(Skipped::NotTcp) };
+        check(101, &packet, packet.len(), expected);
+    }
+}
+
+#[test]
+fn what_only_uses_a_tunnel_s_port_or_protocol_is_not_tcp() {
+    let packet = v4();
+    let vxlan = |flags: u8| [&[flags, 0, 0, 0, 0, 0, 0, 0][..], &frame(&packet)].concat();
+    for (protocol, payload) in [
+        (17, udp(53, &vxlan(8))),
+        (17, udp(4789, &vxlan(0))),
+        (17, udp(6081, &[&[0x40, 0, 8, 0, 0, 0, 0, 0][..], &packet].concat())),
+        (47, [&[0, 1, 8, 0][..], &packet].concat()),
+        (47, [&[0x40, 0, 8, 0][..], &packet].concat()),
+        (47, [&[0, 0, 0x88, 0x0b][..], &packet].concat()),
+    ] {
+        let outer = ipv4_packet(CLIENT, SERVER, 0, protocol, &payload);
+        check(101, &outer, outer.len(), Err(Skipped::NotTcp));
+    }
+}
+
 #[test]
 fn mapped_addresses_are_ipv4() {
     let mut packet = v6(&[], &inner());
@@ -165,6 +245,11 @@ proptest! {
         is_v6 in any::<bool>(), at in any::<prop::sample::Index>(), value in any::<u8>(), len in 0u32..200
     ) {
         let mut packet = if is_v6 { v6(&[(0, &[0, 1, 4, 0, 0, 0, 0])], &inner()) } else { v4() };
+        if len % 2 == 0 {
+            let all = tunnels(&packet);
+            let (_, protocol, payload) = &all[len as usize % all.len()];
+            packet = ipv4_packet(CLIENT, SERVER, 0, *protocol, payload);
+        }
         let at = at.index(packet.len());
         packet[at] = value;
         if let Ok(segment) = parse(101, &packet, len) {

@@ -253,8 +253,9 @@ fn joined_in_mid_stream_positions_count_from_there_and_nothing_is_known_of_roles
     check(
         &[(S, ACK, 7000, 3000, "", 1), (S, ACK, 7000, 3000, "answer", 2), (C, ACK, 3000, 7006, "next", 3)],
         &[
-            "1 ? 10.0.0.2:40000 10.0.0.1:80",
-            "2 ? 10.0.0.1:80 10.0.0.2:40000",
+            // Both ends are in the same packets: they know each other by the numbers of the first one.
+            "1 ? 10.0.0.2:40000 10.0.0.1:80 3000/7000",
+            "2 ? 10.0.0.1:80 10.0.0.2:40000 7000/3000",
             "2 wrote 0:answer after 0 at 2",
             "1 read 0:answer after 0 at 2",
             "1 wrote 0:next after 6 at 3",
@@ -263,13 +264,49 @@ fn joined_in_mid_stream_positions_count_from_there_and_nothing_is_known_of_roles
     );
 }
 
+/// The same packet with the server's address translated, seen at another time.
+fn translated(packet: &Packet<'_>, at: u64) -> (u64, Vec<u8>, usize) {
+    let (_, mut bytes, len) = self::packet(packet);
+    let server = if packet.0 == C { 16..20 } else { 12..16 };
+    bytes[server].copy_from_slice(&[10, 96, 0, 5]);
+    (at, bytes, len)
+}
+
+#[test]
+fn packets_before_and_after_a_translation_are_one_connection() {
+    let talk =
+        opened(&[(C, ACK, 100, 500, "request", 2), (S, ACK, 500, 107, "answer", 3), (C, RST, 107, 0, "", 4)]);
+    // What the client sends is seen before its translation first, the answers behind it.
+    let mut packets = Vec::new();
+    for packet in &talk {
+        let both = [self::packet(packet), translated(packet, packet.5)];
+        packets.extend(if packet.0 == C { both } else { [both[1].clone(), both[0].clone()] });
+    }
+    let (records, complaint, counts) = read_all(&pcap_file(&packets));
+    assert_eq!(complaint, None);
+    let told: Vec<_> = records.iter().filter_map(told).collect();
+    assert_eq!(told.len(), 8, "{told:?}");
+    assert_eq!(told.iter().filter(|line| line.contains("request")).count(), 2);
+    let left_out = counts.iter().find(|(name, _)| name.contains("behind a translation")).unwrap().1;
+    assert_eq!(left_out, 1);
+}
+
+#[test]
+fn equal_numbers_at_another_time_are_another_connection() {
+    let talk = opened(&[(C, ACK, 100, 500, "request", 2)]);
+    let later = talk.iter().map(|packet| translated(packet, packet.5 + 1500));
+    let packets: Vec<_> = talk.iter().map(packet).chain(later).collect();
+    let (records, ..) = read_all(&pcap_file(&packets));
+    assert_eq!(records.iter().filter_map(told).filter(|line| line.contains("request")).count(), 4);
+}
+
 #[test]
 fn a_handshake_half_captured_gives_roles() {
     check(
         &[SYN_C, (C, ACK, 100, 500, "x", 2)],
         &[
-            "1 Client 10.0.0.2:40000 10.0.0.1:80",
-            "2 Server 10.0.0.1:80 10.0.0.2:40000",
+            "1 Client 10.0.0.2:40000 10.0.0.1:80 100/500",
+            "2 Server 10.0.0.1:80 10.0.0.2:40000 500/100",
             "1 wrote 0:x after 0 at 2",
             "2 read 0:x after 0 at 2",
         ],

@@ -7,8 +7,8 @@
 //! equal messages are about, a delivery waits until none that began before it is still open.
 //!
 //! An equal message may also have been in the queue before the agent saw anything, or a delivery have been missed. So even the only
-//! publish of its kind is a delivery's only if nothing older can have been left in the queue ([`consumers`], [`Progress`]), if the
-//! message has an ID, or if no two messages of its address are ever equal ([`habits`]).
+//! publish of its kind is a delivery's only if nothing older can have been left in the queue (`consumers`, `progress`), if the
+//! message has an ID, or if no two messages of its address are ever equal (`habits`).
 //!
 //! ```text
 //!   publish ─▶ ┌─ per message ─────────────────┐

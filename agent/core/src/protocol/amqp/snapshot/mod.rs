@@ -35,6 +35,8 @@ pub struct Channel {
     pub last_queue: String,
     /// The client settles deliveries here.
     pub settles: bool,
+    /// Publishes belong to transactions here.
+    pub transactional: bool,
     /// Which deliveries up to this tag are not settled is not known.
     pub unsure_to: Option<u64>,
     /// Highest delivery tag seen.

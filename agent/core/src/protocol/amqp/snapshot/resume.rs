@@ -114,6 +114,7 @@ impl Channel {
             inferred: inferred.collect(),
             last_queue: self.last_queue.clone(),
             settles: self.settles,
+            transactional: self.transactions.is_some(),
             unsure_to: self.unsure_to,
             last_tag: self.last_tag,
             unsettled: self.deliveries.iter().map(unsettled).collect(),
@@ -132,6 +133,7 @@ impl Channel {
         }
         channel.last_queue = short(&learned.last_queue);
         channel.settles = learned.settles;
+        channel.transactions = learned.transactional.then(Default::default);
         channel.unsure_to = learned.unsure_to;
         channel.last_tag = learned.last_tag;
         channel

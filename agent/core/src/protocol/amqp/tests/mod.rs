@@ -71,6 +71,12 @@ impl Talk {
     }
 
     fn publish(&mut self, message_id: &str) -> &mut Self {
+        let bytes = [publish(1, "orders", "created", false), content(1, message_id, b"{}", 100)].concat();
+        self.send(Client, bytes)
+    }
+
+    /// One that the broker returns where no queue takes it.
+    fn mandatory(&mut self, message_id: &str) -> &mut Self {
         let bytes = [publish(1, "orders", "created", true), content(1, message_id, b"{}", 100)].concat();
         self.send(Client, bytes)
     }
@@ -78,6 +84,11 @@ impl Talk {
     fn deliver(&mut self, tag: u64) -> &mut Self {
         let id = format!("m{tag}");
         self.send(Server, [deliver(1, "ctag", tag, tag == 3), content(1, &id, b"{}", 100)].concat())
+    }
+
+    fn timeout(&mut self, after: u64) -> &mut Self {
+        self.session.timeout(ns(self.tick + after), &mut self.events);
+        self
     }
 
     fn end(&mut self) -> &mut Self {
@@ -221,15 +232,205 @@ fn returned(message_id: &str) -> Vec<u8> {
 fn a_return_closes_the_publish_it_gives_back() {
     let outcome = "Returned { code: 312, text: \"NO_ROUTE\" }";
     let mut talk = Talk::client();
-    talk.hello().confirm().publish("m1").publish("m2").send(Server, returned("m2"));
+    talk.hello().confirm().mandatory("m1").mandatory("m2").send(Server, returned("m2"));
     talk.check(&[&format!("publish orders:created m2 {{}}/2 {outcome}")]);
     talk.send(Server, ack(1, 80, 2, 1)).check(&["publish orders:created m1 {}/2 Confirmed"]);
 
-    // Nothing waits for it without confirms: it is reported by itself, so that it is not lost.
+    // Without confirms a publish that can be returned waits a moment for that.
     let mut talk = Talk::client();
-    talk.hello().publish("m1").closed();
+    talk.hello().mandatory("m1").check(&[]);
     talk.send(Server, returned("m1"));
-    talk.check(&[&format!("return orders:created m1 {{}}/2 {outcome} (no answer)")]);
+    talk.check(&[&format!("publish orders:created m1 {{}}/2 {outcome}")]);
+    // One that comes later yet is reported by itself, so that it is not lost.
+    talk.mandatory("m2")
+        .timeout(5 * SECOND)
+        .check(&["publish orders:created m2 {}/2 Unconfirmed (no answer)"]);
+    talk.send(Server, returned("m2"));
+    talk.check(&[&format!("return orders:created m2 {{}}/2 {outcome} (no answer)")]);
+}
+
+#[test]
+fn a_publish_that_is_not_returned_ends_with_its_last_byte() {
+    let mut talk = Talk::client();
+    talk.hello().events();
+    talk.mandatory("m1");
+    let published_at = ns(talk.tick);
+    talk.timeout(SECOND).check(&[]);
+    talk.timeout(3 * SECOND);
+    let closed = talk.events().into_iter().find_map(|event| match event {
+        Event::Closed(operation) => Some(operation),
+        _ => None,
+    });
+    let closed = closed.expect("it is given up");
+    assert_eq!((closed.ended_at, closed.completeness), (published_at, Completeness::Complete));
+}
+
+#[test]
+fn the_outcome_on_a_channel_older_than_the_agent_is_not_guessed() {
+    let mut talk = Talk::client();
+    for number in 7..10 {
+        talk.mandatory(&format!("m{number}"));
+        talk.send(Server, ack(1, 80, number, 0));
+    }
+    talk.mandatory("m10").send(Server, returned("m10")).send(Server, ack(1, 80, 10, 0));
+    talk.check(&["publish orders:created m10 {}/2 Returned { code: 312, text: \"NO_ROUTE\" }"]);
+    talk.timeout(3 * SECOND);
+    let unknown = |id: &str| format!("publish orders:created {id} {{}}/2 Unknown (no answer)");
+    talk.check(&[&unknown("m7"), &unknown("m8"), &unknown("m9")]);
+}
+
+fn tx(method_id: u16) -> Vec<u8> {
+    method(1, (90, method_id), b"")
+}
+
+#[test]
+fn transactions_tell_what_became_of_their_publishes() {
+    let outcome = |id: &str, outcome: &str| format!("publish orders:created {id} {{}}/2 {outcome}");
+    let mut talk = Talk::client();
+    talk.hello().send(Client, tx(10)).send(Server, tx(11)).closed();
+    talk.publish("m1").publish("m2").check(&[]);
+    talk.send(Client, tx(30)).check(&[]);
+    // Already in the next transaction.
+    talk.publish("m3").send(Server, tx(31));
+    talk.check(&[&outcome("m1", "RolledBack"), &outcome("m2", "RolledBack"), "tx.rollback \"\" None"]);
+    talk.send(Client, tx(20)).publish("m4").send(Client, tx(30)).check(&[]);
+    talk.send(Server, tx(21)).check(&[&outcome("m3", "Committed"), "tx.commit \"\" None"]);
+    talk.send(Server, tx(31)).check(&[&outcome("m4", "RolledBack"), "tx.rollback \"\" None"]);
+    // One that nobody will answer.
+    talk.publish("m5").end().check(&[&outcome("m5", "RolledBack (Cut)")]);
+}
+
+#[test]
+fn a_transaction_older_than_the_agent_is_known_by_its_end() {
+    let mut talk = Talk::client();
+    talk.send(Client, tx(20)).send(Server, tx(21)).check(&["tx.commit \"\" None"]);
+    talk.publish("m1").check(&[]);
+    talk.send(Client, tx(20)).send(Server, tx(21));
+    talk.check(&["publish orders:created m1 {}/2 Committed", "tx.commit \"\" None"]);
+    // Its question was not seen.
+    let mut talk = Talk::client();
+    talk.send(Server, tx(31)).publish("m2").check(&[]);
+    talk.send(Client, tx(30)).send(Server, tx(31));
+    talk.check(&["publish orders:created m2 {}/2 RolledBack", "tx.rollback \"\" None"]);
+}
+
+#[test]
+fn lost_bytes_leave_a_transaction_without_an_outcome() {
+    let mut talk = Talk::client();
+    talk.hello().send(Client, tx(10)).send(Server, tx(11)).closed();
+    talk.publish("m1").send(Client, tx(20)).gap(Server, 12);
+    talk.send(Client, tx(20)).send(Server, tx(21)).publish("m2");
+    talk.timeout(60 * SECOND);
+    assert!(talk.closed().iter().all(|line| !line.contains("Committed") && !line.contains("RolledBack")));
+}
+
+#[test]
+fn what_the_broker_closes_a_channel_for_is_its_last_publish() {
+    let missing =
+        [&404u16.to_be_bytes()[..], &short("NOT_FOUND - no exchange 'orders'"), &[0, 60, 0, 40]].concat();
+    let missing = method(1, (20, 40), &missing);
+    let lost = |talk: &mut Talk| {
+        let closed = talk.events().into_iter().find_map(|event| match event {
+            Event::Closed(operation) => match &action(&operation).kind {
+                ActionKind::Method(method) if method.name == "channel.close" => Some(method.clone()),
+                _ => None,
+            },
+            _ => None,
+        });
+        let method = closed.expect("the channel is closed");
+        method.lost.map(|lost| (lost.exchange, lost.content.properties.message_id.unwrap_or_default()))
+    };
+    let plain = |id: &str| [publish(1, "orders", "created", false), content(1, id, b"{}", 100)].concat();
+    let mut talk = Talk::client();
+    talk.hello().send(Client, plain("m1")).send(Client, plain("m2")).send(Server, &missing);
+    talk.send(Client, method(1, (20, 41), b""));
+    assert_eq!(lost(&mut talk), Some(("orders".to_owned(), "m2".to_owned())));
+    assert_eq!(talk.session.held_bytes, 0);
+
+    // Another cause.
+    let mut talk = Talk::client();
+    let declared = [&406u16.to_be_bytes()[..], &short("PRECONDITION_FAILED"), &[0, 50, 0, 10]].concat();
+    talk.hello().send(Client, plain("m1")).send(Server, method(1, (20, 40), &declared));
+    talk.send(Client, method(1, (20, 41), b""));
+    assert_eq!(lost(&mut talk), None);
+
+    // A later one may be among lost bytes.
+    let mut talk = Talk::client();
+    talk.hello().send(Client, plain("m1")).gap(Client, 200).send(Server, &missing);
+    talk.end();
+    assert_eq!(lost(&mut talk), None);
+
+    // Where it is not over yet, it fails itself.
+    let mut talk = Talk::client();
+    talk.hello().closed();
+    talk.mandatory("m1").mandatory("m2").send(Server, &missing).send(Client, method(1, (20, 41), b""));
+    let lines = talk.closed();
+    assert!(lines[0].starts_with("publish orders:created m1 {}/2 Unconfirmed"), "{lines:?}");
+    assert!(lines[1].starts_with("publish orders:created m2 {}/2 Error { code: 404"), "{lines:?}");
+}
+
+#[test]
+fn a_blocked_connection_is_one_operation_until_it_is_unblocked() {
+    let mut talk = Talk::client();
+    talk.hello().closed();
+    talk.send(Server, method(0, (10, 60), &short("low on memory")));
+    // Once more, for another reason: it is blocked already.
+    talk.send(Server, method(0, (10, 60), &short("low on disk"))).check(&[]);
+    talk.send(Server, method(0, (10, 61), b""));
+    let closed = talk.events().into_iter().find_map(|event| match event {
+        Event::Closed(operation) => Some(operation),
+        _ => None,
+    });
+    let closed = closed.expect("it is over");
+    let ActionKind::Method(blocked) = &action(&closed).kind else { panic!("{closed:?}") };
+    assert_eq!(
+        (blocked.name.as_str(), blocked.reason.as_deref()),
+        ("connection.blocked", Some("low on memory"))
+    );
+    assert!(closed.ended_at > closed.request.end.at && closed.response.is_some());
+    // One that began before the agent, and one that does not end before the connection.
+    talk.send(Server, method(0, (10, 61), b"")).check(&["connection.unblocked \"\" None (no answer)"]);
+    talk.send(Server, method(0, (10, 60), &short("low on memory"))).end();
+    talk.check(&["connection.blocked \"\" None (Cut)"]);
+}
+
+#[test]
+fn a_consumer_older_than_the_agent_that_settles_nothing_is_told_by_its_deliveries() {
+    let mut talk = Talk::client();
+    let deliver = |talk: &mut Talk, tag| {
+        talk.tick += SECOND;
+        talk.deliver(tag);
+        talk.tick
+    };
+    let first_at = deliver(&mut talk, 1);
+    talk.check(&[]);
+    deliver(&mut talk, 2);
+    let closed = talk.events().into_iter().filter_map(|event| match event {
+        Event::Closed(operation) => Some(operation),
+        _ => None,
+    });
+    let ended: Vec<_> = closed.map(|operation| (operation.ended_at, operation.completeness)).collect();
+    assert_eq!(ended[0], (ns(first_at), Completeness::Complete), "without a length");
+    assert_eq!(ended.len(), 2);
+    for tag in 3..7 {
+        deliver(&mut talk, tag);
+        assert_eq!(talk.closed().len(), 1, "{tag}");
+    }
+    assert_eq!(talk.session.open_count, 0);
+    // It does settle after all.
+    talk.send(Client, ack(1, 80, 6, 0)).check(&["settle 6 Ack 1"]);
+    deliver(&mut talk, 7);
+    talk.check(&[]);
+    talk.send(Client, ack(1, 80, 7, 0));
+    talk.check(&["deliver 7 None m7 {}/2 Some(Ack)", "settle 7 Ack 1"]);
+}
+
+#[test]
+fn a_backlog_that_comes_at_once_is_no_silence() {
+    let mut talk = Talk::client();
+    talk.deliver(1).deliver(2).deliver(3).check(&[]);
+    talk.send(Client, ack(1, 80, 3, 1));
+    assert_eq!(talk.closed().len(), 4);
 }
 
 #[test]
@@ -355,11 +556,7 @@ fn what_the_server_says_by_itself_is_relayed() {
     let relayed = |line: &str| (OpSide::Relayed, line.to_owned());
     assert_eq!(
         operations,
-        [
-            relayed("connection.blocked \"low on memory\" None (no answer)"),
-            relayed("connection.unblocked \"\" None (no answer)"),
-            relayed("basic.cancel \"work\" None (no answer)"),
-        ]
+        [relayed("connection.blocked \"\" None"), relayed("basic.cancel \"work\" None (no answer)"),]
     );
     assert_eq!(talk.session.consumer_count, 0);
 }
@@ -429,7 +626,7 @@ fn a_publish_after_joining_is_found_behind_the_tail_of_another() {
     let events = talk.events();
     assert_eq!(events[0], Event::Discarded { reason: Discard::Unsynchronised, bytes: tail.len() as u64 });
     let Some(Event::Closed(operation)) = events.last() else { panic!("{events:?}") };
-    assert_eq!(line(operation), "publish a:b m {}/2 Unconfirmed (no answer)");
+    assert_eq!(line(operation), "publish a:b m {}/2 Unknown (no answer)");
     assert_eq!(action(operation).vhost, None);
     assert_eq!(operation.request.start.pos, tail.len() as u64);
 }
@@ -506,11 +703,11 @@ fn queue_and_terms_of_an_older_subscription_are_unknown() {
 
 #[test]
 fn confirms_of_a_joined_channel_are_matched_after_silence() {
-    let unconfirmed = |id: &str| format!("publish orders:created {id} {{}}/2 Unconfirmed (no answer)");
+    let unknown = |id: &str| format!("publish orders:created {id} {{}}/2 Unknown (no answer)");
     let mut talk = Talk::client();
     for tag in 40..43 {
         let id = format!("m{tag}");
-        talk.publish(&id).check(&[&unconfirmed(&id)]);
+        talk.publish(&id).check(&[&unknown(&id)]);
         talk.send(Server, ack(1, 80, tag, 0)).check(&[]);
     }
     talk.tick += 3 * SECOND;
@@ -518,8 +715,8 @@ fn confirms_of_a_joined_channel_are_matched_after_silence() {
     talk.send(Server, ack(1, 80, 43, 0)).check(&["publish orders:created m43 {}/2 Confirmed"]);
     // A contradiction: nothing is attributed, and nothing is until it is learned again.
     talk.publish("m44").send(Server, ack(1, 80, 50, 0));
-    talk.check(&["publish orders:created m44 {}/2 Unconfirmed (Abandoned)"]);
-    talk.publish("m51").check(&[&unconfirmed("m51")]);
+    talk.check(&["publish orders:created m44 {}/2 Unknown (Abandoned)"]);
+    talk.publish("m51").check(&[&unknown("m51")]);
 }
 
 // Gaps
@@ -617,7 +814,7 @@ fn a_gap_in_the_properties_leaves_the_length() {
 fn after_lost_publishes_confirms_are_not_guessed() {
     let mut talk = Talk::client();
     talk.hello().confirm().publish("m1").gap(Client, 200).publish("m2");
-    talk.check(&["publish orders:created m2 {}/2 Unconfirmed (no answer)"]);
+    talk.check(&["publish orders:created m2 {}/2 Unknown (no answer)"]);
     // The first one's number is certain.
     talk.send(Server, ack(1, 80, 3, 1)).check(&["publish orders:created m1 {}/2 Confirmed"]);
 }

@@ -86,7 +86,7 @@ fn publishes_go_on_being_counted_only_when_no_byte_was_missed() {
     next(&before, 0).publish("m2").send(Server, ack(1, 80, 2, 0)).check(&[confirmed]);
     let mut talk = next(&before, 40);
     talk.publish("m2").send(Server, ack(1, 80, 2, 0));
-    talk.check(&["publish orders:created m2 {}/2 Unconfirmed (no answer)"]);
+    talk.check(&["publish orders:created m2 {}/2 Unknown (no answer)"]);
 }
 
 #[test]

@@ -22,8 +22,8 @@ const MAX_RATIO: usize = 64;
 /// Bytes decoded of the shortest body.
 const MIN_DECODED: usize = 4096;
 
-/// Undoes `coding`, the value of `Content-Encoding`, giving at most `bound` bytes, and no more than [`MAX_RATIO`] for each byte of
-/// `body` and [`MIN_DECODED`].
+/// Undoes `coding`, the value of `Content-Encoding`, giving at most `bound` bytes, and no more than `MAX_RATIO` for each byte of
+/// `body` and `MIN_DECODED`.
 ///
 /// `body` may be the beginning of a body only: what can be decoded of it is returned. `None` when a coding is not
 /// known, or when not even one byte can be decoded of a body that has some. For each coding, work is linear in the body's

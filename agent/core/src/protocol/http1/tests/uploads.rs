@@ -60,6 +60,64 @@ fn file_names_in_every_spelling() {
     name("FileName=a.stl", "a.stl");
 }
 
+/// What is kept of a request's body, in records of every size.
+#[track_caller]
+fn check_kept(content_type: &str, body: &str, limit: usize, expected: &[u8], whole: bool) {
+    for size in [usize::MAX, 1, 2, 3, 7, 50] {
+        let head = format!(
+            "POST / HTTP/1.1\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut steps = vec![client(head)];
+        steps.extend(body.as_bytes().chunks(size).map(client));
+        steps.push(server("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"));
+        let limits = Protocols { kept_body_bytes: limit, ..Protocols::default() };
+        let mut connection = Connection::new(&limits);
+        steps.iter().for_each(|step| connection.step(step));
+        let mut events = Vec::new();
+        while let Some(event) = connection.out.pop() {
+            events.push(event);
+        }
+        let kept = &exchange(operations(&events)[0]).request_body;
+        let shown = String::from_utf8_lossy(&kept.bytes);
+        assert_eq!(shown, String::from_utf8_lossy(expected), "in records of {size}");
+        assert_eq!((kept.len, kept.is_whole()), (body.len() as u64, whole), "in records of {size}");
+    }
+}
+
+#[test]
+fn fields_of_a_form_are_kept_wherever_they_stand_and_files_are_not() {
+    let field = |name: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let file = |len: usize| {
+        let content = "0".repeat(len);
+        format!("--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n{content}\r\n")
+    };
+    let form = "multipart/form-data; boundary=b";
+    let (one, two) = (field("order_id", "17"), field("note", "-\r\n--"));
+    let body = format!("{}{one}{}{two}--b--\r\n", file(3000), file(5));
+    check_kept(form, &body, 400, format!("{one}{two}--b").as_bytes(), true);
+    // A field that is too long is left out, not cut.
+    let body = format!("{}{one}--b--\r\n", field("data", &"1".repeat(500)));
+    check_kept(form, &body, 400, format!("{one}--b").as_bytes(), true);
+}
+
+#[test]
+fn of_a_json_document_only_long_strings_are_left_out() {
+    let long = "A".repeat(5000);
+    let body = format!(r#"{{"file": "{long}", "order_id": 17}}"#);
+    let kept = format!(r#"{{"file": "{}", "order_id": 17}}"#, "A".repeat(1040));
+    check_kept("application/json", &body, 2000, kept.as_bytes(), true);
+    check_kept("text/html", &body, 2000, kept.as_bytes(), true);
+    // What fits is kept as it is.
+    check_kept("application/json", &body, 6000, body.as_bytes(), true);
+    // Many short values are cut off, as ever.
+    let many = format!("[{}1]", "1,".repeat(1500));
+    check_kept("application/json", &many, 2000, &many.as_bytes()[..2000], false);
+    check_kept("text/plain", &long, 2000, &long.as_bytes()[..2000], false);
+}
+
 #[test]
 fn a_size_that_cannot_be_known_is_not_given() {
     let body = "--b;1\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n0123456789\r\n--b;1\r\n\

@@ -111,7 +111,7 @@ fn a_gap_inside_a_message_is_stepped_over_and_told() {
     driver.check_contract(true);
     assert_eq!(
         lines(&driver),
-        ["Simple INSERT INTO a VALUES | tag INSERT 0 1 | at 5-6 7-7 end 7 | but Gap(20)"]
+        ["Simple INSERT INTO a VALUES (… | tag INSERT 0 1 | at 5-6 7-7 end 7 | but Gap(20)"]
     );
 }
 

@@ -115,3 +115,83 @@ fn joining_inside_a_message_finds_the_next() {
     let found: Vec<_> = driver.operations().iter().map(shown).collect();
     assert_eq!(found, ["Simple SELECT 1 | tag SELECT 1 | at 1-1 2-2 end 2"]);
 }
+
+/// The text in windows-1251, as far as these tests need it.
+fn windows_1251(message: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(message.to_vec()).expect("written as UTF-8");
+    text.chars().map(|c| if c.is_ascii() { c as u8 } else { (c as u32 - 'А' as u32 + 0xc0) as u8 }).collect()
+}
+
+#[test]
+fn texts_are_in_the_encoding_that_the_client_asked_for() {
+    let ready = message(b'Z', b"I");
+    let begun = |parameters: &[&str]| {
+        let mut driver = Driver::new(&Protocols::default());
+        driver.bytes(Sender::Client, &startup(parameters), 1);
+        driver.bytes(Sender::Server, &[message(b'R', &[0; 4]), ready.clone()].concat(), 2);
+        driver
+    };
+    let asked = begun(&["user", "shop", "client_encoding", "WIN1251"]);
+    let by_options = begun(&["user", "shop", "options", "-c client_encoding=win1251 -c x=y"]);
+    let mut told = begun(&["user", "shop"]);
+    told.bytes(Sender::Server, &message(b'S', b"client_encoding\0WIN1251\0"), 3);
+    for mut driver in [asked, by_options, told] {
+        let text = "SELECT город FROM заказы; SELECT 'Тула'";
+        // A body's length is that of its bytes.
+        let body = windows_1251(format!("{text}\0").as_bytes());
+        driver.bytes(Sender::Client, &message(b'Q', &body), 4);
+        let columns = windows_1251(&[b"\0\x01", "город".as_bytes(), &[0; 19]].concat());
+        let row = windows_1251(&[b"\0\x01\0\0\0\x04", "Тула".as_bytes()].concat());
+        driver.bytes(Sender::Server, &message(b'T', &columns), 5);
+        driver.bytes(Sender::Server, &[message(b'D', &row), message(b'C', b"SELECT 1\0")].concat(), 6);
+        let error = windows_1251("SОШИБКА\0C42P01\0Mнет таблицы\0\0".as_bytes());
+        driver.bytes(Sender::Server, &[message(b'E', &error), ready.clone()].concat(), 7);
+        let operations = driver.operations();
+        let first = statement(&operations[0]);
+        assert_eq!(first.text.as_deref(), Some("SELECT город FROM заказы"));
+        assert_eq!(first.columns, ["город"]);
+        assert_eq!(cell(&first.first_rows[0][0]), "Тула");
+        let second = statement(&operations[1]);
+        assert_eq!(second.error.as_ref().map(|error| error.message.as_str()), Some("нет таблицы"));
+        // Both tile the message: positions count bytes on the wire.
+        assert_eq!(operations[0].request.end.pos, operations[1].request.start.pos);
+        let sent = "SELECT город FROM заказы; ".chars().count() as u64 + 5;
+        assert_eq!(operations[1].request.start.pos - operations[0].request.start.pos, sent);
+    }
+}
+
+#[test]
+fn statements_that_sql_prepares_are_known_to_execute_and_to_bind() {
+    let mut driver = Driver::new(&Protocols::default());
+    let done = |tag: &str| [message(b'C', format!("{tag}\0").as_bytes()), message(b'Z', b"I")].concat();
+    let mut at = 0;
+    let mut run = |driver: &mut Driver, asked: Vec<u8>, answer: Vec<u8>| {
+        at += 2;
+        driver.bytes(Sender::Client, &asked, at);
+        driver.bytes(Sender::Server, &answer, at + 1);
+        driver.operations().pop().expect("an operation")
+    };
+    run(
+        &mut driver,
+        query("PREPARE p(int, text) AS UPDATE orders SET status = $2 WHERE id = $1"),
+        done("PREPARE"),
+    );
+    let executed = run(&mut driver, query("EXECUTE p(622, 'paid')"), done("UPDATE 1"));
+    let executed = statement(&executed);
+    assert_eq!(executed.executes.as_deref(), Some("UPDATE orders SET status = $2 WHERE id = $1"));
+    assert_eq!(executed.parameters.iter().map(|p| cell(&p.value)).collect::<Vec<_>>(), ["622", "paid"]);
+    let asked = [
+        bind_with("", "p", &[], &[Some(b"623"), Some(b"paid")], &[]),
+        message(b'E', b"\0\0\0\0\0"),
+        message(b'S', b""),
+    ];
+    let bound = run(&mut driver, asked.concat(), [message(b'2', b""), done("UPDATE 1")].concat());
+    assert_eq!(statement(&bound).text.as_deref(), Some("UPDATE orders SET status = $2 WHERE id = $1"));
+    // One that failed, or was taken away, is not known.
+    let error =
+        [fields(b'E', &[(b'S', "ERROR"), (b'C', "42P05"), (b'M', "x")]), message(b'Z', b"I")].concat();
+    run(&mut driver, query("PREPARE q AS SELECT 1"), error);
+    assert_eq!(statement(&run(&mut driver, query("EXECUTE q"), done("SELECT 1"))).executes, None);
+    run(&mut driver, query("DEALLOCATE ALL"), done("DEALLOCATE ALL"));
+    assert_eq!(statement(&run(&mut driver, query("EXECUTE p(1, 'x')"), done("UPDATE 1"))).executes, None);
+}
