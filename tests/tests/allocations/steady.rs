@@ -20,7 +20,18 @@ const COUNTED: u32 = 1000;
 type Sent = Vec<(Sender, Vec<u8>)>;
 
 /// Allocations of `COUNTED` rounds of `round`, and of a copy of what they gave.
-fn check(name: &str, mut session: Box<dyn Session>, before: Sent, round: impl Fn(u32) -> Sent) {
+fn check(name: &str, session: Box<dyn Session>, before: Sent, round: impl Fn(u32) -> Sent) {
+    check_copies(1, name, session, before, round);
+}
+
+/// The same of a message that is kept so many times.
+fn check_copies(
+    copies: u64,
+    name: &str,
+    mut session: Box<dyn Session>,
+    before: Sent,
+    round: impl Fn(u32) -> Sent,
+) {
     let (mut out, mut pos, mut at) = (Events::default(), [0u64; 2], 0);
     let mut operations: Vec<Box<Operation>> = Vec::new();
     let mut send = |sent: &Sent, operations: &mut Vec<Box<Operation>>| {
@@ -51,7 +62,10 @@ fn check(name: &str, mut session: Box<dyn Session>, before: Sent, round: impl Fn
         each(parsing),
         each(copying)
     );
-    assert!(parsing <= copying, "{name}: {parsing} allocations, {copying} to copy the operations");
+    assert!(
+        parsing <= copies * copying,
+        "{name}: {parsing} allocations, {copying} to copy the operations, {copies} copies allowed"
+    );
 }
 
 #[test]
@@ -89,7 +103,9 @@ fn a_message_allocates_no_more_than_a_copy_of_its_operation() {
             ]
         });
         let hello = vec![(Client, wire::AMQP_HELLO.to_vec())];
-        check("AMQP publish", Box::new(amqp::AmqpSession::new(role, limits)), hello.clone(), |n| {
+        // The second copy is for what the broker may say of it late: a return, or the end of its channel.
+        let publishes = Box::new(amqp::AmqpSession::new(role, limits));
+        check_copies(2, "AMQP publish", publishes, hello.clone(), |n| {
             vec![(Client, wire::publish(1, "orders", "new", &format!("m-{n}"), "{\"order_id\": 4711}"))]
         });
         check(

@@ -268,7 +268,10 @@ fn the_kernel_side_may_speak_of_no_protocol_of_the_list() {
 
 /// What tidy says about a tree of such files, all with a header.
 fn layout(paths: &[&str]) -> Vec<String> {
-    let file = |path: &&str| File { path: (*path).to_owned(), text: "//! A header.\n".to_owned() };
+    let file = |path: &&str| File {
+        path: (*path).to_owned(),
+        text: "//! A header.\n#![forbid(unsafe_code)]\n".to_owned(),
+    };
     check(&paths.iter().map(file).collect::<Vec<File>>()).iter().map(ToString::to_string).collect()
 }
 
