@@ -405,7 +405,7 @@ fn no_secret_is_printed_or_logged_at_any_level() {
         ("SPOOR_PRIVACY_HASH", "[order.id]"),
         ("SPOOR_PRIVACY_HASH_SECRET", "zq9secret-of-sixteen-bytes"),
     ];
-    let said = spoor(&["replay", file, "--log", "trace"], &environment);
+    let said = spoor(&["replay", file, "--log", "trace", "--timeout", "1s"], &environment);
     clean("the log of a failing export", format!("{said:?}").as_bytes());
 }
 
