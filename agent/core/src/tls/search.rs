@@ -1,0 +1,216 @@
+//! A piece of memory → the secrets in it.
+//!
+//! ```text
+//!   piece ─ every place that looks like a secret ─▶ candidates ─ proofs of connections ─▶ secrets, and where they lie
+//! ```
+//!
+//! A secret is 32 or 48 bytes that look random; dense memory has some 8,000 such places in a megabyte. Libraries put theirs
+//! in a few ways that hardly anything else has ([`Shape`]), so those are tried first.
+//!
+//! *Owns* what is tried, and in which order. *Must not know* processes, nor how memory is read.
+
+pub use super::proof::Effort;
+use super::proof::Proof;
+use super::secret::{Known, MAX_SECRET, MIN_SECRET};
+
+/// Bytes around a place that say what lies there: a length before it, the rest of its field after it.
+pub const MARGIN: usize = 64 + 16;
+/// How far from one secret of a connection the other one is looked for at every byte. In OpenSSL and GnuTLS they are 64 bytes
+/// apart, in rustls 72, in Go 96 or 128, in BoringSSL 49.
+pub const NEIGHBOURHOOD: usize = 1 << 10;
+
+/// How secrets lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// After their length (arrays of JVMs: 32 bits; binaries of Erlang: 64 bits, in bytes or in bits), or in a field of 64 bytes
+    /// of which the rest is zero (OpenSSL, GnuTLS, rustls).
+    Marked,
+    /// In a field of 48 bytes before their length, at any address (BoringSSL).
+    BeforeLength,
+    /// At multiples of 16 (Go, allocations of their own).
+    Aligned,
+    /// At multiples of 4.
+    Words,
+    /// Anywhere.
+    Anywhere,
+}
+
+impl Shape {
+    /// In the order in which they are tried: the fewest candidates first.
+    pub const ALL: [Shape; 5] =
+        [Shape::Marked, Shape::BeforeLength, Shape::Aligned, Shape::Words, Shape::Anywhere];
+
+    fn step(self) -> usize {
+        match self {
+            Shape::Marked | Shape::Words => 4,
+            Shape::Aligned => 16,
+            Shape::BeforeLength | Shape::Anywhere => 1,
+        }
+    }
+
+    fn effort(self) -> Effort {
+        match self {
+            Shape::Marked => Effort::Far,
+            _ => Effort::Near,
+        }
+    }
+}
+
+/// What one search is for.
+#[derive(Debug, Default)]
+pub struct Search {
+    proofs: Vec<Proof>,
+    /// Candidates that were tried.
+    pub candidates: u64,
+}
+
+impl Search {
+    /// A connection whose secrets are wanted; what was wanted of it before is replaced.
+    pub fn add(&mut self, proof: Proof) {
+        match self.proofs.iter_mut().find(|known| known.name() == proof.name()) {
+            Some(known) => known.update(proof),
+            None => self.proofs.push(proof),
+        }
+    }
+
+    /// What is still wanted.
+    pub fn proofs(&self) -> &[Proof] {
+        &self.proofs
+    }
+
+    /// Takes out what is no longer wanted.
+    pub fn retain(&mut self, wanted: impl Fn(&Proof) -> bool) {
+        self.proofs.retain(|proof| wanted(proof));
+    }
+
+    /// Everything was found, or nothing was wanted.
+    pub fn is_done(&self) -> bool {
+        self.proofs.iter().all(Proof::is_done)
+    }
+
+    /// Tries the bytes at one place.
+    pub fn try_at(&mut self, bytes: &[u8], effort: Effort, found: &mut impl FnMut(Known)) {
+        let wanted = self.lengths();
+        for (len, _) in [(MIN_SECRET, 0), (MAX_SECRET, 1)].iter().zip(wanted).filter_map(|(len, is)| is.then_some(*len)) {
+            let Some(candidate) = bytes.get(..len).filter(|bytes| looks_random(bytes)) else { continue };
+            self.candidates += 1;
+            for proof in &mut self.proofs {
+                proof.test(candidate, effort, found);
+            }
+        }
+        self.proofs.retain(|proof| !proof.is_done());
+    }
+
+    /// Tries every place of a piece that lies at `address`. The last [`MARGIN`] bytes are those of the next piece as well.
+    /// `found` hears where a secret lies, too.
+    pub fn scan(
+        &mut self,
+        piece: &[u8],
+        address: u64,
+        shape: Shape,
+        found: &mut impl FnMut(u64, Known),
+    ) {
+        let step = shape.step();
+        // Addresses, not places in the piece, are multiples of something.
+        let skew = (address % step as u64) as usize;
+        let mut place = if skew == 0 { 0 } else { step - skew };
+        while place + MIN_SECRET <= piece.len() && !self.proofs.is_empty() {
+            if may_be(shape, piece, place, self.lengths()) {
+                let before = self.hits(piece, address, place, shape, found);
+                if before {
+                    // The other direction's is near, and not always where this shape has it.
+                    let from = place.saturating_sub(NEIGHBOURHOOD);
+                    let until = (place + NEIGHBOURHOOD).min(piece.len());
+                    for near in from..until {
+                        self.hits(piece, address, near, shape, found);
+                    }
+                }
+            }
+            place += step;
+        }
+    }
+
+    /// Tries one place. Returns whether it was a secret.
+    fn hits(
+        &mut self,
+        piece: &[u8],
+        address: u64,
+        place: usize,
+        shape: Shape,
+        found: &mut impl FnMut(u64, Known),
+    ) -> bool {
+        let Some(bytes) = piece.get(place..) else { return false };
+        let mut is_hit = false;
+        self.try_at(bytes, shape.effort(), &mut |known| {
+            is_hit = true;
+            found(address + place as u64, known);
+        });
+        is_hit
+    }
+
+    fn lengths(&self) -> [bool; 2] {
+        self.proofs.iter().fold([false; 2], |all, proof| {
+            let [short, long] = proof.lengths();
+            [all[0] || short, all[1] || long]
+        })
+    }
+}
+
+/// Whether a secret may lie there in this way: the cheap half of the question.
+fn may_be(shape: Shape, piece: &[u8], place: usize, lengths: [bool; 2]) -> bool {
+    let len_is = |wanted: u64| {
+        (lengths[0] && wanted == MIN_SECRET as u64) || (lengths[1] && wanted == MAX_SECRET as u64)
+    };
+    match shape {
+        Shape::Marked => {
+            let before32 = place.checked_sub(4).and_then(|from| piece.get(from..)?.first_chunk::<4>());
+            let before64 = place.checked_sub(8).and_then(|from| piece.get(from..)?.first_chunk::<8>());
+            let is_array = before32.is_some_and(|len| len_is(u32::from_le_bytes(*len).into()));
+            let is_binary = before64.is_some_and(|len| {
+                let len = u64::from_le_bytes(*len);
+                // In bytes, or since OTP 27 in bits.
+                len_is(len) || (len % 8 == 0 && len_is(len / 8))
+            });
+            // A JVM without compressed class pointers puts 4 bytes between an array's length and its elements.
+            let is_padded = before64.is_some_and(|words| {
+                matches!(words, [a, b, c, d, 0, 0, 0, 0] if len_is(u32::from_le_bytes([*a, *b, *c, *d]).into()))
+            });
+            let rest_is_zero = |len: usize| {
+                piece.get(place + len..place + 64).is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+            };
+            is_array
+                || is_binary
+                || is_padded
+                || (lengths[0] && rest_is_zero(MIN_SECRET))
+                || (lengths[1] && rest_is_zero(MAX_SECRET))
+        }
+        Shape::BeforeLength => {
+            piece.get(place + MAX_SECRET).is_some_and(|len| len_is(u64::from(*len)))
+        }
+        Shape::Aligned | Shape::Words | Shape::Anywhere => true,
+    }
+}
+
+/// The first 32 bytes are as random ones are: of those, 99.9 % pass; pointers, text and small numbers do not.
+fn looks_random(bytes: &[u8]) -> bool {
+    let (words, _) = bytes.as_chunks::<8>();
+    let Some(words) = words.first_chunk::<4>() else { return false };
+    let (mut high, mut zeros) = (0, 0);
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        high += (word & 0x8080_8080_8080_8080).count_ones();
+        // Bytes that are zero; a one after a zero counts as well, which does no harm.
+        zeros += (word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080).count_ones();
+    }
+    if zeros > 2 || !(5..=27).contains(&high) {
+        return false;
+    }
+    let mut seen = [0_u64; 4];
+    for byte in words.as_flattened() {
+        if let Some(part) = seen.get_mut(usize::from(byte >> 6)) {
+            *part |= 1 << (byte & 63);
+        }
+    }
+    // 32 random bytes have 30 different values, and fewer than 22 once in ten million times.
+    seen.iter().map(|part| part.count_ones()).sum::<u32>() >= 22
+}
