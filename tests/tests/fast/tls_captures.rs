@@ -265,6 +265,48 @@ fn secrets_that_come_late_lose_nothing() {
     }
 }
 
+/// Programs read a record's header by itself, or byte by byte.
+fn cut(records: &[Record], at: usize) -> Vec<Record> {
+    let mut all = Vec::new();
+    for record in records {
+        let Record::Data(data) = record else {
+            all.push(record.clone());
+            continue;
+        };
+        let mut from = 0;
+        while from < data.bytes.len() {
+            let until = (from + at).min(data.bytes.len());
+            let bytes = data.bytes.slice(from..until);
+            let (pos, len) = (data.pos + from as u64, bytes.len() as u32);
+            all.push(Record::Data(Data { pos, len, bytes, ..data.clone() }));
+            // After the header, the rest.
+            from = if at == 5 && from == 0 && data.bytes.len() > 5 {
+                let bytes = data.bytes.slice(5..);
+                let (pos, len) = (data.pos + 5, bytes.len() as u32);
+                all.push(Record::Data(Data { pos, len, bytes, ..data.clone() }));
+                data.bytes.len()
+            } else {
+                until
+            };
+        }
+    }
+    all
+}
+
+#[test]
+fn it_does_not_matter_how_programs_read_their_records() {
+    for name in ["curl_tls13_aes256", "go_tls13", "postgres_ssl_request", "rabbitmq_amqps", "node_h2_tls12"] {
+        let (records, known) = read(name);
+        let whole: Vec<String> = operations(&records, known, false).0.iter().map(shown).collect();
+        for at in [5, 1, 7] {
+            let (_, known) = read(name);
+            let (all, stats) = operations(&cut(&records, at), known, false);
+            assert_eq!(all.iter().map(shown).collect::<Vec<_>>(), whole, "{name}, {at}");
+            assert_eq!((stats.tls.opened, stats.tls.failed_records), (stats.tls.seen, 0), "{name}, {at}");
+        }
+    }
+}
+
 #[test]
 fn without_secrets_everything_stays_closed_and_is_counted() {
     for name in names() {

@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::cipher::{APPLICATION_DATA, HANDSHAKE, HEADER_LEN, Keys};
+use super::cipher::{APPLICATION_DATA, HANDSHAKE, HEADER_LEN, Keys, Kinds};
 use super::hello::{Message, Messages};
 use super::positions::Positions;
 use super::record::{Framer, Header, body_len};
@@ -308,7 +308,7 @@ impl Half {
         };
         window = window.min(self.budget / cost);
         let (found, tried) =
-            keys.find(header, body, expected.saturating_add(1)..expected.saturating_add(1 + window));
+            keys.find(header, body, expected.saturating_add(1)..expected.saturating_add(1 + window), Kinds::Any);
         self.budget = self.budget.saturating_sub(tried.saturating_mul(cost));
         if let Some((number, opened)) = found {
             return Some((number, opened, false));
@@ -318,7 +318,7 @@ impl Half {
             secret = next_secret(generation.suite.hash, &secret);
             let keys = Keys::v13(generation.suite, &secret)?;
             let window = window.min(self.budget);
-            let (found, tried) = keys.find(header, body, 0..window);
+            let (found, tried) = keys.find(header, body, 0..window, Kinds::Any);
             self.budget = self.budget.saturating_sub(tried);
             if let Some((number, opened)) = found {
                 self.generation = Some(Generation { keys, suite: generation.suite, secret: Some(secret) });

@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 
-use super::cipher::Keys;
+use super::cipher::{Keys, Kinds};
 use super::record::Header;
 use super::secret::{ClientRandom, Joined, Known, Label, Secret};
 use super::suite::{Bulk, Suite};
@@ -58,10 +58,12 @@ pub struct Proof {
     pub(super) samples: [Vec<Sample>; 2],
 }
 
-/// How far numbers of joined connections are tried.
+/// What a candidate is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
-    /// For candidates of which there are many.
+    /// Connections that were joined in the middle are left out: a candidate costs ten times as much for them.
+    Begun,
+    /// For candidates of which there are many: their first numbers are tried.
     Near,
     /// For few.
     Far,
@@ -83,10 +85,22 @@ impl Proof {
         *self = later;
     }
 
+    /// Something is left to be found with so much effort.
+    pub fn wants(&self, effort: Effort) -> bool {
+        let is_joined = match &self.kind {
+            Kind::Traffic { is_joined, .. } => *is_joined,
+            Kind::Master { .. } => [false; 2],
+        };
+        let open = |(samples, is_joined): (&Vec<Sample>, bool)| {
+            !samples.is_empty() && (effort != Effort::Begun || !is_joined)
+        };
+        self.samples.iter().zip(is_joined).any(open)
+    }
+
     /// Lengths that its secrets may have: 32 bytes, 48.
-    pub fn lengths(&self) -> [bool; 2] {
+    pub fn lengths(&self, effort: Effort) -> [bool; 2] {
         match &self.kind {
-            _ if self.is_done() => [false, false],
+            _ if !self.wants(effort) => [false, false],
             Kind::Master { .. } => [false, true],
             Kind::Traffic { suite: Some(suite), .. } => [suite.hash.len() == 32, suite.hash.len() == 48],
             Kind::Traffic { suite: None, .. } => [true, true],
@@ -113,6 +127,7 @@ impl Proof {
             }
             Kind::Traffic { suite, is_joined } => {
                 let window = match effort {
+                    Effort::Begun => 0,
                     Effort::Near => JOIN_WINDOW,
                     Effort::Far => FAR_WINDOW,
                 };
@@ -143,9 +158,10 @@ impl Proof {
         let Some(keys) = Keys::v13(suite, candidate).filter(|_| !self.is_done()) else { return false };
         let labels = [Label::ClientTraffic, Label::ServerTraffic];
         for ((samples, label), window) in self.samples.iter_mut().zip(labels).zip(windows) {
+            let kinds = if window > 1 { Kinds::Data } else { Kinds::Any };
             let opened = samples
                 .iter()
-                .find_map(|sample| keys.find(&sample.header, &sample.body, 0..window).0)
+                .find_map(|sample| keys.find(&sample.header, &sample.body, 0..window, kinds).0)
                 .and_then(|(number, _)| Some((number, Secret::new(candidate)?)));
             if let Some((number, secret)) = opened {
                 samples.clear();

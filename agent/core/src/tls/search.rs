@@ -36,9 +36,18 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// In the order in which they are tried: the fewest candidates first.
-    pub const ALL: [Shape; 5] =
-        [Shape::Marked, Shape::BeforeLength, Shape::Aligned, Shape::Words, Shape::Anywhere];
+    /// Every way over a memory, in the order in which they are gone: what costs least first. Connections that were joined in the
+    /// middle are looked for where there are few candidates.
+    pub const WAYS: [(Shape, Effort); 8] = [
+        (Shape::Marked, Effort::Near),
+        (Shape::BeforeLength, Effort::Begun),
+        (Shape::Aligned, Effort::Begun),
+        (Shape::Words, Effort::Begun),
+        (Shape::Marked, Effort::Far),
+        (Shape::BeforeLength, Effort::Near),
+        (Shape::Aligned, Effort::Near),
+        (Shape::Anywhere, Effort::Begun),
+    ];
 
     fn step(self) -> usize {
         match self {
@@ -48,12 +57,6 @@ impl Shape {
         }
     }
 
-    fn effort(self) -> Effort {
-        match self {
-            Shape::Marked => Effort::Far,
-            _ => Effort::Near,
-        }
-    }
 }
 
 /// What one search is for.
@@ -88,9 +91,14 @@ impl Search {
         self.proofs.iter().all(Proof::is_done)
     }
 
+    /// Something is wanted that may be found with so much effort.
+    pub fn wants(&self, effort: Effort) -> bool {
+        self.proofs.iter().any(|proof| proof.wants(effort))
+    }
+
     /// Tries the bytes at one place.
     pub fn try_at(&mut self, bytes: &[u8], effort: Effort, found: &mut impl FnMut(Known)) {
-        let wanted = self.lengths();
+        let wanted = self.lengths(effort);
         for (len, _) in [(MIN_SECRET, 0), (MAX_SECRET, 1)].iter().zip(wanted).filter_map(|(len, is)| is.then_some(*len)) {
             let Some(candidate) = bytes.get(..len).filter(|bytes| looks_random(bytes)) else { continue };
             self.candidates += 1;
@@ -108,23 +116,23 @@ impl Search {
         piece: &[u8],
         address: u64,
         shape: Shape,
+        effort: Effort,
         found: &mut impl FnMut(u64, Known),
     ) {
         let step = shape.step();
         // Addresses, not places in the piece, are multiples of something.
         let skew = (address % step as u64) as usize;
         let mut place = if skew == 0 { 0 } else { step - skew };
-        while place + MIN_SECRET <= piece.len() && !self.proofs.is_empty() {
-            if may_be(shape, piece, place, self.lengths()) {
-                let before = self.hits(piece, address, place, shape, found);
-                if before {
-                    // The other direction's is near, and not always where this shape has it.
-                    let from = place.saturating_sub(NEIGHBOURHOOD);
-                    let until = (place + NEIGHBOURHOOD).min(piece.len());
-                    for near in from..until {
-                        self.hits(piece, address, near, shape, found);
-                    }
+        let mut lengths = self.lengths(effort);
+        while place + MIN_SECRET <= piece.len() && lengths != [false; 2] {
+            if may_be(shape, piece, place, lengths) && self.hits(piece, address, place, effort, found) {
+                // The other direction's is near, and not always where this shape has it.
+                let from = place.saturating_sub(NEIGHBOURHOOD);
+                let until = (place + NEIGHBOURHOOD).min(piece.len());
+                for near in from..until {
+                    self.hits(piece, address, near, Effort::Near, found);
                 }
+                lengths = self.lengths(effort);
             }
             place += step;
         }
@@ -136,21 +144,21 @@ impl Search {
         piece: &[u8],
         address: u64,
         place: usize,
-        shape: Shape,
+        effort: Effort,
         found: &mut impl FnMut(u64, Known),
     ) -> bool {
         let Some(bytes) = piece.get(place..) else { return false };
         let mut is_hit = false;
-        self.try_at(bytes, shape.effort(), &mut |known| {
+        self.try_at(bytes, effort, &mut |known| {
             is_hit = true;
             found(address + place as u64, known);
         });
         is_hit
     }
 
-    fn lengths(&self) -> [bool; 2] {
+    fn lengths(&self, effort: Effort) -> [bool; 2] {
         self.proofs.iter().fold([false; 2], |all, proof| {
-            let [short, long] = proof.lengths();
+            let [short, long] = proof.lengths(effort);
             [all[0] || short, all[1] || long]
         })
     }

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::cipher::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER_LEN, Keys};
+use super::cipher::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER_LEN, Keys, Kinds};
 use super::half::{Half, Outcome};
 use super::hello::{Message, ServerHello};
 use super::proof::{Kind, MAX_SAMPLES, Proof, Sample};
@@ -217,6 +217,8 @@ impl Session {
                     }
                     if self.held > self.bounds.bytes {
                         self.close(Cause::Limit);
+                    } else if self.is_older_12() {
+                        self.close(Cause::Secret);
                     }
                     return None;
                 }
@@ -267,6 +269,20 @@ impl Session {
         }
         self.asked = Some((name, counts));
         Some(proof)
+    }
+
+    /// The handshake was not seen, and it was one of TLS 1.2: nonces on the wire count up. Its keys need the handshake.
+    fn is_older_12(&self) -> bool {
+        let counts_up = |direction| {
+            let nonces = self.queue.iter().take(MAX_SCANNED).filter_map(|(of, piece)| match piece {
+                Piece::Record { header, body, .. } if *of == direction && header[0] == APPLICATION_DATA => {
+                    body.first_chunk::<8>().map(|nonce| u64::from_be_bytes(*nonce))
+                }
+                _ => None,
+            });
+            nonces.clone().zip(nonces.skip(1)).any(|(one, next)| one.wrapping_add(1) == next)
+        };
+        self.handshake.suite.is_none() && [Direction::Ingress, Direction::Egress].into_iter().any(counts_up)
     }
 
     fn proof(&self, name: ClientRandom) -> Option<Proof> {
@@ -622,7 +638,7 @@ impl Session {
                 }
                 budget = budget.saturating_sub(DERIVATION);
                 let Some(keys) = Keys::v13(suite, secret.bytes()) else { continue };
-                let (found, tried) = keys.find(header, body, 0..window);
+                let (found, tried) = keys.find(header, body, 0..window, Kinds::Any);
                 budget = budget.saturating_sub(tried);
                 if let Some((number, _)) = found {
                     self.handshake.client_random = Some(*random);

@@ -145,7 +145,10 @@ struct Job {
     /// Until when each connection waits, the oldest first.
     until: Vec<(ClientRandom, Instant)>,
     plan: std::vec::IntoIter<Step>,
-    step: Option<(Shape, Walk)>,
+    step: Option<(Step, Walk)>,
+    /// Bytes read in this step, and steps before it: the one that got least is next.
+    read: u64,
+    steps: u32,
     /// Connections came while others were searched: what was read by then is read again for them.
     is_again: bool,
     tries: usize,
@@ -153,8 +156,11 @@ struct Job {
 }
 
 /// One way over the memory.
+#[derive(Clone, Copy)]
 struct Step {
     shape: Shape,
+    effort: Effort,
+    /// Only what lies near this address.
     around: Option<u64>,
 }
 
@@ -235,6 +241,8 @@ impl Worker {
                         until: Vec::new(),
                         plan: Vec::new().into_iter(),
                         step: None,
+                        read: 0,
+                        steps: 0,
                         is_again: true,
                         tries: 0,
                         due: now,
@@ -265,7 +273,9 @@ impl Worker {
         let Some(job) = self.jobs.get_mut(index) else { return };
         let mut all = Vec::new();
         for (tgid, address, bytes) in self.places.kept(name) {
-            job.search.scan(bytes, address, Shape::Anywhere, &mut |at, known| all.push((tgid, at, known)));
+            job.search.scan(bytes, address, Shape::Anywhere, Effort::Near, &mut |at, known| {
+                all.push((tgid, at, known));
+            });
         }
         let hits = self.places.hits(job.tgid, job.memory.program);
         let mut around = Zeroizing::new(vec![0; 2 * NEIGHBOURHOOD]);
@@ -280,7 +290,9 @@ impl Worker {
             let before = all.len();
             job.search.try_at(there, Effort::Far, &mut |known| all.push((job.tgid, address, known)));
             if all.len() > before {
-                job.search.scan(around, from, Shape::Anywhere, &mut |at, known| all.push((job.tgid, at, known)));
+                job.search.scan(around, from, Shape::Anywhere, Effort::Near, &mut |at, known| {
+                    all.push((job.tgid, at, known));
+                });
                 self.places.keep(*name, job.tgid, from, around, Instant::now());
             }
         }
@@ -291,56 +303,72 @@ impl Worker {
         }
     }
 
-    /// Reads one piece for the process that has least to be read, which is as good as the smallest. Returns how long reading took.
+    /// Reads one piece for the process for which least was done: cheap ways over large memories come before dear ways over small
+    /// ones. Returns how long reading took.
     fn turn(&mut self, now: Instant) -> Duration {
         let ready = self.jobs.iter_mut().enumerate().filter(|(_, job)| job.due <= now);
-        let Some((index, job)) = ready.min_by_key(|(_, job)| (job.tries, job.until.len())) else {
+        let Some((index, job)) = ready.min_by_key(|(_, job)| (job.tries, job.steps, job.read)) else {
             return Duration::ZERO;
         };
         let begun = Instant::now();
         if job.step.is_none() && job.plan.len() == 0 && std::mem::take(&mut job.is_again) {
             job.plan = plan(&self.places, job);
+            job.steps = 0;
         }
         let next = loop {
-            let Some((shape, walk)) = &mut job.step else {
+            let Some((step, walk)) = &mut job.step else {
                 let Some(step) = job.plan.next() else { break None };
+                (job.read, job.steps) = (0, job.steps + 1);
+                if !job.search.wants(step.effort) {
+                    continue;
+                }
                 match job.memory.regions() {
                     Ok(regions) => {
                         let regions = match step.around {
                             Some(address) => near(&regions, address),
                             None => regions,
                         };
-                        job.step =
-                            Some((step.shape, Walk::new(regions, MARGIN, self.limits.max_bytes)));
+                        job.step = Some((step, Walk::new(regions, MARGIN, self.limits.max_bytes)));
                     }
                     Err(refused) => {
-                        let tgid = job.tgid;
                         self.drop_job(index, refused);
-                        let _ = tgid;
                         return Duration::ZERO;
                     }
                 }
                 continue;
             };
             match walk.next(&job.memory, &mut self.piece) {
-                Some((address, len)) => break Some((*shape, address, len)),
+                Some((address, len)) => break Some((*step, address, len)),
                 None => job.step = None,
             }
         };
         let reading = begun.elapsed();
-        let Some((shape, address, len)) = next else {
+        let Some((Step { shape, effort, .. }, address, len)) = next else {
             self.rest(index, now);
             return reading;
         };
         add(&self.totals.bytes, len as u64);
+        job.read += len as u64;
         let piece = self.piece.get(..len).unwrap_or_default();
         let mut all = Vec::new();
         let before = job.search.candidates;
-        job.search.scan(piece, address, shape, &mut |at, known| all.push((at, known)));
+        job.search.scan(piece, address, shape, effort, &mut |at, known| all.push((at, known)));
         add(&self.totals.candidates, job.search.candidates - before);
+        tracing::trace!(
+            process = job.tgid.0,
+            ?shape,
+            ?effort,
+            len,
+            candidates = job.search.candidates - before,
+            connections = job.search.proofs().len(),
+            read_us = reading.as_micros() as u64,
+            all_us = begun.elapsed().as_micros() as u64,
+            "a piece was searched"
+        );
         let (tgid, program) = (job.tgid, job.memory.program);
         for (at, known) in all {
-            self.places.hit(tgid, program, at, Some(shape));
+            tracing::debug!(process = tgid.0, ?shape, label = ?known.label, "a secret was found");
+            self.places.hit(tgid, program, at, Some((shape, effort)));
             if known.label != Label::Master {
                 let from = ((at - address) as usize).saturating_sub(NEIGHBOURHOOD);
                 let until = ((at - address) as usize + NEIGHBOURHOOD).min(len);
@@ -454,16 +482,16 @@ impl Worker {
 /// In which ways a process is gone over: first as programs like it keep their secrets, near the last one and everywhere, then in
 /// all ways. What was tried in all ways is tried again in the better ones only.
 fn plan(places: &Places, job: &Job) -> std::vec::IntoIter<Step> {
-    let learned = places.shape(job.memory.program);
+    let learned = places.way(job.memory.program);
     let mut plan = Vec::new();
-    if let Some(shape) = learned {
+    if let Some((shape, effort)) = learned {
         let last = places.hits(job.tgid, job.memory.program).first().copied();
-        plan.extend(last.map(|address| Step { shape, around: Some(address) }));
-        plan.push(Step { shape, around: None });
+        plan.extend(last.map(|address| Step { shape, effort, around: Some(address) }));
+        plan.push(Step { shape, effort, around: None });
     }
-    let rest = Shape::ALL.into_iter().filter(|shape| Some(*shape) != learned);
-    let rest = rest.filter(|shape| job.tries == 0 || *shape != Shape::Anywhere);
-    plan.extend(rest.map(|shape| Step { shape, around: None }));
+    let rest = Shape::WAYS.into_iter().filter(|way| Some(*way) != learned);
+    let rest = rest.filter(|(shape, _)| job.tries == 0 || *shape != Shape::Anywhere);
+    plan.extend(rest.map(|(shape, effort)| Step { shape, effort, around: None }));
     plan.into_iter()
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use spoor_core::bounded::Bounded;
 use spoor_core::record::Tgid;
 use spoor_core::tls::ClientRandom;
-use spoor_core::tls::search::Shape;
+use spoor_core::tls::search::{Effort, Shape};
 use zeroize::Zeroizing;
 
 use super::process::Program;
@@ -41,21 +41,21 @@ impl std::fmt::Debug for Kept {
 #[derive(Debug)]
 pub(super) struct Places {
     hits: Bounded<Tgid, (u64, VecDeque<u64>)>,
-    shapes: Bounded<Program, Shape>,
+    ways: Bounded<Program, (Shape, Effort)>,
     kept: VecDeque<Kept>,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { hits: Bounded::new(MAX_PROCESSES), shapes: Bounded::new(MAX_PROCESSES), kept: VecDeque::new() }
+        Self { hits: Bounded::new(MAX_PROCESSES), ways: Bounded::new(MAX_PROCESSES), kept: VecDeque::new() }
     }
 }
 
 impl Places {
     /// A secret of a process lay there.
-    pub(super) fn hit(&mut self, tgid: Tgid, program: Program, address: u64, shape: Option<Shape>) {
-        if let Some(shape) = shape {
-            self.shapes.insert(program, shape);
+    pub(super) fn hit(&mut self, tgid: Tgid, program: Program, address: u64, way: Option<(Shape, Effort)>) {
+        if let Some(way) = way {
+            self.ways.insert(program, way);
         }
         if self.hits.get(&tgid).is_none_or(|(of, _)| *of != program.1) {
             self.hits.insert(tgid, (program.1, VecDeque::new()));
@@ -75,8 +75,8 @@ impl Places {
     }
 
     /// How a program keeps its secrets.
-    pub(super) fn shape(&self, program: Program) -> Option<Shape> {
-        self.shapes.get(&program).copied()
+    pub(super) fn way(&self, program: Program) -> Option<(Shape, Effort)> {
+        self.ways.get(&program).copied()
     }
 
     /// What lies around a secret is wanted when the other direction speaks.

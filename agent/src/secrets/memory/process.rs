@@ -81,12 +81,13 @@ impl Memory {
         self.mem.read_at(to, at)
     }
 
-    /// The next present bytes from an address on, at most [`PIECE`] of them, before an end. `None`: there are none.
-    fn present(&self, from: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
+    /// The next present bytes from an address on, before an end, and whether there are more right behind them: at most [`PIECE`] are
+    /// taken at once. `None`: there are none.
+    fn present(&self, from: u64, end: u64) -> io::Result<Option<Run>> {
         let mut page = from / PAGE;
         let last = end.div_ceil(PAGE);
         let mut entries = [0; 8 * 512];
-        let mut run: Option<(u64, u64)> = None;
+        let mut run: Option<Run> = None;
         while page < last {
             let count = (last - page).min(512) as usize;
             let Some(entries) = entries.get_mut(..8 * count) else { break };
@@ -95,20 +96,32 @@ impl Memory {
             for (page, entry) in (page..).zip(entries) {
                 let is_present = u64::from_ne_bytes(*entry) & PRESENT != 0;
                 match &mut run {
-                    None if is_present => run = Some((page * PAGE, (page + 1) * PAGE)),
+                    None if is_present => {
+                        let (start, until) = ((page * PAGE).max(from), ((page + 1) * PAGE).min(end));
+                        run = Some(Run { start, until, goes_on: false });
+                    }
                     None => {}
-                    Some((start, until)) if is_present && *until - *start < PIECE as u64 => *until += PAGE,
-                    Some(_) => return Ok(clipped(run, from, end)),
+                    Some(found) if is_present && found.until - found.start + PAGE <= PIECE as u64 => {
+                        found.until = ((page + 1) * PAGE).min(end);
+                    }
+                    Some(found) => {
+                        found.goes_on = is_present;
+                        return Ok(run);
+                    }
                 }
             }
             page += count as u64;
         }
-        Ok(clipped(run, from, end))
+        Ok(run)
     }
 }
 
-fn clipped(run: Option<(u64, u64)>, from: u64, end: u64) -> Option<(u64, u64)> {
-    run.map(|(start, until)| (start.max(from), until.min(end)))
+/// Bytes that are in memory.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    start: u64,
+    until: u64,
+    goes_on: bool,
 }
 
 /// Secrets lie in memory that the process writes and nobody executes. Shared mappings are files and caches; ZGC's heap is the
@@ -159,7 +172,7 @@ impl Walk {
                 continue;
             }
             // A mapping that is gone by now has no pages.
-            let Ok(Some((start, until))) = memory.present(from, end) else {
+            let Ok(Some(Run { start, until, goes_on })) = memory.present(from, end) else {
                 self.part = (0, 0);
                 continue;
             };
@@ -170,13 +183,9 @@ impl Walk {
                 continue;
             };
             self.left -= wanted;
-            let read_until = start + len as u64;
             // What lies over the end of a piece is seen whole in the next one.
-            self.part = if len as u64 > self.overlap && read_until == until && until < end {
-                (read_until - self.overlap, end)
-            } else {
-                (read_until.max(start + PAGE), end)
-            };
+            let is_whole = start + len as u64 == until && len as u64 > self.overlap;
+            self.part = (if goes_on && is_whole { until - self.overlap } else { until }, end);
             if len > 0 {
                 return Some((start, len));
             }
@@ -211,6 +220,32 @@ mod tests {
         for pair in seen.windows(2) {
             assert_eq!(pair[1].0, pair[0].0 + pair[0].1 - 80, "pieces overlap: {seen:?}");
         }
+    }
+
+    #[test]
+    fn a_hole_in_memory_ends_a_piece_and_nothing_is_read_twice() {
+        // Every other page is touched: written through a pointer of its own, the rest stays as the kernel gave it.
+        let mut pages: Vec<u8> = Vec::with_capacity(64 * PAGE as usize + PIECE);
+        let base = pages.as_ptr() as u64;
+        for (page, byte) in pages.spare_capacity_mut().chunks_mut(PAGE as usize).enumerate() {
+            if page % 2 == 0
+                && let Some(byte) = byte.first_mut()
+            {
+                byte.write(1);
+            }
+        }
+        let memory = own();
+        let (from, end) = (base.next_multiple_of(PAGE), (base + 60 * PAGE) / PAGE * PAGE);
+        let mut walk = Walk::new(vec![(from, end)], 80, u64::MAX);
+        let mut piece = vec![0; PIECE];
+        let mut read = 0;
+        let mut last = 0;
+        while let Some((address, len)) = walk.next(&memory, &mut piece) {
+            assert!(address >= last, "{address:#x} comes after {last:#x}");
+            (last, read) = (address + len as u64, read + len as u64);
+            assert!(read <= end - from, "it ends");
+        }
+        assert!(read >= 20 * PAGE && last <= end, "{read} bytes");
     }
 
     #[test]

@@ -73,8 +73,7 @@ impl Flow {
         else {
             return;
         };
-        let at_record =
-            matches!(look.pending.front(), Some((_, Chunk::Bytes { bytes, .. })) if is_hello(bytes));
+        let at_record = begins_with_hello(look.pending.iter());
         let session = tls::Session::new(at_record, self.info.role, cx.tls.bounds)
             .with_name(own_name(self.info.conn.id));
         let sealed = Sealed { session, begun: BTreeMap::new(), is_opened: false, asked: None };
@@ -257,7 +256,23 @@ fn direction(role: Role, from: Sender) -> Direction {
     if sender(role, Direction::Ingress) == from { Direction::Ingress } else { Direction::Egress }
 }
 
-/// The record of a hello: what was captured begins with the handshake.
-fn is_hello(bytes: &[u8]) -> bool {
-    matches!(bytes, [22, 3, _, _, _, 1 | 2, ..])
+/// What was captured begins with the handshake: whoever spoke first begins with the record of a hello. Many programs read a record's
+/// header by itself, so that its body is in a chunk of its own.
+fn begins_with_hello<'a>(mut chunks: impl Iterator<Item = &'a (Direction, Chunk)> + Clone) -> bool {
+    let Some((direction, _)) = chunks.clone().next() else { return false };
+    let mut head = Vec::with_capacity(HELLO_HEAD);
+    while head.len() < HELLO_HEAD {
+        match chunks.next() {
+            Some((of, Chunk::Bytes { bytes, .. })) if of == direction => {
+                head.extend(bytes.iter().take(HELLO_HEAD - head.len()));
+            }
+            Some((of, _)) if of != direction => {}
+            // A gap, or no more.
+            _ => return false,
+        }
+    }
+    matches!(head.as_slice(), [22, 3, _, _, _, 1 | 2])
 }
+
+/// A record's header and the type of its first message.
+const HELLO_HEAD: usize = 6;

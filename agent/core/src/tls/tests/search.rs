@@ -64,8 +64,8 @@ fn waiting(session: &mut Session, chunks: &[(Direction, Chunk)]) -> Proof {
 /// Tries shapes in their order. Returns those that found something, with the places.
 fn search(search: &mut Search, memory: &[u8], secrets: &mut Secrets) -> Vec<(Shape, u64)> {
     let mut hits = Vec::new();
-    for shape in Shape::ALL {
-        search.scan(memory, 0x7f00_0000_1000, shape, &mut |at, known| {
+    for (shape, effort) in Shape::WAYS {
+        search.scan(memory, 0x7f00_0000_1000, shape, effort, &mut |at, known| {
             hits.push((shape, at - 0x7f00_0000_1000));
             secrets.insert(known);
         });
@@ -212,7 +212,7 @@ fn any_piece_is_searched_without_reading_past_it() {
         for until in from..memory.len() {
             let mut all = Search::default();
             all.add(proof.clone());
-            all.scan(&memory[from..until], from as u64, Shape::BeforeLength, &mut |_, _| panic!("it is not whole"));
+            all.scan(&memory[from..until], from as u64, Shape::BeforeLength, Effort::Near, &mut |_, _| panic!("it is not whole"));
             all.try_at(&memory[from..until], Effort::Near, &mut |_| panic!("it is not whole"));
         }
     }
