@@ -38,10 +38,11 @@ pub enum Shape {
 impl Shape {
     /// Every way over a memory, in the order in which they are gone: what costs least first. Connections that were joined in the
     /// middle are looked for where there are few candidates.
-    pub const WAYS: [(Shape, Effort); 8] = [
-        (Shape::Marked, Effort::Near),
+    pub const WAYS: [(Shape, Effort); 9] = [
+        (Shape::Marked, Effort::Begun),
         (Shape::BeforeLength, Effort::Begun),
         (Shape::Aligned, Effort::Begun),
+        (Shape::Marked, Effort::Near),
         (Shape::Words, Effort::Begun),
         (Shape::Marked, Effort::Far),
         (Shape::BeforeLength, Effort::Near),
@@ -96,10 +97,28 @@ impl Search {
         self.proofs.iter().any(|proof| proof.wants(effort))
     }
 
+    /// Tries a secret that was found for another connection: the other end of one that was joined in the middle has the same.
+    pub fn try_known(&mut self, known: &Known, found: &mut impl FnMut(Known)) {
+        for proof in &mut self.proofs {
+            proof.test(known.secret.bytes(), Effort::Far, found);
+        }
+        self.proofs.retain(|proof| !proof.is_done());
+    }
+
     /// Tries the bytes at one place.
     pub fn try_at(&mut self, bytes: &[u8], effort: Effort, found: &mut impl FnMut(Known)) {
-        let wanted = self.lengths(effort);
-        for (len, _) in [(MIN_SECRET, 0), (MAX_SECRET, 1)].iter().zip(wanted).filter_map(|(len, is)| is.then_some(*len)) {
+        self.try_lengths(bytes, self.lengths(effort), effort, found);
+    }
+
+    /// Tries as many bytes as these lengths say: 32, 48.
+    fn try_lengths(
+        &mut self,
+        bytes: &[u8],
+        lengths: [bool; 2],
+        effort: Effort,
+        found: &mut impl FnMut(Known),
+    ) {
+        for len in [MIN_SECRET, MAX_SECRET].into_iter().zip(lengths).filter_map(|(len, is)| is.then_some(len)) {
             let Some(candidate) = bytes.get(..len).filter(|bytes| looks_random(bytes)) else { continue };
             self.candidates += 1;
             for proof in &mut self.proofs {
@@ -125,12 +144,14 @@ impl Search {
         let mut place = if skew == 0 { 0 } else { step - skew };
         let mut lengths = self.lengths(effort);
         while place + MIN_SECRET <= piece.len() && lengths != [false; 2] {
-            if may_be(shape, piece, place, lengths) && self.hits(piece, address, place, effort, found) {
+            let fits = fitting(shape, piece, place, lengths);
+            if fits != [false; 2] && self.hits(piece, address, place, (fits, effort), found) {
                 // The other direction's is near, and not always where this shape has it.
                 let from = place.saturating_sub(NEIGHBOURHOOD);
                 let until = (place + NEIGHBOURHOOD).min(piece.len());
                 for near in from..until {
-                    self.hits(piece, address, near, Effort::Near, found);
+                    let lengths = self.lengths(Effort::Near);
+                    self.hits(piece, address, near, (lengths, Effort::Near), found);
                 }
                 lengths = self.lengths(effort);
             }
@@ -144,12 +165,12 @@ impl Search {
         piece: &[u8],
         address: u64,
         place: usize,
-        effort: Effort,
+        (lengths, effort): ([bool; 2], Effort),
         found: &mut impl FnMut(u64, Known),
     ) -> bool {
         let Some(bytes) = piece.get(place..) else { return false };
         let mut is_hit = false;
-        self.try_at(bytes, effort, &mut |known| {
+        self.try_lengths(bytes, lengths, effort, &mut |known| {
             is_hit = true;
             found(address + place as u64, known);
         });
@@ -164,39 +185,28 @@ impl Search {
     }
 }
 
-/// Whether a secret may lie there in this way: the cheap half of the question.
-fn may_be(shape: Shape, piece: &[u8], place: usize, lengths: [bool; 2]) -> bool {
-    let len_is = |wanted: u64| {
-        (lengths[0] && wanted == MIN_SECRET as u64) || (lengths[1] && wanted == MAX_SECRET as u64)
+/// Of these lengths, those that a secret may have that lies there in this way: the cheap half of the question.
+fn fitting(shape: Shape, piece: &[u8], place: usize, lengths: [bool; 2]) -> [bool; 2] {
+    let before = |len: usize| place.checked_sub(len).and_then(|from| piece.get(from..place));
+    let marked = |len: usize| {
+        let is_array =
+            before(4).and_then(|bytes| bytes.first_chunk()).is_some_and(|said| u32::from_le_bytes(*said) as usize == len);
+        // A JVM without compressed class pointers puts 4 bytes between an array's length and its elements. In Erlang the length
+        // is in bytes, or since OTP 27 in bits.
+        let is_long = before(8).and_then(|bytes| bytes.first_chunk()).is_some_and(|said| {
+            let said = u64::from_le_bytes(*said);
+            said == len as u64 || said == 8 * len as u64
+        });
+        let rest = piece.get(place + len..place + 64);
+        is_array || is_long || rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
     };
-    match shape {
-        Shape::Marked => {
-            let before32 = place.checked_sub(4).and_then(|from| piece.get(from..)?.first_chunk::<4>());
-            let before64 = place.checked_sub(8).and_then(|from| piece.get(from..)?.first_chunk::<8>());
-            let is_array = before32.is_some_and(|len| len_is(u32::from_le_bytes(*len).into()));
-            let is_binary = before64.is_some_and(|len| {
-                let len = u64::from_le_bytes(*len);
-                // In bytes, or since OTP 27 in bits.
-                len_is(len) || (len % 8 == 0 && len_is(len / 8))
-            });
-            // A JVM without compressed class pointers puts 4 bytes between an array's length and its elements.
-            let is_padded = before64.is_some_and(|words| {
-                matches!(words, [a, b, c, d, 0, 0, 0, 0] if len_is(u32::from_le_bytes([*a, *b, *c, *d]).into()))
-            });
-            let rest_is_zero = |len: usize| {
-                piece.get(place + len..place + 64).is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
-            };
-            is_array
-                || is_binary
-                || is_padded
-                || (lengths[0] && rest_is_zero(MIN_SECRET))
-                || (lengths[1] && rest_is_zero(MAX_SECRET))
-        }
-        Shape::BeforeLength => {
-            piece.get(place + MAX_SECRET).is_some_and(|len| len_is(u64::from(*len)))
-        }
+    let is_said_behind = |len: usize| piece.get(place + MAX_SECRET).is_some_and(|said| usize::from(*said) == len);
+    let fits = |len: usize| match shape {
+        Shape::Marked => marked(len),
+        Shape::BeforeLength => is_said_behind(len),
         Shape::Aligned | Shape::Words | Shape::Anywhere => true,
-    }
+    };
+    [lengths[0] && fits(MIN_SECRET), lengths[1] && fits(MAX_SECRET)]
 }
 
 /// The first 32 bytes are as random ones are: of those, 99.9 % pass; pointers, text and small numbers do not.

@@ -228,6 +228,7 @@ impl Worker {
         let Wanted { tgid, at, proof, .. } = wanted;
         let now = Instant::now();
         let name = *proof.name();
+        tracing::trace!(process = tgid.0, ?proof, "asked");
         let index = match self.jobs.iter().position(|job| job.tgid == tgid) {
             Some(index) => index,
             None if self.jobs.len() >= MAX_JOBS => return add(&self.totals.crowded, 1),
@@ -436,8 +437,17 @@ impl Worker {
                 job.search.retain(|proof| *proof.name() != name);
             }
         }
+        // Nothing says which two ends of older connections belong together; the secret does.
+        let mut others = Vec::new();
+        if known.joined.is_some() {
+            for job in &mut self.jobs {
+                job.search.try_known(&known, &mut |known| others.push(known));
+            }
+        }
         // A loop that does not take them any more is at its end.
-        let _ = self.answers.try_send(known);
+        for known in others.into_iter().chain([known]) {
+            let _ = self.answers.try_send(known);
+        }
     }
 
     fn drop_job(&mut self, index: usize, refused: Refused) {
