@@ -23,6 +23,6 @@ pub use key_log::{KeyLog, KeyLogError};
 
 /// What protected records may wait for their secret. A program writes its key log within the handshake, and a search takes a second
 /// where memory is large; what is found later is not worth more memory: 256 KiB are sixteen records of the largest size.
-/// Connections that end meanwhile wait for two seconds: garbage collectors and Go leave secrets readable so long.
+/// Connections that end meanwhile wait for three seconds: garbage collectors and Go leave secrets readable so long.
 pub const WAITING: Bounds =
-    Bounds { bytes: 256 << 10, time: Duration::from_secs(10), after_end: Duration::from_secs(2) };
+    Bounds { bytes: 256 << 10, time: Duration::from_secs(10), after_end: Duration::from_secs(3) };

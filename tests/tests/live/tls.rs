@@ -37,7 +37,6 @@ struct Files {
     key: String,
     pem: String,
     store: String,
-    go: String,
     /// The program in Go, where there is a compiler.
     peer: Option<PathBuf>,
 }
@@ -74,7 +73,7 @@ impl Files {
             run(Command::new("go").arg("build").args(["-ldflags", "-s -w", "-o"]).arg(&out).arg(service("peer.go")))?;
             peer = Some(out);
         }
-        Ok(Self { dir: dir.to_owned(), certificate, key, pem, store, go: text("go"), peer })
+        Ok(Self { dir: dir.to_owned(), certificate, key, pem, store, peer })
     }
 
     /// What is missing of a program.
@@ -143,12 +142,17 @@ impl Files {
         Ok(process)
     }
 
+    /// The file that an older client waits for.
+    fn go(&self, name: &str) -> String {
+        self.dir.join(format!("{name}.go")).to_string_lossy().into_owned()
+    }
+
     fn call(&self, kind: &str, name: &str, port: u16, path: &str, is_older: bool) -> Result<Process> {
         let url = format!("https://127.0.0.1:{port}{path}");
-        let go = if is_older { self.go.as_str() } else { "-" };
+        let go = if is_older { self.go(name) } else { "-".to_owned() };
         let log = self.dir.join(format!("{name}.requests")).to_string_lossy().into_owned();
         let count = REQUESTS.to_string();
-        let arguments = |trusted: &str| [url.clone(), trusted.to_owned(), count.clone(), go.to_owned(), log.clone()];
+        let arguments = |trusted: &str| [url.clone(), trusted.to_owned(), count.clone(), go.clone(), log.clone()];
         let mut command = match kind {
             "java" => {
                 let mut command = Command::new("java");
@@ -235,11 +239,11 @@ fn trace(binary: &Path) -> Result<()> {
             rows.push((name, client, port, has_older));
         }
     }
-    let mut clients = Vec::new();
+    let mut older = BTreeMap::new();
     for (name, client, port, _) in rows.iter().filter(|row| row.3) {
         let mut process = files.call(client, &format!("{name}-older"), *port, &format!("/{name}/older"), true)?;
         process.wait_for_line("connected")?;
-        clients.push(process);
+        older.insert(name, process);
     }
     let ports: String = rows.iter().map(|(_, _, port, _)| format!("    - port: {port}\n")).collect();
     let configuration = scratch.path().join("spoor.yaml");
@@ -248,15 +252,16 @@ fn trace(binary: &Path) -> Result<()> {
     let options = ["--config".to_owned(), configuration.to_string_lossy().into_owned()];
     let mut agent = Agent::start(binary, scratch.path(), "agent", &options)?;
     std::thread::sleep(SETTLE);
-    std::fs::write(&files.go, "")?;
+    // One pair after the other: this is about whether secrets are found, not about how many at once.
     for (name, client, port, _) in &rows {
-        clients.push(files.call(client, &format!("{name}-newer"), *port, &format!("/{name}/newer"), false)?);
+        std::fs::write(files.go(&format!("{name}-older")), "")?;
+        let newer = files.call(client, &format!("{name}-newer"), *port, &format!("/{name}/newer"), false)?;
+        for mut process in older.remove(name).into_iter().chain([newer]) {
+            ensure!(process.wait()?, "{}", spoor_tests::peers::tail(process.log()));
+            go_on()?;
+        }
     }
-    for process in &mut clients {
-        ensure!(process.wait()?, "{}", spoor_tests::peers::tail(process.log()));
-        go_on()?;
-    }
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(3));
     agent.check()?;
     let log = agent.log().to_owned();
     let spans = agent.stop()?;

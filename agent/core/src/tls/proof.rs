@@ -25,6 +25,8 @@ const JOIN_WINDOW: u64 = 1 << 12;
 const FAR_WINDOW: u64 = 1 << 17;
 /// A block of ChaCha20 costs as much as so many of AES with the processor's instructions.
 const CHACHA_COST: u64 = 16;
+/// What deriving keys costs in such blocks: 2 µs.
+pub(super) const DERIVATION: u64 = 1 << 9;
 /// Numbers before the one that was found at which opening begins: records that wait before the sample.
 const BACK: u64 = 64;
 
@@ -107,15 +109,20 @@ impl Proof {
         }
     }
 
-    /// Tries a candidate. What it opens is no longer asked for.
-    pub fn test(&mut self, candidate: &[u8], effort: Effort, found: &mut impl FnMut(Known)) {
+    /// Tries a candidate. What it opens is no longer asked for. Returns what it cost, in blocks of AES.
+    pub fn test(&mut self, candidate: &[u8], effort: Effort, found: &mut impl FnMut(Known)) -> u64 {
+        if !self.wants(effort) {
+            return 0;
+        }
+        let mut cost = 0;
         match &self.kind {
             Kind::Master { suite, client_random, server_random, encrypt_then_mac } => {
-                if candidate.len() != 48 || self.is_done() {
-                    return;
+                if candidate.len() != 48 {
+                    return 0;
                 }
+                cost += DERIVATION;
                 let keys = Keys::v12(suite, candidate, client_random, server_random, *encrypt_then_mac);
-                let Some(keys) = keys else { return };
+                let Some(keys) = keys else { return cost };
                 // The first record after a ChangeCipherSpec has the number 0.
                 let opens = keys.iter().zip(&self.samples).any(|(keys, samples)| {
                     samples.iter().any(|sample| keys.open(&sample.header, &sample.body, 0).is_some())
@@ -138,13 +145,15 @@ impl Proof {
                     }
                     let window = if suite.bulk == Bulk::ChaCha20Poly1305 { window / CHACHA_COST } else { window };
                     let windows = is_joined.map(|is_joined| if is_joined { window } else { 1 });
-                    if self.test_traffic(suite, candidate, windows, found) {
+                    cost += DERIVATION;
+                    if self.test_traffic(suite, candidate, (windows, &mut cost), found) {
                         self.kind = Kind::Traffic { suite: Some(suite), is_joined };
-                        return;
+                        return cost;
                     }
                 }
             }
         }
+        cost
     }
 
     /// Returns whether it is the secret of a direction.
@@ -152,7 +161,7 @@ impl Proof {
         &mut self,
         suite: &'static Suite,
         candidate: &[u8],
-        windows: [u64; 2],
+        (windows, cost): ([u64; 2], &mut u64),
         found: &mut impl FnMut(Known),
     ) -> bool {
         let Some(keys) = Keys::v13(suite, candidate).filter(|_| !self.is_done()) else { return false };
@@ -161,7 +170,11 @@ impl Proof {
             let kinds = if window > 1 { Kinds::Data } else { Kinds::Any };
             let opened = samples
                 .iter()
-                .find_map(|sample| keys.find(&sample.header, &sample.body, 0..window, kinds).0)
+                .find_map(|sample| {
+                    let (opened, tried) = keys.find(&sample.header, &sample.body, 0..window, kinds);
+                    *cost += tried.saturating_mul(if suite.bulk == Bulk::ChaCha20Poly1305 { CHACHA_COST } else { 1 });
+                    opened
+                })
                 .and_then(|(number, _)| Some((number, Secret::new(candidate)?)));
             if let Some((number, secret)) = opened {
                 samples.clear();

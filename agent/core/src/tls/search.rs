@@ -19,6 +19,9 @@ pub const MARGIN: usize = 64 + 16;
 /// apart, in rustls 72, in Go 96 or 128, in BoringSSL 49.
 pub const NEIGHBOURHOOD: usize = 1 << 10;
 
+/// What is tried at once, in blocks of AES: some 5 ms. What is new is asked about meanwhile.
+const MAX_COST: u64 = 1 << 20;
+
 /// How secrets lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
@@ -66,6 +69,8 @@ pub struct Search {
     proofs: Vec<Proof>,
     /// Candidates that were tried.
     pub candidates: u64,
+    /// What that cost, in blocks of AES.
+    cost: u64,
 }
 
 impl Search {
@@ -100,7 +105,7 @@ impl Search {
     /// Tries a secret that was found for another connection: the other end of one that was joined in the middle has the same.
     pub fn try_known(&mut self, known: &Known, found: &mut impl FnMut(Known)) {
         for proof in &mut self.proofs {
-            proof.test(known.secret.bytes(), Effort::Far, found);
+            self.cost += proof.test(known.secret.bytes(), Effort::Far, found);
         }
         self.proofs.retain(|proof| !proof.is_done());
     }
@@ -122,28 +127,30 @@ impl Search {
             let Some(candidate) = bytes.get(..len).filter(|bytes| looks_random(bytes)) else { continue };
             self.candidates += 1;
             for proof in &mut self.proofs {
-                proof.test(candidate, effort, found);
+                self.cost += proof.test(candidate, effort, found);
             }
         }
         self.proofs.retain(|proof| !proof.is_done());
     }
 
     /// Tries every place of a piece that lies at `address`. The last [`MARGIN`] bytes are those of the next piece as well.
-    /// `found` hears where a secret lies, too.
+    /// Places before `from` were tried. `found` hears where a secret lies, too. Returns where to go on, if that is enough for once
+    /// ([`MAX_COST`]).
     pub fn scan(
         &mut self,
         piece: &[u8],
         address: u64,
-        shape: Shape,
-        effort: Effort,
+        from: u64,
+        (shape, effort): (Shape, Effort),
         found: &mut impl FnMut(u64, Known),
-    ) {
+    ) -> Option<u64> {
+        let most = self.cost.saturating_add(MAX_COST);
         let step = shape.step();
         // Addresses, not places in the piece, are multiples of something.
-        let skew = (address % step as u64) as usize;
-        let mut place = if skew == 0 { 0 } else { step - skew };
+        let begin = from.max(address).next_multiple_of(step as u64);
+        let mut place = usize::try_from(begin - address).unwrap_or(usize::MAX);
         let mut lengths = self.lengths(effort);
-        while place + MIN_SECRET <= piece.len() && lengths != [false; 2] {
+        while place < piece.len() && place + MIN_SECRET <= piece.len() && lengths != [false; 2] {
             let fits = fitting(shape, piece, place, lengths);
             if fits != [false; 2] && self.hits(piece, address, place, (fits, effort), found) {
                 // The other direction's is near, and not always where this shape has it.
@@ -156,7 +163,11 @@ impl Search {
                 lengths = self.lengths(effort);
             }
             place += step;
+            if self.cost > most {
+                return Some(address + place as u64);
+            }
         }
+        None
     }
 
     /// Tries one place. Returns whether it was a secret.

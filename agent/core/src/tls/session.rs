@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::cipher::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER_LEN, Keys, Kinds};
 use super::half::{Half, Outcome};
 use super::hello::{Message, ServerHello};
-use super::proof::{Kind, MAX_SAMPLES, Proof, Sample};
+use super::proof::{DERIVATION, Kind, MAX_SAMPLES, Proof, Sample};
 use super::record::Piece;
 use super::secret::{ClientRandom, Joined, Secrets, Set};
 use super::suite::{Suite, Version};
@@ -32,8 +32,6 @@ const MAX_FINISHED: usize = 96;
 const MAX_ADOPTIONS: u32 = 4;
 /// Blocks that one such time may cost: some 20 ms.
 const ADOPTION_BUDGET: u64 = 1 << 22;
-/// What deriving a secret's keys costs beside that: 2 µs.
-const DERIVATION: u64 = 1 << 9;
 /// Pieces that wait among which samples are looked for.
 const MAX_SCANNED: usize = 64;
 

@@ -15,7 +15,7 @@ mod pace;
 mod places;
 mod process;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -35,7 +35,7 @@ use process::{Memory, PIECE, Refused, Walk};
 
 /// Questions and answers that wait.
 const QUEUE: usize = 4096;
-/// Processes searched at once; further ones wait for their connections' next record.
+/// Processes searched at once, and searches of gone ones that are kept; further ones wait for their connections' next record.
 const MAX_JOBS: usize = 1024;
 /// Connections of one process that are searched at once: the newest.
 const MAX_PROOFS: usize = 64;
@@ -149,6 +149,8 @@ struct Job {
     /// Bytes read in this step, and steps before it: the one that got least is next.
     read: u64,
     steps: u32,
+    /// Where the search of a piece was broken off: what is before was tried.
+    tried_until: u64,
     /// Connections came while others were searched: what was read by then is read again for them.
     is_again: bool,
     tries: usize,
@@ -170,6 +172,8 @@ struct Worker {
     totals: Arc<Totals>,
     places: Places,
     jobs: Vec<Job>,
+    /// Connections of processes that are gone: their other end may have the secret.
+    orphans: VecDeque<(Instant, Search)>,
     piece: Zeroizing<Vec<u8>>,
     /// Processes of which it was said that they are read, or why not.
     told: HashSet<Tgid>,
@@ -183,14 +187,13 @@ impl Worker {
             totals,
             places: Places::default(),
             jobs: Vec::new(),
+            orphans: VecDeque::new(),
             piece: Zeroizing::new(vec![0; PIECE]),
             told: HashSet::new(),
         }
     }
 
     fn run(mut self, questions: &Receiver<Wanted>) {
-        // Of this thread alone. Without the right to it, it runs like the others.
-        let _ = rustix::process::nice(10);
         let mut budget = Budget::new(self.limits.cpu_percent, Instant::now());
         loop {
             let now = Instant::now();
@@ -244,13 +247,19 @@ impl Worker {
                         step: None,
                         read: 0,
                         steps: 0,
+                        tried_until: 0,
                         is_again: true,
                         tries: 0,
                         due: now,
                     });
                     self.jobs.len() - 1
                 }
-                Err(refused) => return self.refuse(tgid, refused),
+                Err(refused) => {
+                    let mut search = Search::default();
+                    search.add(proof);
+                    self.orphan(search, now);
+                    return self.refuse(tgid, refused);
+                }
             },
         };
         let Some(job) = self.jobs.get_mut(index) else { return };
@@ -262,8 +271,13 @@ impl Worker {
             }
             job.until.push((name, now + PATIENCE));
         }
+        let is_begun = proof.wants(Effort::Begun);
         job.search.add(proof);
         job.is_again = true;
+        if is_begun && job.steps > 0 {
+            // It is found quickly, and would wait long behind ways over everything.
+            (job.step, job.plan, job.steps, job.tried_until) = (None, Vec::new().into_iter(), 0, 0);
+        }
         job.due = now;
         self.look_at_known_places(index, &name);
         self.settle(index);
@@ -274,7 +288,7 @@ impl Worker {
         let Some(job) = self.jobs.get_mut(index) else { return };
         let mut all = Vec::new();
         for (tgid, address, bytes) in self.places.kept(name) {
-            job.search.scan(bytes, address, Shape::Anywhere, Effort::Near, &mut |at, known| {
+            let _ = job.search.scan(bytes, address, 0, (Shape::Anywhere, Effort::Near), &mut |at, known| {
                 all.push((tgid, at, known));
             });
         }
@@ -289,9 +303,9 @@ impl Worker {
             let around = around.get(..len).unwrap_or_default();
             let Some(there) = around.get((address - from) as usize..) else { continue };
             let before = all.len();
-            job.search.try_at(there, Effort::Far, &mut |known| all.push((job.tgid, address, known)));
+            job.search.try_at(there, Effort::Near, &mut |known| all.push((job.tgid, address, known)));
             if all.len() > before {
-                job.search.scan(around, from, Shape::Anywhere, Effort::Near, &mut |at, known| {
+                let _ = job.search.scan(around, from, 0, (Shape::Anywhere, Effort::Near), &mut |at, known| {
                     all.push((job.tgid, at, known));
                 });
                 self.places.keep(*name, job.tgid, from, around, Instant::now());
@@ -353,7 +367,12 @@ impl Worker {
         let piece = self.piece.get(..len).unwrap_or_default();
         let mut all = Vec::new();
         let before = job.search.candidates;
-        job.search.scan(piece, address, shape, effort, &mut |at, known| all.push((at, known)));
+        let way = (shape, effort);
+        let rest = job.search.scan(piece, address, job.tried_until, way, &mut |at, known| all.push((at, known)));
+        job.tried_until = rest.unwrap_or_default();
+        if let (Some(rest), Some((_, walk))) = (rest, &mut job.step) {
+            walk.rewind(rest, address + len as u64);
+        }
         add(&self.totals.candidates, job.search.candidates - before);
         tracing::trace!(
             process = job.tgid.0,
@@ -422,6 +441,7 @@ impl Worker {
                 job.search.retain(|proof| left.contains(proof.name()));
             }
         }
+        self.orphans.retain(|(until, search)| *until > now && !search.is_done());
         add(&self.totals.not_found, given_up);
         self.jobs.retain(|job| !job.until.is_empty());
     }
@@ -440,8 +460,9 @@ impl Worker {
         // Nothing says which two ends of older connections belong together; the secret does.
         let mut others = Vec::new();
         if known.joined.is_some() {
-            for job in &mut self.jobs {
-                job.search.try_known(&known, &mut |known| others.push(known));
+            let orphans = self.orphans.iter_mut().map(|(_, search)| search);
+            for search in self.jobs.iter_mut().map(|job| &mut job.search).chain(orphans) {
+                search.try_known(&known, &mut |known| others.push(known));
             }
         }
         // A loop that does not take them any more is at its end.
@@ -452,7 +473,15 @@ impl Worker {
 
     fn drop_job(&mut self, index: usize, refused: Refused) {
         let job = self.jobs.swap_remove(index);
+        self.orphan(job.search, Instant::now());
         self.refuse(job.tgid, refused);
+    }
+
+    fn orphan(&mut self, search: Search, now: Instant) {
+        if self.orphans.len() >= MAX_JOBS {
+            self.orphans.pop_front();
+        }
+        self.orphans.push_back((now + PATIENCE, search));
     }
 
     fn refuse(&mut self, tgid: Tgid, refused: Refused) {

@@ -163,6 +163,12 @@ impl Walk {
         Self { regions: regions.into_iter(), part: (0, 0), overlap: overlap as u64, left: most }
     }
 
+    /// Goes on at an address of the last piece.
+    pub(super) fn rewind(&mut self, address: u64, until: u64) {
+        let (_, end) = self.part;
+        self.part = (address.saturating_sub(self.overlap), end.max(until));
+    }
+
     /// Reads the next piece. Returns its address and length; `None` at the end.
     pub(super) fn next(&mut self, memory: &Memory, to: &mut [u8]) -> Option<(u64, usize)> {
         while self.left > 0 {

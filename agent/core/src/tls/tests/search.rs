@@ -61,14 +61,20 @@ fn waiting(session: &mut Session, chunks: &[(Direction, Chunk)]) -> Proof {
     last.expect("a question")
 }
 
+const BASE: u64 = 0x7f00_0000_1000;
+
 /// Tries shapes in their order. Returns those that found something, with the places.
 fn search(search: &mut Search, memory: &[u8], secrets: &mut Secrets) -> Vec<(Shape, u64)> {
     let mut hits = Vec::new();
     for (shape, effort) in Shape::WAYS {
-        search.scan(memory, 0x7f00_0000_1000, shape, effort, &mut |at, known| {
-            hits.push((shape, at - 0x7f00_0000_1000));
+        let mut from = BASE;
+        while let Some(next) = search.scan(memory, BASE, from, (shape, effort), &mut |at, known| {
+            hits.push((shape, at - BASE));
             secrets.insert(known);
-        });
+        }) {
+            assert!(next > from);
+            from = next;
+        }
     }
     hits
 }
@@ -212,7 +218,14 @@ fn any_piece_is_searched_without_reading_past_it() {
         for until in from..memory.len() {
             let mut all = Search::default();
             all.add(proof.clone());
-            all.scan(&memory[from..until], from as u64, Shape::BeforeLength, Effort::Near, &mut |_, _| panic!("it is not whole"));
+            let rest = all.scan(
+                &memory[from..until],
+                from as u64,
+                0,
+                (Shape::BeforeLength, Effort::Near),
+                &mut |_, _| panic!("it is not whole"),
+            );
+            assert_eq!(rest, None);
             all.try_at(&memory[from..until], Effort::Near, &mut |_| panic!("it is not whole"));
         }
     }
