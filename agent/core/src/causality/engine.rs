@@ -3,7 +3,7 @@
 //! *Owns* which part of causality sees which event. *Must not know* spans, trees.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::RandomState;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use super::echo;
@@ -14,7 +14,7 @@ use crate::causality::across::message::{
 };
 use crate::causality::across::wire::{End, Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
-use crate::causality::inside::{Closing, Inside, Interaction, Opening};
+use crate::causality::inside::{Closing, Inside, Interaction, Opening, Showing};
 use crate::conn::ConnInfo;
 use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
@@ -45,7 +45,7 @@ pub struct Engine {
     unsure_due: HashMap<OpId, BootTime>,
     edges: VecDeque<Edge>,
     passages: VecDeque<Passage>,
-    /// For names, which traffic chooses: nobody can make two of them alike.
+    /// For names and contents, which traffic chooses: nobody can make two of them alike.
     hasher: RandomState,
 }
 
@@ -86,8 +86,18 @@ impl Engine {
     }
 
     /// An operation is over. `wire` is its wire identity, where the connection has one and it was not told before.
-    pub fn closed(&mut self, info: &ConnInfo, op: &Operation, found: &Found, wire: Option<WireId>) {
-        self.inside.closed(closing(op, found));
+    /// Keys of an operation that was not `read` are not known.
+    pub fn closed(
+        &mut self,
+        info: &ConnInfo,
+        op: &Operation,
+        found: &Found,
+        wire: Option<WireId>,
+        is_read: bool,
+    ) {
+        if self.inside.remembers(op.id) {
+            self.inside.closed(closing(&self.hasher, op, found, is_read));
+        }
         if let Some(wire) = wire {
             let is_local = info.conn.transport == Transport::Unix;
             let times = is_local.then_some((op.request.start.at, op.ended_at));
@@ -162,8 +172,10 @@ impl Engine {
     }
 
     /// What such a request has shown so far.
-    pub fn shown(&mut self, op: OpId, found: &Found) {
-        self.inside.shown(op, keys(found), found.attributes.clone());
+    pub fn shown(&mut self, operation: &Operation, found: &Found) {
+        let asked = echo::asked(&self.hasher, operation);
+        self.inside
+            .shown(operation.id, Showing { keys: keys(found), facts: found.attributes.clone(), asked });
     }
 
     pub fn next_timeout(&self) -> Option<BootTime> {
@@ -401,13 +413,10 @@ fn broker_name(info: &ConnInfo, at_broker: bool) -> String {
     }
 }
 
-fn closing(op: &Operation, found: &Found) -> Closing {
-    let (transaction, ends_transaction) = match &op.detail {
-        Detail::Postgres(statement) => {
-            let tag = statement.command_tag.as_deref().unwrap_or_default();
-            (statement.transaction, matches!(tag, "COMMIT" | "ROLLBACK"))
-        }
-        _ => (None, false),
+fn closing(hasher: &impl BuildHasher, op: &Operation, found: &Found, is_read: bool) -> Closing {
+    let transaction = match &op.detail {
+        Detail::Postgres(statement) => statement.transaction,
+        Detail::Http(_) | Detail::Amqp(_) => None,
     };
     let named = match &op.detail {
         Detail::Amqp(action) => match &action.kind {
@@ -426,9 +435,9 @@ fn closing(op: &Operation, found: &Found) -> Closing {
         answered: op.response.is_some()
             && !matches!(op.completeness, Completeness::Cut | Completeness::Abandoned),
         facts: found.attributes.clone(),
-        echo: echo::of(op),
+        echo: echo::of(hasher, op),
         transaction,
-        ends_transaction,
+        is_read,
     }
 }
 
