@@ -6,6 +6,8 @@
 //! An operation seen at both ends of a connection inside one node is two spans for HTTP (client, server), one for a
 //! statement or a publish (the client's; the server's view is absorbed), and for a delivery the broker's dwell and the
 //! consumer's processing.
+//!
+//! Long because what a tree has in common and what becomes of each of its operations decide each other.
 
 use std::collections::VecDeque;
 
