@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::catalog::Key;
 use super::parse::{Column, Formats};
-use crate::operation::postgres::{Cell, Statement, StatementKind};
+use crate::operation::postgres::{Cell, InTransaction, Statement, StatementKind, TransactionNumber};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::{Discard, Event, Events};
 use crate::record::{OpId, Point, Role};
@@ -322,14 +322,35 @@ impl OpenOperations {
     pub(super) fn complete(&mut self, key: Key, tag: String) {
         let kind = |kind: StatementKind| kind != StatementKind::FunctionCall;
         let Some(open) = self.open.get_mut(&key).filter(|open| kind(open.statement.kind)) else {
-            self.block.statement(&tag, None);
+            self.block.statement(&tag, None, false);
             return;
         };
         let text = open.text.as_deref().or(open.statement.text.as_deref());
-        open.statement.transaction = self.block.statement(&tag, text);
+        let warning = open.statement.warning.as_ref().map(|warning| warning.code.as_str());
+        open.statement.transaction = self.block.statement(&tag, text, warning == Some(ALREADY_BEGUN));
         open.statement.command_tag = Some(tag);
     }
+
+    /// What is known so far of a statement that somebody else asks for.
+    pub(super) fn peek(&self, op: OpId) -> Option<Operation> {
+        let open = self.open.values().find(|open| open.id == op && self.shape() == OpSide::Relayed)?;
+        let mut statement = open.statement.clone();
+        statement.text = statement.text.or_else(|| open.text.as_deref().map(str::to_owned));
+        Some(Operation {
+            id: op,
+            shape: self.shape(),
+            role: self.role,
+            request: open.request,
+            response: open.response,
+            ended_at: open.request.end.at,
+            completeness: Completeness::Abandoned,
+            detail: Detail::Postgres(Box::new(statement)),
+        })
+    }
 }
+
+/// SQLSTATE of the warning that a BEGIN inside a block gives (`active_sql_transaction`).
+const ALREADY_BEGUN: &str = "25001";
 
 /// The transaction block of a connection, numbered from 1.
 ///
@@ -337,14 +358,14 @@ impl OpenOperations {
 /// tag of `ROLLBACK TO SAVEPOINT`) and what was not seen.
 #[derive(Debug, Default)]
 pub(super) struct Block {
-    current: Option<u64>,
+    current: Option<InTransaction>,
     count: u64,
     /// The block that a `ROLLBACK` of unknown text may or may not have ended.
-    doubtful: Option<u64>,
+    doubtful: Option<InTransaction>,
 }
 
 impl Block {
-    pub(super) fn current(&self) -> Option<u64> {
+    pub(super) fn current(&self) -> Option<InTransaction> {
         self.current
     }
 
@@ -357,7 +378,9 @@ impl Block {
     pub(super) fn resume(&mut self, current: Option<u64>, count: u64) {
         // More than a connection can have; so that counting goes on.
         let (current, count) = (current.map(|block| block.min(MAX_BLOCKS)), count.min(MAX_BLOCKS));
-        *self = Self { current, count: count.max(current.unwrap_or(0)), doubtful: None };
+        let count = count.max(current.unwrap_or(0));
+        let current = current.map(|block| Self::at(block, false));
+        *self = Self { current, count, doubtful: None };
     }
 
     /// Answers were lost: a block may have ended in them, or begun.
@@ -366,27 +389,33 @@ impl Block {
         self.doubtful = None;
     }
 
-    fn begin(&mut self) -> Option<u64> {
+    fn at(number: u64, is_begun: bool) -> InTransaction {
+        InTransaction { number: TransactionNumber(number), is_begun, is_end: false }
+    }
+
+    /// `is_begun`: its beginning is what was seen.
+    fn begin(&mut self, is_begun: bool) -> Option<InTransaction> {
         self.count += 1;
-        self.current = Some(self.count);
+        self.current = Some(Self::at(self.count, is_begun));
         self.current
     }
 
-    /// The block of a statement that ended with this tag.
-    fn statement(&mut self, tag: &str, text: Option<&str>) -> Option<u64> {
+    /// The block of a statement that ended with this tag. `was_begun`: the server warned that a block had begun before.
+    fn statement(&mut self, tag: &str, text: Option<&str>, was_begun: bool) -> Option<InTransaction> {
         let has = |word: &str| {
             text.is_some_and(|text| crate::sql::token::significant(text).any(|token| token.is(word)))
         };
         match tag {
-            "BEGIN" | "START TRANSACTION" => self.current.or_else(|| self.begin()),
+            "BEGIN" | "START TRANSACTION" => self.current.or_else(|| self.begin(!was_begun)),
             "ROLLBACK" if has("to") => self.current,
             "COMMIT" | "ROLLBACK" | "PREPARE TRANSACTION" => {
                 let ended = self.current.take();
                 self.doubtful = ended.filter(|_| text.is_none() && tag == "ROLLBACK");
+                let is_end = self.doubtful.is_none();
                 if has("chain") && !has("no") {
-                    self.begin();
+                    self.begin(true);
                 }
-                ended
+                ended.map(|ended| InTransaction { is_end, ..ended })
             }
             _ => self.current,
         }
@@ -399,7 +428,7 @@ impl Block {
             b'T' | b'E' if self.current.is_none() => {
                 self.current = self.doubtful;
                 if self.current.is_none() {
-                    self.begin();
+                    self.begin(false);
                 }
             }
             _ => {}

@@ -56,9 +56,9 @@ pub(super) fn draft(placed: &Placed<'_>, statement: &Statement) -> Draft {
     };
     rows(statement, &mut draft);
     if let Some(transaction) = statement.transaction {
-        draft.attributes.set(semconv::SPOOR_DB_TRANSACTION, int(transaction));
+        draft.attributes.set(semconv::SPOOR_DB_TRANSACTION, int(transaction.number.0));
         // The number is the connection's own: whoever receives the span needs one that no other connection has.
-        let id = ids::transaction_id(placed.conn, transaction);
+        let id = ids::transaction_id(placed.conn, transaction.number);
         draft.attributes.set(semconv::SPOOR_DB_TRANSACTION_ID, hex_text(&id));
     }
     if statement.copy_len > 0 {

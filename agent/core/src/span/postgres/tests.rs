@@ -2,7 +2,9 @@
 
 use expect_test::expect;
 
-use crate::operation::postgres::{Cell, Parameter, ServerError, Statement, StatementKind};
+use crate::operation::postgres::{
+    Cell, InTransaction, Parameter, ServerError, Statement, StatementKind, TransactionNumber,
+};
 use crate::operation::{Completeness, Operation};
 use crate::record::Role;
 use crate::span::testing::{SECRET, check, check_op, op, sql, statement};
@@ -36,7 +38,7 @@ fn statements() {
         parameters: ["17", SECRET]
             .map(|v| Parameter { type_oid: 25, value: Some(Cell::Text(v.to_owned())) })
             .to_vec(),
-        transaction: Some(3),
+        transaction: Some(InTransaction { number: TransactionNumber(3), is_begun: true, is_end: false }),
         ..statement("UPDATE orders SET note = $2 WHERE id = $1", "UPDATE 1")
     };
     check(

@@ -19,7 +19,7 @@ fn forest() -> Hold {
     })
 }
 
-fn finished(op: u64) -> Box<Finished> {
+pub(in crate::trees) fn finished(op: u64) -> Box<Finished> {
     let conn = Conn {
         at: BootTime::ZERO,
         id: ConnId(1),

@@ -329,9 +329,32 @@ fn transaction_blocks_are_numbered_and_savepoints_do_not_end_them() {
     .concat();
     let mut driver = run(&started(&steps));
     driver.end(End::Closed, 99);
-    let blocks: Vec<_> = driver.operations().iter().map(|op| statement(op).transaction).collect();
+    let all = driver.operations();
+    let blocks = all.iter().map(|op| statement(op).transaction);
+    let numbers: Vec<_> = blocks.clone().map(|block| block.map(|block| block.number.0)).collect();
     let expected = [None, Some(1), Some(1), Some(1), Some(1), None, Some(2), Some(2), Some(3), Some(3)];
-    assert_eq!(blocks, expected);
+    assert_eq!(numbers, expected);
+    assert!(blocks.clone().flatten().all(|block| block.is_begun));
+    let ends: Vec<_> = blocks.clone().map(|block| block.is_some_and(|block| block.is_end)).collect();
+    assert_eq!(ends, [false, false, false, false, true, false, false, true, false, true]);
+}
+
+#[test]
+fn a_block_whose_beginning_was_not_seen_is_none_that_is_known_whole() {
+    let exchange =
+        |text: &str, tag: &str, status| [client(&[query(text)]), server(&[complete(tag), ready(status)])];
+    let steps: Vec<Step> = [
+        exchange("SELECT 0", "SELECT 1", b'T'),
+        exchange("SELECT 1", "SELECT 1", b'T'),
+        exchange("COMMIT", "COMMIT", b'I'),
+        exchange("BEGIN", "BEGIN", b'T'),
+    ]
+    .concat();
+    let mut driver = run(&steps);
+    driver.end(End::Closed, 99);
+    let all = driver.operations();
+    let begun: Vec<_> = all.iter().map(|op| statement(op).transaction.map(|block| block.is_begun)).collect();
+    assert_eq!(begun, [None, Some(false), Some(false), Some(true)]);
 }
 
 #[test]
