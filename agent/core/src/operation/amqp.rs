@@ -48,7 +48,8 @@ impl Action {
             ActionKind::Publish(publish) | ActionKind::Return(publish) => publish.held(),
             ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => deliver.held(),
             // Short strings of methods (AMQP 0-9-1, section 4.2.5.3: 255 bytes at most) are part of an entry.
-            ActionKind::Get(None) | ActionKind::Settle(_) | ActionKind::Method(_) => 0,
+            ActionKind::Get(None) | ActionKind::Settle(_) => 0,
+            ActionKind::Method(method) => method.held(),
         };
         vhost + kind
     }
@@ -542,6 +543,13 @@ pub struct Method {
     /// The last publish of a channel that the broker closed because of one: it never became a message. It was over already,
     /// because the channel is not in confirm mode.
     pub lost: Option<Box<Publish>>,
+}
+
+impl Method {
+    /// Bytes that it holds beside its own fields and its short strings.
+    pub(crate) fn held(&self) -> usize {
+        self.lost.as_ref().map_or(0, |lost| size_of::<Publish>() + lost.held())
+    }
 }
 
 #[cfg(test)]
