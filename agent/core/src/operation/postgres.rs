@@ -41,6 +41,8 @@ pub struct Statement {
     /// Transaction block the statement ran in, numbered per connection from 1; `None` outside blocks, and where bytes that
     /// would tell were lost.
     pub transaction: Option<u64>,
+    /// It ended that block, and how.
+    pub ends: Option<TransactionEnd>,
     /// Bytes of data moved by COPY, in either direction.
     pub copy_len: u64,
 }
@@ -67,6 +69,17 @@ impl Statement {
 
 fn held_by_cell(cell: &Option<Cell>) -> usize {
     size_of::<Parameter>() + if let Some(Cell::Text(text)) = cell { text.capacity() } else { 0 }
+}
+
+/// What became of a transaction block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionEnd {
+    Committed,
+    /// By `ROLLBACK`; by `COMMIT` of a block in which a statement had failed, which the server answers with `ROLLBACK`; by a `COMMIT`
+    /// that failed.
+    RolledBack,
+    /// The answer to its end was not seen, or it is decided later (`PREPARE TRANSACTION`).
+    Unknown,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -142,6 +142,9 @@ pub const SPOOR_DB_AFFECTED_ROWS: &str = "spoor.db.affected_rows";
 /// Transaction block on its connection, from 1.
 pub const SPOOR_DB_TRANSACTION: &str = "spoor.db.transaction";
 pub const SPOOR_DB_TRANSACTION_ID: &str = "spoor.db.transaction.id";
+/// What became of the transaction block that the statement ran in: `committed`, `rolled_back`, `unknown` (its end was asked for, and
+/// the answer not seen; or it is decided later, by another session). Absent where its end was not seen by the time the span left.
+pub const SPOOR_DB_TRANSACTION_OUTCOME: &str = "spoor.db.transaction.outcome";
 /// The server never ran it: an earlier statement of its batch failed.
 pub const SPOOR_DB_SKIPPED: &str = "spoor.db.skipped";
 /// `true`: the statement's text goes on; what is shown ends with `…`.

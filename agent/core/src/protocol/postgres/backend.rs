@@ -321,11 +321,7 @@ impl Core {
         out: &mut Events,
     ) {
         let Some(key) = key else { return };
-        let block = self.open.block.current();
-        if let Some(open) = self.open.get(key) {
-            open.statement.error = Some(error);
-            open.statement.transaction = block;
-        }
+        self.open.fail(key, error);
         self.open.close(key, message.end.at, Completeness::Complete, out);
     }
 

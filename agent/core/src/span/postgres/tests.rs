@@ -2,10 +2,13 @@
 
 use expect_test::expect;
 
-use crate::operation::postgres::{Cell, Parameter, ServerError, Statement, StatementKind};
+use crate::operation::postgres::{Cell, Parameter, ServerError, Statement, StatementKind, TransactionEnd};
 use crate::operation::{Completeness, Operation};
+use crate::order::Found;
 use crate::record::Role;
-use crate::span::testing::{SECRET, check, check_op, op, sql, statement};
+use crate::span::build::{Placed, build};
+use crate::span::semconv;
+use crate::span::testing::{SECRET, check, check_op, conn, op, placed, sql, statement};
 
 #[test]
 fn statements() {
@@ -287,4 +290,25 @@ fn failed_statements() {
           spoor.incomplete: cut
     "#]],
     );
+}
+
+#[test]
+fn the_outcome_of_its_transaction_is_on_a_statement_where_it_is_known() {
+    let outcome = |transaction, end| {
+        let statement = Statement { transaction, ..statement("UPDATE orders SET a = 1", "UPDATE 1") };
+        let op = op(Role::Client, sql(statement));
+        let (conn, found) = (conn(Role::Client, 5432), Found::default());
+        let span = build(&Placed { transaction_end: end, ..placed(&op, &conn, &found) });
+        let outcome = span.attributes.iter().find(|(name, _)| *name == semconv::SPOOR_DB_TRANSACTION_OUTCOME);
+        outcome.map(|(_, value)| value.clone())
+    };
+    for (end, expected) in [
+        (TransactionEnd::Committed, "committed"),
+        (TransactionEnd::RolledBack, "rolled_back"),
+        (TransactionEnd::Unknown, "unknown"),
+    ] {
+        assert_eq!(outcome(Some(3), Some(end)), Some(expected.into()));
+        assert_eq!(outcome(None, Some(end)), None, "it ran outside of a block");
+    }
+    assert_eq!(outcome(Some(3), None), None);
 }
