@@ -134,6 +134,8 @@ pub const SPOOR_MESSAGING_DEATH_COUNT: &str = "spoor.messaging.death.count";
 pub const SPOOR_MESSAGING_CONSUMER_TAG: &str = "spoor.messaging.consumer_tag";
 /// Why the broker took no publishes of a connection.
 pub const SPOOR_MESSAGING_BLOCKED_REASON: &str = "spoor.messaging.blocked.reason";
+/// The task that a message of Celery asks for.
+pub const SPOOR_MESSAGING_TASK: &str = "spoor.messaging.task";
 pub const SPOOR_MESSAGING_VHOST: &str = "spoor.messaging.vhost";
 /// The span starts at the delivery, which may have waited in the consumer's prefetch buffer.
 pub const SPOOR_MESSAGING_PREFETCHED: &str = "spoor.messaging.prefetched";
