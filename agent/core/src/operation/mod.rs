@@ -6,6 +6,8 @@ pub mod amqp;
 pub mod http;
 pub mod postgres;
 mod setup;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::record::{OpId, Point, Role};
 use crate::time::BootTime;

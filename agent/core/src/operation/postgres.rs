@@ -41,6 +41,8 @@ pub struct Statement {
     pub user: Option<String>,
     /// Transaction block the statement ran in; `None` outside blocks, and where bytes that would tell were lost.
     pub transaction: Option<InTransaction>,
+    /// It ended that block, and how.
+    pub ends: Option<TransactionEnd>,
     /// Bytes of data moved by COPY, in either direction.
     pub copy_len: u64,
 }
@@ -87,6 +89,17 @@ pub struct InTransaction {
     pub is_begun: bool,
     /// The statement ended it: not a `ROLLBACK TO SAVEPOINT`, nor what may be one.
     pub is_end: bool,
+}
+
+/// What became of a transaction block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionEnd {
+    Committed,
+    /// By `ROLLBACK`; by `COMMIT` of a block in which a statement had failed, which the server answers with `ROLLBACK`; by a `COMMIT`
+    /// that failed.
+    RolledBack,
+    /// The answer to its end was not seen, or it is decided later (`PREPARE TRANSACTION`).
+    Unknown,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

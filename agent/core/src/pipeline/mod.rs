@@ -446,6 +446,7 @@ impl Pipeline {
         let is_read = !is_left_out && !is_left_coded;
         self.engine.closed(&conn, &operation, &found, wire.filter(|_| told.is_none()), is_read);
         let message = self.identifier.message_span(&conn, &operation);
+        self.identifier.learn(&conn, &operation);
         // All that is read of them has been read. A tree can be held for minutes.
         operation.forget_values(span::is_shown);
         let exported_len = operation.held();

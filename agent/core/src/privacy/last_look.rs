@@ -80,6 +80,7 @@ pub(super) fn holds(attribute: &str) -> Holds {
         | "spoor.upload.size"
         | "spoor.db.transaction"
         | "spoor.db.transaction.id"
+        | "spoor.db.transaction.outcome"
         | "spoor.db.copy_size"
         | "spoor.db.affected_rows" => Holds::Nothing,
         "db.query.text" | "db.query.summary" | "http.route" | "url.template" => Holds::Sql,

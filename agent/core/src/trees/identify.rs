@@ -16,13 +16,15 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::bounded::Bounded;
 use crate::causality::settings::{Joining, TrustedContext};
 use crate::causality::{Edge, Rule};
+use crate::conn::ConnInfo;
 use crate::operation::amqp::ActionKind;
-use crate::operation::{Detail, OpSide};
+use crate::operation::postgres::{TransactionEnd, TransactionNumber};
+use crate::operation::{Detail, OpSide, Operation};
 use crate::order::ids::{self, SpanEnd};
 use crate::order::window::Window;
 use crate::order::{self, OrderKey, TraceContext};
 use crate::privacy::pseudonym::Pseudonyms;
-use crate::record::{OpId, Role};
+use crate::record::{ConnId, OpId, Role};
 use crate::span::Span;
 use crate::span::build::{TraceRule, Work};
 use crate::span::sample::Sampler;
@@ -69,6 +71,8 @@ pub(crate) struct Identifier {
     pub(crate) arrivals: Bounded<OpId, BootTime>,
     /// What an operation released while open will be a child of.
     pending_edges: Bounded<OpId, Edge>,
+    /// How transaction blocks ended, by connection and number.
+    transactions: Bounded<(ConnId, TransactionNumber), TransactionEnd>,
     /// Traces whose root span was exported; `None` where none is wanted.
     pub(crate) roots: Option<Bounded<TraceId, ()>>,
 }
@@ -159,6 +163,7 @@ impl Identifier {
             publishes: Bounded::new(REMEMBERED),
             arrivals: Bounded::new(REMEMBERED),
             pending_edges: Bounded::new(REMEMBERED),
+            transactions: Bounded::new(REMEMBERED),
             roots: None,
         }
     }
@@ -174,7 +179,25 @@ impl Identifier {
             ends,
             messages,
             roots: self.roots.as_ref().map_or(0, Bounded::forgotten),
+            transactions: self.transactions.forgotten(),
         }
+    }
+
+    /// An operation is over: what it says of others that wait for their spans.
+    pub(crate) fn learn(&mut self, conn: &ConnInfo, operation: &Operation) {
+        if let Detail::Postgres(statement) = &operation.detail
+            && let (Some(block), Some(how)) = (statement.transaction, statement.ends)
+        {
+            self.transactions.add((conn.conn.id, block.number), how);
+        }
+    }
+
+    /// What became of the transaction block of a statement.
+    pub(crate) fn transaction_end(&self, finished: &Finished) -> Option<TransactionEnd> {
+        let Detail::Postgres(statement) = &finished.operation.detail else { return None };
+        // The end itself may be all that is left of it.
+        let known = self.transactions.get(&(finished.conn.conn.id, statement.transaction?.number));
+        statement.ends.or(known.copied())
     }
 
     /// Identifiers from now on.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use super::catalog::Key;
 use super::parse::{Column, Formats};
-use crate::operation::postgres::{Cell, InTransaction, Statement, StatementKind, TransactionNumber};
+use crate::operation::postgres::{
+    Cell, InTransaction, ServerError, Statement, StatementKind, TransactionEnd, TransactionNumber,
+};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::{Discard, Event, Events};
 use crate::record::{OpId, Point, Role};
@@ -60,6 +62,11 @@ impl Open {
             retained,
             weight: 0,
         }
+    }
+
+    /// The statement's text, where it is known.
+    fn text(&self) -> Option<&str> {
+        self.text.as_deref().or(self.statement.text.as_deref())
     }
 
     pub(super) fn is_binary(&self, index: usize) -> bool {
@@ -275,6 +282,15 @@ impl OpenOperations {
             !self.open.is_empty() || (self.retained, self.weight) == (0, 0),
             "what is held has drifted"
         );
+        // The server may have got it, and may have done it.
+        if how != Completeness::Complete
+            && open.statement.transaction.is_none()
+            && self.block.current().is_some()
+            && open.text().is_some_and(is_commit)
+        {
+            open.statement.transaction = self.block.current();
+            open.statement.ends = Some(TransactionEnd::Unknown);
+        }
         let completeness = match how {
             Completeness::Complete if open.missing > 0 => Completeness::Gap(open.missing),
             how => how,
@@ -327,7 +343,8 @@ impl OpenOperations {
         };
         let text = open.text.as_deref().or(open.statement.text.as_deref());
         let warning = open.statement.warning.as_ref().map(|warning| warning.code.as_str());
-        open.statement.transaction = self.block.statement(&tag, text, warning == Some(ALREADY_BEGUN));
+        (open.statement.transaction, open.statement.ends) =
+            self.block.statement(&tag, text, warning == Some(ALREADY_BEGUN));
         open.statement.command_tag = Some(tag);
     }
 
@@ -347,6 +364,30 @@ impl OpenOperations {
             detail: Detail::Postgres(Box::new(statement)),
         })
     }
+
+    /// A statement failed: notes its transaction block, which a `COMMIT` that fails ends.
+    pub(super) fn fail(&mut self, key: Key, error: ServerError) {
+        let block = self.block.current();
+        let Some(open) = self.open.get_mut(&key) else { return };
+        // A server that shuts down may have committed before.
+        let is_over = matches!(error.severity.as_str(), "FATAL" | "PANIC");
+        let how = if is_over { TransactionEnd::Unknown } else { TransactionEnd::RolledBack };
+        let is_commit = block.is_some() && open.text().is_some_and(is_commit);
+        open.statement.transaction = block.map(|block| InTransaction { is_end: is_commit, ..block });
+        open.statement.ends = is_commit.then_some(how);
+        open.statement.error = Some(error);
+    }
+}
+
+/// It asks for what the block did to be kept.
+fn is_commit(text: &str) -> bool {
+    let mut tokens = crate::sql::token::significant(text);
+    let first = tokens.next();
+    first.is_some_and(|first| {
+        first.is("commit")
+            || first.is("end")
+            || (first.is("prepare") && tokens.next().is_some_and(|second| second.is("transaction")))
+    })
 }
 
 /// SQLSTATE of the warning that a BEGIN inside a block gives (`active_sql_transaction`).
@@ -400,14 +441,20 @@ impl Block {
         self.current
     }
 
-    /// The block of a statement that ended with this tag. `was_begun`: the server warned that a block had begun before.
-    fn statement(&mut self, tag: &str, text: Option<&str>, was_begun: bool) -> Option<InTransaction> {
+    /// The block of a statement that ended with this tag; and how that ended, if it did for certain. `was_begun`: the server warned
+    /// that a block had begun before.
+    fn statement(
+        &mut self,
+        tag: &str,
+        text: Option<&str>,
+        was_begun: bool,
+    ) -> (Option<InTransaction>, Option<TransactionEnd>) {
         let has = |word: &str| {
             text.is_some_and(|text| crate::sql::token::significant(text).any(|token| token.is(word)))
         };
         match tag {
-            "BEGIN" | "START TRANSACTION" => self.current.or_else(|| self.begin(!was_begun)),
-            "ROLLBACK" if has("to") => self.current,
+            "BEGIN" | "START TRANSACTION" => (self.current.or_else(|| self.begin(!was_begun)), None),
+            "ROLLBACK" if has("to") => (self.current, None),
             "COMMIT" | "ROLLBACK" | "PREPARE TRANSACTION" => {
                 let ended = self.current.take();
                 self.doubtful = ended.filter(|_| text.is_none() && tag == "ROLLBACK");
@@ -415,9 +462,15 @@ impl Block {
                 if has("chain") && !has("no") {
                     self.begin(true);
                 }
-                ended.map(|ended| InTransaction { is_end, ..ended })
+                let how = match tag {
+                    "COMMIT" => TransactionEnd::Committed,
+                    "ROLLBACK" => TransactionEnd::RolledBack,
+                    _ => TransactionEnd::Unknown,
+                };
+                let how = ended.filter(|_| is_end).map(|_| how);
+                (ended.map(|ended| InTransaction { is_end, ..ended }), how)
             }
-            _ => self.current,
+            _ => (self.current, None),
         }
     }
 
