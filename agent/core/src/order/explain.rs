@@ -13,7 +13,7 @@
 //! | anywhere else | the place and the value |
 //!
 //! Where keys leave as hashes only, no value is kept at all. Names come from traffic, too: what cannot be a program's word is
-//! `{}`, no place is longer than [`MAX_PLACE`], and nothing in it steers a terminal.
+//! `{}`, no place is longer than 160 characters, and nothing in it steers a terminal.
 
 use std::collections::BTreeMap;
 
