@@ -188,8 +188,10 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         keeper.finish(pipeline.snapshot(), Instant::now() + STATE);
     }
     pipeline.finish(clock::boot());
-    // An output that is closed by now is the end either way.
-    let _ = delivery.take(&mut pipeline);
+    // An output that is closed by now is the end either way; what nobody reads is counted.
+    if let Err(vain) = delivery.take(&mut pipeline) {
+        delivery.give_up(&mut pipeline, vain);
+    }
     let kernel = live.counters().ok();
     // Detaches the probes: nothing in the kernel waits for the last delivery.
     drop(live);
@@ -211,7 +213,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             processes: lookup.counts(),
             unjudged: lookup.unjudged(),
             forgotten: lookup.forgotten(),
-            not_printed: delivered.not_printed,
+            not_printed: delivered.printed.missing,
             reloads: Some(&reloads),
             restored: &pipeline.restored(),
             state: keeper.as_ref().map(Keeper::totals),
@@ -219,7 +221,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         metrics.shutdown();
     }
     summary::print(&stats, &delivered, kernel.as_ref());
-    end
+    end.and_then(|()| delivered.outcome())
 }
 
 /// The port for probes and Prometheus. Only one that was asked for must be there.

@@ -20,6 +20,9 @@ const BUFFER: usize = 256 << 10;
 /// What an .xz file may ask for: `xz -9` asks for 64 MiB.
 const MAX_XZ_KIB: u32 = 256 << 10;
 
+/// What standard input is called in messages.
+pub(super) const STANDARD_INPUT: &str = "standard input";
+
 /// How far a file was read, while it is.
 #[derive(Clone, Debug, Default)]
 pub struct Position {
@@ -50,7 +53,7 @@ pub struct Opened {
 pub fn open(path: &Path) -> Result<Opened, SourceError> {
     let name = path.display().to_string();
     if name == "-" {
-        let (name, position) = ("standard input".to_owned(), Position::default());
+        let (name, position) = (STANDARD_INPUT.to_owned(), Position::default());
         let bytes = plain(&name, io::stdin(), &position)?;
         return Ok(Opened { name, bytes, position });
     }
@@ -273,6 +276,10 @@ mod tests {
         {
             let error = plain("x", Cursor::new(start.to_vec()), &Position::default()).err().unwrap();
             assert!(error.to_string().contains(&format!("`{name} x | spoor replay -`")), "{error}");
+            let error =
+                plain(STANDARD_INPUT, Cursor::new(start.to_vec()), &Position::default()).err().unwrap();
+            let name = name.replace("unzip -p", "funzip");
+            assert!(error.to_string().ends_with(&format!(": put `{name} |` before this command")), "{error}");
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::operation::amqp::{
     Action, ActionKind, Content, Deliver, Method, Publish, PublishOutcome, Settle, Settlement,
 };
 use crate::operation::{Completeness, Detail};
+use crate::privacy::redact::REDACTED;
 use crate::privacy::{is_personal, messages};
 use crate::record::Endpoint;
 use crate::span::{SpanKind, semconv};
@@ -328,7 +329,7 @@ fn destination(exchange: &str, routing_key: &str, queue: Option<&str>) -> Destin
 
 /// What a routing key says beside an exchange is the application's: it may be a person's address. A queue's name is none.
 fn shown(name: &str) -> &str {
-    if is_personal(name) { "REDACTED" } else { name }
+    if is_personal(name) { REDACTED } else { name }
 }
 
 /// "`messaging.destination.template` SHOULD be used when it is available" (section "Span name").

@@ -139,7 +139,7 @@ fn publishes() {
         Role::Client,
         publish("mail", "jane@example.org", PublishOutcome::Confirmed),
         expect![[r#"
-        Producer publish mail:REDACTED
+        Producer publish mail:{id}
           1000100 +500
           messaging.system: rabbitmq
           messaging.operation.name: publish
@@ -149,6 +149,7 @@ fn publishes() {
           network.peer.address: 10.0.0.2
           network.peer.port: 5672i
           messaging.destination.name: mail:REDACTED
+          messaging.destination.template: mail:{id}
           messaging.rabbitmq.destination.routing_key: REDACTED
           messaging.message.id: m-1
           messaging.message.conversation_id: c-1
