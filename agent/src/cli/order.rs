@@ -119,7 +119,8 @@ fn show(
         status => return Err(OrderError::Answer { address: api, status }),
     }
     let answer: Value = serde_json::from_slice(&body).map_err(|_| OrderError::NoJson(api))?;
-    let text = if options.json { format!("{answer}\n") } else { page(status, &answer) };
+    let text =
+        if options.json { format!("{}\n", harmless(&answer.to_string())) } else { page(status, &answer) };
     // A reader that has gone away (`| head`) has read enough.
     let _ = to.write_all(text.as_bytes());
     let needs_somebody = matches!(answer["outcome"].as_str(), Some("stuck" | "lost" | "failed"));
@@ -240,6 +241,21 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
+/// JSON in which every character that a terminal would obey is written as `\u…`, and so is the same JSON: C0 always is (RFC
+/// 8259, section 7); C1, such as the one-character form of `ESC [`, and the marks that turn the direction of writing may be.
+fn harmless(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        let is_mark = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        if c.is_control() || is_mark {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// Without what a terminal would obey: the answer's words come from traffic.
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().chars().filter(|c| !c.is_control()).collect()
@@ -304,6 +320,19 @@ mod tests {
         assert_eq!(format!("{:?}", end.expect("found")), format!("{:?}", ExitCode::SUCCESS));
         let (_, end) = shown(200, &answer, true);
         assert_eq!(format!("{:?}", end.expect("found")), format!("{:?}", ExitCode::from(NEEDS_SOMEBODY)));
+    }
+
+    #[test]
+    fn json_says_the_same_and_nothing_a_terminal_obeys() {
+        let answer = json!({ "keys": ["1"], "sentence": "a\u{9b}2J\u{1b}[2J\u{7f}\u{202e}Б\n" });
+        let mut out = Vec::new();
+        let options = OrderOptions { json: true, ..options(false) };
+        let end = show(&options, (StatusCode::OK, Bytes::from(answer.to_string())), &mut out);
+        assert!(end.is_ok());
+        let text = String::from_utf8(out).expect("text");
+        assert!(text.trim_end().chars().all(|c| !c.is_control() && c != '\u{202e}'), "{text:?}");
+        assert!(text.contains("\\u009b2J") && text.contains('Б'), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), answer);
     }
 
     #[test]
