@@ -2,6 +2,7 @@
 //!
 //! *Spec*: opentelemetry-proto v1.11 `docs/specification.md`, "OTLP/gRPC": `UNAVAILABLE` asks the sender to repeat.
 
+use axum::Router;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -9,15 +10,17 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use super::{Intake, MAX_REQUEST_LEN};
 
-/// The service to mount in a server.
-pub fn service(intake: Intake) -> TraceServiceServer<impl TraceService> {
-    TraceServiceServer::new(Traces(intake))
+/// The routes of the receiver.
+pub fn router(intake: Intake) -> Router {
+    let traces = TraceServiceServer::new(Traces(intake))
         .accept_compressed(CompressionEncoding::Gzip)
-        .max_decoding_message_size(MAX_REQUEST_LEN)
+        .max_decoding_message_size(MAX_REQUEST_LEN);
+    Routes::new(traces).prepare().into_axum_router()
 }
 
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use prost::Message;
 
-pub use self::grpc::service as grpc_service;
+pub use self::grpc::router as grpc_router;
 pub use self::http::router as http_router;
 pub use self::writer::Writer;
 pub(crate) use self::writer::{chain, now};

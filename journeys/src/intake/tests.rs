@@ -172,10 +172,9 @@ async fn grpc_takes_spans_and_says_unavailable_when_the_store_refuses() {
     let (store, intake) = intake();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let incoming = tonic::transport::server::TcpIncoming::from(listener);
-    let server =
-        tonic::transport::Server::builder().add_service(grpc_service(intake)).serve_with_incoming(incoming);
-    tokio::spawn(server);
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let limits = crate::connections::Limits::of_senders();
+    tokio::spawn(crate::connections::serve(listener, grpc_router(intake), limits, stopped));
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).expect("a URL");
     let mut client = TraceServiceClient::new(channel.connect().await.expect("connected"))
         .send_compressed(tonic::codec::CompressionEncoding::Gzip);
