@@ -122,6 +122,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let gate = Gate::new(options.place.folder.directory()?, log, addresses, secure, proxy);
     let (stop, stopped) = watch::channel(false);
     let live = Live::new(stopped.clone());
+    let forwarded = options.forward.is_some().then(Arc::default);
     let site = Site {
         store: store.clone(),
         model: Arc::new(model),
@@ -129,6 +130,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         language: options.lang,
         live,
         received: Arc::default(),
+        forwarded,
     };
     runtime.block_on(serve(options, store, site, gate, (stop, stopped)))
 }
@@ -201,7 +203,7 @@ async fn serve(
     (stop, stopped): (watch::Sender<bool>, watch::Receiver<bool>),
 ) -> Result<()> {
     let (writer, writing) = Writer::start(store.clone()).context("cannot start the writing thread")?;
-    let (forward, forwarding) = forward(options, stopped.clone())?.unzip();
+    let (forward, forwarding) = forward(options, &site, stopped.clone())?.unzip();
     let attributes = options.place.order_attributes.clone();
     let intake = Intake::new(writer, attributes, site.received.clone(), forward);
     let grpc = listen(options.otlp_grpc, "OTLP over gRPC").await?;
@@ -257,12 +259,13 @@ async fn serve(
 /// The other back end, where there is one.
 fn forward(
     options: &Options,
+    site: &Site,
     stopped: watch::Receiver<bool>,
 ) -> Result<Option<(Forward, tokio::task::JoinHandle<()>)>> {
-    let Some(endpoint) = &options.forward else { return Ok(None) };
+    let (Some(endpoint), Some(counts)) = (&options.forward, &site.forwarded) else { return Ok(None) };
     let data = &options.place.folder.data;
     let key = Keys::file_key(&data.join("keys"), &options.place.master()?, "forward")?;
-    let spool = Spool::open(&data.join("forward"), key, options.forward_max_bytes)?;
+    let spool = Spool::open(&data.join("forward"), key, options.forward_max_bytes, counts.clone())?;
     Ok(Some(Forward::start(spool, endpoint, stopped).context("cannot forward spans")?))
 }
 
