@@ -9,6 +9,7 @@
 mod attributes;
 mod key;
 mod message;
+mod of_event;
 mod of_span;
 mod sql;
 mod text;
@@ -16,6 +17,7 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 pub use self::key::Key;
+pub use self::of_event::of_event;
 pub use self::of_span::{PEOPLE, Reading, numbers, of_span};
 pub use crate::time::At;
 
@@ -62,6 +64,11 @@ impl Fact {
     /// The span it was part of.
     pub fn parent_id(&self) -> Option<FactId> {
         self.parent.map(|span| FactId { trace: self.id.trace, span })
+    }
+
+    /// It was not over yet.
+    pub fn is_open(&self) -> bool {
+        matches!(self.step, Step::Open { .. })
     }
 
     /// All numbers that it calls its order by.
@@ -122,6 +129,15 @@ impl Fact {
             }
             Step::Handled { queue, .. } => texts.push(queue),
             Step::Stored { bucket, object, .. } => texts.extend([bucket, object]),
+            Step::Open { work } => match work {
+                Work::Call { peer } => texts.push(peer),
+                Work::Handling { queue, .. } => texts.push(queue),
+                Work::Waiting { queue, destination, .. } => {
+                    texts.extend(queue);
+                    texts.push(destination);
+                }
+                Work::Answer | Work::Statement { .. } | Work::Other => {}
+            },
             Step::Served { .. }
             | Step::Wrote { .. }
             | Step::Read { .. }
@@ -184,6 +200,40 @@ pub enum Step {
     /// An object store was asked to keep, give or remove something.
     Stored { verb: String, bucket: String, object: String },
     /// Anything else.
+    Other,
+    /// Work that was not over when the fact was told: it lasted from the fact's beginning to its end at least. The operation
+    /// itself, once it is over, takes the fact's place.
+    Open { work: Work },
+}
+
+/// Work that goes on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// This service has not answered yet.
+    Answer,
+    /// It waits for the answer of another.
+    Call {
+        peer: String,
+    },
+    /// It waits for its database.
+    Statement {
+        collection: String,
+        writes: bool,
+    },
+    /// It has taken a message and has not said what became of it.
+    Handling {
+        queue: String,
+        redelivered: bool,
+    },
+    /// A message that was published below the fact's parent lies in a queue, where that is known: how many take from it, and
+    /// how many messages it has.
+    Waiting {
+        queue: Option<String>,
+        destination: String,
+        consumers: Option<u32>,
+        depth: Option<u32>,
+    },
     Other,
 }
 

@@ -75,6 +75,7 @@ pub(super) async fn page(State(site): State<Site>, reader: Reader) -> Response {
             received(t.of_orders, &counts.facts),
             received(t.of_no_order, &counts.no_order),
             received(t.invalid, &counts.invalid),
+            received(t.unknown, &counts.unknown),
             received(t.refused, &counts.refused),
         ],
         forwarded: site

@@ -32,6 +32,8 @@ pub enum Reading {
     Signpost,
     /// Identifiers of the wrong length or all zero, or times that cannot be.
     Invalid,
+    /// A log record that is no event of open work.
+    Unknown,
 }
 
 /// Reads a span. `order_attributes` are tried in their order; the first that is there names the order.

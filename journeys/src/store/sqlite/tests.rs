@@ -789,3 +789,29 @@ stages: [{ name: begun, from: { shop: [created] } }, { name: sent, from: { shop:
     drop(store);
     assert_eq!(with(house).judge_due(NOW, 100).expect("judged"), 0, "the same model");
 }
+
+#[test]
+fn open_work_is_kept_as_all_facts_are_and_leaves_when_its_span_comes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let call = Step::Open { work: crate::facts::Work::Call { peer: "api.example".to_owned() } };
+    let open_work = Fact { to: At(990 * SECOND), ..fact("1", 1, 900, "crm", call) };
+    store.ingest(vec![open_work.clone()], NOW).expect("kept");
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(order(&store, "1").facts, [open_work]);
+    let groups = store.groups(10).expect("groups");
+    assert_eq!((groups[0].group.as_str(), groups[0].orders), ("hangs crm api.example", 1));
+    // Nobody tells of it any more: it is judged again when that is so.
+    assert_eq!(store.judge_due(NOW.after(200 * SECOND), 10).expect("judged"), 1);
+    assert_eq!(store.groups(10).expect("groups"), []);
+    let step = Step::Called { peer: "api.example".to_owned(), answer: Some(200), changes: true };
+    store
+        .ingest(vec![Fact { to: At(1_100 * SECOND), ..fact("1", 1, 900, "crm", step) }], NOW.after(DAY))
+        .expect("kept");
+    assert!(order(&store, "1").journey.open.is_empty());
+    let usual = store.usual();
+    let lengths: u64 = usual.of(crate::model::Kind::Called).map(|(_, times)| times.count()).sum();
+    assert_eq!(lengths, 1, "the span is counted, what was told before it is not");
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+}

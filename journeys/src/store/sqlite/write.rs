@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::learn::{Lessons, word};
 use super::{Sqlite, doing, join, read};
 use crate::facts::{At, Fact, FactId, Key};
-use crate::fold::{self, Gathered, Length, Lost, Outcome, Reason, Verdict};
+use crate::fold::{self, Gathered, Hang, Length, Lost, Outcome, Reason, Verdict};
 use crate::model::{Usual, shape};
 use crate::store::{Ingested, StoreError, blob};
 
@@ -291,6 +291,12 @@ fn group(verdict: &Verdict) -> Option<String> {
             format!("failed {} {}", by.service, code(&by.trouble.code))
         }
         Reason::NotSettled { service, queue, .. } => format!("not_settled {service} {}", shape(queue)),
+        Reason::Hangs { service, on, .. } => match on {
+            Hang::Answer(peer) => format!("hangs {service} {peer}"),
+            Hang::Database => format!("hangs {service} database"),
+            Hang::Itself => format!("hangs {service}"),
+        },
+        Reason::InQueue { queue, .. } => format!("in_queue {}", shape(queue)),
         Reason::Lost(Lost::Returned { destination, .. }) => format!("returned {}", shape(destination)),
         Reason::Lost(Lost::Refused { destination, .. }) => format!("broker_refused {}", shape(destination)),
         Reason::Lost(Lost::NotTaken { destination, .. }) => format!("not_taken {}", shape(destination)),
