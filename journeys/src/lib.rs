@@ -14,6 +14,7 @@
 //! | [`intake`] | OTLP receivers, the writing thread | what facts mean |
 //! | [`forward`] | what was taken, sent on to another back end | what spans mean |
 //! | [`web`] | pages and the API | SQL, keys, passwords |
+//! | [`connections`] | how many there are, and how long one may take | what is asked |
 //! | [`access`] | who may see what, and who saw it | orders |
 //! | [`store`] | where facts are kept, sealed, and found | HTTP, roles, pages |
 //! | [`time`] | points and lengths of time | clocks |
@@ -25,6 +26,7 @@
 
 pub mod access;
 pub mod cli;
+pub mod connections;
 pub mod facts;
 pub mod fold;
 pub mod forward;

@@ -54,6 +54,21 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Copies a file to where there is none; the copy is its owner's alone, whoever could read the original. A link, a pipe or
+/// anything else that is no file is an error.
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    // Whoever swaps the file for a pipe in between keeps nobody waiting.
+    let flags = no_link() | OFlags::NONBLOCK.bits().cast_signed();
+    let mut source = OpenOptions::new().read(true).custom_flags(flags).open(from)?;
+    if !source.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    let mut copy = options().write(true).create_new(true).open(to)?;
+    give(&copy, to);
+    io::copy(&mut source, &mut copy)?;
+    copy.sync_all()
+}
+
 /// Gives a file or folder to whom the folder around it belongs. Only root can; for others both are their own already, or
 /// stay as they are.
 pub(crate) fn adopt(path: &Path) -> io::Result<()> {
@@ -84,6 +99,22 @@ mod tests {
         symlink(&other, &link).expect("a link");
         assert!(file(&link).is_err() && create(&link).is_err() && adopt(&link).is_err());
         assert_eq!(fs::read_to_string(&other).expect("a file"), "of somebody else");
+    }
+
+    #[test]
+    fn a_copy_is_of_a_file_and_its_owners_alone() {
+        let outer = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| outer.path().join(name);
+        fs::write(path("file"), "content").expect("a file");
+        fs::set_permissions(path("file"), fs::Permissions::from_mode(0o644)).expect("a mode");
+        symlink(path("file"), path("link")).expect("a link");
+        copy(&path("file"), &path("copy")).expect("copied");
+        assert_eq!(fs::read_to_string(path("copy")).expect("a file"), "content");
+        assert_eq!(fs::metadata(path("copy")).expect("there").mode() & 0o777, 0o600);
+        assert!(copy(&path("link"), &path("other")).is_err());
+        assert!(copy(outer.path(), &path("other")).is_err());
+        assert!(copy(&path("file"), &path("copy")).is_err(), "nothing is written over");
+        assert!(!path("other").exists());
     }
 
     #[test]

@@ -232,7 +232,7 @@ fn play(steps: &[Step]) -> (Duration, (u64, u64)) {
             }
             Step::Closed { conn, operation, found, wire } => {
                 spans += 1;
-                engine.closed(&conns[*conn], operation, found, *wire);
+                engine.closed(&conns[*conn], operation, found, *wire, true);
                 operation.ended_at
             }
         };

@@ -31,8 +31,9 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), Failure> {
 /// Which rules are in force, where some are the file's own.
 fn rules(order: &Order) -> String {
     fn line<T: PartialEq>(key: &str, rules: &[T], known: &[T]) -> String {
-        let builtin = rules.iter().filter(|rule| known.contains(rule)).count();
-        let own = rules.len() - builtin;
+        // A built-in rule that the file repeats is in force once.
+        let builtin = known.iter().filter(|rule| rules.contains(rule)).count();
+        let own = rules.iter().filter(|rule| !known.contains(rule)).count();
         match (own, known.len() - builtin) {
             (0, 0) => String::new(),
             (own, 0) => format!("{key}: {own} of yours, {builtin} built in\n"),
@@ -41,4 +42,24 @@ fn rules(order: &Order) -> String {
     }
     line("order.keys", &order.keys, &default_keys())
         + &line("order.attributes", &order.attributes, &default_attributes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_counted_whatever_the_file_repeats() {
+        let mut order = Order { keys: default_keys(), attributes: default_attributes(), ..Order::default() };
+        assert_eq!(rules(&order), "");
+        // One of them twice, and all of them twice.
+        order.keys.push(order.keys[0].clone());
+        assert_eq!(rules(&order), "");
+        order.keys.extend(default_keys());
+        assert_eq!(rules(&order), "");
+        let known = default_keys().len();
+        order.keys = vec![Default::default(), default_keys()[0].clone(), default_keys()[0].clone()];
+        let expected = format!("order.keys: 1 of yours, 1 built in, {} built-in ones are off\n", known - 1);
+        assert_eq!(rules(&order), expected);
+    }
 }

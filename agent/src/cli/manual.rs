@@ -35,12 +35,35 @@ Read the configuration again. A bad one is refused and logged, and the old one s
 The configuration of the service.
 .TP
 .I /var/lib/spoor/spool
-Spans that wait while the back end is away.
+Spans that wait while the back end is away, in the service's configuration; elsewhere
+.B export.spool.directory
+names it, and without it there is none.
 .TP
 .I /var/lib/spoor/spool/learned
-What was learned of connections and processes, for the next run.
+What was learned of connections and processes, for the next run: in
+.BR state.directory ,
+else beside the spool, else in
+.IR /var/lib/spoor .
 .SH EXIT STATUS
-0 done, 1 failed, 2 wrong usage or configuration.
+.TP
+.B 0
+Done.
+.TP
+.B 1
+Failed; of
+.B spoor replay
+also when a span did not reach the back end, of
+.B spoor doctor
+when something that is needed is missing.
+.TP
+.B 2
+Wrong usage or configuration.
+.TP
+.B 3, 4
+Of
+.B spoor order
+only: nobody named the order; it needs somebody, with
+.BR \\-\\-check .
 .SH SEE ALSO
 The pages below
 .IR /usr/share/doc/spoor :

@@ -94,7 +94,7 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
             run::record(&settings, &options.output, options.seconds, options.scrub)?;
         }
         Command::Replay(options) if options.explain_keys => {
-            run::explain_keys(&load(&options.settings)?, &options.file)?;
+            run::explain_keys(&load(&options.settings)?, &options.file, &options.keys)?;
         }
         Command::Replay(options) => {
             let settings = load(&options.settings)?;

@@ -18,6 +18,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use spoor_core::privacy::steers;
 
 /// Nobody named the order.
 const NOT_FOUND: u8 = 3;
@@ -50,7 +51,7 @@ pub(super) struct OrderOptions {
     #[arg(long, value_name = "FILE", env = "SPOOR_TOKEN_FILE")]
     token_file: Option<PathBuf>,
 
-    /// Print the API's answer as it is
+    /// Print the API's answer as JSON
     #[arg(long)]
     json: bool,
 
@@ -119,7 +120,7 @@ fn show(
         status => return Err(OrderError::Answer { address: api, status }),
     }
     let answer: Value = serde_json::from_slice(&body).map_err(|_| OrderError::NoJson(api))?;
-    let text = if options.json { format!("{answer}\n") } else { page(status, &answer) };
+    let text = if options.json { json(&answer) } else { page(status, &answer) };
     // A reader that has gone away (`| head`) has read enough.
     let _ = to.write_all(text.as_bytes());
     let needs_somebody = matches!(answer["outcome"].as_str(), Some("stuck" | "lost" | "failed"));
@@ -240,9 +241,26 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Without what a terminal would obey: the answer's words come from traffic.
+/// Without what a terminal would obey, or what turns the direction of writing: the answer's words come from traffic.
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().chars().filter(|c| !c.is_control()).collect()
+    value.as_str().unwrap_or_default().chars().filter(|c| !steers(*c)).collect()
+}
+
+/// The answer in JSON, which means the same and steers nothing: such characters stand in strings only, and are written as escapes
+/// (RFC 8259, section 7).
+fn json(answer: &Value) -> String {
+    let mut out = String::new();
+    for c in answer.to_string().chars() {
+        match c {
+            c if steers(c) => {
+                let mut units = [0; 2];
+                out.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('\n');
+    out
 }
 
 #[cfg(test)]
@@ -304,6 +322,20 @@ mod tests {
         assert_eq!(format!("{:?}", end.expect("found")), format!("{:?}", ExitCode::SUCCESS));
         let (_, end) = shown(200, &answer, true);
         assert_eq!(format!("{:?}", end.expect("found")), format!("{:?}", ExitCode::from(NEEDS_SOMEBODY)));
+    }
+
+    #[test]
+    fn nothing_of_an_answer_steers_a_terminal() {
+        let sentence = "gpj.\u{202e}exe\u{9b}31m\u{1b}[2J\u{2066}\u{200f}\u{feff}\u{7f}";
+        let answer = json!({ "keys": [sentence], "outcome": sentence, "sentence": sentence, "stages": [{ "name": sentence, "at": sentence }] });
+        let (text, _) = shown(200, &answer, false);
+        assert!(text.contains("gpj.exe31m[2J") && !text.chars().any(|c| steers(c) && c != '\n'), "{text:?}");
+        let mut out = Vec::new();
+        let options = OrderOptions { json: true, ..options(false) };
+        show(&options, (StatusCode::OK, Bytes::from(answer.to_string())), &mut out).expect("shown");
+        let text = String::from_utf8(out).expect("text");
+        assert!(!text.trim_end().chars().any(steers), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), answer);
     }
 
     #[test]

@@ -100,8 +100,8 @@ impl Default for Kubernetes {
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Privacy {
-    /// Attributes that leave as keyed hashes only (HMAC-SHA-256): `order.id` for all order numbers, and names of
-    /// `order.attributes`. Trace identifiers are then derived from the hash. Every agent needs the same key.
+    /// Attributes that leave as keyed hashes only (HMAC-SHA-256): `order.id` for all order numbers, names of `order.attributes`, and
+    /// any other, such as `client.address`. Trace identifiers are then derived from the hash. Every agent needs the same key.
     pub hash: Vec<String>,
     /// The key, at least 16 bytes. Better in `hash_secret_file`, or in the environment.
     pub hash_secret: String,

@@ -158,9 +158,9 @@ impl State {
         self.totals.dropped.queue_full += self.queue.push_back(batch);
     }
 
-    /// Makes no larger requests from now on than the back end has taken.
-    pub(super) fn lower_max_request(&mut self, max_bytes: usize) {
-        self.batcher.lower_max(max_bytes);
+    /// Makes no larger requests from now on than the back end has taken, but for spans that are larger alone.
+    pub(super) fn lower_aim(&mut self, bytes: usize) {
+        self.batcher.lower_aim(bytes);
     }
 
     /// Closes the batch being built, whatever it holds.
@@ -265,6 +265,11 @@ impl Exporter {
         Ok(())
     }
 
+    /// The export thread has ended: nothing becomes of what waits any more.
+    pub fn has_ended(&self) -> bool {
+        self.shared.lock().ended
+    }
+
     /// The counts as they are now.
     pub fn totals(&self) -> Totals {
         self.shared.lock().totals()
@@ -284,15 +289,13 @@ impl Exporter {
                 if thread.join().is_err() {
                     tracing::error!("the export thread panicked");
                 }
-                self.totals()
             }
-            _ => {
-                tracing::error!("the export thread does not end: the disk of the spool may not answer");
-                let mut totals = self.totals();
-                totals.dropped.shutdown += std::mem::take(&mut totals.waiting);
-                totals
-            }
+            _ => tracing::error!("the export thread does not end: the disk of the spool may not answer"),
         }
+        // A thread that came to its end in order has left nothing.
+        let mut totals = self.totals();
+        totals.dropped.shutdown += std::mem::take(&mut totals.waiting);
+        totals
     }
 }
 

@@ -96,6 +96,7 @@ impl Directory {
     /// Locks a file, which is made when it is missing, until the returned one is closed. `None`: another process has it.
     pub fn lock(&self, name: &str) -> Result<Option<File>, FileError> {
         let path = self.path_of(name);
+        self.look(name)?;
         let file = self
             .openat(name, OFlags::CREATE | OFlags::RDWR)
             .map(File::from)
@@ -124,6 +125,7 @@ impl Directory {
 
     fn file(&self, name: &str, how: OFlags) -> Result<Option<File>, FileError> {
         let path = self.path_of(name);
+        self.look(name)?;
         let file = match self.openat(name, how) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT) => return Ok(None),
@@ -131,6 +133,16 @@ impl Directory {
         };
         checked(&file, &path)?;
         Ok(Some(file))
+    }
+
+    /// What is no plain file is not opened: that alone may do something to whoever uses it. Nobody but the agent's user can put
+    /// another thing there before it is opened; [`checked`] looks again.
+    fn look(&self, name: &str) -> Result<(), FileError> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => plain(&stat, &self.path_of(name)),
+            // Missing, or whatever opening it says.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Why a name could not be opened: what stands there says it better than the kernel does (`ELOOP`, `ENXIO`, `EISDIR`,

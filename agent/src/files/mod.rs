@@ -6,7 +6,7 @@
 //! |---|---|
 //! | a link that somebody else made, a directory that others may write | the directory is refused, with the remedy |
 //! | a link in the place of a file | refused: the kernel does not follow it (`O_NOFOLLOW`) |
-//! | a FIFO, a device, a socket, a directory in the place of a file | refused, and opening it never waits (`O_NONBLOCK`) |
+//! | a FIFO, a device, a socket, a directory in the place of a file | refused before it is opened: opening and closing one can harm whoever uses it |
 //! | a file of another user, or one that others may write | refused |
 //! | nothing | made, for the agent's user only (0700, 0600) |
 //!
@@ -18,6 +18,7 @@ mod walk;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -60,14 +61,19 @@ impl FileError {
     }
 }
 
-/// A file that another program wrote for the agent (a certificate, a key), read whole: at most `max` bytes, and without waiting
-/// where it is no file. Links are followed, for Kubernetes mounts secrets as links.
+/// A file that another program wrote for the agent (a certificate, a key), read whole: at most `max` bytes. Links are followed, for
+/// Kubernetes mounts secrets as links.
+///
+/// What is no file is not opened at all: the writer of a FIFO would get `EPIPE` from a reader that comes and goes, a terminal or a
+/// watchdog does something when it is opened. So the name is taken hold of first (`O_PATH` opens nothing), looked at, and then what
+/// is held is opened, whatever has got its name by then.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
-    let io = |source| FileError::Io { what: "read", path: path.to_owned(), source };
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
-    let stat = rustix::fs::fstat(&file).map_err(FileError::io("read", path))?;
+    let held = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(FileError::io("read", path))?;
+    let stat = rustix::fs::fstat(&held).map_err(FileError::io("read", path))?;
     plain(&stat, path)?;
+    let file = File::open(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    let file = file.map_err(|source| FileError::Io { what: "read", path: path.to_owned(), source })?;
     read_all(&file, path, max)
 }
 

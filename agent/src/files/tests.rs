@@ -89,6 +89,59 @@ fn what_is_no_plain_file_is_refused_by_name_and_never_waited_for() {
     assert!(!at("nothing").exists(), "a dangling link was followed");
 }
 
+/// A FIFO that somebody writes to at this moment: whoever opens it to read and goes takes the pipe away from the writer.
+#[test]
+fn the_writer_of_a_fifo_does_not_notice() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("fifo");
+    fifo(&path);
+    let named = path.clone();
+    at_once(move || {
+        assert!(matches!(read(&named, 100), Err(FileError::Kind { found: "a FIFO", .. })));
+        let directory = Directory::open_or_create(named.parent().unwrap()).unwrap();
+        for refused in
+            [directory.open("fifo").err(), directory.edit("fifo").err(), directory.lock("fifo").err()]
+        {
+            assert!(matches!(refused, Some(FileError::Kind { found: "a FIFO", .. })));
+        }
+    });
+    // A writer waits until somebody opens the other end, however shortly: it must be waiting still.
+    let begins = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let writer = {
+        let (path, begins) = (path.clone(), begins.clone());
+        std::thread::spawn(move || {
+            begins.wait();
+            let mut to = OpenOptions::new().write(true).open(path).unwrap();
+            io::Write::write_all(&mut to, b"x")
+        })
+    };
+    let named = path.clone();
+    begins.wait();
+    at_once(move || {
+        for _ in 0..20_000 {
+            assert!(read(&named, 100).is_err());
+        }
+    });
+    assert!(!writer.is_finished(), "the writer was let in by a reader that is gone");
+    let mut got = String::new();
+    File::open(&path).unwrap().read_to_string(&mut got).unwrap();
+    writer.join().unwrap().unwrap();
+    assert_eq!(got, "x");
+}
+
+#[test]
+fn a_link_to_a_file_is_read_and_a_device_is_not() {
+    let parent = tempfile::tempdir().unwrap();
+    let at = |name: &str| parent.path().join(name);
+    std::fs::write(at("secret"), "key").unwrap();
+    symlink(at("secret"), at("link")).unwrap();
+    assert_eq!(read(&at("link"), 3).unwrap(), b"key");
+    assert!(matches!(read(&at("link"), 2), Err(FileError::TooLarge { max: 2, .. })));
+    assert!(read(&at("nothing"), 2).unwrap_err().is_missing());
+    assert!(matches!(read(Path::new("/dev/null"), 9), Err(FileError::Kind { found: "a device", .. })));
+    assert!(matches!(read(parent.path(), 9), Err(FileError::Kind { found: "a directory", .. })));
+}
+
 #[test]
 fn a_replaced_file_takes_the_place_of_a_link_and_leaves_where_it_leads() {
     let parent = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::printer::{Closed, Printer};
+use super::printer::{Closed, Printed, Printer};
 use super::stop::Stop;
 use super::{RunError, rules_digest};
 use crate::cli::Print;
@@ -17,6 +17,14 @@ impl Delivered {
     /// Spans that will never reach the back end.
     pub(super) fn lost(&self) -> u64 {
         self.exported.map_or(0, |totals| totals.dropped.total() + self.late)
+    }
+
+    /// How a run ends that has no other failure: a reader that has gone away (`| head`) has seen enough, a disk that is full has not.
+    pub(super) fn outcome(self) -> Result<(), RunError> {
+        match self.printed.error {
+            Some(source) => Err(RunError::Print(source)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -39,6 +47,12 @@ pub(super) struct Delivery {
     /// The source can wait (a file), so nothing has to be dropped. `None`: it cannot.
     patience: Option<Patience>,
     stop: Stop,
+    /// The back end was waited for in vain: it is not waited for again.
+    gave_up: bool,
+    /// It was said that nothing more is printed.
+    told_closed: bool,
+    /// Not even built, because nobody would have read them.
+    unprinted: u64,
     /// Finished after the end was over.
     late: u64,
 }
@@ -46,7 +60,7 @@ pub(super) struct Delivery {
 /// Why it is of no use to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Vain {
-    /// The reader of standard output is gone.
+    /// The reader of standard output is gone, and nobody else is told of spans.
     Print,
     /// The back end has taken nothing for as long as it was waited for.
     Export,
@@ -83,10 +97,10 @@ impl Patience {
 }
 
 /// What became of the spans.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Delivered {
     pub(super) exported: Option<Totals>,
-    pub(super) not_printed: u64,
+    pub(super) printed: Printed,
     /// Spans that were finished too late to be exported or printed.
     pub(super) late: u64,
 }
@@ -105,7 +119,19 @@ impl Delivery {
         let printer =
             print.map(|form| Printer::start(form, host.clone())).transpose().map_err(RunError::Start)?;
         let patience = patience.map(Patience::new);
-        let delivery = Self { exporter, printer, board, host, patience, stop: stop.clone(), late: 0 };
+        let stop = stop.clone();
+        let delivery = Self {
+            exporter,
+            printer,
+            board,
+            host,
+            patience,
+            stop,
+            gave_up: false,
+            told_closed: false,
+            unprinted: 0,
+            late: 0,
+        };
         delivery.prepare_for_the_worst();
         Ok(delivery)
     }
@@ -165,7 +191,9 @@ impl Delivery {
             if let Some(patience) = &mut self.patience {
                 patience.restart();
                 while !exporter.wait_for_room(LOOK) && !self.stop.is_over() {
-                    if patience.is_over(&exporter.totals()) {
+                    // An export thread that has ended makes no room, however long it is waited for.
+                    if exporter.has_ended() || patience.is_over(&exporter.totals()) {
+                        self.gave_up = true;
                         self.late += 1;
                         return Err(Vain::Export);
                     }
@@ -174,15 +202,25 @@ impl Delivery {
             exporter.offer(&span);
         }
         let wait_unless = self.patience.is_some().then_some(&self.stop);
-        match &mut self.printer {
-            Some(printer) => printer.push(span, wait_unless).map_err(|Closed| Vain::Print),
-            None => Ok(()),
+        let Some(printer) = &mut self.printer else { return Ok(()) };
+        let Err(Closed) = printer.push(span, wait_unless) else { return Ok(()) };
+        if self.exporter.is_none() {
+            return Err(Vain::Print);
         }
+        // Whoever reads along may go; the back end is sent everything all the same.
+        if !std::mem::replace(&mut self.told_closed, true) {
+            tracing::warn!("standard output is closed: nothing more is printed there, the export goes on");
+        }
+        Ok(())
     }
 
     /// What is finished by now is lost, and counted.
-    pub(super) fn give_up(&mut self, pipeline: &mut Pipeline) {
-        self.late += pipeline.abandon();
+    pub(super) fn give_up(&mut self, pipeline: &mut Pipeline, why: Vain) {
+        let count = pipeline.abandon();
+        match why {
+            Vain::Print => self.unprinted += count,
+            Vain::Export => self.late += count,
+        }
     }
 
     /// Exports as another configuration says. Without an endpoint the exporter in place delivers what it has and ends.
@@ -215,9 +253,9 @@ impl Delivery {
         self.exporter.as_ref()
     }
 
-    /// Spans that did not fit on the way to standard output.
+    /// Spans that did not get to standard output.
     pub(super) fn not_printed(&self) -> u64 {
-        self.printer.as_ref().map_or(0, Printer::dropped)
+        self.unprinted + self.printer.as_ref().map_or(0, Printer::dropped)
     }
 
     /// Delivers what waits, as long as the end may take.
@@ -228,7 +266,7 @@ impl Delivery {
             // Nobody asked for the end: a file can wait until the back end has everything.
             patience.restart();
             while exporter.totals().waiting > 0 && !self.stop.is_asked() {
-                if patience.is_over(&exporter.totals()) {
+                if self.gave_up || exporter.has_ended() || patience.is_over(&exporter.totals()) {
                     longest = LAST_RESORT;
                     break;
                 }
@@ -240,7 +278,8 @@ impl Delivery {
         let longest = left.map_or(longest, |left| left.min(longest));
         let exported = self.exporter.map(|exporter| exporter.shutdown(longest));
         self.stop.doing("writing to standard output");
-        let not_printed = self.printer.map_or(0, |printer| printer.finish(&self.stop));
-        Delivered { exported, not_printed, late: self.late }
+        let mut printed = self.printer.map_or_else(Printed::default, |printer| printer.finish(&self.stop));
+        printed.missing += self.unprinted;
+        Delivered { exported, printed, late: self.late }
     }
 }

@@ -3,12 +3,13 @@
 //! *Owns* the words and the order. *Must not know* how it was found, nor what of it may be shown: the core says.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use spoor_core::order::explain::{Examples, Explanation, Nameless};
 use spoor_core::time::BootTime;
 
 use super::{RunError, summary};
+use crate::clock;
 use crate::config::Config;
 use crate::source;
 
@@ -16,9 +17,10 @@ use crate::source;
 const MAX_LISTED: usize = 40;
 
 /// Reads a recording or a capture to its end and prints the account. No span leaves.
-pub fn explain_keys(config: &Config, file: &Path) -> Result<(), RunError> {
+pub fn explain_keys(config: &Config, file: &Path, keys: &[PathBuf]) -> Result<(), RunError> {
     let mut source = source::open(file, &config.services)?;
-    let mut pipeline = super::pipeline(config, [0; 16])?;
+    let boot_id = source.header().map(|header| clock::uuid_bytes(&header.boot_id)).unwrap_or_default();
+    let mut pipeline = super::replay::offline(config, keys, boot_id)?;
     pipeline.explain_keys();
     let mut now = BootTime::ZERO;
     let mut failed = None;
@@ -26,6 +28,9 @@ pub fn explain_keys(config: &Config, file: &Path) -> Result<(), RunError> {
         match source.next() {
             Ok(Some(record)) => {
                 now = now.max(record.at());
+                for known in source.secrets() {
+                    pipeline.handle_secret(known);
+                }
                 pipeline.handle_record(record);
             }
             Ok(None) => break,
@@ -40,11 +45,13 @@ pub fn explain_keys(config: &Config, file: &Path) -> Result<(), RunError> {
         }
     }
     pipeline.finish(now);
-    if let Some(explanation) = pipeline.explanation() {
+    let printed = pipeline.explanation().map_or(Ok(()), |account| print(account, &mut io::stdout().lock()));
+    match (failed, printed) {
+        (Some(error), _) => Err(error.into()),
         // A reader that has seen enough is no failure.
-        let _ = print(explanation, &mut io::stdout().lock());
+        (None, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(RunError::Print(error)),
+        (None, _) => Ok(()),
     }
-    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Prints the account.

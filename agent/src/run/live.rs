@@ -207,8 +207,10 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         keeper.finish(pipeline.snapshot(), Instant::now() + STATE);
     }
     pipeline.finish(clock::boot());
-    // An output that is closed by now is the end either way.
-    let _ = delivery.take(&mut pipeline);
+    // An output that is closed by now is the end either way; what nobody reads is counted.
+    if let Err(vain) = delivery.take(&mut pipeline) {
+        delivery.give_up(&mut pipeline, vain);
+    }
     let kernel = live.counters().ok();
     // Detaches the probes: nothing in the kernel waits for the last delivery.
     drop(live);
@@ -231,7 +233,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             unjudged: lookup.unjudged(),
             forgotten: lookup.forgotten(),
             secrets: seeker.as_ref().map(Seeker::totals),
-            not_printed: delivered.not_printed,
+            not_printed: delivered.printed.missing,
             reloads: Some(&reloads),
             restored: &pipeline.restored(),
             state: keeper.as_ref().map(Keeper::totals),
@@ -239,7 +241,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         metrics.shutdown();
     }
     summary::print(&stats, &delivered, kernel.as_ref());
-    end
+    end.and_then(|()| delivered.outcome())
 }
 
 /// Who looks for secrets of TLS connections, if anybody is to. With `select.include` every traced process is one that it names.

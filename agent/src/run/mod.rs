@@ -70,6 +70,8 @@ pub enum RunError {
     Admin { listen: String, source: io::Error },
     #[error("{lost} spans did not reach the back end; the lines above say why")]
     Undelivered { lost: u64 },
+    #[error("cannot write to standard output: {0}")]
+    Print(io::Error),
     #[error("cannot start: {0}")]
     Start(io::Error),
 }

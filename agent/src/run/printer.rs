@@ -22,15 +22,28 @@ const TICK: Duration = Duration::from_millis(200);
 /// How often a wait for the reader looks whether the end was asked for.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// The reader of standard output is gone.
+/// The reader of standard output is gone, or nothing more can be written there.
 #[derive(Debug)]
 pub(super) struct Closed;
+
+/// What became of spans that were to be printed.
+#[derive(Debug, Default)]
+pub(super) struct Printed {
+    /// Those that were not.
+    pub(super) missing: u64,
+    /// The reader was gone before the end.
+    pub(super) closed: bool,
+    /// Why nothing more could be written, where the reader was not simply gone.
+    pub(super) error: Option<io::Error>,
+}
 
 /// Hands spans to the printing thread.
 #[derive(Debug)]
 pub(super) struct Printer {
     spans: SyncSender<Span>,
     thread: JoinHandle<io::Result<()>>,
+    /// The thread has ended: nobody takes spans any more.
+    closed: bool,
     /// Given to the thread, and known to have been written by it.
     given: u64,
     written: Arc<AtomicU64>,
@@ -52,19 +65,28 @@ impl Printer {
                 Print::Tree => trees(&mut incoming, out),
                 Print::OtlpJson => lines(&mut incoming, out, host),
             })?;
-        Ok(Self { spans, thread, given: 0, written, dropped: 0 })
+        Ok(Self { spans, thread, closed: false, given: 0, written, dropped: 0 })
     }
 
     /// Prints a span. With `wait_unless` it waits for the reader until that end was asked for and is over; else, and then, what
-    /// does not fit is dropped and counted.
+    /// does not fit is dropped and counted, and so is everything once the reader is gone.
     pub(super) fn push(&mut self, mut span: Span, wait_unless: Option<&Stop>) -> Result<(), Closed> {
+        if self.closed {
+            self.dropped += 1;
+            return Err(Closed);
+        }
         loop {
             match self.spans.try_send(span) {
                 Ok(()) => {
                     self.given += 1;
                     return Ok(());
                 }
-                Err(TrySendError::Disconnected(_)) => return Err(Closed),
+                Err(TrySendError::Disconnected(_)) => {
+                    self.closed = true;
+                    // With what was on its way.
+                    self.dropped += 1 + self.unwritten();
+                    return Err(Closed);
+                }
                 Err(TrySendError::Full(back)) if wait_unless.is_some_and(|stop| !stop.is_over()) => {
                     span = back
                 }
@@ -77,30 +99,42 @@ impl Printer {
         }
     }
 
-    /// Spans dropped so far because the reader was too slow.
+    /// Spans that were given to the thread and have not left for standard output.
+    fn unwritten(&self) -> u64 {
+        self.given.saturating_sub(self.written.load(Ordering::Relaxed))
+    }
+
+    /// Spans dropped so far because the reader was too slow, or is gone.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Prints what is left, until the end that was asked for is over; returns the spans that were not printed because the reader
-    /// was too slow. Without such an end it waits for the reader.
-    pub(super) fn finish(self, stop: &Stop) -> u64 {
+    /// Prints what is left, until the end that was asked for is over. Without such an end it waits for the reader.
+    pub(super) fn finish(self, stop: &Stop) -> Printed {
+        let (given, written) = (self.given, self.written.clone());
+        let unwritten = move || given.saturating_sub(written.load(Ordering::Relaxed));
+        let missing = self.dropped;
         drop(self.spans);
         while !self.thread.is_finished() {
             if stop.is_over() {
                 // The thread stays behind: nothing can take it out of a write that does not return.
-                return self.dropped + self.given.saturating_sub(self.written.load(Ordering::Relaxed));
+                return Printed { missing: missing + unwritten(), ..Printed::default() };
             }
             ended(&self.thread, Instant::now() + TICK);
         }
+        // What was on its way is among them already where that was noticed before.
+        let missing = if self.closed { missing } else { missing + unwritten() };
         match self.thread.join() {
-            Ok(Err(error)) if error.kind() != ErrorKind::BrokenPipe => {
-                tracing::error!("cannot write to standard output: {error}");
+            Ok(Ok(())) => Printed { missing: self.dropped, ..Printed::default() },
+            Ok(Err(error)) if error.kind() == ErrorKind::BrokenPipe => {
+                Printed { missing, closed: true, error: None }
             }
-            Ok(_) => {}
-            Err(_) => tracing::error!("the printing thread panicked"),
+            Ok(Err(error)) => Printed { missing, closed: true, error: Some(error) },
+            Err(_) => {
+                let error = io::Error::other("the printing thread panicked");
+                Printed { missing, closed: true, error: Some(error) }
+            }
         }
-        self.dropped
     }
 }
 

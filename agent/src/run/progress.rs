@@ -146,8 +146,9 @@ fn hint(stats: &Stats, processes: u64) -> Option<String> {
     let connections = &stats.connections;
     let known: u64 = connections.detected.by_name().into_iter().map(|(_, count)| count).sum();
     Some(format!(
-        "no operation for {seconds} s: {} records of {processes} processes; of {} connections {known} speak a known protocol, {} TLS or \
-         something else encrypted, {} something else; spoor reads HTTP, AMQP 0-9-1 and PostgreSQL in plain text",
+        "no operation for {seconds} s: {} records of {processes} processes; of {} connections {known} speak a protocol that is read, {} are \
+         encrypted, {} speak something else; spoor reads HTTP, FastCGI, SCGI, uwsgi, AMQP 0-9-1 and PostgreSQL, under TLS where \
+         `tls.key_logs` has the secrets",
         stats.records, connections.opened, connections.opaque, connections.not_ours
     ))
 }
@@ -225,7 +226,12 @@ mod tests {
         encrypted.connections.opened = 17;
         encrypted.connections.opaque = 14;
         let said = hint(&encrypted, 3).unwrap();
-        assert!(said.contains("639 records of 3 processes") && said.contains("14 TLS"), "{said}");
+        assert!(
+            said.contains("639 records of 3 processes")
+                && said.contains("14 are encrypted")
+                && said.contains("tls.key_logs"),
+            "{said}"
+        );
         assert_eq!(hint(&Stats { held: 1, ..encrypted }, 3), None, "something is on its way");
     }
 }

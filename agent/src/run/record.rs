@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::stop::Stop;
 use super::{RunError, rules_digest};
-use crate::capture::verdict::Verdict as Told;
+use crate::capture::verdict::Verdict as Order;
 use crate::clock;
 use crate::config::Config;
 use crate::files;
@@ -126,7 +126,7 @@ fn write(
     for record in batch.drain(..) {
         // Nobody decides what a connection speaks while it is recorded, so all are kept as if it mattered.
         if let Record::Conn(conn) = &record {
-            let told = Told::Capture { turn_bytes, skip_egress_until: 0, skip_ingress_until: 0 };
+            let told = Order::Capture { turn_bytes, skip_egress_until: 0, skip_ingress_until: 0 };
             live.set_verdict(conn.id, told);
         }
         match lookup.see(&record) {
@@ -136,7 +136,7 @@ fn write(
                 out.write(record)?;
             }
             Seen::Exclude(conn) => {
-                live.set_verdict(conn, Told::Ignore);
+                live.set_verdict(conn, Order::Ignore);
             }
             Seen::Drop => {}
         }

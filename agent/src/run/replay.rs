@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::deliver::{Delivery, Vain};
+use super::deliver::Delivery;
 use super::progress::Progress;
 use super::stop::Stop;
 use super::summary;
@@ -15,6 +15,7 @@ use crate::export::Host;
 use crate::secrets::{self, KeyLog};
 use crate::source::file::Opened;
 use crate::source::{self, Source};
+use spoor_core::pipeline::Pipeline;
 use spoor_core::time::BootTime;
 
 /// Signals and progress are looked at after so many records.
@@ -35,19 +36,7 @@ pub fn replay(
     let mut source = source::read(name.clone(), bytes, &config.services)?;
     let header = source.header().cloned().unwrap_or_default();
     let host = Host::local(&rules_digest(config)).with_id(&header.host_id);
-    let boot_id = clock::uuid_bytes(&header.boot_id);
-    // A file can wait: there is as much time for it as it takes.
-    let mut unhurried = config.clone();
-    unhurried.limits.work_percent = 0;
-    let mut pipeline = super::pipeline(&unhurried, boot_id)?.with_tls(secrets::WAITING);
-    let configured = config.tls.key_logs.iter().map(PathBuf::from);
-    for path in keys.iter().cloned().chain(configured) {
-        let counts = KeyLog::read_all(&path, |known| pipeline.handle_secret(known))?;
-        tracing::debug!(?counts, "read the key log `{}`", path.display());
-        if counts.secrets == 0 {
-            tracing::warn!("the key log `{}` has no secret that opens a connection", path.display());
-        }
-    }
+    let mut pipeline = offline(config, keys, clock::uuid_bytes(&header.boot_id))?;
     let exports = !config.export.otlp.endpoint.is_empty() || !config.export.otlp.traces_endpoint.is_empty();
     let print = print.or((!exports).then_some(Print::Tree));
     let mut delivery = Delivery::start(config, host, print, Some(timeout), None, &stop)?;
@@ -86,9 +75,8 @@ pub fn replay(
     }
     stop.doing("finishing what was open");
     pipeline.finish(now);
-    // An output that is closed is the end either way.
-    if vain.or_else(|| delivery.take(&mut pipeline).err()) == Some(Vain::Export) {
-        delivery.give_up(&mut pipeline);
+    if let Some(vain) = vain.or_else(|| delivery.take(&mut pipeline).err()) {
+        delivery.give_up(&mut pipeline, vain);
     }
     for (name, count) in source.counts() {
         tracing::debug!(count, "{name}");
@@ -107,9 +95,26 @@ pub fn replay(
         return Err(error.into());
     }
     match delivered.lost() {
-        0 => Ok(()),
+        0 => delivered.outcome(),
         lost => Err(RunError::Undelivered { lost }),
     }
+}
+
+/// A pipeline for traffic that is in a file: there is as much time for it as it takes, and the secrets of its TLS connections are all
+/// there from the beginning.
+pub(super) fn offline(config: &Config, keys: &[PathBuf], boot_id: [u8; 16]) -> Result<Pipeline, RunError> {
+    let mut unhurried = config.clone();
+    unhurried.limits.work_percent = 0;
+    let mut pipeline = super::pipeline(&unhurried, boot_id)?.with_tls(secrets::WAITING);
+    let configured = config.tls.key_logs.iter().map(PathBuf::from);
+    for path in keys.iter().cloned().chain(configured) {
+        let counts = KeyLog::read_all(&path, |known| pipeline.handle_secret(known))?;
+        tracing::debug!(?counts, "read the key log `{}`", path.display());
+        if counts.secrets == 0 {
+            tracing::warn!("the key log `{}` has no secret that opens a connection", path.display());
+        }
+    }
+    Ok(pipeline)
 }
 
 /// What a file without anything in it has none of: an empty result is no surprise then.

@@ -88,8 +88,9 @@ fn text(stats: &Stats, delivered: &Delivered, kernel: Option<&Totals>) -> String
             causes.map(|(cause, count)| (format!("spans dropped ({})", cause.replace('_', " ")), count)),
         );
     }
-    if delivered.not_printed > 0 {
-        lost.push(("spans not printed (standard output too slow)".to_owned(), delivered.not_printed));
+    if delivered.printed.missing > 0 {
+        let why = if delivered.printed.closed { "closed" } else { "too slow" };
+        lost.push((format!("spans not printed (standard output {why})"), delivered.printed.missing));
     }
     if delivered.late > 0 {
         lost.push(("spans finished too late to be delivered".to_owned(), delivered.late));
@@ -127,6 +128,7 @@ fn why_closed(cause: &str) -> &str {
     match cause {
         "suite" => "a cipher suite that is not opened",
         "version" => "TLS 1.1 or older",
+        "compression" => "compressed records",
         "secret" => "no secret",
         "limit" => "too much waited for its secret",
         "broken" => "records that do not open",
@@ -152,4 +154,33 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::printer::Printed;
+
+    #[test]
+    fn every_cause_has_words_of_its_own() {
+        let mut stats = Stats::default();
+        stats.connections.tls.seen = 10;
+        for (cause, _) in stats.connections.tls.by_cause() {
+            assert_ne!(why_closed(cause), cause);
+        }
+    }
+
+    #[test]
+    fn what_was_not_printed_is_told_with_its_reason() {
+        let said = |closed| {
+            let printed = Printed { missing: 3, closed, error: None };
+            text(&Stats::default(), &Delivered { printed, ..Delivered::default() }, None)
+        };
+        assert!(
+            said(true).contains("lost: 3 spans not printed (standard output closed)\n"),
+            "{}",
+            said(true)
+        );
+        assert!(said(false).contains("(standard output too slow)"), "{}", said(false));
+    }
 }

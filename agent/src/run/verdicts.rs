@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::capture::verdict::{Kind, Verdict as Told};
+use crate::capture::verdict::{Kind, Verdict as Order};
 use crate::source::live::Live;
 use spoor_core::conn::{ConnInfo, Verdict, VerdictUpdate};
 use spoor_core::record::{ConnId, Direction, Endpoint, Role};
@@ -57,7 +57,7 @@ impl Verdicts {
         {
             // What one process speaks at one port it goes on speaking: the next connection needs no first look.
             let turn_bytes = turn_bytes.min(self.default_turn);
-            let to_come = Told::Capture { turn_bytes, skip_egress_until: 0, skip_ingress_until: 0 };
+            let to_come = Order::Capture { turn_bytes, skip_egress_until: 0, skip_ingress_until: 0 };
             live.inherit_verdict(kind, to_come);
         }
         live.set_verdict(update.conn, told);
@@ -76,10 +76,10 @@ impl Verdicts {
         self.by_conn.remove(&conn);
     }
 
-    fn told(&mut self, update: VerdictUpdate) -> Told {
+    fn told(&mut self, update: VerdictUpdate) -> Order {
         if update.verdict == Verdict::Ignore {
             self.forget(update.conn);
-            return Told::Ignore;
+            return Order::Ignore;
         }
         let known = self.by_conn.get(&update.conn).copied();
         let mut wish = known.unwrap_or(Wish { turn_bytes: self.default_turn, ..Wish::default() });
@@ -92,7 +92,7 @@ impl Verdicts {
         if known.is_some() || self.by_conn.len() < MAX_CONNECTIONS {
             self.by_conn.insert(update.conn, wish);
         }
-        Told::Capture {
+        Order::Capture {
             turn_bytes: wish.turn_bytes,
             skip_egress_until: wish.egress_until,
             skip_ingress_until: wish.ingress_until,
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn wishes_add_up() {
         let mut verdicts = Verdicts::new(1000);
-        let told = |turn_bytes, skip_egress_until, skip_ingress_until| Told::Capture {
+        let told = |turn_bytes, skip_egress_until, skip_ingress_until| Order::Capture {
             turn_bytes,
             skip_egress_until,
             skip_ingress_until,
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(verdicts.told(skip(Direction::Ingress, 70)), told(1000, 50, 70));
         assert_eq!(verdicts.told(update(Verdict::Capture { turn_bytes: 10 })), told(10, 50, 70));
         assert_eq!(verdicts.told(update(Verdict::Capture { turn_bytes: 5000 })), told(1000, 50, 70));
-        assert_eq!(verdicts.told(update(Verdict::Ignore)), Told::Ignore);
+        assert_eq!(verdicts.told(update(Verdict::Ignore)), Order::Ignore);
         assert_eq!(verdicts.told(skip(Direction::Egress, 5)), told(1000, 5, 0));
     }
 }

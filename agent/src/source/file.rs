@@ -20,6 +20,9 @@ const BUFFER: usize = 256 << 10;
 /// What an .xz file may ask for: `xz -9` asks for 64 MiB.
 const MAX_XZ_KIB: u32 = 256 << 10;
 
+/// What standard input is called in messages.
+pub(super) const STANDARD_INPUT: &str = "standard input";
+
 /// How far a file was read, while it is.
 #[derive(Clone, Debug, Default)]
 pub struct Position {
@@ -50,7 +53,7 @@ pub struct Opened {
 pub fn open(path: &Path) -> Result<Opened, SourceError> {
     let name = path.display().to_string();
     if name == "-" {
-        let (name, position) = ("standard input".to_owned(), Position::default());
+        let (name, position) = (STANDARD_INPUT.to_owned(), Position::default());
         let bytes = plain(&name, io::stdin(), &position)?;
         return Ok(Opened { name, bytes, position });
     }
@@ -248,12 +251,17 @@ mod tests {
     #[test]
     fn what_is_cut_or_damaged_is_an_error_and_no_panic() {
         let text = b"orders ".repeat(1000);
-        let mut all = vec![gzip(&text), zstd(&text)];
-        all.extend(by("xz", &text));
-        for whole in all {
+        let mut all = vec![("gzip", gzip(&text)), ("zstd", zstd(&text))];
+        all.extend(by("xz", &text).map(|bytes| ("xz", bytes)));
+        for (by, whole) in all {
+            assert!(read(whole.clone()).unwrap() == text, "{by}");
             for len in 7..whole.len() {
                 let cut = read(whole[..len].to_vec());
-                assert!(cut.is_err() || cut.unwrap().len() < text.len() + 1, "{len}");
+                assert!(
+                    cut.is_err(),
+                    "{by}: {len} of {} bytes are the file for all that is said",
+                    whole.len()
+                );
                 let mut wrong = whole.clone();
                 wrong[len] ^= 0x5a;
                 let _ = read(wrong);
@@ -268,6 +276,10 @@ mod tests {
         {
             let error = plain("x", Cursor::new(start.to_vec()), &Position::default()).err().unwrap();
             assert!(error.to_string().contains(&format!("`{name} x | spoor replay -`")), "{error}");
+            let error =
+                plain(STANDARD_INPUT, Cursor::new(start.to_vec()), &Position::default()).err().unwrap();
+            let name = name.replace("unzip -p", "funzip");
+            assert!(error.to_string().ends_with(&format!(": put `{name} |` before this command")), "{error}");
         }
     }
 }

@@ -61,7 +61,7 @@ pub enum SourceError {
         #[source]
         source: std::io::Error,
     },
-    #[error("`{file}` is {is}: `{program} {file} | spoor replay -` reads it")]
+    #[error("`{file}` is {is}: {}", unpacked(file, program))]
     Compressed { file: String, is: &'static str, program: &'static str },
     #[error("`{file}` is neither a recording nor a pcap or pcapng capture: it starts with {start}")]
     UnknownFormat { file: String, start: String },
@@ -71,6 +71,18 @@ pub enum SourceError {
     Truncated { file: String, offset: u64, what: &'static str },
     #[error("`{file}` is damaged at byte {offset}: {what}")]
     Damaged { file: String, offset: u64, what: String },
+}
+
+/// How a compressed file is read all the same. What came through a pipe has no name that a program could open.
+fn unpacked(file: &str, program: &str) -> String {
+    match file {
+        // unzip reads files only.
+        file::STANDARD_INPUT if program.starts_with("unzip") => {
+            "put `funzip |` before this command".to_owned()
+        }
+        file::STANDARD_INPUT => format!("put `{program} |` before this command"),
+        file => format!("`{program} {file} | spoor replay -` reads it"),
+    }
 }
 
 impl SourceError {

@@ -4,9 +4,13 @@
 //! groups in headers. They are believed from a trusted proxy's own address, with the secret that it shares with the server;
 //! anybody else may send the same headers and is nobody by them.
 //!
+//! Names of people and groups may have any letters: as UTF-8, which is what oauth2-proxy sends, or as RFC 8187 writes them
+//! for headers (`UTF-8''%D0%90%D0%BD%D0%BD%D0%B0`).
+//!
 //! `peer 10.0.0.1 (trusted) · X-Spoor-Proxy-Secret: … · X-Auth-Request-User: anna · X-Auth-Request-Groups: it,support ⇒ anna, support`
 
 use axum::http::HeaderMap;
+use percent_encoding::percent_decode_str;
 
 use super::directory::is_name;
 use super::role::Role;
@@ -66,9 +70,14 @@ impl ProxySignOn {
         if hmac(&self.key, &[given.as_bytes()]) != self.secret {
             return None;
         }
-        let name = one(headers, USER).filter(|name| is_name(name))?.to_owned();
-        let groups: Vec<&str> = one(headers, GROUPS)?.split(',').map(str::trim).collect();
-        let (_, role) = self.roles.iter().find(|(group, _)| groups.contains(&group.as_str()))?;
+        let name = Text::of(one(headers, USER)?).read()?;
+        if !is_name(&name) {
+            return None;
+        }
+        // First the list, then its names: a comma that is written as a part of one does not make two of it.
+        let groups = Text::of(one(headers, GROUPS)?).split();
+        let groups: Vec<String> = groups.filter_map(Text::read).collect();
+        let (_, role) = self.roles.iter().find(|(group, _)| groups.contains(group))?;
         let form_token = hex(&hmac(&self.key, &[b"form ", name.as_bytes()]));
         Some(SignedIn { name, role: *role, form_token })
     }
@@ -77,8 +86,41 @@ impl ProxySignOn {
 /// The value of a header that is there once.
 fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?;
+    let value = std::str::from_utf8(values.next()?.as_bytes()).ok()?;
     values.next().is_none().then_some(value.trim())
+}
+
+/// A text of a header, as it stands there.
+#[derive(Clone, Copy)]
+struct Text<'a> {
+    text: &'a str,
+    /// As RFC 8187, section 3.2, writes it: `charset'language'percent-encoded`.
+    is_extended: bool,
+}
+
+impl<'a> Text<'a> {
+    fn of(text: &'a str) -> Self {
+        let mut parts = text.splitn(3, '\'');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(charset), Some(_), Some(text)) if charset.eq_ignore_ascii_case("utf-8") => {
+                Self { text, is_extended: true }
+            }
+            _ => Self { text, is_extended: false },
+        }
+    }
+
+    /// The parts between commas.
+    fn split(self) -> impl Iterator<Item = Self> {
+        self.text.split(',').map(move |text| Self { text: text.trim(), ..self })
+    }
+
+    /// What it says; `None` for what is no UTF-8.
+    fn read(self) -> Option<String> {
+        if !self.is_extended {
+            return Some(self.text.to_owned());
+        }
+        percent_decode_str(self.text).decode_utf8().ok().map(|text| text.into_owned())
+    }
 }
 
 #[cfg(test)]
@@ -90,14 +132,21 @@ mod tests {
     const GOOD: &str = "0123456789abcdef0123456789abcdef";
 
     fn sign_on() -> ProxySignOn {
-        let roles = vec![("it-admins".to_owned(), Role::Admin), ("support".to_owned(), Role::Support)];
+        let role = |group: &str, role| (group.to_owned(), role);
+        let roles = vec![
+            role("it-admins", Role::Admin),
+            role("support", Role::Support),
+            role("Поддержка", Role::Support),
+            role("Цех, второй", Role::Developer),
+        ];
         ProxySignOn::new(GOOD, roles, [7; 32]).expect("a good secret")
     }
 
     fn who(given: &[(&'static str, &'static str)]) -> Option<(String, Role)> {
         let mut headers = HeaderMap::new();
         for (name, value) in given {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            let value = HeaderValue::from_bytes(value.as_bytes()).expect("a value");
+            headers.append(HeaderName::from_static(name), value);
         }
         sign_on().who(&headers).map(|who| (who.name, who.role))
     }
@@ -121,6 +170,35 @@ mod tests {
         ] {
             assert_eq!(who(&given), expected, "{given:?}");
         }
+    }
+
+    #[test]
+    fn names_and_groups_may_have_any_letters() {
+        let anna = |role| Some(("Анна.Петрова".to_owned(), role));
+        let plain = (USER, "Анна.Петрова");
+        let extended = (USER, "UTF-8'ru'%D0%90%D0%BD%D0%BD%D0%B0.%D0%9F%D0%B5%D1%82%D1%80%D0%BE%D0%B2%D0%B0");
+        for (given, expected) in [
+            (vec![(SECRET, GOOD), plain, (GROUPS, "Все, Поддержка")], anna(Role::Support)),
+            (vec![(SECRET, GOOD), extended, (GROUPS, "Поддержка")], anna(Role::Support)),
+            (
+                vec![
+                    (SECRET, GOOD),
+                    plain,
+                    (GROUPS, "utf-8''all,%D0%A6%D0%B5%D1%85%2C%20%D0%B2%D1%82%D0%BE%D1%80%D0%BE%D0%B9"),
+                ],
+                anna(Role::Developer),
+            ),
+            (vec![(SECRET, GOOD), plain, (GROUPS, "Цех, второй")], None),
+            (vec![(SECRET, GOOD), (USER, "UTF-8''%FF"), (GROUPS, "Поддержка")], None),
+            (vec![(SECRET, GOOD), (USER, "UTF-8''%3Cb%3E"), (GROUPS, "Поддержка")], None),
+        ] {
+            assert_eq!(who(&given), expected, "{given:?}");
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(SECRET, GOOD.as_bytes()), (USER, b"\xc0\xed\xed\xe0"), (GROUPS, b"support")] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value).expect("a value"));
+        }
+        assert!(sign_on().who(&headers).is_none(), "windows-1251 is no UTF-8");
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use axum::serve::ListenerExt;
 use clap::Args;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
@@ -15,8 +14,9 @@ use tokio::sync::watch;
 
 use super::Place;
 use crate::access::{AccessLog, Addresses, Gate, ProxySignOn, Role};
+use crate::connections::{self, Limits};
 use crate::forward::{Forward, Spool};
-use crate::intake::{Intake, Writer, chain, grpc_service, http_router, now};
+use crate::intake::{Intake, Writer, chain, grpc_router, http_router, now};
 use crate::sentence::Language;
 use crate::store::seal::{Keys, Master};
 use crate::store::sqlite::Sqlite;
@@ -42,6 +42,9 @@ pub(super) struct Options {
     /// Address that takes OTLP over HTTP, protobuf or JSON
     #[arg(long, env = "SPOOR_SERVE_OTLP_HTTP", default_value = "127.0.0.1:4318")]
     otlp_http: SocketAddr,
+    /// Path of a Unix socket that takes OTLP over gRPC and HTTP from this machine; its owner and group may send
+    #[arg(long, env = "SPOOR_SERVE_OTLP_SOCKET")]
+    otlp_socket: Option<PathBuf>,
     /// Address of the pages and the API
     #[arg(long, env = "SPOOR_SERVE_LISTEN", default_value = "127.0.0.1:8470")]
     listen: SocketAddr,
@@ -119,6 +122,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let gate = Gate::new(options.place.folder.directory()?, log, addresses, secure, proxy);
     let (stop, stopped) = watch::channel(false);
     let live = Live::new(stopped.clone());
+    let forwarded = options.forward.is_some().then(Arc::default);
     let site = Site {
         store: store.clone(),
         model: Arc::new(model),
@@ -126,6 +130,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         language: options.lang,
         live,
         received: Arc::default(),
+        forwarded,
     };
     runtime.block_on(serve(options, store, site, gate, (stop, stopped)))
 }
@@ -198,43 +203,48 @@ async fn serve(
     (stop, stopped): (watch::Sender<bool>, watch::Receiver<bool>),
 ) -> Result<()> {
     let (writer, writing) = Writer::start(store.clone()).context("cannot start the writing thread")?;
-    let (forward, forwarding) = forward(options, stopped.clone())?.unzip();
+    let (forward, forwarding) = forward(options, &site, stopped.clone())?.unzip();
     let attributes = options.place.order_attributes.clone();
     let intake = Intake::new(writer, attributes, site.received.clone(), forward);
     let grpc = listen(options.otlp_grpc, "OTLP over gRPC").await?;
     let http = listen(options.otlp_http, "OTLP over HTTP").await?;
     let pages = listen(options.listen, "pages").await?;
     tracing::info!(pages = %options.listen, grpc = %options.otlp_grpc, http = %options.otlp_http, "ready");
-    let incoming = tonic::transport::server::TcpIncoming::from(grpc);
-    let grpc = tonic::transport::Server::builder()
-        .add_service(grpc_service(intake.clone()))
-        .serve_with_incoming_shutdown(incoming, until(stopped.clone()));
-    let http = axum::serve(http, http_router(intake)).with_graceful_shutdown(until(stopped.clone()));
-    let routes = web::router(site, gate.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let senders = Limits::of_senders();
+    let socket = match &options.otlp_socket {
+        Some(path) => {
+            let listener = connections::listen_at(path)
+                .with_context(|| format!("cannot listen at {} for OTLP", path.display()))?;
+            let both = http_router(intake.clone()).merge(grpc_router(intake.clone()));
+            Some(tokio::spawn(connections::serve(listener, both, senders.clone(), stopped.clone())))
+        }
+        None => None,
+    };
+    let grpc = connections::serve(grpc, grpc_router(intake.clone()), senders.clone(), stopped.clone());
+    let http = connections::serve(http, http_router(intake), senders, stopped.clone());
+    let (routes, readers) =
+        (web::router(site, gate.clone()), Limits::of_pages(options.trusted_proxy.clone()));
     let pages = match (&options.tls_cert, &options.tls_key) {
         (Some(chain), Some(key)) => {
             let certificate = Certificate::open(chain, key).context("the pages cannot have TLS")?;
             let pages = tls::Listener::new(pages, certificate).context("the pages cannot have TLS")?;
-            // Only so does axum tell the gate who is at the other end of a listener that is not its own.
-            let pages =
-                axum::serve(pages.tap_io(|_| {}), routes).with_graceful_shutdown(until(stopped.clone()));
-            tokio::spawn(async move { pages.await })
+            tokio::spawn(connections::serve(pages, routes, readers, stopped.clone()))
         }
-        _ => {
-            let pages = axum::serve(pages, routes).with_graceful_shutdown(until(stopped.clone()));
-            tokio::spawn(async move { pages.await })
-        }
+        _ => tokio::spawn(connections::serve(pages, routes, readers, stopped.clone())),
     };
-    let grpc = tokio::spawn(grpc);
-    let http = tokio::spawn(async move { http.await });
+    let (grpc, http) = (tokio::spawn(grpc), tokio::spawn(http));
     let keep_log = i64::from(options.keep_access_log_days).saturating_mul(DAY);
     let chores = tokio::spawn(chores(store, retention(options), gate, keep_log, stopped));
     signal().await?;
     tracing::info!("stopping");
     stop.send_replace(true);
-    grpc.await.context("the gRPC receiver ended badly")?.context("the gRPC receiver failed")?;
-    http.await.context("the HTTP receiver ended badly")?.context("the HTTP receiver failed")?;
-    pages.await.context("the pages ended badly")?.context("the pages failed")?;
+    grpc.await.context("the gRPC receiver ended badly")?;
+    http.await.context("the HTTP receiver ended badly")?;
+    pages.await.context("the pages ended badly")?;
+    if let (Some(socket), Some(path)) = (socket, &options.otlp_socket) {
+        socket.await.context("the receiver at the socket ended badly")?;
+        let _ = std::fs::remove_file(path);
+    }
     chores.await.context("the judge ended badly")?;
     if let Some(forwarding) = forwarding {
         forwarding.await.context("forwarding ended badly")?;
@@ -249,12 +259,13 @@ async fn serve(
 /// The other back end, where there is one.
 fn forward(
     options: &Options,
+    site: &Site,
     stopped: watch::Receiver<bool>,
 ) -> Result<Option<(Forward, tokio::task::JoinHandle<()>)>> {
-    let Some(endpoint) = &options.forward else { return Ok(None) };
+    let (Some(endpoint), Some(counts)) = (&options.forward, &site.forwarded) else { return Ok(None) };
     let data = &options.place.folder.data;
     let key = Keys::file_key(&data.join("keys"), &options.place.master()?, "forward")?;
-    let spool = Spool::open(&data.join("forward"), key, options.forward_max_bytes)?;
+    let spool = Spool::open(&data.join("forward"), key, options.forward_max_bytes, counts.clone())?;
     Ok(Some(Forward::start(spool, endpoint, stopped).context("cannot forward spans")?))
 }
 

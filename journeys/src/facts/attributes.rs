@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 pub(super) struct Attributes<'a>(pub(super) &'a [KeyValue]);
 
 impl<'a> Attributes<'a> {
-    fn value(self, name: &str) -> Option<&'a Value> {
+    pub(super) fn value(self, name: &str) -> Option<&'a Value> {
         self.0.iter().find(|pair| pair.key == name)?.value.as_ref()?.value.as_ref()
     }
 

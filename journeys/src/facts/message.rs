@@ -62,7 +62,7 @@ fn died(attributes: Attributes<'_>) -> Option<Died> {
 }
 
 /// The queue's own name where the destination tells it apart from exchange and routing key, else the whole destination.
-fn queue(destination: &str, routing_key: Option<&str>) -> String {
+pub(super) fn queue(destination: &str, routing_key: Option<&str>) -> String {
     let own = routing_key
         .filter(|key| !key.is_empty())
         .and_then(|key| destination.split_once(&format!("{key}:")))

@@ -9,6 +9,7 @@
 mod attributes;
 mod key;
 mod message;
+mod of_event;
 mod of_span;
 mod sql;
 mod text;
@@ -16,7 +17,8 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 pub use self::key::Key;
-pub use self::of_span::{Reading, of_span};
+pub use self::of_event::of_event;
+pub use self::of_span::{PEOPLE, Reading, numbers, of_span};
 pub use crate::time::At;
 
 /// The identity of a span, and so of the fact it becomes.
@@ -64,6 +66,11 @@ impl Fact {
         self.parent.map(|span| FactId { trace: self.id.trace, span })
     }
 
+    /// It was not over yet.
+    pub fn is_open(&self) -> bool {
+        matches!(self.step, Step::Open { .. })
+    }
+
     /// All numbers that it calls its order by.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.key).chain(&self.also)
@@ -71,7 +78,7 @@ impl Fact {
 }
 
 /// Shorter numbers of people stand in texts by chance.
-const MIN_IN_TEXT: usize = 5;
+pub const MIN_IN_TEXT: usize = 5;
 
 impl Fact {
     /// Takes a person out; whether they were there. In texts their number goes where it stands as a word of its own.
@@ -79,19 +86,77 @@ impl Fact {
         let before = self.people.len();
         self.people.retain(|one| one.id != person);
         let mut changed = self.people.len() < before;
-        if person.chars().count() < MIN_IN_TEXT {
-            return changed;
-        }
-        let trouble = self.trouble.iter_mut().map(|trouble| &mut trouble.message);
-        let artifact =
-            self.artifact.iter_mut().flat_map(|seen| [&mut seen.file_name, &mut seen.key]).flatten();
-        for text in trouble.chain(artifact).chain([&mut self.name]) {
-            if let Some(without) = text::without_word(text, person) {
-                *text = without;
-                changed = true;
-            }
+        for text in self.texts() {
+            changed |= forget_in(text, person);
         }
         changed
+    }
+
+    /// Everything by which the operation may name somebody: whoever is named in it, and the words of its texts.
+    pub fn may_name(&mut self) -> Vec<String> {
+        let mut words: Vec<String> = self.people.iter().map(|person| person.id.clone()).collect();
+        for text in self.texts() {
+            words.extend(
+                text::words(text)
+                    .into_iter()
+                    .filter(|word| word.chars().count() >= MIN_IN_TEXT)
+                    .map(str::to_owned),
+            );
+        }
+        words.sort();
+        words.dedup();
+        words
+    }
+
+    /// All texts that come from traffic and are no number of an order. Services, tables and rules are the house's own.
+    fn texts(&mut self) -> Vec<&mut String> {
+        let mut texts = vec![&mut self.name];
+        if let Some(status) = &mut self.status {
+            texts.push(&mut status.value);
+        }
+        if let Some(trouble) = &mut self.trouble {
+            texts.extend([&mut trouble.code, &mut trouble.message]);
+        }
+        if let Some(seen) = &mut self.artifact {
+            texts.extend([&mut seen.file_name, &mut seen.key, &mut seen.format].into_iter().flatten());
+        }
+        match &mut self.step {
+            Step::Called { peer, .. } => texts.push(peer),
+            Step::Published { destination, .. } => texts.push(destination),
+            Step::Waited { queue, died } => {
+                texts.push(queue);
+                texts.extend(died.iter_mut().map(|died| &mut died.queue));
+            }
+            Step::Handled { queue, .. } => texts.push(queue),
+            Step::Stored { bucket, object, .. } => texts.extend([bucket, object]),
+            Step::Open { work } => match work {
+                Work::Call { peer } => texts.push(peer),
+                Work::Handling { queue, .. } => texts.push(queue),
+                Work::Waiting { queue, destination, .. } => {
+                    texts.extend(queue);
+                    texts.push(destination);
+                }
+                Work::Answer | Work::Statement { .. } | Work::Other => {}
+            },
+            Step::Served { .. }
+            | Step::Wrote { .. }
+            | Step::Read { .. }
+            | Step::Ended { .. }
+            | Step::Other => {}
+        }
+        texts
+    }
+}
+
+/// Takes a person's number out of a text where it stands as a word of its own; whether it stood there.
+pub fn forget_in(text: &mut String, person: &str) -> bool {
+    let is_long = person.chars().count() >= MIN_IN_TEXT;
+    match is_long.then(|| text::without_word(text, person)).flatten() {
+        Some(without) => {
+            *text = without;
+            true
+        }
+        None => false,
     }
 }
 
@@ -135,6 +200,40 @@ pub enum Step {
     /// An object store was asked to keep, give or remove something.
     Stored { verb: String, bucket: String, object: String },
     /// Anything else.
+    Other,
+    /// Work that was not over when the fact was told: it lasted from the fact's beginning to its end at least. The operation
+    /// itself, once it is over, takes the fact's place.
+    Open { work: Work },
+}
+
+/// Work that goes on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// This service has not answered yet.
+    Answer,
+    /// It waits for the answer of another.
+    Call {
+        peer: String,
+    },
+    /// It waits for its database.
+    Statement {
+        collection: String,
+        writes: bool,
+    },
+    /// It has taken a message and has not said what became of it.
+    Handling {
+        queue: String,
+        redelivered: bool,
+    },
+    /// A message that was published below the fact's parent lies in a queue, where that is known: how many take from it, and
+    /// how many messages it has.
+    Waiting {
+        queue: Option<String>,
+        destination: String,
+        consumers: Option<u32>,
+        depth: Option<u32>,
+    },
     Other,
 }
 

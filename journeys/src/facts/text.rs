@@ -30,6 +30,35 @@ pub(super) fn without_word(text: &str, word: &str) -> Option<String> {
     found.then_some(out)
 }
 
+/// Letters and digits of one number stand in at most so many groups: those of a UUID are five.
+const MAX_GROUPS: usize = 5;
+
+/// The words of a text that may be somebody's number, alone or joined: `GET /user-42.x` has `GET`, `user`, `user-42`,
+/// `user-42.x`, `42`, `42.x` and `x`.
+pub(super) fn words(text: &str) -> Vec<&str> {
+    let joins = |c: char| matches!(c, '-' | '_' | '.' | '@' | '+');
+    let mut groups: Vec<(usize, usize)> = Vec::new();
+    for (at, c) in text.char_indices().filter(|(_, c)| c.is_alphanumeric()) {
+        match groups.last_mut().filter(|(_, end)| *end == at) {
+            Some((_, end)) => *end += c.len_utf8(),
+            None => groups.push((at, at + c.len_utf8())),
+        }
+    }
+    let mut words = Vec::new();
+    for (first, (from, _)) in groups.iter().enumerate() {
+        let mut end_before = None;
+        for (start, end) in groups.iter().skip(first).take(MAX_GROUPS) {
+            let between = end_before.and_then(|before| text.get(before..*start)).unwrap_or("");
+            if !between.chars().all(joins) {
+                break;
+            }
+            words.extend(text.get(*from..*end));
+            end_before = Some(*end);
+        }
+    }
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +75,21 @@ mod tests {
         ] {
             assert_eq!(without_word(text, "user-42").as_deref(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn words_of_a_text_are_what_may_be_a_number() {
+        let found = words("GET /user-42.x?mail=a.b@house.example, «Анна-7».");
+        for word in
+            ["GET", "user", "user-42", "user-42.x", "42", "x", "a.b@house.example", "house.example", "Анна-7"]
+        {
+            assert!(found.contains(&word), "{word}: {found:?}");
+        }
+        assert!(found.iter().all(|word| !word.contains([' ', '/', '«'])), "{found:?}");
+        let uuid = "0191f0aa-77b0-7cc2-9d54-4f1f2d1b9a51";
+        assert!(words(&format!("user/{uuid}.json")).contains(&uuid));
+        assert!(words(&"a.".repeat(1_000)).len() <= 5_000, "so many for each group of letters");
+        assert_eq!(words(" /-_/ "), Vec::<&str>::new());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::facts::{Fact, FactId, Step};
+use crate::facts::{At, Fact, FactId, Step, Work};
 
 /// Of the facts that make a journey (writes, changes, failures) so many first and last ones are kept.
 const WEIGHTY: (usize, usize) = (512, 1_024);
@@ -36,7 +36,7 @@ impl Gathered {
         let mut by_id: BTreeMap<FactId, (Fact, bool)> = BTreeMap::new();
         for (fact, is_new) in known.chain(further.into_iter().map(|fact| (fact, true))) {
             match by_id.get_mut(&fact.id) {
-                Some(kept) if (fact.to, &fact) > (kept.0.to, &kept.0) => *kept = (fact, is_new),
+                Some(kept) if tells_more(&fact, &kept.0) => *kept = (fact, is_new),
                 Some(_) => {}
                 None => {
                     by_id.insert(fact.id, (fact, is_new));
@@ -82,20 +82,36 @@ impl Ends {
     }
 }
 
-/// Changes, failures, and what decides whether a change holds.
+/// Of two stories of one span: the one that has an end, then the longer one.
+fn tells_more(fact: &Fact, other: &Fact) -> bool {
+    (!fact.is_open(), fact.to, fact) > (!other.is_open(), other.to, other)
+}
+
+/// Changes, failures, what decides whether a change holds, and what is open.
 fn is_weighty(fact: &Fact) -> bool {
     fact.trouble.is_some()
-        || matches!(fact.step, Step::Ended { .. } | Step::Published { .. } | Step::Handled { .. })
+        || matches!(
+            fact.step,
+            Step::Ended { .. } | Step::Published { .. } | Step::Handled { .. } | Step::Open { .. }
+        )
         || (fact.status.is_some() && matches!(fact.step, Step::Wrote { .. }))
 }
 
+/// When the order moved last, or something tried to move it. What is open began to, and has not come further.
+pub(super) fn progress(fact: &Fact) -> Option<At> {
+    is_progress(fact).then_some(if fact.is_open() { fact.from } else { fact.to })
+}
+
 /// The order moved, or something tried to move it.
-pub(super) fn is_progress(fact: &Fact) -> bool {
+fn is_progress(fact: &Fact) -> bool {
     match &fact.step {
         Step::Wrote { rows, .. } => *rows > 0 || fact.trouble.is_some(),
         Step::Published { .. } | Step::Waited { .. } | Step::Handled { .. } | Step::Stored { .. } => true,
         Step::Served { changes, .. } | Step::Called { changes, .. } => *changes,
         // A transaction that only read ends, too.
         Step::Read { .. } | Step::Ended { .. } | Step::Other => false,
+        Step::Open { work } => {
+            !matches!(work, Work::Answer | Work::Statement { writes: false, .. } | Work::Other)
+        }
     }
 }

@@ -77,6 +77,7 @@ fn successes(facts: &[Fact]) -> BTreeMap<(&str, &str), (At, FactId)> {
 fn went_well(fact: &Fact) -> bool {
     match &fact.step {
         Step::Served { answer, .. } | Step::Called { answer, .. } => answer.is_some_and(|code| code < 400),
+        Step::Open { .. } => false,
         _ => fact.unseen.is_none(),
     }
 }

@@ -24,7 +24,7 @@ pub fn length(fact: &Fact) -> Option<Length> {
         Step::Read { collection } => (Kind::Read, service, shape(collection)),
         Step::Waited { queue, .. } => (Kind::Queue, shape(queue), String::new()),
         Step::Handled { queue, .. } => (Kind::Taken, shape(queue), service),
-        Step::Published { .. } | Step::Ended { .. } | Step::Other => return None,
+        Step::Published { .. } | Step::Ended { .. } | Step::Other | Step::Open { .. } => return None,
     };
     let died = matches!(&fact.step, Step::Waited { died: Some(_), .. });
     let rejected = matches!(&fact.step, Step::Handled { settled: Settled::Rejected | Settled::PutBack, .. });

@@ -11,10 +11,12 @@
 //! ```
 
 mod artifacts;
+mod disagree;
 mod gather;
 mod incidents;
 mod lengths;
 mod messages;
+mod open;
 mod records;
 mod stages;
 mod transactions;
@@ -24,12 +26,14 @@ mod visits;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::disagree::Disagreement;
 pub use self::gather::{Gathered, MAX_FACTS, gather};
 pub use self::lengths::{Length, THEN, length, lengths, unseen};
 pub use self::messages::{Deliveries, deliveries};
+pub use self::open::{LEASE, OpenWork};
 pub use self::records::is_history;
 pub use self::usually::Usually;
-pub use self::verdict::{Disagreement, Lost, Outcome, Reason, Says, Verdict, verdict};
+pub use self::verdict::{Hang, Lost, Outcome, Reason, Says, Verdict, verdict};
 use crate::facts::{At, Died, Fact, FactId, Key, Person, Sent, Settled, Trouble, Unseen};
 use crate::model::Model;
 
@@ -54,6 +58,8 @@ pub struct Journey {
     pub incidents: Vec<Incident>,
     pub artifacts: Vec<Artifact>,
     pub gaps: Vec<Gap>,
+    /// What was not over when it was told last, longest first.
+    pub open: Vec<OpenWork>,
     /// All stages of the model, or those that were reached where there is none.
     pub stages: Vec<StageMark>,
     /// There were more facts than are kept: changes and failures stay, of the rest the first and the last.
@@ -261,7 +267,7 @@ pub fn journey(gathered: &Gathered, model: &Model) -> Journey {
         people: people(facts),
         began: facts.first().map_or(At(0), |fact| fact.from),
         last: facts.iter().map(|fact| fact.to).max().unwrap_or_default(),
-        progress: facts.iter().filter(|fact| gather::is_progress(fact)).map(|fact| fact.to).max(),
+        progress: facts.iter().filter_map(gather::progress).max(),
         stages,
         records,
         visits: visits::visits(facts),
@@ -269,6 +275,7 @@ pub fn journey(gathered: &Gathered, model: &Model) -> Journey {
         incidents,
         artifacts: artifacts::artifacts(facts),
         gaps: gaps(facts),
+        open: open::open(facts),
         truncated: gathered.truncated,
     }
 }

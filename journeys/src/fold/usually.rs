@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Journey, Reason};
+use crate::facts::FactId;
 use crate::model::{Model, Usual};
 
 /// What orders usually do.
@@ -13,11 +14,23 @@ pub enum Usually {
     Take { micros: i64 },
     /// They come to this stage so long after they came to the one where this order is.
     GoOn { stage: String, micros: i64 },
+    /// What hangs is over after so long.
+    Last { micros: i64 },
 }
 
 /// Where the order goes its way, or should: after a failure nothing is usual.
-pub(super) fn usually(reason: &Reason, journey: &Journey, model: &Model, usual: &Usual) -> Option<Usually> {
+pub(super) fn usually(
+    reason: &Reason,
+    evidence: &[FactId],
+    journey: &Journey,
+    model: &Model,
+    usual: &Usual,
+) -> Option<Usually> {
     match reason {
+        Reason::Hangs { .. } | Reason::InQueue { .. } => {
+            let open = journey.open.iter().find(|open| evidence.contains(&open.evidence))?;
+            open.usually(usual).map(|micros| Usually::Last { micros })
+        }
         Reason::Finished { .. } => usual.whole().map(|micros| Usually::Take { micros }),
         Reason::SomebodysTurn { .. } | Reason::NoProgress { .. } | Reason::Moving { .. } => {
             let (stage, micros) = usual.next(&model.in_clear(&journey.stage()?.name))?;

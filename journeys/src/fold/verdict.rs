@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::usually::{Usually, usually};
-use super::{Certainty, Change, Incident, Journey, Message, Record, StageState, stages};
-use crate::facts::{At, FactId, Sent, Settled, TroubleKind};
+use super::{Certainty, Change, Disagreement, Incident, Journey, LEASE, Message, OpenWork, Record, stages};
+use crate::facts::{At, FactId, Sent, Settled, TroubleKind, Work};
 use crate::model::{Model, Usual};
 use crate::time::SECOND;
 
@@ -105,6 +105,23 @@ pub enum Reason {
         since: At,
         attempts: u32,
     },
+    /// A service waits for something that does not come.
+    Hangs {
+        service: String,
+        /// What it was asked to do.
+        operation: String,
+        on: Hang,
+        since: At,
+    },
+    /// A message lies in a queue.
+    InQueue {
+        /// The queue, or the destination of a message of which no queue is known.
+        queue: String,
+        since: At,
+        /// Who takes from it, and how many messages it has, where that is known.
+        consumers: Option<u32>,
+        depth: Option<u32>,
+    },
     Lost(Lost),
     /// One system is further than another one knows.
     Disagree {
@@ -128,6 +145,18 @@ pub enum Reason {
     Nothing,
 }
 
+/// What a service waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hang {
+    /// Another one's answer; empty where that is not known.
+    Answer(String),
+    /// Its database.
+    Database,
+    /// Nothing that can be seen: it has not answered.
+    Itself,
+}
+
 /// How a message was lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
@@ -149,6 +178,7 @@ pub fn verdict(journey: &Journey, model: &Model, usual: &Usual, now: At) -> Verd
     let now = now.max(journey.last);
     let mut verdict = finished(journey, model)
         .or_else(|| refused(journey, model))
+        .or_else(|| hangs(journey, usual, now))
         .or_else(|| broke(journey, model, now))
         .or_else(|| not_settled(journey, model, now))
         .or_else(|| lost(journey, model, usual, now))
@@ -158,8 +188,8 @@ pub fn verdict(journey: &Journey, model: &Model, usual: &Usual, now: At) -> Verd
         .unwrap_or_else(|| moving(journey));
     // What a status ends stays ended until another fact comes.
     let ended = matches!(verdict.reason, Reason::Finished { .. } | Reason::Refused { .. });
-    verdict.due = due(journey, model, now).filter(|_| !ended);
-    verdict.usual = usually(&verdict.reason, journey, model, usual);
+    verdict.due = due(journey, model, usual, now).filter(|_| !ended);
+    verdict.usual = usually(&verdict.reason, &verdict.evidence, journey, model, usual);
     verdict
 }
 
@@ -221,6 +251,33 @@ pub(super) fn refused(journey: &Journey, model: &Model) -> Option<Verdict> {
         due: None,
         usual: None,
     })
+}
+
+/// Something goes on, for longer than it usually does: of several what went on first.
+fn hangs(journey: &Journey, usual: &Usual, now: At) -> Option<Verdict> {
+    let hanging = |open: &&OpenWork| open.is_known(now) && open.hangs_from(usual) <= now;
+    let open = journey.open.iter().find(hanging)?;
+    let (service, operation, since) = (open.service.clone(), open.operation.clone(), open.since);
+    let hangs = |on| Reason::Hangs { service: service.clone(), operation: operation.clone(), on, since };
+    let reason = match &open.work {
+        Work::Call { peer } => hangs(Hang::Answer(peer.clone())),
+        Work::Statement { .. } => hangs(Hang::Database),
+        Work::Answer | Work::Other => hangs(Hang::Itself),
+        Work::Handling { queue, redelivered } => Reason::NotSettled {
+            service: service.clone(),
+            queue: queue.clone(),
+            since,
+            attempts: if *redelivered { 2 } else { 1 },
+        },
+        Work::Waiting { queue, destination, consumers, depth } => Reason::InQueue {
+            queue: queue.as_ref().unwrap_or(destination).clone(),
+            since,
+            consumers: *consumers,
+            depth: *depth,
+        },
+    };
+    let evidence = open.publish.into_iter().chain([open.evidence]).collect();
+    Some(Verdict { outcome: Outcome::Stuck, since, reason, evidence, due: None, usual: None })
 }
 
 /// The last thing that happened is a failure, and nobody tried again for a while.
@@ -322,7 +379,10 @@ fn message_lost(journey: &Journey, message: &Message, usual: &Usual) -> Option<(
         Sent::Confirmed | Sent::Unconfirmed => {}
     }
     let Some(last) = message.handled.iter().max_by_key(|handling| handling.to) else {
-        let expected = message.waited.is_empty() && usual.is_expected(&message.destination);
+        // Who saw it wait knows where it is.
+        let waits =
+            journey.open.iter().any(|open| open.publish.is_some_and(|id| message.evidence.contains(&id)));
+        let expected = message.waited.is_empty() && !waits && usual.is_expected(&message.destination);
         return expected.then_some((at, Lost::NotTaken { service, destination, at }, evidence));
     };
     if last.settled != Settled::Rejected {
@@ -356,54 +416,6 @@ fn disagree(journey: &Journey, model: &Model, now: At) -> Option<Verdict> {
         due: None,
         usual: None,
     })
-}
-
-/// Two records that contradict each other, with what they say now.
-#[derive(Clone, Copy, Debug)]
-pub struct Disagreement<'a> {
-    pub ahead: (&'a Record, &'a Change),
-    pub behind: (&'a Record, &'a Change),
-}
-
-impl Journey {
-    /// The records that contradict each other: one that has had a status which the other has had as well or has not
-    /// reached, and is further now. Only statuses that both systems are known to share are compared.
-    pub fn disagreement(&self, model: &Model) -> Option<Disagreement<'_>> {
-        let rank = |record: &Record, change: &Change| {
-            let at = model.stage(&record.service, &record.collection, &change.to)?;
-            model.stages.get(at).filter(|stage| !stage.is_bad).map(|_| at)
-        };
-        let ends = |record: &Record, change: &Change| {
-            model.is_final(&record.service, &record.collection, &change.to)
-                || stages::is_bad(record, change, model)
-        };
-        let now: Vec<(&Record, &Change)> =
-            self.records.iter().filter_map(|record| Some((record, record.current()?))).collect();
-        for ahead in &now {
-            for behind in &now {
-                let ended = ends(ahead.0, ahead.1) && !ends(behind.0, behind.1);
-                // The one behind can say what the one ahead says: otherwise it has no such status, and is right as it is.
-                let could = model.record(&behind.0.service, &behind.0.collection).and_then(|(name, _)| {
-                    let at = rank(ahead.0, ahead.1)?;
-                    model.stages.get(at)?.from.get(name)
-                });
-                let later = rank(ahead.0, ahead.1) > rank(behind.0, behind.1) && could.is_some();
-                if ended || later {
-                    return Some(Disagreement { ahead: *ahead, behind: *behind });
-                }
-            }
-        }
-        None
-    }
-
-    /// The stage the order is at.
-    pub fn stage(&self) -> Option<&super::StageMark> {
-        let here = |mark: &&super::StageMark| matches!(mark.state, StageState::Current | StageState::Failed);
-        self.stages
-            .iter()
-            .find(here)
-            .or_else(|| self.stages.iter().rev().find(|mark| mark.state == StageState::Done))
-    }
 }
 
 /// A stage at which a person has to act.
@@ -470,7 +482,8 @@ fn moving(journey: &Journey) -> Verdict {
 }
 
 /// The next time after `now` at which a rule above may say something else about the same facts.
-fn due(journey: &Journey, model: &Model, now: At) -> Option<At> {
+fn due(journey: &Journey, model: &Model, usual: &Usual, now: At) -> Option<At> {
+    let open = journey.open.iter().flat_map(|open| [open.hangs_from(usual), open.told.after(LEASE)]);
     let failures = journey.incidents.iter().map(|incident| incident.last_at);
     let messages = journey.messages.iter().flat_map(|message| {
         std::iter::once(message.at).chain(message.handled.iter().map(|handling| handling.to))
@@ -480,5 +493,5 @@ fn due(journey: &Journey, model: &Model, now: At) -> Option<At> {
     let limit = limit(journey, model);
     let stuck = journey.progress.map(|progress| progress.after(limit));
     let turn = journey.stage().and_then(|mark| mark.at).map(|at| at.after(limit));
-    retries.chain(agree).chain(stuck).chain(turn).filter(|due| *due > now).min()
+    retries.chain(agree).chain(stuck).chain(turn).chain(open).filter(|due| *due > now).min()
 }

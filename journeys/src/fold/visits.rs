@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Place, Visit, prove};
-use crate::facts::{Fact, FactId, Step};
+use crate::facts::{Fact, FactId, Step, Work};
 use crate::time::SECOND;
 
 /// Less than this between two stays at one place is no absence.
@@ -54,6 +54,13 @@ fn places(fact: &Fact, parents: &BTreeSet<FactId>) -> Vec<Place> {
             vec![here(), Place::Outside(peer.clone())]
         }
         Step::Called { changes: true, .. } => vec![here()],
+        Step::Open { work: Work::Call { peer } } if !parents.contains(&fact.id) && !peer.is_empty() => {
+            vec![here(), Place::Outside(peer.clone())]
+        }
+        Step::Open { work: Work::Waiting { queue, destination, .. } } => {
+            vec![Place::Queue(queue.as_ref().unwrap_or(destination).clone())]
+        }
+        Step::Open { .. } => vec![here()],
         Step::Waited { queue, .. } => vec![Place::Queue(queue.clone())],
         Step::Stored { bucket, .. } => vec![here(), Place::Storage(bucket.clone())],
         Step::Served { .. } | Step::Called { .. } | Step::Read { .. } | Step::Ended { .. } | Step::Other => {

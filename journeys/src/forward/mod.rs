@@ -9,6 +9,7 @@
 //!
 //! A request is in the spool before its sender hears OK, and leaves it when the back end said so: a crash repeats it at most.
 
+mod forget;
 mod spool;
 
 use std::io::Write;
@@ -26,8 +27,11 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
 use tokio::sync::{Notify, watch};
 
+pub use self::forget::{Whom, forget};
 pub use self::spool::{Spool, SpoolError};
 
 /// A request may take so long.
@@ -47,12 +51,17 @@ pub enum ForwardError {
     Tls(#[from] rustls::Error),
 }
 
-/// What became of requests since the start.
+/// What became of requests since the start. What was taken, and what waited then, is sent, refused, dropped or waits.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub sent: AtomicU64,
     /// Refused for good by the back end, or not readable any more.
     pub refused: AtomicU64,
+    /// Let go because the spool was full.
+    pub dropped: AtomicU64,
+    pub waiting: AtomicU64,
+    /// Spans that the back end did not take of requests that it took.
+    pub rejected_spans: AtomicU64,
 }
 
 /// Where requests go.
@@ -60,13 +69,12 @@ pub struct Counts {
 pub struct Forward {
     spool: Arc<Spool>,
     news: Arc<Notify>,
-    counts: Arc<Counts>,
 }
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attempt {
-    Taken,
+    Taken { rejected_spans: u64 },
     Refused,
     Again,
 }
@@ -80,7 +88,7 @@ impl Forward {
     ) -> Result<(Self, tokio::task::JoinHandle<()>), ForwardError> {
         let uri = address(endpoint)?;
         let client = client()?;
-        let forward = Self { spool: Arc::new(spool), news: Arc::default(), counts: Arc::default() };
+        let forward = Self { spool: Arc::new(spool), news: Arc::default() };
         let sender = forward.clone();
         let task = tokio::spawn(async move {
             tokio::select! {
@@ -92,12 +100,7 @@ impl Forward {
     }
 
     pub fn counts(&self) -> &Counts {
-        &self.counts
-    }
-
-    /// Requests that were let go because the spool was full.
-    pub fn dropped(&self) -> u64 {
-        self.spool.dropped()
+        self.spool.counts()
     }
 
     /// Keeps an encoded `ExportTraceServiceRequest`; it is on disk when this returns well.
@@ -121,7 +124,7 @@ impl Forward {
                 }
                 Ok(Err(SpoolError::Unreadable(name))) => {
                     tracing::error!(name, "a request in the spool cannot be read: it is not forwarded");
-                    self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                    self.counts().refused.fetch_add(1, Ordering::Relaxed);
                     self.spool.done(&name);
                     continue;
                 }
@@ -133,13 +136,14 @@ impl Forward {
                 Err(_) => return,
             };
             match attempt(client, uri, &request).await {
-                Attempt::Taken => {
-                    self.counts.sent.fetch_add(1, Ordering::Relaxed);
+                Attempt::Taken { rejected_spans } => {
+                    self.counts().rejected_spans.fetch_add(rejected_spans, Ordering::Relaxed);
+                    self.counts().sent.fetch_add(1, Ordering::Relaxed);
                     self.spool.done(&name);
                     pause = SHORTEST_PAUSE;
                 }
                 Attempt::Refused => {
-                    self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                    self.counts().refused.fetch_add(1, Ordering::Relaxed);
                     self.spool.done(&name);
                 }
                 Attempt::Again => {
@@ -176,9 +180,12 @@ async fn attempt(
     };
     let status = answer.status();
     // Read to its end, so that the connection can be used again.
-    let _ = tokio::time::timeout(PATIENCE, Limited::new(answer.into_body(), MAX_ANSWER).collect()).await;
+    let said = tokio::time::timeout(PATIENCE, Limited::new(answer.into_body(), MAX_ANSWER).collect()).await;
     match status {
-        _ if status.is_success() => Attempt::Taken,
+        _ if status.is_success() => {
+            let said = said.ok().and_then(Result::ok).map(|said| said.to_bytes()).unwrap_or_default();
+            Attempt::Taken { rejected_spans: rejected(&said) }
+        }
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
@@ -191,6 +198,18 @@ async fn attempt(
             Attempt::Refused
         }
     }
+}
+
+/// Spans that a back end did not take of a request that it took. An answer that says something else rejects none.
+fn rejected(answer: &[u8]) -> u64 {
+    let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
+    let Some(partial) = partial.filter(|partial| partial.rejected_spans > 0) else { return 0 };
+    tracing::warn!(
+        spans = partial.rejected_spans,
+        why = partial.error_message,
+        "the back end did not take all spans"
+    );
+    u64::try_from(partial.rejected_spans).unwrap_or(0)
 }
 
 fn gzip(body: &[u8]) -> Vec<u8> {

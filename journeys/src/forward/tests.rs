@@ -15,7 +15,7 @@ fn spool(folder: &Path, max_bytes: u64) -> Spool {
     let keys = folder.join("keys");
     fs::create_dir_all(&keys).expect("a folder");
     let key = Keys::file_key(&keys, &master, "forward").expect("a key");
-    Spool::open(&folder.join("forward"), key, max_bytes).expect("a spool")
+    Spool::open(&folder.join("forward"), key, max_bytes, Arc::default()).expect("a spool")
 }
 
 fn bodies(spool: &Spool) -> Vec<Vec<u8>> {
@@ -49,18 +49,110 @@ fn what_waits_is_sealed_in_order_and_there_after_a_restart() {
     assert_eq!(fs::read_dir(folder.path().join("forward")).expect("files").count(), 0);
 }
 
+fn dropped(spool: &Spool) -> u64 {
+    spool.counts().dropped.load(Ordering::Relaxed)
+}
+
 #[test]
 fn a_full_spool_lets_the_oldest_go_and_counts_them() {
     let folder = tempfile::tempdir().expect("a folder");
-    let spool = spool(folder.path(), 500);
+    // Room for three files, which take a block each however small they are.
+    let spool = spool(folder.path(), 3 * 4_096);
     for n in 0..20_u8 {
-        // Random bytes would not be smaller; these are, to some fifty bytes.
         spool.push(&[n; 200]).expect("kept");
     }
+    let on_disk = fs::read_dir(folder.path().join("forward")).expect("files").count();
+    assert_eq!((on_disk, spool.counts().waiting.load(Ordering::Relaxed)), (3, 3));
     let left = bodies(&spool);
-    assert!((1..20).contains(&left.len()), "{}", left.len());
-    assert_eq!(left.last().map(|body| body[0]), Some(19), "the latest stays");
-    assert_eq!(spool.dropped() + left.len() as u64, 20, "each is kept or counted");
+    let last: Vec<u8> = left.iter().map(|body| body[0]).collect();
+    assert_eq!(last, [17, 18, 19], "the latest stay");
+    assert_eq!(dropped(&spool) + left.len() as u64, 20, "each is kept or counted");
+    // What no room can be made for is let go itself.
+    let mut noise = vec![0; 20_000];
+    getrandom::fill(&mut noise).expect("random bytes");
+    spool.push(b"small").expect("kept");
+    spool.push(&noise).expect("let go");
+    assert_eq!((dropped(&spool), bodies(&spool).len()), (17 + 2, 0));
+}
+
+#[test]
+fn what_is_being_sent_is_not_let_go() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = spool(folder.path(), 2 * 4_096);
+    spool.push(b"first").expect("kept");
+    spool.push(b"second").expect("kept");
+    let (name, _) = spool.oldest().expect("read").expect("one");
+    spool.push(b"third").expect("kept");
+    assert_eq!(dropped(&spool), 1);
+    spool.done(&name);
+    assert_eq!(bodies(&spool), [b"third".to_vec()], "the second made room");
+    assert_eq!(spool.counts().waiting.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn whom_a_house_forgets_does_not_leave_it_later() {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+    let pair = |key: &str, value: Value| KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    };
+    let text = |key: &str, value: &str| pair(key, Value::StringValue(value.to_owned()));
+    let request = |spans: Vec<Span>| {
+        let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+        let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+        ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+    };
+    let span = |order: &str, user: Value| Span {
+        name: "GET /users/100042/orders".to_owned(),
+        attributes: vec![text("order.id", order), pair("user.id", user), text("url.path", "/users/100042")],
+        ..Span::default()
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = spool(folder.path(), u64::MAX);
+    let other = request(vec![Span { attributes: vec![text("order.id", "3")], ..Span::default() }]);
+    spool
+        .push(&request(vec![span("1", Value::IntValue(100_042)), span("2", Value::IntValue(7))]))
+        .expect("kept");
+    spool.push(&request(vec![span("1", Value::StringValue("100042".to_owned()))])).expect("kept");
+    spool.push(&other).expect("kept");
+    let waits = |spool: &Spool| -> Vec<String> {
+        let bodies: Mutex<Vec<String>> = Mutex::default();
+        let look = |body: &[u8]| {
+            bodies.lock().expect("no panic").push(format!("{body:?}"));
+            spool::Changed::Kept
+        };
+        spool.change_all(look).expect("read");
+        bodies.into_inner().expect("no panic")
+    };
+    assert_eq!(forget(&spool, Whom::Person("100042")).expect("forgotten"), 2);
+    let person = format!("{:?}", b"100042");
+    let person = person.trim_matches(['[', ']']);
+    assert!(waits(&spool).iter().all(|body| !body.contains(person)), "{:?}", waits(&spool));
+    assert_eq!(forget(&spool, Whom::Person("100042")).expect("forgotten"), 0, "once");
+    let numbers = [crate::facts::Key::parse("1").expect("a number")].into();
+    let attributes = ["order.id".to_owned()];
+    let order = Whom::Order { numbers: &numbers, attributes: &attributes };
+    assert_eq!(forget(&spool, order).expect("forgotten"), 2);
+    let left = bodies(&spool);
+    assert_eq!(left.len(), 2, "the one that was of this order alone is gone");
+    let first = ExportTraceServiceRequest::decode(left[0].as_slice()).expect("a request");
+    let spans = &first.resource_spans[0].scope_spans[0].spans;
+    assert_eq!((spans.len(), spans[0].attributes[0].clone()), (1, text("order.id", "2")));
+    assert_eq!(left[1], other, "as it was");
+}
+
+#[test]
+fn spans_that_a_back_end_did_not_take_are_counted() {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
+    let partial = ExportTracePartialSuccess { rejected_spans: 3, error_message: "too old".to_owned() };
+    let answer = ExportTraceServiceResponse { partial_success: Some(partial) };
+    assert_eq!(rejected(&answer.encode_to_vec()), 3);
+    for nothing in [&b""[..], b"{}", &[0xff; 9]] {
+        assert_eq!(rejected(nothing), 0);
+    }
 }
 
 #[test]
@@ -133,7 +225,9 @@ async fn requests_wait_for_a_back_end_that_is_away_and_arrive_in_order() {
     }
     stop.send_replace(true);
     task.await.expect("it ends");
-    assert_eq!((forward.counts().refused.load(Ordering::Relaxed), forward.dropped()), (1, 0));
+    let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+    let counts = forward.counts();
+    assert_eq!((count(&counts.refused), count(&counts.dropped), count(&counts.sent)), (1, 0, 3));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! OTLP over HTTP → protobuf or JSON, facts and an answer of the same kind.
 //!
-//! *Spec*: opentelemetry-proto v1.11 `docs/specification.md`, "OTLP/HTTP": `POST /v1/traces`; an answer has the encoding of
+//! *Spec*: opentelemetry-proto v1.11 `docs/specification.md`, "OTLP/HTTP": `POST /v1/traces` and `/v1/logs`; an answer has the encoding of
 //! the request; 400 is not repeated, 503 is, after `Retry-After`.
 
 use std::io::Read;
@@ -12,10 +12,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use flate2::read::GzDecoder;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::{Intake, MAX_REQUEST_LEN};
+use super::{Intake, MAX_REQUEST_LEN, Unavailable};
 
 /// Seconds after which a refused sender may come again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -26,6 +29,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub fn router(intake: Intake) -> Router {
     Router::new()
         .route("/v1/traces", post(traces))
+        .route("/v1/logs", post(logs))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_LEN))
         .with_state(intake)
 }
@@ -37,44 +41,59 @@ enum Encoding {
 }
 
 async fn traces(State(intake): State<Intake>, headers: HeaderMap, body: Bytes) -> Response {
+    match decode::<ExportTraceServiceRequest>(&headers, body, "the body is no ExportTraceServiceRequest") {
+        Ok((request, encoding)) => answer(intake.take(request).await, encoding),
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn logs(State(intake): State<Intake>, headers: HeaderMap, body: Bytes) -> Response {
+    match decode::<ExportLogsServiceRequest>(&headers, body, "the body is no ExportLogsServiceRequest") {
+        Ok((request, encoding)) => answer(intake.take_logs(request).await, encoding),
+        Err(refusal) => *refusal,
+    }
+}
+
+/// The request of a body, or why it is none.
+fn decode<T: Message + Default + DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Bytes,
+    wrong: &'static str,
+) -> Result<(T, Encoding), Box<Response>> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let no = |status, why| Box::new(refuse(status, why));
     let kind = text(header::CONTENT_TYPE).split(';').next().unwrap_or("").trim();
     let encoding = match kind {
         "application/x-protobuf" => Encoding::Protobuf,
         "application/json" => Encoding::Json,
         _ => {
-            return refuse(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "application/x-protobuf or application/json is needed",
-            );
+            let why = "application/x-protobuf or application/json is needed";
+            return Err(no(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
         }
     };
     let body = match text(header::CONTENT_ENCODING) {
         "" | "identity" => body,
-        "gzip" => match unzip(&body) {
-            Ok(body) => body,
-            Err((status, why)) => return refuse(status, why),
-        },
-        _ => return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content coding must be gzip or none"),
+        "gzip" => unzip(&body).map_err(|(status, why)| no(status, why))?,
+        _ => return Err(no(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content coding must be gzip or none")),
     };
     let request = match encoding {
-        Encoding::Protobuf => ExportTraceServiceRequest::decode(body).ok(),
+        Encoding::Protobuf => T::decode(body).ok(),
         Encoding::Json => serde_json::from_slice(&body).ok(),
     };
-    let Some(request) = request else {
-        return refuse(StatusCode::BAD_REQUEST, "the body is no ExportTraceServiceRequest");
-    };
-    match intake.take(request).await {
-        Ok(answer) => match encoding {
-            Encoding::Protobuf => {
-                ([(header::CONTENT_TYPE, PROTOBUF)], answer.encode_to_vec()).into_response()
-            }
-            Encoding::Json => {
-                let body = serde_json::to_vec(&answer).unwrap_or_else(|_| b"{}".to_vec());
-                ([(header::CONTENT_TYPE, JSON)], body).into_response()
-            }
-        },
-        Err(unavailable) => {
+    request.map(|request| (request, encoding)).ok_or_else(|| no(StatusCode::BAD_REQUEST, wrong))
+}
+
+/// An answer of the request's kind.
+fn answer<T: Message + Serialize>(answer: Result<T, Unavailable>, encoding: Encoding) -> Response {
+    match (answer, encoding) {
+        (Ok(answer), Encoding::Protobuf) => {
+            ([(header::CONTENT_TYPE, PROTOBUF)], answer.encode_to_vec()).into_response()
+        }
+        (Ok(answer), Encoding::Json) => {
+            let body = serde_json::to_vec(&answer).unwrap_or_else(|_| b"{}".to_vec());
+            ([(header::CONTENT_TYPE, JSON)], body).into_response()
+        }
+        (Err(unavailable), _) => {
             (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], unavailable.0)
                 .into_response()
         }

@@ -17,16 +17,19 @@ mod writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use prost::Message;
 
-pub use self::grpc::service as grpc_service;
+pub use self::grpc::router as grpc_router;
 pub use self::http::router as http_router;
 pub use self::writer::Writer;
 pub(crate) use self::writer::{chain, now};
-use crate::facts::{Fact, Reading, of_span};
+use crate::facts::{Fact, Reading, of_event, of_span};
 use crate::forward::Forward;
 
 /// Largest request, compressed or not, in bytes.
@@ -51,6 +54,8 @@ pub struct Counts {
     pub no_order: AtomicU64,
     pub signposts: AtomicU64,
     pub invalid: AtomicU64,
+    /// Log records that tell of nothing that is kept.
+    pub unknown: AtomicU64,
 }
 
 impl Counts {
@@ -71,6 +76,30 @@ pub struct Read {
     pub no_order: u64,
     pub signposts: u64,
     pub invalid: u64,
+    pub unknown: u64,
+}
+
+impl Read {
+    fn add(&mut self, reading: Reading) {
+        match reading {
+            Reading::Fact(fact) => self.facts.push(*fact),
+            Reading::NoOrder => self.no_order += 1,
+            Reading::Signpost => self.signposts += 1,
+            Reading::Invalid => self.invalid += 1,
+            Reading::Unknown => self.unknown += 1,
+        }
+    }
+}
+
+/// The facts of all log records of a request. Pure.
+pub fn read_logs(request: &ExportLogsServiceRequest, order_attributes: &[String]) -> Read {
+    let mut read = Read::default();
+    for resource_logs in &request.resource_logs {
+        for record in resource_logs.scope_logs.iter().flat_map(|scope| &scope.log_records) {
+            read.add(of_event(resource_logs.resource.as_ref(), record, order_attributes));
+        }
+    }
+    read
 }
 
 /// The facts of all spans of a request. Pure.
@@ -78,12 +107,7 @@ pub fn read(request: &ExportTraceServiceRequest, order_attributes: &[String]) ->
     let mut read = Read::default();
     for resource_spans in &request.resource_spans {
         for span in resource_spans.scope_spans.iter().flat_map(|scope| &scope.spans) {
-            match of_span(resource_spans.resource.as_ref(), span, order_attributes) {
-                Reading::Fact(fact) => read.facts.push(*fact),
-                Reading::NoOrder => read.no_order += 1,
-                Reading::Signpost => read.signposts += 1,
-                Reading::Invalid => read.invalid += 1,
-            }
+            read.add(of_span(resource_spans.resource.as_ref(), span, order_attributes));
         }
     }
     read
@@ -110,14 +134,11 @@ impl Intake {
         request: ExportTraceServiceRequest,
     ) -> Result<ExportTraceServiceResponse, Unavailable> {
         Counts::add(&self.counts.requests, 1);
-        let read = read(&request, &self.order_attributes);
+        let mut read = read(&request, &self.order_attributes);
         // All of it goes on, spans of no order as well.
         let onward = self.forward.as_ref().map(|forward| (forward, request.encode_to_vec()));
         drop(request);
-        let facts = read.facts.len() as u64;
-        if facts > 0 {
-            self.writer.write(read.facts).await.inspect_err(|_| Counts::add(&self.counts.refused, 1))?;
-        }
+        let facts = self.keep(&mut read).await?;
         if let Some((forward, request)) = onward {
             forward.keep(request).await.map_err(|error| {
                 tracing::error!(error = %chain(&error), "a request could not be kept for another back end");
@@ -125,15 +146,51 @@ impl Intake {
                 Unavailable("the server cannot take this now".to_owned())
             })?;
         }
-        Counts::add(&self.counts.facts, facts);
-        Counts::add(&self.counts.no_order, read.no_order);
-        Counts::add(&self.counts.signposts, read.signposts);
-        Counts::add(&self.counts.invalid, read.invalid);
+        self.count(facts, &read);
         let partial_success = (read.invalid > 0).then(|| ExportTracePartialSuccess {
             rejected_spans: i64::try_from(read.invalid).unwrap_or(i64::MAX),
             error_message: "spans need a trace ID, a span ID and a start time".to_owned(),
         });
         Ok(ExportTraceServiceResponse { partial_success })
+    }
+
+    /// Takes events of open work, as [`Self::take`] takes spans. They are of this moment, and do not go on to another back end.
+    pub async fn take_logs(
+        &self,
+        request: ExportLogsServiceRequest,
+    ) -> Result<ExportLogsServiceResponse, Unavailable> {
+        Counts::add(&self.counts.requests, 1);
+        let mut read = read_logs(&request, &self.order_attributes);
+        drop(request);
+        let facts = self.keep(&mut read).await?;
+        self.count(facts, &read);
+        let partial_success = (read.invalid > 0).then(|| ExportLogsPartialSuccess {
+            rejected_log_records: i64::try_from(read.invalid).unwrap_or(i64::MAX),
+            error_message: "events of open work need a trace ID, a span ID, a time and since when".to_owned(),
+        });
+        Ok(ExportLogsServiceResponse { partial_success })
+    }
+
+    /// Keeps the facts of a request; how many they are.
+    async fn keep(&self, read: &mut Read) -> Result<u64, Unavailable> {
+        let facts = std::mem::take(&mut read.facts);
+        let count = facts.len() as u64;
+        if count > 0 {
+            self.writer.write(facts).await.inspect_err(|_| Counts::add(&self.counts.refused, 1))?;
+        }
+        Ok(count)
+    }
+
+    fn count(&self, facts: u64, read: &Read) {
+        for (of, count) in [
+            (&self.counts.facts, facts),
+            (&self.counts.no_order, read.no_order),
+            (&self.counts.signposts, read.signposts),
+            (&self.counts.invalid, read.invalid),
+            (&self.counts.unknown, read.unknown),
+        ] {
+            Counts::add(of, count);
+        }
     }
 }
 

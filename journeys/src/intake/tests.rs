@@ -5,8 +5,10 @@ use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use tower::ServiceExt;
@@ -99,7 +101,17 @@ fn request(orders: u8) -> ExportTraceServiceRequest {
 }
 
 async fn post(intake: &Intake, kind: &str, coding: &str, body: Vec<u8>) -> (u16, Option<String>, Vec<u8>) {
-    let request = Request::post("/v1/traces").header("content-type", kind).header("content-encoding", coding);
+    post_to("/v1/traces", intake, kind, coding, body).await
+}
+
+async fn post_to(
+    path: &str,
+    intake: &Intake,
+    kind: &str,
+    coding: &str,
+    body: Vec<u8>,
+) -> (u16, Option<String>, Vec<u8>) {
+    let request = Request::post(path).header("content-type", kind).header("content-encoding", coding);
     let request = request.body(Body::from(body)).expect("a request");
     let response = http_router(intake.clone()).oneshot(request).await.expect("an answer");
     let retry =
@@ -172,10 +184,9 @@ async fn grpc_takes_spans_and_says_unavailable_when_the_store_refuses() {
     let (store, intake) = intake();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let incoming = tonic::transport::server::TcpIncoming::from(listener);
-    let server =
-        tonic::transport::Server::builder().add_service(grpc_service(intake)).serve_with_incoming(incoming);
-    tokio::spawn(server);
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let limits = crate::connections::Limits::of_senders();
+    tokio::spawn(crate::connections::serve(listener, grpc_router(intake), limits, stopped));
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).expect("a URL");
     let mut client = TraceServiceClient::new(channel.connect().await.expect("connected"))
         .send_compressed(tonic::codec::CompressionEncoding::Gzip);
@@ -185,6 +196,92 @@ async fn grpc_takes_spans_and_says_unavailable_when_the_store_refuses() {
     store.refuses.store(true, Ordering::Relaxed);
     let refused = client.export(request(3)).await.expect_err("refused");
     assert_eq!(refused.code(), tonic::Code::Unavailable);
+}
+
+/// Events of open work of orders 1 to `orders`, one that names none, one that does not say since when, and another log record.
+fn events(orders: u8) -> ExportLogsServiceRequest {
+    let text = |key: &str, value: &str| KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) }),
+        ..KeyValue::default()
+    };
+    let record = |name: &str, id: u8, attributes: Vec<KeyValue>| LogRecord {
+        event_name: name.to_owned(),
+        trace_id: vec![id; 16],
+        span_id: vec![id; 8],
+        time_unix_nano: 90_000_000_000,
+        attributes,
+        ..LogRecord::default()
+    };
+    let since = || text("spoor.operation.since", "1970-01-01T00:01:00Z");
+    let open = "spoor.operation.open";
+    let mut log_records: Vec<LogRecord> = (1..=orders)
+        .map(|order| record(open, order, vec![text("order.id", &order.to_string()), since()]))
+        .collect();
+    log_records.push(record(open, 200, vec![since()]));
+    log_records.push(record(open, 201, vec![text("order.id", "1")]));
+    log_records.push(record("", 202, vec![text("order.id", "1"), since()]));
+    let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+    ExportLogsServiceRequest { resource_logs: vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }] }
+}
+
+#[tokio::test]
+async fn events_of_open_work_are_taken_as_spans_are() {
+    let (store, intake) = intake();
+    let (protobuf, json) = (events(2).encode_to_vec(), serde_json::to_vec(&events(2)).expect("JSON"));
+    for (kind, coding, body) in [
+        ("application/x-protobuf", "", protobuf.clone()),
+        ("application/x-protobuf", "gzip", gzip(&protobuf)),
+        ("application/json", "", json),
+    ] {
+        let (status, _, answer) = post_to("/v1/logs", &intake, kind, coding, body).await;
+        assert_eq!(status, 200, "{kind} {coding}");
+        let answer = if kind.starts_with("application/json") {
+            serde_json::from_slice(&answer).expect("JSON")
+        } else {
+            ExportLogsServiceResponse::decode(answer.as_slice()).expect("protobuf")
+        };
+        assert_eq!(answer.partial_success.map(|partial| partial.rejected_log_records), Some(1));
+    }
+    let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+    let counts = intake.counts();
+    let found = [&counts.facts, &counts.no_order, &counts.invalid, &counts.unknown].map(count);
+    assert_eq!(found, [6, 3, 3, 3]);
+    assert!(store.facts.lock().expect("no panic").iter().all(Fact::is_open));
+    assert_eq!(post_to("/v1/logs", &intake, "application/x-protobuf", "", vec![0xff; 10]).await.0, 400);
+    store.refuses.store(true, Ordering::Relaxed);
+    assert_eq!(post_to("/v1/logs", &intake, "application/x-protobuf", "", protobuf).await.0, 503);
+}
+
+#[tokio::test]
+async fn a_unix_socket_takes_spans_and_events_of_both_kinds() {
+    let (store, intake) = intake();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("otlp.sock");
+    let listener = crate::connections::listen_at(&path).expect("a socket");
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let both = http_router(intake.clone()).merge(grpc_router(intake));
+    let limits = crate::connections::Limits::of_senders();
+    tokio::spawn(crate::connections::serve(listener, both, limits, stopped));
+    let endpoint =
+        tonic::transport::Endpoint::from_shared(format!("unix:{}", path.display())).expect("a path");
+    let channel = endpoint.connect().await.expect("connected");
+    TraceServiceClient::new(channel.clone()).export(request(1)).await.expect("spans");
+    let answer = LogsServiceClient::new(channel).export(events(2)).await.expect("events").into_inner();
+    assert_eq!(answer.partial_success.map(|partial| partial.rejected_log_records), Some(1));
+    let mut stream = tokio::net::UnixStream::connect(&path).await.expect("connected");
+    let body = serde_json::to_vec(&events(4)).expect("JSON");
+    let head = format!(
+        "POST /v1/logs HTTP/1.1\r\nhost: spoor\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut said = String::new();
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &[head.into_bytes(), body].concat())
+        .await
+        .expect("written");
+    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said).await.expect("an answer");
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    assert_eq!(store.facts.lock().expect("no panic").len(), 1 + 2 + 4);
 }
 
 #[test]

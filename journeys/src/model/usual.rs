@@ -4,6 +4,7 @@
 //! messages to that destination are seen to be taken.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::time::At;
 
@@ -24,7 +25,8 @@ const NUMBER: char = '#';
 pub struct Usual {
     /// Messages by destination: published, and of those seen to be taken by a consumer.
     pub destinations: BTreeMap<String, (u64, u64)>,
-    pub times: BTreeMap<What, Times>,
+    /// Shared with whoever reads: a batch that teaches something of one thing copies what is known of that one.
+    pub times: BTreeMap<What, Arc<Times>>,
     /// When each service was last heard of.
     pub heard: BTreeMap<String, At>,
 }
@@ -88,13 +90,22 @@ impl Usual {
 
     /// All times of one kind.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = (&What, &Times)> {
-        self.times.iter().filter(move |(what, _)| what.kind == kind)
+        let of = self.times.iter().filter(move |(what, _)| what.kind == kind);
+        of.map(|(what, times)| (what, &**times))
+    }
+
+    /// Adds, or takes away, so many of a class and of failures to how long something takes.
+    pub fn add(&mut self, what: &What, class: u16, count: i64, failed: i64) {
+        match self.times.get_mut(what) {
+            Some(times) => Arc::make_mut(times).add(class, count, failed),
+            None => Arc::make_mut(self.times.entry(what.clone()).or_default()).add(class, count, failed),
+        }
     }
 
     /// The stage that usually follows, and after how many microseconds, where one clearly does.
     pub fn next(&self, stage: &str) -> Option<(&str, i64)> {
         let ways = || self.of(Kind::Stage).filter(|(what, _)| what.of == stage);
-        let all: u64 = ways().map(|(_, times)| times.count()).sum();
+        let all = ways().fold(0_u64, |all, (_, times)| all.saturating_add(times.count()));
         let (what, times) = ways().max_by_key(|(_, times)| times.count())?;
         let is_usual = times.count().saturating_mul(100) >= all.saturating_mul(MOST);
         Some((what.with.as_str(), times.usual()?)).filter(|_| is_usual)
@@ -117,21 +128,26 @@ pub struct Times {
 /// Each class of lengths is so much longer than the one before: what is told of it is right to a twentieth.
 const RATIO: f64 = 1.1;
 
+/// The last class. From a microsecond to a century are 363 of them; this one and all that is longer stand for 134,000 years.
+const LAST: u16 = 450;
+
 /// The class of a length.
 pub fn class(micros: i64) -> u16 {
-    // From a microsecond to a century are 363 classes.
     let class = (micros.max(1) as f64).ln() / RATIO.ln();
-    format!("{class:.0}").parse().unwrap_or(u16::MAX)
+    // Neither less than nothing nor more than 458: the conversion cuts off nothing.
+    (class.round() as u16).min(LAST)
 }
 
 /// The length that stands for a class.
 fn length(class: u16) -> i64 {
-    RATIO.powi(i32::from(class.min(450))) as i64
+    RATIO.powi(i32::from(class.min(LAST))) as i64
 }
 
 impl Times {
     /// Adds, or takes away, so many of a class and of failures.
     pub fn add(&mut self, class: u16, count: i64, failed: i64) {
+        // A file may say anything.
+        let class = class.min(LAST);
         let of = self.lengths.entry(class).or_default();
         *of = of.saturating_add_signed(count);
         if *of == 0 {
@@ -141,15 +157,16 @@ impl Times {
     }
 
     pub fn count(&self) -> u64 {
-        self.lengths.values().sum()
+        self.lengths.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// Microseconds that so many in a hundred did not exceed; 0 of nothing.
     pub fn percentile(&self, percent: u64) -> i64 {
-        let wanted = self.count().saturating_mul(percent).div_ceil(100).max(1);
-        let mut below = 0;
+        // In 128 bits: a count times a hundred must not stop at the end of 64.
+        let wanted = (u128::from(self.count()) * u128::from(percent.min(100))).div_ceil(100).max(1);
+        let mut below = 0_u128;
         let found = self.lengths.iter().find(|(_, count)| {
-            below += **count;
+            below += u128::from(**count);
             below >= wanted
         });
         found.map_or(0, |(class, _)| length(*class))
@@ -212,7 +229,7 @@ mod tests {
             let told = length(class(micros));
             assert!((told - micros).abs() * 100 <= micros * 5 + 100, "{micros} is told as {told}");
         }
-        assert!(class(i64::MAX) < 500);
+        assert_eq!(class(i64::MAX), LAST);
         assert_eq!((class(-1), class(0)), (0, 0));
         let mut times = Times::default();
         for n in 1..=100 {
@@ -233,6 +250,31 @@ mod tests {
     }
 
     #[test]
+    fn no_count_is_too_large_and_no_share_too_great() {
+        let mut times = Times::default();
+        for class in [3, 7, u16::MAX] {
+            times.add(class, i64::MAX, 0);
+            times.add(class, i64::MAX, 0);
+        }
+        assert_eq!(times.count(), u64::MAX);
+        assert_eq!((times.percentile(50), times.percentile(1)), (length(7), length(3)));
+        assert_eq!(times.percentile(1_000), times.percentile(100));
+    }
+
+    #[test]
+    fn what_nobody_adds_to_is_not_copied() {
+        let what = |of: &str| What { kind: Kind::Served, of: of.to_owned(), with: String::new() };
+        let mut usual = Usual::default();
+        usual.add(&what("shop"), 1, 1, 0);
+        usual.add(&what("mes"), 1, 1, 0);
+        let before = usual.clone();
+        usual.add(&what("mes"), 2, 1, 0);
+        let is_shared = |of: &str| Arc::ptr_eq(&usual.times[&what(of)], &before.times[&what(of)]);
+        assert!(is_shared("shop") && !is_shared("mes"));
+        assert_eq!(before.times[&what("mes")].count(), 1);
+    }
+
+    #[test]
     fn what_follows_is_usual_only_where_it_clearly_does() {
         let way = |to: &str, count| {
             let mut times = Times::default();
@@ -240,7 +282,8 @@ mod tests {
             (What { kind: Kind::Stage, of: "priced".to_owned(), with: to.to_owned() }, times)
         };
         let next = |ways: Vec<(What, Times)>| {
-            let usual = Usual { times: ways.into_iter().collect(), ..Usual::default() };
+            let times = ways.into_iter().map(|(what, times)| (what, Arc::new(times))).collect();
+            let usual = Usual { times, ..Usual::default() };
             usual.next("priced").map(|(stage, micros)| (stage.to_owned(), micros / MINUTE))
         };
         assert_eq!(next(vec![way("started", 19)]), None, "too few");

@@ -2,7 +2,7 @@
 
 use super::Told;
 use crate::facts::{Trouble, TroubleKind};
-use crate::fold::{Incident, Lost, Place, Reason, Says, Usually};
+use crate::fold::{Hang, Incident, Lost, Place, Reason, Says, Usually};
 
 pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
     let words = told.words;
@@ -40,6 +40,30 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
             when(*since),
             if *attempts > 1 { format!(" (attempt {attempts})") } else { String::new() },
         ),
+        Reason::Hangs { service, operation, on, since } => {
+            let since = format!("since {} ({})", time(*since), long(*since));
+            let service = told.service(service);
+            match on {
+                Hang::Answer(peer) if peer.is_empty() => {
+                    format!("{service} has been waiting for an answer {since}.")
+                }
+                Hang::Answer(peer) => {
+                    format!("{service} has been waiting for an answer of {} {since}.", told.service(peer))
+                }
+                Hang::Database => format!("{service} has been waiting for its database {since}."),
+                Hang::Itself if operation.is_empty() => format!("{service} has been busy with it {since}."),
+                Hang::Itself => format!("{service} has not ended “{operation}” {since}."),
+            }
+        }
+        Reason::InQueue { queue, since, consumers, depth } => {
+            let nobody = if *consumers == Some(0) { " Nobody takes from it." } else { "" };
+            let depth = depth.map(|depth| format!(" It has {} messages.", words.number(depth.into())));
+            let since = format!("since {} ({})", time(*since), long(*since));
+            format!(
+                "The message has been lying in queue {queue} {since}.{nobody}{}",
+                depth.unwrap_or_default()
+            )
+        }
         Reason::Lost(lost) => lost_how(told, lost),
         Reason::Disagree { ahead, behind } => format!(
             "{} says “{}” since {}. {} still shows “{}”.",
@@ -74,6 +98,7 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
 pub(super) fn usually(told: &Told<'_>, usual: &Usually) -> String {
     match usual {
         Usually::Take { micros } => format!("Usually it takes about {}.", told.words.about(*micros)),
+        Usually::Last { micros } => format!("Usually it lasts about {}.", told.words.about(*micros)),
         Usually::GoOn { stage, micros } => {
             format!("Usually “{}” follows after about {}.", told.stage(stage), told.words.about(*micros))
         }

@@ -1,8 +1,8 @@
 //! A journey → what happened, line by line, with how each line is known.
 
 use super::{Language, Told, Words, en, ru, system};
-use crate::facts::{At, FactId, Person, PersonRole, Sent, Settled};
-use crate::fold::{Certainty, Change, Journey, Message, Record, Verdict};
+use crate::facts::{At, FactId, Person, PersonRole, Sent, Settled, Work};
+use crate::fold::{Certainty, Change, Journey, Message, OpenWork, Record, Verdict};
 use crate::model::Model;
 
 /// One thing that happened to an order.
@@ -26,6 +26,8 @@ pub enum EventKind {
     Change,
     Message,
     Failure,
+    /// It was not over when it was told last.
+    Open,
 }
 
 /// Changes, messages and failures, oldest first.
@@ -56,7 +58,8 @@ pub fn events(journey: &Journey, model: &Model, words: &Words, now: At) -> Vec<E
             evidence: incident.evidence.clone(),
         }
     });
-    let mut events: Vec<Event> = changes.chain(messages).chain(failures).collect();
+    let open = journey.open.iter().map(|open| goes_on(&told, open));
+    let mut events: Vec<Event> = changes.chain(messages).chain(failures).chain(open).collect();
     // Stable: changes of one transaction stay in their order.
     events.sort_by_key(|event| (event.at, event.kind));
     events
@@ -82,6 +85,37 @@ fn changed(told: &Told<'_>, record: &Record, change: &Change) -> Event {
         who: change.by.clone(),
         how: certainty(change.certainty, told.words.language),
         evidence: change.evidence.clone(),
+    }
+}
+
+/// Work that was not over when it was told last.
+fn goes_on(told: &Told<'_>, open: &OpenWork) -> Event {
+    let ru = told.words.language == Language::Ru;
+    let text = match (&open.work, ru) {
+        (Work::Waiting { queue, destination, .. }, true) => {
+            format!("сообщение ждёт в очереди {}", queue.as_ref().unwrap_or(destination))
+        }
+        (Work::Waiting { queue, destination, .. }, false) => {
+            format!("the message waits in queue {}", queue.as_ref().unwrap_or(destination))
+        }
+        (_, true) => format!("не закончено: {}", open.operation),
+        (_, false) => format!("has not ended: {}", open.operation),
+    };
+    let is_known = open.is_known(told.now);
+    let how = match (ru, is_known) {
+        (true, true) => "сообщается, пока длится",
+        (true, false) => "больше не сообщается; конец не виден",
+        (false, true) => "told as long as it lasts",
+        (false, false) => "not told any more; its end was not seen",
+    };
+    Event {
+        at: open.since,
+        system: told.service(&open.service),
+        kind: EventKind::Open,
+        text,
+        who: Vec::new(),
+        how,
+        evidence: vec![open.evidence],
     }
 }
 

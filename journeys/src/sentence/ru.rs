@@ -2,7 +2,7 @@
 
 use super::Told;
 use crate::facts::{Trouble, TroubleKind};
-use crate::fold::{Incident, Lost, Place, Reason, Says, Usually};
+use crate::fold::{Hang, Incident, Lost, Place, Reason, Says, Usually};
 
 pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
     let words = told.words;
@@ -40,6 +40,27 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
             when(*since),
             if *attempts > 1 { format!(" ({attempts}-я попытка)") } else { String::new() },
         ),
+        Reason::Hangs { service, operation, on, since } => {
+            let since = format!("с {} ({})", time(*since), long(*since));
+            let service = told.service(service);
+            match on {
+                Hang::Answer(peer) if peer.is_empty() => format!("Система «{service}» ждёт ответа {since}."),
+                Hang::Answer(peer) => {
+                    format!("Система «{service}» ждёт ответа от {} {since}.", told.service(peer))
+                }
+                Hang::Database => format!("Система «{service}» ждёт свою базу данных {since}."),
+                Hang::Itself if operation.is_empty() => {
+                    format!("Система «{service}» занята заказом {since}.")
+                }
+                Hang::Itself => format!("Система «{service}» не закончила «{operation}» {since}."),
+            }
+        }
+        Reason::InQueue { queue, since, consumers, depth } => {
+            let nobody = if *consumers == Some(0) { " Получателей нет." } else { "" };
+            let depth = depth.map(|depth| format!(" Всего сообщений в ней: {}.", words.number(depth.into())));
+            let since = format!("с {} ({})", time(*since), long(*since));
+            format!("Сообщение лежит в очереди {queue} {since}.{nobody}{}", depth.unwrap_or_default())
+        }
         Reason::Lost(lost) => lost_how(told, lost),
         Reason::Disagree { ahead, behind } => format!(
             "{}: «{}» с {}. {} до сих пор показывает «{}».",
@@ -72,6 +93,9 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
 pub(super) fn usually(told: &Told<'_>, usual: &Usually) -> String {
     match usual {
         Usually::Take { micros } => format!("Обычно около {}.", told.words.about_genitive(*micros)),
+        Usually::Last { micros } => {
+            format!("Обычно это длится около {}.", told.words.about_genitive(*micros))
+        }
         Usually::GoOn { stage, micros } => {
             format!("Обычно дальше «{}», примерно через {}.", told.stage(stage), told.words.about(*micros))
         }

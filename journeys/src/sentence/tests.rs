@@ -2,7 +2,7 @@ use jiff::tz::{TimeZone, offset};
 
 use super::*;
 use crate::facts::{FactId, Trouble, TroubleKind};
-use crate::fold::{Certainty, Incident, Lost, Place, Reason, Says, Usually};
+use crate::fold::{Certainty, Hang, Incident, Lost, Place, Reason, Says, Usually};
 use crate::time::{DAY, HOUR, MINUTE};
 
 const HOUSE: &str = "
@@ -51,6 +51,48 @@ fn check(reason: Reason, ru: &str, en: &str) {
         let told = sentence(&verdict, &Journey::default(), &model, &words, AT.after(41 * MINUTE));
         assert_eq!(told.text, expected);
     }
+}
+
+#[test]
+fn what_hangs_and_what_waits_has_its_sentence() {
+    let hangs =
+        |on| Reason::Hangs { service: "mes".to_owned(), operation: "POST /prices".to_owned(), on, since: AT };
+    for (on, ru, en) in [
+        (
+            Hang::Answer("api.dpd.ru".to_owned()),
+            "Система «Производство» ждёт ответа от api.dpd.ru с 14:02 (UTC+03) (41 мин).",
+            "Production has been waiting for an answer of api.dpd.ru since 14:02 (UTC+03) (41 min).",
+        ),
+        (
+            Hang::Answer(String::new()),
+            "Система «Производство» ждёт ответа с 14:02 (UTC+03) (41 мин).",
+            "Production has been waiting for an answer since 14:02 (UTC+03) (41 min).",
+        ),
+        (
+            Hang::Database,
+            "Система «Производство» ждёт свою базу данных с 14:02 (UTC+03) (41 мин).",
+            "Production has been waiting for its database since 14:02 (UTC+03) (41 min).",
+        ),
+        (
+            Hang::Itself,
+            "Система «Производство» не закончила «POST /prices» с 14:02 (UTC+03) (41 мин).",
+            "Production has not ended “POST /prices” since 14:02 (UTC+03) (41 min).",
+        ),
+    ] {
+        check(hangs(on), ru, en);
+    }
+    let waits =
+        |consumers, depth| Reason::InQueue { queue: "orders".to_owned(), since: AT, consumers, depth };
+    check(
+        waits(Some(0), Some(1_200)),
+        "Сообщение лежит в очереди orders с 14:02 (UTC+03) (41 мин). Получателей нет. Всего сообщений в ней: 1\u{202f}200.",
+        "The message has been lying in queue orders since 14:02 (UTC+03) (41 min). Nobody takes from it. It has 1\u{202f}200 messages.",
+    );
+    check(
+        waits(Some(3), None),
+        "Сообщение лежит в очереди orders с 14:02 (UTC+03) (41 мин).",
+        "The message has been lying in queue orders since 14:02 (UTC+03) (41 min).",
+    );
 }
 
 #[test]

@@ -29,6 +29,7 @@ const NONCE_LEN: usize = 24;
 /// The word under which the access log's key is derived from the master key, where it has no file of its own, and the file.
 const LOG: &str = "spoor access log";
 const LOG_FILE: &str = "log.key";
+const INDEX_FILE: &str = "index.key";
 /// Bytes of a tag: enough that no two numbers of a house share one.
 pub const TAG_LEN: usize = 16;
 
@@ -129,7 +130,7 @@ impl Keys {
     /// Opens the keys in a folder, which is made with its index key when it is not there.
     pub fn open(folder: &Path, master: Master) -> Result<Self, SealError> {
         private::folder(folder).map_err(failed("make the folder", folder))?;
-        let path = folder.join("index.key");
+        let path = folder.join(INDEX_FILE);
         let index = match read(&path)? {
             Some(wrapped) => unwrap(&master, &path, &wrapped)?,
             None => make(&master, &path)?,
@@ -139,7 +140,7 @@ impl Keys {
 
     /// Opens keys that are there.
     pub fn open_to_read(folder: &Path, master: Master) -> Result<Self, SealError> {
-        let path = folder.join("index.key");
+        let path = folder.join(INDEX_FILE);
         let wrapped = fs::read(&path).map_err(failed("read", &path))?;
         let index = unwrap(&master, &path, &wrapped)?;
         Ok(Self { master, index, folder: folder.to_owned(), days: Mutex::default() })
@@ -164,26 +165,35 @@ impl Keys {
         Ok(FileKey(key))
     }
 
-    /// Puts all keys of a folder under another master key; how many there are. Broken off, it goes on where it was when it
-    /// is called again: each file is replaced at once, and what is under the new key stays.
+    /// Puts all keys of a folder under another master key; how many there are. Before anything is written, all of them must
+    /// open under one of the two. Broken off, it goes on where it was when it is called again: each file is replaced at once,
+    /// and what is under the new key stays.
     pub fn rotate(folder: &Path, old: &Master, new: &Master) -> Result<usize, SealError> {
-        let log = folder.join(LOG_FILE);
-        // First: as long as no other key is under the new one, the old one is what the log's was derived from.
-        if read(&log)?.is_none() {
-            write(new, &log, &Secret(old.derive(LOG)))?;
-        }
-        let entries = fs::read_dir(folder).map_err(failed("list", folder))?;
+        let index = folder.join(INDEX_FILE);
+        let mut under_old = Vec::new();
         let mut count = 0;
-        for path in entries.flatten().map(|entry| entry.path()) {
+        for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
+            let path = entry.map_err(failed("list", folder))?.path();
             if path.extension().is_none_or(|extension| extension != "key") {
                 continue;
             }
             let wrapped = fs::read(&path).map_err(failed("read", &path))?;
             if unwrap(new, &path, &wrapped).is_err() {
-                write(new, &path, &unwrap(old, &path, &wrapped)?)?;
+                under_old.push((unwrap(old, &path, &wrapped)?, path));
             }
             count += 1;
         }
+        let log = folder.join(LOG_FILE);
+        // First: as long as no other key is under the new one, the old one is what the log's was derived from. Which key the
+        // old one is, the index says, which every folder of keys has.
+        if read(&log)?.is_none() {
+            if !under_old.iter().any(|(_, path)| *path == index) {
+                return Err(SealError::WrongMaster(index));
+            }
+            write(new, &log, &Secret(old.derive(LOG)))?;
+            count += 1;
+        }
+        under_old.into_iter().try_for_each(|(key, path)| write(new, &path, &key))?;
         Ok(count)
     }
 
@@ -383,6 +393,28 @@ mod tests {
         assert!(matches!(Keys::open(folder.path(), old.clone()), Err(SealError::WrongMaster(_))));
         let stranger = Master::generate().expect("a key");
         assert!(Keys::rotate(folder.path(), &old, &stranger).is_err(), "neither opens with the old one");
+    }
+
+    #[test]
+    fn a_wrong_old_master_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [right, wrong, new] = std::array::from_fn(|_| Master::generate().expect("a key"));
+        open(folder.path(), &right).seal(5, 1, b"order").expect("sealed");
+        let files = || -> BTreeMap<PathBuf, Vec<u8>> {
+            let entries = fs::read_dir(folder.path()).expect("a folder").flatten();
+            entries.map(|entry| (entry.path(), fs::read(entry.path()).expect("a file"))).collect()
+        };
+        let before = files();
+        assert!(matches!(Keys::rotate(folder.path(), &wrong, &new), Err(SealError::WrongMaster(_))));
+        assert_eq!(files(), before);
+        // One key of many that does not open, whichever is read first.
+        fs::write(folder.path().join("6.key"), b"damaged").expect("written");
+        let before = files();
+        assert!(matches!(Keys::rotate(folder.path(), &right, &new), Err(SealError::WrongMaster(_))));
+        assert_eq!(files(), before);
+        let empty = tempfile::tempdir().expect("a folder");
+        assert!(Keys::rotate(empty.path(), &wrong, &new).is_err());
+        assert_eq!(fs::read_dir(empty.path()).expect("a folder").count(), 0, "no key is made up");
     }
 
     #[test]

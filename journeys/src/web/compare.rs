@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::lists::{several, shown};
 use super::order::{Found, open};
 use super::texts::texts;
-use super::{Frame, Reader, Site, broken, message, path_of, render};
+use super::{Frame, Reader, Site, broken, encode, message, path_of, render};
 use crate::facts::Key;
 use crate::model::{Kind, Model, What};
 use crate::store::Order;
@@ -31,7 +31,15 @@ struct Page<'a> {
     /// The other order's number, where there is one.
     other: Option<String>,
     is_missing: bool,
+    /// The orders that the other number fits, where it is several.
+    choices: Vec<Choice>,
     rows: Vec<Row>,
+}
+
+struct Choice {
+    number: String,
+    query: String,
+    numbers: String,
 }
 
 struct Row {
@@ -62,9 +70,10 @@ pub(super) async fn page(
         }
         Err(error) => return broken(&reader, &error),
     };
-    let other = match open(&site, &wish.with).await {
-        Ok(Found::One(order)) => Some(order),
-        Ok(Found::Several(_) | Found::None) => None,
+    let (other, several) = match open(&site, &wish.with).await {
+        Ok(Found::One(order)) => (Some(order), Vec::new()),
+        Ok(Found::Several(orders)) => (None, orders),
+        Ok(Found::None) => (None, Vec::new()),
         Err(error) => return broken(&reader, &error),
     };
     let number = |order: &Order| order.journey.keys.first().map(Key::to_string).unwrap_or_default();
@@ -74,10 +83,18 @@ pub(super) async fn page(
         path: own.journey.keys.first().map(path_of).unwrap_or_default(),
         with: &wish.with,
         other: other.as_deref().map(number),
-        is_missing: other.is_none() && !wish.with.trim().is_empty(),
+        is_missing: other.is_none() && several.is_empty() && !wish.with.trim().is_empty(),
+        choices: several.iter().map(choice).collect(),
         rows: rows(&own, other.as_deref(), &site, &reader),
     };
-    shown(std::iter::once(&*own).chain(other.as_deref())).of(render(&page))
+    shown(std::iter::once(&*own).chain(other.as_deref()).chain(&several)).of(render(&page))
+}
+
+/// One of several orders with a number, with all its numbers: they are what tells it from the others.
+fn choice(order: &Order) -> Choice {
+    let numbers: Vec<String> = order.journey.keys.iter().map(Key::to_string).collect();
+    let number = numbers.first().cloned().unwrap_or_default();
+    Choice { query: encode(&number), number, numbers: numbers.join(", ") }
 }
 
 /// A row for each step from stage to stage that one of them made, in the order of the first.

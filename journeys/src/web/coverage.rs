@@ -20,6 +20,7 @@ struct Page<'a> {
     frame: Frame<'a>,
     services: Vec<Service>,
     received: Vec<Received>,
+    forwarded: Vec<Received>,
 }
 
 struct Service {
@@ -74,8 +75,22 @@ pub(super) async fn page(State(site): State<Site>, reader: Reader) -> Response {
             received(t.of_orders, &counts.facts),
             received(t.of_no_order, &counts.no_order),
             received(t.invalid, &counts.invalid),
+            received(t.unknown, &counts.unknown),
             received(t.refused, &counts.refused),
         ],
+        forwarded: site
+            .forwarded
+            .iter()
+            .flat_map(|counts| {
+                [
+                    received(t.forward_sent, &counts.sent),
+                    received(t.forward_waiting, &counts.waiting),
+                    received(t.forward_refused, &counts.refused),
+                    received(t.forward_dropped, &counts.dropped),
+                    received(t.forward_rejected, &counts.rejected_spans),
+                ]
+            })
+            .collect(),
     })
 }
 

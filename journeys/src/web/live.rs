@@ -7,8 +7,10 @@
 //! store ─ rows that changed ─▶ stream of a page: does it show one of them? ─▶ at most one word a second ─▶ browser
 //! ```
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -26,6 +28,8 @@ use crate::store::{Changes, OrderId};
 
 /// Pages that are kept up to date at a time; others stay as they are until somebody loads them again.
 const MAX_STREAMS: usize = 256;
+/// And so many of one person or program: who opens all of them leaves others theirs.
+const MAX_OF_ONE: usize = 16;
 /// A page hears at most one word in so long.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A stream ends after so long and the browser comes again: who may no longer look learns nothing more.
@@ -41,33 +45,68 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
 #[derive(Clone, Debug)]
 pub struct Live {
     places: Arc<Semaphore>,
+    /// How many each person has open.
+    of_each: Arc<Mutex<BTreeMap<String, usize>>>,
     /// True when the server stops, which waits for all answers.
     stopped: watch::Receiver<bool>,
 }
 
 impl Live {
     pub fn new(stopped: watch::Receiver<bool>) -> Self {
-        Self { places: Arc::new(Semaphore::new(MAX_STREAMS)), stopped }
+        Self { places: Arc::new(Semaphore::new(MAX_STREAMS)), of_each: Arc::default(), stopped }
+    }
+
+    /// A place for one more stream of a person, where there is one.
+    fn place(&self, name: &str) -> Option<Place> {
+        let all = self.places.clone().try_acquire_owned().ok()?;
+        let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = of_each.entry(name.to_owned()).or_default();
+        if *own >= MAX_OF_ONE {
+            return None;
+        }
+        *own += 1;
+        Some(Place { of_each: self.of_each.clone(), name: name.to_owned(), _all: all })
+    }
+}
+
+/// A stream's place; dropping it gives it back.
+#[derive(Debug)]
+struct Place {
+    of_each: Arc<Mutex<BTreeMap<String, usize>>>,
+    name: String,
+    _all: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut own) = of_each.entry(std::mem::take(&mut self.name)) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
     }
 }
 
 /// `GET /events`: any order changed.
-pub(super) async fn all(State(site): State<Site>) -> Response {
-    stream(&site, None)
+pub(super) async fn all(State(site): State<Site>, reader: Reader) -> Response {
+    stream(&site, &reader, None)
 }
 
 /// `GET /orders/{key}/events`: this order changed.
 pub(super) async fn of_order(State(site): State<Site>, reader: Reader, Path(key): Path<String>) -> Response {
     match open(&site, &key).await {
-        Ok(Found::One(order)) => shown([&*order]).of(stream(&site, Some(order.head.id))),
+        Ok(Found::One(order)) => shown([&*order]).of(stream(&site, &reader, Some(order.head.id))),
         // A browser does not come again after this.
         Ok(Found::Several(_) | Found::None) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => broken(&reader, &error),
     }
 }
 
-fn stream(site: &Site, order: Option<OrderId>) -> Response {
-    let Ok(place) = site.live.places.clone().try_acquire_owned() else {
+fn stream(site: &Site, reader: &Reader, order: Option<OrderId>) -> Response {
+    let name = reader.who.as_ref().map_or("", |who| &who.name);
+    let Some(place) = site.live.place(name) else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     // From now on, before the page that asked is old.
@@ -84,7 +123,7 @@ async fn tell(
     mut changes: Changes,
     words: mpsc::Sender<Result<Event, Infallible>>,
     mut stopped: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 ) {
     let said = async {
         loop {

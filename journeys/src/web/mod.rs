@@ -51,6 +51,8 @@ pub struct Site {
     pub live: Live,
     /// What arrived since the start.
     pub received: Arc<crate::intake::Counts>,
+    /// What became of what goes on to another back end, where there is one.
+    pub forwarded: Option<Arc<crate::forward::Counts>>,
 }
 
 /// All routes, each behind the gate with what it does.

@@ -223,6 +223,7 @@ fn event_row(event: &Event, words: &Words, people: bool, now: At) -> EventRow {
             EventKind::Change => "change",
             EventKind::Message => "message",
             EventKind::Failure => "failure",
+            EventKind::Open => "open",
         },
         text: event.text.clone(),
         who: names(&event.who, words.language, people),

@@ -60,6 +60,7 @@ fn house() -> House {
         language: Language::En,
         live: Live::new(stopped),
         received: received.clone(),
+        forwarded: Some(Arc::new(crate::forward::Counts { dropped: 17.into(), ..Default::default() })),
     };
     House { received, stop, _folder: folder, router: router(site, gate.clone()), gate, store }
 }
@@ -569,6 +570,43 @@ async fn an_order_is_compared_with_what_is_usual_and_with_another_one() {
     let page = house.get("/orders/124/compare?with=999", Some(&token)).await;
     assert!(page.status == 200 && page.text.contains("There is no such order: 999"), "{}", page.text);
     assert_eq!(house.get("/orders/999/compare", Some(&token)).await.status, 404);
+    // A number of several orders is theirs to choose from, not missing.
+    let claim = |order: &str, id| Fact {
+        also: vec![Key::parse("crm:SO-77").expect("a number")],
+        ..wrote(order, id, 10_000, "shop", "orders", "created")
+    };
+    house.store.ingest(vec![claim("901", 9_001), claim("902", 9_002)], now()).expect("kept");
+    let page = house.get("/orders/124/compare?with=crm:SO-77", Some(&token)).await.text;
+    for expected in ["compare?with=901", "compare?with=902", "902, crm:SO-77", "Choose one"] {
+        assert!(page.contains(expected), "{expected} is not in\n{page}");
+    }
+    assert!(!page.contains("There is no such order"), "{page}");
+    assert_eq!((house.saw("901").len(), house.saw("902").len()), (1, 1), "both were shown");
+}
+
+#[tokio::test]
+async fn one_person_does_not_take_the_streams_of_all() {
+    let house = house();
+    let open = async |token: &str| {
+        let request = Request::get("/events").header("authorization", format!("Bearer {token}"));
+        let mut request = request.body(Body::empty()).expect("a request");
+        request.extensions_mut().insert(ConnectInfo("127.0.0.1:50000".parse::<SocketAddr>().expect("one")));
+        house.router.clone().oneshot(request).await.expect("an answer")
+    };
+    let (one, other) = (house.token(Role::Support), house.token(Role::Admin));
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        let stream = open(&one).await;
+        assert_eq!(stream.status(), 200);
+        streams.push(stream);
+    }
+    assert_eq!(open(&one).await.status(), 503);
+    assert_eq!(open(&other).await.status(), 200, "others have theirs");
+    streams.pop();
+    // The place is free once the stream's task saw that nobody reads it.
+    while open(&one).await.status() != 200 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -579,7 +617,9 @@ async fn what_was_not_seen_whole_and_who_is_silent_is_told() {
     house.store.ingest(vec![wrote("1", 1, at, "shop", "orders", "created"), cut], now()).expect("kept");
     house.received.no_order.store(7, std::sync::atomic::Ordering::Relaxed);
     let page = house.get("/coverage", Some(&house.token(Role::Support))).await.text;
-    for expected in ["shop", "⚠ 1", ">2 hours<", "operations of no order: <strong>7<"] {
+    for expected in
+        ["shop", "⚠ 1", ">2 hours<", "operations of no order: <strong>7<", "there was no room: <strong>17<"]
+    {
         assert!(page.contains(expected), "{expected} is not in\n{page}");
     }
     assert_eq!(page.matches('⚠').count(), 1, "of the MES only");

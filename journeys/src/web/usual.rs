@@ -223,6 +223,7 @@ pub(super) async fn api(State(site): State<Site>) -> Response {
             "p99_us": times.percentile(99),
         })
     };
-    let all: Vec<Value> = usual.times.iter().filter(|(_, times)| times.count() > 0).map(one).collect();
+    let all = Kind::ALL.into_iter().flat_map(|kind| usual.of(kind));
+    let all: Vec<Value> = all.filter(|(_, times)| times.count() > 0).map(one).collect();
     Json(json!({ "usual": all })).into_response()
 }

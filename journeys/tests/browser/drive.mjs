@@ -104,6 +104,15 @@ async function live() {
   assert.ok(await order.locator("details").first().evaluate((details) => details.open), "what was open stays open");
   await now.bringToFront();
   await now.waitForFunction(() => document.getElementById("content").innerText.includes("live-1"), null, { timeout: 30000 });
+  // While there is no stream, as when the server ends one or a network breaks, nobody says what happens.
+  const cut = await context.newPage();
+  let streams = 0;
+  await cut.route("**/events", (route) => (++streams === 1 ? route.fulfill({ contentType: "text/event-stream", body: "retry: 2000\n\n" }) : route.continue()));
+  await cut.goto(`${base}/orders/live-1`);
+  await cut.waitForFunction(() => document.getElementById("live").textContent === "");
+  await send("live-1", 3, "confirmed");
+  await cut.waitForFunction(() => document.getElementById("content").innerText.includes("confirmed"), null, { timeout: 30000 });
+  assert.ok(streams > 1);
   await context.close();
 }
 

@@ -439,3 +439,17 @@ fn kill_leaves_nothing_corrupt() {
     assert!(spans.len() > 6000, "{} spans, {err}", spans.len());
     assert!(spans.iter().all(|span| span.trace_id.len() == 16 && span.span_id.len() == 8));
 }
+
+/// The README's first picture is what its sentence says: one tree of that recording, all of it.
+#[test]
+fn the_first_picture_of_the_readme_is_what_replay_prints() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let picture = readme.split("```").nth(1).unwrap().trim_matches('\n');
+    let file = readme.split('`').find(|text| text.starts_with("tests/fixtures/")).unwrap();
+    let said = spoor(&["replay", text(&root.join(file)), "--print", "tree"], &[]);
+    assert!(picture.lines().count() > 5 && picture.starts_with("order "), "{picture}");
+    // A tree ends with an empty line.
+    let is_printed = format!("\n{}\n", said.out).contains(&format!("\n{picture}\n\n"));
+    assert!(is_printed, "the README shows\n{picture}\nand this is printed:\n{}", said.out);
+}

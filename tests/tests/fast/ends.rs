@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use spoor_tests::sink::Sink;
 use spoor_tests::skip::skip;
 use spoor_tests::spoor::{binary, command, said, spoor};
 
@@ -146,11 +147,14 @@ fn outputs_that_are_closed_or_full_are_no_panic() {
         let output = command(&arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
         let ended = said(output);
         assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.err.contains("spans not printed (standard output closed)"), "{ended:?}");
+        // What cannot be written was not seen enough of.
         let output =
             command(&arguments).stdout(File::options().write(true).open("/dev/full").unwrap()).output();
         let ended = said(output.unwrap());
-        assert!(ended.code.is_some_and(|code| code < 3), "{ended:?}");
-        assert!(ended.err.contains("cannot write to standard output"), "{ended:?}");
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(ended.err.matches("cannot write to standard output").count(), 1, "{ended:?}");
+        assert!(ended.err.contains("spans not printed"), "{ended:?}");
         for shut in ["/dev/full", "closed"] {
             let mut replay = command(&arguments);
             match shut {
@@ -174,6 +178,43 @@ fn outputs_that_are_closed_or_full_are_no_panic() {
         let status = command(arguments).stdout(writer.try_clone().unwrap()).stderr(writer).status().unwrap();
         assert!(status.code().is_some_and(|code| code < 3), "{arguments:?}: {status:?}");
     }
+}
+
+#[test]
+fn a_reader_that_goes_ends_the_printing_and_not_the_export() {
+    let path = capture();
+    let printed = spoor(&["replay", text(&path), "--print", "otlp-json"], &[]);
+    let exported = |err: &str| {
+        let rest = err.split("exported: ").nth(1).unwrap_or_default();
+        rest.split(' ').next().unwrap_or_default().parse::<usize>().unwrap_or_default()
+    };
+    let sink = Sink::start();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let url = sink.grpc_url();
+    let arguments = ["replay", text(&path), "--print", "otlp-json", "--otlp-endpoint", &url];
+    let ended = said(command(&arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let whole = printed.err.split("; spans ").nth(1).and_then(|rest| rest.split(',').next()?.parse().ok());
+    assert_eq!(Some(exported(&ended.err)), whole, "{ended:?}");
+    assert_eq!(sink.span_names().len(), exported(&ended.err));
+    assert!(ended.err.contains("spans not printed (standard output closed)"), "{ended:?}");
+    assert!(ended.err.matches("nothing more is printed").count() <= 1, "{ended:?}");
+}
+
+#[test]
+fn a_back_end_that_takes_nothing_is_waited_for_once() {
+    let (listener, path) = (TcpListener::bind("127.0.0.1:0").unwrap(), capture());
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let arguments = ["replay", text(&path), "--otlp-endpoint", &url, "--timeout", "4s"];
+    // So little memory that it is waited for before the end, too.
+    let began = Instant::now();
+    let small =
+        [("SPOOR_EXPORT_SPOOL_MEMORY_BYTES", "65536"), ("SPOOR_EXPORT_OTLP_MAX_REQUEST_BYTES", "16384")];
+    let ended = spoor(&arguments, &small);
+    let took = began.elapsed();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(took >= Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}: {ended:?}");
 }
 
 /// A spool that cannot be used, `run` and `replay`: what they say, without a panic.

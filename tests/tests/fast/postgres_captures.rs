@@ -152,7 +152,7 @@ fn shown(operation: &Operation) -> String {
         s.error.as_ref().map(|e| format!("{} {} {}", e.severity, e.code, e.constraint)).unwrap_or_default(),
     );
     add("skipped", if s.skipped { "yes".to_owned() } else { String::new() });
-    add("block", s.transaction.map(|block| block.to_string()).unwrap_or_default());
+    add("block", s.transaction.map(|block| block.number.to_string()).unwrap_or_default());
     add("copied", if s.copy_len > 0 { s.copy_len.to_string() } else { String::new() });
     if operation.completeness != Completeness::Complete {
         add("but", format!("{:?}", operation.completeness));

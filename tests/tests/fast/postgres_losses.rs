@@ -239,6 +239,7 @@ impl Judge for Statements {
             let one = whole.iter().find(|one| self.is_same(operation, one) && self.is_part(operation, one));
             let Some(one) = one else { continue };
             if let (Some(f), Some(w)) = (statement(operation).transaction, statement(one).transaction) {
+                let (f, w) = (f.number, w.number);
                 assert_eq!(*blocks.entry(f).or_insert(w), w, "{what}: two transactions as one");
             }
         }

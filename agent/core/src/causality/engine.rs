@@ -3,6 +3,7 @@
 //! *Owns* which part of causality sees which event. *Must not know* spans, trees.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use super::echo;
@@ -13,7 +14,7 @@ use crate::causality::across::message::{
 };
 use crate::causality::across::wire::{End, Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
-use crate::causality::inside::{Closing, Inside, Interaction, Opening};
+use crate::causality::inside::{Closing, Inside, Interaction, Opening, Showing};
 use crate::conn::ConnInfo;
 use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
@@ -26,7 +27,7 @@ use crate::time::BootTime;
 
 /// Operations waiting for their other end.
 const MAX_WIRES: usize = 57_344;
-/// Messages remembered, those waiting in queues among them; some 300 bytes each.
+/// Messages remembered, those waiting in queues among them; some 300 bytes each, and four times that where many are equal.
 const MAX_MESSAGES: usize = 57_344;
 
 /// Everything that finds causes.
@@ -44,6 +45,8 @@ pub struct Engine {
     unsure_due: HashMap<OpId, BootTime>,
     edges: VecDeque<Edge>,
     passages: VecDeque<Passage>,
+    /// For names and contents, which traffic chooses: nobody can make two of them alike.
+    hasher: RandomState,
 }
 
 impl Engine {
@@ -58,6 +61,7 @@ impl Engine {
             unsure_due: HashMap::new(),
             edges: VecDeque::new(),
             passages: VecDeque::new(),
+            hasher: RandomState::new(),
         }
     }
 
@@ -82,8 +86,18 @@ impl Engine {
     }
 
     /// An operation is over. `wire` is its wire identity, where the connection has one and it was not told before.
-    pub fn closed(&mut self, info: &ConnInfo, op: &Operation, found: &Found, wire: Option<WireId>) {
-        self.inside.closed(closing(op, found));
+    /// Keys of an operation that was not `read` are not known.
+    pub fn closed(
+        &mut self,
+        info: &ConnInfo,
+        op: &Operation,
+        found: &Found,
+        wire: Option<WireId>,
+        is_read: bool,
+    ) {
+        if self.inside.remembers(op.id) {
+            self.inside.closed(closing(&self.hasher, op, found, is_read));
+        }
         if let Some(wire) = wire {
             let is_local = info.conn.transport == Transport::Unix;
             let times = is_local.then_some((op.request.start.at, op.ended_at));
@@ -158,8 +172,10 @@ impl Engine {
     }
 
     /// What such a request has shown so far.
-    pub fn shown(&mut self, op: OpId, found: &Found) {
-        self.inside.shown(op, keys(found), found.attributes.clone());
+    pub fn shown(&mut self, operation: &Operation, found: &Found) {
+        let asked = echo::asked(&self.hasher, operation);
+        self.inside
+            .shown(operation.id, Showing { keys: keys(found), facts: found.attributes.clone(), asked });
     }
 
     pub fn next_timeout(&self) -> Option<BootTime> {
@@ -225,7 +241,14 @@ impl Engine {
         let conn = info.conn.id;
         match &action.kind {
             ActionKind::Settle(_) => return messages.settled(conn, op.request.start.at),
-            ActionKind::Method(_) => return messages.called(conn, op.request.start.at, op.ended_at),
+            ActionKind::Method(method) => {
+                // An end that is not seen comes with that of the connection; without an answer, the request's end is the operation's.
+                let answered = op.response.map_or(op.ended_at, |response| response.end.at);
+                if may_bring_messages(&method.name) {
+                    messages.called(conn, op.request.start.at, answered);
+                }
+                return;
+            }
             ActionKind::Publish(_) | ActionKind::Deliver(_) | ActionKind::Get(_) | ActionKind::Return(_) => {}
         }
         let Some(content) = action.kind.content() else { return };
@@ -244,7 +267,7 @@ impl Engine {
                     op: op.id,
                     at: op.request.end.at,
                     conn,
-                    address: Address::new(&broker, exchange, routing_key),
+                    address: Address::new(&self.hasher, &broker, exchange, routing_key),
                     delay: Duration::from_millis(stamp.delay_ms),
                     expires: content.expires(),
                 };
@@ -255,19 +278,25 @@ impl Engine {
             ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => {
                 let key = |exchange: &str, routing_key: &str| {
                     let exact = key(exchange, routing_key, stamp);
+                    // Without a time they are the same.
+                    if stamp.timestamp.is_none() || messages.is_published(exact) {
+                        return exact;
+                    }
                     let loose = key(exchange, routing_key, unstamped);
-                    let is_exact = messages.is_published(exact);
-                    let is_loose = !is_exact && (content.is_stamped() || messages.is_published(loose));
-                    if is_loose { loose } else { exact }
+                    if content.is_stamped() || messages.is_published(loose) { loose } else { exact }
                 };
                 let death = content.death();
                 let origin =
                     death.and_then(|death| Some(key(death.first_exchange?, death.first_routing_key?)));
                 let key = key(&deliver.exchange, &deliver.routing_key);
-                let address = Address::new(&broker, &deliver.exchange, &deliver.routing_key);
+                let address = Address::new(&self.hasher, &broker, &deliver.exchange, &deliver.routing_key);
+                let destination = match &deliver.queue {
+                    Some(queue) => Destination::queue(&self.hasher, &broker, queue),
+                    None => Destination::consumer(&self.hasher, conn, action.channel, &deliver.consumer_tag),
+                };
                 let delivery = Delivery {
                     dead_lettered: death.is_some(),
-                    ..delivery(info, op, action, deliver, address)
+                    ..delivery(conn, op, action, deliver, address, destination)
                 };
                 messages.deliver(key, origin, delivery);
             }
@@ -311,18 +340,15 @@ impl Engine {
 
 /// A delivery that is over, or a `basic.get` that was answered.
 fn delivery(
-    info: &ConnInfo,
+    conn: ConnId,
     op: &Operation,
     action: &Action,
     deliver: &Deliver,
     address: Address,
+    destination: Destination,
 ) -> Delivery {
     let pulled = matches!(action.kind, ActionKind::Get(_));
     let properties = &deliver.content.properties;
-    let destination = match &deliver.queue {
-        Some(queue) => Destination::queue(queue),
-        None => Destination::consumer(info.conn.id, action.channel, &deliver.consumer_tag),
-    };
     let outcome = match deliver.settlement {
         Some(Settlement::Nack { requeue: true } | Settlement::Reject { requeue: true }) => Outcome::PutBack,
         Some(Settlement::Nack { requeue: false } | Settlement::Reject { requeue: false }) => Outcome::Refused,
@@ -343,11 +369,17 @@ fn delivery(
         pulled,
         has_id: properties.message_id.is_some(),
         is_marked: properties.message_id.is_some() || properties.correlation_id.is_some(),
-        conn: info.conn.id,
+        conn,
         address,
         delayed: deliver.content.delay_ms() < 0,
         has_priority: properties.priority.is_some_and(|priority| priority > 0),
     }
+}
+
+/// The broker may hand on messages because of it: who consumes, how many at once, what goes back to its queue and, by the end of a
+/// transaction, what was settled in it.
+fn may_bring_messages(method: &str) -> bool {
+    method.starts_with("basic.") || method.starts_with("tx.") || method == "channel.flow"
 }
 
 /// The row of the table by which a pair of equal messages is one message.
@@ -381,13 +413,10 @@ fn broker_name(info: &ConnInfo, at_broker: bool) -> String {
     }
 }
 
-fn closing(op: &Operation, found: &Found) -> Closing {
-    let (transaction, ends_transaction) = match &op.detail {
-        Detail::Postgres(statement) => {
-            let tag = statement.command_tag.as_deref().unwrap_or_default();
-            (statement.transaction, matches!(tag, "COMMIT" | "ROLLBACK"))
-        }
-        _ => (None, false),
+fn closing(hasher: &impl BuildHasher, op: &Operation, found: &Found, is_read: bool) -> Closing {
+    let transaction = match &op.detail {
+        Detail::Postgres(statement) => statement.transaction,
+        Detail::Http(_) | Detail::Amqp(_) => None,
     };
     let named = match &op.detail {
         Detail::Amqp(action) => match &action.kind {
@@ -406,9 +435,9 @@ fn closing(op: &Operation, found: &Found) -> Closing {
         answered: op.response.is_some()
             && !matches!(op.completeness, Completeness::Cut | Completeness::Abandoned),
         facts: found.attributes.clone(),
-        echo: echo::of(op),
+        echo: echo::of(hasher, op),
         transaction,
-        ends_transaction,
+        is_read,
     }
 }
 

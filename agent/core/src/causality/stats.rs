@@ -16,6 +16,8 @@ pub struct Stats {
     pub messages: u64,
     /// Publishes and deliveries of messages that are equal to others.
     pub equal_messages: u64,
+    /// Messages that waited for what the others of their address show.
+    pub unproven_messages: u64,
     /// How far queues had come.
     pub destinations: u64,
     /// Operations that had begun and might have been deliveries.
@@ -50,12 +52,13 @@ pub struct InsideStats {
 
 impl Stats {
     /// Every count, with the name of its table.
-    pub fn by_table(&self) -> [(&'static str, u64); 16] {
+    pub fn by_table(&self) -> [(&'static str, u64); 17] {
         // Taken apart, so that the compiler misses one that is left out.
         let Self {
             wires,
             messages,
             equal_messages,
+            unproven_messages,
             destinations,
             open_messages,
             consumers,
@@ -68,6 +71,7 @@ impl Stats {
             ("wires", wires),
             ("messages", messages),
             ("equal_messages", equal_messages),
+            ("unproven_messages", unproven_messages),
             ("destinations", destinations),
             ("open_messages", open_messages),
             ("consumers", consumers),
@@ -87,6 +91,7 @@ impl Stats {
     pub(super) fn add_messages(&mut self, more: Messages) {
         self.messages += more.messages;
         self.equal_messages += more.equal;
+        self.unproven_messages += more.unproven;
         self.destinations += more.destinations;
         self.open_messages += more.open;
         self.consumers += more.consumers;

@@ -91,6 +91,11 @@ impl Look {
         self.bytes.ingress.saturating_add(self.bytes.egress)
     }
 
+    /// Bytes that the places of what is kept take.
+    pub(super) fn entry_bytes(&self) -> usize {
+        size_of::<Self>() + self.pending.capacity() * size_of::<(Direction, Chunk)>() + self.detector.held()
+    }
+
     /// Gives up what was kept, to free memory.
     pub(super) fn forget(&mut self, stats: &mut Stats) {
         stats.forgotten_bytes += self.kept() as u64;

@@ -59,6 +59,21 @@ impl Preface {
         matches!(watch, Watch::Over)
     }
 
+    /// Bytes that wait until a header is told from others, and their places.
+    pub(super) fn held(&self) -> usize {
+        let held = |watch: &Watch| match watch {
+            Watch::Held(held) => {
+                let bytes = held.iter().map(|chunk| match chunk {
+                    Chunk::Bytes { bytes, .. } => bytes.len(),
+                    Chunk::Gap { .. } => 0,
+                });
+                held.capacity() * size_of::<Chunk>() + bytes.sum::<usize>()
+            }
+            Watch::Fresh | Watch::Inside(_) | Watch::Over => 0,
+        };
+        held(&self.directions.ingress) + held(&self.directions.egress)
+    }
+
     /// Takes a chunk; hands out what does not belong to a header.
     pub(super) fn pass(&mut self, direction: Direction, chunk: Chunk) -> Vec<Chunk> {
         let watch = self.directions.of(direction);

@@ -48,7 +48,8 @@ impl Action {
             ActionKind::Publish(publish) | ActionKind::Return(publish) => publish.held(),
             ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => deliver.held(),
             // Short strings of methods (AMQP 0-9-1, section 4.2.5.3: 255 bytes at most) are part of an entry.
-            ActionKind::Get(None) | ActionKind::Settle(_) | ActionKind::Method(_) => 0,
+            ActionKind::Get(None) | ActionKind::Settle(_) => 0,
+            ActionKind::Method(method) => method.held(),
         };
         vhost + kind
     }
@@ -84,6 +85,9 @@ pub struct Content {
     pub properties_cut: bool,
     pub body: Kept,
 }
+
+/// Longest name of a task that is one, in bytes.
+const MAX_TASK_LEN: usize = 128;
 
 /// Body bytes that are part of a message's identity.
 pub const IDENTITY_BYTES: usize = 1024;
@@ -155,12 +159,29 @@ impl Content {
         field(&self.properties.headers, TIMESTAMP_IN_MS).is_some()
     }
 
-    /// Forgets the body, and of the header table all but what brokers say of dead letters.
+    /// The task that a message of Celery asks for: the path of a function, or the name that it was given.
+    ///
+    /// Celery, "Message Protocol", version 2: the headers `lang` and `task` are in every message of it, `task` alone may be anybody's.
+    /// A text that no program has for a name of its own is none.
+    pub fn task(&self) -> Option<&str> {
+        let text = |name: &str| match field(&self.properties.headers, name) {
+            Some(Value::Text(bytes) | Value::Bytes(bytes)) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        };
+        text("lang")?;
+        let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | ':' | '/' | '<' | '>');
+        text("task").filter(|name| (1..=MAX_TASK_LEN).contains(&name.len()) && name.chars().all(is_name))
+    }
+
+    /// Forgets the body, and of the header table all but what brokers say of dead letters and Celery of its task.
     pub(super) fn forget_values(&mut self) {
         self.body.forget_bytes();
+        let has_task = self.task().is_some();
+        let keeps = |name: &str| is_of_death(name) || (has_task && (name == "task" || name == "lang"));
         let headers = &mut self.properties.headers;
-        if headers.iter().any(|(name, _)| is_of_death(name)) {
-            headers.retain(|(name, _)| is_of_death(name));
+        if headers.iter().any(|(name, _)| keeps(name)) {
+            headers.retain(|(name, _)| keeps(name));
+            headers.shrink_to_fit();
         } else {
             *headers = Vec::new();
         }
@@ -542,6 +563,13 @@ pub struct Method {
     /// The last publish of a channel that the broker closed because of one: it never became a message. It was over already,
     /// because the channel is not in confirm mode.
     pub lost: Option<Box<Publish>>,
+}
+
+impl Method {
+    /// Bytes that it holds beside its own fields and its short strings.
+    pub(crate) fn held(&self) -> usize {
+        self.lost.as_ref().map_or(0, |lost| size_of::<Publish>() + lost.held())
+    }
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ pub const MAX_TARGET: usize = 8 << 10;
 const MAX_SHOWN_VALUE: usize = 8 << 10;
 
 /// Longest host with its port that is kept: names have at most 253 characters (RFC 1035, section 2.3.4). A longer one is none.
-pub const MAX_AUTHORITY: usize = 512;
+const MAX_AUTHORITY: usize = 512;
 
 /// The beginning of a request target, and whether there was more. It ends where a part of it does: half a value would be another
 /// one, and half a secret is not known as one.
@@ -111,8 +111,15 @@ pub fn bounded_target(target: &[u8]) -> (String, bool) {
     (String::from_utf8_lossy(head.get(..end).unwrap_or_default()).into_owned(), true)
 }
 
+/// A host with its port as a message names it, without user information; empty when it is longer than one can be.
+pub fn bounded_authority(named: &str) -> String {
+    let host = named.rsplit_once('@').map_or(named, |(_, host)| host);
+    if host.len() <= MAX_AUTHORITY { host.to_owned() } else { String::new() }
+}
+
 impl Upload {
-    fn held(&self) -> usize {
+    /// Bytes that it holds.
+    pub(crate) fn held(&self) -> usize {
         size_of::<Self>() + self.field.capacity() + self.file_name.capacity() + self.content_type.capacity()
     }
 }

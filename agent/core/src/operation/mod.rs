@@ -6,6 +6,8 @@ pub mod amqp;
 pub mod http;
 pub mod postgres;
 mod setup;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::record::{OpId, Point, Role};
 use crate::time::BootTime;
@@ -26,8 +28,8 @@ pub enum OpSide {
     Incoming,
     /// Work the process asked of another: a request it sends, a statement, a publish.
     Outgoing,
-    /// The server's view of work that passes through it (a broker's or database server's side of a connection):
-    /// never a cause or an effect inside its process.
+    /// The server's view of work that passes through it (a broker's or database server's side of a connection): no cause of what its
+    /// process does, unless the process passes that very work on, as a proxy of a database does.
     Relayed,
 }
 

@@ -1,5 +1,6 @@
 //! A PostgreSQL statement, or another unit of the frontend/backend protocol.
 
+use std::fmt;
 use std::sync::Arc;
 
 /// The last character of a text that went on: what follows was not captured, or is past `max_statement_bytes`.
@@ -38,9 +39,10 @@ pub struct Statement {
     pub database: Option<String>,
     /// User of the connection, when its startup was seen.
     pub user: Option<String>,
-    /// Transaction block the statement ran in, numbered per connection from 1; `None` outside blocks, and where bytes that
-    /// would tell were lost.
-    pub transaction: Option<u64>,
+    /// Transaction block the statement ran in; `None` outside blocks, and where bytes that would tell were lost.
+    pub transaction: Option<InTransaction>,
+    /// It ended that block, and how.
+    pub ends: Option<TransactionEnd>,
     /// Bytes of data moved by COPY, in either direction.
     pub copy_len: u64,
 }
@@ -67,6 +69,37 @@ impl Statement {
 
 fn held_by_cell(cell: &Option<Cell>) -> usize {
     size_of::<Parameter>() + if let Some(Cell::Text(text)) = cell { text.capacity() } else { 0 }
+}
+
+/// Number of a transaction block on its connection, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionNumber(pub u64);
+
+impl fmt::Display for TransactionNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a statement is to its transaction block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InTransaction {
+    pub number: TransactionNumber,
+    /// The block was seen from its beginning on.
+    pub is_begun: bool,
+    /// The statement ended it: not a `ROLLBACK TO SAVEPOINT`, nor what may be one.
+    pub is_end: bool,
+}
+
+/// What became of a transaction block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionEnd {
+    Committed,
+    /// By `ROLLBACK`; by `COMMIT` of a block in which a statement had failed, which the server answers with `ROLLBACK`; by a `COMMIT`
+    /// that failed.
+    RolledBack,
+    /// The answer to its end was not seen, or it is decided later (`PREPARE TRANSACTION`).
+    Unknown,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

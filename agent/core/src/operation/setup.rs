@@ -78,22 +78,7 @@ mod tests {
     use super::*;
     use crate::operation::amqp::Action;
     use crate::operation::postgres::ServerError;
-    use crate::operation::{Extent, OpSide};
-    use crate::record::{OpId, Role};
-    use crate::time::BootTime;
-
-    fn operation(detail: Detail) -> Operation {
-        Operation {
-            id: OpId(1),
-            shape: OpSide::Outgoing,
-            role: Role::Client,
-            request: Extent::default(),
-            response: None,
-            ended_at: BootTime::ZERO,
-            completeness: Completeness::Complete,
-            detail,
-        }
-    }
+    use crate::operation::testing::operation;
 
     fn sql(text: &str) -> Operation {
         let statement = Statement { text: Some(text.to_owned()), ..Statement::default() };

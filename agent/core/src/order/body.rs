@@ -67,16 +67,23 @@ fn is_xml(start: &[u8]) -> bool {
 
 /// Of `multipart/form-data` (RFC 2046, section 5.1.1).
 pub(super) fn boundary(content_type: Option<&[u8]>) -> Option<Vec<u8>> {
-    let content_type = std::str::from_utf8(content_type?).ok()?;
-    let (essence, parameters) = content_type.split_once(';')?;
-    if !essence.trim().eq_ignore_ascii_case("multipart/form-data") {
-        return None;
-    }
-    let parameter = parameters.split(';').find_map(|parameter| {
+    let essence = content_type?.split(|byte| *byte == b';').next().unwrap_or_default();
+    let is_form = essence.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data");
+    let boundary = parameter(content_type, "boundary").filter(|_| is_form)?;
+    (1..=70).contains(&boundary.len()).then(|| boundary.as_bytes().to_vec())
+}
+
+/// The action of SOAP 1.2 (RFC 3902, section 2).
+pub(super) fn soap_action(content_type: Option<&[u8]>) -> Option<&str> {
+    parameter(content_type, "action")
+}
+
+/// A parameter of a content type, without its quotes (RFC 9110, section 5.6.6).
+fn parameter<'a>(content_type: Option<&'a [u8]>, wanted: &str) -> Option<&'a str> {
+    std::str::from_utf8(content_type?).ok()?.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"'))
-    })?;
-    (1..=70).contains(&parameter.len()).then(|| parameter.as_bytes().to_vec())
+        name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().trim_matches('"'))
+    })
 }
 
 /// What a list of codings says: those that have to be undone, and the encoding of the text in them. Clients put both there
@@ -129,6 +136,10 @@ mod tests {
         assert_eq!(boundary(Some(b"multipart/form-data; boundary=\"a b\"")), Some(b"a b".to_vec()));
         assert_eq!(boundary(Some(b"multipart/form-data; charset=x")), None);
         assert_eq!(boundary(Some(b"multipart/mixed; boundary=x")), None);
+        assert_eq!(boundary(Some(b"Multipart/Form-Data ;Boundary=x")), Some(b"x".to_vec()));
+        assert_eq!(boundary(Some(b"multipart/form-database; boundary=x")), None);
+        let soap = b"application/soap+xml; charset=utf-8; Action=\"urn:shop#Pay\"";
+        assert_eq!(soap_action(Some(soap)), Some("urn:shop#Pay"));
         assert_eq!(of("text/html; charset=UTF-8", "\n{"), Format::Json);
         assert_eq!(of("text/javascript", "[1]"), Format::Json);
         assert_eq!(of("text/html", "<html>"), Format::Other);

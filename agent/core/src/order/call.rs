@@ -13,6 +13,11 @@ const MAX_METHOD: usize = 128;
 /// Digits in a row that a name may have: more of them number something.
 const MAX_DIGITS: usize = 4;
 
+/// The only version that says so.
+const VERSION: &str = "2.0";
+/// Digits of an error's code: those that JSON-RPC and XML-RPC define have five. A longer one may number something.
+const MAX_CODE_DIGITS: usize = 6;
+
 /// Members of a JSON document that make it a call, or the answer to one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Members {
@@ -52,7 +57,7 @@ impl Members {
 
     /// The error of an answer: a code of JSON-RPC.
     pub(super) fn error(&self) -> Option<&str> {
-        self.error.as_deref().filter(|code| code.len() <= 16 && code.parse::<i64>().is_ok())
+        self.error.as_deref().filter(|code| is_error_code(code))
     }
 
     /// The call that a request is.
@@ -68,7 +73,7 @@ impl Members {
             let is_number = |id: &String| id.len() <= 19 && id.bytes().all(|byte| byte.is_ascii_digit());
             return Some(Call::JsonRpc {
                 method: method_name(called.as_ref().unwrap_or(method))?,
-                version: self.version.filter(|version| version.len() <= 8 && version != "1.0"),
+                version: self.version.filter(|version| version == VERSION),
                 id: self.id.filter(is_number),
                 error: None,
             });
@@ -99,6 +104,12 @@ pub(super) fn soap(action: Option<&str>, element: Option<&str>) -> Option<Call> 
     let action = action.map(|action| action.trim().trim_matches('"'));
     let action = action.and_then(|action| action.rsplit(['/', '#', ':']).next()).and_then(method_name);
     Some(Call::Soap { method: action.or_else(|| element.and_then(method_name))?, failed: false })
+}
+
+/// A code of an error as programs number them: it leaves as it is.
+pub(super) fn is_error_code(code: &str) -> bool {
+    let digits = code.strip_prefix('-').unwrap_or(code);
+    (1..=MAX_CODE_DIGITS).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A name that a program gives, not a value that it passes.
@@ -254,6 +265,26 @@ mod tests {
             &"x".repeat(129),
         ] {
             assert_eq!(method_name(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn codes_of_errors_number_nothing_else() {
+        for (code, is_code) in [
+            ("-32601", true),
+            ("4", true),
+            ("999999", true),
+            ("-999999", true),
+            ("9161230003", false),
+            ("89161230003", false),
+            ("1234567", false),
+            ("+5", false),
+            ("-", false),
+            ("", false),
+            ("4.0", false),
+            ("E4", false),
+        ] {
+            assert_eq!(is_error_code(code), is_code, "{code}");
         }
     }
 

@@ -193,6 +193,9 @@ impl<'r> Collector<'r> {
             }
             _ => {}
         }
+        if matches!(self.call, Some(Call::JsonRpc { .. })) {
+            sink.mark_as_call();
+        }
         self.take(sink, problem);
     }
 
@@ -215,7 +218,7 @@ impl<'r> Collector<'r> {
                     *call = Some(Call::XmlRpc { method, fault: None });
                 }
                 (Part::Response, _, Some(Call::XmlRpc { fault, .. })) => {
-                    *fault = learned.fault.filter(|code| code.len() <= 16 && code.parse::<i64>().is_ok());
+                    *fault = learned.fault.filter(|code| call::is_error_code(code));
                 }
                 _ => {}
             }
@@ -248,7 +251,7 @@ impl<'r> Collector<'r> {
     /// A value under a name, whether a rule names it or not.
     pub(super) fn show(&mut self, name: &str, kind: &str, value: &str) {
         if let Some(notes) = &mut self.notes {
-            notes.show(name, || format!("{kind} {name}"), value);
+            notes.show(kind, name, value);
         }
     }
 

@@ -9,6 +9,8 @@
 //! ```text
 //!   {"id": 17, "status": "new"}                                      ─▶ 17
 //!   {"jsonrpc": "2.0", "id": 1, "result": …}                         ─▶ nothing: the number of the call
+//!   {"method": …, "params": […], "id": 1}                            ─▶ nothing: the same of JSON-RPC 1.0
+//!   {"result": …, "error": null, "id": 1}                            ─▶ nothing: the number of its call
 //!   {"error": {"id": "c0ffee", …}}   {"id": 5, "errors": […]}        ─▶ nothing: the number of the error
 //!   {"type": …, "title": …, "status": 422, "id": 5} (RFC 9457)       ─▶ nothing: the number of the problem
 //! ```
@@ -36,6 +38,9 @@ pub enum At<'a> {
 pub trait Visitor {
     /// A string, number or boolean. `path` leads to it from the root; `in_array`: an array lies between.
     fn scalar(&mut self, path: &[At<'_>], value: &str, in_array: bool);
+
+    /// A `null`.
+    fn null(&mut self, _path: &[At<'_>]) {}
 
     /// A string too long for a value: how it begins.
     fn long_text(&mut self, _path: &[At<'_>], _head: &str) {}
@@ -84,28 +89,45 @@ pub(super) struct Offer {
     pub(super) weak: Weak,
 }
 
-/// How much of what a value means depends on what stands beside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much of what a value means depends on what stands beside it; the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Weak {
     /// Nothing: its name or its place says it.
     No,
+    /// A weak name, deeper in the document.
+    Inner,
     /// A weak name, a member of the document itself.
     Root,
-    /// A weak name, deeper.
-    Inner,
 }
 
 /// Members that make a document something else than a thing with an `id`.
 #[derive(Clone, Copy, Default)]
 struct Signs {
     rpc: bool,
+    /// `method` and `params`, `result` and `error`: what calls and answers of JSON-RPC 1.0 have, which do not say what they are
+    /// ("When there was an error, result is null; error is null if there was no error", sections 1.1 and 1.2).
+    method: bool,
+    parameters: bool,
+    result: bool,
+    outcome: bool,
     error: bool,
-    /// `type`, `title`, `detail`, `instance`, and a `status` that is an error: members of a problem document.
-    problem: u8,
+    /// `type`, `title`, `detail` or `instance`, and a `status` that is an error: members of a problem document.
+    problem: bool,
     status: bool,
 }
 
 impl Signs {
+    /// A member of the root, whatever it holds. Names of JSON-RPC are in small letters.
+    fn see_root(&mut self, name: &[u8]) {
+        match name {
+            b"method" => self.method = true,
+            b"params" => self.parameters = true,
+            b"result" => self.result = true,
+            b"error" => self.outcome = true,
+            _ => {}
+        }
+    }
+
     /// A member of the root or of its envelope. `value` is `None` for an object or array.
     fn see(&mut self, name: &[u8], value: Option<&str>) {
         let mut lower = [0; 10];
@@ -117,7 +139,7 @@ impl Signs {
             b"jsonrpc" => self.rpc = true,
             b"error" | b"errors" | b"fault" | b"exception" => self.error |= says_so,
             b"success" | b"ok" => self.error |= value == Some("false"),
-            b"type" | b"title" | b"detail" | b"instance" if value.is_some() => self.problem += 1,
+            b"type" | b"title" | b"detail" | b"instance" if value.is_some() => self.problem = true,
             b"status" | b"statuscode" => {
                 self.status |= value.is_some_and(|value| {
                     matches!(value.as_bytes(), [b'4' | b'5', rest @ ..] if rest.len() == 2 && rest.iter().all(u8::is_ascii_digit))
@@ -128,10 +150,11 @@ impl Signs {
     }
 
     fn deny(self, weak: Weak) -> bool {
-        let is_error = self.error || (self.status && self.problem >= 1);
+        let is_error = self.error || (self.status && self.problem);
+        let is_call = (self.method && self.parameters) || (self.result && self.outcome);
         match weak {
             Weak::No => false,
-            Weak::Root => self.rpc || is_error,
+            Weak::Root => self.rpc || is_call || is_error,
             Weak::Inner => is_error,
         }
     }
@@ -150,6 +173,11 @@ impl<'r> Sink<'r> {
         }
     }
 
+    /// The document is the message of a call, or of the answer to one.
+    pub(super) fn mark_as_call(&mut self) {
+        self.signs.rpc = true;
+    }
+
     /// The document is over: what its weak names number is known.
     pub(super) fn finish(&mut self) {
         let signs = self.signs;
@@ -157,7 +185,9 @@ impl<'r> Sink<'r> {
     }
 
     fn accept(&mut self, rule: RuleId, value: &str, weak: Weak) {
-        if self.offers.iter().any(|offer| offer.rule == rule && offer.value == value) {
+        // The same value may stand under a name that says what it is, too.
+        if let Some(known) = self.offers.iter_mut().find(|offer| offer.rule == rule && offer.value == value) {
+            known.weak = known.weak.min(weak);
             return;
         }
         if self.offers.len() == MAX_OFFERS {
@@ -169,7 +199,7 @@ impl<'r> Sink<'r> {
 
     fn hold(&mut self, rule: RuleId, value: &str, weak: Weak) {
         match self.in_array.iter_mut().find(|(r, ..)| *r == rule) {
-            Some((_, only, _)) if only.as_deref() == Some(value) => {}
+            Some((_, only, known)) if only.as_deref() == Some(value) => *known = weak.min(*known),
             Some((_, only, _)) => *only = None,
             None => self.in_array.push((rule, Some(value.to_owned()), weak)),
         }
@@ -180,8 +210,11 @@ impl<'r> Sink<'r> {
             self.members.see(path, value);
         }
         // Of the root, and of the one object that envelopes put the thing into.
-        match path {
-            [At::Name(name)] => self.signs.see(name, value),
+        match member(path) {
+            [At::Name(name)] => {
+                self.signs.see_root(name);
+                self.signs.see(name, value);
+            }
             [At::Name(envelope), At::Name(name)]
                 if matches!(&**envelope, b"data" | b"result" | b"response") =>
             {
@@ -203,7 +236,7 @@ impl Visitor for Sink<'_> {
         if fields.is_empty() && paths.is_none() {
             return;
         }
-        let weak = match (is_weak(name), path.len()) {
+        let weak = match (is_weak(name), member(path).len()) {
             (false, _) => Weak::No,
             (true, _) if in_error(path) => return,
             (true, 1) => Weak::Root,
@@ -219,19 +252,29 @@ impl Visitor for Sink<'_> {
         }
     }
 
+    fn null(&mut self, path: &[At<'_>]) {
+        if let [At::Name(name)] = member(path) {
+            self.signs.see_root(name);
+        }
+    }
+
     fn long_text(&mut self, path: &[At<'_>], head: &str) {
         if self.is_http {
             self.members.see(path, Some(head));
         }
+        self.null(path);
     }
 
     fn container(&mut self, path: &[At<'_>], is_empty: bool) {
         // No errors are none; a call without parameters is a call.
-        if is_empty && self.is_http && path.len() <= 2 {
-            self.members.see(path, None);
-        } else if !is_empty {
+        if !is_empty {
             self.sign(path, None);
+            return;
         }
+        if self.is_http && path.len() <= 2 {
+            self.members.see(path, None);
+        }
+        self.null(path);
     }
 
     fn array(&mut self) {
@@ -240,6 +283,14 @@ impl Visitor for Sink<'_> {
                 self.accept(rule, &value, weak);
             }
         }
+    }
+}
+
+/// The path inside the document itself, or inside each of a list of them: a batch of calls (JSON-RPC 2.0, section 6).
+fn member<'p, 'a>(path: &'p [At<'a>]) -> &'p [At<'a>] {
+    match path {
+        [At::Index(_), inner @ ..] => inner,
+        all => all,
     }
 }
 

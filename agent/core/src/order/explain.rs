@@ -4,7 +4,16 @@
 //! *Owns* the account, its bounds and what of it may be shown. *Must not know* how it is printed.
 //!
 //! What is shown of operations without a key are texts with digits in them that tell of nobody and are no secret; nothing else
-//! is kept of any value. Where keys leave as hashes only, no value is kept at all.
+//! is kept of any value:
+//!
+//! | where it stands | what is kept |
+//! |---|---|
+//! | below a name that hides it (`{"token": {"value": 17}}`) | nothing |
+//! | in a list (`$.params[0]`), or below a name that is itself a value (`$.by_customer.{}`) | the place: no name says what it is |
+//! | anywhere else | the place and the value |
+//!
+//! Where keys leave as hashes only, no value is kept at all. Names come from traffic, too: what cannot be a program's word is
+//! `{}`, no place is longer than 160 characters, and nothing in it steers a terminal.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +21,7 @@ use super::compile::{RuleId, Rules};
 use super::document::{At, Visitor};
 use crate::operation::amqp::ActionKind;
 use crate::operation::{Detail, Operation};
-use crate::privacy::{self, NO_KEYS, redact};
+use crate::privacy::{NO_KEYS, hides, is_telling, redact, steers};
 use crate::sql;
 
 /// Kinds of operations that are told apart.
@@ -25,8 +34,16 @@ const MAX_VALUES: usize = 3;
 const MAX_NOTES: usize = 64;
 /// Characters of what an operation is called.
 const MAX_LABEL: usize = 100;
+/// Characters of a place.
+const MAX_PLACE: usize = 160;
 /// Longest value that may be a number of something.
 const MAX_NUMBER: usize = 40;
+/// Longest name that may be a program's word.
+const MAX_WORD: usize = 64;
+/// Digits of such a name (`line2`, `base64`); with more of them it numbers something.
+const MAX_WORD_DIGITS: usize = 2;
+/// Words of such a name: `Номер заказа`.
+const MAX_WORDS: usize = 3;
 
 /// Where in an operation a value stood.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,28 +86,77 @@ impl Place {
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) taken: Vec<(RuleId, Place, String)>,
-    shown: Vec<(String, String)>,
+    /// Places, with their values where these may be shown.
+    shown: Vec<(String, Option<String>)>,
 }
 
 impl Notes {
     pub(super) fn take(&mut self, rule: RuleId, place: Place, value: &str) {
-        let note = (rule, place, value.to_owned());
+        let note = (rule, place, clean(value, MAX_LABEL));
         if self.taken.len() < MAX_NOTES && !self.taken.contains(&note) {
             self.taken.push(note);
         }
     }
 
-    /// A value at `place`, under `name`.
-    pub(super) fn show(&mut self, name: &str, place: impl FnOnce() -> String, value: &str) {
+    /// A value under `name` at a place of this kind.
+    pub(super) fn show(&mut self, kind: &str, name: &str, value: &str) {
         let value = value.trim();
-        if self.shown.len() < MAX_NOTES
-            && is_number(value)
-            && !privacy::is_secret(name)
-            && !privacy::is_telling(value)
-        {
-            self.shown.push((place(), value.to_owned()));
+        if self.shown.len() >= MAX_NOTES || !is_number(value) || is_telling(value) || hides(name, value) {
+            return;
+        }
+        // `id[]`, `lines[0]`: a member of a list has no name of its own.
+        let is_listed = name
+            .strip_suffix(']')
+            .and_then(|name| name.rsplit_once('['))
+            .is_some_and(|(_, inner)| inner.bytes().all(|byte| byte.is_ascii_digit()));
+        let is_named = is_word(name) && !is_listed;
+        self.note(format!("{kind} {}", word(name)), value, is_named);
+    }
+
+    /// The segments of a path that a span would show.
+    pub(super) fn show_path(&mut self, path: &str) {
+        for segment in redact::path(path, NO_KEYS).split('/') {
+            let segment = segment.split(';').next().unwrap_or("");
+            if is_number(segment) && !is_telling(segment) {
+                self.note("path segment".to_owned(), segment, true);
+            }
         }
     }
+
+    fn note(&mut self, place: String, value: &str, is_shown: bool) {
+        if self.shown.len() < MAX_NOTES {
+            self.shown.push((clean(&place, MAX_PLACE), is_shown.then(|| value.to_owned())));
+        }
+    }
+}
+
+/// A text from traffic for a terminal: at most so many characters.
+fn clean(text: &str, max_chars: usize) -> String {
+    let mut chars = text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c });
+    let mut out: String = chars.by_ref().take(max_chars).collect();
+    if chars.next().is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// What a name is shown as.
+fn word(name: &str) -> &str {
+    if is_word(name) { name } else { "{}" }
+}
+
+/// A program may have given the name: it is no value, such as an address, a number or a sentence.
+fn is_word(name: &str) -> bool {
+    let is_part = |c: char| {
+        c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '$' | '#' | '№' | '[' | ']' | ' ')
+    };
+    name.len() <= 2 * MAX_WORD
+        && name.chars().count() <= MAX_WORD
+        && name.trim_start_matches(['@', '$', '_']).starts_with(|c: char| c.is_alphabetic() || c == '№')
+        && name.trim_start_matches('@').chars().all(is_part)
+        && name.bytes().filter(u8::is_ascii_digit).count() <= MAX_WORD_DIGITS
+        && name.split_whitespace().count() <= MAX_WORDS
+        && !is_telling(name)
 }
 
 /// It may number something: a text without blanks, with digits, and no measure, flag, date or version.
@@ -106,14 +172,36 @@ fn is_number(value: &str) -> bool {
 
 impl Visitor for Notes {
     fn scalar(&mut self, path: &[At<'_>], value: &str, _in_array: bool) {
-        let name = super::document::last_name(path).unwrap_or_default();
-        let shown = || {
-            path.iter().fold("$".to_owned(), |shown, at| match at {
-                At::Name(name) => format!("{shown}.{}", String::from_utf8_lossy(name)),
-                At::Index(index) => format!("{shown}[{index}]"),
-            })
-        };
-        self.show(&String::from_utf8_lossy(name), shown, value);
+        let value = value.trim();
+        if self.shown.len() >= MAX_NOTES || !is_number(value) || is_telling(value) {
+            return;
+        }
+        let mut place = "$".to_owned();
+        let mut is_named = false;
+        for at in path {
+            // A place that is too long is cut in any case: a document chooses how deep it is.
+            let is_full = place.len() > MAX_PLACE * 4;
+            match at {
+                At::Name(name) => {
+                    let name = String::from_utf8_lossy(name);
+                    // What hides a value hides all that is below it.
+                    if hides(&name, value) {
+                        return;
+                    }
+                    is_named = is_word(&name);
+                    if !is_full {
+                        place.extend([".", word(&name)]);
+                    }
+                }
+                At::Index(index) => {
+                    is_named = false;
+                    if !is_full {
+                        place.push_str(&format!("[{index}]"));
+                    }
+                }
+            }
+        }
+        self.note(place, value, is_named);
     }
 
     fn array(&mut self) {}
@@ -201,7 +289,7 @@ impl Explanation {
                 continue;
             }
             let examples = nameless.shown.entry(place.clone()).or_default();
-            examples.add(Some(value.as_str()).filter(|_| shows_values), label);
+            examples.add(value.as_deref().filter(|_| shows_values), label);
         }
     }
 }
@@ -221,15 +309,16 @@ fn label(op: &Operation) -> String {
                 }
                 _ => return "AMQP method".to_owned(),
             };
+            // Whatever looks like an address goes, though a span shows the name of a queue that does.
             let target = format!("{exchange}:{key}");
-            format!("{verb} {}", shape(&redact::destination(&target, NO_KEYS)))
+            format!("{verb} {}", shape(&redact::text(&target, NO_KEYS)))
         }
         Detail::Postgres(statement) => match statement.text.as_deref().map(sql::summary) {
             Some(summary) if !summary.is_empty() => summary,
             _ => "statement without text".to_owned(),
         },
     };
-    label.chars().take(MAX_LABEL).collect()
+    clean(&label, MAX_LABEL)
 }
 
 /// A path or destination with `{}` for each part that has digits.
@@ -300,6 +389,68 @@ mod tests {
         assert_eq!(shown("publish shop:order.created"), ["header doc=5"]);
         assert_eq!(shown("UPDATE docs"), ["column a=x1", "column doc_id=9"]);
         assert_eq!(shown("COMMIT"), Vec::<String>::new());
+    }
+
+    /// What is shown of one operation without a key: its label, and `place=values` of each place.
+    fn shown_of(detail: Detail) -> (String, Vec<String>) {
+        let mut explanation = Explanation::new(true);
+        explanation.add(&defaults(), &op(detail));
+        let (label, nameless) = explanation.nameless.first_key_value().expect("no key");
+        let places = nameless.shown.iter();
+        (label.clone(), places.map(|(place, e)| format!("{place}={}", e.values.join(","))).collect())
+    }
+
+    #[test]
+    fn nothing_is_shown_that_a_name_anywhere_above_it_hides() {
+        for (body, expected) in [
+            (r#"{"password": {"value": "abc123"}, "n": 5}"#, &["$.n=5"][..]),
+            (r#"{"user": {"Token": [{"v": "abc123"}]}}"#, &[]),
+            (r#"{"passwords": ["abc123"]}"#, &[]),
+            // Used for both: plain words may be shown, and no other.
+            (r#"{"state": "Zq9xY1", "magic": {"x": "Zq9xY1"}, "page": "Zq9"}"#, &["$.page=Zq9"]),
+            // A list's members have no names.
+            (
+                r#"{"method": "login", "params": ["db1", "u2", "pa55word"]}"#,
+                &["$.params[0]=", "$.params[1]=", "$.params[2]="],
+            ),
+            (r#"[[17, "pa55word"], {"retries": 3}]"#, &["$[0][0]=", "$[0][1]=", "$[1].retries=3"]),
+            // Names that are values.
+            (
+                r#"{"by": {"jane@example.org": 17, "+7 916 123-45-67": 5, "4111111111111111": 6, "SO-1234": {"n": 7}}}"#,
+                &["$.by.{}=", "$.by.{}.n=7"],
+            ),
+        ] {
+            assert_eq!(shown_of(http(request("POST", "/rpc", body))).1, expected, "{body}");
+        }
+        let (label, shown) = shown_of(http(request(
+            "GET",
+            "/reset/Zq057x/a/AKIAABCDEFGHIJKLMNO1?state=Zq9xY1&jane@example.org=7&n[]=5&a[pin]=1234&m=4",
+            "",
+        )));
+        assert_eq!(label, "GET /reset/REDACTED/a/REDACTED");
+        assert_eq!(shown, ["query m=4", "query n[]=", "query {}="]);
+    }
+
+    #[test]
+    fn labels_and_places_are_safe_to_print() {
+        let send = |exchange: &str, key: &str| {
+            let publish = crate::operation::amqp::Publish {
+                exchange: exchange.to_owned(),
+                routing_key: key.to_owned(),
+                ..crate::operation::amqp::Publish::default()
+            };
+            let kind = ActionKind::Publish(publish);
+            shown_of(Detail::Amqp(Box::new(crate::operation::amqp::Action { channel: 1, vhost: None, kind })))
+                .0
+        };
+        assert_eq!(send("mail", "jane@example.org"), "publish mail:REDACTED");
+        assert_eq!(send("", "celery.17"), "publish :celery.{}");
+        let (_, shown) = shown_of(http(request("POST", "/x", r#"{"a\u001b[2J\u202eb": 17, "n": 5}"#)));
+        assert_eq!(shown, ["$.n=5", "$.{}="]);
+        let deep = format!("{}17{}", r#"{"abcdefghijklmnopqrstuvwxyz":"#.repeat(60), "}".repeat(60));
+        let (_, shown) = shown_of(http(request("POST", "/x", &deep)));
+        assert!(shown[0].chars().count() <= MAX_PLACE + 4, "{}", shown[0]);
+        assert_eq!(clean("a\u{1b}[31m\u{202e}b", 9), "a\u{fffd}[31m\u{fffd}b");
     }
 
     #[test]

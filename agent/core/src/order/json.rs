@@ -121,8 +121,9 @@ impl<'a> Scan<'a> {
                 }
                 _ => {
                     let word = self.word()?;
-                    if word != "null" {
-                        visitor.scalar(&self.path, word, self.arrays > 0);
+                    match word {
+                        "null" => visitor.null(&self.path),
+                        word => visitor.scalar(&self.path, word, self.arrays > 0),
                     }
                 }
             }

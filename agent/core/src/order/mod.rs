@@ -109,6 +109,20 @@ impl Call {
             Call::GraphQl { name, .. } => name.as_deref(),
         }
     }
+
+    /// Bytes that it holds, with its own fields.
+    fn held(&self) -> usize {
+        let of = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
+        let texts = match self {
+            Call::JsonRpc { method, version, id, error } => {
+                method.capacity() + of(version) + of(id) + of(error)
+            }
+            Call::XmlRpc { method, fault } => method.capacity() + of(fault),
+            Call::Soap { method, .. } => method.capacity(),
+            Call::GraphQl { name, .. } => of(name),
+        };
+        size_of::<Self>() + texts
+    }
 }
 
 impl Found {
@@ -119,7 +133,10 @@ impl Found {
             .attributes
             .iter()
             .map(|(name, value)| size_of::<(String, Value)>() + name.len() + value.held());
-        keys.chain(attributes).sum()
+        // Shared with the template, or a copy of its own where the template has alternatives.
+        let route = self.route.as_ref().map_or(0, |route| route.len());
+        let call = self.call.as_ref().map_or(0, |call| call.held());
+        keys.chain(attributes).sum::<usize>() + route + call
     }
 
     /// The order this operation names by itself: the only key of the first namespace that has any. Keys of further
@@ -143,4 +160,36 @@ pub struct TraceContext {
     pub parent_id: SpanId,
     /// The header it came from.
     pub header: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_is_accounted_for() {
+        let found = |call: Option<Call>, route: Option<&str>| {
+            Found { call: call.map(Box::new), route: route.map(Arc::from), ..Found::default() }.held()
+        };
+        assert_eq!(found(None, None), 0);
+        assert_eq!(found(None, Some("/orders/{id}")), 12);
+        let text = |len: usize| "x".repeat(len);
+        for (call, texts) in [
+            (
+                Call::JsonRpc {
+                    method: text(100),
+                    version: Some(text(3)),
+                    id: Some(text(19)),
+                    error: Some(text(6)),
+                },
+                128,
+            ),
+            (Call::XmlRpc { method: text(100), fault: Some(text(6)) }, 106),
+            (Call::Soap { method: text(100), failed: true }, 100),
+            (Call::GraphQl { kind: None, name: Some(text(100)), shown: true }, 100),
+        ] {
+            let held = found(Some(call.clone()), None);
+            assert!(held >= size_of::<Call>() + texts, "{call:?}: {held}");
+        }
+    }
 }

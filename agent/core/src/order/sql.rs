@@ -81,18 +81,11 @@ fn bound(rules: &Rules, text: &str, statement: &Statement, collector: &mut Colle
                 }
             }
         };
-        let parameter = |n: u16| {
-            let index = usize::from(n).checked_sub(1)?;
-            match statement.parameters.get(index)?.value.as_ref()? {
-                Cell::Text(text) => Some(text.as_str()),
-                Cell::Opaque(_) => None,
-            }
-        };
         match &binding.value {
             BoundTo::Literal(text) => offer(text),
-            BoundTo::Parameter(n) => parameter(*n).into_iter().for_each(offer),
+            BoundTo::Parameter(n) => parameter(statement, *n).into_iter().for_each(offer),
             BoundTo::Elements(n) => {
-                let elements = parameter(*n).and_then(array_elements).unwrap_or_default();
+                let elements = parameter(statement, *n).and_then(array_elements).unwrap_or_default();
                 elements.iter().for_each(|element| offer(element));
             }
         }
@@ -100,16 +93,20 @@ fn bound(rules: &Rules, text: &str, statement: &Statement, collector: &mut Colle
     }
 }
 
+/// The text of parameter `$n`, from 1.
+fn parameter(statement: &Statement, n: u16) -> Option<&str> {
+    let at = usize::from(n).checked_sub(1)?;
+    match statement.parameters.get(at)?.value.as_ref()? {
+        Cell::Text(text) => Some(text),
+        Cell::Opaque(_) => None,
+    }
+}
+
 /// A value that stands alone, for whoever wants to see what there is.
 fn show(binding: &Binding, statement: &Statement, collector: &mut Collector<'_>) {
     let value = match &binding.value {
         BoundTo::Literal(text) => Some(text.as_str()),
-        BoundTo::Parameter(n) => usize::from(*n).checked_sub(1).and_then(|at| {
-            match statement.parameters.get(at)?.value.as_ref()? {
-                Cell::Text(text) => Some(text.as_str()),
-                Cell::Opaque(_) => None,
-            }
-        }),
+        BoundTo::Parameter(n) => parameter(statement, *n),
         BoundTo::Elements(_) => None,
     };
     if let Some(value) = value {

@@ -9,9 +9,12 @@
 //! *Spec*: XML 1.0 (fifth edition), Namespaces in XML 1.0; SOAP 1.1, section 4, and 1.2, part 1, section 5.
 //!
 //! Names are taken without their prefix. A document type is skipped, and no entity but the five that XML has is known: nothing
-//! expands. Nothing is said after the first byte that is not well-formed. Of a document that is cut off only values in
-//! elements that are still open count: an element that was closed may be one of a list, and so may one that follows another of
-//! its name.
+//! expands, and a text or an attribute with another entity in it is not told at all: without it the number would be another's.
+//!
+//! A document that is not well-formed is read up to the byte where that shows, as if it had been cut off there. Of a document that
+//! is cut off only values in elements that are still open count: an element that was closed may be one of a list, and so may one
+//! that follows another of its name. (Some systems' XML never is well-formed, and its head names the order all the same; but a
+//! list whose second half cannot be read is no single order.)
 
 use std::borrow::Cow;
 
@@ -22,7 +25,7 @@ use super::document::{At, Visitor};
 /// Deeper nesting ends the scan.
 const MAX_DEPTH: usize = 64;
 /// Longer texts are passed over: no key or attribute is that long.
-pub(super) const MAX_VALUE: usize = 1024;
+const MAX_VALUE: usize = 1024;
 /// Longest reference: `&#x10FFFF;`.
 const MAX_REFERENCE: usize = 12;
 
@@ -32,7 +35,16 @@ pub(super) enum Token<'a> {
     Open(&'a str),
     Attribute(&'a str, Cow<'a, str>),
     Text(Cow<'a, str>),
+    /// A text that is too long, or has a reference that nothing is known of: all the text around it is not whole without it.
+    Unreadable,
     Close,
+}
+
+impl<'a> Token<'a> {
+    /// A text, from what stands there.
+    fn text(text: Option<Cow<'a, str>>) -> Self {
+        text.map_or(Token::Unreadable, Token::Text)
+    }
 }
 
 /// Splits a document into tokens. Each byte is looked at a bounded number of times.
@@ -46,12 +58,14 @@ pub(super) struct Tokens<'a> {
     /// The innermost one has no content: `<a/>`.
     closes: bool,
     has_root: bool,
+    /// The root is closed, and nothing but blanks, comments and instructions follows it.
+    is_over: bool,
 }
 
 impl<'a> Tokens<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         let rest = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Self { rest, open: Vec::new(), in_tag: false, closes: false, has_root: false }
+        Self { rest, open: Vec::new(), in_tag: false, closes: false, has_root: false, is_over: false }
     }
 
     fn skip(&mut self, len: usize) -> Option<&'a str> {
@@ -137,10 +151,12 @@ impl<'a> Tokens<'a> {
             return self.tag();
         }
         if self.open.is_empty() {
-            if self.has_root {
+            self.rest = self.rest.trim_ascii_start();
+            self.is_over = self.has_root && self.rest.is_empty();
+            let is_content = !self.rest.starts_with("<!--") && !self.rest.starts_with("<?");
+            if self.has_root && is_content {
                 return None;
             }
-            self.rest = self.rest.trim_ascii_start();
         }
         if !self.rest.starts_with('<') {
             // Outside of all elements there is no text.
@@ -148,7 +164,7 @@ impl<'a> Tokens<'a> {
                 return None;
             }
             let text = self.skip(memchr(b'<', self.rest.as_bytes())?)?;
-            return Some(short(text).and_then(unescape).map(Token::Text));
+            return Some(Some(Token::text(short(text).and_then(unescape))));
         }
         if self.rest.starts_with("<!--") {
             self.skip(4)?;
@@ -156,7 +172,7 @@ impl<'a> Tokens<'a> {
         } else if self.rest.starts_with("<![CDATA[") && !self.open.is_empty() {
             self.skip(9)?;
             let text = self.through("]]>")?;
-            return Some(short(text).map(|text| Token::Text(Cow::Borrowed(text))));
+            return Some(Some(Token::text(short(text).map(Cow::Borrowed))));
         } else if self.rest.starts_with("<?") {
             self.through("?>")?;
         } else if self.rest.starts_with("<!DOCTYPE") && !self.has_root {
@@ -203,6 +219,13 @@ impl<'a> Iterator for Tokens<'a> {
 
 fn short(text: &str) -> Option<&str> {
     (text.len() <= MAX_VALUE).then_some(text)
+}
+
+/// An element's text so far with more of it: `None` once a part of it cannot be told, or when it is too long.
+pub(super) fn joined<'a>(text: Option<Cow<'a, str>>, more: Token<'a>) -> Option<Cow<'a, str>> {
+    let Token::Text(more) = more else { return None };
+    let text = text.filter(|text| text.len() + more.len() <= MAX_VALUE)?;
+    Some(if text.is_empty() { more } else { Cow::Owned(text.into_owned() + &more) })
 }
 
 /// A name without its prefix (Namespaces in XML, section 4).
@@ -259,8 +282,8 @@ struct Frame<'a> {
 
 /// Shows every attribute, and the text of every element without others in it. `whole`: nothing follows `text`.
 pub(super) fn scan(text: &str, whole: bool, visitor: &mut dyn Visitor) -> Learned {
-    // Of a document that is cut off: the elements that are open at its end.
-    let open = if whole { None } else { Some(open_at_end(text)) };
+    // Of a document that is cut off, or might as well be: the elements that are open at its end.
+    let open = open_at_end(text, whole);
     let counts = |element: Option<u32>| {
         open.as_ref().is_none_or(|open| element.is_some_and(|element| open.contains(&element)))
     };
@@ -269,7 +292,6 @@ pub(super) fn scan(text: &str, whole: bool, visitor: &mut dyn Visitor) -> Learne
     let mut path: Vec<At<'_>> = Vec::new();
     let mut serial = 0u32;
     let mut is_soap = false;
-    // Tokens end early where the document is not well-formed; what was shown before stands.
     for token in Tokens::new(text) {
         let base = if is_soap { 2 } else { 0 };
         match token {
@@ -296,15 +318,9 @@ pub(super) fn scan(text: &str, whole: bool, visitor: &mut dyn Visitor) -> Learne
                     path.pop();
                 }
             }
-            Token::Text(more) => {
+            more @ (Token::Text(_) | Token::Unreadable) => {
                 let Some(frame) = frames.last_mut() else { continue };
-                frame.text = match frame.text.take() {
-                    Some(text) if text.len() + more.len() <= MAX_VALUE => Some(match text.is_empty() {
-                        true => more,
-                        false => text + more,
-                    }),
-                    _ => None,
-                };
+                frame.text = joined(frame.text.take(), more);
             }
             Token::Close => {
                 let Some(frame) = frames.pop() else { continue };
@@ -324,12 +340,14 @@ fn is_named(path: &[At<'_>], at: usize, wanted: &[u8]) -> bool {
     matches!(path.get(at), Some(At::Name(name)) if **name == *wanted)
 }
 
-/// The elements that are open at the end, down to the first that follows one of its own name: that is one of a list.
-fn open_at_end(text: &str) -> Vec<u32> {
+/// The elements that are open at the end, down to the first that follows one of its own name: that is one of a list. `None`: the
+/// document is complete, as it is only where `whole`.
+fn open_at_end(text: &str, whole: bool) -> Option<Vec<u32>> {
     // Serial number, name of the latest child, whether it is one of a list.
     let mut open: Vec<(u32, &str, bool)> = Vec::new();
     let mut serial = 0u32;
-    for token in Tokens::new(text) {
+    let mut tokens = Tokens::new(text);
+    for token in tokens.by_ref() {
         match token {
             Token::Open(name) => {
                 let latest = open.last_mut().map(|(_, latest, _)| std::mem::replace(latest, name));
@@ -342,7 +360,10 @@ fn open_at_end(text: &str) -> Vec<u32> {
             _ => {}
         }
     }
-    open.iter().take_while(|(_, _, listed)| !listed).map(|(serial, ..)| *serial).collect()
+    if whole && tokens.is_over {
+        return None;
+    }
+    Some(open.iter().take_while(|(_, _, listed)| !listed).map(|(serial, ..)| *serial).collect())
 }
 
 #[cfg(test)]
@@ -412,10 +433,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_well_formed_ends_the_scan() {
+    fn a_text_that_is_not_known_whole_is_none() {
+        check("<a><id>17<!-- -->&x;</id><n>2</n></a>", &["a.n=2"]);
+        check("<a><id>&x;<![CDATA[17]]></id></a>", &[]);
+        check("<a><id><![CDATA[1]]>&x;7</id></a>", &[]);
+        check("<a id='17&x;' n='2'/>", &["a.n=2"]);
+        check(&format!("<a><id>17<!-- -->{}</id></a>", "x".repeat(2000)), &[]);
+        check(&format!("<a><id>{}<?p?>17</id></a>", "x".repeat(2000)), &[]);
+    }
+
+    #[test]
+    fn what_is_not_well_formed_is_read_as_if_cut_off_there() {
         check("<a><b>1</b><c>2</b><d>3</d></a>", &["a.b=1"]);
+        check("<orders><order><id>17</id></order><order><id>18</order></orders>", &[]);
+        check("<orders><order id='17'/><x></orders><order id='18'/></orders>", &[]);
+        check("<order id='17'><note>a & b</note><x></order>", &["order.id=17"]);
         check("<a><b c=1>2</b></a>", &[]);
-        check("<a>1</a><b>2</b>", &["a=1"]);
+        check("<a>1</a><b>2</b>", &[]);
+        check("<a>1</a> <!-- x --><?p?>\n", &["a=1"]);
+        check("<a>1</a>x", &[]);
         check("text", &[]);
         check("<a>1", &[]);
         check("< a>1</a>", &[]);

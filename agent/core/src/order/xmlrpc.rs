@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 
 use super::document::{At, Visitor};
-use super::xml::{MAX_VALUE, Token, Tokens};
+use super::xml::{Token, Tokens, joined};
 
 /// What a message is beside its parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) fn scan(text: &str, visitor: &mut dyn Visitor) -> Learned {
     for token in Tokens::new(text) {
         match token {
             Token::Open(name) => {
-                let mut steps = 0;
+                let before = path.len();
                 if let Some(parent) = frames.last_mut() {
                     parent.has_children = true;
                     match (parent.name, name) {
@@ -56,12 +56,9 @@ pub(super) fn scan(text: &str, visitor: &mut dyn Visitor) -> Learned {
                         }
                         _ => {}
                     }
-                    steps = usize::from(matches!(
-                        (parent.name, name),
-                        (_, "params" | "fault") | ("params", "param") | ("data", "value")
-                    ));
                 }
                 arrays += usize::from(matches!(name, "params" | "array"));
+                let steps = path.len() - before;
                 frames.push(Frame {
                     name,
                     steps,
@@ -71,10 +68,9 @@ pub(super) fn scan(text: &str, visitor: &mut dyn Visitor) -> Learned {
                 });
             }
             Token::Attribute(..) => {}
-            Token::Text(more) => {
+            more @ (Token::Text(_) | Token::Unreadable) => {
                 if let Some(frame) = frames.last_mut() {
-                    let text = frame.text.take().filter(|text| text.len() + more.len() <= MAX_VALUE);
-                    frame.text = text.map(|text| if text.is_empty() { more } else { text + more });
+                    frame.text = joined(frame.text.take(), more);
                 }
             }
             Token::Close => {
@@ -84,10 +80,12 @@ pub(super) fn scan(text: &str, visitor: &mut dyn Visitor) -> Learned {
                 match (parent, frame.name) {
                     ("methodCall", "methodName") => learned.method = Some(text.trim().to_owned()),
                     ("member", "name") => {
-                        path.push(At::Name(Cow::Owned(text.trim().as_bytes().to_vec())));
+                        // A member has one name; of several the last. The path grows no deeper than elements do.
                         if let Some(member) = frames.last_mut() {
-                            member.steps += 1;
+                            path.truncate(path.len().saturating_sub(member.steps));
+                            member.steps = 1;
                         }
+                        path.push(At::Name(Cow::Owned(text.trim().as_bytes().to_vec())));
                     }
                     // What it has is of one type, text if it says none.
                     ("value", "int" | "i4" | "i8" | "string" | "double" | "boolean" | "dateTime.iso8601") => {
@@ -179,6 +177,36 @@ mod tests {
         let fault = "<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>4</int></value></member>\
                      <member><name>faultString</name><value>no</value></member></struct></value></fault></methodResponse>";
         assert_eq!(scan(fault, &mut Log::default()).fault.as_deref(), Some("4"));
+    }
+
+    #[test]
+    fn a_member_with_many_names_has_the_last() {
+        struct Depth(usize, usize);
+        impl Visitor for Depth {
+            fn scalar(&mut self, path: &[At<'_>], _value: &str, _in_array: bool) {
+                *self = Depth(self.0.max(path.len()), self.1 + 1);
+            }
+            fn array(&mut self) {}
+        }
+        let pairs = "<name>id</name><value>1</value>".repeat(10_000);
+        let mut depth = Depth(0, 0);
+        scan(
+            &format!(
+                "<methodCall><params><param><value><struct><member>{pairs}</member></struct></value></param></params></methodCall>"
+            ),
+            &mut depth,
+        );
+        assert_eq!((depth.0, depth.1), (3, 10_000));
+    }
+
+    #[test]
+    fn a_value_that_is_not_known_whole_is_none() {
+        let mut log = Log::default();
+        scan(
+            "<methodCall><params><param><value><int>17<!-- -->&x;</int></value></param><param><value>1&y;</value></param></params></methodCall>",
+            &mut log,
+        );
+        assert_eq!(log.0, ["]"]);
     }
 
     proptest! {

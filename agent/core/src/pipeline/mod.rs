@@ -395,7 +395,7 @@ impl Pipeline {
         while let Some((conn, op)) = self.engine.poll_to_peek() {
             any = true;
             if let Some(operation) = self.connections.peek(conn, op) {
-                self.engine.shown(op, &self.rules.extract(&operation));
+                self.engine.shown(&operation, &self.rules.extract(&operation));
             }
         }
         any
@@ -437,11 +437,10 @@ impl Pipeline {
         self.open.closed(operation.id);
         let owner = Owner::new(conn.conn.cgroup, operation.request.start.thread.tgid);
         let is_left_out = !self.work.allows(owner, self.now);
-        if is_left_out {
-            self.stats.given_up.operations_over_work += 1;
-        } else if !self.work.allows_decoding(owner, self.now) && operation.leave_coded() {
-            self.stats.given_up.operations_undecoded += 1;
-        }
+        let is_left_coded =
+            !is_left_out && !self.work.allows_decoding(owner, self.now) && operation.leave_coded();
+        self.stats.given_up.operations_over_work += u64::from(is_left_out);
+        self.stats.given_up.operations_undecoded += u64::from(is_left_coded);
         let (mut found, decoded_len) =
             if is_left_out { Default::default() } else { self.rules.extract_counting(&operation) };
         found.is_left_out = self.rules.leaves_out(&operation);
@@ -455,8 +454,10 @@ impl Pipeline {
             Some((_, wire)) => ids::has_wire(&conn).then_some(wire),
             None => ids::wire_id(&conn, &operation, &self.boot_id),
         };
-        self.engine.closed(&conn, &operation, &found, wire.filter(|_| told.is_none()));
+        let is_read = !is_left_out && !is_left_coded;
+        self.engine.closed(&conn, &operation, &found, wire.filter(|_| told.is_none()), is_read);
         let message = self.identifier.message_span(&conn, &operation);
+        self.identifier.learn(&conn, &operation);
         // All that is read of them has been read. A tree can be held for minutes.
         operation.forget_values(span::is_shown);
         let exported_len = operation.held();

@@ -23,8 +23,11 @@ pub trait Outgoing {
 /// What an attribute holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holds {
-    /// Words of the conventions, addresses of sockets, identifiers that Spoor made: nothing that traffic can choose.
+    /// Words of the conventions, identifiers that Spoor made: nothing that traffic can choose.
     Nothing,
+    /// The address of a socket, or what a proxy says of one: an address and no other text. It is left as it is, unless the same
+    /// value is hashed under another name.
+    Address,
     /// SQL without its literals, names of the schema: cleaned where they were parsed.
     Sql,
     /// The key of an order, which is exported on purpose, or hashed.
@@ -38,9 +41,8 @@ pub(super) enum Holds {
 
 pub(super) fn holds(attribute: &str) -> Holds {
     match attribute {
+        "client.address" | "network.peer.address" | "network.local.address" => Holds::Address,
         "error.type"
-        | "client.address"
-        | "network.peer.address"
         | "network.peer.port"
         | "network.protocol.name"
         | "network.protocol.version"
@@ -63,6 +65,11 @@ pub(super) fn holds(attribute: &str) -> Holds {
         | "db.operation.name"
         | "rpc.system.name"
         | "rpc.response.status_code"
+        | "jsonrpc.protocol.version"
+        | "graphql.operation.type"
+        | "tls.protocol.name"
+        | "tls.protocol.version"
+        | "tls.cipher"
         | "order.namespace"
         | "spoor.parent.rule"
         | "spoor.parent.confidence"
@@ -80,6 +87,7 @@ pub(super) fn holds(attribute: &str) -> Holds {
         | "spoor.upload.size"
         | "spoor.db.transaction"
         | "spoor.db.transaction.id"
+        | "spoor.db.transaction.outcome"
         | "spoor.db.copy_size"
         | "spoor.db.affected_rows" => Holds::Nothing,
         "db.query.text" | "db.query.summary" | "http.route" | "url.template" => Holds::Sql,
@@ -112,7 +120,7 @@ pub fn look(outgoing: &mut impl Outgoing, own: Own<'_>) {
         attributes.change(|name, value| {
             let how = holds(name);
             match value {
-                _ if matches!(how, Holds::Nothing | Holds::Sql | Holds::Key) => None,
+                _ if matches!(how, Holds::Nothing | Holds::Address | Holds::Sql | Holds::Key) => None,
                 Value::Text(text) => changed(how, text, own).map(Value::from),
                 Value::Texts(texts) => {
                     let new: Vec<String> = texts
@@ -136,7 +144,7 @@ fn changed(how: Holds, text: &str, own: Own<'_>) -> Option<String> {
         return None;
     }
     let new = match how {
-        Holds::Nothing | Holds::Sql | Holds::Key => return None,
+        Holds::Nothing | Holds::Address | Holds::Sql | Holds::Key => return None,
         Holds::Path => Cow::Owned(redact::path(text, own)),
         Holds::Query => Cow::Owned(redact::query(text, own)),
         Holds::Url => Cow::Owned(redact::url(text, own)),

@@ -24,12 +24,22 @@ mod secret;
 pub use self::last_look::{Outgoing, look};
 pub use self::numbers::{NO_KEYS, Own, is_same};
 pub use self::personal::is_personal;
-pub use self::secret::is_secret;
 pub(crate) use self::secret::{MAX_FIELD, is_harmless_field, is_secret_header};
+pub use self::secret::{hides, is_secret};
 
 /// What a process declares of itself (`OTEL_RESOURCE_ATTRIBUTES`) may be shown.
 pub fn may_declare(name: &str, value: &str) -> bool {
     !is_secret(name) && !is_telling(value)
+}
+
+/// It tells a terminal or a page to do something instead of standing for itself: control characters, and marks without a width
+/// that turn the direction of writing (Unicode, UAX #9) or hide, with which `gpj.exe` is shown as `exe.jpg`.
+pub fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        )
 }
 
 /// A span would not show the text as it is: it tells of a person, or holds a secret.

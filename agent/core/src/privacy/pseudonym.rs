@@ -7,6 +7,7 @@
 //! *Spec*: HMAC (RFC 2104) with SHA-256 over namespace, a zero byte and the canonical value; the first 16 bytes are shown,
 //! as 32 hexadecimal digits.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -121,6 +122,8 @@ impl Pseudonyms {
 
 /// A value that must not show, and what stands for it.
 struct Known {
+    /// In small letters of ASCII, where it is more than one word (`10.0.0.1`): it is looked for as a whole, too.
+    phrase: Option<String>,
     /// In lower case, without hyphens.
     plain: String,
     is_number: bool,
@@ -131,7 +134,28 @@ impl Known {
     fn new(value: &str, hashed: String) -> Self {
         let plain: String = value.chars().filter(|c| *c != '-').flat_map(char::to_lowercase).collect();
         let is_number = !plain.is_empty() && plain.bytes().all(|b| b.is_ascii_digit());
-        Self { plain, is_number, hashed }
+        let phrase = (!value.chars().all(is_word)).then(|| value.to_ascii_lowercase());
+        Self { phrase, plain, is_number, hashed }
+    }
+
+    /// The text with what stands for the value wherever all of it stands by itself, as a part of no longer word or number.
+    fn replaced_in(&self, text: &str) -> Option<String> {
+        let phrase = self.phrase.as_deref().filter(|phrase| text.len() >= phrase.len())?;
+        let small = text.to_ascii_lowercase();
+        let mut out = String::new();
+        let mut from = 0;
+        for (at, _) in small.match_indices(phrase) {
+            let joins = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+            let before = text.get(..at).and_then(|before| before.chars().next_back());
+            let after = text.get(at + phrase.len()..).and_then(|after| after.chars().next());
+            if !joins(before) && !joins(after) {
+                out.push_str(text.get(from..at).unwrap_or(""));
+                out.push_str(&self.hashed);
+                from = at + phrase.len();
+            }
+        }
+        out.push_str(text.get(from..).unwrap_or(""));
+        (from > 0).then_some(out)
     }
 
     /// It stands in a word of text. Digits beside a number make it another one, but for zeros before it.
@@ -151,10 +175,17 @@ fn hide(outgoing: &mut impl Outgoing, known: &[Known], is_replaced: impl Fn(&str
     let free = |how: Holds| {
         matches!(how, Holds::Path | Holds::Query | Holds::Url | Holds::Destination | Holds::Text)
     };
+    let shown = |text: &str, free: bool| {
+        let replaced = known.iter().fold(Cow::Borrowed(text), |text, known| match known.replaced_in(&text) {
+            Some(new) => Cow::Owned(new),
+            None => text,
+        });
+        words(&replaced, |word| hidden_word(word, known, free))
+    };
     let name = outgoing.name();
-    *name = words(name, |word| hidden_word(word, known, false));
+    *name = shown(name, false);
     if let Some(description) = outgoing.description() {
-        *description = words(description, |word| hidden_word(word, known, true));
+        *description = shown(description, true);
     }
     outgoing.attributes(&mut |attributes| {
         attributes.change(|name, value| {
@@ -162,11 +193,16 @@ fn hide(outgoing: &mut impl Outgoing, known: &[Known], is_replaced: impl Fn(&str
             if how == Holds::Nothing || is_replaced(name) {
                 return None;
             }
+            if how == Holds::Address {
+                // The client behind no proxy is the peer: hashed under one name, it is not told under the other.
+                let Value::Text(text) = value else { return None };
+                let same =
+                    known.iter().find(|known| known.phrase.as_deref() == Some(&*text.to_ascii_lowercase()));
+                return same.map(|known| Value::from(known.hashed.clone()));
+            }
             // Names of hosts, programs and the schema have digits of their own: only the value itself is taken out.
             let is_free = free(how) && !matches!(name, "server.address" | "rpc.method" | "db.namespace");
-            let shown = |text: &str| {
-                words(text, |word| hidden_word(word, known, is_free && !name.starts_with("spoor.")))
-            };
+            let shown = |text: &str| shown(text, is_free && !name.starts_with("spoor."));
             match value {
                 Value::Text(text) => {
                     let new = shown(text);
@@ -193,11 +229,20 @@ fn hide(outgoing: &mut impl Outgoing, known: &[Known], is_replaced: impl Fn(&str
 /// in names and texts that have fewer digits of their own.
 const SHORTEST_KEY: usize = 4;
 
+/// A character of a word: letters, digits, hyphens, underscores, what is percent-encoded.
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '-' | '_' | '%')
+}
+
 /// What stands for a word; `None` leaves it. In free text any word with a digit may be a key in another form.
 fn hidden_word(word: &str, known: &[Known], free: bool) -> Option<String> {
     let plain: String = word.chars().filter(|c| *c != '-').flat_map(char::to_lowercase).collect();
     if let Some(same) = known.iter().find(|known| known.plain == plain) {
         return Some(same.hashed.clone());
+    }
+    // What stands for a value has digits of its own.
+    if known.iter().any(|known| known.hashed == word) {
+        return None;
     }
     if known.iter().any(|known| known.is_in(&plain)) {
         return Some(REDACTED.to_owned());
@@ -216,11 +261,10 @@ fn hidden_word(word: &str, known: &[Known], free: bool) -> Option<String> {
     (free && has_digit && !version).then(|| REDACTED.to_owned())
 }
 
-/// Text with its words (letters, digits, hyphens, underscores, what is percent-encoded) replaced.
+/// Text with its words replaced.
 fn words(text: &str, mut replace: impl FnMut(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '%');
     while !rest.is_empty() {
         let word_len = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(word_len);
@@ -306,22 +350,72 @@ mod tests {
         assert_eq!(hidden("ü/4711/é", true), "ü/HASH/é");
     }
 
+    struct One(String, Attributes);
+
+    impl Outgoing for One {
+        fn name(&mut self) -> &mut String {
+            &mut self.0
+        }
+
+        fn description(&mut self) -> Option<&mut String> {
+            None
+        }
+
+        fn attributes(&mut self, visit: &mut dyn FnMut(&mut Attributes)) {
+            visit(&mut self.1);
+        }
+    }
+
+    #[test]
+    fn an_address_is_hidden_under_every_name_that_has_it() {
+        let hashes = pseudonyms(&["client.address"]);
+        for (address, written) in [("10.1.2.3", "10.1.2.3"), ("2001:db8::c0fe", "2001:DB8::C0FE")] {
+            let hashed = hashes.hash("client.address", address);
+            let mut one = One(format!("queue.declare {address}:5672"), Attributes::default());
+            let forwarded = "http.request.header.x-forwarded-for";
+            one.1.set_named("client.address", address);
+            one.1.set_named("network.peer.address", address);
+            one.1.set_named("network.peer.port", 5672_i64);
+            one.1.set_named("server.address", "10.1.2.30");
+            one.1.set_named("url.query", format!("ip={written}&page=x"));
+            one.1.set_named(forwarded, Value::Texts(vec![format!("{written}, a.example")]));
+            hashes.apply(&mut one, &[]);
+            let text = |name: &str| one.1.get(name).cloned();
+            assert_eq!(text("client.address"), Some(Value::from(hashed.as_str())));
+            assert_eq!(text("network.peer.address"), Some(Value::from(hashed.as_str())));
+            assert_eq!(text("network.peer.port"), Some(Value::Int(5672)));
+            assert_eq!(text("url.query"), Some(Value::from(format!("ip={hashed}&page=x"))));
+            assert_eq!(text(forwarded), Some(Value::Texts(vec![format!("{hashed}, a.example")])));
+            assert_eq!(text("server.address"), Some(Value::from("10.1.2.30")));
+            assert!(one.0.starts_with(&format!("queue.declare {hashed}:")), "{}", one.0);
+        }
+        // Another address is another client's proxy.
+        let mut one = One(String::new(), Attributes::default());
+        one.1.set_named("client.address", "10.1.2.3");
+        one.1.set_named("network.peer.address", "10.1.2.4");
+        hashes.apply(&mut one, &[]);
+        assert_eq!(one.1.get("network.peer.address"), Some(&Value::from("10.1.2.4")));
+    }
+
+    #[test]
+    fn words_of_the_conventions_stay_where_keys_are_hashed() {
+        let mut attributes = Attributes::default();
+        for (name, value) in [
+            ("tls.protocol.name", "tls"),
+            ("tls.protocol.version", "1.3"),
+            ("tls.cipher", "TLS_CHACHA20_POLY1305_SHA256"),
+            ("jsonrpc.protocol.version", "2.0"),
+            ("graphql.operation.type", "query"),
+        ] {
+            attributes.set_named(name, value);
+        }
+        let mut one = One(String::new(), attributes.clone());
+        pseudonyms(&["order.id"]).apply(&mut one, &[order("2")]);
+        assert_eq!(one.1, attributes);
+    }
+
     #[test]
     fn each_value_of_a_list_is_replaced() {
-        struct One(String, Attributes);
-        impl Outgoing for One {
-            fn name(&mut self) -> &mut String {
-                &mut self.0
-            }
-
-            fn description(&mut self) -> Option<&mut String> {
-                None
-            }
-
-            fn attributes(&mut self, visit: &mut dyn FnMut(&mut Attributes)) {
-                visit(&mut self.1);
-            }
-        }
         let name = "http.request.header.x-user";
         let hashes = pseudonyms(&[name]);
         let mut one = One("GET".to_owned(), Attributes::default());

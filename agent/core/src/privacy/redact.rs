@@ -12,7 +12,7 @@ use super::{numbers, personal, secret};
 use crate::percent;
 
 /// Stands for what was taken out, as the conventions write it.
-pub(super) const REDACTED: &str = "REDACTED";
+pub(crate) const REDACTED: &str = "REDACTED";
 
 /// Text is decoded so often: proxies encode what is encoded already.
 const MAX_DECODED: usize = 3;

@@ -119,12 +119,12 @@ fn parts(name: &str) -> Vec<String> {
 }
 
 /// Whether a value under a name must not be shown, as far as the name tells.
-pub(super) fn hides(name: &str, value: &str) -> bool {
+pub fn hides(name: &str, value: &str) -> bool {
     match naming(name) {
         Naming::Other => false,
         Naming::Ambiguous => !is_plain_word(value),
-        // A placeholder is what is left of a value.
-        Naming::Secret => !matches!(value, "" | "?"),
+        // A placeholder is what is left of a value: of SQL, and of a destination's template (as far as a value goes: to the brace).
+        Naming::Secret => !matches!(value, "" | "?" | "{id"),
     }
 }
 

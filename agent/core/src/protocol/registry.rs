@@ -224,9 +224,12 @@ mod tests {
         counts[Protocol::Http1] = 1;
         counts[Protocol::Http2] = 2;
         counts[Protocol::Postgres] = 4;
-        assert_eq!(counts.total(), 7);
-        assert_eq!(counts.by_name()[..3], [("http", 3), ("amqp", 0), ("postgresql", 4)]);
+        counts[Protocol::Uwsgi] = 8;
+        assert_eq!(counts.total(), 15);
+        let names = [("http", 3), ("amqp", 0), ("postgresql", 4), ("fastcgi", 0), ("scgi", 0), ("uwsgi", 8)];
+        assert_eq!(counts.by_name(), names);
         let json = serde_json::to_string(&counts).expect("numbers");
-        assert!(json.starts_with(r#"{"http1":1,"http2":2,"amqp":0,"postgres":4,"#), "{json}");
+        let expected = r#"{"http1":1,"http2":2,"amqp":0,"postgres":4,"fastcgi":0,"scgi":0,"uwsgi":8}"#;
+        assert_eq!(json, expected);
     }
 }

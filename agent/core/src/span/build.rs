@@ -11,6 +11,7 @@ use std::sync::Arc;
 use compact_str::{CompactString, ToCompactString};
 
 use crate::conn::ConnInfo;
+use crate::operation::postgres::TransactionEnd;
 use crate::operation::{Completeness, Detail, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
@@ -36,6 +37,8 @@ pub struct Placed<'a> {
     pub observed_from_server: bool,
     /// Both clocks near the operation.
     pub clock: ClockPair,
+    /// What became of the transaction block that a statement ran in, as far as that is known by now.
+    pub transaction_end: Option<TransactionEnd>,
 }
 
 /// The identifiers of a span.

@@ -134,6 +134,8 @@ pub const SPOOR_MESSAGING_DEATH_COUNT: &str = "spoor.messaging.death.count";
 pub const SPOOR_MESSAGING_CONSUMER_TAG: &str = "spoor.messaging.consumer_tag";
 /// Why the broker took no publishes of a connection.
 pub const SPOOR_MESSAGING_BLOCKED_REASON: &str = "spoor.messaging.blocked.reason";
+/// The task that a message of Celery asks for.
+pub const SPOOR_MESSAGING_TASK: &str = "spoor.messaging.task";
 pub const SPOOR_MESSAGING_VHOST: &str = "spoor.messaging.vhost";
 /// The span starts at the delivery, which may have waited in the consumer's prefetch buffer.
 pub const SPOOR_MESSAGING_PREFETCHED: &str = "spoor.messaging.prefetched";
@@ -142,6 +144,9 @@ pub const SPOOR_DB_AFFECTED_ROWS: &str = "spoor.db.affected_rows";
 /// Transaction block on its connection, from 1.
 pub const SPOOR_DB_TRANSACTION: &str = "spoor.db.transaction";
 pub const SPOOR_DB_TRANSACTION_ID: &str = "spoor.db.transaction.id";
+/// What became of the transaction block that the statement ran in: `committed`, `rolled_back`, `unknown` (its end was asked for, and
+/// the answer not seen; or it is decided later, by another session). Absent where its end was not seen by the time the span left.
+pub const SPOOR_DB_TRANSACTION_OUTCOME: &str = "spoor.db.transaction.outcome";
 /// The server never ran it: an earlier statement of its batch failed.
 pub const SPOOR_DB_SKIPPED: &str = "spoor.db.skipped";
 /// `true`: the statement's text goes on; what is shown ends with `…`.

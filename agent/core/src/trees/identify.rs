@@ -6,6 +6,8 @@
 //! An operation seen at both ends of a connection inside one node is two spans for HTTP (client, server), one for a
 //! statement or a publish (the client's; the server's view is absorbed), and for a delivery the broker's dwell and the
 //! consumer's processing.
+//!
+//! Long because what a tree has in common and what becomes of each of its operations decide each other.
 
 use std::collections::VecDeque;
 
@@ -14,13 +16,15 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::bounded::Bounded;
 use crate::causality::settings::{Joining, TrustedContext};
 use crate::causality::{Edge, Rule};
+use crate::conn::ConnInfo;
 use crate::operation::amqp::ActionKind;
-use crate::operation::{Detail, OpSide};
+use crate::operation::postgres::{TransactionEnd, TransactionNumber};
+use crate::operation::{Detail, OpSide, Operation};
 use crate::order::ids::{self, SpanEnd};
 use crate::order::window::Window;
 use crate::order::{self, OrderKey, TraceContext};
 use crate::privacy::pseudonym::Pseudonyms;
-use crate::record::{OpId, Role};
+use crate::record::{ConnId, OpId, Role};
 use crate::span::Span;
 use crate::span::build::{TraceRule, Work};
 use crate::span::sample::Sampler;
@@ -67,6 +71,8 @@ pub(crate) struct Identifier {
     pub(crate) arrivals: Bounded<OpId, BootTime>,
     /// What an operation released while open will be a child of.
     pending_edges: Bounded<OpId, Edge>,
+    /// How transaction blocks ended, by connection and number.
+    transactions: Bounded<(ConnId, TransactionNumber), TransactionEnd>,
     /// Traces whose root span was exported; `None` where none is wanted.
     pub(crate) roots: Option<Bounded<TraceId, ()>>,
 }
@@ -97,6 +103,8 @@ pub(crate) struct TreeFacts {
 pub(crate) struct Placing {
     /// Parts of it that are in other traces, not looked at yet.
     parts: VecDeque<Vec<Member>>,
+    /// What is known of the work that operations of parts not looked at yet caused, in whichever part that is.
+    work: FxHashMap<OpId, Work>,
     /// What is left of the part whose spans are being built.
     left: VecDeque<(Member, Output)>,
     facts: Option<TreeFacts>,
@@ -155,6 +163,7 @@ impl Identifier {
             publishes: Bounded::new(REMEMBERED),
             arrivals: Bounded::new(REMEMBERED),
             pending_edges: Bounded::new(REMEMBERED),
+            transactions: Bounded::new(REMEMBERED),
             roots: None,
         }
     }
@@ -169,7 +178,26 @@ impl Identifier {
             orders: self.kin.forgotten(),
             ends,
             messages,
+            roots: self.roots.as_ref().map_or(0, Bounded::forgotten),
+            transactions: self.transactions.forgotten(),
         }
+    }
+
+    /// An operation is over: what it says of others that wait for their spans.
+    pub(crate) fn learn(&mut self, conn: &ConnInfo, operation: &Operation) {
+        if let Detail::Postgres(statement) = &operation.detail
+            && let (Some(block), Some(how)) = (statement.transaction, statement.ends)
+        {
+            self.transactions.add((conn.conn.id, block.number), how);
+        }
+    }
+
+    /// What became of the transaction block of a statement.
+    pub(crate) fn transaction_end(&self, finished: &Finished) -> Option<TransactionEnd> {
+        let Detail::Postgres(statement) = &finished.operation.detail else { return None };
+        // The end itself may be all that is left of it.
+        let known = self.transactions.get(&(finished.conn.conn.id, statement.transaction?.number));
+        statement.ends.or(known.copied())
     }
 
     /// Identifiers from now on.
@@ -195,13 +223,14 @@ impl Identifier {
                 self.pending_edges.add(op, edge);
             }
         }
+        let work = work(&tree.finished);
         let has_context = tree.finished.iter().any(|leaf| self.context(leaf).is_some());
         let parts = if has_context && self.window != Window::Request {
             apart::split(tree.finished).into_iter().collect()
         } else {
             VecDeque::from([tree.finished])
         };
-        Placing { parts, left: VecDeque::new(), facts: None, bytes: tree.bytes }
+        Placing { parts, work, left: VecDeque::new(), facts: None, bytes: tree.bytes }
     }
 
     /// Builds the spans of the next operation of a tree. Returns whether there may be more.
@@ -229,6 +258,8 @@ impl Identifier {
     /// Places the operations of a tree that are in one trace.
     fn place_part(&mut self, leaves: Vec<Member>, placing: &mut Placing) {
         let Some(mut trunk) = self.trunk(&leaves) else { return };
+        let caused = leaves.iter().filter_map(|leaf| placing.work.remove_entry(&leaf.finished.operation.id));
+        trunk.work = caused.collect();
         // Operations whose other end is in the tree too.
         let by_wire =
             |leaf: &Member| leaf.edge.filter(|edge| edge.rule == Rule::Wire).map(|edge| edge.parent);
@@ -322,7 +353,7 @@ impl Identifier {
             order,
             order_trace: None,
             dwells: FxHashMap::default(),
-            work: work(leaves),
+            work: FxHashMap::default(),
             aliases: Vec::new(),
             crossings: FxHashMap::default(),
             pulls: FxHashMap::default(),
@@ -502,6 +533,32 @@ fn aliases(order: &OrderKey, leaves: &[Member]) -> Vec<OrderKey> {
 mod tests {
     use super::*;
     use crate::causality::Confidence;
+    use crate::time::ns;
+    use crate::trees::hold::tests::finished;
+
+    #[test]
+    fn work_that_its_order_keeps_apart_is_still_the_work_of_its_cause() {
+        let (joining, order) = (Joining::default(), order::settings::Order::default());
+        let mut identifier = Identifier::new(Settings { joining: &joining, order: &order, boot_id: [1; 16] });
+        let member = |op, at, parent: Option<u64>| {
+            let mut finished = finished(op);
+            finished.operation.request.start.at = ns(at);
+            finished.operation.ended_at = ns(at + 5);
+            let (rule, confidence) = (Rule::Value, Confidence(0.97));
+            let edge = parent.map(|parent| Edge { child: OpId(op), parent: OpId(parent), rule, confidence });
+            Member { finished, edge, passage: None, bytes: 0 }
+        };
+        let (mut cause, mut work) = (member(1, 10, None), member(2, 20, Some(1)));
+        let (trace_id, parent_id) = (TraceId([3; 16]), SpanId([3; 8]));
+        cause.finished.found.context = Some(TraceContext { trace_id, parent_id, header: "traceparent" });
+        work.finished.found.keys = vec![OrderKey { namespace: "order".into(), value: "17".into() }];
+        let mut placing = identifier.place(Tree { finished: vec![cause, work], ..Tree::default() });
+        assert_eq!(placing.parts.len(), 2);
+        let mut parts = std::mem::take(&mut placing.parts);
+        identifier.place_part(parts.pop_front().unwrap(), &mut placing);
+        let known = placing.facts.as_ref().and_then(|facts| facts.work.get(&OpId(1)).copied()).unwrap();
+        assert_eq!((known.started_at, known.last_at), (Some(ns(20)), Some(ns(25))));
+    }
 
     #[test]
     fn its_tables_are_bounded_and_what_they_forget_is_counted() {
@@ -527,8 +584,13 @@ mod tests {
         for n in 0..REMEMBERED + 5 {
             identifier.pending_edges.add(op(n), edge(n));
         }
+        identifier.set_order_root(true);
+        let roots = identifier.roots.as_mut().expect("they are wanted");
+        for n in 0..REMEMBERED + 6 {
+            roots.insert(TraceId((n as u128 + 1).to_be_bytes()), ());
+        }
         identifier.trim();
-        let expected = Stats { placements: 3, arrivals: 4, pending_edges: 5, ..Stats::default() };
+        let expected = Stats { placements: 3, arrivals: 4, pending_edges: 5, roots: 6, ..Stats::default() };
         assert_eq!(identifier.stats(), expected);
     }
 }

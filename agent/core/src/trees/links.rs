@@ -204,6 +204,7 @@ impl Identifier {
             wire: finished.wire,
             observed_from_server,
             clock: finished.clock,
+            transaction_end: self.transaction_end(finished),
         }
     }
 

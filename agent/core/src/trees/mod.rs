@@ -39,13 +39,17 @@ pub(crate) struct Stats {
     pub(crate) ends: u64,
     /// Publishes with a span of the message's own.
     pub(crate) messages: u64,
+    /// Traces of orders with a root span: it may be exported again.
+    pub(crate) roots: u64,
+    /// How transaction blocks ended: their statements do not say it.
+    pub(crate) transactions: u64,
 }
 
 impl Stats {
     /// Every count, with the name of its table.
-    pub(crate) fn by_table(&self) -> [(&'static str, u64); 6] {
+    pub(crate) fn by_table(&self) -> [(&'static str, u64); 8] {
         // Taken apart, so that the compiler misses one that is left out.
-        let Self { placements, arrivals, pending_edges, orders, ends, messages } = *self;
+        let Self { placements, arrivals, pending_edges, orders, ends, messages, roots, transactions } = *self;
         [
             ("placements", placements),
             ("arrivals", arrivals),
@@ -53,6 +57,8 @@ impl Stats {
             ("orders", orders),
             ("own_ends", ends),
             ("message_spans", messages),
+            ("order_roots", roots),
+            ("transaction_ends", transactions),
         ]
     }
 }

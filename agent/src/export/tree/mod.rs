@@ -20,6 +20,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::clock;
 use spoor_core::bounded::Bounded;
+use spoor_core::privacy::steers;
 use spoor_core::span::{Span, SpanKind, Status};
 use spoor_core::time::{WallTime, nanoseconds};
 use spoor_core::trace::{SpanId, TraceId, Value};
@@ -392,11 +393,7 @@ fn utc(wall: WallTime) -> String {
 
 /// Names come from the traffic: nothing in them may steer the terminal or break the layout.
 fn clean(text: &str) -> String {
-    let unsafe_char = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if unsafe_char(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// The beginning of a text that fits `columns`, marked when it was cut.

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Whatever is in the spool is older than whatever is in memory, so delivery keeps the order of finishing. A batch that is too
-//! large for the back end is halved until its parts are taken; they come before everything else.
+//! large for the back end goes on as its parts (`parts`), which come before everything else. *Must not know* spans, nor how they
+//! are encoded: a batch is bytes and a number.
 
 mod parts;
 

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! *Owns* the parts until they are settled: a batch of the spool is acknowledged with its last part, and parts that cannot be
-//! sent now go to the spool, so that a killed agent loses none of them.
+//! sent now go to the spool, so that a killed agent loses none of them. What the back end takes of them is what later batches aim
+//! at. *Must not know* how a batch is halved: `split` does.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -16,7 +17,7 @@ use super::{Batch, Entry, Taken, Worker, repeats, unix_ms};
 /// the back end means: the rest of it is refused as well, and not sent span by span.
 const MAX_SINGLE_REFUSED: u32 = 3;
 
-/// The bound of requests is not lowered below this: what takes less takes spans one by one.
+/// Requests of several spans are not made smaller than this: what takes less takes spans one by one.
 const MIN_REQUEST_BYTES: usize = 16 << 10;
 
 /// What is left to send of a batch that was too large.
@@ -103,7 +104,7 @@ impl Worker {
 
     /// A part was taken: so much the back end takes, and what comes is made no larger.
     pub(super) fn part_was_taken(&mut self, len: usize) {
-        self.shared.lock().lower_max_request(len.max(MIN_REQUEST_BYTES));
+        self.shared.lock().lower_aim(len.max(MIN_REQUEST_BYTES));
         if let Some(parts) = &mut self.parts {
             parts.single_refused = 0;
         }

@@ -6,8 +6,9 @@
 //!
 //! `{"n":2,…,"prev":"<mac of 1>","mac":"<HMAC of this line up to here>"}`
 
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -29,6 +30,8 @@ const MAX_ORDERS: usize = 4_096;
 const MAX_LINE: usize = 4 << 20;
 /// Longest text of one field, in characters.
 const MAX_FIELD: usize = 200;
+/// Texts of the lines that are found at a time, in bytes: a line may name thousands of orders.
+const MAX_FOUND: usize = 16 << 20;
 /// What stands for a line that cannot be read.
 const UNREADABLE: &str = "unreadable";
 
@@ -225,8 +228,8 @@ impl AccessLog {
 }
 
 impl LogReader {
-    /// The latest lines that are wanted, newest first, with their times. A line that cannot be read may be any line: it
-    /// stands in its place, and says so.
+    /// The latest lines that are wanted, newest first, with their times: at most so many, and fewer when they are very long. A
+    /// line that cannot be read may be any line: it stands in its place, and says so.
     pub fn find(&self, wanted: &Wanted) -> Result<Vec<(String, Entry)>, LogError> {
         let is_wanted = |entry: &Entry| {
             let has_order = |order: &String| entry.orders.contains(order) || entry.query == *order;
@@ -234,28 +237,36 @@ impl LogReader {
                 && wanted.who.as_ref().is_none_or(|who| entry.who == *who)
         };
         let mut found = Vec::new();
+        let mut room = MAX_FOUND;
         for file in files(&self.folder)?.into_iter().rev() {
-            let mut of_day = Vec::new();
+            // The latest of the day that there is room for: a day's file is read from its beginning, and may be of any length.
+            let mut of_day: VecDeque<(String, Entry, usize)> = VecDeque::new();
+            let (mut len, most) = (0, wanted.limit.saturating_sub(found.len()));
             for (number, text) in Lines::of(&file)? {
-                let line = match text {
-                    Ok(Text::Whole(text)) => serde_json::from_str::<Line>(&text).ok(),
+                let (line, bytes) = match text {
+                    Ok(Text::Whole(text)) => (serde_json::from_str::<Line>(&text).ok(), text.len()),
                     Ok(Text::Half) => break,
-                    Ok(Text::No) => None,
+                    Ok(Text::No) => (None, 0),
                     Err(error) => return Err(failed("read", &file)(error)),
                 };
                 match line {
-                    Some(line) if is_wanted(&line.entry) => of_day.push((line.at, line.entry)),
-                    Some(_) => {}
+                    Some(line) if is_wanted(&line.entry) => of_day.push_back((line.at, line.entry, bytes)),
+                    Some(_) => continue,
                     None => {
                         let query = format!("{}, line {number}", name(&file));
                         let entry = Entry { action: UNREADABLE.to_owned(), query, ..Entry::default() };
-                        of_day.push((String::new(), entry));
+                        of_day.push_back((String::new(), entry, 0));
                     }
                 }
+                len += bytes;
+                while of_day.len() > most || len > room {
+                    let Some((_, _, bytes)) = of_day.pop_front() else { break };
+                    len -= bytes;
+                }
             }
-            found.extend(of_day.into_iter().rev());
-            if found.len() >= wanted.limit {
-                found.truncate(wanted.limit);
+            room = room.saturating_sub(len);
+            found.extend(of_day.into_iter().rev().map(|(at, entry, _)| (at, entry)));
+            if found.len() >= wanted.limit || room < MAX_LINE {
                 break;
             }
         }
@@ -404,13 +415,29 @@ fn name(file: &Path) -> String {
     file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Cuts off half a line at the end.
-fn mend(file: &Path) -> Result<(), LogError> {
-    let bytes = fs::read(file).map_err(failed("read", file))?;
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    if whole < bytes.len() {
-        let open = OpenOptions::new().write(true).open(file).map_err(failed("open", file))?;
-        open.set_len(whole as u64).map_err(failed("mend", file))?;
+/// Bytes that are read at a time from the end of a file.
+const STEP: u64 = 64 << 10;
+
+/// Cuts off half a line at the end. The file may be of any length: it is read backwards, up to the last line's end.
+fn mend(path: &Path) -> Result<(), LogError> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(failed("open", path))?;
+    let len = file.metadata().map_err(failed("read", path))?.len();
+    let mut end = len;
+    let mut whole = 0;
+    while end > 0 {
+        let from = end.saturating_sub(STEP);
+        let mut part = Vec::new();
+        file.seek(SeekFrom::Start(from))
+            .and_then(|_| (&mut file).take(end - from).read_to_end(&mut part))
+            .map_err(failed("read", path))?;
+        if let Some(at) = part.iter().rposition(|byte| *byte == b'\n') {
+            whole = from + at as u64 + 1;
+            break;
+        }
+        end = from;
+    }
+    if whole < len {
+        file.set_len(whole).map_err(failed("mend", path))?;
     }
     Ok(())
 }

@@ -57,6 +57,49 @@ fn the_chain_goes_on_after_a_restart_and_half_a_line() {
 }
 
 #[test]
+fn only_the_latest_lines_that_there_is_room_for_are_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(folder.path());
+    for n in 0..30 {
+        log.write(viewed("anna", &n.to_string()), NOW.after(n * DAY / 10)).expect("written");
+    }
+    let found = |limit| -> Vec<String> {
+        let wanted = Wanted { limit, ..Wanted::default() };
+        let found = log.reader().find(&wanted).expect("found");
+        found.into_iter().map(|(_, entry)| entry.orders[0].clone()).collect()
+    };
+    assert_eq!(found(3), ["29", "28", "27"]);
+    assert_eq!(found(13).last().map(String::as_str), Some("17"), "over days");
+    assert_eq!(found(100).len(), 30);
+    assert_eq!(found(0), Vec::<String>::new());
+    // Lines of some three megabytes: six of them do not fit.
+    for day in 10..13 {
+        let long = Entry { orders: vec!["х".repeat(340); MAX_ORDERS], ..viewed("boris", "") };
+        log.write(long.clone(), NOW.after(day * DAY)).expect("written");
+        log.write(long, NOW.after(day * DAY)).expect("written");
+    }
+    let long = log.reader().find(&wanted(None, Some("boris"))).expect("found");
+    let bytes: usize = long.iter().flat_map(|(_, entry)| &entry.orders).map(String::len).sum();
+    assert!(long.len() < 6 && long.len() >= 4 && bytes <= MAX_FOUND, "{} lines, {bytes} bytes", long.len());
+}
+
+#[test]
+fn half_a_line_is_cut_off_however_long_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(written(folder.path()));
+    let last = files(folder.path()).expect("files").pop().expect("a file");
+    let whole = fs::read(&last).expect("a file");
+    for more in [1, 100, STEP as usize - 1, STEP as usize, STEP as usize + 1, 3 * STEP as usize] {
+        fs::write(&last, [whole.as_slice(), &vec![b'x'; more]].concat()).expect("written");
+        drop(open(folder.path()));
+        assert_eq!(fs::read(&last).expect("a file"), whole, "{more}");
+    }
+    fs::write(&last, b"no line").expect("written");
+    drop(open(folder.path()));
+    assert_eq!(fs::read(&last).expect("a file"), b"");
+}
+
+#[test]
 fn every_change_of_a_file_shows() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = written(folder.path());

@@ -32,6 +32,8 @@ pub enum Reading {
     Signpost,
     /// Identifiers of the wrong length or all zero, or times that cannot be.
     Invalid,
+    /// A log record that is no event of open work.
+    Unknown,
 }
 
 /// Reads a span. `order_attributes` are tried in their order; the first that is there names the order.
@@ -69,6 +71,17 @@ pub fn of_span(resource: Option<&Resource>, span: &Span, order_attributes: &[Str
         unseen: unseen(attributes),
         joined: joined(attributes),
     }))
+}
+
+/// All numbers by which a span calls its order, whatever else it says.
+pub fn numbers(span: &Span, order_attributes: &[String]) -> Vec<Key> {
+    let attributes = Attributes(&span.attributes);
+    let namespace = attributes.text("order.namespace").unwrap_or(key::DEFAULT_NAMESPACE);
+    let own = order_attributes.iter().find_map(|name| attributes.id(name));
+    match own.and_then(|number| Key::new(namespace, &number)) {
+        Some(own) => also(attributes, &own).into_iter().chain([own]).collect(),
+        None => Vec::new(),
+    }
 }
 
 fn id(span: &Span) -> Option<FactId> {
@@ -140,15 +153,17 @@ fn also(attributes: Attributes<'_>, own: &Key) -> Vec<Key> {
     keys
 }
 
+/// Attributes that name somebody.
+pub const PEOPLE: [(&str, PersonRole); 4] = [
+    ("user.id", PersonRole::User),
+    ("seller.id", PersonRole::Seller),
+    ("operator.id", PersonRole::Operator),
+    ("partner.id", PersonRole::Partner),
+];
+
 fn people(attributes: Attributes<'_>) -> Vec<Person> {
-    let names = [
-        ("user.id", PersonRole::User),
-        ("seller.id", PersonRole::Seller),
-        ("operator.id", PersonRole::Operator),
-        ("partner.id", PersonRole::Partner),
-    ];
     let person = |(name, role)| Some(Person { role, id: tidy(&attributes.id(name)?, MAX_STATUS) });
-    names.into_iter().filter_map(person).filter(|person| !person.id.is_empty()).collect()
+    PEOPLE.into_iter().filter_map(person).filter(|person| !person.id.is_empty()).collect()
 }
 
 fn artifact(attributes: Attributes<'_>) -> Option<ArtifactSeen> {

@@ -8,23 +8,26 @@ use std::sync::PoisonError;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::learn::Lessons;
 use super::write::delete;
 use super::{Sqlite, doing, join, read};
 use crate::facts::{At, Fact, Key};
 use crate::store::seal::TAG_LEN;
-use crate::store::{Store, StoreError, blob};
+use crate::store::{StoreError, blob};
 
 /// Rows of one transaction.
 const BATCH: i64 = 500;
 
-/// What was done, and what could not be looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What was done, and what could not be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
     /// Rows that named the person, or were the order.
     pub rows: u64,
     /// Rows that do not open, and rows that were put aside because they did not.
     pub unread: u64,
+    /// The numbers by which the order was called and no other one is.
+    pub numbers: BTreeSet<Key>,
+    /// Somebody reads the store: what was overwritten in the file still stands in its log, until nobody does.
+    pub in_log: bool,
 }
 
 impl Sqlite {
@@ -51,7 +54,7 @@ impl Sqlite {
             .query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))
             .map_err(doing("cannot count what was put aside"))?;
         done.unread += u64::try_from(aside).unwrap_or(0);
-        write_back(&db)?;
+        done.in_log = !write_back(&db)?;
         Ok(done)
     }
 
@@ -103,54 +106,79 @@ impl Sqlite {
             return;
         }
         for fact in facts {
-            let people: Vec<String> = fact
-                .people
-                .iter()
-                .filter(|person| forgotten.contains(&self.keys.person_tag(&person.id)))
-                .map(|person| person.id.clone())
-                .collect();
-            people.iter().for_each(|person| {
-                fact.forget(person);
-            });
+            // Texts may name somebody whom the operation does not list.
+            for word in fact.may_name() {
+                if forgotten.contains(&self.keys.person_tag(&word)) {
+                    fact.forget(&word);
+                }
+            }
         }
     }
 
     /// Deletes all orders of a number, with all their rows. Facts that come later begin a new one.
     pub fn forget_order(&self, key: &Key, now: At) -> Result<Forgotten, StoreError> {
         let tag = self.keys.tag(key);
-        let mut usual = self.usual();
-        let mut db = self.writer();
-        let transaction = db
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(doing("cannot begin to forget"))?;
-        let mut rows = BTreeSet::new();
-        let mut others = BTreeSet::new();
-        for order in read::find(&transaction, &tag)? {
-            let own: Vec<i64> = transaction
-                .prepare_cached("SELECT id FROM orders WHERE id = ?1 OR joined_to = ?1")
-                .and_then(|mut statement| statement.query_map([order.0], |row| row.get(0))?.collect())
-                .map_err(doing("cannot read the parts of an order"))?;
-            rows.extend(own);
-            others.extend(join::connected(&transaction, order.0)?);
+        let mut done = Forgotten::default();
+        // So many orders at a time; each time there are fewer.
+        let mut is_more = true;
+        while is_more {
+            is_more = self.changing(now, |db, usual, lessons| {
+                let mut rows = BTreeSet::new();
+                let mut others = BTreeSet::new();
+                for order in read::find(db, &tag)? {
+                    let own: Vec<i64> = db
+                        .prepare_cached("SELECT id FROM orders WHERE id = ?1 OR joined_to = ?1")
+                        .and_then(|mut statement| statement.query_map([order.0], |row| row.get(0))?.collect())
+                        .map_err(doing("cannot read the parts of an order"))?;
+                    rows.extend(own);
+                    others.extend(join::connected(db, order.0)?);
+                }
+                for row in &rows {
+                    match self.open_row(db, *row) {
+                        Ok(gathered) => {
+                            done.numbers.extend(gathered.facts.iter().flat_map(Fact::keys).cloned())
+                        }
+                        Err(error) if error.is_of_one_row() => {}
+                        Err(error) => return Err(error),
+                    }
+                    delete(db, *row)?;
+                    done.rows += delete_aside(db, *row)?;
+                }
+                // Without it others may be one that were not before.
+                let left = others.difference(&rows).copied().collect();
+                let mut changed = self.judge(db, left, usual, lessons, now)?;
+                changed.extend(&rows);
+                done.rows += rows.len() as u64;
+                Ok((!rows.is_empty(), changed))
+            })?;
         }
-        rows.iter().try_for_each(|row| delete(&transaction, *row))?;
-        // Without it others may be one that were not before.
-        let mut lessons = Lessons::default();
-        let others = others.difference(&rows).copied().collect();
-        let mut changed = self.judge(&transaction, others, &usual, &mut lessons, now)?;
-        lessons.write(&transaction, &mut usual, now)?;
-        transaction.commit().map_err(doing("cannot commit what was forgotten"))?;
-        *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = usual;
-        changed.extend(&rows);
-        self.tell(changed);
-        write_back(&db)?;
-        Ok(Forgotten { rows: rows.len() as u64, unread: 0 })
+        // What another order is called by as well, or was one of several numbers of, is not this one's alone.
+        let db = self.writer();
+        let mut own = BTreeSet::from([key.clone()]);
+        for number in std::mem::take(&mut done.numbers) {
+            if read::find(&db, &self.keys.tag(&number))?.is_empty() {
+                own.insert(number);
+            }
+        }
+        done.numbers = own;
+        done.in_log = !write_back(&db)?;
+        Ok(done)
     }
 }
 
-/// What was overwritten in the file still stands in its log until the log is written back and cut.
-fn write_back(db: &Connection) -> Result<(), StoreError> {
-    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+/// Deletes what was put aside of a row because it did not open; how many there were.
+fn delete_aside(db: &Connection, row: i64) -> Result<u64, StoreError> {
+    db.prepare_cached("DELETE FROM quarantine WHERE order_id = ?1")
+        .and_then(|mut statement| statement.execute([row]))
+        .map(|count| count as u64)
+        .map_err(doing("cannot delete what was put aside of an order"))
+}
+
+/// What was overwritten in the file still stands in its log until the log is written back and cut, for which nobody may be
+/// reading from it; whether that was so.
+fn write_back(db: &Connection) -> Result<bool, StoreError> {
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
+        .map(|busy| busy == 0)
         .map_err(doing("cannot write the log back"))
 }
 

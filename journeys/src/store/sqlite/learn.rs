@@ -18,6 +18,8 @@ use crate::time::DAY;
 const MAX_DESTINATIONS: usize = 5_000;
 const MAX_WHATS: usize = 5_000;
 const MAX_SERVICES: usize = 1_000;
+/// Messages of one destination that are counted one by one.
+const MAX_MESSAGES: i64 = 10_000;
 /// Days that are counted together. What is usual is what was so in this period and the one before.
 const PERIOD_DAYS: i64 = 28;
 
@@ -45,12 +47,17 @@ fn period(at: At) -> i64 {
     at.day().div_euclid(PERIOD_DAYS)
 }
 
+/// By class of length: how many, and how many of them failed.
+type ByClass = BTreeMap<u16, (i64, i64)>;
+
 /// What a batch teaches, summed up before it is written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lessons {
+    now: At,
     deliveries: BTreeMap<String, (i64, i64)>,
-    /// By class of length: how many, and how many of them failed.
-    times: BTreeMap<What, BTreeMap<u16, (i64, i64)>>,
+    /// By period and class of length: how many, and how many of them failed. What is taken back and was counted nobody knows
+    /// when has no period.
+    times: BTreeMap<(What, Option<i64>), ByClass>,
     heard: BTreeMap<String, At>,
 }
 
@@ -58,6 +65,10 @@ pub(super) struct Lessons {
 type Learned = BTreeSet<(u8, i64, i64, u16)>;
 
 impl Lessons {
+    pub(super) fn at(now: At) -> Self {
+        Self { now, deliveries: BTreeMap::new(), times: BTreeMap::new(), heard: BTreeMap::new() }
+    }
+
     /// Messages of an order's row: what it tells now and did not tell before.
     pub(super) fn deliveries(&mut self, before: &Deliveries, after: &Deliveries) {
         let signed = |(published, delivered): (u64, u64)| {
@@ -72,26 +83,34 @@ impl Lessons {
         }
     }
 
-    /// Operations that are new.
-    pub(super) fn facts<'a>(&mut self, facts: impl Iterator<Item = &'a Fact>) {
-        for fact in facts {
-            for length in fold::length(fact).into_iter().chain(fold::unseen(fact)) {
-                self.add(length.what, class(length.micros), 1, i64::from(length.failed));
+    /// Operations that are new, each with what was known of it before, if anything: that is taken back.
+    pub(super) fn facts<'a>(&mut self, facts: impl Iterator<Item = (&'a Fact, Option<&'a Fact>)>) {
+        let lengths = |fact| fold::length(fact).into_iter().chain(fold::unseen(fact));
+        let current = Some(period(self.now));
+        for (fact, before) in facts {
+            for length in before.into_iter().flat_map(lengths) {
+                self.add(length.what, None, class(length.micros), -1, -i64::from(length.failed));
             }
+            for length in lengths(fact) {
+                self.add(length.what, current, class(length.micros), 1, i64::from(length.failed));
+            }
+            // Nobody was heard of later than now, whatever their clock says.
+            let at = fact.to.min(self.now);
             match self.heard.get_mut(&fact.service) {
-                Some(last) => *last = (*last).max(fact.to),
+                Some(last) => *last = (*last).max(at),
                 None => {
-                    self.heard.insert(fact.service.clone(), fact.to);
+                    self.heard.insert(fact.service.clone(), at);
                 }
             }
         }
     }
 
-    /// How long an order was where: what was learned from its row before is taken back.
+    /// How long an order was where: what was learned from its row before is taken back, from the period in which it was
+    /// counted, and all of it counts in this one.
     pub(super) fn order(&mut self, db: &Connection, row: i64, lengths: &[Length]) -> Result<(), StoreError> {
-        let before: Option<Vec<u8>> = db
-            .prepare_cached("SELECT learned FROM orders WHERE id = ?1")
-            .and_then(|mut statement| statement.query_row([row], |row| row.get(0)))
+        let (before, learned_in): (Option<Vec<u8>>, Option<i64>) = db
+            .prepare_cached("SELECT learned, learned_in FROM orders WHERE id = ?1")
+            .and_then(|mut statement| statement.query_row([row], |row| Ok((row.get(0)?, row.get(1)?))))
             .map_err(doing("cannot read what was learned from an order"))?;
         let before: Learned = before.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
         let mut after = Learned::new();
@@ -102,47 +121,37 @@ impl Lessons {
         if before == after {
             return Ok(());
         }
-        for ((number, of, with, class), by) in before
-            .difference(&after)
-            .map(|old| (old, -1))
-            .chain(after.difference(&before).map(|new| (new, 1)))
+        let current = period(self.now);
+        let gone = before.iter().map(|old| (old, learned_in, -1));
+        for ((number, of, with, class), period, by) in
+            gone.chain(after.iter().map(|new| (new, Some(current), 1)))
         {
             if let (Some(kind), Some(of), Some(with)) = (kind(*number), text(db, *of)?, text(db, *with)?) {
-                self.add(What { kind, of, with }, *class, by, 0);
+                self.add(What { kind, of, with }, period, *class, by, 0);
             }
         }
         let learned =
             postcard::to_stdvec(&after).map_err(|_| StoreError::Damaged("lengths cannot be written"))?;
-        db.prepare_cached("UPDATE orders SET learned = ?2 WHERE id = ?1")
-            .and_then(|mut statement| statement.execute((row, learned)))
+        db.prepare_cached("UPDATE orders SET learned = ?2, learned_in = ?3 WHERE id = ?1")
+            .and_then(|mut statement| statement.execute((row, learned, current)))
             .map(|_| ())
             .map_err(doing("cannot write what was learned from an order"))
     }
 
-    fn add(&mut self, what: What, class: u16, count: i64, failed: i64) {
-        let of = self.times.entry(what).or_default().entry(class).or_default();
+    fn add(&mut self, what: What, period: Option<i64>, class: u16, count: i64, failed: i64) {
+        let of = self.times.entry((what, period)).or_default().entry(class).or_default();
         *of = (of.0 + count, of.1 + failed);
     }
 
     /// Writes all of it, and tells it to `usual`.
-    pub(super) fn write(self, db: &Connection, usual: &mut Arc<Usual>, now: At) -> Result<(), StoreError> {
+    pub(super) fn write(self, db: &Connection, usual: &mut Arc<Usual>) -> Result<(), StoreError> {
+        let current = period(self.now);
         for (destination, (published, delivered)) in self.deliveries {
             let is_new = !usual.destinations.contains_key(&destination);
             if (published, delivered) == (0, 0) || (is_new && usual.destinations.len() >= MAX_DESTINATIONS) {
                 continue;
             }
-            let id = word(db, &destination)?;
-            let known: (i64, i64) = db
-                .prepare_cached(
-                    "INSERT INTO usual(destination, published, delivered) VALUES (?1, max(?2, 0), max(?3, 0))
-                     ON CONFLICT DO UPDATE SET published = max(published + ?2, 0), delivered = max(delivered + ?3, 0)
-                     RETURNING published, delivered",
-                )
-                .and_then(|mut statement| {
-                    statement.query_row((id, published, delivered), |row| Ok((row.get(0)?, row.get(1)?)))
-                })
-                .map_err(doing("cannot write what is usual"))?;
-            let known = (u64::try_from(known.0).unwrap_or(0), u64::try_from(known.1).unwrap_or(0));
+            let known = count_messages(db, word(db, &destination)?, published, delivered, current)?;
             Arc::make_mut(usual).destinations.insert(destination, known);
         }
         for (service, at) in self.heard {
@@ -158,39 +167,133 @@ impl Lessons {
             .map_err(doing("cannot write when a service was heard of"))?;
             Arc::make_mut(usual).heard.insert(service, at);
         }
-        for (what, classes) in self.times {
+        for ((what, period), classes) in self.times {
             if !usual.times.contains_key(&what) && usual.times.len() >= MAX_WHATS {
                 continue;
             }
             let (of, with) = (word(db, &what.of)?, word(db, &what.with)?);
-            for (class, (count, failed)) in classes.into_iter().filter(|(_, counts)| *counts != (0, 0)) {
-                db.prepare_cached(
-                    "INSERT INTO times(kind, what, whom, period, class, orders, failed)
-                     VALUES (?1, ?2, ?3, ?4, ?5, max(?6, 0), max(?7, 0))
-                     ON CONFLICT DO UPDATE SET orders = max(orders + ?6, 0), failed = max(failed + ?7, 0)",
-                )
-                .and_then(|mut statement| {
-                    let kind = kind_number(what.kind);
-                    statement.execute((kind, of, with, period(now), class, count, failed))
-                })
-                .map_err(doing("cannot write how long things take"))?;
-                Arc::make_mut(usual).times.entry(what.clone()).or_default().add(class, count, failed);
+            for (class, counts) in classes.into_iter().filter(|(_, counts)| *counts != (0, 0)) {
+                let (count, failed) =
+                    count_times(db, (kind_number(what.kind), of, with, class), period, counts, current)?;
+                if (count, failed) != (0, 0) {
+                    Arc::make_mut(usual).add(&what, class, count, failed);
+                }
             }
         }
         Ok(())
     }
 }
 
-/// Lets go what was so long ago that it is not usual any more; whether there was any.
+/// Counts messages of a destination; what is known of it now. The longer ago, the less it counts: beyond so many, all counts
+/// are halved, so that a consumer that went away shows.
+fn count_messages(
+    db: &Connection,
+    destination: i64,
+    published: i64,
+    delivered: i64,
+    current: i64,
+) -> Result<(u64, u64), StoreError> {
+    let failed = || doing("cannot write what is usual");
+    let known: (i64, i64) = db
+        .prepare_cached(
+            "INSERT INTO usual(destination, published, delivered, period) VALUES (?1, max(?2, 0), max(?3, 0), ?4)
+             ON CONFLICT DO UPDATE SET
+               published = max(published + ?2, 0), delivered = max(delivered + ?3, 0), period = ?4
+             RETURNING published, delivered",
+        )
+        .and_then(|mut statement| {
+            let given = (destination, published, delivered, current);
+            statement.query_row(given, |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+        .map_err(failed())?;
+    let known = if known.0 > MAX_MESSAGES {
+        db.prepare_cached("UPDATE usual SET published = ?2, delivered = ?3 WHERE destination = ?1")
+            .and_then(|mut statement| statement.execute((destination, known.0 / 2, known.1 / 2)))
+            .map_err(failed())?;
+        (known.0 / 2, known.1 / 2)
+    } else {
+        known
+    };
+    Ok((u64::try_from(known.0).unwrap_or(0), u64::try_from(known.1).unwrap_or(0)))
+}
+
+/// Counts lengths in a period; by how much the counts changed. No count falls below nothing, and what is not kept any more
+/// is not taken back: memory then says what the file says.
+fn count_times(
+    db: &Connection,
+    (kind, of, with, class): (u8, i64, i64, u16),
+    period: Option<i64>,
+    (count, failed): (i64, i64),
+    current: i64,
+) -> Result<(i64, i64), StoreError> {
+    let error = || doing("cannot write how long things take");
+    let period = match period {
+        Some(period) => period,
+        // Where it was counted last.
+        None => db
+            .prepare_cached(
+                "SELECT max(period) FROM times WHERE kind = ?1 AND what = ?2 AND whom = ?3 AND class = ?4 AND orders > 0",
+            )
+            .and_then(|mut statement| {
+                statement.query_row((kind, of, with, class), |row| row.get::<_, Option<i64>>(0))
+            })
+            .map_err(error())?
+            .unwrap_or(current),
+    };
+    let before: Option<(i64, i64)> = db
+        .prepare_cached(
+            "SELECT orders, failed FROM times WHERE kind = ?1 AND what = ?2 AND whom = ?3 AND period = ?4 AND class = ?5",
+        )
+        .and_then(|mut statement| {
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            statement.query_row((kind, of, with, period, class), row).optional()
+        })
+        .map_err(error())?;
+    let (orders_before, failed_before) = before.unwrap_or_default();
+    let orders = orders_before.saturating_add(count).max(0);
+    let failures = failed_before.saturating_add(failed).max(0);
+    if before.is_none() && (orders, failures) == (0, 0) {
+        return Ok((0, 0));
+    }
+    db.prepare_cached(
+        "INSERT INTO times(kind, what, whom, period, class, orders, failed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT DO UPDATE SET orders = excluded.orders, failed = excluded.failed",
+    )
+    .and_then(|mut statement| statement.execute((kind, of, with, period, class, orders, failures)))
+    .map_err(error())?;
+    Ok((orders - orders_before, failures - failed_before))
+}
+
+/// Lets go what was so long ago that it is not usual any more, and words that nothing says any more; whether what is usual
+/// changed.
 pub(super) fn forget(db: &Connection, now: At) -> Result<bool, StoreError> {
-    let times = db
-        .execute("DELETE FROM times WHERE period < ?1", [period(now) - 1])
-        .map_err(doing("cannot forget what is not usual any more"))?;
-    let silent_since = now.0.saturating_sub(2 * PERIOD_DAYS * DAY);
-    let heard = db
-        .execute("DELETE FROM heard WHERE at < ?1", [silent_since])
-        .map_err(doing("cannot forget a service that is not heard of any more"))?;
-    Ok(times + heard > 0)
+    let before = period(now) - 1;
+    let mut gone = 0;
+    for (sql, bound) in [
+        ("DELETE FROM times WHERE period < ?1", before),
+        ("DELETE FROM usual WHERE period < ?1", before),
+        ("DELETE FROM heard WHERE at < ?1", now.0.saturating_sub(2 * PERIOD_DAYS * DAY)),
+        // An earlier version believed clocks that were ahead.
+        ("UPDATE heard SET at = ?1 WHERE at > ?1", now.0),
+    ] {
+        gone += db.execute(sql, [bound]).map_err(doing("cannot forget what is not usual any more"))?;
+    }
+    forget_words(db)?;
+    Ok(gone > 0)
+}
+
+/// Words that no list, no counter and nothing usual has. Rows that another one stands for may still have the number of one:
+/// they show it to nobody and get new words when they stand for themselves. What was learned from an order and is not kept
+/// any more need not be taken back. The last word stays, so that no number is given twice.
+fn forget_words(db: &Connection) -> Result<(), StoreError> {
+    db.execute_batch(
+        "DELETE FROM counts WHERE orders = 0;
+         DELETE FROM groups WHERE orders = 0;
+         DELETE FROM dictionary WHERE id < (SELECT max(id) FROM dictionary) AND id NOT IN (
+           SELECT stage FROM counts UNION SELECT grp FROM groups UNION SELECT destination FROM usual
+           UNION SELECT service FROM heard UNION SELECT what FROM times UNION SELECT whom FROM times);",
+    )
+    .map_err(doing("cannot forget words that nothing says any more"))
 }
 
 /// All that is usual.
@@ -231,7 +334,7 @@ pub(super) fn usual(db: &Connection) -> Result<Usual, StoreError> {
     };
     for (number, of, with, class, count, failed) in times {
         if let Some(kind) = kind(number) {
-            usual.times.entry(What { kind, of, with }).or_default().add(class, count, failed);
+            usual.add(&What { kind, of, with }, class, count, failed);
         }
     }
     Ok(usual)
@@ -252,11 +355,11 @@ pub(super) fn word(db: &Connection, text: &str) -> Result<i64, StoreError> {
     if let Some(id) = known(text)? {
         return Ok(id);
     }
-    let last: Option<i64> = db
-        .prepare_cached("SELECT max(id) FROM dictionary")
+    let words: i64 = db
+        .prepare_cached("SELECT n FROM words")
         .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
-        .map_err(doing("cannot read the dictionary"))?;
-    let text = if last.is_some_and(|last| last >= MAX_WORDS) { OTHER } else { text };
+        .map_err(doing("cannot count the words of the dictionary"))?;
+    let text = if words >= MAX_WORDS { OTHER } else { text };
     if let Some(id) = known(text)? {
         return Ok(id);
     }

@@ -23,10 +23,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::broadcast;
 
 pub use self::forget::Forgotten;
+use self::learn::Lessons;
+#[cfg(test)]
+pub(crate) use self::schema::make_older;
 use super::seal::{Keys, Master, SealError, TAG_LEN};
 use super::{
     Changes, Counts, Group, Ingested, Order, OrderId, Page, Query, Retained, Retention, Store, StoreError,
@@ -133,6 +136,28 @@ impl Sqlite {
     fn writer(&self) -> MutexGuard<'_, Connection> {
         // A panic while writing rolled its transaction back: the connection is as good as before.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes rows in one transaction, and what they teach with them. What is usual is read when the writer is held already
+    /// and told to readers only once all is committed: who reads it before would put back what another one learned meanwhile.
+    /// `change` gives, beside its result, the rows that may be others now.
+    fn changing<T>(
+        &self,
+        now: At,
+        change: impl FnOnce(&Connection, &Usual, &mut Lessons) -> Result<(T, BTreeSet<i64>), StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut db = self.writer();
+        let mut usual = self.usual();
+        let transaction = db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(doing("cannot begin to write"))?;
+        let mut lessons = Lessons::at(now);
+        let (done, changed) = change(&transaction, &usual, &mut lessons)?;
+        lessons.write(&transaction, &mut usual)?;
+        transaction.commit().map_err(doing("cannot commit a change"))?;
+        *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = usual;
+        self.tell(changed);
+        Ok(done)
     }
 
     /// Tells those who listen; that nobody does is no matter.

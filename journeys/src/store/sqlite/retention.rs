@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, PoisonError};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 
-use super::learn::{self, Lessons};
+use super::learn;
 use super::write::delete;
 use super::{Sqlite, doing};
 use crate::facts::At;
-use crate::store::{Retained, Retention, Store, StoreError};
+use crate::store::{Retained, Retention, StoreError};
 
 /// Orders that leave in one transaction: senders wait for no more than that.
 const BATCH: i64 = 1_000;
@@ -44,36 +44,30 @@ impl Sqlite {
     /// One batch of those of which nothing happened since `before` and nothing was told since that day, longest silent
     /// first: an old recording that is read today is kept as long as what happens today. Pinned ones stay.
     fn delete_oldest(&self, before: i64, now: At) -> Result<u64, StoreError> {
-        let mut db = self.writer();
-        let transaction = db
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(doing("cannot begin to delete"))?;
-        // All rows of an order leave together, when the last of them is due; then nothing points to what is gone.
-        let rows: Vec<i64> = transaction
-            .prepare_cached(
-                "SELECT id FROM orders WHERE last_at < ?1 AND day < ?3 AND pinned = 0
-                   AND NOT EXISTS (SELECT 1 FROM orders whole
-                     WHERE (whole.id = orders.joined_to OR whole.joined_to = coalesce(orders.joined_to, orders.id))
-                       AND (whole.pinned = 1 OR whole.last_at >= ?1 OR whole.day >= ?3))
-                 ORDER BY last_at, id LIMIT ?2",
-            )
-            .and_then(|mut statement| statement.query_map((before, BATCH, At(before).day()), |row| row.get(0))?.collect())
-            .map_err(doing("cannot look for expired orders"))?;
-        rows.iter().try_for_each(|row| delete(&transaction, *row))?;
-        // A batch may end inside an order: what is left of it stands for itself.
-        let orphans = transaction
-            .prepare_cached("SELECT id FROM orders WHERE joined_to IS NOT NULL AND joined_to NOT IN (SELECT id FROM orders)")
-            .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
-            .map_err(doing("cannot look for what is left of orders"))?;
-        let mut usual = self.usual();
-        let mut lessons = Lessons::default();
-        let mut changed = self.judge(&transaction, orphans, &usual, &mut lessons, now)?;
-        lessons.write(&transaction, &mut usual, now)?;
-        transaction.commit().map_err(doing("cannot commit a deletion"))?;
-        *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = usual;
-        changed.extend(&rows);
-        self.tell(changed);
-        Ok(rows.len() as u64)
+        self.changing(now, |db, usual, lessons| {
+            // All rows of an order leave together, when the last of them is due; then nothing points to what is gone.
+            let rows: Vec<i64> = db
+                .prepare_cached(
+                    "SELECT id FROM orders WHERE last_at < ?1 AND day < ?3 AND pinned = 0
+                       AND NOT EXISTS (SELECT 1 FROM orders whole
+                         WHERE (whole.id = orders.joined_to OR whole.joined_to = coalesce(orders.joined_to, orders.id))
+                           AND (whole.pinned = 1 OR whole.last_at >= ?1 OR whole.day >= ?3))
+                     ORDER BY last_at, id LIMIT ?2",
+                )
+                .and_then(|mut statement| {
+                    statement.query_map((before, BATCH, At(before).day()), |row| row.get(0))?.collect()
+                })
+                .map_err(doing("cannot look for expired orders"))?;
+            rows.iter().try_for_each(|row| delete(db, *row))?;
+            // A batch may end inside an order: what is left of it stands for itself.
+            let orphans = db
+                .prepare_cached("SELECT id FROM orders WHERE joined_to IS NOT NULL AND joined_to NOT IN (SELECT id FROM orders)")
+                .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
+                .map_err(doing("cannot look for what is left of orders"))?;
+            let mut changed = self.judge(db, orphans, usual, lessons, now)?;
+            changed.extend(&rows);
+            Ok((rows.len() as u64, changed))
+        })
     }
 
     /// What was put aside before that time, because it did not open: it is kept as long as an order that is not heard of,

@@ -66,6 +66,18 @@ const MIGRATIONS: &[&str] = &[
     -- Under which model the orders were judged.
     CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID, STRICT;
 ",
+    "
+    -- In which period an order taught what it has taught, so that it is taken back there.
+    ALTER TABLE orders ADD COLUMN learned_in INTEGER;
+    -- When messages of a destination were last counted.
+    ALTER TABLE usual ADD COLUMN period INTEGER NOT NULL DEFAULT 0;
+    UPDATE usual SET period = coalesce((SELECT max(period) FROM times), unixepoch() / 86400 / 28);
+    -- How many words there are: kept as they come and go.
+    CREATE TABLE words(n INTEGER NOT NULL) STRICT;
+    INSERT INTO words SELECT count(*) FROM dictionary;
+    CREATE TRIGGER word_came AFTER INSERT ON dictionary BEGIN UPDATE words SET n = n + 1; END;
+    CREATE TRIGGER word_went AFTER DELETE ON dictionary BEGIN UPDATE words SET n = n - 1; END;
+",
 ];
 
 pub(super) fn prepare(db: &mut Connection) -> Result<(), StoreError> {
@@ -143,4 +155,39 @@ fn migrate(db: &mut Connection) -> Result<(), StoreError> {
         .pragma_update(None, "user_version", known)
         .map_err(doing("cannot write the version of the store's file"))?;
     transaction.commit().map_err(doing("cannot bring the store's file up to this version"))
+}
+
+/// Makes a file as the version before the last `back` ones made it.
+#[cfg(test)]
+pub(crate) fn make_older(file: &std::path::Path, back: usize) {
+    let db = Connection::open(file).expect("a file");
+    let version = MIGRATIONS.len() - back;
+    MIGRATIONS.iter().take(version).for_each(|migration| db.execute_batch(migration).expect("tables"));
+    db.pragma_update(None, "user_version", version as i64).expect("set");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_all_older_versions_become_what_a_new_one_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tables = |db: &Connection| -> Vec<(String, String)> {
+            db.prepare("SELECT name, coalesce(sql, '') FROM sqlite_schema ORDER BY name")
+                .and_then(|mut statement| {
+                    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+                })
+                .expect("tables")
+        };
+        let mut new = Connection::open_in_memory().expect("a database");
+        prepare(&mut new).expect("tables");
+        for back in 1..=MIGRATIONS.len() {
+            let file = folder.path().join(back.to_string());
+            make_older(&file, back);
+            let mut db = Connection::open(&file).expect("a file");
+            prepare(&mut db).expect("brought up");
+            assert_eq!(tables(&db), tables(&new), "{back} versions before");
+        }
+    }
 }

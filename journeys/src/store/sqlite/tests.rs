@@ -230,7 +230,7 @@ fn free_text_in_a_status_does_not_fill_the_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     store.ingest(vec![wrote("1", 1, 1, "shop", "orders", "created")], NOW).expect("kept");
-    store.writer().execute("INSERT INTO dictionary VALUES (20000, 'the last word')", []).expect("written");
+    store.writer().execute("UPDATE words SET n = 20000", []).expect("written");
     for number in 2..6_u64 {
         let status = format!("free text {number}");
         store
@@ -246,6 +246,161 @@ fn free_text_in_a_status_does_not_fill_the_disk() {
         "free text 2",
         "the order itself keeps it"
     );
+}
+
+#[test]
+fn words_that_nothing_says_any_more_make_room_for_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    for number in 1..=20_u64 {
+        let mut fact = wrote(
+            &number.to_string(),
+            number,
+            1,
+            "shop",
+            "orders",
+            &format!("text {}", "x".repeat(number as usize)),
+        );
+        fact.service = format!("service {}", "y".repeat(number as usize));
+        store.ingest(vec![fact], NOW).expect("kept");
+    }
+    let words = |store: &Sqlite| -> (i64, i64) {
+        let db = store.writer();
+        let one = |sql: &str| db.query_row(sql, [], |row| row.get(0)).expect("counted");
+        (one("SELECT n FROM words"), one("SELECT count(*) FROM dictionary"))
+    };
+    let before = words(&store);
+    assert!(before.0 >= 40 && before.0 == before.1, "{before:?}");
+    let keep = Retention { keep_micros: DAY, max_bytes: u64::MAX };
+    store.retain(keep, NOW.after(HOUR)).expect("retained");
+    assert_eq!(words(&store).1, before.1, "all are said");
+    let counts = store.counts().expect("counts");
+    // The orders leave, and what they taught is not usual any more.
+    let later = NOW.after(100 * DAY);
+    store.ingest(vec![wrote("99", 99, 1, "shop", "orders", "created")], later).expect("kept");
+    store.retain(keep, later).expect("retained");
+    let after = words(&store);
+    assert!(after.0 <= 6 && after.0 == after.1, "{after:?}");
+    let stages = store.counts().expect("counts").stages;
+    assert_eq!(stages, [("created".to_owned(), Outcome::Stuck, 1)]);
+    assert_ne!(counts.stages, stages);
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_taught_while_others_write_is_not_put_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Nothing is due and nothing is there to forget: they wait for the writer all the time.
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                store.judge_due(NOW, 10).expect("judged");
+                store.forget_order(&key("nobody"), NOW).expect("forgotten");
+            }
+        });
+        for n in 1..=60_u64 {
+            let fact = wrote(&n.to_string(), n, 1, &format!("service-{}", n % 7), "orders", "created");
+            store.ingest(vec![fact], NOW).expect("kept");
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let known = store.usual();
+    drop(store);
+    assert_eq!(*open(folder.path()).usual(), *known, "memory says what the file says");
+    let written: u64 = known.of(crate::model::Kind::Wrote).map(|(_, times)| times.count()).sum();
+    assert_eq!(written, 60);
+}
+
+#[test]
+fn an_operation_that_is_told_again_is_counted_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let whole = Fact { to: At(9 * SECOND), ..wrote("1", 1, 1, "shop", "orders", "created") };
+    let part = Fact { to: At(2 * SECOND), unseen: Some(crate::facts::Unseen::Open), ..whole.clone() };
+    for facts in [vec![part.clone()], vec![whole.clone()], vec![part], vec![whole]] {
+        store.ingest(facts, NOW).expect("kept");
+    }
+    let count = |store: &Sqlite, kind| -> (u64, i64) {
+        let usual = store.usual();
+        let times = usual.of(kind).next().map(|(_, times)| (times.count(), times.percentile(50) / SECOND));
+        times.unwrap_or_default()
+    };
+    let check = |store: &Sqlite| {
+        let (times, seconds) = count(store, crate::model::Kind::Wrote);
+        assert!(times == 1 && (7..10).contains(&seconds), "{times} times {seconds} s");
+        assert_eq!(count(store, crate::model::Kind::Unseen).0, 0, "it was seen whole");
+    };
+    check(&store);
+    drop(store);
+    check(&open(folder.path()));
+}
+
+#[test]
+fn what_an_order_taught_is_taken_back_where_it_was_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let month = 28 * DAY;
+    store.ingest(journey_of("1", 1), NOW).expect("kept");
+    // In the next period it turns out that it was submitted earlier than was known.
+    let earlier = wrote("1", 99, 2, "shop", "orders", "submitted");
+    store.ingest(vec![earlier], NOW.after(month)).expect("kept");
+    let stage = |store: &Sqlite| -> Vec<(u64, i64)> {
+        let usual = store.usual();
+        let times = usual.of(crate::model::Kind::Stage);
+        times.map(|(_, times)| (times.count(), times.percentile(50) / (SECOND / 10))).collect()
+    };
+    let [(1, tenths)] = stage(&store)[..] else { panic!("{:?}", stage(&store)) };
+    assert!((9..12).contains(&tenths), "{tenths}");
+    let known = store.usual();
+    drop(store);
+    assert_eq!(*open(folder.path()).usual(), *known, "memory says what the file says");
+}
+
+#[test]
+fn a_clock_that_is_ahead_is_not_believed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let ahead = Fact { to: At(50_000 * DAY), ..wrote("1", 1, 1, "shop", "orders", "created") };
+    store.ingest(vec![ahead], NOW).expect("kept");
+    assert_eq!(store.usual().heard, [("shop".to_owned(), NOW)].into());
+    assert_eq!(order(&store, "1").head.last_at, NOW);
+    // As an earlier version wrote it.
+    store.writer().execute("UPDATE heard SET at = ?1", [50_000 * DAY]).expect("written");
+    let keep = Retention { keep_micros: DAY, max_bytes: u64::MAX };
+    assert_eq!(
+        store.retain(keep, NOW.after(3 * DAY)).expect("retained").expired,
+        1,
+        "it expires like others"
+    );
+    assert_eq!(store.usual().heard, [("shop".to_owned(), NOW.after(3 * DAY))].into());
+}
+
+#[test]
+fn a_consumer_that_went_away_shows_however_many_messages_it_took_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.ingest(vec![wrote("1", 1, 1, "shop", "orders", "created")], NOW).expect("kept");
+    let mut usual = store.usual();
+    let mut messages = |published: u64, delivered: u64| {
+        let mut lessons = Lessons::at(NOW);
+        let counts = [("orders".to_owned(), (published, delivered))].into();
+        lessons.deliveries(&crate::fold::Deliveries::new(), &counts);
+        lessons.write(&store.writer(), &mut usual).expect("written");
+        usual.is_expected("orders")
+    };
+    for _ in 0..2_000 {
+        assert!(messages(1_000, 1_000), "two million were taken");
+    }
+    assert!((0..3).any(|_| !messages(100, 0)), "three hundred were not");
+    drop(store);
+    let store = open(folder.path());
+    assert!(!store.usual().is_expected("orders"));
+    // And a destination that nobody sends to any more is not known for ever.
+    let keep = Retention { keep_micros: DAY, max_bytes: u64::MAX };
+    store.retain(keep, NOW.after(100 * DAY)).expect("retained");
+    assert_eq!(store.usual().destinations.len(), 0);
 }
 
 #[test]
@@ -428,7 +583,7 @@ fn a_person_leaves_all_orders_and_does_not_come_back() {
     store.ingest(facts(), NOW).expect("kept");
     let (before, counts) = (order(&store, "2"), store.counts().expect("counts"));
     let done = store.forget_person("user-42", NOW.after(DAY)).expect("forgotten");
-    assert_eq!(done, Forgotten { rows: 2, unread: 0 });
+    assert_eq!(done, Forgotten { rows: 2, ..Forgotten::default() });
     let nowhere = |store: &Sqlite| {
         for number in ["1", "3"] {
             let order = order(store, number);
@@ -467,6 +622,89 @@ fn a_forgotten_order_is_gone_with_all_its_rows_and_the_others_are_judged_again()
     assert_eq!(store.counts().expect("counts").outcomes, []);
     assert_eq!(store.check().expect("checked"), Vec::<String>::new());
     assert_eq!(store.forget_order(&key("19"), NOW).expect("nothing").rows, 0);
+}
+
+#[test]
+fn a_forgotten_order_leaves_what_was_put_aside_and_however_many_orders_share_its_number() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let claims = (1..=120_u64).map(|n| Fact {
+        also: vec![key("crm:SO-77")],
+        ..wrote(&n.to_string(), n, 1, "shop", "orders", "created")
+    });
+    store.ingest(claims.collect(), NOW).expect("kept");
+    store.writer().execute("UPDATE orders SET sealed = x'00' WHERE id = 1", []).expect("damaged");
+    store.ingest(vec![wrote("1", 500, 5, "shop", "orders", "priced")], NOW).expect("kept");
+    let aside = || -> i64 {
+        store.writer().query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0)).expect("counted")
+    };
+    assert_eq!(aside(), 1);
+    let done = store.forget_order(&key("crm:SO-77"), NOW).expect("forgotten");
+    assert_eq!((done.rows, done.numbers.len()), (121, 121), "{done:?}");
+    assert_eq!(store.find(&key("crm:SO-77")).expect("found"), []);
+    assert_eq!(aside(), 0);
+    assert_eq!(store.counts().expect("counts").outcomes, []);
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_forgotten_stands_in_the_log_while_somebody_reads_and_that_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    store.ingest(journey_of("1", 1), NOW).expect("kept");
+    store.writer().busy_timeout(Duration::ZERO).expect("set");
+    let mut reader = open_reader(&store.file).expect("a reader");
+    let snapshot = reader.transaction().expect("begun");
+    let _: i64 = snapshot.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).expect("read");
+    assert!(store.forget_order(&key("1"), NOW).expect("forgotten").in_log);
+    assert!(store.forget_person("user-42", NOW).expect("forgotten").in_log);
+    drop(snapshot);
+    assert!(!store.forget_order(&key("1"), NOW).expect("forgotten").in_log, "the next time");
+}
+
+#[test]
+fn a_person_leaves_every_text_and_is_known_by_words_of_those_that_come() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let stored = |id| {
+        let step = Step::Stored {
+            verb: "PutObject".to_owned(),
+            bucket: "models-user-42".to_owned(),
+            object: "users/user-42/bracket.stl".to_owned(),
+        };
+        fact("1", id, 1, "shop", step)
+    };
+    let others = |id: u64| {
+        let sent = Step::Published { destination: "notify.user-42".to_owned(), outcome: Sent::Confirmed };
+        let waited = Step::Waited {
+            queue: "mail/user-42".to_owned(),
+            died: Some(crate::facts::Died { queue: "user-42".to_owned(), reason: "expired".to_owned() }),
+        };
+        let called = Step::Called { peer: "user-42.example".to_owned(), answer: None, changes: true };
+        let mut status = wrote("1", id + 3, 1, "shop", "orders", "held by user-42");
+        status.trouble = Some(Trouble {
+            kind: TroubleKind::Other,
+            code: "user-42".to_owned(),
+            message: "no user-42".to_owned(),
+        });
+        vec![
+            fact("1", id, 1, "shop", sent),
+            fact("1", id + 1, 1, "shop", waited),
+            fact("1", id + 2, 1, "shop", called),
+            status,
+        ]
+    };
+    store.ingest([vec![stored(1)], others(10)].concat(), NOW).expect("kept");
+    store.forget_person("user-42", NOW).expect("forgotten");
+    let nowhere = |store: &Sqlite| {
+        let told = format!("{:?}", order(store, "1").facts);
+        assert!(!told.contains("user-42"), "{told}");
+        assert!(told.contains("users/…/bracket.stl"), "{told}");
+    };
+    nowhere(&store);
+    // None of these lists the person.
+    store.ingest([vec![stored(2)], others(20), others(10)].concat(), NOW).expect("kept");
+    nowhere(&store);
 }
 
 #[test]
@@ -550,4 +788,30 @@ stages: [{ name: begun, from: { shop: [created] } }, { name: sent, from: { shop:
     assert_eq!(store.check().expect("checked"), Vec::<String>::new());
     drop(store);
     assert_eq!(with(house).judge_due(NOW, 100).expect("judged"), 0, "the same model");
+}
+
+#[test]
+fn open_work_is_kept_as_all_facts_are_and_leaves_when_its_span_comes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let call = Step::Open { work: crate::facts::Work::Call { peer: "api.example".to_owned() } };
+    let open_work = Fact { to: At(990 * SECOND), ..fact("1", 1, 900, "crm", call) };
+    store.ingest(vec![open_work.clone()], NOW).expect("kept");
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(order(&store, "1").facts, [open_work]);
+    let groups = store.groups(10).expect("groups");
+    assert_eq!((groups[0].group.as_str(), groups[0].orders), ("hangs crm api.example", 1));
+    // Nobody tells of it any more: it is judged again when that is so.
+    assert_eq!(store.judge_due(NOW.after(200 * SECOND), 10).expect("judged"), 1);
+    assert_eq!(store.groups(10).expect("groups"), []);
+    let step = Step::Called { peer: "api.example".to_owned(), answer: Some(200), changes: true };
+    store
+        .ingest(vec![Fact { to: At(1_100 * SECOND), ..fact("1", 1, 900, "crm", step) }], NOW.after(DAY))
+        .expect("kept");
+    assert!(order(&store, "1").journey.open.is_empty());
+    let usual = store.usual();
+    let lengths: u64 = usual.of(crate::model::Kind::Called).map(|(_, times)| times.count()).sum();
+    assert_eq!(lengths, 1, "the span is counted, what was told before it is not");
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
 }

@@ -3,16 +3,15 @@
 //! `facts ─ by number ─▶ row: open, add, seal ─▶ rows that numbers connect: fold, judge ─▶ head columns, counters`
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::learn::{Lessons, word};
 use super::{Sqlite, doing, join, read};
-use crate::facts::{At, Fact, Key};
-use crate::fold::{self, Gathered, Length, Lost, Outcome, Reason, Verdict};
+use crate::facts::{At, Fact, FactId, Key};
+use crate::fold::{self, Gathered, Hang, Length, Lost, Outcome, Reason, Verdict};
 use crate::model::{Usual, shape};
-use crate::store::{Ingested, Store, StoreError, blob};
+use crate::store::{Ingested, StoreError, blob};
 
 impl Sqlite {
     pub(super) fn write(&self, mut facts: Vec<Fact>, now: At) -> Result<Ingested, StoreError> {
@@ -21,31 +20,22 @@ impl Sqlite {
         for fact in facts {
             by_key.entry(fact.key.clone()).or_default().push(fact);
         }
-        let mut db = self.writer();
-        // Copied only by a batch that teaches something, and told to readers only once it is committed.
-        let mut usual = self.usual();
-        let transaction = db
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(doing("cannot begin to write"))?;
-        let mut done = Ingested::default();
-        let mut touched = BTreeSet::new();
-        let mut lessons = Lessons::default();
-        for (key, facts) in by_key {
-            let given = facts.len() as u64;
-            let (row, new) = self.add(&transaction, &key, facts, &mut lessons, now)?;
-            done.new += new;
-            done.repeated += given.saturating_sub(new);
-            if new > 0 {
-                done.orders += 1;
-                touched.extend(join::connected(&transaction, row)?);
+        self.changing(now, |db, usual, lessons| {
+            let mut done = Ingested::default();
+            let mut touched = BTreeSet::new();
+            for (key, facts) in by_key {
+                let given = facts.len() as u64;
+                let (row, new) = self.add(db, &key, facts, lessons, now)?;
+                done.new += new;
+                done.repeated += given.saturating_sub(new);
+                if new > 0 {
+                    done.orders += 1;
+                    touched.extend(join::connected(db, row)?);
+                }
             }
-        }
-        let judged = self.judge(&transaction, touched, &usual, &mut lessons, now)?;
-        lessons.write(&transaction, &mut usual, now)?;
-        transaction.commit().map_err(doing("cannot commit a batch"))?;
-        *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = usual;
-        self.tell(judged);
-        Ok(done)
+            let judged = self.judge(db, touched, usual, lessons, now)?;
+            Ok((done, judged))
+        })
     }
 
     /// Adds facts to the row of their number; the row and how many were new.
@@ -72,6 +62,7 @@ impl Sqlite {
             Some((_, Err(error))) => return Err(error),
         };
         let (sent_before, was_truncated) = (fold::deliveries(&known.facts), known.truncated);
+        let told_before = told_otherwise(&known, &facts);
         let (gathered, new) = known.with(facts);
         if let Some(row) = row
             && new.is_empty()
@@ -81,7 +72,8 @@ impl Sqlite {
             return Ok((row, 0));
         }
         let first = gathered.facts.first().map_or(now.0, |fact| fact.from.0);
-        let last = gathered.facts.iter().map(|fact| fact.to.0).max().unwrap_or(now.0);
+        // Nothing was heard of later than now, whatever a sender's clock says: an order of the year 2100 expires like others.
+        let last = gathered.facts.iter().map(|fact| fact.to.0).max().unwrap_or(now.0).min(now.0);
         let row = match row {
             Some(row) => row,
             // The seal needs the row's number.
@@ -106,7 +98,8 @@ impl Sqlite {
                 .map_err(doing("cannot write a number of an order"))?;
         }
         lessons.deliveries(&sent_before, &fold::deliveries(&gathered.facts));
-        lessons.facts(gathered.facts.iter().filter(|fact| new.contains(&fact.id)));
+        let told = gathered.facts.iter().filter(|fact| new.contains(&fact.id));
+        lessons.facts(told.map(|fact| (fact, told_before.get(&fact.id))));
         Ok((row, new.len() as u64))
     }
 
@@ -182,28 +175,27 @@ impl Sqlite {
     }
 
     pub(super) fn judge_again(&self, now: At, limit: usize) -> Result<usize, StoreError> {
-        let mut usual = self.usual();
-        let mut db = self.writer();
-        let transaction = db
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(doing("cannot begin to write"))?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let due: BTreeSet<i64> = transaction
-            .prepare_cached(
-                "SELECT id FROM orders WHERE joined_to IS NULL AND due_at <= ?1 ORDER BY due_at LIMIT ?2",
-            )
-            .and_then(|mut statement| statement.query_map((now.0, limit), |row| row.get(0))?.collect())
-            .map_err(doing("cannot ask for due orders"))?;
-        let count = due.len();
-        // The same facts as before teach something else under another model only.
-        let mut lessons = Lessons::default();
-        let judged = self.judge(&transaction, due, &usual, &mut lessons, now)?;
-        lessons.write(&transaction, &mut usual, now)?;
-        transaction.commit().map_err(doing("cannot commit new verdicts"))?;
-        *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = usual;
-        self.tell(judged);
-        Ok(count)
+        self.changing(now, |db, usual, lessons| {
+            let due: BTreeSet<i64> = db
+                .prepare_cached(
+                    "SELECT id FROM orders WHERE joined_to IS NULL AND due_at <= ?1 ORDER BY due_at LIMIT ?2",
+                )
+                .and_then(|mut statement| statement.query_map((now.0, limit), |row| row.get(0))?.collect())
+                .map_err(doing("cannot ask for due orders"))?;
+            let count = due.len();
+            // The same facts as before teach something else under another model only.
+            let judged = self.judge(db, due, usual, lessons, now)?;
+            Ok((count, judged))
+        })
     }
+}
+
+/// What is known of operations that are told again with other words: the longer story will count in its place.
+fn told_otherwise(known: &Gathered, facts: &[Fact]) -> BTreeMap<FactId, Fact> {
+    let given: BTreeMap<FactId, &Fact> = facts.iter().map(|fact| (fact.id, fact)).collect();
+    let differs = |fact: &&Fact| given.get(&fact.id).is_some_and(|given| *given != *fact);
+    known.facts.iter().filter(differs).map(|fact| (fact.id, fact.clone())).collect()
 }
 
 /// Keeps what does not open, so that one damaged row does not stop all senders.
@@ -299,6 +291,12 @@ fn group(verdict: &Verdict) -> Option<String> {
             format!("failed {} {}", by.service, code(&by.trouble.code))
         }
         Reason::NotSettled { service, queue, .. } => format!("not_settled {service} {}", shape(queue)),
+        Reason::Hangs { service, on, .. } => match on {
+            Hang::Answer(peer) => format!("hangs {service} {peer}"),
+            Hang::Database => format!("hangs {service} database"),
+            Hang::Itself => format!("hangs {service}"),
+        },
+        Reason::InQueue { queue, .. } => format!("in_queue {}", shape(queue)),
         Reason::Lost(Lost::Returned { destination, .. }) => format!("returned {}", shape(destination)),
         Reason::Lost(Lost::Refused { destination, .. }) => format!("broker_refused {}", shape(destination)),
         Reason::Lost(Lost::NotTaken { destination, .. }) => format!("not_taken {}", shape(destination)),

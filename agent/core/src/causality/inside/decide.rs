@@ -18,6 +18,7 @@ use super::{Deadline, Inside};
 use crate::causality::rules::Row;
 use crate::causality::{Confidence, Edge, Rule};
 use crate::operation::OpSide;
+use crate::operation::postgres::TransactionNumber;
 use crate::record::{ConnId, OpId};
 
 impl Inside {
@@ -124,7 +125,7 @@ impl Inside {
     }
 
     /// Every member of a transaction has been looked at: the rest follow the decided ones, or their own weak evidence.
-    fn settle_transaction(&mut self, key: (ConnId, u64)) {
+    fn settle_transaction(&mut self, key: (ConnId, TransactionNumber)) {
         let Some(transaction) = self.table.transactions.get_mut(&key) else { return };
         let mut waiting = std::mem::take(&mut transaction.waiting);
         transaction.decided_count += waiting.len();

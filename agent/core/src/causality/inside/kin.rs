@@ -5,9 +5,7 @@
 //!
 //! *Owns* which processes may work for each other. *Must not know* operations.
 
-use std::hash::BuildHasher;
-
-use rustc_hash::FxBuildHasher;
+use std::hash::{BuildHasher, RandomState};
 
 use crate::bounded::Bounded;
 use crate::record::{ProcessInfo, Tgid};
@@ -16,7 +14,7 @@ use crate::record::{ProcessInfo, Tgid};
 const MAX_PROCESSES: usize = 16_384;
 /// Services with processes that take messages.
 const MAX_SERVICES: usize = 4096;
-/// Such processes of one service; the first are forgotten first.
+/// Such processes of one service. Of a service with more, nothing is said: they take their messages for themselves.
 const MAX_TAKERS: usize = 16;
 
 /// Who is kin to whom, bounded.
@@ -24,48 +22,84 @@ const MAX_TAKERS: usize = 16;
 pub(super) struct Kin {
     /// A hash of what kin have in common.
     families: Bounded<Tgid, u64>,
-    takers: Bounded<u64, Vec<Tgid>>,
+    takers: Bounded<u64, Takers>,
+    /// Processes choose their names: none is to look like another's kin.
+    hasher: RandomState,
+    /// Takers that there was no room for.
+    crowded_out: u64,
+}
+
+#[derive(Debug, Default)]
+struct Takers {
+    processes: Vec<Tgid>,
+    /// There are more than are remembered.
+    is_crowded: bool,
 }
 
 impl Kin {
     pub(super) fn new() -> Self {
-        Self { families: Bounded::new(MAX_PROCESSES), takers: Bounded::new(MAX_SERVICES) }
+        Self {
+            families: Bounded::new(MAX_PROCESSES),
+            takers: Bounded::new(MAX_SERVICES),
+            hasher: RandomState::new(),
+            crowded_out: 0,
+        }
     }
 
     /// A process became known: it is kin to those that run the same executable for the same service in the same container.
     pub(super) fn introduced(&mut self, info: &ProcessInfo) {
         let ProcessInfo { tgid, exe, service, service_namespace, container_id, .. } = info;
         if exe.is_empty() || service.is_empty() {
-            self.families.remove(tgid);
+            self.gone(*tgid);
             return;
         }
-        let family = FxBuildHasher.hash_one((exe, service, service_namespace, container_id));
+        let family = self.hasher.hash_one((exe, service, service_namespace, container_id));
+        if self.families.get(tgid).is_some_and(|known| *known != family) {
+            self.gone(*tgid);
+        }
         self.families.insert(*tgid, family);
+    }
+
+    /// The process is no more, or is another one.
+    pub(super) fn gone(&mut self, tgid: Tgid) {
+        let Some(family) = self.families.remove(&tgid) else { return };
+        if let Some(takers) = self.takers.get_mut(&family) {
+            takers.processes.retain(|taker| *taker != tgid);
+        }
     }
 
     /// The process took a message.
     pub(super) fn took(&mut self, tgid: Tgid) {
         let Some(family) = self.families.get(&tgid) else { return };
-        let slot = self.takers.slot_or_insert_with(*family, Vec::new);
+        let slot = self.takers.slot_or_insert_with(*family, Takers::default);
         self.takers.touch(slot);
-        let Some(takers) = self.takers.at_mut(slot).filter(|takers| !takers.contains(&tgid)) else { return };
-        if takers.len() >= MAX_TAKERS {
-            takers.remove(0);
+        let Some(takers) = self.takers.at_mut(slot) else { return };
+        if takers.processes.contains(&tgid) {
+            return;
         }
-        takers.push(tgid);
+        if takers.processes.len() >= MAX_TAKERS {
+            takers.is_crowded = true;
+            self.crowded_out = self.crowded_out.saturating_add(1);
+            return;
+        }
+        takers.processes.push(tgid);
     }
 
-    /// Its kin that took messages.
-    pub(super) fn takers(&self, tgid: Tgid) -> impl Iterator<Item = Tgid> {
+    /// Its kin that took messages. `None`: there are more of them than are known.
+    pub(super) fn takers(&self, tgid: Tgid) -> Option<impl Iterator<Item = Tgid>> {
         let family = self.families.get(&tgid).copied();
-        let takers = family.and_then(|family| self.takers.get(&family)).into_iter().flatten().copied();
+        let takers = family.and_then(|family| self.takers.get(&family));
+        if takers.is_some_and(|takers| takers.is_crowded) {
+            return None;
+        }
         // An identifier may be another process's by now.
-        takers.filter(move |taker| *taker != tgid && self.families.get(taker).copied() == family)
+        let is_kin = move |taker: &Tgid| *taker != tgid && self.families.get(taker).copied() == family;
+        Some(takers.into_iter().flat_map(|takers| &takers.processes).copied().filter(is_kin))
     }
 
     /// What was forgotten at the bounds.
     pub(super) fn forgotten(&self) -> u64 {
-        self.families.forgotten().saturating_add(self.takers.forgotten())
+        self.families.forgotten().saturating_add(self.takers.forgotten()).saturating_add(self.crowded_out)
     }
 }
 
@@ -87,7 +121,7 @@ mod tests {
         (1..=4).for_each(|tgid| kin.took(Tgid(tgid)));
         kin.took(Tgid(1));
         kin.took(Tgid(9));
-        let takers = |kin: &Kin, tgid| kin.takers(Tgid(tgid)).map(|tgid| tgid.0).collect::<Vec<_>>();
+        let takers = |kin: &Kin, tgid| kin.takers(Tgid(tgid)).unwrap().map(|tgid| tgid.0).collect::<Vec<_>>();
         assert_eq!(takers(&kin, 2), [1, 3]);
         assert_eq!((takers(&kin, 4), takers(&kin, 9)), (vec![], vec![]));
         kin.introduced(&info(3, "another"));
@@ -97,13 +131,35 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded() {
+    fn a_process_that_is_gone_takes_nothing() {
         let mut kin = Kin::new();
-        for tgid in 0..MAX_PROCESSES as u32 + 5 {
+        (1..=40).for_each(|tgid| {
             kin.introduced(&info(tgid, "tasks"));
             kin.took(Tgid(tgid));
+            kin.gone(Tgid(tgid));
+        });
+        kin.introduced(&info(41, "tasks"));
+        assert_eq!(kin.takers(Tgid(41)).unwrap().count(), 0);
+        assert_eq!(kin.forgotten(), 0);
+    }
+
+    #[test]
+    fn of_a_service_with_more_takers_than_are_remembered_nothing_is_said() {
+        let mut kin = Kin::new();
+        for tgid in 0..=MAX_TAKERS as u32 + 1 {
+            kin.introduced(&info(tgid, "tasks"));
         }
+        (1..=MAX_TAKERS as u32).for_each(|tgid| kin.took(Tgid(tgid)));
+        assert_eq!(kin.takers(Tgid(0)).unwrap().count(), MAX_TAKERS);
+        kin.took(Tgid(MAX_TAKERS as u32 + 1));
+        assert!(kin.takers(Tgid(0)).is_none());
+        assert_eq!(kin.forgotten(), 1);
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let mut kin = Kin::new();
+        (0..MAX_PROCESSES as u32 + 5).for_each(|tgid| kin.introduced(&info(tgid, "tasks")));
         assert_eq!(kin.forgotten(), 5);
-        assert_eq!(kin.takers(Tgid(20)).count(), MAX_TAKERS);
     }
 }

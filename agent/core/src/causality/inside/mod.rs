@@ -32,13 +32,14 @@ mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use self::table::Table;
+use self::table::{Op, Table};
 use self::thresholds::MAX_LOOKED_AT;
-use super::echo::Echo;
+use super::echo::{Asked, Echo};
 use super::stats::InsideStats;
 use super::{Edge, Policy};
 pub use crate::operation::Interaction;
 use crate::operation::OpSide;
+use crate::operation::postgres::InTransaction;
 use crate::order::{Facts, OrderKey};
 use crate::record::{ConnId, OpId, Point, Tgid};
 use crate::time::BootTime;
@@ -69,12 +70,21 @@ pub struct Closing {
     pub facts: Facts,
     /// What a proxy leaves of it.
     pub echo: Option<Echo>,
-    /// Number of the transaction block on its connection.
-    pub transaction: Option<u64>,
-    /// The operation was the COMMIT or ROLLBACK.
-    pub ends_transaction: bool,
+    /// The transaction block that it ran in.
+    pub transaction: Option<InTransaction>,
+    /// It was read for keys: else those it names are not known.
+    pub is_read: bool,
     /// What the operation itself names as its cause: an acknowledgement names its delivery.
     pub named: Option<OpId>,
+}
+
+/// What an operation that is not over has shown so far.
+#[derive(Clone, Debug, Default)]
+pub struct Showing {
+    pub keys: Vec<OrderKey>,
+    pub facts: Facts,
+    /// What it asks for. `None`: it may be anything.
+    pub asked: Option<Asked>,
 }
 
 /// Finds causes inside each process.
@@ -191,14 +201,19 @@ impl Inside {
     /// Asks what the requests that were in flight when `op` began, and still are, have shown so far; each is asked once.
     /// Returns whether there are any to wait for.
     fn peek_at_causes(&mut self, op: OpId) -> bool {
-        let Some(state) = self.table.ops.get(&op) else { return false };
+        let Some(state) = self.table.op(op) else { return false };
         let Some(process) = self.table.processes.get(&state.tgid) else { return false };
         let before = self.to_peek.len();
         let latest = (state.opened.at, OpId(u64::MAX));
-        let mut requests: Vec<OpId> =
-            process.incoming.range(..=latest).take(MAX_LOOKED_AT).map(|(_, op)| *op).collect();
-        if process.incoming.is_empty() && process.over[0].is_none() && !state.keys.is_empty() {
-            let takers = self.table.kin.takers(state.tgid);
+        let asked = process.incoming.range(..=latest).take(MAX_LOOKED_AT);
+        let relayed = process.relayed.range(..=latest).take(MAX_LOOKED_AT);
+        let mut requests: Vec<OpId> = asked.chain(relayed).map(|(_, op)| *op).collect();
+        // What names no order itself is decided after the member of its transaction that does.
+        let names_order = |state: &Op| !state.keys.is_empty();
+        let is_named = names_order(state)
+            || self.table.named_member(state).and_then(|named| self.table.op(named)).is_some_and(names_order);
+        if !process.was_asked() && is_named {
+            let takers = self.table.kin.takers(state.tgid).into_iter().flatten();
             let takers = takers.filter_map(|taker| self.table.processes.get(&taker));
             let taken = takers.flat_map(|taker| taker.incoming.range(..=latest)).map(|(_, op)| *op);
             requests.extend(taken.take(MAX_LOOKED_AT));
@@ -215,6 +230,11 @@ impl Inside {
     /// What was forgotten at the bounds: of links, and of processes and their threads.
     pub fn forgotten(&self) -> (u64, InsideStats) {
         self.table.forgotten()
+    }
+
+    /// The operation is remembered: what it shows is asked for.
+    pub fn remembers(&self, op: OpId) -> bool {
+        self.table.ops.contains_key(&op)
     }
 
     /// Operations remembered.

@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 
 use super::process::{Client, Process};
 use super::rules::SETTLES;
-use super::table::{Circumstances, Op, Table};
+use super::table::{Circumstances, Loss, Op, Table};
 use super::thread::ThreadState;
 use super::thresholds::{AFTER, CROWD, GRACE, LOSS_STEP, MAX_AFTERMATH, MAX_LOSSES, MAX_UNNAMED, REMEMBER};
 use super::trust::Signal;
-use super::{Closing, Deadline, Inside, Interaction, Opening};
+use super::{Closing, Deadline, Inside, Interaction, Opening, Showing};
 use crate::operation::OpSide;
-use crate::order::{Facts, OrderKey};
+use crate::operation::postgres::InTransaction;
 use crate::record::{ConnId, OpId, Point, ProcessInfo, Tgid, Tid};
 use crate::time::BootTime;
 
@@ -31,8 +31,9 @@ impl Inside {
 
     /// A process is asked for something that is no cause of what it does, unless it passes it on: whoever asks nobody does not.
     fn relayed_opened(&mut self, op: OpId, state: Op) {
-        let asks = |process: &Process| !process.clients.is_empty();
-        if state.family == Interaction::Call && self.table.processes.get(&state.tgid).is_some_and(asks) {
+        let asking = self.table.processes.get_mut(&state.tgid).filter(|process| process.asks_others);
+        if let Some(process) = asking.filter(|_| state.family == Interaction::Call) {
+            process.relayed.insert((state.opened.at, op));
             self.table.ops.insert(op, Box::new(state));
         }
     }
@@ -107,6 +108,7 @@ impl Inside {
         let Some(state) = self.table.ops.get_mut(&op) else { return };
         let Some(process) = self.table.processes.get_mut(&state.tgid) else { return };
         let tid = point.thread.tid;
+        state.requested_at = Some(point.at);
         match (state.shape, state.family) {
             (OpSide::Incoming, _) => {
                 // Go's server watches an idle connection by a goroutine that reads one byte: with it the next request begins,
@@ -138,14 +140,14 @@ impl Inside {
         };
         state.closed_at = Some(closing.at);
         state.answered = closing.answered;
-        if state.peeked {
+        if state.peeked && state.shape == OpSide::Incoming {
             self.unname(op);
         }
         let Some(state) = self.table.ops.get_mut(&op) else { return };
         let shape = state.shape;
         let answer = if shape == OpSide::Incoming { closing.response_start } else { closing.response_end };
         state.answered_by = answer.map(|point| point.thread.tid);
-        state.transaction = closing.transaction;
+        state.transaction = closing.transaction.map(|transaction| transaction.number);
         state.keys = std::mem::take(&mut closing.keys);
         state.facts = std::mem::take(&mut closing.facts);
         state.echo = closing.echo;
@@ -156,10 +158,19 @@ impl Inside {
         {
             process.echoes(op, echo, family);
         }
+        // What it names is not known: as little as of what was lost.
+        if !closing.is_read
+            && let Some(process) = self.table.processes.get_mut(&state.tgid)
+        {
+            note_loss(&mut process.losses, Loss { from: state.opened.at, to: closing.at });
+        }
         match shape {
             OpSide::Incoming => self.close_incoming(op, closing.response_start, closing.at),
             OpSide::Outgoing => self.close_outgoing(&closing),
             OpSide::Relayed => {
+                if let Some(process) = self.table.processes.get_mut(&state.tgid) {
+                    process.relayed.remove(&(state.opened.at, op));
+                }
                 self.deadlines.insert((closing.at + REMEMBER, op), Deadline::Forget);
             }
         }
@@ -190,14 +201,15 @@ impl Inside {
                 }
             }
         }
-        if let Some(number) = closing.transaction {
+        if let Some(InTransaction { number, is_begun, is_end }) = closing.transaction {
             let Table { ops, transactions, .. } = &mut self.table;
             let transaction = transactions.entry((conn, number)).or_default();
             transaction.member_count += 1;
             transaction.last_at = transaction.last_at.max(closing.at);
-            transaction.over |= closing.ends_transaction;
+            transaction.begun |= is_begun;
+            transaction.over |= is_end;
             if let Some(state) = ops.get(&closing.op) {
-                transaction.name(closing.op, &state.keys);
+                transaction.name(closing.op, &state.keys, closing.is_read);
             }
         }
         self.deadlines.insert((closing.at + self.policy.decide_within, closing.op), Deadline::Decide);
@@ -223,13 +235,13 @@ impl Inside {
     /// Something a process read or wrote was lost: found out at `now`, when the stream went on behind it.
     pub fn missed(&mut self, tgid: Tgid, now: BootTime) {
         if let Some(process) = self.table.processes.get_mut(&tgid) {
-            note_loss(&mut process.losses, now);
+            note_loss(&mut process.losses, Loss::at(now));
         }
     }
 
     /// Records were lost, found out at `now`: whose is not known.
     pub fn lost(&mut self, now: BootTime) {
-        note_loss(&mut self.table.losses, now);
+        note_loss(&mut self.table.losses, Loss::at(now));
     }
 
     /// A process ended. What its operations prove is still asked for a while.
@@ -237,6 +249,8 @@ impl Inside {
         if let Some(process) = self.table.processes.get_mut(&tgid) {
             process.ended = true;
             self.ended.push_back((now + REMEMBER, tgid));
+        } else {
+            self.table.kin.gone(tgid);
         }
     }
 
@@ -322,15 +336,19 @@ impl Inside {
     }
 
     /// What an open request has shown so far. The request's answer may show more.
-    pub fn shown(&mut self, op: OpId, keys: Vec<OrderKey>, facts: Facts) {
+    pub fn shown(&mut self, op: OpId, showing: Showing) {
         let Some(state) =
             self.table.ops.get_mut(&op).filter(|state| state.peeked && state.closed_at.is_none())
         else {
             return;
         };
-        state.keys = keys;
-        state.facts = facts;
-        self.name(op);
+        state.asked = showing.asked;
+        // What only passes through is no cause by its keys.
+        if state.shape == OpSide::Incoming {
+            state.keys = showing.keys;
+            state.facts = showing.facts;
+            self.name(op);
+        }
     }
 
     /// Enters a request where keys are looked for.
@@ -338,7 +356,7 @@ impl Inside {
         let Some(state) = self.table.ops.get(&op) else { return };
         let Some(process) = self.table.processes.get_mut(&state.tgid) else { return };
         for key in &state.keys {
-            process.by_key.entry(key.clone()).or_default().push(op);
+            process.by_key.entry(key.clone()).or_default().push_back(op);
         }
         if state.keys.is_empty() {
             if process.unnamed.len() >= MAX_UNNAMED {
@@ -365,8 +383,11 @@ impl Inside {
             self.table.transactions.remove(&(state.conn, number));
         }
         if let Some(process) = self.table.processes.get_mut(&state.tgid) {
-            process.unname(op, &state.keys);
-            if let Some(echo) = state.echo {
+            // Only what a process is asked for is looked for by keys, and by its content what passes through too.
+            if state.shape == OpSide::Incoming {
+                process.unname(op, &state.keys);
+            }
+            if let Some(echo) = state.echo.filter(|_| state.shape != OpSide::Outgoing) {
                 process.forget_echo(op, echo);
             }
         }
@@ -422,11 +443,16 @@ fn count_unexplained(process: &mut Process, until: BootTime) {
 }
 
 /// Enters a loss; those close to each other count as one.
-fn note_loss(losses: &mut VecDeque<BootTime>, now: BootTime) {
-    if losses.back().is_none_or(|last| now.since(*last) > LOSS_STEP) {
-        if losses.len() >= MAX_LOSSES {
-            losses.pop_front();
+fn note_loss(losses: &mut VecDeque<Loss>, loss: Loss) {
+    if let Some(last) = losses.back_mut().filter(|last| loss.from.since(last.to) <= LOSS_STEP) {
+        // A point next to a point adds nothing.
+        if loss.from < last.from || loss.to.since(last.to) > LOSS_STEP {
+            *last = Loss { from: last.from.min(loss.from), to: last.to.max(loss.to) };
         }
-        losses.push_back(now);
+        return;
     }
+    if losses.len() >= MAX_LOSSES {
+        losses.pop_front();
+    }
+    losses.push_back(loss);
 }

@@ -3,11 +3,13 @@
 //! *Owns* the memory of one process and its bounds. *Must not know* rules.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasher, Hash};
 
 use rustc_hash::FxHashMap;
 
 use super::Interaction;
 use super::quiet::{Aftermath, Quiet};
+use super::table::Loss;
 use super::thread::ThreadState;
 use super::thresholds::{INTERLEAVED_FOR, MAX_INTERLEAVED, MAX_THREADS};
 use super::trust::Trust;
@@ -23,14 +25,18 @@ pub(super) struct Process {
     pub(super) threads: FxHashMap<Tid, ThreadState>,
     /// Requests in flight, by their start.
     pub(super) incoming: BTreeSet<(BootTime, OpId)>,
+    /// Calls in flight that may be passed on and are no other cause, by their start: of a process that asks others.
+    pub(super) relayed: BTreeSet<(BootTime, OpId)>,
     /// Outgoing operations that are over, by their start. They wait until every request that began before them is over too.
     pub(super) blocked: BTreeSet<(BootTime, OpId)>,
     /// Requests by the one order each names, those over included, in the order they were over.
-    pub(super) by_key: HashMap<OrderKey, Vec<OpId>>,
+    pub(super) by_key: HashMap<OrderKey, VecDeque<OpId>>,
     /// Requests by their content, those that are over, in the order they were: of a process that asks others.
     pub(super) by_echo: FxHashMap<Echo, VecDeque<OpId>>,
     /// Requests that name no order, in the order they were over.
     pub(super) unnamed: VecDeque<OpId>,
+    /// The process has asked others, ever: its connections may be gone.
+    pub(super) asks_others: bool,
     /// Connections that the process uses as a client.
     pub(super) clients: FxHashMap<ConnId, Client>,
     /// The message that was written last, when and on which connection.
@@ -51,8 +57,8 @@ pub(super) struct Process {
     pub(super) trust: Trust,
     /// The process has ended. What is known of it serves decisions still to come.
     pub(super) ended: bool,
-    /// When it was found out that bytes which the process moved were lost.
-    pub(super) losses: VecDeque<BootTime>,
+    /// When bytes which the process moved were lost, and operations that were not read.
+    pub(super) losses: VecDeque<Loss>,
     /// What was forgotten at the bounds above, and with threads that are gone.
     pub(super) forgotten: InsideStats,
 }
@@ -60,34 +66,24 @@ pub(super) struct Process {
 impl Process {
     /// Takes a request out of the index of keys.
     pub(super) fn unname(&mut self, op: OpId, keys: &[OrderKey]) {
-        for key in keys {
-            if let Some(ops) = self.by_key.get_mut(key) {
-                ops.retain(|other| *other != op);
-                if ops.is_empty() {
-                    self.by_key.remove(key);
-                }
-            }
-        }
+        keys.iter().for_each(|key| take_out(&mut self.by_key, key, op));
     }
 
     /// Enters a request that is over where contents are looked for. Whoever has asked nobody passes nothing on, but may reply.
     pub(super) fn echoes(&mut self, op: OpId, echo: Echo, family: Interaction) {
-        if !self.clients.is_empty() || family == Interaction::Message {
+        if self.asks_others || family == Interaction::Message {
             self.by_echo.entry(echo).or_default().push_back(op);
         }
     }
 
-    /// Takes it out again: those that were over first are forgotten first.
+    /// Takes it out again.
     pub(super) fn forget_echo(&mut self, op: OpId, echo: Echo) {
-        let Some(ops) = self.by_echo.get_mut(&echo) else { return };
-        if ops.front() == Some(&op) {
-            ops.pop_front();
-        } else {
-            ops.retain(|other| *other != op);
-        }
-        if ops.is_empty() {
-            self.by_echo.remove(&echo);
-        }
+        take_out(&mut self.by_echo, &echo, op);
+    }
+
+    /// The process was asked for something, ever.
+    pub(super) fn was_asked(&self) -> bool {
+        !self.incoming.is_empty() || self.over[0].is_some()
     }
 
     /// A request that was in flight when this operation started is still open: the request's keys are not known yet.
@@ -167,6 +163,7 @@ impl Process {
             self.idle_count = self.idle_count.saturating_sub(1);
         }
         client.open += 1;
+        self.asks_others = true;
         let writer = match client.writer {
             Writer::Unknown => Writer::One(tid),
             Writer::One(only) if only == tid => Writer::One(tid),
@@ -190,6 +187,19 @@ impl Process {
         if self.clients.remove(&conn).is_some_and(|client| client.open == 0) {
             self.idle_count = self.idle_count.saturating_sub(1);
         }
+    }
+}
+
+/// Takes an operation out of an index. Those that were over first are forgotten first.
+fn take_out<K: Eq + Hash, S: BuildHasher>(index: &mut HashMap<K, VecDeque<OpId>, S>, key: &K, op: OpId) {
+    let Some(ops) = index.get_mut(key) else { return };
+    if ops.front() == Some(&op) {
+        ops.pop_front();
+    } else {
+        ops.retain(|other| *other != op);
+    }
+    if ops.is_empty() {
+        index.remove(key);
     }
 }
 

@@ -118,6 +118,7 @@ impl Inside {
 mod tests {
     use std::time::Duration;
 
+    use super::super::table::Loss;
     use super::super::thresholds::{FULL, PROOF};
     use super::super::trust::Proof;
     use super::*;
@@ -154,7 +155,7 @@ mod tests {
         let holds = |signal| process.trust.holds(signal, Proof::FULL);
         assert!(holds(Signal::ReadAlone) && !holds(Signal::Answers));
         assert!(process.threads[&Tid(71)].multiplexes && process.threads.len() == 1);
-        assert_eq!(process.losses, [ns(1000)], "what was in flight is not known");
+        assert_eq!(process.losses, [Loss::at(ns(1000))], "what was in flight is not known");
         assert_eq!(next.export(Tgid(7)), Some(learned));
     }
 

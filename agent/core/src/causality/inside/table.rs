@@ -12,9 +12,10 @@ use super::kin::Kin;
 use super::process::{Process, Writer};
 use super::thresholds::{CROWD, MAX_LINKS, MAX_LOOKED_AT, MAX_PROCESSES};
 use crate::bounded::{Bounded, Slot};
-use crate::causality::echo::Echo;
+use crate::causality::echo::{Asked, Echo};
 use crate::causality::stats::InsideStats;
 use crate::operation::OpSide;
+use crate::operation::postgres::TransactionNumber;
 use crate::order::{Facts, OrderKey};
 use crate::record::{ConnId, OpId, Point, Tgid, Tid};
 use crate::time::BootTime;
@@ -29,11 +30,11 @@ pub(super) struct Table {
     /// Boxed: a hash table has up to four slots per entry when entries come and go.
     pub(super) ops: FxHashMap<OpId, Box<Op>>,
     /// By connection and number of the transaction on it.
-    pub(super) transactions: FxHashMap<(ConnId, u64), Transaction>,
+    pub(super) transactions: FxHashMap<(ConnId, TransactionNumber), Transaction>,
     /// What caused operations across the wire and through messages.
     pub(super) links: Bounded<OpId, OpId>,
-    /// When it was found out that records were lost, whosever they were.
-    pub(super) losses: VecDeque<BootTime>,
+    /// When records were lost, whosever they were.
+    pub(super) losses: VecDeque<Loss>,
     pub(super) kin: Kin,
 }
 
@@ -95,6 +96,7 @@ impl Table {
 
     /// A process is no more, or is another one.
     pub(super) fn remove_process(&mut self, tgid: Tgid) {
+        self.kin.gone(tgid);
         if let Some(process) = self.processes.remove(&tgid) {
             self.forgotten += process.forgotten();
         }
@@ -126,9 +128,13 @@ pub(super) struct Op {
     pub(super) facts: Facts,
     /// What a proxy leaves of it.
     pub(super) echo: Option<Echo>,
+    /// What it asks for, while it is open and has shown that. `None`: it may be anything.
+    pub(super) asked: Option<Asked>,
+    /// When all of its request had been moved.
+    pub(super) requested_at: Option<BootTime>,
     /// It was passed on.
     pub(super) forwarded: bool,
-    pub(super) transaction: Option<u64>,
+    pub(super) transaction: Option<TransactionNumber>,
     /// The thread that read the whole request (of a Go program the goroutine that read its end), and when it had; `None` while
     /// bytes are missing, and if several threads read them.
     pub(super) read_whole: Option<(Tid, BootTime)>,
@@ -198,6 +204,8 @@ impl Op {
             keys: Vec::new(),
             facts: Vec::new(),
             echo: None,
+            asked: None,
+            requested_at: None,
             forwarded: false,
             transaction: None,
             read_whole: None,
@@ -225,6 +233,19 @@ impl Op {
     /// The operation was under way at that time.
     pub(super) fn is_open_at(&self, at: BootTime) -> bool {
         self.opened.at <= at && self.closed_at.is_none_or(|closed| closed >= at)
+    }
+}
+
+/// Something was not seen, or was seen and not read: from when to when it may have been under way. It was found out at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    pub(super) from: BootTime,
+    pub(super) to: BootTime,
+}
+
+impl Loss {
+    pub(super) fn at(at: BootTime) -> Self {
+        Self { from: at, to: at }
     }
 }
 
@@ -256,6 +277,8 @@ pub(super) struct Transaction {
     pub(super) parent: Option<OpId>,
     /// Members were decided for different causes.
     pub(super) contradictory: bool,
+    /// Its BEGIN was seen: no member is missing before those that are known.
+    pub(super) begun: bool,
     /// The COMMIT or ROLLBACK is over.
     pub(super) over: bool,
     /// When the last of its members was over.
@@ -283,9 +306,10 @@ pub(super) enum Named {
 }
 
 impl Transaction {
-    /// A member is over that names these orders.
-    pub(super) fn name(&mut self, op: OpId, keys: &[OrderKey]) {
+    /// A member is over that names these orders. One that was not read may name any.
+    pub(super) fn name(&mut self, op: OpId, keys: &[OrderKey], is_read: bool) {
         match (&self.named, keys) {
+            _ if !is_read => self.named = Named::Several,
             (_, []) => {}
             (Named::Nothing, [only]) => self.named = Named::By(op, only.clone()),
             (Named::By(_, known), [only]) if known == only => {}
@@ -293,14 +317,16 @@ impl Transaction {
         }
     }
 
-    /// A member is decided. Once all are, and exactly one order is named: the member that names it, and those without a cause.
+    /// A member is decided. Once all are, were seen from the BEGIN on, and name exactly one order: the member that names it, and those
+    /// without a cause.
     pub(super) fn done(&mut self, op: OpId, is_root: bool) -> Option<(OpId, Vec<OpId>)> {
         self.done_count += 1;
         if is_root && self.roots.len() < MAX_ROOTS {
             self.roots.push(op);
         }
         let Named::By(by, _) = &self.named else { return None };
-        (self.over && self.done_count >= self.member_count).then(|| (*by, std::mem::take(&mut self.roots)))
+        (self.begun && self.over && self.done_count >= self.member_count)
+            .then(|| (*by, std::mem::take(&mut self.roots)))
     }
 
     /// The transaction has ended, and every member has been looked at.

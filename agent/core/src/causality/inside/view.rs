@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Interaction;
 use super::process::Process;
 use super::rules::reading::Read;
-use super::table::{Op, Table, Transaction, common_facts};
+use super::table::{Loss, Op, Table, Transaction, common_facts};
 use super::thread::ThreadState;
 use super::thresholds::{AFTER, MAX_LOOKED_AT, NEAR_LOSS_AFTER, NEAR_LOSS_BEFORE};
 use super::trust::{Signal, Trust};
@@ -81,9 +81,9 @@ impl<'a> View<'a> {
     }
 
     /// Requests of the process that show this key, in the order they were over.
-    pub(super) fn named(&self, key: &OrderKey) -> &'a [OpId] {
+    pub(super) fn named(&self, key: &OrderKey) -> impl DoubleEndedIterator<Item = OpId> {
         let ops = self.process.and_then(|process| process.by_key.get(key));
-        ops.map(Vec::as_slice).unwrap_or_default()
+        ops.into_iter().flatten().copied()
     }
 
     /// A request that was in flight when the operation began is still open.
@@ -91,16 +91,45 @@ impl<'a> View<'a> {
         self.process.is_some_and(|process| process.is_blocked((self.at(), OpId(0))))
     }
 
-    /// The process was asked for something, ever.
-    pub(super) fn was_asked(&self) -> bool {
-        self.process.is_some_and(|process| !process.incoming.is_empty() || process.over[0].is_some())
+    /// What was in flight when the operation began, is still open, and may ask for the same as the operation: what has not shown what it
+    /// asks for, or shows the same. A request of which a part was still missing when the operation was over was not passed on.
+    pub(super) fn may_be_of_open(&self) -> bool {
+        let (Some(process), Some(echo)) = (self.process, self.op.echo) else { return false };
+        let latest = (self.at(), OpId(u64::MAX));
+        let open = process.incoming.range(..=latest).chain(process.relayed.range(..=latest));
+        let may_be = |candidate: &Op| {
+            candidate.family == self.op.family
+                && candidate.requested_at.is_some_and(|at| self.op.closed_at.is_none_or(|over| at <= over))
+                && candidate.asked.is_none_or(|asked| asked == echo.asked)
+        };
+        open.enumerate()
+            .any(|(step, (_, open))| step >= 2 * MAX_LOOKED_AT || self.candidate(*open).is_some_and(may_be))
     }
 
-    /// What other processes of the service were asked that shows this key.
-    pub(super) fn named_by_kin(&self, key: &OrderKey) -> impl Iterator<Item = (OpId, &'a Op)> {
-        let named = |tgid| self.table.processes.get(&tgid)?.by_key.get(key).map(|ops| ops.iter().rev());
-        let ops = self.table.kin.takers(self.op.tgid).filter_map(named).flatten();
-        ops.take(MAX_LOOKED_AT).filter_map(|op| Some((*op, self.candidate(*op)?)))
+    /// The process was asked for something, ever.
+    pub(super) fn was_asked(&self) -> bool {
+        self.process.is_some_and(Process::was_asked)
+    }
+
+    /// Other processes of the service that take messages. `None`: not all of them are known.
+    fn takers(&self) -> Option<impl Iterator<Item = &'a Process>> {
+        let takers = self.table.kin.takers(self.op.tgid)?;
+        Some(takers.filter_map(|tgid| self.table.processes.get(&tgid)))
+    }
+
+    /// What other processes of the service were asked that shows this key. `None`: not all of it is known.
+    pub(super) fn named_by_kin(&self, key: &OrderKey) -> Option<Vec<(OpId, &'a Op)>> {
+        let named = self.takers()?.filter_map(|taker| taker.by_key.get(key)).flat_map(|ops| ops.iter().rev());
+        let named: Vec<OpId> = named.take(MAX_LOOKED_AT + 1).copied().collect();
+        let latest = (self.at(), OpId(u64::MAX));
+        let open = self.takers()?.flat_map(|taker| taker.incoming.range(..=latest));
+        let is_all = named.len() <= MAX_LOOKED_AT && open.take(MAX_LOOKED_AT + 1).count() <= MAX_LOOKED_AT;
+        is_all.then(|| named.into_iter().filter_map(|op| Some((op, self.candidate(op)?))).collect())
+    }
+
+    /// Something that another process of the service took around the operation's start may have been lost.
+    pub(super) fn kin_is_near_loss(&self) -> bool {
+        self.takers().is_none_or(|mut takers| takers.any(|taker| is_near(&taker.losses, self.at())))
     }
 
     /// Requests of the process that show no key and were in flight when the operation began: the latest to be over first.
@@ -178,8 +207,8 @@ impl<'a> View<'a> {
             .is_some_and(|process| process.awaiting_late_cause <= own && process.trust.was_never_late(seen))
     }
 
-    /// Something that the process read or wrote around the operation's start was lost: what its threads did then is not known,
-    /// and only keys still prove something.
+    /// Something that the process read or wrote around the operation's start was lost, or not read: what its threads did then is not
+    /// known, and only keys still prove something.
     pub(super) fn is_near_loss(&self) -> bool {
         self.process.is_some_and(|process| is_near(&process.losses, self.at()))
     }
@@ -203,7 +232,7 @@ impl<'a> View<'a> {
 }
 
 /// One of the losses may have been around that time.
-fn is_near(losses: &VecDeque<BootTime>, at: BootTime) -> bool {
+fn is_near(losses: &VecDeque<Loss>, at: BootTime) -> bool {
     let (from, to) = (at - NEAR_LOSS_BEFORE, at + NEAR_LOSS_AFTER);
-    losses.iter().any(|lost| (from..=to).contains(lost))
+    losses.iter().any(|lost| lost.from <= to && lost.to >= from)
 }

@@ -288,14 +288,16 @@ impl Flow {
     /// Bytes held.
     pub(super) fn held(&self) -> Held {
         let (pending, session) = match &self.state {
-            State::Detecting(look) => (look.kept(), size_of::<Look>()),
+            State::Detecting(look) => (look.kept(), look.entry_bytes()),
             State::Speaking(talk) => (0, size_of::<Talk>().saturating_add(talk.session.held())),
             State::Ignored => (0, 0),
         };
         let (sealed, state) =
             self.tls.as_ref().map_or((0, 0), |sealed| (sealed.held(), sealed.state_bytes()));
         let back = self.duplex.buffered().saturating_add(pending).saturating_add(sealed);
-        Held { back, all: FLOW_BYTES.saturating_add(back).saturating_add(session).saturating_add(state) }
+        let places = self.duplex.held().saturating_mul(size_of::<Chunk>());
+        let all = FLOW_BYTES.saturating_add(places).saturating_add(self.preface.held()).saturating_add(back);
+        Held { back, all: all.saturating_add(session).saturating_add(state) }
     }
 
     /// Gives up bodies and values of what is open, and what waits.

@@ -9,6 +9,7 @@ use super::*;
 use crate::operation::OpSide;
 use crate::protocol::{Discard, End, Session, Want};
 use crate::record::{DataFlags, Direction, Endpoint, Mark, OpId, Point, Sender, WireBase, Worker};
+use crate::stream::Chunk;
 use crate::time::{BootTime, ns};
 use Direction::{Egress, Ingress};
 
@@ -420,4 +421,34 @@ mod properties {
             prop_assert_eq!(s.opened, s.closed + s.evicted + s.abandoned);
         }
     }
+}
+
+#[test]
+fn what_waits_counts_with_its_places() {
+    // Bytes that nothing is known of, one by one: the places take more than the bytes.
+    let mut connections = scribes(10);
+    connections.handle_conn(conn(1));
+    connections.handle_data(data(1, Ingress, 0, "x", 0, 2));
+    let one = connections.held();
+    for at in 1..50 {
+        connections.handle_data(data(1, Ingress, at, "x", 0, 2 + at));
+    }
+    let more = connections.held() - one;
+    assert!(more >= 49 * (1 + size_of::<Chunk>()), "{more}");
+    // What may be a header of the PROXY protocol.
+    connections.handle_conn(conn(2));
+    let none = connections.held();
+    connections.handle_data(data(2, Ingress, 0, "PROX", 0, 60));
+    let more = connections.held() - none;
+    assert!(more >= 4 + size_of::<Chunk>(), "{more}");
+    // What waits for its turn.
+    let none = connections.held();
+    connections.handle_conn(conn(3));
+    connections.handle_data(data(3, Ingress, 10, "x", 0, 61));
+    let first = connections.held() - none;
+    connections.handle_data(data(3, Ingress, 20, "x", 0, 61));
+    let more = connections.held() - none - first;
+    assert!(more > size_of::<Chunk>(), "{more}");
+    connections.finish(ns(1000 * MS));
+    assert_eq!(connections.held(), 0);
 }

@@ -19,6 +19,8 @@ use crate::operation::{Detail, Kept, Operation};
 use crate::privacy::is_personal;
 use crate::trace::Value;
 
+/// A field of a form that names its encoding.
+const CHARSET_FIELD: &[u8] = b"_charset_";
 /// Marks statements over the configured bound.
 const SLOW: &str = "spoor.slow";
 
@@ -108,8 +110,8 @@ impl Rules {
         if let Some(path) = path.filter(|_| exchange.path().starts_with('/')) {
             route = self.spans.routes.iter().find(|route| route.fits(path)).map(|route| route.route(path));
             collector.place = Place::Path;
-            if collector.notes.is_some() {
-                exchange.path().split('/').for_each(|segment| collector.show("segment", "path", segment));
+            if let Some(notes) = &mut collector.notes {
+                notes.show_path(exchange.path());
             }
             for (template, rule) in &self.paths {
                 let mut taken = false;
@@ -161,10 +163,28 @@ impl Rules {
         let location = only_header(&exchange.response_headers, "location");
         let Some(location) = location.and_then(|value| std::str::from_utf8(value).ok()) else { return };
         let there = Exchange { target: location.trim().to_owned(), ..Exchange::default() };
-        if !there.path().starts_with('/') {
+        let path = match there.absolute() {
+            Some((host, _)) if is_own_host(host, exchange) => there.path(),
+            // Somebody else's order.
+            Some(_) => return,
+            None => there.path(),
+        };
+        // `//host/path` names a host, too (RFC 3986, section 4.2).
+        let path = match path.strip_prefix("//").filter(|_| there.absolute().is_none()) {
+            Some(rest) => {
+                let end = rest.find('/').unwrap_or(rest.len());
+                let (host, path) = rest.split_at(end);
+                if !is_own_host(host, exchange) {
+                    return;
+                }
+                path
+            }
+            None => path,
+        };
+        if !path.starts_with('/') {
             return;
         }
-        let path = Path::new(there.path());
+        let path = Path::new(path);
         collector.place = Place::Location;
         for (template, rule) in &self.paths {
             template.visit(&path, &mut |segment| {
@@ -280,6 +300,26 @@ fn http_body(
     }
 }
 
+/// The host that the request was sent to, by its own word or by that of the proxy nearest to the client. Ports do not count: what listens
+/// beside a service is of the same owner.
+fn is_own_host(authority: &str, exchange: &Exchange) -> bool {
+    let wanted = host(authority);
+    let forwarded = only_header(&exchange.request_headers, "x-forwarded-host");
+    let forwarded = forwarded.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or("");
+    let first = forwarded.split(',').next().unwrap_or("").trim();
+    !wanted.is_empty()
+        && [exchange.authority.as_str(), first].into_iter().any(|own| host(own).eq_ignore_ascii_case(wanted))
+}
+
+/// Without user and port; a colon in brackets is part of an IPv6 address.
+fn host(authority: &str) -> &str {
+    let host = authority.rsplit('@').next().unwrap_or("");
+    match host.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => host,
+    }
+}
+
 fn charset_of(page: Option<&http::Headers>) -> Charset {
     let content_type = page.and_then(|headers| only_header(headers, "content-type"));
     content_type.and_then(Charset::of_content_type).unwrap_or_default()
@@ -310,8 +350,8 @@ fn body(
         Format::Json => collector.json(&bytes, whole, is_problem(content_type)),
         Format::Xml => {
             let text = text_of(&bytes);
-            let action = action.map(str::to_owned).or_else(|| soap_action(content_type));
-            collector.xml(text, whole && text.len() == bytes.len(), action.as_deref());
+            let action = action.or_else(|| body::soap_action(content_type));
+            collector.xml(text, whole && text.len() == bytes.len(), action);
         }
         Format::Form => {
             form::pairs(&bytes, whole, form_charset(), &mut |name, value| collector.field(name, value));
@@ -328,11 +368,13 @@ fn body(
 fn multipart(bytes: &[u8], boundary: &[u8], charset: Charset, collector: &mut Collector<'_>) {
     // "the value of the `_charset_` field is the default for all parts" (RFC 7578, section 4.6).
     let mut default = charset;
-    form::parts(bytes, boundary, &mut |part| {
-        if *part.name == *b"_charset_" {
-            default = Charset::named(part.value).unwrap_or(default);
-        }
-    });
+    if memchr::memmem::find(bytes, CHARSET_FIELD).is_some() {
+        form::parts(bytes, boundary, &mut |part| {
+            if *part.name == *CHARSET_FIELD {
+                default = Charset::named(part.value).unwrap_or(default);
+            }
+        });
+    }
     form::parts(bytes, boundary, &mut |part| {
         let charset = Charset::of_content_type(part.content_type).unwrap_or(default);
         let value = charset.utf8(Cow::Borrowed(part.value));
@@ -356,15 +398,6 @@ fn text_of(bytes: &[u8]) -> &str {
 fn is_problem(content_type: Option<&[u8]>) -> bool {
     let content_type = content_type.unwrap_or_default().get(..24).unwrap_or_default();
     content_type.eq_ignore_ascii_case(b"application/problem+json")
-}
-
-/// The action of SOAP 1.2 (RFC 3902, section 2): a parameter of the content type.
-fn soap_action(content_type: Option<&[u8]>) -> Option<String> {
-    let content_type = std::str::from_utf8(content_type?).ok()?;
-    content_type.split(';').skip(1).find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("action").then(|| value.trim().trim_matches('"').to_owned())
-    })
 }
 
 /// A header that is there once.

@@ -102,6 +102,8 @@ fn what_a_request_created_may_stand_in_location_only() {
     let created = |method: &str, target: &str, status: u16, location: &str| {
         http(Exchange {
             status: Some(status),
+            authority: "Shop.example:8080".to_owned(),
+            request_headers: headers([("x-forwarded-host", "shop.example.com, proxy")]),
             response_headers: headers([("location", location)]),
             ..request(method, target, "")
         })
@@ -113,6 +115,22 @@ fn what_a_request_created_may_stand_in_location_only() {
         "order:866",
     );
     check(&rules, created("PUT", "/carts/5", 201, "/Orders(866)"), "order:866");
+    for own in [
+        "//shop.example/orders/866",
+        "https://shop.example.com/orders/866",
+        "http://u:p@SHOP.example:1/orders/866",
+    ] {
+        check(&rules, created("POST", "/orders", 201, own), "order:866");
+    }
+    // Of a host that is somebody else's, so is the order.
+    for foreign in [
+        "https://partner.example/orders/866",
+        "//partner.example/orders/866",
+        "//orders/866",
+        "http:///orders/866",
+    ] {
+        check(&rules, created("POST", "/orders", 201, foreign), "");
+    }
     check(&rules, created("GET", "/orders/latest", 303, "/orders/866"), "");
     check(&rules, created("POST", "/orders", 302, "/orders/866"), "");
     check(&rules, created("POST", "/orders/5/copy", 201, "/orders/866"), "order:5");
@@ -344,6 +362,78 @@ fn calls_are_named_by_their_bodies() {
     let rpc =
         Exchange { request_headers: headers([("content-type", "text/xml")]), ..request("POST", "/x", rpc) };
     assert_eq!(method(rpc).as_deref(), Some("model.sale.confirm"));
+}
+
+#[test]
+fn the_number_of_a_call_is_no_order() {
+    let rules = defaults();
+    let answered = |asked: &str, answer: &str| {
+        http(Exchange { response_body: kept(answer), ..request("POST", "/api/orders", asked) })
+    };
+    let old = r#"{"method": "model.sale.create", "params": [[{}], {}], "id": 5}"#;
+    for (asked, answer, expected) in [
+        // JSON-RPC 1.0: by the call, or by what its answers have.
+        (old, r#"{"id": 5, "result": [866], "error": null}"#, ""),
+        (old, r#"{"id": 5, "result": [866]}"#, ""),
+        ("", r#"{"id": 5, "result": [866], "error": null}"#, ""),
+        ("", r#"{"result": null, "error": {"code": 3}, "id": 5}"#, ""),
+        ("", r#"{"result": [], "error": {}, "id": 5}"#, ""),
+        (r#"{"jsonrpc": "2.0", "method": "create", "id": 5}"#, r#"{"id": 5, "result": 866}"#, ""),
+        // Things, whose members have such names, too.
+        ("", r#"{"id": 866, "result": "created"}"#, "order:866"),
+        ("", r#"{"id": 866, "method": "card"}"#, "order:866"),
+        (r#"{"method": "card", "amount": 5}"#, r#"{"id": 866}"#, "order:866"),
+    ] {
+        check(&rules, answered(asked, answer), expected);
+    }
+    let places = Places { fields: one("id"), ..Places::default() };
+    let rules = custom(vec![KeyRule { places, ..KeyRule::default() }], Vec::new());
+    check(&rules, http(request("POST", "/x", old)), "");
+    check(&rules, answered(old, r#"{"id": 5, "result": {"id": 866}}"#), "order:866");
+    // Batches of one.
+    check(&rules, answered(r#"[{"jsonrpc": "2.0", "method": "a", "id": 5}]"#, ""), "");
+    check(&rules, answered("", r#"[{"jsonrpc": "2.0", "id": 5, "result": 866}]"#), "");
+    check(&rules, answered("", r#"[{"id": 5, "result": 866, "error": null}]"#), "");
+    check(&rules, answered("", r#"[{"id": 866}]"#), "order:866");
+    let message = |body: &str| publish(Content { body: kept(body), ..Content::default() });
+    check(&rules, message(old), "");
+    check(&rules, message(r#"{"result": null, "error": {"m": 1}, "id": 5}"#), "");
+    check(&rules, message(r#"{"id": 5, "params": {}}"#), "order:5");
+}
+
+#[test]
+fn a_value_counts_by_the_strongest_of_its_names() {
+    let places = Places { fields: vec!["id".to_owned(), "order_id".to_owned()], ..Places::default() };
+    let rules = custom(vec![KeyRule { places, ..KeyRule::default() }], Vec::new());
+    for body in [
+        r#"{"id": 17, "order_id": 17, "errors": ["late"]}"#,
+        r#"{"order_id": 17, "id": 17, "errors": ["late"]}"#,
+        r#"{"l": [{"id": 17}, {"order_id": 17}], "errors": ["late"]}"#,
+    ] {
+        check(&rules, http(request("POST", "/x", body)), "order:17");
+    }
+    check(&rules, http(request("POST", "/x", r#"{"id": 17, "errors": ["late"]}"#)), "");
+}
+
+#[test]
+fn problems_with_many_members_are_problems() {
+    let many = r#""type": "x", "#.repeat(256);
+    let body = format!(r#"{{{many}"status": 422, "id": 5}}"#);
+    let answer = Exchange { response_body: kept(&body), ..request("POST", "/api/orders", "") };
+    check(&defaults(), http(answer), "");
+}
+
+#[test]
+fn a_number_that_is_not_known_whole_is_no_key() {
+    let post = |body: &str| {
+        let request_headers = headers([("content-type", "text/xml")]);
+        http(Exchange { request_headers, ..request("POST", "/x", body) })
+    };
+    check(&defaults(), post("<a><order_id>17<!-- -->&suffix;</order_id></a>"), "");
+    check(&defaults(), post("<a><order_id>&prefix;<![CDATA[17]]></order_id></a>"), "");
+    check(&defaults(), post("<a><order_id>17</order_id><b>&x;</b></a>"), "order:17");
+    // A list whose rest cannot be read.
+    check(&defaults(), post("<l><o><order_id>17</order_id></o><o><order_id>18</o></l>"), "");
 }
 
 #[test]

@@ -7,26 +7,17 @@ use super::*;
 use crate::operation::amqp::{Action, ActionKind, Deliver, Publish};
 use crate::operation::http::{Headers, Upload};
 use crate::operation::postgres::{Cell, Parameter, Statement};
-use crate::operation::{Completeness, Extent, OpSide};
+use crate::operation::{OpSide, testing};
 use crate::order::settings;
-use crate::record::{OpId, Role};
-use crate::time::{BootTime, ns};
+use crate::record::Role;
+use crate::time::ns;
 
 pub(in crate::order) fn defaults() -> Rules {
     Rules::compile(&settings::Order::default()).expect("valid defaults")
 }
 
 pub(in crate::order) fn op(detail: Detail) -> Operation {
-    Operation {
-        id: OpId(1),
-        shape: OpSide::Incoming,
-        role: Role::Server,
-        request: Extent::default(),
-        response: None,
-        ended_at: BootTime::ZERO,
-        completeness: Completeness::Complete,
-        detail,
-    }
+    Operation { shape: OpSide::Incoming, role: Role::Server, ..testing::operation(detail) }
 }
 
 pub(in crate::order) fn kept(body: &str) -> Kept {

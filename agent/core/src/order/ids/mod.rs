@@ -47,7 +47,7 @@ use sha2::{Digest, Sha256};
 use super::OrderKey;
 use crate::conn::ConnInfo;
 use crate::operation::amqp::ActionKind;
-use crate::operation::postgres::Cell;
+use crate::operation::postgres::{Cell, TransactionNumber};
 use crate::operation::{Detail, Operation};
 use crate::record::{Role, Sender, Transport};
 use crate::time::WallTime;
@@ -200,17 +200,17 @@ pub fn message_span_id(message_id: &str, canonical: &[u8; 32]) -> SpanId {
 
 /// One transaction of one connection: alike at both ends and in every agent, as long as the connection is known by its sequence
 /// numbers.
-pub fn transaction_id(conn: &ConnInfo, number: u64) -> [u8; 8] {
+pub fn transaction_id(conn: &ConnInfo, number: TransactionNumber) -> [u8; 8] {
     let is_client = conn.role.unwrap_or(Role::Client) == Role::Client;
     match conn.conn.wire.filter(|_| conn.conn.transport == Transport::Tcp) {
         Some(base) => {
             let (client, server) =
                 if is_client { (base.egress, base.ingress) } else { (base.ingress, base.egress) };
-            Hasher::new("spoor.transaction.1").u32(client).u32(server).u64(number).finish()
+            Hasher::new("spoor.transaction.1").u32(client).u32(server).u64(number.0).finish()
         }
         None => {
             let hash = Hasher::new("spoor.localtransaction.1").u64(conn.conn.id.0);
-            hash.u64(conn.conn.at.as_nanos()).u64(number).finish()
+            hash.u64(conn.conn.at.as_nanos()).u64(number.0).finish()
         }
     }
 }

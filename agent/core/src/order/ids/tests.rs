@@ -193,7 +193,8 @@ fn identifiers_are_never_all_zero() {
 
 #[test]
 fn a_transaction_is_known_by_its_connection_and_number_at_both_ends() {
-    let id = |conn: &ConnInfo, number| crate::trace::hex_text(&transaction_id(conn, number));
+    let id =
+        |conn: &ConnInfo, number| crate::trace::hex_text(&transaction_id(conn, TransactionNumber(number)));
     assert_eq!(id(&client(), 3), "0237a5a5e15ec676");
     assert_eq!(id(&server(), 3), "0237a5a5e15ec676");
     assert_ne!(id(&client(), 4), id(&client(), 3));

@@ -346,7 +346,8 @@ impl Channel {
     pub(super) fn end_asked(&mut self) {
         let transactions = self.transactions.get_or_insert_default();
         transactions.asked = transactions.asked.saturating_add(1);
-        let open = self.sent.iter_mut().filter(|sent| sent.awaits == Awaits::End);
+        // They are the last ones; each is looked at once, however often a client ends transactions that hold nothing.
+        let open = self.sent.iter_mut().rev().take_while(|sent| sent.awaits == Awaits::End);
         open.for_each(|sent| sent.awaits = Awaits::Answer(transactions.asked));
     }
 
@@ -358,10 +359,20 @@ impl Channel {
         is_asked.then_some(transactions.answered)
     }
 
-    /// Takes the next publish that the answer of this number settles.
-    pub(super) fn take_settled(&mut self, answer: u64) -> Option<Waiting> {
-        let at = self.sent.iter().position(|sent| sent.awaits == Awaits::Answer(answer))?;
-        self.sent.remove(at).map(|sent| sent.waiting)
+    /// Takes the publishes that the answer of this number settles.
+    ///
+    /// What waits for no answer any more, or for none yet, stands before those that wait for one, in the order of the answers; what
+    /// has not been asked about stands behind them.
+    pub(super) fn take_settled(&mut self, answer: u64) -> Vec<Waiting> {
+        let up_to = |last: u64| {
+            self.sent.partition_point(|sent| match sent.awaits {
+                Awaits::Return | Awaits::Nothing => true,
+                Awaits::Answer(number) => number <= last,
+                Awaits::End => false,
+            })
+        };
+        let settled = up_to(answer.saturating_sub(1))..up_to(answer);
+        self.sent.drain(settled).map(|sent| sent.waiting).collect()
     }
 
     /// The method that `id` from `from` answers, repeating `name`, and those before it whose answers were never seen: a

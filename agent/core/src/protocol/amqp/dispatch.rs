@@ -9,7 +9,7 @@ use super::method::{self, Arguments, Id, Part, Spec};
 use super::session::{AmqpSession, Ending, Loss, MAX_CONSUMERS};
 use super::wire::text;
 use crate::operation::amqp::{ActionKind, Deliver, Method, Publish, PublishOutcome, Settle, Settlement};
-use crate::operation::{Completeness, Extent, OpSide, Operation};
+use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::{Discard, Event, Events};
 use crate::record::{Point, Sender};
 
@@ -364,11 +364,18 @@ impl AmqpSession {
         if no_wait {
             return self.release(operation, 0, out);
         }
-        self.held_bytes = self.held_bytes.saturating_add(METHOD_WEIGHT);
+        let lost = match &operation.detail {
+            Detail::Amqp(action) => match &action.kind {
+                ActionKind::Method(method) => method.held(),
+                _ => 0,
+            },
+            _ => 0,
+        };
+        let weight = METHOD_WEIGHT.saturating_add(lost);
+        self.held_bytes = self.held_bytes.saturating_add(weight);
         let answerer = if from == Sender::Client { Sender::Server } else { Sender::Client };
         self.answers_lost(number, from, answerer, extent.start, out);
-        let waiting =
-            Waiting { operation: Some(operation), since: extent.start.at, weight: METHOD_WEIGHT, answerer };
+        let waiting = Waiting { operation: Some(operation), since: extent.start.at, weight, answerer };
         let Some(channel) = self.channels.get_mut(&number) else { return };
         channel.asked.push_back(Asked { id: spec.id, from, answers, name, terms, waiting });
         self.admit(number, extent.end.at, out);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::assembly;
-use super::channel::{Awaits, Channel, Latest, Sent, Waiting};
+use super::channel::{Awaits, Latest, Sent, Waiting};
 use super::session::{AmqpSession, Ending};
 use crate::operation::amqp::{ActionKind, PublishOutcome};
 use crate::operation::{Completeness, Detail, Extent, Operation};
@@ -64,10 +64,9 @@ impl AmqpSession {
         extent: Extent,
         out: &mut Events,
     ) {
-        let Some(answer) = self.channels.get_mut(&number).and_then(Channel::end_answered) else { return };
-        while let Some(mut waiting) =
-            self.channels.get_mut(&number).and_then(|channel| channel.take_settled(answer))
-        {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let Some(answer) = channel.end_answered() else { return };
+        for mut waiting in channel.take_settled(answer) {
             set_outcome(&mut waiting, outcome);
             self.close(waiting, Ending::answered(extent), out);
         }

@@ -2,12 +2,11 @@
 //!
 //! *Owns* what happens when, and every bound. What frames do is in `feed`, what methods mean in `dispatch`. *Must not know* other connections.
 //!
-//! Long because whatever opens, ends or gives up an operation keeps the same account of numbers and bytes.
-//!
 //! Bounds: [`MAX_CHANNELS`] channels, [`MAX_CONSUMERS`] consumer tags, `max_open_operations` open operations and
 //! [`MAX_HELD_BYTES`] held by them; above half of that, only the first 1,024 bytes of further bodies are kept.
 //!
-//! Long because every bound of a connection, and what gives at it, stands beside what it bounds.
+//! Long because every bound of a connection stands beside what it bounds, and whatever opens, ends or gives up an operation keeps
+//! the same account of numbers and bytes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

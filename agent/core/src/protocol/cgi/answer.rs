@@ -16,6 +16,8 @@ pub(in crate::protocol) struct Head {
     /// The line is longer than the bound.
     is_too_long: bool,
     is_over: bool,
+    /// Bytes of it were lost: its end may be among them, so that no later byte is certain to be of it or of the body.
+    is_lost: bool,
 }
 
 impl Head {
@@ -29,8 +31,19 @@ impl Head {
         self.line.capacity()
     }
 
-    /// Takes what of `bytes` belongs to the header, and returns how many that were. At most `bound` bytes of fields are kept.
+    /// Bytes were lost before its end. What it told until then stays.
+    pub(in crate::protocol) fn lose(&mut self) {
+        if !self.is_over {
+            self.is_lost = true;
+            self.line = Vec::new();
+        }
+    }
+
+    /// Takes what of `bytes` belongs to the header, and returns how many that were: all, once its end cannot be found. At most `bound` bytes of fields are kept.
     pub(in crate::protocol) fn feed(&mut self, bytes: &[u8], bound: usize, exchange: &mut Exchange) -> usize {
+        if self.is_lost {
+            return bytes.len();
+        }
         let mut taken = 0;
         while !self.is_over {
             let rest = bytes.get(taken..).unwrap_or_default();
@@ -127,6 +140,23 @@ mod tests {
         check("Location: https://shop/\r\nStatus: 303 See Other\r\n\r\n", 303, "");
         check("HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\n", 500, "");
         check("Status: none\r\nno field\r\n: x\r\n\r\n", 200, "");
+    }
+
+    #[test]
+    fn what_comes_behind_a_hole_is_neither_header_nor_body() {
+        let (mut head, mut exchange) = (Head::default(), Exchange::default());
+        head.feed(b"Status: 404 Not Found\r\nX-A", 1000, &mut exchange);
+        head.lose();
+        // Of a body, as it happens.
+        let rest = b"<p>\nStatus: 500\nOrder: 17\n\n</p>";
+        assert_eq!(head.feed(rest, 1000, &mut exchange), rest.len());
+        assert_eq!((exchange.status, exchange.response_headers.len()), (Some(404), 0));
+        assert!(!head.is_over() && head.held() == 0);
+        // A hole behind its end is none in it.
+        let (mut head, mut exchange) = (Head::default(), Exchange::default());
+        head.feed(b"\r\n", 1000, &mut exchange);
+        head.lose();
+        assert_eq!((head.is_over(), head.feed(b"body", 1000, &mut exchange)), (true, 0));
     }
 
     #[test]

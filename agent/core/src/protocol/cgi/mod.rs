@@ -8,10 +8,12 @@
 
 pub(super) mod answer;
 pub(super) mod once;
+#[cfg(test)]
+pub(super) mod testing;
 
 use std::net::IpAddr;
 
-use crate::operation::http::{Exchange, Gateway, Headers, MAX_AUTHORITY, bounded_target};
+use crate::operation::http::{Exchange, Gateway, Headers, bounded_authority, bounded_target};
 use crate::privacy::is_secret_header;
 use crate::protocol::http1::start_line::MAX_METHOD_LEN;
 
@@ -87,12 +89,11 @@ impl Variables {
             _ if self.server_name.is_empty() || self.server_port.is_empty() => self.server_name,
             _ => format!("{}:{}", self.server_name, self.server_port),
         };
-        let authority = authority.rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
         Exchange {
             method: self.method,
             target,
             target_cut,
-            authority: if authority.len() <= MAX_AUTHORITY { authority.to_owned() } else { String::new() },
+            authority: bounded_authority(&authority),
             request_headers: self.headers,
             gateway: Some(Gateway { protocol, client: self.client, is_https: self.is_https }),
             ..Exchange::default()

@@ -10,7 +10,8 @@ use std::marker::PhantomData;
 
 use super::answer::Head;
 use crate::operation::{Completeness, Extent, Operation};
-use crate::protocol::http1::exchange::{self, Half, OPEN_BYTES, Open};
+use crate::protocol::http1::body;
+use crate::protocol::http1::exchange::{self, Half, Open};
 use crate::protocol::http1::multipart::Multipart;
 use crate::protocol::reader::{Input, Reader};
 use crate::protocol::{Discard, End, Event, Events, Session};
@@ -114,11 +115,8 @@ impl<F: Framing> Once<F> {
         let (start, len) = block;
         let variables = input.rest().get(start..start.saturating_add(len)).unwrap_or_default();
         let exchange = super::exchange(F::variables(variables), F::NAME);
-        let length = exchange.request_header("content-length").and_then(|len| std::str::from_utf8(len).ok());
-        let left: u64 = length.and_then(|len| len.trim().parse().ok()).unwrap_or(0);
-        let content_type = exchange.request_header("content-type");
-        let multipart = content_type.filter(|_| exchange.request_header("content-encoding").is_none());
-        let multipart = multipart.and_then(Multipart::new).map(Box::new);
+        let left = body::content_length(&exchange.request_headers).unwrap_or(0);
+        let multipart = Multipart::of(&exchange.request_headers);
         self.answered(Completeness::Abandoned, input.point().at, out);
         let mut open = Open::new(out.new_op(), input.point(), exchange);
         open.multipart = multipart;
@@ -153,8 +151,7 @@ impl<F: Framing> Once<F> {
         let was_over = self.head.is_over();
         let taken = self.head.feed(bytes, bound, &mut open.exchange);
         if !was_over && self.head.is_over() {
-            let length = open.exchange.response_header("content-length");
-            let length = length.and_then(|len| std::str::from_utf8(len).ok()?.trim().parse().ok());
+            let length = body::content_length(&open.exchange.response_headers);
             let has_none = matches!(open.exchange.status, Some(204 | 304)) || open.exchange.method == "HEAD";
             self.left = if has_none { Some(0) } else { length };
         }
@@ -236,6 +233,7 @@ impl<F: Framing> Session for Once<F> {
                 if is_body {
                     open.content_gap(Half::Response, len, self.kept_body_bytes);
                 } else {
+                    self.head.lose();
                     open.gap_len = open.gap_len.saturating_add(len);
                 }
                 self.answer_moved(len, end, out);
@@ -261,7 +259,7 @@ impl<F: Framing> Session for Once<F> {
     }
 
     fn held(&self) -> usize {
-        let open = self.open.as_ref().map_or(0, |open| OPEN_BYTES + open.exchange.held());
+        let open = self.open.as_ref().map_or(0, Open::held);
         size_of::<Self>() + self.requests.held() + self.head.held() + open
     }
 

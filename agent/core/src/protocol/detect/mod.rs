@@ -129,6 +129,11 @@ impl Detector {
         self.verdict(server_port_hint)
     }
 
+    /// Bytes that it holds beside its own fields.
+    pub(crate) fn held(&self) -> usize {
+        self.ingress.joined.capacity() + self.egress.joined.capacity()
+    }
+
     fn verdict(&self, port: Option<u16>) -> Detection {
         if let Some(kind) = self.is_opaque {
             return Detection::Opaque(kind);

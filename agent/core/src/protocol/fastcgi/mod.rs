@@ -57,6 +57,8 @@ pub struct FastCgiSession {
     open: BTreeMap<u16, Request>,
     /// Bytes retained by `open`.
     retained: usize,
+    /// Bytes of its variables and header lines that are not whole.
+    pieces: usize,
 }
 
 /// One direction.
@@ -91,6 +93,8 @@ struct Request {
     params: Vec<u8>,
     /// Some of them were lost, or did not fit.
     has_holes: bool,
+    /// Their end was seen.
+    is_told: bool,
     head: Head,
 }
 
@@ -106,6 +110,7 @@ impl FastCgiSession {
             server: Side::default(),
             open: BTreeMap::new(),
             retained: 0,
+            pieces: 0,
         }
     }
 
@@ -211,7 +216,8 @@ impl FastCgiSession {
         let exchange = cgi::exchange([], SPEC.name);
         let open = Open::new(out.new_op(), start, exchange);
         out.push(Event::Opened { op: open.id, shape: exchange::shape(self.role), point: start });
-        let request = Request { open, params: Vec::new(), has_holes: false, head: Head::default() };
+        let request =
+            Request { open, params: Vec::new(), has_holes: false, is_told: false, head: Head::default() };
         self.open.insert(id, request);
     }
 
@@ -221,15 +227,21 @@ impl FastCgiSession {
             .kept_body_bytes
             .saturating_add(self.max_header_bytes)
             .saturating_mul(RETAINED_FACTOR)
-            .saturating_sub(self.retained);
+            .saturating_sub(self.retained)
+            .saturating_sub(self.pieces);
         let Some(request) = self.open.get_mut(&header.request) else {
             if header.kind != Kind::Management {
                 out.push(Event::Discarded { reason: Discard::Unsynchronised, bytes: bytes.len() as u64 });
             }
             return;
         };
+        let pieces = request.pieces();
         let held = match header.kind {
-            Kind::Params => request.params(bytes, self.max_header_bytes.min(room), out),
+            Kind::Params => {
+                let bound = request.params.len().saturating_add(room);
+                request.params(bytes, self.max_header_bytes.min(bound), out);
+                0
+            }
             Kind::Stdin => {
                 let bound = request.open.exchange.request_body.bytes.len().saturating_add(room);
                 request.open.content(Half::Request, bytes, self.kept_body_bytes.min(bound))
@@ -248,13 +260,24 @@ impl FastCgiSession {
         };
         request.open.retained = request.open.retained.saturating_add(held);
         self.retained = self.retained.saturating_add(held);
+        self.pieces = self.pieces.saturating_add(request.pieces()).saturating_sub(pieces);
+    }
+
+    /// All variables of a request are there, or all that will be.
+    fn variables(&mut self, id: u16) {
+        let Some(request) = self.open.get_mut(&id) else { return };
+        let pieces = request.pieces();
+        let held = request.variables();
+        request.open.retained = request.open.retained.saturating_add(held);
+        self.retained = self.retained.saturating_add(held);
+        self.pieces = self.pieces.saturating_add(request.pieces()).saturating_sub(pieces);
     }
 
     /// A record's last byte of content went by.
     fn ends(&mut self, header: Header, end: Point, out: &mut Events) {
         let Some(request) = self.open.get_mut(&header.request) else { return };
         match header.kind {
-            Kind::Params if header.len == 0 => request.variables(),
+            Kind::Params if header.len == 0 => self.variables(header.request),
             Kind::Params | Kind::Data | Kind::Begin | Kind::Abort => request.open.request.end = end,
             Kind::Stdin if header.len == 0 && !request.open.requested => {
                 request.open.request.end = end;
@@ -279,10 +302,11 @@ impl FastCgiSession {
     }
 
     fn close(&mut self, id: u16, at: BootTime, completeness: Completeness, out: &mut Events) {
-        let Some(mut request) = self.open.remove(&id) else { return };
         // Of an application that answers before it has read all variables, what came is all there is.
-        request.variables();
+        self.variables(id);
+        let Some(request) = self.open.remove(&id) else { return };
         self.retained = self.retained.saturating_sub(request.open.retained);
+        self.pieces = self.pieces.saturating_sub(request.pieces());
         let completeness = match completeness {
             Completeness::Complete => Completeness::Complete,
             _ if request.open.gap_len > 0 => Completeness::Gap(request.open.gap_len),
@@ -326,39 +350,67 @@ impl FastCgiSession {
             Kind::Stdout if request.head.is_over() => {
                 request.open.content_gap(Half::Response, len, self.kept_body_bytes);
             }
-            Kind::Stdout => request.open.gap_len = request.open.gap_len.saturating_add(len),
+            Kind::Stdout => {
+                let pieces = request.pieces();
+                request.head.lose();
+                request.open.gap_len = request.open.gap_len.saturating_add(len);
+                self.pieces = self.pieces.saturating_add(request.pieces()).saturating_sub(pieces);
+            }
             _ => {}
+        }
+    }
+
+    /// `lost` bytes were not captured, and whose records they were is not known.
+    fn records_lost(&mut self, from: Sender, lost: u64) {
+        self.pieces = 0;
+        for request in self.open.values_mut() {
+            match from {
+                // All of it came before.
+                Sender::Client if request.open.requested => {}
+                Sender::Client => {
+                    request.has_holes = true;
+                    request.open.content_doubt(Half::Request, lost);
+                }
+                Sender::Server => {
+                    request.head.lose();
+                    request.open.content_doubt(Half::Response, lost);
+                }
+            }
+            self.pieces = self.pieces.saturating_add(request.pieces());
         }
     }
 }
 
 impl Request {
-    /// More of its variables. Returns the bytes held from now on.
-    fn params(&mut self, bytes: &[u8], bound: usize, out: &mut Events) -> usize {
-        let room = if self.has_holes { 0 } else { bound.saturating_sub(self.params.len()) };
+    /// Bytes of what is not whole.
+    fn pieces(&self) -> usize {
+        self.params.capacity().saturating_add(self.head.held())
+    }
+
+    /// More of its variables, of which at most `bound` bytes are kept.
+    fn params(&mut self, bytes: &[u8], bound: usize, out: &mut Events) {
+        let room = if self.has_holes || self.is_told { 0 } else { bound.saturating_sub(self.params.len()) };
         let kept = bytes.get(..room).unwrap_or(bytes);
         self.params.extend_from_slice(kept);
         let left_out = bytes.len() - kept.len();
-        if left_out > 0 && !self.has_holes {
+        if left_out > 0 && !self.has_holes && !self.is_told {
             // What follows would be read in the wrong place.
             self.has_holes = true;
             out.push(Event::Discarded { reason: Discard::Limit, bytes: left_out as u64 });
         }
-        kept.len()
     }
 
-    /// All variables are there, or all that will be.
-    fn variables(&mut self) {
+    /// Makes a request of its variables. Returns the bytes held from now on.
+    fn variables(&mut self) -> usize {
         if self.params.is_empty() {
-            return;
+            return 0;
         }
         let params = std::mem::take(&mut self.params);
         let exchange = cgi::exchange(pairs(&params), SPEC.name);
-        let content_type = exchange.request_header("content-type");
-        let multipart = content_type.filter(|_| exchange.request_header("content-encoding").is_none());
-        let multipart = multipart.and_then(Multipart::new).map(Box::new);
+        self.is_told = true;
+        let held = exchange.held();
         if self.open.exchange.request_body.len == 0 {
-            self.open.multipart = multipart;
+            self.open.multipart = Multipart::of(&exchange.request_headers);
         }
         let known = std::mem::take(&mut *self.open.exchange);
         *self.open.exchange = Exchange {
@@ -369,6 +421,7 @@ impl Request {
             uploads: known.uploads,
             ..exchange
         };
+        held
     }
 }
 
@@ -424,11 +477,7 @@ impl Session for FastCgiSession {
         if bytes > 0 {
             out.push(Event::Discarded { reason: Discard::Unsynchronised, bytes });
         }
-        // Whose records they were is not known.
-        for request in self.open.values_mut() {
-            request.open.gap_len = request.open.gap_len.saturating_add(lost);
-            request.has_holes |= from == Sender::Client;
-        }
+        self.records_lost(from, lost);
     }
 
     fn begins_at(&mut self, from: Sender, _: u64) {
@@ -437,11 +486,9 @@ impl Session for FastCgiSession {
 
     fn held(&self) -> usize {
         let readers = self.client.reader.held() + self.server.reader.held();
-        let heads: usize =
-            self.open.values().map(|request| request.params.capacity() + request.head.held()).sum();
         size_of::<Self>()
             + readers
-            + heads
+            + self.pieces
             + self.open.len() * (size_of::<Request>() + OPEN_BYTES)
             + self.retained
     }
@@ -466,6 +513,7 @@ impl Session for FastCgiSession {
         while let Some(id) = self.open.keys().next().copied() {
             self.close(id, at, completeness, out);
         }
+        debug_assert_eq!((self.retained, self.pieces), (0, 0), "what is held has drifted");
     }
 
     fn peek(&self, op: OpId) -> Option<Operation> {

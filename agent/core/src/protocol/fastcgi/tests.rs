@@ -1,7 +1,7 @@
 //! Conversations of web servers and applications → exchanges.
 
 use super::*;
-use crate::operation::Detail;
+use crate::protocol::cgi::testing::{self, line};
 use crate::time::ns;
 use Sender::{Client, Server};
 
@@ -97,18 +97,6 @@ impl Talk {
     }
 }
 
-fn line(operation: &Operation) -> String {
-    let Detail::Http(exchange) = &operation.detail else { panic!("{operation:?}") };
-    let end = match operation.completeness {
-        Completeness::Complete => String::new(),
-        other => format!(" {other:?}"),
-    };
-    let text = |kept: &crate::operation::Kept| String::from_utf8_lossy(&kept.bytes).into_owned();
-    let status = exchange.status.map_or("-".to_owned(), |status| status.to_string());
-    let (request, response) = (text(&exchange.request_body), text(&exchange.response_body));
-    format!("{} {} {request} -> {status} {response}{end}", exchange.method, exchange.target)
-}
-
 #[test]
 fn an_exchange_with_both_bodies() {
     let mut talk = Talk::new();
@@ -127,20 +115,33 @@ fn an_exchange_with_both_bodies() {
 
 #[test]
 fn every_split_gives_the_same() {
-    let sent = request(1, JSON);
     let answered = [record(7, 1, b"PHP Warning: x"), answer(1, "404 Not Found", "no")].concat();
-    for split in 0..=sent.len().max(answered.len()) {
-        for piece in [1, 7, usize::MAX] {
-            let mut talk = Talk::new();
-            for (from, bytes) in [(Client, &sent), (Server, &answered)] {
-                let (first, second) = bytes.split_at(split.min(bytes.len()));
-                for part in first.chunks(piece.min(first.len()).max(1)).chain([second]) {
-                    talk.send(from, part);
-                }
-            }
-            assert_eq!(talk.closed(), [format!("POST /orders?x=1 {JSON} -> 404 no")], "{split}");
-        }
-    }
+    let expected = format!("POST /orders?x=1 {JSON} -> 404 no");
+    testing::every_split(&SPEC, &request(1, JSON), &answered, &expected);
+}
+
+#[test]
+fn no_hole_makes_up_anything() {
+    // The body is like a header, and in a record of its own.
+    let head = record(6, 1, b"Status: 404\r\nA: b\r\n\r\n");
+    let body = record(6, 1, b"Status: 500\n\nno");
+    let answered = [head, body, record(6, 1, b""), end(1)].concat();
+    testing::every_hole(&SPEC, &request(1, "{}"), &answered);
+}
+
+#[test]
+fn a_hole_over_the_ends_of_records_is_in_every_open_request() {
+    let mut talk = Talk::new();
+    talk.send(Client, [request(1, "a"), request(2, "b"), begin(3), params(3, &[])].concat());
+    talk.send(Client, record(5, 3, b"c"));
+    talk.send(Server, record(6, 1, b"Status: 404\n\nx")).send(Server, record(6, 2, b"Status: 5"));
+    talk.gap(Server, 100);
+    talk.send(Server, [record(6, 1, b"y"), record(6, 2, b"Status: 201\n\nz"), end(1), end(2)].concat());
+    assert_eq!(talk.closed(), ["POST /orders?x=1 a -> 404 x Gap(100)", "POST /orders?x=1 b -> -  Gap(100)"]);
+    // Of a request that is all there nothing can be in a hole of the client's.
+    talk.send(Client, request(4, "d")).gap(Client, 100);
+    talk.send(Server, [answer(3, "200 OK", "3"), answer(4, "200 OK", "4")].concat());
+    assert_eq!(talk.closed(), ["POST /orders?x=1 c -> -  Gap(200)", "POST /orders?x=1 d -> 200 4"]);
 }
 
 #[test]

@@ -60,7 +60,14 @@ enum Declared {
     Contradiction,
 }
 
-fn declared(headers: &Headers, version: &str) -> (Declared, bool) {
+/// The length that a message says its content has; `None` when it says none, or something that is none.
+pub(in crate::protocol) fn content_length(headers: &Headers) -> Option<u64> {
+    let (length, contradiction) = lengths(headers);
+    length.filter(|_| !contradiction)
+}
+
+/// The first length named, and whether another one, or something that is no length, stands beside it.
+fn lengths(headers: &Headers) -> (Option<u64>, bool) {
     let mut length = None;
     let mut contradiction = false;
     for value in headers.get_all("content-length") {
@@ -71,6 +78,11 @@ fn declared(headers: &Headers, version: &str) -> (Declared, bool) {
             length = length.or(number);
         }
     }
+    (length, contradiction)
+}
+
+fn declared(headers: &Headers, version: &str) -> (Declared, bool) {
+    let (length, contradiction) = lengths(headers);
     let mut codings = headers.get_all("transfer-encoding").peekable();
     if codings.peek().is_some() {
         // Transfer-Encoding overrides Content-Length; both together may be an attack (RFC 9112, section 6.3, item 3).

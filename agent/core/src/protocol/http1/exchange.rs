@@ -62,18 +62,19 @@ impl Open {
         }
     }
 
-    /// Adds body content, keeping at most `bound` bytes of it. Returns how many bytes more are kept.
+    /// Adds body content, keeping at most `bound` bytes of it. Returns how many bytes more are held, the names of files among them.
     pub(in crate::protocol) fn content(&mut self, half: Half, content: &[u8], bound: usize) -> usize {
         let exchange = &mut *self.exchange;
         if half == Half::Request
             && let Some(multipart) = &mut self.multipart
         {
             let kept = &mut exchange.request_body;
-            let before = kept.bytes.len();
             multipart.feed(content, &mut exchange.uploads, &mut kept.bytes, bound);
             kept.len = kept.len.saturating_add(content.len() as u64);
-            kept.left_out = kept.len.saturating_sub(kept.bytes.len() as u64);
-            return kept.bytes.len().saturating_sub(before);
+            if multipart.keeps() {
+                kept.left_out = kept.len.saturating_sub(kept.bytes.len() as u64);
+            }
+            return multipart.more_held(kept.bytes.len());
         }
         let (kept, headers, condenser) = match (half, &mut self.condensers) {
             (Half::Request, [condenser, _]) => {
@@ -108,6 +109,9 @@ impl Open {
 
     /// Gives up the bytes of both bodies, and keeps none that come. Returns how many that were.
     pub(in crate::protocol) fn forget_bodies(&mut self) -> usize {
+        if let Some(multipart) = &mut self.multipart {
+            multipart.forget(self.exchange.request_body.bytes.len());
+        }
         let mut freed = 0;
         for body in [&mut self.exchange.request_body, &mut self.exchange.response_body] {
             freed += body.bytes.len();
@@ -125,7 +129,9 @@ impl Open {
             // A field that is cut is left out with the rest of it.
             let kept = &mut self.exchange.request_body;
             multipart.gap(&mut kept.bytes);
-            kept.left_out = kept.len.saturating_sub(kept.bytes.len() as u64);
+            if multipart.keeps() {
+                kept.left_out = kept.len.saturating_sub(kept.bytes.len() as u64);
+            }
         }
         let kept = self.kept(half);
         // Past what is kept nothing is missed: there the kernel may have been told to copy nothing.
@@ -135,6 +141,17 @@ impl Open {
         }
         let kept = self.kept(half);
         kept.len = kept.len.saturating_add(len);
+    }
+
+    /// Bytes of content may be among `len` that were not seen: what comes now does not continue what came.
+    pub(in crate::protocol) fn content_doubt(&mut self, half: Half, len: u64) {
+        if half == Half::Request
+            && let Some(multipart) = &mut self.multipart
+        {
+            multipart.gap(&mut self.exchange.request_body.bytes);
+        }
+        self.kept(half).holed = true;
+        self.gap_len = self.gap_len.saturating_add(len);
     }
 
     /// Nothing but the length of this body's coming bytes is of use.
@@ -183,6 +200,12 @@ impl Open {
             completeness: Completeness::Abandoned,
             detail: Detail::Http(self.exchange.clone()),
         })
+    }
+
+    /// Bytes that it holds, walked; sessions with more than one at a time keep a sum.
+    pub(in crate::protocol) fn held(&self) -> usize {
+        let multipart = self.multipart.as_ref().map_or(0, |multipart| multipart.held());
+        OPEN_BYTES + self.exchange.held() + multipart
     }
 
     fn kept(&mut self, half: Half) -> &mut Kept {

@@ -16,7 +16,7 @@
 //! a message, the queue is trusted only where the connection was not pipelined: then a new request means that everything
 //! before it is over. Otherwise pairing is given up until the connection has been quiet: a response is never guessed.
 
-mod body;
+pub(super) mod body;
 pub mod content;
 mod detect;
 pub(super) mod exchange;

@@ -10,7 +10,7 @@
 
 use memchr::memmem;
 
-use crate::operation::http::Upload;
+use crate::operation::http::{Headers, Upload};
 
 /// Files reported of one body.
 const MAX_UPLOADS: usize = 32;
@@ -37,6 +37,12 @@ pub(in crate::protocol) struct Multipart {
     file: Option<usize>,
     /// The field whose content is streaming by: where its header section and its content begin in what is kept.
     field: Option<(usize, usize)>,
+    /// Fields are kept.
+    keeps: bool,
+    /// Bytes of the files' texts.
+    files_held: usize,
+    /// The most that they, what is kept and the carry held together so far, but for what was given up.
+    most_held: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +56,14 @@ enum State {
 }
 
 impl Multipart {
-    /// For a request's `Content-Type`; `None` when it is no form with a usable boundary.
-    pub(in crate::protocol) fn new(content_type: &[u8]) -> Option<Multipart> {
+    /// For the body behind these fields of a request; `None` when it is no form, has no usable boundary, or has a content coding.
+    pub(in crate::protocol) fn of(headers: &Headers) -> Option<Box<Multipart>> {
+        let content_type = headers.get("content-type")?;
+        let is_plain = headers.get("content-encoding").is_none();
+        is_plain.then(|| Multipart::new(content_type).map(Box::new)).flatten()
+    }
+
+    fn new(content_type: &[u8]) -> Option<Multipart> {
         let (essence, parameters) = content_type.split_at(memchr::memchr(b';', content_type)?);
         if !essence.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data") {
             return None;
@@ -69,7 +81,36 @@ impl Multipart {
             content_len: 0,
             file: None,
             field: None,
+            keeps: true,
+            files_held: 0,
+            most_held: 0,
         })
+    }
+
+    /// Fields are kept; otherwise what is in `kept` is not the form without its files.
+    pub(in crate::protocol) fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// What was kept, of `freed` bytes, is gone: from now on only files are reported.
+    pub(in crate::protocol) fn forget(&mut self, freed: usize) {
+        self.keeps = false;
+        self.field = None;
+        self.most_held = self.most_held.saturating_sub(freed);
+    }
+
+    /// Bytes that it holds beside what is kept and reported.
+    pub(in crate::protocol) fn held(&self) -> usize {
+        size_of::<Self>() + self.carry.capacity()
+    }
+
+    /// How many bytes more than ever before are held: of what is kept, of the files' texts, its own. A field that turns out to be
+    /// too long leaves its memory to the next ones.
+    pub(in crate::protocol) fn more_held(&mut self, kept_len: usize) -> usize {
+        let held = self.carry.capacity().saturating_add(self.files_held).saturating_add(kept_len);
+        let more = held.saturating_sub(self.most_held);
+        self.most_held = self.most_held.max(held);
+        more
     }
 
     /// The next bytes of the body. Fields go to `kept`, a form like the one that streams by, of at most `bound` bytes.
@@ -190,6 +231,7 @@ impl Multipart {
         let upload = self.carry.get(..end).and_then(upload);
         let field = if upload.is_none() { self.begin_field(end + 4, kept, bound) } else { None };
         let file = upload.filter(|_| uploads.len() < MAX_UPLOADS).map(|upload| {
+            self.files_held += upload.held();
             uploads.push(upload);
             uploads.len() - 1
         });
@@ -199,7 +241,7 @@ impl Multipart {
 
     /// Keeps the header section of a field, which ends at `end` of the carry. Behind an earlier one stands its delimiter.
     fn begin_field(&self, end: usize, kept: &mut Vec<u8>, bound: usize) -> Option<(usize, usize)> {
-        let section = self.carry.get(..end)?;
+        let section = self.carry.get(..end).filter(|_| self.keeps)?;
         let head = kept.len();
         let first = if head == 0 { self.delimiter.needle().get(2..)? } else { b"" };
         if head + first.len() + section.len() + self.delimiter.needle().len() > bound {

@@ -7,7 +7,7 @@ use super::exchange::{Half, Open};
 use super::multipart::Multipart;
 use super::{Http1Session, State, current};
 use crate::operation::Completeness;
-use crate::operation::http::{Exchange, Headers, MAX_AUTHORITY};
+use crate::operation::http::{Exchange, Headers, bounded_authority};
 use crate::protocol::reader::Input;
 use crate::protocol::{Discard, Event, Events, Session as _, http2};
 use crate::record::{Point, Sender};
@@ -26,10 +26,8 @@ impl Http1Session {
         let (framing, odd) = body::request_framing(&exchange.request_headers, exchange.version);
         exchange.ambiguous_framing |= odd;
         exchange.authority = authority(exchange);
-        let coded = exchange.request_headers.get("content-encoding").is_some();
-        if framing != Framing::None && !coded {
-            let content_type = exchange.request_headers.get("content-type");
-            open.multipart = content_type.and_then(Multipart::new).map(Box::new);
+        if framing != Framing::None {
+            open.multipart = Multipart::of(&exchange.request_headers);
         }
         match Body::new(framing) {
             Some(body) => self.request.state = State::Body(body),
@@ -227,16 +225,11 @@ impl Http1Session {
 
 /// The host the request names: an absolute-form target outweighs `Host` (RFC 9112, section 3.2.2).
 fn authority(exchange: &Exchange) -> String {
-    let host = match exchange.absolute() {
-        Some((authority, _)) => authority.to_owned(),
-        None if exchange.method == "CONNECT" => exchange.target.clone(),
-        None => {
-            String::from_utf8_lossy(exchange.request_headers.get("host").unwrap_or_default()).into_owned()
-        }
-    };
-    let host = match host.rsplit_once('@') {
-        Some((_, host)) => host.to_owned(),
-        None => host,
-    };
-    if host.len() <= MAX_AUTHORITY { host } else { String::new() }
+    match exchange.absolute() {
+        Some((authority, _)) => bounded_authority(authority),
+        None if exchange.method == "CONNECT" => bounded_authority(&exchange.target),
+        None => bounded_authority(&String::from_utf8_lossy(
+            exchange.request_headers.get("host").unwrap_or_default(),
+        )),
+    }
 }

@@ -8,16 +8,15 @@ use super::hpack::{Decoder, Field, Malformed};
 use super::stream::Stream;
 use super::{Half, Http2Session};
 use crate::operation::Completeness;
-use crate::operation::http::{Exchange, Headers, MAX_AUTHORITY, bounded_target};
+use crate::operation::http::{Exchange, Headers, bounded_authority, bounded_target};
 use crate::protocol::http1::exchange::{self, Open};
+use crate::protocol::http1::start_line::MAX_METHOD_LEN;
 use crate::protocol::{Discard, Event, Events};
 
 /// Room for fields of a message that are longer than in the one before.
 const SPARE_LEN: usize = 16;
 /// Most bytes of fields for which room is made before they are read.
 const MAX_EXPECTED_LEN: usize = 2048;
-/// Bytes of a method that are kept; HTTP/1.x accepts as many.
-const MAX_METHOD: usize = 32;
 
 /// A header section, read before it is known whose it is.
 #[derive(Debug, Default)]
@@ -75,13 +74,13 @@ impl Section {
             // No method is as long; what is cut is none that is known.
             b":method" => {
                 self.method =
-                    Some(String::from_utf8_lossy(value.get(..MAX_METHOD).unwrap_or(value)).into_owned())
+                    Some(String::from_utf8_lossy(value.get(..MAX_METHOD_LEN).unwrap_or(value)).into_owned())
             }
             b":path" => {
                 let (path, is_cut) = bounded_target(value);
                 (self.path, self.is_path_cut) = (Some(path), is_cut);
             }
-            b":authority" if value.len() <= MAX_AUTHORITY => self.authority = Some(text()),
+            b":authority" => self.authority = Some(bounded_authority(&text())),
             b":scheme" => self.is_https = value.eq_ignore_ascii_case(b"https"),
             b":status" => self.status = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
             [b':', ..] => {}
@@ -123,18 +122,14 @@ impl Section {
         exchange.http2.is_https = self.is_https;
         exchange.http2.unknown_fields = self.unknown;
         let host = || {
-            let host = exchange.request_headers.get("host").filter(|host| host.len() <= MAX_AUTHORITY);
-            host.map(|host| String::from_utf8_lossy(host).into_owned())
+            let host = exchange.request_headers.get("host").unwrap_or_default();
+            bounded_authority(&String::from_utf8_lossy(host))
         };
-        let authority = self.authority.or_else(host).unwrap_or_default();
+        exchange.authority = self.authority.filter(|named| !named.is_empty()).unwrap_or_else(host);
         if exchange.method == "CONNECT" && exchange.target.is_empty() {
             // It has no path (RFC 9113, section 8.5).
-            exchange.target = authority.clone();
+            exchange.target.clone_from(&exchange.authority);
         }
-        exchange.authority = match authority.rsplit_once('@') {
-            Some((_, host)) => host.to_owned(),
-            None => authority,
-        };
         exchange
     }
 }

@@ -60,10 +60,7 @@ impl Stream {
 
     /// The request's header section is complete.
     pub(super) fn has_request_head(&mut self) {
-        let headers = &self.open.exchange.request_headers;
-        if headers.get("content-encoding").is_none() {
-            self.open.multipart = headers.get("content-type").and_then(Multipart::new).map(Box::new);
-        }
+        self.open.multipart = Multipart::of(&self.open.exchange.request_headers);
         if self.open.exchange.is_grpc() {
             self.request_messages = Some(Messages::default());
             self.response_messages = Some(Messages::default());
@@ -112,16 +109,10 @@ impl Stream {
         let doubt = self.doubt(half);
         let before = doubt.map_or(0, |doubt| doubt.bytes);
         *doubt = Some(Doubt { since, bytes: before.saturating_add(bytes) });
-        self.open.gap_len = self.open.gap_len.saturating_add(bytes);
+        self.open.content_doubt(half, bytes);
         if let Some(messages) = self.messages(half) {
             messages.lose();
         }
-        let body = match half {
-            Half::Request => &mut self.open.exchange.request_body,
-            Half::Response => &mut self.open.exchange.response_body,
-        };
-        // What comes after the hole does not continue what came before.
-        body.holed = true;
     }
 
     /// The response begins: nothing of it was in a hole before.

@@ -12,7 +12,7 @@ use super::parse;
 use crate::charset::Charset;
 use crate::operation::postgres::{ServerError, Statement, StatementKind};
 use crate::operation::{Completeness, Extent};
-use crate::protocol::Events;
+use crate::protocol::{Discard, Event, Events};
 use crate::time::BootTime;
 
 impl Core {
@@ -70,10 +70,11 @@ impl Core {
                     self.units.front().map(|unit| &unit.what)
                 {
                     let oids = parse::parameter_description(message.body);
-                    self.catalog.describe(name, |prepared| prepared.oids = oids);
+                    let forgotten = self.catalog.describe(name, |prepared| prepared.oids = oids);
+                    count_forgotten(forgotten, out);
                 }
             }
-            b'T' => self.described(parse::row_description(message.body, self.charset)),
+            b'T' => self.described(parse::row_description(message.body, self.charset), out),
             b'n' => self.pop(|unit| matches!(unit.what, What::Describe { .. })),
             b'D' => self.row(message, out),
             b'C' => self.complete(Some(parse::command_tag(message.body)), message.end.at, out),
@@ -148,11 +149,12 @@ impl Core {
     }
 
     /// RowDescription: of a statement, a portal, or the result that comes.
-    fn described(&mut self, columns: Arc<[parse::Column]>) {
+    fn described(&mut self, columns: Arc<[parse::Column]>, out: &mut Events) {
         let Some(unit) = self.units.front() else { return };
         match &unit.what {
             What::Describe { name, is_statement: true } => {
-                self.catalog.describe(name, |prepared| prepared.columns = columns);
+                let forgotten = self.catalog.describe(name, |prepared| prepared.columns = columns);
+                count_forgotten(forgotten, out);
                 self.units.pop_front();
             }
             What::Describe { name, is_statement: false } => {
@@ -164,12 +166,13 @@ impl Core {
                 {
                     // The statement's as well: drivers describe one execution and remember.
                     let (statement, text) = (portal.statement.clone(), portal.prepared.text.clone());
-                    portal.prepared.columns = columns.clone();
-                    self.catalog.describe(&statement, |prepared| {
+                    self.catalog.describe_portal(name, &columns);
+                    let forgotten = self.catalog.describe(&statement, |prepared| {
                         if same_text(prepared.text.as_ref(), text.as_ref()) {
                             prepared.columns = columns;
                         }
                     });
+                    count_forgotten(forgotten, out);
                 }
                 self.units.pop_front();
             }
@@ -318,11 +321,7 @@ impl Core {
         out: &mut Events,
     ) {
         let Some(key) = key else { return };
-        let block = self.open.block.current();
-        if let Some(open) = self.open.get(key) {
-            open.statement.error = Some(error);
-            open.statement.transaction = block;
-        }
+        self.open.fail(key, error);
         self.open.close(key, message.end.at, Completeness::Complete, out);
     }
 
@@ -484,6 +483,13 @@ impl Core {
             }
         }
         self.open.close(key, at, how, out);
+    }
+}
+
+/// Statements had to go for others.
+pub(super) fn count_forgotten(forgotten: usize, out: &mut Events) {
+    if forgotten > 0 {
+        out.push(Event::Discarded { reason: Discard::Limit, bytes: 0 });
     }
 }
 

@@ -12,12 +12,13 @@ use crate::record::Point;
 
 /// Prepared statements kept per connection.
 const MAX_STATEMENTS: usize = 4096;
-/// Bytes of their texts and names kept per connection.
-const MAX_STATEMENT_BYTES: usize = 1 << 20;
+/// Bytes of their names, texts, types and columns kept per connection: half of it for a thousand statements of a thousand
+/// characters, as much for what they return.
+const MAX_STATEMENT_BYTES: usize = 2 << 20;
 /// Portals kept per connection.
 const MAX_PORTALS: usize = 1024;
-/// Bytes of their parameters kept per connection.
-const MAX_PORTAL_BYTES: usize = 1 << 20;
+/// Bytes kept of them per connection: parameters, and text and columns of their statements, which may be gone from the catalog.
+const MAX_PORTAL_BYTES: usize = 4 << 20;
 
 /// A place that an operation is going to have: assigned at its first message, before it is known to be executed.
 pub(super) type Key = u64;
@@ -73,7 +74,7 @@ pub(super) struct Portal {
     pub(super) claim: Claim,
     /// The operation that executes it.
     pub(super) executing: Option<Key>,
-    /// Bytes of its parameters when it was opened; the catalog counts them.
+    /// Bytes that it holds with its statement; the catalog counts them.
     pub(super) bytes: usize,
 }
 
@@ -88,7 +89,19 @@ pub(super) struct Catalog {
 }
 
 fn cost(name: &str, prepared: &Prepared) -> usize {
-    name.len() + prepared.text.as_ref().map_or(0, |text| text.len()) + prepared.oids.len() * 4
+    let text = prepared.text.as_ref().map_or(0, |text| text.len());
+    name.len() + text + prepared.oids.len() * size_of::<u32>() + column_bytes(&prepared.columns)
+}
+
+/// Bytes of a result's description: names that a client chose, 64 times 512 bytes of them at most.
+fn column_bytes(columns: &[Column]) -> usize {
+    size_of_val(columns) + columns.iter().map(|column| column.name.capacity()).sum::<usize>()
+}
+
+fn held_by_portal(name: &str, portal: &Portal) -> usize {
+    let parameters: usize = portal.parameters.iter().map(held_by_parameter).sum();
+    // Names are bounded; the text and the columns are most often the catalog's as well, which nobody tells when they are not.
+    cost(name, &portal.prepared).saturating_add(portal.statement.len()).saturating_add(parameters)
 }
 
 fn held_by_parameter(parameter: &Parameter) -> usize {
@@ -116,9 +129,20 @@ impl Catalog {
         uses.sort_unstable();
         let oldest = uses.get(uses.len() / 4).copied().unwrap_or(0);
         let before = self.statements.len();
-        self.statements.retain(|_, prepared| prepared.used > oldest);
-        self.bytes = self.statements.iter().map(|(name, prepared)| cost(name, prepared)).sum();
+        self.retain(|_, prepared| prepared.used > oldest);
         before - self.statements.len()
+    }
+
+    /// Forgets the statements that are not to be kept.
+    fn retain(&mut self, keep: impl Fn(&str, &Prepared) -> bool) {
+        self.statements.retain(|name, prepared| {
+            let is_kept = keep(name, prepared);
+            if !is_kept {
+                self.bytes = self.bytes.saturating_sub(cost(name, prepared));
+            }
+            is_kept
+        });
+        debug_assert!(!self.statements.is_empty() || self.bytes == 0, "what is held has drifted");
     }
 
     pub(super) fn undefine(&mut self, name: &str) -> Option<Prepared> {
@@ -129,8 +153,7 @@ impl Catalog {
 
     /// Forgets all but the unnamed statement.
     pub(super) fn undefine_named(&mut self) {
-        self.statements.retain(|name, _| name.is_empty());
-        self.bytes = self.statements.iter().map(|(name, prepared)| cost(name, prepared)).sum();
+        self.retain(|name, _| name.is_empty());
     }
 
     /// The statement to bind, with its claim if it is of this segment. `None`: it is not known.
@@ -143,12 +166,13 @@ impl Catalog {
         Some(Prepared { claim: claim.filter(|claim| claim.segment == segment), is_fresh, ..prepared.clone() })
     }
 
-    pub(super) fn describe(&mut self, name: &str, change: impl FnOnce(&mut Prepared)) {
-        if let Some(prepared) = self.statements.get_mut(name) {
-            let before = cost(name, prepared);
-            change(prepared);
-            self.bytes = (self.bytes + cost(name, prepared)).saturating_sub(before);
-        }
+    /// The server said more of a statement. Returns how many others had to go.
+    pub(super) fn describe(&mut self, name: &str, change: impl FnOnce(&mut Prepared)) -> usize {
+        let Some(prepared) = self.statements.get_mut(name) else { return 0 };
+        let before = cost(name, prepared);
+        change(prepared);
+        self.bytes = (self.bytes + cost(name, prepared)).saturating_sub(before);
+        self.evict()
     }
 
     pub(super) fn statement(&self, name: &str) -> Option<&Prepared> {
@@ -165,18 +189,26 @@ impl Catalog {
 
     /// Opens a portal. Returns the operation that still executed the one it replaces; `false`: others had to go.
     pub(super) fn open(&mut self, name: String, mut portal: Portal) -> (Option<Key>, bool) {
-        portal.bytes = portal.parameters.iter().map(held_by_parameter).sum();
-        let room = (self.portals.len() < MAX_PORTALS || self.portals.contains_key(&name))
+        portal.bytes = held_by_portal(&name, &portal);
+        let previous = self.close(&name);
+        let room = self.portals.len() < MAX_PORTALS
             && self.portal_bytes.saturating_add(portal.bytes) <= MAX_PORTAL_BYTES;
         if !room {
             self.portals.clear();
             self.portal_bytes = 0;
         }
         self.portal_bytes = self.portal_bytes.saturating_add(portal.bytes);
-        let previous = self.portals.insert(name, portal);
-        let before = previous.as_ref().map_or(0, |previous| previous.bytes);
-        self.portal_bytes = self.portal_bytes.saturating_sub(before);
-        (previous.and_then(|previous| previous.executing), room)
+        self.portals.insert(name, portal);
+        (previous, room)
+    }
+
+    /// The server told the columns of what a portal returns.
+    pub(super) fn describe_portal(&mut self, name: &str, columns: &Arc<[Column]>) {
+        let Some(portal) = self.portals.get_mut(name) else { return };
+        let before = std::mem::replace(&mut portal.prepared.columns, columns.clone());
+        let more = column_bytes(columns).saturating_sub(column_bytes(&before));
+        portal.bytes = portal.bytes.saturating_add(more);
+        self.portal_bytes = self.portal_bytes.saturating_add(more);
     }
 
     /// Bytes that statements and portals hold.
@@ -214,8 +246,69 @@ impl Catalog {
     /// drivers give each text and each cursor a name of its own; who writes SQL does not. Returns the operation that executed the unnamed portal.
     pub(super) fn client_lost(&mut self) -> Option<Key> {
         self.undefine("");
-        self.statements.retain(|_, prepared| !prepared.by_sql);
-        self.bytes = self.statements.iter().map(|(name, prepared)| cost(name, prepared)).sum();
+        self.retain(|_, prepared| !prepared.by_sql);
         self.close("")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(text: &str) -> Prepared {
+        Prepared::known(text.into(), vec![23, 25], Vec::new(), 0)
+    }
+
+    /// So many columns with names of `len` bytes.
+    fn columns(count: usize, len: usize) -> Arc<[Column]> {
+        let column = Column { name: "c".repeat(len), table: 1, type_oid: 23, binary: false };
+        vec![column; count].into()
+    }
+
+    #[test]
+    fn columns_count_against_the_bound_and_leave_with_their_statement() {
+        let mut catalog = Catalog::default();
+        catalog.define("a", prepared("SELECT 1"));
+        let before = catalog.held();
+        assert_eq!(catalog.describe("a", |prepared| prepared.columns = columns(64, 500)), 0);
+        let more = catalog.held() - before;
+        assert!(more >= 64 * 500, "{more}");
+        // The same again is no more.
+        catalog.describe("a", |prepared| prepared.columns = columns(64, 500));
+        assert_eq!(catalog.held() - before, more);
+        let mut forgotten = 0;
+        for number in 0..200 {
+            let name = format!("s{number}");
+            forgotten += catalog.define(&name, prepared("SELECT 1")).1;
+            forgotten += catalog.describe(&name, |prepared| prepared.columns = columns(64, 500));
+            assert!(catalog.bytes <= MAX_STATEMENT_BYTES, "{number}: {}", catalog.bytes);
+        }
+        assert_eq!(forgotten + catalog.statements.len(), 201);
+        assert!(forgotten > 0 && catalog.statement("s199").is_some(), "the least used ones go");
+        catalog.undefine_named();
+        assert_eq!(catalog.bytes, 0);
+    }
+
+    #[test]
+    fn a_portal_counts_with_the_statement_that_only_it_still_has() {
+        let mut catalog = Catalog::default();
+        let text = "x".repeat(10_000);
+        for number in 0..1000 {
+            catalog.define("", prepared(&text));
+            let bound = catalog.bind("", 0).expect("it is known");
+            catalog.open(format!("p{number}"), Portal { prepared: bound, ..Portal::default() });
+            assert!(catalog.portal_bytes >= catalog.portals.len() * text.len());
+            assert!(catalog.portal_bytes <= MAX_PORTAL_BYTES);
+        }
+        let open = catalog.portals.len();
+        catalog.describe_portal("p999", &columns(2, 100));
+        assert!(catalog.portal_bytes > open * text.len() + 200);
+        // One that takes the place of another needs only its own room.
+        catalog.define("", prepared("SELECT 1"));
+        let bound = catalog.bind("", 0).expect("it is known");
+        let (_, had_room) = catalog.open("p999".to_owned(), Portal { prepared: bound, ..Portal::default() });
+        assert!(had_room);
+        catalog.end_transaction(0);
+        assert_eq!((catalog.portal_bytes, catalog.portals.len()), (0, 0));
     }
 }

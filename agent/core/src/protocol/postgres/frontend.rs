@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::backend::count_forgotten;
 use super::catalog::{Claim, Portal, Prepared};
 use super::core::{Core, Early, Phase, Unit, What};
 use super::frame::{Message, Next};
@@ -201,9 +202,7 @@ impl Core {
         let about = prepared.clone();
         prepared.missing = message.missing;
         let (previous, forgotten) = self.catalog.define(&name, prepared);
-        if forgotten > 0 {
-            out.push(Event::Discarded { reason: Discard::Limit, bytes: 0 });
-        }
+        count_forgotten(forgotten, out);
         let what = What::Parse { name: name.into_boxed_str(), previous: previous.map(Box::new) };
         let unit = Unit::new(what, message).about(&about);
         self.push(Unit { key: Some(claim.key), ..unit }, out);

@@ -34,11 +34,11 @@ use self::revealed::Revealed;
 pub(crate) use self::revealed::is_chosen_name;
 pub use self::snapshot::Learned;
 use super::registry::Spec;
-use crate::operation::Interaction;
+use crate::operation::{Interaction, Operation};
 use crate::protocol::Snapshot;
 use crate::protocol::snapshot::{Past, Texts};
 use crate::protocol::{End, Events, Session, Want};
-use crate::record::{Mark, Role, Sender};
+use crate::record::{Mark, OpId, Role, Sender};
 use crate::settings::Protocols;
 use crate::time::BootTime;
 
@@ -116,6 +116,10 @@ impl Session for PostgresSession {
 
     fn relieve(&mut self) {
         self.core.open.forget_values();
+    }
+
+    fn peek(&self, op: OpId) -> Option<Operation> {
+        self.core.open.peek(op)
     }
 
     fn want(&self, from: Sender) -> Want {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use super::catalog::Key;
 use super::parse::{Column, Formats};
-use crate::operation::postgres::{Cell, Statement, StatementKind};
+use crate::operation::postgres::{
+    Cell, InTransaction, ServerError, Statement, StatementKind, TransactionEnd, TransactionNumber,
+};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::{Discard, Event, Events};
 use crate::record::{OpId, Point, Role};
@@ -60,6 +62,11 @@ impl Open {
             retained,
             weight: 0,
         }
+    }
+
+    /// The statement's text, where it is known.
+    fn text(&self) -> Option<&str> {
+        self.text.as_deref().or(self.statement.text.as_deref())
     }
 
     pub(super) fn is_binary(&self, index: usize) -> bool {
@@ -275,6 +282,15 @@ impl OpenOperations {
             !self.open.is_empty() || (self.retained, self.weight) == (0, 0),
             "what is held has drifted"
         );
+        // The server may have got it, and may have done it.
+        if how != Completeness::Complete
+            && open.statement.transaction.is_none()
+            && self.block.current().is_some()
+            && open.text().is_some_and(is_commit)
+        {
+            open.statement.transaction = self.block.current();
+            open.statement.ends = Some(TransactionEnd::Unknown);
+        }
         let completeness = match how {
             Completeness::Complete if open.missing > 0 => Completeness::Gap(open.missing),
             how => how,
@@ -322,14 +338,60 @@ impl OpenOperations {
     pub(super) fn complete(&mut self, key: Key, tag: String) {
         let kind = |kind: StatementKind| kind != StatementKind::FunctionCall;
         let Some(open) = self.open.get_mut(&key).filter(|open| kind(open.statement.kind)) else {
-            self.block.statement(&tag, None);
+            self.block.statement(&tag, None, false);
             return;
         };
         let text = open.text.as_deref().or(open.statement.text.as_deref());
-        open.statement.transaction = self.block.statement(&tag, text);
+        let warning = open.statement.warning.as_ref().map(|warning| warning.code.as_str());
+        (open.statement.transaction, open.statement.ends) =
+            self.block.statement(&tag, text, warning == Some(ALREADY_BEGUN));
         open.statement.command_tag = Some(tag);
     }
+
+    /// What is known so far of a statement that somebody else asks for.
+    pub(super) fn peek(&self, op: OpId) -> Option<Operation> {
+        let open = self.open.values().find(|open| open.id == op && self.shape() == OpSide::Relayed)?;
+        let mut statement = open.statement.clone();
+        statement.text = statement.text.or_else(|| open.text.as_deref().map(str::to_owned));
+        Some(Operation {
+            id: op,
+            shape: self.shape(),
+            role: self.role,
+            request: open.request,
+            response: open.response,
+            ended_at: open.request.end.at,
+            completeness: Completeness::Abandoned,
+            detail: Detail::Postgres(Box::new(statement)),
+        })
+    }
+
+    /// A statement failed: notes its transaction block, which a `COMMIT` that fails ends.
+    pub(super) fn fail(&mut self, key: Key, error: ServerError) {
+        let block = self.block.current();
+        let Some(open) = self.open.get_mut(&key) else { return };
+        // A server that shuts down may have committed before.
+        let is_over = matches!(error.severity.as_str(), "FATAL" | "PANIC");
+        let how = if is_over { TransactionEnd::Unknown } else { TransactionEnd::RolledBack };
+        let is_commit = block.is_some() && open.text().is_some_and(is_commit);
+        open.statement.transaction = block.map(|block| InTransaction { is_end: is_commit, ..block });
+        open.statement.ends = is_commit.then_some(how);
+        open.statement.error = Some(error);
+    }
 }
+
+/// It asks for what the block did to be kept.
+fn is_commit(text: &str) -> bool {
+    let mut tokens = crate::sql::token::significant(text);
+    let first = tokens.next();
+    first.is_some_and(|first| {
+        first.is("commit")
+            || first.is("end")
+            || (first.is("prepare") && tokens.next().is_some_and(|second| second.is("transaction")))
+    })
+}
+
+/// SQLSTATE of the warning that a BEGIN inside a block gives (`active_sql_transaction`).
+const ALREADY_BEGUN: &str = "25001";
 
 /// The transaction block of a connection, numbered from 1.
 ///
@@ -337,14 +399,14 @@ impl OpenOperations {
 /// tag of `ROLLBACK TO SAVEPOINT`) and what was not seen.
 #[derive(Debug, Default)]
 pub(super) struct Block {
-    current: Option<u64>,
+    current: Option<InTransaction>,
     count: u64,
     /// The block that a `ROLLBACK` of unknown text may or may not have ended.
-    doubtful: Option<u64>,
+    doubtful: Option<InTransaction>,
 }
 
 impl Block {
-    pub(super) fn current(&self) -> Option<u64> {
+    pub(super) fn current(&self) -> Option<InTransaction> {
         self.current
     }
 
@@ -357,7 +419,9 @@ impl Block {
     pub(super) fn resume(&mut self, current: Option<u64>, count: u64) {
         // More than a connection can have; so that counting goes on.
         let (current, count) = (current.map(|block| block.min(MAX_BLOCKS)), count.min(MAX_BLOCKS));
-        *self = Self { current, count: count.max(current.unwrap_or(0)), doubtful: None };
+        let count = count.max(current.unwrap_or(0));
+        let current = current.map(|block| Self::at(block, false));
+        *self = Self { current, count, doubtful: None };
     }
 
     /// Answers were lost: a block may have ended in them, or begun.
@@ -366,29 +430,47 @@ impl Block {
         self.doubtful = None;
     }
 
-    fn begin(&mut self) -> Option<u64> {
+    fn at(number: u64, is_begun: bool) -> InTransaction {
+        InTransaction { number: TransactionNumber(number), is_begun, is_end: false }
+    }
+
+    /// `is_begun`: its beginning is what was seen.
+    fn begin(&mut self, is_begun: bool) -> Option<InTransaction> {
         self.count += 1;
-        self.current = Some(self.count);
+        self.current = Some(Self::at(self.count, is_begun));
         self.current
     }
 
-    /// The block of a statement that ended with this tag.
-    fn statement(&mut self, tag: &str, text: Option<&str>) -> Option<u64> {
+    /// The block of a statement that ended with this tag; and how that ended, if it did for certain. `was_begun`: the server warned
+    /// that a block had begun before.
+    fn statement(
+        &mut self,
+        tag: &str,
+        text: Option<&str>,
+        was_begun: bool,
+    ) -> (Option<InTransaction>, Option<TransactionEnd>) {
         let has = |word: &str| {
             text.is_some_and(|text| crate::sql::token::significant(text).any(|token| token.is(word)))
         };
         match tag {
-            "BEGIN" | "START TRANSACTION" => self.current.or_else(|| self.begin()),
-            "ROLLBACK" if has("to") => self.current,
+            "BEGIN" | "START TRANSACTION" => (self.current.or_else(|| self.begin(!was_begun)), None),
+            "ROLLBACK" if has("to") => (self.current, None),
             "COMMIT" | "ROLLBACK" | "PREPARE TRANSACTION" => {
                 let ended = self.current.take();
                 self.doubtful = ended.filter(|_| text.is_none() && tag == "ROLLBACK");
+                let is_end = self.doubtful.is_none();
                 if has("chain") && !has("no") {
-                    self.begin();
+                    self.begin(true);
                 }
-                ended
+                let how = match tag {
+                    "COMMIT" => TransactionEnd::Committed,
+                    "ROLLBACK" => TransactionEnd::RolledBack,
+                    _ => TransactionEnd::Unknown,
+                };
+                let how = ended.filter(|_| is_end).map(|_| how);
+                (ended.map(|ended| InTransaction { is_end, ..ended }), how)
             }
-            _ => self.current,
+            _ => (self.current, None),
         }
     }
 
@@ -399,7 +481,7 @@ impl Block {
             b'T' | b'E' if self.current.is_none() => {
                 self.current = self.doubtful;
                 if self.current.is_none() {
-                    self.begin();
+                    self.begin(false);
                 }
             }
             _ => {}

@@ -116,7 +116,7 @@ impl Core {
             database: self.open.database.clone(),
             backslash_escapes: self.backslash_escapes,
             charset: (self.charset != Charset::UTF8).then(|| self.charset.name().to_owned()),
-            transaction: self.open.block.current(),
+            transaction: self.open.block.current().map(|block| block.number.0),
             transaction_count: self.open.block.count(),
             statements: statements.collect(),
         })

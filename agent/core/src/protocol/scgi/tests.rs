@@ -1,12 +1,10 @@
 //! SCGI conversations → exchanges.
 
 use super::*;
-use crate::operation::{Completeness, Detail};
-use crate::protocol::{End, Event, Events};
-use crate::record::{Mark, Role};
-use crate::settings::Protocols;
-use crate::time::ns;
+use crate::protocol::End;
+use crate::protocol::cgi::testing::{self, Step, line, run};
 use Sender::{Client, Server};
+use Step::Bytes;
 
 fn request(body: &str) -> Vec<u8> {
     let length = body.len().to_string();
@@ -20,63 +18,31 @@ fn request(body: &str) -> Vec<u8> {
     format!("{}:{block},{body}", block.len()).into_bytes()
 }
 
-/// Each part at once; what is closed by the end.
-fn run(parts: &[(Sender, &[u8])]) -> Vec<(String, Option<u16>, String, Completeness)> {
-    let mut session = (SPEC.session)(Role::Server, &Protocols::default());
-    let (mut out, mut pos) = (Events::default(), [0u64; 2]);
-    for (tick, (from, bytes)) in (1..).zip(parts) {
-        let mark = Mark { at: ns(tick), ..Mark::default() };
-        session.bytes(*from, pos[*from as usize], bytes, mark, &mut out);
-        pos[*from as usize] += bytes.len() as u64;
-    }
-    session.end(End::Closed, ns(1000), &mut out);
-    let events = std::iter::from_fn(|| out.pop());
-    let closed = events.filter_map(|event| match event {
-        Event::Closed(operation) => Some(operation),
-        _ => None,
-    });
-    closed
-        .map(|operation| {
-            let Detail::Http(exchange) = &operation.detail else { panic!("{operation:?}") };
-            let request = format!(
-                "{} {} {}",
-                exchange.method,
-                exchange.target,
-                String::from_utf8_lossy(&exchange.request_body.bytes)
-            );
-            let body = String::from_utf8_lossy(&exchange.response_body.bytes).into_owned();
-            (request, exchange.status, body, operation.completeness)
-        })
-        .collect()
-}
+const ANSWER: &[u8] = b"Status: 201 Created\r\nContent-Type: text/plain\r\n\r\nhello";
 
 #[test]
 fn every_split_gives_the_same() {
-    let sent = request("{\"a\":1}");
-    let answered = b"Status: 201 Created\r\nContent-Type: text/plain\r\n\r\nhello";
-    for first in 0..=sent.len() {
-        for second in [0, 5, 30, answered.len()] {
-            let (a, b) = sent.split_at(first);
-            let (c, d) = answered.split_at(second);
-            let parts: Vec<(Sender, &[u8])> = [(Client, a), (Client, b), (Server, c), (Server, d)]
-                .into_iter()
-                .filter(|(_, part)| !part.is_empty())
-                .collect();
-            let expected =
-                ("POST /o/17 {\"a\":1}".to_owned(), Some(201), "hello".to_owned(), Completeness::Complete);
-            assert_eq!(run(&parts), [expected], "{first} {second}");
-        }
-    }
+    testing::every_split(&SPEC, &request("{\"a\":1}"), ANSWER, "POST /o/17 {\"a\":1} -> 201 hello");
+}
+
+#[test]
+fn no_hole_makes_up_anything() {
+    testing::every_hole(&SPEC, &request("{\"a\":1}"), ANSWER);
 }
 
 #[test]
 fn an_answer_that_did_not_come_is_cut() {
-    assert_eq!(run(&[(Client, &request(""))])[0].3, Completeness::Cut);
-    assert_eq!(run(&[(Client, &request("")), (Server, b"Status: 200")])[0].3, Completeness::Cut);
+    let check = |steps: &[Step<'_>], expected| {
+        let closed: Vec<String> = run(&SPEC, steps, End::Closed).iter().map(line).collect();
+        assert_eq!(closed, [expected]);
+    };
+    let sent = request("");
+    check(&[Bytes(Client, &sent)], "POST /o/17  -> -  Cut");
+    check(&[Bytes(Client, &sent), Bytes(Server, b"Status: 200")], "POST /o/17  -> -  Cut");
     // A body that did not all come: the application need not wait for it.
     let sent = request("0123456789");
-    let found = run(&[(Client, &sent[..sent.len() - 4]), (Server, b"Status: 413\r\n\r\n")]);
-    assert_eq!((found[0].1, found[0].3), (Some(413), Completeness::Cut));
+    let part = &sent[..sent.len() - 4];
+    check(&[Bytes(Client, part), Bytes(Server, b"Status: 413\r\n\r\n")], "POST /o/17 012345 -> 413  Cut");
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //!
 //! | action | name | kind | type | ends |
 //! |---|---|---|---|---|
-//! | publish | `publish {destination}` | PRODUCER | send | with its confirm, its return or the end of its transaction, else with its last byte |
-//! | delivery | `process {destination}` | CONSUMER | process | with its settlement, else with the last operation it caused |
+//! | publish | `publish {destination}`, of Celery with its task: `publish {destination} {task}` | PRODUCER | send | with its confirm, its return or the end of its transaction, else with its last byte |
+//! | delivery | `process {destination}`, and so | CONSUMER | process | with its settlement, else with the last operation it caused |
 //! | return of a publish that was over | `return {destination}` | CLIENT | – | with its last byte |
 //! | get | `get {destination}` | CLIENT | receive | with the message |
 //! | ack, nack, reject | `ack {destination}`, `nack …`, `reject …` | CLIENT | settle | at once |
@@ -22,6 +22,7 @@ use crate::operation::amqp::{
     Action, ActionKind, Content, Deliver, Method, Publish, PublishOutcome, Settle, Settlement,
 };
 use crate::operation::{Completeness, Detail};
+use crate::privacy::redact::REDACTED;
 use crate::privacy::{is_personal, messages};
 use crate::record::Endpoint;
 use crate::span::{SpanKind, semconv};
@@ -125,7 +126,7 @@ fn sent(
 ) -> Draft {
     let mut draft = begin(placed, kind, operation, operation_type);
     let place = destination(&publish.exchange, &publish.routing_key, None);
-    draft.name = named(operation, &place);
+    draft.name = named_for_task(operation, &place, &publish.content);
     place.set(&publish.routing_key, &mut draft.attributes);
     message(&publish.content, &mut draft.attributes);
     let outcome = match &publish.outcome {
@@ -209,7 +210,7 @@ fn received(placed: &Placed<'_>, message: Option<&Deliver>) -> Draft {
 
 fn delivered(deliver: &Deliver, operation: &str, draft: &mut Draft) {
     let place = destination(&deliver.exchange, &deliver.routing_key, deliver.queue.as_deref());
-    draft.name = named(operation, &place);
+    draft.name = named_for_task(operation, &place, &deliver.content);
     place.set(&deliver.routing_key, &mut draft.attributes);
     draft.attributes.set(semconv::MESSAGING_RABBITMQ_MESSAGE_DELIVERY_TAG, int(deliver.delivery_tag));
     message(&deliver.content, &mut draft.attributes);
@@ -277,6 +278,9 @@ fn message(content: &Content, attributes: &mut Attributes) {
         attributes.set(semconv::MESSAGING_MESSAGE_CONVERSATION_ID, id);
     }
     attributes.set(semconv::MESSAGING_MESSAGE_BODY_SIZE, int(content.body.len));
+    if let Some(task) = content.task() {
+        attributes.set(semconv::SPOOR_MESSAGING_TASK, task);
+    }
 }
 
 /// A destination as the conventions' RabbitMQ page builds it.
@@ -325,7 +329,7 @@ fn destination(exchange: &str, routing_key: &str, queue: Option<&str>) -> Destin
 
 /// What a routing key says beside an exchange is the application's: it may be a person's address. A queue's name is none.
 fn shown(name: &str) -> &str {
-    if is_personal(name) { "REDACTED" } else { name }
+    if is_personal(name) { REDACTED } else { name }
 }
 
 /// "`messaging.destination.template` SHOULD be used when it is available" (section "Span name").
@@ -333,6 +337,16 @@ fn named(operation: &str, place: &Destination) -> String {
     match &place.template {
         Some(template) => format!("{operation} {template}"),
         None => format!("{operation} {}", place.name),
+    }
+}
+
+/// Celery has one queue for all it does: what a message of it is about is its task. Names of tasks are the program's, as few as it has
+/// functions; one that was made of an order's number stays one name.
+fn named_for_task(operation: &str, place: &Destination, content: &Content) -> String {
+    let name = named(operation, place);
+    match content.task() {
+        Some(task) => format!("{name} {}", template::of(task)),
+        None => name,
     }
 }
 

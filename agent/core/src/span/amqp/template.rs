@@ -5,10 +5,15 @@
 //! | word | becomes | why |
 //! |---|---|---|
 //! | digits | `{id}` | `order.17.created` |
-//! | three digits or more beside letters | the letters and `{id}` | `SO777124`; `v2`, `s3` and `utf8` are names |
+//! | letters and three digits or more behind them | the letters and `{id}` | `SO777124`; `v2`, `s3` and `utf8` are names |
+//! | three digits or more, letters between or behind them | `{id}` | `WX12YZ3456`, `abc1234def`: nothing says where the number ends |
+//! | what a span takes out of the name | `{id}` | a telephone, a card, a token by its shape |
 //! | UUID, ULID, twelve hexadecimal digits or more | `{id}` | of both kinds: no word of a language |
 //! | sixteen letters and digits or more, upper and lower case, two digits | `{id}` | base64 and base62 of random bytes |
 //! | what RabbitMQ or a library names for one connection | its beginning | `amq.gen-…`, `spring.gen-…`, answers to direct reply-to |
+
+use crate::privacy::NO_KEYS;
+use crate::privacy::redact::{self, REDACTED};
 
 /// Queues that are named for one connection. What follows is random.
 const GENERATED: [&str; 2] = ["amq.gen-", "spring.gen-"];
@@ -16,6 +21,8 @@ const GENERATED: [&str; 2] = ["amq.gen-", "spring.gen-"];
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 const ID: &str = "{id}";
 const MIN_DIGITS: usize = 3;
+/// Longest letters that stay before a number: longer ones are no prefix of numbers.
+const MAX_PREFIX: usize = 16;
 const MIN_HEX: usize = 12;
 const MIN_RANDOM: usize = 16;
 const UUID_LEN: usize = 36;
@@ -26,8 +33,14 @@ pub(super) fn is_anonymous(part: &str) -> bool {
     part.starts_with(REPLY_TO) || GENERATED.iter().any(|generated| part.starts_with(generated))
 }
 
-/// The name with its variable parts replaced; the same when it has none.
+/// The name with its variable parts replaced; the same when it has none. Made of what a span shows of the name: what is taken out of
+/// that for being secret or personal does not come back here, in pieces. Numbers of people go even where they are an order's key: the
+/// template is the same for all orders.
 pub(super) fn of(name: &str) -> String {
+    parts(&redact::destination(name, NO_KEYS).replace(REDACTED, ID))
+}
+
+fn parts(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for (at, part) in name.split(':').enumerate() {
         if at > 0 {
@@ -100,16 +113,14 @@ fn word(text: &str, out: &mut String) {
     if digits == text.len() || is_hex || is_ulid || is_random {
         return out.push_str(ID);
     }
-    let mut rest = text;
-    while !rest.is_empty() {
-        let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let (before, number) = rest.split_at(letters);
-        let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
-        let (number, after) = number.split_at(end);
-        out.push_str(before);
-        out.push_str(if number.len() >= MIN_DIGITS { ID } else { number });
-        rest = after;
+    if digits < MIN_DIGITS {
+        return out.push_str(text);
     }
+    let prefix = text.trim_end_matches(|c: char| c.is_ascii_digit());
+    if text.len() - prefix.len() == digits && prefix.chars().count() <= MAX_PREFIX {
+        out.push_str(prefix);
+    }
+    out.push_str(ID);
 }
 
 #[cfg(test)]
@@ -126,6 +137,15 @@ mod tests {
             ("o777126", "o{id}"),
             ("заказ-777127", "заказ-{id}"),
             ("заказ777127", "заказ{id}"),
+            ("WX12YZ3456", "{id}"),
+            ("abc1234def.new", "{id}.new"),
+            ("orders.AKIAABCDEFGHIJ1234KL", "orders.{id}"),
+            ("AKIAABCDEFGHIJKLMNO7", "{id}"),
+            ("ABCDEFGHIJKLMNOPQ123", "{id}"),
+            ("q:token=abc1234def", "q:token={id}"),
+            ("q:password=zq", "q:password={id}"),
+            ("sms.89161230030.out", "sms.{id}.out"),
+            ("sms.+7 916 123-00-03", "sms.+{id}"),
             ("orders_2026_11", "orders_{id}_{id}"),
             ("order.01ARZ3NDEKTSV4RRFFQ69G5FAV", "order.{id}"),
             ("order.01arz3ndektsv4rrffq69g5fav", "order.{id}"),
@@ -151,6 +171,7 @@ mod tests {
             "s3-events",
             "utf8.http2",
             "worker12",
+            "i18n.h2c.k8s-2b",
             "celery@vm.celery.pidbox",
             "orders.dead-letter:retry",
             "deadbeefcafe",

@@ -139,7 +139,7 @@ fn publishes() {
         Role::Client,
         publish("mail", "jane@example.org", PublishOutcome::Confirmed),
         expect![[r#"
-        Producer publish mail:REDACTED
+        Producer publish mail:{id}
           1000100 +500
           messaging.system: rabbitmq
           messaging.operation.name: publish
@@ -149,6 +149,7 @@ fn publishes() {
           network.peer.address: 10.0.0.2
           network.peer.port: 5672i
           messaging.destination.name: mail:REDACTED
+          messaging.destination.template: mail:{id}
           messaging.rabbitmq.destination.routing_key: REDACTED
           messaging.message.id: m-1
           messaging.message.conversation_id: c-1
@@ -522,4 +523,47 @@ fn the_reason_of_a_blocked_connection_is_no_name() {
     assert_eq!(span.name, "connection.blocked 10.0.0.2:5672");
     assert_eq!(span.attributes.get("spoor.messaging.blocked.reason"), Some(&"low on memory".into()));
     assert_eq!(span.attributes.get("messaging.destination.name"), None);
+}
+
+/// A message of Celery, as version 2 of its protocol has it.
+fn celery(task: &str, lang: Option<&str>) -> Content {
+    let text = |name: &str, value: &str| {
+        (name.to_owned(), crate::operation::amqp::Value::Text(value.as_bytes().to_vec()))
+    };
+    let mut content = content();
+    content.properties.headers =
+        vec![text("task", task), text("id", "6d6d"), text("argsrepr", "('hunter2',)")];
+    content.properties.headers.extend(lang.map(|lang| text("lang", lang)));
+    content
+}
+
+#[test]
+fn a_message_of_celery_is_named_for_its_task() {
+    let check = |task: &str, lang, name: &str, shown: Option<&str>| {
+        let publish = Publish {
+            routing_key: "celery".to_owned(),
+            content: celery(task, lang),
+            outcome: PublishOutcome::Confirmed,
+            ..Publish::default()
+        };
+        let mut op = op(Role::Client, amqp(ActionKind::Publish(publish)));
+        // Headers are forgotten before a span is built.
+        op.forget_values(|_| true);
+        let (conn, found) = (conn(Role::Client, 5672), Found::default());
+        let span = build(&placed(&op, &conn, &found));
+        assert_eq!(span.name, name);
+        let task = span.attributes.iter().find(|(name, _)| *name == semconv::SPOOR_MESSAGING_TASK);
+        let task = task.map(|(_, value)| format!("{value:?}"));
+        assert_eq!(task.is_some(), shown.is_some(), "{task:?}");
+        assert!(shown.is_none_or(|shown| task.is_some_and(|task| task.contains(shown))));
+        assert!(!format!("{op:?}{span:?}").contains("hunter2"));
+    };
+    let python = Some("py");
+    check("shop.tasks.ship", python, "publish celery shop.tasks.ship", Some("shop.tasks.ship"));
+    check("ship-4711", python, "publish celery ship-{id}", Some("ship-4711"));
+    // Not Celery's, or no name.
+    check("shop.tasks.ship", None, "publish celery", None);
+    check("ship it", python, "publish celery", None);
+    check(&"x".repeat(129), python, "publish celery", None);
+    check("", python, "publish celery", None);
 }

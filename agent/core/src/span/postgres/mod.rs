@@ -6,7 +6,7 @@
 
 use super::build::{Draft, Placed, int, server_end, set_peer, set_server};
 use crate::operation::Completeness;
-use crate::operation::postgres::{Statement, StatementKind, TEXT_CUT};
+use crate::operation::postgres::{Statement, StatementKind, TEXT_CUT, TransactionEnd};
 use crate::order::ids;
 use crate::privacy::{NO_KEYS, messages, redact};
 use crate::protocol::postgres::is_chosen_name;
@@ -56,10 +56,18 @@ pub(super) fn draft(placed: &Placed<'_>, statement: &Statement) -> Draft {
     };
     rows(statement, &mut draft);
     if let Some(transaction) = statement.transaction {
-        draft.attributes.set(semconv::SPOOR_DB_TRANSACTION, int(transaction));
+        draft.attributes.set(semconv::SPOOR_DB_TRANSACTION, int(transaction.number.0));
         // The number is the connection's own: whoever receives the span needs one that no other connection has.
-        let id = ids::transaction_id(placed.conn, transaction);
+        let id = ids::transaction_id(placed.conn, transaction.number);
         draft.attributes.set(semconv::SPOOR_DB_TRANSACTION_ID, hex_text(&id));
+        if let Some(end) = placed.transaction_end {
+            let outcome = match end {
+                TransactionEnd::Committed => "committed",
+                TransactionEnd::RolledBack => "rolled_back",
+                TransactionEnd::Unknown => "unknown",
+            };
+            draft.attributes.set(semconv::SPOOR_DB_TRANSACTION_OUTCOME, outcome);
+        }
     }
     if statement.copy_len > 0 {
         draft.attributes.set(semconv::SPOOR_DB_COPY_SIZE, int(statement.copy_len));

@@ -2,10 +2,15 @@
 
 use expect_test::expect;
 
-use crate::operation::postgres::{Cell, Parameter, ServerError, Statement, StatementKind};
+use crate::operation::postgres::{
+    Cell, InTransaction, Parameter, ServerError, Statement, StatementKind, TransactionEnd, TransactionNumber,
+};
 use crate::operation::{Completeness, Operation};
+use crate::order::Found;
 use crate::record::Role;
-use crate::span::testing::{SECRET, check, check_op, op, sql, statement};
+use crate::span::build::{Placed, build};
+use crate::span::semconv;
+use crate::span::testing::{SECRET, check, check_op, conn, op, placed, sql, statement};
 
 #[test]
 fn statements() {
@@ -36,7 +41,7 @@ fn statements() {
         parameters: ["17", SECRET]
             .map(|v| Parameter { type_oid: 25, value: Some(Cell::Text(v.to_owned())) })
             .to_vec(),
-        transaction: Some(3),
+        transaction: Some(InTransaction { number: TransactionNumber(3), is_begun: true, is_end: false }),
         ..statement("UPDATE orders SET note = $2 WHERE id = $1", "UPDATE 1")
     };
     check(
@@ -287,4 +292,26 @@ fn failed_statements() {
           spoor.incomplete: cut
     "#]],
     );
+}
+
+#[test]
+fn the_outcome_of_its_transaction_is_on_a_statement_where_it_is_known() {
+    let outcome = |transaction, end| {
+        let statement = Statement { transaction, ..statement("UPDATE orders SET a = 1", "UPDATE 1") };
+        let op = op(Role::Client, sql(statement));
+        let (conn, found) = (conn(Role::Client, 5432), Found::default());
+        let span = build(&Placed { transaction_end: end, ..placed(&op, &conn, &found) });
+        let outcome = span.attributes.iter().find(|(name, _)| *name == semconv::SPOOR_DB_TRANSACTION_OUTCOME);
+        outcome.map(|(_, value)| value.clone())
+    };
+    let block = InTransaction { number: TransactionNumber(3), is_begun: true, is_end: false };
+    for (end, expected) in [
+        (TransactionEnd::Committed, "committed"),
+        (TransactionEnd::RolledBack, "rolled_back"),
+        (TransactionEnd::Unknown, "unknown"),
+    ] {
+        assert_eq!(outcome(Some(block), Some(end)), Some(expected.into()));
+        assert_eq!(outcome(None, Some(end)), None, "it ran outside of a block");
+    }
+    assert_eq!(outcome(Some(block), None), None);
 }

@@ -437,4 +437,4 @@ impl Hold {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::trees) mod tests;

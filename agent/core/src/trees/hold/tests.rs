@@ -3,9 +3,9 @@ use std::sync::Arc;
 use super::*;
 use crate::causality::Confidence;
 use crate::conn::ConnInfo;
-use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
+use crate::operation::{Detail, Operation, testing};
 use crate::order::Found;
-use crate::record::{ClockPair, Conn, ConnId, Endpoint, Role, Transport, Worker};
+use crate::record::{ClockPair, Conn, ConnId, Endpoint, Transport, Worker};
 use crate::span::Resource;
 use crate::time::{BootTime, ns};
 
@@ -19,7 +19,7 @@ fn forest() -> Hold {
     })
 }
 
-fn finished(op: u64) -> Box<Finished> {
+pub(in crate::trees) fn finished(op: u64) -> Box<Finished> {
     let conn = Conn {
         at: BootTime::ZERO,
         id: ConnId(1),
@@ -35,16 +35,7 @@ fn finished(op: u64) -> Box<Finished> {
         wire: None,
         peer: None,
     };
-    let operation = Operation {
-        id: OpId(op),
-        shape: OpSide::Outgoing,
-        role: Role::Client,
-        request: Extent::default(),
-        response: None,
-        ended_at: BootTime::ZERO,
-        completeness: Completeness::Complete,
-        detail: Detail::Http(Box::default()),
-    };
+    let operation = Operation { id: OpId(op), ..testing::operation(Detail::Http(Box::default())) };
     Box::new(Finished {
         operation,
         conn: Arc::new(ConnInfo { conn, role: None, protocol: None, client: None, tls: None }),

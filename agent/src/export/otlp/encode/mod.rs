@@ -73,11 +73,14 @@ struct Group {
     spans: Vec<u8>,
 }
 
-/// Builds requests of at most `max_bytes`, encoded.
+/// Builds requests of at most `max_bytes`, encoded; smaller ones where the back end takes no such, but never at the price of a span.
 #[derive(Debug)]
 pub struct Batcher {
     host: Host,
+    /// What the configuration allows: a span that is alone larger is discarded.
     max_bytes: usize,
+    /// What the back end was seen to take: a request with more than one span is no larger.
+    aim_bytes: usize,
     /// The fields of `ScopeSpans` but its spans.
     scope: Vec<u8>,
     groups: Vec<Group>,
@@ -95,6 +98,7 @@ impl Batcher {
         Self {
             host,
             max_bytes,
+            aim_bytes: max_bytes,
             scope: scope(),
             groups: Vec::new(),
             by_resource: HashMap::new(),
@@ -105,9 +109,10 @@ impl Batcher {
         }
     }
 
-    /// From the next span on, requests are no larger than this; never larger than before.
-    pub fn lower_max(&mut self, max_bytes: usize) {
-        self.max_bytes = self.max_bytes.min(max_bytes);
+    /// From the next span on, requests of several spans are no larger than this; never larger than before. A single span may be:
+    /// whether the back end takes it is the back end's to say.
+    pub fn lower_aim(&mut self, aim_bytes: usize) {
+        self.aim_bytes = self.aim_bytes.min(aim_bytes);
     }
 
     /// Spans in the batch being built.
@@ -125,7 +130,7 @@ impl Batcher {
         write_span(&mut self.span, span);
         let span_len = self.span.len() + NESTING;
         if let Some(index) = self.group_of(&span.resource)
-            && self.bytes.saturating_add(span_len) <= self.max_bytes
+            && self.bytes.saturating_add(span_len) <= self.aim_bytes
         {
             self.add(index, &span.resource, span_len);
             return Pushed::Kept;
@@ -136,7 +141,7 @@ impl Batcher {
         if needed > self.max_bytes {
             return Pushed::TooLarge;
         }
-        let full = if self.bytes + needed > self.max_bytes { self.take() } else { None };
+        let full = if self.bytes + needed > self.aim_bytes { self.take() } else { None };
         self.groups.push(Group { resource, spans: Vec::new() });
         self.add(self.groups.len() - 1, &span.resource, needed);
         full.map_or(Pushed::Kept, Pushed::Full)

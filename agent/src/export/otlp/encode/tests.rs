@@ -323,6 +323,30 @@ fn span_larger_than_a_request_is_discarded_and_the_others_are_not() {
 }
 
 #[test]
+fn a_back_end_that_takes_less_gets_smaller_requests_and_costs_no_span() {
+    let large = |id| Span { name: "x".repeat(2000), ..span(id, "shop") };
+    let mut batcher = Batcher::new(host(), 10_000);
+    batcher.lower_aim(1000);
+    // Never back up.
+    batcher.lower_aim(100_000);
+    let mut requests = Vec::new();
+    for given in [large(1), span(2, "shop"), span(3, "shop"), large(4), large(5), large(6)] {
+        match batcher.push(&given) {
+            Pushed::Kept => {}
+            Pushed::Full(request) => requests.push(request),
+            Pushed::TooLarge => panic!("a span is discarded that the configuration allows"),
+        }
+    }
+    requests.extend(batcher.take());
+    assert_eq!(requests.iter().map(|request| request.span_count).sum::<u32>(), 6);
+    for request in &requests {
+        assert!(request.payload.len() <= 1000 || request.span_count == 1, "{}", request.payload.len());
+    }
+    let huge = Span { name: "x".repeat(10_000), ..span(7, "shop") };
+    assert!(matches!(batcher.push(&huge), Pushed::TooLarge));
+}
+
+#[test]
 fn json_follows_the_otlp_mapping() {
     let mut given = span(0xab, "shop");
     given.attributes.set("spoor.list", Value::Texts(vec!["a".to_owned()]));

@@ -21,14 +21,22 @@ const MAX_ASKED: usize = 64;
 ///
 /// It must exceed the wait of a broker's process for a processor on a busy machine: with 20 processes waiting for two processors, messages
 /// came more than 50 ms after the settlement that made room for them (accuracy services of Java and Python, 30 November 2026).
-const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
+pub(super) const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
 
 /// The last that each connection asked for, bounded.
 #[derive(Debug)]
 pub(super) struct Consumers {
-    asked: Bounded<ConnId, VecDeque<Asked>>,
+    asked: Bounded<ConnId, Requests>,
     /// Since when anything is seen: what is asked later is seen too.
     watched_since: Option<BootTime>,
+}
+
+/// What one connection asked for, in order of time.
+#[derive(Debug, Default)]
+struct Requests {
+    last: VecDeque<Asked>,
+    /// Until when what comes may be the answer to something asked before these. `None`: nothing was.
+    before: Option<BootTime>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,37 +63,36 @@ impl Consumers {
 
     /// The connection settled a message: there is room for another.
     pub(super) fn settled(&mut self, conn: ConnId, at: BootTime) {
-        self.asked(conn, Asked { at, until: at + ANSWERED_WITHIN });
+        self.called(conn, at, at);
     }
 
-    /// The connection began to consume, or changed how: the broker had answered at `until`, and looks at its queue then.
-    pub(super) fn called(&mut self, conn: ConnId, at: BootTime, until: BootTime) {
-        self.asked(conn, Asked { at, until });
-    }
-
-    fn asked(&mut self, conn: ConnId, asked: Asked) {
-        let slot = self.asked.slot_or_insert_with(conn, VecDeque::new);
+    /// The connection began to consume, or changed how. The broker had answered at `answered` (where no answer is asked for, at the
+    /// earliest then), and looks at its queue after that.
+    pub(super) fn called(&mut self, conn: ConnId, at: BootTime, answered: BootTime) {
+        let slot = self.asked.slot_or_insert_with(conn, Requests::default);
         self.asked.touch(slot);
-        let Some(all) = self.asked.at_mut(slot) else { return };
-        if all.len() >= MAX_ASKED {
-            all.pop_front();
+        let Some(Requests { last, before }) = self.asked.at_mut(slot) else { return };
+        let position = last.partition_point(|earlier| earlier.at <= at);
+        last.insert(position, Asked { at, until: answered + ANSWERED_WITHIN });
+        if last.len() > MAX_ASKED
+            && let Some(first) = last.pop_front()
+        {
+            *before = (*before).max(Some(first.until));
         }
-        let position = all.partition_point(|earlier| earlier.at <= asked.at);
-        all.insert(position, asked);
     }
 
-    /// When the broker had done with the last that this connection asked for before `delivered`. `None`: that is not known.
+    /// When the broker had done with all that this connection asked for before `delivered`: what was asked first may be answered last.
+    /// `None`: that is not known.
     pub(super) fn idle_since(&self, conn: ConnId, delivered: BootTime) -> Option<BootTime> {
-        let none = VecDeque::new();
-        let all = self.asked.get(&conn).unwrap_or(&none);
-        let before = all.partition_point(|asked| asked.at < delivered);
-        let until = match before.checked_sub(1).and_then(|last| all.get(last)) {
-            Some(last) => last.until,
+        let requests = self.asked.get(&conn);
+        let asked = requests.into_iter().flat_map(|requests| &requests.last);
+        let last = asked.take_while(|asked| asked.at < delivered).map(|asked| asked.until).max();
+        let until = match (last, requests.and_then(|requests| requests.before)) {
+            // Of what is forgotten it is not known whether it was before.
+            (Some(last), forgotten) => forgotten.unwrap_or(last).max(last),
             // It asked for nothing since anything is seen, unless that is forgotten; it may have just before.
-            None if all.len() < MAX_ASKED && self.asked.forgotten() == 0 => {
-                self.watched_since? + ANSWERED_WITHIN
-            }
-            None => return None,
+            (None, None) if self.asked.forgotten() == 0 => self.watched_since? + ANSWERED_WITHIN,
+            (None, _) => return None,
         };
         (until < delivered).then_some(until)
     }
@@ -115,13 +122,32 @@ mod tests {
         assert_eq!(consumers.idle_since(CONN, ms(1_000)), Some(ms(300)), "it has asked for nothing since");
         assert_eq!(consumers.idle_since(CONN, ms(300)), None, "it may have just before");
         consumers.called(CONN, ms(400), ms(401));
-        assert_eq!(consumers.idle_since(CONN, ms(1_000)), Some(ms(401)));
+        assert_eq!(consumers.idle_since(CONN, ms(1_000)), Some(ms(651)));
+        assert_eq!(
+            consumers.idle_since(CONN, ms(640)),
+            None,
+            "the broker looks at its queue after its answer"
+        );
         assert_eq!(consumers.idle_since(CONN, ms(400)), Some(ms(300)));
-        consumers.settled(CONN, ms(500));
-        assert_eq!(consumers.idle_since(CONN, ms(1_000)), Some(ms(750)));
-        assert_eq!(consumers.idle_since(CONN, ms(720)), None, "it may be the answer to the settlement");
+        consumers.settled(CONN, ms(700));
+        assert_eq!(consumers.idle_since(CONN, ms(1_000)), Some(ms(950)));
+        assert_eq!(consumers.idle_since(CONN, ms(920)), None, "it may be the answer to the settlement");
         // A settlement is known before the delivery it is of: what came after the delivery says nothing about it.
-        assert_eq!(consumers.idle_since(CONN, ms(450)), Some(ms(401)));
+        assert_eq!(consumers.idle_since(CONN, ms(690)), Some(ms(651)));
+    }
+
+    #[test]
+    fn what_was_asked_first_may_be_answered_last() {
+        let mut consumers = Consumers::new();
+        consumers.watched(ms(1));
+        consumers.called(CONN, ms(1_000), ms(5_000));
+        consumers.settled(CONN, ms(1_100));
+        assert_eq!(consumers.idle_since(CONN, ms(2_000)), None, "its subscription is not answered yet");
+        assert_eq!(consumers.idle_since(CONN, ms(6_000)), Some(ms(5_250)));
+        // Also where it is long ago.
+        (0..2 * MAX_ASKED as u64).for_each(|n| consumers.settled(CONN, ms(1_200 + n)));
+        assert_eq!(consumers.idle_since(CONN, ms(4_000)), None);
+        assert_eq!(consumers.idle_since(CONN, ms(6_000)), Some(ms(5_250)));
     }
 
     #[test]

@@ -59,6 +59,14 @@ pub(super) struct Entry {
     pub(super) waiting: Vec<Delivery>,
     /// In the order they were settled.
     pub(super) back: Vec<Back>,
+    /// When the latest publish was seen that was forgotten: it may not have left yet.
+    pub(super) forgotten_at: Option<BootTime>,
+    /// Of some destination it is not known any more what was used up.
+    pub(super) has_forgotten_used: bool,
+    /// It waits for what the others of its address show.
+    pub(super) is_unproven: bool,
+    /// Parts of it that are counted among those of all messages.
+    pub(super) counted: usize,
 }
 
 /// What the deliveries to one destination have used up.
@@ -72,16 +80,29 @@ pub(super) struct Used {
 }
 
 impl Entry {
+    /// All that is remembered of it.
+    pub(super) fn parts(&self) -> usize {
+        self.publishes.len() + self.used.len() + self.waiting.len() + self.back.len()
+    }
+
+    /// Nothing is known any more of a publish that was seen then, or of one before.
+    pub(super) fn forgot(&mut self, at: BootTime) {
+        self.forgotten_at = self.forgotten_at.max(Some(at));
+    }
+
     /// `forgotten` counts those that had to go.
     pub(super) fn used(&mut self, destination: u64, forgotten: &mut u64) -> &mut Used {
         let index = self.used.iter().position(|used| used.destination == destination);
         let index = index.unwrap_or_else(|| {
             if self.used.len() >= MAX_EQUAL {
                 self.used.remove(0);
+                self.has_forgotten_used = true;
                 *forgotten += 1;
             }
             self.used.reserve_exact(1);
-            self.used.push(Used { destination, count: 0, again: None });
+            // This one may be one that is forgotten, and have used up all there is.
+            let count = if self.has_forgotten_used { self.publishes.len() } else { 0 };
+            self.used.push(Used { destination, count, again: None });
             self.used.len() - 1
         });
         &mut self.used[index]

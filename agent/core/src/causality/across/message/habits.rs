@@ -5,7 +5,7 @@
 //!
 //! *Owns* the counts. *Must not know* queues.
 
-use std::hash::RandomState;
+use std::hash::{BuildHasher, RandomState};
 
 use crate::bounded::Bounded;
 
@@ -21,15 +21,21 @@ const ENOUGH: u32 = 30;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     pub(super) exact: u64,
-    pub(super) exchange: u64,
+    /// `None` for the default exchange: it leads to every queue, and what is sent to one says nothing of another.
+    pub(super) exchange: Option<u64>,
 }
 
 impl Address {
-    pub fn new(broker: &str, exchange: &str, routing_key: &str) -> Self {
+    /// Traffic chooses names: `hasher` is to have a seed that nobody knows.
+    pub fn new(hasher: &impl BuildHasher, broker: &str, exchange: &str, routing_key: &str) -> Self {
         Self {
-            exact: super::hash(&(broker, exchange, routing_key)),
-            exchange: super::hash(&(broker, exchange)),
+            exact: hasher.hash_one((broker, exchange, routing_key)),
+            exchange: (!exchange.is_empty()).then(|| hasher.hash_one((broker, exchange))),
         }
+    }
+
+    fn all(self) -> impl Iterator<Item = u64> {
+        std::iter::once(self.exact).chain(self.exchange)
     }
 }
 
@@ -60,7 +66,7 @@ impl Habits {
     /// now on.
     pub(super) fn published(&mut self, address: Address, again: bool) -> bool {
         let mut is_shown = false;
-        for address in [address.exact, address.exchange] {
+        for address in address.all() {
             let slot = self.habits.slot_or_insert_with(address, Habit::default);
             self.habits.touch(slot);
             let Some(habit) = self.habits.at_mut(slot) else { continue };
@@ -74,8 +80,7 @@ impl Habits {
 
     /// No two messages there are equal.
     pub(super) fn differ(&self, address: Address) -> bool {
-        let differs = |address| self.habits.get(&address).is_some_and(|habit: &Habit| habit.differs());
-        differs(address.exact) || differs(address.exchange)
+        address.all().any(|address| self.habits.get(&address).is_some_and(|habit| habit.differs()))
     }
 
     /// Addresses that were forgotten at the bound.
@@ -86,18 +91,24 @@ impl Habits {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::{BuildHasherDefault, DefaultHasher};
+
     use super::*;
+
+    fn address(exchange: &str, routing_key: &str) -> Address {
+        Address::new(&BuildHasherDefault::<DefaultHasher>::default(), "b", exchange, routing_key)
+    }
 
     #[test]
     fn messages_differ_where_enough_did_and_none_was_equal_to_another() {
-        let (orders, ticks) = (Address::new("b", "shop", "order.new"), Address::new("b", "shop", "tick"));
+        let (orders, ticks) = (address("shop", "order.new"), address("shop", "tick"));
         let mut habits = Habits::new();
         (1..ENOUGH).for_each(|_| assert!(!habits.published(orders, false)));
         assert!(!habits.differ(orders));
         assert!(habits.published(orders, false));
         assert!(!habits.published(orders, false), "it was known");
-        assert!(habits.differ(orders) && habits.differ(Address::new("b", "shop", "order.new.17")));
-        assert!(!habits.differ(Address::new("b", "other", "order.new")));
+        assert!(habits.differ(orders) && habits.differ(address("shop", "order.new.17")));
+        assert!(!habits.differ(address("other", "order.new")));
         // What is equal elsewhere in the exchange is nothing of this address.
         habits.published(ticks, true);
         assert!(habits.differ(orders) && !habits.differ(ticks));
@@ -106,10 +117,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_to_one_queue_says_nothing_of_another() {
+        let mut habits = Habits::new();
+        let (orders, ticks) = (address("", "orders"), address("", "ticks"));
+        for _ in 0..ENOUGH {
+            habits.published(orders, false);
+        }
+        assert!(habits.differ(orders) && !habits.differ(ticks));
+    }
+
+    #[test]
     fn it_is_bounded_and_counts_what_it_forgets() {
         let mut habits = Habits::new();
         for n in 0..MAX_ADDRESSES as u64 {
-            habits.published(Address { exact: n, exchange: u64::MAX }, false);
+            habits.published(Address { exact: n, exchange: Some(u64::MAX) }, false);
         }
         assert_eq!(habits.forgotten(), 1);
     }

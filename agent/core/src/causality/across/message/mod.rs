@@ -19,6 +19,8 @@
 //! *Owns* pairing by canonical message and address, first in first out among equals, per queue. *Must not know* AMQP frames.
 //! *Spec*: RabbitMQ, "Consumer Acknowledgements" (order of what is put back), "Dead Letter Exchanges", "Priority Queue Support",
 //! "Time-To-Live and Expiration"; rabbitmq-delayed-message-exchange, README (`x-delay`).
+//!
+//! Long because pairing, waiting and forgetting change the same entries.
 
 mod consumers;
 mod entry;
@@ -27,23 +29,28 @@ mod progress;
 mod told;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
+use std::hash::RandomState;
 use std::time::Duration;
 
-use self::consumers::Consumers;
+use self::consumers::{ANSWERED_WITHIN, Consumers};
 use self::entry::{Back, Entry, Publish};
 pub use self::habits::Address;
 use self::habits::Habits;
 use self::progress::Progress;
 pub use self::told::{Delivery, Destination, MessageKey, Outcome, Pair, Published, Stamp};
-use crate::bounded::Bounded;
+use crate::bounded::{Bounded, Slot};
 use crate::record::{ConnId, OpId};
 use crate::time::BootTime;
 
-/// Publishes and deliveries by message, bounded by number; the oldest messages are forgotten first.
+/// Publishes and deliveries by message, bounded by the number of messages and of all that is remembered of them; those that were
+/// published longest ago are forgotten first.
 #[derive(Debug)]
 pub struct Messages {
     entries: Bounded<MessageKey, Entry, RandomState>,
+    /// What is remembered of all messages.
+    parts: usize,
+    /// When the latest publish was seen that was forgotten with its message: it may not have left its queue yet.
+    forgotten_at: Option<BootTime>,
     progress: Progress,
     consumers: Consumers,
     habits: Habits,
@@ -67,6 +74,8 @@ pub struct Forgotten {
     pub messages: u64,
     /// Publishes and deliveries of one equal message.
     pub equal: u64,
+    /// Messages that waited for what the others of their address show.
+    pub unproven: u64,
     /// How far destinations had come.
     pub destinations: u64,
     /// Operations that had begun and may have been deliveries.
@@ -84,6 +93,9 @@ pub struct Forgotten {
 const TOGETHER: Duration = Duration::from_millis(50);
 /// Publishes of one equal message remembered at once, and its deliveries.
 const MAX_EQUAL: usize = 1024;
+/// What is remembered of all messages at once, for each message that there is room for: a message has a publish and a queue that has
+/// used it up, and twice that.
+const PARTS: usize = 4;
 /// What has been open for so long is not waited for.
 ///
 /// Must exceed what a consumer takes for a message, for a delivery is over when it is settled; bounds how late a delivery of an
@@ -103,6 +115,8 @@ impl Messages {
     pub fn new(capacity: usize) -> Self {
         Self {
             entries: Bounded::for_foreign_keys(capacity),
+            parts: 0,
+            forgotten_at: None,
             progress: Progress::new(),
             consumers: Consumers::new(),
             habits: Habits::new(),
@@ -157,31 +171,41 @@ impl Messages {
         self.entries.get(&key).is_some_and(|entry| !entry.publishes.is_empty())
     }
 
-    /// A message was published. It is found by `loose` too, where the broker may change what tells both apart.
+    /// A message was published. It is found by `loose` too, where the broker may change what tells both apart: then two that differ in
+    /// nothing else are equal.
     pub fn publish(&mut self, key: MessageKey, loose: Option<MessageKey>, published: Published) {
         self.consumers.watched(published.at);
-        let is_shown = self.habits.published(published.address, self.is_published(key));
+        let is_again = self.is_published(loose.unwrap_or(key));
+        let is_shown = self.habits.published(published.address, is_again);
         self.enter(key, published);
         if let Some(loose) = loose {
             self.enter(loose, published);
         }
         if is_shown {
             for (address, key) in std::mem::take(&mut self.unproven) {
-                match self.habits.differ(address) {
-                    true => self.settle(key),
-                    false => self.unproven.push_back((address, key)),
+                if !self.habits.differ(address) {
+                    self.unproven.push_back((address, key));
+                } else if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.is_unproven = false;
+                    self.settle(key);
                 }
             }
         }
+        self.keep_to_bound();
     }
 
     fn enter(&mut self, key: MessageKey, published: Published) {
         let Published { op, at, conn, address: _, delay, expires } = published;
-        let slot = self.entries.slot_or_insert_with(key, Entry::default);
+        let publish = Publish { at, op, conn, delivered: false, doubtful: false, delay, expires };
+        let slot = self.slot(key);
+        // A message that is published again and again is no older than others.
+        self.entries.touch(slot);
         let Some(entry) = self.entries.at_mut(slot) else { return };
         if entry.publishes.len() >= MAX_EQUAL {
             self.forgotten.equal += 1;
-            entry.publishes.remove(0);
+            let first = entry.publishes.remove(0);
+            // It may be in a queue yet, before those that are remembered.
+            entry.forgot(first.at);
             for used in &mut entry.used {
                 used.count = used.count.saturating_sub(1);
             }
@@ -191,11 +215,10 @@ impl Messages {
             entry.publishes.reserve_exact(1);
         }
         let position = entry.publishes.partition_point(|earlier| earlier.at <= at);
-        entry
-            .publishes
-            .insert(position, Publish { at, op, conn, delivered: false, doubtful: false, delay, expires });
-        if !entry.waiting.is_empty() {
-            self.settle(key);
+        entry.publishes.insert(position, publish);
+        match entry.waiting.is_empty() {
+            true => self.count(key),
+            false => self.settle(key),
         }
     }
 
@@ -206,7 +229,7 @@ impl Messages {
         let is_its_own = self.is_published(key) && origin.is_some_and(|origin| origin != key);
         delivery.dead_lettered &= !is_its_own;
         let key = origin.filter(|origin| !is_its_own && self.is_published(*origin)).unwrap_or(key);
-        let slot = self.entries.slot_or_insert_with(key, Entry::default);
+        let slot = self.slot(key);
         let Some(entry) = self.entries.at_mut(slot) else { return };
         if entry.waiting.len() >= MAX_EQUAL {
             self.forgotten.equal += 1;
@@ -217,6 +240,39 @@ impl Messages {
         entry.waiting.reserve_exact(1);
         entry.waiting.insert(position, delivery);
         self.settle(key);
+        self.keep_to_bound();
+    }
+
+    /// Where the entry of a message is, a new one if need be.
+    fn slot(&mut self, key: MessageKey) -> Slot {
+        if self.entries.is_full() && !self.entries.contains_key(&key) {
+            self.forget_oldest();
+        }
+        self.entries.slot_or_insert_with(key, Entry::default)
+    }
+
+    /// Counts what is remembered of a message, after a change.
+    fn count(&mut self, key: MessageKey) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let (before, now) = (entry.counted, entry.parts());
+        entry.counted = now;
+        self.parts = (self.parts + now).saturating_sub(before);
+    }
+
+    fn keep_to_bound(&mut self) {
+        while self.parts > PARTS.saturating_mul(self.entries.capacity()) && !self.entries.is_empty() {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((key, entry)) = self.entries.forget_oldest() else { return };
+        self.parts = self.parts.saturating_sub(entry.counted);
+        let published_at = entry.publishes.last().map(|publish| publish.at);
+        self.forgotten_at = self.forgotten_at.max(published_at).max(entry.forgotten_at);
+        for delivery in &entry.waiting {
+            self.blocked.remove(&(delivery.at, delivery.op, key));
+        }
     }
 
     /// A delivery whose publish has been found.
@@ -270,6 +326,7 @@ impl Messages {
         {
             entry.waiting = waiting;
         }
+        self.count(key);
     }
 
     /// Pairs a delivery with its publish: the next unused one for its destination, or one that had left before.
@@ -348,7 +405,7 @@ impl Messages {
     /// died before.
     fn died_after(&mut self, delivery: &Delivery) -> Option<Duration> {
         let came = self.cleared(delivery).filter(|_| delivery.dead_lettered)?;
-        Some(came.since(self.consumers.watched_since()?))
+        Some(came.before.since(self.consumers.watched_since()?))
     }
 
     /// Deliveries are missed: those before the agent came, those lost. So of equal messages the oldest is only believed to be next
@@ -358,6 +415,17 @@ impl Messages {
         let cleared = self.cleared(delivery);
         let is_unique = delivery.is_marked || self.habits.differ(delivery.address);
         let Some(entry) = self.entries.get_mut(&key) else { return Taken::NotYet };
+        // A publish that is forgotten may be the one that has left now.
+        let is_all = match self.forgotten_at.max(entry.forgotten_at) {
+            Some(at) => {
+                // Those of one message have one delay.
+                let delay = entry.publishes.first().map_or(Duration::ZERO, |publish| publish.delay);
+                let queued_at = if delivery.delayed { at + delay } else { at };
+                cleared.is_some_and(|left| queued_at < left.at_least)
+            }
+            None => true,
+        };
+        let is_cleared = cleared.is_some() && is_all;
         let used = entry.used(destination, &mut self.forgotten.equal);
         let again = used.again.filter(|(at, _)| *at < delivery.at).map_or(0, |(_, count)| count);
         let count = used.count.max(again);
@@ -367,7 +435,7 @@ impl Messages {
         if unused.is_empty() {
             return Taken::NotYet;
         }
-        let since = cleared.unwrap_or(BootTime::ZERO);
+        let since = cleared.map_or(BootTime::ZERO, |left| left.before);
         let is_queue = delivery.destination.is_queue;
         let is_left = |publish: &Publish| {
             publish.queued_at(delivery) >= since
@@ -381,11 +449,11 @@ impl Messages {
             // What has no equal is this one, whatever seems to be known of the queue.
             _ if is_unique && is_only => (0, true),
             (None, _) => (0, false),
-            (Some((only, _)), None) => (only, cleared.is_some()),
+            (Some((only, _)), None) => (only, is_cleared),
             (Some((first, one)), Some((second, next))) => {
                 let has_order = one.conn == next.conn || one.at.abs_diff(next.at) > TOGETHER;
                 unordered = (!has_order).then_some(count + second);
-                (first, is_queue && cleared.is_some() && has_order)
+                (first, is_queue && is_cleared && has_order)
             }
         };
         if let Some(next) = unordered.and_then(|next| entry.publishes.get_mut(next)) {
@@ -395,10 +463,9 @@ impl Messages {
         if !is_certain && is_only {
             // It may be this one's: no other delivery is certain of it meanwhile.
             publish.doubtful = true;
-            if self.unproven.len() >= MAX_UNPROVEN {
-                self.unproven.pop_front();
+            if !std::mem::replace(&mut entry.is_unproven, true) {
+                self.wait_for_proof(delivery.address, key);
             }
-            self.unproven.push_back((delivery.address, key));
             return Taken::NotYet;
         }
         publish.delivered = true;
@@ -415,9 +482,21 @@ impl Messages {
         Taken::Publish(op)
     }
 
-    /// Whatever came to the delivery's queue before this time had left it. `None`: something from before anything was seen, or from
-    /// before a loss, may be left.
-    fn cleared(&mut self, delivery: &Delivery) -> Option<BootTime> {
+    /// What others of this address show may prove a delivery of this message.
+    fn wait_for_proof(&mut self, address: Address, key: MessageKey) {
+        if self.unproven.len() >= MAX_UNPROVEN
+            && let Some((_, first)) = self.unproven.pop_front()
+            && let Some(entry) = self.entries.get_mut(&first)
+        {
+            entry.is_unproven = false;
+            self.forgotten.unproven += 1;
+        }
+        self.unproven.push_back((address, key));
+    }
+
+    /// What had left the delivery's queue when it began. `None`: something from before anything was seen, or from before a loss, may be
+    /// left.
+    fn cleared(&mut self, delivery: &Delivery) -> Option<Left> {
         let destination = delivery.destination.hash;
         // Whoever asks for a message is handed what there is. A loss may have hidden what the consumer asked for.
         let idle = self.consumers.idle_since(delivery.conn, delivery.at);
@@ -426,8 +505,21 @@ impl Messages {
         if let Some(idle) = idle {
             self.progress.passed(destination, idle, delivery.at, self.missed_at);
         }
-        passed.map(|passed| passed - TOGETHER).max(idle)
+        // What the broker had read by then need not have been in the queue by then.
+        let before = passed.max(idle)? - TOGETHER;
+        let just = idle.map(|_| delivery.at - (ANSWERED_WITHIN + TOGETHER));
+        Some(Left { before, at_least: just.map_or(before, |just| just.max(before)) })
     }
+}
+
+/// What had left a queue.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    /// Whatever came before.
+    before: BootTime,
+    /// Unless it was delivered and that is not known yet, whatever came before this: what waited while its consumer had room did so for no
+    /// longer than the broker takes.
+    at_least: BootTime,
 }
 
 /// What a delivery is of.
@@ -437,12 +529,6 @@ enum Taken {
     /// Equal publishes that cannot be told apart.
     OneOfSeveral,
     NotYet,
-}
-
-fn hash(what: &(impl Hash + ?Sized)) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    what.hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]

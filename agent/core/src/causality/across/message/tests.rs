@@ -1,6 +1,22 @@
 use super::*;
-use crate::time::ns;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
+
+/// When a test begins: whoever has asked for something before has been answered.
+const START: BootTime = BootTime::from_nanos(10_000_000_000);
+
+fn ns(nanos: u64) -> BootTime {
+    START + Duration::from_nanos(nanos)
+}
+
+fn hasher() -> BuildHasherDefault<DefaultHasher> {
+    BuildHasherDefault::default()
+}
+
+fn queue(name: &str) -> Destination {
+    Destination::queue(&hasher(), "b", name)
+}
 
 const CONN: ConnId = ConnId(1);
 
@@ -12,7 +28,7 @@ fn key(n: u8) -> MessageKey {
 }
 
 fn address() -> Address {
-    Address::new("b", "orders", "new")
+    Address::new(&hasher(), "b", "orders", "new")
 }
 
 fn published(op: u64, at: BootTime, conn: ConnId) -> Published {
@@ -23,11 +39,11 @@ fn publish(messages: &mut Messages, n: u8, op: u64, at: BootTime) {
     messages.publish(key(n), None, published(op, at, CONN));
 }
 
-fn delivery(op: u64, at: BootTime, queue: &str) -> Delivery {
+fn delivery(op: u64, at: BootTime, name: &str) -> Delivery {
     Delivery {
         op: OpId(op),
         at,
-        destination: Destination::queue(queue),
+        destination: queue(name),
         redelivered: false,
         dead_lettered: false,
         outcome: Outcome::Taken,
@@ -65,7 +81,7 @@ fn pairs(messages: &mut Messages) -> Vec<(u64, u64)> {
 /// A consumer that had room for what comes, and had got nothing.
 fn idle() -> Messages {
     let mut messages = Messages::new(8);
-    messages.called(CONSUMER, ns(0), ns(0));
+    messages.called(CONSUMER, BootTime::ZERO, BootTime::ZERO);
     messages
 }
 
@@ -93,7 +109,7 @@ fn of_equal_messages_that_may_have_left_unseen_none_is_guessed() {
 
 #[test]
 fn what_was_published_before_something_that_has_left_the_queue_has_left_too() {
-    let late = BootTime::ZERO + 10 * TOGETHER;
+    let late = START + 10 * TOGETHER;
     let mut messages = idle();
     publish(&mut messages, 1, 1, ns(10));
     publish(&mut messages, 2, 2, late);
@@ -104,8 +120,10 @@ fn what_was_published_before_something_that_has_left_the_queue_has_left_too() {
 
 #[test]
 fn consumers_of_an_unknown_queue_do_not_both_get_the_same_message() {
-    let consumer =
-        |op, at, tag| Delivery { destination: Destination::consumer(CONN, 1, tag), ..delivery(op, at, "") };
+    let consumer = |op, at, tag| Delivery {
+        destination: Destination::consumer(&hasher(), CONN, 1, tag),
+        ..delivery(op, at, "")
+    };
     let mut messages = idle();
     publish(&mut messages, 1, 1, ns(10));
     assert_eq!(deliver(&mut messages, 1, consumer(11, ns(20), "a")), Some(OpId(1)));
@@ -164,7 +182,7 @@ fn a_first_delivery_that_is_over_after_the_second_is_of_the_same_publish() {
 #[test]
 fn what_has_been_open_for_long_is_not_waited_for() {
     let mut messages = watched("q");
-    let late = BootTime::ZERO + PATIENCE + Duration::from_nanos(100);
+    let late = START + PATIENCE + Duration::from_nanos(100);
     messages.opened(OpId(5), ns(5));
     publish(&mut messages, 1, 1, late);
     publish(&mut messages, 1, 2, late + Duration::from_nanos(1));
@@ -177,7 +195,7 @@ fn equal_messages_of_two_connections_at_the_same_time_cannot_be_told_apart() {
     publish(&mut messages, 1, 1, ns(1_000));
     messages.publish(key(1), None, published(2, ns(1_000) + TOGETHER, ConnId(2)));
     publish(&mut messages, 1, 3, ns(2_001) + 2 * TOGETHER);
-    let later = BootTime::ZERO + 3 * TOGETHER;
+    let later = START + 3 * TOGETHER;
     assert_eq!(deliver(&mut messages, 1, delivery(11, later, "q")), None);
     assert_eq!(deliver(&mut messages, 1, delivery(12, later, "q")), None);
     assert_eq!(deliver(&mut messages, 1, delivery(13, later, "q")), Some(OpId(3)));
@@ -288,6 +306,8 @@ fn the_table_is_bounded() {
         publish(&mut messages, n, u64::from(n), ns(1));
         assert!(messages.len() <= 4);
     }
+    assert_eq!(messages.forgotten().messages, 96);
+    let mut messages = Messages::new(3 * MAX_EQUAL);
     for n in 0..10_000 {
         publish(&mut messages, 99, n, ns(n));
         messages.deliver(key(98), None, delivery(n, ns(n), &n.to_string()));
@@ -298,17 +318,17 @@ fn the_table_is_bounded() {
     assert!(messages.entries.get(&key(99)).unwrap().publishes.len() <= MAX_EQUAL);
     assert!(messages.entries.get(&key(99)).unwrap().back.len() <= MAX_EQUAL);
     let forgotten = messages.forgotten();
-    assert_eq!(forgotten.messages, 96);
     assert!(forgotten.equal >= 2 * (10_000 - MAX_EQUAL as u64), "{forgotten:?}");
 }
 
 #[test]
 fn destinations_and_open_operations_are_bounded_and_counted() {
     let mut messages = Messages::new(4);
-    messages.called(CONSUMER, ns(0), ns(0));
+    messages.called(CONSUMER, BootTime::ZERO, BootTime::ZERO);
     for n in 0..progress::MAX_DESTINATIONS as u64 + 10 {
-        publish(&mut messages, n as u8, 2 * n, ns(10 * n));
-        messages.deliver(key(n as u8), None, delivery(2 * n + 1, ns(10 * n + 5), &n.to_string()));
+        let second = 1_000_000_000;
+        publish(&mut messages, n as u8, 2 * n, ns(n * second));
+        messages.deliver(key(n as u8), None, delivery(2 * n + 1, ns(n * second + 5), &n.to_string()));
         assert!(messages.poll_pair().is_some(), "{n}");
     }
     assert_eq!(messages.forgotten().destinations, 10);
@@ -318,7 +338,7 @@ fn destinations_and_open_operations_are_bounded_and_counted() {
 
 #[test]
 fn the_only_publish_is_not_a_deliverys_where_an_equal_message_may_have_waited() {
-    let later = BootTime::ZERO + 20 * TOGETHER;
+    let later = START + 20 * TOGETHER;
     let second = Duration::from_secs(1);
     // It is delivered because somebody began to consume, or settled what he had.
     for asks in [true, false] {
@@ -347,7 +367,7 @@ fn an_uncertain_step_makes_nothing_certain() {
     let mut messages = Messages::new(8);
     publish(&mut messages, 1, 1, ns(10));
     publish(&mut messages, 1, 2, ns(20) + 2 * TOGETHER);
-    let later = BootTime::ZERO + 20 * TOGETHER;
+    let later = START + 20 * TOGETHER;
     messages.called(CONSUMER, later, later);
     for op in 11..14 {
         let at = later + Duration::from_nanos(op);
@@ -360,7 +380,7 @@ fn what_came_to_a_consumer_that_had_asked_for_nothing_has_just_been_published() 
     let mut messages = Messages::new(8);
     publish(&mut messages, 1, 1, ns(10));
     messages.settled(CONSUMER, ns(20));
-    let later = BootTime::ZERO + 20 * TOGETHER;
+    let later = START + 20 * TOGETHER;
     publish(&mut messages, 1, 2, later);
     let first = delivery(11, later + Duration::from_nanos(1), "q");
     assert_eq!(deliver(&mut messages, 1, first), Some(OpId(2)), "the first has left unseen");
@@ -395,7 +415,7 @@ fn a_message_with_an_id_or_unlike_all_others_of_its_address_needs_no_proof_of_it
 #[test]
 fn equal_messages_of_a_delayed_exchange_pair_by_their_delays() {
     let delayed = |ms| MessageKey::new("b", &[1; 32], "e", "k", Stamp { delay_ms: ms, ..Stamp::default() });
-    let at = |ms| BootTime::ZERO + Duration::from_millis(ms);
+    let at = |ms| START + Duration::from_millis(ms);
     let mut messages = idle();
     for (op, sent, delay) in [(1, 1_000, 10_000), (2, 1_500, 1_000)] {
         let delay_for = Duration::from_millis(delay);
@@ -425,24 +445,24 @@ fn what_has_expired_is_not_delivered_any_more() {
     let mut messages = watched("q");
     let expires = Some(Duration::from_secs(1));
     messages.publish(key(1), None, Published { expires, ..published(1, ns(10), CONN) });
-    let later = BootTime::ZERO + Duration::from_secs(5);
+    let later = START + Duration::from_secs(5);
     messages.publish(key(1), None, Published { expires, ..published(2, later, CONN) });
     assert_eq!(deliver(&mut messages, 1, delivery(11, later + Duration::from_nanos(1), "q")), Some(OpId(2)));
 }
 
 #[test]
 fn what_overtakes_others_says_nothing_of_what_is_left_in_the_queue() {
-    let late = BootTime::ZERO + 10 * TOGETHER;
+    let late = START + 10 * TOGETHER;
     let mut messages = idle();
+    publish(&mut messages, 3, 3, ns(10));
     publish(&mut messages, 2, 2, late);
     let urgent = Delivery { has_priority: true, ..delivery(12, late + Duration::from_nanos(1), "q") };
     assert_eq!(deliver(&mut messages, 2, urgent), Some(OpId(2)));
     // What was queued before it may still come, also by another consumer that asks for it.
     let asks = ConnId(10);
     messages.called(asks, late + TOGETHER, late + TOGETHER);
-    publish(&mut messages, 3, 3, late + Duration::from_nanos(2));
     let plain = Delivery { conn: asks, ..delivery(13, late + TOGETHER + Duration::from_nanos(1), "q") };
-    assert_eq!(deliver(&mut messages, 3, plain), None);
+    assert_eq!(deliver(&mut messages, 3, plain), Some(OpId(3)));
 }
 
 #[test]
@@ -473,7 +493,7 @@ fn deliveries_settled_in_any_order_pair_with_their_own_publishes() {
 fn an_older_consumer_that_has_asked_for_nothing_since_anything_is_seen_was_idle() {
     let mut messages = Messages::new(8);
     messages.opened(OpId(7), ns(5));
-    let later = BootTime::ZERO + 6 * TOGETHER;
+    let later = START + 6 * TOGETHER;
     publish(&mut messages, 1, 1, later);
     let delivery = delivery(11, later + Duration::from_nanos(1), "q");
     assert_eq!(deliver(&mut messages, 1, delivery), Some(OpId(1)));
@@ -496,7 +516,7 @@ fn what_died_of_its_age_is_of_the_only_publish_where_an_older_one_would_have_die
     for (asked, found) in [(Duration::from_secs(2), true), (Duration::from_millis(500), false)] {
         let mut messages = Messages::new(8);
         messages.opened(OpId(7), ns(0));
-        let asked = BootTime::ZERO + asked;
+        let asked = START + asked;
         messages.called(CONSUMER, asked, asked);
         messages.publish(key(1), None, Published { expires, ..published(1, asked, CONN) });
         messages.deliver(key(2), Some(key(1)), dead(asked + Duration::from_secs(1)));
@@ -521,12 +541,123 @@ fn what_is_not_proven_waits_for_what_the_others_of_its_address_show() {
     publish(&mut messages, 1, 1, ns(10) + 20 * TOGETHER);
     let at = ns(10) + 40 * TOGETHER;
     messages.settled(CONSUMER, at);
-    let old = Delivery { destination: Destination::queue("p"), ..delivery(11, at + TOGETHER / 2, "p") };
+    let old = Delivery { destination: queue("p"), ..delivery(11, at + TOGETHER / 2, "p") };
     assert_eq!(deliver(&mut messages, 1, old), None);
-    let new = Delivery { destination: Destination::queue("p"), ..delivery(12, at + TOGETHER, "p") };
+    let new = Delivery { destination: queue("p"), ..delivery(12, at + TOGETHER, "p") };
     assert_eq!(deliver(&mut messages, 1, new), None);
     (0..2 * MAX_UNPROVEN as u64).for_each(|n| {
         messages.deliver(key(1), None, delivery(1_000 + n, at + TOGETHER, "p"));
     });
-    assert!(messages.unproven.len() <= MAX_UNPROVEN);
+    assert_eq!(messages.unproven.len(), 1, "it waits once, however many deliveries it has");
+    assert_eq!(messages.forgotten().unproven, 0);
+}
+
+#[test]
+fn messages_that_wait_for_proof_are_bounded_and_counted() {
+    let mut messages = Messages::new(2 * MAX_UNPROVEN);
+    let digest = |n: u64| {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&n.to_be_bytes());
+        digest
+    };
+    for n in 0..MAX_UNPROVEN as u64 + 3 {
+        let key = MessageKey::new("b", &digest(n), "orders", "new", Stamp::default());
+        // Each to another address: nothing is shown of it.
+        let address = Address::new(&hasher(), "b", "", &n.to_string());
+        messages.publish(key, None, Published { address, ..published(n, ns(10), CONN) });
+        messages.deliver(key, None, Delivery { address, ..delivery(10_000 + n, ns(20), "q") });
+    }
+    assert_eq!((messages.unproven.len(), messages.forgotten().unproven), (MAX_UNPROVEN, 3));
+}
+
+#[test]
+fn all_that_is_remembered_of_messages_is_bounded() {
+    let mut messages = Messages::new(8);
+    let parts = |messages: &Messages| messages.entries.values().map(Entry::parts).sum::<usize>();
+    for n in 0..200 {
+        let at = ns(u64::from(n));
+        messages.opened(OpId(1), ns(0));
+        publish(&mut messages, n % 5, u64::from(n), at);
+        messages.deliver(key(n % 5), None, put_back(delivery(1_000 + u64::from(n), at, &n.to_string())));
+        assert!(parts(&messages) <= 8 * PARTS, "{n}");
+        assert_eq!(parts(&messages), messages.parts, "{n}");
+        assert!(messages.blocked.len() <= messages.parts, "{n}");
+    }
+    assert!(messages.forgotten().messages > 0);
+}
+
+#[test]
+fn a_message_that_is_published_again_is_no_older_than_others() {
+    let mut messages = Messages::new(3);
+    publish(&mut messages, 1, 1, ns(1));
+    for n in 2..9 {
+        publish(&mut messages, n, u64::from(n), ns(10 * u64::from(n)));
+        publish(&mut messages, 1, 100, ns(10 * u64::from(n) + 1));
+    }
+    assert!(messages.is_published(key(1)) && !messages.is_published(key(2)));
+}
+
+#[test]
+fn a_publish_that_is_forgotten_may_be_what_leaves_next() {
+    // Of one message, or with its message.
+    for with_its_message in [false, true] {
+        let mut messages = Messages::new(if with_its_message { 2 } else { MAX_EQUAL });
+        messages.called(CONSUMER, BootTime::ZERO, BootTime::ZERO);
+        publish(&mut messages, 1, 1, ns(10));
+        match with_its_message {
+            true => (5..9).for_each(|n| publish(&mut messages, n, 100 + u64::from(n), ns(20))),
+            false => (0..MAX_EQUAL as u64).for_each(|n| publish(&mut messages, 1, 100 + n, ns(20 + n))),
+        }
+        publish(&mut messages, 1, 2, ns(50_000));
+        // It is the first that leaves.
+        let at = ns(100_000);
+        assert_eq!(deliver(&mut messages, 1, delivery(11, at, "q")), None, "{with_its_message}");
+        // Long after, it has left.
+        let later = at + Duration::from_secs(2);
+        publish(&mut messages, 2, 3, later);
+        let next = delivery(12, later + Duration::from_nanos(1), "q");
+        assert_eq!(deliver(&mut messages, 2, next), Some(OpId(3)), "{with_its_message}");
+    }
+}
+
+#[test]
+fn what_a_forgotten_destination_had_used_up_is_not_used_again() {
+    let mut messages = Messages::new(4 * MAX_EQUAL);
+    messages.called(CONSUMER, BootTime::ZERO, BootTime::ZERO);
+    publish(&mut messages, 1, 1, ns(10));
+    assert_eq!(deliver(&mut messages, 1, delivery(1, ns(20), "0")), Some(OpId(1)));
+    for n in 1..=MAX_EQUAL as u64 {
+        deliver(&mut messages, 1, delivery(1 + n, ns(20), &n.to_string()));
+    }
+    assert_eq!(deliver(&mut messages, 1, delivery(5_000, ns(30), "0")), None);
+}
+
+#[test]
+fn messages_that_differ_in_their_time_alone_are_equal() {
+    let mut messages = Messages::new(64);
+    for n in 1..=30 {
+        let stamped =
+            |timestamp| MessageKey::new("b", &[1; 32], "orders", "new", Stamp { timestamp, delay_ms: 0 });
+        messages.publish(stamped(Some(n)), Some(stamped(None)), published(n, ns(10), CONN));
+    }
+    assert!(!messages.habits.differ(address()));
+}
+
+#[test]
+fn queues_of_one_name_at_two_brokers_are_two() {
+    let broker = |name| Destination::queue(&hasher(), name, "q");
+    assert_ne!(broker("b"), broker("c"));
+    let hashes: HashMap<u64, bool> = ["q", "r"].map(|name| (queue(name).hash, true)).into();
+    assert_eq!(hashes.len(), 2);
+}
+
+#[test]
+fn what_came_to_the_broker_just_before_it_had_done_with_a_consumer_may_still_come() {
+    let mut messages = Messages::new(8);
+    messages.settled(CONSUMER, ns(0));
+    let idle = ns(0) + ANSWERED_WITHIN;
+    publish(&mut messages, 1, 1, idle - TOGETHER / 2);
+    publish(&mut messages, 1, 2, idle + 4 * TOGETHER);
+    let at = idle + 5 * TOGETHER;
+    assert_eq!(deliver(&mut messages, 1, delivery(11, at, "q")), Some(OpId(1)), "it is in its queue now");
 }

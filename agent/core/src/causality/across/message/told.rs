@@ -2,6 +2,7 @@
 //!
 //! *Owns* the identity of messages and the shapes in which they are entered. *Must not know* what pairs them.
 
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -65,12 +66,13 @@ pub struct Destination {
 }
 
 impl Destination {
-    pub fn queue(name: &str) -> Self {
-        Self { hash: super::hash(name), is_queue: true }
+    /// A queue of one broker; others may have one of that name. Traffic chooses names: `hasher` is to have a seed that nobody knows.
+    pub fn queue(hasher: &impl BuildHasher, broker: &str, name: &str) -> Self {
+        Self { hash: hasher.hash_one((broker, name)), is_queue: true }
     }
 
-    pub fn consumer(conn: ConnId, channel: u16, tag: &str) -> Self {
-        Self { hash: super::hash(&(conn, channel, tag)), is_queue: false }
+    pub fn consumer(hasher: &impl BuildHasher, conn: ConnId, channel: u16, tag: &str) -> Self {
+        Self { hash: hasher.hash_one((conn, channel, tag)), is_queue: false }
     }
 }
 

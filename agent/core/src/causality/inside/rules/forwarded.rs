@@ -3,13 +3,17 @@
 //! `t0 read a: GET /shop/orders/17 · t1 write x: GET /orders/17 · t2 x is answered · t3 answer a ⇒ a caused x`
 //!
 //! Says nothing where several requests of the same content were in flight around it and none of them, or more than one, has not been
-//! passed on yet.
+//! passed on yet; while one that may be of the same content is open, for that may be the one; and around a loss, for it may be what was
+//! lost.
 
 use super::super::view::View;
 use super::Guess;
 
 pub(super) fn judge(view: &View<'_>) -> Option<Guess> {
     let ended = view.op.closed_at?;
+    if view.may_be_of_open() || view.is_near_loss() || view.is_near_any_loss() {
+        return None;
+    }
     let around: Vec<_> = view
         .echoes()
         .filter(|(_, asked)| {

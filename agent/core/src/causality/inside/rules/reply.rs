@@ -18,7 +18,8 @@ pub(super) fn judge(view: &View<'_>) -> Option<Guess> {
     asked.next().is_none().then_some(Guess { cause, contested: false })
 }
 
-/// Every message that may ask for the same is over, and known.
+/// Every message that may ask for the same is over, and known; where nothing more is waited for, those that are open ask for something
+/// else.
 pub(super) fn holds_before_keys(view: &View<'_>, _: &Guess) -> bool {
-    view.forced || !view.is_blocked()
+    !view.is_blocked() || (view.forced && !view.may_be_of_open())
 }

@@ -71,11 +71,8 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
     let at = view.at();
     let (mut open, mut over) = (Vec::new(), Vec::new());
     // In the order they were over: the latest first.
-    let named = view.named(key).iter().rev();
-    for (step, id) in named.enumerate() {
-        let Some((cause, candidate)) = view.candidate(*id).map(|candidate| (*id, candidate)) else {
-            continue;
-        };
+    for (step, cause) in view.named(key).rev().enumerate() {
+        let Some(candidate) = view.candidate(cause) else { continue };
         match candidate.closed_at {
             Some(closed) if closed + AFTER < at => break,
             _ if candidate.keys.len() != 1 || candidate.opened.at > at => {}
@@ -117,7 +114,11 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
         open.append(&mut nameless);
     }
     // The one that names the order may be another than the one that is missing.
-    if view.is_near_any_loss() && trust.has_several_of_order() && open.len() + over.len() == 1 {
+    let is_near_loss = view.is_near_loss();
+    if (is_near_loss || view.is_near_any_loss())
+        && trust.has_several_of_order()
+        && open.len() + over.len() == 1
+    {
         return Value::Nothing;
     }
     match (open.as_slice(), over.as_slice()) {
@@ -125,7 +126,7 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
         ([], []) => return Value::Nameless,
         ([only], []) => {
             let is_open = || view.candidate(*only).is_some_and(|cause| cause.closed_at.is_none());
-            let row = if view.is_near_loss() {
+            let row = if is_near_loss {
                 &VALUE_NEAR_LOSS
             } else if is_open() {
                 &VALUE_STILL_OPEN
@@ -135,12 +136,12 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
             return Value::Only(*only, row);
         }
         // The one that was in flight may be what was lost.
-        ([], [_]) if view.is_near_loss() => return Value::Nothing,
+        ([], [_]) if is_near_loss => return Value::Nothing,
         ([], [only]) => return Value::Answered(*only, &VALUE_ANSWERED),
         // What is published after an answer is a habit of programs; statements and calls are not.
         ([only], [_, ..])
             if view.op.family == Interaction::Call
-                && !view.is_near_loss()
+                && !is_near_loss
                 && view.was_never_late(PROOF_BESIDE_ANSWERED) =>
         {
             return Value::Likest(*only, &VALUE_BESIDE_ANSWERED);
@@ -148,18 +149,22 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
         _ => {}
     }
     open.append(&mut over);
-    match by_facts(view.op, &open, view) {
+    // One that shows the same facts may be what is missing.
+    match by_facts(view.op, &open, view).filter(|_| !is_near_loss) {
         Some(cause) => Value::Likest(cause, &VALUE_BY_FACTS),
         None => Value::Among(open),
     }
 }
 
 /// The only message of that order that another process of the service took, if this one is asked for nothing. Once nothing else can
-/// become known, or all of the operation's transaction is.
+/// become known.
 fn of_kin(view: &View<'_>, key: &OrderKey) -> Value {
-    if !(view.forced || view.op.transaction_settled) || view.was_asked() || view.is_near_any_loss() {
+    let is_near_loss = || view.is_near_loss() || view.is_near_any_loss() || view.kin_is_near_loss();
+    if !view.forced || view.was_asked() || is_near_loss() {
         return Value::Nothing;
     }
+    // Nobody could tell more apart, nor know what each of so many that are open is about.
+    let Some(named) = view.named_by_kin(key) else { return Value::Nothing };
     let at = view.at();
     let took = |candidate: &Op| {
         candidate.family == Interaction::Message
@@ -167,8 +172,8 @@ fn of_kin(view: &View<'_>, key: &OrderKey) -> Value {
             && candidate.opened.at <= at
             && candidate.closed_at.is_none_or(|closed| closed + AFTER >= at)
     };
-    let messages: Vec<OpId> =
-        view.named_by_kin(key).filter(|(_, candidate)| took(candidate)).map(|(message, _)| message).collect();
+    let messages = named.into_iter().filter(|(_, candidate)| took(candidate));
+    let messages: Vec<OpId> = messages.map(|(message, _)| message).collect();
     // What one process of the pool was doing when it sent the next message is not done by another one.
     let is_elsewhere = |message: &OpId| {
         let sent = messages.iter().filter_map(|other| step_to(view, *other, *message));

@@ -35,7 +35,7 @@ fn closing(op: u64, at: Point) -> Closing {
         facts: Facts::default(),
         echo: None,
         transaction: None,
-        ends_transaction: false,
+        is_read: true,
         named: None,
     }
 }

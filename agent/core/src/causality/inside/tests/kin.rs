@@ -63,7 +63,7 @@ fn an_unsettled_message_is_asked_what_it_has_shown() {
     world.now += GRACE;
     world.inside.handle_timeout(world.now);
     assert_eq!(world.inside.poll_to_peek(), Some((ConnId(1), task)));
-    world.inside.shown(task, vec![OrderKey { namespace: "order".into(), value: "1".into() }], Vec::new());
+    world.inside.shown(task, Showing { keys: vec![order("1")], ..Showing::default() });
     world.wait(TICK);
     world.check(statement, Some((task, Rule::Value)));
 }
@@ -103,6 +103,60 @@ fn a_process_that_takes_messages_itself_is_judged_by_those() {
     world.task("1");
     let own = world.of(2, OpSide::Incoming, Interaction::Message, 9);
     world.close(own, 20, Some("2"));
+    let statement = world.statement(2, Some("1"));
+    world.wait(2 * GRACE);
+    world.check(statement, None);
+}
+
+#[test]
+fn what_names_no_order_in_a_transaction_that_does_asks_for_what_unsettled_messages_have_shown() {
+    let mut world = pool();
+    let task = world.of(MAIN, OpSide::Incoming, Interaction::Message, 1);
+    let [begin, update, commit] = [None, Some("1"), None].map(|key| {
+        let op = world.of(2, OpSide::Outgoing, Interaction::Call, 2);
+        // The BEGIN is decided first, and the others with it.
+        world.close_in(op, 20, key, Some(1), false);
+        op
+    });
+    world.now += Duration::from_secs(11);
+    world.show(|_| Some(Showing { keys: vec![order("1")], ..Showing::default() }));
+    world.wait(2 * GRACE);
+    world.check(update, Some((task, Rule::Value)));
+    for op in [begin, commit] {
+        world.check(op, Some((task, Rule::Transaction)));
+    }
+}
+
+#[test]
+fn a_transaction_that_is_over_does_not_tell_what_an_unsettled_message_is_about() {
+    let mut world = pool();
+    world.task("1");
+    let second = world.of(MAIN, OpSide::Incoming, Interaction::Message, 1);
+    let update = world.of(2, OpSide::Outgoing, Interaction::Call, 2);
+    world.close_in(update, 20, Some("1"), Some(1), true);
+    world.check(update, None);
+    world.close(second, 10 * MAIN, Some("1"));
+    world.wait(2 * GRACE);
+    world.check(update, None);
+}
+
+#[test]
+fn of_more_messages_than_are_looked_at_none_is_the_only_one() {
+    let mut world = pool();
+    let tasks: Vec<OpId> =
+        (0..=MAX_LOOKED_AT).map(|_| world.of(MAIN, OpSide::Incoming, Interaction::Message, 1)).collect();
+    let statement = world.statement(2, Some("1"));
+    world.now += GRACE;
+    let keys = |op| vec![order(if op == tasks[0] { "1" } else { "2" })];
+    world.show(|op| Some(Showing { keys: keys(op), ..Showing::default() }));
+    world.check(statement, None);
+}
+
+#[test]
+fn around_a_loss_in_the_process_that_takes_messages_nothing_is_said() {
+    let mut world = pool();
+    world.task("1");
+    world.inside.missed(Tgid(MAIN), world.now);
     let statement = world.statement(2, Some("1"));
     world.wait(2 * GRACE);
     world.check(statement, None);

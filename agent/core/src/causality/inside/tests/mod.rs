@@ -5,6 +5,7 @@ use super::thresholds::*;
 use super::trust::Signal;
 use super::*;
 use crate::causality::Rule;
+use crate::operation::postgres::TransactionNumber;
 use crate::record::{Tid, Worker};
 use std::time::Duration;
 
@@ -22,6 +23,19 @@ struct World {
     facts: Facts,
     /// Its content.
     echo: Option<Echo>,
+    /// It was not read for keys.
+    is_unread: bool,
+    /// The beginning of transactions is not seen.
+    is_late: bool,
+}
+
+/// Some content.
+fn echo(content: u64) -> Option<Echo> {
+    Some(Echo { asked: Asked(content), whole: content })
+}
+
+fn order(value: &str) -> OrderKey {
+    OrderKey { namespace: "order".into(), value: value.into() }
 }
 
 const TICK: Duration = Duration::from_millis(1);
@@ -42,6 +56,8 @@ impl World {
             sure: HashMap::new(),
             facts: Vec::new(),
             echo: None,
+            is_unread: false,
+            is_late: false,
         }
     }
 
@@ -94,7 +110,8 @@ impl World {
 
     fn close_in(&mut self, op: OpId, tid: u32, key: Option<&str>, transaction: Option<u64>, ends: bool) {
         let point = self.point(tid);
-        let keys = key.map(|value| OrderKey { namespace: "order".into(), value: value.into() });
+        let keys = key.map(order);
+        let is_begun = !self.is_late;
         self.inside.closed(Closing {
             op,
             at: point.at,
@@ -104,10 +121,26 @@ impl World {
             answered: true,
             facts: std::mem::take(&mut self.facts),
             echo: self.echo.take(),
-            transaction,
-            ends_transaction: ends,
+            transaction: transaction.map(|number| InTransaction {
+                number: TransactionNumber(number),
+                is_begun,
+                is_end: ends,
+            }),
+            is_read: !std::mem::take(&mut self.is_unread),
             named: None,
         });
+        self.collect();
+    }
+
+    /// What hangs is asked what it has shown, and `showing` is it.
+    fn show(&mut self, showing: impl Fn(OpId) -> Option<Showing>) {
+        self.inside.handle_timeout(self.now);
+        while let Some((_, op)) = self.inside.poll_to_peek() {
+            if let Some(showing) = showing(op) {
+                self.inside.shown(op, showing);
+            }
+        }
+        self.inside.handle_timeout(self.now);
         self.collect();
     }
 

@@ -38,11 +38,11 @@ fn a_reply_is_of_the_message_that_asks_for_it() {
     let (one, other) = (world.message(1, 10), world.message(1, 10));
     let point = world.point(11);
     let reply = world.write(1, point, point);
-    world.echo = Some(Echo(7));
+    world.echo = echo(7);
     world.close(reply, 11, None);
-    world.echo = Some(Echo(7));
+    world.echo = echo(7);
     world.close(one, 10, Some("1"));
-    world.echo = Some(Echo(8));
+    world.echo = echo(8);
     world.close(other, 10, Some("2"));
     world.wait(2 * GRACE);
     world.check(reply, Some((one, Rule::Message)));
@@ -51,9 +51,28 @@ fn a_reply_is_of_the_message_that_asks_for_it() {
     let point = world.point(11);
     let reply = world.write(1, point, point);
     for op in [reply, again] {
-        world.echo = Some(Echo(7));
+        world.echo = echo(7);
         world.close(op, 11, None);
     }
     world.wait(2 * GRACE);
     assert!(world.edges.get(&reply).is_none_or(|(_, rule)| *rule != Rule::Message));
+}
+
+#[test]
+fn a_reply_has_no_cause_while_an_open_message_may_ask_for_the_same() {
+    for (asked, is_certain) in [(None, false), (Some(Asked(7)), false), (Some(Asked(8)), true)] {
+        let mut world = World::new();
+        let (open, one) = (world.message(1, 10), world.message(1, 12));
+        let point = world.point(11);
+        let reply = world.write(1, point, point);
+        for op in [reply, one] {
+            world.echo = echo(7);
+            world.close(op, 13, None);
+        }
+        world.wait(Duration::from_secs(5));
+        world.check(reply, None);
+        world.now += Duration::from_secs(10);
+        world.show(|op| (op == open).then(|| Showing { asked, ..Showing::default() }));
+        world.check(reply, is_certain.then_some((one, Rule::Message)));
+    }
 }

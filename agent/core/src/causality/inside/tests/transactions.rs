@@ -54,3 +54,17 @@ fn the_member_that_names_the_order_is_decided_before_the_others() {
         world.check(op, Some((request, Rule::Transaction)));
     }
 }
+
+#[test]
+fn one_whose_beginning_was_not_seen_or_that_was_not_read_whole_may_be_of_another_order_too() {
+    let mut world = World::new();
+    world.is_late = true;
+    transaction(&mut world, [Some("1"), None]);
+    assert_eq!(bonds(&mut world), []);
+    let mut world = World::new();
+    let begin = world.call(3, 10);
+    world.is_unread = true;
+    world.close_in(begin, 10, None, Some(1), false);
+    transaction(&mut world, [Some("1"), None]);
+    assert_eq!(bonds(&mut world), []);
+}

@@ -5,7 +5,7 @@ mod snapshot;
 use super::AmqpSession;
 use super::fixture::{ack, close, consume, content, deliver, frame, header, method, publish, short};
 use super::frame::PROTOCOL_HEADER;
-use crate::operation::amqp::{Action, ActionKind, Content};
+use crate::operation::amqp::{Action, ActionKind, Content, Method};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::protocol::{Discard, End, Event, Events, Session as _, Want};
 use crate::record::{Mark, Role, Sender, Worker};
@@ -312,6 +312,45 @@ fn a_transaction_older_than_the_agent_is_known_by_its_end() {
     talk.send(Server, tx(31)).publish("m2").check(&[]);
     talk.send(Client, tx(30)).send(Server, tx(31));
     talk.check(&["publish orders:created m2 {}/2 RolledBack", "tx.rollback \"\" None"]);
+}
+
+#[test]
+fn ends_of_transactions_are_answered_in_order_behind_what_waits_for_something_else() {
+    let outcome = |id: &str, outcome: &str| format!("publish orders:created {id} {{}}/2 {outcome}");
+    let mut talk = Talk::client();
+    let mandatory = [publish(1, "orders", "created", true), content(1, "m0", b"{}", 100)].concat();
+    talk.hello().send(Client, mandatory).send(Client, tx(10)).send(Server, tx(11)).closed();
+    talk.publish("m1").publish("m2").send(Client, tx(20)).send(Client, tx(20)).publish("m3");
+    talk.send(Client, tx(30)).publish("m4").check(&[]);
+    talk.send(Server, tx(21));
+    talk.check(&[&outcome("m1", "Committed"), &outcome("m2", "Committed"), "tx.commit \"\" None"]);
+    // The second one held nothing.
+    talk.send(Server, tx(21)).check(&["tx.commit \"\" None"]);
+    talk.send(Server, tx(31)).check(&[&outcome("m3", "RolledBack"), "tx.rollback \"\" None"]);
+    assert_eq!(talk.closed(), Vec::<String>::new());
+}
+
+#[test]
+fn a_lost_publish_that_a_method_tells_of_is_counted() {
+    let missing =
+        [&404u16.to_be_bytes()[..], &short("NOT_FOUND - no exchange 'orders'"), &[0, 60, 0, 40]].concat();
+    let mut talk = Talk::client();
+    let body = vec![b'x'; 2000];
+    talk.hello()
+        .send(Client, [publish(1, "orders", "created", false), content(1, "m", &body, 4000)].concat());
+    let before = talk.session.held();
+    talk.send(Server, method(1, (20, 40), &missing));
+    let more = talk.session.held() - before;
+    assert!(more > 2000, "its copy in the method is held until the answer: {more}");
+    talk.send(Client, method(1, (20, 41), b""));
+    let held = talk.events().into_iter().find_map(|event| match event {
+        Event::Closed(operation) => match &action(&operation).kind {
+            ActionKind::Method(Method { lost: Some(_), .. }) => Some(operation.held()),
+            _ => None,
+        },
+        _ => None,
+    });
+    assert!(held.is_some_and(|held| held > 2000), "{held:?}");
 }
 
 #[test]

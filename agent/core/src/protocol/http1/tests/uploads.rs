@@ -142,3 +142,67 @@ fn long_part_heads_and_many_files_are_bounded() {
     let long = format!("--b;1\r\nX: {}\r\n\r\n12\r\n{}--b;1--\r\n", "x".repeat(9000), part(1));
     assert_eq!(post(&long, |body| vec![client(body)]), [upload("f", "1", "", Some(0))]);
 }
+
+/// The beginning of a form of `len` bytes.
+fn form(len: usize) -> Step {
+    client(format!(
+        "POST /files HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {len}\r\n\r\n"
+    ))
+}
+
+#[test]
+fn a_form_whose_fields_were_given_up_is_not_whole() {
+    let first = "--b\r\nContent-Disposition: form-data; name=\"order_id\"\r\n\r\n17\r\n--b";
+    let rest = "\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nx\r\n--b\r\n\
+                Content-Disposition: form-data; name=\"f\"; filename=\"a.stl\"\r\n\r\n123\r\n--b--\r\n";
+    let told = |relieve: bool| {
+        let mut connection = Connection::new(&Protocols::default());
+        connection.step(&form(first.len() + rest.len()));
+        connection.step(&client(first));
+        if relieve {
+            connection.session.relieve();
+        }
+        connection.step(&client(rest));
+        connection.step(&server("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"));
+        let events: Vec<Event> = std::iter::from_fn(|| connection.out.pop()).collect();
+        let exchange = exchange(operations(&events)[0]);
+        assert_eq!(exchange.uploads, [upload("f", "a.stl", "", Some(3))]);
+        (String::from_utf8_lossy(&exchange.request_body.bytes).into_owned(), exchange.request_body.is_whole())
+    };
+    let (kept, is_whole) = told(false);
+    assert!(is_whole && kept.contains("17") && kept.contains("note"), "{kept}");
+    assert_eq!(told(true), (String::new(), false));
+}
+
+#[test]
+fn names_of_files_are_held_and_counted() {
+    let name = "n".repeat(500);
+    let parts: String = (0..32)
+        .map(|_| {
+            format!("--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"{name}\"\r\n\r\n1\r\n")
+        })
+        .collect();
+    let mut connection = Connection::new(&Protocols::default());
+    connection.step(&form(parts.len() + 100));
+    let before = connection.session.held();
+    connection.step(&client(&parts));
+    let more = connection.session.held() - before;
+    assert!((32 * 500..2 * 32 * 600).contains(&more), "{more}");
+    // The account is at zero when the connection is over, or a debug assertion fails.
+    connection.step(&Step::End(End::Closed));
+}
+
+#[test]
+fn fields_that_turn_out_too_long_are_not_counted_again_and_again() {
+    let field =
+        format!("--b\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\n{}\r\n", "x".repeat(20_000));
+    let mut connection = Connection::new(&Protocols::default());
+    connection.step(&form(field.len() * 20));
+    let before = connection.session.held();
+    for _ in 0..19 {
+        for part in field.as_bytes().chunks(1000) {
+            connection.step(&client(part));
+        }
+        assert!(connection.session.held() - before < 40_000, "{}", connection.session.held() - before);
+    }
+}

@@ -1,6 +1,6 @@
 use super::*;
-use crate::operation::{Extent, OpSide};
-use crate::record::{ConnId, Data, DataFlags, Direction, OpId, Worker};
+use crate::operation::testing;
+use crate::record::{ConnId, Data, DataFlags, Direction, Worker};
 use crate::time::BootTime;
 
 const PGX: &str = "stmtcache_3d4a6c1d9f0b52e1c0de3d4a6c1d9f0b52e1c0de3d4a6c1d";
@@ -12,16 +12,7 @@ fn operation(name: &str, text: Option<&str>, completeness: Completeness) -> Oper
         text: text.map(str::to_owned),
         ..Statement::default()
     };
-    Operation {
-        id: OpId(1),
-        shape: OpSide::Outgoing,
-        role: Role::Client,
-        request: Extent::default(),
-        response: None,
-        ended_at: BootTime::ZERO,
-        completeness,
-        detail: Detail::Postgres(Box::new(statement)),
-    }
+    Operation { completeness, ..testing::operation(Detail::Postgres(Box::new(statement))) }
 }
 
 fn text_of(revealed: &mut Revealed, name: &str, text: Option<&str>) -> Option<String> {

@@ -141,7 +141,7 @@ fn shown(operation: &Operation) -> String {
     );
     add("warning", s.warning.as_ref().map(|warning| warning.code.clone()).unwrap_or_default());
     add("skipped", if s.skipped { "yes".to_owned() } else { String::new() });
-    add("block", s.transaction.map(|block| block.to_string()).unwrap_or_default());
+    add("block", s.transaction.map(|block| block.number.to_string()).unwrap_or_default());
     add("copied", if s.copy_len > 0 { s.copy_len.to_string() } else { String::new() });
     let response = operation
         .response

@@ -2,6 +2,7 @@
 
 use super::build::*;
 use super::*;
+use crate::operation::postgres::TransactionEnd;
 
 #[test]
 fn a_simple_query_is_one_operation() {
@@ -329,9 +330,32 @@ fn transaction_blocks_are_numbered_and_savepoints_do_not_end_them() {
     .concat();
     let mut driver = run(&started(&steps));
     driver.end(End::Closed, 99);
-    let blocks: Vec<_> = driver.operations().iter().map(|op| statement(op).transaction).collect();
+    let all = driver.operations();
+    let blocks = all.iter().map(|op| statement(op).transaction);
+    let numbers: Vec<_> = blocks.clone().map(|block| block.map(|block| block.number.0)).collect();
     let expected = [None, Some(1), Some(1), Some(1), Some(1), None, Some(2), Some(2), Some(3), Some(3)];
-    assert_eq!(blocks, expected);
+    assert_eq!(numbers, expected);
+    assert!(blocks.clone().flatten().all(|block| block.is_begun));
+    let ends: Vec<_> = blocks.clone().map(|block| block.is_some_and(|block| block.is_end)).collect();
+    assert_eq!(ends, [false, false, false, false, true, false, false, true, false, true]);
+}
+
+#[test]
+fn a_block_whose_beginning_was_not_seen_is_none_that_is_known_whole() {
+    let exchange =
+        |text: &str, tag: &str, status| [client(&[query(text)]), server(&[complete(tag), ready(status)])];
+    let steps: Vec<Step> = [
+        exchange("SELECT 0", "SELECT 1", b'T'),
+        exchange("SELECT 1", "SELECT 1", b'T'),
+        exchange("COMMIT", "COMMIT", b'I'),
+        exchange("BEGIN", "BEGIN", b'T'),
+    ]
+    .concat();
+    let mut driver = run(&steps);
+    driver.end(End::Closed, 99);
+    let all = driver.operations();
+    let begun: Vec<_> = all.iter().map(|op| statement(op).transaction.map(|block| block.is_begun)).collect();
+    assert_eq!(begun, [None, Some(false), Some(false), Some(true)]);
 }
 
 #[test]
@@ -402,5 +426,113 @@ fn function_calls_notices_and_notifications() {
             "Simple ROLLBACK | tag ROLLBACK | warning 25P01 | at 6-6 7-7 end 7",
             "FunctionCall <unknown> | at 8-8 9-9 end 9",
         ],
+    );
+}
+
+/// What each statement says of its block: its text, number and how it ended that.
+#[track_caller]
+fn check_ends(steps: &[Step], end: End, expected: &[(&str, Option<u64>, Option<TransactionEnd>)]) {
+    let mut driver = run(&started(steps));
+    driver.end(end, 99);
+    let found: Vec<_> = driver
+        .operations()
+        .iter()
+        .map(statement)
+        .map(|s| (s.text.clone().unwrap_or_default(), s.transaction.map(|block| block.number.0), s.ends))
+        .collect();
+    let expected: Vec<_> =
+        expected.iter().map(|(text, block, ends)| ((*text).to_owned(), *block, *ends)).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn how_a_block_ended_is_told_by_its_last_statement() {
+    use TransactionEnd::{Committed, RolledBack, Unknown};
+    let asks = |text: &str| client(&[query(text)]);
+    let done = |tag: &str, status| server(&[complete(tag), ready(status)]);
+    let fails = |code: &str, status| server(&[error(code, "x"), ready(status)]);
+    check_ends(
+        &[
+            asks("BEGIN"),
+            done("BEGIN", b'T'),
+            asks("END"),
+            done("COMMIT", b'I'),
+            asks("COMMIT"),
+            done("COMMIT", b'I'),
+        ],
+        End::Closed,
+        &[("BEGIN", Some(1), None), ("END", Some(1), Some(Committed)), ("COMMIT", None, None)],
+    );
+    // "COMMIT" of a block in which a statement failed is answered with "ROLLBACK".
+    check_ends(
+        &[
+            asks("BEGIN"),
+            done("BEGIN", b'T'),
+            asks("INSERT INTO a VALUES (1)"),
+            fails("23505", b'E'),
+            asks("COMMIT"),
+            done("ROLLBACK", b'I'),
+        ],
+        End::Closed,
+        &[
+            ("BEGIN", Some(1), None),
+            ("INSERT INTO a VALUES (1)", Some(1), None),
+            ("COMMIT", Some(1), Some(RolledBack)),
+        ],
+    );
+    // Back to a savepoint is no end; a commit that fails is.
+    check_ends(
+        &[
+            asks("BEGIN"),
+            done("BEGIN", b'T'),
+            asks("ROLLBACK TO SAVEPOINT a"),
+            done("ROLLBACK", b'T'),
+            asks("COMMIT"),
+            fails("40001", b'I'),
+        ],
+        End::Closed,
+        &[
+            ("BEGIN", Some(1), None),
+            ("ROLLBACK TO SAVEPOINT a", Some(1), None),
+            ("COMMIT", Some(1), Some(RolledBack)),
+        ],
+    );
+    // Its end was asked for, and the connection ended; or it is left to another session.
+    check_ends(
+        &[asks("BEGIN"), done("BEGIN", b'T'), asks("COMMIT")],
+        End::Reset,
+        &[("BEGIN", Some(1), None), ("COMMIT", Some(1), Some(Unknown))],
+    );
+    check_ends(
+        &[
+            asks("BEGIN"),
+            done("BEGIN", b'T'),
+            asks("PREPARE TRANSACTION 'x'"),
+            done("PREPARE TRANSACTION", b'I'),
+        ],
+        End::Closed,
+        &[("BEGIN", Some(1), None), ("PREPARE TRANSACTION 'x'", Some(1), Some(Unknown))],
+    );
+    // A server that shuts down may have committed before it said so.
+    let fatal = fields(b'E', &[(b'S', "FATAL"), (b'V', "FATAL"), (b'C', "57P01"), (b'M', "x")]);
+    check_ends(
+        &[asks("BEGIN"), done("BEGIN", b'T'), asks("COMMIT"), server(&[fatal])],
+        End::Closed,
+        &[("BEGIN", Some(1), None), ("COMMIT", Some(1), Some(Unknown))],
+    );
+    // Without its text, "ROLLBACK" may be one to a savepoint; "COMMIT" is what it says.
+    let executes = |name: &str| client(&[bind("", name, &[]), execute("", 0), sync()]);
+    let executed = |tag: &str, status| server(&[bind_complete(), complete(tag), ready(status)]);
+    check_ends(
+        &[
+            asks("BEGIN"),
+            done("BEGIN", b'T'),
+            executes("older"),
+            executed("ROLLBACK", b'T'),
+            executes("older"),
+            executed("COMMIT", b'I'),
+        ],
+        End::Closed,
+        &[("BEGIN", Some(1), None), ("", Some(1), None), ("", Some(1), Some(Committed))],
     );
 }
