@@ -8,8 +8,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use spoor_core::tls::keylog::{Counts, Reader};
 use spoor_core::tls::Known;
+use spoor_core::tls::keylog::{Counts, Reader};
 use zeroize::Zeroizing;
 
 /// Bytes read of a key log at a time.

@@ -46,31 +46,71 @@ fn service(name: &str) -> PathBuf {
 }
 
 fn is_installed(program: &str) -> bool {
-    Command::new("sh").args(["-c", &format!("command -v {program}")]).output().is_ok_and(|out| out.status.success())
+    Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .output()
+        .is_ok_and(|out| out.status.success())
 }
 
 impl Files {
     fn new(dir: &Path) -> Result<Self> {
         let text = |name: &str| dir.join(name).to_string_lossy().into_owned();
-        let (certificate, key, pem, store) = (text("server.crt"), text("server.key"), text("server.pem"), text("store.p12"));
+        let (certificate, key, pem, store) =
+            (text("server.crt"), text("server.key"), text("server.pem"), text("store.p12"));
         run(Command::new("openssl").args([
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=orders",
-            "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", &key, "-out", &certificate,
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=orders",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1,DNS:localhost",
+            "-keyout",
+            &key,
+            "-out",
+            &certificate,
         ]))?;
         std::fs::write(&pem, [std::fs::read(&certificate)?, std::fs::read(&key)?].concat())?;
         if is_installed("keytool") {
             run(Command::new("openssl").args([
-                "pkcs12", "-export", "-passout", "pass:changeit", "-inkey", &key, "-in", &certificate, "-out", &store,
+                "pkcs12",
+                "-export",
+                "-passout",
+                "pass:changeit",
+                "-inkey",
+                &key,
+                "-in",
+                &certificate,
+                "-out",
+                &store,
             ]))?;
             run(Command::new("keytool").args([
-                "-importcert", "-noprompt", "-alias", "trusted", "-storepass", "changeit", "-keystore", &store, "-file",
+                "-importcert",
+                "-noprompt",
+                "-alias",
+                "trusted",
+                "-storepass",
+                "changeit",
+                "-keystore",
+                &store,
+                "-file",
                 &certificate,
             ]))?;
         }
         let mut peer = None;
         if is_installed("go") {
             let out = dir.join("peer");
-            run(Command::new("go").arg("build").args(["-ldflags", "-s -w", "-o"]).arg(&out).arg(service("peer.go")))?;
+            run(Command::new("go")
+                .arg("build")
+                .args(["-ldflags", "-s -w", "-o"])
+                .arg(&out)
+                .arg(service("peer.go")))?;
             peer = Some(out);
         }
         Ok(Self { dir: dir.to_owned(), certificate, key, pem, store, peer })
@@ -152,7 +192,8 @@ impl Files {
         let go = if is_older { self.go(name) } else { "-".to_owned() };
         let log = self.dir.join(format!("{name}.requests")).to_string_lossy().into_owned();
         let count = REQUESTS.to_string();
-        let arguments = |trusted: &str| [url.clone(), trusted.to_owned(), count.clone(), go.clone(), log.clone()];
+        let arguments =
+            |trusted: &str| [url.clone(), trusted.to_owned(), count.clone(), go.clone(), log.clone()];
         let mut command = match kind {
             "java" => {
                 let mut command = Command::new("java");
@@ -201,7 +242,8 @@ fn seen(spans: &[Span], kind: u64) -> Counts {
     for span in spans.iter().filter(|span| span.kind == kind) {
         let Some(port) = span.text("server.port").and_then(|port| port.parse().ok()) else { continue };
         let full = span.text("url.full").unwrap_or_default();
-        let path = full.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| rest[at..].to_owned()));
+        let path =
+            full.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| rest[at..].to_owned()));
         let path = path.or_else(|| span.text("url.path")).unwrap_or_default();
         *counts.entry((port, path)).or_default() += 1;
     }
@@ -241,14 +283,20 @@ fn trace(binary: &Path) -> Result<()> {
     }
     let mut older = BTreeMap::new();
     for (name, client, port, _) in rows.iter().filter(|row| row.3) {
-        let mut process = files.call(client, &format!("{name}-older"), *port, &format!("/{name}/older"), true)?;
+        let mut process =
+            files.call(client, &format!("{name}-older"), *port, &format!("/{name}/older"), true)?;
         process.wait_for_line("connected")?;
         older.insert(name, process);
     }
     let ports: String = rows.iter().map(|(_, _, port, _)| format!("    - port: {port}\n")).collect();
     let configuration = scratch.path().join("spoor.yaml");
     let dir = scratch.path().to_string_lossy().into_owned();
-    std::fs::write(&configuration, format!("tls:\n  memory:\n    cpu_percent: 100\nselect:\n  include:\n    - command: '*{dir}*'\n{ports}"))?;
+    std::fs::write(
+        &configuration,
+        format!(
+            "tls:\n  memory:\n    cpu_percent: 100\nselect:\n  include:\n    - command: '*{dir}*'\n{ports}"
+        ),
+    )?;
     let options = ["--config".to_owned(), configuration.to_string_lossy().into_owned()];
     let mut agent = Agent::start(binary, scratch.path(), "agent", &options)?;
     std::thread::sleep(SETTLE);
@@ -283,17 +331,21 @@ fn trace(binary: &Path) -> Result<()> {
     let sides = [("servers", seen(&spans, forest::SERVER)), ("clients", seen(&spans, forest::CLIENT))];
     let mut lines = Vec::new();
     for (side, seen) in &sides {
-        let keys: BTreeSet<_> = seen.keys().chain(expected.keys()).filter(|(_, path)| path != "/before").collect();
+        let keys: BTreeSet<_> =
+            seen.keys().chain(expected.keys()).filter(|(_, path)| path != "/before").collect();
         let mut by_row: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         for key in keys {
-            let row = by_row.entry(key.1.rsplit_once('/').map_or(key.1.clone(), |(row, _)| row.to_owned())).or_default();
+            let row = by_row
+                .entry(key.1.rsplit_once('/').map_or(key.1.clone(), |(row, _)| row.to_owned()))
+                .or_default();
             row.0 += usize::from(seen.get(key) == expected.get(key));
             row.1 += 1;
         }
         lines.extend(
-            by_row.iter().filter(|(_, (right, all))| right < all).map(|(row, (right, all))| {
-                format!("{side} {row}: {right} of {all}")
-            }),
+            by_row
+                .iter()
+                .filter(|(_, (right, all))| right < all)
+                .map(|(row, (right, all))| format!("{side} {row}: {right} of {all}")),
         );
     }
     assert!(lines.is_empty(), "{}\n{}", lines.join("\n"), spoor_tests::peers::tail(&log));
@@ -306,7 +358,12 @@ fn trace(binary: &Path) -> Result<()> {
     };
     let ids: BTreeSet<&str> = ours(forest::CLIENT).map(|span| span.span_id.as_str()).collect();
     for span in ours(forest::SERVER) {
-        assert!(ids.contains(span.parent_id.as_str()), "{} has no client: {:?}", span.name, span.attributes().collect::<Vec<_>>());
+        assert!(
+            ids.contains(span.parent_id.as_str()),
+            "{} has no client: {:?}",
+            span.name,
+            span.attributes().collect::<Vec<_>>()
+        );
         assert!(span.text("tls.cipher").is_some(), "{}", span.name);
     }
     scratch.discard();

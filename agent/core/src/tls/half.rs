@@ -307,8 +307,12 @@ impl Half {
             Version::Tls12 => 2 + body.len() as u64 / 16,
         };
         window = window.min(self.budget / cost);
-        let (found, tried) =
-            keys.find(header, body, expected.saturating_add(1)..expected.saturating_add(1 + window), Kinds::Any);
+        let (found, tried) = keys.find(
+            header,
+            body,
+            expected.saturating_add(1)..expected.saturating_add(1 + window),
+            Kinds::Any,
+        );
         self.budget = self.budget.saturating_sub(tried.saturating_mul(cost));
         if let Some((number, opened)) = found {
             return Some((number, opened, false));

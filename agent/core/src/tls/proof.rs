@@ -143,7 +143,8 @@ impl Proof {
                     if known.is_some_and(|known| known != suite) {
                         continue;
                     }
-                    let window = if suite.bulk == Bulk::ChaCha20Poly1305 { window / CHACHA_COST } else { window };
+                    let window =
+                        if suite.bulk == Bulk::ChaCha20Poly1305 { window / CHACHA_COST } else { window };
                     let windows = is_joined.map(|is_joined| if is_joined { window } else { 1 });
                     cost += DERIVATION;
                     if self.test_traffic(suite, candidate, (windows, &mut cost), found) {
@@ -172,7 +173,11 @@ impl Proof {
                 .iter()
                 .find_map(|sample| {
                     let (opened, tried) = keys.find(&sample.header, &sample.body, 0..window, kinds);
-                    *cost += tried.saturating_mul(if suite.bulk == Bulk::ChaCha20Poly1305 { CHACHA_COST } else { 1 });
+                    *cost += tried.saturating_mul(if suite.bulk == Bulk::ChaCha20Poly1305 {
+                        CHACHA_COST
+                    } else {
+                        1
+                    });
                     opened
                 })
                 .and_then(|(number, _)| Some((number, Secret::new(candidate)?)));

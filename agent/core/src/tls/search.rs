@@ -60,7 +60,6 @@ impl Shape {
             Shape::BeforeLength | Shape::Anywhere => 1,
         }
     }
-
 }
 
 /// What one search is for.
@@ -123,7 +122,8 @@ impl Search {
         effort: Effort,
         found: &mut impl FnMut(Known),
     ) {
-        for len in [MIN_SECRET, MAX_SECRET].into_iter().zip(lengths).filter_map(|(len, is)| is.then_some(len)) {
+        for len in [MIN_SECRET, MAX_SECRET].into_iter().zip(lengths).filter_map(|(len, is)| is.then_some(len))
+        {
             let Some(candidate) = bytes.get(..len).filter(|bytes| looks_random(bytes)) else { continue };
             self.candidates += 1;
             for proof in &mut self.proofs {
@@ -200,8 +200,9 @@ impl Search {
 fn fitting(shape: Shape, piece: &[u8], place: usize, lengths: [bool; 2]) -> [bool; 2] {
     let before = |len: usize| place.checked_sub(len).and_then(|from| piece.get(from..place));
     let marked = |len: usize| {
-        let is_array =
-            before(4).and_then(|bytes| bytes.first_chunk()).is_some_and(|said| u32::from_le_bytes(*said) as usize == len);
+        let is_array = before(4)
+            .and_then(|bytes| bytes.first_chunk())
+            .is_some_and(|said| u32::from_le_bytes(*said) as usize == len);
         // A JVM without compressed class pointers puts 4 bytes between an array's length and its elements. In Erlang the length
         // is in bytes, or since OTP 27 in bits.
         let is_long = before(8).and_then(|bytes| bytes.first_chunk()).is_some_and(|said| {
@@ -211,7 +212,8 @@ fn fitting(shape: Shape, piece: &[u8], place: usize, lengths: [bool; 2]) -> [boo
         let rest = piece.get(place + len..place + 64);
         is_array || is_long || rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
     };
-    let is_said_behind = |len: usize| piece.get(place + MAX_SECRET).is_some_and(|said| usize::from(*said) == len);
+    let is_said_behind =
+        |len: usize| piece.get(place + MAX_SECRET).is_some_and(|said| usize::from(*said) == len);
     let fits = |len: usize| match shape {
         Shape::Marked => marked(len),
         Shape::BeforeLength => is_said_behind(len),

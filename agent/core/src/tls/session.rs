@@ -356,7 +356,9 @@ impl Session {
 
     /// Bytes of what is known beside captured ones: keys, and where records stood.
     pub fn state_bytes(&self) -> usize {
-        [&self.ingress, &self.egress].iter().fold(0, |sum: usize, half| sum.saturating_add(half.state_bytes()))
+        [&self.ingress, &self.egress]
+            .iter()
+            .fold(0, |sum: usize, half| sum.saturating_add(half.state_bytes()))
     }
 
     /// What is known of it, once a record was opened.
@@ -589,7 +591,9 @@ impl Session {
         let Some(set) = secrets.get(&name) else { return false };
         let is_client = self.is_client(direction);
         let joined = set.joined[usize::from(!is_client)];
-        let (Some(secret), Some(Joined { suite, number })) = (of(set, is_client), joined) else { return false };
+        let (Some(secret), Some(Joined { suite, number })) = (of(set, is_client), joined) else {
+            return false;
+        };
         self.handshake.suite = Some(suite);
         self.handshake.client_random = Some(name);
         let half = self.half(direction);

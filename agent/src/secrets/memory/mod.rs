@@ -44,8 +44,7 @@ const NEAR: u64 = 16 << 20;
 /// How long a connection is searched for: as long as its records may wait.
 const PATIENCE: Duration = Duration::from_secs(12);
 /// A search that found nothing is repeated: the secret was on its way, or moved by a collector of garbage.
-const RETRIES: [Duration; 3] =
-    [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(4)];
+const RETRIES: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(4)];
 
 /// What the search may cost.
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +94,9 @@ impl Seeker {
         let (answers, found) = mpsc::channel(QUEUE);
         let totals = Arc::new(Totals::default());
         let worker = Worker::new(limits, answers, totals.clone());
-        let thread =
-            std::thread::Builder::new().name("spoor-secrets".to_owned()).spawn(move || worker.run(&questions))?;
+        let thread = std::thread::Builder::new()
+            .name("spoor-secrets".to_owned())
+            .spawn(move || worker.run(&questions))?;
         Ok(Self { wanted: Some(wanted), found, totals, thread: Some(thread) })
     }
 
@@ -305,9 +305,10 @@ impl Worker {
             let before = all.len();
             job.search.try_at(there, Effort::Near, &mut |known| all.push((job.tgid, address, known)));
             if all.len() > before {
-                let _ = job.search.scan(around, from, 0, (Shape::Anywhere, Effort::Near), &mut |at, known| {
-                    all.push((job.tgid, at, known));
-                });
+                let _ =
+                    job.search.scan(around, from, 0, (Shape::Anywhere, Effort::Near), &mut |at, known| {
+                        all.push((job.tgid, at, known));
+                    });
                 self.places.keep(*name, job.tgid, from, around, Instant::now());
             }
         }
@@ -368,7 +369,8 @@ impl Worker {
         let mut all = Vec::new();
         let before = job.search.candidates;
         let way = (shape, effort);
-        let rest = job.search.scan(piece, address, job.tried_until, way, &mut |at, known| all.push((at, known)));
+        let rest =
+            job.search.scan(piece, address, job.tried_until, way, &mut |at, known| all.push((at, known)));
         job.tried_until = rest.unwrap_or_default();
         if let (Some(rest), Some((_, walk))) = (rest, &mut job.step) {
             walk.rewind(rest, address + len as u64);

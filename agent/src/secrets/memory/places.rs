@@ -34,7 +34,10 @@ struct Kept {
 
 impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kept").field("tgid", &self.tgid).field("len", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("Kept")
+            .field("tgid", &self.tgid)
+            .field("len", &self.bytes.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 use procfs::ProcError;
+use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 use spoor_core::record::Tgid;
 use spoor_core::time::BootTime;
 
@@ -183,7 +183,7 @@ impl Walk {
                 continue;
             };
             let wanted = (until - start).min(to.len() as u64).min(self.left);
-            let Some(to) = to.get_mut(..wanted as usize) else { return None };
+            let to = to.get_mut(..wanted as usize)?;
             let Ok(len) = memory.read(start, to) else {
                 self.part = (until, end);
                 continue;
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn what_the_process_wrote_is_read_once_and_whole() {
         let mark = [0x5a_u8, 0xc3, 0x99, 0x1e, 0x77, 0x42, 0xd0, 0x0b].repeat(8);
-        let page = vec![mark.clone(), vec![0; 3 * PIECE]].concat();
+        let page = [mark.clone(), vec![0; 3 * PIECE]].concat();
         let at = page.as_ptr() as u64;
         let memory = own();
         let mut piece = vec![0; PIECE];

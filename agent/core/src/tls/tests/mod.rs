@@ -270,8 +270,7 @@ impl Talk {
     }
 
     fn known(&self) -> Vec<Known> {
-        let known =
-            |label, bytes: &[u8]| Known {
+        let known = |label, bytes: &[u8]| Known {
             client_random: RANDOM,
             label,
             secret: Secret::new(bytes).unwrap(),

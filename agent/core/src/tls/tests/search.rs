@@ -24,13 +24,48 @@ fn layouts(secret: &[u8]) -> Vec<(&'static str, Shape, usize, Vec<u8>)> {
     let field = |size: usize| [secret, &vec![0; size - len]].concat();
     let short = (len as u32).to_le_bytes();
     vec![
-        ("OpenSSL, GnuTLS: a field of 64 bytes", Shape::Marked, 4, [&[9; 4][..], &field(64), &[9; 8]].concat()),
-        ("rustls: the same with its length", Shape::Marked, 8, [&[9; 8][..], &field(64), &(len as u64).to_le_bytes()].concat()),
-        ("a JVM: an array", Shape::Marked, 16, [&[1, 0, 0, 0, 0, 0, 0, 0, 0x40, 8, 0, 0][..], &short, secret, &[1; 32]].concat()),
-        ("a JVM without compressed class pointers", Shape::Marked, 24, [&[1; 16][..], &short, &[0; 4], secret, &[1; 32]].concat()),
-        ("Erlang to 26", Shape::Marked, 16, [&[1; 8][..], &(len as u64).to_le_bytes(), secret, &[1; 32]].concat()),
-        ("Erlang from 27", Shape::Marked, 16, [&[1; 8][..], &(8 * len as u64).to_le_bytes(), secret, &[1; 32]].concat()),
-        ("BoringSSL, at an odd address", Shape::BeforeLength, 7, [&[9; 7][..], &field(48), &[len as u8], &[9; 32]].concat()),
+        (
+            "OpenSSL, GnuTLS: a field of 64 bytes",
+            Shape::Marked,
+            4,
+            [&[9; 4][..], &field(64), &[9; 8]].concat(),
+        ),
+        (
+            "rustls: the same with its length",
+            Shape::Marked,
+            8,
+            [&[9; 8][..], &field(64), &(len as u64).to_le_bytes()].concat(),
+        ),
+        (
+            "a JVM: an array",
+            Shape::Marked,
+            16,
+            [&[1, 0, 0, 0, 0, 0, 0, 0, 0x40, 8, 0, 0][..], &short, secret, &[1; 32]].concat(),
+        ),
+        (
+            "a JVM without compressed class pointers",
+            Shape::Marked,
+            24,
+            [&[1; 16][..], &short, &[0; 4], secret, &[1; 32]].concat(),
+        ),
+        (
+            "Erlang to 26",
+            Shape::Marked,
+            16,
+            [&[1; 8][..], &(len as u64).to_le_bytes(), secret, &[1; 32]].concat(),
+        ),
+        (
+            "Erlang from 27",
+            Shape::Marked,
+            16,
+            [&[1; 8][..], &(8 * len as u64).to_le_bytes(), secret, &[1; 32]].concat(),
+        ),
+        (
+            "BoringSSL, at an odd address",
+            Shape::BeforeLength,
+            7,
+            [&[9; 7][..], &field(48), &[len as u8], &[9; 32]].concat(),
+        ),
         ("Go: an allocation", Shape::Aligned, 16, [&[9; 16][..], secret, &[9; 32]].concat()),
         ("on a word", Shape::Words, 20, [&[9; 20][..], secret, &[9; 32]].concat()),
         ("anywhere", Shape::Anywhere, 13, [&[9; 13][..], secret, &[9; 32]].concat()),
@@ -81,7 +116,9 @@ fn search(search: &mut Search, memory: &[u8], secrets: &mut Secrets) -> Vec<(Sha
 
 #[test]
 fn secrets_are_found_in_whatever_way_libraries_keep_them() {
-    for (id, encrypt_then_mac) in [(0x1301, false), (0x1302, false), (0x1303, false), (0xc030, false), (0xc014, true)] {
+    for (id, encrypt_then_mac) in
+        [(0x1301, false), (0x1302, false), (0x1303, false), (0xc030, false), (0xc014, true)]
+    {
         let talk = random_talk(id, encrypt_then_mac);
         let wanted = match talk.suite.version {
             Version::Tls13 => &talk.secrets[0],
@@ -109,7 +146,11 @@ fn secrets_are_found_in_whatever_way_libraries_keep_them() {
             let of_client = &seen[0].bytes;
             match talk.suite.version {
                 Version::Tls12 => {
-                    assert_eq!((of_client, &seen[1].bytes), (&talk.truth(false), &talk.truth(true)), "{name}");
+                    assert_eq!(
+                        (of_client, &seen[1].bytes),
+                        (&talk.truth(false), &talk.truth(true)),
+                        "{name}"
+                    );
                     assert!(all.is_done(), "{name}: one secret is both directions'");
                 }
                 // The server's records wait on, and those after them: the order is kept.
@@ -202,7 +243,12 @@ fn nothing_is_found_in_what_is_not_this_connections() {
     assert!(all.candidates > 2_000 && secrets.is_empty());
     // Memory without anything random costs nothing.
     let before = all.candidates;
-    let dull = [vec![0; 5000], b"GET / HTTP/1.1\r\n".repeat(300), (0..5000_u64).flat_map(u64::to_le_bytes).collect()].concat();
+    let dull = [
+        vec![0; 5000],
+        b"GET / HTTP/1.1\r\n".repeat(300),
+        (0..5000_u64).flat_map(u64::to_le_bytes).collect(),
+    ]
+    .concat();
     assert_eq!(search(&mut all, &dull, &mut secrets), []);
     assert_eq!(all.candidates, before);
 }
@@ -229,5 +275,5 @@ fn any_piece_is_searched_without_reading_past_it() {
             all.try_at(&memory[from..until], Effort::Near, &mut |_| panic!("it is not whole"));
         }
     }
-    assert!(MARGIN >= 64 + 16 && NEIGHBOURHOOD > 64);
+    const { assert!(MARGIN >= 64 + 16 && NEIGHBOURHOOD > 64) };
 }
