@@ -11,6 +11,8 @@
 //! | [`facts`] | what one span says about one order | journeys |
 //! | [`fold`] | journeys as a pure function of a set of facts | clocks, stores, languages |
 //! | [`model`] | names, stages, limits; what is usual | facts |
+//! | [`rules`] | what a house is warned of, working time, an alert's life | how alerts are kept and told |
+//! | [`channels`] | telling alerts: Alertmanager, webhooks, mail, chats | how alerts come to be |
 //! | [`intake`] | OTLP receivers, the writing thread | what facts mean |
 //! | [`forward`] | what was taken, sent on to another back end | what spans mean |
 //! | [`web`] | pages and the API | SQL, keys, passwords |
@@ -24,12 +26,14 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod channels;
 pub mod cli;
 pub mod facts;
 pub mod fold;
 pub mod forward;
 pub mod intake;
 pub mod model;
+pub mod rules;
 pub mod sentence;
 pub mod store;
 pub mod time;

@@ -15,9 +15,12 @@ use tokio::sync::watch;
 
 use super::Place;
 use crate::access::{AccessLog, Addresses, Gate, ProxySignOn, Role};
+use crate::channels;
 use crate::forward::{Forward, Spool};
 use crate::intake::{Intake, Writer, chain, grpc_service, http_router, now};
+use crate::rules::window;
 use crate::sentence::Language;
+use crate::store::alerts::Alerts;
 use crate::store::seal::{Keys, Master};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Retention, Store};
@@ -29,6 +32,8 @@ use crate::web::{self, Live, Site};
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
 /// At most so many at a time: senders wait for no more.
 const JUDGE_AT_ONCE: usize = 1_000;
+/// Counters of many orders are looked at so often.
+const PLACES_EVERY: Duration = Duration::from_micros(window::EVERY.unsigned_abs());
 /// What expired is looked for so often.
 const RETAIN_EVERY: Duration = Duration::from_secs(600);
 
@@ -104,8 +109,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
         Some(name) => TimeZone::get(name).with_context(|| format!("`{name}` is no time zone"))?,
         None => TimeZone::system(),
     };
-    let model = options.place.model()?;
-    let store = options.place.open(model.clone())?;
+    let model = Arc::new(options.place.model()?);
+    let store = options.place.open((*model).clone())?;
     // A tenth more than what is kept: expiry runs now and then, a batch comes at any time.
     store.set_max_bytes(options.max_bytes.saturating_add(options.max_bytes / 10))?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
@@ -121,7 +126,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let live = Live::new(stopped.clone());
     let site = Site {
         store: store.clone(),
-        model: Arc::new(model),
+        alerts: store.clone(),
+        channels: Arc::default(),
+        trying: Arc::new(tokio::sync::Semaphore::new(1)),
+        model,
         zone,
         language: options.lang,
         live,
@@ -200,6 +208,17 @@ async fn serve(
     let (writer, writing) = Writer::start(store.clone()).context("cannot start the writing thread")?;
     let (forward, forwarding) = forward(options, stopped.clone())?.unzip();
     let attributes = options.place.order_attributes.clone();
+    let telling = match store.rules() {
+        Some(set) => channels::start(
+            store.clone(),
+            set,
+            site.model.clone(),
+            site.zone.clone(),
+            &site.channels,
+            &stopped,
+        ),
+        None => Vec::new(),
+    };
     let intake = Intake::new(writer, attributes, site.received.clone(), forward);
     let grpc = listen(options.otlp_grpc, "OTLP over gRPC").await?;
     let http = listen(options.otlp_http, "OTLP over HTTP").await?;
@@ -236,6 +255,9 @@ async fn serve(
     http.await.context("the HTTP receiver ended badly")?.context("the HTTP receiver failed")?;
     pages.await.context("the pages ended badly")?.context("the pages failed")?;
     chores.await.context("the judge ended badly")?;
+    for channel in telling {
+        channel.await.context("a channel ended badly")?;
+    }
     if let Some(forwarding) = forwarding {
         forwarding.await.context("forwarding ended badly")?;
     }
@@ -292,6 +314,8 @@ async fn chores(
 ) {
     let mut judge = tokio::time::interval(JUDGE_EVERY);
     let mut retain = tokio::time::interval(RETAIN_EVERY);
+    let mut places = tokio::time::interval(PLACES_EVERY);
+    places.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let stop = until(stopped);
     tokio::pin!(stop);
     loop {
@@ -301,6 +325,7 @@ async fn chores(
             _ = judge.tick() => tokio::task::spawn_blocking(move || {
                 store.judge_due(now(), JUDGE_AT_ONCE).map(|_| ())
             }),
+            _ = places.tick() => tokio::task::spawn_blocking(move || store.watch_places(now())),
             _ = retain.tick() => tokio::task::spawn_blocking(move || {
                 let gone = store.retain(retention, now())?;
                 if gone.expired + gone.evicted > 0 {

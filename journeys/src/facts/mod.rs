@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::key::Key;
 pub use self::of_span::{Reading, of_span};
+pub(crate) use self::text::{tidy, without_word};
 pub use crate::time::At;
 
 /// The identity of a span, and so of the fact it becomes.
@@ -86,7 +87,7 @@ impl Fact {
         let artifact =
             self.artifact.iter_mut().flat_map(|seen| [&mut seen.file_name, &mut seen.key]).flatten();
         for text in trouble.chain(artifact).chain([&mut self.name]) {
-            if let Some(without) = text::without_word(text, person) {
+            if let Some(without) = without_word(text, person) {
                 *text = without;
                 changed = true;
             }

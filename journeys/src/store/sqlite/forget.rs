@@ -10,7 +10,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::learn::Lessons;
 use super::write::delete;
-use super::{Sqlite, doing, join, read};
+use super::{Sqlite, doing, join, read, watch};
 use crate::facts::{At, Fact, Key};
 use crate::store::seal::TAG_LEN;
 use crate::store::{Store, StoreError, blob};
@@ -90,6 +90,7 @@ impl Sqlite {
                 .prepare_cached("UPDATE orders SET sealed = ?2 WHERE id = ?1")
                 .and_then(|mut statement| statement.execute((row, sealed)))
                 .map_err(doing("cannot write an order"))?;
+            watch::forget_words(&self.keys, &transaction, *row, person)?;
             done.rows += 1;
         }
         transaction.commit().map_err(doing("cannot commit what was forgotten"))?;

@@ -10,7 +10,8 @@ use rusqlite::{Connection, OptionalExtension};
 use super::doing;
 use crate::facts::{At, Fact};
 use crate::fold::{self, Deliveries, Length};
-use crate::model::{Kind, Usual, What, class};
+use crate::model::{Kind, Times, Usual, What, class};
+use crate::rules::window;
 use crate::store::StoreError;
 use crate::time::DAY;
 
@@ -52,6 +53,8 @@ pub(super) struct Lessons {
     /// By class of length: how many, and how many of them failed.
     times: BTreeMap<What, BTreeMap<u16, (i64, i64)>>,
     heard: BTreeMap<String, At>,
+    /// By minute: what happened, for rules that look at many orders.
+    minutes: BTreeMap<(i64, What), BTreeMap<u16, (i64, i64)>>,
 }
 
 /// What was learned from one order, as its row remembers it: kind, two words and the class of the length.
@@ -73,8 +76,9 @@ impl Lessons {
     }
 
     /// Operations that are new.
-    pub(super) fn facts<'a>(&mut self, facts: impl Iterator<Item = &'a Fact>) {
+    pub(super) fn facts<'a>(&mut self, facts: impl Iterator<Item = &'a Fact>, now: At) {
         for fact in facts {
+            window::counted(fact).for_each(|length| self.count(&length, now));
             for length in fold::length(fact).into_iter().chain(fold::unseen(fact)) {
                 self.add(length.what, class(length.micros), 1, i64::from(length.failed));
             }
@@ -88,7 +92,13 @@ impl Lessons {
     }
 
     /// How long an order was where: what was learned from its row before is taken back.
-    pub(super) fn order(&mut self, db: &Connection, row: i64, lengths: &[Length]) -> Result<(), StoreError> {
+    pub(super) fn order(
+        &mut self,
+        db: &Connection,
+        row: i64,
+        lengths: &[Length],
+        now: At,
+    ) -> Result<(), StoreError> {
         let before: Option<Vec<u8>> = db
             .prepare_cached("SELECT learned FROM orders WHERE id = ?1")
             .and_then(|mut statement| statement.query_row([row], |row| row.get(0)))
@@ -97,7 +107,11 @@ impl Lessons {
         let mut after = Learned::new();
         for length in lengths {
             let (of, with) = (word(db, &length.what.of)?, word(db, &length.what.with)?);
-            after.insert((kind_number(length.what.kind), of, with, class(length.micros)));
+            let lesson = (kind_number(length.what.kind), of, with, class(length.micros));
+            if length.what.kind == Kind::Stage && !before.contains(&lesson) {
+                self.count(length, now);
+            }
+            after.insert(lesson);
         }
         if before == after {
             return Ok(());
@@ -117,6 +131,16 @@ impl Lessons {
             .and_then(|mut statement| statement.execute((row, learned)))
             .map(|_| ())
             .map_err(doing("cannot write what was learned from an order"))
+    }
+
+    /// Counts something in the minute in which it was over, unless that was long ago.
+    fn count(&mut self, length: &Length, now: At) {
+        if !window::is_recent(length.at, now) {
+            return;
+        }
+        let of = self.minutes.entry((window::minute(length.at), length.what.clone())).or_default();
+        let of = of.entry(class(length.micros)).or_default();
+        *of = (of.0 + 1, of.1 + i64::from(length.failed));
     }
 
     fn add(&mut self, what: What, class: u16, count: i64, failed: i64) {
@@ -158,6 +182,19 @@ impl Lessons {
             .map_err(doing("cannot write when a service was heard of"))?;
             Arc::make_mut(usual).heard.insert(service, at);
         }
+        for ((minute, what), classes) in self.minutes {
+            let (of, with) = (word(db, &what.of)?, word(db, &what.with)?);
+            for (class, (count, failed)) in classes {
+                db.prepare_cached(
+                    "INSERT INTO minutes(minute, kind, what, whom, class, count, failed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                     ON CONFLICT DO UPDATE SET count = count + ?6, failed = failed + ?7",
+                )
+                .and_then(|mut statement| {
+                    statement.execute((minute, kind_number(what.kind), of, with, class, count, failed))
+                })
+                .map_err(doing("cannot count what happened in a minute"))?;
+            }
+        }
         for (what, classes) in self.times {
             if !usual.times.contains_key(&what) && usual.times.len() >= MAX_WHATS {
                 continue;
@@ -186,11 +223,44 @@ pub(super) fn forget(db: &Connection, now: At) -> Result<bool, StoreError> {
     let times = db
         .execute("DELETE FROM times WHERE period < ?1", [period(now) - 1])
         .map_err(doing("cannot forget what is not usual any more"))?;
+    forget_minutes(db, At(now.0.saturating_sub(window::LONGEST)))?;
     let silent_since = now.0.saturating_sub(2 * PERIOD_DAYS * DAY);
     let heard = db
         .execute("DELETE FROM heard WHERE at < ?1", [silent_since])
         .map_err(doing("cannot forget a service that is not heard of any more"))?;
     Ok(times + heard > 0)
+}
+
+/// Counters of the minutes from `from` on.
+pub(super) fn minutes(db: &Connection, from: At) -> Result<BTreeMap<What, Times>, StoreError> {
+    let rows: Vec<(u8, String, String, u16, i64, i64)> = db
+        .prepare_cached(
+            "SELECT kind, a.text, b.text, class, sum(count), sum(failed)
+             FROM minutes JOIN dictionary a ON a.id = minutes.what JOIN dictionary b ON b.id = minutes.whom
+             WHERE minute >= ?1 GROUP BY kind, what, whom, class",
+        )
+        .and_then(|mut statement| {
+            let row = |row: &rusqlite::Row<'_>| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+            };
+            statement.query_map([window::minute(from)], row)?.collect()
+        })
+        .map_err(doing("cannot read what happened in the last minutes"))?;
+    let mut times: BTreeMap<What, Times> = BTreeMap::new();
+    for (number, of, with, class, count, failed) in rows {
+        if let Some(kind) = kind(number) {
+            times.entry(What { kind, of, with }).or_default().add(class, count, failed);
+        }
+    }
+    Ok(times)
+}
+
+/// Lets go counters of minutes before that time.
+pub(super) fn forget_minutes(db: &Connection, before: At) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM minutes WHERE minute < ?1")
+        .and_then(|mut statement| statement.execute([window::minute(before)]))
+        .map(|_| ())
+        .map_err(doing("cannot forget the minutes before"))
 }
 
 /// All that is usual.

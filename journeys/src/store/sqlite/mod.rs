@@ -9,12 +9,15 @@
 //! FOLDER/lock               locked by the process that writes
 //! ```
 
+mod alerts;
 mod forget;
 mod join;
 mod learn;
+mod outbox;
 mod read;
 mod retention;
 mod schema;
+mod watch;
 mod write;
 
 use std::collections::BTreeSet;
@@ -34,6 +37,7 @@ use super::{
 use crate::facts::{At, Fact, Key};
 use crate::model::{Model, Usual};
 use crate::private;
+use crate::rules::RuleSet;
 
 /// Idle connections that read and are kept for the next one.
 const MAX_READERS: usize = 8;
@@ -51,6 +55,8 @@ pub struct Sqlite {
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
     usual: Mutex<Arc<Usual>>,
+    /// `None`: nobody is warned of anything.
+    rules: RwLock<Option<Arc<RuleSet>>>,
     /// Tags of people who are taken out of what comes.
     forgotten: RwLock<BTreeSet<[u8; TAG_LEN]>>,
     changed: broadcast::Sender<Arc<BTreeSet<OrderId>>>,
@@ -115,7 +121,8 @@ impl Sqlite {
         let forgotten = RwLock::new(forget::forgotten(&writer)?);
         let (writer, readers) = (Mutex::new(writer), Mutex::default());
         let changed = broadcast::Sender::new(MAX_CHANGES);
-        Ok(Self { file, keys, model, writer, readers, usual, forgotten, changed, _lock: lock })
+        let rules = RwLock::default();
+        Ok(Self { file, keys, model, writer, readers, usual, rules, forgotten, changed, _lock: lock })
     }
 
     /// The file may grow to so many bytes; a batch beyond is refused as on a full disk.

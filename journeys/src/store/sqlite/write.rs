@@ -8,10 +8,11 @@ use std::sync::PoisonError;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::learn::{Lessons, word};
-use super::{Sqlite, doing, join, read};
+use super::{Sqlite, doing, join, read, watch};
 use crate::facts::{At, Fact, Key};
 use crate::fold::{self, Gathered, Length, Lost, Outcome, Reason, Verdict};
 use crate::model::{Usual, shape};
+use crate::rules::Subject;
 use crate::store::{Ingested, Store, StoreError, blob};
 
 impl Sqlite {
@@ -106,7 +107,7 @@ impl Sqlite {
                 .map_err(doing("cannot write a number of an order"))?;
         }
         lessons.deliveries(&sent_before, &fold::deliveries(&gathered.facts));
-        lessons.facts(gathered.facts.iter().filter(|fact| new.contains(&fact.id)));
+        lessons.facts(gathered.facts.iter().filter(|fact| new.contains(&fact.id)), now);
         Ok((row, new.len() as u64))
     }
 
@@ -149,26 +150,36 @@ impl Sqlite {
                 let all = opened.into_iter().map(|(_, gathered)| gathered).reduce(Gathered::and);
                 for member in connected.iter().filter(|member| **member != row) {
                     set_head(db, *member, None, Some(row))?;
-                    lessons.order(db, *member, &[])?;
+                    lessons.order(db, *member, &[], now)?;
+                    watch::follow(db, *member, row)?;
                 }
-                let (head, lengths) = self.head(&all.unwrap_or_default(), usual, now);
+                let (head, lengths) = self.head(db, row, &all.unwrap_or_default(), usual, now)?;
                 set_head(db, row, Some(&head), None)?;
-                lessons.order(db, row, &lengths)?;
+                lessons.order(db, row, &lengths, now)?;
             } else {
                 for (member, gathered) in &opened {
-                    let (head, lengths) = self.head(gathered, usual, now);
+                    let (head, lengths) = self.head(db, *member, gathered, usual, now)?;
                     set_head(db, *member, Some(&head), None)?;
-                    lessons.order(db, *member, &lengths)?;
+                    lessons.order(db, *member, &lengths, now)?;
                 }
             }
         }
         Ok(judged)
     }
 
-    /// What lists show of an order, and how long it was where.
-    fn head(&self, gathered: &Gathered, usual: &Usual, now: At) -> (NewHead, Vec<Length>) {
+    /// What lists show of an order, and how long it was where. On the way its alerts become what they are now.
+    fn head(
+        &self,
+        db: &Connection,
+        row: i64,
+        gathered: &Gathered,
+        usual: &Usual,
+        now: At,
+    ) -> Result<(NewHead, Vec<Length>), StoreError> {
         let journey = fold::journey(gathered, &self.model);
         let verdict = fold::verdict(&journey, &self.model, usual, now);
+        let order = Subject { journey: &journey, verdict: &verdict, model: &self.model, usual };
+        let due = self.watch_order(db, row, &order, now)?;
         let stage = journey.stage();
         let head = NewHead {
             stage: stage.map(|stage| self.model.in_clear(&stage.name)),
@@ -176,9 +187,9 @@ impl Sqlite {
             group: group(&verdict),
             outcome: verdict.outcome,
             since: verdict.since,
-            due: verdict.due,
+            due: verdict.due.into_iter().chain(due).min(),
         };
-        (head, fold::lengths(&journey, &self.model))
+        Ok((head, fold::lengths(&journey, &self.model)))
     }
 
     pub(super) fn judge_again(&self, now: At, limit: usize) -> Result<usize, StoreError> {
@@ -260,6 +271,7 @@ fn set_head(
 /// Deletes a row with its numbers and out of the counters. What it taught stays.
 pub(super) fn delete(db: &Connection, row: i64) -> Result<(), StoreError> {
     uncount(db, row)?;
+    watch::forget(db, row)?;
     for sql in ["DELETE FROM keys WHERE order_id = ?1", "DELETE FROM orders WHERE id = ?1"] {
         db.prepare_cached(sql)
             .and_then(|mut statement| statement.execute([row]))
