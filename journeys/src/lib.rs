@@ -13,6 +13,7 @@
 //! | [`model`] | names, stages, limits; what is usual | facts |
 //! | [`rules`] | what a house is warned of, working time, an alert's life | how alerts are kept and told |
 //! | [`channels`] | telling alerts: Alertmanager, webhooks, mail, chats | how alerts come to be |
+//! | [`metrics`] | numbers for Prometheus, on a port of their own | orders one by one |
 //! | [`intake`] | OTLP receivers, the writing thread | what facts mean |
 //! | [`forward`] | what was taken, sent on to another back end | what spans mean |
 //! | [`web`] | pages and the API | SQL, keys, passwords |
@@ -32,6 +33,7 @@ pub mod facts;
 pub mod fold;
 pub mod forward;
 pub mod intake;
+pub mod metrics;
 pub mod model;
 pub mod rules;
 pub mod sentence;

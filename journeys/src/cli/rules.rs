@@ -176,7 +176,7 @@ fn try_on_past(place: &Place, last: i64, only: Option<&str>) -> Result<()> {
         );
         for one in of.iter().take(EXAMPLES) {
             let order = one.order.as_ref().map(ToString::to_string).unwrap_or_default();
-            let end = one.resolved_at.map_or("still".to_owned(), |at| shown(at));
+            let end = one.resolved_at.map_or("still".to_owned(), shown);
             println!("  {} – {end}  {order}  {}", shown(one.fired_at), one.place);
         }
         if count > EXAMPLES {

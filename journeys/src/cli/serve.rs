@@ -18,6 +18,7 @@ use crate::access::{AccessLog, Addresses, Gate, ProxySignOn, Role};
 use crate::channels;
 use crate::forward::{Forward, Spool};
 use crate::intake::{Intake, Writer, chain, grpc_service, http_router, now};
+use crate::metrics;
 use crate::rules::window;
 use crate::sentence::Language;
 use crate::store::alerts::Alerts;
@@ -50,6 +51,9 @@ pub(super) struct Options {
     /// Address of the pages and the API
     #[arg(long, env = "SPOOR_SERVE_LISTEN", default_value = "127.0.0.1:8470")]
     listen: SocketAddr,
+    /// Address of /metrics, /live and /ready, which anybody who reaches it may ask; none when not given
+    #[arg(long, env = "SPOOR_SERVE_ADMIN")]
+    admin: Option<SocketAddr>,
     /// People reach the pages through a proxy that speaks TLS; without it the pages are for this machine only
     #[arg(long, env = "SPOOR_SERVE_BEHIND_PROXY")]
     behind_proxy: bool,
@@ -223,6 +227,14 @@ async fn serve(
     let grpc = listen(options.otlp_grpc, "OTLP over gRPC").await?;
     let http = listen(options.otlp_http, "OTLP over HTTP").await?;
     let pages = listen(options.listen, "pages").await?;
+    let admin = match options.admin {
+        Some(address) => {
+            let (admin, routes) = (listen(address, "metrics").await?, metrics::router(site.clone()));
+            let admin = axum::serve(admin, routes).with_graceful_shutdown(until(stopped.clone()));
+            Some(tokio::spawn(async move { admin.await }))
+        }
+        None => None,
+    };
     tracing::info!(pages = %options.listen, grpc = %options.otlp_grpc, http = %options.otlp_http, "ready");
     let incoming = tonic::transport::server::TcpIncoming::from(grpc);
     let grpc = tonic::transport::Server::builder()
@@ -254,6 +266,9 @@ async fn serve(
     grpc.await.context("the gRPC receiver ended badly")?.context("the gRPC receiver failed")?;
     http.await.context("the HTTP receiver ended badly")?.context("the HTTP receiver failed")?;
     pages.await.context("the pages ended badly")?.context("the pages failed")?;
+    if let Some(admin) = admin {
+        admin.await.context("metrics ended badly")?.context("metrics failed")?;
+    }
     chores.await.context("the judge ended badly")?;
     for channel in telling {
         channel.await.context("a channel ended badly")?;

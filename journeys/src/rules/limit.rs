@@ -129,15 +129,9 @@ pub enum Level {
 
 impl<'de> Deserialize<'de> for Level {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Text {
-            Number(u64),
-            Text(String),
-        }
-        match Text::deserialize(from)? {
-            Text::Number(count) => Ok(Level::Count(count)),
-            Text::Text(text) => Factor::parse(&text)
+        match NumberOrText::deserialize(from)? {
+            NumberOrText::Number(count) => Ok(Level::Count(count)),
+            NumberOrText::Text(text) => Factor::parse(&text)
                 .map(Level::Usual)
                 .ok_or_else(|| D::Error::custom(format!("`{text}` is no number and not like `usual / 3`"))),
         }
@@ -164,10 +158,21 @@ impl Share {
 
 impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
+        let text = match NumberOrText::deserialize(from)? {
+            NumberOrText::Number(number) => number.to_string(),
+            NumberOrText::Text(text) => text,
+        };
         Self::parse(&text)
             .ok_or_else(|| D::Error::custom(format!("`{text}` is no share: write one such as 5% or 0.1%")))
     }
+}
+
+/// As YAML reads what may be either.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum NumberOrText {
+    Number(u64),
+    Text(String),
 }
 
 #[cfg(test)]

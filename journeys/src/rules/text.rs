@@ -140,11 +140,8 @@ impl Alerted<'_> {
             Language::En => &self.rule.text.en,
         };
         let template = Some(template.as_str()).filter(|template| !template.is_empty())?;
-        match render(template, told) {
-            Ok(text) => Some(text),
-            // It was tried when the file was read.
-            Err(_) => None,
-        }
+        // It was tried when the file was read.
+        render(template, told).ok()
     }
 }
 

@@ -16,6 +16,7 @@ mod lanes;
 mod lists;
 mod live;
 mod order;
+mod rules;
 pub(crate) mod texts;
 mod trace;
 mod usual;
@@ -77,9 +78,9 @@ pub fn router(site: Site, gate: Gate) -> Router {
         .route("/alerts/{id}", guarded(get(alerts::one), Action::List))
         .route("/alerts/{id}/acknowledge", guarded(post(alerts::acknowledge), Action::Acknowledge))
         .route("/alerts/{id}/snooze", guarded(post(alerts::snooze), Action::Acknowledge))
-        .route("/rules", guarded(get(alerts::rules), Action::List))
-        .route("/rules/{id}", guarded(get(alerts::rule), Action::List))
-        .route("/rules/{id}/try", guarded(get(alerts::try_rule), Action::RuleTry))
+        .route("/rules", guarded(get(rules::rules), Action::List))
+        .route("/rules/{id}", guarded(get(rules::rule), Action::List))
+        .route("/rules/{id}/try", guarded(get(rules::try_rule), Action::RuleTry))
         .route("/api/v1/alerts", guarded(get(alerts::api), Action::List))
         .route("/events", guarded(get(live::all), Action::Watch))
         .route("/orders/{key}/events", guarded(get(live::of_order), Action::Watch))

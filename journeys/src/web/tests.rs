@@ -678,7 +678,7 @@ async fn an_alert_is_taken_with_a_note_and_its_order_says_by_whom() {
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     assert_eq!(house.post("/alerts/1/acknowledge", &headers, "note=x").await.status, 403);
     let tried = house.get("/rules/order-failed/try", Some(&house.token(Role::Developer))).await.text;
-    assert!(tried.contains("/orders/4711") && tried.contains("alerts: 1"), "{tried}");
+    assert!(tried.contains("/orders/4711") && tried.contains("Alerts: 1"), "{tried}");
     let api = house.get("/api/v1/alerts", Some(&house.token(Role::Support))).await.text;
     let api: serde_json::Value = serde_json::from_str(&api).expect("JSON");
     assert_eq!((&api["alerts"][0]["order"], &api["alerts"][0]["state"]), (&"4711".into(), &"snoozed".into()));

@@ -1,4 +1,6 @@
 //! The words of the pages' frame in both languages: what is not about a particular order.
+//!
+//! Long because it is one list of words, twice.
 
 use crate::fold::{Outcome, StageState};
 use crate::sentence::Language;

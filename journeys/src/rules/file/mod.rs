@@ -3,18 +3,20 @@
 //! A rule of the file with the `id` of another one replaces single fields of it. Which fields a kind of rule has is checked
 //! when both are together: `stage` says nothing to a rule about queues, and is refused there.
 
+mod given;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
-use super::calendar::{Calendar, CalendarText};
-use super::channel::{Channel, ChannelText, Route, RouteText};
+use self::given::{Given, Place, PlaceText, RuleText, lines, parse, unknown, written};
+use super::calendar::Calendar;
+use super::channel::{Channel, ChannelText, Route};
 use super::window::{Event, LONGEST, PlacePattern, Slow, WindowWhen};
-use super::{Entered, Filter, Level, Limited, OrderWhen, Pattern, Rule, Severity, Share, When, text};
+use super::{Entered, Level, Limited, OrderWhen, Pattern, Rule, Share, When, text};
 use crate::fold::Outcome;
-use crate::model::{Limit, Model, Title};
+use crate::model::{Limit, Model};
 use crate::time::{DAY, HOUR, MINUTE};
 
 /// The rules that are there without a file, as one could write them.
@@ -66,192 +68,6 @@ impl fmt::Display for RulesError {
 }
 
 impl std::error::Error for RulesError {}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileText {
-    rules: Vec<Spanned<RuleText>>,
-    calendars: BTreeMap<String, Spanned<CalendarText>>,
-    channels: BTreeMap<String, Spanned<ChannelText>>,
-    routes: Vec<Spanned<RouteText>>,
-    pages: Option<Spanned<String>>,
-}
-
-type Given<T> = Option<Spanned<T>>;
-
-/// All fields that some kind of rule has.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RuleText {
-    id: String,
-    when: Given<String>,
-    off: Given<bool>,
-    severity: Given<Severity>,
-    #[serde(rename = "for")]
-    hold: Given<Limit>,
-    keep_firing_for: Given<Limit>,
-    lasts: Given<Limit>,
-    filter: Given<Filter>,
-    notify: Given<Vec<String>>,
-    text: Given<Title>,
-    runbook: Given<String>,
-    stage: Given<String>,
-    stages: Given<Vec<String>>,
-    limit: Given<Limited>,
-    calendar: Given<String>,
-    queue: Given<String>,
-    outcome: Given<String>,
-    before: Given<String>,
-    records: Given<Vec<String>>,
-    record: Given<String>,
-    to: Given<String>,
-    place: Given<PlaceText>,
-    event: Given<String>,
-    above: Given<AboveText>,
-    below: Given<Level>,
-    min: Given<u64>,
-    window: Given<Limit>,
-    quantile: Given<f64>,
-    service: Given<String>,
-    route: Given<String>,
-}
-
-/// `mes`, or `{ outside: "api.*" }`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum PlaceText {
-    Service(String),
-    Of(PlaceOf),
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PlaceOf {
-    outside: String,
-}
-
-/// A share, a length or a number: what it is, the kind of rule decides.
-#[derive(Clone, Debug)]
-struct AboveText(String);
-
-impl<'de> Deserialize<'de> for AboveText {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Text {
-            Number(u64),
-            Text(String),
-        }
-        Ok(Self(match Text::deserialize(from)? {
-            Text::Number(number) => number.to_string(),
-            Text::Text(text) => text,
-        }))
-    }
-}
-
-impl AboveText {
-    /// Read as what the rule wants.
-    fn read<'de, T: Deserialize<'de>>(&self) -> Result<T, String> {
-        let value: serde_json::Value = match self.0.parse::<u64>() {
-            Ok(number) => number.into(),
-            Err(_) => self.0.clone().into(),
-        };
-        T::deserialize(value).map_err(|error| error.to_string())
-    }
-}
-
-/// Calls a macro with each field that a kind of rule may or may not have, and its name.
-macro_rules! fields {
-    ($each:ident) => {
-        $each! {
-            (lasts, "lasts"), (stage, "stage"), (stages, "stages"), (limit, "limit"), (calendar, "calendar"),
-            (queue, "queue"), (outcome, "outcome"), (before, "before"), (records, "records"), (record, "record"),
-            (to, "to"), (place, "place"), (event, "event"), (above, "above"), (below, "below"), (min, "min"),
-            (window, "window"), (quantile, "quantile"), (service, "service"), (route, "route")
-        }
-    };
-}
-
-impl RuleText {
-    /// The fields of `over`, and of `self` where it gives none.
-    fn under(self, over: RuleText) -> RuleText {
-        macro_rules! both {
-            ($(($field:ident, $name:literal)),*) => {
-                RuleText {
-                    id: over.id,
-                    when: over.when.or(self.when),
-                    off: over.off.or(self.off),
-                    severity: over.severity.or(self.severity),
-                    hold: over.hold.or(self.hold),
-                    keep_firing_for: over.keep_firing_for.or(self.keep_firing_for),
-                    filter: over.filter.or(self.filter),
-                    notify: over.notify.or(self.notify),
-                    text: over.text.or(self.text),
-                    runbook: over.runbook.or(self.runbook),
-                    $($field: over.$field.or(self.$field),)*
-                }
-            };
-        }
-        fields!(both)
-    }
-
-    /// Fields that are given and that the kind does not have.
-    fn beside(&self, known: &[&str]) -> Option<(&'static str, Option<Place>)> {
-        macro_rules! find {
-            ($(($field:ident, $name:literal)),*) => {
-                [$((self.$field.is_some(), $name, self.$field.as_ref().map(Place::of)),)*]
-            };
-        }
-        let given = fields!(find);
-        given
-            .into_iter()
-            .find(|(given, name, _)| *given && !known.contains(name))
-            .map(|(_, name, at)| (name, at))
-    }
-}
-
-/// Where something stands in a file.
-#[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    line: u64,
-    column: u64,
-}
-
-impl Place {
-    fn of<T>(given: &Spanned<T>) -> Self {
-        Self { line: given.referenced.line(), column: given.referenced.column() }
-    }
-
-    fn says(self, message: impl Into<String>) -> RulesError {
-        RulesError { line: self.line, column: self.column, message: message.into() }
-    }
-}
-
-fn parse(yaml: &str) -> Result<FileText, RulesError> {
-    serde_saphyr::from_str(yaml).map_err(|error| {
-        let error = error.without_snippet();
-        let place = error
-            .location()
-            .map_or(Place { line: 1, column: 1 }, |at| Place { line: at.line(), column: at.column() });
-        place.says(match error {
-            serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => unknown("key", field, expected),
-            serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => {
-                unknown("value", variant, expected)
-            }
-            other => other.to_string(),
-        })
-    })
-}
-
-/// `unknown key `limt`; did you mean `limit`?`
-fn unknown(what: &str, given: &str, known: &[&str]) -> String {
-    let scored = known.iter().map(|name| (strsim::normalized_damerau_levenshtein(given, name), name));
-    let nearest = scored.filter(|(score, _)| *score >= 0.55).max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((_, name)) => format!("unknown {what} `{given}`; did you mean `{name}`?"),
-        None => format!("unknown {what} `{given}`; known are {}", known.join(", ")),
-    }
-}
 
 impl RuleSet {
     /// The built-in rules alone.
@@ -654,29 +470,6 @@ fn percent(quantile: &Given<f64>) -> Result<u64, RulesError> {
     let percent =
         format!("{:.0}", given.value * 100.0).parse().ok().filter(|percent| (1..=99).contains(percent));
     percent.ok_or_else(|| Place::of(given).says("`quantile` is from 0.01 to 0.99"))
-}
-
-/// The rules of a text, field by field as they are written there.
-fn written(yaml: &str) -> BTreeMap<String, Written> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Rules {
-        rules: Vec<Written>,
-    }
-    let rules: Rules = serde_saphyr::from_str(yaml).unwrap_or_default();
-    let id = |rule: &Written| rule.get("id").and_then(|id| id.as_str()).map(str::to_owned);
-    rules.rules.into_iter().filter_map(|rule| Some((id(&rule)?, rule))).collect()
-}
-
-type Written = serde_json::Map<String, serde_json::Value>;
-
-/// A field a line.
-fn lines(rule: &Written) -> String {
-    let line = |(name, value): (&String, &serde_json::Value)| match value {
-        serde_json::Value::String(text) => format!("{name}: {text}"),
-        other => format!("{name}: {other}"),
-    };
-    rule.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::rules::Severity;
 use crate::time::SECOND;
 
 const HOUSE: &str = include_str!("../../../../deploy/journeys/model.yaml");
@@ -80,7 +81,7 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_name() {
         ("- { id: x, when: stage_age, limit: 5m, calendar: works }", "did you mean `workshop`?"),
         ("- { id: x, when: stage_age, limit: usual, calendar: workshop }", "learned by the clock"),
         ("- { id: x, when: disagree, limit: usual }", "nothing is learned of this"),
-        ("- { id: x, when: disagree, limit: 5m, records: [msa] }", "did you mean `mes`?"),
+        ("- { id: x, when: disagree, limit: 5m, records: [mess] }", "did you mean `mes`?"),
         ("- { id: x, when: enters }", "one of `stage` and `outcome`"),
         ("- { id: x, when: enters, outcome: fialed }", "did you mean `failed`?"),
         ("- { id: x, when: volume, event: created }", "`below` or `above`"),

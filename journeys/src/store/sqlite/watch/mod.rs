@@ -3,22 +3,26 @@
 //! An order is looked at when its facts change or a time comes that its rules named; nobody looks at all of them. What
 //! fires is told once on each channel; many at one place become one group.
 
+mod past;
+mod row;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
-use serde::{Deserialize, Serialize};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use sha2::{Digest, Sha256};
 
+use self::past::Db;
+use self::row::severity_number;
+pub(super) use self::row::{ALERTS, Kept, Raw, Sealed, open, raw, seal, state, state_number};
 use super::{Sqlite, doing, learn, outbox};
 use crate::facts::{At, without_word};
-use crate::model::{Times, What};
 use crate::rules::storm::{Company, WITHIN, company};
-use crate::rules::window::{Event, Past, WindowWhen, places};
+use crate::rules::window::{WindowWhen, places};
 use crate::rules::{
-    Held, Life, Measured, Rule, RuleSet, Severity, Standing, State, Step, Subject, When, stand, step, trial,
+    Held, Measured, Rule, RuleSet, Severity, Standing, State, Step, Subject, When, stand, step, trial,
 };
-use crate::store::alerts::{AlertId, Note};
+use crate::store::alerts::AlertId;
 use crate::store::seal::Keys;
 use crate::store::{Store, StoreError, alerts};
 use crate::time::{DAY, MINUTE};
@@ -27,131 +31,6 @@ use crate::time::{DAY, MINUTE};
 const YOUNG: i64 = 7 * DAY;
 /// Counters are kept for at least so long.
 const SHORTEST: i64 = 10 * MINUTE;
-/// Number of the format of what is sealed.
-const FORMAT: u8 = 1;
-
-/// What is sealed of an alert.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Sealed {
-    pub(super) number: String,
-    pub(super) until: Option<At>,
-    pub(super) measured: Measured,
-    pub(super) taken_by: Option<String>,
-    pub(super) notes: Vec<Note>,
-}
-
-/// A row, opened.
-#[derive(Clone, Debug)]
-pub(super) struct Kept {
-    pub(super) id: i64,
-    pub(super) rule: String,
-    pub(super) order: Option<i64>,
-    pub(super) is_group: bool,
-    pub(super) severity: Severity,
-    pub(super) life: Life,
-    pub(super) acked_at: Option<At>,
-    pub(super) snoozed_until: Option<At>,
-    pub(super) grouped_in: Option<i64>,
-    pub(super) members: u64,
-    pub(super) day: i64,
-    pub(super) sealed: Sealed,
-}
-
-/// As the file has it: numbers are never given to another state.
-pub(super) fn state_number(state: State) -> i64 {
-    match state {
-        State::Pending => 0,
-        State::Firing => 1,
-        State::Resolved => 2,
-    }
-}
-
-pub(super) fn state(number: i64) -> State {
-    State::ALL.into_iter().find(|state| state_number(*state) == number).unwrap_or(State::Resolved)
-}
-
-fn severity_number(severity: Severity) -> i64 {
-    match severity {
-        Severity::Info => 0,
-        Severity::Warning => 1,
-        Severity::Critical => 2,
-    }
-}
-
-fn severity(number: i64) -> Severity {
-    let found = Severity::ALL.into_iter().find(|severity| severity_number(*severity) == number);
-    found.unwrap_or_default()
-}
-
-/// Columns as [`kept`] reads them; which rows is still to say.
-pub(super) const ALERTS: &str =
-    "SELECT id, rule, order_id, place, is_group, severity, state, since, due, fired_at,
-    resolved_at, clear_at, late, acked_at, snoozed_until, grouped_in, members, day, sealed FROM alerts";
-
-/// A row before it is opened.
-pub(super) type Raw = (Kept, Vec<u8>);
-
-pub(super) fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
-    let at = |column| row.get::<_, Option<i64>>(column).map(|at| at.map(At));
-    let held = Held {
-        since: At(row.get(7)?),
-        due: At(row.get(8)?),
-        until: None,
-        place: row.get(3)?,
-        measured: Measured::Fact,
-    };
-    let life = Life {
-        state: state(row.get(6)?),
-        held,
-        fired_at: at(9)?,
-        resolved_at: at(10)?,
-        clear_at: at(11)?,
-        late: row.get(12)?,
-    };
-    let kept = Kept {
-        id: row.get(0)?,
-        rule: row.get(1)?,
-        order: row.get(2)?,
-        is_group: row.get(4)?,
-        severity: severity(row.get(5)?),
-        life,
-        acked_at: at(13)?,
-        snoozed_until: at(14)?,
-        grouped_in: row.get(15)?,
-        members: u64::try_from(row.get::<_, i64>(16)?).unwrap_or(0),
-        day: row.get(17)?,
-        sealed: Sealed::default(),
-    };
-    Ok((kept, row.get(18)?))
-}
-
-/// Opens what is sealed of a row.
-pub(super) fn open(keys: &Keys, (mut kept, sealed): Raw) -> Result<Kept, StoreError> {
-    let plain = keys.unseal_alert(kept.day, kept.id, &sealed)?;
-    let of = plain.split_first().filter(|(format, _)| **format == FORMAT);
-    let of = of.and_then(|(_, rest)| postcard::from_bytes::<Sealed>(rest).ok());
-    kept.sealed = of.ok_or(StoreError::Damaged("an alert is not as it was written"))?;
-    kept.life.held.until = kept.sealed.until;
-    kept.life.held.measured = kept.sealed.measured;
-    Ok(kept)
-}
-
-/// Writes what is sealed of a row.
-pub(super) fn seal(
-    keys: &Keys,
-    db: &Connection,
-    id: i64,
-    day: i64,
-    sealed: &Sealed,
-) -> Result<(), StoreError> {
-    let plain = postcard::to_stdvec(sealed).map_err(|_| StoreError::Damaged("an alert cannot be written"))?;
-    let plain = [[FORMAT].as_slice(), &plain].concat();
-    let sealed = keys.seal_alert(day, id, &plain)?;
-    db.prepare_cached("UPDATE alerts SET sealed = ?2 WHERE id = ?1")
-        .and_then(|mut statement| statement.execute((id, sealed)))
-        .map(|_| ())
-        .map_err(doing("cannot seal an alert"))
-}
 
 impl Sqlite {
     /// From now on orders are looked at by these rules. Where they are others than before, all orders are looked at again.
@@ -607,53 +486,6 @@ pub(super) fn wrong_alerts(store: &Sqlite, db: &Connection) -> Result<Vec<String
         open(&store.keys, one).err().map(|error| format!("alert {id}: {error}"))
     });
     Ok(wrong.take(alerts::MAX_ALERTS).collect())
-}
-
-/// Counters in the file.
-struct Db<'a>(&'a Connection);
-
-impl Past for Db<'_> {
-    type Error = StoreError;
-
-    fn times(&self, from: At) -> Result<BTreeMap<What, Times>, StoreError> {
-        learn::minutes(self.0, from)
-    }
-
-    fn volume(&self, event: Event, from: At, to: At) -> Result<u64, StoreError> {
-        self.of_orders(event, from, to, "count(*)")
-    }
-
-    fn any(&self, event: Event, from: At, to: At) -> Result<bool, StoreError> {
-        self.of_orders(event, from, to, "1").map(|any| any > 0)
-    }
-}
-
-impl Db<'_> {
-    fn of_orders(&self, event: Event, from: At, to: At, what: &'static str) -> Result<u64, StoreError> {
-        let outcome = match event {
-            Event::Created => None,
-            Event::Finished => Some(crate::fold::Outcome::Finished),
-            Event::Failed => Some(crate::fold::Outcome::Failed),
-            Event::Lost => Some(crate::fold::Outcome::Lost),
-        };
-        let sql = match outcome {
-            None => format!(
-                "SELECT {what} FROM orders WHERE joined_to IS NULL AND first_at >= ?1 AND first_at < ?2 AND ?3 IS NULL LIMIT 1"
-            ),
-            Some(_) => format!(
-                "SELECT {what} FROM orders WHERE joined_to IS NULL AND outcome = ?3 AND since >= ?1 AND since < ?2 LIMIT 1"
-            ),
-        };
-        let outcome = outcome.map(super::read::outcome_number);
-        let count: Option<i64> = self
-            .0
-            .prepare_cached(&sql)
-            .and_then(|mut statement| {
-                statement.query_row((from.0, to.0, outcome), |row| row.get(0)).optional()
-            })
-            .map_err(doing("cannot count orders"))?;
-        Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
-    }
 }
 
 /// As pages name it.

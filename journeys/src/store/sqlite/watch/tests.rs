@@ -8,7 +8,7 @@ use crate::facts::{Fact, Key};
 use crate::model::{Model, Usual};
 use crate::rules::storm::PATIENCE;
 use crate::rules::trial::{Trial, Warned};
-use crate::store::alerts::{Alert, Alerts, Message, Result as Told, Wanted, What};
+use crate::store::alerts::{Alert, Alerts, Message, Note, Result as Told, Wanted, What};
 use crate::store::seal::Master;
 use crate::testing::wrote;
 use crate::time::{HOUR, SECOND};
