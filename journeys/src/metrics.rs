@@ -23,7 +23,7 @@ use crate::web::Site;
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Stages that have figures of their own: a house has some ten.
 const MAX_STAGES: usize = 64;
-const QUANTILES: [(&str, u64); 3] = [("0.5", 50), ("0.95", 95), ("0.99", 99)];
+const PERCENTILES: [(&str, u64); 3] = [("50", 50), ("95", 95), ("99", 99)];
 
 /// `/metrics`, `/live` and `/ready`. There is no gate before them: they are for the machine that asks, and say numbers only.
 pub fn router(site: Site) -> Router {
@@ -115,9 +115,9 @@ fn usual(usual: &Usual, page: &mut Page) {
     let name = "spoor_order_stage_usual_seconds";
     page.metric(name, "gauge", "How long orders of the last weeks were at a stage that they left.");
     for (stage, times) in &stages {
-        for (quantile, percent) in QUANTILES {
+        for (percentile, percent) in PERCENTILES {
             let seconds = times.percentile(percent) as f64 / SECOND as f64;
-            page.value(name, &[("stage", stage), ("quantile", quantile)], seconds);
+            page.value(name, &[("stage", stage), ("percentile", percentile)], seconds);
         }
     }
 }

