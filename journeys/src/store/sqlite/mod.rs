@@ -57,6 +57,8 @@ pub struct Sqlite {
     usual: Mutex<Arc<Usual>>,
     /// `None`: nobody is warned of anything.
     rules: RwLock<Option<Arc<RuleSet>>>,
+    /// Somebody is warned when a server runs: what is changed without one is looked at then.
+    is_watched: bool,
     /// Tags of people who are taken out of what comes.
     forgotten: RwLock<BTreeSet<[u8; TAG_LEN]>>,
     changed: broadcast::Sender<Arc<BTreeSet<OrderId>>>,
@@ -119,10 +121,22 @@ impl Sqlite {
     ) -> Result<Self, StoreError> {
         let usual = Mutex::new(Arc::new(learn::usual(&writer)?));
         let forgotten = RwLock::new(forget::forgotten(&writer)?);
+        let (rules, is_watched) = (RwLock::default(), watch::is_watched(&writer)?);
         let (writer, readers) = (Mutex::new(writer), Mutex::default());
         let changed = broadcast::Sender::new(MAX_CHANGES);
-        let rules = RwLock::default();
-        Ok(Self { file, keys, model, writer, readers, usual, rules, forgotten, changed, _lock: lock })
+        Ok(Self {
+            file,
+            keys,
+            model,
+            writer,
+            readers,
+            usual,
+            rules,
+            is_watched,
+            forgotten,
+            changed,
+            _lock: lock,
+        })
     }
 
     /// The file may grow to so many bytes; a batch beyond is refused as on a full disk.

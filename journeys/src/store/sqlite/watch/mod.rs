@@ -12,7 +12,8 @@ use std::sync::{Arc, PoisonError};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use sha2::{Digest, Sha256};
 
-use self::past::Db;
+pub(super) use self::past::is_watched;
+use self::past::{Db, is_grown};
 use self::row::severity_number;
 pub(super) use self::row::{ALERTS, Kept, Raw, Sealed, open, raw, seal, state, state_number};
 use super::{Sqlite, doing, learn, outbox};
@@ -25,10 +26,8 @@ use crate::rules::{
 use crate::store::alerts::AlertId;
 use crate::store::seal::Keys;
 use crate::store::{Store, StoreError, alerts};
-use crate::time::{DAY, MINUTE};
+use crate::time::MINUTE;
 
-/// Built-in rules only inform until a store has orders that are so old: what is usual is being learned.
-const YOUNG: i64 = 7 * DAY;
 /// Counters are kept for at least so long.
 const SHORTEST: i64 = 10 * MINUTE;
 
@@ -69,7 +68,7 @@ impl Sqlite {
         order: &Subject<'_>,
         now: At,
     ) -> Result<Option<At>, StoreError> {
-        let Some(set) = self.rule_set() else { return Ok(None) };
+        let Some(set) = self.rule_set() else { return Ok(self.is_watched.then_some(now)) };
         let found: Vec<Raw> = db
             .prepare_cached(&format!("{ALERTS} WHERE order_id = ?1 AND state < 2"))
             .and_then(|mut statement| statement.query_map([row], raw)?.collect())
@@ -381,16 +380,6 @@ impl Sqlite {
         self.go_on(&transaction, &set, rule, kept, None, String::new, &standing, now)?;
         transaction.commit().map_err(doing("cannot commit an alert"))
     }
-}
-
-/// Some order is so old that limits are learned.
-pub(super) fn is_grown(db: &Connection, now: At) -> Result<bool, StoreError> {
-    let oldest: Option<i64> = db
-        .prepare_cached("SELECT min(first_at) FROM orders WHERE joined_to IS NULL")
-        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
-        .map_err(doing("cannot ask for the oldest order"))?;
-    // A row that is being added has no time yet.
-    Ok(oldest.is_some_and(|oldest| oldest > 0 && now.since(At(oldest)) >= YOUNG))
 }
 
 pub(super) fn by_id(db: &Connection, id: i64) -> Result<Option<Raw>, StoreError> {

@@ -9,6 +9,10 @@ use crate::facts::At;
 use crate::model::{Times, What};
 use crate::rules::window::{Event, Past};
 use crate::store::StoreError;
+use crate::time::DAY;
+
+/// Built-in rules only inform until a store has orders that are so old: what is usual is being learned.
+const YOUNG: i64 = 7 * DAY;
 
 /// Counters in the file.
 pub(super) struct Db<'a>(pub(super) &'a Connection);
@@ -55,4 +59,20 @@ impl Db<'_> {
             .map_err(doing("cannot count orders"))?;
         Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
     }
+}
+
+/// Rules were in force here.
+pub(in crate::store::sqlite) fn is_watched(db: &Connection) -> Result<bool, StoreError> {
+    db.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE name = 'rules')", [], |row| row.get(0))
+        .map_err(doing("cannot read the rules of the store"))
+}
+
+/// Some order is so old that limits are learned.
+pub(super) fn is_grown(db: &Connection, now: At) -> Result<bool, StoreError> {
+    let oldest: Option<i64> = db
+        .prepare_cached("SELECT min(first_at) FROM orders WHERE joined_to IS NULL")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .map_err(doing("cannot ask for the oldest order"))?;
+    // A row that is being added has no time yet.
+    Ok(oldest.is_some_and(|oldest| oldest > 0 && now.since(At(oldest)) >= YOUNG))
 }

@@ -207,6 +207,26 @@ fn other_rules_look_at_all_orders_again_and_those_that_are_gone_end() {
 }
 
 #[test]
+fn what_a_command_brings_is_looked_at_when_a_server_runs_and_no_alert_ends_by_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    store.ingest(vec![mes("1", 1, 0, "new")], at(1)).expect("kept");
+    store.judge_due(at(1_900), 100).expect("judged");
+    assert_eq!(told(&store, "chat", at(1_910)).len(), 1);
+    drop(store);
+    // As `import` does: it knows no rules.
+    let master = Master::from_bytes(&[7; 32]).expect("a key");
+    let without = Sqlite::open(folder.path(), master, model()).expect("a store");
+    without.ingest(vec![mes("1", 2, 100, "new"), mes("2", 3, 100, "new")], at(2_000)).expect("kept");
+    assert_eq!(alerts(&without, None).len(), 1);
+    drop(without);
+    let store = open_store(folder.path());
+    assert_eq!(store.judge_due(at(2_001), 100).expect("judged"), 2, "both are looked at");
+    assert_eq!(alerts(&store, None).len(), 2);
+    assert_eq!(told(&store, "chat", at(2_100)), [(What::Fired, "2".to_owned())], "the first was told before");
+}
+
+#[test]
 fn counters_make_an_alert_of_a_place() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open_store(folder.path());
