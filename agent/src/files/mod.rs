@@ -68,13 +68,30 @@ impl FileError {
 /// watchdog does something when it is opened. So the name is taken hold of first (`O_PATH` opens nothing), looked at, and then what
 /// is held is opened, whatever has got its name by then.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
+    read_all(&open(path)?, path, max)
+}
+
+/// Opens a plain file to be read, in the way of [`read`].
+pub fn open(path: &Path) -> Result<File, FileError> {
     let held = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(FileError::io("read", path))?;
     let stat = rustix::fs::fstat(&held).map_err(FileError::io("read", path))?;
     plain(&stat, path)?;
-    let file = File::open(format!("/proc/self/fd/{}", held.as_raw_fd()));
-    let file = file.map_err(|source| FileError::Io { what: "read", path: path.to_owned(), source })?;
-    read_all(&file, path, max)
+    let file = match File::open(format!("/proc/self/fd/{}", held.as_raw_fd())) {
+        // Without `/proc`, as in a bare root: by its name again, if that is still the same file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = rustix::fs::open(path, OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+                .map_err(FileError::io("read", path))?;
+            let now = rustix::fs::fstat(&file).map_err(FileError::io("read", path))?;
+            if (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino) {
+                Ok(File::from(file))
+            } else {
+                Err(error)
+            }
+        }
+        opened => opened,
+    };
+    file.map_err(|source| FileError::Io { what: "read", path: path.to_owned(), source })
 }
 
 /// Makes a file that takes the place of `path` at once: a new one for the agent's user only, whoever had the old one open or

@@ -2,12 +2,11 @@
 //!
 //! *Owns* reading them, whole or while they grow. *Must not know* the format: [`Reader`] does.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use spoor_core::tls::Known;
 use spoor_core::tls::keylog::{Counts, Reader};
 use zeroize::Zeroizing;
@@ -109,19 +108,16 @@ impl Open {
     }
 }
 
-/// Opens a plain file, without waiting where it is none.
+/// Opens a plain file, and nothing else: a program that writes into a FIFO would get `EPIPE` from a reader that comes and goes.
 fn open(path: &Path) -> io::Result<Open> {
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = crate::files::open(path).map_err(io::Error::other)?;
     let stat = file.metadata()?;
-    if !stat.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
-    }
     Ok(Open { file, identity: (stat.dev(), stat.ino()), offset: 0, reader: Reader::default() })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
     use std::io::Write;
 
     use super::*;

@@ -69,7 +69,6 @@ impl Section {
             self.over_len = self.over_len.saturating_add((name.len().saturating_add(value.len())) as u64);
             return;
         }
-        let text = || String::from_utf8_lossy(value).into_owned();
         match name {
             // No method is as long; what is cut is none that is known.
             b":method" => {
@@ -80,7 +79,7 @@ impl Section {
                 let (path, is_cut) = bounded_target(value);
                 (self.path, self.is_path_cut) = (Some(path), is_cut);
             }
-            b":authority" => self.authority = Some(bounded_authority(&text())),
+            b":authority" => self.authority = Some(bounded_authority(&String::from_utf8_lossy(value))),
             b":scheme" => self.is_https = value.eq_ignore_ascii_case(b"https"),
             b":status" => self.status = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()),
             [b':', ..] => {}

@@ -21,7 +21,7 @@ const MAX_ASKED: usize = 64;
 ///
 /// It must exceed the wait of a broker's process for a processor on a busy machine: with 20 processes waiting for two processors, messages
 /// came more than 50 ms after the settlement that made room for them (accuracy services of Java and Python, 30 November 2026).
-pub(super) const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
+pub(crate) const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
 
 /// The last that each connection asked for, bounded.
 #[derive(Debug)]
@@ -44,6 +44,16 @@ struct Asked {
     at: BootTime,
     /// Until then what comes may be the answer.
     until: BootTime,
+    /// The broker said itself when it had done with it.
+    is_answered: bool,
+}
+
+/// Since when a consumer had asked for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Idle {
+    pub(super) since: BootTime,
+    /// The broker said so itself; else it is by how long it takes at most.
+    pub(super) is_said: bool,
 }
 
 impl Consumers {
@@ -63,17 +73,21 @@ impl Consumers {
 
     /// The connection settled a message: there is room for another.
     pub(super) fn settled(&mut self, conn: ConnId, at: BootTime) {
-        self.called(conn, at, at);
+        self.asked(conn, Asked { at, until: at + ANSWERED_WITHIN, is_answered: false });
     }
 
-    /// The connection began to consume, or changed how. The broker had answered at `answered` (where no answer is asked for, at the
-    /// earliest then), and looks at its queue after that.
-    pub(super) fn called(&mut self, conn: ConnId, at: BootTime, answered: BootTime) {
+    /// The connection began to consume, or changed how. Until then what comes may be what had waited: until the broker's answer,
+    /// which it gives when the consumer is in its queue; where no answer is asked for, as long as after a settlement.
+    pub(super) fn called(&mut self, conn: ConnId, at: BootTime, until: BootTime) {
+        self.asked(conn, Asked { at, until, is_answered: true });
+    }
+
+    fn asked(&mut self, conn: ConnId, asked: Asked) {
         let slot = self.asked.slot_or_insert_with(conn, Requests::default);
         self.asked.touch(slot);
         let Some(Requests { last, before }) = self.asked.at_mut(slot) else { return };
-        let position = last.partition_point(|earlier| earlier.at <= at);
-        last.insert(position, Asked { at, until: answered + ANSWERED_WITHIN });
+        let position = last.partition_point(|earlier| earlier.at <= asked.at);
+        last.insert(position, asked);
         if last.len() > MAX_ASKED
             && let Some(first) = last.pop_front()
         {
@@ -83,18 +97,22 @@ impl Consumers {
 
     /// When the broker had done with all that this connection asked for before `delivered`: what was asked first may be answered last.
     /// `None`: that is not known.
-    pub(super) fn idle_since(&self, conn: ConnId, delivered: BootTime) -> Option<BootTime> {
+    pub(super) fn idle_since(&self, conn: ConnId, delivered: BootTime) -> Option<Idle> {
         let requests = self.asked.get(&conn);
         let asked = requests.into_iter().flat_map(|requests| &requests.last);
-        let last = asked.take_while(|asked| asked.at < delivered).map(|asked| asked.until).max();
+        let last = asked
+            .take_while(|asked| asked.at < delivered)
+            .map(|asked| (asked.until, asked.is_answered))
+            .max();
         let until = match (last, requests.and_then(|requests| requests.before)) {
             // Of what is forgotten it is not known whether it was before.
-            (Some(last), forgotten) => forgotten.unwrap_or(last).max(last),
+            (Some(last), forgotten) => forgotten.map_or(last, |until| (until, false).max(last)),
             // It asked for nothing since anything is seen, unless that is forgotten; it may have just before.
-            (None, None) if self.asked.forgotten() == 0 => self.watched_since? + ANSWERED_WITHIN,
+            (None, None) if self.asked.forgotten() == 0 => (self.watched_since? + ANSWERED_WITHIN, false),
             (None, _) => return None,
         };
-        (until < delivered).then_some(until)
+        let (since, is_said) = until;
+        (since < delivered).then_some(Idle { since, is_said })
     }
 
     /// Connections that were forgotten at the bound.
@@ -109,6 +127,12 @@ mod tests {
 
     const CONN: ConnId = ConnId(1);
 
+    impl Consumers {
+        fn idle(&self, conn: ConnId, delivered: BootTime) -> Option<BootTime> {
+            self.idle_since(conn, delivered).map(|idle| idle.since)
+        }
+    }
+
     fn ms(ms: u64) -> BootTime {
         BootTime::ZERO + Duration::from_millis(ms)
     }
@@ -116,24 +140,20 @@ mod tests {
     #[test]
     fn a_consumer_is_idle_since_the_broker_answered_what_it_asked_last() {
         let mut consumers = Consumers::new();
-        assert_eq!(consumers.idle_since(CONN, ms(1_000)), None, "nothing was seen yet");
+        assert_eq!(consumers.idle(CONN, ms(1_000)), None, "nothing was seen yet");
         consumers.watched(ms(50));
         consumers.watched(ms(60));
-        assert_eq!(consumers.idle_since(CONN, ms(1_000)), Some(ms(300)), "it has asked for nothing since");
-        assert_eq!(consumers.idle_since(CONN, ms(300)), None, "it may have just before");
+        assert_eq!(consumers.idle(CONN, ms(1_000)), Some(ms(300)), "it has asked for nothing since");
+        assert_eq!(consumers.idle(CONN, ms(300)), None, "it may have just before");
         consumers.called(CONN, ms(400), ms(401));
-        assert_eq!(consumers.idle_since(CONN, ms(1_000)), Some(ms(651)));
-        assert_eq!(
-            consumers.idle_since(CONN, ms(640)),
-            None,
-            "the broker looks at its queue after its answer"
-        );
-        assert_eq!(consumers.idle_since(CONN, ms(400)), Some(ms(300)));
+        assert_eq!(consumers.idle(CONN, ms(1_000)), Some(ms(401)));
+        assert_eq!(consumers.idle(CONN, ms(401)), None, "the broker had not answered yet");
+        assert_eq!(consumers.idle(CONN, ms(400)), Some(ms(300)));
         consumers.settled(CONN, ms(700));
-        assert_eq!(consumers.idle_since(CONN, ms(1_000)), Some(ms(950)));
-        assert_eq!(consumers.idle_since(CONN, ms(920)), None, "it may be the answer to the settlement");
+        assert_eq!(consumers.idle(CONN, ms(1_000)), Some(ms(950)));
+        assert_eq!(consumers.idle(CONN, ms(920)), None, "it may be the answer to the settlement");
         // A settlement is known before the delivery it is of: what came after the delivery says nothing about it.
-        assert_eq!(consumers.idle_since(CONN, ms(690)), Some(ms(651)));
+        assert_eq!(consumers.idle(CONN, ms(690)), Some(ms(401)));
     }
 
     #[test]
@@ -142,12 +162,12 @@ mod tests {
         consumers.watched(ms(1));
         consumers.called(CONN, ms(1_000), ms(5_000));
         consumers.settled(CONN, ms(1_100));
-        assert_eq!(consumers.idle_since(CONN, ms(2_000)), None, "its subscription is not answered yet");
-        assert_eq!(consumers.idle_since(CONN, ms(6_000)), Some(ms(5_250)));
+        assert_eq!(consumers.idle(CONN, ms(2_000)), None, "its subscription is not answered yet");
+        assert_eq!(consumers.idle(CONN, ms(6_000)), Some(ms(5_000)));
         // Also where it is long ago.
         (0..2 * MAX_ASKED as u64).for_each(|n| consumers.settled(CONN, ms(1_200 + n)));
-        assert_eq!(consumers.idle_since(CONN, ms(4_000)), None);
-        assert_eq!(consumers.idle_since(CONN, ms(6_000)), Some(ms(5_250)));
+        assert_eq!(consumers.idle(CONN, ms(4_000)), None);
+        assert_eq!(consumers.idle(CONN, ms(6_000)), Some(ms(5_000)));
     }
 
     #[test]
@@ -157,8 +177,8 @@ mod tests {
         for n in 0..=MAX_ASKED as u64 {
             consumers.settled(CONN, ms(1_000 * (n + 1)));
         }
-        assert_eq!(consumers.idle_since(CONN, ms(1_900)), None, "the first is forgotten");
-        assert_eq!(consumers.idle_since(CONN, ms(2_900)), Some(ms(2_250)));
+        assert_eq!(consumers.idle(CONN, ms(1_900)), None, "the first is forgotten");
+        assert_eq!(consumers.idle(CONN, ms(2_900)), Some(ms(2_250)));
         (0..MAX_CONNECTIONS as u64 + 3).for_each(|n| consumers.settled(ConnId(10 + n), ms(1)));
         assert_eq!(consumers.forgotten(), 4);
     }

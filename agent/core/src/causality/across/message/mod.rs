@@ -32,7 +32,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hash::RandomState;
 use std::time::Duration;
 
-use self::consumers::{ANSWERED_WITHIN, Consumers};
+pub(crate) use self::consumers::ANSWERED_WITHIN;
+use self::consumers::Consumers;
 use self::entry::{Back, Entry, Publish};
 pub use self::habits::Address;
 use self::habits::Habits;
@@ -500,13 +501,14 @@ impl Messages {
         let destination = delivery.destination.hash;
         // Whoever asks for a message is handed what there is. A loss may have hidden what the consumer asked for.
         let idle = self.consumers.idle_since(delivery.conn, delivery.at);
-        let idle = idle.filter(|idle| !delivery.pulled && *idle >= self.missed_at);
+        let idle = idle.filter(|idle| !delivery.pulled && idle.since >= self.missed_at);
         let passed = self.progress.by(destination, delivery.at, self.missed_at);
         if let Some(idle) = idle {
-            self.progress.passed(destination, idle, delivery.at, self.missed_at);
+            self.progress.passed(destination, idle.since, delivery.at, self.missed_at);
         }
         // What the broker had read by then need not have been in the queue by then.
-        let before = passed.max(idle)? - TOGETHER;
+        let emptied = idle.map(|idle| if idle.is_said { idle.since } else { idle.since - TOGETHER });
+        let before = passed.map(|passed| passed - TOGETHER).max(emptied)?;
         let just = idle.map(|_| delivery.at - (ANSWERED_WITHIN + TOGETHER));
         Some(Left { before, at_least: just.map_or(before, |just| just.max(before)) })
     }
