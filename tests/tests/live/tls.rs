@@ -214,7 +214,16 @@ impl Files {
             "curl" => {
                 // One process, one connection, as slow as the others.
                 let mut command = Command::new("curl");
-                command.args(["-s", "--rate", "3000/m", "--http1.1", "--cacert", &self.certificate, "-o", "/dev/null"]);
+                command.args([
+                    "-s",
+                    "--rate",
+                    "3000/m",
+                    "--http1.1",
+                    "--cacert",
+                    &self.certificate,
+                    "-o",
+                    "/dev/null",
+                ]);
                 command.args(["-w", &format!("%output{{>>{log}}}GET %{{url.path}} %{{response_code}}\\n")]);
                 command.arg(format!("{url}/[0-{}]", REQUESTS - 1));
                 command
