@@ -1,4 +1,4 @@
-//! One OTLP log record that tells of open work, and its resource → the [`Fact`] it states.
+//! One OTLP log record that tells of open work, and its resource → the [`Fact`](super::Fact) it states.
 //!
 //! *Spec*: opentelemetry-proto v1.11 `logs.proto`; an event is a record with a name (semantic conventions v1.44.0, "Events").
 //! An agent says again and again what is not over yet: `spoor.operation.open` and `spoor.message.unacked` with the trace and

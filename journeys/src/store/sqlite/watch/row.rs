@@ -66,7 +66,7 @@ pub(super) fn severity(number: i64) -> Severity {
     found.unwrap_or_default()
 }
 
-/// Columns as [`kept`] reads them; which rows is still to say.
+/// Columns as `kept` reads them; which rows is still to say.
 pub(in crate::store::sqlite) const ALERTS: &str =
     "SELECT id, rule, order_id, place, is_group, severity, state, since, due, fired_at,
     resolved_at, clear_at, late, acked_at, snoozed_until, grouped_in, members, day, sealed FROM alerts";
