@@ -135,7 +135,7 @@ impl Search {
 
     /// Tries every place of a piece that lies at `address`. The last [`MARGIN`] bytes are those of the next piece as well.
     /// Places before `from` were tried. `found` hears where a secret lies, too. Returns where to go on, if that is enough for once
-    /// ([`MAX_COST`]).
+    /// (`MAX_COST`).
     pub fn scan(
         &mut self,
         piece: &[u8],
