@@ -3,6 +3,7 @@
 use spoor_core::record::{Direction, Mark, Role, Sender};
 use spoor_core::stream::Chunk;
 use spoor_core::time::BootTime;
+use spoor_core::tls::search::{Effort, Search, Shape};
 use spoor_core::tls::{Bounds, Known, Label, Phase, Secret, Secrets, Session, keylog};
 
 use super::script::{Script, Step};
@@ -30,7 +31,8 @@ pub(super) fn tls(data: &[u8]) {
     // A third is joined in the middle, the others begin with hellos of either version.
     let kind = data.first().map_or(0, |byte| byte % 3);
     let bounds = Bounds { bytes: 4 << 10, time: Duration::from_secs(1), after_end: Duration::ZERO };
-    let mut session = Session::new(kind > 0, Some(script.role), bounds);
+    let mut session = Session::new(kind > 0, Some(script.role), bounds).with_name([0x5a; 32]);
+    let mut search = Search::default();
     let (mut client, mut server, mut now) = (0, 0, BootTime::from_nanos(1));
     let mut ends = [0_u64; 2];
     let mut give = |session: &mut Session, from: Sender, chunk: &Chunk, now: BootTime| {
@@ -44,6 +46,9 @@ pub(super) fn tls(data: &[u8]) {
             assert_eq!(chunk.pos(), *end, "the plaintext has no holes");
             assert!(!chunk.is_empty());
             *end = chunk.end();
+        }
+        if let Some(proof) = session.poll_proof() {
+            search.add(proof);
         }
         // One record more than may wait, and one that is not whole, in both directions.
         assert!(session.held() <= bounds.bytes + 4 * (18 << 10) + (64 << 10), "{} are held", session.held());
@@ -77,6 +82,12 @@ pub(super) fn tls(data: &[u8]) {
                 }
             }
         }
+    }
+    // Memory is as foreign as traffic.
+    for shape in [Shape::Marked, Shape::BeforeLength, Shape::Words] {
+        let found = &mut |_, known: Known| assert!([[0x5a; 32], RANDOM].contains(&known.client_random));
+        let rest = search.scan(data, u64::from(kind), 0, (shape, Effort::Begun), found);
+        assert!(rest.is_none_or(|rest| rest > u64::from(kind)));
     }
     if matches!(session.phase(), Phase::Closed(_)) {
         assert!(session.wants().is_none() && session.poll_timeout().is_none());

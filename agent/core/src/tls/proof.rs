@@ -82,11 +82,6 @@ impl Proof {
         self.samples.iter().all(Vec::is_empty)
     }
 
-    /// Takes over what a later proof of the same connection has in addition.
-    pub fn update(&mut self, later: Proof) {
-        *self = later;
-    }
-
     /// Something is left to be found with so much effort.
     pub fn wants(&self, effort: Effort) -> bool {
         let is_joined = match &self.kind {

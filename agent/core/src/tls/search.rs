@@ -76,7 +76,7 @@ impl Search {
     /// A connection whose secrets are wanted; what was wanted of it before is replaced.
     pub fn add(&mut self, proof: Proof) {
         match self.proofs.iter_mut().find(|known| known.name() == proof.name()) {
-            Some(known) => known.update(proof),
+            Some(known) => *known = proof,
             None => self.proofs.push(proof),
         }
     }

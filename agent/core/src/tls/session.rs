@@ -369,10 +369,7 @@ impl Session {
 
     /// Where a byte of the plaintext stands on the wire; an end stands after the byte before it. `None`: no longer known.
     pub fn wire(&self, direction: Direction, plain: u64, is_end: bool) -> Option<u64> {
-        match direction {
-            Direction::Ingress => self.ingress.positions.wire(plain, is_end),
-            Direction::Egress => self.egress.positions.wire(plain, is_end),
-        }
+        self.half_of(direction).positions.wire(plain, is_end)
     }
 
     /// What happened since the last time.

@@ -230,10 +230,9 @@ impl Worker {
 
     /// A question: answered from known places, or made part of a job.
     fn take(&mut self, wanted: Wanted) {
-        let Wanted { tgid, at, proof, .. } = wanted;
+        let Wanted { tgid, at, proof } = wanted;
         let now = Instant::now();
         let name = *proof.name();
-        tracing::trace!(process = tgid.0, ?proof, "asked");
         let index = match self.jobs.iter().position(|job| job.tgid == tgid) {
             Some(index) => index,
             None if self.jobs.len() >= MAX_JOBS => return add(&self.totals.crowded, 1),
@@ -401,8 +400,9 @@ impl Worker {
             }
             self.answer(known);
         }
-        self.piece.zeroize();
-        self.piece.resize(PIECE, 0);
+        if let Some(read) = self.piece.get_mut(..len) {
+            read.zeroize();
+        }
         self.settle(index);
         reading
     }

@@ -60,15 +60,16 @@ impl Memory {
         }
         let mem = process.mem().map_err(refused)?;
         let pagemap = process.open_relative("pagemap").map_err(refused)?;
-        let program = process
-            .open_relative("exe")
-            .and_then(|exe| exe.metadata().map_err(ProcError::from))
-            .map_or((0, 0), |meta| (meta.dev(), meta.ino()));
+        let program = program(&process);
         Ok(Self { process, mem, pagemap, program, name: stat.comm })
     }
 
-    /// Parts of its address space in which secrets may lie.
+    /// Parts of its address space in which secrets may lie. A process that has become another program is not the one that was asked
+    /// for: that one may be left alone.
     pub(super) fn regions(&self) -> Result<Vec<(u64, u64)>, Refused> {
+        if program(&self.process) != self.program {
+            return Err(Refused::Gone);
+        }
         let maps = self.process.maps().map_err(|error| match error {
             ProcError::PermissionDenied(_) => Refused::Denied,
             _ => Refused::Gone,
@@ -114,6 +115,12 @@ impl Memory {
         }
         Ok(run)
     }
+}
+
+/// What it runs now.
+fn program(process: &Process) -> Program {
+    let exe = process.open_relative("exe").and_then(|exe| exe.metadata().map_err(ProcError::from));
+    exe.map_or((0, 0), |meta| (meta.dev(), meta.ino()))
 }
 
 /// Bytes that are in memory.
@@ -261,6 +268,30 @@ mod tests {
         let memory = own();
         let mut walk = Walk::new(vec![(at + (1 << 20), at + (63 << 20))], 80, u64::MAX);
         assert_eq!(walk.next(&memory, &mut vec![0; PIECE]), None);
+    }
+
+    #[test]
+    fn a_process_that_became_another_program_is_read_no_more() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "read go; exec sleep 60"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let memory = loop {
+            // Until it is the shell.
+            let memory = Memory::open(Tgid(child.id()), crate::clock::boot()).expect("its memory");
+            if memory.program != own().program {
+                break memory;
+            }
+        };
+        assert!(memory.regions().is_ok_and(|regions| !regions.is_empty()));
+        drop(child.stdin.take());
+        let begun = std::time::Instant::now();
+        while memory.regions() != Err(Refused::Gone) {
+            assert!(begun.elapsed().as_secs() < 20, "it is `sleep` by now");
+        }
+        child.kill().expect("it sleeps");
+        child.wait().expect("it ended");
     }
 
     #[test]

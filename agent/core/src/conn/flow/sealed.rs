@@ -171,7 +171,7 @@ impl Flow {
         if cx.tls.is_searched
             && let Some(proof) = sealed.session.poll_proof()
         {
-            cx.tls.want(Wanted { conn: id, tgid: self.moved_by, at: self.spoke_at, proof });
+            cx.tls.want(Wanted { tgid: self.moved_by, at: self.spoke_at, proof });
         }
     }
 

@@ -98,9 +98,13 @@ fn waiting(session: &mut Session, chunks: &[(Direction, Chunk)]) -> Proof {
 
 const BASE: u64 = 0x7f00_0000_1000;
 
-/// Tries shapes in their order. Returns those that found something, with the places.
-fn search(search: &mut Search, memory: &[u8], secrets: &mut Secrets) -> Vec<(Shape, u64)> {
-    let mut hits = Vec::new();
+/// What is left of a search, what it found, and in which shapes and places.
+type Searched = (Search, Secrets, Vec<(Shape, u64)>);
+
+/// Tries all ways in their order.
+fn search(proof: Proof, memory: &[u8]) -> Searched {
+    let (mut search, mut secrets, mut hits) = (Search::default(), Secrets::default(), Vec::new());
+    search.add(proof);
     for (shape, effort) in Shape::WAYS {
         let mut from = BASE;
         while let Some(next) = search.scan(memory, BASE, from, (shape, effort), &mut |at, known| {
@@ -111,7 +115,7 @@ fn search(search: &mut Search, memory: &[u8], secrets: &mut Secrets) -> Vec<(Sha
             from = next;
         }
     }
-    hits
+    (search, secrets, hits)
 }
 
 #[test]
@@ -135,10 +139,7 @@ fn secrets_are_found_in_whatever_way_libraries_keep_them() {
             memory.extend(noise.bytes(256));
             let mut session = session();
             let proof = waiting(&mut session, &talk.chunks());
-            let mut all = Search::default();
-            all.add(proof);
-            let mut secrets = Secrets::default();
-            let hits = search(&mut all, &memory, &mut secrets);
+            let (all, secrets, hits) = search(proof, &memory);
             assert_eq!(hits.first(), Some(&(shape, at as u64)), "{id:#06x} {name}: {hits:?}");
             assert_eq!(hits.len(), 1, "{id:#06x} {name}: {hits:?}");
             let mut seen = [Seen::default(), Seen::default()];
@@ -176,10 +177,7 @@ fn the_other_direction_is_found_beside_the_first() {
         }
         let mut session = session();
         let proof = waiting(&mut session, &talk.chunks());
-        let mut all = Search::default();
-        all.add(proof);
-        let mut secrets = Secrets::default();
-        let hits = search(&mut all, &memory, &mut secrets);
+        let (all, secrets, hits) = search(proof, &memory);
         let places: Vec<u64> = hits.iter().map(|(_, at)| *at).collect();
         assert_eq!(places, [at as u64, other as u64], "{id:#06x} {distance}");
         assert!(hits.iter().all(|(shape, _)| *shape == hits[0].0), "{hits:?}: in the same pass");
@@ -205,10 +203,7 @@ fn connections_older_than_the_agent_are_opened_from_what_is_seen_of_them() {
         let [client, server] = &talk.secrets;
         let field = |secret: &[u8]| [secret, &vec![0; 64 - secret.len()]].concat();
         let memory = [Noise(5).bytes(512), field(client), field(server), Noise(6).bytes(512)].concat();
-        let mut all = Search::default();
-        all.add(proof);
-        let mut secrets = Secrets::default();
-        let hits = search(&mut all, &memory, &mut secrets);
+        let (_, secrets, hits) = search(proof, &memory);
         assert_eq!(hits.len(), 2, "{id:#06x}: {hits:?}");
         let mut seen = [Seen::default(), Seen::default()];
         collect(&mut session, &secrets, &mut seen);
@@ -236,21 +231,18 @@ fn nothing_is_found_in_what_is_not_this_connections() {
         memory.extend_from_slice(secret);
         memory.extend([0; 16]);
     }
-    let mut all = Search::default();
-    all.add(proof);
-    let mut secrets = Secrets::default();
-    assert_eq!(search(&mut all, &memory, &mut secrets), []);
+    let (all, secrets, hits) = search(proof.clone(), &memory);
+    assert_eq!(hits, []);
     assert!(all.candidates > 2_000 && secrets.is_empty());
     // Memory without anything random costs nothing.
-    let before = all.candidates;
     let dull = [
         vec![0; 5000],
         b"GET / HTTP/1.1\r\n".repeat(300),
         (0..5000_u64).flat_map(u64::to_le_bytes).collect(),
     ]
     .concat();
-    assert_eq!(search(&mut all, &dull, &mut secrets), []);
-    assert_eq!(all.candidates, before);
+    let (all, _, hits) = search(proof, &dull);
+    assert_eq!((hits, all.candidates), (Vec::new(), 0));
 }
 
 #[test]
