@@ -310,6 +310,7 @@ impl Identifier {
         self.publishes.trim();
         self.arrivals.trim();
         self.pending_edges.trim();
+        self.transactions.trim();
     }
 
     fn fate(&self, leaf: &Member, met: &FxHashSet<OpId>, trunk: &TreeFacts) -> Output {
@@ -589,8 +590,19 @@ mod tests {
         for n in 0..REMEMBERED + 6 {
             roots.insert(TraceId((n as u128 + 1).to_be_bytes()), ());
         }
+        for n in 0..REMEMBERED + 7 {
+            let block = (ConnId(1), TransactionNumber(n as u64));
+            identifier.transactions.add(block, TransactionEnd::Committed);
+        }
         identifier.trim();
-        let expected = Stats { placements: 3, arrivals: 4, pending_edges: 5, roots: 6, ..Stats::default() };
+        let expected = Stats {
+            placements: 3,
+            arrivals: 4,
+            pending_edges: 5,
+            roots: 6,
+            transactions: 7,
+            ..Stats::default()
+        };
         assert_eq!(identifier.stats(), expected);
     }
 }
