@@ -6,6 +6,7 @@ mod keep;
 mod order;
 mod people;
 mod serve;
+mod sign_on;
 
 use std::fs;
 use std::io::{BufReader, Write};
