@@ -23,7 +23,7 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// HMAC-SHA-256 of parts one after the other.
-pub(crate) fn hmac(key: &[u8; LEN], parts: &[&[u8]]) -> [u8; LEN] {
+pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; LEN] {
     let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key)
         .unwrap_or_else(|_| unreachable!("HMAC takes any length"));
     parts.iter().for_each(|part| mac.update(part));

@@ -11,6 +11,9 @@
 //! | [`facts`] | what one span says about one order | journeys |
 //! | [`fold`] | journeys as a pure function of a set of facts | clocks, stores, languages |
 //! | [`model`] | names, stages, limits; what is usual | facts |
+//! | [`rules`] | what a house is warned of, working time, an alert's life | how alerts are kept and told |
+//! | [`channels`] | telling alerts: Alertmanager, webhooks, mail, chats | how alerts come to be |
+//! | [`metrics`] | numbers for Prometheus, on a port of their own | orders one by one |
 //! | [`intake`] | OTLP receivers, the writing thread | what facts mean |
 //! | [`forward`] | what was taken, sent on to another back end | what spans mean |
 //! | [`web`] | pages and the API | SQL, keys, passwords |
@@ -25,13 +28,16 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod channels;
 pub mod cli;
 pub mod connections;
 pub mod facts;
 pub mod fold;
 pub mod forward;
 pub mod intake;
+pub mod metrics;
 pub mod model;
+pub mod rules;
 pub mod sentence;
 pub mod store;
 pub mod time;

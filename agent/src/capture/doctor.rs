@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 use super::{
     error::CaptureError,
     load::{self, Capture, Options},
-    system::{self, CAP_BPF, CAP_PERFMON},
+    system::{self, CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE},
 };
 
 /// How a finding is meant.
@@ -58,6 +58,10 @@ pub fn findings() -> Vec<Finding> {
         locked(lockdown.as_deref()),
         paranoia(paranoid.as_deref(), system::effective_capabilities()),
         cgroups(Path::new("/sys/fs/cgroup/cgroup.controllers").exists()),
+        memory(
+            system::effective_capabilities(),
+            fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok().as_deref(),
+        ),
         hooks(Capture::start(Options { ring_bytes: 1 << 20, ..Options::default() })),
     ]
 }
@@ -154,6 +158,29 @@ fn cgroups(unified: bool) -> Finding {
     )
 }
 
+/// Whether secrets of TLS connections can be looked for in memory (`tls.open`). Names of services need the same capability.
+fn memory(effective: Option<u64>, yama: Option<&str>) -> Finding {
+    const NAME: &str = "memory of processes";
+    if yama.is_some_and(|scope| scope.trim() == "3") {
+        return Finding::warn(
+            NAME,
+            "Yama forbids it (kernel.yama.ptrace_scope is 3): TLS connections stay closed, but for key logs",
+            "boot with kernel.yama.ptrace_scope=2 or lower, which cannot be done without a restart of the machine",
+        );
+    }
+    if effective.is_some_and(|effective| effective & (1 << CAP_SYS_PTRACE) != 0) {
+        return Finding::ok(
+            NAME,
+            "can be read for secrets of TLS connections, where `tls.open` and `select.include` say so",
+        );
+    }
+    Finding::warn(
+        NAME,
+        "CAP_SYS_PTRACE is missing: TLS connections stay closed, but for key logs, and services of other users have short names",
+        "give the agent CAP_SYS_PTRACE; in a container also `appArmorProfile: Unconfined`, under SELinux the type spc_t",
+    )
+}
+
 fn hooks(start: Result<Capture, CaptureError>) -> Finding {
     const NAME: &str = "hooks";
     match start {
@@ -197,6 +224,9 @@ mod tests {
         check(capabilities(Some(1 << CAP_BPF)), Level::Fail, "CAP_PERFMON missing");
         check(capabilities(Some(0)), Level::Fail, "CAP_BPF and CAP_PERFMON missing");
         check(capabilities(Some(1 << CAP_BPF | 1 << CAP_PERFMON)), Level::Ok, "CAP_BPF");
+        check(memory(Some(1 << CAP_SYS_PTRACE), Some("2\n")), Level::Ok, "tls.open");
+        check(memory(Some(1 << CAP_SYS_PTRACE), Some("3\n")), Level::Warn, "Yama");
+        check(memory(Some(1 << CAP_BPF), None), Level::Warn, "CAP_SYS_PTRACE");
         check(locked(None), Level::Ok, "none");
         check(locked(Some("none [integrity] confidentiality\n")), Level::Ok, "integrity");
         check(locked(Some("none integrity [confidentiality]\n")), Level::Fail, "confidentiality");

@@ -5,6 +5,8 @@ use std::{fs, io, os::unix::fs::MetadataExt};
 
 use spoor_common::{Settings, config::NO_SYSCALL};
 
+/// `CAP_SYS_PTRACE`: memory of other users' processes, and most of their `/proc`.
+pub const CAP_SYS_PTRACE: u32 = 19;
 /// `CAP_SYS_ADMIN`, which contains what BPF needs.
 pub const CAP_SYS_ADMIN: u32 = 21;
 /// `CAP_PERFMON`: tracing programs.

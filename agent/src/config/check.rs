@@ -155,6 +155,8 @@ fn joining(config: &Config, found: &mut Found) {
     }
     found.range("joining.max_held_operations", joining.max_held_operations as u64, 100, 100_000_000);
     let limits = &config.limits;
+    found.range("tls.memory.cpu_percent", config.tls.memory.cpu_percent.into(), 1, 100);
+    found.range("tls.memory.max_bytes", config.tls.memory.max_bytes, 1 << 20, 1 << 40);
     found.range("limits.memory_bytes", limits.memory_bytes as u64, 16 << 20, 1 << 40);
     found.range("limits.work_percent", u64::from(limits.work_percent), 0, 1000);
 }

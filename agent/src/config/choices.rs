@@ -120,9 +120,43 @@ impl std::fmt::Debug for Privacy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
+    /// Whose memory is read for the secrets of its connections. Nothing is written to it, and no private key of a certificate
+    /// is looked for.
+    pub open: OpenTls,
     /// Files to which programs write the secrets of their connections (`SSLKEYLOGFILE`, RFC 9850): those connections are
     /// opened, TLS 1.3 and 1.2. Who may read such a file may read the traffic.
     pub key_logs: Vec<String>,
+    /// What the search in memory may cost.
+    pub memory: TlsMemory,
+}
+
+/// Whose TLS connections are opened with secrets from memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OpenTls {
+    /// Those of processes that `select.include` names. Where it names none, nobody's.
+    #[default]
+    Selected,
+    /// Those of every traced process.
+    All,
+    /// Nobody's: no memory is read.
+    Off,
+}
+
+/// The search for secrets in memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsMemory {
+    /// Part of one core, in percent, that it may use on average; a second is saved for bursts.
+    pub cpu_percent: u32,
+    /// Bytes of one process that are read for one search. What lies beyond is not looked at.
+    pub max_bytes: u64,
+}
+
+impl Default for TlsMemory {
+    fn default() -> Self {
+        Self { cpu_percent: 5, max_bytes: 4 << 30 }
+    }
 }
 
 /// The port for probes and Prometheus.

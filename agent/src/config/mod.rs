@@ -19,7 +19,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use choices::{Admin, Kubernetes, Privacy, Select, Selector, State, Tls};
+pub use choices::{Admin, Kubernetes, OpenTls, Privacy, Select, Selector, State, Tls, TlsMemory};
 pub use load::{Flag, Loaded, load};
 pub use node::Place;
 pub use spoor_core::causality::settings::Joining;

@@ -1,12 +1,14 @@
 //! The counts of all stages as readings of the agent's own metrics.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::reload::Reloads;
 use super::state::Totals as State;
 use crate::capture::load::Totals as Kernel;
 use crate::export::Totals;
 use crate::metrics::readings::Reading;
+use crate::secrets::memory::Totals as Secrets;
 use crate::source::live::Gauges;
 use spoor_core::conn::Stats as Connections;
 use spoor_core::pipeline::snapshot::Stats as Restored;
@@ -29,6 +31,8 @@ pub(super) struct Moment<'a> {
     pub(super) unjudged: u64,
     /// By whoever looks processes up, by table.
     pub(super) forgotten: [(&'static str, u64); 2],
+    /// The search for secrets in memory.
+    pub(super) secrets: Option<&'a Secrets>,
     pub(super) not_printed: u64,
     pub(super) reloads: Option<&'a Reloads>,
     /// What became of what an earlier run had learned, and of the file that this one writes.
@@ -107,6 +111,9 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
             all.push(Reading::plain(metric, value));
         }
     }
+    if let Some(secrets) = moment.secrets {
+        search(secrets, &mut all);
+    }
     open(moment, &mut all);
     if let Some(state) = moment.state {
         learned(moment.restored, state, &mut all);
@@ -117,6 +124,22 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
         all.push(Reading::plain("spoor.config.loaded.timestamp", reloads.loaded_unix));
     }
     all
+}
+
+fn search(totals: &Secrets, all: &mut Vec<Reading>) {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    for (result, counter) in [
+        ("found", &totals.found),
+        ("not_found", &totals.not_found),
+        ("gone", &totals.gone),
+        ("denied", &totals.denied),
+        ("crowded", &totals.crowded),
+    ] {
+        all.push(Reading::labelled("spoor.tls.searches", "result", result, of(counter)));
+    }
+    all.push(Reading::plain("spoor.tls.search.size", of(&totals.bytes)));
+    all.push(Reading::plain("spoor.tls.search.candidates", of(&totals.candidates)));
+    all.push(Reading::plain("spoor.tls.search.time", of(&totals.cpu_ns) / 1_000_000));
 }
 
 fn connections(stats: &Connections, add: &mut impl FnMut(&'static str, &'static str, &'static str, u64)) {

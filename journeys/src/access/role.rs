@@ -54,11 +54,15 @@ pub enum Action {
     /// Not a route: whether numbers of people are shown.
     SeePeople,
     Pin,
+    /// Taking an alert, or not wanting to hear of it for a while.
+    Acknowledge,
+    /// Trying a rule on the orders of the past.
+    RuleTry,
     AccessLog,
 }
 
 impl Action {
-    pub const ALL: [Action; 11] = [
+    pub const ALL: [Action; 13] = [
         Action::Open,
         Action::SignIn,
         Action::SignOut,
@@ -69,6 +73,8 @@ impl Action {
         Action::Watch,
         Action::SeePeople,
         Action::Pin,
+        Action::Acknowledge,
+        Action::RuleTry,
         Action::AccessLog,
     ];
 
@@ -84,6 +90,8 @@ impl Action {
             Action::Watch => "watch",
             Action::SeePeople => "people",
             Action::Pin => "pin",
+            Action::Acknowledge => "acknowledge",
+            Action::RuleTry => "rule.try",
             Action::AccessLog => "access_log.read",
         }
     }
@@ -98,10 +106,13 @@ impl Action {
 pub fn allow(role: Role, action: Action) -> bool {
     match action {
         Action::Open | Action::SignIn | Action::SignOut => true,
-        Action::OrderView | Action::OrderSearch | Action::List | Action::Watch | Action::Pin => {
-            matches!(role, Role::Support | Role::Developer | Role::Admin)
-        }
-        Action::TraceView => matches!(role, Role::Developer | Role::Admin),
+        Action::OrderView
+        | Action::OrderSearch
+        | Action::List
+        | Action::Watch
+        | Action::Pin
+        | Action::Acknowledge => matches!(role, Role::Support | Role::Developer | Role::Admin),
+        Action::TraceView | Action::RuleTry => matches!(role, Role::Developer | Role::Admin),
         Action::SeePeople => matches!(role, Role::Support | Role::Admin),
         Action::AccessLog => matches!(role, Role::Auditor | Role::Admin),
     }
@@ -130,6 +141,8 @@ trace.view: developer admin
 watch: support developer admin
 people: support admin
 pin: support developer admin
+acknowledge: support developer admin
+rule.try: developer admin
 access_log.read: auditor admin
 ";
         assert_eq!(table, expected);

@@ -5,6 +5,7 @@
 mod keep;
 mod order;
 mod people;
+mod rules;
 mod serve;
 mod sign_on;
 
@@ -64,6 +65,16 @@ enum Sub {
     Token(people::TokenOptions),
     /// Say who saw an order, or check that the log is whole
     AccessLog(people::LogOptions),
+    /// Check, test and try the rules by which alerts are made
+    Rules {
+        #[command(subcommand)]
+        command: rules::RulesCommand,
+    },
+    /// Tell a channel something
+    Notify {
+        #[command(subcommand)]
+        command: rules::NotifyCommand,
+    },
     /// Make a master key
     Key {
         #[command(subcommand)]
@@ -98,6 +109,9 @@ pub(crate) struct Place {
     /// File with the names of systems, stages and limits
     #[arg(long, env = "SPOOR_SERVE_MODEL")]
     model: Option<PathBuf>,
+    /// File with rules, channels and routes of alerts; the built-in rules hold without one
+    #[arg(long, env = "SPOOR_SERVE_RULES")]
+    rules: Option<PathBuf>,
     /// Attribute of spans that names an order; may be given several times
     #[arg(
         long = "order-attribute",
@@ -110,9 +124,7 @@ pub(crate) struct Place {
 
 impl Place {
     fn model(&self) -> Result<Model> {
-        let Some(file) = &self.model else { return Ok(Model::default()) };
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        Model::parse(&text).with_context(|| format!("in {}", file.display()))
+        model(self.model.as_deref())
     }
 
     fn master(&self) -> Result<Master> {
@@ -125,7 +137,7 @@ impl Place {
         Master::from_bytes(&key).with_context(|| format!("in {}", self.key_file.display()))
     }
 
-    /// The store, to write to it.
+    /// The store, to write to it. Nobody is warned of what a command does; the server looks at it when it runs.
     fn open(&self, model: Model) -> Result<Arc<Sqlite>> {
         let store = Sqlite::open(&self.folder.data, self.master()?, model);
         Ok(Arc::new(store.with_context(|| self.cannot_open())?))
@@ -147,6 +159,13 @@ impl Folder {
         let file = self.data.join("access.db");
         Directory::open(&file).with_context(|| format!("cannot open {}", file.display()))
     }
+}
+
+/// The model in a file, or what there is without one.
+fn model(file: Option<&Path>) -> Result<Model> {
+    let Some(file) = file else { return Ok(Model::default()) };
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Model::parse(&text).with_context(|| format!("in {}", file.display()))
 }
 
 /// Runs the command that the process was started with.
@@ -172,6 +191,8 @@ fn run(command: Sub) -> Result<ExitCode> {
         Sub::User { command } => people::user(&command)?,
         Sub::Token(options) => people::token(&options)?,
         Sub::AccessLog(options) => return people::access_log(&options),
+        Sub::Rules { command } => return rules::rules(&command),
+        Sub::Notify { command } => return rules::notify(&command),
         Sub::Key { command: KeyCommand::New { file } } => new_key(&file)?,
         Sub::Key { command: KeyCommand::Rotate(options) } => keep::rotate(&options)?,
     }

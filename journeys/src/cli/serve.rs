@@ -15,10 +15,14 @@ use tokio::sync::watch;
 use super::Place;
 use super::sign_on::SignOnOptions;
 use crate::access::{AccessLog, Addresses, Gate, ProxySignOn, Role};
+use crate::channels;
 use crate::connections::{self, Limits};
 use crate::forward::{Forward, Spool};
 use crate::intake::{Intake, Writer, chain, grpc_router, http_router, now};
+use crate::metrics;
+use crate::rules::window;
 use crate::sentence::Language;
+use crate::store::alerts::Alerts;
 use crate::store::seal::{Keys, Master};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Retention, Store};
@@ -30,6 +34,8 @@ use crate::web::{self, Live, Site};
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
 /// At most so many at a time: senders wait for no more.
 const JUDGE_AT_ONCE: usize = 1_000;
+/// Counters of many orders are looked at so often.
+const PLACES_EVERY: Duration = Duration::from_micros(window::EVERY.unsigned_abs());
 /// What expired is looked for so often.
 const RETAIN_EVERY: Duration = Duration::from_secs(600);
 
@@ -49,6 +55,9 @@ pub(super) struct Options {
     /// Address of the pages and the API
     #[arg(long, env = "SPOOR_SERVE_LISTEN", default_value = "127.0.0.1:8470")]
     listen: SocketAddr,
+    /// Address of /metrics, /live and /ready, which anybody who reaches it may ask; none when not given
+    #[arg(long, env = "SPOOR_SERVE_ADMIN")]
+    admin: Option<SocketAddr>,
     /// People reach the pages through a proxy that speaks TLS; without it the pages are for this machine only
     #[arg(long, env = "SPOOR_SERVE_BEHIND_PROXY")]
     behind_proxy: bool,
@@ -110,8 +119,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
         Some(name) => TimeZone::get(name).with_context(|| format!("`{name}` is no time zone"))?,
         None => TimeZone::system(),
     };
-    let model = options.place.model()?;
-    let store = options.place.open(model.clone())?;
+    let model = Arc::new(options.place.model()?);
+    let set = super::rules::read(options.place.rules.as_deref(), &model)?;
+    let store = options.place.open((*model).clone())?;
+    store.watch(set)?;
     // A tenth more than what is kept: expiry runs now and then, a batch comes at any time.
     store.set_max_bytes(options.max_bytes.saturating_add(options.max_bytes / 10))?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
@@ -129,7 +140,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let forwarded = options.forward.is_some().then(Arc::default);
     let site = Site {
         store: store.clone(),
-        model: Arc::new(model),
+        alerts: store.clone(),
+        channels: Arc::default(),
+        trying: Arc::new(tokio::sync::Semaphore::new(1)),
+        model,
         zone,
         language: options.lang,
         live,
@@ -209,10 +223,29 @@ async fn serve(
     let (writer, writing) = Writer::start(store.clone()).context("cannot start the writing thread")?;
     let (forward, forwarding) = forward(options, &site, stopped.clone())?.unzip();
     let attributes = options.place.order_attributes.clone();
+    let telling = match store.rules() {
+        Some(set) => channels::start(
+            store.clone(),
+            set,
+            site.model.clone(),
+            site.zone.clone(),
+            &site.channels,
+            &stopped,
+        ),
+        None => Vec::new(),
+    };
     let intake = Intake::new(writer, attributes, site.received.clone(), forward);
     let grpc = listen(options.otlp_grpc, "OTLP over gRPC").await?;
     let http = listen(options.otlp_http, "OTLP over HTTP").await?;
     let pages = listen(options.listen, "pages").await?;
+    let admin = match options.admin {
+        Some(address) => {
+            let (admin, routes) = (listen(address, "metrics").await?, metrics::router(site.clone()));
+            let admin = axum::serve(admin, routes).with_graceful_shutdown(until(stopped.clone()));
+            Some(tokio::spawn(async move { admin.await }))
+        }
+        None => None,
+    };
     tracing::info!(pages = %options.listen, grpc = %options.otlp_grpc, http = %options.otlp_http, "ready");
     let senders = Limits::of_senders();
     let socket = match &options.otlp_socket {
@@ -249,7 +282,13 @@ async fn serve(
         socket.await.context("the receiver at the socket ended badly")?;
         let _ = std::fs::remove_file(path);
     }
+    if let Some(admin) = admin {
+        admin.await.context("metrics ended badly")?.context("metrics failed")?;
+    }
     chores.await.context("the judge ended badly")?;
+    for channel in telling {
+        channel.await.context("a channel ended badly")?;
+    }
     if let Some(forwarding) = forwarding {
         forwarding.await.context("forwarding ended badly")?;
     }
@@ -307,6 +346,8 @@ async fn chores(
 ) {
     let mut judge = tokio::time::interval(JUDGE_EVERY);
     let mut retain = tokio::time::interval(RETAIN_EVERY);
+    let mut places = tokio::time::interval(PLACES_EVERY);
+    places.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let stop = until(stopped);
     tokio::pin!(stop);
     loop {
@@ -316,6 +357,7 @@ async fn chores(
             _ = judge.tick() => tokio::task::spawn_blocking(move || {
                 store.judge_due(now(), JUDGE_AT_ONCE).map(|_| ())
             }),
+            _ = places.tick() => tokio::task::spawn_blocking(move || store.watch_places(now())),
             _ = retain.tick() => tokio::task::spawn_blocking(move || {
                 let gone = store.retain(retention, now())?;
                 if gone.expired + gone.evicted > 0 {

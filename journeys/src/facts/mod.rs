@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use self::key::Key;
 pub use self::of_event::of_event;
 pub use self::of_span::{PEOPLE, Reading, numbers, of_span};
+pub(crate) use self::text::{tidy, without_word};
 pub use crate::time::At;
 
 /// The identity of a span, and so of the fact it becomes.
@@ -151,7 +152,7 @@ impl Fact {
 /// Takes a person's number out of a text where it stands as a word of its own; whether it stood there.
 pub fn forget_in(text: &mut String, person: &str) -> bool {
     let is_long = person.chars().count() >= MIN_IN_TEXT;
-    match is_long.then(|| text::without_word(text, person)).flatten() {
+    match is_long.then(|| without_word(text, person)).flatten() {
         Some(without) => {
             *text = without;
             true

@@ -4,7 +4,7 @@
 
 /// At most so many characters of `text`, without control characters and without the marks that turn the direction of
 /// writing (Unicode, UAX #9), with which `gpj.exe` is shown as `exe.jpg`.
-pub(super) fn tidy(text: &str, max_chars: usize) -> String {
+pub(crate) fn tidy(text: &str, max_chars: usize) -> String {
     text.chars().filter(|c| !c.is_control() && !is_invisible(*c)).take(max_chars).collect()
 }
 
@@ -13,7 +13,7 @@ fn is_invisible(c: char) -> bool {
 }
 
 /// `text` with `…` for a word, wherever it stands alone; `None` when it does not stand there.
-pub(super) fn without_word(text: &str, word: &str) -> Option<String> {
+pub(crate) fn without_word(text: &str, word: &str) -> Option<String> {
     let mut out = String::new();
     let mut rest = text;
     let mut found = false;

@@ -14,6 +14,11 @@ impl Journey {
     /// The records that contradict each other: one that has had a status which the other has had as well or has not
     /// reached, and is further now. Only statuses that both systems are known to share are compared.
     pub fn disagreement(&self, model: &Model) -> Option<Disagreement<'_>> {
+        self.disagreements(model).into_iter().next()
+    }
+
+    /// All such pairs.
+    pub fn disagreements(&self, model: &Model) -> Vec<Disagreement<'_>> {
         let rank = |record: &Record, change: &Change| {
             let at = model.stage(&record.service, &record.collection, &change.to)?;
             model.stages.get(at).filter(|stage| !stage.is_bad).map(|_| at)
@@ -24,6 +29,7 @@ impl Journey {
         };
         let now: Vec<(&Record, &Change)> =
             self.records.iter().filter_map(|record| Some((record, record.current()?))).collect();
+        let mut found = Vec::new();
         for ahead in &now {
             for behind in &now {
                 let ended = ends(ahead.0, ahead.1) && !ends(behind.0, behind.1);
@@ -34,11 +40,11 @@ impl Journey {
                 });
                 let later = rank(ahead.0, ahead.1) > rank(behind.0, behind.1) && could.is_some();
                 if ended || later {
-                    return Some(Disagreement { ahead: *ahead, behind: *behind });
+                    found.push(Disagreement { ahead: *ahead, behind: *behind });
                 }
             }
         }
-        None
+        found
     }
 
     /// The stage the order is at.

@@ -8,6 +8,8 @@ use crate::model::{Kind, Model, What, shape};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Length {
     pub what: What,
+    /// When it was over.
+    pub at: At,
     pub micros: i64,
     pub failed: bool,
 }
@@ -30,6 +32,7 @@ pub fn length(fact: &Fact) -> Option<Length> {
     let rejected = matches!(&fact.step, Step::Handled { settled: Settled::Rejected | Settled::PutBack, .. });
     Some(Length {
         what: What { kind, of, with },
+        at: fact.to,
         micros: fact.to.since(fact.from),
         failed: fact.trouble.is_some() || died || rejected,
     })
@@ -45,6 +48,7 @@ pub fn unseen(fact: &Fact) -> Option<Length> {
     };
     Some(Length {
         what: What { kind: Kind::Unseen, of: fact.service.clone(), with: why.to_owned() },
+        at: fact.to,
         micros: fact.to.since(fact.from),
         failed: false,
     })
@@ -63,11 +67,13 @@ pub fn lengths(journey: &Journey, model: &Model) -> Vec<Length> {
     reached.sort_by_key(|(at, _)| *at);
     let stages = reached.iter().zip(reached.iter().skip(1)).map(|((from, left), (to, next))| Length {
         what: What { kind: Kind::Stage, of: model.in_clear(&left.name), with: model.in_clear(&next.name) },
+        at: *to,
         micros: to.since(*from),
         failed: false,
     });
     let whole = verdict::finished(journey, model).map(|end| Length {
         what: What { kind: Kind::Whole, of: String::new(), with: String::new() },
+        at: end.since,
         micros: end.since.since(journey.began),
         failed: false,
     });
@@ -77,6 +83,7 @@ pub fn lengths(journey: &Journey, model: &Model) -> Vec<Length> {
             reached.iter().take(MAX_STAGES).map(|(_, mark)| model.in_clear(&mark.name)).collect();
         Length {
             what: What { kind: Kind::Way, of: names.join(THEN), with: end.outcome.name().to_owned() },
+            at: end.since,
             micros: end.since.since(journey.began),
             failed: end.outcome != Outcome::Finished,
         }

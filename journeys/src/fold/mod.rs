@@ -39,6 +39,8 @@ use crate::model::Model;
 
 /// At most so many facts prove one thing: the first ones.
 const MAX_EVIDENCE: usize = 8;
+/// Writes of a value that was there already whose times are remembered.
+const MAX_AGAIN: usize = 8;
 
 /// Where an order has been and what it is, as far as was seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +103,8 @@ pub struct Change {
     pub certainty: Certainty,
     pub by: Vec<Person>,
     pub evidence: Vec<FactId>,
+    /// When the same value was written again, before another one was; the first times.
+    pub again: Vec<At>,
 }
 
 /// How a change is known.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::transactions::{Fate, fate};
-use super::{Certainty, Change, Incident, Record, prove};
+use super::{Certainty, Change, Incident, MAX_AGAIN, Record, prove};
 use crate::facts::{At, Fact, FactId, Status, Step, Trouble, TroubleKind};
 use crate::time::SECOND;
 
@@ -142,6 +142,9 @@ fn record((service, collection): Name, mut values: Vec<Value>) -> Option<Record>
         let from = record.current().map(|change| change.to.clone());
         if from.as_ref() == Some(&value.status.value) {
             record.repeated = record.repeated.saturating_add(1);
+            if let Some(change) = record.changes.last_mut().filter(|change| change.again.len() < MAX_AGAIN) {
+                change.again.push(value.at);
+            }
             continue;
         }
         let mut evidence = vec![value.id];
@@ -154,6 +157,7 @@ fn record((service, collection): Name, mut values: Vec<Value>) -> Option<Record>
             certainty: value.certainty,
             by: value.by,
             evidence,
+            again: Vec::new(),
         });
     }
     (!record.changes.is_empty()).then_some(record)

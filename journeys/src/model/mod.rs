@@ -108,7 +108,8 @@ impl<'de> Deserialize<'de> for Limit {
     }
 }
 
-fn parse_limit(text: &str) -> Option<Limit> {
+/// `30s`, `15m`, `4h`, `2d`.
+pub(crate) fn parse_limit(text: &str) -> Option<Limit> {
     let text = text.trim();
     let unit = text.chars().next_back()?;
     let number: u32 = text.strip_suffix(unit)?.trim().parse().ok()?;

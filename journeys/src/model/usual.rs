@@ -156,6 +156,15 @@ impl Times {
         self.failed = self.failed.saturating_add_signed(failed);
     }
 
+    /// Adds all of another one.
+    pub fn merge(&mut self, other: &Times) {
+        for (class, count) in &other.lengths {
+            let of = self.lengths.entry(*class).or_default();
+            *of = of.saturating_add(*count);
+        }
+        self.failed = self.failed.saturating_add(other.failed);
+    }
+
     pub fn count(&self) -> u64 {
         self.lengths.values().fold(0, |sum, count| sum.saturating_add(*count))
     }

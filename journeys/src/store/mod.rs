@@ -5,6 +5,7 @@
 //! A store keeps facts, not journeys: a journey is folded when it is asked for, so it is right for any model and time of
 //! day. What lists need (stage, outcome, since when) is kept beside the facts in clear; everything else is sealed.
 
+pub mod alerts;
 mod blob;
 mod pragma;
 pub mod seal;

@@ -225,6 +225,20 @@ impl Keys {
         decrypt(&self.day(day, false)?, &row_data(day, row), sealed).ok_or(SealError::Forged)
     }
 
+    /// Seals what is kept of an alert, which opens in its own row only.
+    pub fn seal_alert(&self, day: i64, row: i64, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        encrypt(&self.day(day, true)?, &data_of("alerts", day, row), plain)
+    }
+
+    pub fn unseal_alert(&self, day: i64, row: i64, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        decrypt(&self.day(day, false)?, &data_of("alerts", day, row), sealed).ok_or(SealError::Forged)
+    }
+
+    /// By this others know an alert, from which nothing of it can be found.
+    pub fn alert_tag(&self, id: i64) -> [u8; TAG_LEN] {
+        self.tag_of(&[b"\0alert\0", &id.to_be_bytes()])
+    }
+
     /// Destroys the keys of all days but these; how many it were.
     pub fn keep_days(&self, days: &[i64]) -> Result<usize, SealError> {
         let entries = fs::read_dir(&self.folder).map_err(failed("list", &self.folder))?;
@@ -261,7 +275,11 @@ impl Keys {
 
 /// What a sealed row is bound to: it opens in its own place only.
 fn row_data(day: i64, row: i64) -> Vec<u8> {
-    [b"orders".as_slice(), &day.to_be_bytes(), &row.to_be_bytes()].concat()
+    data_of("orders", day, row)
+}
+
+fn data_of(table: &str, day: i64, row: i64) -> Vec<u8> {
+    [table.as_bytes(), &day.to_be_bytes(), &row.to_be_bytes()].concat()
 }
 
 fn encrypt(key: &Secret, bound_to: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {

@@ -209,13 +209,13 @@ fn fact(fact: &Fact, people: bool) -> Value {
 }
 
 /// RFC 9457.
-fn problem(status: StatusCode, title: &str) -> Response {
+pub(super) fn problem(status: StatusCode, title: &str) -> Response {
     let kind = HeaderValue::from_static("application/problem+json");
     (status, [(header::CONTENT_TYPE, kind)], json!({ "title": title, "status": status.as_u16() }).to_string())
         .into_response()
 }
 
-fn unavailable(error: &StoreError) -> Response {
+pub(super) fn unavailable(error: &StoreError) -> Response {
     tracing::error!(error = %crate::intake::chain(error), "the store did not answer the API");
     problem(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer now")
 }

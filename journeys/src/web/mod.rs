@@ -6,6 +6,7 @@
 //! Every page works without JavaScript; the one script fetches a page again when it changed. All foreign text is escaped by the templates; the content security
 //! policy forbids everything that does not come from here.
 
+mod alerts;
 mod api;
 mod assets;
 mod compare;
@@ -15,6 +16,7 @@ mod lanes;
 mod lists;
 mod live;
 mod order;
+mod rules;
 pub(crate) mod texts;
 mod trace;
 mod usual;
@@ -35,6 +37,7 @@ use self::texts::texts;
 use crate::access::{Action, Gate, guarded};
 use crate::facts::Key;
 use crate::model::Model;
+use crate::store::alerts::Alerts;
 use crate::store::{Store, StoreError};
 
 /// Script, styles and pictures from here only, nothing inline, and no other page around this one.
@@ -44,6 +47,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; connect-src 'self';
 #[derive(Clone, Debug)]
 pub struct Site {
     pub store: Arc<dyn Store>,
+    pub alerts: Arc<dyn Alerts>,
+    /// What became of messages since the start.
+    pub channels: Arc<crate::channels::Counts>,
+    /// Who tries a rule on the past.
+    pub trying: Arc<tokio::sync::Semaphore>,
     pub model: Arc<Model>,
     /// The reader's time zone, for all readers of a house.
     pub zone: TimeZone,
@@ -68,6 +76,14 @@ pub fn router(site: Site, gate: Gate) -> Router {
         .route("/coverage", guarded(get(coverage::page), Action::List))
         .route("/orders/{key}/compare", guarded(get(compare::page), Action::OrderView))
         .route("/services", guarded(get(usual::services), Action::List))
+        .route("/alerts", guarded(get(alerts::list), Action::List))
+        .route("/alerts/{id}", guarded(get(alerts::one), Action::List))
+        .route("/alerts/{id}/acknowledge", guarded(post(alerts::acknowledge), Action::Acknowledge))
+        .route("/alerts/{id}/snooze", guarded(post(alerts::snooze), Action::Acknowledge))
+        .route("/rules", guarded(get(rules::rules), Action::List))
+        .route("/rules/{id}", guarded(get(rules::rule), Action::List))
+        .route("/rules/{id}/try", guarded(get(rules::try_rule), Action::RuleTry))
+        .route("/api/v1/alerts", guarded(get(alerts::api), Action::List))
         .route("/events", guarded(get(live::all), Action::Watch))
         .route("/orders/{key}/events", guarded(get(live::of_order), Action::Watch))
         .route("/orders/{key}/trace", guarded(get(trace::page), Action::TraceView))

@@ -48,6 +48,7 @@ struct Page<'a> {
     left_out: Option<String>,
     last_events: Vec<EventRow>,
     technical: bool,
+    alerts: Vec<super::alerts::Row>,
 }
 
 struct EventRow {
@@ -111,7 +112,15 @@ struct FileRow {
 pub(super) async fn page(State(site): State<Site>, reader: Reader, Path(key): Path<String>) -> Response {
     match open(&site, &key).await {
         Ok(Found::One(order)) => {
-            lists::shown([&*order]).of(render(&view(&order, &site.model, &reader, now())))
+            let (of, words, now) = (site.clone(), reader.words.clone(), now());
+            let alerts = tokio::task::spawn_blocking(move || {
+                let rows = super::alerts::of_order(&of, &order, &words, now);
+                (order, rows)
+            });
+            let Ok((order, alerts)) = alerts.await else {
+                return broken(&reader, &crate::store::StoreError::Closed);
+            };
+            lists::shown([&*order]).of(render(&view(&order, alerts, &site.model, &reader, now)))
         }
         Ok(Found::Several(orders)) => lists::several(&site, &reader, orders),
         Ok(Found::None) => lists::missing(&site, &reader).await,
@@ -170,7 +179,13 @@ pub(super) async fn pin(
     }
 }
 
-fn view<'a>(order: &Order, model: &Model, reader: &'a Reader, now: At) -> Page<'a> {
+fn view<'a>(
+    order: &Order,
+    alerts: Vec<super::alerts::Row>,
+    model: &Model,
+    reader: &'a Reader,
+    now: At,
+) -> Page<'a> {
     let (journey, words) = (&order.journey, &reader.words);
     let told = sentence(&order.verdict, journey, model, words, now);
     let people = reader.may(Action::SeePeople);
@@ -211,6 +226,7 @@ fn view<'a>(order: &Order, model: &Model, reader: &'a Reader, now: At) -> Page<'
         left_out: (left_out > 0).then(|| more(left_out, words)),
         last_events: last_rows.iter().map(row).collect(),
         technical: reader.may(Action::TraceView),
+        alerts,
     }
 }
 

@@ -9,6 +9,7 @@ use super::*;
 use crate::access::{AccessLog, Addresses, Directory, ProxySignOn, Role, Wanted};
 use crate::facts::{Fact, Key, Person, PersonRole, Sent, Settled, Step, Trouble, TroubleKind};
 use crate::intake::now;
+use crate::rules::RuleSet;
 use crate::sentence::Language;
 use crate::store::seal::Master;
 use crate::store::sqlite::Sqlite;
@@ -51,10 +52,14 @@ fn house() -> House {
     let proxy = ProxySignOn::new(PROXY_SECRET, roles, [7; 32]).expect("a sign-on");
     let gate = Gate::new(directory, log, Addresses::new(Vec::new(), proxies), false, Some(proxy), None);
     let store = Arc::new(Sqlite::open(folder.path(), master, Model::default()).expect("a store"));
+    store.watch(RuleSet::built_in(&Model::default()).expect("rules")).expect("watched");
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let received = Arc::<crate::intake::Counts>::default();
     let site = Site {
         store: store.clone(),
+        alerts: store.clone(),
+        channels: Arc::default(),
+        trying: Arc::new(tokio::sync::Semaphore::new(1)),
         model: Arc::new(Model::default()),
         zone: TimeZone::UTC,
         language: Language::En,
@@ -158,6 +163,12 @@ const ROUTES: &[(&str, &[Role])] = &[
     ("/api/v1/usual", &[Role::Support, Role::Developer, Role::Admin]),
     ("/api/v1/stuck", &[Role::Support, Role::Developer, Role::Admin]),
     ("/api/v1/counts", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/alerts", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/alerts/1", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/rules", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/rules/order-failed", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/rules/order-failed/try", &[Role::Developer, Role::Admin]),
+    ("/api/v1/alerts", &[Role::Support, Role::Developer, Role::Admin]),
 ];
 
 /// Streams, which would not end: the roles that may watch.
@@ -319,6 +330,10 @@ async fn what_comes_from_traffic_is_text_on_every_page() {
         "/coverage",
         &format!("{order}/compare"),
         "/access",
+        "/alerts",
+        "/alerts/1",
+        "/rules",
+        "/rules/order-failed/try",
         searched.as_str(),
     ] {
         let answer = house.get(path, Some(&admin)).await;
@@ -658,4 +673,58 @@ async fn whom_a_trusted_proxy_signed_in_is_known_and_its_forms_are_ours() {
         let (request, from) = asked("POST", "10.0.0.1:50000", PROXY_SECRET, form);
         assert_eq!(house.ask(request, from).await.status, expected);
     }
+}
+
+#[tokio::test]
+async fn an_alert_is_taken_with_a_note_and_its_order_says_by_whom() {
+    let house = house().with_order();
+    let cookie = house.signed_in("anna", Role::Support).await;
+    let own = ("cookie", cookie.as_str());
+    let get =
+        |path: &str| Request::get(path).header("cookie", &cookie).body(Body::empty()).expect("a request");
+    let list = house.ask(get("/alerts"), "127.0.0.1:50000").await.text;
+    assert!(list.contains("Order 4711: stopped (mes)") && list.contains("/alerts/1"), "{list}");
+    assert!(!list.contains("too much"), "no message of a failure");
+    let page = house.ask(get("/alerts/1"), "127.0.0.1:50000").await.text;
+    let token = page.split("name=\"token\" value=\"").nth(2).and_then(|rest| rest.split('"').next());
+    let token = token.expect("a token");
+    for (form, expected) in
+        [("note=x".to_owned(), 403), (format!("token={token}&note=called+%3Cb%3Ethe+workshop"), 303)]
+    {
+        assert_eq!(house.post("/alerts/1/acknowledge", &[own], &form).await.status, expected, "{form}");
+    }
+    for (form, expected) in [
+        (format!("token={token}&hours=0"), 400),
+        (format!("token={token}&hours=9999"), 400),
+        (format!("token={token}&hours=4"), 303),
+    ] {
+        assert_eq!(house.post("/alerts/1/snooze", &[own], &form).await.status, expected, "{form}");
+    }
+    assert_eq!(house.post("/alerts/99/acknowledge", &[own], &format!("token={token}")).await.status, 404);
+    let page = house.ask(get("/alerts/1"), "127.0.0.1:50000").await.text;
+    assert!(
+        page.contains("anna") && page.contains("quiet for a while") && !page.contains("<b>the"),
+        "{page}"
+    );
+    let order = house.ask(get("/orders/4711"), "127.0.0.1:50000").await.text;
+    assert!(order.contains("/alerts/1") && order.contains("anna"), "{order}");
+    assert_eq!(
+        house.saw("4711").iter().filter(|who| *who == "anna").count(),
+        6,
+        "each of them is in the log"
+    );
+    let auditor = house.token(Role::Auditor);
+    let headers = [("authorization", format!("Bearer {auditor}"))];
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    assert_eq!(house.post("/alerts/1/acknowledge", &headers, "note=x").await.status, 403);
+    let tried = house.get("/rules/order-failed/try", Some(&house.token(Role::Developer))).await.text;
+    assert!(tried.contains("/orders/4711") && tried.contains("Alerts: 1"), "{tried}");
+    let api = house.get("/api/v1/alerts", Some(&house.token(Role::Support))).await.text;
+    let api: serde_json::Value = serde_json::from_str(&api).expect("JSON");
+    assert_eq!((&api["alerts"][0]["order"], &api["alerts"][0]["state"]), (&"4711".into(), &"snoozed".into()));
+    let request = Request::get("/alerts")
+        .header("authorization", format!("Bearer {}", house.token(Role::Admin)))
+        .header("cookie", "spoor-language=ru");
+    let page = house.ask(request.body(Body::empty()).expect("a request"), "127.0.0.1:50000").await.text;
+    assert!(page.contains("Заказ 4711: остановлен") && page.contains("отложено"), "{page}");
 }

@@ -133,7 +133,7 @@ async function send(order, n, status) {
 
 /// Every page: no violation of accessibility, nothing wider than the window, nothing refused by our own policy.
 async function pages() {
-  const paths = ["/", "/orders", "/stuck", "/map", "/queues", "/services", "/coverage", "/orders/1/compare?with=2", "/orders/1", "/orders/2", "/orders/5", "/orders/3/trace", "/orders/999", "/access", "/login"];
+  const paths = ["/", "/orders", "/stuck", "/map", "/queues", "/services", "/coverage", "/alerts", "/alerts/1", "/rules", "/rules/order-failed", "/rules/order-failed/try", "/orders/1/compare?with=2", "/orders/1", "/orders/2", "/orders/5", "/orders/3/trace", "/orders/999", "/access", "/login"];
   for (const [size, viewport] of Object.entries(WIDTHS)) {
     for (const [language, colorScheme] of [["en", "light"], ["ru", "dark"]]) {
       const context = await browser.newContext({ locale: language, viewport, colorScheme, storageState: state });

@@ -16,7 +16,7 @@ pub(super) fn tls(data: &[u8]) {
     for label in [Label::Master, Label::ClientTraffic, Label::ServerTraffic] {
         let len = if label == Label::Master { 48 } else { 32 };
         let secret = Secret::new(&vec![0x31; len]).expect("a length of TLS");
-        secrets.insert(Known { client_random: RANDOM, label, secret });
+        secrets.insert(Known { client_random: RANDOM, label, secret, joined: None });
     }
     let mut log = keylog::Reader::default();
     let mut found = 0;
@@ -29,7 +29,7 @@ pub(super) fn tls(data: &[u8]) {
     let script = Script::read(data);
     // A third is joined in the middle, the others begin with hellos of either version.
     let kind = data.first().map_or(0, |byte| byte % 3);
-    let bounds = Bounds { bytes: 4 << 10, time: Duration::from_secs(1) };
+    let bounds = Bounds { bytes: 4 << 10, time: Duration::from_secs(1), after_end: Duration::ZERO };
     let mut session = Session::new(kind > 0, Some(script.role), bounds);
     let (mut client, mut server, mut now) = (0, 0, BootTime::from_nanos(1));
     let mut ends = [0_u64; 2];

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use spoor::config::Services;
+use spoor::secrets::memory::{Limits, Seeker};
 use spoor::{secrets, source};
-use spoor_core::conn::{Connections, Stats};
+use spoor_core::conn::{Connections, Stats, Wanted};
 use spoor_core::operation::{Completeness, Detail, Operation};
 use spoor_core::protocol::{Event, Protocol};
-use spoor_core::record::{ConnId, Data, Direction, Record, Role};
+use spoor_core::record::{ConnId, Data, Direction, Record, Role, Tgid};
 use spoor_core::settings::Protocols;
 use spoor_core::stream::{Chunk, Duplex, Window};
 use spoor_core::time::BootTime;
@@ -263,6 +265,111 @@ fn secrets_that_come_late_lose_nothing() {
         };
         assert_eq!(sorted(late), sorted(at_once), "{name}");
     }
+}
+
+/// Programs read the header of a record by itself, or in small pieces.
+fn cut(records: &[Record], at: usize) -> Vec<Record> {
+    let mut all = Vec::new();
+    for record in records {
+        let Record::Data(data) = record else {
+            all.push(record.clone());
+            continue;
+        };
+        let mut from = 0;
+        while from < data.bytes.len() {
+            let until = (from + at).min(data.bytes.len());
+            let bytes = data.bytes.slice(from..until);
+            let (pos, len) = (data.pos + from as u64, bytes.len() as u32);
+            all.push(Record::Data(Data { pos, len, bytes, ..data.clone() }));
+            // After the header, the rest.
+            from = if at == 5 && from == 0 && data.bytes.len() > 5 {
+                let bytes = data.bytes.slice(5..);
+                let (pos, len) = (data.pos + 5, bytes.len() as u32);
+                all.push(Record::Data(Data { pos, len, bytes, ..data.clone() }));
+                data.bytes.len()
+            } else {
+                until
+            };
+        }
+    }
+    all
+}
+
+#[test]
+fn it_does_not_matter_how_programs_read_their_records() {
+    for name in ["curl_tls13_aes256", "go_tls13", "postgres_ssl_request", "rabbitmq_amqps", "node_h2_tls12"] {
+        let (records, known) = read(name);
+        let whole: Vec<String> = operations(&records, known, false).0.iter().map(shown).collect();
+        for at in [5, 7, 40] {
+            let (_, known) = read(name);
+            let (all, stats) = operations(&cut(&records, at), known, false);
+            assert_eq!(all.iter().map(shown).collect::<Vec<_>>(), whole, "{name}, {at}");
+            assert_eq!((stats.tls.opened, stats.tls.failed_records), (stats.tls.seen, 0), "{name}, {at}");
+        }
+    }
+}
+
+/// The secrets that a capture holds lie in this process' memory, so this process is searched.
+#[test]
+fn secrets_that_lie_in_the_memory_of_a_process_are_found_there() {
+    let limits = Limits { cpu_percent: 100, max_bytes: 1 << 30 };
+    let mut seeker = Seeker::start(limits).expect("a thread");
+    for name in
+        ["curl_tls13_aes256", "curl_tls12_aes128_gcm", "go_tls13", "postgres_ssl_request", "rabbitmq_amqps"]
+    {
+        let (records, known) = read(name);
+        let whole: Vec<String> = operations(&records, read(name).1, false).0.iter().map(shown).collect();
+        let mut connections =
+            Connections::new(&Protocols::default(), 1000).with_tls(secrets::WAITING).with_search();
+        let mut last = BootTime::ZERO;
+        for record in &records {
+            last = last.max(record.at());
+            match record.clone() {
+                Record::Conn(conn) => connections.handle_conn(*conn),
+                Record::Data(data) => connections.handle_data(data),
+                Record::Close(close) => connections.handle_close(close),
+                _ => {}
+            }
+            while let Some(wanted) = connections.poll_wanted() {
+                let tgid = Tgid(std::process::id());
+                seeker.ask(Wanted { tgid, at: spoor::clock::boot(), ..wanted });
+            }
+        }
+        let begun = Instant::now();
+        while connections.stats().tls.opened < connections.stats().tls.seen {
+            match seeker.poll() {
+                Some(known) => connections.handle_secret(known),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{name}: {:?}", connections.stats().tls);
+            while let Some(wanted) = connections.poll_wanted() {
+                let tgid = Tgid(std::process::id());
+                seeker.ask(Wanted { tgid, at: spoor::clock::boot(), ..wanted });
+            }
+        }
+        // The other direction's, where it is another one.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(1) {
+            match seeker.poll() {
+                Some(known) => connections.handle_secret(known),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+        connections.finish(last);
+        let mut all = Vec::new();
+        while let Some((info, event)) = connections.poll_event() {
+            if let Event::Closed(operation) = event {
+                all.push(shown(&(info.protocol.expect("a protocol"), *operation, None)));
+            }
+        }
+        let sorted = |mut all: Vec<String>| {
+            all.sort();
+            all
+        };
+        assert_eq!(sorted(all), sorted(whole), "{name}");
+        assert!(!known.is_empty(), "they lay there until now");
+    }
+    assert!(seeker.totals().found.load(Ordering::Relaxed) >= 8, "{:?}", seeker.totals());
 }
 
 #[test]

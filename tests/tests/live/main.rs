@@ -23,4 +23,5 @@ mod http2;
 mod image;
 mod operator;
 mod reference_flow;
+mod tls;
 mod upgrade;

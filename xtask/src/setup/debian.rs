@@ -63,6 +63,8 @@ const WANTED: &[(&str, Witness)] = &[
     ("rabbitmq-server", Witness::File("/usr/lib/rabbitmq/bin/rabbitmq-server")),
     ("postgresql", Witness::Below("/usr/lib/postgresql", "bin/initdb")),
     ("nginx-light", Witness::Program("nginx")),
+    // What alerts of spoor-serve are told to; its templates are where the package puts them.
+    ("prometheus-alertmanager", Witness::Program("prometheus-alertmanager")),
     ("curl", Witness::Program("curl")),
     ("tshark", Witness::Program("tshark")),
     ("iproute2", Witness::Program("ip")),

@@ -4,7 +4,7 @@ use super::rust::{begins, code, paths, without_tests};
 use super::{File, Finding};
 
 /// Folders below `journeys/src/` without I/O, clock or task.
-const PURE: &[&str] = &["facts/", "fold/", "model/", "sentence/"];
+const PURE: &[&str] = &["facts/", "fold/", "model/", "rules/", "sentence/"];
 
 /// Beginnings of paths that these do not name, and what each would bring in.
 const IMPURE: &[(&str, &str)] = &[
@@ -53,7 +53,7 @@ pub(super) fn check(file: &File, findings: &mut Vec<Finding>) {
         if let Some(brings) = impure.or(clock).filter(|_| PURE.iter().any(|part| inner.starts_with(part))) {
             findings.push(file.finding(
                 *line,
-                format!("`{path}`: facts, fold, model and sentence are pure, this brings in {brings}"),
+                format!("`{path}`: facts, fold, model, rules and sentence are pure, this brings in {brings}"),
             ));
         }
         if begins(path, "rusqlite") && !SQL.iter().any(|place| inner.starts_with(place)) {

@@ -28,6 +28,7 @@ use crate::time::BootTime;
 use crate::tls;
 use flow::{Context, Flow};
 use opening::Opening;
+pub use opening::Wanted;
 use snapshot::{Connection, Waiting};
 pub use stats::{Stats, TlsStats};
 
@@ -142,6 +143,17 @@ impl Connections {
     pub fn with_tls(mut self, bounds: tls::Bounds) -> Self {
         self.context.tls.open(bounds);
         self
+    }
+
+    /// Asks for secrets of connections that wait for one ([`Connections::poll_wanted`]).
+    pub fn with_search(mut self) -> Self {
+        self.context.tls.is_searched = true;
+        self
+    }
+
+    /// The next connection whose secret is wanted.
+    pub fn poll_wanted(&mut self) -> Option<Wanted> {
+        self.context.tls.poll_wanted()
     }
 
     /// A secret came to be known: what waited for it is opened.
@@ -386,7 +398,7 @@ impl Connections {
         let Some(flow) = self.table.at_mut(slot) else { return };
         let id = flow.info().conn.id;
         // What is due already is done at the next record or timeout.
-        let deadline = flow.poll_timeout(self.context.window);
+        let deadline = flow.poll_timeout(self.context.window, self.context.tls.bounds.after_end);
         if deadline != flow.deadline {
             if let Some(old) = flow.deadline {
                 self.timers.remove(&(old, id));

@@ -1,16 +1,30 @@
 //! What is known for opening TLS: secrets, and the connections that wait for them.
 //!
-//! *Owns* who waits for which secret. *Must not know* where secrets come from.
+//! *Owns* who waits for which secret, and what is told to those who look for one. *Must not know* where secrets come from.
 
+use std::collections::VecDeque;
 use std::hash::RandomState;
 use std::time::Duration;
 
 use crate::bounded::Bounded;
-use crate::record::ConnId;
-use crate::tls::{Bounds, ClientRandom, Known, Secrets};
+use crate::record::{ConnId, Tgid};
+use crate::time::BootTime;
+use crate::tls::{Bounds, ClientRandom, Known, Proof, Secrets};
 
 /// Ends of connections with the same client random: two on one machine, and a few where somebody repeats it.
 const MAX_ENDS: usize = 4;
+/// Questions that wait to be taken: with one for each connection of a burst, what is older is asked again with the next record.
+const MAX_WANTED: usize = 4096;
+
+/// A connection waits for its secret: what tells it, and who has it.
+#[derive(Debug)]
+pub struct Wanted {
+    pub conn: ConnId,
+    /// The process that moved its bytes, and when it did last: one that began later only has its number.
+    pub tgid: Tgid,
+    pub at: BootTime,
+    pub proof: Proof,
+}
 
 #[derive(Debug)]
 pub(super) struct Opening {
@@ -19,6 +33,9 @@ pub(super) struct Opening {
     pub(super) bounds: Bounds,
     pub(super) secrets: Secrets,
     waiting: Bounded<ClientRandom, Vec<ConnId>, RandomState>,
+    /// Somebody looks for secrets.
+    pub(super) is_searched: bool,
+    wanted: VecDeque<Wanted>,
 }
 
 impl Opening {
@@ -26,9 +43,11 @@ impl Opening {
     pub(super) fn new(max_connections: usize) -> Self {
         Self {
             is_on: false,
-            bounds: Bounds { bytes: 0, time: Duration::ZERO },
+            bounds: Bounds { bytes: 0, time: Duration::ZERO, after_end: Duration::ZERO },
             secrets: Secrets::default(),
             waiting: Bounded::for_foreign_keys(max_connections),
+            is_searched: false,
+            wanted: VecDeque::new(),
         }
     }
 
@@ -45,6 +64,18 @@ impl Opening {
         } else {
             self.waiting.insert(random, vec![conn]);
         }
+    }
+
+    /// Asks those who look for secrets.
+    pub(super) fn want(&mut self, wanted: Wanted) {
+        if self.wanted.len() >= MAX_WANTED {
+            self.wanted.pop_front();
+        }
+        self.wanted.push_back(wanted);
+    }
+
+    pub(super) fn poll_wanted(&mut self) -> Option<Wanted> {
+        self.wanted.pop_front()
     }
 
     /// Keeps a secret. Returns who waits for one of that handshake.

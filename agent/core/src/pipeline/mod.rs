@@ -23,7 +23,7 @@ use rustc_hash::FxHashMap;
 use crate::account::{Account, Holder};
 use crate::bounded::Bounded;
 use crate::causality::engine::{self, Engine};
-use crate::conn::{ConnRef, Connections, VerdictUpdate};
+use crate::conn::{ConnRef, Connections, VerdictUpdate, Wanted};
 use crate::operation::{Interaction, OpSide, Operation};
 use crate::order::explain::Explanation;
 use crate::order::extract::Rules;
@@ -173,6 +173,17 @@ impl Pipeline {
     pub fn with_tls(mut self, bounds: tls::Bounds) -> Self {
         self.connections = self.connections.with_tls(bounds);
         self
+    }
+
+    /// Asks for secrets of TLS connections that wait for one ([`Pipeline::poll_wanted`]).
+    pub fn with_search(mut self) -> Self {
+        self.connections = self.connections.with_search();
+        self
+    }
+
+    /// The next TLS connection whose secret is wanted; the answer is [`Pipeline::handle_secret`], or none.
+    pub fn poll_wanted(&mut self) -> Option<Wanted> {
+        self.connections.poll_wanted()
     }
 
     /// What is exported; without it, everything.

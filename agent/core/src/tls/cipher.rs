@@ -39,6 +39,15 @@ pub(super) const ALERT: u8 = 21;
 pub(super) const HANDSHAKE: u8 = 22;
 pub(super) const APPLICATION_DATA: u8 = 23;
 
+/// What a record that is looked for may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kinds {
+    /// Data, handshake messages or alerts.
+    Any,
+    /// Data: what nearly all records hold, where a number is not known at all.
+    Data,
+}
+
 /// What was in a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Opened {
@@ -199,12 +208,13 @@ impl Keys {
         head: &[u8; HEADER_LEN],
         body: &[u8],
         numbers: std::ops::Range<u64>,
+        kinds: Kinds,
     ) -> (Option<(u64, Opened)>, u64) {
         let mut tried = 0;
         let mut next = numbers.start;
         while next < numbers.end {
             let count = (numbers.end - next).min(BATCH as u64);
-            let likely = self.likely(body, next);
+            let likely = self.likely(body, next, kinds);
             for (number, is_likely) in (next..next + count).zip(likely) {
                 tried += 1;
                 if is_likely && let Some(opened) = self.open(head, body, number) {
@@ -258,7 +268,7 @@ impl Keys {
     }
 
     /// Which of the next numbers the record may have.
-    fn likely(&self, body: &[u8], from: u64) -> [bool; BATCH] {
+    fn likely(&self, body: &[u8], from: u64, kinds: Kinds) -> [bool; BATCH] {
         let mut likely = [true; BATCH];
         let Some(last) = body.len().checked_sub(TAG_LEN + 1).filter(|_| self.version == Version::Tls13)
         else {
@@ -267,9 +277,18 @@ impl Keys {
         let Some(byte) = body.get(last) else { return likely };
         let nonces: [[u8; 12]; BATCH] =
             std::array::from_fn(|at| self.nonce(body, from.saturating_add(at as u64)).unwrap_or_default());
+        let before = last.checked_sub(1).and_then(|before| body.get(before));
         let keys = self.cipher.stream_bytes(&nonces, last);
-        for (likely, key) in likely.iter_mut().zip(keys) {
-            *likely = matches!(byte ^ key, 0 | ALERT..=APPLICATION_DATA);
+        let is_kind = |byte: u8| match kinds {
+            Kinds::Any => matches!(byte, ALERT..=APPLICATION_DATA),
+            Kinds::Data => byte == APPLICATION_DATA,
+        };
+        for (likely, (key_before, key)) in likely.iter_mut().zip(keys) {
+            *likely = match byte ^ key {
+                // Padding: before it there is more of it, or the type.
+                0 => before.zip(key_before).is_none_or(|(byte, key)| byte ^ key == 0 || is_kind(byte ^ key)),
+                kind => is_kind(kind),
+            };
         }
         likely
     }
@@ -322,25 +341,30 @@ impl Cipher {
         }
     }
 
-    /// One byte of each key stream: the one at `offset` of the ciphertext.
-    fn stream_bytes(&self, nonces: &[[u8; 12]; BATCH], offset: usize) -> [u8; BATCH] {
+    /// One byte of each key stream: the one at `offset` of the ciphertext; and the one before it, if it is in the same block.
+    fn stream_bytes(&self, nonces: &[[u8; 12]; BATCH], offset: usize) -> [(Option<u8>, u8); BATCH] {
         let blocks = |encrypt: &dyn Fn(&mut [aes::Block])| {
             let mut blocks = nonces.map(|nonce| gcm_block(&nonce, offset / BLOCK));
             encrypt(&mut blocks);
-            blocks.map(|block| block.get(offset % BLOCK).copied().unwrap_or_default())
+            let at = offset % BLOCK;
+            blocks.map(|block| {
+                let before = at.checked_sub(1).and_then(|before| block.get(before).copied());
+                (before, block.get(at).copied().unwrap_or_default())
+            })
         };
         match self {
             Self::Gcm128(keys) => blocks(&|all| keys.0.encrypt_blocks(all)),
             Self::Gcm256(keys) => blocks(&|all| keys.0.encrypt_blocks(all)),
             Self::ChaCha(keys) => nonces.map(|nonce| {
-                let mut byte = [0];
+                let mut bytes = [0; 2];
                 let mut stream = ChaCha20::new(&Array(*keys.0), &Array(nonce));
-                if stream.try_seek(64 + offset as u64).is_ok() {
-                    let _ = stream.try_apply_keystream(&mut byte);
+                // Block 0 is the tag's, so that there is a byte before the first.
+                if stream.try_seek(63 + offset as u64).is_ok() {
+                    let _ = stream.try_apply_keystream(&mut bytes);
                 }
-                byte[0]
+                ((offset > 0).then_some(bytes[0]), bytes[1])
             }),
-            Self::Cbc { .. } => [0; BATCH],
+            Self::Cbc { .. } => [(None, 0); BATCH],
         }
     }
 }

@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::cipher::{APPLICATION_DATA, HANDSHAKE, HEADER_LEN, Keys};
+use super::cipher::{APPLICATION_DATA, HANDSHAKE, HEADER_LEN, Keys, Kinds};
 use super::hello::{Message, Messages};
 use super::positions::Positions;
 use super::record::{Framer, Header, body_len};
@@ -27,6 +27,8 @@ use crate::stream::Chunk;
 const JOIN_WINDOW: u64 = 1 << 16;
 /// Blocks that finding numbers may cost from one opened record to the next: some 10 ms.
 const BUDGET: u64 = 1 << 21;
+/// The keys of one direction: two schedules of AES-256 and a table of GHASH.
+const KEY_BYTES: usize = 1 << 10;
 /// KeyUpdates that may be lost in one hole.
 const MAX_LOST_UPDATES: u32 = 2;
 /// Records in a row that do not open before the connection is given up: a flight of a handshake has fewer.
@@ -136,6 +138,22 @@ impl Half {
         (self.number, self.is_begun, self.hole, self.nonce_offset) = (0, false, None, None);
     }
 
+    /// Bytes of keys, and of where records stood.
+    pub(super) fn state_bytes(&self) -> usize {
+        let keys = if self.has_keys() { KEY_BYTES } else { 0 };
+        self.positions.held().saturating_add(keys)
+    }
+
+    /// The next records have this number or a later one.
+    pub(super) fn join(&mut self, number: u64) {
+        (self.number, self.hole, self.is_joined) = (number, None, true);
+    }
+
+    /// Bytes were lost since the last record that was opened.
+    pub(super) fn has_hole(&self) -> bool {
+        self.hole.is_some()
+    }
+
     /// The number of the next record is known.
     pub(super) fn set_number(&mut self, number: u64) {
         (self.number, self.hole, self.is_joined) = (number, None, false);
@@ -230,7 +248,7 @@ impl Half {
             shown = keys.reveal(prefix, number).unwrap_or_default();
             shown.truncate(len.saturating_sub(keys.most_padding()));
         }
-        if is_hidden && is_handshake(&shown, len) {
+        if is_hidden && is_handshake(&shown, [len, len + self.padding]) {
             return;
         }
         let mark = translated(mark, other);
@@ -289,8 +307,12 @@ impl Half {
             Version::Tls12 => 2 + body.len() as u64 / 16,
         };
         window = window.min(self.budget / cost);
-        let (found, tried) =
-            keys.find(header, body, expected.saturating_add(1)..expected.saturating_add(1 + window));
+        let (found, tried) = keys.find(
+            header,
+            body,
+            expected.saturating_add(1)..expected.saturating_add(1 + window),
+            Kinds::Any,
+        );
         self.budget = self.budget.saturating_sub(tried.saturating_mul(cost));
         if let Some((number, opened)) = found {
             return Some((number, opened, false));
@@ -300,7 +322,7 @@ impl Half {
             secret = next_secret(generation.suite.hash, &secret);
             let keys = Keys::v13(generation.suite, &secret)?;
             let window = window.min(self.budget);
-            let (found, tried) = keys.find(header, body, 0..window);
+            let (found, tried) = keys.find(header, body, 0..window, Kinds::Any);
             self.budget = self.budget.saturating_sub(tried);
             if let Some((number, opened)) = found {
                 self.generation = Some(Generation { keys, suite: generation.suite, secret: Some(secret) });
@@ -347,9 +369,10 @@ fn translated(mark: Mark, other: &Positions) -> Mark {
     Mark { other_pos: other.plain(mark.other_pos), ..mark }
 }
 
-/// The beginning of a post-handshake message that fills its record: what programs send does not begin like that.
-fn is_handshake(shown: &[u8], len: usize) -> bool {
+/// The beginning of a post-handshake message that fills its record, with padding or without: what programs send does not begin
+/// like that.
+fn is_handshake(shown: &[u8], lens: [usize; 2]) -> bool {
     let Some([kind, high, middle, low]) = shown.first_chunk::<4>() else { return false };
     let told = usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low);
-    matches!(kind, 4 | 11 | 13 | 15 | 20 | 24) && told + 4 <= len
+    matches!(kind, 4 | 11 | 13 | 15 | 20 | 24) && lens.contains(&(told + 4))
 }

@@ -131,7 +131,7 @@ fn parse(line: &[u8]) -> Option<Line> {
         Label::ClientTraffic | Label::ServerTraffic => len == 32 || len == 48,
     };
     let secret = Secret::new(bytes.get(..len)?).filter(|_| is_right)?;
-    Some(Line::Secret(Known { client_random, label, secret }))
+    Some(Line::Secret(Known { client_random, label, secret, joined: None }))
 }
 
 /// Hexadecimal digits as bytes: how many. `None`: other characters, half a byte, or more than there is room for.

@@ -30,15 +30,21 @@ impl Positions {
         self.end
     }
 
+    /// Bytes held.
+    pub(super) fn held(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>()
+    }
+
     /// The next `len` bytes stand at `wire`. Returns their position in the plaintext.
     pub(super) fn push(&mut self, wire: u64, len: u64) -> u64 {
         let plain = self.end;
         self.end = self.end.saturating_add(len);
         if len > 0 {
-            self.spans.push_back(Span { plain, wire, len });
-            while self.spans.len() > MAX_SPANS {
+            // First out, then in: the buffer never grows beyond the bound.
+            while self.spans.len() >= MAX_SPANS {
                 self.spans.pop_front();
             }
+            self.spans.push_back(Span { plain, wire, len });
         }
         plain
     }

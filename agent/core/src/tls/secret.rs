@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::suite::Suite;
 use crate::bounded::Bounded;
 
 /// The longest secret of any suite that is opened: 48 bytes, of SHA-384 and of TLS 1.2's master secret.
@@ -57,6 +58,16 @@ pub struct Known {
     pub client_random: ClientRandom,
     pub label: Label,
     pub secret: Secret,
+    /// Where the connection stood when it was found, if its handshake was not seen.
+    pub joined: Option<Joined>,
+}
+
+/// What a record told of a connection that was joined in the middle, by opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    pub(super) suite: &'static Suite,
+    /// The records that wait have this number or a later one.
+    pub(super) number: u64,
 }
 
 /// What is known of one connection.
@@ -65,6 +76,8 @@ pub(super) struct Set {
     pub(super) master: Option<Arc<Secret>>,
     pub(super) client: Option<Arc<Secret>>,
     pub(super) server: Option<Arc<Secret>>,
+    /// Of the client and of the server.
+    pub(super) joined: [Option<Joined>; 2],
 }
 
 /// The secrets of all connections, by the client's random number. Both ends of a connection use the same.
@@ -84,12 +97,12 @@ impl Secrets {
             self.0.insert(known.client_random, Set::default());
         }
         let Some(set) = self.0.get_mut(&known.client_random) else { return };
-        let place = match known.label {
-            Label::Master => &mut set.master,
-            Label::ClientTraffic => &mut set.client,
-            Label::ServerTraffic => &mut set.server,
-        };
-        *place = Some(Arc::new(known.secret));
+        let secret = Some(Arc::new(known.secret));
+        match known.label {
+            Label::Master => set.master = secret,
+            Label::ClientTraffic => (set.client, set.joined[0]) = (secret, known.joined),
+            Label::ServerTraffic => (set.server, set.joined[1]) = (secret, known.joined),
+        }
     }
 
     pub(super) fn get(&self, client_random: &ClientRandom) -> Option<&Set> {
@@ -123,7 +136,7 @@ mod tests {
     #[test]
     fn a_secret_is_never_shown() {
         let secret = Secret::new(&[0x41; 32]).expect("a length of TLS");
-        let known = Known { client_random: [1; 32], label: Label::ClientTraffic, secret };
+        let known = Known { client_random: [1; 32], label: Label::ClientTraffic, secret, joined: None };
         let mut secrets = Secrets::default();
         let text = format!("{known:?}");
         secrets.insert(known);

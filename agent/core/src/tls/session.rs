@@ -15,11 +15,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::cipher::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER_LEN, Keys};
+use super::cipher::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER_LEN, Keys, Kinds};
 use super::half::{Half, Outcome};
 use super::hello::{Message, ServerHello};
+use super::proof::{DERIVATION, Kind, MAX_SAMPLES, Proof, Sample};
 use super::record::Piece;
-use super::secret::{ClientRandom, Secrets, Set};
+use super::secret::{ClientRandom, Joined, Secrets, Set};
 use super::suite::{Suite, Version};
 use crate::record::{Direction, Mark, Role};
 use crate::stream::Chunk;
@@ -31,6 +32,8 @@ const MAX_FINISHED: usize = 96;
 const MAX_ADOPTIONS: u32 = 4;
 /// Blocks that one such time may cost: some 20 ms.
 const ADOPTION_BUDGET: u64 = 1 << 22;
+/// Pieces that wait among which samples are looked for.
+const MAX_SCANNED: usize = 64;
 
 /// Why a connection stays closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +105,8 @@ pub struct Bounds {
     pub bytes: usize,
     /// How long they may wait.
     pub time: Duration,
+    /// How long after the end of their connection.
+    pub after_end: Duration,
 }
 
 /// One connection.
@@ -122,6 +127,10 @@ pub struct Session {
     waiting_since: Option<BootTime>,
     /// Times that all secrets were tried, and how many there were the last time.
     adoptions: (u32, usize),
+    /// Names its secrets where its handshake was not seen.
+    name: Option<ClientRandom>,
+    /// Whose secret was asked for last, with how many samples of the client and of the server.
+    asked: Option<(ClientRandom, [usize; 2])>,
     counts: Counts,
     bounds: Bounds,
 }
@@ -151,9 +160,17 @@ impl Session {
             phase: Phase::Greeting,
             waiting_since: None,
             adoptions: (0, 0),
+            name: None,
+            asked: None,
             counts: Counts::default(),
             bounds,
         }
+    }
+
+    /// What its secrets are called where its handshake was not seen.
+    pub fn with_name(mut self, name: ClientRandom) -> Self {
+        self.name = Some(name);
+        self
     }
 
     pub fn phase(&self) -> Phase {
@@ -198,6 +215,8 @@ impl Session {
                     }
                     if self.held > self.bounds.bytes {
                         self.close(Cause::Limit);
+                    } else if self.is_older_12() {
+                        self.close(Cause::Secret);
                     }
                     return None;
                 }
@@ -232,7 +251,94 @@ impl Session {
     pub fn wants(&self) -> Option<ClientRandom> {
         self.waiting_since?;
         let changed = self.changed.iter().flatten().find_map(|handshake| handshake.client_random);
-        changed.or(self.handshake.client_random)
+        changed.or(self.handshake.client_random).or(self.name)
+    }
+
+    /// By what its secret is told, as often as there is more of that than before.
+    pub fn poll_proof(&mut self) -> Option<Proof> {
+        let name = self.wants()?;
+        let proof = self.proof(name)?;
+        let counts = proof.samples.each_ref().map(Vec::len);
+        let is_more = |(asked, before): (ClientRandom, [usize; 2])| {
+            asked != name || counts.iter().zip(before).any(|(now, before)| *now > before)
+        };
+        if proof.is_done() || !self.asked.is_none_or(is_more) {
+            return None;
+        }
+        self.asked = Some((name, counts));
+        Some(proof)
+    }
+
+    /// The handshake was not seen, and it was one of TLS 1.2: nonces on the wire count up. Its keys need the handshake.
+    fn is_older_12(&self) -> bool {
+        let counts_up = |direction| {
+            let nonces = self.queue.iter().take(MAX_SCANNED).filter_map(|(of, piece)| match piece {
+                Piece::Record { header, body, .. } if *of == direction && header[0] == APPLICATION_DATA => {
+                    body.first_chunk::<8>().map(|nonce| u64::from_be_bytes(*nonce))
+                }
+                _ => None,
+            });
+            nonces.clone().zip(nonces.skip(1)).any(|(one, next)| one.wrapping_add(1) == next)
+        };
+        self.handshake.suite.is_none() && [Direction::Ingress, Direction::Egress].into_iter().any(counts_up)
+    }
+
+    fn proof(&self, name: ClientRandom) -> Option<Proof> {
+        let side = |direction| usize::from(!self.is_client(direction));
+        let mut samples = [Vec::new(), Vec::new()];
+        // The first record that waits is the first under new keys of TLS 1.2: a Finished.
+        let (direction, first) = self.queue.front()?;
+        if let Some(handshake) = &self.changed[at(*direction)] {
+            let Piece::Record { header, body, .. } = first else { return None };
+            samples[side(*direction)].push(Sample { header: *header, body: body.clone() });
+            let kind = Kind::Master {
+                suite: handshake.suite?,
+                client_random: handshake.client_random?,
+                server_random: handshake.server_random?,
+                encrypt_then_mac: handshake.encrypt_then_mac,
+            };
+            return Some(Proof { name, kind, samples });
+        }
+        let mut is_joined = [false; 2];
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let half = self.half_of(direction);
+            if half.has_keys() {
+                continue;
+            }
+            let pieces = self.queue.iter().take(MAX_SCANNED).filter(|(of, _)| *of == direction);
+            // Where bytes were lost, or the beginning was not seen, the first number is not known.
+            let is_unknown = self.handshake.suite.is_none()
+                || half.is_joined
+                || half.has_hole()
+                || pieces.clone().any(|(_, piece)| matches!(piece, Piece::Hole { .. }));
+            let protected = pieces.filter_map(|(_, piece)| match piece {
+                Piece::Record { header, body, .. } if header[0] == APPLICATION_DATA => {
+                    Some(Sample { header: *header, body: body.clone() })
+                }
+                _ => None,
+            });
+            is_joined[side(direction)] = is_unknown;
+            samples[side(direction)] = if is_unknown {
+                // One is enough, and a small one is tried quickest.
+                protected.take(MAX_SAMPLES).min_by_key(|sample| sample.body.len()).into_iter().collect()
+            } else {
+                // The first is under the secret of the handshake, which lies in memory as well.
+                protected.skip(1).take(MAX_SAMPLES).collect()
+            };
+        }
+        Some(Proof { name, kind: Kind::Traffic { suite: self.handshake.suite, is_joined }, samples })
+    }
+
+    /// Whether the client sends in this direction. Where nobody said so, the two only have to be told apart.
+    fn is_client(&self, direction: Direction) -> bool {
+        self.client.map_or(direction == Direction::Egress, |client| client == direction)
+    }
+
+    fn half_of(&self, direction: Direction) -> &Half {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
     }
 
     /// In which direction the client sends, once that is known.
@@ -246,6 +352,13 @@ impl Session {
         halves.iter().fold(self.held, |sum, half| {
             sum.saturating_add(half.framer.held()).saturating_add(half.messages.held())
         })
+    }
+
+    /// Bytes of what is known beside captured ones: keys, and where records stood.
+    pub fn state_bytes(&self) -> usize {
+        [&self.ingress, &self.egress]
+            .iter()
+            .fold(0, |sum: usize, half| sum.saturating_add(half.state_bytes()))
     }
 
     /// What is known of it, once a record was opened.
@@ -462,10 +575,31 @@ impl Session {
         let (Some(random), Some(suite)) = (self.handshake.client_random, self.handshake.suite) else {
             return self.adopt(direction, header, body, secrets);
         };
-        let secret = secrets.get(&random).and_then(|set| of(set, is_client)).cloned();
-        let Some(secret) = secret else { return false };
-        self.half(direction).set_secret(suite, &secret);
-        self.half(direction).has_keys()
+        let Some(set) = secrets.get(&random) else { return false };
+        let Some(secret) = of(set, is_client) else { return false };
+        let half = self.half(direction);
+        half.set_secret(suite, secret);
+        if let Some(joined) = set.joined[usize::from(!is_client)].filter(|_| half.is_joined) {
+            half.join(joined.number);
+        }
+        half.has_keys()
+    }
+
+    /// The handshake was not seen, but somebody found this connection's own secret.
+    fn join(&mut self, direction: Direction, secrets: &Secrets) -> bool {
+        let Some(name) = self.handshake.client_random.or(self.name) else { return false };
+        let Some(set) = secrets.get(&name) else { return false };
+        let is_client = self.is_client(direction);
+        let joined = set.joined[usize::from(!is_client)];
+        let (Some(secret), Some(Joined { suite, number })) = (of(set, is_client), joined) else {
+            return false;
+        };
+        self.handshake.suite = Some(suite);
+        self.handshake.client_random = Some(name);
+        let half = self.half(direction);
+        half.set_secret(suite, secret);
+        half.join(number);
+        half.has_keys()
     }
 
     /// The handshake was not seen, or half of it: every secret is tried that may be this connection's.
@@ -476,6 +610,9 @@ impl Session {
         body: &bytes::Bytes,
         secrets: &Secrets,
     ) -> bool {
+        if self.join(direction, secrets) {
+            return true;
+        }
         if self.adoptions.0 >= MAX_ADOPTIONS || secrets.len() == self.adoptions.1 {
             return false;
         }
@@ -487,7 +624,9 @@ impl Session {
             None => &[true, false],
         };
         let candidates = || {
-            secrets.all().filter(|(random, _)| known.is_none_or(|known| known == **random)).flat_map(
+            // A connection that was itself joined in the middle says less than its own secret does.
+            let others = secrets.all().filter(|(_, set)| set.joined == [None; 2]);
+            others.filter(|(random, _)| known.is_none_or(|known| known == **random)).flat_map(
                 |(random, set)| sides.iter().filter_map(move |side| Some((random, *side, of(set, *side)?))),
             )
         };
@@ -496,8 +635,12 @@ impl Session {
         let mut budget = ADOPTION_BUDGET;
         for (random, is_client, secret) in candidates() {
             for suite in Suite::with_secret(secret.bytes().len()) {
+                if budget == 0 {
+                    return false;
+                }
+                budget = budget.saturating_sub(DERIVATION);
                 let Some(keys) = Keys::v13(suite, secret.bytes()) else { continue };
-                let (found, tried) = keys.find(header, body, 0..window);
+                let (found, tried) = keys.find(header, body, 0..window, Kinds::Any);
                 budget = budget.saturating_sub(tried);
                 if let Some((number, _)) = found {
                     self.handshake.client_random = Some(*random);
@@ -508,9 +651,6 @@ impl Session {
                     half.set_number(number);
                     return true;
                 }
-            }
-            if budget == 0 {
-                break;
             }
         }
         false

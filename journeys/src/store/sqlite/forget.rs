@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::write::delete;
-use super::{Sqlite, doing, join, read};
+use super::{Sqlite, doing, join, read, watch};
 use crate::facts::{At, Fact, Key};
 use crate::store::seal::TAG_LEN;
 use crate::store::{StoreError, blob};
@@ -93,6 +93,7 @@ impl Sqlite {
                 .prepare_cached("UPDATE orders SET sealed = ?2 WHERE id = ?1")
                 .and_then(|mut statement| statement.execute((row, sealed)))
                 .map_err(doing("cannot write an order"))?;
+            watch::forget_words(&self.keys, &transaction, *row, person)?;
             done.rows += 1;
         }
         transaction.commit().map_err(doing("cannot commit what was forgotten"))?;

@@ -10,7 +10,8 @@ use rusqlite::{Connection, OptionalExtension};
 use super::doing;
 use crate::facts::{At, Fact};
 use crate::fold::{self, Deliveries, Length};
-use crate::model::{Kind, Usual, What, class};
+use crate::model::{Kind, Times, Usual, What, class};
+use crate::rules::window;
 use crate::store::StoreError;
 use crate::time::DAY;
 
@@ -59,6 +60,8 @@ pub(super) struct Lessons {
     /// when has no period.
     times: BTreeMap<(What, Option<i64>), ByClass>,
     heard: BTreeMap<String, At>,
+    /// By minute: what happened, for rules that look at many orders.
+    minutes: BTreeMap<(i64, What), BTreeMap<u16, (i64, i64)>>,
 }
 
 /// What was learned from one order, as its row remembers it: kind, two words and the class of the length.
@@ -66,7 +69,13 @@ type Learned = BTreeSet<(u8, i64, i64, u16)>;
 
 impl Lessons {
     pub(super) fn at(now: At) -> Self {
-        Self { now, deliveries: BTreeMap::new(), times: BTreeMap::new(), heard: BTreeMap::new() }
+        Self {
+            now,
+            deliveries: BTreeMap::new(),
+            times: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            minutes: BTreeMap::new(),
+        }
     }
 
     /// Messages of an order's row: what it tells now and did not tell before.
@@ -88,6 +97,10 @@ impl Lessons {
         let lengths = |fact| fold::length(fact).into_iter().chain(fold::unseen(fact));
         let current = Some(period(self.now));
         for (fact, before) in facts {
+            // What is told again happened once.
+            if before.is_none() {
+                window::counted(fact).for_each(|length| self.count(&length));
+            }
             for length in before.into_iter().flat_map(lengths) {
                 self.add(length.what, None, class(length.micros), -1, -i64::from(length.failed));
             }
@@ -116,7 +129,11 @@ impl Lessons {
         let mut after = Learned::new();
         for length in lengths {
             let (of, with) = (word(db, &length.what.of)?, word(db, &length.what.with)?);
-            after.insert((kind_number(length.what.kind), of, with, class(length.micros)));
+            let lesson = (kind_number(length.what.kind), of, with, class(length.micros));
+            if length.what.kind == Kind::Stage && !before.contains(&lesson) {
+                self.count(length);
+            }
+            after.insert(lesson);
         }
         if before == after {
             return Ok(());
@@ -136,6 +153,16 @@ impl Lessons {
             .and_then(|mut statement| statement.execute((row, learned, current)))
             .map(|_| ())
             .map_err(doing("cannot write what was learned from an order"))
+    }
+
+    /// Counts something in the minute in which it was over, unless that was long ago.
+    fn count(&mut self, length: &Length) {
+        if !window::is_recent(length.at, self.now) {
+            return;
+        }
+        let of = self.minutes.entry((window::minute(length.at), length.what.clone())).or_default();
+        let of = of.entry(class(length.micros)).or_default();
+        *of = (of.0 + 1, of.1 + i64::from(length.failed));
     }
 
     fn add(&mut self, what: What, period: Option<i64>, class: u16, count: i64, failed: i64) {
@@ -166,6 +193,19 @@ impl Lessons {
             .and_then(|mut statement| statement.execute((id, at.0)))
             .map_err(doing("cannot write when a service was heard of"))?;
             Arc::make_mut(usual).heard.insert(service, at);
+        }
+        for ((minute, what), classes) in self.minutes {
+            let (of, with) = (word(db, &what.of)?, word(db, &what.with)?);
+            for (class, (count, failed)) in classes {
+                db.prepare_cached(
+                    "INSERT INTO minutes(minute, kind, what, whom, class, count, failed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                     ON CONFLICT DO UPDATE SET count = count + ?6, failed = failed + ?7",
+                )
+                .and_then(|mut statement| {
+                    statement.execute((minute, kind_number(what.kind), of, with, class, count, failed))
+                })
+                .map_err(doing("cannot count what happened in a minute"))?;
+            }
         }
         for ((what, period), classes) in self.times {
             if !usual.times.contains_key(&what) && usual.times.len() >= MAX_WHATS {
@@ -278,6 +318,7 @@ pub(super) fn forget(db: &Connection, now: At) -> Result<bool, StoreError> {
     ] {
         gone += db.execute(sql, [bound]).map_err(doing("cannot forget what is not usual any more"))?;
     }
+    forget_minutes(db, At(now.0.saturating_sub(window::LONGEST)))?;
     forget_words(db)?;
     Ok(gone > 0)
 }
@@ -291,9 +332,42 @@ fn forget_words(db: &Connection) -> Result<(), StoreError> {
          DELETE FROM groups WHERE orders = 0;
          DELETE FROM dictionary WHERE id < (SELECT max(id) FROM dictionary) AND id NOT IN (
            SELECT stage FROM counts UNION SELECT grp FROM groups UNION SELECT destination FROM usual
-           UNION SELECT service FROM heard UNION SELECT what FROM times UNION SELECT whom FROM times);",
+           UNION SELECT service FROM heard UNION SELECT what FROM times UNION SELECT whom FROM times
+           UNION SELECT what FROM minutes UNION SELECT whom FROM minutes);",
     )
     .map_err(doing("cannot forget words that nothing says any more"))
+}
+
+/// Counters of the minutes from `from` on.
+pub(super) fn minutes(db: &Connection, from: At) -> Result<BTreeMap<What, Times>, StoreError> {
+    let rows: Vec<(u8, String, String, u16, i64, i64)> = db
+        .prepare_cached(
+            "SELECT kind, a.text, b.text, class, sum(count), sum(failed)
+             FROM minutes JOIN dictionary a ON a.id = minutes.what JOIN dictionary b ON b.id = minutes.whom
+             WHERE minute >= ?1 GROUP BY kind, what, whom, class",
+        )
+        .and_then(|mut statement| {
+            let row = |row: &rusqlite::Row<'_>| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+            };
+            statement.query_map([window::minute(from)], row)?.collect()
+        })
+        .map_err(doing("cannot read what happened in the last minutes"))?;
+    let mut times: BTreeMap<What, Times> = BTreeMap::new();
+    for (number, of, with, class, count, failed) in rows {
+        if let Some(kind) = kind(number) {
+            times.entry(What { kind, of, with }).or_default().add(class, count, failed);
+        }
+    }
+    Ok(times)
+}
+
+/// Lets go counters of minutes before that time.
+pub(super) fn forget_minutes(db: &Connection, before: At) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM minutes WHERE minute < ?1")
+        .and_then(|mut statement| statement.execute([window::minute(before)]))
+        .map(|_| ())
+        .map_err(doing("cannot forget the minutes before"))
 }
 
 /// All that is usual.

@@ -9,12 +9,15 @@
 //! FOLDER/lock               locked by the process that writes
 //! ```
 
+mod alerts;
 mod forget;
 mod join;
 mod learn;
+mod outbox;
 mod read;
 mod retention;
 mod schema;
+mod watch;
 mod write;
 
 use std::collections::BTreeSet;
@@ -37,6 +40,7 @@ use super::{
 use crate::facts::{At, Fact, Key};
 use crate::model::{Model, Usual};
 use crate::private;
+use crate::rules::RuleSet;
 
 /// Idle connections that read and are kept for the next one.
 const MAX_READERS: usize = 8;
@@ -54,6 +58,10 @@ pub struct Sqlite {
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
     usual: Mutex<Arc<Usual>>,
+    /// `None`: nobody is warned of anything.
+    rules: RwLock<Option<Arc<RuleSet>>>,
+    /// Somebody is warned when a server runs: what is changed without one is looked at then.
+    is_watched: bool,
     /// Tags of people who are taken out of what comes.
     forgotten: RwLock<BTreeSet<[u8; TAG_LEN]>>,
     changed: broadcast::Sender<Arc<BTreeSet<OrderId>>>,
@@ -116,9 +124,22 @@ impl Sqlite {
     ) -> Result<Self, StoreError> {
         let usual = Mutex::new(Arc::new(learn::usual(&writer)?));
         let forgotten = RwLock::new(forget::forgotten(&writer)?);
+        let (rules, is_watched) = (RwLock::default(), watch::is_watched(&writer)?);
         let (writer, readers) = (Mutex::new(writer), Mutex::default());
         let changed = broadcast::Sender::new(MAX_CHANGES);
-        Ok(Self { file, keys, model, writer, readers, usual, forgotten, changed, _lock: lock })
+        Ok(Self {
+            file,
+            keys,
+            model,
+            writer,
+            readers,
+            usual,
+            rules,
+            is_watched,
+            forgotten,
+            changed,
+            _lock: lock,
+        })
     }
 
     /// The file may grow to so many bytes; a batch beyond is refused as on a full disk.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::{Sqlite, doing, join};
+use super::{Sqlite, doing, join, watch};
 use crate::facts::{At, Fact, Key};
 use crate::fold::{self, Outcome};
 use crate::model::Usual;
@@ -28,7 +28,7 @@ pub(super) fn outcome_number(outcome: Outcome) -> i64 {
     }
 }
 
-fn outcome(number: i64) -> Outcome {
+pub(super) fn outcome(number: i64) -> Outcome {
     Outcome::ALL.into_iter().find(|outcome| outcome_number(*outcome) == number).unwrap_or(Outcome::Quiet)
 }
 
@@ -274,6 +274,7 @@ impl Sqlite {
                 return Ok(problems);
             }
         }
+        problems.extend(watch::wrong_alerts(self, db)?);
         problems.extend(wrong_counts(db)?);
         let aside: i64 = db
             .query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))

@@ -18,6 +18,7 @@ impl Sqlite {
         let mut gone = Retained::default();
         let before = now.0.saturating_sub(retention.keep_micros);
         self.delete_aside(before)?;
+        self.delete_alerts(before)?;
         loop {
             let count = self.delete_oldest(before, now)?;
             gone.expired += count;
@@ -79,6 +80,18 @@ impl Sqlite {
             .map_err(doing("cannot delete what was put aside"))
     }
 
+    /// Alerts of places that ended before that time; those of orders leave with their orders.
+    fn delete_alerts(&self, before: i64) -> Result<(), StoreError> {
+        let db = self.writer();
+        for sql in [
+            "DELETE FROM alerts WHERE order_id IS NULL AND state = 2 AND resolved_at < ?1",
+            "DELETE FROM outbox WHERE at < ?1 AND alert_id NOT IN (SELECT id FROM alerts)",
+        ] {
+            db.execute(sql, [before]).map_err(doing("cannot delete alerts that ended"))?;
+        }
+        Ok(())
+    }
+
     /// What an order taught stays when it leaves, and goes when it is not usual any more.
     fn forget_times(&self, now: At) -> Result<(), StoreError> {
         let db = self.writer();
@@ -120,7 +133,7 @@ impl Sqlite {
 }
 
 fn days(db: &Connection) -> Result<Vec<i64>, StoreError> {
-    db.prepare_cached("SELECT day FROM orders UNION SELECT day FROM quarantine")
+    db.prepare_cached("SELECT day FROM orders UNION SELECT day FROM quarantine UNION SELECT day FROM alerts")
         .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
         .map_err(doing("cannot ask for the days there are"))
 }

@@ -78,6 +78,55 @@ const MIGRATIONS: &[&str] = &[
     CREATE TRIGGER word_came AFTER INSERT ON dictionary BEGIN UPDATE words SET n = n + 1; END;
     CREATE TRIGGER word_went AFTER DELETE ON dictionary BEGIN UPDATE words SET n = n - 1; END;
 ",
+    "
+    -- What was warned of. `order_id` is NULL for places and groups; who took it and what they wrote is sealed.
+    CREATE TABLE alerts(
+        id INTEGER PRIMARY KEY,
+        rule TEXT NOT NULL,
+        order_id INTEGER,
+        place TEXT NOT NULL,
+        is_group INTEGER NOT NULL DEFAULT 0,
+        severity INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        fired_at INTEGER,
+        resolved_at INTEGER,
+        clear_at INTEGER,
+        late INTEGER NOT NULL DEFAULT 0,
+        acked_at INTEGER,
+        snoozed_until INTEGER,
+        grouped_in INTEGER,
+        members INTEGER NOT NULL DEFAULT 0,
+        day INTEGER NOT NULL,
+        sealed BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX alerts_order ON alerts(order_id) WHERE order_id IS NOT NULL;
+    CREATE INDEX alerts_place ON alerts(rule, place, is_group, fired_at) WHERE state = 1;
+    CREATE INDEX alerts_state ON alerts(state, fired_at, id);
+    CREATE INDEX alerts_group ON alerts(grouped_in) WHERE grouped_in IS NOT NULL;
+    CREATE INDEX alerts_day ON alerts(day);
+    -- What channels are told, once for each change; `due_at` is NULL when that is done.
+    CREATE TABLE outbox(
+        id INTEGER PRIMARY KEY,
+        alert_id INTEGER NOT NULL,
+        channel TEXT NOT NULL,
+        what INTEGER NOT NULL,
+        nth INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        due_at INTEGER,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        done_at INTEGER,
+        result TEXT,
+        UNIQUE(alert_id, channel, what, nth)
+    ) STRICT;
+    CREATE INDEX outbox_due ON outbox(channel, due_at) WHERE due_at IS NOT NULL;
+    -- Counters of the last minutes, for rules that speak of many orders.
+    CREATE TABLE minutes(minute INTEGER NOT NULL, kind INTEGER NOT NULL, what INTEGER NOT NULL, whom INTEGER NOT NULL,
+        class INTEGER NOT NULL, count INTEGER NOT NULL, failed INTEGER NOT NULL,
+        PRIMARY KEY(minute, kind, what, whom, class)) WITHOUT ROWID, STRICT;
+    CREATE INDEX orders_first ON orders(first_at) WHERE joined_to IS NULL;
+",
 ];
 
 pub(super) fn prepare(db: &mut Connection) -> Result<(), StoreError> {

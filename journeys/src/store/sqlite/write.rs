@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::learn::{Lessons, word};
-use super::{Sqlite, doing, join, read};
+use super::{Sqlite, doing, join, read, watch};
 use crate::facts::{At, Fact, FactId, Key};
 use crate::fold::{self, Gathered, Hang, Length, Lost, Outcome, Reason, Verdict};
 use crate::model::{Usual, shape};
+use crate::rules::Subject;
 use crate::store::{Ingested, StoreError, blob};
 
 impl Sqlite {
@@ -143,13 +144,14 @@ impl Sqlite {
                 for member in connected.iter().filter(|member| **member != row) {
                     set_head(db, *member, None, Some(row))?;
                     lessons.order(db, *member, &[])?;
+                    watch::follow(db, *member, row)?;
                 }
-                let (head, lengths) = self.head(&all.unwrap_or_default(), usual, now);
+                let (head, lengths) = self.head(db, row, &all.unwrap_or_default(), usual, now)?;
                 set_head(db, row, Some(&head), None)?;
                 lessons.order(db, row, &lengths)?;
             } else {
                 for (member, gathered) in &opened {
-                    let (head, lengths) = self.head(gathered, usual, now);
+                    let (head, lengths) = self.head(db, *member, gathered, usual, now)?;
                     set_head(db, *member, Some(&head), None)?;
                     lessons.order(db, *member, &lengths)?;
                 }
@@ -158,10 +160,19 @@ impl Sqlite {
         Ok(judged)
     }
 
-    /// What lists show of an order, and how long it was where.
-    fn head(&self, gathered: &Gathered, usual: &Usual, now: At) -> (NewHead, Vec<Length>) {
+    /// What lists show of an order, and how long it was where. On the way its alerts become what they are now.
+    fn head(
+        &self,
+        db: &Connection,
+        row: i64,
+        gathered: &Gathered,
+        usual: &Usual,
+        now: At,
+    ) -> Result<(NewHead, Vec<Length>), StoreError> {
         let journey = fold::journey(gathered, &self.model);
         let verdict = fold::verdict(&journey, &self.model, usual, now);
+        let order = Subject { journey: &journey, verdict: &verdict, model: &self.model, usual };
+        let due = self.watch_order(db, row, &order, now)?;
         let stage = journey.stage();
         let head = NewHead {
             stage: stage.map(|stage| self.model.in_clear(&stage.name)),
@@ -169,9 +180,9 @@ impl Sqlite {
             group: group(&verdict),
             outcome: verdict.outcome,
             since: verdict.since,
-            due: verdict.due,
+            due: verdict.due.into_iter().chain(due).min(),
         };
-        (head, fold::lengths(&journey, &self.model))
+        Ok((head, fold::lengths(&journey, &self.model)))
     }
 
     pub(super) fn judge_again(&self, now: At, limit: usize) -> Result<usize, StoreError> {
@@ -252,6 +263,7 @@ fn set_head(
 /// Deletes a row with its numbers and out of the counters. What it taught stays.
 pub(super) fn delete(db: &Connection, row: i64) -> Result<(), StoreError> {
     uncount(db, row)?;
+    watch::forget(db, row)?;
     for sql in ["DELETE FROM keys WHERE order_id = ?1", "DELETE FROM orders WHERE id = ?1"] {
         db.prepare_cached(sql)
             .and_then(|mut statement| statement.execute([row]))

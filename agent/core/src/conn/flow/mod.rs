@@ -17,6 +17,7 @@ mod snapshot;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::look::{Look, PerDirection};
 use super::opening::Opening;
@@ -25,7 +26,7 @@ use super::{ConnInfo, ConnRef, MakeSession, Stats, Verdict, VerdictUpdate};
 use crate::conn::snapshot::{Known, Waiting};
 use crate::protocol::detect::Detection;
 use crate::protocol::{Discard, End, Event, Events, PerProtocol, Protocol, Session, Shared, Want};
-use crate::record::{Close, Conn, Data, Direction, Endpoint, Role, Sender};
+use crate::record::{Close, Conn, Data, Direction, Endpoint, Role, Sender, Tgid};
 use crate::settings;
 use crate::stream::{Chunk, Duplex, Window};
 use crate::time::BootTime;
@@ -86,8 +87,9 @@ pub(super) struct Flow {
     /// Verdicts given.
     is_captured: bool,
     is_ignored: bool,
-    /// When bytes moved last, or it was introduced.
+    /// When bytes moved last, or it was introduced, and which process did it: servers accept in one and serve in another.
     spoke_at: BootTime,
+    moved_by: Tgid,
     /// What an earlier agent had learned on it, until the first bytes.
     pub(super) known: Option<Box<Known>>,
     /// When it wants [`Flow::handle_timeout`]; kept by the caller's timers.
@@ -128,6 +130,7 @@ struct Talk {
 impl Flow {
     pub(super) fn new(conn: Conn, is_announced: bool, window: Window) -> Self {
         let (duplex, spoke_at) = (Duplex::new(conn.from_start.then_some(0), window), conn.at);
+        let moved_by = conn.thread.tgid;
         Self {
             info: Arc::new(ConnInfo { role: conn.role, conn, protocol: None, client: None, tls: None }),
             duplex,
@@ -145,6 +148,7 @@ impl Flow {
             is_captured: false,
             is_ignored: false,
             spoke_at,
+            moved_by,
             known: None,
             deadline: None,
             accounted: Held::default(),
@@ -198,7 +202,7 @@ impl Flow {
             cx.stats.ciphertext_bytes += u64::from(data.len);
             return;
         }
-        self.spoke_at = self.spoke_at.max(data.at);
+        (self.spoke_at, self.moved_by) = (self.spoke_at.max(data.at), data.thread.tgid);
         if let Some(known) = self.known.take() {
             self.go_on(*known, &data, cx);
         }
@@ -226,13 +230,18 @@ impl Flow {
         self.duplex.handle_timeout(now);
         self.pump(now, cx);
         self.expire_sealed(now, cx);
-        if let Some(close) = self.closing
-            && now >= close.at + cx.window.time
-        {
+        if self.ends_at(cx.window, cx.tls.bounds.after_end).is_some_and(|at| now >= at) {
             self.end(now, cx);
             return true;
         }
         false
+    }
+
+    /// When a connection whose end was seen is over: late records have come, and so has a secret that somebody still looks for.
+    fn ends_at(&self, window: Window, after_end: Duration) -> Option<BootTime> {
+        let is_waiting = self.tls.as_ref().is_some_and(|sealed| sealed.is_waiting());
+        let time = if is_waiting { window.time.max(after_end) } else { window.time };
+        self.closing.map(|close| close.at + time)
     }
 
     /// Time for the session's own bounds.
@@ -243,8 +252,8 @@ impl Flow {
         }
     }
 
-    pub(super) fn poll_timeout(&self, window: Window) -> Option<BootTime> {
-        let closing = self.closing.map(|close| close.at + window.time);
+    pub(super) fn poll_timeout(&self, window: Window, after_end: Duration) -> Option<BootTime> {
+        let closing = self.ends_at(window, after_end);
         let sealed = self.tls.as_ref().and_then(|sealed| sealed.poll_timeout());
         [self.duplex.poll_timeout(), closing, sealed].into_iter().flatten().min()
     }
@@ -283,11 +292,12 @@ impl Flow {
             State::Speaking(talk) => (0, size_of::<Talk>().saturating_add(talk.session.held())),
             State::Ignored => (0, 0),
         };
-        let sealed = self.tls.as_ref().map_or(0, |sealed| sealed.held());
+        let (sealed, state) =
+            self.tls.as_ref().map_or((0, 0), |sealed| (sealed.held(), sealed.state_bytes()));
         let back = self.duplex.buffered().saturating_add(pending).saturating_add(sealed);
         let places = self.duplex.held().saturating_mul(size_of::<Chunk>());
         let all = FLOW_BYTES.saturating_add(places).saturating_add(self.preface.held()).saturating_add(back);
-        Held { back, all: all.saturating_add(session) }
+        Held { back, all: all.saturating_add(session).saturating_add(state) }
     }
 
     /// Gives up bodies and values of what is open, and what waits.

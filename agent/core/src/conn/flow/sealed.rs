@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::super::opening::Wanted;
 use super::{Context, Flow, State, sender};
 use crate::operation::amqp::ActionKind;
 use crate::operation::{Detail, Extent, Interaction, Operation};
 use crate::protocol::{End, Event};
-use crate::record::{Direction, OpId, Point, Role, Sender};
+use crate::record::{ConnId, Direction, OpId, Point, Role, Sender};
 use crate::stream::Chunk;
 use crate::time::BootTime;
 use crate::tls;
@@ -22,13 +23,23 @@ pub(super) struct Sealed {
     /// The first byte of what is open: in the plaintext, and on the wire if the client sent it, and if the server did.
     begun: BTreeMap<OpId, (u64, [Option<u64>; 2])>,
     is_opened: bool,
-    /// It was told what it waits for.
-    is_asked: bool,
+    /// Whose secret it waits for, once it was told.
+    asked: Option<tls::ClientRandom>,
 }
 
+/// An entry of `begun`, with its part of the tree's nodes.
+const BEGUN_BYTES: usize = 2 * size_of::<(OpId, (u64, [Option<u64>; 2]))>();
+
 impl Sealed {
+    /// Captured bytes.
     pub(super) fn held(&self) -> usize {
         self.session.held()
+    }
+
+    /// What is known beside them.
+    pub(super) fn state_bytes(&self) -> usize {
+        let begun = self.begun.len().saturating_mul(BEGUN_BYTES);
+        self.session.state_bytes().saturating_add(begun).saturating_add(size_of::<Self>())
     }
 
     /// A record of it was opened.
@@ -39,6 +50,20 @@ impl Sealed {
     pub(super) fn poll_timeout(&self) -> Option<BootTime> {
         self.session.poll_timeout()
     }
+
+    /// It waits for its secret.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.session.poll_timeout().is_some()
+    }
+}
+
+/// What the secrets of a connection are called of whose handshake nothing was seen: no client's random begins so.
+fn own_name(conn: ConnId) -> tls::ClientRandom {
+    let mut name = tls::ClientRandom::default();
+    if let Some(first) = name.first_chunk_mut() {
+        *first = conn.0.to_be_bytes();
+    }
+    name
 }
 
 impl Flow {
@@ -48,10 +73,10 @@ impl Flow {
         else {
             return;
         };
-        let at_record =
-            matches!(look.pending.front(), Some((_, Chunk::Bytes { bytes, .. })) if is_hello(bytes));
-        let session = tls::Session::new(at_record, self.info.role, cx.tls.bounds);
-        let sealed = Sealed { session, begun: BTreeMap::new(), is_opened: false, is_asked: false };
+        let at_record = begins_with_hello(look.pending.iter());
+        let session = tls::Session::new(at_record, self.info.role, cx.tls.bounds)
+            .with_name(own_name(self.info.conn.id));
+        let sealed = Sealed { session, begun: BTreeMap::new(), is_opened: false, asked: None };
         cx.stats.tls.seen += 1;
         self.tls = Some(Box::new(sealed));
         self.want_all(cx);
@@ -124,9 +149,9 @@ impl Flow {
     }
 
     fn stay_closed(&mut self, cause: tls::Cause, now: BootTime, cx: &mut Context) {
-        self.tls = None;
         cx.stats.tls.closed(cause);
         cx.stats.opaque += 1;
+        // What was open is told while it is still known where it stands on the wire.
         if let State::Speaking(talk) = &mut self.state {
             talk.session.end(End::Abandoned, now, &mut cx.events);
             self.publish(cx);
@@ -136,12 +161,17 @@ impl Flow {
 
     fn ask_for_secret(&mut self, cx: &mut Context) {
         let Some(sealed) = &mut self.tls else { return };
-        let wanted = sealed.session.wants();
-        let is_asked = std::mem::replace(&mut sealed.is_asked, wanted.is_some());
-        if let Some(random) = wanted
-            && !is_asked
+        let name = sealed.session.wants();
+        let id = self.info.conn.id;
+        if let Some(name) = name
+            && sealed.asked.replace(name) != Some(name)
         {
-            cx.tls.wait(random, self.info.conn.id);
+            cx.tls.wait(name, id);
+        }
+        if cx.tls.is_searched
+            && let Some(proof) = sealed.session.poll_proof()
+        {
+            cx.tls.want(Wanted { conn: id, tgid: self.moved_by, at: self.spoke_at, proof });
         }
     }
 
@@ -226,7 +256,23 @@ fn direction(role: Role, from: Sender) -> Direction {
     if sender(role, Direction::Ingress) == from { Direction::Ingress } else { Direction::Egress }
 }
 
-/// The record of a hello: what was captured begins with the handshake.
-fn is_hello(bytes: &[u8]) -> bool {
-    matches!(bytes, [22, 3, _, _, _, 1 | 2, ..])
+/// What was captured begins with the handshake: whoever spoke first begins with the record of a hello. Many programs read a record's
+/// header by itself, so that its body is in a chunk of its own.
+fn begins_with_hello<'a>(mut chunks: impl Iterator<Item = &'a (Direction, Chunk)> + Clone) -> bool {
+    let Some((direction, _)) = chunks.clone().next() else { return false };
+    let mut head = Vec::with_capacity(HELLO_HEAD);
+    while head.len() < HELLO_HEAD {
+        match chunks.next() {
+            Some((of, Chunk::Bytes { bytes, .. })) if of == direction => {
+                head.extend(bytes.iter().take(HELLO_HEAD - head.len()));
+            }
+            Some((of, _)) if of != direction => {}
+            // A gap, or no more.
+            _ => return false,
+        }
+    }
+    matches!(head.as_slice(), [22, 3, _, _, _, 1 | 2])
 }
+
+/// A record's header and the type of its first message.
+const HELLO_HEAD: usize = 6;

@@ -11,6 +11,7 @@ mod opaque;
 #[cfg(test)]
 mod tests;
 
+use self::opaque::may_be_opaque;
 pub use self::opaque::sniff_opaque;
 use super::Protocol;
 use crate::record::{Direction, Sender};
@@ -182,7 +183,8 @@ fn look(bytes: &[u8], port: Option<u16>) -> Found {
     {
         return Found::Is(protocol, sender);
     }
-    if sniffs.iter().any(|(_, sniff)| *sniff == Sniff::Maybe) { Found::Perhaps } else { Found::Nothing }
+    let is_begun = sniffs.iter().any(|(_, sniff)| *sniff == Sniff::Maybe) || may_be_opaque(bytes);
+    if is_begun { Found::Perhaps } else { Found::Nothing }
 }
 
 /// The protocol a server port is known for.

@@ -10,6 +10,14 @@ pub fn sniff_opaque(bytes: &[u8]) -> Option<Kind> {
     is_tls(bytes).then_some(Kind::Tls)
 }
 
+/// The beginning of a record whose rest is to come: many programs read a record's header by itself.
+pub(super) fn may_be_opaque(bytes: &[u8]) -> bool {
+    match bytes {
+        [20..=23, 3] | [20..=23, 3, 0..=4] | [20..=23, 3, 0..=4, _] => true,
+        _ => tls_header(bytes).is_some_and(|(_, len)| bytes.len() < 5 + len),
+    }
+}
+
 /// A hello, or records whose lengths lead from one to the next (RFC 8446, section 5.1).
 fn is_tls(bytes: &[u8]) -> bool {
     let Some((kind, len)) = tls_header(bytes) else { return false };

@@ -78,7 +78,10 @@ fn house_with(settings: OidcSettings, patience: Duration) -> House {
     let store = Arc::new(Sqlite::open(folder.path(), master, Model::default()).expect("a store"));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let site = Site {
-        store,
+        store: store.clone(),
+        alerts: store,
+        channels: Arc::default(),
+        trying: Arc::new(tokio::sync::Semaphore::new(1)),
         model: Arc::new(Model::default()),
         zone: TimeZone::UTC,
         language: Language::En,

@@ -1,5 +1,7 @@
 //! Connections written here, record by record, are opened to what was written, however they are cut.
 
+mod search;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ const RANDOM: ClientRandom = [0xc1; 32];
 const SERVER_RANDOM: [u8; 32] = [0x5e; 32];
 
 fn bounds() -> Bounds {
-    Bounds { bytes: 256 << 10, time: Duration::from_secs(10) }
+    Bounds { bytes: 256 << 10, time: Duration::from_secs(10), after_end: Duration::ZERO }
 }
 
 /// The writing end of one direction.
@@ -197,6 +199,8 @@ fn server_hello(suite: &Suite, encrypt_then_mac: bool) -> Vec<u8> {
 struct Talk {
     suite: &'static Suite,
     secrets: [Vec<u8>; 2],
+    /// Of the handshake: the server's and the client's.
+    handshake: [Vec<u8>; 2],
     master: Vec<u8>,
     writers: [Writer; 2],
     /// Pieces in order: is it the server's, its bytes, its content.
@@ -205,18 +209,25 @@ struct Talk {
 
 impl Talk {
     fn new(id: u16, encrypt_then_mac: bool) -> Self {
+        let len = Suite::of(id).unwrap().hash.len();
+        let secrets = [0x31, 0x32, 0x11, 0x12].map(|byte| vec![byte; len]);
+        Self::with_secrets(id, encrypt_then_mac, secrets, vec![0x4d; 48])
+    }
+
+    /// The client's and the server's secret, and those of their handshake the other way round.
+    fn with_secrets(id: u16, encrypt_then_mac: bool, all: [Vec<u8>; 4], master: Vec<u8>) -> Self {
         let suite = Suite::of(id).unwrap();
         let len = suite.hash.len();
-        let secrets = [vec![0x31; len], vec![0x32; len]];
-        let master = vec![0x4d; 48];
+        let [of_client, of_server, handshake_of_server, handshake_of_client] = all;
+        let (secrets, handshake) = ([of_client, of_server], [handshake_of_server, handshake_of_client]);
         let mut pieces = vec![
             (false, client_hello(false), Vec::new()),
             (true, server_hello(suite, encrypt_then_mac), Vec::new()),
         ];
         let writers = if suite.version == Version::Tls13 {
             // The rest of the handshake is under other secrets.
-            let mut of_server = Writer::v13(suite, &vec![0x11; len]);
-            let mut of_client = Writer::v13(suite, &vec![0x12; len]);
+            let mut of_server = Writer::v13(suite, &handshake[0]);
+            let mut of_client = Writer::v13(suite, &handshake[1]);
             pieces.push((true, plain(20, &[1]), Vec::new()));
             pieces.push((true, of_server.record(22, &message(11, &[5; 900])), Vec::new()));
             pieces.push((true, of_server.record(22, &message(20, &vec![6; len])), Vec::new()));
@@ -232,7 +243,7 @@ impl Talk {
             }
             writers
         };
-        let mut talk = Self { suite, secrets, master, writers, pieces };
+        let mut talk = Self { suite, secrets, handshake, master, writers, pieces };
         if talk.suite.version == Version::Tls13 {
             let ticket = talk.writers[1].record(22, &message(4, &[9; 200]));
             talk.pieces.push((true, ticket, Vec::new()));
@@ -259,8 +270,12 @@ impl Talk {
     }
 
     fn known(&self) -> Vec<Known> {
-        let known =
-            |label, bytes: &[u8]| Known { client_random: RANDOM, label, secret: Secret::new(bytes).unwrap() };
+        let known = |label, bytes: &[u8]| Known {
+            client_random: RANDOM,
+            label,
+            secret: Secret::new(bytes).unwrap(),
+            joined: None,
+        };
         match self.suite.version {
             Version::Tls13 => vec![
                 known(Label::ClientTraffic, &self.secrets[0]),

@@ -1,0 +1,247 @@
+//! A piece of memory → the secrets in it.
+//!
+//! ```text
+//!   piece ─ every place that looks like a secret ─▶ candidates ─ proofs of connections ─▶ secrets, and where they lie
+//! ```
+//!
+//! A secret is 32 or 48 bytes that look random; dense memory has some 8,000 such places in a megabyte. Libraries put theirs
+//! in a few ways that hardly anything else has ([`Shape`]), so those are tried first.
+//!
+//! *Owns* what is tried, and in which order. *Must not know* processes, nor how memory is read.
+
+pub use super::proof::Effort;
+use super::proof::Proof;
+use super::secret::{Known, MAX_SECRET, MIN_SECRET};
+
+/// Bytes around a place that say what lies there: a length before it, the rest of its field after it.
+pub const MARGIN: usize = 64 + 16;
+/// How far from one secret of a connection the other one is looked for at every byte. In OpenSSL and GnuTLS they are 64 bytes
+/// apart, in rustls 72, in Go 96 or 128, in BoringSSL 49.
+pub const NEIGHBOURHOOD: usize = 1 << 10;
+
+/// What is tried at once, in blocks of AES: some 5 ms. What is new is asked about meanwhile.
+const MAX_COST: u64 = 1 << 20;
+
+/// How secrets lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// After their length (arrays of JVMs: 32 bits; binaries of Erlang: 64 bits, in bytes or in bits), or in a field of 64 bytes
+    /// of which the rest is zero (OpenSSL, GnuTLS, rustls).
+    Marked,
+    /// In a field of 48 bytes before their length, at any address (BoringSSL).
+    BeforeLength,
+    /// At multiples of 16 (Go, allocations of their own).
+    Aligned,
+    /// At multiples of 4.
+    Words,
+    /// Anywhere.
+    Anywhere,
+}
+
+impl Shape {
+    /// Every way over a memory, in the order in which they are gone: what costs least first. Connections that were joined in the
+    /// middle are looked for where there are few candidates.
+    pub const WAYS: [(Shape, Effort); 9] = [
+        (Shape::Marked, Effort::Begun),
+        (Shape::BeforeLength, Effort::Begun),
+        (Shape::Aligned, Effort::Begun),
+        (Shape::Marked, Effort::Near),
+        (Shape::Words, Effort::Begun),
+        (Shape::Marked, Effort::Far),
+        (Shape::BeforeLength, Effort::Near),
+        (Shape::Aligned, Effort::Near),
+        (Shape::Anywhere, Effort::Begun),
+    ];
+
+    fn step(self) -> usize {
+        match self {
+            Shape::Marked | Shape::Words => 4,
+            Shape::Aligned => 16,
+            Shape::BeforeLength | Shape::Anywhere => 1,
+        }
+    }
+}
+
+/// What one search is for.
+#[derive(Debug, Default)]
+pub struct Search {
+    proofs: Vec<Proof>,
+    /// Candidates that were tried.
+    pub candidates: u64,
+    /// What that cost, in blocks of AES.
+    cost: u64,
+}
+
+impl Search {
+    /// A connection whose secrets are wanted; what was wanted of it before is replaced.
+    pub fn add(&mut self, proof: Proof) {
+        match self.proofs.iter_mut().find(|known| known.name() == proof.name()) {
+            Some(known) => known.update(proof),
+            None => self.proofs.push(proof),
+        }
+    }
+
+    /// What is still wanted.
+    pub fn proofs(&self) -> &[Proof] {
+        &self.proofs
+    }
+
+    /// Takes out what is no longer wanted.
+    pub fn retain(&mut self, wanted: impl Fn(&Proof) -> bool) {
+        self.proofs.retain(|proof| wanted(proof));
+    }
+
+    /// Everything was found, or nothing was wanted.
+    pub fn is_done(&self) -> bool {
+        self.proofs.iter().all(Proof::is_done)
+    }
+
+    /// Something is wanted that may be found with so much effort.
+    pub fn wants(&self, effort: Effort) -> bool {
+        self.proofs.iter().any(|proof| proof.wants(effort))
+    }
+
+    /// Tries a secret that was found for another connection: the other end of one that was joined in the middle has the same.
+    pub fn try_known(&mut self, known: &Known, found: &mut impl FnMut(Known)) {
+        for proof in &mut self.proofs {
+            self.cost += proof.test(known.secret.bytes(), Effort::Far, found);
+        }
+        self.proofs.retain(|proof| !proof.is_done());
+    }
+
+    /// Tries the bytes at one place.
+    pub fn try_at(&mut self, bytes: &[u8], effort: Effort, found: &mut impl FnMut(Known)) {
+        self.try_lengths(bytes, self.lengths(effort), effort, found);
+    }
+
+    /// Tries as many bytes as these lengths say: 32, 48.
+    fn try_lengths(
+        &mut self,
+        bytes: &[u8],
+        lengths: [bool; 2],
+        effort: Effort,
+        found: &mut impl FnMut(Known),
+    ) {
+        for len in [MIN_SECRET, MAX_SECRET].into_iter().zip(lengths).filter_map(|(len, is)| is.then_some(len))
+        {
+            let Some(candidate) = bytes.get(..len).filter(|bytes| looks_random(bytes)) else { continue };
+            self.candidates += 1;
+            for proof in &mut self.proofs {
+                self.cost += proof.test(candidate, effort, found);
+            }
+        }
+        self.proofs.retain(|proof| !proof.is_done());
+    }
+
+    /// Tries every place of a piece that lies at `address`. The last [`MARGIN`] bytes are those of the next piece as well.
+    /// Places before `from` were tried. `found` hears where a secret lies, too. Returns where to go on, if that is enough for once
+    /// ([`MAX_COST`]).
+    pub fn scan(
+        &mut self,
+        piece: &[u8],
+        address: u64,
+        from: u64,
+        (shape, effort): (Shape, Effort),
+        found: &mut impl FnMut(u64, Known),
+    ) -> Option<u64> {
+        let most = self.cost.saturating_add(MAX_COST);
+        let step = shape.step();
+        // Addresses, not places in the piece, are multiples of something.
+        let begin = from.max(address).next_multiple_of(step as u64);
+        let mut place = usize::try_from(begin - address).unwrap_or(usize::MAX);
+        let mut lengths = self.lengths(effort);
+        while place < piece.len() && place + MIN_SECRET <= piece.len() && lengths != [false; 2] {
+            let fits = fitting(shape, piece, place, lengths);
+            if fits != [false; 2] && self.hits(piece, address, place, (fits, effort), found) {
+                // The other direction's is near, and not always where this shape has it.
+                let from = place.saturating_sub(NEIGHBOURHOOD);
+                let until = (place + NEIGHBOURHOOD).min(piece.len());
+                for near in from..until {
+                    let lengths = self.lengths(Effort::Near);
+                    self.hits(piece, address, near, (lengths, Effort::Near), found);
+                }
+                lengths = self.lengths(effort);
+            }
+            place += step;
+            if self.cost > most {
+                return Some(address + place as u64);
+            }
+        }
+        None
+    }
+
+    /// Tries one place. Returns whether it was a secret.
+    fn hits(
+        &mut self,
+        piece: &[u8],
+        address: u64,
+        place: usize,
+        (lengths, effort): ([bool; 2], Effort),
+        found: &mut impl FnMut(u64, Known),
+    ) -> bool {
+        let Some(bytes) = piece.get(place..) else { return false };
+        let mut is_hit = false;
+        self.try_lengths(bytes, lengths, effort, &mut |known| {
+            is_hit = true;
+            found(address + place as u64, known);
+        });
+        is_hit
+    }
+
+    fn lengths(&self, effort: Effort) -> [bool; 2] {
+        self.proofs.iter().fold([false; 2], |all, proof| {
+            let [short, long] = proof.lengths(effort);
+            [all[0] || short, all[1] || long]
+        })
+    }
+}
+
+/// Of these lengths, those that a secret may have that lies there in this way: the cheap half of the question.
+fn fitting(shape: Shape, piece: &[u8], place: usize, lengths: [bool; 2]) -> [bool; 2] {
+    let before = |len: usize| place.checked_sub(len).and_then(|from| piece.get(from..place));
+    let marked = |len: usize| {
+        let is_array = before(4)
+            .and_then(|bytes| bytes.first_chunk())
+            .is_some_and(|said| u32::from_le_bytes(*said) as usize == len);
+        // A JVM without compressed class pointers puts 4 bytes between an array's length and its elements. In Erlang the length
+        // is in bytes, or since OTP 27 in bits.
+        let is_long = before(8).and_then(|bytes| bytes.first_chunk()).is_some_and(|said| {
+            let said = u64::from_le_bytes(*said);
+            said == len as u64 || said == 8 * len as u64
+        });
+        let rest = piece.get(place + len..place + 64);
+        is_array || is_long || rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+    };
+    let is_said_behind =
+        |len: usize| piece.get(place + MAX_SECRET).is_some_and(|said| usize::from(*said) == len);
+    let fits = |len: usize| match shape {
+        Shape::Marked => marked(len),
+        Shape::BeforeLength => is_said_behind(len),
+        Shape::Aligned | Shape::Words | Shape::Anywhere => true,
+    };
+    [lengths[0] && fits(MIN_SECRET), lengths[1] && fits(MAX_SECRET)]
+}
+
+/// The first 32 bytes are as random ones are: of those, 99.9 % pass; pointers, text and small numbers do not.
+fn looks_random(bytes: &[u8]) -> bool {
+    let (words, _) = bytes.as_chunks::<8>();
+    let Some(words) = words.first_chunk::<4>() else { return false };
+    let (mut high, mut zeros) = (0, 0);
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        high += (word & 0x8080_8080_8080_8080).count_ones();
+        // Bytes that are zero; a one after a zero counts as well, which does no harm.
+        zeros += (word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080).count_ones();
+    }
+    if zeros > 2 || !(5..=27).contains(&high) {
+        return false;
+    }
+    let mut seen = [0_u64; 4];
+    for byte in words.as_flattened() {
+        if let Some(part) = seen.get_mut(usize::from(byte >> 6)) {
+            *part |= 1 << (byte & 63);
+        }
+    }
+    // 32 random bytes have 30 different values, and fewer than 22 once in ten million times.
+    seen.iter().map(|part| part.count_ones()).sum::<u32>() >= 22
+}

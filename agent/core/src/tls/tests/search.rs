@@ -1,0 +1,279 @@
+//! Secrets are found in memory however libraries keep them, and nothing else is.
+
+use super::super::search::{Effort, MARGIN, NEIGHBOURHOOD, Search, Shape};
+use super::*;
+
+/// Numbers without a pattern, the same in every run (SplitMix64).
+struct Noise(u64);
+
+impl Noise {
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let word = || {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (mixed ^ (mixed >> 31)).to_le_bytes()
+        };
+        std::iter::repeat_with(word).take(len.div_ceil(8)).flatten().take(len).collect()
+    }
+}
+
+/// How libraries keep a secret: where its bytes begin in what is written.
+fn layouts(secret: &[u8]) -> Vec<(&'static str, Shape, usize, Vec<u8>)> {
+    let len = secret.len();
+    let field = |size: usize| [secret, &vec![0; size - len]].concat();
+    let short = (len as u32).to_le_bytes();
+    vec![
+        (
+            "OpenSSL, GnuTLS: a field of 64 bytes",
+            Shape::Marked,
+            4,
+            [&[9; 4][..], &field(64), &[9; 8]].concat(),
+        ),
+        (
+            "rustls: the same with its length",
+            Shape::Marked,
+            8,
+            [&[9; 8][..], &field(64), &(len as u64).to_le_bytes()].concat(),
+        ),
+        (
+            "a JVM: an array",
+            Shape::Marked,
+            16,
+            [&[1, 0, 0, 0, 0, 0, 0, 0, 0x40, 8, 0, 0][..], &short, secret, &[1; 32]].concat(),
+        ),
+        (
+            "a JVM without compressed class pointers",
+            Shape::Marked,
+            24,
+            [&[1; 16][..], &short, &[0; 4], secret, &[1; 32]].concat(),
+        ),
+        (
+            "Erlang to 26",
+            Shape::Marked,
+            16,
+            [&[1; 8][..], &(len as u64).to_le_bytes(), secret, &[1; 32]].concat(),
+        ),
+        (
+            "Erlang from 27",
+            Shape::Marked,
+            16,
+            [&[1; 8][..], &(8 * len as u64).to_le_bytes(), secret, &[1; 32]].concat(),
+        ),
+        (
+            "BoringSSL, at an odd address",
+            Shape::BeforeLength,
+            7,
+            [&[9; 7][..], &field(48), &[len as u8], &[9; 32]].concat(),
+        ),
+        ("Go: an allocation", Shape::Aligned, 16, [&[9; 16][..], secret, &[9; 32]].concat()),
+        ("on a word", Shape::Words, 20, [&[9; 20][..], secret, &[9; 32]].concat()),
+        ("anywhere", Shape::Anywhere, 13, [&[9; 13][..], secret, &[9; 32]].concat()),
+    ]
+}
+
+fn random_talk(id: u16, encrypt_then_mac: bool) -> Talk {
+    let mut noise = Noise(id.into());
+    let len = Suite::of(id).unwrap().hash.len();
+    let all = std::array::from_fn(|_| noise.bytes(len));
+    let mut talk = Talk::with_secrets(id, encrypt_then_mac, all, noise.bytes(48));
+    talk.say(false, b"GET /orders/4711 HTTP/1.1\r\nHost: crm.local\r\n\r\n");
+    talk.say(true, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    talk.say(false, &[0x17; 300]);
+    talk.say(true, &[0x18; 30]);
+    talk
+}
+
+/// Feeds all chunks; what waits asks. Returns the last question.
+fn waiting(session: &mut Session, chunks: &[(Direction, Chunk)]) -> Proof {
+    let mut last = None;
+    for (direction, chunk) in chunks {
+        session.offer(*direction, chunk);
+        assert_eq!(session.poll(&Secrets::default(), BootTime::ZERO), None);
+        last = session.poll_proof().or(last);
+    }
+    assert!(session.poll_proof().is_none(), "the same is not asked twice");
+    last.expect("a question")
+}
+
+const BASE: u64 = 0x7f00_0000_1000;
+
+/// Tries shapes in their order. Returns those that found something, with the places.
+fn search(search: &mut Search, memory: &[u8], secrets: &mut Secrets) -> Vec<(Shape, u64)> {
+    let mut hits = Vec::new();
+    for (shape, effort) in Shape::WAYS {
+        let mut from = BASE;
+        while let Some(next) = search.scan(memory, BASE, from, (shape, effort), &mut |at, known| {
+            hits.push((shape, at - BASE));
+            secrets.insert(known);
+        }) {
+            assert!(next > from);
+            from = next;
+        }
+    }
+    hits
+}
+
+#[test]
+fn secrets_are_found_in_whatever_way_libraries_keep_them() {
+    for (id, encrypt_then_mac) in
+        [(0x1301, false), (0x1302, false), (0x1303, false), (0xc030, false), (0xc014, true)]
+    {
+        let talk = random_talk(id, encrypt_then_mac);
+        let wanted = match talk.suite.version {
+            Version::Tls13 => &talk.secrets[0],
+            Version::Tls12 => &talk.master,
+        };
+        for (name, shape, place, bytes) in layouts(wanted) {
+            let mut noise = Noise(7);
+            let mut memory = noise.bytes(256);
+            // What must not be taken: the secrets of the handshake, which lie about as well.
+            memory.extend(talk.handshake.concat());
+            memory.resize(memory.len().next_multiple_of(16), 0);
+            let at = memory.len() + place;
+            memory.extend(bytes);
+            memory.extend(noise.bytes(256));
+            let mut session = session();
+            let proof = waiting(&mut session, &talk.chunks());
+            let mut all = Search::default();
+            all.add(proof);
+            let mut secrets = Secrets::default();
+            let hits = search(&mut all, &memory, &mut secrets);
+            assert_eq!(hits.first(), Some(&(shape, at as u64)), "{id:#06x} {name}: {hits:?}");
+            assert_eq!(hits.len(), 1, "{id:#06x} {name}: {hits:?}");
+            let mut seen = [Seen::default(), Seen::default()];
+            collect(&mut session, &secrets, &mut seen);
+            let of_client = &seen[0].bytes;
+            match talk.suite.version {
+                Version::Tls12 => {
+                    assert_eq!(
+                        (of_client, &seen[1].bytes),
+                        (&talk.truth(false), &talk.truth(true)),
+                        "{name}"
+                    );
+                    assert!(all.is_done(), "{name}: one secret is both directions'");
+                }
+                // The server's records wait on, and those after them: the order is kept.
+                Version::Tls13 => assert!(!all.is_done(), "{name}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_other_direction_is_found_beside_the_first() {
+    for (id, distance) in [(0x1302, 49), (0x1301, 64), (0x1302, 64), (0x1303, 72), (0x1302, 999)] {
+        let talk = random_talk(id, false);
+        let [client, server] = &talk.secrets;
+        let mut memory = Noise(5).bytes(2048);
+        let at = 512;
+        memory[at..at + 64].fill(0);
+        memory[at..at + client.len()].copy_from_slice(client);
+        let other = at + distance;
+        memory[other..other + server.len()].copy_from_slice(server);
+        if distance == 49 {
+            (memory[at + 48], memory[other + 48]) = (48, 48);
+        }
+        let mut session = session();
+        let proof = waiting(&mut session, &talk.chunks());
+        let mut all = Search::default();
+        all.add(proof);
+        let mut secrets = Secrets::default();
+        let hits = search(&mut all, &memory, &mut secrets);
+        let places: Vec<u64> = hits.iter().map(|(_, at)| *at).collect();
+        assert_eq!(places, [at as u64, other as u64], "{id:#06x} {distance}");
+        assert!(hits.iter().all(|(shape, _)| *shape == hits[0].0), "{hits:?}: in the same pass");
+        assert!(all.is_done() && all.proofs().is_empty());
+        let mut seen = [Seen::default(), Seen::default()];
+        collect(&mut session, &secrets, &mut seen);
+        assert_eq!((&seen[0].bytes, &seen[1].bytes), (&talk.truth(false), &talk.truth(true)));
+    }
+}
+
+#[test]
+fn connections_older_than_the_agent_are_opened_from_what_is_seen_of_them() {
+    for id in [0x1301, 0x1302, 0x1303] {
+        let mut talk = random_talk(id, false);
+        talk.writers[0].padding = 16;
+        for n in 0..1500_u32 {
+            talk.say(false, format!("request {n}").as_bytes());
+            talk.say(true, format!("answer {n}").as_bytes());
+        }
+        let late: Vec<_> = talk.chunks().split_off(2900);
+        let mut session = Session::new(false, Some(Role::Client), bounds()).with_name([3; 32]);
+        let proof = waiting(&mut session, &late);
+        let [client, server] = &talk.secrets;
+        let field = |secret: &[u8]| [secret, &vec![0; 64 - secret.len()]].concat();
+        let memory = [Noise(5).bytes(512), field(client), field(server), Noise(6).bytes(512)].concat();
+        let mut all = Search::default();
+        all.add(proof);
+        let mut secrets = Secrets::default();
+        let hits = search(&mut all, &memory, &mut secrets);
+        assert_eq!(hits.len(), 2, "{id:#06x}: {hits:?}");
+        let mut seen = [Seen::default(), Seen::default()];
+        collect(&mut session, &secrets, &mut seen);
+        let text = |side: usize| String::from_utf8(seen[side].bytes.values().copied().collect()).unwrap();
+        assert!(text(0).ends_with("request 1498request 1499"), "{id:#06x}: {}", text(0));
+        assert!(text(1).ends_with("answer 1498answer 1499"), "{id:#06x}: {}", text(1));
+        assert_eq!(session.facts().unwrap().suite, talk.suite.name);
+        assert_eq!(session.take_counts().failed, 0);
+        assert_eq!(session.client(), Some(Direction::Egress));
+    }
+}
+
+#[test]
+fn nothing_is_found_in_what_is_not_this_connections() {
+    let talk = random_talk(0x1302, false);
+    let mut session = session();
+    let proof = waiting(&mut session, &talk.chunks());
+    let other = {
+        let mut noise = Noise(99);
+        let all = std::array::from_fn(|_| noise.bytes(48));
+        Talk::with_secrets(0x1302, false, all, noise.bytes(48))
+    };
+    let mut memory = Noise(4).bytes(2000);
+    for secret in other.secrets.iter().chain([&other.master]) {
+        memory.extend_from_slice(secret);
+        memory.extend([0; 16]);
+    }
+    let mut all = Search::default();
+    all.add(proof);
+    let mut secrets = Secrets::default();
+    assert_eq!(search(&mut all, &memory, &mut secrets), []);
+    assert!(all.candidates > 2_000 && secrets.is_empty());
+    // Memory without anything random costs nothing.
+    let before = all.candidates;
+    let dull = [
+        vec![0; 5000],
+        b"GET / HTTP/1.1\r\n".repeat(300),
+        (0..5000_u64).flat_map(u64::to_le_bytes).collect(),
+    ]
+    .concat();
+    assert_eq!(search(&mut all, &dull, &mut secrets), []);
+    assert_eq!(all.candidates, before);
+}
+
+#[test]
+fn any_piece_is_searched_without_reading_past_it() {
+    let talk = random_talk(0x1301, false);
+    let mut session = session();
+    let proof = waiting(&mut session, &talk.chunks());
+    let secret = &talk.secrets[0];
+    let memory = [Noise(1).bytes(40), secret.clone()].concat();
+    for from in 0..memory.len() {
+        for until in from..memory.len() {
+            let mut all = Search::default();
+            all.add(proof.clone());
+            let rest = all.scan(
+                &memory[from..until],
+                from as u64,
+                0,
+                (Shape::BeforeLength, Effort::Near),
+                &mut |_, _| panic!("it is not whole"),
+            );
+            assert_eq!(rest, None);
+            all.try_at(&memory[from..until], Effort::Near, &mut |_| panic!("it is not whole"));
+        }
+    }
+    const { assert!(MARGIN >= 64 + 16 && NEIGHBOURHOOD > 64) };
+}

@@ -1,0 +1,272 @@
+//! A process → the pages of its memory that are there, piece by piece.
+//!
+//! *Owns* which mappings are read, and that reading changes nothing: only pages that are present are read, so none is faulted in,
+//! none is taken from the swap, and no page table grows. *Must not know* what is looked for.
+//! *Spec*: proc_pid_maps(5), proc_pid_mem(5), proc_pid_pagemap(5).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use procfs::ProcError;
+use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
+use spoor_core::record::Tgid;
+use spoor_core::time::BootTime;
+
+/// Bytes read at a time. Reading holds the lock that the process needs for `mmap`: a piece of this size takes some 0.1 ms.
+pub(super) const PIECE: usize = 256 << 10;
+const PAGE: u64 = 4096;
+/// The bit of an entry of `pagemap` that says that the page is in memory.
+const PRESENT: u64 = 1 << 63;
+
+/// Why a process' memory cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It ended, or another process has its number.
+    Gone,
+    /// The system does not allow it.
+    Denied,
+}
+
+/// Device and inode of an executable: processes of the same program keep their secrets in the same way.
+pub(super) type Program = (u64, u64);
+
+/// One process, and never another one that gets its number later: its folder in `/proc` is held open.
+#[derive(Debug)]
+pub(super) struct Memory {
+    process: Process,
+    mem: File,
+    pagemap: File,
+    pub(super) program: Program,
+    /// For the log.
+    pub(super) name: String,
+}
+
+impl Memory {
+    /// The process that had this number at a moment.
+    pub(super) fn open(tgid: Tgid, at: BootTime) -> Result<Self, Refused> {
+        let refused = |error: ProcError| match error {
+            ProcError::PermissionDenied(_) => Refused::Denied,
+            _ => Refused::Gone,
+        };
+        let number = i32::try_from(tgid.0).map_err(|_| Refused::Gone)?;
+        let process = Process::new(number).map_err(refused)?;
+        let stat = process.stat().map_err(refused)?;
+        // What began later got the number after the process had gone.
+        let ticks = procfs::ticks_per_second().max(1);
+        let began_ms = stat.starttime.saturating_mul(1000) / ticks;
+        if BootTime::from_nanos(began_ms.saturating_mul(1_000_000)) > at {
+            return Err(Refused::Gone);
+        }
+        let mem = process.mem().map_err(refused)?;
+        let pagemap = process.open_relative("pagemap").map_err(refused)?;
+        let program = process
+            .open_relative("exe")
+            .and_then(|exe| exe.metadata().map_err(ProcError::from))
+            .map_or((0, 0), |meta| (meta.dev(), meta.ino()));
+        Ok(Self { process, mem, pagemap, program, name: stat.comm })
+    }
+
+    /// Parts of its address space in which secrets may lie.
+    pub(super) fn regions(&self) -> Result<Vec<(u64, u64)>, Refused> {
+        let maps = self.process.maps().map_err(|error| match error {
+            ProcError::PermissionDenied(_) => Refused::Denied,
+            _ => Refused::Gone,
+        })?;
+        Ok(maps.iter().filter(|map| may_hold(map)).map(|map| map.address).collect())
+    }
+
+    /// Reads what there is at an address. Returns how many bytes that are.
+    pub(super) fn read(&self, at: u64, to: &mut [u8]) -> io::Result<usize> {
+        self.mem.read_at(to, at)
+    }
+
+    /// The next present bytes from an address on, before an end, and whether there are more right behind them: at most [`PIECE`] are
+    /// taken at once. `None`: there are none.
+    fn present(&self, from: u64, end: u64) -> io::Result<Option<Run>> {
+        let mut page = from / PAGE;
+        let last = end.div_ceil(PAGE);
+        let mut entries = [0; 8 * 512];
+        let mut run: Option<Run> = None;
+        while page < last {
+            let count = (last - page).min(512) as usize;
+            let Some(entries) = entries.get_mut(..8 * count) else { break };
+            self.pagemap.read_exact_at(entries, page * 8)?;
+            let (entries, _) = entries.as_chunks::<8>();
+            for (page, entry) in (page..).zip(entries) {
+                let is_present = u64::from_ne_bytes(*entry) & PRESENT != 0;
+                match &mut run {
+                    None if is_present => {
+                        let (start, until) = ((page * PAGE).max(from), ((page + 1) * PAGE).min(end));
+                        run = Some(Run { start, until, goes_on: false });
+                    }
+                    None => {}
+                    Some(found) if is_present && found.until - found.start + PAGE <= PIECE as u64 => {
+                        found.until = ((page + 1) * PAGE).min(end);
+                    }
+                    Some(found) => {
+                        found.goes_on = is_present;
+                        return Ok(run);
+                    }
+                }
+            }
+            page += count as u64;
+        }
+        Ok(run)
+    }
+}
+
+/// Bytes that are in memory.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    start: u64,
+    until: u64,
+    goes_on: bool,
+}
+
+/// Secrets lie in memory that the process writes and nobody executes. Shared mappings are files and caches; ZGC's heap is the
+/// exception.
+fn may_hold(map: &MemoryMap) -> bool {
+    let needed = MMPermissions::READ | MMPermissions::WRITE;
+    if !map.perms.contains(needed) || map.perms.contains(MMPermissions::EXECUTE) {
+        return false;
+    }
+    match &map.pathname {
+        MMapPath::Vdso | MMapPath::Vvar | MMapPath::Vsyscall | MMapPath::Vsys(_) => false,
+        MMapPath::Path(path) if path.starts_with("/dev") => false,
+        path if map.perms.contains(MMPermissions::SHARED) => {
+            let text = match path {
+                MMapPath::Path(path) => path.to_string_lossy(),
+                MMapPath::Other(text) => text.as_str().into(),
+                _ => return false,
+            };
+            text.contains("memfd:java_heap")
+        }
+        _ => true,
+    }
+}
+
+/// Goes over parts of an address space, piece by piece.
+#[derive(Debug)]
+pub(super) struct Walk {
+    regions: std::vec::IntoIter<(u64, u64)>,
+    /// What is left of the part that is walked.
+    part: (u64, u64),
+    /// Bytes that one piece and the next have in common.
+    overlap: u64,
+    /// Bytes that may still be read.
+    left: u64,
+}
+
+impl Walk {
+    pub(super) fn new(regions: Vec<(u64, u64)>, overlap: usize, most: u64) -> Self {
+        Self { regions: regions.into_iter(), part: (0, 0), overlap: overlap as u64, left: most }
+    }
+
+    /// Goes on at an address of the last piece.
+    pub(super) fn rewind(&mut self, address: u64, until: u64) {
+        let (_, end) = self.part;
+        self.part = (address.saturating_sub(self.overlap), end.max(until));
+    }
+
+    /// Reads the next piece. Returns its address and length; `None` at the end.
+    pub(super) fn next(&mut self, memory: &Memory, to: &mut [u8]) -> Option<(u64, usize)> {
+        while self.left > 0 {
+            let (from, end) = self.part;
+            if from >= end {
+                self.part = self.regions.next()?;
+                continue;
+            }
+            // A mapping that is gone by now has no pages.
+            let Ok(Some(Run { start, until, goes_on })) = memory.present(from, end) else {
+                self.part = (0, 0);
+                continue;
+            };
+            let wanted = (until - start).min(to.len() as u64).min(self.left);
+            let to = to.get_mut(..wanted as usize)?;
+            let Ok(len) = memory.read(start, to) else {
+                self.part = (until, end);
+                continue;
+            };
+            self.left -= wanted;
+            // What lies over the end of a piece is seen whole in the next one.
+            let is_whole = start + len as u64 == until && len as u64 > self.overlap;
+            self.part = (if goes_on && is_whole { until - self.overlap } else { until }, end);
+            if len > 0 {
+                return Some((start, len));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> Memory {
+        Memory::open(Tgid(std::process::id()), crate::clock::boot()).expect("its own memory")
+    }
+
+    #[test]
+    fn what_the_process_wrote_is_read_once_and_whole() {
+        let mark = [0x5a_u8, 0xc3, 0x99, 0x1e, 0x77, 0x42, 0xd0, 0x0b].repeat(8);
+        let page = [mark.clone(), vec![0; 3 * PIECE]].concat();
+        let at = page.as_ptr() as u64;
+        let memory = own();
+        let mut piece = vec![0; PIECE];
+        let mut walk = Walk::new(vec![(at, at + page.len() as u64)], 80, u64::MAX);
+        let mut seen = Vec::new();
+        while let Some((address, len)) = walk.next(&memory, &mut piece) {
+            seen.push((address - at, len as u64, piece[..len].starts_with(&mark)));
+        }
+        assert!(seen[0] == (0, seen[0].1, true), "{seen:?}");
+        let end = seen.iter().map(|(from, len, _)| from + len).max();
+        assert_eq!(end, Some(page.len() as u64), "{seen:?}");
+        for pair in seen.windows(2) {
+            assert_eq!(pair[1].0, pair[0].0 + pair[0].1 - 80, "pieces overlap: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_hole_in_memory_ends_a_piece_and_nothing_is_read_twice() {
+        // Every other page is touched: written through a pointer of its own, the rest stays as the kernel gave it.
+        let mut pages: Vec<u8> = Vec::with_capacity(64 * PAGE as usize + PIECE);
+        let base = pages.as_ptr() as u64;
+        for (page, byte) in pages.spare_capacity_mut().chunks_mut(PAGE as usize).enumerate() {
+            if page % 2 == 0
+                && let Some(byte) = byte.first_mut()
+            {
+                byte.write(1);
+            }
+        }
+        let memory = own();
+        let (from, end) = (base.next_multiple_of(PAGE), (base + 60 * PAGE) / PAGE * PAGE);
+        let mut walk = Walk::new(vec![(from, end)], 80, u64::MAX);
+        let mut piece = vec![0; PIECE];
+        let mut read = 0;
+        let mut last = 0;
+        while let Some((address, len)) = walk.next(&memory, &mut piece) {
+            assert!(address >= last, "{address:#x} comes after {last:#x}");
+            (last, read) = (address + len as u64, read + len as u64);
+            assert!(read <= end - from, "it ends");
+        }
+        assert!(read >= 20 * PAGE && last <= end, "{read} bytes");
+    }
+
+    #[test]
+    fn pages_that_were_never_touched_are_not_read() {
+        let untouched: Vec<u8> = Vec::with_capacity(64 << 20);
+        let at = untouched.as_ptr() as u64;
+        let memory = own();
+        let mut walk = Walk::new(vec![(at + (1 << 20), at + (63 << 20))], 80, u64::MAX);
+        assert_eq!(walk.next(&memory, &mut vec![0; PIECE]), None);
+    }
+
+    #[test]
+    fn a_process_that_began_later_is_another_one() {
+        let own = Tgid(std::process::id());
+        assert_eq!(Memory::open(own, BootTime::ZERO).err(), Some(Refused::Gone));
+        assert_eq!(Memory::open(Tgid(u32::MAX), crate::clock::boot()).err(), Some(Refused::Gone));
+    }
+}

@@ -1,0 +1,375 @@
+use std::sync::Mutex;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::IntoResponse;
+
+use super::*;
+use crate::digest::{hex, hmac};
+use crate::facts::Fact;
+use crate::rules::{Severity, State as AlertState};
+use crate::store::alerts::{Wanted, What};
+use crate::store::seal::Master;
+use crate::store::sqlite::Sqlite;
+use crate::testing::wrote;
+
+/// What came: path, headers, body.
+type Heard = (String, HeaderMap, Vec<u8>);
+
+/// A receiver of webhooks on a port of its own.
+#[derive(Clone, Default)]
+struct Receiver {
+    heard: Arc<Mutex<Vec<Heard>>>,
+    /// Answers to give before all that follow are well.
+    answers: Arc<Mutex<VecDeque<u16>>>,
+}
+
+impl Receiver {
+    async fn start() -> (Self, String) {
+        let receiver = Self::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let routes = Router::new().fallback(hear).with_state(receiver.clone());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        (receiver, address)
+    }
+
+    fn heard(&self) -> Vec<Heard> {
+        self.heard.lock().expect("no panic").clone()
+    }
+}
+
+async fn hear(
+    State(receiver): State<Receiver>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> impl IntoResponse {
+    receiver.heard.lock().expect("no panic").push((uri.to_string(), headers, body.to_vec()));
+    match receiver.answers.lock().expect("no panic").pop_front() {
+        Some(code @ (301..=308)) => {
+            let to = [("location", "/elsewhere".to_owned())];
+            (StatusCode::from_u16(code).expect("a code"), to).into_response()
+        }
+        Some(429) => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7".to_owned())]).into_response(),
+        Some(code) => StatusCode::from_u16(code).expect("a code").into_response(),
+        None => StatusCode::OK.into_response(),
+    }
+}
+
+/// A channel of a line of YAML.
+fn channel(line: &str) -> Channel {
+    let text = format!("channels:\n  x: {{ {line}, language: en }}");
+    RuleSet::parse(&text, &Model::default()).expect(line).channels.remove(0)
+}
+
+fn content() -> Content {
+    let mut content = test_content(
+        &channel("webhook: { url: 'http://x' }"),
+        Some("https://spoor.example"),
+        At(1_795_863_723_000_000),
+    );
+    content.title = "Order <4711> & co: @all".to_owned();
+    content.alert.number = "4711".to_owned();
+    content.alert.severity = Severity::Critical;
+    content
+}
+
+fn json(heard: &Heard) -> serde_json::Value {
+    serde_json::from_slice(&heard.2).expect("JSON")
+}
+
+fn file(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, format!("{text}\n")).expect("a file");
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn a_webhook_is_signed_and_reads_like_alertmanagers() {
+    let (receiver, address) = Receiver::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = file(folder.path(), "secret", "s3cret");
+    let channel = channel(&format!(
+        "webhook: {{ url: '{address}/hook', secret_file: '{secret}' }}, allow_private: true"
+    ));
+    deliver(&channel, &[content()]).await.expect("taken");
+    let heard = receiver.heard();
+    let body = json(&heard[0]);
+    assert_eq!((body["version"].as_str(), body["status"].as_str()), (Some("4"), Some("firing")));
+    assert_eq!(body["alerts"][0]["labels"]["severity"], "critical");
+    assert_eq!(body["spoor"]["order"], "4711");
+    let signature = heard[0].1["x-spoor-signature"].to_str().expect("text");
+    let (time, mac) = signature.split_once(",v1=").expect("two parts");
+    let time = time.strip_prefix("t=").expect("a time");
+    let expected = hmac(b"s3cret", &[time.as_bytes(), b".", &heard[0].2]);
+    assert_eq!(mac, hex(&expected));
+    assert_eq!(heard[0].1["idempotency-key"].to_str().expect("text"), content().key());
+}
+
+#[tokio::test]
+async fn a_house_has_its_own_body() {
+    let (receiver, address) = Receiver::start().await;
+    let template = "{\"message\": {{ spoor.title|tojson }}, \"n\": {{ spoor.message }}}";
+    let channel =
+        channel(&format!("webhook: {{ url: '{address}', template: '{template}' }}, allow_private: true"));
+    deliver(&channel, &[content()]).await.expect("taken");
+    assert_eq!(json(&receiver.heard()[0])["message"], content().title);
+}
+
+#[tokio::test]
+async fn an_alertmanager_is_told_when_it_began_and_when_it_is_over() {
+    let (receiver, address) = Receiver::start().await;
+    let away = "http://127.0.0.1:1";
+    let channel =
+        channel(&format!("alertmanager: {{ urls: ['{away}', '{address}/'] }}, allow_private: true"));
+    let mut over = content();
+    over.what = What::Resolved;
+    over.alert.resolved_at = Some(over.at);
+    deliver(&channel, &[content(), over]).await.expect("one of two took it");
+    let heard = receiver.heard();
+    assert_eq!(heard[0].0, "/api/v2/alerts");
+    let body = json(&heard[0]);
+    assert_eq!(body.as_array().map(Vec::len), Some(2));
+    assert_eq!(body[0]["startsAt"], "2026-11-28T11:02:03Z");
+    assert_eq!(
+        (&body[0]["endsAt"], &body[1]["endsAt"]),
+        (&"2026-11-28T11:06:03Z".into(), &"2026-11-28T11:02:03Z".into())
+    );
+    assert!(body[0]["labels"].get("order").is_none(), "numbers are no labels unless it is said: {body}");
+}
+
+#[tokio::test]
+async fn telegram_and_chats_get_text_that_is_no_markup() {
+    let (receiver, address) = Receiver::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = file(folder.path(), "token", "12:abc");
+    let telegram = channel(&format!(
+        "telegram: {{ token_file: '{token}', chat: '-100', thread: 5, url: '{address}' }}, allow_private: true"
+    ));
+    deliver(&telegram, &[content()]).await.expect("taken");
+    let url = file(folder.path(), "url", &format!("{address}/hooks/abc"));
+    let chat = channel(&format!("mattermost: {{ url_file: '{url}', channel: duty }}, allow_private: true"));
+    deliver(&chat, &[content()]).await.expect("taken");
+    let heard = receiver.heard();
+    let (sent, posted) = (json(&heard[0]), json(&heard[1]));
+    assert_eq!(heard[0].0, "/bot12:abc/sendMessage");
+    assert_eq!((&sent["chat_id"], &sent["message_thread_id"]), (&"-100".into(), &5.into()));
+    assert!(sent["text"].as_str().is_some_and(|text| text.contains("&lt;4711&gt; &amp; co")), "{sent}");
+    assert_eq!((heard[1].0.as_str(), &posted["channel"]), ("/hooks/abc", &"duty".into()));
+    let text = posted["text"].as_str().expect("text");
+    assert!(text.contains("&lt;4711&gt;") && !text.contains("@all"), "{text}");
+}
+
+#[tokio::test]
+async fn nobody_is_led_elsewhere_nor_into_the_house() {
+    let (receiver, address) = Receiver::start().await;
+    let port = address.rsplit(':').next().expect("a port");
+    for url in [address.clone(), format!("http://localhost:{port}"), format!("http://[::1]:{port}")] {
+        let closed = channel(&format!("webhook: {{ url: '{url}' }}"));
+        let error = deliver(&closed, &[content()]).await.expect_err("private").to_string();
+        assert!(error.contains("allow_private"), "{url}: {error}");
+    }
+    let mail = channel("email: { server: localhost, from: 'a@b.example', to: ['c@d.example'], tls: none }");
+    assert!(matches!(deliver(&mail, &[content()]).await, Err(ChannelError::Private(_))));
+    assert!(receiver.heard().is_empty());
+    receiver.answers.lock().expect("no panic").push_back(302);
+    let open = channel(&format!("webhook: {{ url: '{address}' }}, allow_private: true"));
+    assert!(matches!(deliver(&open, &[content()]).await, Err(ChannelError::Refused(302))));
+    assert_eq!(receiver.heard().len(), 1, "no redirect is followed");
+}
+
+#[tokio::test]
+async fn answers_say_whether_to_come_again() {
+    let (receiver, address) = Receiver::start().await;
+    receiver.answers.lock().expect("no panic").extend([429, 400, 500]);
+    let open = channel(&format!("webhook: {{ url: '{address}' }}, allow_private: true"));
+    assert!(matches!(deliver(&open, &[content()]).await, Err(ChannelError::Later(7))));
+    assert!(deliver(&open, &[content()]).await.is_err_and(|error| error.is_final()));
+    assert!(deliver(&open, &[content()]).await.is_err_and(|error| !error.is_final()));
+    let lost = channel("webhook: { url_file: /nowhere/at/all }, allow_private: true");
+    assert!(matches!(deliver(&lost, &[content()]).await, Err(ChannelError::Secret { .. })));
+}
+
+#[test]
+fn only_so_many_go_in_a_minute() {
+    let (mut rate, begin) = (Rate::new(2), Instant::now());
+    for (second, expected) in [(0, 2), (1, 1), (2, 0), (59, 0), (60, 1), (61, 1)] {
+        let at = begin + Duration::from_secs(second);
+        assert_eq!(rate.room(at), expected, "{second}");
+        if expected > 0 {
+            rate.used(at);
+        }
+    }
+}
+
+/// Messages by the text of the order they are about.
+async fn wait_for(receiver: &Receiver, count: usize) -> Vec<serde_json::Value> {
+    for _ in 0..400 {
+        if receiver.heard().len() >= count {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    receiver.heard().iter().map(json).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fires_is_told_once_though_the_channel_is_away_at_first_and_its_end_as_well() {
+    let (good, bad) = (Receiver::start().await, Receiver::start().await);
+    // Longer than it takes to count as broken, and then it is there again.
+    bad.0.answers.lock().expect("no panic").extend([500, 500, 500]);
+    let rules = format!(
+        "rules:\n  - {{ id: backwards, severity: critical }}\n  - {{ id: channel-broken, severity: critical }}\nchannels:\n  good: {{ webhook: {{ url: '{}' }}, allow_private: true, language: en }}\n  bad: {{ webhook: {{ url: '{}' }}, allow_private: true }}\n",
+        good.1, bad.1
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = Arc::new(Model::default());
+    let store = Arc::new(
+        Sqlite::open(folder.path(), Master::generate().expect("a key"), Model::default()).expect("a store"),
+    );
+    store.watch(RuleSet::parse(&rules, &model).expect("rules")).expect("watched");
+    let at = now().0 / SECOND - 10;
+    let order = |id: u64, second: i64, status: &str| -> Fact {
+        wrote("4711", id, at + second, "mes", "orders", status)
+    };
+    store.ingest(vec![order(1, 0, "a"), order(2, 1, "b"), order(3, 2, "a")], now()).expect("kept");
+    let (stop, stopped) = watch::channel(false);
+    let counts = Counts::default();
+    let set = Alerts::rules(&*store).expect("rules");
+    let tasks = start(store.clone(), set, model, TimeZone::UTC, &counts, &stopped);
+    let heard = wait_for(&good.0, 1).await;
+    assert_eq!(heard[0]["spoor"]["title"], "Order 4711: mes put it back to an earlier stage");
+    let broken = wait_for(&good.0, 2).await;
+    assert_eq!(broken[1]["spoor"]["rule"], "channel-broken");
+    assert_eq!(broken[1]["spoor"]["place"], "bad");
+    let over = wait_for(&good.0, 3).await;
+    assert_eq!(
+        (&over[2]["status"], &over[2]["spoor"]["rule"]),
+        (&"resolved".into(), &"channel-broken".into())
+    );
+    assert_eq!(wait_for(&bad.0, 4).await.len(), 4, "three refusals, then it was taken");
+    let keys: Vec<_> = bad.0.heard().iter().map(|heard| heard.1["idempotency-key"].clone()).collect();
+    assert!(keys.windows(2).all(|two| two[0] == two[1]), "the same message each time: {keys:?}");
+    stop.send_replace(true);
+    for task in tasks {
+        task.await.expect("ended");
+    }
+    let firing = store
+        .alerts(&Wanted { state: Some(AlertState::Firing), limit: 10, ..Wanted::default() })
+        .expect("alerts");
+    assert_eq!(firing.len(), 1);
+    assert!(firing[0].told.iter().all(|told| told.result == "sent"), "{firing:?}");
+    let sent: u64 = counts.all().iter().filter(|(_, word, _)| *word == "sent").map(|(.., count)| count).sum();
+    assert_eq!(sent, 4);
+}
+
+/// A small mail server for one message: what it was told, line by line. With TLS from the beginning, after STARTTLS, or never.
+async fn mail_server(
+    tls: Option<(tokio_rustls::TlsAcceptor, bool)>,
+) -> (u16, tokio::task::JoinHandle<Vec<String>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let served = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("somebody");
+        match tls {
+            None => mail(stream, true, false).await.1,
+            Some((acceptor, true)) => mail(acceptor.accept(stream).await.expect("TLS"), true, false).await.1,
+            Some((acceptor, false)) => {
+                let (stream, mut heard) = mail(stream, true, true).await;
+                heard.extend(mail(acceptor.accept(stream).await.expect("TLS"), false, false).await.1);
+                heard
+            }
+        }
+    });
+    (port, served)
+}
+
+async fn mail<S>(stream: S, greets: bool, offers_tls: bool) -> (S, Vec<String>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+    let mut stream = tokio::io::BufReader::new(stream);
+    let (mut heard, mut in_data) = (Vec::new(), false);
+    if greets {
+        stream.write_all(b"220 mail.example\r\n").await.expect("written");
+    }
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+            return (stream.into_inner(), heard);
+        }
+        let line = line.trim_end().to_owned();
+        let ends = in_data && line == ".";
+        let answer: &[u8] = match line.split([' ', ':']).next().unwrap_or("") {
+            _ if in_data && !ends => b"",
+            "." => b"250 taken\r\n",
+            "EHLO" if offers_tls => b"250-mail.example\r\n250 STARTTLS\r\n",
+            "EHLO" => b"250-mail.example\r\n250 AUTH PLAIN\r\n",
+            "STARTTLS" => b"220 go on\r\n",
+            "AUTH" => b"235 you are\r\n",
+            "DATA" => b"354 go on\r\n",
+            _ => b"250 well\r\n",
+        };
+        in_data = (in_data || line == "DATA") && !ends;
+        stream.write_all(answer).await.expect("written");
+        stream.flush().await.expect("written");
+        heard.push(line.clone());
+        if line == "STARTTLS" || line == "QUIT" {
+            return (stream.into_inner(), heard);
+        }
+    }
+}
+
+#[tokio::test]
+async fn mail_goes_over_tls_with_a_password_and_messages_of_one_alert_are_one_thread() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let ca = file(folder.path(), "ca.pem", &key.cert.pem());
+    let password = file(folder.path(), "password", "s3cret");
+    let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).expect("a key");
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], private)
+            .expect("a certificate");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    for (tls, from_the_beginning) in [("tls", true), ("starttls", false)] {
+        let mut heard = Vec::new();
+        for what in [What::Fired, What::Resolved] {
+            let (port, served) = mail_server(Some((acceptor.clone(), from_the_beginning))).await;
+            let channel = channel(&format!(
+                "email: {{ server: localhost, port: {port}, tls: {tls}, ca_file: '{ca}', user: spoor, password_file: '{password}', from: 'Spoor <spoor@b.example>', to: ['c@d.example', 'e@f.example'] }}, allow_private: true"
+            ));
+            let content = Content { what, ..content() };
+            deliver(&channel, &[content]).await.expect("taken");
+            heard.push(served.await.expect("served").join("\n"));
+        }
+        for expected in [
+            "AUTH PLAIN",
+            "MAIL FROM:<spoor@b.example>",
+            "RCPT TO:<e@f.example>",
+            "Auto-Submitted: auto-generated",
+            "text/html",
+        ] {
+            assert!(heard[0].contains(expected), "{expected} is not in\n{}", heard[0]);
+        }
+        let id = format!("<spoor-{}@b.example>", content().alert.fingerprint);
+        assert!(heard[0].contains(&format!("Message-ID: {id}")), "{}", heard[0]);
+        assert!(heard[1].contains(&format!("References: {id}")), "{}", heard[1]);
+        assert!(heard[0].contains("&lt;4711&gt;"), "in HTML it is text: {}", heard[0]);
+    }
+    // A server that does not speak TLS is told nothing.
+    let (port, served) = mail_server(None).await;
+    let channel = channel(&format!(
+        "email: {{ server: localhost, port: {port}, from: 'a@b.example', to: ['c@d.example'] }}, allow_private: true"
+    ));
+    assert!(deliver(&channel, &[content()]).await.is_err());
+    let heard = served.await.expect("served").join("\n");
+    assert!(!heard.contains("MAIL FROM"), "{heard}");
+}

@@ -1,0 +1,293 @@
+//! A running `spoor-serve` whose orders go wrong on purpose: who is told, how often, how soon; and what a trial says of it.
+//!
+//! With Debian's Alertmanager and promtool where `cargo xtask setup` brought them; without them it says what it skips.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+/// A busy machine may take this long for anything.
+const PATIENCE: Duration = Duration::from_secs(90);
+const SECOND: u64 = 1_000_000_000;
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port").local_addr().expect("an address")
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A program that `cargo xtask setup` brings, or of the path.
+fn tool(name: &str) -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let brought = cache.map(|cache| cache.join("spoor/tools/bin").join(name));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    brought
+        .into_iter()
+        .chain(std::env::split_paths(&path).map(|folder| folder.join(name)))
+        .find(|file| file.is_file())
+}
+
+/// Says why something is skipped and counts it, as the harness of the live tests does.
+fn skip(test: &str, reason: &str) {
+    eprintln!("skipped {test}: {reason}");
+    if let Some(path) = std::env::var_os("SPOOR_SKIPPED") {
+        let file = fs::OpenOptions::new().append(true).create(true).open(path);
+        file.and_then(|mut file| writeln!(file, "{test}\t{reason}")).expect("a skip is counted");
+    }
+}
+
+/// An answer's body.
+fn http(to: SocketAddr, method: &str, path: &str, body: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(to).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+}
+
+/// A receiver of webhooks: bodies as they come.
+fn receiver() -> (SocketAddr, mpsc::Receiver<Value>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (heard, bodies) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if let Some(body) = receive(stream)
+                && heard.send(body).is_err()
+            {
+                return;
+            }
+        }
+    });
+    (address, bodies)
+}
+
+fn receive(mut stream: TcpStream) -> Option<Value> {
+    let mut bytes = Vec::new();
+    let mut part = [0; 4_096];
+    loop {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        if let Some(end) = end {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+            let len: usize = head.split("content-length:").nth(1)?.lines().next()?.trim().parse().ok()?;
+            if bytes.len() >= end + 4 + len {
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    .ok()?;
+                return serde_json::from_slice(&bytes[end + 4..end + 4 + len]).ok();
+            }
+        }
+        match stream.read(&mut part) {
+            Ok(0) | Err(_) => return None,
+            Ok(len) => bytes.extend(&part[..len]),
+        }
+    }
+}
+
+/// A server with rules of its own.
+struct House {
+    folder: tempfile::TempDir,
+    otlp: SocketAddr,
+    admin: SocketAddr,
+    _server: Process,
+}
+
+impl House {
+    fn start(rules: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("rules.yaml"), rules).expect("written");
+        let key = Command::new(env!("CARGO_BIN_EXE_spoor-serve"))
+            .args(["key", "new"])
+            .arg(folder.path().join("master.key"))
+            .output()
+            .expect("a process");
+        assert!(key.status.success());
+        let (grpc, otlp, pages, admin) = (free(), free(), free(), free());
+        let mut run = command(folder.path(), "run");
+        for (name, address) in
+            [("--otlp-grpc", grpc), ("--otlp-http", otlp), ("--listen", pages), ("--admin", admin)]
+        {
+            run.arg(name).arg(address.to_string());
+        }
+        let server = Process(run.stderr(Stdio::null()).spawn().expect("spoor-serve starts"));
+        wait_until("spoor-serve does not listen", || {
+            TcpStream::connect(otlp).is_ok() && TcpStream::connect(admin).is_ok()
+        });
+        Self { folder, otlp, admin, _server: server }
+    }
+
+    /// Writes a status of an order, so many seconds ago.
+    fn write(&self, order: &str, span: u64, seconds_ago: u64, status: &str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+        let at = now - seconds_ago * SECOND;
+        let text = |key: &str, value: &str| json!({ "key": key, "value": { "stringValue": value } });
+        let request = json!({ "resourceSpans": [{
+            "resource": { "attributes": [text("service.name", "mes")] },
+            "scopeSpans": [{ "spans": [{
+                "traceId": "00000000000000000000000000000001",
+                "spanId": format!("{span:016x}"),
+                "name": "UPDATE orders",
+                "kind": 3,
+                "startTimeUnixNano": at.to_string(),
+                "endTimeUnixNano": at.to_string(),
+                "attributes": [
+                    text("order.id", order),
+                    text("order.status", status),
+                    text("user.id", "customer-4242"),
+                    text("db.system.name", "postgresql"),
+                    text("db.query.summary", "UPDATE orders"),
+                ],
+            }] }],
+        }] });
+        assert!(http(self.otlp, "POST", "/v1/traces", &request.to_string()).is_some(), "acknowledged");
+    }
+
+    fn says(&self, words: &str) -> String {
+        let output = command(self.folder.path(), words).output().expect("a process");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{words}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    }
+}
+
+fn command(folder: &Path, words: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spoor-serve"));
+    command.args(words.split(' ')).arg("--data").arg(folder.join("data"));
+    command.arg("--key-file").arg(folder.join("master.key")).arg("--rules").arg(folder.join("rules.yaml"));
+    command
+}
+
+#[test]
+fn an_order_that_waits_is_told_once_soon_after_it_is_due_and_so_is_its_end() {
+    let (address, bodies) = receiver();
+    let house = House::start(&format!(
+        "rules:\n  - {{ id: waits, when: stage_age, stage: new, limit: 5s, severity: critical }}\nchannels:\n  hook: {{ webhook: {{ url: 'http://{address}/' }}, allow_private: true, language: en }}\n"
+    ));
+    house.write("4711", 1, 0, "new");
+    let begin = Instant::now();
+    let fired = bodies.recv_timeout(PATIENCE).expect("told");
+    let took = begin.elapsed();
+    assert_eq!((&fired["status"], &fired["spoor"]["order"]), (&"firing".into(), &"4711".into()), "{fired}");
+    assert!(took > Duration::from_secs(5), "not before it is due: {took:?}");
+    assert!(!fired.to_string().contains("4242"), "nothing personal: {fired}");
+    house.write("4711", 2, 0, "done");
+    let over = bodies.recv_timeout(PATIENCE).expect("told");
+    assert_eq!(over["status"], "resolved", "{over}");
+    assert!(bodies.try_recv().is_err(), "once");
+    let page = http(house.admin, "GET", "/metrics", "").expect("metrics");
+    assert!(page.contains("spoor_notifications_total{channel=\"hook\",result=\"sent\"} 2"), "{page}");
+    assert!(page.contains("spoor_alerts{rule=\"waits\",state=\"firing\"} 0"), "{page}");
+    if let Some(promtool) = tool("promtool") {
+        let mut check = Command::new(promtool);
+        check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut check = check.spawn().expect("promtool starts");
+        check.stdin.take().expect("its input").write_all(page.as_bytes()).expect("written");
+        let output = check.wait_with_output().expect("it ends");
+        assert!(
+            output.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    } else {
+        skip("metrics_by_promtool", "promtool is not here: `cargo xtask setup` brings it");
+    }
+    let tried = house.says("rules try --rule waits --last 1d");
+    assert!(tried.contains("waits: 1 alerts of orders, 1 messages; 1 ended by themselves"), "{tried}");
+}
+
+#[test]
+fn a_storm_is_one_message_though_it_goes_on_and_late_is_said() {
+    let (address, bodies) = receiver();
+    let house = House::start(&format!(
+        "rules:\n  - {{ id: waits, when: stage_age, stage: new, limit: 5s, severity: critical }}\nchannels:\n  hook: {{ webhook: {{ url: 'http://{address}/' }}, allow_private: true, language: en }}\n"
+    ));
+    for order in 0..60 {
+        house.write(&format!("{order}"), order + 1, 600, "new");
+    }
+    let fired = bodies.recv_timeout(PATIENCE).expect("told");
+    assert!(fired["spoor"]["orders"].as_u64().is_some_and(|orders| orders > 5), "{fired}");
+    assert_eq!(fired["spoor"]["late"], true, "they were due minutes ago: {fired}");
+    wait_until("all of them fire", || {
+        let page = http(house.admin, "GET", "/metrics", "").unwrap_or_default();
+        page.contains("spoor_alerts{rule=\"waits\",state=\"firing\"} 60")
+    });
+    assert!(bodies.recv_timeout(Duration::from_secs(6)).is_err(), "one message");
+}
+
+#[test]
+fn a_real_alertmanager_takes_alerts_and_their_end() {
+    let Some(alertmanager) = tool("prometheus-alertmanager") else {
+        return skip(
+            "a_real_alertmanager",
+            "prometheus-alertmanager is not here: `cargo xtask setup` installs it",
+        );
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("alertmanager.yml");
+    fs::write(&config, "route: { receiver: nobody }\nreceivers: [{ name: nobody }]\n").expect("written");
+    let address = free();
+    let mut run = Command::new(alertmanager);
+    run.arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.path={}", folder.path().join("data").display()))
+        .arg(format!("--web.listen-address={address}"))
+        .arg("--cluster.listen-address=");
+    let _running =
+        Process(run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("alertmanager starts"));
+    wait_until("alertmanager is not ready", || http(address, "GET", "/-/ready", "").is_some());
+    let house = House::start(&format!(
+        "rules:\n  - {{ id: waits, when: stage_age, stage: new, limit: 1s, severity: critical, runbook: 'https://house.example/waits' }}\nchannels:\n  am: {{ alertmanager: {{ urls: ['http://{address}'], order_label: true }}, allow_private: true, language: en }}\n"
+    ));
+    house.write("4711", 1, 0, "new");
+    let alerts = || -> Vec<Value> {
+        let all = http(address, "GET", "/api/v2/alerts", "").unwrap_or_default();
+        serde_json::from_str(&all).unwrap_or_default()
+    };
+    wait_until("alertmanager has the alert", || !alerts().is_empty());
+    let alert = alerts().remove(0);
+    assert_eq!(
+        (&alert["labels"]["alertname"], &alert["labels"]["order"]),
+        (&"waits".into(), &"4711".into()),
+        "{alert}"
+    );
+    assert_eq!(alert["annotations"]["runbook_url"], "https://house.example/waits", "{alert}");
+    assert_eq!(alert["status"]["state"], "active", "{alert}");
+    house.write("4711", 2, 0, "done");
+    wait_until("alertmanager has its end", || alerts().is_empty());
+    let mut test = Command::new(env!("CARGO_BIN_EXE_spoor-serve"));
+    test.args(["notify", "test", "am", "--rules"]).arg(house.folder.path().join("rules.yaml"));
+    assert!(test.output().expect("a process").status.success());
+    wait_until("alertmanager has the test", || {
+        alerts().iter().any(|alert| alert["labels"]["alertname"] == "test")
+    });
+}
