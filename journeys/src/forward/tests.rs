@@ -223,6 +223,10 @@ async fn requests_wait_for_a_back_end_that_is_away_and_arrive_in_order() {
     while taken().len() < 3 {
         back_end.asked.notified().await;
     }
+    // The back end has it before the sender knows.
+    while forward.counts().sent.load(Ordering::Relaxed) < 3 {
+        tokio::task::yield_now().await;
+    }
     stop.send_replace(true);
     task.await.expect("it ends");
     let count = |of: &AtomicU64| of.load(Ordering::Relaxed);

@@ -10,6 +10,8 @@
 //! Only processes that are asked for are read, and only such are asked for as are traced: the selection comes first.
 //! One process is read at a time, a piece at a time, with a pause as long as reading took: readers hold a lock that the process
 //! needs for `mmap`.
+//!
+//! Long because what is asked, what is read next and what became of it are one loop over the same jobs.
 
 mod pace;
 mod places;
