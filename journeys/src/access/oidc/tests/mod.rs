@@ -81,7 +81,7 @@ fn house_with(settings: OidcSettings, patience: Duration) -> House {
         store: store.clone(),
         alerts: store,
         channels: Arc::default(),
-        trying: Arc::new(tokio::sync::Semaphore::new(1)),
+        trying: Arc::new(Semaphore::new(1)),
         model: Arc::new(Model::default()),
         zone: TimeZone::UTC,
         language: Language::En,
