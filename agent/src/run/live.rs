@@ -39,6 +39,9 @@ const TURN: Duration = Duration::from_millis(20);
 /// How long the end waits for the disk to take what was learned, when nothing else is waited for.
 const STATE: Duration = Duration::from_millis(200);
 
+/// So often it is looked whether there is something to tell of open work.
+const TELL: Duration = Duration::from_secs(5);
+
 /// The agent's own metrics are as old as this at most.
 const MEASURE: Duration = Duration::from_secs(1);
 
@@ -82,6 +85,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     let board = Arc::new(Board::default());
     // First what can say no: a spool that cannot be used, a port that is taken.
     let mut delivery = Delivery::start(&config, host.clone(), print, None, Some(board.clone()), &stop)?;
+    delivery.tell(&config)?;
     let _admin = admin(&config.admin, &board)?;
     // Without them spans are traced all the same.
     let metrics = Metrics::start(&config.export.otlp, &host, &board).unwrap_or_else(|error| {
@@ -107,7 +111,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut status = Status::new(print);
-    let mut measured = Instant::now();
+    let (mut measured, mut told_at) = (Instant::now(), Instant::now());
     let mut batch = Vec::new();
     // There are spans that were not built yet.
     let mut more = false;
@@ -167,6 +171,10 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         if let Some(keeper) = &mut keeper {
             keeper.turn(&pipeline);
         }
+        if told_at.elapsed() >= TELL {
+            told_at = Instant::now();
+            delivery.turn(&mut pipeline, &config);
+        }
         board.turn();
         notify.turn();
         if measured.elapsed() >= MEASURE {
@@ -175,6 +183,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             board.update(readings(&Moment {
                 stats: &pipeline.stats(),
                 exported: delivery.exporter().map(Exporter::totals).as_ref(),
+                told: delivery.told(),
                 kernel: live.counters().ok().as_ref(),
                 live: Some(live.gauges()),
                 open: &pipeline.open(clock.boot - config.spans.pending_after),
@@ -225,6 +234,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         board.update(readings(&Moment {
             stats: &stats,
             exported: delivered.exported.as_ref(),
+            told: delivered.told,
             kernel: kernel.as_ref(),
             live: None,
             open: &[],

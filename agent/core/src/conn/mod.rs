@@ -284,7 +284,7 @@ impl Connections {
         self.table.get(&id).map(Flow::info)
     }
 
-    /// What is known so far of work that came in over a connection and is not over, see [`Session::peek`].
+    /// What is known so far of an operation of a connection that is not over, see [`Session::peek`].
     pub fn peek(&self, id: ConnId, op: OpId) -> Option<Operation> {
         self.table.get(&id)?.peek(op)
     }

@@ -43,8 +43,8 @@ impl Page {
     /// Name and value of a cookie that is set.
     fn cookie(&self, name: &str) -> Option<&str> {
         let all = self.headers.get_all("set-cookie").iter().filter_map(|value| value.to_str().ok());
-        let pairs = all.filter_map(|value| value.split(';').next());
-        pairs.filter(|pair| pair.starts_with(name) && !pair.ends_with('=')).next_back()
+        let mut pairs = all.filter_map(|value| value.split(';').next());
+        pairs.rfind(|pair| pair.starts_with(name) && !pair.ends_with('='))
     }
 }
 
