@@ -177,14 +177,25 @@ impl Pipeline {
 
     /// Opens TLS connections whose secrets come to be known; without it they are counted and left alone.
     pub fn with_tls(mut self, bounds: tls::Bounds) -> Self {
-        self.connections = self.connections.with_tls(bounds);
+        self.open_tls(bounds);
         self
     }
 
+    /// The same from now on.
+    pub fn open_tls(&mut self, bounds: tls::Bounds) {
+        self.connections.open_tls(bounds);
+    }
+
     /// Asks for secrets of TLS connections that wait for one ([`Pipeline::poll_wanted`]).
-    pub fn with_search(mut self) -> Self {
-        self.connections = self.connections.with_search();
-        self
+    pub fn begin_search(&mut self) {
+        self.connections.begin_search();
+    }
+
+    /// Asks for no more secrets, forgets those that were found, and closes the connections that were opened with them.
+    pub fn end_search(&mut self) {
+        self.connections.end_search();
+        self.drain_events();
+        self.drain_edges();
     }
 
     /// The next TLS connection whose secret is wanted; the answer is [`Pipeline::handle_secret`], or none.
@@ -600,7 +611,7 @@ fn is_work(operation: &Operation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Close, Conn, Endpoint, Transport, Worker};
+    use crate::record::{CgroupId, Close, Conn, Endpoint, NetNs, Transport, Worker};
 
     fn pipeline() -> Pipeline {
         Pipeline::new(Settings {
@@ -632,12 +643,12 @@ mod tests {
                 transport: Transport::Tcp,
                 local: Endpoint::Unknown,
                 remote: Endpoint::Unknown,
-                netns: 1,
+                netns: NetNs(1),
                 role: None,
                 from_start: true,
                 thread: Worker::new(1, 1),
                 comm: String::new(),
-                cgroup: 1,
+                cgroup: CgroupId(1),
                 wire: None,
                 peer: None,
             })));
