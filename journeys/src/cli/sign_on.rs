@@ -12,8 +12,8 @@ use crate::store::seal::Master;
 
 #[derive(Debug, Args)]
 pub(super) struct SignOnOptions {
-    /// Identity provider (OpenID Connect) at which people sign on, as it writes its own name, such as https://login.house.example/realms/house
-    #[arg(long, env = "SPOOR_SERVE_OIDC_ISSUER", requires_all = ["oidc_client_id", "oidc_secret_file", "url", "group_role"])]
+    /// Identity provider (OpenID Connect) at which people sign on, its issuer, exactly as it writes it itself
+    #[arg(long, env = "SPOOR_SERVE_OIDC_ISSUER", value_name = "URL", requires_all = ["oidc_client_id", "oidc_secret_file", "url", "group_role"])]
     oidc_issuer: Option<String>,
     /// Name of this server at the provider
     #[arg(long, env = "SPOOR_SERVE_OIDC_CLIENT_ID", requires = "oidc_issuer")]
