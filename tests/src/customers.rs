@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::peers::{connect, go_on};
@@ -70,21 +71,46 @@ pub struct Ports {
     pub mes: u16,
 }
 
+/// Where they listen, and what is trusted there if they speak TLS.
+#[derive(Clone, Debug)]
+pub struct Web {
+    pub ports: Ports,
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+/// A connection, plain or under TLS.
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
+
+type Connection = BufReader<Box<dyn Stream>>;
+
+impl Web {
+    fn connect(&self, port: u16) -> Result<Connection> {
+        let stream = connect(port, PATIENCE)?.into_inner();
+        let Some(config) = &self.tls else { return Ok(BufReader::new(Box::new(stream))) };
+        let name = ServerName::try_from("127.0.0.1")?;
+        let session = ClientConnection::new(config.clone(), name)?;
+        Ok(BufReader::new(Box::new(StreamOwned::new(session, stream))))
+    }
+}
+
 /// How long an order may wait for the next status. Far more than needed: a busy machine is no failure.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One order's life, from its first request until its last status is known in the shop.
-pub fn live_through(index: usize, scenario: Scenario, ports: Ports, ledger: &Ledger) -> Result<Outcome> {
+pub fn live_through(index: usize, scenario: Scenario, web: &Web, ledger: &Ledger) -> Result<Outcome> {
     go_on()?;
-    let mut people = People { connections: HashMap::new(), ledger, requests: Vec::new(), order: None };
-    let outcome = people.live(index, scenario, ports);
+    let mut people = People { web, connections: HashMap::new(), ledger, requests: Vec::new(), order: None };
+    let outcome = people.live(index, scenario, web.ports);
     people.write()?;
     outcome.with_context(|| format!("order {:?}, number {index}, {scenario:?}", people.order))
 }
 
 /// The people around one order; they share their connections.
 struct People<'a> {
-    connections: HashMap<u16, BufReader<TcpStream>>,
+    web: &'a Web,
+    connections: HashMap<u16, Connection>,
     ledger: &'a Ledger,
     requests: Vec<Value>,
     order: Option<u64>,
@@ -239,7 +265,7 @@ impl People<'_> {
     ) -> Result<(u16, Value)> {
         let mut stream = match self.connections.remove(&port) {
             Some(stream) => stream,
-            None => connect(port, PATIENCE)?,
+            None => self.web.connect(port)?,
         };
         let mut head = format!(
             "{method} {target} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-length: {}\r\n",
@@ -275,7 +301,7 @@ impl People<'_> {
 }
 
 /// A response with `content-length`; chunked ones are not sent by the services.
-fn read_response(stream: &mut BufReader<TcpStream>) -> Result<(u16, Vec<u8>)> {
+fn read_response(stream: &mut Connection) -> Result<(u16, Vec<u8>)> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());

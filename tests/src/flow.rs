@@ -15,13 +15,15 @@ use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustls::ClientConfig;
 
-use crate::customers::{Ledger, Outcome, Ports, Scenario, live_through};
+use crate::authority::{Authority, PASSWORD};
+use crate::customers::{Ledger, Outcome, Ports, Scenario, Web, live_through};
 use crate::peers::{Postgres, Process, Rabbit, Scratch, Store, free_port, go_on, run};
 use crate::truth::{self, Entry};
 
@@ -37,6 +39,8 @@ pub struct Flow {
     postgres: Postgres,
     ports: Ports,
     ledger: Ledger,
+    /// What the customers trust, where everything speaks TLS.
+    trusted: Option<Arc<ClientConfig>>,
     /// Orders begun so far: each is lived through by its number.
     begun: AtomicUsize,
     scratch: Scratch,
@@ -47,22 +51,34 @@ impl Flow {
     ///
     /// The processes die with the thread that calls this, however it ends.
     pub fn start(progress: &dyn Fn(&str)) -> Result<Self> {
+        Self::start_with(progress, false)
+    }
+
+    /// The same, with every connection under TLS.
+    pub fn start_encrypted(progress: &dyn Fn(&str)) -> Result<Self> {
+        Self::start_with(progress, true)
+    }
+
+    fn start_with(progress: &dyn Fn(&str), has_tls: bool) -> Result<Self> {
         let services = source();
         let scratch = Scratch::new("flow")?;
         let dir = scratch.path().to_owned();
         let truth = dir.join("truth");
         fs::create_dir(&truth)?;
         progress("RabbitMQ, PostgreSQL and nginx");
-        let mut rabbit = Rabbit::start(&dir)?;
-        let postgres = Postgres::start(&dir)?;
+        let authority = has_tls.then(|| Authority::new(&dir)).transpose()?;
+        let tls = authority.as_ref();
+        let mut rabbit = Rabbit::start(&dir, tls)?;
+        let postgres = Postgres::start(&dir, tls)?;
         postgres.create("shop", &services.join("sql/shop.sql"))?;
         postgres.create("mes", &services.join("sql/mes.sql"))?;
-        let store = Store::start(&dir, &services.join("store/nginx.conf"), &truth.join("store.jsonl"))?;
+        let store = Store::start(&dir, &services.join("store/nginx.conf"), &truth.join("store.jsonl"), tls)?;
         let program = build_mes(&dir)?;
         rabbit.wait_until_ready()?;
 
         let ports = Ports { shop: free_port()?, crm: free_port()?, mes: free_port()? };
-        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let scheme = if has_tls { "https" } else { "http" };
+        let url = |port: u16| format!("{scheme}://127.0.0.1:{port}");
         let ledger = Ledger::new(File::create(truth.join("customers.jsonl"))?);
         let mut flow = Self {
             services: Vec::new(),
@@ -71,6 +87,7 @@ impl Flow {
             postgres,
             ports,
             ledger,
+            trusted: tls.map(Authority::client).transpose()?,
             begun: AtomicUsize::new(0),
             scratch,
         };
@@ -81,23 +98,36 @@ impl Flow {
             .env("PORT", ports.crm.to_string())
             .env("DATABASE_URL", flow.postgres.url("shop"))
             .env("SHOP_URL", url(ports.shop));
-        flow.service("crm", &mut crm)?;
+        if let Some(authority) = tls {
+            crm.env("NODE_EXTRA_CA_CERTS", &authority.trusted);
+        }
+        flow.service("crm", &mut crm, tls)?;
         progress("the MES (Java)");
         let mut mes = Command::new("java");
-        mes.args(["-Xmx256m", "-jar"])
+        mes.arg("-Xmx256m");
+        if let Some(store) = tls.and_then(|authority| authority.store.as_ref()) {
+            for (kind, what) in [("keyStore", store), ("trustStore", store)] {
+                mes.arg(format!("-Djavax.net.ssl.{kind}={}", what.display()));
+                mes.arg(format!("-Djavax.net.ssl.{kind}Password={PASSWORD}"));
+            }
+        }
+        mes.arg("-jar")
             .arg(program)
             .env("PORT", ports.mes.to_string())
             .env("DATABASE_URL", flow.postgres.jdbc_url("mes"))
             .env("STORE_URL", flow.store.url())
             .env("SHOP_URL", url(ports.shop))
             .env("CRM_URL", url(ports.crm));
-        flow.service("mes", &mut mes)?;
+        flow.service("mes", &mut mes, tls)?;
         progress("the shop and the service desk (Python)");
         let python = |script: &str| {
             // Debian's Python has the client libraries; another one may come first on the path.
             let mut command = Command::new("/usr/bin/python3");
             command.arg(services.join(script)).env("PYTHONPATH", services.join("truth"));
             command.env("PYTHONDONTWRITEBYTECODE", "1");
+            if let Some(authority) = tls {
+                command.env("SSL_CERT_FILE", &authority.trusted);
+            }
             command
         };
         let mut shop = python("shop/shop.py");
@@ -105,13 +135,17 @@ impl Flow {
             .env("DATABASE_URL", flow.postgres.url("shop"))
             .env("STORE_URL", flow.store.url())
             .env("CRM_URL", url(ports.crm));
-        flow.service("shop", &mut shop)?;
-        flow.service("desk", python("desk/desk.py").env("SHOP_URL", url(ports.shop)))?;
+        flow.service("shop", &mut shop, tls)?;
+        flow.service("desk", python("desk/desk.py").env("SHOP_URL", url(ports.shop)), tls)?;
         Ok(flow)
     }
 
-    fn service(&mut self, name: &str, command: &mut Command) -> Result<()> {
+    fn service(&mut self, name: &str, command: &mut Command, tls: Option<&Authority>) -> Result<()> {
         let dir = self.scratch.path();
+        if let Some(authority) = tls {
+            // They serve TLS where they are given these.
+            command.env("TLS_CERTIFICATE", &authority.certificate).env("TLS_KEY", &authority.key);
+        }
         command.env("AMQP_URL", self.rabbit.url()).env("TRUTH_SERVICE", name);
         command.env("TRUTH_LOG", dir.join(format!("truth/{name}.jsonl")));
         let mut process = Process::start(name, command, &dir.join(format!("{name}.log")))?;
@@ -133,7 +167,7 @@ impl Flow {
                         if index >= first + count {
                             return;
                         }
-                        let outcome = live_through(index, Scenario::of(index), self.ports, &self.ledger);
+                        let outcome = live_through(index, Scenario::of(index), &self.web(), &self.ledger);
                         match done.lock() {
                             Ok(mut done) => done.push(outcome),
                             Err(_) => return,
@@ -153,7 +187,7 @@ impl Flow {
                 let mut outcomes = Vec::new();
                 while !over.load(Ordering::Relaxed) && go_on().is_ok() {
                     let index = self.begun.fetch_add(1, Ordering::Relaxed);
-                    outcomes.push(live_through(index, Scenario::of(index), self.ports, &self.ledger));
+                    outcomes.push(live_through(index, Scenario::of(index), &self.web(), &self.ledger));
                 }
                 outcomes
             };
@@ -161,6 +195,10 @@ impl Flow {
             let panicked = |_| vec![Err(anyhow::anyhow!("the thread of an order panicked"))];
             threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(panicked)).collect()
         })
+    }
+
+    fn web(&self) -> Web {
+        Web { ports: self.ports, tls: self.trusted.clone() }
     }
 
     /// What the services say they did, once every request and message has been seen by both of its sides.

@@ -6,7 +6,7 @@
 //! | what | modules |
 //! |---|---|
 //! | the agent as a user runs it | [`agent`], [`spoor`] |
-//! | the order flow of shop, CRM, MES and store, and who orders there | [`flow`], [`peers`], [`customers`] |
+//! | the order flow of shop, CRM, MES and store, and who orders there | [`flow`], [`peers`], [`customers`], under TLS with [`authority`] |
 //! | how many causes are found in programs of every kind | [`accuracy`] |
 //! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
 //! | spans received, and their trees | [`sink`], [`forest`]; sent by an exporter alone: [`exporting`] |
@@ -22,6 +22,7 @@
 
 pub mod accuracy;
 pub mod agent;
+pub mod authority;
 pub mod captures;
 pub mod customers;
 pub mod expectation;

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::authority::Authority;
+
 /// How long a server may take until it serves; RabbitMQ on a busy machine is the slowest.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long a process may take to end by itself after SIGTERM.
@@ -248,10 +250,13 @@ pub struct Postgres {
     pub process: Process,
     pub port: u16,
     binaries: PathBuf,
+    /// What clients trust, where it speaks TLS.
+    trusted: Option<PathBuf>,
 }
 
 impl Postgres {
-    pub fn start(scratch: &Path) -> Result<Self> {
+    /// With `tls`, clients may ask for TLS.
+    pub fn start(scratch: &Path, tls: Option<&Authority>) -> Result<Self> {
         let binaries = postgres_binaries()?;
         let dir = scratch.join("postgres");
         fs::create_dir(&dir)?;
@@ -283,9 +288,19 @@ impl Postgres {
             "log_line_prefix=[%a] ",
         ];
         server.args(settings.iter().flat_map(|setting| ["-c", setting]));
+        if let Some(authority) = tls {
+            // It wants a key that is its own.
+            let key = dir.join("server.key");
+            let mut install = Command::new("install");
+            install.args(["-m", "600"]).args(user.iter().flat_map(|user| ["-o", user]));
+            run(install.arg(&authority.key).arg(&key))?;
+            let file = |name: &str, path: &Path| format!("{name}={}", path.display());
+            server.args(["-c", "ssl=on", "-c", &file("ssl_key_file", &key)]);
+            server.args(["-c", &file("ssl_cert_file", &authority.certificate)]);
+        }
         let mut process = Process::start("PostgreSQL", &mut server, &scratch.join("postgres.log"))?;
         process.wait_for_line("ready to accept connections")?;
-        Ok(Self { process, port, binaries })
+        Ok(Self { process, port, binaries, trusted: tls.map(|authority| authority.trusted.clone()) })
     }
 
     /// Creates a database and fills it by a script.
@@ -309,12 +324,19 @@ impl Postgres {
     }
 
     pub fn url(&self, database: &str) -> String {
-        format!("postgresql://spoor@127.0.0.1:{}/{database}", self.port)
+        let base = format!("postgresql://spoor@127.0.0.1:{}/{database}", self.port);
+        self.tls_options().map_or(base.clone(), |options| format!("{base}?{options}"))
     }
 
     /// The same for pgjdbc.
     pub fn jdbc_url(&self, database: &str) -> String {
-        format!("jdbc:postgresql://127.0.0.1:{}/{database}?user=spoor", self.port)
+        let base = format!("jdbc:postgresql://127.0.0.1:{}/{database}?user=spoor", self.port);
+        self.tls_options().map_or(base.clone(), |options| format!("{base}&{options}"))
+    }
+
+    fn tls_options(&self) -> Option<String> {
+        let trusted = self.trusted.as_ref()?;
+        Some(format!("sslmode=verify-full&sslrootcert={}", trusted.display()))
     }
 }
 
@@ -346,11 +368,13 @@ fn as_user(user: Option<&str>, program: &Path) -> Command {
 pub struct Rabbit {
     pub process: Process,
     pub port: u16,
+    has_tls: bool,
     _mapper: Process,
 }
 
 impl Rabbit {
-    pub fn start(scratch: &Path) -> Result<Self> {
+    /// With `tls` it speaks nothing else.
+    pub fn start(scratch: &Path, tls: Option<&Authority>) -> Result<Self> {
         let dir = scratch.join("rabbitmq");
         fs::create_dir(&dir)?;
         let (port, dist, mapper_port) = (free_port()?, free_port()?, free_port()?);
@@ -359,9 +383,17 @@ impl Rabbit {
         mapper.args(["-address", "127.0.0.1", "-port", &mapper_port]);
         let mapper = Process::start("epmd", &mut mapper, &scratch.join("epmd.log"))?;
         let config = dir.join("rabbitmq.conf");
-        let settings = format!(
-            "listeners.tcp.1 = 127.0.0.1:{port}\ndisk_free_limit.absolute = 50MB\nlog.console = true\nlog.file = false\n"
-        );
+        let listens = match tls {
+            None => format!("listeners.tcp.1 = 127.0.0.1:{port}\n"),
+            Some(authority) => format!(
+                "listeners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{port}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n\
+                 ssl_options.verify = verify_none\nssl_options.versions.1 = tlsv1.3\nssl_options.versions.2 = tlsv1.2\n",
+                authority.certificate.display(),
+                authority.key.display()
+            ),
+        };
+        let settings =
+            format!("{listens}disk_free_limit.absolute = 50MB\nlog.console = true\nlog.file = false\n");
         fs::write(&config, settings)?;
         fs::write(dir.join("enabled_plugins"), "[].\n")?;
         let mut server = Command::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
@@ -380,17 +412,19 @@ impl Rabbit {
             .env("RABBITMQ_PID_FILE", dir.join("pid"))
             .env("RABBITMQ_LOG_BASE", dir.join("log"));
         let process = Process::start("RabbitMQ", &mut server, &scratch.join("rabbitmq.log"))?;
-        Ok(Self { process, port, _mapper: mapper })
+        Ok(Self { process, port, has_tls: tls.is_some(), _mapper: mapper })
     }
 
     /// The node takes some seconds; whoever starts more than it, does so meanwhile.
     pub fn wait_until_ready(&mut self) -> Result<()> {
-        let port = self.port;
-        self.process.wait_until("ready", |_| greets(port))
+        let (port, has_tls) = (self.port, self.has_tls);
+        // It listens when all else is started.
+        self.process.wait_until("ready", |_| if has_tls { listens(port) } else { greets(port) })
     }
 
     pub fn url(&self) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/%2F", self.port)
+        let scheme = if self.has_tls { "amqps" } else { "amqp" };
+        format!("{scheme}://guest:guest@127.0.0.1:{}/%2F", self.port)
     }
 }
 
@@ -413,11 +447,12 @@ fn greets(port: u16) -> bool {
 pub struct Store {
     pub process: Process,
     pub port: u16,
+    has_tls: bool,
 }
 
 impl Store {
     /// `config` is a template, see `services/store/nginx.conf`; requests are logged to `truth`.
-    pub fn start(scratch: &Path, config: &Path, truth: &Path) -> Result<Self> {
+    pub fn start(scratch: &Path, config: &Path, truth: &Path, tls: Option<&Authority>) -> Result<Self> {
         let dir = scratch.join("store");
         fs::create_dir_all(dir.join("objects/models"))?;
         if rustix::process::geteuid().is_root() {
@@ -425,23 +460,30 @@ impl Store {
             fs::set_permissions(dir.join("objects/models"), fs::Permissions::from_mode(0o777))?;
         }
         let port = free_port()?;
+        let certificate = |authority: &Authority| {
+            let (certificate, key) = (authority.certificate.display(), authority.key.display());
+            format!("ssl_certificate {certificate}; ssl_certificate_key {key};")
+        };
         let template =
             fs::read_to_string(config).with_context(|| format!("cannot read {}", config.display()))?;
         let filled = template
             .replace("@DIR@", &dir.to_string_lossy())
             .replace("@PORT@", &port.to_string())
-            .replace("@TRUTH@", &truth.to_string_lossy());
+            .replace("@TRUTH@", &truth.to_string_lossy())
+            .replace("@SSL@", if tls.is_some() { " ssl" } else { "" })
+            .replace("@CERTIFICATE@", &tls.map_or_else(String::new, certificate));
         let config = dir.join("nginx.conf");
         fs::write(&config, filled)?;
         let mut server = Command::new("nginx");
         server.arg("-p").arg(&dir).arg("-c").arg(&config).arg("-e").arg(dir.join("error.log"));
         let mut process = Process::start("nginx", &mut server, &scratch.join("store.log"))?;
         process.wait_until("ready", |_| listens(port))?;
-        Ok(Self { process, port })
+        Ok(Self { process, port, has_tls: tls.is_some() })
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.has_tls { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 }
 

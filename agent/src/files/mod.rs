@@ -55,6 +55,14 @@ impl FileError {
         move |errno| Self::Io { what, path, source: errno.into() }
     }
 
+    /// What the system said, for a caller that names the path itself.
+    pub fn into_io(self) -> io::Error {
+        match self {
+            Self::Io { source, .. } => source,
+            other => io::Error::other(other),
+        }
+    }
+
     /// Nothing has this name.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
@@ -86,7 +94,7 @@ pub fn open(path: &Path) -> Result<File, FileError> {
             if (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino) {
                 Ok(File::from(file))
             } else {
-                Err(error)
+                Err(io::Error::other("another file took its place meanwhile"))
             }
         }
         opened => opened,

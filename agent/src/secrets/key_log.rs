@@ -7,6 +7,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::files::FileError;
 use spoor_core::tls::Known;
 use spoor_core::tls::keylog::{Counts, Reader};
 use zeroize::Zeroizing;
@@ -110,7 +111,7 @@ impl Open {
 
 /// Opens a plain file, and nothing else: a program that writes into a FIFO would get `EPIPE` from a reader that comes and goes.
 fn open(path: &Path) -> io::Result<Open> {
-    let file = crate::files::open(path).map_err(io::Error::other)?;
+    let file = crate::files::open(path).map_err(FileError::into_io)?;
     let stat = file.metadata()?;
     Ok(Open { file, identity: (stat.dev(), stat.ino()), offset: 0, reader: Reader::default() })
 }

@@ -22,7 +22,8 @@ use spoor_core::tls::Bounds;
 pub use key_log::{KeyLog, KeyLogError};
 
 /// What protected records may wait for their secret. A program writes its key log within the handshake, and a search takes a second
-/// where memory is large; what is found later is not worth more memory: 256 KiB are sixteen records of the largest size.
+/// where memory is large; what is found later is not worth more memory. 4 MiB are a drawing that is sent on a new connection; all that
+/// waits together has 32 MiB.
 /// Connections that end meanwhile wait for three seconds: garbage collectors and Go leave secrets readable so long.
 pub const WAITING: Bounds =
-    Bounds { bytes: 256 << 10, time: Duration::from_secs(10), after_end: Duration::from_secs(3) };
+    Bounds { bytes: 4 << 20, time: Duration::from_secs(10), after_end: Duration::from_secs(3) };

@@ -3,14 +3,17 @@
 // One event loop; a pool of PostgreSQL connections and of connections to the shop, both smaller than the work in flight.
 'use strict';
 
+const fs = require('node:fs');
 const http = require('node:http');
+const https = require('node:https');
 const { createHash } = require('node:crypto');
 const amqp = require('amqplib');
 const { Pool } = require('pg');
 const { Work } = require('../truth/truth.js');
 
 const pool = new Pool({ connectionString: process.env.DATABASE_URL, max: Number(process.env.POOL_SIZE ?? 3), idleTimeoutMillis: 0 });
-const toShop = new http.Agent({ keepAlive: true, maxSockets: Number(process.env.SHOP_SOCKETS ?? 3) });
+const web = process.env.SHOP_URL.startsWith('https:') ? https : http;
+const toShop = new web.Agent({ keepAlive: true, maxSockets: Number(process.env.SHOP_SOCKETS ?? 3) });
 
 async function query(work, text, values, name, on = pool) {
   // The entry starts when a connection is free: waiting for one is not yet a statement.
@@ -32,7 +35,7 @@ function call(work, method, path, body) {
     const payload = JSON.stringify(body);
     const entry = work.begin('http.client', { method, path });
     const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) };
-    const request = http.request(new URL(path, process.env.SHOP_URL), { method, agent: toShop, headers }, (response) => {
+    const request = web.request(new URL(path, process.env.SHOP_URL), { method, agent: toShop, headers }, (response) => {
       response.resume().on('end', () => {
         work.end(entry, { status: response.statusCode });
         resolve(response.statusCode);
@@ -156,7 +159,10 @@ async function main() {
   // Open all connections of the pool before the first order.
   const clients = await Promise.all(Array.from({ length: pool.options.max }, () => pool.connect()));
   clients.forEach((client) => client.release());
-  const server = http.createServer(serve(channel));
+  const { TLS_CERTIFICATE: certificate, TLS_KEY: key } = process.env;
+  const server = certificate
+    ? https.createServer({ cert: fs.readFileSync(certificate), key: fs.readFileSync(key) }, serve(channel))
+    : http.createServer(serve(channel));
   // Never: whoever writes on an idle connection that is just being closed has lost a request.
   server.keepAliveTimeout = 0;
   server.listen(Number(process.env.PORT), '127.0.0.1', () => console.error('crm: ready'));

@@ -22,7 +22,8 @@ def handle(channel, delivery, _properties, body):
     work = Work(order)
     entry = work.begin("deliver", exchange=delivery.exchange, routing_key=delivery.routing_key, queue="orders.dead",
                        body=hashlib.sha256(body).hexdigest())
-    connection = http.client.HTTPConnection(SHOP.hostname, SHOP.port, timeout=60)
+    kind = http.client.HTTPSConnection if SHOP.scheme == "https" else http.client.HTTPConnection
+    connection = kind(SHOP.hostname, SHOP.port, timeout=60)
     path = f"/orders/{order}/status"
     call = work.begin("http.client", method="PUT", path=path)
     connection.request("PUT", path, json.dumps({"order_id": order, "status": "rejected", "note": "dead letter"}), {"content-type": "application/json"})

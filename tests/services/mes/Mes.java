@@ -10,6 +10,8 @@ import com.rabbitmq.client.DefaultConsumer;
 import com.rabbitmq.client.Envelope;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
+import com.sun.net.httpserver.HttpsConfigurator;
+import com.sun.net.httpserver.HttpsServer;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
@@ -25,6 +27,7 @@ import java.util.Map;
 import java.util.concurrent.Executors;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import javax.net.ssl.SSLContext;
 
 final class Mes {
     private static final Pattern OPERATOR = Pattern.compile("/operator/orders/(\\d+)/(start|finish|model)");
@@ -56,7 +59,15 @@ final class Mes {
         for (int i = 0; i < CONSUMERS; i++) {
             mes.consume();
         }
-        HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", Integer.parseInt(System.getenv("PORT"))), 128);
+        InetSocketAddress address = new InetSocketAddress("127.0.0.1", Integer.parseInt(System.getenv("PORT")));
+        HttpServer server;
+        if (System.getenv("TLS_CERTIFICATE") == null) {
+            server = HttpServer.create(address, 128);
+        } else {
+            HttpsServer secure = HttpsServer.create(address, 128);
+            secure.setHttpsConfigurator(new HttpsConfigurator(SSLContext.getDefault()));
+            server = secure;
+        }
         server.setExecutor(Executors.newFixedThreadPool(8));
         server.createContext("/", mes::serve);
         server.start();

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import ssl
 import sys
 import threading
 import uuid
@@ -90,6 +91,7 @@ class Peer:
     def __init__(self, url):
         parts = urlsplit(url)
         self.address = (parts.hostname, parts.port)
+        self.kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self.idle = []
         self.lock = threading.Lock()
 
@@ -97,7 +99,7 @@ class Peer:
         """Status and body of the answer."""
         with self.lock:
             connection = self.idle.pop() if self.idle else None
-        connection = connection or http.client.HTTPConnection(*self.address, timeout=60)
+        connection = connection or self.kind(*self.address, timeout=60)
         entry = work.begin("http.client", method=method, path=path)
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()
@@ -254,5 +256,10 @@ class Server(ThreadingHTTPServer):
 
 if __name__ == "__main__":
     server = Server(("127.0.0.1", int(os.environ["PORT"])), Request)
+    if "TLS_CERTIFICATE" in os.environ:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.environ["TLS_CERTIFICATE"], os.environ["TLS_KEY"])
+        # A handshake is its own thread's work, with the first read.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     print("shop: ready", file=sys.stderr, flush=True)
     server.serve_forever()

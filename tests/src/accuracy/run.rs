@@ -90,8 +90,8 @@ impl Servers {
     fn start(program: &Path, with_amqp: bool) -> Result<Self> {
         let scratch = Scratch::new("accuracy")?;
         let dir = scratch.path().to_owned();
-        let mut rabbit = with_amqp.then(|| Rabbit::start(&dir)).transpose()?;
-        let postgres = Postgres::start(&dir)?;
+        let mut rabbit = with_amqp.then(|| Rabbit::start(&dir, None)).transpose()?;
+        let postgres = Postgres::start(&dir, None)?;
         let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("services/accuracy/schema.sql");
         postgres.create("accuracy", &schema)?;
         let backend_port = free_port()?;

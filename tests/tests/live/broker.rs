@@ -502,7 +502,7 @@ fn check_all() -> Result<()> {
     let binary = agent::binary().map_err(anyhow::Error::msg)?;
     let mut scratch = Scratch::new("broker")?;
     let dir = scratch.path().to_owned();
-    let mut rabbit = Rabbit::start(&dir)?;
+    let mut rabbit = Rabbit::start(&dir, None)?;
     rabbit.wait_until_ready()?;
     let options = |name: &str, exclude: &str| -> Result<Vec<String>> {
         let config = dir.join(format!("{name}.yaml"));

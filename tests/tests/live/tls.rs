@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use spoor_tests::agent::{self, Agent};
+use spoor_tests::authority::Authority;
 use spoor_tests::forest::{self, Span};
 use spoor_tests::peers::{Process, Scratch, free_port, go_on, run};
 use spoor_tests::skip::skip;
@@ -36,6 +37,7 @@ struct Files {
     certificate: String,
     key: String,
     pem: String,
+    trusted: String,
     store: String,
     /// The program in Go, where there is a compiler.
     peer: Option<PathBuf>,
@@ -54,55 +56,11 @@ fn is_installed(program: &str) -> bool {
 
 impl Files {
     fn new(dir: &Path) -> Result<Self> {
-        let text = |name: &str| dir.join(name).to_string_lossy().into_owned();
-        let (certificate, key, pem, store) =
-            (text("server.crt"), text("server.key"), text("server.pem"), text("store.p12"));
-        run(Command::new("openssl").args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=orders",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1,DNS:localhost",
-            "-keyout",
-            &key,
-            "-out",
-            &certificate,
-        ]))?;
-        std::fs::write(&pem, [std::fs::read(&certificate)?, std::fs::read(&key)?].concat())?;
-        if is_installed("keytool") {
-            run(Command::new("openssl").args([
-                "pkcs12",
-                "-export",
-                "-passout",
-                "pass:changeit",
-                "-inkey",
-                &key,
-                "-in",
-                &certificate,
-                "-out",
-                &store,
-            ]))?;
-            run(Command::new("keytool").args([
-                "-importcert",
-                "-noprompt",
-                "-alias",
-                "trusted",
-                "-storepass",
-                "changeit",
-                "-keystore",
-                &store,
-                "-file",
-                &certificate,
-            ]))?;
-        }
+        let authority = Authority::new(dir)?;
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let (certificate, key) = (text(&authority.certificate), text(&authority.key));
+        let (pem, trusted) = (text(&authority.pem), text(&authority.trusted));
+        let store = authority.store.as_deref().map(text).unwrap_or_default();
         let mut peer = None;
         if is_installed("go") {
             let out = dir.join("peer");
@@ -113,7 +71,7 @@ impl Files {
                 .arg(service("peer.go")))?;
             peer = Some(out);
         }
-        Ok(Self { dir: dir.to_owned(), certificate, key, pem, store, peer })
+        Ok(Self { dir: dir.to_owned(), certificate, key, pem, trusted, store, peer })
     }
 
     /// What is missing of a program.
@@ -203,12 +161,12 @@ impl Files {
             }
             "node" => {
                 let mut command = Command::new("node");
-                command.arg(service("peer.js")).arg("call").args(arguments(&self.certificate));
+                command.arg(service("peer.js")).arg("call").args(arguments(&self.trusted));
                 command
             }
             "go" => {
                 let mut command = Command::new(self.peer.as_ref().context("a compiler")?);
-                command.arg("call").args(arguments(&self.certificate));
+                command.arg("call").args(arguments(&self.trusted));
                 command
             }
             "curl" => {
@@ -220,7 +178,7 @@ impl Files {
                     "3000/m",
                     "--http1.1",
                     "--cacert",
-                    &self.certificate,
+                    &self.trusted,
                     "-o",
                     "/dev/null",
                 ]);
@@ -230,12 +188,12 @@ impl Files {
             }
             "asynchronous" => {
                 let mut command = Command::new("python3");
-                command.arg(service("asynchronous.py")).args(arguments(&self.certificate));
+                command.arg(service("asynchronous.py")).args(arguments(&self.trusted));
                 command
             }
             _ => {
                 let mut command = Command::new("python3");
-                command.arg(service("client.py")).args(arguments(&self.certificate));
+                command.arg(service("client.py")).args(arguments(&self.trusted));
                 command
             }
         };

@@ -113,8 +113,8 @@ fn check() -> Result<()> {
     let binary = agent::binary().map_err(anyhow::Error::msg)?;
     let mut scratch = Scratch::new("upgrade")?;
     let dir = scratch.path().to_owned();
-    let mut rabbit = Rabbit::start(&dir)?;
-    let postgres = Postgres::start(&dir)?;
+    let mut rabbit = Rabbit::start(&dir, None)?;
+    let postgres = Postgres::start(&dir, None)?;
     rabbit.wait_until_ready()?;
     let agents = Agents { binary, dir: dir.clone() };
 

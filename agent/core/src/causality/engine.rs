@@ -114,8 +114,8 @@ impl Engine {
         }
     }
 
-    pub fn conn_closed(&mut self, conn: ConnId, tgid: Tgid) {
-        self.inside.conn_closed(conn, tgid);
+    pub fn conn_closed(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
+        self.inside.conn_closed(conn, tgid, now);
     }
 
     /// Something a process read or wrote was lost, not long before `now`.
@@ -123,6 +123,16 @@ impl Engine {
         self.inside.missed(tgid, now);
         self.brokered.missed(now);
         self.unbrokered.missed(now);
+    }
+
+    /// From now on a connection may bring a process requests that are not read.
+    pub fn unread(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
+        self.inside.unread(conn, tgid, now);
+    }
+
+    /// They are, or it brings none.
+    pub fn read(&mut self, conn: ConnId, tgid: Tgid) {
+        self.inside.read(conn, tgid);
     }
 
     /// Records were lost, found out at `now`, and whose is not known.

@@ -262,7 +262,7 @@ impl Pipeline {
                 self.connections.handle_close(close);
                 self.drain_events();
                 if let Some(tgid) = tgid {
-                    self.engine.conn_closed(close.conn, tgid);
+                    self.engine.conn_closed(close.conn, tgid, self.now);
                 }
             }
             Record::Process(event) => {
@@ -448,6 +448,8 @@ impl Pipeline {
                 Event::Requested { op, point } => self.engine.requested(op, point),
                 Event::Closed(operation) => self.close(conn, *operation),
                 Event::Missed { .. } => self.engine.missed(conn.conn.thread.tgid, self.now),
+                Event::Unread => self.engine.unread(conn.conn.id, conn.conn.thread.tgid, self.now),
+                Event::Read => self.engine.read(conn.conn.id, conn.conn.thread.tgid),
                 Event::Discarded { .. } => {}
             }
         }

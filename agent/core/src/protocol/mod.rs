@@ -51,6 +51,10 @@ pub enum Event {
     Closed(Box<Operation>),
     /// Bytes of this connection are in no record: what they said, and who moved them, is not known. Not from sessions.
     Missed { bytes: u64 },
+    /// From now on this connection may bring requests that cannot be read: it is encrypted. Not from sessions.
+    Unread,
+    /// They can be read after all, or it brings none. Not from sessions.
+    Read,
     /// Something was discarded, and why; feeds the counters.
     Discarded { reason: Discard, bytes: u64 },
 }

@@ -24,7 +24,7 @@ use chacha20::ChaCha20;
 use chacha20poly1305::ChaCha20Poly1305;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::schedule::{expand_label, key_block, mac};
+use super::schedule::{expand_labels, key_block, mac};
 use super::suite::{Bulk, Hash, Suite, Version};
 
 pub(super) const HEADER_LEN: usize = 5;
@@ -87,8 +87,7 @@ impl Keys {
         }
         let (mut key, mut iv) = (Zeroizing::new([0; 32]), Zeroizing::new([0; 12]));
         let key = key.get_mut(..suite.bulk.key_len())?;
-        expand_label(suite.hash, secret, "key", key);
-        expand_label(suite.hash, secret, "iv", iv.as_mut_slice());
+        expand_labels(suite.hash, secret, &mut [("key", &mut *key), ("iv", iv.as_mut_slice())]);
         Some(Self { version: Version::Tls13, cipher: Cipher::aead(suite.bulk, key)?, iv })
     }
 
@@ -214,7 +213,11 @@ impl Keys {
         let mut next = numbers.start;
         while next < numbers.end {
             let count = (numbers.end - next).min(BATCH as u64);
-            let likely = self.likely(body, next, kinds);
+            // Where there is one number only, as for nearly all candidates, the other blocks would be for nothing.
+            let likely = match count {
+                1 => [self.likely::<1>(body, next, kinds)[0]; BATCH],
+                _ => self.likely::<BATCH>(body, next, kinds),
+            };
             for (number, is_likely) in (next..next + count).zip(likely) {
                 tried += 1;
                 if is_likely && let Some(opened) = self.open(head, body, number) {
@@ -268,14 +271,14 @@ impl Keys {
     }
 
     /// Which of the next numbers the record may have.
-    fn likely(&self, body: &[u8], from: u64, kinds: Kinds) -> [bool; BATCH] {
-        let mut likely = [true; BATCH];
+    fn likely<const N: usize>(&self, body: &[u8], from: u64, kinds: Kinds) -> [bool; N] {
+        let mut likely = [true; N];
         let Some(last) = body.len().checked_sub(TAG_LEN + 1).filter(|_| self.version == Version::Tls13)
         else {
             return likely;
         };
         let Some(byte) = body.get(last) else { return likely };
-        let nonces: [[u8; 12]; BATCH] =
+        let nonces: [[u8; 12]; N] =
             std::array::from_fn(|at| self.nonce(body, from.saturating_add(at as u64)).unwrap_or_default());
         let before = last.checked_sub(1).and_then(|before| body.get(before));
         let keys = self.cipher.stream_bytes(&nonces, last);
@@ -342,7 +345,7 @@ impl Cipher {
     }
 
     /// One byte of each key stream: the one at `offset` of the ciphertext; and the one before it, if it is in the same block.
-    fn stream_bytes(&self, nonces: &[[u8; 12]; BATCH], offset: usize) -> [(Option<u8>, u8); BATCH] {
+    fn stream_bytes<const N: usize>(&self, nonces: &[[u8; 12]; N], offset: usize) -> [(Option<u8>, u8); N] {
         let blocks = |encrypt: &dyn Fn(&mut [aes::Block])| {
             let mut blocks = nonces.map(|nonce| gcm_block(&nonce, offset / BLOCK));
             encrypt(&mut blocks);
@@ -364,7 +367,7 @@ impl Cipher {
                 }
                 ((offset > 0).then_some(bytes[0]), bytes[1])
             }),
-            Self::Cbc { .. } => [(None, 0); BATCH],
+            Self::Cbc { .. } => [(None, 0); N],
         }
     }
 }

@@ -21,6 +21,8 @@ use super::suite::{Bulk, Suite};
 /// Records of a direction that are tried. The first under the secret of its application data is the second or third that a client
 /// protects, and the second to sixth of a server: certificates are spread over several.
 pub(super) const MAX_SAMPLES: usize = 6;
+/// Of a connection that was joined in the middle: the first, and one more if that held something rare.
+const JOINED_SAMPLES: usize = 2;
 /// Numbers tried of a connection whose handshake was not seen, for every candidate: a block of AES each, 20 µs in all.
 const JOIN_WINDOW: u64 = 1 << 12;
 /// The same for candidates that lie in memory as secrets do: half a millisecond.
@@ -251,8 +253,11 @@ impl Proof {
         for ((samples, label), window) in self.samples.iter_mut().zip(labels).zip(windows) {
             let is_joined = window != (0..1);
             let kinds = if is_joined { Kinds::Data } else { Kinds::Any };
+            // The records of a connection that was joined follow each other: what is not the secret of the first two is no other's.
+            let most = if is_joined { JOINED_SAMPLES } else { MAX_SAMPLES };
             let opened = samples
                 .iter()
+                .take(most)
                 .find_map(|sample| {
                     let (opened, tried) = keys.find(&sample.header, &sample.body, window.clone(), kinds);
                     *cost += tried.saturating_mul(if suite.bulk == Bulk::ChaCha20Poly1305 {

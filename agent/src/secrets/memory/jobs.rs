@@ -3,6 +3,7 @@
 //! *Owns* the ways over a memory and their order, and who waits for how long. *Must not know* which process is next, nor what is
 //! done with what is found.
 
+use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use spoor_core::record::Tgid;
@@ -24,6 +25,9 @@ const RETRIES: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs(
 /// Mappings are read again when they are as old as this: reading those of a large process takes a millisecond.
 const MAPPED_FOR: Duration = Duration::from_millis(250);
 
+/// One way over a memory of 100 MB that has to be gone everywhere.
+const WAY: Duration = Duration::from_millis(50);
+
 /// A process that is searched.
 pub(super) struct Job {
     pub(super) tgid: Tgid,
@@ -33,8 +37,10 @@ pub(super) struct Job {
     waiting: Vec<Waiting>,
     plan: std::vec::IntoIter<Step>,
     pub(super) step: Option<(Step, Walk)>,
-    /// What was done for it, beside what others got meanwhile: the one that got least is next.
-    pub(super) cost: Duration,
+    /// What was done for it, beside what others got meanwhile.
+    cost: Duration,
+    /// Ways that were gone since it was asked for something last.
+    gone: u32,
     /// Where the search of a piece was broken off: what is before was tried.
     pub(super) tried_until: u64,
     /// Connections came while others were searched: what was read by then is read again for them.
@@ -81,6 +87,7 @@ impl Job {
             plan: Vec::new().into_iter(),
             step: None,
             cost,
+            gone: 0,
             tried_until: 0,
             is_again: true,
             tries: 0,
@@ -113,7 +120,7 @@ impl Job {
         }
         if proof.wants(Effort::Begun) && self.step.is_some() {
             // It is found quickly, and would wait long behind ways over everything.
-            (self.step, self.plan, self.tried_until) = (None, Vec::new().into_iter(), 0);
+            (self.step, self.plan, self.tried_until, self.gone) = (None, Vec::new().into_iter(), 0, 0);
         }
         self.search.add(proof);
         (self.is_again, self.due) = (true, now);
@@ -133,10 +140,11 @@ impl Job {
             (self.step, self.tried_until) = (None, 0);
         }
         if self.step.is_none() && self.plan.len() == 0 && std::mem::take(&mut self.is_again) {
-            self.plan = self.ways(places);
+            (self.plan, self.gone) = (self.ways(places), 0);
         }
         while self.step.is_none() {
             let Some(step) = self.plan.next() else { break };
+            self.gone += 1;
             if !self.search.wants(step.effort) {
                 continue;
             }
@@ -174,8 +182,20 @@ impl Job {
         }
     }
 
-    /// In which ways a process is gone over: first as programs like it keep their secrets, near the last one and everywhere, then in
-    /// all ways. What was tried in all ways is tried again in the better ones only.
+    /// Whose turn it is: the least is next. Cheap ways over all memories come before dear ways over any, yet nobody waits for ever for
+    /// those who are always asked for something new.
+    pub(super) fn turn(&self) -> Duration {
+        self.cost + WAY * self.gone
+    }
+
+    /// More was done for it.
+    pub(super) fn charge(&mut self, time: Duration) {
+        self.cost += time;
+    }
+
+    /// In which ways a process is gone over: first as programs like it keep their secrets, near the last one and everywhere; then in
+    /// all ways, for a program of which that is known only if that was for nothing. What was tried in all ways is tried again in the
+    /// better ones only.
     fn ways(&self, places: &Places) -> std::vec::IntoIter<Step> {
         let learned = places.way(self.memory.program);
         let mut plan = Vec::new();
@@ -185,7 +205,12 @@ impl Job {
             plan.push(Step { shape, effort, around: None });
         }
         let rest = Shape::WAYS.into_iter().filter(|way| Some(*way) != learned);
-        let rest = rest.filter(|(shape, _)| self.tries == 0 || *shape != Shape::Anywhere);
+        let first = usize::from(learned.is_some());
+        let rest = rest.filter(|(shape, _)| match self.tries.cmp(&first) {
+            Ordering::Less => false,
+            Ordering::Equal => true,
+            Ordering::Greater => *shape != Shape::Anywhere,
+        });
         plan.extend(rest.map(|(shape, effort)| Step { shape, effort, around: None }));
         plan.into_iter()
     }

@@ -130,7 +130,7 @@ impl Worker {
             None => match Memory::open(tgid, at) {
                 Ok(memory) => {
                     self.tell(tgid, &memory);
-                    let cost = self.jobs.iter().map(|job| job.cost).min().unwrap_or_default();
+                    let cost = self.jobs.iter().map(Job::turn).min().unwrap_or_default();
                     self.jobs.push(Job::new(tgid, memory, cost, now));
                     self.jobs.len() - 1
                 }
@@ -187,17 +187,17 @@ impl Worker {
         }
         add(&self.totals.candidates, search.candidates);
         job.search.put_back(search);
-        job.cost += begun.elapsed();
+        job.charge(begun.elapsed());
         for (tgid, at, known) in all {
             self.places.hit(tgid, program, at, None);
             self.answer(known);
         }
     }
 
-    /// Reads one piece for the process for which least was done. Returns how long reading took.
+    /// Reads one piece for the process whose turn it is. Returns how long reading took.
     fn turn(&mut self, now: Instant) -> Duration {
         let ready = self.jobs.iter_mut().enumerate().filter(|(_, job)| job.due <= now);
-        let Some((index, job)) = ready.min_by_key(|(_, job)| job.cost) else { return Duration::ZERO };
+        let Some((index, job)) = ready.min_by_key(|(_, job)| job.turn()) else { return Duration::ZERO };
         let begun = Instant::now();
         let (step, next) = match job.step(&self.places, self.limits.max_bytes, MARGIN, now) {
             Ok(Some((step, _))) => {
@@ -218,7 +218,7 @@ impl Worker {
             Next::End => (job.step, job.tried_until) = (None, 0),
         }
         if let Some(job) = self.jobs.get_mut(index) {
-            job.cost += begun.elapsed();
+            job.charge(begun.elapsed());
             tracing::trace!(
                 process = job.tgid.0,
                 ?step,

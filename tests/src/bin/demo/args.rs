@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Start the agent before the services, or when they are up and their connections are open.
     #[arg(long, value_enum, default_value_t = When::Last)]
     pub(crate) agent: When,
+    /// Put every connection under TLS; the agent finds the secrets in the memory of the programs.
+    #[arg(long)]
+    pub(crate) tls: bool,
     /// Also send the spans to this OTLP endpoint, a Collector or Jaeger: http://localhost:4317
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,

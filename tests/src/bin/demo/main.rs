@@ -31,6 +31,8 @@ struct Command {
 
 /// The agent may take this long to release the trees of finished orders: it holds them a while for late spans.
 const RELEASE_LIMIT: Duration = Duration::from_secs(30);
+/// Connections under TLS may wait so long for their secrets.
+const SEARCH: Duration = Duration::from_secs(10);
 /// Between two orders of the trickle.
 const TRICKLE: Duration = Duration::from_millis(1500);
 
@@ -84,7 +86,8 @@ fn run(args: &Args) -> Result<bool> {
         When::First => Some(start_agent(&binary, scratch.path(), args)?),
         When::Last => None,
     };
-    let mut flow = Flow::start(&|step| eprintln!("demo: starting {step}"))?;
+    let progress = |step: &str| eprintln!("demo: starting {step}");
+    let mut flow = if args.tls { Flow::start_encrypted(&progress)? } else { Flow::start(&progress)? };
     if agent.is_none() {
         agent = Some(start_agent(&binary, scratch.path(), args)?);
     }
@@ -106,6 +109,12 @@ fn start_agent(binary: &Path, dir: &Path, args: &Args) -> Result<Agent> {
     if let Some(protocol) = &args.otlp_protocol {
         options.extend(["--otlp-protocol".to_owned(), protocol.clone()]);
     }
+    if args.tls {
+        let config = dir.join("spoor.yaml");
+        std::fs::write(&config, "tls:\n  open: all\n  memory:\n    cpu_percent: 100\n")
+            .context("cannot write the agent's configuration")?;
+        options.extend(["--config".to_owned(), config.to_string_lossy().into_owned()]);
+    }
     Agent::start(binary, dir, "agent", &options)
 }
 
@@ -116,6 +125,10 @@ fn demonstrate(args: &Args, flow: &mut Flow, mut agent: Agent) -> Result<bool> {
     let entries = flow.truth()?;
     let mut raw = Raw::new(&agent, args)?;
     if args.once {
+        if args.tls {
+            // Secrets are looked for as long as records wait for them, and the end does not wait.
+            std::thread::sleep(SEARCH);
+        }
         let spans = agent.stop()?;
         let report = compare(&entries, &spans, since);
         show(args, &outcomes, &spans, &report);

@@ -28,6 +28,7 @@ mod table;
 mod thread;
 mod thresholds;
 mod trust;
+mod unread;
 mod view;
 
 use std::collections::{BTreeMap, VecDeque};

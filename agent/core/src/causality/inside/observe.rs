@@ -226,9 +226,24 @@ impl Inside {
     }
 
     /// A connection is gone; what was open on it has been closed before.
-    pub fn conn_closed(&mut self, conn: ConnId, tgid: Tgid) {
+    pub fn conn_closed(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
         if let Some(process) = self.table.processes.get_mut(&tgid) {
             process.client_gone(conn);
+            process.unread.end(conn, now);
+        }
+    }
+
+    /// From now on a connection may bring the process requests that are not read.
+    pub fn unread(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
+        if let Some(process) = self.table.process(tgid) {
+            process.unread.begin(conn, now);
+        }
+    }
+
+    /// They are, or it brings none.
+    pub fn read(&mut self, conn: ConnId, tgid: Tgid) {
+        if let Some(process) = self.table.processes.get_mut(&tgid) {
+            process.unread.forget(conn);
         }
     }
 

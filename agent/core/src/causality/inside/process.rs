@@ -13,6 +13,7 @@ use super::table::Loss;
 use super::thread::ThreadState;
 use super::thresholds::{INTERLEAVED_FOR, MAX_INTERLEAVED, MAX_THREADS};
 use super::trust::Trust;
+use super::unread::Unread;
 use crate::causality::echo::Echo;
 use crate::causality::stats::InsideStats;
 use crate::order::OrderKey;
@@ -59,6 +60,8 @@ pub(super) struct Process {
     pub(super) ended: bool,
     /// When bytes which the process moved were lost, and operations that were not read.
     pub(super) losses: VecDeque<Loss>,
+    /// Connections of which it is not read what they ask for.
+    pub(super) unread: Unread,
     /// What was forgotten at the bounds above, and with threads that are gone.
     pub(super) forgotten: InsideStats,
 }

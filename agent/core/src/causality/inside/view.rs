@@ -129,7 +129,9 @@ impl<'a> View<'a> {
 
     /// Something that another process of the service took around the operation's start may have been lost.
     pub(super) fn kin_is_near_loss(&self) -> bool {
-        self.takers().is_none_or(|mut takers| takers.any(|taker| is_near(&taker.losses, self.at())))
+        let (from, to) = (self.at() - NEAR_LOSS_BEFORE, self.at() + NEAR_LOSS_AFTER);
+        let may_have = |taker: &Process| is_near(&taker.losses, self.at()) || taker.unread.overlaps(from, to);
+        self.takers().is_none_or(|mut takers| takers.any(may_have))
     }
 
     /// Requests of the process that show no key and were in flight when the operation began: the latest to be over first.
@@ -211,6 +213,12 @@ impl<'a> View<'a> {
     /// known, and only keys still prove something.
     pub(super) fn is_near_loss(&self) -> bool {
         self.process.is_some_and(|process| is_near(&process.losses, self.at()))
+    }
+
+    /// The process may have had a request around the operation's start that was not read.
+    pub(super) fn may_be_of_unread(&self) -> bool {
+        let (from, to) = (self.at() - NEAR_LOSS_BEFORE, self.at() + NEAR_LOSS_AFTER);
+        self.process.is_some_and(|process| process.unread.overlaps(from, to))
     }
 
     /// Records were lost around the operation's start, of whatever process: of a connection that is lost whole, nothing else

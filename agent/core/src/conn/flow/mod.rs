@@ -412,6 +412,9 @@ impl Flow {
             Detection::Opaque(_) if cx.tls.is_on && self.tls.is_none() => self.seal(now, cx),
             Detection::Opaque(_) => {
                 cx.stats.opaque += 1;
+                if self.may_be_asked() == Some(true) {
+                    cx.out.push_back((Arc::clone(&self.info), Event::Unread));
+                }
                 self.ignore(cx);
             }
             Detection::NotOurs => {

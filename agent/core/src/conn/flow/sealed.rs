@@ -11,10 +11,13 @@ use super::{Context, Flow, State, sender};
 use crate::operation::amqp::ActionKind;
 use crate::operation::{Detail, Extent, Interaction, Operation};
 use crate::protocol::{End, Event};
-use crate::record::{ConnId, Direction, OpId, Point, Role, Sender};
+use crate::record::{ConnId, Direction, Endpoint, OpId, Point, Role, Sender};
 use crate::stream::Chunk;
 use crate::time::BootTime;
 use crate::tls;
+
+/// Where brokers of AMQP listen under TLS (IANA's registry of ports).
+const AMQPS: u16 = 5671;
 
 /// What is under TLS.
 #[derive(Debug)]
@@ -79,6 +82,9 @@ impl Flow {
         let sealed = Sealed { session, begun: BTreeMap::new(), is_opened: false, asked: None };
         cx.stats.tls.seen += 1;
         self.tls = Some(Box::new(sealed));
+        if !is_of_postgres(look.pending.iter()) {
+            cx.out.push_back((Arc::clone(&self.info), Event::Unread));
+        }
         self.want_all(cx);
         for (direction, chunk) in look.pending {
             self.take_sealed(direction, &chunk, now, cx);
@@ -111,6 +117,7 @@ impl Flow {
                     sealed.is_opened = true;
                     cx.stats.tls.opened += 1;
                     self.tell_facts();
+                    cx.out.push_back((Arc::clone(&self.info), Event::Read));
                 }
                 _ => {}
             }
@@ -160,12 +167,31 @@ impl Flow {
     fn stay_closed(&mut self, cause: tls::Cause, now: BootTime, cx: &mut Context) {
         cx.stats.tls.closed(cause);
         cx.stats.opaque += 1;
+        // What was opened until now may go on with requests; what never was may have brought none.
+        let was_opened = self.tls.as_ref().is_some_and(|sealed| sealed.is_opened);
+        let event = match self.may_be_asked() {
+            Some(false) => Some(Event::Read),
+            Some(true) | None => was_opened.then_some(Event::Unread),
+        };
+        cx.out.extend(event.map(|event| (Arc::clone(&self.info), event)));
         // What was open is told while it is still known where it stands on the wire.
         if let State::Speaking(talk) = &mut self.state {
             talk.session.end(End::Abandoned, now, &mut cx.events);
             self.publish(cx);
         }
         self.ignore(cx);
+    }
+
+    /// Whether the other end may ask the process for something: as the client of a server, or as a broker that delivers (IANA's port
+    /// `amqps`). `None`: it is not known who is the client.
+    pub(super) fn may_be_asked(&self) -> Option<bool> {
+        let client = self.tls.as_ref().and_then(|sealed| sealed.session.client());
+        let role = self.info.role.or(client.map(|client| match client {
+            Direction::Egress => Role::Client,
+            Direction::Ingress => Role::Server,
+        }));
+        let is_broker = matches!(&self.info.conn.remote, Endpoint::Inet(address) if address.port() == AMQPS);
+        role.map(|role| role == Role::Server || is_broker)
     }
 
     fn ask_for_secret(&mut self, cx: &mut Context) {
@@ -246,7 +272,7 @@ impl Flow {
                 }
                 known.is_some()
             }
-            Event::Missed { .. } | Event::Discarded { .. } => true,
+            Event::Missed { .. } | Event::Unread | Event::Read | Event::Discarded { .. } => true,
         }
     }
 }
@@ -282,6 +308,15 @@ fn begins_with_hello<'a>(mut chunks: impl Iterator<Item = &'a (Direction, Chunk)
         }
     }
     matches!(head.as_slice(), [22, 3, _, _, _, 1 | 2])
+}
+
+/// It began with PostgreSQL's `SSLRequest`: whoever sent it asks, and is asked for nothing.
+fn is_of_postgres<'a>(mut chunks: impl Iterator<Item = &'a (Direction, Chunk)>) -> bool {
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+    chunks.any(|(direction, chunk)| match chunk {
+        Chunk::Bytes { bytes, .. } => *direction == Direction::Egress && bytes.starts_with(&SSL_REQUEST),
+        Chunk::Gap { .. } => false,
+    })
 }
 
 /// A record's header and the type of its first message.

@@ -15,6 +15,7 @@ pub(super) fn judge(view: &View<'_>) -> Option<Guess> {
     let usable = view.is_quiet_otherwise(candidate.opened.at)
         && candidate.is_sound()
         && !view.is_contested(cause)
-        && !view.is_near_loss();
+        && !view.is_near_loss()
+        && !view.may_be_of_unread();
     usable.then_some(Guess { cause, contested: false })
 }

@@ -39,7 +39,8 @@ pub(super) fn next(view: &View<'_>) -> Option<Guess> {
         && !is_interleaved
         && !view.has_unsure_writer()
         && candidate.opened.at <= at
-        && !view.is_near_loss();
+        && !view.is_near_loss()
+        && !view.may_be_of_unread();
     usable.then_some(Guess { cause, contested: view.op.start.in_flight != 1 })
 }
 
@@ -75,6 +76,7 @@ pub(super) fn last(view: &View<'_>) -> Option<Guess> {
         && candidate.family != Interaction::Message
         && candidate.served_by.contains(&view.tid())
         && view.at().since(candidate.closed_at?) <= AFTER
-        && !view.is_near_loss();
+        && !view.is_near_loss()
+        && !view.may_be_of_unread();
     usable.then_some(Guess { cause, contested: false })
 }

@@ -18,7 +18,8 @@ pub(super) fn judge(view: &View<'_>) -> Option<Guess> {
         })
         .collect();
     // Most operations have the content of nothing around them.
-    if around.is_empty() || view.may_be_of_open() || view.is_near_loss() || view.is_near_any_loss() {
+    let is_known = !around.is_empty() && !view.may_be_of_open() && !view.may_be_of_unread();
+    if !is_known || view.is_near_loss() || view.is_near_any_loss() {
         return None;
     }
     match around.as_slice() {

@@ -113,6 +113,10 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
     if !nameless.is_empty() && is_named && !trust.holds(Signal::Named, Proof::USUAL) {
         open.append(&mut nameless);
     }
+    // Another request of the order may be what was not read.
+    if view.may_be_of_unread() {
+        return Value::Nothing;
+    }
     // The one that names the order may be another than the one that is missing.
     let is_near_loss = view.is_near_loss();
     if (is_near_loss || view.is_near_any_loss())

@@ -961,3 +961,4 @@ mod parts;
 mod stages;
 mod threads;
 mod transactions;
+mod unread;
