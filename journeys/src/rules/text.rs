@@ -1,7 +1,8 @@
 //! An alert and what it is about → the words in which it is told, by a template of the house or the built-in one.
 //!
 //! Nothing personal is in them: an order's number, stages, systems, queues, times and counts; of a failure its code, not its
-//! message. *Must not know* how they are sent: whoever puts them into HTML escapes them.
+//! message. Words that came from traffic lose what may be a number or an address of somebody; the house's own stay as they
+//! are. *Must not know* how they are sent: whoever puts them into HTML escapes them.
 
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use super::window::{Event, WindowWhen};
 use super::{Held, Measured, OrderWhen, Rule, Severity, When};
 use crate::facts::At;
-use crate::fold::{Incident, Journey, Lost, Reason, Says, Verdict};
+use crate::fold::{Incident, Journey, Lost, Place, Reason, Says, Usually, Verdict};
 use crate::model::{Model, Title, shape};
 use crate::sentence::{self, Language, Words, sentence};
 
@@ -57,6 +58,8 @@ pub struct Alerted<'a> {
     pub rule: &'a Rule,
     pub severity: Severity,
     pub held: &'a Held,
+    /// The order's number as the alert has it; empty where it is about a place. An order that does not open is told by it.
+    pub number: &'a str,
     pub about: Option<About<'a>>,
     /// Of a group.
     pub orders: Option<u64>,
@@ -70,17 +73,16 @@ impl Alerted<'_> {
         let held = self.held;
         let (value, limit) = measured(held.measured, words);
         let journey = self.about.map(|about| about.journey);
-        let stage = journey.and_then(Journey::stage).map(|mark| model.in_clear(&mark.name));
+        let stage = journey.and_then(Journey::stage).map(|mark| stage_in_clear(model, &mark.name));
         let reason = self.about.map(|about| {
-            let verdict = without_messages(about.verdict);
+            let verdict = without_messages(about.verdict, model);
             sentence(&verdict, about.journey, model, words, now).text
         });
+        let order = journey.and_then(|journey| journey.keys.first()).map(ToString::to_string);
+        let order = order.unwrap_or_else(|| self.number.to_owned());
         Told {
-            order: journey
-                .and_then(|journey| journey.keys.first())
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            orders: self.orders.unwrap_or(u64::from(journey.is_some())),
+            orders: self.orders.unwrap_or(u64::from(!order.is_empty())),
+            order,
             rule: self.rule.id.clone(),
             severity: self.severity.name(),
             stage: stage.map(|stage| sentence::stage(model, words.language, &stage)).unwrap_or_default(),
@@ -181,7 +183,7 @@ fn place(rule: &Rule, place: &str, model: &Model, language: Language) -> String 
     );
     let as_stage = model.stages.iter().any(|stage| stage.name == place);
     if is_stage || as_stage {
-        return sentence::stage(model, language, place);
+        return sentence::stage(model, language, &stage_in_clear(model, place));
     }
     sentence::service(model, language, place)
 }
@@ -361,16 +363,10 @@ fn group_title(when: &When, told: &Told, ru: bool) -> String {
 }
 
 /// What a verdict says without what systems and traffic say freely: messages of failures go, names lose what may be a
-/// number.
-pub fn without_messages(verdict: &Verdict) -> Verdict {
-    let incident = |by: &Incident| {
-        let mut by = by.clone();
-        by.trouble.message.clear();
-        by.trouble.code = shape_code(&by.trouble.code);
-        by.operation = shape(&by.operation);
-        Box::new(by)
-    };
-    let says = |says: &Says| Says { status: shape(&says.status), ..says.clone() };
+/// number. No reason is passed on as it is: one that gets a name of traffic must say here what is left of it.
+fn without_messages(verdict: &Verdict, model: &Model) -> Verdict {
+    let incident = |by: &Incident| Box::new(without_message(by));
+    let says = |says: &Says| Says { status: stage_in_clear(model, &says.status), ..says.clone() };
     let reason = match &verdict.reason {
         Reason::Finished { says: of, took_micros } => {
             Reason::Finished { says: says(of), took_micros: *took_micros }
@@ -381,27 +377,58 @@ pub fn without_messages(verdict: &Verdict) -> Verdict {
         Reason::Broke { by, says: of } => Reason::Broke { by: incident(by), says: of.as_ref().map(says) },
         Reason::NotSettled { service, queue, since, attempts } => Reason::NotSettled {
             service: service.clone(),
-            queue: shape(queue),
+            queue: in_clear(queue),
             since: *since,
             attempts: *attempts,
         },
         Reason::Hangs { service, operation, on, since } => Reason::Hangs {
             service: service.clone(),
-            operation: shape(operation),
+            operation: in_clear(operation),
             on: on.clone(),
             since: *since,
         },
         Reason::InQueue { queue, since, consumers, depth } => {
-            Reason::InQueue { queue: shape(queue), since: *since, consumers: *consumers, depth: *depth }
+            Reason::InQueue { queue: in_clear(queue), since: *since, consumers: *consumers, depth: *depth }
         }
         Reason::Lost(lost) => Reason::Lost(without_numbers(lost)),
         Reason::Disagree { ahead, behind } => Reason::Disagree { ahead: says(ahead), behind: says(behind) },
         Reason::NoProgress { since, says: of } => {
             Reason::NoProgress { since: *since, says: of.as_ref().map(says) }
         }
-        Reason::SomebodysTurn { .. } | Reason::Moving { .. } | Reason::Nothing => verdict.reason.clone(),
+        Reason::SomebodysTurn { who, stage, since, limit_micros } => Reason::SomebodysTurn {
+            who: who.clone(),
+            stage: stage_in_clear(model, stage),
+            since: *since,
+            limit_micros: *limit_micros,
+        },
+        Reason::Moving { stage, since } => Reason::Moving {
+            stage: stage.as_deref().map(|stage| stage_in_clear(model, stage)),
+            since: *since,
+        },
+        Reason::Nothing => Reason::Nothing,
     };
-    Verdict { reason, ..verdict.clone() }
+    let usual = verdict.usual.as_ref().map(|usual| match usual {
+        Usually::GoOn { stage, micros } => {
+            Usually::GoOn { stage: stage_in_clear(model, stage), micros: *micros }
+        }
+        Usually::Take { micros } => Usually::Take { micros: *micros },
+        Usually::Last { micros } => Usually::Last { micros: *micros },
+    });
+    Verdict { reason, usual, ..verdict.clone() }
+}
+
+fn without_message(incident: &Incident) -> Incident {
+    let mut incident = incident.clone();
+    incident.trouble.message.clear();
+    incident.trouble.code = code_in_clear(&incident.trouble.code);
+    incident.operation = in_clear(&incident.operation);
+    incident.place = incident.place.map(|place| match place {
+        Place::Queue(queue) => Place::Queue(in_clear(&queue)),
+        Place::Storage(bucket) => Place::Storage(in_clear(&bucket)),
+        // Services and hosts are the house's own.
+        Place::Service(_) | Place::Outside(_) => place,
+    });
+    incident
 }
 
 fn without_numbers(lost: &Lost) -> Lost {
@@ -410,21 +437,41 @@ fn without_numbers(lost: &Lost) -> Lost {
         Lost::Returned { destination, .. }
         | Lost::Refused { destination, .. }
         | Lost::NotTaken { destination, .. } => {
-            *destination = shape(destination);
+            *destination = in_clear(destination);
         }
         Lost::Rejected { queue, dead_letter, .. } => {
-            *queue = shape(queue);
-            *dead_letter = dead_letter.as_deref().map(shape);
+            *queue = in_clear(queue);
+            *dead_letter = dead_letter.as_deref().map(in_clear);
         }
-        Lost::NoSuchOrder { status, .. } => *status = shape(status),
+        Lost::NoSuchOrder { status, .. } => *status = in_clear(status),
     }
     lost
 }
 
-/// A protocol's code is short; what is longer may be anything.
-fn shape_code(code: &str) -> String {
+/// A stage, or a status that some system wrote, as it may leave the house.
+pub fn stage_in_clear(model: &Model, stage: &str) -> String {
+    let is_own = model.stages.iter().any(|own| own.name == stage);
+    if is_own { stage.to_owned() } else { in_clear(stage) }
+}
+
+/// A name that came from traffic as it may leave the house: without words that may be a number, and without addresses of
+/// mail, which have none.
+fn in_clear(name: &str) -> String {
+    let word = |word: &str| if word.contains('@') { "#".to_owned() } else { shape(word) };
+    // Between words what was there stays: a queue is found again by its name.
+    name.split_inclusive(char::is_whitespace)
+        .map(|part| {
+            let own = part.trim_end();
+            word(own) + part.get(own.len()..).unwrap_or_default()
+        })
+        .collect()
+}
+
+/// A protocol's code is short, and none is a number of more than five digits (an SQLSTATE); what is longer may be anything.
+fn code_in_clear(code: &str) -> String {
     let is_code = code.len() <= 8 && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if is_code { code.to_owned() } else { shape(code) }
+    let digits = code.chars().filter(char::is_ascii_digit).count();
+    if is_code && digits <= 5 { code.to_owned() } else { in_clear(code) }
 }
 
 #[cfg(test)]
@@ -433,7 +480,7 @@ mod tests {
 
     use super::*;
     use crate::facts::{Fact, Trouble, TroubleKind};
-    use crate::fold;
+    use crate::fold::{self, Certainty, Hang};
     use crate::model::Usual;
     use crate::rules::RuleSet;
     use crate::testing::wrote;
@@ -470,6 +517,7 @@ mod tests {
             rule: rules.rule("order-failed").expect("a rule"),
             severity: Severity::Warning,
             held: &held,
+            number: "4711",
             about: Some(About { journey: &journey, verdict: &verdict }),
             orders: None,
             late: false,
@@ -489,6 +537,162 @@ mod tests {
         let (title, text) = told("{}", Language::Ru);
         assert_eq!(title, "Заказ 4711: остановлен (mes)");
         assert!(text.contains("23503") && !text.contains("anna"), "{text}");
+    }
+
+    /// Nothing of the name and the numbers may be in what is told.
+    const RAW: &str = "wait for anna@example.org 89123 order-555777";
+
+    /// All reasons there are, with what systems and traffic may write wherever they may.
+    fn raw_reasons() -> Vec<Reason> {
+        let says = Says {
+            service: "mes".to_owned(),
+            collection: "orders".to_owned(),
+            status: RAW.to_owned(),
+            at: At(SECOND),
+            certainty: Certainty::Committed,
+        };
+        let by = |place| {
+            Box::new(Incident {
+                place: Some(place),
+                operation: RAW.to_owned(),
+                trouble: Trouble {
+                    kind: TroubleKind::Other,
+                    code: "89123555".to_owned(),
+                    message: RAW.to_owned(),
+                },
+                ..failed().0.incidents[0].clone()
+            })
+        };
+        let (service, raw, since) = ("mes".to_owned(), RAW.to_owned(), At(SECOND));
+        let hangs = |on| Reason::Hangs { service: service.clone(), operation: raw.clone(), on, since };
+        let (sent, at) = ((service.clone(), raw.clone()), since);
+        vec![
+            Reason::Finished { says: says.clone(), took_micros: SECOND },
+            Reason::Refused { says: says.clone(), by: Some(by(Place::Queue(raw.clone()))) },
+            Reason::Refused { says: says.clone(), by: None },
+            Reason::Broke { by: by(Place::Storage(raw.clone())), says: Some(says.clone()) },
+            Reason::NotSettled { service: service.clone(), queue: raw.clone(), since, attempts: 2 },
+            hangs(Hang::Itself),
+            hangs(Hang::Database),
+            hangs(Hang::Answer("crm".to_owned())),
+            Reason::InQueue { queue: raw.clone(), since, consumers: Some(0), depth: Some(3) },
+            Reason::Lost(Lost::Returned { service: sent.0.clone(), destination: sent.1.clone(), at }),
+            Reason::Lost(Lost::Refused { service: sent.0.clone(), destination: sent.1.clone(), at }),
+            Reason::Lost(Lost::NotTaken { service: sent.0, destination: sent.1, at }),
+            Reason::Lost(Lost::Rejected {
+                service: service.clone(),
+                queue: raw.clone(),
+                at,
+                dead_letter: Some(raw.clone()),
+            }),
+            Reason::Lost(Lost::NoSuchOrder { service: service.clone(), status: raw.clone(), at }),
+            Reason::Disagree { ahead: says.clone(), behind: says.clone() },
+            Reason::SomebodysTurn { who: "seller".to_owned(), stage: raw.clone(), since, limit_micros: None },
+            Reason::NoProgress { since, says: Some(says) },
+            Reason::Moving { stage: Some(raw), since },
+            Reason::Moving { stage: None, since },
+            Reason::Nothing,
+        ]
+    }
+
+    #[test]
+    fn what_traffic_wrote_leaves_the_house_without_numbers_and_addresses_whatever_the_reason() {
+        let rules = RuleSet::parse("", &Model::default()).expect("rules");
+        let model = Model::default();
+        let facts = vec![wrote("4711", 1, 10, "mes", "orders", RAW)];
+        let journey = fold::journey(&fold::Gathered { facts, truncated: false }, &model);
+        let held = Held {
+            since: At(SECOND),
+            due: At(SECOND),
+            until: None,
+            place: RAW.to_owned(),
+            measured: Measured::Fact,
+        };
+        let languages = [Language::Ru, Language::En];
+        let each = raw_reasons();
+        for (reason, language) in
+            each.iter().flat_map(|reason| languages.map(|language| (reason.clone(), language)))
+        {
+            let verdict = Verdict {
+                reason,
+                usual: Some(Usually::GoOn { stage: RAW.to_owned(), micros: SECOND }),
+                ..failed().1
+            };
+            let about = About { journey: &journey, verdict: &verdict };
+            let words = Words { language, zone: TimeZone::UTC };
+            // Rules whose place is a stage; the place of others is a service or a queue that `rules/order` names.
+            for id in ["no-progress", "stage-late"] {
+                let alerted = Alerted {
+                    rule: rules.rule(id).expect("a rule"),
+                    severity: Severity::Warning,
+                    held: &held,
+                    number: "4711",
+                    about: Some(about),
+                    orders: None,
+                    late: false,
+                    resolved: false,
+                    link: "",
+                };
+                let said = format!(
+                    "{} {} {:?}",
+                    alerted.title(&model, &words, At(HOUR)),
+                    alerted.text(&model, &words, At(HOUR)),
+                    alerted.told(&model, &words, At(HOUR))
+                );
+                for personal in ["anna", "89123", "555777"] {
+                    assert!(!said.contains(personal), "{personal} is in: {said}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_keep_their_form_and_lose_numbers_and_addresses() {
+        for (name, expected) in [
+            ("orders", "orders"),
+            ("order.4711.created", "order.#.created"),
+            ("in  production\tnow", "in  production\tnow"),
+            ("ask anna@example.org 12", "ask # #"),
+            ("", ""),
+        ] {
+            assert_eq!(in_clear(name), expected, "{name}");
+        }
+        let model = Model::parse("stages: [{ name: step 2, from: {} }]").expect("a model");
+        assert_eq!(stage_in_clear(&model, "step 2"), "step 2", "the house's own word");
+        assert_eq!(stage_in_clear(&model, "step 3"), "step #");
+        for (code, expected) in
+            [("23503", "23503"), ("42P01", "42P01"), ("503", "503"), ("no_row", "no_row"), ("8912355", "#")]
+        {
+            assert_eq!(code_in_clear(code), expected);
+        }
+    }
+
+    #[test]
+    fn an_order_that_does_not_open_is_told_by_its_number() {
+        let rules = RuleSet::parse("", &Model::default()).expect("rules");
+        let held = Held {
+            since: At(11 * SECOND),
+            due: At(11 * SECOND),
+            until: None,
+            place: "mes".to_owned(),
+            measured: Measured::Fact,
+        };
+        let alerted = Alerted {
+            rule: rules.rule("order-failed").expect("a rule"),
+            severity: Severity::Warning,
+            held: &held,
+            number: "4711",
+            about: None,
+            orders: None,
+            late: false,
+            resolved: false,
+            link: "",
+        };
+        let words = Words { language: Language::En, zone: TimeZone::UTC };
+        let told = alerted.told(&Model::default(), &words, At(HOUR));
+        assert_eq!((told.order.as_str(), told.orders), ("4711", 1));
+        let title = alerted.title(&Model::default(), &words, At(HOUR));
+        assert_eq!(title, "Order 4711: stopped (mes)");
     }
 
     #[test]
