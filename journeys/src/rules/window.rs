@@ -9,7 +9,7 @@ use super::limit::{Known, Level, Limited, Share, together};
 use super::{Held, Measured, Pattern, Standing};
 use crate::facts::{At, Fact, Step};
 use crate::fold::{self, Length};
-use crate::model::{Kind, Model, Times, Usual, What, shape};
+use crate::model::{Kind, Model, Times, Usual, What};
 use crate::time::{DAY, HOUR, MINUTE};
 
 /// Counters are kept for so long: the longest window there can be.
@@ -116,11 +116,67 @@ impl WindowWhen {
 /// What is counted of an operation, in the minute in which it was over.
 pub fn counted(fact: &Fact) -> impl Iterator<Item = Length> {
     let whole = fold::length(fact).map(|length| match &fact.step {
-        // By route, which a name that is as it should be has instead of numbers.
-        Step::Served { .. } => Length { what: What { with: shape(&fact.name), ..length.what }, ..length },
+        Step::Served { .. } => Length { what: What { with: route_of(&fact.name), ..length.what }, ..length },
         _ => length,
     });
     whole.into_iter().chain(fold::unseen(fact))
+}
+
+/// Longest route that is told apart, in characters, and its parts.
+const MAX_ROUTE: usize = 100;
+const MAX_PART: usize = 32;
+const MAX_MIXED: usize = 3;
+/// Methods that spans are named by.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// What of the name of an answered request may be kept in clear: its route, `GET /b2b/orders/{id}`, or the procedure,
+/// `shop.v1.Orders/Confirm`; empty where the name is of another form, as whoever traces names as they like.
+///
+/// *Spec*: OpenTelemetry, "HTTP spans", *Name*: `{method} {http.route}`, and only the method where no route is known; "RPC
+/// spans", *Name*: `{service}/{method}`. Of a path that is no route after all, what is no word goes.
+fn route_of(name: &str) -> String {
+    if name.chars().count() > MAX_ROUTE {
+        return String::new();
+    }
+    if METHODS.contains(&name) || is_procedure(name) {
+        return name.to_owned();
+    }
+    let Some((method, path)) = name.split_once(' ') else { return String::new() };
+    let Some(path) = path.strip_prefix('/').filter(|_| METHODS.contains(&method)) else {
+        return String::new();
+    };
+    let parts: Vec<&str> = path.split('/').map(part_of_route).collect();
+    format!("{method} /{}", parts.join("/"))
+}
+
+/// A word of a route, a placeholder, or `#` for what is neither and may be somebody's number or name. Of words with digits
+/// only short ones are left: `b2b`, `v1`, `s3`.
+fn part_of_route(part: &str) -> &str {
+    let is_word = |part: &str| {
+        part.len() <= MAX_PART && part.chars().all(|c| c.is_ascii_alphabetic() || "-_.".contains(c))
+    };
+    let is_short = part.len() <= MAX_MIXED
+        && part.starts_with(|c: char| c.is_ascii_lowercase())
+        && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let inside = [("{", "}"), ("<", ">"), (":", "")]
+        .iter()
+        .find_map(|(from, to)| part.strip_prefix(from)?.strip_suffix(to));
+    let is_kept = matches!(part, "*" | "**") || is_word(part) || is_short || inside.is_some_and(is_word);
+    if is_kept { part } else { "#" }
+}
+
+/// Names as those who describe services write them, `package.Service/Method`; without a package it may be anything.
+fn is_procedure(name: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(|c| c.is_ascii_alphabetic())
+    };
+    let is_package = |name: &str| {
+        name.len() <= MAX_PART
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let Some((service, method)) = name.split_once('/') else { return false };
+    let Some((package, service)) = service.rsplit_once('.') else { return false };
+    package.split('.').all(is_package) && is_name(service) && is_name(method)
 }
 
 /// What was counted, by whoever keeps it.
@@ -382,6 +438,7 @@ pub fn is_recent(at: At, now: At) -> bool {
 mod tests {
     use super::*;
     use crate::model::class;
+    use crate::testing::fact;
     use crate::time::SECOND;
 
     struct Counted {
@@ -485,6 +542,45 @@ mod tests {
         assert!(holding(&when, &past(vec![before(1), before(2), enough]), &usual, now).is_empty());
         assert!(holding(&when, &past(vec![before(1)]), &usual, now).is_empty(), "one week is no habit");
         assert!(holding(&when, &past(vec![]), &usual, now).is_empty());
+    }
+
+    #[test]
+    fn of_names_that_tracers_give_only_routes_and_procedures_are_kept() {
+        for (name, expected) in [
+            ("POST /b2b/orders", "POST /b2b/orders"),
+            ("GET /v1/orders/{order_id}/files/*", "GET /v1/orders/{order_id}/files/*"),
+            ("GET /orders/:id", "GET /orders/:id"),
+            ("GET /Home/Index.cshtml", "GET /Home/Index.cshtml"),
+            ("GET /", "GET /"),
+            ("PUT", "PUT"),
+            ("shop.v1.Orders/Confirm", "shop.v1.Orders/Confirm"),
+            // Paths that are no routes.
+            ("GET /orders/4711", "GET /orders/#"),
+            ("GET /users/anna@example.org/x", "GET /users/#/x"),
+            ("GET /users/%D0%90%D0%BD%D0%BD%D0%B0", "GET /users/#"),
+            ("GET /users/Анна", "GET /users/#"),
+            ("GET /orders?user=anna", "GET /#"),
+            ("GET /orders/a123", "GET /orders/#"),
+            ("GET /orders/{4711}", "GET /orders/#"),
+            // Names of another form.
+            ("Confirm the order of Anna Petrova", ""),
+            ("anna", ""),
+            ("users/anna", ""),
+            ("Users/anna", ""),
+            ("Users/Anna", ""),
+            ("GET https://shop/anna", ""),
+            ("FIND /anna", ""),
+            ("", ""),
+        ] {
+            let fact = Fact {
+                name: name.to_owned(),
+                ..fact("4711", 1, 10, "mes", Step::Served { answer: Some(200), changes: true })
+            };
+            let kept: Vec<String> = counted(&fact).map(|length| length.what.with).collect();
+            assert_eq!(kept, [expected], "{name}");
+        }
+        assert_eq!(route_of(&format!("GET /{}", "orders/".repeat(20))), "", "as long as no route is");
+        assert!(is_route(&Pattern::new("/b2b/*"), &route_of("POST /b2b/orders")), "as the example has it");
     }
 
     #[test]
