@@ -91,6 +91,20 @@ pub fn house_content(
     }
 }
 
+/// Contents that have as little as a real one may have, and as much, to try templates with: one of an order, one of a place
+/// that is over.
+pub(super) fn samples(channel: &Channel) -> [Content; 2] {
+    let now = At(0);
+    let place = test_content(channel, None, now);
+    let mut order = place.clone();
+    order.alert.number = "4711".to_owned();
+    order.alert.members = Some(2);
+    order.pages = "https://spoor.example".to_owned();
+    order.link = "https://spoor.example/alerts/1".to_owned();
+    order.runbook = Some("https://runbooks.example".to_owned());
+    [order, Content { what: What::Resolved, ..place }]
+}
+
 /// What `notify test` says.
 pub fn test_content(channel: &Channel, pages: Option<&str>, now: At) -> Content {
     let held = Held { since: now, due: now, until: None, place: "test".to_owned(), measured: Measured::Fact };
