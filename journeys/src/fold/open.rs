@@ -55,7 +55,7 @@ impl OpenWork {
             Work::Statement { collection, writes: false } => (Kind::Read, service, shape(collection)),
             Work::Handling { queue, .. } => (Kind::Taken, shape(queue), service),
             Work::Waiting { queue, .. } => (Kind::Queue, shape(queue.as_ref()?), String::new()),
-            Work::Other => return None,
+            Work::Other | Work::Over => return None,
         };
         Some(What { kind, of, with })
     }
@@ -72,6 +72,9 @@ pub(super) fn open(facts: &[Fact]) -> Vec<OpenWork> {
         facts.iter().filter(|fact| fact.is_open()).filter_map(Fact::parent_id).collect();
     let work = |fact: &Fact| {
         let Step::Open { work } = &fact.step else { return None };
+        if *work == Work::Over {
+            return None;
+        }
         let publish = matches!(work, Work::Waiting { .. }).then(|| fact.parent_id()).flatten();
         let is_over = publish.is_some_and(|publish| is_taken(facts, publish, work));
         (!is_over && !waited_for.contains(&fact.id)).then(|| OpenWork {
@@ -147,6 +150,12 @@ mod tests {
         assert_eq!(hangs(reason_at(&[call(1, 40)], 40 + 179)), expected);
         assert_eq!(hangs(reason_at(&[call(1, 40)], 40 + 180)), None);
         assert_eq!(hangs(reason_at(&[call(1, 40), call(1, 100)], 40 + 180)), expected);
+        // That it is over may be told long before its span comes, and in whichever order.
+        let told_over = goes_on(1, None, "crm", (10, 90), Work::Over);
+        for facts in [vec![call(1, 100), told_over.clone()], vec![told_over, call(1, 100)]] {
+            let journey = journey(&gather(facts), &Model::default());
+            assert_eq!(journey.open, []);
+        }
         // The span has an end, even where a clock says that it came before the last event.
         let step = Step::Called { peer: "api.dpd.ru".to_owned(), answer: Some(200), changes: true };
         let over =
