@@ -119,7 +119,7 @@ struct House {
     folder: tempfile::TempDir,
     otlp: SocketAddr,
     admin: SocketAddr,
-    _server: Process,
+    server: Process,
 }
 
 impl House {
@@ -143,7 +143,7 @@ impl House {
         wait_until("spoor-serve does not listen", || {
             TcpStream::connect(otlp).is_ok() && TcpStream::connect(admin).is_ok()
         });
-        Self { folder, otlp, admin, _server: server }
+        Self { folder, otlp, admin, server }
     }
 
     /// Writes a status of an order, so many seconds ago.
@@ -224,6 +224,21 @@ fn an_order_that_waits_is_told_once_soon_after_it_is_due_and_so_is_its_end() {
     }
     let tried = house.says("rules try --rule waits --last 1d");
     assert!(tried.contains("waits: 1 alerts of orders, 1 messages; 1 ended by themselves"), "{tried}");
+}
+
+#[test]
+fn a_server_ends_though_somebody_who_asked_for_metrics_says_nothing_more() {
+    let mut house = House::start("");
+    let mut half = TcpStream::connect(house.admin).expect("a connection");
+    half.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n").expect("written");
+    // Its place is taken once another one is answered.
+    assert!(http(house.admin, "GET", "/live", "").is_some());
+    let server = &mut house.server.0;
+    rustix::process::kill_process(rustix::process::Pid::from_child(server), rustix::process::Signal::TERM)
+        .expect("a signal");
+    wait_until("spoor-serve does not end", || server.try_wait().expect("it is ours").is_some());
+    assert!(server.wait().expect("it is ours").success());
+    drop(half);
 }
 
 #[test]

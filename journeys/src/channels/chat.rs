@@ -14,9 +14,8 @@ pub(super) async fn send(of: &Chat, channel: &Channel, content: &Content) -> Res
     let url = secret(&of.url_file).await?;
     let body = serde_json::to_vec(&body(of, content)).unwrap_or_default();
     let (content_type, headers) = ("application/json", Vec::new());
-    post(Post { url: &url, content_type, headers, body, allow_private: channel.allow_private })
-        .await
-        .map(|_| ())
+    let allow_private = channel.allow_private;
+    post(Post { url: &url, content_type, headers, body, allow_private, has_token: false }).await.map(|_| ())
 }
 
 fn body(of: &Chat, content: &Content) -> Value {

@@ -9,7 +9,7 @@ use crate::facts::At;
 use crate::fold::{StageMark, StageState};
 use crate::model::Model;
 use crate::rules::channel::Channel;
-use crate::rules::text::{About, Alerted};
+use crate::rules::text::{About, Alerted, stage_in_clear};
 use crate::rules::{Held, Measured, RuleSet, Severity, State};
 use crate::sentence::{self, Language, Words};
 use crate::store::alerts::{Alert, AlertId, Message, What};
@@ -59,6 +59,7 @@ pub fn house_content(
         rule,
         severity: alert.severity,
         held: &alert.held,
+        number: &alert.number,
         about,
         orders: alert.members,
         late: alert.late,
@@ -72,7 +73,7 @@ pub fn house_content(
     };
     let marks: &[StageMark] = order.as_ref().map(|order| order.journey.stages.as_slice()).unwrap_or_default();
     let stage = |mark: &StageMark| {
-        (sentence::stage(model, channel.language, &model.in_clear(&mark.name)), mark.state)
+        (sentence::stage(model, channel.language, &stage_in_clear(model, &mark.name)), mark.state)
     };
     Content {
         id: message.id,
@@ -88,6 +89,20 @@ pub fn house_content(
         at: now,
         pages,
     }
+}
+
+/// Contents that have as little as a real one may have, and as much, to try templates with: one of an order, one of a place
+/// that is over.
+pub(super) fn samples(channel: &Channel) -> [Content; 2] {
+    let now = At(0);
+    let place = test_content(channel, None, now);
+    let mut order = place.clone();
+    order.alert.number = "4711".to_owned();
+    order.alert.members = Some(2);
+    order.pages = "https://spoor.example".to_owned();
+    order.link = "https://spoor.example/alerts/1".to_owned();
+    order.runbook = Some("https://runbooks.example".to_owned());
+    [order, Content { what: What::Resolved, ..place }]
 }
 
 /// What `notify test` says.

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioExecutor;
 
 use super::ChannelError;
 use super::target::is_private;
+use crate::rules::channel::is_this_machine;
 
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 << 10;
@@ -27,6 +28,8 @@ pub(super) struct Post<'a> {
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Vec<u8>,
     pub(super) allow_private: bool,
+    /// A header or the address holds a token: without TLS it goes to this machine only.
+    pub(super) has_token: bool,
 }
 
 /// Sends it; the answer's body where the answer is good.
@@ -39,12 +42,20 @@ pub(super) async fn post(post: Post<'_>) -> Result<Vec<u8>, ChannelError> {
     if !post.allow_private && literal.is_ok_and(is_private) {
         return Err(ChannelError::Private(host.to_owned()));
     }
+    let leads = match uri.scheme_str() {
+        Some("http") if post.has_token && !is_this_machine(host) => {
+            return Err(ChannelError::Plain(host.to_owned()));
+        }
+        Some("http") if post.has_token => Leads::Here,
+        _ if post.allow_private => Leads::Anywhere,
+        _ => Leads::Outside,
+    };
     let mut request = Request::builder().method(Method::POST).uri(uri.clone());
     if let Some(headers) = request.headers_mut() {
         fill(headers, &post).ok_or_else(wrong)?;
     }
     let request = request.body(Full::new(Bytes::from(post.body))).map_err(|_| wrong())?;
-    let answer = client(post.allow_private)?.request(request).await;
+    let answer = client(leads)?.request(request).await;
     let answer = answer.map_err(|error| ChannelError::Connect(crate::intake::chain(&error)))?;
     let (parts, body) = answer.into_parts();
     let retry =
@@ -76,11 +87,31 @@ fn host_of(url: &str) -> String {
 
 type Resolver = tower::util::BoxCloneSyncService<Name, std::vec::IntoIter<SocketAddr>, io::Error>;
 
+/// Where a name may lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leads {
+    /// To no machine of the house.
+    Outside,
+    Anywhere,
+    /// To this machine, whoever has written it into whichever file.
+    Here,
+}
+
+impl Leads {
+    fn fits(self, ip: IpAddr) -> bool {
+        match self {
+            Leads::Outside => !is_private(ip),
+            Leads::Anywhere => true,
+            Leads::Here => ip.to_canonical().is_loopback(),
+        }
+    }
+}
+
 /// Messages are few: each has a connection of its own, and authorities are those of today.
 fn client(
-    allow_private: bool,
+    leads: Leads,
 ) -> Result<Client<hyper_rustls::HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>, ChannelError> {
-    let resolver = tower::service_fn(move |name: Name| resolve(name, allow_private));
+    let resolver = tower::service_fn(move |name: Name| resolve(name, leads));
     let mut http = HttpConnector::new_with_resolver(Resolver::new(resolver));
     http.enforce_http(false);
     let mut roots = rustls::RootCertStore::empty();
@@ -100,15 +131,19 @@ fn client(
 }
 
 /// Only addresses that may be called: a name that leads to others as well leads to none of those.
-async fn resolve(name: Name, allow_private: bool) -> io::Result<std::vec::IntoIter<SocketAddr>> {
+async fn resolve(name: Name, leads: Leads) -> io::Result<std::vec::IntoIter<SocketAddr>> {
     let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
     let all: Vec<SocketAddr> = found.collect();
-    let allowed: Vec<SocketAddr> =
-        all.iter().copied().filter(|address| allow_private || !is_private(address.ip())).collect();
+    let allowed: Vec<SocketAddr> = all.iter().copied().filter(|address| leads.fits(address.ip())).collect();
     if allowed.is_empty() && !all.is_empty() {
-        let why = format!(
-            "{name} leads to this machine or a private network: the channel needs `allow_private: true`"
-        );
+        let why = match leads {
+            Leads::Here => {
+                format!("{name} leads to another machine, and the token would go there without TLS")
+            }
+            _ => format!(
+                "{name} leads to this machine or a private network: the channel needs `allow_private: true`"
+            ),
+        };
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     Ok(allowed.into_iter())

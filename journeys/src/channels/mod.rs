@@ -1,8 +1,9 @@
 //! Messages that wait in the store → Alertmanager, webhooks, mail, Telegram, Slack and Mattermost.
 //!
 //! *Owns* everything that leaves the house about alerts: one file a kind of channel, one task a channel. *Must not know* how
-//! alerts come to be. Secrets are read from their files when something is sent, so a renewed one needs no restart; no
-//! redirect is followed; addresses of this machine and of private networks are told only where the channel allows it.
+//! alerts come to be. Secrets are read from their files when something is sent, so a renewed one needs no restart; tokens go
+//! over TLS, or to this machine; no redirect is followed; addresses of this machine and of private networks are told only
+//! where the channel allows it. Nobody is waited for longer than [`PATIENCE`].
 //!
 //! ```text
 //! outbox ─ due, claimed ─▶ content: words of the channel's language ─▶ one kind ─▶ sent · again later · given up
@@ -17,7 +18,7 @@ mod target;
 mod telegram;
 mod webhook;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,15 +55,22 @@ const REPEAT: Duration = Duration::from_secs(60);
 /// Alerts that one Alertmanager is told of again.
 const MAX_FIRING: usize = 1_000;
 /// Longest secret.
-const MAX_SECRET: u64 = 4 << 10;
+const MAX_SECRET: usize = 4 << 10;
+/// Messages of one channel that some of its receivers have and others are still to have. Beyond that the oldest is not
+/// remembered, and whoever has it may get it twice.
+const MAX_HALF_TAKEN: usize = 10_000;
 
 /// Why a message was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
     #[error("cannot read {path}: {source}")]
     Secret { path: String, source: std::io::Error },
+    #[error("{path} is longer than {max} bytes")]
+    Long { path: String, max: usize },
     #[error("`{0}` is no address")]
     Address(String),
+    #[error("{0} is another machine, and without TLS everybody on the way reads what goes there")]
+    Plain(String),
     #[error(
         "{0} is an address of this machine or of a private network: the channel needs `allow_private: true`"
     )]
@@ -164,11 +172,12 @@ struct Sender {
     office: Office,
     channel: Channel,
     results: Arc<Results>,
+    taken: Taken,
 }
 
 impl Sender {
     fn new(office: Office, channel: Channel, results: Arc<Results>) -> Self {
-        Self { office, channel, results }
+        Self { office, channel, results, taken: Taken::default() }
     }
 
     async fn run(self) {
@@ -220,10 +229,7 @@ impl Sender {
             house_content(&*office.store, &office.set, &office.model, &office.zone, &channel, &message, now())
         });
         let content = content.await.map_err(|_| ChannelError::Template("it cannot be written".to_owned()))?;
-        match tokio::time::timeout(PATIENCE, deliver(&self.channel, &[content])).await {
-            Ok(result) => result,
-            Err(_) => Err(ChannelError::Slow),
-        }
+        hand_over(&self.channel, &[content], &self.taken, PATIENCE).await
     }
 
     /// Tells an Alertmanager again what it was told and what is not over.
@@ -264,6 +270,9 @@ impl Sender {
             }
             Err(error) => self.failed(&message, &error, at),
         };
+        if !matches!(told, Told::Again(..)) {
+            self.taken.forget(message.id);
+        }
         let was_broken = *failures >= BROKEN_AFTER;
         *failures = if told == Told::Sent { 0 } else { failures.saturating_add(1) };
         let is_broken = *failures >= BROKEN_AFTER;
@@ -309,14 +318,62 @@ fn set_broken(store: &dyn House, channel: &str, is_broken: bool, at: At) -> Resu
     }
 }
 
-/// Hands contents to a channel.
+/// Hands contents to a channel, which may take [`PATIENCE`] for all of it.
 pub async fn deliver(channel: &Channel, contents: &[Content]) -> Result<(), ChannelError> {
-    match &channel.kind {
-        Kind::Alertmanager(of) => alertmanager::send(of, channel, contents).await,
-        Kind::Webhook(of) => each(contents, |content| webhook::send(of, channel, content)).await,
-        Kind::Email(of) => each(contents, |content| email::send(of, channel, content)).await,
-        Kind::Telegram(of) => each(contents, |content| telegram::send(of, channel, content)).await,
-        Kind::Chat(of) => each(contents, |content| chat::send(of, channel, content)).await,
+    hand_over(channel, contents, &Taken::default(), PATIENCE).await
+}
+
+async fn hand_over(
+    channel: &Channel,
+    contents: &[Content],
+    taken: &Taken,
+    patience: Duration,
+) -> Result<(), ChannelError> {
+    let sent = async {
+        match &channel.kind {
+            Kind::Alertmanager(of) => alertmanager::send(of, channel, contents).await,
+            Kind::Webhook(of) => each(contents, |content| webhook::send(of, channel, content)).await,
+            Kind::Email(of) => each(contents, |content| email::send(of, channel, content, taken)).await,
+            Kind::Telegram(of) => each(contents, |content| telegram::send(of, channel, content)).await,
+            Kind::Chat(of) => each(contents, |content| chat::send(of, channel, content)).await,
+        }
+    };
+    tokio::time::timeout(patience, sent).await.unwrap_or(Err(ChannelError::Slow))
+}
+
+/// What can be known to fail before anything is sent: a template that names what there is not, an address that is none.
+pub fn check(channel: &Channel) -> Result<(), String> {
+    for content in content::samples(channel) {
+        let made = match &channel.kind {
+            Kind::Webhook(of) => webhook::made(of, channel, &content).map(|_| ()),
+            Kind::Email(of) => email::check(of, &content),
+            Kind::Alertmanager(_) | Kind::Telegram(_) | Kind::Chat(_) => Ok(()),
+        };
+        made.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Which receivers of a message have it, while it is tried again for the others.
+#[derive(Debug, Default)]
+struct Taken(Mutex<BTreeMap<i64, BTreeSet<String>>>);
+
+impl Taken {
+    fn has(&self, message: i64, receiver: &str) -> bool {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.get(&message).is_some_and(|receivers| receivers.contains(receiver))
+    }
+
+    fn add(&self, message: i64, receiver: &str) {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.entry(message).or_default().insert(receiver.to_owned());
+        if taken.len() > MAX_HALF_TAKEN {
+            taken.pop_first();
+        }
+    }
+
+    fn forget(&self, message: i64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&message);
     }
 }
 
@@ -332,12 +389,19 @@ where
 
 /// A secret, without the line's end that editors leave.
 async fn secret(path: &Path) -> Result<String, ChannelError> {
-    let failed = |source| ChannelError::Secret { path: path.display().to_string(), source };
+    Ok(text_of(path, MAX_SECRET).await?.trim().to_owned())
+}
+
+/// A whole file of at most so many bytes: half of a secret or of an authority would be another one.
+async fn text_of(path: &Path, max: usize) -> Result<String, ChannelError> {
+    let name = || path.display().to_string();
+    let failed = |source| ChannelError::Secret { path: name(), source };
     let file = tokio::fs::File::open(path).await.map_err(failed)?;
     let mut text = String::new();
-    let mut bounded = tokio::io::AsyncReadExt::take(file, MAX_SECRET);
+    let bound = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bounded = tokio::io::AsyncReadExt::take(file, bound);
     tokio::io::AsyncReadExt::read_to_string(&mut bounded, &mut text).await.map_err(failed)?;
-    Ok(text.trim().to_owned())
+    if text.len() > max { Err(ChannelError::Long { path: name(), max }) } else { Ok(text) }
 }
 
 /// At most so many messages in any minute.

@@ -16,9 +16,9 @@ pub(super) async fn send(of: &Telegram, channel: &Channel, content: &Content) ->
     let url = format!("{base}/bot{}/sendMessage", secret(&of.token_file).await?);
     let body = serde_json::to_vec(&body(of, content)).unwrap_or_default();
     let (content_type, headers) = ("application/json", Vec::new());
-    post(Post { url: &url, content_type, headers, body, allow_private: channel.allow_private })
-        .await
-        .map(|_| ())
+    let allow_private = channel.allow_private;
+    // It is in the address.
+    post(Post { url: &url, content_type, headers, body, allow_private, has_token: true }).await.map(|_| ())
 }
 
 fn body(of: &Telegram, content: &Content) -> Value {

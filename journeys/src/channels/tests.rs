@@ -119,6 +119,35 @@ async fn a_house_has_its_own_body() {
     assert_eq!(json(&receiver.heard()[0])["message"], content().title);
 }
 
+#[test]
+fn what_can_never_be_sent_is_known_when_the_file_is_read() {
+    let tried = |line: &str| check(&channel(line));
+    for (template, named) in [
+        ("{{ spoor.titel }}", "the template failed"),
+        ("{{ spoor.title", "the template failed"),
+        // An alert about a place has no order among its labels, and one may have no runbook.
+        ("{{ alerts[0].labels.order }}", "the template failed"),
+        ("{{ alerts[0].annotations.runbook_url }}", "the template failed"),
+        (
+            "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
+            "the template failed",
+        ),
+    ] {
+        let error = tried(&format!("webhook: {{ url: 'https://x', template: '{template}' }}"));
+        assert!(error.as_ref().is_err_and(|error| error.contains(named)), "{template}: {error:?}");
+    }
+    for template in [
+        "{{ spoor.order }} {{ spoor.title | tojson }} {{ alerts[0].startsAt }}",
+        r#"{{ alerts[0].labels.order | default("") }}{% if spoor.orders %}{{ spoor.orders }}{% endif %}"#,
+    ] {
+        let found = tried(&format!("webhook: {{ url: 'https://x', template: '{template}' }}"));
+        assert!(found.is_ok(), "{template}: {found:?}");
+    }
+    let mail = |to: &str| tried(&format!("email: {{ server: m, from: 'a@b.example', to: [{to}] }}"));
+    assert!(mail("'C <c@d.example>', 'e@f.example'").is_ok());
+    assert!(mail("'c@d.example', nobody").is_err_and(|error| error.contains("`nobody`")));
+}
+
 #[tokio::test]
 async fn an_alertmanager_is_told_when_it_began_and_when_it_is_over() {
     let (receiver, address) = Receiver::start().await;
@@ -139,6 +168,55 @@ async fn an_alertmanager_is_told_when_it_began_and_when_it_is_over() {
         (&"2026-11-28T11:06:03Z".into(), &"2026-11-28T11:02:03Z".into())
     );
     assert!(body[0]["labels"].get("order").is_none(), "numbers are no labels unless it is said: {body}");
+}
+
+#[tokio::test]
+async fn an_instance_that_does_not_answer_holds_up_neither_the_others_nor_the_channel() {
+    let (receiver, address) = Receiver::start().await;
+    // Connections are taken, and nobody says anything.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let silent = format!("http://{}", listener.local_addr().expect("an address"));
+    let urls = format!("urls: ['{silent}', '{silent}', '{address}']");
+    let channel = channel(&format!("alertmanager: {{ {urls} }}, allow_private: true"));
+    let patience = Duration::from_millis(500);
+    let Kind::Alertmanager(of) = &channel.kind else { panic!("{channel:?}") };
+    let begin = Instant::now();
+    alertmanager::tell(of, true, Vec::new(), b"[]".to_vec(), patience).await.expect("one of three took it");
+    assert!(begin.elapsed() >= patience, "all are waited for");
+    assert_eq!(receiver.heard().len(), 1);
+    let urls = format!("urls: ['{silent}']");
+    let channel = self::channel(&format!("alertmanager: {{ {urls} }}, allow_private: true"));
+    let told = hand_over(&channel, &[content()], &Taken::default(), patience).await;
+    assert!(matches!(told, Err(ChannelError::Slow)), "whatever is handed over has an end: {told:?}");
+}
+
+#[tokio::test]
+async fn a_token_goes_to_another_machine_over_tls_only_wherever_its_address_stands() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = file(folder.path(), "token", "12:abc");
+    let url = file(folder.path(), "url", "http://192.0.2.1/hook");
+    let channel =
+        channel(&format!("webhook: {{ url_file: '{url}', token_file: '{token}' }}, allow_private: true"));
+    let told = deliver(&channel, &[content()]).await;
+    assert!(matches!(&told, Err(ChannelError::Plain(host)) if host == "192.0.2.1"), "{told:?}");
+    let (receiver, address) = Receiver::start().await;
+    let port = address.rsplit(':').next().expect("a port");
+    let url = file(folder.path(), "url", &format!("http://localhost:{port}/hook"));
+    let channel = self::channel(&format!(
+        "webhook: {{ url_file: '{url}', token_file: '{token}' }}, allow_private: true"
+    ));
+    deliver(&channel, &[content()]).await.expect("this machine may have it");
+    assert_eq!(receiver.heard()[0].1["authorization"], "Bearer 12:abc");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_too_long_is_none_and_authorities_may_be_many() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let exact = file(folder.path(), "exact", &"x".repeat(MAX_SECRET - 1));
+    assert_eq!(secret(Path::new(&exact)).await.expect("as long as may be").len(), MAX_SECRET - 1);
+    let long = file(folder.path(), "long", &"x".repeat(MAX_SECRET));
+    let error = secret(Path::new(&long)).await.expect_err("half of it is another one");
+    assert!(error.to_string().contains("longer than 4096 bytes"), "{error}");
 }
 
 #[tokio::test]
@@ -266,7 +344,8 @@ async fn what_fires_is_told_once_though_the_channel_is_away_at_first_and_its_end
     assert_eq!(sent, 4);
 }
 
-/// A small mail server for one message: what it was told, line by line. With TLS from the beginning, after STARTTLS, or never.
+/// A small mail server for one connection: what it was told, line by line. With TLS from the beginning, after STARTTLS, or
+/// never.
 async fn mail_server(
     tls: Option<(tokio_rustls::TlsAcceptor, bool)>,
 ) -> (u16, tokio::task::JoinHandle<Vec<String>>) {
@@ -275,11 +354,13 @@ async fn mail_server(
     let served = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("somebody");
         match tls {
-            None => mail(stream, true, false).await.1,
-            Some((acceptor, true)) => mail(acceptor.accept(stream).await.expect("TLS"), true, false).await.1,
+            None => mail(stream, true, false, &[]).await.1,
+            Some((acceptor, true)) => {
+                mail(acceptor.accept(stream).await.expect("TLS"), true, false, &[]).await.1
+            }
             Some((acceptor, false)) => {
-                let (stream, mut heard) = mail(stream, true, true).await;
-                heard.extend(mail(acceptor.accept(stream).await.expect("TLS"), false, false).await.1);
+                let (stream, mut heard) = mail(stream, true, true, &[]).await;
+                heard.extend(mail(acceptor.accept(stream).await.expect("TLS"), false, false, &[]).await.1);
                 heard
             }
         }
@@ -287,7 +368,27 @@ async fn mail_server(
     (port, served)
 }
 
-async fn mail<S>(stream: S, greets: bool, offers_tls: bool) -> (S, Vec<String>)
+/// A mail server without TLS that answers as `answers` say to lines that begin so, and takes any number of connections.
+async fn refusing_mail_server(answers: &[(&'static str, &'static str)]) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (all, answers) = (heard.clone(), answers.to_vec());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let lines = mail(stream, true, false, &answers).await.1;
+            all.lock().expect("no panic").extend(lines);
+        }
+    });
+    (port, heard)
+}
+
+async fn mail<S>(
+    stream: S,
+    greets: bool,
+    offers_tls: bool,
+    answers: &[(&'static str, &'static str)],
+) -> (S, Vec<String>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
@@ -304,6 +405,8 @@ where
         }
         let line = line.trim_end().to_owned();
         let ends = in_data && line == ".";
+        let own = answers.iter().find(|(begin, _)| line.starts_with(begin) && (!in_data || ends));
+        let own = own.map(|(_, answer)| format!("{answer}\r\n"));
         let answer: &[u8] = match line.split([' ', ':']).next().unwrap_or("") {
             _ if in_data && !ends => b"",
             "." => b"250 taken\r\n",
@@ -314,7 +417,8 @@ where
             "DATA" => b"354 go on\r\n",
             _ => b"250 well\r\n",
         };
-        in_data = (in_data || line == "DATA") && !ends;
+        let answer = own.as_ref().map_or(answer, |own| own.as_bytes());
+        in_data = (in_data || (line == "DATA" && own.is_none())) && !ends;
         stream.write_all(answer).await.expect("written");
         stream.flush().await.expect("written");
         heard.push(line.clone());
@@ -328,7 +432,8 @@ where
 async fn mail_goes_over_tls_with_a_password_and_messages_of_one_alert_are_one_thread() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-    let ca = file(folder.path(), "ca.pem", &key.cert.pem());
+    // As a system has it: the one that is needed behind others, beyond what a secret may have.
+    let ca = file(folder.path(), "ca.pem", &format!("{}{}", "# another one\n".repeat(1_000), key.cert.pem()));
     let password = file(folder.path(), "password", "s3cret");
     let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).expect("a key");
     let config =
@@ -372,4 +477,91 @@ async fn mail_goes_over_tls_with_a_password_and_messages_of_one_alert_are_one_th
     assert!(deliver(&channel, &[content()]).await.is_err());
     let heard = served.await.expect("served").join("\n");
     assert!(!heard.contains("MAIL FROM"), "{heard}");
+}
+
+/// Mail without TLS to this machine, for three.
+fn mail_to_three(port: u16) -> Channel {
+    channel(&format!(
+        "email: {{ server: 127.0.0.1, port: {port}, tls: none, from: 'a@b.example', to: ['c@d.example', 'e@f.example', 'g@h.example'] }}, allow_private: true"
+    ))
+}
+
+/// Who was given the message's text, in order.
+fn receivers_of(heard: &Mutex<Vec<String>>) -> Vec<String> {
+    let (mut receivers, mut to) = (Vec::new(), None);
+    for line in heard.lock().expect("no panic").iter() {
+        match line.strip_prefix("RCPT TO:") {
+            Some(receiver) => to = Some(receiver.to_owned()),
+            None if line == "DATA" => receivers.extend(to.take()),
+            None => {}
+        }
+    }
+    receivers
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_refused_keeps_mail_from_nobody_else_and_nobody_gets_it_twice() {
+    let (port, heard) = refusing_mail_server(&[("RCPT TO:<e@f.example>", "550 no such user")]).await;
+    let (channel, taken) = (mail_to_three(port), Taken::default());
+    for attempt in 1..=2 {
+        let told = hand_over(&channel, &[content()], &taken, PATIENCE).await;
+        let Err(error) = told else { panic!("one does not have it") };
+        assert!(!error.is_final(), "the server may know them tomorrow: {error}");
+        assert!(error.to_string().contains("e@f.example"), "{error}");
+        let told = receivers_of(&heard);
+        assert_eq!(told, ["<c@d.example>", "<g@h.example>"], "attempt {attempt}");
+    }
+    // Another message is another matter, and so is the same one when it is done with.
+    let other = Content { id: content().id + 1, ..content() };
+    assert!(hand_over(&channel, &[other], &taken, PATIENCE).await.is_err());
+    assert_eq!(receivers_of(&heard).len(), 4);
+    taken.forget(content().id);
+    assert!(hand_over(&channel, &[content()], &taken, PATIENCE).await.is_err());
+    assert_eq!(receivers_of(&heard).len(), 6);
+}
+
+#[tokio::test]
+async fn mail_is_given_up_only_when_its_text_is_refused_for_ever() {
+    for (answers, is_final) in [
+        ([("AUTH", "535 who are you"), ("", "")], false),
+        ([("MAIL FROM", "550 not from you"), ("", "")], false),
+        ([("RCPT TO", "554 no relay"), ("", "")], false),
+        ([("DATA", "554 not now"), ("", "")], false),
+        ([(".", "550 not wanted"), ("", "")], false),
+        ([(".", "451 later"), ("", "")], false),
+        ([(".", "554 spam"), ("", "")], true),
+        ([(".", "552 too much"), ("", "")], true),
+        // Some may have it later.
+        ([(".", "554 spam"), ("RCPT TO:<g@h.example>", "450 later")], false),
+    ] {
+        let answers: Vec<_> = answers.into_iter().filter(|(begin, _)| !begin.is_empty()).collect();
+        let (port, _) = refusing_mail_server(&answers).await;
+        let mut channel = mail_to_three(port);
+        if answers[0].0 == "AUTH" {
+            // A file does not allow a password without TLS; what the answer means is the same.
+            let folder = tempfile::tempdir().expect("a folder");
+            let password = file(folder.path(), "password", "s3cret");
+            let Kind::Email(of) = &mut channel.kind else { panic!("{channel:?}") };
+            (of.user, of.password_file) = (Some("spoor".to_owned()), Some(password.into()));
+            let error = deliver(&channel, &[content()]).await.expect_err("nobody");
+            assert!(
+                error.to_string().contains("535") || error.to_string().contains("who are you"),
+                "{error}"
+            );
+            assert!(!error.is_final(), "{error}");
+            continue;
+        }
+        let error = deliver(&channel, &[content()]).await.expect_err("refused");
+        assert_eq!(error.is_final(), is_final, "{answers:?}: {error}");
+    }
+}
+
+#[test]
+fn who_has_a_message_is_remembered_of_so_many_messages() {
+    let taken = Taken::default();
+    for message in 0..=i64::try_from(MAX_HALF_TAKEN).expect("small") {
+        taken.add(message, "c@d.example");
+    }
+    assert!(!taken.has(0, "c@d.example"), "the oldest is not remembered");
+    assert!(taken.has(1, "c@d.example") && !taken.has(1, "e@f.example"));
 }

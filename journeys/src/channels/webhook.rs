@@ -19,11 +19,7 @@ pub(super) async fn send(of: &Webhook, channel: &Channel, content: &Content) -> 
         (None, Some(file)) => secret(file).await?,
         (None, None) => return Err(ChannelError::Address(String::new())),
     };
-    let whole = body(content, &channel.name);
-    let body = match &of.template {
-        Some(template) => text::render_body(template, &whole).map_err(ChannelError::Template)?.into_bytes(),
-        None => serde_json::to_vec(&whole).unwrap_or_default(),
-    };
+    let body = made(of, channel, content)?;
     let mut headers = vec![("idempotency-key", content.key())];
     if let Some(file) = &of.secret_file {
         headers.push(("x-spoor-signature", sign(&secret(file).await?, content.at.0 / SECOND, &body)));
@@ -32,9 +28,19 @@ pub(super) async fn send(of: &Webhook, channel: &Channel, content: &Content) -> 
         headers.push(("authorization", format!("Bearer {}", secret(file).await?)));
     }
     let content_type = of.content_type.as_deref().unwrap_or("application/json");
-    post(Post { url: &url, content_type, headers, body, allow_private: channel.allow_private })
-        .await
-        .map(|_| ())
+    let (allow_private, has_token) = (channel.allow_private, of.token_file.is_some());
+    post(Post { url: &url, content_type, headers, body, allow_private, has_token }).await.map(|_| ())
+}
+
+/// The body that is sent.
+pub(super) fn made(of: &Webhook, channel: &Channel, content: &Content) -> Result<Vec<u8>, ChannelError> {
+    let whole = body(content, &channel.name);
+    match &of.template {
+        Some(template) => {
+            text::render_body(template, &whole).map(String::into_bytes).map_err(ChannelError::Template)
+        }
+        None => Ok(serde_json::to_vec(&whole).unwrap_or_default()),
+    }
 }
 
 fn body(content: &Content, receiver: &str) -> Value {

@@ -83,10 +83,16 @@ pub(super) fn read(file: Option<&Path>, model: &Model) -> Result<RuleSet> {
         Some(file) => fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
         None => String::new(),
     };
-    RuleSet::parse(&text, model).with_context(|| match file {
+    let place = || match file {
         Some(file) => format!("in {}", file.display()),
         None => "in the built-in rules".to_owned(),
-    })
+    };
+    let set = RuleSet::parse(&text, model).with_context(place)?;
+    for channel in &set.channels {
+        let checked = channels::check(channel).map_err(anyhow::Error::msg);
+        checked.with_context(|| format!("channel `{}`", channel.name)).with_context(place)?;
+    }
+    Ok(set)
 }
 
 impl Files {
@@ -201,7 +207,10 @@ pub(super) fn notify(command: &NotifyCommand) -> Result<ExitCode> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let content = channels::test_content(found, set.pages.as_deref(), now());
-    match runtime.block_on(channels::deliver(found, &[content])) {
+    let told = runtime.block_on(channels::deliver(found, &[content]));
+    // A name that is still being looked for, or a file that does not end, is not waited for.
+    runtime.shutdown_background();
+    match told {
         Ok(()) => {
             println!("{channel} took it");
             Ok(ExitCode::SUCCESS)
@@ -210,5 +219,25 @@ pub(super) fn notify(command: &NotifyCommand) -> Result<ExitCode> {
             println!("{channel}: {error}");
             Ok(ExitCode::FAILURE)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_whose_channel_can_never_send_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("rules.yaml");
+        let given = |template: &str| {
+            let text =
+                format!("channels:\n  hook: {{ webhook: {{ url: 'https://x', template: '{template}' }} }}\n");
+            fs::write(&file, text).expect("written");
+            read(Some(&file), &Model::default()).map_err(|error| format!("{error:#}"))
+        };
+        assert!(given("{{ spoor.title }}").is_ok());
+        let error = given("{{ spoor.titel }}").expect_err("there is no such field");
+        assert!(error.contains("rules.yaml: channel `hook`: the template failed"), "{error}");
     }
 }

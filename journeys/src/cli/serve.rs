@@ -241,8 +241,8 @@ async fn serve(
     let admin = match options.admin {
         Some(address) => {
             let (admin, routes) = (listen(address, "metrics").await?, metrics::router(site.clone()));
-            let admin = axum::serve(admin, routes).with_graceful_shutdown(until(stopped.clone()));
-            Some(tokio::spawn(async move { admin.await }))
+            let limits = Limits::of_senders();
+            Some(tokio::spawn(connections::serve(admin, routes, limits, stopped.clone())))
         }
         None => None,
     };
@@ -283,7 +283,7 @@ async fn serve(
         let _ = std::fs::remove_file(path);
     }
     if let Some(admin) = admin {
-        admin.await.context("metrics ended badly")?.context("metrics failed")?;
+        admin.await.context("metrics ended badly")?;
     }
     chores.await.context("the judge ended badly")?;
     for channel in telling {

@@ -1,6 +1,7 @@
 //! What a house says of where alerts are told → [`Channel`]s and [`Route`]s.
 //!
-//! Secrets are never here: a file is named that holds each. *Must not know* how anything is sent.
+//! Secrets are never here: a file is named that holds each. *Must not know* how anything is sent: whether a template can be
+//! used and an address of mail is one, the channels themselves say.
 
 use std::path::PathBuf;
 
@@ -284,9 +285,9 @@ impl ChannelText {
 fn check(kind: &Kind) -> Result<(), String> {
     match kind {
         Kind::Alertmanager(of) if of.urls.is_empty() => Err("`urls` names no Alertmanager".to_owned()),
-        Kind::Alertmanager(of) => of.urls.iter().try_for_each(|url| address(url)),
+        Kind::Alertmanager(of) => of.urls.iter().try_for_each(|url| address(url, of.token_file.is_some())),
         Kind::Webhook(of) => match (&of.url, &of.url_file) {
-            (Some(url), None) => address(url),
+            (Some(url), None) => address(url, of.token_file.is_some()),
             (None, Some(_)) => Ok(()),
             _ => Err("a webhook has one of url and url_file".to_owned()),
         },
@@ -297,21 +298,48 @@ fn check(kind: &Kind) -> Result<(), String> {
         Kind::Email(of) if of.tls == MailTls::None && of.user.is_some() => {
             Err("a password goes over TLS only".to_owned())
         }
-        Kind::Telegram(of) => of.url.as_deref().map_or(Ok(()), address),
+        Kind::Email(of) if of.tls == MailTls::None && !is_this_machine(&of.server) => Err(format!(
+            "`{}` is another machine: mail goes there with `tls: starttls` or `tls: tls`, without TLS only to this machine (localhost, 127.0.0.1)",
+            of.server
+        )),
+        // The token is a part of the address.
+        Kind::Telegram(of) => of.url.as_deref().map_or(Ok(()), |url| address(url, true)),
         Kind::Email(_) | Kind::Chat(_) => Ok(()),
     }
 }
 
-fn address(url: &str) -> Result<(), String> {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    match rest {
-        None => Err(format!("`{url}` is no address: write http:// or https://")),
-        // A name and a password before the host would be a secret in this file.
-        Some(rest) if rest.split('/').next().unwrap_or("").contains('@') => {
-            Err("an address with a password in it: secrets are in files of their own".to_owned())
-        }
-        Some(_) => Ok(()),
+/// Whether a host is this machine, as far as a name can tell: `localhost`, `127.0.0.1` and those like it, `[::1]`.
+pub fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback =
+        |rest: &str| rest.split('.').count() == 3 && rest.split('.').all(|n| n.parse::<u8>().is_ok());
+    host.eq_ignore_ascii_case("localhost")
+        || host == "::1"
+        || host.strip_prefix("127.").is_some_and(is_loopback)
+}
+
+fn address(url: &str, has_token: bool) -> Result<(), String> {
+    let (is_plain, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return Err(format!("`{url}` is no address: write http:// or https://")),
+    };
+    // A name and a password before the host would be a secret in this file.
+    if rest.split('/').next().unwrap_or("").contains('@') {
+        return Err("an address with a password in it: secrets are in files of their own".to_owned());
     }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    let host = match authority.split_once(']') {
+        Some((host, _)) => host,
+        None => authority.split(':').next().unwrap_or(""),
+    };
+    // Whoever sends looks at it again, when the address is in a file and where its name leads.
+    if is_plain && has_token && !is_this_machine(host) {
+        return Err(format!(
+            "`{host}` is another machine, and everybody on the way would read the token: write https://"
+        ));
+    }
+    Ok(())
 }
 
 /// `22:00-07:00`.
@@ -415,9 +443,52 @@ mod tests {
                 serde_json::json!({"email": {"server": "m", "from": "a@b", "to": ["c@d"], "user": "u", "password_file": "p", "tls": "none"}}),
                 "over TLS only",
             ),
+            (
+                serde_json::json!({"email": {"server": "mail.example", "from": "a@b", "to": ["c@d"], "tls": "none"}}),
+                "`mail.example` is another machine",
+            ),
+            (
+                serde_json::json!({"webhook": {"url": "http://hooks.example/x", "token_file": "t"}}),
+                "`hooks.example` is another machine",
+            ),
+            (
+                serde_json::json!({"webhook": {"url": "http://localhost.example/x", "token_file": "t"}}),
+                "`localhost.example` is another machine",
+            ),
+            (
+                serde_json::json!({"alertmanager": {"urls": ["https://a", "HTTP://10.0.0.1:9093"], "token_file": "t"}}),
+                "no address",
+            ),
+            (
+                serde_json::json!({"alertmanager": {"urls": ["https://a", "http://10.0.0.1:9093"], "token_file": "t"}}),
+                "`10.0.0.1` is another machine",
+            ),
+            (
+                serde_json::json!({"telegram": {"token_file": "t", "chat": "1", "url": "http://bots.example"}}),
+                "`bots.example` is another machine",
+            ),
+            (
+                serde_json::json!({"webhook": {"url": "http://127.0.0.1.example/x", "token_file": "t"}}),
+                "`127.0.0.1.example` is another machine",
+            ),
+            (
+                serde_json::json!({"webhook": {"url": "http://hooks.example?127.0.0.1", "token_file": "t"}}),
+                "`hooks.example` is another machine",
+            ),
         ] {
             let error = read(given.clone()).expect_err("no channel");
             assert!(error.contains(named), "{given}: {error}");
+        }
+        for given in [
+            serde_json::json!({"email": {"server": "LOCALHOST", "from": "a@b.example", "to": ["c@d.example"], "tls": "none"}}),
+            serde_json::json!({"email": {"server": "127.0.0.1", "from": "a@b.example", "to": ["c@d.example"], "tls": "none"}}),
+            serde_json::json!({"webhook": {"url": "http://[::1]:8080/x", "token_file": "t"}}),
+            serde_json::json!({"webhook": {"url": "https://hooks.example/x", "token_file": "t"}}),
+            // Without a token there is nothing to read.
+            serde_json::json!({"webhook": {"url": "http://hooks.example/x", "secret_file": "s"}}),
+            serde_json::json!({"alertmanager": {"urls": ["http://10.0.0.1:9093"]}}),
+        ] {
+            assert!(read(given.clone()).is_ok(), "{given}: {:?}", read(given.clone()));
         }
     }
 }

@@ -323,6 +323,7 @@ fn alerted<'a>(alert: &'a Alert, order: Option<&'a Order>, set: Option<&'a RuleS
         rule: set?.rule(&alert.rule)?,
         severity: alert.severity,
         held: &alert.held,
+        number: &alert.number,
         about,
         orders: alert.members,
         late: false,

@@ -35,7 +35,7 @@ const MAX_CHANNELS: usize = 50;
 const NOT_YET: &[(&str, &str)] = &[
     (
         "open_operation",
-        "agents do not tell what is open yet; `message_waits` and `no_progress` say what does not go on",
+        "there is no such rule yet; `enters` with `outcome: stuck` says in what an order hangs",
     ),
     (
         "agent_silent",

@@ -74,7 +74,7 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_name() {
         ("- { id: x, when: stage_age, limit: soon }", "`soon` is no limit"),
         ("- { id: x, limit: 5m }", "is no built-in one"),
         ("- { when: lost }", "needs an `id`"),
-        ("- { id: x, when: open_operation, limit: 60s }", "do not tell what is open yet"),
+        ("- { id: x, when: open_operation, limit: 60s }", "says in what an order hangs"),
         ("- { id: x, when: agent_silent, limit: 3m }", "do not tell that they are alive yet"),
         ("- { id: x, when: lost }\n  - { id: x, when: lost }", "line 4, column 5: rule `x` is there twice"),
         ("- { id: x, when: lost, notify: [chatt] }", "unknown channel `chatt`"),

@@ -4,9 +4,10 @@
 //! verdict's own `due`, is never later than the first moment at which the answer is another one, unless a fact comes.
 
 use super::limit::{Known, Limited};
+use super::text::stage_in_clear;
 use super::{Calendar, Entered, Filter, Held, Measured, OrderWhen, Pattern, Standing};
 use crate::facts::{At, Person, PersonRole, Sent};
-use crate::fold::{Change, Journey, Lost, Outcome, Reason, Record, StageState, Verdict};
+use crate::fold::{Change, Journey, Lost, OpenWork, Outcome, Reason, Record, StageState, Verdict};
 use crate::model::{Kind, Model, Usual, shape};
 use crate::time::{HOUR, MINUTE};
 
@@ -85,7 +86,7 @@ fn stage_age(
         return Standing::NEVER;
     }
     let known = limit.at_stage(Some(stage), order.model, order.usual);
-    aged(known, limit.is_learned(), since, calendar, || order.model.in_clear(stage), now)
+    aged(known, limit.is_learned(), since, calendar, || stage_in_clear(order.model, stage), now)
 }
 
 fn no_progress(
@@ -103,7 +104,7 @@ fn no_progress(
         return Standing::NEVER;
     }
     let known = limit.at_stage(stage, order.model, order.usual);
-    let place = || stage.map(|stage| order.model.in_clear(stage)).unwrap_or_default();
+    let place = || stage.map(|stage| stage_in_clear(order.model, stage)).unwrap_or_default();
     aged(known, limit.is_learned(), since, calendar, place, now)
 }
 
@@ -167,16 +168,12 @@ fn message_waits(order: &Subject<'_>, queue: &Pattern, limit: Limited, now: At) 
 }
 
 fn lost(order: &Subject<'_>, lasts: i64, now: At) -> Standing {
-    let place = match &order.verdict.reason {
-        Reason::Lost(Lost::Returned { destination, .. } | Lost::Refused { destination, .. }) => {
-            shape(destination)
-        }
-        Reason::Lost(Lost::Rejected { queue, .. }) => shape(queue),
-        Reason::Lost(Lost::NoSuchOrder { service, .. }) => service.clone(),
+    match &order.verdict.reason {
         // That a message is not taken is `message_waits`.
-        _ => return soon(order),
-    };
-    happened(Some((began(order), place)), lasts, now)
+        Reason::Lost(Lost::NotTaken { .. }) => soon(order),
+        Reason::Lost(_) => happened(Some((began(order), place(order))), lasts, now),
+        _ => soon(order),
+    }
 }
 
 fn enters(order: &Subject<'_>, what: &Entered, lasts: i64, now: At) -> Standing {
@@ -188,7 +185,7 @@ fn enters(order: &Subject<'_>, what: &Entered, lasts: i64, now: At) -> Standing 
                 let stage = at.and_then(|at| order.model.stages.get(at)).map(|stage| stage.name.as_str());
                 (stage.unwrap_or(now.to.as_str()) == wanted).then_some(now.at)
             });
-            let at = records.min().map(|at| (at, order.model.in_clear(wanted)));
+            let at = records.min().map(|at| (at, stage_in_clear(order.model, wanted)));
             happened(at, lasts, now)
         }
         Entered::Outcome(wanted) if order.verdict.outcome == *wanted => {
@@ -206,10 +203,17 @@ fn soon(order: &Subject<'_>) -> Standing {
 /// When the verdict became what it is: some follow only when nothing else happened for a while.
 fn began(order: &Subject<'_>) -> At {
     let (since, model) = (order.verdict.since, order.model);
+    if let Some(open) = hanging(order) {
+        return open.hangs_from(order.usual);
+    }
     match &order.verdict.reason {
-        Reason::Broke { .. } | Reason::NotSettled { .. } | Reason::Lost(_) => {
-            since.after(model.retry_within.0)
+        // It was over, and nobody said what became of it.
+        Reason::NotSettled { .. } => {
+            let handled = order.journey.messages.iter().flat_map(|message| &message.handled);
+            let mut left = handled.filter(|handling| order.verdict.evidence.contains(&handling.evidence));
+            left.next().map_or(since, |handling| handling.to).after(model.retry_within.0)
         }
+        Reason::Broke { .. } | Reason::Lost(_) => since.after(model.retry_within.0),
         Reason::Disagree { .. } => since.after(model.agree_within.0),
         Reason::SomebodysTurn { limit_micros, .. } if order.verdict.outcome == Outcome::Stuck => {
             since.after(limit_micros.unwrap_or(0))
@@ -223,15 +227,35 @@ fn began(order: &Subject<'_>) -> At {
     }
 }
 
+/// The work in which the order hangs, where that is the verdict: it is too long only from a time on.
+fn hanging<'a>(order: &Subject<'a>) -> Option<&'a OpenWork> {
+    let hangs = matches!(
+        order.verdict.reason,
+        Reason::Hangs { .. } | Reason::InQueue { .. } | Reason::NotSettled { .. }
+    );
+    let is_proof = |open: &&OpenWork| hangs && order.verdict.evidence.contains(&open.evidence);
+    order.journey.open.iter().find(is_proof)
+}
+
 /// Where the verdict is about.
 fn place(order: &Subject<'_>) -> String {
     match &order.verdict.reason {
+        Reason::Hangs { service, .. } | Reason::Lost(Lost::NoSuchOrder { service, .. }) => service.clone(),
+        Reason::InQueue { queue, .. } | Reason::Lost(Lost::Rejected { queue, .. }) => shape(queue),
+        Reason::Lost(
+            Lost::Returned { destination, .. }
+            | Lost::Refused { destination, .. }
+            | Lost::NotTaken { destination, .. },
+        ) => shape(destination),
         Reason::Refused { says, by: None } => says.service.clone(),
         Reason::Refused { by: Some(by), .. } | Reason::Broke { by, .. } => by.service.clone(),
         Reason::NotSettled { queue, .. } => shape(queue),
         Reason::Disagree { behind, .. } => behind.service.clone(),
-        Reason::SomebodysTurn { stage, .. } => order.model.in_clear(stage),
-        _ => order.journey.stage().map(|mark| order.model.in_clear(&mark.name)).unwrap_or_default(),
+        Reason::SomebodysTurn { stage, .. } => stage_in_clear(order.model, stage),
+        Reason::Finished { .. } | Reason::NoProgress { .. } | Reason::Moving { .. } | Reason::Nothing => {
+            let stage = order.journey.stage();
+            stage.map(|mark| stage_in_clear(order.model, &mark.name)).unwrap_or_default()
+        }
     }
 }
 
@@ -284,7 +308,7 @@ fn skipped(order: &Subject<'_>, stage: &str, before: Option<&str>) -> Option<(At
         None => at + 1,
     };
     let reached = marks.iter().skip(from.max(at + 1)).filter_map(|mark| mark.at).min()?;
-    Some((reached, order.model.in_clear(stage)))
+    Some((reached, stage_in_clear(order.model, stage)))
 }
 
 fn disagree(order: &Subject<'_>, records: &[String], limit_micros: i64, now: At) -> Standing {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::{Fact, Settled, Step, Trouble, TroubleKind};
+use crate::facts::{Fact, Settled, Step, Trouble, TroubleKind, Work};
 use crate::fold::{self, Gathered};
 use crate::model::{Times, What, class};
 use crate::rules::{RuleSet, When};
@@ -282,4 +282,65 @@ proptest! {
             standing(rule, &turned, &Usual::default(), at)
         );
     }
+}
+
+/// Work that goes on from second 100 on, told at second `told`.
+fn goes_on(id: u64, told: i64, service: &str, work: Work) -> Fact {
+    Fact { to: At(told * SECOND), ..fact("1", id, 100, service, Step::Open { work }) }
+}
+
+#[test]
+fn what_hangs_is_told_from_when_it_hangs_and_where() {
+    let call = || Work::Call { peer: "api.dpd.ru".to_owned() };
+    let waits = || Work::Waiting {
+        queue: Some("mes.orders.7".to_owned()),
+        destination: "orders".to_owned(),
+        consumers: None,
+        depth: None,
+    };
+    let takes = || Work::Handling { queue: "mes.orders.7".to_owned(), redelivered: false };
+    let usual = |kind, of: &str, with: &str| {
+        let mut usual = Usual::default();
+        let what = What { kind, of: of.to_owned(), with: with.to_owned() };
+        usual.add(&what, class(60 * SECOND), 30, 0);
+        usual
+    };
+    for (work, usual, place) in [
+        (call(), usual(Kind::Called, "crm", "api.dpd.ru"), "crm"),
+        (waits(), usual(Kind::Queue, "mes.orders.#", ""), "mes.orders.#"),
+        (takes(), usual(Kind::Taken, "mes.orders.#", "crm"), "mes.orders.#"),
+    ] {
+        let rule = "when: enters, outcome: stuck";
+        let facts = |told| [mes(1, 90, "new"), goes_on(2, told, "crm", work.clone())];
+        let Standing::Holds(held) = standing(rule, &facts(290), &usual, 300) else { panic!("{work:?}") };
+        let hangs_from = held.due.0 / SECOND - 100;
+        assert!((115..=125).contains(&hangs_from), "twice as long as usual: {hangs_from} s, {work:?}");
+        assert_eq!((held.place.as_str(), held.since), (place, held.due), "{work:?}");
+        let early = standing(rule, &facts(190), &usual, 200);
+        assert!(matches!(early, Standing::Quiet { next: Some(_) }), "as long as usual: {early:?}");
+    }
+}
+
+#[test]
+fn what_is_lost_is_where_it_was_lost_whichever_rule_asks() {
+    let sent = Step::Published { destination: "orders.7".to_owned(), outcome: Sent::Returned };
+    let facts = [mes(1, 90, "new"), fact("1", 2, 100, "crm", sent)];
+    let until = 100 + model().retry_within.0 / SECOND;
+    for rule in ["when: lost", "when: enters, outcome: lost"] {
+        assert_eq!(told(rule, &facts, until), Ok((until, "orders.#".to_owned())), "{rule}");
+    }
+}
+
+#[test]
+fn a_message_that_was_not_settled_is_told_from_when_nobody_tried_again() {
+    let sent = Step::Published { destination: "orders".to_owned(), outcome: Sent::Confirmed };
+    let taken = Step::Handled { queue: "q".to_owned(), settled: Settled::Unknown, redelivered: false };
+    // It was worked on for 50 s.
+    let taken =
+        Fact { parent: Some(1_u64.to_be_bytes()), to: At(160 * SECOND), ..fact("1", 2, 110, "mes", taken) };
+    let facts = [fact("1", 1, 100, "crm", sent), taken];
+    let until = 160 + model().retry_within.0 / SECOND;
+    let rule = "when: enters, outcome: stuck";
+    assert!(told(rule, &facts, until - 1).is_err());
+    assert_eq!(told(rule, &facts, until), Ok((until, "q".to_owned())));
 }

@@ -1,7 +1,8 @@
 //! An alert and what it is about → the words in which it is told, by a template of the house or the built-in one.
 //!
 //! Nothing personal is in them: an order's number, stages, systems, queues, times and counts; of a failure its code, not its
-//! message. *Must not know* how they are sent: whoever puts them into HTML escapes them.
+//! message. Words that came from traffic lose what may be a number or an address of somebody; the house's own stay as they
+//! are. *Must not know* how they are sent: whoever puts them into HTML escapes them.
 
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use super::window::{Event, WindowWhen};
 use super::{Held, Measured, OrderWhen, Rule, Severity, When};
 use crate::facts::At;
-use crate::fold::{Incident, Journey, Lost, Reason, Says, Verdict};
+use crate::fold::{Incident, Journey, Lost, Place, Reason, Says, Usually, Verdict};
 use crate::model::{Model, Title, shape};
 use crate::sentence::{self, Language, Words, sentence};
 
@@ -57,6 +58,8 @@ pub struct Alerted<'a> {
     pub rule: &'a Rule,
     pub severity: Severity,
     pub held: &'a Held,
+    /// The order's number as the alert has it; empty where it is about a place. An order that does not open is told by it.
+    pub number: &'a str,
     pub about: Option<About<'a>>,
     /// Of a group.
     pub orders: Option<u64>,
@@ -70,17 +73,16 @@ impl Alerted<'_> {
         let held = self.held;
         let (value, limit) = measured(held.measured, words);
         let journey = self.about.map(|about| about.journey);
-        let stage = journey.and_then(Journey::stage).map(|mark| model.in_clear(&mark.name));
+        let stage = journey.and_then(Journey::stage).map(|mark| stage_in_clear(model, &mark.name));
         let reason = self.about.map(|about| {
-            let verdict = without_messages(about.verdict);
+            let verdict = without_messages(about.verdict, model);
             sentence(&verdict, about.journey, model, words, now).text
         });
+        let order = journey.and_then(|journey| journey.keys.first()).map(ToString::to_string);
+        let order = order.unwrap_or_else(|| self.number.to_owned());
         Told {
-            order: journey
-                .and_then(|journey| journey.keys.first())
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            orders: self.orders.unwrap_or(u64::from(journey.is_some())),
+            orders: self.orders.unwrap_or(u64::from(!order.is_empty())),
+            order,
             rule: self.rule.id.clone(),
             severity: self.severity.name(),
             stage: stage.map(|stage| sentence::stage(model, words.language, &stage)).unwrap_or_default(),
@@ -181,7 +183,7 @@ fn place(rule: &Rule, place: &str, model: &Model, language: Language) -> String 
     );
     let as_stage = model.stages.iter().any(|stage| stage.name == place);
     if is_stage || as_stage {
-        return sentence::stage(model, language, place);
+        return sentence::stage(model, language, &stage_in_clear(model, place));
     }
     sentence::service(model, language, place)
 }
@@ -361,16 +363,10 @@ fn group_title(when: &When, told: &Told, ru: bool) -> String {
 }
 
 /// What a verdict says without what systems and traffic say freely: messages of failures go, names lose what may be a
-/// number.
-pub fn without_messages(verdict: &Verdict) -> Verdict {
-    let incident = |by: &Incident| {
-        let mut by = by.clone();
-        by.trouble.message.clear();
-        by.trouble.code = shape_code(&by.trouble.code);
-        by.operation = shape(&by.operation);
-        Box::new(by)
-    };
-    let says = |says: &Says| Says { status: shape(&says.status), ..says.clone() };
+/// number. No reason is passed on as it is: one that gets a name of traffic must say here what is left of it.
+fn without_messages(verdict: &Verdict, model: &Model) -> Verdict {
+    let incident = |by: &Incident| Box::new(without_message(by));
+    let says = |says: &Says| Says { status: stage_in_clear(model, &says.status), ..says.clone() };
     let reason = match &verdict.reason {
         Reason::Finished { says: of, took_micros } => {
             Reason::Finished { says: says(of), took_micros: *took_micros }
@@ -381,27 +377,58 @@ pub fn without_messages(verdict: &Verdict) -> Verdict {
         Reason::Broke { by, says: of } => Reason::Broke { by: incident(by), says: of.as_ref().map(says) },
         Reason::NotSettled { service, queue, since, attempts } => Reason::NotSettled {
             service: service.clone(),
-            queue: shape(queue),
+            queue: in_clear(queue),
             since: *since,
             attempts: *attempts,
         },
         Reason::Hangs { service, operation, on, since } => Reason::Hangs {
             service: service.clone(),
-            operation: shape(operation),
+            operation: in_clear(operation),
             on: on.clone(),
             since: *since,
         },
         Reason::InQueue { queue, since, consumers, depth } => {
-            Reason::InQueue { queue: shape(queue), since: *since, consumers: *consumers, depth: *depth }
+            Reason::InQueue { queue: in_clear(queue), since: *since, consumers: *consumers, depth: *depth }
         }
         Reason::Lost(lost) => Reason::Lost(without_numbers(lost)),
         Reason::Disagree { ahead, behind } => Reason::Disagree { ahead: says(ahead), behind: says(behind) },
         Reason::NoProgress { since, says: of } => {
             Reason::NoProgress { since: *since, says: of.as_ref().map(says) }
         }
-        Reason::SomebodysTurn { .. } | Reason::Moving { .. } | Reason::Nothing => verdict.reason.clone(),
+        Reason::SomebodysTurn { who, stage, since, limit_micros } => Reason::SomebodysTurn {
+            who: who.clone(),
+            stage: stage_in_clear(model, stage),
+            since: *since,
+            limit_micros: *limit_micros,
+        },
+        Reason::Moving { stage, since } => Reason::Moving {
+            stage: stage.as_deref().map(|stage| stage_in_clear(model, stage)),
+            since: *since,
+        },
+        Reason::Nothing => Reason::Nothing,
     };
-    Verdict { reason, ..verdict.clone() }
+    let usual = verdict.usual.as_ref().map(|usual| match usual {
+        Usually::GoOn { stage, micros } => {
+            Usually::GoOn { stage: stage_in_clear(model, stage), micros: *micros }
+        }
+        Usually::Take { micros } => Usually::Take { micros: *micros },
+        Usually::Last { micros } => Usually::Last { micros: *micros },
+    });
+    Verdict { reason, usual, ..verdict.clone() }
+}
+
+fn without_message(incident: &Incident) -> Incident {
+    let mut incident = incident.clone();
+    incident.trouble.message.clear();
+    incident.trouble.code = code_in_clear(&incident.trouble.code);
+    incident.operation = in_clear(&incident.operation);
+    incident.place = incident.place.map(|place| match place {
+        Place::Queue(queue) => Place::Queue(in_clear(&queue)),
+        Place::Storage(bucket) => Place::Storage(in_clear(&bucket)),
+        // Services and hosts are the house's own.
+        Place::Service(_) | Place::Outside(_) => place,
+    });
+    incident
 }
 
 fn without_numbers(lost: &Lost) -> Lost {
@@ -410,104 +437,42 @@ fn without_numbers(lost: &Lost) -> Lost {
         Lost::Returned { destination, .. }
         | Lost::Refused { destination, .. }
         | Lost::NotTaken { destination, .. } => {
-            *destination = shape(destination);
+            *destination = in_clear(destination);
         }
         Lost::Rejected { queue, dead_letter, .. } => {
-            *queue = shape(queue);
-            *dead_letter = dead_letter.as_deref().map(shape);
+            *queue = in_clear(queue);
+            *dead_letter = dead_letter.as_deref().map(in_clear);
         }
-        Lost::NoSuchOrder { status, .. } => *status = shape(status),
+        Lost::NoSuchOrder { status, .. } => *status = in_clear(status),
     }
     lost
 }
 
-/// A protocol's code is short; what is longer may be anything.
-fn shape_code(code: &str) -> String {
+/// A stage, or a status that some system wrote, as it may leave the house.
+pub fn stage_in_clear(model: &Model, stage: &str) -> String {
+    let is_own = model.stages.iter().any(|own| own.name == stage);
+    if is_own { stage.to_owned() } else { in_clear(stage) }
+}
+
+/// A name that came from traffic as it may leave the house: without words that may be a number, and without addresses of
+/// mail, which have none.
+fn in_clear(name: &str) -> String {
+    let word = |word: &str| if word.contains('@') { "#".to_owned() } else { shape(word) };
+    // Between words what was there stays: a queue is found again by its name.
+    name.split_inclusive(char::is_whitespace)
+        .map(|part| {
+            let own = part.trim_end();
+            word(own) + part.get(own.len()..).unwrap_or_default()
+        })
+        .collect()
+}
+
+/// A protocol's code is short, and none is a number of more than five digits (an SQLSTATE); what is longer may be anything.
+fn code_in_clear(code: &str) -> String {
     let is_code = code.len() <= 8 && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if is_code { code.to_owned() } else { shape(code) }
+    let digits = code.chars().filter(char::is_ascii_digit).count();
+    if is_code && digits <= 5 { code.to_owned() } else { in_clear(code) }
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::tz::TimeZone;
-
-    use super::*;
-    use crate::facts::{Fact, Trouble, TroubleKind};
-    use crate::fold;
-    use crate::model::Usual;
-    use crate::rules::RuleSet;
-    use crate::testing::wrote;
-    use crate::time::{HOUR, SECOND};
-
-    fn failed() -> (Journey, Verdict) {
-        let trouble = Trouble {
-            kind: TroubleKind::Sql,
-            code: "23503".to_owned(),
-            message: "Key (email)=(anna@example.org) is not present".to_owned(),
-        };
-        let facts = vec![
-            Fact { trouble: Some(trouble), ..wrote("4711", 1, 10, "mes", "orders", "x") },
-            wrote("4711", 2, 11, "shop", "orders", "failed"),
-        ];
-        let gathered = fold::Gathered { facts, truncated: false };
-        let journey = fold::journey(&gathered, &Model::default());
-        let verdict = fold::verdict(&journey, &Model::default(), &Usual::default(), At(HOUR));
-        (journey, verdict)
-    }
-
-    fn told(text: &str, language: Language) -> (String, String) {
-        let file = format!("rules:\n  - id: order-failed\n    text: {text}");
-        let rules = RuleSet::parse(&file, &Model::default()).expect("rules");
-        let (journey, verdict) = failed();
-        let held = Held {
-            since: At(11 * SECOND),
-            due: At(11 * SECOND),
-            until: None,
-            place: "mes".to_owned(),
-            measured: Measured::Fact,
-        };
-        let alerted = Alerted {
-            rule: rules.rule("order-failed").expect("a rule"),
-            severity: Severity::Warning,
-            held: &held,
-            about: Some(About { journey: &journey, verdict: &verdict }),
-            orders: None,
-            late: false,
-            resolved: false,
-            link: "https://spoor/orders/4711",
-        };
-        let words = Words { language, zone: TimeZone::UTC };
-        let model = Model::default();
-        (alerted.title(&model, &words, At(HOUR)), alerted.text(&model, &words, At(HOUR)))
-    }
-
-    #[test]
-    fn an_alert_says_what_is_so_and_nothing_personal() {
-        let (title, text) = told("{}", Language::En);
-        assert_eq!(title, "Order 4711: stopped (mes)");
-        assert!(text.contains("23503") && !text.contains("anna"), "{text}");
-        let (title, text) = told("{}", Language::Ru);
-        assert_eq!(title, "Заказ 4711: остановлен (mes)");
-        assert!(text.contains("23503") && !text.contains("anna"), "{text}");
-    }
-
-    #[test]
-    fn a_house_has_its_own_words() {
-        let (title, _) = told("{ en: '{{ order }}! {{ reason }} {{ link }}' }", Language::En);
-        assert!(title.starts_with("4711! ") && title.ends_with("https://spoor/orders/4711"), "{title}");
-        assert!(!title.contains("anna"), "{title}");
-    }
-
-    #[test]
-    fn templates_that_name_what_there_is_not_are_refused_and_none_runs_for_ever() {
-        for wrong in [
-            "{{ customer }}",
-            "{{ order",
-            "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
-        ] {
-            assert!(render(wrong, &Told::default()).is_err(), "{wrong}");
-        }
-        let long = render("{% for a in range(3000) %}x{% endfor %}", &Told::default());
-        assert_eq!(long.map(|text| text.len()), Ok(MAX_TEXT));
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use super::limit::{Known, Level, Limited, Share, together};
 use super::{Held, Measured, Pattern, Standing};
 use crate::facts::{At, Fact, Step};
 use crate::fold::{self, Length};
-use crate::model::{Kind, Model, Times, Usual, What, shape};
+use crate::model::{Kind, Model, Times, Usual, What};
 use crate::time::{DAY, HOUR, MINUTE};
 
 /// Counters are kept for so long: the longest window there can be.
@@ -116,11 +116,67 @@ impl WindowWhen {
 /// What is counted of an operation, in the minute in which it was over.
 pub fn counted(fact: &Fact) -> impl Iterator<Item = Length> {
     let whole = fold::length(fact).map(|length| match &fact.step {
-        // By route, which a name that is as it should be has instead of numbers.
-        Step::Served { .. } => Length { what: What { with: shape(&fact.name), ..length.what }, ..length },
+        Step::Served { .. } => Length { what: What { with: route_of(&fact.name), ..length.what }, ..length },
         _ => length,
     });
     whole.into_iter().chain(fold::unseen(fact))
+}
+
+/// Longest route that is told apart, in characters, and its parts.
+const MAX_ROUTE: usize = 100;
+const MAX_PART: usize = 32;
+const MAX_MIXED: usize = 3;
+/// Methods that spans are named by.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// What of the name of an answered request may be kept in clear: its route, `GET /b2b/orders/{id}`, or the procedure,
+/// `shop.v1.Orders/Confirm`; empty where the name is of another form, as whoever traces names as they like.
+///
+/// *Spec*: OpenTelemetry, "HTTP spans", *Name*: `{method} {http.route}`, and only the method where no route is known; "RPC
+/// spans", *Name*: `{service}/{method}`. Of a path that is no route after all, what is no word goes.
+fn route_of(name: &str) -> String {
+    if name.chars().count() > MAX_ROUTE {
+        return String::new();
+    }
+    if METHODS.contains(&name) || is_procedure(name) {
+        return name.to_owned();
+    }
+    let Some((method, path)) = name.split_once(' ') else { return String::new() };
+    let Some(path) = path.strip_prefix('/').filter(|_| METHODS.contains(&method)) else {
+        return String::new();
+    };
+    let parts: Vec<&str> = path.split('/').map(part_of_route).collect();
+    format!("{method} /{}", parts.join("/"))
+}
+
+/// A word of a route, a placeholder, or `#` for what is neither and may be somebody's number or name. Of words with digits
+/// only short ones are left: `b2b`, `v1`, `s3`.
+fn part_of_route(part: &str) -> &str {
+    let is_word = |part: &str| {
+        part.len() <= MAX_PART && part.chars().all(|c| c.is_ascii_alphabetic() || "-_.".contains(c))
+    };
+    let is_short = part.len() <= MAX_MIXED
+        && part.starts_with(|c: char| c.is_ascii_lowercase())
+        && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let inside = [("{", "}"), ("<", ">"), (":", "")]
+        .iter()
+        .find_map(|(from, to)| part.strip_prefix(from)?.strip_suffix(to));
+    let is_kept = matches!(part, "*" | "**") || is_word(part) || is_short || inside.is_some_and(is_word);
+    if is_kept { part } else { "#" }
+}
+
+/// Names as those who describe services write them, `package.Service/Method`; without a package it may be anything.
+fn is_procedure(name: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(|c| c.is_ascii_alphabetic())
+    };
+    let is_package = |name: &str| {
+        name.len() <= MAX_PART
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let Some((service, method)) = name.split_once('/') else { return false };
+    let Some((package, service)) = service.rsplit_once('.') else { return false };
+    package.split('.').all(is_package) && is_name(service) && is_name(method)
 }
 
 /// What was counted, by whoever keeps it.
@@ -379,120 +435,4 @@ pub fn is_recent(at: At, now: At) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::class;
-    use crate::time::SECOND;
-
-    struct Counted {
-        times: BTreeMap<What, Times>,
-        /// Created orders by hour.
-        created: Vec<(i64, u64)>,
-    }
-
-    impl Past for Counted {
-        type Error = std::convert::Infallible;
-        fn times(&self, _: At) -> Result<BTreeMap<What, Times>, Self::Error> {
-            Ok(self.times.clone())
-        }
-        fn volume(&self, _: Event, from: At, to: At) -> Result<u64, Self::Error> {
-            let hours = self.created.iter().filter(|(hour, _)| (from.0..to.0).contains(&(hour * HOUR)));
-            Ok(hours.map(|(_, orders)| orders).sum())
-        }
-    }
-
-    fn what(kind: Kind, of: &str, with: &str) -> What {
-        What { kind, of: of.to_owned(), with: with.to_owned() }
-    }
-
-    fn times(micros: i64, count: i64, failed: i64) -> Times {
-        let mut times = Times::default();
-        times.add(class(micros), count, failed);
-        times
-    }
-
-    fn holding(when: &WindowWhen, past: &Counted, usual: &Usual, now: At) -> Vec<String> {
-        let Ok(found) = places(when, past, usual, &Model::default(), now);
-        let found = found.into_iter().filter(|(_, standing)| matches!(standing, Standing::Holds(_)));
-        found.map(|(name, _)| name).collect()
-    }
-
-    #[test]
-    fn shares_count_from_enough_on_only() {
-        let past = Counted {
-            times: [
-                (what(Kind::Served, "mes", "POST /orders"), times(SECOND, 10, 1)),
-                (what(Kind::Taken, "queue", "mes"), times(SECOND, 10, 3)),
-                (what(Kind::Served, "shop", "GET /"), times(SECOND, 3, 3)),
-                (what(Kind::Called, "crm", "api.dpd.ru"), times(SECOND, 20, 10)),
-                (what(Kind::Unseen, "mes", "gap"), times(SECOND, 2, 0)),
-            ]
-            .into(),
-            created: Vec::new(),
-        };
-        let rate = |place, above| {
-            let when = WindowWhen::ErrorRate { place, above: Share(above), min: 5, window: 10 * MINUTE };
-            holding(&when, &past, &Usual::default(), At(DAY))
-        };
-        assert_eq!(rate(PlacePattern::Service(Pattern::any()), 1_999), ["mes"]);
-        assert!(rate(PlacePattern::Service(Pattern::any()), 2_000).is_empty(), "not above");
-        assert_eq!(rate(PlacePattern::Outside(Pattern::new("api.*")), 100), ["api.dpd.ru"]);
-        let coverage =
-            WindowWhen::Coverage { service: Pattern::any(), above: Share(500), min: 1, window: MINUTE };
-        assert_eq!(holding(&coverage, &past, &Usual::default(), At(DAY)), ["mes"]);
-    }
-
-    #[test]
-    fn slowness_is_measured_by_route_and_against_what_is_usual() {
-        let past = Counted {
-            times: [
-                (what(Kind::Served, "mes", "POST /b2b/orders"), times(3 * SECOND, 10, 0)),
-                (what(Kind::Served, "mes", "GET /health"), times(1, 1_000, 0)),
-            ]
-            .into(),
-            created: Vec::new(),
-        };
-        let slow = |above| Slow { percent: 95, above, min: 1, window: MINUTE };
-        let when = |route, above| WindowWhen::ResponseTime {
-            service: Pattern::any(),
-            route: Pattern::new(route),
-            length: slow(above),
-        };
-        let usual = |count| Usual {
-            times: [(what(Kind::Served, "mes", ""), times(SECOND, count, 0).into())].into(),
-            ..Usual::default()
-        };
-        let exact = Limited::Micros(2 * SECOND);
-        assert_eq!(holding(&when("/b2b/*", exact), &past, &usual(0), At(DAY)), ["mes"]);
-        assert!(holding(&when("*", exact), &past, &usual(0), At(DAY)).is_empty(), "most are quick");
-        let Ok(learned) = serde_json::from_value::<Limited>("usual * 2".into()) else { panic!("a limit") };
-        assert_eq!(holding(&when("/b2b/*", learned), &past, &usual(50), At(DAY)), ["mes"]);
-        let Ok(found) = places(&when("/b2b/*", learned), &past, &usual(49), &Model::default(), At(DAY));
-        assert_eq!(found, [("mes".to_owned(), Standing::Sleeps { next: None })]);
-    }
-
-    #[test]
-    fn orders_that_stop_coming_are_missed_when_they_came_at_that_time_of_other_weeks() {
-        let Ok(third) = serde_json::from_value::<Level>("usual / 3".into()) else { panic!("a level") };
-        let when =
-            WindowWhen::Volume { event: Event::Created, below: Some(third), above: None, window: HOUR };
-        let now = At(50 * 7 * DAY);
-        let before = |week: i64| (now.0 / HOUR - week * 7 * 24 - 1, 30);
-        let past = |created| Counted { times: BTreeMap::new(), created };
-        let usual = Usual::default();
-        assert_eq!(holding(&when, &past(vec![before(1), before(2)]), &usual, now), ["created"]);
-        let enough = (now.0 / HOUR - 1, 10);
-        assert!(holding(&when, &past(vec![before(1), before(2), enough]), &usual, now).is_empty());
-        assert!(holding(&when, &past(vec![before(1)]), &usual, now).is_empty(), "one week is no habit");
-        assert!(holding(&when, &past(vec![]), &usual, now).is_empty());
-    }
-
-    #[test]
-    fn silence_is_told_once_it_lasts() {
-        let usual = Usual { heard: [("mes".to_owned(), At(0))].into(), ..Usual::default() };
-        let when = WindowWhen::ServiceSilent { service: Pattern::any(), limit_micros: HOUR };
-        let past = Counted { times: BTreeMap::new(), created: Vec::new() };
-        assert!(holding(&when, &past, &usual, At(HOUR - 1)).is_empty());
-        assert_eq!(holding(&when, &past, &usual, At(HOUR)), ["mes"]);
-    }
-}
+mod tests;
