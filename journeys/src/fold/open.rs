@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::lengths::Doing;
 use crate::facts::{At, Fact, FactId, Step, Work};
-use crate::model::{Kind, Usual, What, shape};
+use crate::model::{Usual, What};
 use crate::time::MINUTE;
 
 /// Open work is told every minute: who was not heard of for three may be gone.
@@ -47,17 +48,16 @@ impl OpenWork {
 
     /// What its length will be counted as.
     fn what(&self) -> Option<What> {
-        let service = self.service.clone();
-        let (kind, of, with) = match &self.work {
-            Work::Answer => (Kind::Served, service, String::new()),
-            Work::Call { peer } => (Kind::Called, service, peer.clone()),
-            Work::Statement { collection, writes: true } => (Kind::Wrote, service, shape(collection)),
-            Work::Statement { collection, writes: false } => (Kind::Read, service, shape(collection)),
-            Work::Handling { queue, .. } => (Kind::Taken, shape(queue), service),
-            Work::Waiting { queue, .. } => (Kind::Queue, shape(queue.as_ref()?), String::new()),
+        let doing = match &self.work {
+            Work::Answer => Doing::Answers,
+            Work::Call { peer } => Doing::Calls(peer),
+            Work::Statement { collection, writes: true } => Doing::Writes(collection),
+            Work::Statement { collection, writes: false } => Doing::Reads(collection),
+            Work::Handling { queue, .. } => Doing::Handles(queue),
+            Work::Waiting { queue, .. } => Doing::Waits(queue.as_ref()?),
             Work::Other => return None,
         };
-        Some(What { kind, of, with })
+        Some(doing.what(&self.service))
     }
 
     /// How long such work usually takes, where that is known.
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::facts::{Sent, Settled};
     use crate::fold::{Hang, Lost, Reason, Usually, gather, journey, verdict};
-    use crate::model::Model;
+    use crate::model::{Kind, Model};
     use crate::testing::fact;
     use crate::time::SECOND;
 
@@ -194,6 +194,39 @@ mod tests {
         let Some(Usually::Last { micros }) = late.usual else { panic!("{late:?}") };
         assert!((micros - 60 * SECOND).abs() < 4 * SECOND, "{micros}");
         assert_eq!(late.due, Some(At((139 + 180) * SECOND)), "then it is not known any more");
+    }
+
+    #[test]
+    fn open_work_is_compared_with_what_was_learned_of_the_same_work_when_it_was_over() {
+        let queue = || "orders.4711.created".to_owned();
+        let (peer, table) = (|| "api.dpd.ru".to_owned(), || "orders_2026".to_owned());
+        let pairs = [
+            (Work::Answer, Step::Served { answer: Some(200), changes: true }),
+            (Work::Call { peer: peer() }, Step::Called { peer: peer(), answer: None, changes: true }),
+            (
+                Work::Statement { collection: table(), writes: true },
+                Step::Wrote { collection: table(), rows: 1, transaction: None },
+            ),
+            (Work::Statement { collection: table(), writes: false }, Step::Read { collection: table() }),
+            (
+                Work::Handling { queue: queue(), redelivered: false },
+                Step::Handled { queue: queue(), settled: Settled::Acknowledged, redelivered: false },
+            ),
+            (
+                Work::Waiting { queue: Some(queue()), destination: queue(), consumers: None, depth: None },
+                Step::Waited { queue: queue(), died: None },
+            ),
+        ];
+        for (work, step) in pairs {
+            let over = crate::fold::length(&fact("4711", 1, 10, "crm", step)).expect("a length").what;
+            let mut usual = Usual::default();
+            usual.add(&over, crate::model::class(60 * SECOND), 30, 0);
+            let known = open(&[goes_on(1, None, "crm", (10, 20), work.clone())])[0].usually(&usual);
+            assert!(
+                known.is_some_and(|micros| (micros - 60 * SECOND).abs() < 4 * SECOND),
+                "{work:?}: {known:?}"
+            );
+        }
     }
 
     #[test]
