@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::key::Key;
 pub use self::of_event::of_event;
-pub use self::of_span::{PEOPLE, Reading, numbers, of_span};
+pub use self::of_span::{KEYS, PEOPLE, Reading, numbers, of_span};
 pub(crate) use self::text::{tidy, without_word};
 pub use crate::time::At;
 
