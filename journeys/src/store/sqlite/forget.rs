@@ -8,7 +8,6 @@ use std::sync::PoisonError;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::write::delete;
 use super::{Sqlite, doing, join, read, watch};
 use crate::facts::{At, Fact, Key};
 use crate::store::seal::TAG_LEN;
@@ -142,7 +141,7 @@ impl Sqlite {
                         Err(error) if error.is_of_one_row() => {}
                         Err(error) => return Err(error),
                     }
-                    delete(db, *row)?;
+                    self.delete(db, *row, now)?;
                     done.rows += delete_aside(db, *row)?;
                 }
                 // Without it others may be one that were not before.
