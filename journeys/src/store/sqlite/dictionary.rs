@@ -5,6 +5,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::doing;
+use crate::facts::forget_in;
 use crate::store::StoreError;
 
 /// Words of one store: names of services, queues, statuses, codes. What comes after is *other*: a service that writes free
@@ -60,3 +61,34 @@ pub(super) fn forget_words(db: &Connection) -> Result<(), StoreError> {
 const SAID: &str = "SELECT stage FROM counts UNION SELECT grp FROM groups UNION SELECT destination FROM usual
     UNION SELECT service FROM heard UNION SELECT what FROM times UNION SELECT whom FROM times
     UNION SELECT what FROM counted UNION SELECT whom FROM counted";
+
+/// Words in which a person's number stands. Services are the house's own.
+pub(super) fn words_of(db: &Connection, person: &str) -> Result<Vec<i64>, StoreError> {
+    let words: Vec<(i64, String)> = db
+        .prepare("SELECT id, text FROM dictionary WHERE id NOT IN (SELECT service FROM heard)")
+        .and_then(|mut statement| statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        .map_err(doing("cannot read the dictionary"))?;
+    let named = words.into_iter().filter_map(|(id, mut text)| forget_in(&mut text, person).then_some(id));
+    Ok(named.collect())
+}
+
+/// Takes out of the file what was learned and counted under these words, and the words.
+pub(super) fn forget_named(db: &Connection, words: &[i64]) -> Result<(), StoreError> {
+    let each = |sqls: &[&str]| {
+        words.iter().try_for_each(|word| {
+            sqls.iter().try_for_each(|sql| db.prepare_cached(sql)?.execute([word]).map(|_| ()))
+        })
+    };
+    each(&[
+        "DELETE FROM minutes WHERE ?1 IN (what, whom)",
+        "DELETE FROM counted WHERE ?1 IN (what, whom)",
+        "DELETE FROM times WHERE ?1 IN (what, whom)",
+        "DELETE FROM usual WHERE destination = ?1",
+    ])
+    .map_err(doing("cannot forget what was learned under a word"))?;
+    forget_words(db)?;
+    // The last word keeps its number, not its text. No shape has a control character.
+    let without_text =
+        format!("UPDATE dictionary SET text = char(1) || id WHERE id = ?1 AND id NOT IN ({SAID})");
+    each(&[&without_text]).map_err(doing("cannot forget a word"))
+}

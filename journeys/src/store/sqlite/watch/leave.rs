@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::super::{Sqlite, doing};
 use super::{ALERTS, Raw, delete, group_of, open, raw, seal};
-use crate::facts::{At, without_word};
+use crate::facts::{At, forget_in};
 use crate::rules::State;
 use crate::store::StoreError;
 use crate::store::seal::Keys;
@@ -55,27 +55,43 @@ impl Sqlite {
     }
 }
 
-/// Takes a person's number out of what was written about the alerts of an order that named them, and lets go those that
-/// ended.
-pub(in crate::store::sqlite) fn forget_words(keys: &Keys, db: &Connection, row: i64, person: &str) -> Result<(), StoreError> {
-    let of: Vec<Raw> = db
-        .prepare_cached(&format!(
-            "{ALERTS} WHERE order_id = (SELECT coalesce(joined_to, id) FROM orders WHERE id = ?1)"
-        ))
-        .and_then(|mut statement| statement.query_map([row], raw)?.collect())
-        .map_err(doing("cannot read the alerts of an order"))?;
-    for one in of {
-        if one.0.life.state == State::Resolved {
-            delete(db, one.0.id)?;
-            continue;
-        }
-        let Ok(mut kept) = open(keys, one) else { continue };
-        for note in &mut kept.sealed.notes {
-            if let Some(without) = without_word(&note.text, person) {
-                note.text = without;
-            }
-        }
+/// So many alerts behind one, as they are in the file.
+pub(in crate::store::sqlite) fn after(db: &Connection, id: i64, limit: i64) -> Result<Vec<Raw>, StoreError> {
+    db.prepare_cached(&format!("{ALERTS} WHERE id > ?1 ORDER BY id LIMIT ?2"))
+        .and_then(|mut statement| statement.query_map((id, limit), raw)?.collect())
+        .map_err(doing("cannot list alerts"))
+}
+
+/// Takes a person's number out of what was written about an alert, and out of its place.
+pub(in crate::store::sqlite) fn forget_in_alert(
+    keys: &Keys,
+    db: &Connection,
+    one: Raw,
+    person: &str,
+) -> Result<(), StoreError> {
+    let mut kept = open(keys, one)?;
+    // All of them: `any` would stop at the first.
+    let notes =
+        kept.sealed.notes.iter_mut().filter_map(|note| forget_in(&mut note.text, person).then_some(()));
+    if notes.count() > 0 {
         seal(keys, db, kept.id, kept.day, &kept.sealed)?;
     }
+    if forget_in(&mut kept.life.held.place, person) {
+        db.prepare_cached("UPDATE alerts SET place = ?2 WHERE id = ?1")
+            .and_then(|mut statement| statement.execute((kept.id, &kept.life.held.place)))
+            .map_err(doing("cannot write an alert"))?;
+    }
     Ok(())
+}
+
+/// Lets go the alerts of an order that ended, but those whose end is still to be told.
+pub(in crate::store::sqlite) fn forget_ended(db: &Connection, row: i64) -> Result<(), StoreError> {
+    let ended: Vec<i64> = db
+        .prepare_cached(
+            "SELECT id FROM alerts WHERE order_id = (SELECT coalesce(joined_to, id) FROM orders WHERE id = ?1)
+               AND state = 2 AND NOT EXISTS (SELECT 1 FROM outbox WHERE alert_id = alerts.id AND due_at IS NOT NULL)",
+        )
+        .and_then(|mut statement| statement.query_map([row], |row| row.get(0))?.collect())
+        .map_err(doing("cannot read the alerts of an order"))?;
+    ended.into_iter().try_for_each(|id| delete(db, id))
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-pub(super) use self::leave::forget_words;
+pub(super) use self::leave::{after, forget_ended, forget_in_alert};
 pub(super) use self::past::is_watched;
 use self::past::{Db, is_grown};
 use self::row::severity_number;

@@ -522,6 +522,85 @@ fn what_people_wrote_is_sealed_and_leaves_with_the_person_and_the_order() {
 }
 
 #[test]
+fn a_person_leaves_what_was_written_about_alerts_of_orders_that_do_not_name_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    store.ingest(vec![mes("1", 1, 0, "new"), mes("2", 2, 0, "new")], at(1)).expect("kept");
+    store.judge_due(at(1_900), 100).expect("judged");
+    let note = |text: &str| Note { at: at(2_000), by: "support".to_owned(), text: text.to_owned() };
+    let all = alerts(&store, None);
+    assert_eq!(all.len(), 2);
+    for alert in &all {
+        store.acknowledge(alert.id, note("called anna-petrova of 7 on line 7")).expect("taken");
+    }
+    store.ingest(vec![mes("1", 3, 2_001, "priced")], at(2_002)).expect("kept");
+    let texts = || -> Vec<String> {
+        let read =
+            |alert: &Alert| store.alert(alert.id).expect("read").expect("it is kept").notes[0].text.clone();
+        all.iter().map(read).collect()
+    };
+    store.forget_person("7", at(3_000)).expect("forgotten");
+    assert_eq!(
+        texts(),
+        ["called anna-petrova of 7 on line 7"; 2],
+        "so short a number stands in texts by chance"
+    );
+    store.forget_person("anna-petrova", at(3_001)).expect("forgotten");
+    assert_eq!(texts(), ["called … of 7 on line 7"; 2], "of the one that fires and of the one that is over");
+    store.writer().execute("UPDATE alerts SET sealed = x'00' WHERE id = ?1", [all[0].id.0]).expect("damaged");
+    assert_eq!(store.forget_person("anna-petrova", at(3_002)).expect("forgotten").unread, 1);
+}
+
+#[test]
+fn a_person_leaves_what_stands_in_clear() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    let step = crate::facts::Step::Served { answer: Some(200), changes: false };
+    let by_name = Fact {
+        name: "GET /users/anna-petrova/orders".to_owned(),
+        ..crate::testing::fact("1", 1, 10_000, "shop", step)
+    };
+    let sent = crate::facts::Step::Published {
+        destination: "notify.anna-petrova".to_owned(),
+        outcome: crate::facts::Sent::Returned,
+    };
+    let sent = crate::testing::fact("2", 2, 10_000, "shop", sent);
+    let taken = crate::facts::Step::Handled {
+        queue: "mail.anna-petrova".to_owned(),
+        settled: crate::facts::Settled::Acknowledged,
+        redelivered: false,
+    };
+    let taken = crate::testing::fact("3", 3, 10_000, "mail", taken);
+    let held = wrote("4", 4, 10_000, "other", "things", "held by anna-petrova");
+    store.ingest(vec![by_name, sent, taken, held], at(10_001)).expect("kept");
+    store.own_alert("channel-broken", "anna-petrova", true, at(10_002)).expect("written");
+    let later = at(10_002).after(10 * 24 * HOUR);
+    store.judge_due(later, 100).expect("judged");
+    let groups = || -> Vec<String> {
+        store.groups(10).expect("groups").into_iter().map(|group| group.group).collect()
+    };
+    assert!(groups().iter().any(|group| group == "returned notify.anna-petrova"), "{:?}", groups());
+    let bytes = || fs::read(folder.path().join("journeys.db")).expect("a file");
+    let has = |word: &str| bytes().windows(word.len()).any(|part| part == word.as_bytes());
+    store.writer().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("written back");
+    assert!(has("anna-petrova"), "or the test shows nothing");
+    let before = store.usual();
+    store.forget_person("anna-petrova", later).expect("forgotten");
+    assert!(!has("anna-petrova"));
+    assert!(!format!("{:?}", store.usual()).contains("anna-petrova"));
+    let others =
+        |usual: &Usual| usual.of(crate::model::Kind::Wrote).map(|(what, _)| what.clone()).collect::<Vec<_>>();
+    assert_eq!(others(&store.usual()), others(&before), "what others taught stays");
+    assert!(alerts(&store, None).iter().any(|alert| alert.held.place == "…"));
+    assert!(groups().iter().any(|group| group == "returned notify.…"), "{:?}", groups());
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+    // Another start reads the same, and words are given no number that another one had.
+    let known = store.usual();
+    drop(store);
+    assert_eq!(*open_store(folder.path()).usual(), *known);
+}
+
+#[test]
 fn built_in_rules_only_inform_until_limits_are_learned() {
     let folder = tempfile::tempdir().expect("a folder");
     let master = Master::from_bytes(&[7; 32]).expect("a key");
