@@ -16,7 +16,7 @@ use spoor_core::order::ids::WireId;
 use spoor_core::order::{Found, OrderKey};
 use spoor_core::pipeline::Pipeline;
 use spoor_core::record::Sender::Client;
-use spoor_core::record::{Conn, ConnId, Endpoint, OpId, Point, Role, Transport, Worker};
+use spoor_core::record::{CgroupId, Conn, ConnId, Endpoint, NetNs, OpId, Point, Role, Transport, Worker};
 use spoor_core::time::BootTime;
 use spoor_tests::measure::{cpu, resident};
 use spoor_tests::transcript::{Covered, Host, Process, wire};
@@ -267,12 +267,12 @@ fn conn(number: usize) -> Arc<ConnInfo> {
         transport: Transport::Tcp,
         local: Endpoint::Unknown,
         remote: Endpoint::Unknown,
-        netns: 0,
+        netns: NetNs::UNKNOWN,
         role: Some(role),
         from_start: true,
         thread: Worker::new(SERVICE, SERVICE),
         comm: String::new(),
-        cgroup: 0,
+        cgroup: CgroupId::UNKNOWN,
         wire: None,
         peer: None,
     };

@@ -16,6 +16,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -72,6 +74,9 @@ struct State {
     received: Vec<Received>,
     replies: VecDeque<Reply>,
     metrics: Vec<ExportMetricsServiceRequest>,
+    logs: Vec<ExportLogsServiceRequest>,
+    /// Requests of logs, those that were not taken among them.
+    log_requests: usize,
     max_spans: Option<usize>,
 }
 
@@ -94,6 +99,8 @@ pub struct Options {
     pub no_gzip: bool,
     /// Requests with more spans are too large.
     pub max_spans: Option<usize>,
+    /// It has no logs, as Jaeger: 404 and UNIMPLEMENTED.
+    pub no_logs: bool,
     /// TLS on the HTTP side.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -116,8 +123,8 @@ impl Sink {
             let grpc = bind(options.grpc.unwrap_or(free)).await;
             let http = bind(options.http.unwrap_or(free)).await;
             let addresses = (grpc.local_addr().expect("address"), http.local_addr().expect("address"));
-            tokio::spawn(serve_grpc(grpc, state.clone(), options.no_gzip));
-            tokio::spawn(serve_http(http, state.clone(), options.tls));
+            tokio::spawn(serve_grpc(grpc, state.clone(), options.no_gzip, options.no_logs));
+            tokio::spawn(serve_http(http, state.clone(), options.tls, options.no_logs));
             addresses
         });
         Self { state, runtime: Some(runtime), grpc: Some(grpc), http: Some(http) }
@@ -152,6 +159,12 @@ impl Sink {
     /// The sets of metrics that arrived so far. They are always taken.
     pub fn metrics(&self) -> Vec<ExportMetricsServiceRequest> {
         self.lock().metrics.clone()
+    }
+
+    /// The requests of logs that arrived so far, all of them taken, and how many were asked for in all.
+    pub fn logs(&self) -> (Vec<ExportLogsServiceRequest>, usize) {
+        let state = self.lock();
+        (state.logs.clone(), state.log_requests)
     }
 
     /// Names of the spans that were taken, in the order of their arrival.
@@ -253,6 +266,28 @@ impl MetricsService for Grpc {
     }
 }
 
+#[tonic::async_trait]
+impl LogsService for Logs {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportLogsServiceRequest>,
+    ) -> Result<tonic::Response<ExportLogsServiceResponse>, tonic::Status> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.log_requests += 1;
+        if self.no_logs {
+            return Err(tonic::Status::unimplemented("unknown service LogsService"));
+        }
+        state.logs.push(request.into_inner());
+        Ok(tonic::Response::new(ExportLogsServiceResponse::default()))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Logs {
+    state: Arc<Mutex<State>>,
+    no_logs: bool,
+}
+
 fn partial(rejected_spans: i64, message: &str) -> ExportTraceServiceResponse {
     let partial = opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess {
         rejected_spans,
@@ -261,10 +296,12 @@ fn partial(rejected_spans: i64, message: &str) -> ExportTraceServiceResponse {
     ExportTraceServiceResponse { partial_success: Some(partial) }
 }
 
-async fn serve_grpc(listener: TcpListener, state: Arc<Mutex<State>>, no_gzip: bool) {
+async fn serve_grpc(listener: TcpListener, state: Arc<Mutex<State>>, no_gzip: bool, no_logs: bool) {
+    let mut logs = LogsServiceServer::new(Logs { state: state.clone(), no_logs });
     let mut metrics = MetricsServiceServer::new(Grpc(state.clone()));
     let mut service = TraceServiceServer::new(Grpc(state)).max_decoding_message_size(64 << 20);
     if !no_gzip {
+        logs = logs.accept_compressed(CompressionEncoding::Gzip);
         metrics = metrics.accept_compressed(CompressionEncoding::Gzip);
         service = service.accept_compressed(CompressionEncoding::Gzip);
     }
@@ -272,17 +309,23 @@ async fn serve_grpc(listener: TcpListener, state: Arc<Mutex<State>>, no_gzip: bo
     tonic::transport::Server::builder()
         .add_service(service)
         .add_service(metrics)
+        .add_service(logs)
         .serve_with_incoming(incoming)
         .await
         .expect("gRPC server");
 }
 
-async fn serve_http(listener: TcpListener, state: Arc<Mutex<State>>, tls: Option<Arc<rustls::ServerConfig>>) {
+async fn serve_http(
+    listener: TcpListener,
+    state: Arc<Mutex<State>>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    no_logs: bool,
+) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let (state, tls) = (state.clone(), tls.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, state.clone()));
+            let service = service_fn(move |request| answer(request, state.clone(), no_logs));
             let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             // Clients that go away are no failure of the receiver.
             let _ = match tls {
@@ -299,10 +342,15 @@ async fn serve_http(listener: TcpListener, state: Arc<Mutex<State>>, tls: Option
 async fn answer(
     request: Request<Incoming>,
     state: Arc<Mutex<State>>,
+    no_logs: bool,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
-    if !["/v1/traces", "/v1/metrics"].contains(&path.as_str()) {
+    if path == "/v1/logs" {
+        state.lock().unwrap_or_else(PoisonError::into_inner).log_requests += 1;
+    }
+    let has_none = no_logs && path == "/v1/logs";
+    if has_none || !["/v1/traces", "/v1/metrics", "/v1/logs"].contains(&path.as_str()) {
         return Ok(respond(404, &[], format!("no such path: {path}")));
     }
     let headers = texts(&parts.headers);
@@ -322,6 +370,14 @@ async fn answer(
             false => ExportMetricsServiceRequest::decode(bytes.as_slice()).expect("OTLP protobuf"),
         };
         state.lock().unwrap_or_else(PoisonError::into_inner).metrics.push(request);
+        return Ok(respond(200, &[], String::new()));
+    }
+    if path == "/v1/logs" {
+        let request = match json {
+            true => serde_json::from_slice(&bytes).expect("OTLP/JSON"),
+            false => ExportLogsServiceRequest::decode(bytes.as_slice()).expect("OTLP protobuf"),
+        };
+        state.lock().unwrap_or_else(PoisonError::into_inner).logs.push(request);
         return Ok(respond(200, &[], String::new()));
     }
     let request = match json {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use spoor_core::record::{
-    ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessInfo, Record, Role, Sender,
-    Tgid, Transport, WireBase, Worker,
+    CgroupId, ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, NetNs, ProcessInfo,
+    Record, Role, Sender, Tgid, Transport, WireBase, Worker,
 };
 use spoor_core::time::{BootTime, WallTime};
 
@@ -141,12 +141,12 @@ impl Host {
                 transport: Transport::Tcp,
                 local: Endpoint::Inet(local),
                 remote: Endpoint::Inet(remote),
-                netns: 1,
+                netns: NetNs(1),
                 role: Some(role),
                 from_start: true,
                 thread,
                 comm: String::new(),
-                cgroup: 0,
+                cgroup: CgroupId::UNKNOWN,
                 wire: Some(WireBase { egress, ingress }),
                 peer: None,
             })));

@@ -62,6 +62,26 @@ impl Tid {
     }
 }
 
+number! {
+    /// A network namespace, by the inode that it has in every process; 0 when unknown.
+    NetNs(u32)
+}
+
+impl NetNs {
+    pub const UNKNOWN: Self = Self(0);
+}
+
+number! {
+    /// A cgroup of version 2, by its identifier; 0 when unknown.
+    CgroupId(u64)
+}
+
+impl CgroupId {
+    pub const UNKNOWN: Self = Self(0);
+    /// The root of a hierarchy (`cgroup_get_from_id` of the kernel: the inode number of its root): whoever is in none of its own.
+    pub const ROOT: Self = Self(1);
+}
+
 /// Where bytes moved, seen from the process that owns the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -192,8 +212,7 @@ pub struct Conn {
     pub transport: Transport,
     pub local: Endpoint,
     pub remote: Endpoint,
-    /// Network namespace inode; 0 when unknown.
-    pub netns: u32,
+    pub netns: NetNs,
     /// Known from the handshake or from the listening table.
     pub role: Option<Role>,
     /// The source saw the connection being opened, so positions start at its first byte.
@@ -202,8 +221,7 @@ pub struct Conn {
     pub thread: Worker,
     /// Its `comm`, at most 15 bytes; empty when unknown. All there is to name a process that is gone too soon.
     pub comm: String,
-    /// Cgroup v2 identifier; 0 when unknown.
-    pub cgroup: u64,
+    pub cgroup: CgroupId,
     /// What identifies the connection on the wire. `None`: this connection cannot be matched with its other end
     /// by sequence numbers.
     pub wire: Option<WireBase>,
@@ -220,12 +238,12 @@ impl Conn {
             transport: Transport::Tcp,
             local: Endpoint::Unknown,
             remote: Endpoint::Unknown,
-            netns: 0,
+            netns: NetNs::UNKNOWN,
             role: None,
             from_start: false,
             thread: data.thread,
             comm: String::new(),
-            cgroup: 0,
+            cgroup: CgroupId::UNKNOWN,
             wire: None,
             peer: None,
         }

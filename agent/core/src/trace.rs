@@ -220,6 +220,12 @@ impl Attributes {
         }
     }
 
+    /// Keeps those whose names are wanted.
+    pub fn retain(&mut self, mut is_wanted: impl FnMut(&str) -> bool) {
+        self.conventional.retain(|(key, _)| is_wanted(key));
+        self.named.retain(|(key, _)| is_wanted(key));
+    }
+
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
     }

@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use crate::bounded::Bounded;
-use crate::record::Tgid;
+use crate::record::{CgroupId, Tgid};
 use crate::time::BootTime;
 
 /// An operation, from its first byte to its exported span, apart from what its length costs.
@@ -39,16 +39,14 @@ const MAX_OWNERS: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
     /// Everything in a container or service of the system.
-    Cgroup(u64),
+    Cgroup(CgroupId),
     /// A process of the root's cgroup, and all of a machine without cgroups of version 2.
     Process(Tgid),
 }
 
 impl Owner {
-    pub(crate) fn new(cgroup: u64, process: Tgid) -> Self {
-        /// The root of a hierarchy of version 2 (`cgroup_get_from_id` of the kernel: the inode number of its root).
-        const ROOT: u64 = 1;
-        if cgroup > ROOT { Owner::Cgroup(cgroup) } else { Owner::Process(process) }
+    pub(crate) fn new(cgroup: CgroupId, process: Tgid) -> Self {
+        if cgroup > CgroupId::ROOT { Owner::Cgroup(cgroup) } else { Owner::Process(process) }
     }
 }
 
@@ -158,7 +156,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn owner(cgroup: u64) -> Owner {
-        Owner::new(cgroup, Tgid(1))
+        Owner::new(CgroupId(cgroup), Tgid(1))
     }
 
     /// Operations of each owner that were done, of so many asked for one by one within a second.
@@ -221,9 +219,10 @@ mod tests {
 
     #[test]
     fn a_cgroup_is_one_owner_and_the_root_is_none() {
-        assert_eq!(Owner::new(17, Tgid(1)), Owner::new(17, Tgid(2)));
-        assert_ne!(Owner::new(1, Tgid(1)), Owner::new(1, Tgid(2)));
-        assert_ne!(Owner::new(0, Tgid(1)), Owner::new(17, Tgid(1)));
+        let owner = |cgroup, process| Owner::new(CgroupId(cgroup), Tgid(process));
+        assert_eq!(owner(17, 1), owner(17, 2));
+        assert_ne!(owner(1, 1), owner(1, 2));
+        assert_ne!(owner(0, 1), owner(17, 1));
     }
 
     #[test]

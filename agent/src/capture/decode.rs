@@ -15,8 +15,8 @@ use spoor_common::{
 };
 
 use spoor_core::record::{
-    Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, ProcessEvent, ProcessEventKind, Role, Tgid,
-    Tid, Transport, WireBase, Worker,
+    CgroupId, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, NetNs, ProcessEvent,
+    ProcessEventKind, Role, Tgid, Tid, Transport, WireBase, Worker,
 };
 use spoor_core::time::BootTime;
 
@@ -121,7 +121,7 @@ fn connection(bytes: &[u8]) -> Option<Seen> {
         },
         local: endpoint(family, local, field!(bytes, ConnRecord, local_port, u16)),
         remote: endpoint(family, remote, field!(bytes, ConnRecord, remote_port, u16)),
-        netns: field!(bytes, ConnRecord, netns, u32),
+        netns: NetNs(field!(bytes, ConnRecord, netns, u32)),
         role: match field!(bytes, ConnRecord, role, u8) {
             record::ROLE_CLIENT => Some(Role::Client),
             record::ROLE_SERVER => Some(Role::Server),
@@ -130,7 +130,7 @@ fn connection(bytes: &[u8]) -> Option<Seen> {
         from_start: flags & record::CONN_FROM_START != 0,
         thread: Worker::new(field!(bytes, ConnRecord, tgid, u32), field!(bytes, ConnRecord, tid, u32)),
         comm: text(comm.split(|&b| b == 0).next().unwrap_or_default()),
-        cgroup: field!(bytes, ConnRecord, cgroup, u64),
+        cgroup: CgroupId(field!(bytes, ConnRecord, cgroup, u64)),
         wire: (flags & record::CONN_WIRE != 0).then_some(WireBase {
             egress: field!(bytes, ConnRecord, egress_base, u32),
             ingress: field!(bytes, ConnRecord, ingress_base, u32),

@@ -6,7 +6,7 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use spoor_common::verdict::{self as layout, InheritKey};
 
 use super::{error::CaptureError, load::map_error};
-use spoor_core::record::{ConnId, Role, Tgid};
+use spoor_core::record::{ConnId, NetNs, Role, Tgid};
 
 /// How much of a connection the kernel copies from now on. Positions go on either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Verdict {
 /// Connections to come that a verdict is inherited by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kind {
-    pub netns: u32,
+    pub netns: NetNs,
     /// Port of the server's end.
     pub server_port: u16,
     pub tgid: Tgid,
@@ -88,7 +88,7 @@ impl Verdicts {
             Role::Server => spoor_common::record::ROLE_SERVER,
         };
         let key = InheritKey {
-            netns: kind.netns,
+            netns: kind.netns.0,
             server_port: u32::from(kind.server_port),
             tgid: kind.tgid.0,
             role: u32::from(role),

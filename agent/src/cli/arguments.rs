@@ -239,12 +239,14 @@ impl Settings {
             // An endpoint of one signal would win over the one given here.
             add("--otlp-endpoint", &["export", "otlp", "traces_endpoint"], "");
             add("--otlp-endpoint", &["export", "otlp", "metrics_endpoint"], "");
+            add("--otlp-endpoint", &["export", "otlp", "logs_endpoint"], "");
         }
         if let Some(name) = self.otlp_protocol.and_then(|protocol| protocol.to_possible_value()) {
             add("--otlp-protocol", &["export", "otlp", "protocol"], name.get_name());
             // That of one signal would win over the one given here.
             add("--otlp-protocol", &["export", "otlp", "for_traces", "protocol"], name.get_name());
             add("--otlp-protocol", &["export", "otlp", "for_metrics", "protocol"], name.get_name());
+            add("--otlp-protocol", &["export", "otlp", "for_logs", "protocol"], name.get_name());
         }
         flags
     }

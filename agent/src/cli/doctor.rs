@@ -91,9 +91,10 @@ fn endpoint(config: &Config) -> Finding {
         Ok((Answer::Taken { message, .. }, _)) => {
             finding(NAME, Level::Warn, format!("{uri} answers {message}"), Some(correct()))
         }
-        Ok((Answer::Refused { reason } | Answer::TooLarge { reason }, _)) => {
-            finding(NAME, Level::Fail, format!("{uri} refuses spans: {reason}"), Some(correct()))
-        }
+        Ok((
+            Answer::Refused { reason } | Answer::TooLarge { reason } | Answer::NoSuchSignal { reason },
+            _,
+        )) => finding(NAME, Level::Fail, format!("{uri} refuses spans: {reason}"), Some(correct())),
         Ok((Answer::TryAgain { reason, .. }, _)) | Err(reason) => {
             finding(NAME, Level::Warn, format!("{uri} cannot be reached: {reason}"), Some(wait()))
         }

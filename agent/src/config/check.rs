@@ -187,11 +187,13 @@ fn choices(config: &Config, found: &mut Found) {
 
 fn export(config: &Config, found: &mut Found) {
     let otlp = &config.export.otlp;
-    let (traces, metrics) = (otlp.with(&otlp.for_traces), otlp.with(&otlp.for_metrics));
+    let [traces, metrics, logs] =
+        [&otlp.for_traces, &otlp.for_metrics, &otlp.for_logs].map(|signal| otlp.with(signal));
     for (key, endpoint, insecure) in [
         ("endpoint", &otlp.endpoint, traces.insecure),
         ("traces_endpoint", &otlp.traces_endpoint, traces.insecure),
         ("metrics_endpoint", &otlp.metrics_endpoint, metrics.insecure),
+        ("logs_endpoint", &otlp.logs_endpoint, logs.insecure),
     ] {
         if let Err(message) = crate::export::otlp::target::check_endpoint(endpoint, insecure) {
             found.add(&format!("export.otlp.{key}"), message);
@@ -206,7 +208,8 @@ fn export(config: &Config, found: &mut Found) {
     }
     found.positive("export.otlp.metrics_interval", otlp.metrics_interval);
     found.range("export.otlp.max_request_bytes", otlp.max_request_bytes as u64, 16 << 10, 64 << 20);
-    for own in [traces, metrics] {
+    found.range("export.otlp.max_open_work", otlp.max_open_work as u64, 1, 1 << 16);
+    for own in [traces, metrics, logs] {
         match (&own.client_certificate, &own.client_key) {
             (Some(_), None) => {
                 found.add("export.otlp.client_certificate", "needs `export.otlp.client_key` too")

@@ -28,7 +28,7 @@ enum Form {
 }
 
 /// Standard variables, and the keys of `export.otlp` that they set.
-const STANDARD: [(&str, &[&str], Form); 28] = [
+const STANDARD: [(&str, &[&str], Form); 37] = [
     ("OTEL_EXPORTER_OTLP_ENDPOINT", &["endpoint"], Form::Text),
     ("OTEL_EXPORTER_OTLP_PROTOCOL", &["protocol"], Form::Text),
     ("OTEL_EXPORTER_OTLP_HEADERS", &["headers"], Form::Headers),
@@ -57,6 +57,15 @@ const STANDARD: [(&str, &[&str], Form); 28] = [
     ("OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", &["for_metrics", "certificate"], Form::Text),
     ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", &["for_metrics", "client_certificate"], Form::Text),
     ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", &["for_metrics", "client_key"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", &["logs_endpoint"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", &["for_logs", "protocol"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", &["for_logs", "headers"], Form::Headers),
+    ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", &["for_logs", "timeout_ms"], Form::Milliseconds),
+    ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", &["for_logs", "compression"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_LOGS_INSECURE", &["for_logs", "insecure"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE", &["for_logs", "certificate"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE", &["for_logs", "client_certificate"], Form::Text),
+    ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY", &["for_logs", "client_key"], Form::Text),
 ];
 
 /// The variable of a key.

@@ -167,6 +167,8 @@ pub struct Otlp {
     pub traces_endpoint: String,
     /// Where the agent's own metrics are sent when that differs from `endpoint`; used as it is.
     pub metrics_endpoint: String,
+    /// Where events of open work are sent when that differs from `endpoint`; used as it is.
+    pub logs_endpoint: String,
     /// `grpc`, `http/protobuf` or `http/json`. `null`: by the endpoint, `http/protobuf` for port 4318 or a path, else `grpc`.
     pub protocol: Option<OtlpProtocol>,
     /// For an endpoint without a scheme: `true` means plain text, `false` TLS.
@@ -189,6 +191,8 @@ pub struct Otlp {
     pub for_traces: OtlpSignal,
     /// What is different for the agent's own metrics.
     pub for_metrics: OtlpSignal,
+    /// What is different for events of open work.
+    pub for_logs: OtlpSignal,
     /// Largest request in bytes, encoded and before compression. Back ends often refuse more than 4 MiB.
     pub max_request_bytes: usize,
     /// Send the agent's own metrics (records, losses, operations, spans) too.
@@ -197,6 +201,11 @@ pub struct Otlp {
     #[serde(with = "duration")]
     #[schemars(with = "String")]
     pub metrics_interval: Duration,
+    /// Tell of what is not over and belongs to an order, as OTLP log events: after `spans.pending_after`, again every minute, and
+    /// when it is over. They say what the span will say. A back end that takes no logs is asked once.
+    pub open_work: bool,
+    /// Operations told of at once, the oldest first.
+    pub max_open_work: usize,
 }
 
 impl std::fmt::Debug for Otlp {
@@ -216,6 +225,7 @@ impl Default for Otlp {
             endpoint: String::new(),
             traces_endpoint: String::new(),
             metrics_endpoint: String::new(),
+            logs_endpoint: String::new(),
             protocol: None,
             insecure: None,
             headers: Default::default(),
@@ -226,15 +236,18 @@ impl Default for Otlp {
             client_key: None,
             for_traces: OtlpSignal::default(),
             for_metrics: OtlpSignal::default(),
+            for_logs: OtlpSignal::default(),
             max_request_bytes: 2 << 20,
             metrics: true,
             metrics_interval: Duration::from_secs(60),
+            open_work: true,
+            max_open_work: 1024,
         }
     }
 }
 
-/// Settings of one signal that win over those of all: what the `OTEL_EXPORTER_OTLP_TRACES_*` and `_METRICS_*` variables
-/// set. `null` is as for all.
+/// Settings of one signal that win over those of all: what the `OTEL_EXPORTER_OTLP_TRACES_*`, `_METRICS_*` and `_LOGS_*`
+/// variables set. `null` is as for all.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpSignal {

@@ -3,6 +3,7 @@
 //! ```text
 //!   Span ─▶ encode::Batcher ─▶ Batch ─▶ queue (memory) ─▶ otlp::Client ─▶ back end
 //!                                         ╰─▶ spool (disk) ─╯   while the back end is away
+//!   OpenWork ─▶ encode::Batcher ─▶ open_work ─▶ otlp::Client ─▶ back end, as logs
 //! ```
 //!
 //! *Owns* the wire form of spans, delivery with retries, and what is kept while the back end is away.
@@ -14,6 +15,7 @@ pub mod exporter;
 pub mod file;
 pub mod host;
 pub mod metrics;
+pub mod open_work;
 pub mod otlp;
 pub mod queue;
 pub mod spool;
@@ -22,3 +24,4 @@ mod worker;
 
 pub use exporter::{Exporter, Totals};
 pub use host::Host;
+pub use open_work::Teller;

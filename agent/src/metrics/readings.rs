@@ -75,6 +75,11 @@ pub const METRICS: &[Metric] = &[
         "s",
         "When the oldest open operation began (Unix time), by service and protocol",
     ),
+    counter(
+        "spoor.open_work.events",
+        "{event}",
+        "Events of what is not over, by what became of them: taken, too many at once, refused, back end away",
+    ),
     counter("spoor.edges", "{edge}", "Spans joined to a parent, by rule"),
     counter("spoor.spans", "{span}", "Spans built"),
     counter("spoor.spans.unsampled", "{span}", "Spans left out by `sampling` or `spans.connection_setup`"),

@@ -8,9 +8,9 @@ use super::stop::Stop;
 use super::{RunError, rules_digest};
 use crate::cli::Print;
 use crate::config::Config;
-use crate::export::{Exporter, Host, Totals};
+use crate::export::{Exporter, Host, Teller, Totals, open_work};
 use crate::metrics::Board;
-use spoor_core::pipeline::Pipeline;
+use spoor_core::pipeline::{Pipeline, TellSettings};
 use spoor_core::span::Span;
 
 impl Delivered {
@@ -40,6 +40,8 @@ const LAST_RESORT: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub(super) struct Delivery {
     exporter: Option<Exporter>,
+    /// Of a live run.
+    teller: Option<Teller>,
     printer: Option<Printer>,
     /// Counts how long things took.
     board: Option<Arc<Board>>,
@@ -100,6 +102,8 @@ impl Patience {
 #[derive(Debug, Default)]
 pub(super) struct Delivered {
     pub(super) exported: Option<Totals>,
+    /// Events of open work.
+    pub(super) told: open_work::Totals,
     pub(super) printed: Printed,
     /// Spans that were finished too late to be exported or printed.
     pub(super) late: u64,
@@ -122,6 +126,7 @@ impl Delivery {
         let stop = stop.clone();
         let delivery = Self {
             exporter,
+            teller: None,
             printer,
             board,
             host,
@@ -227,6 +232,7 @@ impl Delivery {
     pub(super) fn reload(&mut self, config: &Config) -> Result<(), RunError> {
         self.host.rules_digest = rules_digest(config).as_str().into();
         let otlp = &config.export.otlp;
+        let teller = Teller::start(otlp, self.host.clone(), self.teller.as_ref())?;
         let wanted = !(otlp.endpoint.is_empty() && otlp.traces_endpoint.is_empty());
         match (&self.exporter, wanted) {
             (Some(exporter), true) => exporter.retarget(otlp, &self.host)?,
@@ -246,7 +252,31 @@ impl Delivery {
                 }
             }
         }
+        self.teller = teller;
         Ok(())
+    }
+
+    /// From now on somebody is told what is open, as the configuration says.
+    pub(super) fn tell(&mut self, config: &Config) -> Result<(), RunError> {
+        self.teller = Teller::start(&config.export.otlp, self.host.clone(), self.teller.as_ref())?;
+        Ok(())
+    }
+
+    /// Tells what is open by now.
+    pub(super) fn turn(&mut self, pipeline: &mut Pipeline, config: &Config) {
+        let Some(teller) = self.teller.as_mut() else { return };
+        if teller.is_vain() {
+            return pipeline.forget_told();
+        }
+        let settings =
+            TellSettings { after: config.spans.pending_after, most: config.export.otlp.max_open_work };
+        let events = pipeline.tell_open(settings);
+        teller.tell(&events);
+    }
+
+    /// What became of that.
+    pub(super) fn told(&self) -> open_work::Totals {
+        self.teller.as_ref().map(Teller::totals).unwrap_or_default()
     }
 
     pub(super) fn exporter(&self) -> Option<&Exporter> {
@@ -276,10 +306,11 @@ impl Delivery {
         // Both at once: the printer's thread works while the exporter is waited for.
         let left = self.stop.until().map(|until| until.saturating_duration_since(Instant::now()));
         let longest = left.map_or(longest, |left| left.min(longest));
+        let told = self.told();
         let exported = self.exporter.map(|exporter| exporter.shutdown(longest));
         self.stop.doing("writing to standard output");
         let mut printed = self.printer.map_or_else(Printed::default, |printer| printer.finish(&self.stop));
         printed.missing += self.unprinted;
-        Delivered { exported, printed, late: self.late }
+        Delivered { exported, told, printed, late: self.late }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::deliver::{Delivery, Vain};
 use super::notify::Notify;
+use super::opening::Opening;
 use super::progress::Status;
 use super::readings::{Moment, readings};
 use super::reload::{Reload, Reloads, Running};
@@ -17,18 +18,15 @@ use crate::capture::Options;
 use crate::capture::verdict::Verdict as Order;
 use crate::cli::Print;
 use crate::clock;
-use crate::config::{Admin, Config, OpenTls};
+use crate::config::{Admin, Config};
 use crate::export::metrics::Metrics;
 use crate::export::{Exporter, Host};
 use crate::metrics::{Board, Server};
-use crate::secrets::memory::{Limits, Seeker};
-use crate::secrets::{self, KeyLog};
 use crate::service::lookup::Verdict as Seen;
 use crate::service::{Inspector, Lookup, kubernetes};
 use crate::source::live::Live;
 use spoor_core::pipeline::Pipeline;
 use spoor_core::record::Record;
-use spoor_core::tls::Known;
 
 /// The pipeline hears of the time at least so often.
 const TICK: Duration = Duration::from_millis(100);
@@ -38,6 +36,9 @@ const TURN: Duration = Duration::from_millis(20);
 
 /// How long the end waits for the disk to take what was learned, when nothing else is waited for.
 const STATE: Duration = Duration::from_millis(200);
+
+/// So often it is looked whether there is something to tell of open work.
+const TELL: Duration = Duration::from_secs(5);
 
 /// The agent's own metrics are as old as this at most.
 const MEASURE: Duration = Duration::from_secs(1);
@@ -71,17 +72,11 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     let host = Host::local(&rules_digest(&config));
     let boot_id = clock::uuid_bytes(&clock::boot_id());
     let mut pipeline = super::pipeline(&config, boot_id)?;
-    let mut key_logs: Vec<KeyLog> = config.tls.key_logs.iter().map(|path| KeyLog::new(path.into())).collect();
-    let mut seeker = seeker(&config)?;
-    if seeker.is_some() || !key_logs.is_empty() {
-        pipeline = pipeline.with_tls(secrets::WAITING);
-    }
-    if seeker.is_some() {
-        pipeline = pipeline.with_search();
-    }
+    let mut opening = Opening::start(&config, &mut pipeline).map_err(RunError::Start)?;
     let board = Arc::new(Board::default());
     // First what can say no: a spool that cannot be used, a port that is taken.
     let mut delivery = Delivery::start(&config, host.clone(), print, None, Some(board.clone()), &stop)?;
+    delivery.tell(&config)?;
     let _admin = admin(&config.admin, &board)?;
     // Without them spans are traced all the same.
     let metrics = Metrics::start(&config.export.otlp, &host, &board).unwrap_or_else(|error| {
@@ -107,7 +102,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut status = Status::new(print);
-    let mut measured = Instant::now();
+    let (mut measured, mut told_at) = (Instant::now(), Instant::now());
     let mut batch = Vec::new();
     // There are spans that were not built yet.
     let mut more = false;
@@ -121,7 +116,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                 }
                 None
             }
-            known = next_secret(&mut seeker) => {
+            known = opening.next() => {
                 pipeline.handle_secret(known);
                 None
             }
@@ -136,6 +131,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                     pipeline: &mut pipeline,
                     delivery: &mut delivery,
                     lookup: &mut lookup,
+                    opening: &mut opening,
                     pods: pods.as_ref(),
                 };
                 stop.doing("reading the configuration again");
@@ -144,21 +140,11 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             }
             None => {}
         }
-        for log in &mut key_logs {
-            log.turn(|known| pipeline.handle_secret(known));
-        }
         let told = Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts };
         if handle(&mut batch, told, &mut pipeline, &mut delivery).is_err() {
             break Ok(());
         }
-        if let Some(seeker) = &mut seeker {
-            while let Some(wanted) = pipeline.poll_wanted() {
-                seeker.ask(wanted);
-            }
-            while let Some(known) = seeker.poll() {
-                pipeline.handle_secret(known);
-            }
-        }
+        opening.turn(&mut pipeline);
         pipeline.handle_timeout(live.settled_until());
         more = match delivery.take_until(&mut pipeline, Some(Instant::now() + TURN)) {
             Ok(more) => more,
@@ -166,6 +152,10 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         };
         if let Some(keeper) = &mut keeper {
             keeper.turn(&pipeline);
+        }
+        if told_at.elapsed() >= TELL {
+            told_at = Instant::now();
+            delivery.turn(&mut pipeline, &config);
         }
         board.turn();
         notify.turn();
@@ -175,6 +165,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             board.update(readings(&Moment {
                 stats: &pipeline.stats(),
                 exported: delivery.exporter().map(Exporter::totals).as_ref(),
+                told: delivery.told(),
                 kernel: live.counters().ok().as_ref(),
                 live: Some(live.gauges()),
                 open: &pipeline.open(clock.boot - config.spans.pending_after),
@@ -182,7 +173,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                 processes: lookup.counts(),
                 unjudged: lookup.unjudged(),
                 forgotten: lookup.forgotten(),
-                secrets: seeker.as_ref().map(Seeker::totals),
+                secrets: opening.totals(),
                 not_printed: delivery.not_printed(),
                 reloads: Some(&reloads),
                 restored: &pipeline.restored(),
@@ -191,6 +182,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         }
         status.tell(&pipeline, &delivery, lookup.counts().0);
     };
+    opening.end_search();
     let until = stop.begin();
     stop.doing("finishing what was open");
     board.set_capturing(false);
@@ -225,6 +217,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         board.update(readings(&Moment {
             stats: &stats,
             exported: delivered.exported.as_ref(),
+            told: delivered.told,
             kernel: kernel.as_ref(),
             live: None,
             open: &[],
@@ -232,7 +225,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             processes: lookup.counts(),
             unjudged: lookup.unjudged(),
             forgotten: lookup.forgotten(),
-            secrets: seeker.as_ref().map(Seeker::totals),
+            secrets: opening.totals(),
             not_printed: delivered.printed.missing,
             reloads: Some(&reloads),
             restored: &pipeline.restored(),
@@ -242,26 +235,6 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     }
     summary::print(&stats, &delivered, kernel.as_ref());
     end.and_then(|()| delivered.outcome())
-}
-
-/// Who looks for secrets of TLS connections, if anybody is to. With `select.include` every traced process is one that it names.
-fn seeker(config: &Config) -> Result<Option<Seeker>, RunError> {
-    let is_wanted = match config.tls.open {
-        OpenTls::Selected => !config.select.include.is_empty(),
-        OpenTls::All => true,
-        OpenTls::Off => false,
-    };
-    let memory = &config.tls.memory;
-    let limits = Limits { cpu_percent: memory.cpu_percent, max_bytes: memory.max_bytes };
-    is_wanted.then(|| Seeker::start(limits)).transpose().map_err(RunError::Start)
-}
-
-/// The next secret that was found in memory.
-async fn next_secret(seeker: &mut Option<Seeker>) -> Known {
-    match seeker {
-        Some(seeker) => seeker.next().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// The port for probes and Prometheus. Only one that was asked for must be there.

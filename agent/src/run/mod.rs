@@ -7,6 +7,7 @@ mod deliver;
 mod explain;
 mod live;
 mod notify;
+mod opening;
 mod printer;
 mod progress;
 mod readings;

@@ -148,7 +148,7 @@ fn hint(stats: &Stats, processes: u64) -> Option<String> {
     Some(format!(
         "no operation for {seconds} s: {} records of {processes} processes; of {} connections {known} speak a protocol that is read, {} are \
          encrypted, {} speak something else; spoor reads HTTP, FastCGI, SCGI, uwsgi, AMQP 0-9-1 and PostgreSQL, under TLS where \
-         `tls.key_logs` has the secrets",
+         `tls` says so (docs/tls.md)",
         stats.records, connections.opened, connections.opaque, connections.not_ours
     ))
 }
@@ -229,7 +229,7 @@ mod tests {
         assert!(
             said.contains("639 records of 3 processes")
                 && said.contains("14 are encrypted")
-                && said.contains("tls.key_logs"),
+                && said.contains("`tls` says so"),
             "{said}"
         );
         assert_eq!(hint(&Stats { held: 1, ..encrypted }, 3), None, "something is on its way");

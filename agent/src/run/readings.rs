@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::reload::Reloads;
 use super::state::Totals as State;
 use crate::capture::load::Totals as Kernel;
-use crate::export::Totals;
+use crate::export::{Totals, open_work};
 use crate::metrics::readings::Reading;
 use crate::secrets::memory::Totals as Secrets;
 use crate::source::live::Gauges;
@@ -20,6 +20,8 @@ use spoor_core::time::{BootTime, WallTime};
 pub(super) struct Moment<'a> {
     pub(super) stats: &'a Stats,
     pub(super) exported: Option<&'a Totals>,
+    /// Events of open work.
+    pub(super) told: open_work::Totals,
     pub(super) kernel: Option<&'a Kernel>,
     pub(super) live: Option<Gauges>,
     /// Work in progress, with the clocks that date it.
@@ -113,6 +115,14 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
     }
     if let Some(secrets) = moment.secrets {
         search(secrets, &mut all);
+    }
+    for (result, count) in [
+        ("taken", moment.told.sent),
+        ("too_many", moment.told.too_many),
+        ("refused", moment.told.refused),
+        ("away", moment.told.away),
+    ] {
+        all.push(Reading::labelled("spoor.open_work.events", "result", result, count));
     }
     open(moment, &mut all);
     if let Some(state) = moment.state {

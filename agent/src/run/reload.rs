@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::deliver::Delivery;
+use super::opening::Opening;
 use super::{RunError, pseudonyms};
 use crate::clock;
 use crate::config::Config;
@@ -36,6 +37,7 @@ pub(super) struct Running<'a> {
     pub(super) pipeline: &'a mut Pipeline,
     pub(super) delivery: &'a mut Delivery,
     pub(super) lookup: &'a mut Lookup,
+    pub(super) opening: &'a mut Opening,
     pub(super) pods: Option<&'a Arc<Pods>>,
 }
 
@@ -83,6 +85,7 @@ impl Running<'_> {
         if (&old.services, &old.select) != (&new.services, &new.select) {
             *self.lookup = Lookup::new(Inspector::new(new, self.pods.cloned()));
         }
+        self.opening.reload(self.config, new, self.pipeline);
         Ok(())
     }
 }
@@ -99,7 +102,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("`state`", old.state != new.state),
         ("`export.otlp.metrics`", metrics(old) != metrics(new)),
         ("`admin`", old.admin != new.admin),
-        ("`tls`", old.tls != new.tls),
+        ("`tls.key_logs`", old.tls.key_logs != new.tls.key_logs),
         ("`kubernetes`", old.kubernetes != new.kubernetes),
     ];
     sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
@@ -109,6 +112,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
 mod tests {
     use super::super::stop::Stop;
     use super::*;
+    use crate::config::{OpenTls, Selector};
     use crate::export::Host;
 
     struct Agent {
@@ -116,14 +120,17 @@ mod tests {
         pipeline: Pipeline,
         delivery: Delivery,
         lookup: Lookup,
+        opening: Opening,
         reloads: Reloads,
     }
 
     impl Agent {
         fn new() -> Self {
             let config = Config::default();
+            let mut pipeline = super::super::pipeline(&config, [0; 16]).unwrap();
             Self {
-                pipeline: super::super::pipeline(&config, [0; 16]).unwrap(),
+                opening: Opening::start(&config, &mut pipeline).unwrap(),
+                pipeline,
                 delivery: Delivery::start(&config, Host::default(), None, None, None, &Stop::quiet())
                     .unwrap(),
                 lookup: Lookup::new(Inspector::new(&config, None)),
@@ -138,6 +145,7 @@ mod tests {
                 pipeline: &mut self.pipeline,
                 delivery: &mut self.delivery,
                 lookup: &mut self.lookup,
+                opening: &mut self.opening,
                 pods: None,
             };
             self.reloads.reload(read, running);
@@ -177,6 +185,29 @@ mod tests {
         }));
         assert!(running.config == before);
         assert_eq!((running.reloads.applied, running.reloads.refused), (0, 4));
+    }
+
+    #[test]
+    fn memory_is_read_only_as_long_as_the_configuration_in_force_says_so() {
+        let selected = |config: &mut Config| {
+            config.select.include = vec![Selector { service: Some("crm".to_owned()), ..Selector::default() }];
+        };
+        let mut running = Agent::new();
+        assert!(!running.opening.is_searching(), "nothing is selected");
+        running.reload(&with(selected));
+        assert!(running.opening.is_searching());
+        running.reload(&with(|config| {
+            selected(config);
+            config.tls.open = OpenTls::Off;
+        }));
+        assert!(!running.opening.is_searching());
+        running.reload(&with(selected));
+        assert!(running.opening.is_searching());
+        running.reload(&with(|_| {}));
+        assert!(!running.opening.is_searching(), "nothing is selected any more");
+        running.reload(&with(|config| config.tls.open = OpenTls::All));
+        assert!(running.opening.is_searching());
+        assert_eq!(running.reloads.refused, 0);
     }
 
     #[test]

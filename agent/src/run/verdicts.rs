@@ -102,7 +102,7 @@ impl Verdicts {
 
 #[cfg(test)]
 mod tests {
-    use spoor_core::record::Tgid;
+    use spoor_core::record::{NetNs, Tgid};
 
     use super::*;
 
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn kinds_are_told_again_after_many_others() {
         let mut verdicts = Verdicts::new(1000);
-        let kind = |tgid| Kind { netns: 1, server_port: 80, tgid: Tgid(tgid), role: Role::Client };
+        let kind = |tgid| Kind { netns: NetNs(1), server_port: 80, tgid: Tgid(tgid), role: Role::Client };
         assert!(verdicts.is_news(kind(0)));
         assert!(!verdicts.is_news(kind(0)));
         for tgid in 1..=MAX_KINDS as u32 {

@@ -20,6 +20,8 @@ use crate::time::{DAY, HOUR, MINUTE};
 /// A session that is not used for so long ends, and after so long in any case.
 const IDLE: i64 = 30 * MINUTE;
 const LONGEST: i64 = 12 * HOUR;
+/// Who signed on at the identity provider is known by name for so long after the last time.
+const REMEMBERED: i64 = 400 * DAY;
 /// An invitation that is not used.
 const INVITATION: i64 = DAY;
 /// One person's sessions; the oldest ends when there are more.
@@ -35,6 +37,7 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS sessions(
         hash BLOB PRIMARY KEY, name TEXT NOT NULL, form_token TEXT NOT NULL, began_at INTEGER NOT NULL, seen_at INTEGER NOT NULL
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS signed_on(name TEXT PRIMARY KEY, role TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS tokens(
         hash BLOB PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, expires_at INTEGER NOT NULL, created_at INTEGER NOT NULL
     ) STRICT;
@@ -65,6 +68,8 @@ pub(super) struct Session {
     pub(super) form_token: String,
     /// The beginning of the session's hash: names it in the log without being of use to anybody.
     pub(super) short: String,
+    /// Begun at the house's identity provider, with the role of that moment.
+    pub(super) signed_on: bool,
 }
 
 /// Who sends a request with a session.
@@ -96,6 +101,12 @@ impl Directory {
         db.busy_timeout(std::time::Duration::from_secs(10))?;
         set_pragmas(&db, &[("journal_mode", "wal"), ("synchronous", "full"), ("secure_delete", "on")])?;
         db.execute_batch(TABLES)?;
+        // The role of a session that the identity provider vouches for; others have that of their user.
+        let has_role =
+            db.prepare("SELECT 1 FROM pragma_table_info('sessions') WHERE name = 'role'")?.exists([])?;
+        if !has_role {
+            db.execute_batch("ALTER TABLE sessions ADD COLUMN role TEXT")?;
+        }
         Ok(Self(Mutex::new(db)))
     }
 
@@ -177,6 +188,31 @@ impl Directory {
 
     /// Begins a session: what the browser keeps.
     pub(super) fn begin(&self, name: &str, now: At) -> Result<String, DirectoryError> {
+        self.begin_with(name, None, now)
+    }
+
+    /// Begins a session of somebody whom the identity provider vouches for; their role is of this session only, and a user
+    /// of the same name keeps theirs. `None`: whoever has that name is disabled here.
+    pub(super) fn begin_signed_on(
+        &self,
+        name: &str,
+        role: Role,
+        now: At,
+    ) -> Result<Option<String>, DirectoryError> {
+        let is_disabled = {
+            let db = self.db();
+            db.execute("DELETE FROM signed_on WHERE at < ?1", [now.0 - REMEMBERED])?;
+            db.execute(
+                "INSERT INTO signed_on VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET role = excluded.role, at = excluded.at",
+                (name, role.name(), now.0),
+            )?;
+            db.prepare("SELECT 1 FROM users WHERE name = ?1 AND disabled = 1")?.exists([name])?
+        };
+        if is_disabled { Ok(None) } else { self.begin_with(name, Some(role), now).map(Some) }
+    }
+
+    fn begin_with(&self, name: &str, role: Option<Role>, now: At) -> Result<String, DirectoryError> {
         let (session, form_token) = (secret()?, secret()?);
         let db = self.db();
         db.execute(
@@ -189,8 +225,8 @@ impl Directory {
             (name, MAX_SESSIONS - 1),
         )?;
         db.execute(
-            "INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?4)",
-            (digest(&session), name, form_token, now.0),
+            "INSERT INTO sessions(hash, name, form_token, began_at, seen_at, role) VALUES (?1, ?2, ?3, ?4, ?4, ?5)",
+            (digest(&session), name, form_token, now.0, role.map(Role::name)),
         )?;
         Ok(session)
     }
@@ -199,22 +235,24 @@ impl Directory {
     pub(super) fn session(&self, session: &str, by: By, now: At) -> Result<Option<Session>, DirectoryError> {
         let hash = digest(session);
         let db = self.db();
-        let found: Option<(String, String, String, i64)> = db
+        let found: Option<(String, String, String, i64, bool)> = db
             .prepare_cached(
-                "SELECT sessions.name, users.role, form_token, seen_at FROM sessions JOIN users ON users.name = sessions.name
-                 WHERE sessions.hash = ?1 AND seen_at > ?2 AND began_at > ?3 AND disabled = 0",
+                "SELECT sessions.name, coalesce(sessions.role, users.role), form_token, seen_at, sessions.role IS NOT NULL
+                 FROM sessions LEFT JOIN users ON users.name = sessions.name
+                 WHERE sessions.hash = ?1 AND seen_at > ?2 AND began_at > ?3 AND coalesce(disabled, 0) = 0
+                   AND coalesce(sessions.role, users.role) IS NOT NULL",
             )?
             .query_row((hash, now.0 - IDLE, now.0 - LONGEST), |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
             })
             .optional()?;
-        let Some((name, role, form_token, seen_at)) = found else { return Ok(None) };
+        let Some((name, role, form_token, seen_at, signed_on)) = found else { return Ok(None) };
         // Not with every request: a page is several.
         if by == By::Person && now.since(At(seen_at)) > MINUTE {
             db.execute("UPDATE sessions SET seen_at = ?2 WHERE hash = ?1", (hash, now.0))?;
         }
         let short = hex(hash.get(..4).unwrap_or_default());
-        Ok(Role::from_name(&role).map(|role| Session { name, role, form_token, short }))
+        Ok(Role::from_name(&role).map(|role| Session { name, role, form_token, short, signed_on }))
     }
 
     pub(super) fn end(&self, session: &str) -> Result<(), DirectoryError> {
@@ -246,17 +284,24 @@ impl Directory {
         Ok(found.and_then(|(name, role)| Some((name, Role::from_name(&role)?))))
     }
 
-    /// Ends all sessions, tokens and invitations of a name; the user may not sign in again until invited.
+    /// Ends all sessions, tokens and invitations of a name; the user may not sign in again until invited, nor may whoever
+    /// signed on with it at the identity provider.
     pub fn disable(&self, name: &str) -> Result<(), DirectoryError> {
         let mut db = self.db();
         let transaction = db.transaction()?;
         let users =
             transaction.execute("UPDATE users SET disabled = 1, hash = NULL WHERE name = ?1", [name])?;
+        // Who is no user here becomes one who may do nothing.
+        let signed_on = transaction.execute(
+            "INSERT INTO users(name, role, disabled, created_at) SELECT name, role, 1, at FROM signed_on WHERE name = ?1
+             ON CONFLICT DO NOTHING",
+            [name],
+        )?;
         let tokens = transaction.execute("DELETE FROM tokens WHERE name = ?1", [name])?;
         transaction.execute("DELETE FROM sessions WHERE name = ?1", [name])?;
         transaction.execute("DELETE FROM invitations WHERE name = ?1", [name])?;
         transaction.commit()?;
-        if users + tokens == 0 { Err(DirectoryError::NoUser(name.to_owned())) } else { Ok(()) }
+        if users + tokens + signed_on == 0 { Err(DirectoryError::NoUser(name.to_owned())) } else { Ok(()) }
     }
 
     pub fn users(&self) -> Result<Vec<User>, DirectoryError> {
@@ -285,7 +330,7 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 /// 256 random bits in hexadecimal digits.
-fn secret() -> Result<String, DirectoryError> {
+pub(super) fn secret() -> Result<String, DirectoryError> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(|_| DirectoryError::Random)?;
     Ok(hex(&bytes))

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::directory::{By, Session};
 use super::log::{AccessLog, Entry};
+use super::oidc::Oidc;
 use super::proxy::{ProxySignOn, SignedIn};
 use super::role::{Action, Role, allow};
 use super::slow_down::SlowDown;
@@ -37,6 +38,8 @@ struct Inner {
     addresses: Addresses,
     /// The house's own sign-on, where a proxy speaks with it.
     proxy: Option<ProxySignOn>,
+    /// The house's identity provider.
+    oidc: Option<Oidc>,
     slow_down: SlowDown,
     /// People reach the pages over TLS: cookies say so.
     secure: bool,
@@ -53,10 +56,11 @@ impl Gate {
         addresses: Addresses,
         secure: bool,
         proxy: Option<ProxySignOn>,
+        oidc: Option<Oidc>,
     ) -> Self {
         let [hashing, waiting] = [MAX_HASHING, MAX_WAITING].map(|count| Arc::new(Semaphore::new(count)));
         let slow_down = SlowDown::default();
-        Self(Arc::new(Inner { directory, log, addresses, proxy, slow_down, secure, hashing, waiting }))
+        Self(Arc::new(Inner { directory, log, addresses, proxy, oidc, slow_down, secure, hashing, waiting }))
     }
 
     pub(crate) fn directory(&self) -> &Directory {
@@ -65,6 +69,10 @@ impl Gate {
 
     pub(crate) fn log(&self) -> &AccessLog {
         &self.0.log
+    }
+
+    pub(super) fn oidc(&self) -> Option<&Oidc> {
+        self.0.oidc.as_ref()
     }
 
     pub(super) fn slow_down(&self) -> &SlowDown {
@@ -93,9 +101,17 @@ impl Gate {
         if self.0.secure { "__Host-spoor" } else { "spoor" }
     }
 
+    /// The one of an attempt to sign on.
+    pub(super) fn attempt_cookie(&self) -> &'static str {
+        if self.0.secure { "__Host-spoor-attempt" } else { "spoor-attempt" }
+    }
+
     pub(super) fn cookie(&self, value: &str, more: &str) -> Option<HeaderValue> {
+        self.cookie_of(self.cookie_name(), value, more)
+    }
+
+    pub(super) fn cookie_of(&self, name: &str, value: &str, more: &str) -> Option<HeaderValue> {
         let secure = if self.0.secure { "; Secure" } else { "" };
-        let name = self.cookie_name();
         HeaderValue::try_from(format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{more}")).ok()
     }
 }
@@ -112,6 +128,11 @@ pub struct Who {
 }
 
 impl Who {
+    /// Signed on at the house's provider, where a session goes on when ours has ended.
+    pub(super) fn is_signed_on(&self) -> bool {
+        self.via == "oidc"
+    }
+
     /// There is a session here that can be ended; a proxy ends its own.
     pub(crate) fn has_session(&self) -> bool {
         !self.session.is_empty()
@@ -138,6 +159,8 @@ impl Shown {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
     pub(crate) who: Option<String>,
+    /// How they said so, where it was no password.
+    pub(crate) via: &'static str,
     pub(crate) query: Option<String>,
 }
 
@@ -218,11 +241,11 @@ fn identify(
     }
     let Some(session) = cookie(headers, gate.cookie_name()) else { return Ok(None) };
     let found = gate.0.directory.session(session, by, now())?;
-    Ok(found.map(|Session { name, role, form_token, short }| Who {
+    Ok(found.map(|Session { name, role, form_token, short, signed_on }| Who {
         name,
         role,
         form_token: Some(form_token),
-        via: "password",
+        via: if signed_on { "oidc" } else { "password" },
         session: short,
     }))
 }
@@ -279,7 +302,7 @@ async fn guard_inner(action: Action, request: Request, next: Next) -> Response {
     let named = |who: &Who| who.name.clone();
     let entry = Entry {
         who: asked.who.or(who.as_ref().map(named)).unwrap_or_default(),
-        via: who.as_ref().map(|who| who.via.to_owned()).unwrap_or_default(),
+        via: if asked.via.is_empty() { who.as_ref().map_or("", |who| who.via) } else { asked.via }.to_owned(),
         role: who.as_ref().map(|who| who.role.name().to_owned()).unwrap_or_default(),
         from,
         session: who.as_ref().map(|who| who.session.clone()).unwrap_or_default(),
@@ -360,7 +383,7 @@ mod tests {
     fn gate(folder: &std::path::Path) -> Gate {
         let log = AccessLog::open(&folder.join("access"), [7; 32]).expect("a log");
         let directory = Directory::open(&folder.join("access.db")).expect("a directory");
-        Gate::new(directory, log, Addresses::new(Vec::new(), Vec::new()), false, None)
+        Gate::new(directory, log, Addresses::new(Vec::new(), Vec::new()), false, None, None)
     }
 
     #[tokio::test]

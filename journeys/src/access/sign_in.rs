@@ -10,14 +10,15 @@ use serde::Deserialize;
 
 use super::DirectoryError;
 use super::directory::is_name;
-use super::gate::{Asked, From, Gate, cookie, guarded};
+use super::gate::{Asked, From, Gate, Who, cookie, guarded};
 use super::log::{Entry, LogError, Wanted};
+use super::oidc::pages as sign_on;
 use super::password::{MAX_LEN, MIN_CHARS};
 use super::role::Action;
 use crate::facts::Key;
 use crate::intake::{chain, now};
 use crate::web::texts::{Texts, texts};
-use crate::web::{Frame, Reader, Site, message, render};
+use crate::web::{Frame, Reader, Site, encode, message, render};
 
 /// Lines of the access log on one page.
 const MAX_LINES: usize = 500;
@@ -26,6 +27,8 @@ const MAX_LINES: usize = 500;
 pub(crate) fn router(site: Site, gate: Gate) -> Router {
     Router::new()
         .route("/login", guarded(get(login_page), Action::Open).merge(guarded(post(login), Action::SignIn)))
+        .route("/oidc/login", guarded(get(sign_on::login), Action::Open))
+        .route("/oidc/callback", guarded(get(sign_on::callback), Action::SignIn))
         .route("/logout", guarded(post(logout), Action::SignOut))
         .route("/invite/{code}", guarded(get(invite_page), Action::Open))
         .route("/invite", guarded(post(accept), Action::SignIn))
@@ -40,6 +43,10 @@ struct Login<'a> {
     frame: Frame<'a>,
     wrong: Option<&'static str>,
     no_users: bool,
+    /// The way to the house's identity provider.
+    sign_on: Option<String>,
+    /// Where to sign out there as well, after signing out here.
+    sign_out: Option<String>,
     to: &'a str,
 }
 
@@ -73,9 +80,12 @@ struct LineRow {
 }
 
 #[derive(Deserialize)]
-struct To {
+pub(super) struct To {
     #[serde(default)]
-    to: String,
+    pub(super) to: String,
+    /// Who just signed out of a session that began at the identity provider.
+    #[serde(default)]
+    signed_out: bool,
 }
 
 #[derive(Deserialize)]
@@ -92,7 +102,11 @@ async fn login_page(
     reader: Reader,
     Query(to): Query<To>,
 ) -> Response {
-    login_answer(&gate, &reader, StatusCode::OK, None, &to.to)
+    let sign_out = match gate.oidc() {
+        Some(oidc) if to.signed_out => oidc.sign_out().await,
+        _ => None,
+    };
+    login_answer(&gate, &reader, StatusCode::OK, None, &to.to, sign_out)
 }
 
 fn login_answer(
@@ -101,10 +115,15 @@ fn login_answer(
     status: StatusCode,
     wrong: Option<&'static str>,
     to: &str,
+    sign_out: Option<String>,
 ) -> Response {
+    let sign_on = gate.oidc().map(|_| format!("/oidc/login?to={}", encode(to)));
     match gate.directory().is_empty() {
-        Ok(no_users) => {
-            (status, render(&Login { frame: reader.frame(""), wrong, no_users, to })).into_response()
+        Ok(is_empty) => {
+            // Where people sign on at a provider, nobody need be a user here.
+            let no_users = is_empty && sign_on.is_none();
+            let page = Login { frame: reader.frame(""), wrong, no_users, sign_on, sign_out, to };
+            (status, render(&page)).into_response()
         }
         Err(error) => broken(reader, &error),
     }
@@ -127,14 +146,14 @@ async fn login(
         }
         None => Attempt::Wrong,
     };
-    let refuse = |status, why| login_answer(&gate, &reader, status, Some(why), &to);
+    let refuse = |status, why| login_answer(&gate, &reader, status, Some(why), &to, None);
     let mut response = match attempt {
         Attempt::Right => begin(&gate, &reader, &name, safe(&to)),
         Attempt::Wrong => refuse(StatusCode::UNAUTHORIZED, t.wrong_login),
         Attempt::TooMany => refuse(StatusCode::TOO_MANY_REQUESTS, t.too_many),
         Attempt::Failed(error) => broken(&reader, &error),
     };
-    response.extensions_mut().insert(Asked { who: tried, query: Some(String::new()) });
+    response.extensions_mut().insert(Asked { who: tried, query: Some(String::new()), ..Asked::default() });
     response
 }
 
@@ -166,7 +185,7 @@ fn attempt(gate: &Gate, name: &str, password: &str, from: std::net::IpAddr) -> A
 
 /// A path of this server, never another host: `//evil.example` is one, and browsers leave out tabs and line ends and take
 /// `\` for `/` (WHATWG URL Standard, "basic URL parser").
-fn safe(to: &str) -> &str {
+pub(super) fn safe(to: &str) -> &str {
     let is_path =
         to.starts_with('/') && !to.starts_with("//") && !to.contains(|c: char| c == '\\' || c.is_control());
     if is_path { to } else { "/" }
@@ -186,16 +205,18 @@ fn begin(gate: &Gate, reader: &Reader, name: &str, to: &str) -> Response {
 async fn logout(
     State(_): State<Site>,
     Extension(gate): Extension<Gate>,
+    Extension(who): Extension<Who>,
     reader: Reader,
     headers: HeaderMap,
 ) -> Response {
+    let after = if who.is_signed_on() { "/login?signed_out=true" } else { "/login" };
     if let Some(session) = cookie(&headers, gate.cookie_name())
         && let Err(error) = gate.directory().end(session)
     {
         return broken(&reader, &error);
     }
     match gate.cookie("", "; Max-Age=0") {
-        Some(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response(),
+        Some(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to(after)).into_response(),
         None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
@@ -244,7 +265,8 @@ async fn accept(
     match gate.hash(move |gate| gate.directory().accept(&form.code, &form.password, now())).await {
         Some(Ok(Some(name))) => {
             let mut response = begin(&gate, &reader, &name, "/");
-            response.extensions_mut().insert(Asked { who: Some(name), query: Some("invitation".to_owned()) });
+            let query = Some("invitation".to_owned());
+            response.extensions_mut().insert(Asked { who: Some(name), query, ..Asked::default() });
             response
         }
         Some(Ok(None)) => not_invited(&reader),
@@ -321,7 +343,7 @@ fn line((at, entry): (String, Entry)) -> LineRow {
     }
 }
 
-fn broken(reader: &Reader, error: &dyn std::error::Error) -> Response {
+pub(super) fn broken(reader: &Reader, error: &dyn std::error::Error) -> Response {
     tracing::error!(error = %chain(error), "access could not be decided");
     let t = texts(reader.words.language);
     message(StatusCode::SERVICE_UNAVAILABLE, reader, t.broken, t.broken_how)

@@ -7,6 +7,7 @@ mod order;
 mod people;
 mod rules;
 mod serve;
+mod sign_on;
 
 use std::fs;
 use std::io::{BufReader, Write};

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::Place;
+use super::sign_on::SignOnOptions;
 use crate::access::{AccessLog, Addresses, Gate, ProxySignOn, Role};
 use crate::channels;
 use crate::connections::{self, Limits};
@@ -75,9 +76,11 @@ pub(super) struct Options {
     /// File with the secret that a trusted proxy sends in X-Spoor-Proxy-Secret: whom it names in X-Auth-Request-User is signed in
     #[arg(long, env = "SPOOR_SERVE_PROXY_SECRET_FILE", requires = "group_role")]
     proxy_secret_file: Option<PathBuf>,
-    /// Role of a group that the proxy names in X-Auth-Request-Groups, as GROUP=ROLE; the first that a person is in counts
+    /// Role of a group that the proxy names in X-Auth-Request-Groups, or the identity provider in its token, as GROUP=ROLE; the first that a person is in counts
     #[arg(long, env = "SPOOR_SERVE_GROUP_ROLES", value_delimiter = ',', value_parser = group_role)]
     group_role: Vec<(String, Role)>,
+    #[command(flatten)]
+    sign_on: SignOnOptions,
     /// Days for which the access log is kept
     #[arg(long, env = "SPOOR_SERVE_KEEP_ACCESS_LOG_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..))]
     keep_access_log_days: u32,
@@ -130,7 +133,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let addresses = Addresses::new(options.allow.clone(), options.trusted_proxy.clone());
     let secure = options.behind_proxy || options.tls_cert.is_some();
     let proxy = proxy_sign_on(options)?;
-    let gate = Gate::new(options.place.folder.directory()?, log, addresses, secure, proxy);
+    let oidc = options.sign_on.open(&options.group_role)?;
+    let gate = Gate::new(options.place.folder.directory()?, log, addresses, secure, proxy, oidc);
     let (stop, stopped) = watch::channel(false);
     let live = Live::new(stopped.clone());
     let forwarded = options.forward.is_some().then(Arc::default);
@@ -194,7 +198,7 @@ fn group_role(text: &str) -> Result<(String, Role), String> {
 }
 
 /// A network, or one address.
-fn network(text: &str) -> Result<IpNet, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let one = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse()
         .or_else(|_| one())
@@ -406,5 +410,13 @@ mod tests {
         }
         assert!(Command::try_parse_from(["spoor-serve", "run", "--allow", "everybody"]).is_err());
         assert!(Command::try_parse_from(["spoor-serve", "run", "--group-role", "it=root"]).is_err());
+        let oidc = "spoor-serve run --oidc-issuer https://login.example --oidc-client-id spoor \
+                    --oidc-secret-file x --url https://spoor.example --group-role it=admin";
+        let words: Vec<&str> = oidc.split_whitespace().collect();
+        assert!(Command::try_parse_from(&words).is_ok());
+        for at in [4, 6, 8, 10] {
+            let lacking = [&words[..at], &words[at + 2..]].concat();
+            assert!(Command::try_parse_from(&lacking).is_err(), "{lacking:?}");
+        }
     }
 }

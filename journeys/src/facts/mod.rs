@@ -70,7 +70,7 @@ impl Fact {
 
     /// It was not over yet.
     pub fn is_open(&self) -> bool {
-        matches!(self.step, Step::Open { .. })
+        matches!(&self.step, Step::Open { work } if *work != Work::Over)
     }
 
     /// All numbers that it calls its order by.
@@ -138,7 +138,7 @@ impl Fact {
                     texts.extend(queue);
                     texts.push(destination);
                 }
-                Work::Answer | Work::Statement { .. } | Work::Other => {}
+                Work::Answer | Work::Statement { .. } | Work::Other | Work::Over => {}
             },
             Step::Served { .. }
             | Step::Wrote { .. }
@@ -237,6 +237,8 @@ pub enum Work {
         depth: Option<u32>,
     },
     Other,
+    /// What was told before is over. What became of it, its operation says.
+    Over,
 }
 
 /// What the broker said to a message.

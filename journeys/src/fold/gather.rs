@@ -82,9 +82,14 @@ impl Ends {
     }
 }
 
-/// Of two stories of one span: the one that has an end, then the longer one.
+/// Of two stories of one span: the one that says what became of it, then the one that has an end, then the longer one.
 fn tells_more(fact: &Fact, other: &Fact) -> bool {
-    (!fact.is_open(), fact.to, fact) > (!other.is_open(), other.to, other)
+    let end = |fact: &Fact| match &fact.step {
+        Step::Open { work: Work::Over } => 1,
+        Step::Open { .. } => 0,
+        _ => 2,
+    };
+    (end(fact), fact.to, fact) > (end(other), other.to, other)
 }
 
 /// Changes, failures, what decides whether a change holds, and what is open.
@@ -111,7 +116,7 @@ fn is_progress(fact: &Fact) -> bool {
         // A transaction that only read ends, too.
         Step::Read { .. } | Step::Ended { .. } | Step::Other => false,
         Step::Open { work } => {
-            !matches!(work, Work::Answer | Work::Statement { writes: false, .. } | Work::Other)
+            !matches!(work, Work::Answer | Work::Statement { writes: false, .. } | Work::Other | Work::Over)
         }
     }
 }

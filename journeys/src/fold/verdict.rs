@@ -262,7 +262,7 @@ fn hangs(journey: &Journey, usual: &Usual, now: At) -> Option<Verdict> {
     let reason = match &open.work {
         Work::Call { peer } => hangs(Hang::Answer(peer.clone())),
         Work::Statement { .. } => hangs(Hang::Database),
-        Work::Answer | Work::Other => hangs(Hang::Itself),
+        Work::Answer | Work::Other | Work::Over => hangs(Hang::Itself),
         Work::Handling { queue, redelivered } => Reason::NotSettled {
             service: service.clone(),
             queue: queue.clone(),

@@ -50,7 +50,7 @@ fn house() -> House {
     let proxies = vec!["10.0.0.1/32".parse().expect("a net")];
     let roles = vec![("it".to_owned(), Role::Developer), ("support".to_owned(), Role::Support)];
     let proxy = ProxySignOn::new(PROXY_SECRET, roles, [7; 32]).expect("a sign-on");
-    let gate = Gate::new(directory, log, Addresses::new(Vec::new(), proxies), false, Some(proxy));
+    let gate = Gate::new(directory, log, Addresses::new(Vec::new(), proxies), false, Some(proxy), None);
     let store = Arc::new(Sqlite::open(folder.path(), master, Model::default()).expect("a store"));
     store.watch(RuleSet::built_in(&Model::default()).expect("rules")).expect("watched");
     let (stop, stopped) = tokio::sync::watch::channel(false);

@@ -27,8 +27,8 @@ use spoor_core::protocol::http1::content;
 use spoor_core::protocol::proxy::{self, Prefix};
 use spoor_core::protocol::{End, Events, Protocol};
 use spoor_core::record::{
-    ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Mark, OpId, Record, Role, Sender,
-    Transport, WireBase, Worker,
+    CgroupId, ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, Mark, NetNs, OpId,
+    Record, Role, Sender, Transport, WireBase, Worker,
 };
 use spoor_core::settings::Protocols;
 use spoor_core::sql::{self, prepare};
@@ -463,12 +463,12 @@ fn end_of_connection(role: Role, script: &Script, at: BootTime) -> Conn {
         transport: Transport::Tcp,
         local,
         remote,
-        netns: 1,
+        netns: NetNs(1),
         role: Some(role),
         from_start: script.start == 0,
         thread: thread(role),
         comm: "fuzz".to_owned(),
-        cgroup: 1,
+        cgroup: CgroupId(1),
         wire: Some(wire),
         peer: None,
     }

@@ -4,7 +4,7 @@ use spoor_core::record::{Direction, Mark, Role, Sender};
 use spoor_core::stream::Chunk;
 use spoor_core::time::BootTime;
 use spoor_core::tls::search::{Effort, Search, Shape};
-use spoor_core::tls::{Bounds, Known, Label, Phase, Secret, Secrets, Session, keylog};
+use spoor_core::tls::{Bounds, Known, Label, Origin, Phase, Secret, Secrets, Session, keylog};
 
 use super::script::{Script, Step};
 use super::{Duration, positions};
@@ -17,13 +17,14 @@ pub(super) fn tls(data: &[u8]) {
     for label in [Label::Master, Label::ClientTraffic, Label::ServerTraffic] {
         let len = if label == Label::Master { 48 } else { 32 };
         let secret = Secret::new(&vec![0x31; len]).expect("a length of TLS");
-        secrets.insert(Known { client_random: RANDOM, label, secret, joined: None });
+        let origin = Origin::Given;
+        secrets.insert(Known { client_random: RANDOM, label, secret, origin, joined: None }, BootTime::ZERO);
     }
     let mut log = keylog::Reader::default();
     let mut found = 0;
     log.read(data, |known| {
         found += 1;
-        secrets.insert(known);
+        secrets.insert(known, BootTime::ZERO);
     });
     assert_eq!(log.counts().secrets, found);
 
@@ -47,7 +48,7 @@ pub(super) fn tls(data: &[u8]) {
             assert!(!chunk.is_empty());
             *end = chunk.end();
         }
-        if let Some(proof) = session.poll_proof() {
+        if let Some(proof) = session.poll_proof(now) {
             search.add(proof);
         }
         // One record more than may wait, and one that is not whole, in both directions.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use spoor_core::record::{ConnId, Data, Direction, Role, WireBase};
+use spoor_core::record::{ConnId, Data, Direction, NetNs, Role, WireBase};
 
 use super::{Agent, Facts, Seen, Way, pattern};
 
@@ -113,6 +113,6 @@ pub fn check_wire(agent: &Agent, facts: &Facts) {
         assert_eq!(server.wire, Some(WireBase { egress: ingress, ingress: egress }), "{client:?} {server:?}");
         assert_eq!((&client.local, &client.remote), (&server.remote, &server.local));
         assert_eq!(client.netns, server.netns);
-        assert_ne!(client.netns, 0);
+        assert_ne!(client.netns, NetNs::UNKNOWN);
     }
 }

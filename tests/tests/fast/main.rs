@@ -12,6 +12,7 @@
 //! | captures through the whole core | `replay_captures`, `capture_spans`, `upgrades`, `field` |
 //! | other implementations on the same bytes | `oracle_amqp`, `oracle_postgres` |
 //! | foreign and hostile bytes, secrets | `fuzz`, `hostile`, `privacy` |
+//! | what is open, from the traffic to the sentence | `open_work` |
 //! | exporter, command line, packages | `export`, `export_changes`, `export_google`, `export_refused`, `cli`, `ends`, `packages`, `dashboards` |
 
 mod agents;
@@ -33,6 +34,7 @@ mod http1_captures;
 mod http2;
 mod http2_captures;
 mod joining;
+mod open_work;
 mod oracle_amqp;
 mod oracle_postgres;
 mod order_root;

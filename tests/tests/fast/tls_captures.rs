@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use spoor::config::Services;
-use spoor::secrets::memory::{Limits, Seeker};
+use spoor::secrets::memory::{Limits, Seeker, Totals};
 use spoor::{secrets, source};
 use spoor_core::conn::{Connections, Stats, Wanted};
 use spoor_core::operation::{Completeness, Detail, Operation};
@@ -99,7 +100,7 @@ fn plaintext_is_what_another_implementation_opens_at_both_ends() {
     for name in names() {
         let (records, known) = read(&name);
         let mut secrets = Secrets::default();
-        known.into_iter().for_each(|known| secrets.insert(known));
+        known.into_iter().for_each(|known| secrets.insert(known, BootTime::ZERO));
         let mut ends: BTreeMap<ConnId, End> = BTreeMap::new();
         for record in records {
             match record {
@@ -313,14 +314,15 @@ fn it_does_not_matter_how_programs_read_their_records() {
 #[test]
 fn secrets_that_lie_in_the_memory_of_a_process_are_found_there() {
     let limits = Limits { cpu_percent: 100, max_bytes: 1 << 30 };
-    let mut seeker = Seeker::start(limits).expect("a thread");
+    let totals = Arc::new(Totals::default());
+    let mut seeker = Seeker::start(limits, totals.clone()).expect("a thread");
     for name in
         ["curl_tls13_aes256", "curl_tls12_aes128_gcm", "go_tls13", "postgres_ssl_request", "rabbitmq_amqps"]
     {
         let (records, known) = read(name);
         let whole: Vec<String> = operations(&records, read(name).1, false).0.iter().map(shown).collect();
-        let mut connections =
-            Connections::new(&Protocols::default(), 1000).with_tls(secrets::WAITING).with_search();
+        let mut connections = Connections::new(&Protocols::default(), 1000).with_tls(secrets::WAITING);
+        connections.begin_search();
         let mut last = BootTime::ZERO;
         for record in &records {
             last = last.max(record.at());
@@ -369,7 +371,7 @@ fn secrets_that_lie_in_the_memory_of_a_process_are_found_there() {
         assert_eq!(sorted(all), sorted(whole), "{name}");
         assert!(!known.is_empty(), "they lay there until now");
     }
-    assert!(seeker.totals().found.load(Ordering::Relaxed) >= 8, "{:?}", seeker.totals());
+    assert!(totals.found.load(Ordering::Relaxed) >= 8, "{:?}", totals);
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn records(name: &str) -> Vec<Record> {
     while let Some(mut record) = source.next().expect("an undamaged capture") {
         // Captures know no network namespaces, and no processes.
         if let Record::Conn(conn) = &mut record {
-            conn.netns = 1;
+            conn.netns = spoor_core::record::NetNs(1);
         }
         records.push(record);
     }

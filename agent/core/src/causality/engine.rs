@@ -10,7 +10,7 @@ use super::echo;
 use super::rules::{MESSAGE, MESSAGE_UNBROKERED, MESSAGE_UNBROKERED_WITH_ID, MESSAGE_WITH_ID, Row, WIRE};
 use super::{Edge, Passage, Policy, Stats};
 use crate::causality::across::message::{
-    ANSWERED_WITHIN, Address, Delivery, Destination, MessageKey, Messages, Outcome, Pair, Published, Stamp,
+    Address, Delivery, Destination, MessageKey, Messages, Outcome, Pair, Published, Stamp,
 };
 use crate::causality::across::wire::{End, Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
@@ -243,12 +243,11 @@ impl Engine {
             ActionKind::Settle(_) => return messages.settled(conn, op.request.start.at),
             ActionKind::Method(method) => {
                 // An end that is not seen comes with that of the connection; without an answer, the request's end is the operation's.
-                let until = match op.response {
-                    Some(response) => response.end.at,
-                    None => op.ended_at + ANSWERED_WITHIN,
-                };
                 if may_bring_messages(&method.name) {
-                    messages.called(conn, op.request.start.at, until);
+                    match op.response {
+                        Some(response) => messages.called(conn, op.request.start.at, response.end.at),
+                        None => messages.asked(conn, op.request.start.at, op.ended_at),
+                    }
                 }
                 return;
             }

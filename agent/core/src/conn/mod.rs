@@ -141,14 +141,29 @@ impl Connections {
     /// Opens TLS connections whose secrets come to be known ([`Connections::handle_secret`]); without it they are counted and
     /// left alone.
     pub fn with_tls(mut self, bounds: tls::Bounds) -> Self {
-        self.context.tls.open(bounds);
+        self.open_tls(bounds);
         self
     }
 
+    /// The same from now on.
+    pub fn open_tls(&mut self, bounds: tls::Bounds) {
+        self.context.tls.open(bounds);
+    }
+
     /// Asks for secrets of connections that wait for one ([`Connections::poll_wanted`]).
-    pub fn with_search(mut self) -> Self {
+    pub fn begin_search(&mut self) {
         self.context.tls.is_searched = true;
-        self
+    }
+
+    /// Asks no more, forgets what was found, and closes what was opened with it.
+    pub fn end_search(&mut self) {
+        self.context.tls.end_search();
+        for slot in self.table.by_age().collect::<Vec<_>>() {
+            if let Some(flow) = self.table.at_mut(slot) {
+                flow.forget_found(self.now, &mut self.context);
+            }
+            self.settle(slot);
+        }
     }
 
     /// The next connection whose secret is wanted.
@@ -158,7 +173,7 @@ impl Connections {
 
     /// A secret came to be known: what waited for it is opened.
     pub fn handle_secret(&mut self, known: tls::Known) {
-        let waiting = self.context.tls.learn(known);
+        let waiting = self.context.tls.learn(known, self.now);
         for id in waiting {
             let Some(slot) = self.table.slot(&id) else { continue };
             if let Some(flow) = self.table.at_mut(slot) {
@@ -284,7 +299,7 @@ impl Connections {
         self.table.get(&id).map(Flow::info)
     }
 
-    /// What is known so far of work that came in over a connection and is not over, see [`Session::peek`].
+    /// What is known so far of an operation of a connection that is not over, see [`Session::peek`].
     pub fn peek(&self, id: ConnId, op: OpId) -> Option<Operation> {
         self.table.get(&id)?.peek(op)
     }
@@ -358,6 +373,7 @@ impl Connections {
     /// Moves time forward and wakes the flows that waited for that.
     fn advance(&mut self, at: BootTime) {
         self.now = self.now.max(at);
+        self.context.tls.secrets.expire(self.now);
         while let Some((deadline, id)) = self.timers.first().copied()
             && deadline <= self.now
         {

@@ -65,12 +65,20 @@ impl Opening {
         }
     }
 
-    /// Asks those who look for secrets.
-    pub(super) fn want(&mut self, wanted: Wanted) {
-        if self.wanted.len() >= MAX_WANTED {
+    /// Asks those who look for secrets. Returns whether there was room; else the oldest question went.
+    pub(super) fn want(&mut self, wanted: Wanted) -> bool {
+        let has_room = self.wanted.len() < MAX_WANTED;
+        if !has_room {
             self.wanted.pop_front();
         }
         self.wanted.push_back(wanted);
+        has_room
+    }
+
+    /// Nobody looks for secrets any more, and what was found goes.
+    pub(super) fn end_search(&mut self) {
+        (self.is_searched, self.wanted) = (false, VecDeque::new());
+        self.secrets.expire(BootTime::MAX);
     }
 
     pub(super) fn poll_wanted(&mut self) -> Option<Wanted> {
@@ -78,9 +86,9 @@ impl Opening {
     }
 
     /// Keeps a secret. Returns who waits for one of that handshake.
-    pub(super) fn learn(&mut self, known: Known) -> Vec<ConnId> {
+    pub(super) fn learn(&mut self, known: Known, now: BootTime) -> Vec<ConnId> {
         let random = known.client_random;
-        self.secrets.insert(known);
+        self.secrets.insert(known, now);
         // They wait on for the other direction's secret.
         self.waiting.get(&random).cloned().unwrap_or_default()
     }

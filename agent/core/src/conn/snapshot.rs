@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::Snapshot;
 use crate::protocol::snapshot::Texts;
-use crate::record::{Conn, ConnId, Data, Direction, Endpoint, Role, Transport, WireBase};
+use crate::record::{Conn, ConnId, Data, Direction, Endpoint, NetNs, Role, Transport, WireBase};
 use crate::time::BootTime;
 
 /// Connections that did not speak for so long are not waited for.
@@ -36,7 +36,7 @@ pub struct Connection {
     pub transport: Transport,
     pub local: Endpoint,
     pub remote: Endpoint,
-    pub netns: u32,
+    pub netns: NetNs,
     pub wire: Option<WireBase>,
     /// The role its session was made with.
     pub role: Role,
@@ -85,7 +85,9 @@ impl Connection {
         let agree = |ours: Option<WireBase>, theirs: Option<WireBase>| {
             ours.zip(theirs).is_none_or(|(ours, theirs)| ours == theirs)
         };
-        let is_known = self.local != Endpoint::Unknown && self.remote != Endpoint::Unknown && self.netns != 0;
+        let is_known = self.local != Endpoint::Unknown
+            && self.remote != Endpoint::Unknown
+            && self.netns != NetNs::UNKNOWN;
         is_known
             && self.id == conn.id
             && self.transport == conn.transport

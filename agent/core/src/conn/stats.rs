@@ -102,6 +102,8 @@ pub struct TlsStats {
     pub malformed: u64,
     /// Operations whose place on the wire was no longer known.
     pub unplaced: u64,
+    /// Questions for secrets that nobody took in time. They are asked again.
+    pub unasked: u64,
 }
 
 impl TlsStats {

@@ -93,7 +93,7 @@ pub struct Spans {
     /// order. It is exported with the first tree; its end is that tree's, for when an order is over is not known. Every agent
     /// that sees the order exports it, under the same identifier.
     pub order_root: bool,
-    /// Operations open for longer count as pending in the metrics.
+    /// Operations open for longer count as pending in the metrics, and are told of (`export.otlp.open_work`).
     #[serde(with = "duration")]
     #[schemars(with = "String")]
     pub pending_after: Duration,

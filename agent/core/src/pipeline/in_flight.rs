@@ -1,12 +1,14 @@
-//! Operations that began → how many are not over and since when.
+//! Operations that began → how many are not over and since when, and which are to be looked at.
 //!
 //! *Owns* what is known of work in progress: orders hang, so an answer that never comes is a fact of its own.
 //! *Must not know* trees and spans.
 
+use std::time::Duration;
+
 use rustc_hash::FxHashMap;
 
 use crate::protocol::Protocol;
-use crate::record::{OpId, Tgid};
+use crate::record::{ConnId, OpId, Tgid};
 use crate::time::BootTime;
 
 /// Operations known to be open at once; of more, the time is not known.
@@ -27,8 +29,11 @@ pub struct Open {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Begun {
     pub(super) at: BootTime,
+    pub(super) conn: ConnId,
     pub(super) tgid: Tgid,
     pub(super) protocol: Protocol,
+    /// Not looked at before, to be told of by name.
+    pub(super) look_at: BootTime,
 }
 
 /// All open operations.
@@ -50,6 +55,37 @@ impl OpenOperations {
 
     pub(super) fn closed(&mut self, op: OpId) {
         self.begun.remove(&op);
+    }
+
+    pub(super) fn get(&self, op: OpId) -> Option<&Begun> {
+        self.begun.get(&op)
+    }
+
+    /// Those that have been open for `after` and were not looked at too lately, at most `most`: `first` before others, then the
+    /// oldest. Whatever is left is due the next time.
+    pub(super) fn due(
+        &self,
+        now: BootTime,
+        after: Duration,
+        most: usize,
+        first: impl Fn(OpId) -> bool,
+    ) -> Vec<OpId> {
+        let is_due = |begun: &Begun| begun.at + after <= now && begun.look_at <= now;
+        let due = self.begun.iter().filter(|(_, begun)| is_due(begun));
+        let mut due: Vec<_> = due.map(|(op, begun)| (!first(*op), begun.at, *op)).collect();
+        if due.len() > most {
+            due.select_nth_unstable(most);
+            due.truncate(most);
+        }
+        due.sort_unstable();
+        due.into_iter().map(|(.., op)| op).collect()
+    }
+
+    /// It is not looked at before.
+    pub(super) fn look_again(&mut self, op: OpId, at: BootTime) {
+        if let Some(begun) = self.begun.get_mut(&op) {
+            begun.look_at = at;
+        }
     }
 
     /// Operations of which it is not known that they are open.
@@ -88,6 +124,27 @@ mod tests {
     use super::*;
     use crate::time::ns;
 
+    fn begun(at: u64, tgid: u32, protocol: Protocol) -> Begun {
+        Begun { at: ns(at), conn: ConnId(1), tgid: Tgid(tgid), protocol, look_at: BootTime::ZERO }
+    }
+
+    #[test]
+    fn what_is_due_is_what_was_told_before_then_the_oldest_and_not_again_at_once() {
+        let mut open = OpenOperations::default();
+        for (op, at) in [(1, 30), (2, 10), (3, 20), (4, 40), (5, 91)] {
+            open.opened(OpId(op), begun(at, 1, Protocol::Http1));
+        }
+        let due = |open: &OpenOperations, most, now| {
+            let due = open.due(ns(now), Duration::from_nanos(10), most, |op| op == OpId(4));
+            due.into_iter().map(|op| op.0).collect::<Vec<_>>()
+        };
+        assert_eq!(due(&open, 9, 100), [4, 2, 3, 1], "the fifth is not open for long enough");
+        assert_eq!(due(&open, 2, 100), [4, 2]);
+        open.look_again(OpId(2), ns(150));
+        assert_eq!(due(&open, 2, 100), [4, 3]);
+        assert_eq!(due(&open, 9, 150), [4, 2, 3, 1, 5]);
+    }
+
     #[test]
     fn open_operations_are_summed_by_service() {
         let mut open = OpenOperations::default();
@@ -98,7 +155,7 @@ mod tests {
             (4, 300, 7, Protocol::Amqp),
             (5, 10, 7, Protocol::Http1),
         ] {
-            open.opened(OpId(op), Begun { at: ns(at), tgid: Tgid(tgid), protocol });
+            open.opened(OpId(op), begun(at, tgid, protocol));
         }
         open.closed(OpId(5));
         open.closed(OpId(99));
@@ -120,7 +177,7 @@ mod tests {
     fn operations_over_the_bound_are_counted() {
         let mut open = OpenOperations::default();
         for op in 0..MAX_OPEN as u64 + 2 {
-            open.opened(OpId(op), Begun { at: ns(1), tgid: Tgid(1), protocol: Protocol::Http1 });
+            open.opened(OpId(op), begun(1, 1, Protocol::Http1));
         }
         assert_eq!(open.forgotten(), 2);
     }

@@ -13,6 +13,7 @@
 //! Long because it is the one list of what comes in, what goes out, and who is asked in which order.
 
 mod in_flight;
+mod open_work;
 pub mod snapshot;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,7 +25,7 @@ use crate::account::{Account, Holder};
 use crate::bounded::Bounded;
 use crate::causality::engine::{self, Engine};
 use crate::conn::{ConnRef, Connections, VerdictUpdate, Wanted};
-use crate::operation::{Interaction, OpSide, Operation};
+use crate::operation::{Detail, Interaction, OpSide, Operation};
 use crate::order::explain::Explanation;
 use crate::order::extract::Rules;
 use crate::order::ids::{self, WireId};
@@ -43,6 +44,8 @@ use crate::work::{Done, Owner, Work};
 use crate::{order, settings, tls};
 pub use in_flight::Open;
 use in_flight::{Begun, OpenOperations};
+use open_work::Ledger;
+pub use open_work::{OpenWork, TellSettings, What};
 use snapshot::Histories;
 
 /// What a pipeline needs to know before its first record.
@@ -115,6 +118,8 @@ pub struct Pipeline {
     rules: Rules,
     hold: Hold,
     open: OpenOperations,
+    /// Which of them others were told of.
+    ledger: Ledger,
     /// Open calls: where they begin in their stream, and their wire identity.
     wires: FxHashMap<OpId, (u64, WireId)>,
     identifier: Identifier,
@@ -153,6 +158,7 @@ impl Pipeline {
             rules: Rules::compile(&settings.order)?.with_spans(&settings.spans)?,
             hold: Hold::new(limits),
             open: OpenOperations::default(),
+            ledger: Ledger::default(),
             wires: FxHashMap::default(),
             identifier,
             processes: Bounded::new(MAX_PROCESSES),
@@ -171,14 +177,25 @@ impl Pipeline {
 
     /// Opens TLS connections whose secrets come to be known; without it they are counted and left alone.
     pub fn with_tls(mut self, bounds: tls::Bounds) -> Self {
-        self.connections = self.connections.with_tls(bounds);
+        self.open_tls(bounds);
         self
     }
 
+    /// The same from now on.
+    pub fn open_tls(&mut self, bounds: tls::Bounds) {
+        self.connections.open_tls(bounds);
+    }
+
     /// Asks for secrets of TLS connections that wait for one ([`Pipeline::poll_wanted`]).
-    pub fn with_search(mut self) -> Self {
-        self.connections = self.connections.with_search();
-        self
+    pub fn begin_search(&mut self) {
+        self.connections.begin_search();
+    }
+
+    /// Asks for no more secrets, forgets those that were found, and closes the connections that were opened with them.
+    pub fn end_search(&mut self) {
+        self.connections.end_search();
+        self.drain_events();
+        self.drain_edges();
     }
 
     /// The next TLS connection whose secret is wanted; the answer is [`Pipeline::handle_secret`], or none.
@@ -368,7 +385,11 @@ impl Pipeline {
 
     /// What was forgotten at the bounds of all tables.
     fn forgotten(&self) -> BTreeMap<&'static str, u64> {
-        let own = [("process_names", self.processes.forgotten()), ("open_operations", self.open.forgotten())];
+        let own = [
+            ("process_names", self.processes.forgotten()),
+            ("open_operations", self.open.forgotten()),
+            ("told_operations", self.ledger.untold()),
+        ];
         let causality = self.engine.stats().by_table();
         let trees = self.identifier.stats().by_table();
         own.into_iter()
@@ -394,7 +415,7 @@ impl Pipeline {
         let mut any = false;
         while let Some((conn, op)) = self.engine.poll_to_peek() {
             any = true;
-            if let Some(operation) = self.connections.peek(conn, op) {
+            if let Some(operation) = self.connections.peek(conn, op).filter(is_work) {
                 self.engine.shown(&operation, &self.rules.extract(&operation));
             }
         }
@@ -409,7 +430,9 @@ impl Pipeline {
                     if shape != OpSide::Relayed
                         && let Some(protocol) = conn.protocol
                     {
-                        self.open.opened(op, Begun { at: point.at, tgid: point.thread.tgid, protocol });
+                        let (at, tgid) = (point.at, point.thread.tgid);
+                        let look_at = open_work::NEVER;
+                        self.open.opened(op, Begun { at, conn: conn.conn.id, tgid, protocol, look_at });
                     }
                     self.engine.opened(&conn, op, shape, family, point);
                     self.hold.opened(op, self.now);
@@ -435,6 +458,7 @@ impl Pipeline {
             self.stats.operations[protocol] += 1;
         }
         self.open.closed(operation.id);
+        self.ledger.closed(operation.id, self.clock.wall_at(operation.ended_at));
         let owner = Owner::new(conn.conn.cgroup, operation.request.start.thread.tgid);
         let is_left_out = !self.work.allows(owner, self.now);
         let is_left_coded =
@@ -555,7 +579,7 @@ impl Pipeline {
     }
 
     /// Who did it: the process that moved the bytes, else the one that opened the connection.
-    fn resource(&mut self, conn: &ConnRef, operation: &Operation) -> Arc<Resource> {
+    fn resource(&self, conn: &ConnRef, operation: &Operation) -> Arc<Resource> {
         let tgid = operation.request.start.thread.tgid;
         if let Some(known) = self.processes.get(&tgid) {
             return Arc::clone(known);
@@ -574,10 +598,20 @@ impl Pipeline {
     }
 }
 
+/// Other operations may be caused by it: it came to the process, or passes through it.
+fn is_work(operation: &Operation) -> bool {
+    match operation.detail {
+        // A broker does nothing of its own for a message.
+        Detail::Amqp(_) => operation.shape == OpSide::Incoming,
+        Detail::Http(_) => true,
+        Detail::Postgres(_) => operation.shape == OpSide::Relayed,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Close, Conn, Endpoint, Transport, Worker};
+    use crate::record::{CgroupId, Close, Conn, Endpoint, NetNs, Transport, Worker};
 
     fn pipeline() -> Pipeline {
         Pipeline::new(Settings {
@@ -609,12 +643,12 @@ mod tests {
                 transport: Transport::Tcp,
                 local: Endpoint::Unknown,
                 remote: Endpoint::Unknown,
-                netns: 1,
+                netns: NetNs(1),
                 role: None,
                 from_start: true,
                 thread: Worker::new(1, 1),
                 comm: String::new(),
-                cgroup: 1,
+                cgroup: CgroupId(1),
                 wire: None,
                 peer: None,
             })));

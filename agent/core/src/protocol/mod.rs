@@ -155,8 +155,7 @@ pub trait Session: std::fmt::Debug + Send {
     /// Memory is short: gives up the bodies and values of what is open. Lengths, and what spans show, stay.
     fn relieve(&mut self) {}
 
-    /// What is known so far of work that came in and is not over, once all of its request was seen. `None`: it is not open, or
-    /// does not come from outside.
+    /// What is known so far of an operation that is not over, once all of its request was seen. `None`: it is not open.
     fn peek(&self, op: OpId) -> Option<Operation> {
         let _ = op;
         None

@@ -12,7 +12,9 @@ use crate::operation::http::Exchange;
 use crate::operation::postgres::Statement;
 use crate::operation::{Completeness, Detail, Extent, Kept, OpSide, Operation};
 use crate::order::{Found, Rules, settings as order_settings};
-use crate::record::{ClockPair, Conn, ConnId, Endpoint, OpId, Point, Role, Transport, Worker};
+use crate::record::{
+    CgroupId, ClockPair, Conn, ConnId, Endpoint, NetNs, OpId, Point, Role, Transport, Worker,
+};
 use crate::time::{BootTime, WallTime, ns};
 use crate::trace::{SpanId, TraceId, Value};
 
@@ -33,12 +35,12 @@ pub(super) fn conn(role: Role, port: u16) -> ConnInfo {
         transport: Transport::Tcp,
         local,
         remote,
-        netns: 0,
+        netns: NetNs::UNKNOWN,
         role: Some(role),
         from_start: true,
         thread: Worker::default(),
         comm: String::new(),
-        cgroup: 0,
+        cgroup: CgroupId::UNKNOWN,
         wire: None,
         peer: None,
     };

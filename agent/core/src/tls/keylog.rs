@@ -16,7 +16,7 @@ use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use super::secret::{ClientRandom, Known, Label, MAX_SECRET, Secret};
+use super::secret::{ClientRandom, Known, Label, MAX_SECRET, Origin, Secret};
 
 /// A line of a known label has at most 23 + 1 + 64 + 1 + 96 bytes; longer ones are of labels that are left (ECH_CONFIG).
 const MAX_LINE: usize = 256;
@@ -131,7 +131,7 @@ fn parse(line: &[u8]) -> Option<Line> {
         Label::ClientTraffic | Label::ServerTraffic => len == 32 || len == 48,
     };
     let secret = Secret::new(bytes.get(..len)?).filter(|_| is_right)?;
-    Some(Line::Secret(Known { client_random, label, secret, joined: None }))
+    Some(Line::Secret(Known { client_random, label, secret, origin: Origin::Given, joined: None }))
 }
 
 /// Hexadecimal digits as bytes: how many. `None`: other characters, half a byte, or more than there is room for.

@@ -31,6 +31,6 @@ mod suite;
 mod tests;
 
 pub use proof::Proof;
-pub use secret::{ClientRandom, Known, Label, Secret, Secrets};
+pub use secret::{ClientRandom, Known, Label, Origin, Secret, Secrets};
 pub use session::{Bounds, Cause, Counts, Facts, Phase, Session};
 pub use suite::Version;

@@ -9,11 +9,13 @@
 //!
 //! *Owns* which records are tried, and with which numbers. *Must not know* where candidates come from.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::cipher::{Keys, Kinds};
 use super::record::Header;
-use super::secret::{ClientRandom, Joined, Known, Label, Secret};
+use super::secret::{ClientRandom, Joined, Known, Label, Origin, Secret};
 use super::suite::{Bulk, Suite};
 
 /// Records of a direction that are tried. The first under the secret of its application data is the second or third that a client
@@ -29,6 +31,37 @@ const CHACHA_COST: u64 = 16;
 pub(super) const DERIVATION: u64 = 1 << 9;
 /// Numbers before the one that was found at which opening begins: records that wait before the sample.
 const BACK: u64 = 64;
+
+/// Numbers around that of the other end's record at which a connection's own may stand: both ends move the same records within
+/// seconds, and records of 16 KiB that are so far apart are 64 MiB apart.
+const OTHER_END: u64 = 1 << 12;
+
+/// Bytes that may be a secret, and the keys that they give: derived once, whoever asks.
+pub(super) struct Candidate<'a> {
+    pub(super) bytes: &'a [u8],
+    keys: Vec<(&'static Suite, Option<Keys>)>,
+    /// What deriving cost, in blocks of AES.
+    pub(super) cost: u64,
+}
+
+impl<'a> Candidate<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, keys: Vec::new(), cost: 0 }
+    }
+
+    /// Those of TLS 1.3.
+    fn keys(&mut self, suite: &'static Suite) -> Option<&Keys> {
+        let at = match self.keys.iter().position(|(of, _)| *of == suite) {
+            Some(at) => at,
+            None => {
+                self.cost += DERIVATION;
+                self.keys.push((suite, Keys::v13(suite, self.bytes)));
+                self.keys.len() - 1
+            }
+        };
+        self.keys.get(at)?.1.as_ref()
+    }
+}
 
 /// A record that waits for its secret.
 #[derive(Clone, Debug)]
@@ -82,6 +115,25 @@ impl Proof {
         self.samples.iter().all(Vec::is_empty)
     }
 
+    /// Bytes of records that it holds.
+    pub fn held(&self) -> usize {
+        self.samples.iter().flatten().map(|sample| sample.body.len() + size_of::<Sample>()).sum()
+    }
+
+    /// Records that it tries, of the client and of the server.
+    pub fn counts(&self) -> [usize; 2] {
+        self.samples.each_ref().map(Vec::len)
+    }
+
+    /// One of its secrets is known: it is no longer asked for.
+    pub fn know(&mut self, label: Label) {
+        match label {
+            Label::Master => self.samples = Default::default(),
+            Label::ClientTraffic => self.samples[0].clear(),
+            Label::ServerTraffic => self.samples[1].clear(),
+        }
+    }
+
     /// Something is left to be found with so much effort.
     pub fn wants(&self, effort: Effort) -> bool {
         let is_joined = match &self.kind {
@@ -104,27 +156,34 @@ impl Proof {
         }
     }
 
-    /// Tries a candidate. What it opens is no longer asked for. Returns what it cost, in blocks of AES.
-    pub fn test(&mut self, candidate: &[u8], effort: Effort, found: &mut impl FnMut(Known)) -> u64 {
+    /// Tries a candidate. What it opens is no longer asked for. Returns what it cost beside deriving keys of TLS 1.3, in blocks of AES.
+    pub(super) fn test(
+        &mut self,
+        candidate: &mut Candidate<'_>,
+        effort: Effort,
+        found: &mut impl FnMut(Known),
+    ) -> u64 {
         if !self.wants(effort) {
             return 0;
         }
         let mut cost = 0;
         match &self.kind {
             Kind::Master { suite, client_random, server_random, encrypt_then_mac } => {
-                if candidate.len() != 48 {
+                let bytes = candidate.bytes;
+                if bytes.len() != 48 {
                     return 0;
                 }
                 cost += DERIVATION;
-                let keys = Keys::v12(suite, candidate, client_random, server_random, *encrypt_then_mac);
+                let keys = Keys::v12(suite, bytes, client_random, server_random, *encrypt_then_mac);
                 let Some(keys) = keys else { return cost };
                 // The first record after a ChangeCipherSpec has the number 0.
                 let opens = keys.iter().zip(&self.samples).any(|(keys, samples)| {
                     samples.iter().any(|sample| keys.open(&sample.header, &sample.body, 0).is_some())
                 });
-                if opens && let Some(secret) = Secret::new(candidate) {
-                    self.samples = Default::default();
-                    found(Known { client_random: self.name, label: Label::Master, secret, joined: None });
+                if opens && let Some(secret) = Secret::new(bytes) {
+                    self.know(Label::Master);
+                    let (client_random, label, origin) = (self.name, Label::Master, Origin::Found);
+                    found(Known { client_random, label, secret, origin, joined: None });
                 }
             }
             Kind::Traffic { suite, is_joined } => {
@@ -134,14 +193,13 @@ impl Proof {
                     Effort::Far => FAR_WINDOW,
                 };
                 let (known, is_joined) = (*suite, *is_joined);
-                for suite in Suite::with_secret(candidate.len()) {
+                for suite in Suite::with_secret(candidate.bytes.len()) {
                     if known.is_some_and(|known| known != suite) {
                         continue;
                     }
                     let window =
                         if suite.bulk == Bulk::ChaCha20Poly1305 { window / CHACHA_COST } else { window };
-                    let windows = is_joined.map(|is_joined| if is_joined { window } else { 1 });
-                    cost += DERIVATION;
+                    let windows = is_joined.map(|is_joined| if is_joined { 0..window } else { 0..1 });
                     if self.test_traffic(suite, candidate, (windows, &mut cost), found) {
                         self.kind = Kind::Traffic { suite: Some(suite), is_joined };
                         return cost;
@@ -152,22 +210,51 @@ impl Proof {
         cost
     }
 
+    /// Tries the secret of another connection that was joined in the middle, at the numbers near its own: it may be the other end of
+    /// this one. Returns what it cost.
+    pub(super) fn test_known(
+        &mut self,
+        known: &Known,
+        candidate: &mut Candidate<'_>,
+        found: &mut impl FnMut(Known),
+    ) -> u64 {
+        let (Some(joined), Kind::Traffic { suite, is_joined }) = (&known.joined, &self.kind) else {
+            return 0;
+        };
+        let of = usize::from(known.label == Label::ServerTraffic);
+        if suite.is_some_and(|suite| suite != joined.suite) || !is_joined[of] || self.samples[of].is_empty() {
+            return 0;
+        }
+        let is_joined = *is_joined;
+        let near = joined.number.saturating_sub(OTHER_END)..joined.number.saturating_add(OTHER_END);
+        // The secret is of one direction, and said to be of which.
+        let mut windows = [0..0, 0..0];
+        windows[of] = near;
+        let mut cost = 0;
+        if self.test_traffic(joined.suite, candidate, (windows, &mut cost), found) {
+            self.kind = Kind::Traffic { suite: Some(joined.suite), is_joined };
+        }
+        cost
+    }
+
     /// Returns whether it is the secret of a direction.
     fn test_traffic(
         &mut self,
         suite: &'static Suite,
-        candidate: &[u8],
-        (windows, cost): ([u64; 2], &mut u64),
+        candidate: &mut Candidate<'_>,
+        (windows, cost): ([Range<u64>; 2], &mut u64),
         found: &mut impl FnMut(Known),
     ) -> bool {
-        let Some(keys) = Keys::v13(suite, candidate).filter(|_| !self.is_done()) else { return false };
+        let bytes = candidate.bytes;
+        let Some(keys) = candidate.keys(suite).filter(|_| !self.is_done()) else { return false };
         let labels = [Label::ClientTraffic, Label::ServerTraffic];
         for ((samples, label), window) in self.samples.iter_mut().zip(labels).zip(windows) {
-            let kinds = if window > 1 { Kinds::Data } else { Kinds::Any };
+            let is_joined = window != (0..1);
+            let kinds = if is_joined { Kinds::Data } else { Kinds::Any };
             let opened = samples
                 .iter()
                 .find_map(|sample| {
-                    let (opened, tried) = keys.find(&sample.header, &sample.body, 0..window, kinds);
+                    let (opened, tried) = keys.find(&sample.header, &sample.body, window.clone(), kinds);
                     *cost += tried.saturating_mul(if suite.bulk == Bulk::ChaCha20Poly1305 {
                         CHACHA_COST
                     } else {
@@ -175,11 +262,12 @@ impl Proof {
                     });
                     opened
                 })
-                .and_then(|(number, _)| Some((number, Secret::new(candidate)?)));
+                .and_then(|(number, _)| Some((number, Secret::new(bytes)?)));
             if let Some((number, secret)) = opened {
                 samples.clear();
-                let joined = (window > 1).then(|| Joined { suite, number: number.saturating_sub(BACK) });
-                found(Known { client_random: self.name, label, secret, joined });
+                let joined = is_joined.then(|| Joined { suite, number: number.saturating_sub(BACK) });
+                let (client_random, origin) = (self.name, Origin::Found);
+                found(Known { client_random, label, secret, origin, joined });
                 // It is one direction's, never the other's as well.
                 return true;
             }

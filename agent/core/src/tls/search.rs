@@ -10,8 +10,8 @@
 //! *Owns* what is tried, and in which order. *Must not know* processes, nor how memory is read.
 
 pub use super::proof::Effort;
-use super::proof::Proof;
-use super::secret::{Known, MAX_SECRET, MIN_SECRET};
+use super::proof::{Candidate, Proof};
+use super::secret::{ClientRandom, Known, Label, MAX_SECRET, MIN_SECRET};
 
 /// Bytes around a place that say what lies there: a length before it, the rest of its field after it.
 pub const MARGIN: usize = 64 + 16;
@@ -86,6 +86,27 @@ impl Search {
         &self.proofs
     }
 
+    /// Takes out one connection, to look for its secrets alone.
+    pub fn split_off(&mut self, name: &ClientRandom) -> Self {
+        let (of, others) =
+            std::mem::take(&mut self.proofs).into_iter().partition(|proof| proof.name() == name);
+        self.proofs = others;
+        Self { proofs: of, ..Self::default() }
+    }
+
+    /// Puts back what is left of it.
+    pub fn put_back(&mut self, part: Self) {
+        self.candidates += part.candidates;
+        self.cost += part.cost;
+        self.proofs.extend(part.proofs.into_iter().filter(|proof| !proof.is_done()));
+    }
+
+    /// A secret of a connection came to be known elsewhere: its other end has it.
+    pub fn know(&mut self, name: &ClientRandom, label: Label) {
+        self.proofs.iter_mut().filter(|proof| proof.name() == name).for_each(|proof| proof.know(label));
+        self.proofs.retain(|proof| !proof.is_done());
+    }
+
     /// Takes out what is no longer wanted.
     pub fn retain(&mut self, wanted: impl Fn(&Proof) -> bool) {
         self.proofs.retain(|proof| wanted(proof));
@@ -103,9 +124,11 @@ impl Search {
 
     /// Tries a secret that was found for another connection: the other end of one that was joined in the middle has the same.
     pub fn try_known(&mut self, known: &Known, found: &mut impl FnMut(Known)) {
+        let mut candidate = Candidate::new(known.secret.bytes());
         for proof in &mut self.proofs {
-            self.cost += proof.test(known.secret.bytes(), Effort::Far, found);
+            self.cost += proof.test_known(known, &mut candidate, found);
         }
+        self.cost += candidate.cost;
         self.proofs.retain(|proof| !proof.is_done());
     }
 
@@ -126,9 +149,11 @@ impl Search {
         {
             let Some(candidate) = bytes.get(..len).filter(|bytes| looks_random(bytes)) else { continue };
             self.candidates += 1;
+            let mut candidate = Candidate::new(candidate);
             for proof in &mut self.proofs {
-                self.cost += proof.test(candidate, effort, found);
+                self.cost += proof.test(&mut candidate, effort, found);
             }
+            self.cost += candidate.cost;
         }
         self.proofs.retain(|proof| !proof.is_done());
     }
@@ -152,14 +177,18 @@ impl Search {
         let mut lengths = self.lengths(effort);
         while place < piece.len() && place + MIN_SECRET <= piece.len() && lengths != [false; 2] {
             let fits = fitting(shape, piece, place, lengths);
-            if fits != [false; 2] && self.hits(piece, address, place, (fits, effort), found) {
+            if fits != [false; 2]
+                && let Some(name) = self.hits(piece, address, place, (fits, effort), found)
+            {
                 // The other direction's is near, and not always where this shape has it.
                 let from = place.saturating_sub(NEIGHBOURHOOD);
                 let until = (place + NEIGHBOURHOOD).min(piece.len());
+                let mut of = self.split_off(&name);
                 for near in from..until {
-                    let lengths = self.lengths(Effort::Near);
-                    self.hits(piece, address, near, (lengths, Effort::Near), found);
+                    let lengths = of.lengths(Effort::Near);
+                    of.hits(piece, address, near, (lengths, Effort::Near), found);
                 }
+                self.put_back(of);
                 lengths = self.lengths(effort);
             }
             place += step;
@@ -170,7 +199,7 @@ impl Search {
         None
     }
 
-    /// Tries one place. Returns whether it was a secret.
+    /// Tries one place. Returns whose secret lay there.
     fn hits(
         &mut self,
         piece: &[u8],
@@ -178,14 +207,14 @@ impl Search {
         place: usize,
         (lengths, effort): ([bool; 2], Effort),
         found: &mut impl FnMut(u64, Known),
-    ) -> bool {
-        let Some(bytes) = piece.get(place..) else { return false };
-        let mut is_hit = false;
+    ) -> Option<ClientRandom> {
+        let bytes = piece.get(place..)?;
+        let mut hit = None;
         self.try_lengths(bytes, lengths, effort, &mut |known| {
-            is_hit = true;
+            hit = Some(known.client_random);
             found(address + place as u64, known);
         });
-        is_hit
+        hit
     }
 
     fn lengths(&self, effort: Effort) -> [bool; 2] {

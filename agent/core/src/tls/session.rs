@@ -34,6 +34,8 @@ const MAX_ADOPTIONS: u32 = 4;
 const ADOPTION_BUDGET: u64 = 1 << 22;
 /// Pieces that wait among which samples are looked for.
 const MAX_SCANNED: usize = 64;
+/// A question is asked again with a record that comes so much later. A search of a large memory takes a second.
+const ASKED_AGAIN: Duration = Duration::from_secs(2);
 
 /// Why a connection stays closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,8 +131,10 @@ pub struct Session {
     adoptions: (u32, usize),
     /// Names its secrets where its handshake was not seen.
     name: Option<ClientRandom>,
-    /// Whose secret was asked for last, with how many samples of the client and of the server.
-    asked: Option<(ClientRandom, [usize; 2])>,
+    /// Whose secret was asked for last, with how many samples of the client and of the server, and when.
+    asked: Option<(ClientRandom, [usize; 2], BootTime)>,
+    /// It has keys of a secret that was found in memory.
+    is_found: bool,
     counts: Counts,
     bounds: Bounds,
 }
@@ -162,6 +166,7 @@ impl Session {
             adoptions: (0, 0),
             name: None,
             asked: None,
+            is_found: false,
             counts: Counts::default(),
             bounds,
         }
@@ -247,6 +252,11 @@ impl Session {
         }
     }
 
+    /// It was opened with a secret that was found in memory.
+    pub fn is_found(&self) -> bool {
+        self.is_found
+    }
+
     /// Whose secret is waited for.
     pub fn wants(&self) -> Option<ClientRandom> {
         self.waiting_since?;
@@ -254,18 +264,20 @@ impl Session {
         changed.or(self.handshake.client_random).or(self.name)
     }
 
-    /// By what its secret is told, as often as there is more of that than before.
-    pub fn poll_proof(&mut self) -> Option<Proof> {
+    /// By what its secret is told, as often as there is more of that than before, and again after a while: there may have been no
+    /// room for the question.
+    pub fn poll_proof(&mut self, now: BootTime) -> Option<Proof> {
         let name = self.wants()?;
         let proof = self.proof(name)?;
-        let counts = proof.samples.each_ref().map(Vec::len);
-        let is_more = |(asked, before): (ClientRandom, [usize; 2])| {
-            asked != name || counts.iter().zip(before).any(|(now, before)| *now > before)
+        let counts = proof.counts();
+        let is_more = |(asked, before, at): (ClientRandom, [usize; 2], BootTime)| {
+            let has_more = counts.iter().zip(before).any(|(now, before)| *now > before);
+            asked != name || has_more || now.since(at) >= ASKED_AGAIN
         };
         if proof.is_done() || !self.asked.is_none_or(is_more) {
             return None;
         }
-        self.asked = Some((name, counts));
+        self.asked = Some((name, counts, now));
         Some(proof)
     }
 
@@ -563,9 +575,11 @@ impl Session {
             let (Some(client), Some(server), Some(suite)) = (client_random, server_random, *suite) else {
                 return false;
             };
-            let Some(master) = secrets.get(client).and_then(|set| set.master.as_ref()) else { return false };
+            let Some(set) = secrets.get(client) else { return false };
+            let Some(master) = &set.master else { return false };
             let keys = Keys::v12(suite, master.bytes(), client, server, *encrypt_then_mac);
             let Some([of_client, of_server]) = keys else { return false };
+            self.is_found |= set.is_found();
             self.half(direction).set_keys(suite, if is_client { of_client } else { of_server });
             return true;
         }
@@ -574,6 +588,7 @@ impl Session {
         };
         let Some(set) = secrets.get(&random) else { return false };
         let Some(secret) = of(set, is_client) else { return false };
+        self.is_found |= set.is_found();
         let half = self.half(direction);
         half.set_secret(suite, secret);
         if let Some(joined) = set.joined[usize::from(!is_client)].filter(|_| half.is_joined) {
@@ -593,6 +608,7 @@ impl Session {
         };
         self.handshake.suite = Some(suite);
         self.handshake.client_random = Some(name);
+        self.is_found |= set.is_found();
         let half = self.half(direction);
         half.set_secret(suite, secret);
         half.join(number);
@@ -624,13 +640,17 @@ impl Session {
             // A connection that was itself joined in the middle says less than its own secret does.
             let others = secrets.all().filter(|(_, set)| set.joined == [None; 2]);
             others.filter(|(random, _)| known.is_none_or(|known| known == **random)).flat_map(
-                |(random, set)| sides.iter().filter_map(move |side| Some((random, *side, of(set, *side)?))),
+                |(random, set)| {
+                    sides
+                        .iter()
+                        .filter_map(move |side| Some((random, set.is_found(), *side, of(set, *side)?)))
+                },
             )
         };
         let count = candidates().count().max(1) as u64;
         let window = (ADOPTION_BUDGET / count).clamp(8, 1 << 16);
         let mut budget = ADOPTION_BUDGET;
-        for (random, is_client, secret) in candidates() {
+        for (random, is_found, is_client, secret) in candidates() {
             for suite in Suite::with_secret(secret.bytes().len()) {
                 if budget == 0 {
                     return false;
@@ -642,6 +662,7 @@ impl Session {
                 if let Some((number, _)) = found {
                     self.handshake.client_random = Some(*random);
                     self.handshake.suite = Some(suite);
+                    self.is_found |= is_found;
                     self.client = Some(if is_client { direction } else { direction.opposite() });
                     let half = self.half(direction);
                     half.set_secret(suite, secret);

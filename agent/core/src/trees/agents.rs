@@ -144,12 +144,15 @@ impl Identifier {
 
     /// The same, once per span: whoever sends a message twice has two spans.
     pub(crate) fn own_message_span(&mut self, finished: &Finished) -> Option<SpanId> {
-        let span = finished.message.filter(|_| finished.is_publish())?;
-        if self.elsewhere.sent.contains_key(&span) {
-            return None;
-        }
+        let span = self.free_message_span(finished)?;
         self.elsewhere.sent.insert(span, ());
         Some(span)
+    }
+
+    /// That span, as long as no other publish has it.
+    pub(crate) fn free_message_span(&self, finished: &Finished) -> Option<SpanId> {
+        let span = finished.message.filter(|_| finished.is_publish())?;
+        (!self.elsewhere.sent.contains_key(&span)).then_some(span)
     }
 
     /// What the operation has to do with other agents. `is_met`: its other end is in its tree.

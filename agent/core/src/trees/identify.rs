@@ -70,7 +70,7 @@ pub(crate) struct Identifier {
     /// When the broker had read a publish: the start of its dwell.
     pub(crate) arrivals: Bounded<OpId, BootTime>,
     /// What an operation released while open will be a child of.
-    pending_edges: Bounded<OpId, Edge>,
+    pub(crate) pending_edges: Bounded<OpId, Edge>,
     /// How transaction blocks ended, by connection and number.
     transactions: Bounded<(ConnId, TransactionNumber), TransactionEnd>,
     /// Traces whose root span was exported; `None` where none is wanted.
@@ -257,27 +257,9 @@ impl Identifier {
 
     /// Places the operations of a tree that are in one trace.
     fn place_part(&mut self, leaves: Vec<Member>, placing: &mut Placing) {
-        let Some(mut trunk) = self.trunk(&leaves) else { return };
+        let Some((mut trunk, met)) = self.facts(&leaves) else { return };
         let caused = leaves.iter().filter_map(|leaf| placing.work.remove_entry(&leaf.finished.operation.id));
         trunk.work = caused.collect();
-        // Operations whose other end is in the tree too.
-        let by_wire =
-            |leaf: &Member| leaf.edge.filter(|edge| edge.rule == Rule::Wire).map(|edge| edge.parent);
-        let met: FxHashSet<OpId> = leaves.iter().filter_map(by_wire).collect();
-        for leaf in &leaves {
-            let op = leaf.finished.operation.id;
-            let is_met = met.contains(&op) || by_wire(leaf).is_some();
-            if let Some(crossing) = self.crossing(&leaf.finished, is_met) {
-                trunk.crossings.insert(op, crossing);
-            }
-            if let Some(passage) = leaf.passage.as_ref().filter(|passage| passage.pulled) {
-                // What the broker itself saw is better than what its client's agent concluded.
-                match by_wire(leaf) {
-                    Some(client) => trunk.pulls.insert(client, passage.edge),
-                    None => Some(*trunk.pulls.entry(op).or_insert(passage.edge)),
-                };
-            }
-        }
         let fates: Vec<Output> = leaves.iter().map(|leaf| self.fate(leaf, &met, &trunk)).collect();
         for (leaf, fate) in leaves.iter().zip(&fates) {
             match fate {
@@ -304,15 +286,39 @@ impl Identifier {
         placing.facts = Some(trunk);
     }
 
+    /// What the operations of a tree that are in one trace have in common, and those whose other end is in the tree too.
+    pub(crate) fn facts(&self, leaves: &[Member]) -> Option<(TreeFacts, FxHashSet<OpId>)> {
+        let mut trunk = self.trunk(leaves)?;
+        let by_wire =
+            |leaf: &Member| leaf.edge.filter(|edge| edge.rule == Rule::Wire).map(|edge| edge.parent);
+        let met: FxHashSet<OpId> = leaves.iter().filter_map(by_wire).collect();
+        for leaf in leaves {
+            let op = leaf.finished.operation.id;
+            let is_met = met.contains(&op) || by_wire(leaf).is_some();
+            if let Some(crossing) = self.crossing(&leaf.finished, is_met) {
+                trunk.crossings.insert(op, crossing);
+            }
+            if let Some(passage) = leaf.passage.as_ref().filter(|passage| passage.pulled) {
+                // What the broker itself saw is better than what its client's agent concluded.
+                match by_wire(leaf) {
+                    Some(client) => trunk.pulls.insert(client, passage.edge),
+                    None => Some(*trunk.pulls.entry(op).or_insert(passage.edge)),
+                };
+            }
+        }
+        Some((trunk, met))
+    }
+
     /// Keeps to the bounds.
     fn trim(&mut self) {
         self.placements.trim();
         self.publishes.trim();
         self.arrivals.trim();
         self.pending_edges.trim();
+        self.transactions.trim();
     }
 
-    fn fate(&self, leaf: &Member, met: &FxHashSet<OpId>, trunk: &TreeFacts) -> Output {
+    pub(crate) fn fate(&self, leaf: &Member, met: &FxHashSet<OpId>, trunk: &TreeFacts) -> Output {
         let operation = &leaf.finished.operation;
         if leaf.finished.is_left_out {
             return Output::None;
@@ -432,13 +438,26 @@ impl Identifier {
     }
 
     fn remember(&mut self, leaf: &Member, fate: Output, trunk: &TreeFacts) {
+        let own = self.own_message_span(&leaf.finished);
+        let placement = self.place_of(leaf, fate, trunk, own);
+        self.insert(leaf, placement);
+    }
+
+    /// Where an operation's span is; `own`: that of the message, where the operation has it.
+    pub(crate) fn place_of(
+        &self,
+        leaf: &Member,
+        fate: Output,
+        trunk: &TreeFacts,
+        own: Option<SpanId>,
+    ) -> Placement {
         let finished = &leaf.finished;
         let identity = finished.seed(&self.boot_id);
         let end = match fate {
             Output::Dwell { publish, awaited, .. } if awaited || publish.is_some() => SpanEnd::Dwell,
             _ => span_end(finished),
         };
-        let span_id = self.own_message_span(finished).unwrap_or_else(|| ids::span_id(&identity, end));
+        let span_id = own.unwrap_or_else(|| ids::span_id(&identity, end));
         let mut placement = Placement {
             trace_id: trunk.trace_id,
             span_id,
@@ -454,7 +473,7 @@ impl Identifier {
             placement.trace_rule = meeting.rule;
             placement.order = meeting.order.clone().or(placement.order);
         }
-        self.insert(leaf, placement);
+        placement
     }
 
     /// Where the other agent's span of this operation is.
@@ -589,8 +608,19 @@ mod tests {
         for n in 0..REMEMBERED + 6 {
             roots.insert(TraceId((n as u128 + 1).to_be_bytes()), ());
         }
+        for n in 0..REMEMBERED + 7 {
+            let block = (ConnId(1), TransactionNumber(n as u64));
+            identifier.transactions.add(block, TransactionEnd::Committed);
+        }
         identifier.trim();
-        let expected = Stats { placements: 3, arrivals: 4, pending_edges: 5, roots: 6, ..Stats::default() };
+        let expected = Stats {
+            placements: 3,
+            arrivals: 4,
+            pending_edges: 5,
+            roots: 6,
+            transactions: 7,
+            ..Stats::default()
+        };
         assert_eq!(identifier.stats(), expected);
     }
 }

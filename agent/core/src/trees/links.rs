@@ -183,7 +183,7 @@ impl Identifier {
         }
     }
 
-    fn placed<'a>(
+    pub(crate) fn placed<'a>(
         &self,
         finished: &'a Finished,
         identity: Identity,
@@ -208,7 +208,7 @@ impl Identifier {
         }
     }
 
-    fn identity(&self, leaf: &Member, own: &Placement, trunk: &TreeFacts) -> Identity {
+    pub(crate) fn identity(&self, leaf: &Member, own: &Placement, trunk: &TreeFacts) -> Identity {
         let finished = leaf.finished.as_ref();
         let op = finished.operation.id;
         let mut identity = Identity::new(own.trace_id, own.span_id);

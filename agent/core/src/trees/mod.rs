@@ -8,6 +8,7 @@ mod apart;
 pub(crate) mod hold;
 pub(crate) mod identify;
 mod links;
+mod ongoing;
 mod orders;
 mod outside;
 
@@ -64,7 +65,7 @@ impl Stats {
 }
 
 /// An operation that is over, with everything a span of it needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Finished {
     pub(crate) operation: Operation,
     pub(crate) conn: ConnRef,

@@ -15,6 +15,8 @@ pub enum Answer {
     TooLarge { reason: String },
     /// Sending it again would be refused again.
     Refused { reason: String },
+    /// Whatever answers takes nothing of this signal. Only said of logs: whoever has no traces has nothing for an agent.
+    NoSuchSignal { reason: String },
 }
 
 impl Answer {

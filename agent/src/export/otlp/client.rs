@@ -40,7 +40,7 @@ impl Client {
         Ok(Self { way, host, port })
     }
 
-    /// Sends an encoded `ExportTraceServiceRequest`.
+    /// Sends an encoded `ExportTraceServiceRequest`, or one of its target's signal.
     pub async fn send(&mut self, payload: Bytes) -> Answer {
         match &mut self.way {
             Way::Grpc(client) => client.send(payload).await,

@@ -1,4 +1,4 @@
-//! Trace requests over OTLP/gRPC.
+//! Requests of traces and logs over OTLP/gRPC. Answers of both have the same fields by number, and are read as those of traces.
 //!
 //! Requests are encoded once, by the batcher; the codec here sends those bytes as they are.
 //! *Spec*: opentelemetry-proto v1.11 `docs/specification.md`, "OTLP/gRPC".
@@ -21,8 +21,10 @@ use tonic_types::StatusExt;
 
 use super::Target;
 use super::answer::{Answer, one_line};
+use super::target::Signal;
 
-const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
 /// Larger answers are not read (opentelemetry-proto, "Response size").
 const MAX_ANSWER_BYTES: usize = 4 << 20;
@@ -30,6 +32,7 @@ const MAX_ANSWER_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct GrpcClient {
     channel: Channel,
+    signal: Signal,
     headers: MetadataMap,
     timeout: Duration,
     gzip: bool,
@@ -45,6 +48,7 @@ impl GrpcClient {
     pub(super) fn new(target: &Target) -> Result<Self, tonic::transport::Error> {
         Ok(Self {
             channel: channel(target)?,
+            signal: target.signal,
             headers: MetadataMap::from_headers(target.headers.clone()),
             timeout: target.timeout,
             gzip: target.gzip,
@@ -55,6 +59,19 @@ impl GrpcClient {
     }
 
     pub(super) async fn send(&mut self, payload: Bytes) -> Answer {
+        match self.ask(payload).await {
+            // Jaeger and others have traces only.
+            Answer::Refused { reason }
+                if self.signal == Signal::Logs
+                    && reason.starts_with(&format!("{:?}", Code::Unimplemented)) =>
+            {
+                Answer::NoSuchSignal { reason }
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask(&mut self, payload: Bytes) -> Answer {
         let status = match self.call(payload.clone()).await {
             Ok(response) => {
                 self.spoke = true;
@@ -120,7 +137,8 @@ impl GrpcClient {
         request.set_timeout(self.timeout);
         let call = async {
             grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
-            grpc.unary(request, PathAndQuery::from_static(METHOD), EncodedCodec).await
+            let method = if self.signal == Signal::Logs { LOGS } else { TRACES };
+            grpc.unary(request, PathAndQuery::from_static(method), EncodedCodec).await
         };
         // Covers connecting as well, which tonic's own timeout does not.
         match tokio::time::timeout(self.timeout, call).await {

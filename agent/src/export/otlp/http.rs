@@ -1,4 +1,5 @@
-//! Trace requests over OTLP/HTTP, in protobuf or JSON.
+//! Requests of traces and logs over OTLP/HTTP, in protobuf or JSON. Answers of both have the same fields by number, and are read as those of
+//! traces.
 //!
 //! *Spec*: opentelemetry-proto v1.11 `docs/specification.md`, "OTLP/HTTP"; JSON by "JSON Protobuf Encoding".
 
@@ -15,6 +16,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -22,6 +24,7 @@ use prost::Message;
 
 use super::Target;
 use super::answer::{Answer, chain, one_line};
+use super::target::Signal;
 use crate::config::OtlpProtocol;
 
 const MAX_ANSWER_BYTES: usize = 4 << 20;
@@ -55,7 +58,7 @@ impl HttpClient {
     pub(super) async fn send(&mut self, payload: Bytes) -> Answer {
         let json = self.target.protocol == OtlpProtocol::HttpJson;
         let body = match json {
-            true => match to_json(&payload) {
+            true => match to_json(self.target.signal, &payload) {
                 Ok(text) => text,
                 Err(reason) => return Answer::refused(reason),
             },
@@ -110,7 +113,15 @@ impl HttpClient {
             }
             Err(error) => return Answer::try_again(format!("HTTP {}: {error}", parts.status.as_u16())),
         };
-        classify(parts.status, &parts.headers, &content_type, &body, SystemTime::now())
+        let answer = classify(parts.status, &parts.headers, &content_type, &body, SystemTime::now());
+        let has_none = matches!(parts.status.as_u16(), 404 | 405 | 501);
+        match answer {
+            // A path or a method that is not there.
+            Answer::Refused { reason } if has_none && self.target.signal == Signal::Logs => {
+                Answer::NoSuchSignal { reason }
+            }
+            answer => answer,
+        }
     }
 }
 
@@ -183,7 +194,8 @@ fn decode_response(content_type: &str, body: &[u8]) -> Option<ExportTraceService
     let Some(partial) = value.get("partialSuccess") else {
         return Some(ExportTraceServiceResponse::default());
     };
-    let rejected = partial.get("rejectedSpans").map_or(0, |number| match number.as_str() {
+    let rejected = partial.get("rejectedSpans").or_else(|| partial.get("rejectedLogRecords"));
+    let rejected = rejected.map_or(0, |number| match number.as_str() {
         Some(text) => text.parse().unwrap_or(0),
         None => number.as_i64().unwrap_or(0),
     });
@@ -217,9 +229,15 @@ pub(crate) fn gzip(body: &[u8]) -> std::io::Result<Bytes> {
     Ok(encoder.finish()?.into())
 }
 
-fn to_json(payload: &[u8]) -> Result<Bytes, String> {
-    let request = ExportTraceServiceRequest::decode(payload)
-        .map_err(|error| format!("not a trace request: {error}"))?;
+fn to_json(signal: Signal, payload: &[u8]) -> Result<Bytes, String> {
+    match signal {
+        Signal::Logs => json_of::<ExportLogsServiceRequest>(payload),
+        Signal::Traces | Signal::Metrics => json_of::<ExportTraceServiceRequest>(payload),
+    }
+}
+
+fn json_of<M: Message + Default + serde::Serialize>(payload: &[u8]) -> Result<Bytes, String> {
+    let request = M::decode(payload).map_err(|error| format!("not a request of its signal: {error}"))?;
     serde_json::to_vec(&request)
         .map(Bytes::from)
         .map_err(|error| format!("cannot be written as JSON: {error}"))
@@ -271,9 +289,10 @@ mod tests {
     #[test]
     fn pages_and_messages_are_told_to_the_user() {
         let reason = |answer: Answer| match answer {
-            Answer::Refused { reason } | Answer::TryAgain { reason, .. } | Answer::TooLarge { reason } => {
-                reason
-            }
+            Answer::Refused { reason }
+            | Answer::NoSuchSignal { reason }
+            | Answer::TryAgain { reason, .. }
+            | Answer::TooLarge { reason } => reason,
             Answer::Taken { .. } => panic!("taken"),
         };
         assert!(reason(answer(200, &[], "text/html", b"<html>log in</html>")).contains("web page"));

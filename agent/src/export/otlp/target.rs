@@ -15,6 +15,7 @@ use crate::config::{Compression, Otlp, OtlpProtocol};
 pub enum Signal {
     Traces,
     Metrics,
+    Logs,
 }
 
 impl Signal {
@@ -22,6 +23,7 @@ impl Signal {
         match self {
             Signal::Traces => "/v1/traces",
             Signal::Metrics => "/v1/metrics",
+            Signal::Logs => "/v1/logs",
         }
     }
 }
@@ -29,6 +31,7 @@ impl Signal {
 /// Where and how the requests of one signal are sent.
 #[derive(Clone, Debug)]
 pub struct Target {
+    pub signal: Signal,
     pub protocol: OtlpProtocol,
     /// With its path for HTTP.
     pub uri: Uri,
@@ -55,10 +58,12 @@ impl Target {
         let settings = &settings.with(match signal {
             Signal::Traces => &settings.for_traces,
             Signal::Metrics => &settings.for_metrics,
+            Signal::Logs => &settings.for_logs,
         });
         let own = match signal {
             Signal::Traces => &settings.traces_endpoint,
             Signal::Metrics => &settings.metrics_endpoint,
+            Signal::Logs => &settings.logs_endpoint,
         };
         let (text, as_is) = if own.is_empty() { (&settings.endpoint, false) } else { (own, true) };
         if text.is_empty() {
@@ -81,6 +86,7 @@ impl Target {
             headers.insert(key, value);
         }
         Ok(Some(Self {
+            signal,
             protocol,
             uri,
             headers,

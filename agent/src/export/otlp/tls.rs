@@ -94,7 +94,8 @@ fn roots(settings: &Otlp) -> Result<RootCertStore, TlsError> {
 }
 
 fn uses_tls(settings: &Otlp) -> bool {
-    let endpoints = [&settings.endpoint, &settings.traces_endpoint, &settings.metrics_endpoint];
+    let Otlp { endpoint, traces_endpoint, metrics_endpoint, logs_endpoint, .. } = settings;
+    let endpoints = [endpoint, traces_endpoint, metrics_endpoint, logs_endpoint];
     settings.insecure == Some(false) || endpoints.iter().any(|endpoint| endpoint.starts_with("https:"))
 }
 

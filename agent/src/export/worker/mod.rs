@@ -247,7 +247,7 @@ impl Worker {
                 None
             }
             // It answered, so it is there.
-            Answer::Refused { reason } => {
+            Answer::Refused { reason } | Answer::NoSuchSignal { reason } => {
                 self.refuse(spans, &reason);
                 self.settle(&taken);
                 self.came_back();

@@ -13,7 +13,8 @@ const BURST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Budget {
     percent: u32,
-    left: Duration,
+    /// Nanoseconds. Less than none: what was spent beyond it is paid back first.
+    left: i64,
     filled: Instant,
     used: Duration,
 }
@@ -27,7 +28,7 @@ fn thread_time() -> Duration {
 
 impl Budget {
     pub(super) fn new(percent: u32, now: Instant) -> Self {
-        Self { percent: percent.clamp(1, 100), left: BURST, filled: now, used: thread_time() }
+        Self { percent: percent.clamp(1, 100), left: nanos(BURST), filled: now, used: thread_time() }
     }
 
     /// Takes what was used since the last time. Returns how much that was.
@@ -35,7 +36,7 @@ impl Budget {
         let used = thread_time();
         let since = used.saturating_sub(self.used);
         self.used = used;
-        self.left = self.left.saturating_sub(since);
+        self.left = self.left.saturating_sub(nanos(since));
         since
     }
 
@@ -43,9 +44,22 @@ impl Budget {
     pub(super) fn wait(&mut self, now: Instant) -> Duration {
         let gained = now.saturating_duration_since(self.filled) * self.percent / 100;
         self.filled = now;
-        self.left = (self.left + gained).min(BURST);
-        if self.left.is_zero() { MIN_GAIN * 100 / self.percent } else { Duration::ZERO }
+        self.left = self.left.saturating_add(nanos(gained)).min(nanos(BURST));
+        if self.left > 0 {
+            return Duration::ZERO;
+        }
+        let owed = Duration::from_nanos(self.left.unsigned_abs());
+        (owed + MIN_GAIN) * 100 / self.percent
     }
+
+    /// So much is owed that not even small things are done.
+    pub(super) fn is_overdrawn(&self) -> bool {
+        self.left < -nanos(BURST)
+    }
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Work is taken up again when there is enough for a piece.
@@ -60,11 +74,30 @@ mod tests {
         let start = Instant::now();
         let mut budget = Budget::new(5, start);
         assert_eq!(budget.wait(start), Duration::ZERO);
-        budget.left = Duration::ZERO;
+        budget.left = 0;
         assert_eq!(budget.wait(start), Duration::from_millis(20), "1 ms at 5 %");
         assert_eq!(budget.wait(start + Duration::from_millis(20)), Duration::ZERO);
-        assert_eq!(budget.left, Duration::from_millis(1));
+        assert_eq!(budget.left, nanos(Duration::from_millis(1)));
         budget.wait(start + Duration::from_secs(3600));
-        assert_eq!(budget.left, BURST, "no more than that is saved");
+        assert_eq!(budget.left, nanos(BURST), "no more than that is saved");
+    }
+
+    #[test]
+    fn what_was_spent_beyond_it_is_paid_back() {
+        let start = Instant::now();
+        let mut budget = Budget::new(5, start);
+        budget.left = -nanos(Duration::from_millis(9));
+        assert_eq!(budget.wait(start), Duration::from_millis(200), "9 ms, and one to work with");
+        assert!(!budget.is_overdrawn());
+        budget.left = -nanos(BURST) - 1;
+        assert!(budget.is_overdrawn());
+        budget.left = nanos(BURST);
+        let begun = budget.used;
+        let mut n = 0_u64;
+        while thread_time() - begun < Duration::from_millis(5) {
+            n = std::hint::black_box(n + 1);
+        }
+        let used = budget.charge();
+        assert_eq!(budget.left, nanos(BURST) - nanos(used));
     }
 }

@@ -97,9 +97,14 @@ impl Places {
         kept.map(|kept| (kept.tgid, kept.address, kept.bytes.as_slice()))
     }
 
-    /// Wipes what was kept long enough, and what belongs to a connection that is done.
-    pub(super) fn wipe(&mut self, now: Instant, done: Option<&ClientRandom>) {
-        self.kept.retain(|kept| kept.until > now && done != Some(&kept.name));
+    /// Wipes what was kept long enough.
+    pub(super) fn wipe(&mut self, now: Instant) {
+        self.kept.retain(|kept| kept.until > now);
+    }
+
+    /// Wipes what belongs to connections that are done.
+    pub(super) fn forget(&mut self, is_done: impl Fn(&ClientRandom) -> bool) {
+        self.kept.retain(|kept| !is_done(&kept.name));
     }
 
     /// When there is something to wipe.

@@ -18,6 +18,10 @@ pub(super) const PIECE: usize = 256 << 10;
 const PAGE: u64 = 4096;
 /// The bit of an entry of `pagemap` that says that the page is in memory.
 const PRESENT: u64 = 1 << 63;
+/// Bytes of an entry.
+const ENTRY: u64 = 8;
+/// Pages asked for at once: a mapping of terabytes that is hardly used is gone over in parts, of half a millisecond each.
+const MAX_LOOKED: u64 = 64 << 10;
 
 /// Why a process' memory cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,22 +81,47 @@ impl Memory {
         Ok(maps.iter().filter(|map| may_hold(map)).map(|map| map.address).collect())
     }
 
+    /// Whether it is still there, and runs the same program.
+    pub(super) fn is_there(&self) -> bool {
+        self.process.stat().is_ok() && program(&self.process) == self.program
+    }
+
     /// Reads what there is at an address. Returns how many bytes that are.
-    pub(super) fn read(&self, at: u64, to: &mut [u8]) -> io::Result<usize> {
+    fn read(&self, at: u64, to: &mut [u8]) -> io::Result<usize> {
         self.mem.read_at(to, at)
     }
 
+    /// Reads the bytes around an address that are in memory, and together. Returns where they begin, and how many they are. `None`:
+    /// what is at the address is not.
+    pub(super) fn read_present(
+        &self,
+        (from, end): (u64, u64),
+        address: u64,
+        to: &mut [u8],
+    ) -> Option<(u64, usize)> {
+        let mut walk = Walk::new(vec![(from, end)], 0, to.len() as u64);
+        loop {
+            match walk.next(self, to) {
+                Next::Piece(start, len) if address < start + len as u64 => {
+                    return (start <= address).then_some((start, len));
+                }
+                Next::Piece(..) | Next::Nothing => {}
+                Next::End => return None,
+            }
+        }
+    }
+
     /// The next present bytes from an address on, before an end, and whether there are more right behind them: at most [`PIECE`] are
-    /// taken at once. `None`: there are none.
-    fn present(&self, from: u64, end: u64) -> io::Result<Option<Run>> {
+    /// taken at once, and so many pages looked at. `Err`: up to there, there are none.
+    fn present(&self, from: u64, end: u64) -> io::Result<Result<Run, u64>> {
         let mut page = from / PAGE;
-        let last = end.div_ceil(PAGE);
+        let last = end.div_ceil(PAGE).min(page + MAX_LOOKED);
         let mut entries = [0; 8 * 512];
         let mut run: Option<Run> = None;
         while page < last {
             let count = (last - page).min(512) as usize;
             let Some(entries) = entries.get_mut(..8 * count) else { break };
-            self.pagemap.read_exact_at(entries, page * 8)?;
+            self.pagemap.read_exact_at(entries, page * ENTRY)?;
             let (entries, _) = entries.as_chunks::<8>();
             for (page, entry) in (page..).zip(entries) {
                 let is_present = u64::from_ne_bytes(*entry) & PRESENT != 0;
@@ -107,13 +136,17 @@ impl Memory {
                     }
                     Some(found) => {
                         found.goes_on = is_present;
-                        return Ok(run);
+                        return Ok(Ok(*found));
                     }
                 }
             }
             page += count as u64;
         }
-        Ok(run)
+        let looked = (last * PAGE).min(end);
+        if let Some(found) = &mut run {
+            found.goes_on = found.until == looked && looked < end;
+        }
+        Ok(run.ok_or(looked))
     }
 }
 
@@ -173,24 +206,37 @@ impl Walk {
     /// Goes on at an address of the last piece.
     pub(super) fn rewind(&mut self, address: u64, until: u64) {
         let (_, end) = self.part;
-        self.part = (address.saturating_sub(self.overlap), end.max(until));
+        let from = address.saturating_sub(self.overlap);
+        self.part = (from, end.max(until));
+        // What is read again counts once.
+        self.left = self.left.saturating_add(until.saturating_sub(from));
     }
 
-    /// Reads the next piece. Returns its address and length; `None` at the end.
-    pub(super) fn next(&mut self, memory: &Memory, to: &mut [u8]) -> Option<(u64, usize)> {
+    /// Reads the next piece.
+    pub(super) fn next(&mut self, memory: &Memory, to: &mut [u8]) -> Next {
         while self.left > 0 {
             let (from, end) = self.part;
             if from >= end {
-                self.part = self.regions.next()?;
+                let Some(part) = self.regions.next() else { break };
+                self.part = part;
                 continue;
             }
-            // A mapping that is gone by now has no pages.
-            let Ok(Some(Run { start, until, goes_on })) = memory.present(from, end) else {
-                self.part = (0, 0);
-                continue;
+            let Run { start, until, goes_on } = match memory.present(from, end) {
+                Ok(Ok(run)) => run,
+                Ok(Err(looked)) => {
+                    self.part = (looked, end);
+                    // Looking costs as well.
+                    self.left = self.left.saturating_sub(looked.saturating_sub(from) / PAGE * ENTRY);
+                    return Next::Nothing;
+                }
+                // A mapping that is gone by now has no pages.
+                Err(_) => {
+                    self.part = (0, 0);
+                    continue;
+                }
             };
             let wanted = (until - start).min(to.len() as u64).min(self.left);
-            let to = to.get_mut(..wanted as usize)?;
+            let Some(to) = to.get_mut(..wanted as usize) else { break };
             let Ok(len) = memory.read(start, to) else {
                 self.part = (until, end);
                 continue;
@@ -200,16 +246,36 @@ impl Walk {
             let is_whole = start + len as u64 == until && len as u64 > self.overlap;
             self.part = (if goes_on && is_whole { until - self.overlap } else { until }, end);
             if len > 0 {
-                return Some((start, len));
+                return Next::Piece(start, len);
             }
         }
-        None
+        Next::End
     }
+}
+
+/// What came of reading on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// So many bytes that lie at this address.
+    Piece(u64, usize),
+    /// Nothing yet: many pages are not in memory.
+    Nothing,
+    End,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn next(walk: &mut Walk, memory: &Memory, to: &mut [u8]) -> Option<(u64, usize)> {
+        loop {
+            match walk.next(memory, to) {
+                Next::Piece(address, len) => return Some((address, len)),
+                Next::Nothing => {}
+                Next::End => return None,
+            }
+        }
+    }
 
     fn own() -> Memory {
         Memory::open(Tgid(std::process::id()), crate::clock::boot()).expect("its own memory")
@@ -224,7 +290,7 @@ mod tests {
         let mut piece = vec![0; PIECE];
         let mut walk = Walk::new(vec![(at, at + page.len() as u64)], 80, u64::MAX);
         let mut seen = Vec::new();
-        while let Some((address, len)) = walk.next(&memory, &mut piece) {
+        while let Some((address, len)) = next(&mut walk, &memory, &mut piece) {
             seen.push((address - at, len as u64, piece[..len].starts_with(&mark)));
         }
         assert!(seen[0] == (0, seen[0].1, true), "{seen:?}");
@@ -253,7 +319,7 @@ mod tests {
         let mut piece = vec![0; PIECE];
         let mut read = 0;
         let mut last = 0;
-        while let Some((address, len)) = walk.next(&memory, &mut piece) {
+        while let Some((address, len)) = next(&mut walk, &memory, &mut piece) {
             assert!(address >= last, "{address:#x} comes after {last:#x}");
             (last, read) = (address + len as u64, read + len as u64);
             assert!(read <= end - from, "it ends");
@@ -267,7 +333,48 @@ mod tests {
         let at = untouched.as_ptr() as u64;
         let memory = own();
         let mut walk = Walk::new(vec![(at + (1 << 20), at + (63 << 20))], 80, u64::MAX);
-        assert_eq!(walk.next(&memory, &mut vec![0; PIECE]), None);
+        assert_eq!(next(&mut walk, &memory, &mut vec![0; PIECE]), None);
+        // A place where a secret lay before: its page may have been given back.
+        let at = at + (32 << 20);
+        assert_eq!(memory.read_present((at - 1024, at + 1024), at, &mut [0; 2048]), None);
+    }
+
+    #[test]
+    fn a_large_mapping_is_looked_at_in_parts_and_looking_has_an_end() {
+        let large: Vec<u8> = Vec::with_capacity(3 * (MAX_LOOKED * PAGE) as usize);
+        let at = (large.as_ptr() as u64).next_multiple_of(PAGE);
+        let part = vec![(at + PAGE, at + 5 * MAX_LOOKED * PAGE / 2)];
+        let memory = own();
+        let mut piece = vec![0; PIECE];
+        let mut walk = Walk::new(part.clone(), 80, u64::MAX);
+        let all: Vec<Next> = std::iter::repeat_with(|| walk.next(&memory, &mut piece)).take(4).collect();
+        assert_eq!(all, [Next::Nothing, Next::Nothing, Next::Nothing, Next::End]);
+        let mut walk = Walk::new(part, 80, MAX_LOOKED * ENTRY);
+        let all: Vec<Next> = std::iter::repeat_with(|| walk.next(&memory, &mut piece)).take(2).collect();
+        assert_eq!(all, [Next::Nothing, Next::End]);
+    }
+
+    #[test]
+    fn what_lies_around_an_address_is_read_where_it_is_in_memory() {
+        let bytes = Vec::from_iter((0..4096_u32).flat_map(u32::to_le_bytes));
+        let at = bytes.as_ptr() as u64 + 8000;
+        let mut around = [0; 2048];
+        let (start, len) = own().read_present((at - 1024, at + 1024), at, &mut around).expect("it is");
+        let place = (at - start) as usize;
+        assert_eq!(around[place..len][..8], bytes[8000..8008]);
+    }
+
+    #[test]
+    fn what_is_read_again_counts_once() {
+        let bytes = vec![1; 4 * PIECE];
+        let at = bytes.as_ptr() as u64;
+        let mut walk = Walk::new(vec![(at, at + bytes.len() as u64)], 80, bytes.len() as u64);
+        let (memory, mut piece) = (own(), vec![0; PIECE]);
+        for _ in 0..20 {
+            let Some((address, len)) = next(&mut walk, &memory, &mut piece) else { panic!("it goes on") };
+            walk.rewind(address + 100, address + len as u64);
+        }
+        assert!(walk.left >= bytes.len() as u64 - 4 * PAGE, "{}", walk.left);
     }
 
     #[test]

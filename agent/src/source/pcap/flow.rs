@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::packet::Segment;
-use spoor_core::record::{Mark, *};
+use spoor_core::record::{CgroupId, Mark, NetNs, *};
 use spoor_core::stream::{Assembler, Chunk, Window};
 use spoor_core::time::BootTime;
 
@@ -236,12 +236,12 @@ impl Flow {
             transport: Transport::Tcp,
             local: Endpoint::Inet(own.address),
             remote: Endpoint::Inet(other.address),
-            netns: 0,
+            netns: NetNs::UNKNOWN,
             role: self.has_roles.then_some(role),
             from_start: self.is_whole(),
             thread: own.thread,
             comm: String::new(),
-            cgroup: 0,
+            cgroup: CgroupId::UNKNOWN,
             wire,
             peer: None,
         }

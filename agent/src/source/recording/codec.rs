@@ -138,8 +138,8 @@ fn encode_conn(conn: &Conn, e: &mut Encoder<'_>) {
         Some(Role::Server) => 2,
     });
     e.flags([conn.from_start, conn.wire.is_some(), conn.peer.is_some(), false]);
-    e.u32(conn.netns);
-    e.u64(conn.cgroup);
+    e.u32(conn.netns.0);
+    e.u64(conn.cgroup.0);
     e.thread(conn.thread);
     e.endpoint(&conn.local);
     e.endpoint(&conn.remote);
@@ -195,7 +195,7 @@ fn decode_conn(d: &mut Decoder<'_>) -> Option<Conn> {
         _ => return None,
     };
     let [from_start, has_wire, has_peer, _] = d.flags()?;
-    let (netns, cgroup, thread) = (d.u32()?, d.u64()?, d.thread()?);
+    let (netns, cgroup, thread) = (NetNs(d.u32()?), CgroupId(d.u64()?), d.thread()?);
     let (local, remote, comm) = (d.endpoint()?, d.endpoint()?, d.string()?);
     let wire = WireBase { egress: d.u32()?, ingress: d.u32()? };
     let peer = ConnId(d.u64()?);

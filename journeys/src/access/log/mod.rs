@@ -40,7 +40,7 @@ const UNREADABLE: &str = "unreadable";
 pub struct Entry {
     /// A user's or token's name; empty before anybody signed in.
     pub who: String,
-    /// `password`, `token`, or empty.
+    /// `password`, `token`, `proxy`, `oidc`, or empty.
     pub via: String,
     pub role: String,
     /// The address that asked.

@@ -6,6 +6,8 @@
 //! its peer and its queue the event says by the same attributes; since when, which kind and which name by attributes of its
 //! own, which are found under `spoor.operation.`, `spoor.message.`, `spoor.` and alone.
 //!
+//! `spoor.operation.over` says of one of the first two that it is: its span may come much later, when all of its tree is over.
+//!
 //! `t0 called, not answered · t30 event: since t0 · t90 event: since t0 ⇒ a fact from t0 to t90, until the span comes`
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -22,6 +24,7 @@ use crate::facts::{FactId, Reading, Step, Work, message, of_span};
 const OPEN: &str = "spoor.operation.open";
 const WAITING: &str = "spoor.message.waiting";
 const UNACKED: &str = "spoor.message.unacked";
+const OVER: &str = "spoor.operation.over";
 const MAX_NAME: usize = 255;
 
 /// Reads a log record. `order_attributes` are tried in their order; the first that is there names the order.
@@ -32,7 +35,7 @@ pub fn of_event(resource: Option<&Resource>, record: &LogRecord, order_attribute
         "" => attributes.text("event.name").unwrap_or(""),
         name => name,
     };
-    if ![OPEN, WAITING, UNACKED].contains(&name) {
+    if ![OPEN, WAITING, UNACKED, OVER].contains(&name) {
         return Reading::Unknown;
     }
     let told_at =
@@ -42,6 +45,7 @@ pub fn of_event(resource: Option<&Resource>, record: &LogRecord, order_attribute
     let span = Span {
         trace_id: record.trace_id.clone(),
         span_id: record.span_id.clone(),
+        parent_span_id: own(attributes, "parent").and_then(span_id).unwrap_or_default(),
         name: own(attributes, "name").unwrap_or_default().to_owned(),
         kind: kind(name, own(attributes, "kind").unwrap_or("")).into(),
         start_time_unix_nano: since.max(1),
@@ -56,6 +60,7 @@ pub fn of_event(resource: Option<&Resource>, record: &LogRecord, order_attribute
     let work = match name {
         WAITING => waiting(attributes),
         UNACKED => handling(attributes),
+        OVER => Work::Over,
         _ => work(&fact.step, attributes),
     };
     if name == WAITING {
@@ -71,6 +76,13 @@ pub fn of_event(resource: Option<&Resource>, record: &LogRecord, order_attribute
 /// Of an attribute that events have of their own.
 fn own<'a>(attributes: Attributes<'a>, name: &str) -> Option<&'a str> {
     NAMESPACES.iter().find_map(|space| attributes.text(&format!("{space}{name}")))
+}
+
+/// As 16 hexadecimal digits.
+fn span_id(text: &str) -> Option<Vec<u8>> {
+    let bytes = text.as_bytes();
+    let is_hex = bytes.len() == 16 && bytes.iter().all(u8::is_ascii_hexdigit);
+    is_hex.then(|| u64::from_str_radix(text, 16).ok()).flatten().map(|id| id.to_be_bytes().to_vec())
 }
 
 const NAMESPACES: [&str; 4] = ["spoor.operation.", "spoor.message.", "spoor.", ""];

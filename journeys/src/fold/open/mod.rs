@@ -55,7 +55,7 @@ impl OpenWork {
             Work::Statement { collection, writes: false } => Doing::Reads(collection),
             Work::Handling { queue, .. } => Doing::Handles(queue),
             Work::Waiting { queue, .. } => Doing::Waits(queue.as_ref()?),
-            Work::Other => return None,
+            Work::Other | Work::Over => return None,
         };
         Some(doing.what(&self.service))
     }
@@ -72,6 +72,9 @@ pub(super) fn open(facts: &[Fact]) -> Vec<OpenWork> {
         facts.iter().filter(|fact| fact.is_open()).filter_map(Fact::parent_id).collect();
     let work = |fact: &Fact| {
         let Step::Open { work } = &fact.step else { return None };
+        if *work == Work::Over {
+            return None;
+        }
         let publish = matches!(work, Work::Waiting { .. }).then(|| fact.parent_id()).flatten();
         let is_over = publish.is_some_and(|publish| is_taken(facts, publish, work));
         (!is_over && !waited_for.contains(&fact.id)).then(|| OpenWork {

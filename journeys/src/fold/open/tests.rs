@@ -39,6 +39,12 @@ fn what_hangs_is_told_until_its_span_comes_in_whichever_order() {
     assert_eq!(hangs(reason_at(&[call(1, 40)], 40 + 179)), expected);
     assert_eq!(hangs(reason_at(&[call(1, 40)], 40 + 180)), None);
     assert_eq!(hangs(reason_at(&[call(1, 40), call(1, 100)], 40 + 180)), expected);
+    // That it is over may be told long before its span comes, and in whichever order.
+    let told_over = goes_on(1, None, "crm", (10, 90), Work::Over);
+    for facts in [vec![call(1, 100), told_over.clone()], vec![told_over, call(1, 100)]] {
+        let journey = journey(&gather(facts), &Model::default());
+        assert_eq!(journey.open, []);
+    }
     // The span has an end, even where a clock says that it came before the last event.
     let step = Step::Called { peer: "api.dpd.ru".to_owned(), answer: Some(200), changes: true };
     let over =

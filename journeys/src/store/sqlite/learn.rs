@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::dictionary::{forget_words, known_word, text, word};
 use super::doing;
-use crate::facts::{At, Fact};
+use crate::facts::{At, Fact, Step};
 use crate::fold::{self, Deliveries, Length};
 use crate::model::{Kind, Times, Usual, What, class};
 use crate::rules::window;
@@ -98,10 +98,11 @@ impl Lessons {
     /// Operations that are new, each with what was known of it before, if anything: that is taken back.
     pub(super) fn facts<'a>(&mut self, facts: impl Iterator<Item = (&'a Fact, Option<&'a Fact>)>) {
         let lengths = |fact| fold::length(fact).into_iter().chain(fold::unseen(fact));
+        let is_told_before = |fact: &Fact| matches!(fact.step, Step::Open { .. });
         let current = Some(period(self.now));
         for (fact, before) in facts {
-            // What is told again happened once; what was told while it went on happened when it was over.
-            if !fact.is_open() && before.is_none_or(Fact::is_open) {
+            // What is told again happened once; what was told before its span came, when that came.
+            if !is_told_before(fact) && before.is_none_or(is_told_before) {
                 window::counted(fact).for_each(|length| self.count(&length));
             }
             for length in before.into_iter().flat_map(lengths) {

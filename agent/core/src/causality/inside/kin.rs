@@ -25,7 +25,7 @@ pub(super) struct Kin {
     takers: Bounded<u64, Takers>,
     /// Processes choose their names: none is to look like another's kin.
     hasher: RandomState,
-    /// Takers that there was no room for.
+    /// Services with takers that there was no room for.
     crowded_out: u64,
 }
 
@@ -78,8 +78,8 @@ impl Kin {
             return;
         }
         if takers.processes.len() >= MAX_TAKERS {
-            takers.is_crowded = true;
-            self.crowded_out = self.crowded_out.saturating_add(1);
+            // Counted once: those beyond are not told apart.
+            self.crowded_out += u64::from(!std::mem::replace(&mut takers.is_crowded, true));
             return;
         }
         takers.processes.push(tgid);

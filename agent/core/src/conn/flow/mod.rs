@@ -26,7 +26,7 @@ use super::{ConnInfo, ConnRef, MakeSession, Stats, Verdict, VerdictUpdate};
 use crate::conn::snapshot::{Known, Waiting};
 use crate::protocol::detect::Detection;
 use crate::protocol::{Discard, End, Event, Events, PerProtocol, Protocol, Session, Shared, Want};
-use crate::record::{Close, Conn, Data, Direction, Endpoint, Role, Sender, Tgid};
+use crate::record::{CgroupId, Close, Conn, Data, Direction, Endpoint, NetNs, Role, Sender, Tgid};
 use crate::settings;
 use crate::stream::{Chunk, Duplex, Window};
 use crate::time::BootTime;
@@ -177,13 +177,13 @@ impl Flow {
         if known.remote == Endpoint::Unknown {
             known.remote = conn.remote;
         }
-        if known.netns == 0 {
+        if known.netns == NetNs::UNKNOWN {
             known.netns = conn.netns;
         }
         if known.comm.is_empty() {
             known.comm = conn.comm;
         }
-        if known.cgroup == 0 {
+        if known.cgroup == CgroupId::UNKNOWN {
             known.cgroup = conn.cgroup;
         }
         known.role = known.role.or(conn.role);

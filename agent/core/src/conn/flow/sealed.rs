@@ -139,6 +139,15 @@ impl Flow {
         }
     }
 
+    /// Secrets from memory are not to be used any more.
+    pub(in crate::conn) fn forget_found(&mut self, now: BootTime, cx: &mut Context) {
+        let Some(sealed) = &mut self.tls else { return };
+        if sealed.session.is_found() && !matches!(sealed.session.phase(), tls::Phase::Closed(_)) {
+            sealed.session.close(tls::Cause::Secret);
+            self.unseal(now, cx);
+        }
+    }
+
     /// Memory is short: what waits for a secret waits no longer.
     pub(super) fn relieve_sealed(&mut self, now: BootTime, cx: &mut Context) {
         let Some(sealed) = &mut self.tls else { return };
@@ -169,9 +178,10 @@ impl Flow {
             cx.tls.wait(name, id);
         }
         if cx.tls.is_searched
-            && let Some(proof) = sealed.session.poll_proof()
+            && let Some(proof) = sealed.session.poll_proof(self.spoke_at)
+            && !cx.tls.want(Wanted { tgid: self.moved_by, at: self.spoke_at, proof })
         {
-            cx.tls.want(Wanted { tgid: self.moved_by, at: self.spoke_at, proof });
+            cx.stats.tls.unasked += 1;
         }
     }
 

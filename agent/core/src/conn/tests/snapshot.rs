@@ -16,7 +16,7 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 /// A database's connection, introduced.
 fn database() -> Conn {
     Conn {
-        netns: 77,
+        netns: NetNs(77),
         from_start: false,
         role: Some(Role::Client),
         remote: Endpoint::Inet("10.0.0.2:5432".parse().unwrap()),
@@ -138,8 +138,8 @@ fn the_same_connection_goes_on() {
 #[test]
 fn a_connection_that_differs_in_anything_is_another_one() {
     let other: Endpoint = Endpoint::Inet("10.0.0.9:5432".parse().unwrap());
-    check(|conn| conn.netns = 78, 0, None, CHANGED);
-    check(|conn| conn.netns = 0, 0, None, CHANGED);
+    check(|conn| conn.netns = NetNs(78), 0, None, CHANGED);
+    check(|conn| conn.netns = NetNs::UNKNOWN, 0, None, CHANGED);
     check(|conn| conn.remote = other.clone(), 0, None, CHANGED);
     check(|conn| conn.local = other.clone(), 0, None, CHANGED);
     check(|conn| conn.local = Endpoint::Unknown, 0, None, CHANGED);
@@ -192,7 +192,7 @@ fn connections_that_end_speak_otherwise_or_were_not_introduced_are_not_handed_ov
     ended.handle_close(close(1, at.ms));
     assert!(handed_over(&ended).0.is_empty());
     let mut other = Connections::new(&settings::Protocols::default(), 10);
-    other.handle_conn(Conn { netns: 77, ..conn(1) });
+    other.handle_conn(Conn { netns: NetNs(77), ..conn(1) });
     other.handle_data(data(1, Ingress, 0, REQUEST, 0, 2));
     assert!(handed_over(&other).0.is_empty(), "HTTP/1.1 says everything in each message");
 }

@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::operation::amqp::{Action, Deliver};
 use crate::operation::{Completeness, Extent, OpSide};
-use crate::record::{Conn, ConnId, Endpoint, OpId, Point, WireBase, Worker};
+use crate::record::{CgroupId, Conn, ConnId, Endpoint, NetNs, OpId, Point, WireBase, Worker};
 use crate::time::{BootTime, WallTime, ns};
 
 /// 00 01 02 … 0f
@@ -25,12 +25,12 @@ fn conn(role: Role, wire: Option<WireBase>) -> ConnInfo {
         transport: Transport::Tcp,
         local: at(1),
         remote: at(2),
-        netns: 0,
+        netns: NetNs::UNKNOWN,
         role: Some(role),
         from_start: true,
         thread: Worker::default(),
         comm: String::new(),
-        cgroup: 0,
+        cgroup: CgroupId::UNKNOWN,
         wire,
         peer: Some(ConnId(if role == Role::Client { 72 } else { 71 })),
     };

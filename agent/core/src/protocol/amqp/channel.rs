@@ -176,6 +176,14 @@ impl Channel {
         }
     }
 
+    /// All operations that are not over.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Operation> {
+        let tagged = self.publishes.iter().chain(&self.deliveries).map(|tagged| &tagged.waiting);
+        let sent = self.sent.iter().map(|sent| &sent.waiting);
+        let waiting = tagged.chain(sent).chain(self.asked.iter().map(|asked| &asked.waiting));
+        waiting.filter_map(|waiting| waiting.operation.as_deref())
+    }
+
     pub(super) fn assembly(&mut self, from: Sender) -> &mut Option<Assembly> {
         match from {
             Sender::Client => &mut self.from_client,

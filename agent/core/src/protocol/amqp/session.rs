@@ -500,12 +500,8 @@ impl crate::protocol::Session for AmqpSession {
     }
 
     fn peek(&self, op: OpId) -> Option<Operation> {
-        let deliveries = self.channels.values().flat_map(|channel| &channel.deliveries);
-        let operation = deliveries.filter_map(|delivery| delivery.waiting.operation.as_deref());
-        operation
-            .into_iter()
-            .find(|operation| operation.id == op && operation.shape == OpSide::Incoming)
-            .cloned()
+        let is_it = |operation: &&Operation| operation.id == op;
+        self.channels.values().find_map(|channel| channel.open().find(is_it)).cloned()
     }
 
     fn want(&self, from: Sender) -> Want {

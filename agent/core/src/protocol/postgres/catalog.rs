@@ -191,22 +191,30 @@ impl Catalog {
     pub(super) fn open(&mut self, name: String, mut portal: Portal) -> (Option<Key>, bool) {
         portal.bytes = held_by_portal(&name, &portal);
         let previous = self.close(&name);
-        let room = self.portals.len() < MAX_PORTALS
-            && self.portal_bytes.saturating_add(portal.bytes) <= MAX_PORTAL_BYTES;
-        if !room {
-            self.portals.clear();
-            self.portal_bytes = 0;
-        }
+        let room = self.make_room(1, portal.bytes);
         self.portal_bytes = self.portal_bytes.saturating_add(portal.bytes);
         self.portals.insert(name, portal);
         (previous, room)
     }
 
+    /// Whether there is room for so many portals more and their bytes; where there is none, all that are open go.
+    fn make_room(&mut self, portals: usize, bytes: usize) -> bool {
+        let has_room = self.portals.len() + portals <= MAX_PORTALS
+            && self.portal_bytes.saturating_add(bytes) <= MAX_PORTAL_BYTES;
+        if !has_room {
+            self.portals.clear();
+            self.portal_bytes = 0;
+        }
+        has_room
+    }
+
     /// The server told the columns of what a portal returns.
     pub(super) fn describe_portal(&mut self, name: &str, columns: &Arc<[Column]>) {
+        let Some(portal) = self.portals.get(name) else { return };
+        let more = column_bytes(columns).saturating_sub(column_bytes(&portal.prepared.columns));
+        self.make_room(0, more);
         let Some(portal) = self.portals.get_mut(name) else { return };
-        let before = std::mem::replace(&mut portal.prepared.columns, columns.clone());
-        let more = column_bytes(columns).saturating_sub(column_bytes(&before));
+        portal.prepared.columns = columns.clone();
         portal.bytes = portal.bytes.saturating_add(more);
         self.portal_bytes = self.portal_bytes.saturating_add(more);
     }

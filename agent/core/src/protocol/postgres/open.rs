@@ -348,9 +348,9 @@ impl OpenOperations {
         open.statement.command_tag = Some(tag);
     }
 
-    /// What is known so far of a statement that somebody else asks for.
+    /// What is known so far of a statement.
     pub(super) fn peek(&self, op: OpId) -> Option<Operation> {
-        let open = self.open.values().find(|open| open.id == op && self.shape() == OpSide::Relayed)?;
+        let open = self.open.values().find(|open| open.id == op)?;
         let mut statement = open.statement.clone();
         statement.text = statement.text.or_else(|| open.text.as_deref().map(str::to_owned));
         Some(Operation {

@@ -264,7 +264,7 @@ impl Talk {
     fn secrets(&self) -> Secrets {
         let mut secrets = Secrets::default();
         for known in self.known() {
-            secrets.insert(known);
+            secrets.insert(known, BootTime::ZERO);
         }
         secrets
     }
@@ -274,6 +274,7 @@ impl Talk {
             client_random: RANDOM,
             label,
             secret: Secret::new(bytes).unwrap(),
+            origin: Origin::Given,
             joined: None,
         };
         match self.suite.version {
@@ -522,7 +523,7 @@ fn what_waits_for_its_secret_is_opened_from_the_first_byte() {
         assert!(session.held() > 0 && session.poll_timeout().is_some());
         let mut seen = [Seen::default(), Seen::default()];
         for known in talk.known() {
-            secrets.insert(known);
+            secrets.insert(known, BootTime::ZERO);
             collect(&mut session, &secrets, &mut seen);
         }
         for is_server in [false, true] {
@@ -688,7 +689,7 @@ fn a_wrong_secret_opens_nothing() {
         let mut secrets = Secrets::default();
         for mut known in talk.known() {
             known.secret = Secret::new(&vec![0x99; known.secret.bytes().len()]).unwrap();
-            secrets.insert(known);
+            secrets.insert(known, BootTime::ZERO);
         }
         let seen = run(&mut session(), &secrets, &talk.chunks());
         assert_eq!(seen, [Seen::default(), Seen::default()], "{id:#06x}");

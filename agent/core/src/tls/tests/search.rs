@@ -90,9 +90,9 @@ fn waiting(session: &mut Session, chunks: &[(Direction, Chunk)]) -> Proof {
     for (direction, chunk) in chunks {
         session.offer(*direction, chunk);
         assert_eq!(session.poll(&Secrets::default(), BootTime::ZERO), None);
-        last = session.poll_proof().or(last);
+        last = session.poll_proof(BootTime::ZERO).or(last);
     }
-    assert!(session.poll_proof().is_none(), "the same is not asked twice");
+    assert!(session.poll_proof(BootTime::ZERO).is_none(), "the same is not asked twice");
     last.expect("a question")
 }
 
@@ -109,7 +109,7 @@ fn search(proof: Proof, memory: &[u8]) -> Searched {
         let mut from = BASE;
         while let Some(next) = search.scan(memory, BASE, from, (shape, effort), &mut |at, known| {
             hits.push((shape, at - BASE));
-            secrets.insert(known);
+            secrets.insert(known, BootTime::ZERO);
         }) {
             assert!(next > from);
             from = next;
@@ -243,6 +243,82 @@ fn nothing_is_found_in_what_is_not_this_connections() {
     .concat();
     let (all, _, hits) = search(proof, &dull);
     assert_eq!((hits, all.candidates), (Vec::new(), 0));
+}
+
+#[test]
+fn one_connection_is_looked_for_alone_and_what_its_other_end_knows_is_not() {
+    let talk = random_talk(0x1301, false);
+    let [client, server] = &talk.secrets;
+    let mut session = session();
+    let proof = waiting(&mut session, &talk.chunks());
+    let name = *proof.name();
+    let mut all = Search::default();
+    all.add(proof);
+    let mut one = all.split_off(&name);
+    assert!(all.proofs().is_empty() && one.proofs().len() == 1);
+    let mut found = Vec::new();
+    one.try_at(client, Effort::Near, &mut |known| found.push(known.label));
+    one.try_at(server, Effort::Near, &mut |known| found.push(known.label));
+    assert_eq!(found, [Label::ClientTraffic, Label::ServerTraffic]);
+    assert_eq!(one.candidates, 2);
+    all.put_back(one);
+    assert_eq!((all.candidates, all.proofs().len()), (2, 0), "it has what it waited for");
+
+    let mut all = Search::default();
+    all.add(waiting(&mut self::session(), &talk.chunks()));
+    all.know(&[9; 32], Label::ClientTraffic);
+    assert!(!all.is_done(), "another connection's");
+    all.know(&name, Label::ClientTraffic);
+    assert!(!all.is_done(), "one direction's");
+    all.know(&name, Label::ServerTraffic);
+    assert!(all.proofs().is_empty());
+}
+
+#[test]
+fn the_other_end_of_an_older_connection_is_told_by_its_secret_and_number() {
+    for id in [0x1301, 0x1303] {
+        let mut talk = random_talk(id, false);
+        for n in 0..200_u32 {
+            talk.say(false, format!("request {n}").as_bytes());
+            talk.say(true, format!("answer {n}").as_bytes());
+        }
+        let late: Vec<_> = talk.chunks().split_off(300);
+        let proof = |conn: u8, role| {
+            let mut session = Session::new(false, Some(role), bounds()).with_name([conn; 32]);
+            let turned = |(direction, chunk): &(Direction, Chunk)| match role {
+                Role::Client => (*direction, chunk.clone()),
+                Role::Server => (direction.opposite(), chunk.clone()),
+            };
+            waiting(&mut session, &late.iter().map(turned).collect::<Vec<_>>())
+        };
+        let mut one = Search::default();
+        one.add(proof(1, Role::Client));
+        let mut known = Vec::new();
+        one.try_at(&talk.secrets[0], Effort::Far, &mut |found| known.push(found));
+        let [known] = known.as_slice() else { panic!("{id:#06x}: {known:?}") };
+        let mut other = Search::default();
+        other.add(proof(2, Role::Server));
+        let mut found = Vec::new();
+        other.try_known(known, &mut |known| found.push(known));
+        assert_eq!(found.len(), 1, "{id:#06x}");
+        assert_eq!((found[0].client_random, found[0].label), ([2; 32], Label::ClientTraffic));
+        assert_eq!(found[0].joined, known.joined);
+        // Nothing else has it.
+        let mut begun = Search::default();
+        begun.add(waiting(&mut session(), &random_talk(id, false).chunks()));
+        begun.try_known(known, &mut |_| panic!("its own numbers begin with 0"));
+    }
+}
+
+#[test]
+fn a_question_is_asked_again_after_a_while() {
+    let talk = random_talk(0x1301, false);
+    let mut session = session();
+    waiting(&mut session, &talk.chunks());
+    let at = |ms| BootTime::ZERO + Duration::from_millis(ms);
+    assert!(session.poll_proof(at(1999)).is_none());
+    assert!(session.poll_proof(at(2000)).is_some(), "there may have been no room for it");
+    assert!(session.poll_proof(at(3999)).is_none());
 }
 
 #[test]

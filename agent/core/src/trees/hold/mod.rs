@@ -294,6 +294,21 @@ impl Hold {
         self.given_up
     }
 
+    /// The tree that an operation is in, as far as it goes by now; `None`: it is not held.
+    pub(crate) fn group_of(&self, op: OpId) -> Option<u64> {
+        self.nodes.get(&op).map(|node| node.group)
+    }
+
+    /// The operations of such a tree, those that are over with what is known of them.
+    pub(crate) fn members(
+        &self,
+        group: u64,
+    ) -> impl Iterator<Item = (OpId, Option<&Finished>, Option<Edge>)> {
+        let members = self.groups.get(&group).into_iter().flat_map(|group| &group.members);
+        let known = |op: &OpId| self.nodes.get(op).map(|node| (*op, node.finished.as_deref(), node.edge));
+        members.filter_map(known)
+    }
+
     /// Operations held.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()

@@ -5,7 +5,7 @@ use crate::causality::Confidence;
 use crate::conn::ConnInfo;
 use crate::operation::{Detail, Operation, testing};
 use crate::order::Found;
-use crate::record::{ClockPair, Conn, ConnId, Endpoint, Transport, Worker};
+use crate::record::{CgroupId, ClockPair, Conn, ConnId, Endpoint, NetNs, Transport, Worker};
 use crate::span::Resource;
 use crate::time::{BootTime, ns};
 
@@ -26,12 +26,12 @@ pub(in crate::trees) fn finished(op: u64) -> Box<Finished> {
         transport: Transport::Tcp,
         local: Endpoint::Unknown,
         remote: Endpoint::Unknown,
-        netns: 0,
+        netns: NetNs::UNKNOWN,
         role: None,
         from_start: true,
         thread: Worker::default(),
         comm: String::new(),
-        cgroup: 0,
+        cgroup: CgroupId::UNKNOWN,
         wire: None,
         peer: None,
     };

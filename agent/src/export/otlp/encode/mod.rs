@@ -1,7 +1,10 @@
-//! [`Span`]s and the [`Host`] they were seen on → the bytes of an `ExportTraceServiceRequest`.
+//! [`Span`]s and the [`Host`] they were seen on → the bytes of an `ExportTraceServiceRequest`; events of open work → those of an
+//! `ExportLogsServiceRequest`, which has the same fields around its records (`open_work`).
 //!
 //! *Owns* the mapping of our types to OTLP and the size of a request. Pure.
 //! *Spec*: opentelemetry-proto v1.11 `trace.proto`, `resource.proto`; semantic conventions 1.44.0 `resource/`.
+
+mod open_work;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use prost::Message;
 use super::protobuf::Writer;
 use crate::export::Host;
 use spoor_core::causality::Rule;
+use spoor_core::pipeline::OpenWork;
 use spoor_core::span::{Link, Resource, Span, SpanEvent, SpanKind, Status};
 use spoor_core::trace::{Attributes, Value};
 
@@ -128,14 +132,26 @@ impl Batcher {
     pub fn push(&mut self, span: &Span) -> Pushed {
         self.span.clear();
         write_span(&mut self.span, span);
+        self.push_written(&span.resource)
+    }
+
+    /// The same for events: one batcher has either.
+    pub fn push_event(&mut self, event: &OpenWork) -> Pushed {
+        self.span.clear();
+        open_work::write(&mut self.span, event);
+        self.push_written(&event.span.resource)
+    }
+
+    /// Adds what was written last.
+    fn push_written(&mut self, of: &Arc<Resource>) -> Pushed {
         let span_len = self.span.len() + NESTING;
-        if let Some(index) = self.group_of(&span.resource)
+        if let Some(index) = self.group_of(of)
             && self.bytes.saturating_add(span_len) <= self.aim_bytes
         {
-            self.add(index, &span.resource, span_len);
+            self.add(index, of, span_len);
             return Pushed::Kept;
         }
-        let resource = encode_resource(&span.resource, &self.host);
+        let resource = encode_resource(of, &self.host);
         let needed = span_len + resource.len() + self.scope.len() + 2 * NESTING;
         // Nothing is sent early for a span that is not kept.
         if needed > self.max_bytes {
@@ -143,7 +159,7 @@ impl Batcher {
         }
         let full = if self.bytes + needed > self.aim_bytes { self.take() } else { None };
         self.groups.push(Group { resource, spans: Vec::new() });
-        self.add(self.groups.len() - 1, &span.resource, needed);
+        self.add(self.groups.len() - 1, of, needed);
         full.map_or(Pushed::Kept, Pushed::Full)
     }
 

@@ -5,7 +5,7 @@ use super::*;
 use spoor_core::conn::snapshot::Connection;
 use spoor_core::pipeline::snapshot::Process;
 use spoor_core::protocol::{Snapshot as Learned, amqp, http2, postgres};
-use spoor_core::record::{ConnId, Endpoint, Role, Tgid, Transport};
+use spoor_core::record::{ConnId, Endpoint, NetNs, Role, Tgid, Transport};
 use spoor_core::time::BootTime;
 
 /// Something of everything.
@@ -15,7 +15,7 @@ fn learned() -> Snapshot {
         transport: Transport::Tcp,
         local: Endpoint::Inet("10.0.0.1:40000".parse().unwrap()),
         remote: Endpoint::Unix("/run/db\n\"".to_owned()),
-        netns: 4_026_531_840,
+        netns: NetNs(4_026_531_840),
         wire: Some(spoor_core::record::WireBase { egress: u32::MAX, ingress: 0 }),
         role: Role::Client,
         stands: Some(spoor_core::conn::snapshot::Stands { ingress: u64::MAX, egress: 0 }),

@@ -445,17 +445,23 @@ fn what_was_told_while_it_went_on_is_counted_in_its_minute_when_it_is_over() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open_store(folder.path());
     let goes_on = crate::facts::Step::Open { work: crate::facts::Work::Answer };
-    let open_work =
-        |until| Fact { to: at(until), ..crate::testing::fact("1", 1, 10_000, "mes", goes_on.clone()) };
-    let over = crate::facts::Step::Served { answer: Some(200), changes: true };
-    let over = Fact { to: at(10_030), ..crate::testing::fact("1", 1, 10_000, "mes", over) };
+    let told = |until, step| Fact { to: at(until), ..crate::testing::fact("1", 1, 10_000, "mes", step) };
+    let open_work = |until| told(until, goes_on.clone());
+    let told_over = told(10_030, crate::facts::Step::Open { work: crate::facts::Work::Over });
+    let over = told(10_030, crate::facts::Step::Served { answer: Some(200), changes: true });
     let count = || -> i64 {
         let sum = "SELECT coalesce(sum(count), 0) FROM minutes";
         store.writer().query_row(sum, [], |row| row.get(0)).expect("counted")
     };
-    for (fact, expected) in
-        [(open_work(10_010), 0), (open_work(10_020), 0), (over.clone(), 1), (over, 1), (open_work(10_025), 1)]
-    {
+    for (fact, expected) in [
+        (open_work(10_010), 0),
+        (open_work(10_020), 0),
+        (told_over.clone(), 0),
+        (over.clone(), 1),
+        (over, 1),
+        (open_work(10_025), 1),
+        (told_over, 1),
+    ] {
         store.ingest(vec![fact], at(10_031)).expect("kept");
         assert_eq!(count(), expected);
     }

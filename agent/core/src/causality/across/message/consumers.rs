@@ -21,7 +21,7 @@ const MAX_ASKED: usize = 64;
 ///
 /// It must exceed the wait of a broker's process for a processor on a busy machine: with 20 processes waiting for two processors, messages
 /// came more than 50 ms after the settlement that made room for them (accuracy services of Java and Python, 30 November 2026).
-pub(crate) const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
+pub(super) const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
 
 /// The last that each connection asked for, bounded.
 #[derive(Debug)]
@@ -35,25 +35,29 @@ pub(super) struct Consumers {
 #[derive(Debug, Default)]
 struct Requests {
     last: VecDeque<Asked>,
-    /// Until when what comes may be the answer to something asked before these. `None`: nothing was.
-    before: Option<BootTime>,
+    /// The latest of what was asked before these. `None`: nothing was.
+    before: Option<Idle>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     at: BootTime,
-    /// Until then what comes may be the answer.
-    until: BootTime,
-    /// The broker said itself when it had done with it.
-    is_answered: bool,
+    /// When the broker has done with it: until then what comes may be the answer.
+    done: Idle,
 }
 
-/// Since when a consumer had asked for nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Since when a consumer had asked for nothing. Of two at the same time the estimated one is greater: it says less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Idle {
     pub(super) since: BootTime,
-    /// The broker said so itself; else it is by how long it takes at most.
-    pub(super) is_said: bool,
+    /// By how long a broker takes at most; else it said so itself.
+    pub(super) is_estimated: bool,
+}
+
+impl Idle {
+    fn estimated(asked: BootTime) -> Self {
+        Self { since: asked + ANSWERED_WITHIN, is_estimated: true }
+    }
 }
 
 impl Consumers {
@@ -73,16 +77,21 @@ impl Consumers {
 
     /// The connection settled a message: there is room for another.
     pub(super) fn settled(&mut self, conn: ConnId, at: BootTime) {
-        self.asked(conn, Asked { at, until: at + ANSWERED_WITHIN, is_answered: false });
+        self.asked(conn, at, at);
     }
 
     /// The connection began to consume, or changed how. Until then what comes may be what had waited: until the broker's answer,
-    /// which it gives when the consumer is in its queue; where no answer is asked for, as long as after a settlement.
-    pub(super) fn called(&mut self, conn: ConnId, at: BootTime, until: BootTime) {
-        self.asked(conn, Asked { at, until, is_answered: true });
+    /// which it gives when the consumer is in its queue.
+    pub(super) fn called(&mut self, conn: ConnId, at: BootTime, answered: BootTime) {
+        self.enter(conn, Asked { at, done: Idle { since: answered, is_estimated: false } });
     }
 
-    fn asked(&mut self, conn: ConnId, asked: Asked) {
+    /// The same without an answer: the call was over at `ended`.
+    pub(super) fn asked(&mut self, conn: ConnId, at: BootTime, ended: BootTime) {
+        self.enter(conn, Asked { at, done: Idle::estimated(ended) });
+    }
+
+    fn enter(&mut self, conn: ConnId, asked: Asked) {
         let slot = self.asked.slot_or_insert_with(conn, Requests::default);
         self.asked.touch(slot);
         let Some(Requests { last, before }) = self.asked.at_mut(slot) else { return };
@@ -91,7 +100,7 @@ impl Consumers {
         if last.len() > MAX_ASKED
             && let Some(first) = last.pop_front()
         {
-            *before = (*before).max(Some(first.until));
+            *before = (*before).max(Some(first.done));
         }
     }
 
@@ -100,19 +109,15 @@ impl Consumers {
     pub(super) fn idle_since(&self, conn: ConnId, delivered: BootTime) -> Option<Idle> {
         let requests = self.asked.get(&conn);
         let asked = requests.into_iter().flat_map(|requests| &requests.last);
-        let last = asked
-            .take_while(|asked| asked.at < delivered)
-            .map(|asked| (asked.until, asked.is_answered))
-            .max();
-        let until = match (last, requests.and_then(|requests| requests.before)) {
+        let last = asked.take_while(|asked| asked.at < delivered).map(|asked| asked.done).max();
+        let idle = match (last, requests.and_then(|requests| requests.before)) {
             // Of what is forgotten it is not known whether it was before.
-            (Some(last), forgotten) => forgotten.map_or(last, |until| (until, false).max(last)),
+            (Some(last), before) => before.map_or(last, |before| before.max(last)),
             // It asked for nothing since anything is seen, unless that is forgotten; it may have just before.
-            (None, None) if self.asked.forgotten() == 0 => (self.watched_since? + ANSWERED_WITHIN, false),
+            (None, None) if self.asked.forgotten() == 0 => Idle::estimated(self.watched_since?),
             (None, _) => return None,
         };
-        let (since, is_said) = until;
-        (since < delivered).then_some(Idle { since, is_said })
+        (idle.since < delivered).then_some(idle)
     }
 
     /// Connections that were forgotten at the bound.
@@ -149,11 +154,17 @@ mod tests {
         assert_eq!(consumers.idle(CONN, ms(1_000)), Some(ms(401)));
         assert_eq!(consumers.idle(CONN, ms(401)), None, "the broker had not answered yet");
         assert_eq!(consumers.idle(CONN, ms(400)), Some(ms(300)));
+        consumers.asked(CONN, ms(402), ms(403));
+        assert_eq!(
+            consumers.idle(CONN, ms(1_000)),
+            Some(ms(653)),
+            "nobody says when the broker had done with it"
+        );
         consumers.settled(CONN, ms(700));
         assert_eq!(consumers.idle(CONN, ms(1_000)), Some(ms(950)));
         assert_eq!(consumers.idle(CONN, ms(920)), None, "it may be the answer to the settlement");
         // A settlement is known before the delivery it is of: what came after the delivery says nothing about it.
-        assert_eq!(consumers.idle(CONN, ms(690)), Some(ms(401)));
+        assert_eq!(consumers.idle(CONN, ms(690)), Some(ms(653)));
     }
 
     #[test]

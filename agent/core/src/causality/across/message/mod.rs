@@ -32,7 +32,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hash::RandomState;
 use std::time::Duration;
 
-pub(crate) use self::consumers::ANSWERED_WITHIN;
+use self::consumers::ANSWERED_WITHIN;
 use self::consumers::Consumers;
 use self::entry::{Back, Entry, Publish};
 pub use self::habits::Address;
@@ -162,9 +162,14 @@ impl Messages {
         self.consumers.settled(conn, at);
     }
 
-    /// A connection called the broker for something other than messages, and was answered at `until`.
-    pub fn called(&mut self, conn: ConnId, at: BootTime, until: BootTime) {
-        self.consumers.called(conn, at, until);
+    /// A connection called the broker for something that may bring it messages, and was answered at `answered`.
+    pub fn called(&mut self, conn: ConnId, at: BootTime, answered: BootTime) {
+        self.consumers.called(conn, at, answered);
+    }
+
+    /// The same, where no answer was seen by `ended`, when the call was over.
+    pub fn asked(&mut self, conn: ConnId, at: BootTime, ended: BootTime) {
+        self.consumers.asked(conn, at, ended);
     }
 
     /// A publish of this message is known.
@@ -503,11 +508,14 @@ impl Messages {
         let idle = self.consumers.idle_since(delivery.conn, delivery.at);
         let idle = idle.filter(|idle| !delivery.pulled && idle.since >= self.missed_at);
         let passed = self.progress.by(destination, delivery.at, self.missed_at);
-        if let Some(idle) = idle {
+        // What had waited for a consumer comes behind the answer to its subscription, one message after the other: as long as it may do so
+        // a delivery does not prove the queue to be empty.
+        let proves = idle.filter(|idle| idle.is_estimated || idle.since + ANSWERED_WITHIN < delivery.at);
+        if let Some(idle) = proves {
             self.progress.passed(destination, idle.since, delivery.at, self.missed_at);
         }
         // What the broker had read by then need not have been in the queue by then.
-        let emptied = idle.map(|idle| if idle.is_said { idle.since } else { idle.since - TOGETHER });
+        let emptied = idle.map(|idle| if idle.is_estimated { idle.since - TOGETHER } else { idle.since });
         let before = passed.map(|passed| passed - TOGETHER).max(emptied)?;
         let just = idle.map(|_| delivery.at - (ANSWERED_WITHIN + TOGETHER));
         Some(Left { before, at_least: just.map_or(before, |just| just.max(before)) })

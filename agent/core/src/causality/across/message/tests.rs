@@ -661,3 +661,20 @@ fn what_came_to_the_broker_just_before_it_had_done_with_a_consumer_may_still_com
     let at = idle + 5 * TOGETHER;
     assert_eq!(deliver(&mut messages, 1, delivery(11, at, "q")), Some(OpId(1)), "it is in its queue now");
 }
+
+#[test]
+fn what_had_waited_for_a_subscription_proves_nothing_of_its_queue() {
+    // A queue holds equal messages from before anything was seen; they come behind the answer to a subscription, one by one.
+    let mut messages = Messages::new(64);
+    messages.opened(OpId(7), ns(1));
+    let asked = START + 10 * ANSWERED_WITHIN;
+    messages.called(CONSUMER, asked, asked);
+    let first = asked + Duration::from_micros(50);
+    assert_eq!(deliver(&mut messages, 1, delivery(11, first, "q")), None);
+    messages.settled(CONSUMER, asked + 2 * ANSWERED_WITHIN);
+    // An equal one that is published now stands behind all of them.
+    publish(&mut messages, 1, 1, asked + 3 * ANSWERED_WITHIN);
+    messages.settled(CONSUMER, asked + 4 * ANSWERED_WITHIN);
+    let next = asked + 4 * ANSWERED_WITHIN + Duration::from_micros(50);
+    assert_eq!(deliver(&mut messages, 1, delivery(12, next, "q")), None);
+}

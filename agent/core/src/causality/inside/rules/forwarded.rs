@@ -11,17 +11,17 @@ use super::Guess;
 
 pub(super) fn judge(view: &View<'_>) -> Option<Guess> {
     let ended = view.op.closed_at?;
-    if view.may_be_of_open() || view.is_near_loss() || view.is_near_any_loss() {
-        return None;
-    }
     let around: Vec<_> = view
         .echoes()
         .filter(|(_, asked)| {
             asked.opened.at <= view.at() && asked.closed_at.is_some_and(|over| over >= ended)
         })
         .collect();
+    // Most operations have the content of nothing around them.
+    if around.is_empty() || view.may_be_of_open() || view.is_near_loss() || view.is_near_any_loss() {
+        return None;
+    }
     match around.as_slice() {
-        [] => None,
         [(only, _)] => Some(Guess { cause: *only, contested: false }),
         several => {
             let mut waiting = several.iter().filter(|(_, asked)| !asked.forwarded);

@@ -17,7 +17,7 @@ use crate::bounded::Bounded;
 use crate::operation::postgres::{Statement, StatementKind, TEXT_CUT};
 use crate::operation::{Completeness, Detail, Operation};
 use crate::protocol::Shared;
-use crate::record::{Conn, Endpoint, Role};
+use crate::record::{CgroupId, Conn, Endpoint, Role};
 
 /// Hexadecimal digits in a row that make a name a digest: 64 bits, which counters do not reach and chance does not repeat.
 const MIN_DIGEST_DIGITS: usize = 16;
@@ -147,7 +147,7 @@ fn place((role, conn): (Role, &Conn)) -> Option<String> {
     };
     // Workers of one service are processes of one name in one control group.
     Some(match (conn.cgroup, conn.comm.as_str()) {
-        (0, _) | (_, "") => format!("{}\0{server}", conn.thread.tgid),
+        (CgroupId::UNKNOWN, _) | (_, "") => format!("{}\0{server}", conn.thread.tgid),
         (cgroup, comm) => format!("{cgroup}\0{comm}\0{server}"),
     })
 }

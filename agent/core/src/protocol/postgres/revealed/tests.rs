@@ -1,6 +1,6 @@
 use super::*;
 use crate::operation::testing;
-use crate::record::{ConnId, Data, DataFlags, Direction, Worker};
+use crate::record::{CgroupId, ConnId, Data, DataFlags, Direction, Worker};
 use crate::time::BootTime;
 
 const PGX: &str = "stmtcache_3d4a6c1d9f0b52e1c0de3d4a6c1d9f0b52e1c0de3d4a6c1d";
@@ -103,7 +103,7 @@ fn a_chosen_name_means_its_text_in_one_service_and_database() {
 #[test]
 fn workers_of_one_service_tell_each_other_and_servers_nobody() {
     let mut revealed = Revealed::default();
-    let worker = |tgid| Conn { cgroup: 9, comm: "gunicorn".to_owned(), ..conn(tgid) };
+    let worker = |tgid| Conn { cgroup: CgroupId(9), comm: "gunicorn".to_owned(), ..conn(tgid) };
     named(&mut revealed, &worker(7), "order_by_id", Some("SELECT $1"), Some("shop"));
     assert_eq!(named(&mut revealed, &worker(8), "order_by_id", None, None).0, "SELECT $1");
     let server = |tgid| Conn { role: Some(Role::Server), ..worker(tgid) };

@@ -1,0 +1,100 @@
+//! TLS connections of a run → their secrets, from key logs and from memory, as far as the configuration allows.
+//!
+//! *Owns* that memory is read only while the configuration says so, also when it is read again. *Must not know* how secrets are found.
+
+use std::sync::Arc;
+
+use crate::config::{Config, OpenTls};
+use crate::secrets::memory::{Limits, Seeker, Totals};
+use crate::secrets::{self, KeyLog};
+use spoor_core::pipeline::Pipeline;
+use spoor_core::tls::Known;
+
+#[derive(Debug)]
+pub(super) struct Opening {
+    key_logs: Vec<KeyLog>,
+    /// Looks into memory, if that is allowed.
+    seeker: Option<Seeker>,
+    /// What was counted, whoever looked.
+    totals: Option<Arc<Totals>>,
+}
+
+impl Opening {
+    pub(super) fn start(config: &Config, pipeline: &mut Pipeline) -> std::io::Result<Self> {
+        let key_logs: Vec<_> = config.tls.key_logs.iter().map(|path| KeyLog::new(path.into())).collect();
+        if !key_logs.is_empty() {
+            pipeline.open_tls(secrets::WAITING);
+        }
+        let mut opening = Self { key_logs, seeker: None, totals: None };
+        opening.seek(config, pipeline)?;
+        Ok(opening)
+    }
+
+    /// The configuration changed. What was asked and what was found by what it said before goes.
+    pub(super) fn reload(&mut self, old: &Config, new: &Config, pipeline: &mut Pipeline) {
+        if (allowed(old), &old.select) == (allowed(new), &new.select) {
+            return;
+        }
+        self.end_search();
+        pipeline.end_search();
+        if let Err(error) = self.seek(new, pipeline) {
+            tracing::error!("secrets of TLS connections are not looked for in memory: {error}");
+        }
+    }
+
+    fn seek(&mut self, config: &Config, pipeline: &mut Pipeline) -> std::io::Result<()> {
+        let Some(limits) = allowed(config) else { return Ok(()) };
+        let totals = self.totals.get_or_insert_default().clone();
+        self.seeker = Some(Seeker::start(limits, totals)?);
+        pipeline.open_tls(secrets::WAITING);
+        pipeline.begin_search();
+        Ok(())
+    }
+
+    /// Hands on what is known by now, and asks for what is wanted.
+    pub(super) fn turn(&mut self, pipeline: &mut Pipeline) {
+        for log in &mut self.key_logs {
+            log.turn(|known| pipeline.handle_secret(known));
+        }
+        let Some(seeker) = &mut self.seeker else { return };
+        while let Some(wanted) = pipeline.poll_wanted() {
+            seeker.ask(wanted);
+        }
+        while let Some(known) = seeker.poll() {
+            pipeline.handle_secret(known);
+        }
+    }
+
+    /// The next secret that is found in memory. Never, where nobody looks.
+    pub(super) async fn next(&mut self) -> Known {
+        match &mut self.seeker {
+            Some(seeker) => seeker.next().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// No memory is read any more, and what was read is wiped.
+    pub(super) fn end_search(&mut self) {
+        self.seeker = None;
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_searching(&self) -> bool {
+        self.seeker.is_some()
+    }
+
+    pub(super) fn totals(&self) -> Option<&Totals> {
+        self.totals.as_deref()
+    }
+}
+
+/// Whether memory may be read, and how much. With `select.include` every traced process is one that it names.
+fn allowed(config: &Config) -> Option<Limits> {
+    let is_allowed = match config.tls.open {
+        OpenTls::Selected => !config.select.include.is_empty(),
+        OpenTls::All => true,
+        OpenTls::Off => false,
+    };
+    let memory = &config.tls.memory;
+    is_allowed.then_some(Limits { cpu_percent: memory.cpu_percent, max_bytes: memory.max_bytes })
+}

@@ -1,0 +1,372 @@
+//! The thread: questions → answers, within the budget.
+//!
+//! *Owns* whose turn it is, and what is done with what is found. *Must not know* how memory is read.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use spoor_core::conn::Wanted;
+use spoor_core::record::Tgid;
+use spoor_core::tls::search::{Effort, MARGIN, NEIGHBOURHOOD, Search, Shape};
+use spoor_core::tls::{ClientRandom, Known, Label};
+use tokio::sync::mpsc;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::jobs::{Added, Job, PATIENCE, Step, across};
+use super::pace::Budget;
+use super::places::Places;
+use super::process::{Memory, Next, PIECE, Refused};
+use super::{Limits, Question, Room, Totals, add};
+
+/// Processes searched at once, and searches of gone ones that are kept; further ones wait for their connections' next record.
+const MAX_JOBS: usize = 1024;
+/// Questions taken before a piece is read again: some 10 ms where each is answered from known places.
+const MAX_TAKEN: usize = 64;
+/// The longest pause without looking whether anybody listens.
+const MAX_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections of a process that is gone: their other end may have the secret.
+struct Orphan {
+    until: Instant,
+    search: Search,
+    _rooms: Vec<Room>,
+}
+
+pub(super) struct Worker {
+    limits: Limits,
+    answers: mpsc::Sender<Known>,
+    totals: Arc<Totals>,
+    places: Places,
+    jobs: Vec<Job>,
+    orphans: VecDeque<Orphan>,
+    piece: Zeroizing<Vec<u8>>,
+    /// Processes of which it was said that they are read, or why not.
+    told: HashSet<Tgid>,
+}
+
+impl Worker {
+    pub(super) fn new(limits: Limits, answers: mpsc::Sender<Known>, totals: Arc<Totals>) -> Self {
+        Self {
+            limits,
+            answers,
+            totals,
+            places: Places::default(),
+            jobs: Vec::new(),
+            orphans: VecDeque::new(),
+            piece: Zeroizing::new(vec![0; PIECE]),
+            told: HashSet::new(),
+        }
+    }
+
+    /// Until nobody asks and nobody hears any more.
+    pub(super) fn run(mut self, questions: &Receiver<Question>) {
+        let mut budget = Budget::new(self.limits.cpu_percent, Instant::now());
+        while !self.answers.is_closed() {
+            let now = Instant::now();
+            if budget.is_overdrawn() {
+                // Answers from known places are cheap; so many of them are not.
+                std::thread::sleep(budget.wait(now).min(MAX_PAUSE));
+            } else if !self.listen(questions, self.pause(&mut budget, now)) {
+                return;
+            }
+            let now = Instant::now();
+            self.places.wipe(now);
+            if self.has_work(now) && budget.wait(now).is_zero() {
+                let reading = self.turn(now);
+                std::thread::sleep(reading);
+            }
+            self.expire(Instant::now());
+            add(&self.totals.cpu_ns, budget.charge().as_nanos() as u64);
+        }
+    }
+
+    fn has_work(&self, now: Instant) -> bool {
+        self.jobs.iter().any(|job| job.due <= now)
+    }
+
+    /// How long to wait for questions.
+    fn pause(&self, budget: &mut Budget, now: Instant) -> Duration {
+        if self.has_work(now) {
+            return budget.wait(now).min(MAX_PAUSE);
+        }
+        let due = self.jobs.iter().flat_map(|job| [Some(job.due), job.gives_up()]).flatten();
+        let due = due.chain(self.places.wipe_at()).chain(self.orphans.front().map(|orphan| orphan.until));
+        due.min().map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(now))
+    }
+
+    /// Takes questions. What is new is looked for at exact places at once, whatever else is going on. Returns whether somebody may
+    /// still ask.
+    fn listen(&mut self, questions: &Receiver<Question>, pause: Duration) -> bool {
+        match questions.recv_timeout(pause) {
+            Ok(first) => {
+                self.take(first);
+                let more = std::iter::from_fn(|| questions.try_recv().ok()).take(MAX_TAKEN);
+                for question in more {
+                    self.take(question);
+                }
+                true
+            }
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => false,
+        }
+    }
+
+    /// A question: answered from known places, or made part of a job.
+    fn take(&mut self, question: Question) {
+        let Question { wanted: Wanted { tgid, at, proof }, room } = question;
+        let now = Instant::now();
+        let name = *proof.name();
+        // The number may be another process' by now.
+        if let Some(index) = self.jobs.iter().position(|job| job.tgid == tgid)
+            && !self.jobs.get(index).is_some_and(|job| job.memory.is_there())
+        {
+            self.drop_job(index, Refused::Gone);
+        }
+        let index = match self.jobs.iter().position(|job| job.tgid == tgid) {
+            Some(index) => index,
+            None if self.jobs.len() >= MAX_JOBS => return add(&self.totals.crowded, 1),
+            None => match Memory::open(tgid, at) {
+                Ok(memory) => {
+                    self.tell(tgid, &memory);
+                    let cost = self.jobs.iter().map(|job| job.cost).min().unwrap_or_default();
+                    self.jobs.push(Job::new(tgid, memory, cost, now));
+                    self.jobs.len() - 1
+                }
+                Err(refused) => {
+                    add(&self.totals.asked, 1);
+                    let mut search = Search::default();
+                    search.add(proof);
+                    self.orphan(search, vec![room], now);
+                    return self.refuse(tgid, refused, 1);
+                }
+            },
+        };
+        let Some(job) = self.jobs.get_mut(index) else { return };
+        let is_new = !job.search.proofs().iter().any(|known| *known.name() == name);
+        match job.add(proof, room, now) {
+            Added::Known => return,
+            Added::New => {}
+            Added::Crowded => add(&self.totals.crowded, 1),
+        }
+        add(&self.totals.asked, u64::from(is_new));
+        self.look_at_known_places(index, &name, now);
+    }
+
+    /// Places where secrets lay before, and the surroundings of this connection's other secret.
+    fn look_at_known_places(&mut self, index: usize, name: &ClientRandom, now: Instant) {
+        let Some(job) = self.jobs.get_mut(index) else { return };
+        let begun = Instant::now();
+        // Only this connection's: the others were looked for there before.
+        let mut search = job.search.split_off(name);
+        let mut all = Vec::new();
+        for (tgid, address, bytes) in self.places.kept(name) {
+            let found = &mut |at, known| all.push((tgid, at, known));
+            scan(&mut search, bytes, address, found);
+        }
+        let (tgid, program) = (job.tgid, job.memory.program);
+        let mut around = Zeroizing::new([0; 2 * NEIGHBOURHOOD]);
+        for address in self.places.hits(tgid, program) {
+            if search.is_done() || self.answers.is_closed() {
+                break;
+            }
+            let Ok(regions) = job.regions(now) else { break };
+            let Some(part) = across(regions, address, NEIGHBOURHOOD as u64) else { continue };
+            let Some((from, len)) = job.memory.read_present(part, address, around.as_mut_slice()) else {
+                continue;
+            };
+            let around = around.get(..len).unwrap_or_default();
+            let Some(there) = around.get((address - from) as usize..) else { continue };
+            let before = all.len();
+            search.try_at(there, Effort::Near, &mut |known| all.push((tgid, address, known)));
+            if all.len() > before && !search.is_done() {
+                scan(&mut search, around, from, &mut |at, known| all.push((tgid, at, known)));
+                self.places.keep(*name, tgid, from, around, now);
+            }
+        }
+        add(&self.totals.candidates, search.candidates);
+        job.search.put_back(search);
+        job.cost += begun.elapsed();
+        for (tgid, at, known) in all {
+            self.places.hit(tgid, program, at, None);
+            self.answer(known);
+        }
+    }
+
+    /// Reads one piece for the process for which least was done. Returns how long reading took.
+    fn turn(&mut self, now: Instant) -> Duration {
+        let ready = self.jobs.iter_mut().enumerate().filter(|(_, job)| job.due <= now);
+        let Some((index, job)) = ready.min_by_key(|(_, job)| job.cost) else { return Duration::ZERO };
+        let begun = Instant::now();
+        let (step, next) = match job.step(&self.places, self.limits.max_bytes, MARGIN, now) {
+            Ok(Some((step, _))) => {
+                let step = *step;
+                let Job { memory, step: way, .. } = job;
+                (step, way.as_mut().map_or(Next::End, |(_, walk)| walk.next(memory, &mut self.piece)))
+            }
+            Ok(None) => return begun.elapsed(),
+            Err(refused) => {
+                self.drop_job(index, refused);
+                return begun.elapsed();
+            }
+        };
+        let reading = begun.elapsed();
+        match next {
+            Next::Piece(address, len) => self.search(index, step, (address, len), now),
+            Next::Nothing => {}
+            Next::End => (job.step, job.tried_until) = (None, 0),
+        }
+        if let Some(job) = self.jobs.get_mut(index) {
+            job.cost += begun.elapsed();
+            tracing::trace!(
+                process = job.tgid.0,
+                ?step,
+                ?next,
+                connections = job.connections(),
+                read_us = reading.as_micros() as u64,
+                all_us = begun.elapsed().as_micros() as u64,
+                "a piece was searched"
+            );
+        }
+        reading
+    }
+
+    /// Looks for secrets in the piece that was read.
+    fn search(&mut self, index: usize, step: Step, (address, len): (u64, usize), now: Instant) {
+        let Some(job) = self.jobs.get_mut(index) else { return };
+        add(&self.totals.bytes, len as u64);
+        let piece = self.piece.get(..len).unwrap_or_default();
+        let mut all = Vec::new();
+        let before = job.search.candidates;
+        let way = (step.shape, step.effort);
+        let rest =
+            job.search.scan(piece, address, job.tried_until, way, &mut |at, known| all.push((at, known)));
+        job.tried_until = rest.unwrap_or_default();
+        if let (Some(rest), Some((_, walk))) = (rest, &mut job.step) {
+            walk.rewind(rest, address + len as u64);
+        }
+        add(&self.totals.candidates, job.search.candidates - before);
+        let (tgid, program) = (job.tgid, job.memory.program);
+        for (at, known) in all {
+            tracing::debug!(process = tgid.0, shape = ?step.shape, label = ?known.label, "a secret was found");
+            self.places.hit(tgid, program, at, Some(way));
+            if known.label != Label::Master {
+                let from = ((at - address) as usize).saturating_sub(NEIGHBOURHOOD);
+                let until = ((at - address) as usize + NEIGHBOURHOOD).min(len);
+                let around = self.piece.get(from..until).unwrap_or_default();
+                self.places.keep(known.client_random, tgid, address + from as u64, around, now);
+            }
+            self.answer(known);
+        }
+        if let Some(read) = self.piece.get_mut(..len) {
+            read.zeroize();
+        }
+    }
+
+    /// What was kept for connections that nobody asks for any more goes.
+    fn forget(&mut self, names: &[ClientRandom]) {
+        let searches = || {
+            let orphans = self.orphans.iter().map(|orphan| &orphan.search);
+            self.jobs.iter().map(|job| &job.search).chain(orphans)
+        };
+        let is_wanted = |name: &ClientRandom| {
+            searches().any(|search| search.proofs().iter().any(|proof| proof.name() == name))
+        };
+        let gone: Vec<_> = names.iter().filter(|name| !is_wanted(name)).collect();
+        self.places.forget(|name| gone.contains(&name));
+    }
+
+    /// Connections that no longer wait: they have their secrets, or were patient long enough.
+    fn expire(&mut self, now: Instant) {
+        let mut gone = Vec::new();
+        for job in &mut self.jobs {
+            gone.extend(job.served());
+            let expired = job.expire(now);
+            add(&self.totals.not_found, expired.len() as u64);
+            gone.extend(expired);
+        }
+        self.jobs.retain(|job| !job.is_over());
+        self.orphans.retain(|orphan| orphan.until > now && !orphan.search.is_done());
+        if !gone.is_empty() {
+            self.forget(&gone);
+        }
+    }
+
+    /// A secret was found: nobody else needs to look for it.
+    fn answer(&mut self, known: Known) {
+        add(&self.totals.found, 1);
+        // Nothing says which two ends of older connections belong together; the secret does.
+        let mut others = Vec::new();
+        let orphans = self.orphans.iter_mut().map(|orphan| &mut orphan.search);
+        for search in self.jobs.iter_mut().map(|job| &mut job.search).chain(orphans) {
+            if known.joined.is_some() {
+                search.try_known(&known, &mut |known| others.push(known));
+            } else {
+                search.know(&known.client_random, known.label);
+            }
+        }
+        for known in others.into_iter().chain([known]) {
+            // Waits where nobody takes them; where nobody ever will, it is the end.
+            if self.answers.blocking_send(known).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn drop_job(&mut self, index: usize, refused: Refused) {
+        let job = self.jobs.swap_remove(index);
+        let (tgid, connections) = (job.tgid, job.connections());
+        let (search, rooms) = job.into_search();
+        self.orphan(search, rooms, Instant::now());
+        self.refuse(tgid, refused, connections as u64);
+    }
+
+    fn orphan(&mut self, search: Search, rooms: Vec<Room>, now: Instant) {
+        if self.orphans.len() >= MAX_JOBS {
+            self.orphans.pop_front();
+        }
+        self.orphans.push_back(Orphan { until: now + PATIENCE, search, _rooms: rooms });
+    }
+
+    fn refuse(&mut self, tgid: Tgid, refused: Refused, connections: u64) {
+        match refused {
+            Refused::Gone => add(&self.totals.gone, connections),
+            Refused::Denied => {
+                add(&self.totals.denied, connections);
+                if self.is_new(tgid) {
+                    tracing::warn!(
+                        "TLS connections of process {} stay closed: its memory cannot be read; `spoor doctor` says what is missing",
+                        tgid.0
+                    );
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, tgid: Tgid, memory: &Memory) {
+        if self.is_new(tgid) {
+            tracing::info!(
+                "reading memory of `{}` (process {}) for secrets of its TLS connections; `tls.open: off` leaves it alone",
+                memory.name.escape_debug(),
+                tgid.0
+            );
+        }
+    }
+
+    /// Whether nothing was said of a process yet.
+    fn is_new(&mut self, tgid: Tgid) -> bool {
+        if self.told.len() >= MAX_JOBS {
+            self.told.clear();
+        }
+        self.told.insert(tgid)
+    }
+}
+
+/// Tries every place of a short piece.
+fn scan(search: &mut Search, piece: &[u8], address: u64, found: &mut impl FnMut(u64, Known)) {
+    let mut from = 0;
+    while let Some(rest) = search.scan(piece, address, from, (Shape::Anywhere, Effort::Near), found) {
+        from = rest;
+    }
+}
