@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::key::Key;
 pub use self::of_event::of_event;
-pub use self::of_span::{PEOPLE, Reading, numbers, of_span};
-pub(crate) use self::text::{tidy, without_word};
+pub use self::of_span::{KEYS, PEOPLE, Reading, numbers, of_span};
+pub(crate) use self::text::tidy;
+use self::text::without_word;
 pub use crate::time::At;
 
 /// The identity of a span, and so of the fact it becomes.

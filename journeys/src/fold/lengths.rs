@@ -14,24 +14,52 @@ pub struct Length {
     pub failed: bool,
 }
 
+/// Work by which its length is learned, whether it is over or goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing<'a> {
+    Answers,
+    Calls(&'a str),
+    Stores(&'a str),
+    Writes(&'a str),
+    Reads(&'a str),
+    Waits(&'a str),
+    Handles(&'a str),
+}
+
+impl Doing<'_> {
+    /// What its length is counted as. Services and hosts are a house's own; what a tracer or a service names freely goes
+    /// without what may be a number.
+    pub(super) fn what(self, service: &str) -> What {
+        let service = service.to_owned();
+        let (kind, of, with) = match self {
+            Doing::Answers => (Kind::Served, service, String::new()),
+            Doing::Calls(peer) => (Kind::Called, service, peer.to_owned()),
+            Doing::Stores(bucket) => (Kind::Called, service, shape(bucket)),
+            Doing::Writes(collection) => (Kind::Wrote, service, shape(collection)),
+            Doing::Reads(collection) => (Kind::Read, service, shape(collection)),
+            Doing::Waits(queue) => (Kind::Queue, shape(queue), String::new()),
+            Doing::Handles(queue) => (Kind::Taken, shape(queue), service),
+        };
+        What { kind, of, with }
+    }
+}
+
 /// What one operation tells of its service, its queue and whom it worked with.
 pub fn length(fact: &Fact) -> Option<Length> {
-    // Services and hosts are a house's own; what a tracer or a service names freely goes without what may be a number.
-    let service = fact.service.clone();
-    let (kind, of, with) = match &fact.step {
-        Step::Served { .. } => (Kind::Served, service, String::new()),
-        Step::Called { peer, .. } => (Kind::Called, service, peer.clone()),
-        Step::Stored { bucket, .. } => (Kind::Called, service, shape(bucket)),
-        Step::Wrote { collection, .. } => (Kind::Wrote, service, shape(collection)),
-        Step::Read { collection } => (Kind::Read, service, shape(collection)),
-        Step::Waited { queue, .. } => (Kind::Queue, shape(queue), String::new()),
-        Step::Handled { queue, .. } => (Kind::Taken, shape(queue), service),
+    let doing = match &fact.step {
+        Step::Served { .. } => Doing::Answers,
+        Step::Called { peer, .. } => Doing::Calls(peer),
+        Step::Stored { bucket, .. } => Doing::Stores(bucket),
+        Step::Wrote { collection, .. } => Doing::Writes(collection),
+        Step::Read { collection } => Doing::Reads(collection),
+        Step::Waited { queue, .. } => Doing::Waits(queue),
+        Step::Handled { queue, .. } => Doing::Handles(queue),
         Step::Published { .. } | Step::Ended { .. } | Step::Other | Step::Open { .. } => return None,
     };
     let died = matches!(&fact.step, Step::Waited { died: Some(_), .. });
     let rejected = matches!(&fact.step, Step::Handled { settled: Settled::Rejected | Settled::PutBack, .. });
     Some(Length {
-        what: What { kind, of, with },
+        what: doing.what(&fact.service),
         at: fact.to,
         micros: fact.to.since(fact.from),
         failed: fact.trouble.is_some() || died || rejected,

@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
 use super::spool::{Changed, Spool, SpoolError};
-use crate::facts::{Key, PEOPLE, forget_in, numbers};
+use crate::facts::{KEYS, Key, PEOPLE, forget_in, numbers};
 
 /// Whom or what is forgotten.
 #[derive(Clone, Copy, Debug)]
@@ -38,13 +38,19 @@ fn without(mut request: ExportTraceServiceRequest, whom: Whom<'_>) -> Changed {
         match whom {
             Whom::Person(person) => {
                 for span in spans {
-                    changed |= leave(span, person);
+                    changed |= leave(span, Leaving::Person(person));
                 }
             }
             Whom::Order { numbers: gone, attributes } => {
                 let before = spans.len();
                 spans.retain(|span| !numbers(span, attributes).iter().any(|number| gone.contains(number)));
                 changed |= spans.len() < before;
+                // Those of others that do not name an order by an attribute may name it by a path.
+                for span in spans {
+                    for number in gone {
+                        changed |= leave(span, Leaving::Order(&number.value, attributes));
+                    }
+                }
             }
         }
     }
@@ -56,32 +62,68 @@ fn without(mut request: ExportTraceServiceRequest, whom: Whom<'_>) -> Changed {
     }
 }
 
-/// A person leaves a span; whether they were there.
-fn leave(span: &mut Span, person: &str) -> bool {
-    let mut changed = forget_in(&mut span.name, person);
-    if let Some(status) = &mut span.status {
-        changed |= forget_in(&mut status.message, person);
+/// Whose number leaves a span.
+#[derive(Clone, Copy)]
+enum Leaving<'a> {
+    Person(&'a str),
+    /// And the attributes of spans that name an order.
+    Order(&'a str, &'a [String]),
+}
+
+impl Leaving<'_> {
+    fn number(&self) -> &str {
+        match self {
+            Leaving::Person(number) | Leaving::Order(number, _) => number,
+        }
     }
-    changed |= leave_attributes(&mut span.attributes, person);
+
+    /// An attribute that is this number goes as a whole.
+    fn is_named_by(&self, attribute: &str) -> bool {
+        matches!(self, Leaving::Person(_)) && names_somebody(attribute)
+    }
+
+    /// An attribute is the number of somebody or something else, which may be the same by chance.
+    fn leaves_alone(&self, attribute: &str) -> bool {
+        match self {
+            Leaving::Person(_) => false,
+            Leaving::Order(_, attributes) => {
+                attribute == KEYS
+                    || names_somebody(attribute)
+                    || attributes.iter().any(|name| name == attribute)
+            }
+        }
+    }
+}
+
+fn names_somebody(attribute: &str) -> bool {
+    PEOPLE.iter().any(|(name, _)| attribute == *name)
+}
+
+/// A number leaves a span; whether it was there.
+fn leave(span: &mut Span, leaving: Leaving<'_>) -> bool {
+    let mut changed = forget_in(&mut span.name, leaving.number());
+    if let Some(status) = &mut span.status {
+        changed |= forget_in(&mut status.message, leaving.number());
+    }
+    changed |= leave_attributes(&mut span.attributes, leaving);
     for event in &mut span.events {
-        changed |= forget_in(&mut event.name, person) | leave_attributes(&mut event.attributes, person);
+        changed |= forget_in(&mut event.name, leaving.number());
+        changed |= leave_attributes(&mut event.attributes, leaving);
     }
     for link in &mut span.links {
-        changed |= leave_attributes(&mut link.attributes, person);
+        changed |= leave_attributes(&mut link.attributes, leaving);
     }
     changed
 }
 
-fn leave_attributes(attributes: &mut Vec<KeyValue>, person: &str) -> bool {
+fn leave_attributes(attributes: &mut Vec<KeyValue>, leaving: Leaving<'_>) -> bool {
     let before = attributes.len();
-    attributes.retain(|pair| {
-        let names_somebody = PEOPLE.iter().any(|(name, _)| pair.key == *name);
-        !(names_somebody && is(pair.value.as_ref(), person))
-    });
+    attributes.retain(|pair| !(leaving.is_named_by(&pair.key) && is(pair.value.as_ref(), leaving.number())));
     let left = attributes.len() < before;
-    let values = attributes.iter_mut().filter_map(|pair| pair.value.as_mut());
+    let others = attributes.iter_mut().filter(|pair| !leaving.leaves_alone(&pair.key));
+    let values = others.filter_map(|pair| pair.value.as_mut());
     // All of them: `any` would stop at the first.
-    values.fold(left, |changed, value| changed | leave_value(value, person))
+    values.fold(left, |changed, value| changed | leave_value(value, leaving))
 }
 
 /// A value is the person's number.
@@ -93,13 +135,22 @@ fn is(value: Option<&AnyValue>, person: &str) -> bool {
     }
 }
 
-fn leave_value(value: &mut AnyValue, person: &str) -> bool {
+fn leave_value(value: &mut AnyValue, leaving: Leaving<'_>) -> bool {
     match &mut value.value {
-        Some(Value::StringValue(text)) => forget_in(text, person),
-        Some(Value::ArrayValue(array)) => {
-            array.values.iter_mut().fold(false, |changed, value| changed | leave_value(value, person))
+        Some(Value::StringValue(text)) => forget_in(text, leaving.number()),
+        // An integer is one word.
+        Some(Value::IntValue(number)) => {
+            let mut text = number.to_string();
+            let changed = forget_in(&mut text, leaving.number());
+            if changed {
+                value.value = Some(Value::StringValue(text));
+            }
+            changed
         }
-        Some(Value::KvlistValue(list)) => leave_attributes(&mut list.values, person),
+        Some(Value::ArrayValue(array)) => {
+            array.values.iter_mut().fold(false, |changed, value| changed | leave_value(value, leaving))
+        }
+        Some(Value::KvlistValue(list)) => leave_attributes(&mut list.values, leaving),
         _ => false,
     }
 }

@@ -59,6 +59,12 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// What the one that is being sent takes: no other makes room there.
+    fn busy_bytes(&self) -> u64 {
+        let busy = self.files.front().filter(|(number, _)| Some(*number) == self.sending);
+        busy.map_or(0, |(_, bytes)| *bytes)
+    }
+
     /// Takes out the oldest one that may go.
     fn oldest_idle(&mut self) -> Option<u64> {
         let at = usize::from(self.files.front().is_some_and(|(number, _)| Some(*number) == self.sending));
@@ -109,8 +115,8 @@ impl Spool {
         &self.counts
     }
 
-    /// Keeps a request; it is on disk when this returns well. The oldest ones make room; one for which there is none at all
-    /// is let go itself.
+    /// Keeps a request; it is on disk when this returns well. The oldest ones make room; one for which all of them together
+    /// could make none is let go itself, and nothing for it.
     pub fn push(&self, request: &[u8]) -> Result<(), SpoolError> {
         let packed =
             zstd::bulk::compress(request, LEVEL).map_err(failed("compress a request for", &self.folder))?;
@@ -119,17 +125,13 @@ impl Spool {
         let name = name(number);
         let sealed = self.key.seal(&name, &packed)?;
         let bytes = on_disk(sealed.len() as u64);
+        if waiting.busy_bytes().saturating_add(bytes) > self.max_bytes {
+            self.count_dropped();
+            return Ok(());
+        }
         while waiting.bytes.saturating_add(bytes) > self.max_bytes {
-            let gone = waiting.oldest_idle();
-            let dropped = self.counts.dropped.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-            // Ever more seldom: who does not look at the first will look at the thousandth.
-            if dropped.is_power_of_two() {
-                tracing::warn!(
-                    dropped,
-                    "requests for the other back end were let go: it is away for too long"
-                );
-            }
-            let Some(gone) = gone else { return Ok(()) };
+            let Some(gone) = waiting.oldest_idle() else { break };
+            self.count_dropped();
             self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
             self.remove(gone);
         }
@@ -139,6 +141,17 @@ impl Spool {
         waiting.files.push_back((number, bytes));
         self.counts.waiting.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn count_dropped(&self) {
+        let dropped = self.counts.dropped.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        // Ever more seldom: who does not look at the first will look at the thousandth.
+        if dropped.is_power_of_two() {
+            tracing::warn!(
+                dropped,
+                "requests for the other back end were let go: it is away for too long, or they are larger than the spool"
+            );
+        }
     }
 
     /// Writes a file, which is whole or as it was.

@@ -67,12 +67,12 @@ fn a_full_spool_lets_the_oldest_go_and_counts_them() {
     let last: Vec<u8> = left.iter().map(|body| body[0]).collect();
     assert_eq!(last, [17, 18, 19], "the latest stay");
     assert_eq!(dropped(&spool) + left.len() as u64, 20, "each is kept or counted");
-    // What no room can be made for is let go itself.
+    // What no room can be made for is let go itself, and nothing for it.
     let mut noise = vec![0; 20_000];
     getrandom::fill(&mut noise).expect("random bytes");
     spool.push(b"small").expect("kept");
     spool.push(&noise).expect("let go");
-    assert_eq!((dropped(&spool), bodies(&spool).len()), (17 + 2, 0));
+    assert_eq!((dropped(&spool), bodies(&spool)), (17 + 1, vec![b"small".to_vec()]));
 }
 
 #[test]
@@ -84,6 +84,11 @@ fn what_is_being_sent_is_not_let_go() {
     let (name, _) = spool.oldest().expect("read").expect("one");
     spool.push(b"third").expect("kept");
     assert_eq!(dropped(&spool), 1);
+    // Beside the one that is being sent there is no room for two blocks, whatever else goes.
+    let mut noise = vec![0; 6_000];
+    getrandom::fill(&mut noise).expect("random bytes");
+    spool.push(&noise).expect("let go");
+    assert_eq!((dropped(&spool), spool.counts().waiting.load(Ordering::Relaxed)), (2, 2));
     spool.done(&name);
     assert_eq!(bodies(&spool), [b"third".to_vec()], "the second made room");
     assert_eq!(spool.counts().waiting.load(Ordering::Relaxed), 0);
@@ -118,6 +123,13 @@ fn whom_a_house_forgets_does_not_leave_it_later() {
         .expect("kept");
     spool.push(&request(vec![span("1", Value::StringValue("100042".to_owned()))])).expect("kept");
     spool.push(&other).expect("kept");
+    // Integers in attributes that nobody knows, and in lists.
+    let ints = vec![Value::IntValue(100_042), Value::IntValue(100_043)];
+    let ints = ints.into_iter().map(|value| AnyValue { value: Some(value) }).collect();
+    let ints = Value::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue { values: ints });
+    let unknown =
+        vec![text("order.id", "4"), pair("shop.account", Value::IntValue(100_042)), pair("shop.all", ints)];
+    spool.push(&request(vec![Span { attributes: unknown, ..Span::default() }])).expect("kept");
     let waits = |spool: &Spool| -> Vec<String> {
         let bodies: Mutex<Vec<String>> = Mutex::default();
         let look = |body: &[u8]| {
@@ -127,7 +139,7 @@ fn whom_a_house_forgets_does_not_leave_it_later() {
         spool.change_all(look).expect("read");
         bodies.into_inner().expect("no panic")
     };
-    assert_eq!(forget(&spool, Whom::Person("100042")).expect("forgotten"), 2);
+    assert_eq!(forget(&spool, Whom::Person("100042")).expect("forgotten"), 3);
     let person = format!("{:?}", b"100042");
     let person = person.trim_matches(['[', ']']);
     assert!(waits(&spool).iter().all(|body| !body.contains(person)), "{:?}", waits(&spool));
@@ -137,11 +149,57 @@ fn whom_a_house_forgets_does_not_leave_it_later() {
     let order = Whom::Order { numbers: &numbers, attributes: &attributes };
     assert_eq!(forget(&spool, order).expect("forgotten"), 2);
     let left = bodies(&spool);
-    assert_eq!(left.len(), 2, "the one that was of this order alone is gone");
+    assert_eq!(left.len(), 3, "the one that was of this order alone is gone");
     let first = ExportTraceServiceRequest::decode(left[0].as_slice()).expect("a request");
     let spans = &first.resource_spans[0].scope_spans[0].spans;
     assert_eq!((spans.len(), spans[0].attributes[0].clone()), (1, text("order.id", "2")));
     assert_eq!(left[1], other, "as it was");
+    let last = ExportTraceServiceRequest::decode(left[2].as_slice()).expect("a request");
+    let attributes = &last.resource_spans[0].scope_spans[0].spans[0].attributes;
+    assert_eq!(attributes[1], text("shop.account", "…"));
+    let told = format!("{:?}", attributes[2]);
+    assert!(!told.contains("100042") && told.contains("100043"), "{told}");
+}
+
+#[test]
+fn a_forgotten_order_leaves_names_and_paths_of_spans_that_do_not_name_it_otherwise() {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+    let text = |key: &str, value: &str| KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) }),
+        ..KeyValue::default()
+    };
+    let by_path = Span {
+        name: "GET /orders/SO-47110".to_owned(),
+        attributes: vec![text("url.path", "/orders/SO-47110"), text("url.query", "id=SO-47110&of=SO-471100")],
+        ..Span::default()
+    };
+    // Another numbering system and a person that have the same number.
+    let others = Span {
+        attributes: vec![
+            text("order.id", "SO-47110"),
+            text("order.namespace", "crm"),
+            text("user.id", "SO-47110"),
+        ],
+        ..Span::default()
+    };
+    let scope_spans = vec![ScopeSpans { spans: vec![by_path, others.clone()], ..ScopeSpans::default() }];
+    let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = spool(folder.path(), u64::MAX);
+    spool.push(&ExportTraceServiceRequest { resource_spans }.encode_to_vec()).expect("kept");
+    let numbers = [crate::facts::Key::parse("SO-47110").expect("a number")].into();
+    let whom = Whom::Order { numbers: &numbers, attributes: &["order.id".to_owned()] };
+    assert_eq!(forget(&spool, whom).expect("forgotten"), 1);
+    assert_eq!(forget(&spool, whom).expect("forgotten"), 0, "once");
+    let left = bodies(&spool);
+    let left = ExportTraceServiceRequest::decode(left[0].as_slice()).expect("a request");
+    let spans = &left.resource_spans[0].scope_spans[0].spans;
+    assert_eq!(spans[0].name, "GET /orders/…");
+    assert_eq!(spans[0].attributes, [text("url.path", "/orders/…"), text("url.query", "id=…&of=SO-471100")]);
+    assert_eq!(spans[1], others);
 }
 
 #[test]
@@ -189,6 +247,26 @@ async fn take(State(back_end): State<BackEnd>, headers: axum::http::HeaderMap, b
     status
 }
 
+/// What a test waits for is there by then, or never.
+const IN_TIME: Duration = Duration::from_secs(60);
+
+impl BackEnd {
+    async fn is_asked(&self) {
+        tokio::time::timeout(IN_TIME, self.asked.notified()).await.expect("it is asked in time");
+    }
+}
+
+/// Waits until a counter has come so far.
+async fn reaches(counter: &AtomicU64, count: u64) {
+    let is_there = async {
+        while counter.load(Ordering::Relaxed) < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let reached = tokio::time::timeout(IN_TIME, is_there).await;
+    assert!(reached.is_ok(), "{} of {count} in time", counter.load(Ordering::Relaxed));
+}
+
 #[tokio::test]
 async fn requests_wait_for_a_back_end_that_is_away_and_arrive_in_order() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -202,31 +280,27 @@ async fn requests_wait_for_a_back_end_that_is_away_and_arrive_in_order() {
     let (forward, task) =
         Forward::start(spool(folder.path(), u64::MAX), &endpoint, stopped).expect("started");
     forward.keep(b"first".to_vec()).await.expect("kept");
-    back_end.asked.notified().await;
+    back_end.is_asked().await;
     forward.keep(b"second".to_vec()).await.expect("kept");
     assert_eq!(forward.counts().sent.load(Ordering::Relaxed), 0);
     back_end.answer.store(200, Ordering::Relaxed);
     let taken = || back_end.taken.lock().expect("no panic").clone();
     while taken().len() < 2 {
-        back_end.asked.notified().await;
+        back_end.is_asked().await;
     }
     assert_eq!(taken(), [b"first".to_vec(), b"second".to_vec()]);
     // What is refused for good does not stop the others.
     back_end.answer.store(400, Ordering::Relaxed);
     forward.keep(b"bad".to_vec()).await.expect("kept");
-    back_end.asked.notified().await;
-    while forward.counts().refused.load(Ordering::Relaxed) < 1 {
-        tokio::task::yield_now().await;
-    }
+    back_end.is_asked().await;
+    reaches(&forward.counts().refused, 1).await;
     back_end.answer.store(200, Ordering::Relaxed);
     forward.keep(b"good".to_vec()).await.expect("kept");
     while taken().len() < 3 {
-        back_end.asked.notified().await;
+        back_end.is_asked().await;
     }
     // The back end has it before the sender knows.
-    while forward.counts().sent.load(Ordering::Relaxed) < 3 {
-        tokio::task::yield_now().await;
-    }
+    reaches(&forward.counts().sent, 3).await;
     stop.send_replace(true);
     task.await.expect("it ends");
     let count = |of: &AtomicU64| of.load(Ordering::Relaxed);

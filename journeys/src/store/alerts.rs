@@ -24,7 +24,7 @@ pub struct Alert {
     pub order: Option<OrderId>,
     /// The order's number; empty of a place and a group.
     pub number: String,
-    /// So many orders are in the group; `None` of what is no group.
+    /// So many orders are in the group, or were at most of one that is over; `None` of what is no group.
     pub members: Option<u64>,
     pub grouped_in: Option<AlertId>,
     pub severity: Severity,
@@ -104,7 +104,7 @@ pub struct Message {
     pub channel: String,
     pub what: What,
     pub attempts: u32,
-    /// Since when it waits.
+    /// Since when it is due.
     pub at: At,
     pub alert: Alert,
 }

@@ -73,6 +73,9 @@ pub fn of_span(resource: Option<&Resource>, span: &Span, order_attributes: &[Str
     }))
 }
 
+/// Further numbers of a span's order, as `namespace:value`.
+pub const KEYS: &str = "spoor.order.keys";
+
 /// All numbers by which a span calls its order, whatever else it says.
 pub fn numbers(span: &Span, order_attributes: &[String]) -> Vec<Key> {
     let attributes = Attributes(&span.attributes);
@@ -144,7 +147,7 @@ fn status(attributes: Attributes<'_>) -> Option<Status> {
 
 /// Further numbers: what the agent lists (`["order:19", "crm:SO-77"]`), and an order *number* beside the order's ID.
 fn also(attributes: Attributes<'_>, own: &Key) -> Vec<Key> {
-    let listed = attributes.texts("spoor.order.keys").into_iter().filter_map(Key::parse);
+    let listed = attributes.texts(KEYS).into_iter().filter_map(Key::parse);
     let number = attributes.id("order.number").and_then(|number| Key::new("number", &number));
     let mut keys: Vec<Key> = listed.chain(number).filter(|key| key != own).collect();
     keys.sort();

@@ -8,7 +8,6 @@ use super::watch::{ALERTS, Kept, Raw, Sealed, by_id, id, open, raw, seal, state,
 use super::{Sqlite, doing, outbox};
 use crate::digest::hex;
 use crate::facts::{At, Fact, tidy};
-use crate::fold::Gathered;
 use crate::rules::{RuleSet, State};
 use crate::store::alerts::{
     Alert, AlertCounts, AlertId, Alerts, MAX_ALERTS, MAX_NOTE, MAX_NOTES, Message, Note, OutboxCounts,
@@ -32,7 +31,11 @@ impl Sqlite {
             rule: kept.rule,
             order: kept.order.map(OrderId),
             number,
-            members: kept.is_group.then_some(kept.members),
+            // When it is over nobody is left: it tells of how many it was.
+            members: kept.is_group.then_some(match kept.life.state {
+                State::Resolved => kept.most_members,
+                State::Pending | State::Firing => kept.members,
+            }),
             grouped_in: kept.grouped_in.map(AlertId),
             severity: kept.severity,
             state: kept.life.state,
@@ -156,14 +159,13 @@ impl Alerts for Sqlite {
     }
 
     fn snooze(&self, alert: AlertId, until: At, note: Note) -> Result<bool, StoreError> {
-        let at = note.at;
         let sql = "UPDATE alerts SET snoozed_until = ?2 WHERE id = ?1";
         self.say(
             alert,
             sql,
             until.0,
             |sealed| write(sealed, note),
-            |db| outbox::tell_still(db, alert.0, at, until),
+            |db| outbox::tell_still(db, alert.0, until),
         )
     }
 
@@ -220,7 +222,7 @@ impl Alerts for Sqlite {
                 if count >= limit {
                     return Ok(count);
                 }
-                let facts = self.reading(|db| self.all_facts(db, row));
+                let facts = self.reading(|db| self.open_whole(db, row));
                 match facts {
                     Ok(gathered) => each(gathered.facts),
                     Err(error) if error.is_of_one_row() => continue,
@@ -229,20 +231,5 @@ impl Alerts for Sqlite {
                 count += 1;
             }
         }
-    }
-}
-
-impl Sqlite {
-    /// All facts of an order, of all its rows.
-    fn all_facts(&self, db: &Connection, row: i64) -> Result<Gathered, StoreError> {
-        let others: Vec<i64> = db
-            .prepare_cached("SELECT id FROM orders WHERE joined_to = ?1")
-            .and_then(|mut statement| statement.query_map([row], |row| row.get(0))?.collect())
-            .map_err(doing("cannot read the parts of an order"))?;
-        let mut gathered = self.open_row(db, row)?;
-        for other in others {
-            gathered = gathered.and(self.open_row(db, other)?);
-        }
-        Ok(gathered)
     }
 }

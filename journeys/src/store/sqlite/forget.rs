@@ -1,15 +1,15 @@
 //! A person or an order → gone from every row, and from what comes later.
 //!
-//! A person is taken out of the facts; the orders stay. What senders repeat, or a recording that is read again, does not
-//! bring the person back: the store remembers whom it forgot by a keyed hash.
+//! A person is taken out of the facts, of what was written about alerts, and of what stands in clear; the orders stay. What
+//! senders repeat, or a recording that is read again, does not bring the person back: the store remembers whom it forgot by
+//! a keyed hash.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::write::delete;
-use super::{Sqlite, doing, join, read, watch};
+use super::{Sqlite, dictionary, doing, join, learn, read, watch};
 use crate::facts::{At, Fact, Key};
 use crate::store::seal::TAG_LEN;
 use crate::store::{StoreError, blob};
@@ -49,6 +49,8 @@ impl Sqlite {
                 None => break,
             }
         }
+        done.unread += self.forget_in_alerts(person)?;
+        self.forget_in_clear(person, now)?;
         let db = self.writer();
         let aside: i64 = db
             .query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))
@@ -93,11 +95,66 @@ impl Sqlite {
                 .prepare_cached("UPDATE orders SET sealed = ?2 WHERE id = ?1")
                 .and_then(|mut statement| statement.execute((row, sealed)))
                 .map_err(doing("cannot write an order"))?;
-            watch::forget_words(&self.keys, &transaction, *row, person)?;
+            watch::forget_ended(&transaction, *row)?;
             done.rows += 1;
         }
         transaction.commit().map_err(doing("cannot commit what was forgotten"))?;
         Ok((rows, done))
+    }
+
+    /// Takes a person out of all alerts; how many do not open.
+    fn forget_in_alerts(&self, person: &str) -> Result<u64, StoreError> {
+        let (mut last, mut unread) = (0, 0);
+        loop {
+            let mut db = self.writer();
+            let transaction = db
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .map_err(doing("cannot begin to forget"))?;
+            let batch = watch::after(&transaction, last, BATCH)?;
+            let Some((end, _)) = batch.last() else { return Ok(unread) };
+            last = end.id;
+            for one in batch {
+                match watch::forget_in_alert(&self.keys, &transaction, one, person) {
+                    Ok(()) => {}
+                    Err(error) if error.is_of_one_row() => unread += 1,
+                    Err(error) => return Err(error),
+                }
+            }
+            transaction.commit().map_err(doing("cannot commit what was forgotten"))?;
+        }
+    }
+
+    /// Takes a person out of the dictionary: orders whose state is told by such a word are judged again by what their facts
+    /// say now, and what was learned and counted under it goes.
+    fn forget_in_clear(&self, person: &str, now: At) -> Result<(), StoreError> {
+        let words = dictionary::words_of(&self.writer(), person)?;
+        for word in &words {
+            let mut last = Some(0);
+            while let Some(after) = last {
+                last = self.changing(now, |db, usual, lessons| {
+                    let rows: BTreeSet<i64> = db
+                        .prepare_cached(
+                            "SELECT id FROM orders WHERE joined_to IS NULL AND (stage = ?1 OR grp = ?1) AND id > ?2
+                             ORDER BY id LIMIT ?3",
+                        )
+                        .and_then(|mut statement| {
+                            statement.query_map((word, after, BATCH), |row| row.get(0))?.collect()
+                        })
+                        .map_err(doing("cannot look for orders by a word"))?;
+                    let last = rows.last().copied();
+                    Ok((last, self.judge(db, rows, usual, lessons, now)?))
+                })?;
+            }
+        }
+        let mut db = self.writer();
+        let transaction = db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(doing("cannot begin to forget"))?;
+        dictionary::forget_named(&transaction, &words)?;
+        let usual = learn::usual(&transaction)?;
+        transaction.commit().map_err(doing("cannot commit what was forgotten"))?;
+        *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(usual);
+        Ok(())
     }
 
     /// Takes out of new facts whom the store forgot.
@@ -142,7 +199,7 @@ impl Sqlite {
                         Err(error) if error.is_of_one_row() => {}
                         Err(error) => return Err(error),
                     }
-                    delete(db, *row)?;
+                    self.delete(db, *row, now)?;
                     done.rows += delete_aside(db, *row)?;
                 }
                 // Without it others may be one that were not before.

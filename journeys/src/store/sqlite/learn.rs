@@ -1,14 +1,15 @@
 //! What a batch teaches → counters in the file and in memory, changed by differences, so that a repetition teaches nothing.
 //!
-//! *Owns* the dictionary and what is usual. Everything here is in clear: names come as [`crate::model::shape`] leaves them.
+//! *Owns* what is usual and what is counted. Everything here is in clear: names come as [`crate::model::shape`] leaves them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::dictionary::{forget_words, known_word, text, word};
 use super::doing;
-use crate::facts::{At, Fact};
+use crate::facts::{At, Fact, Step};
 use crate::fold::{self, Deliveries, Length};
 use crate::model::{Kind, Times, Usual, What, class};
 use crate::rules::window;
@@ -19,6 +20,8 @@ use crate::time::DAY;
 const MAX_DESTINATIONS: usize = 5_000;
 const MAX_WHATS: usize = 5_000;
 const MAX_SERVICES: usize = 1_000;
+/// Things that are counted by the minute.
+const MAX_COUNTED: i64 = 5_000;
 /// Messages of one destination that are counted one by one.
 const MAX_MESSAGES: i64 = 10_000;
 /// Days that are counted together. What is usual is what was so in this period and the one before.
@@ -95,10 +98,11 @@ impl Lessons {
     /// Operations that are new, each with what was known of it before, if anything: that is taken back.
     pub(super) fn facts<'a>(&mut self, facts: impl Iterator<Item = (&'a Fact, Option<&'a Fact>)>) {
         let lengths = |fact| fold::length(fact).into_iter().chain(fold::unseen(fact));
+        let is_told_before = |fact: &Fact| matches!(fact.step, Step::Open { .. });
         let current = Some(period(self.now));
         for (fact, before) in facts {
-            // What is told again happened once.
-            if before.is_none() {
+            // What is told again happened once; what was told before its span came, when that came.
+            if !is_told_before(fact) && before.is_none_or(is_told_before) {
                 window::counted(fact).for_each(|length| self.count(&length));
             }
             for length in before.into_iter().flat_map(lengths) {
@@ -195,7 +199,7 @@ impl Lessons {
             Arc::make_mut(usual).heard.insert(service, at);
         }
         for ((minute, what), classes) in self.minutes {
-            let (of, with) = (word(db, &what.of)?, word(db, &what.with)?);
+            let Some((of, with)) = counted(db, &what, minute)? else { continue };
             for (class, (count, failed)) in classes {
                 db.prepare_cached(
                     "INSERT INTO minutes(minute, kind, what, whom, class, count, failed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -222,6 +226,39 @@ impl Lessons {
         }
         Ok(())
     }
+}
+
+/// The words of something that is counted in that minute; `None` when so many others are counted that nothing new is. Only
+/// what is counted gets words: names that never come again would take all there are.
+fn counted(db: &Connection, what: &What, minute: i64) -> Result<Option<(i64, i64)>, StoreError> {
+    let kind = kind_number(what.kind);
+    let touch = |of: i64, with: i64| {
+        db.prepare_cached(
+            "UPDATE counted SET minute = max(minute, ?4) WHERE kind = ?1 AND what = ?2 AND whom = ?3",
+        )
+        .and_then(|mut statement| statement.execute((kind, of, with, minute)))
+        .map_err(doing("cannot write what is counted"))
+    };
+    if let (Some(of), Some(with)) = (known_word(db, &what.of)?, known_word(db, &what.with)?)
+        && touch(of, with)? > 0
+    {
+        return Ok(Some((of, with)));
+    }
+    let count: i64 = db
+        .prepare_cached("SELECT count(*) FROM counted")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .map_err(doing("cannot ask how much is counted"))?;
+    if count >= MAX_COUNTED {
+        return Ok(None);
+    }
+    let (of, with) = (word(db, &what.of)?, word(db, &what.with)?);
+    // A dictionary that is full has one word for many things.
+    if touch(of, with)? == 0 {
+        db.prepare_cached("INSERT INTO counted(kind, what, whom, minute) VALUES (?1, ?2, ?3, ?4)")
+            .and_then(|mut statement| statement.execute((kind, of, with, minute)))
+            .map_err(doing("cannot write what is counted"))?;
+    }
+    Ok(Some((of, with)))
 }
 
 /// Counts messages of a destination; what is known of it now. The longer ago, the less it counts: beyond so many, all counts
@@ -323,21 +360,6 @@ pub(super) fn forget(db: &Connection, now: At) -> Result<bool, StoreError> {
     Ok(gone > 0)
 }
 
-/// Words that no list, no counter and nothing usual has. Rows that another one stands for may still have the number of one:
-/// they show it to nobody and get new words when they stand for themselves. What was learned from an order and is not kept
-/// any more need not be taken back. The last word stays, so that no number is given twice.
-fn forget_words(db: &Connection) -> Result<(), StoreError> {
-    db.execute_batch(
-        "DELETE FROM counts WHERE orders = 0;
-         DELETE FROM groups WHERE orders = 0;
-         DELETE FROM dictionary WHERE id < (SELECT max(id) FROM dictionary) AND id NOT IN (
-           SELECT stage FROM counts UNION SELECT grp FROM groups UNION SELECT destination FROM usual
-           UNION SELECT service FROM heard UNION SELECT what FROM times UNION SELECT whom FROM times
-           UNION SELECT what FROM minutes UNION SELECT whom FROM minutes);",
-    )
-    .map_err(doing("cannot forget words that nothing says any more"))
-}
-
 /// Counters of the minutes from `from` on.
 pub(super) fn minutes(db: &Connection, from: At) -> Result<BTreeMap<What, Times>, StoreError> {
     let rows: Vec<(u8, String, String, u16, i64, i64)> = db
@@ -364,10 +386,12 @@ pub(super) fn minutes(db: &Connection, from: At) -> Result<BTreeMap<What, Times>
 
 /// Lets go counters of minutes before that time.
 pub(super) fn forget_minutes(db: &Connection, before: At) -> Result<(), StoreError> {
-    db.prepare_cached("DELETE FROM minutes WHERE minute < ?1")
-        .and_then(|mut statement| statement.execute([window::minute(before)]))
-        .map(|_| ())
-        .map_err(doing("cannot forget the minutes before"))
+    for sql in ["DELETE FROM minutes WHERE minute < ?1", "DELETE FROM counted WHERE minute < ?1"] {
+        db.prepare_cached(sql)
+            .and_then(|mut statement| statement.execute([window::minute(before)]))
+            .map_err(doing("cannot forget the minutes before"))?;
+    }
+    Ok(())
 }
 
 /// All that is usual.
@@ -412,39 +436,4 @@ pub(super) fn usual(db: &Connection) -> Result<Usual, StoreError> {
         }
     }
     Ok(usual)
-}
-
-/// Words of one store: names of services, queues, statuses, codes. What comes after is *other*: a service that writes free
-/// text into its status does not fill the disk.
-const MAX_WORDS: i64 = 20_000;
-const OTHER: &str = "other";
-
-/// The number of a word in the dictionary.
-pub(super) fn word(db: &Connection, text: &str) -> Result<i64, StoreError> {
-    let known = |text: &str| {
-        db.prepare_cached("SELECT id FROM dictionary WHERE text = ?1")
-            .and_then(|mut statement| statement.query_row([text], |row| row.get(0)).optional())
-            .map_err(doing("cannot read the dictionary"))
-    };
-    if let Some(id) = known(text)? {
-        return Ok(id);
-    }
-    let words: i64 = db
-        .prepare_cached("SELECT n FROM words")
-        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
-        .map_err(doing("cannot count the words of the dictionary"))?;
-    let text = if words >= MAX_WORDS { OTHER } else { text };
-    if let Some(id) = known(text)? {
-        return Ok(id);
-    }
-    db.prepare_cached("INSERT INTO dictionary(text) VALUES (?1) RETURNING id")
-        .and_then(|mut statement| statement.query_row([text], |row| row.get(0)))
-        .map_err(doing("cannot write to the dictionary"))
-}
-
-/// A word by its number.
-fn text(db: &Connection, word: i64) -> Result<Option<String>, StoreError> {
-    db.prepare_cached("SELECT text FROM dictionary WHERE id = ?1")
-        .and_then(|mut statement| statement.query_row([word], |row| row.get(0)).optional())
-        .map_err(doing("cannot read the dictionary"))
 }

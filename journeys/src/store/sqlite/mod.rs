@@ -10,6 +10,7 @@
 //! ```
 
 mod alerts;
+mod dictionary;
 mod forget;
 mod join;
 mod learn;
@@ -79,7 +80,7 @@ impl Sqlite {
         private::file(&file).map_err(failed("make a file in", folder))?;
         let mut writer = Connection::open(&file).map_err(doing("cannot open the store's file"))?;
         schema::prepare(&mut writer)?;
-        schema::follow_model(&mut writer, &model)?;
+        schema::follow(&mut writer, "model", &model)?;
         Self::with(file, keys, model, writer, Some(lock))
     }
 

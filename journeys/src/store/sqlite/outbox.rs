@@ -44,20 +44,37 @@ pub(super) fn tell(
     for channel in channels_of(&set.channels, &set.routes, &rule.notify, about) {
         if Some(channel.name.as_str()) != except {
             let due = channel.may_tell(kept.severity, now.after(PATIENCE));
-            add(db, kept.id, &channel.name, What::Fired, now, due)?;
+            add(db, kept.id, &channel.name, What::Fired, due)?;
         }
     }
     Ok(())
 }
 
-fn add(db: &Connection, alert: i64, channel: &str, what: What, now: At, due: At) -> Result<(), StoreError> {
+/// A message waits from when it is due: it is tried for a day from then on, however long before it was written.
+fn add(db: &Connection, alert: i64, channel: &str, what: What, due: At) -> Result<(), StoreError> {
     db.prepare_cached(
+        // Some before it may have been taken back.
         "INSERT INTO outbox(alert_id, channel, what, nth, at, due_at) VALUES (?1, ?2, ?3,
-           (SELECT count(*) FROM outbox WHERE alert_id = ?1 AND channel = ?2 AND what = ?3), ?4, ?5)",
+           (SELECT coalesce(max(nth) + 1, 0) FROM outbox WHERE alert_id = ?1 AND channel = ?2 AND what = ?3), ?4, ?4)",
     )
-    .and_then(|mut statement| statement.execute((alert, channel, what_number(what), now.0, due.0)))
+    .and_then(|mut statement| statement.execute((alert, channel, what_number(what), due.0)))
     .map(|_| ())
     .map_err(doing("cannot write a message"))
+}
+
+/// Has it told again at `due`, and at no other time that was meant before. One that was tried already may have arrived: it
+/// is not the same message as the one to come.
+fn add_still(db: &Connection, alert: i64, channel: &str, due: At) -> Result<(), StoreError> {
+    for sql in [
+        "DELETE FROM outbox WHERE alert_id = ?1 AND channel = ?2 AND what = 2 AND due_at IS NOT NULL AND attempts = 0",
+        "UPDATE outbox SET due_at = NULL, result = 'later' WHERE alert_id = ?1 AND channel = ?2 AND what = 2
+           AND due_at IS NOT NULL",
+    ] {
+        db.prepare_cached(sql)
+            .and_then(|mut statement| statement.execute((alert, channel)))
+            .map_err(doing("cannot take a message back"))?;
+    }
+    add(db, alert, channel, What::Still, due)
 }
 
 /// Nobody is told what nobody was told yet.
@@ -69,7 +86,12 @@ pub(super) fn take_back(db: &Connection, alert: i64) -> Result<(), StoreError> {
 }
 
 /// Has the end told to those who were told the beginning, or may have been.
-pub(super) fn tell_end(db: &Connection, set: &RuleSet, kept: &Kept, now: At) -> Result<(), StoreError> {
+pub(super) fn tell_end(
+    db: &Connection,
+    set: Option<&RuleSet>,
+    kept: &Kept,
+    now: At,
+) -> Result<(), StoreError> {
     take_back(db, kept.id)?;
     let told: Vec<String> = db
         .prepare_cached("SELECT DISTINCT channel FROM outbox WHERE alert_id = ?1 AND what = 0")
@@ -81,26 +103,28 @@ pub(super) fn tell_end(db: &Connection, set: &RuleSet, kept: &Kept, now: At) -> 
     .and_then(|mut statement| statement.execute([kept.id]))
     .map_err(doing("cannot take a message back"))?;
     for name in told {
-        let due = set.channel(&name).map_or(now, |channel| channel.may_tell(kept.severity, now));
-        add(db, kept.id, &name, What::Resolved, now, due)?;
+        let channel = set.and_then(|set| set.channel(&name));
+        let due = channel.map_or(now, |channel| channel.may_tell(kept.severity, now));
+        add(db, kept.id, &name, What::Resolved, due)?;
     }
     Ok(())
 }
 
 /// Has it told again at `at` to those who were told.
-pub(super) fn tell_still(db: &Connection, alert: i64, now: At, at: At) -> Result<(), StoreError> {
+pub(super) fn tell_still(db: &Connection, alert: i64, at: At) -> Result<(), StoreError> {
     let told: Vec<String> = db
         .prepare_cached(
             "SELECT DISTINCT channel FROM outbox WHERE alert_id = ?1 AND what = 0 AND done_at IS NOT NULL",
         )
         .and_then(|mut statement| statement.query_map([alert], |row| row.get(0))?.collect())
         .map_err(doing("cannot ask who was told"))?;
-    told.iter().try_for_each(|channel| add(db, alert, channel, What::Still, now, at))
+    told.iter().try_for_each(|channel| add_still(db, alert, channel, at))
 }
 
 impl Sqlite {
     /// Claims what is due for a channel.
     pub(super) fn claim(&self, channel: &str, now: At, limit: usize) -> Result<Vec<Message>, StoreError> {
+        let set = self.rule_set();
         let mut db = self.writer();
         let transaction = db
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -126,12 +150,19 @@ impl Sqlite {
             };
             let what = what(number);
             if let Some(until) = alert.snoozed_until.filter(|until| *until > now && what != What::Resolved) {
-                settle(&transaction, id, Some(until), None, "snoozed")?;
+                put_off(&transaction, id, until, "snoozed")?;
                 continue;
             }
             // It is told again only as long as nobody took it.
             if what == What::Still && (alert.state != State::Firing || alert.taken.is_some()) {
                 settle(&transaction, id, None, Some(now), "taken")?;
+                continue;
+            }
+            // What is told again, or was not taken at first, becomes due at any hour.
+            let told_by = set.as_ref().and_then(|set| set.channel(channel));
+            let may = told_by.map_or(now, |channel| channel.may_tell(alert.severity, now));
+            if may > now {
+                put_off(&transaction, id, may, "quiet")?;
                 continue;
             }
             transaction
@@ -166,7 +197,7 @@ impl Sqlite {
                 settle(&transaction, message.id, None, Some(now), "sent")?;
                 if let (Some(repeat), What::Fired | What::Still) = (repeat, message.what) {
                     let id = message.alert.id.0;
-                    add(&transaction, id, &message.channel, What::Still, now, now.after(repeat))?;
+                    add_still(&transaction, id, &message.channel, now.after(repeat))?;
                 }
             }
             Told::Again(at, why) => settle(&transaction, message.id, Some(*at), None, why)?,
@@ -220,6 +251,14 @@ impl Sqlite {
                 .map_err(doing("cannot ask when the next message is due"))
         })
     }
+}
+
+/// A message waits until then, and its day begins then.
+fn put_off(db: &Connection, id: i64, until: At, result: &str) -> Result<(), StoreError> {
+    db.prepare_cached("UPDATE outbox SET at = ?2, due_at = ?2, result = ?3 WHERE id = ?1")
+        .and_then(|mut statement| statement.execute((id, until.0, result)))
+        .map(|_| ())
+        .map_err(doing("cannot put a message off"))
 }
 
 fn settle(

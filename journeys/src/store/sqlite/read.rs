@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::dictionary::known_word;
 use super::{Sqlite, doing, join, watch};
 use crate::facts::{At, Fact, Key};
-use crate::fold::{self, Outcome};
+use crate::fold::{self, Gathered, Outcome};
 use crate::model::Usual;
 use crate::store::seal::TAG_LEN;
 use crate::store::{Counts, Cursor, Group, Head, MAX_PAGE, Order, OrderId, Page, Query, Sort, StoreError};
@@ -153,17 +154,23 @@ impl Sqlite {
 
     /// Opens the facts of an order and judges it.
     fn open_order(&self, db: &Connection, head: Head, usual: &Usual, now: At) -> Result<Order, StoreError> {
-        let others: Vec<i64> = db
-            .prepare_cached("SELECT id FROM orders WHERE joined_to = ?1")
-            .and_then(|mut statement| statement.query_map([head.id.0], |row| row.get(0))?.collect())
-            .map_err(doing("cannot read the parts of an order"))?;
-        let mut gathered = self.open_row(db, head.id.0)?;
-        for other in others {
-            gathered = gathered.and(self.open_row(db, other)?);
-        }
+        let gathered = self.open_whole(db, head.id.0)?;
         let journey = fold::journey(&gathered, &self.model);
         let verdict = fold::verdict(&journey, &self.model, usual, now);
         Ok(Order { head, facts: gathered.facts, journey, verdict })
+    }
+
+    /// All facts of an order, of all its rows.
+    pub(super) fn open_whole(&self, db: &Connection, row: i64) -> Result<Gathered, StoreError> {
+        let others: Vec<i64> = db
+            .prepare_cached("SELECT id FROM orders WHERE joined_to = ?1")
+            .and_then(|mut statement| statement.query_map([row], |row| row.get(0))?.collect())
+            .map_err(doing("cannot read the parts of an order"))?;
+        let mut gathered = self.open_row(db, row)?;
+        for other in others {
+            gathered = gathered.and(self.open_row(db, other)?);
+        }
+        Ok(gathered)
     }
 
     pub(super) fn read_page(
@@ -223,11 +230,7 @@ impl Sqlite {
 
     /// Words of a wish as numbers of the dictionary; `None` when no order has that word.
     fn wanted(&self, db: &Connection, query: &Query) -> Result<Option<Wanted>, StoreError> {
-        let number = |text: &str| {
-            db.prepare_cached("SELECT id FROM dictionary WHERE text = ?1")
-                .and_then(|mut statement| statement.query_row([text], |row| row.get::<_, i64>(0)).optional())
-                .map_err(doing("cannot read the dictionary"))
-        };
+        let number = |text: &str| known_word(db, text);
         let stage = query.stage.as_deref().map(|stage| number(&self.model.in_clear(stage))).transpose()?;
         let group = query.group.as_deref().map(number).transpose()?;
         if matches!(stage, Some(None)) || matches!(group, Some(None)) {

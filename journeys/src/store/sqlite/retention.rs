@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError};
 use rusqlite::Connection;
 
 use super::learn;
-use super::write::delete;
 use super::{Sqlite, doing};
 use crate::facts::At;
 use crate::store::{Retained, Retention, StoreError};
@@ -59,7 +58,7 @@ impl Sqlite {
                     statement.query_map((before, BATCH, At(before).day()), |row| row.get(0))?.collect()
                 })
                 .map_err(doing("cannot look for expired orders"))?;
-            rows.iter().try_for_each(|row| delete(db, *row))?;
+            rows.iter().try_for_each(|row| self.delete(db, *row, now))?;
             // A batch may end inside an order: what is left of it stands for itself.
             let orphans = db
                 .prepare_cached("SELECT id FROM orders WHERE joined_to IS NOT NULL AND joined_to NOT IN (SELECT id FROM orders)")

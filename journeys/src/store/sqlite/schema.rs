@@ -1,10 +1,11 @@
 //! A connection → one with the tables of this version and the settings that keep promises.
 
+use std::fmt::Debug;
+
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use sha2::{Digest, Sha256};
 
 use super::{BUSY, doing};
-use crate::model::Model;
 use crate::store::{StoreError, set_pragmas};
 
 /// One text for each version of the file, applied in order; `user_version` says how many were.
@@ -127,6 +128,16 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY(minute, kind, what, whom, class)) WITHOUT ROWID, STRICT;
     CREATE INDEX orders_first ON orders(first_at) WHERE joined_to IS NULL;
 ",
+    "
+    -- How many members a group had at most: when it ends it has none.
+    ALTER TABLE alerts ADD COLUMN most_members INTEGER NOT NULL DEFAULT 0;
+    UPDATE alerts SET most_members = max(members, (SELECT count(*) FROM alerts member WHERE member.grouped_in = alerts.id))
+        WHERE is_group = 1;
+    -- What is counted in minutes, and when it was last: so many things and no more.
+    CREATE TABLE counted(kind INTEGER NOT NULL, what INTEGER NOT NULL, whom INTEGER NOT NULL, minute INTEGER NOT NULL,
+        PRIMARY KEY(kind, what, whom)) WITHOUT ROWID, STRICT;
+    INSERT INTO counted SELECT kind, what, whom, max(minute) FROM minutes GROUP BY kind, what, whom;
+",
 ];
 
 pub(super) fn prepare(db: &mut Connection) -> Result<(), StoreError> {
@@ -163,16 +174,16 @@ fn versions(db: &Connection) -> Result<(i64, i64), StoreError> {
     if found > known { Err(StoreError::Newer { found, known }) } else { Ok((found, known)) }
 }
 
-/// Has all orders judged again when the house says something else of them than it did when they were judged.
-pub(super) fn follow_model(db: &mut Connection, model: &Model) -> Result<(), StoreError> {
-    let digest: [u8; 32] = Sha256::digest(format!("{model:?}").as_bytes()).into();
+/// Has all orders judged again when what they are judged by (`name` is what it is) is not what it was when they were.
+pub(super) fn follow(db: &mut Connection, name: &'static str, by: &impl Debug) -> Result<(), StoreError> {
+    let digest: [u8; 32] = Sha256::digest(format!("{by:?}").as_bytes()).into();
     let transaction = db
         .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(doing("cannot look at the model of the store"))?;
+        .map_err(doing("cannot look at what orders were judged by"))?;
     let known: Option<[u8; 32]> = transaction
-        .query_row("SELECT value FROM meta WHERE name = 'model'", [], |row| row.get(0))
+        .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
         .optional()
-        .map_err(doing("cannot read the model of the store"))?;
+        .map_err(doing("cannot read what orders were judged by"))?;
     if known == Some(digest) {
         return Ok(());
     }
@@ -181,11 +192,11 @@ pub(super) fn follow_model(db: &mut Connection, model: &Model) -> Result<(), Sto
         .execute("UPDATE orders SET due_at = 0 WHERE joined_to IS NULL", [])
         .map_err(doing("cannot have orders judged again"))?;
     transaction
-        .execute("INSERT OR REPLACE INTO meta(name, value) VALUES ('model', ?1)", [digest])
-        .map_err(doing("cannot write the model of the store"))?;
+        .execute("INSERT OR REPLACE INTO meta(name, value) VALUES (?1, ?2)", (name, digest))
+        .map_err(doing("cannot write what orders are judged by"))?;
     transaction.commit().map_err(doing("cannot have orders judged again"))?;
     if orders > 0 {
-        tracing::info!(orders, "the model of orders is another one: all are judged again");
+        tracing::info!(name, orders, "they are others than before: all orders are judged again");
     }
     Ok(())
 }

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::learn::{Lessons, word};
-use super::{Sqlite, doing, join, read, watch};
+use super::dictionary::word;
+use super::learn::Lessons;
+use super::{Sqlite, doing, join, read};
 use crate::facts::{At, Fact, FactId, Key};
 use crate::fold::{self, Gathered, Hang, Length, Lost, Outcome, Reason, Verdict};
 use crate::model::{Usual, shape};
@@ -144,7 +145,7 @@ impl Sqlite {
                 for member in connected.iter().filter(|member| **member != row) {
                     set_head(db, *member, None, Some(row))?;
                     lessons.order(db, *member, &[])?;
-                    watch::follow(db, *member, row)?;
+                    self.follow(db, *member, row, now)?;
                 }
                 let (head, lengths) = self.head(db, row, &all.unwrap_or_default(), usual, now)?;
                 set_head(db, row, Some(&head), None)?;
@@ -199,6 +200,18 @@ impl Sqlite {
             let judged = self.judge(db, due, usual, lessons, now)?;
             Ok((count, judged))
         })
+    }
+
+    /// Deletes a row with its numbers and its alerts, and out of the counters. What it taught stays.
+    pub(super) fn delete(&self, db: &Connection, row: i64, now: At) -> Result<(), StoreError> {
+        uncount(db, row)?;
+        self.forget_alerts(db, row, now)?;
+        for sql in ["DELETE FROM keys WHERE order_id = ?1", "DELETE FROM orders WHERE id = ?1"] {
+            db.prepare_cached(sql)
+                .and_then(|mut statement| statement.execute([row]))
+                .map_err(doing("cannot delete an order"))?;
+        }
+        Ok(())
     }
 }
 
@@ -258,18 +271,6 @@ fn set_head(
     })
     .map_err(doing("cannot write an order's state"))?;
     count(db, row, 1)
-}
-
-/// Deletes a row with its numbers and out of the counters. What it taught stays.
-pub(super) fn delete(db: &Connection, row: i64) -> Result<(), StoreError> {
-    uncount(db, row)?;
-    watch::forget(db, row)?;
-    for sql in ["DELETE FROM keys WHERE order_id = ?1", "DELETE FROM orders WHERE id = ?1"] {
-        db.prepare_cached(sql)
-            .and_then(|mut statement| statement.execute([row]))
-            .map_err(doing("cannot delete an order"))?;
-    }
-    Ok(())
 }
 
 /// Takes a row out of the counters, if it was in them.

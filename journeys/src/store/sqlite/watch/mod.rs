@@ -3,6 +3,7 @@
 //! An order is looked at when its facts change or a time comes that its rules named; nobody looks at all of them. What
 //! fires is told once on each channel; many at one place become one group.
 
+mod leave;
 mod past;
 mod row;
 
@@ -10,21 +11,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
-use sha2::{Digest, Sha256};
 
+pub(super) use self::leave::{after, forget_ended, forget_in_alert};
 pub(super) use self::past::is_watched;
 use self::past::{Db, is_grown};
 use self::row::severity_number;
 pub(super) use self::row::{ALERTS, Kept, Raw, Sealed, open, raw, seal, state, state_number};
-use super::{Sqlite, doing, learn, outbox};
-use crate::facts::{At, without_word};
+use super::{Sqlite, doing, learn, outbox, schema};
+use crate::facts::At;
 use crate::rules::storm::{Company, WITHIN, company};
 use crate::rules::window::{WindowWhen, places};
 use crate::rules::{
     Held, Measured, Rule, RuleSet, Severity, Standing, State, Step, Subject, When, stand, step, trial,
 };
 use crate::store::alerts::AlertId;
-use crate::store::seal::Keys;
 use crate::store::{Store, StoreError, alerts};
 use crate::time::MINUTE;
 
@@ -34,24 +34,7 @@ const SHORTEST: i64 = 10 * MINUTE;
 impl Sqlite {
     /// From now on orders are looked at by these rules. Where they are others than before, all orders are looked at again.
     pub fn watch(&self, set: RuleSet) -> Result<(), StoreError> {
-        let digest: [u8; 32] = Sha256::digest(format!("{:?}", set.rules).as_bytes()).into();
-        let mut db = self.writer();
-        let transaction = db
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(doing("cannot look at the rules of the store"))?;
-        let known: Option<[u8; 32]> = transaction
-            .query_row("SELECT value FROM meta WHERE name = 'rules'", [], |row| row.get(0))
-            .optional()
-            .map_err(doing("cannot read the rules of the store"))?;
-        if known != Some(digest) {
-            transaction
-                .execute("UPDATE orders SET due_at = 0 WHERE joined_to IS NULL", [])
-                .map_err(doing("cannot have orders looked at again"))?;
-            transaction
-                .execute("INSERT OR REPLACE INTO meta(name, value) VALUES ('rules', ?1)", [digest])
-                .map_err(doing("cannot write the rules of the store"))?;
-        }
-        transaction.commit().map_err(doing("cannot have orders looked at again"))?;
+        schema::follow(&mut self.writer(), "rules", &set.rules)?;
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(set));
         Ok(())
     }
@@ -69,15 +52,9 @@ impl Sqlite {
         now: At,
     ) -> Result<Option<At>, StoreError> {
         let Some(set) = self.rule_set() else { return Ok(self.is_watched.then_some(now)) };
-        let found: Vec<Raw> = db
-            .prepare_cached(&format!("{ALERTS} WHERE order_id = ?1 AND state < 2"))
-            .and_then(|mut statement| statement.query_map([row], raw)?.collect())
-            .map_err(doing("cannot read the alerts of an order"))?;
-        let mut open_ones: BTreeMap<String, Kept> = BTreeMap::new();
-        for one in found {
-            let kept = self.opened(db, one)?;
-            open_ones.extend(kept.map(|kept| (kept.rule.clone(), kept)));
-        }
+        let found = self.open_alerts(db, Some(&set), row, now)?;
+        let mut open_ones: BTreeMap<String, Kept> =
+            found.into_iter().map(|kept| (kept.rule.clone(), kept)).collect();
         let number = || order.journey.keys.first().map(ToString::to_string).unwrap_or_default();
         let mut next: Option<At> = None;
         for rule in &set.rules {
@@ -89,19 +66,26 @@ impl Sqlite {
         }
         // Rules that are there no more.
         for (_, kept) in open_ones {
-            self.end(db, &set, kept, now)?;
+            self.end(db, Some(&set), kept, now)?;
         }
         Ok(next)
     }
 
     /// An alert that does not open is gone: what it was about is looked at anew.
-    fn opened(&self, db: &Connection, raw: Raw) -> Result<Option<Kept>, StoreError> {
-        let id = raw.0.id;
+    fn opened(
+        &self,
+        db: &Connection,
+        set: Option<&RuleSet>,
+        raw: Raw,
+        now: At,
+    ) -> Result<Option<Kept>, StoreError> {
+        let (id, group) = (raw.0.id, group_of(&raw.0));
         match open(&self.keys, raw) {
             Ok(kept) => Ok(Some(kept)),
             Err(error) if error.is_of_one_row() => {
                 tracing::error!(id, %error, "an alert does not open: it begins anew");
                 delete(db, id)?;
+                self.member_left(db, set, group, now)?;
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -145,6 +129,7 @@ impl Sqlite {
                     snoozed_until: None,
                     grouped_in: None,
                     members: 0,
+                    most_members: 0,
                     day: now.day(),
                     sealed,
                 };
@@ -166,7 +151,7 @@ impl Sqlite {
     ) -> Result<(), StoreError> {
         match what {
             Step::Fired => self.fire(db, set, rule, kept, now),
-            Step::Resolved => self.over(db, set, kept, now),
+            Step::Resolved => self.over(db, Some(set), kept, now),
             Step::Stays | Step::Gone => Ok(()),
         }
     }
@@ -235,7 +220,9 @@ impl Sqlite {
         }
         let group: Option<i64> = db
             .prepare_cached(
-                "SELECT id FROM alerts WHERE rule = ?1 AND place = ?2 AND is_group = 1 AND state = 1 LIMIT 1",
+                // An empty one is about to end: who joined it would never be told of.
+                "SELECT id FROM alerts WHERE rule = ?1 AND place = ?2 AND is_group = 1 AND state = 1 AND members > 0
+                 LIMIT 1",
             )
             .and_then(|mut statement| statement.query_row((&rule.id, place), |row| row.get(0)).optional())
             .map_err(doing("cannot look for a group of alerts"))?;
@@ -263,6 +250,7 @@ impl Sqlite {
                     order: None,
                     is_group: true,
                     members: 0,
+                    most_members: 0,
                     day: now.day(),
                     sealed: Sealed::default(),
                     acked_at: None,
@@ -280,17 +268,28 @@ impl Sqlite {
         }
     }
 
-    /// Has the end told to whom the beginning was told; a group ends with its last member.
-    fn over(&self, db: &Connection, set: &RuleSet, kept: &Kept, now: At) -> Result<(), StoreError> {
+    /// Has the end told to whom the beginning was told.
+    fn over(&self, db: &Connection, set: Option<&RuleSet>, kept: &Kept, now: At) -> Result<(), StoreError> {
         outbox::tell_end(db, set, kept, now)?;
-        let Some(group) = kept.grouped_in else { return Ok(()) };
+        self.member_left(db, set, kept.grouped_in, now)
+    }
+
+    /// An alert that fired is out of its group, if it was in one, whatever became of it: a group ends with its last member.
+    fn member_left(
+        &self,
+        db: &Connection,
+        set: Option<&RuleSet>,
+        group: Option<i64>,
+        now: At,
+    ) -> Result<(), StoreError> {
+        let Some(group) = group else { return Ok(()) };
         let left: Option<i64> = db
             .prepare_cached("UPDATE alerts SET members = max(members - 1, 0) WHERE id = ?1 AND state = 1 RETURNING members")
             .and_then(|mut statement| statement.query_row([group], |row| row.get(0)).optional())
             .map_err(doing("cannot count the members of a group"))?;
         if left == Some(0)
             && let Some(group) = by_id(db, group)?
-            && let Some(group) = self.opened(db, group)?
+            && let Some(group) = self.opened(db, set, group, now)?
         {
             self.end(db, set, group, now)?;
         }
@@ -298,7 +297,7 @@ impl Sqlite {
     }
 
     /// Ends an alert, whatever it was about.
-    fn end(&self, db: &Connection, set: &RuleSet, mut kept: Kept, now: At) -> Result<(), StoreError> {
+    fn end(&self, db: &Connection, set: Option<&RuleSet>, mut kept: Kept, now: At) -> Result<(), StoreError> {
         if kept.life.state == State::Pending {
             return delete(db, kept.id);
         }
@@ -322,11 +321,15 @@ impl Sqlite {
         });
         let longest = longest.max().unwrap_or(0).max(SHORTEST);
         learn::forget_minutes(&transaction, At(now.0.saturating_sub(longest + MINUTE)))?;
-        let mut open_ones = self.open_places(&transaction)?;
+        let mut open_ones = self.open_places(&transaction, &set, now)?;
         for rule in &set.rules {
             let When::Window(when) = &rule.when else { continue };
             let mut before: BTreeMap<String, Kept> = open_ones.remove(&rule.id).unwrap_or_default();
             if *when == WindowWhen::ChannelBroken {
+                // Whoever sends says so. Of a channel that the file does not name any more nobody ever will.
+                for (_, kept) in before.into_iter().filter(|(place, _)| set.channel(place).is_none()) {
+                    self.end(&transaction, Some(&set), kept, now)?;
+                }
                 continue;
             }
             let found = places(when, &Db(&transaction), &usual, &self.model, now)?;
@@ -343,21 +346,41 @@ impl Sqlite {
         // Rules that are there no more; their groups end with them.
         for kept in open_ones.into_values().flat_map(BTreeMap::into_values) {
             if set.rule(&kept.rule).is_none() {
-                self.end(&transaction, &set, kept, now)?;
+                self.end(&transaction, Some(&set), kept, now)?;
             }
         }
+        self.end_empty_groups(&transaction, &set, now)?;
         transaction.commit().map_err(doing("cannot commit what was seen of places"))
     }
 
+    /// An earlier version let members leave their groups unseen.
+    fn end_empty_groups(&self, db: &Connection, set: &RuleSet, now: At) -> Result<(), StoreError> {
+        let found: Vec<Raw> = db
+            .prepare_cached(&format!("{ALERTS} WHERE state = 1 AND is_group = 1 AND members = 0"))
+            .and_then(|mut statement| statement.query_map([], raw)?.collect())
+            .map_err(doing("cannot look for groups without members"))?;
+        for one in found {
+            if let Some(group) = self.opened(db, Some(set), one, now)? {
+                self.end(db, Some(set), group, now)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Open alerts of places, by rule.
-    fn open_places(&self, db: &Connection) -> Result<BTreeMap<String, BTreeMap<String, Kept>>, StoreError> {
+    fn open_places(
+        &self,
+        db: &Connection,
+        set: &RuleSet,
+        now: At,
+    ) -> Result<BTreeMap<String, BTreeMap<String, Kept>>, StoreError> {
         let found: Vec<Raw> = db
             .prepare_cached(&format!("{ALERTS} WHERE state IN (0, 1) AND order_id IS NULL AND is_group = 0"))
             .and_then(|mut statement| statement.query_map([], raw)?.collect())
             .map_err(doing("cannot read the alerts of places"))?;
         let mut by_rule: BTreeMap<String, BTreeMap<String, Kept>> = BTreeMap::new();
         for one in found {
-            if let Some(kept) = self.opened(db, one)? {
+            if let Some(kept) = self.opened(db, Some(set), one, now)? {
                 by_rule.entry(kept.rule.clone()).or_default().insert(kept.life.held.place.clone(), kept);
             }
         }
@@ -372,7 +395,8 @@ impl Sqlite {
         let transaction = db
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(doing("cannot begin to write"))?;
-        let kept = self.open_places(&transaction)?.remove(&rule.id).and_then(|mut of| of.remove(place));
+        let mut open_ones = self.open_places(&transaction, &set, now)?;
+        let kept = open_ones.remove(&rule.id).and_then(|mut of| of.remove(place));
         let held =
             Held { since: now, due: now, until: None, place: place.to_owned(), measured: Measured::Fact };
         let standing = if holds { Standing::Holds(held) } else { Standing::NEVER };
@@ -380,6 +404,30 @@ impl Sqlite {
         self.go_on(&transaction, &set, rule, kept, None, String::new, &standing, now)?;
         transaction.commit().map_err(doing("cannot commit an alert"))
     }
+
+    /// Open alerts of an order's row.
+    fn open_alerts(
+        &self,
+        db: &Connection,
+        set: Option<&RuleSet>,
+        row: i64,
+        now: At,
+    ) -> Result<Vec<Kept>, StoreError> {
+        let found: Vec<Raw> = db
+            .prepare_cached(&format!("{ALERTS} WHERE order_id = ?1 AND state < 2"))
+            .and_then(|mut statement| statement.query_map([row], raw)?.collect())
+            .map_err(doing("cannot read the alerts of an order"))?;
+        let mut opened = Vec::with_capacity(found.len());
+        for one in found {
+            opened.extend(self.opened(db, set, one, now)?);
+        }
+        Ok(opened)
+    }
+}
+
+/// The group that counts an alert.
+fn group_of(kept: &Kept) -> Option<i64> {
+    kept.grouped_in.filter(|_| kept.life.state == State::Firing)
 }
 
 pub(super) fn by_id(db: &Connection, id: i64) -> Result<Option<Raw>, StoreError> {
@@ -394,7 +442,9 @@ fn join(db: &Connection, group: i64, members: &[i64]) -> Result<(), StoreError> 
             .and_then(|mut statement| statement.execute((member, group)))
             .map_err(doing("cannot put an alert into a group"))?;
     }
-    db.prepare_cached("UPDATE alerts SET members = members + ?2 WHERE id = ?1")
+    db.prepare_cached(
+        "UPDATE alerts SET members = members + ?2, most_members = max(most_members, members + ?2) WHERE id = ?1",
+    )
         .and_then(|mut statement| {
             statement.execute((group, i64::try_from(members.len()).unwrap_or(i64::MAX)))
         })
@@ -403,63 +453,15 @@ fn join(db: &Connection, group: i64, members: &[i64]) -> Result<(), StoreError> 
 }
 
 fn delete(db: &Connection, id: i64) -> Result<(), StoreError> {
-    for sql in ["DELETE FROM outbox WHERE alert_id = ?1", "DELETE FROM alerts WHERE id = ?1"] {
+    for sql in [
+        // Of a group that is gone nobody is a member: lists would not show who was.
+        "UPDATE alerts SET grouped_in = NULL WHERE grouped_in = ?1",
+        "DELETE FROM outbox WHERE alert_id = ?1",
+        "DELETE FROM alerts WHERE id = ?1",
+    ] {
         db.prepare_cached(sql)
             .and_then(|mut statement| statement.execute([id]))
             .map_err(doing("cannot delete an alert"))?;
-    }
-    Ok(())
-}
-
-/// Alerts of a row that another one stands for now: they are that one's, unless it has them itself.
-pub(super) fn follow(db: &Connection, row: i64, head: i64) -> Result<(), StoreError> {
-    db.prepare_cached(
-        "UPDATE alerts SET order_id = ?2 WHERE order_id = ?1 AND NOT EXISTS (SELECT 1 FROM alerts other
-           WHERE other.order_id = ?2 AND other.rule = alerts.rule AND other.state < 2)",
-    )
-    .and_then(|mut statement| statement.execute((row, head)))
-    .map_err(doing("cannot move alerts to the order they are of"))?;
-    forget(db, row)
-}
-
-/// Takes all alerts of a row out of the store, and out of their groups.
-pub(super) fn forget(db: &Connection, row: i64) -> Result<(), StoreError> {
-    let of: Vec<(i64, Option<i64>)> = db
-        .prepare_cached("SELECT id, CASE WHEN state = 1 THEN grouped_in END FROM alerts WHERE order_id = ?1")
-        .and_then(|mut statement| statement.query_map([row], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
-        .map_err(doing("cannot read the alerts of an order"))?;
-    for (id, group) in of {
-        delete(db, id)?;
-        if let Some(group) = group {
-            db.prepare_cached("UPDATE alerts SET members = max(members - 1, 0) WHERE id = ?1")
-                .and_then(|mut statement| statement.execute([group]))
-                .map_err(doing("cannot count the members of a group"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Takes a person's number out of what was written about the alerts of an order that named them, and lets go those that
-/// ended.
-pub(super) fn forget_words(keys: &Keys, db: &Connection, row: i64, person: &str) -> Result<(), StoreError> {
-    let of: Vec<Raw> = db
-        .prepare_cached(&format!(
-            "{ALERTS} WHERE order_id = (SELECT coalesce(joined_to, id) FROM orders WHERE id = ?1)"
-        ))
-        .and_then(|mut statement| statement.query_map([row], raw)?.collect())
-        .map_err(doing("cannot read the alerts of an order"))?;
-    for one in of {
-        if one.0.life.state == State::Resolved {
-            delete(db, one.0.id)?;
-            continue;
-        }
-        let Ok(mut kept) = open(keys, one) else { continue };
-        for note in &mut kept.sealed.notes {
-            if let Some(without) = without_word(&note.text, person) {
-                note.text = without;
-            }
-        }
-        seal(keys, db, kept.id, kept.day, &kept.sealed)?;
     }
     Ok(())
 }

@@ -36,6 +36,8 @@ pub(in crate::store::sqlite) struct Kept {
     pub(in crate::store::sqlite) snoozed_until: Option<At>,
     pub(in crate::store::sqlite) grouped_in: Option<i64>,
     pub(in crate::store::sqlite) members: u64,
+    /// So many a group had at most.
+    pub(in crate::store::sqlite) most_members: u64,
     pub(in crate::store::sqlite) day: i64,
     pub(in crate::store::sqlite) sealed: Sealed,
 }
@@ -69,13 +71,14 @@ pub(super) fn severity(number: i64) -> Severity {
 /// Columns as `kept` reads them; which rows is still to say.
 pub(in crate::store::sqlite) const ALERTS: &str =
     "SELECT id, rule, order_id, place, is_group, severity, state, since, due, fired_at,
-    resolved_at, clear_at, late, acked_at, snoozed_until, grouped_in, members, day, sealed FROM alerts";
+    resolved_at, clear_at, late, acked_at, snoozed_until, grouped_in, members, day, sealed, most_members FROM alerts";
 
 /// A row before it is opened.
 pub(in crate::store::sqlite) type Raw = (Kept, Vec<u8>);
 
 pub(in crate::store::sqlite) fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
     let at = |column| row.get::<_, Option<i64>>(column).map(|at| at.map(At));
+    let count = |column| row.get::<_, i64>(column).map(|count| u64::try_from(count).unwrap_or(0));
     let held = Held {
         since: At(row.get(7)?),
         due: At(row.get(8)?),
@@ -101,7 +104,8 @@ pub(in crate::store::sqlite) fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
         acked_at: at(13)?,
         snoozed_until: at(14)?,
         grouped_in: row.get(15)?,
-        members: u64::try_from(row.get::<_, i64>(16)?).unwrap_or(0),
+        members: count(16)?,
+        most_members: count(19)?,
         day: row.get(17)?,
         sealed: Sealed::default(),
     };

@@ -129,8 +129,166 @@ fn a_storm_is_one_message_and_one_end() {
     assert_eq!(store.alerts(&wanted).expect("members").len(), 200);
     let done = (0..1_000_u64).map(|n| mes(&n.to_string(), n + 5_000, 2_001, "priced"));
     store.ingest(done.collect(), at(2_002)).expect("kept");
-    assert_eq!(told(&store, "chat", at(3_000)), [(What::Resolved, "0 orders".to_owned())]);
+    assert_eq!(told(&store, "chat", at(3_000)), [(What::Resolved, "1000 orders".to_owned())]);
     assert!(alerts(&store, None).is_empty());
+}
+
+/// Members of all groups that fire, as they are and as they are counted.
+fn groups(store: &Sqlite) -> Vec<(i64, i64)> {
+    let sql = "SELECT members, (SELECT count(*) FROM alerts m WHERE m.grouped_in = alerts.id AND m.state = 1) FROM alerts
+        WHERE is_group = 1 AND state = 1 ORDER BY id";
+    let db = store.writer();
+    let mut statement = db.prepare(sql).expect("a statement");
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("groups");
+    rows.collect::<Result<_, _>>().expect("groups")
+}
+
+/// Orders from `from` up to `to` that all fire at one time, which is told.
+fn storm(store: &Sqlite, from: u64, to: u64, second: i64) {
+    let facts = (from..to).map(|n| mes(&n.to_string(), n + 1, second, "new"));
+    store.ingest(facts.collect(), at(second + 1)).expect("kept");
+    store.judge_due(at(second + 1_801), 1_000).expect("judged");
+}
+
+#[test]
+fn a_group_ends_with_its_last_member_however_that_leaves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    storm(&store, 0, 8, 0);
+    assert_eq!(told(&store, "chat", at(1_900)), [(What::Fired, "8 orders".to_owned())]);
+    // Half of them are forgotten, one does not open, the others expire.
+    for n in 0..4 {
+        store.forget_order(&Key::parse(&n.to_string()).expect("a number"), at(2_000)).expect("forgotten");
+    }
+    assert_eq!(groups(&store), [(4, 4)]);
+    store
+        .writer()
+        .execute(
+            "UPDATE alerts SET sealed = x'00' WHERE id = (SELECT max(id) FROM alerts WHERE is_group = 0)",
+            [],
+        )
+        .expect("damaged");
+    store.writer().execute("UPDATE orders SET due_at = 0", []).expect("due");
+    store.judge_due(at(2_001), 100).expect("judged");
+    assert_eq!(groups(&store), [(4, 4)], "it left, and joined anew");
+    let keep = crate::store::Retention { keep_micros: 86_400 * SECOND, max_bytes: u64::MAX };
+    store.retain(keep, at(5 * 86_400)).expect("retained");
+    assert_eq!(groups(&store), []);
+    assert_eq!(told(&store, "chat", at(5 * 86_400 + 1)), [(What::Resolved, "8 orders".to_owned())]);
+    // Others at the same place are told again.
+    storm(&store, 100, 101, 6 * 86_400);
+    assert_eq!(told(&store, "chat", at(6 * 86_400 + 1_900)), [(What::Fired, "100".to_owned())]);
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+}
+
+#[test]
+fn a_group_that_an_earlier_version_left_empty_takes_no_alert_and_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    storm(&store, 0, 8, 0);
+    assert_eq!(told(&store, "chat", at(1_900)).len(), 1);
+    let db = store.writer();
+    db.execute("UPDATE alerts SET members = 0 WHERE is_group = 1", []).expect("written");
+    db.execute("DELETE FROM alerts WHERE is_group = 0", []).expect("written");
+    db.execute("DELETE FROM orders", []).expect("written");
+    drop(db);
+    storm(&store, 100, 101, 10_000);
+    assert_eq!(told(&store, "chat", at(11_900)), [(What::Fired, "100".to_owned())]);
+    store.watch_places(at(11_901)).expect("looked");
+    assert_eq!(told(&store, "chat", at(11_902)), [(What::Resolved, "8 orders".to_owned())]);
+}
+
+#[test]
+fn of_two_orders_that_turn_out_to_be_one_the_alert_that_fires_stays_and_no_other_is_left_open() {
+    // When the two become due, in the order in which their rows were added, and who was told of what then.
+    for (first, second, heard) in
+        [(0, 0, ["A-1", "crm:B-1"].as_slice()), (3_000, 0, &["crm:B-1"]), (0, 3_000, &["A-1"])]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open_store(folder.path());
+        let facts = |order: &str, id, second| vec![mes(order, id, second, "new")];
+        store.ingest(facts("A-1", 1, first), at(1)).expect("kept");
+        store.ingest(facts("crm:B-1", 2, second), at(1)).expect("kept");
+        store.writer().execute("UPDATE orders SET due_at = 0", []).expect("due");
+        store.judge_due(at(1_900), 100).expect("judged");
+        let mut fired = told(&store, "chat", at(1_910));
+        fired.sort();
+        assert_eq!(fired.iter().map(|(_, number)| number.as_str()).collect::<Vec<_>>(), heard);
+        // An operation says that they are one; that they still wait as long is a matter of the first.
+        let both =
+            Fact { also: vec![Key::parse("crm:B-1").expect("a number")], ..mes("A-1", 3, 1_911, "new") };
+        store.ingest(vec![both], at(1_912)).expect("kept");
+        let open: i64 = store
+            .writer()
+            .query_row("SELECT count(*) FROM alerts WHERE state < 2 AND rule = 'stage-late'", [], |row| {
+                row.get(0)
+            })
+            .expect("counted");
+        let ended = told(&store, "chat", at(1_913));
+        assert_eq!(open, 1, "{first} {second}");
+        let firing = alerts(&store, None);
+        assert_eq!(firing.len(), 1, "{first} {second}: it fires on");
+        if heard.len() == 2 {
+            assert_eq!(
+                ended,
+                [(What::Resolved, "crm:B-1".to_owned())],
+                "who was told of both hears that one is over"
+            );
+        } else {
+            assert_eq!((firing[0].number.as_str(), ended), (heard[0], Vec::new()));
+        }
+        let orders: Vec<_> = store.find(&Key::parse("crm:B-1").expect("a number")).expect("found");
+        assert_eq!(firing[0].order, Some(orders[0]));
+        store.ingest(vec![mes("A-1", 4, 1_950, "priced")], at(1_951)).expect("kept");
+        assert_eq!(told(&store, "chat", at(1_960)), [(What::Resolved, firing[0].number.clone())]);
+    }
+}
+
+#[test]
+fn what_is_told_again_waits_for_the_end_of_the_quiet_hours_and_is_not_too_old_then() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    let quiet = FILE.replace("repeat: 4h }", "repeat: 4h, quiet: '04:00-20:00', zone: UTC }");
+    assert_ne!(quiet, FILE);
+    store.watch(RuleSet::parse(&quiet, &model()).expect("rules")).expect("watched");
+    store.ingest(vec![mes("1", 1, 0, "new")], at(1)).expect("kept");
+    store.judge_due(at(1_900), 100).expect("judged");
+    assert_eq!(told(&store, "chat", at(1_910)).len(), 1);
+    let hour = |hour: i64| At(hour * HOUR);
+    for quiet in [5, 12, 19] {
+        assert_eq!(told(&store, "chat", hour(quiet)), []);
+    }
+    let messages = store.due_messages("chat", hour(20), 10).expect("messages");
+    assert_eq!(messages.len(), 1);
+    assert_eq!((messages[0].what, messages[0].at), (What::Still, hour(20)), "its day begins now");
+    // A snooze puts off what is due then, and nothing else is told.
+    let note = Note { at: hour(20), by: "anna".to_owned(), text: String::new() };
+    assert!(store.snooze(messages[0].alert.id, hour(72), note).expect("snoozed"));
+    store.told(&messages[0], &Told::Sent, hour(20)).expect("written");
+    assert_eq!(told(&store, "chat", hour(71)), []);
+    let messages = store.due_messages("chat", hour(72), 10).expect("messages");
+    let due: Vec<_> = messages.iter().map(|message| (message.what, message.at)).collect();
+    assert_eq!(due, [(What::Still, hour(72))]);
+}
+
+#[test]
+fn a_message_that_was_taken_back_does_not_stand_in_the_way_of_a_later_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    store.ingest(vec![mes("1", 1, 0, "new")], at(1)).expect("kept");
+    store.judge_due(at(1_900), 100).expect("judged");
+    assert_eq!(told(&store, "chat", at(1_910)).len(), 1);
+    let id = alerts(&store, None)[0].id;
+    let db = store.writer();
+    for until in [5_000, 6_000] {
+        outbox::tell_still(&db, id.0, at(until)).expect("written");
+        db.execute("UPDATE outbox SET due_at = NULL, attempts = 1 WHERE what = 2", []).expect("written");
+    }
+    assert_eq!(db.execute("DELETE FROM outbox WHERE what = 2 AND nth = 0", []).expect("written"), 1);
+    outbox::tell_still(&db, id.0, at(7_000)).expect("written");
+    let nth: i64 =
+        db.query_row("SELECT max(nth) FROM outbox WHERE what = 2", [], |row| row.get(0)).expect("read");
+    assert_eq!(nth, 2);
 }
 
 #[test]
@@ -151,10 +309,16 @@ fn who_takes_it_is_remembered_and_it_is_not_told_again() {
     assert_eq!((snoozed.word(at(2_001)), snoozed.word(at(90_000))), ("snoozed", "firing"));
     assert!(told(&store, "chat", at(89_999)).is_empty(), "neither of them, though both would be told again");
     let heard = told(&store, "chat", at(90_000));
-    assert!(
-        !heard.is_empty()
-            && heard.iter().all(|(what, number)| *what == What::Still && *number == snoozed.number)
-    );
+    assert_eq!(heard, [(What::Still, snoozed.number)], "once");
+    let waiting: i64 = store
+        .writer()
+        .query_row(
+            "SELECT count(*) FROM outbox WHERE alert_id = ?1 AND due_at IS NOT NULL",
+            [ids[1].0],
+            |row| row.get(0),
+        )
+        .expect("counted");
+    assert_eq!(waiting, 1, "and after four hours again");
     assert!(!store.acknowledge(AlertId(999), note("")).expect("none"));
 }
 
@@ -191,6 +355,22 @@ fn a_channel_that_does_not_work_is_told_on_the_others() {
     store.own_alert("channel-broken", "chat", false, at(200)).expect("written");
     assert_eq!(told(&store, "duty", at(300)).len(), 1);
     assert!(alerts(&store, None).is_empty());
+}
+
+#[test]
+fn a_channel_that_is_there_no_more_is_not_broken_for_ever() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    store.own_alert("channel-broken", "chat", true, at(0)).expect("written");
+    assert_eq!(told(&store, "duty", at(100)).len(), 1);
+    store.watch_places(at(110)).expect("looked");
+    assert_eq!(alerts(&store, None).len(), 1, "it is there");
+    let without: String =
+        FILE.lines().filter(|line| !line.contains("mattermost")).map(|line| format!("{line}\n")).collect();
+    store.watch(RuleSet::parse(&without, &model()).expect("rules")).expect("watched");
+    store.watch_places(at(120)).expect("looked");
+    assert!(alerts(&store, None).is_empty());
+    assert_eq!(told(&store, "duty", at(130)), [(What::Resolved, String::new())]);
 }
 
 #[test]
@@ -261,6 +441,65 @@ fn counters_make_an_alert_of_a_place() {
 }
 
 #[test]
+fn what_was_told_while_it_went_on_is_counted_in_its_minute_when_it_is_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    let goes_on = crate::facts::Step::Open { work: crate::facts::Work::Answer };
+    let told = |until, step| Fact { to: at(until), ..crate::testing::fact("1", 1, 10_000, "mes", step) };
+    let open_work = |until| told(until, goes_on.clone());
+    let told_over = told(10_030, crate::facts::Step::Open { work: crate::facts::Work::Over });
+    let over = told(10_030, crate::facts::Step::Served { answer: Some(200), changes: true });
+    let count = || -> i64 {
+        let sum = "SELECT coalesce(sum(count), 0) FROM minutes";
+        store.writer().query_row(sum, [], |row| row.get(0)).expect("counted")
+    };
+    for (fact, expected) in [
+        (open_work(10_010), 0),
+        (open_work(10_020), 0),
+        (told_over.clone(), 0),
+        (over.clone(), 1),
+        (over, 1),
+        (open_work(10_025), 1),
+        (told_over, 1),
+    ] {
+        store.ingest(vec![fact], at(10_031)).expect("kept");
+        assert_eq!(count(), expected);
+    }
+}
+
+#[test]
+fn what_is_counted_by_the_minute_is_bounded_and_takes_no_word_beyond() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    let served = |n: u64, name: &str, second: i64| {
+        let step = crate::facts::Step::Served { answer: Some(200), changes: false };
+        Fact { name: name.to_owned(), ..crate::testing::fact(&n.to_string(), n, second, "mes", step) }
+    };
+    store.ingest(vec![served(1, "GET /first", 10_000)], at(10_001)).expect("kept");
+    let one = |sql: &str| -> i64 { store.writer().query_row(sql, [], |row| row.get(0)).expect("counted") };
+    assert_eq!((one("SELECT count(*) FROM counted"), one("SELECT sum(count) FROM minutes")), (1, 1));
+    // As if so many others were counted.
+    store
+        .writer()
+        .execute_batch(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 4999)
+             INSERT INTO counted SELECT 4, 1000000 + n, 1, 166 FROM n;",
+        )
+        .expect("written");
+    let words = one("SELECT n FROM words");
+    store.ingest(vec![served(2, "GET /second", 10_000)], at(10_002)).expect("kept");
+    assert_eq!((one("SELECT count(*) FROM counted"), one("SELECT sum(count) FROM minutes")), (5_000, 1));
+    assert_eq!(one("SELECT n FROM words"), words, "no word for what is not counted");
+    store.ingest(vec![served(3, "GET /first", 10_100)], at(10_101)).expect("kept");
+    assert_eq!(one("SELECT sum(count) FROM minutes"), 2, "what is counted already counts on");
+    // There is room again when nothing was counted of the others for as long as any rule looks back.
+    store.watch_places(at(110_000)).expect("looked");
+    assert_eq!(one("SELECT count(*) FROM counted"), 0);
+    store.ingest(vec![served(4, "GET /second", 110_000)], at(110_001)).expect("kept");
+    assert_eq!(one("SELECT sum(count) FROM minutes"), 1);
+}
+
+#[test]
 fn what_people_wrote_is_sealed_and_leaves_with_the_person_and_the_order() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open_store(folder.path());
@@ -286,6 +525,85 @@ fn what_people_wrote_is_sealed_and_leaves_with_the_person_and_the_order() {
     store.forget_order(&Key::parse("ORDER-NUMBER-1").expect("a number"), at(3_001)).expect("forgotten");
     assert_eq!(store.alert(id).expect("read"), None);
     assert!(told(&store, "chat", at(9_000)).is_empty());
+}
+
+#[test]
+fn a_person_leaves_what_was_written_about_alerts_of_orders_that_do_not_name_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    store.ingest(vec![mes("1", 1, 0, "new"), mes("2", 2, 0, "new")], at(1)).expect("kept");
+    store.judge_due(at(1_900), 100).expect("judged");
+    let note = |text: &str| Note { at: at(2_000), by: "support".to_owned(), text: text.to_owned() };
+    let all = alerts(&store, None);
+    assert_eq!(all.len(), 2);
+    for alert in &all {
+        store.acknowledge(alert.id, note("called anna-petrova of 7 on line 7")).expect("taken");
+    }
+    store.ingest(vec![mes("1", 3, 2_001, "priced")], at(2_002)).expect("kept");
+    let texts = || -> Vec<String> {
+        let read =
+            |alert: &Alert| store.alert(alert.id).expect("read").expect("it is kept").notes[0].text.clone();
+        all.iter().map(read).collect()
+    };
+    store.forget_person("7", at(3_000)).expect("forgotten");
+    assert_eq!(
+        texts(),
+        ["called anna-petrova of 7 on line 7"; 2],
+        "so short a number stands in texts by chance"
+    );
+    store.forget_person("anna-petrova", at(3_001)).expect("forgotten");
+    assert_eq!(texts(), ["called … of 7 on line 7"; 2], "of the one that fires and of the one that is over");
+    store.writer().execute("UPDATE alerts SET sealed = x'00' WHERE id = ?1", [all[0].id.0]).expect("damaged");
+    assert_eq!(store.forget_person("anna-petrova", at(3_002)).expect("forgotten").unread, 1);
+}
+
+#[test]
+fn a_person_leaves_what_stands_in_clear() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    let step = crate::facts::Step::Served { answer: Some(200), changes: false };
+    let by_name = Fact {
+        name: "GET /users/anna-petrova/orders".to_owned(),
+        ..crate::testing::fact("1", 1, 10_000, "shop", step)
+    };
+    let sent = crate::facts::Step::Published {
+        destination: "notify.anna-petrova".to_owned(),
+        outcome: crate::facts::Sent::Returned,
+    };
+    let sent = crate::testing::fact("2", 2, 10_000, "shop", sent);
+    let taken = crate::facts::Step::Handled {
+        queue: "mail.anna-petrova".to_owned(),
+        settled: crate::facts::Settled::Acknowledged,
+        redelivered: false,
+    };
+    let taken = crate::testing::fact("3", 3, 10_000, "mail", taken);
+    let held = wrote("4", 4, 10_000, "other", "things", "held by anna-petrova");
+    store.ingest(vec![by_name, sent, taken, held], at(10_001)).expect("kept");
+    store.own_alert("channel-broken", "anna-petrova", true, at(10_002)).expect("written");
+    let later = at(10_002).after(10 * 24 * HOUR);
+    store.judge_due(later, 100).expect("judged");
+    let groups = || -> Vec<String> {
+        store.groups(10).expect("groups").into_iter().map(|group| group.group).collect()
+    };
+    assert!(groups().iter().any(|group| group == "returned notify.anna-petrova"), "{:?}", groups());
+    let bytes = || fs::read(folder.path().join("journeys.db")).expect("a file");
+    let has = |word: &str| bytes().windows(word.len()).any(|part| part == word.as_bytes());
+    store.writer().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("written back");
+    assert!(has("anna-petrova"), "or the test shows nothing");
+    let before = store.usual();
+    store.forget_person("anna-petrova", later).expect("forgotten");
+    assert!(!has("anna-petrova"));
+    assert!(!format!("{:?}", store.usual()).contains("anna-petrova"));
+    let others =
+        |usual: &Usual| usual.of(crate::model::Kind::Wrote).map(|(what, _)| what.clone()).collect::<Vec<_>>();
+    assert_eq!(others(&store.usual()), others(&before), "what others taught stays");
+    assert!(alerts(&store, None).iter().any(|alert| alert.held.place == "…"));
+    assert!(groups().iter().any(|group| group == "returned notify.…"), "{:?}", groups());
+    assert_eq!(store.check().expect("checked"), Vec::<String>::new());
+    // Another start reads the same, and words are given no number that another one had.
+    let known = store.usual();
+    drop(store);
+    assert_eq!(*open_store(folder.path()).usual(), *known);
 }
 
 #[test]
