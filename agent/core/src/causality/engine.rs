@@ -21,7 +21,7 @@ use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
 use crate::record::{
-    ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, ProcessInfo, Role, Tgid, Transport,
+    ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, ProcessInfo, Role, Tgid, Transport, Worker,
 };
 use crate::time::BootTime;
 
@@ -126,13 +126,18 @@ impl Engine {
     }
 
     /// From now on a connection may bring a process requests that are not read.
-    pub fn unread(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
-        self.inside.unread(conn, tgid, now);
+    pub fn unread(&mut self, conn: ConnId, tgid: Tgid, since: (BootTime, bool)) {
+        self.inside.unread(conn, tgid, since);
+    }
+
+    /// Somebody read something from such a connection.
+    pub fn hidden(&mut self, conn: ConnId, by: Worker, at: BootTime) {
+        self.inside.hidden(conn, by, at);
     }
 
     /// They are, or it brings none.
-    pub fn read(&mut self, conn: ConnId, tgid: Tgid) {
-        self.inside.read(conn, tgid);
+    pub fn read(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
+        self.inside.read(conn, tgid, now);
     }
 
     /// Records were lost, found out at `now`, and whose is not known.

@@ -24,7 +24,7 @@ use rustc_hash::FxHashMap;
 use crate::account::{Account, Holder};
 use crate::bounded::Bounded;
 use crate::causality::engine::{self, Engine};
-use crate::conn::{ConnRef, Connections, VerdictUpdate, Wanted};
+use crate::conn::{ConnRef, Connections, Unwanted, VerdictUpdate, Wanted};
 use crate::operation::{Detail, Interaction, OpSide, Operation};
 use crate::order::explain::Explanation;
 use crate::order::extract::Rules;
@@ -201,6 +201,11 @@ impl Pipeline {
     /// The next TLS connection whose secret is wanted; the answer is [`Pipeline::handle_secret`], or none.
     pub fn poll_wanted(&mut self) -> Option<Wanted> {
         self.connections.poll_wanted()
+    }
+
+    /// The next one whose secret was wanted and is no more.
+    pub fn poll_unwanted(&mut self) -> Option<Unwanted> {
+        self.connections.poll_unwanted()
     }
 
     /// What is exported; without it, everything.
@@ -448,8 +453,11 @@ impl Pipeline {
                 Event::Requested { op, point } => self.engine.requested(op, point),
                 Event::Closed(operation) => self.close(conn, *operation),
                 Event::Missed { .. } => self.engine.missed(conn.conn.thread.tgid, self.now),
-                Event::Unread => self.engine.unread(conn.conn.id, conn.conn.thread.tgid, self.now),
-                Event::Read => self.engine.read(conn.conn.id, conn.conn.thread.tgid),
+                Event::Unread { is_watched } => {
+                    self.engine.unread(conn.conn.id, conn.conn.thread.tgid, (self.now, is_watched));
+                }
+                Event::Hidden { by, at } => self.engine.hidden(conn.conn.id, by, at),
+                Event::Read => self.engine.read(conn.conn.id, conn.conn.thread.tgid, self.now),
                 Event::Discarded { .. } => {}
             }
         }

@@ -14,7 +14,7 @@ use super::trust::Signal;
 use super::{Closing, Deadline, Inside, Interaction, Opening, Showing};
 use crate::operation::OpSide;
 use crate::operation::postgres::InTransaction;
-use crate::record::{ConnId, OpId, Point, ProcessInfo, Tgid, Tid};
+use crate::record::{ConnId, OpId, Point, ProcessInfo, Tgid, Tid, Worker};
 use crate::time::BootTime;
 
 impl Inside {
@@ -234,16 +234,23 @@ impl Inside {
     }
 
     /// From now on a connection may bring the process requests that are not read.
-    pub fn unread(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
+    pub fn unread(&mut self, conn: ConnId, tgid: Tgid, (now, is_watched): (BootTime, bool)) {
         if let Some(process) = self.table.process(tgid) {
-            process.unread.begin(conn, now);
+            process.unread.begin(conn, now, is_watched);
+        }
+    }
+
+    /// A thread read something from such a connection.
+    pub fn hidden(&mut self, conn: ConnId, by: Worker, at: BootTime) {
+        if let Some(process) = self.table.processes.get_mut(&by.tgid) {
+            process.unread.moved(conn, by.tid, at);
         }
     }
 
     /// They are, or it brings none.
-    pub fn read(&mut self, conn: ConnId, tgid: Tgid) {
+    pub fn read(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
         if let Some(process) = self.table.processes.get_mut(&tgid) {
-            process.unread.forget(conn);
+            process.unread.read(conn, now);
         }
     }
 

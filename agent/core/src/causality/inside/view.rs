@@ -129,7 +129,7 @@ impl<'a> View<'a> {
 
     /// Something that another process of the service took around the operation's start may have been lost.
     pub(super) fn kin_is_near_loss(&self) -> bool {
-        let (from, to) = (self.at() - NEAR_LOSS_BEFORE, self.at() + NEAR_LOSS_AFTER);
+        let (from, to) = (self.at() - NEAR_LOSS_BEFORE, self.at());
         let may_have = |taker: &Process| is_near(&taker.losses, self.at()) || taker.unread.overlaps(from, to);
         self.takers().is_none_or(|mut takers| takers.any(may_have))
     }
@@ -215,10 +215,21 @@ impl<'a> View<'a> {
         self.process.is_some_and(|process| is_near(&process.losses, self.at()))
     }
 
-    /// The process may have had a request around the operation's start that was not read.
+    /// The process may have had a request around the operation's start that was not read: from when its connection began, to as long
+    /// after its end as work goes on.
     pub(super) fn may_be_of_unread(&self) -> bool {
-        let (from, to) = (self.at() - NEAR_LOSS_BEFORE, self.at() + NEAR_LOSS_AFTER);
-        self.process.is_some_and(|process| process.unread.overlaps(from, to))
+        self.process.is_some_and(|process| process.unread.overlaps(self.at() - NEAR_LOSS_BEFORE, self.at()))
+    }
+
+    /// The thread may have had such a request to work on.
+    pub(super) fn thread_may_be_of_unread(&self) -> bool {
+        let (from, to) = (self.at() - NEAR_LOSS_BEFORE, self.at());
+        self.process.is_some_and(|process| process.unread.busied(self.tid(), from, to))
+    }
+
+    /// It may have had one that was not known when the operation began: what was noted then does not tell.
+    pub(super) fn began_unread(&self) -> bool {
+        self.process.is_some_and(|process| process.unread.overlapped(self.at() - NEAR_LOSS_BEFORE, self.at()))
     }
 
     /// Records were lost around the operation's start, of whatever process: of a connection that is lost whole, nothing else
