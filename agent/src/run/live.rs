@@ -15,6 +15,7 @@ use super::verdicts::Verdicts;
 use super::{RunError, rules_digest};
 use crate::capture::Options;
 use crate::capture::verdict::Verdict as Order;
+use crate::chains;
 use crate::cli::Print;
 use crate::clock;
 use crate::config::{Admin, Config, OpenTls};
@@ -59,6 +60,7 @@ pub(super) fn start(config: &Config) -> Result<Live, RunError> {
         cgroup_percent: capture.cgroup_percent,
         rung: capture.rung.name(),
         explain: crate::capture::log::is_wanted(),
+        chains: capture.chains,
     };
     let live = Live::start(options)?;
     let rung = live.rung();
@@ -96,6 +98,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         keeper.load(&mut pipeline);
     }
     let mut live = start(&config)?;
+    let mut chains = chains(&live)?;
     board.set_rung(live.rung().name);
     board.set_capturing(true);
     let mut notify = Notify::new();
@@ -147,7 +150,9 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         for log in &mut key_logs {
             log.turn(|known| pipeline.handle_secret(known));
         }
-        let told = Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts };
+        follow(&mut chains, &mut live);
+        let told =
+            Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts, chains: &mut chains };
         if handle(&mut batch, told, &mut pipeline, &mut delivery).is_err() {
             break Ok(());
         }
@@ -183,6 +188,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                 unjudged: lookup.unjudged(),
                 forgotten: lookup.forgotten(),
                 secrets: seeker.as_ref().map(Seeker::totals),
+                chains: chains.as_ref().map(chains::Seeker::totals),
                 not_printed: delivery.not_printed(),
                 reloads: Some(&reloads),
                 restored: &pipeline.restored(),
@@ -197,7 +203,8 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     notify.stopping();
     // What the rings hold was seen, so it counts.
     if live.read(&mut batch).is_ok() {
-        let told = Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts };
+        let told =
+            Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts, chains: &mut chains };
         // An output that is closed by now is the end either way.
         let _ = handle(&mut batch, told, &mut pipeline, &mut delivery);
     }
@@ -233,6 +240,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             unjudged: lookup.unjudged(),
             forgotten: lookup.forgotten(),
             secrets: seeker.as_ref().map(Seeker::totals),
+            chains: chains.as_ref().map(chains::Seeker::totals),
             not_printed: delivered.printed.missing,
             reloads: Some(&reloads),
             restored: &pipeline.restored(),
@@ -254,6 +262,23 @@ fn seeker(config: &Config) -> Result<Option<Seeker>, RunError> {
     let memory = &config.tls.memory;
     let limits = Limits { cpu_percent: memory.cpu_percent, max_bytes: memory.max_bytes };
     is_wanted.then(|| Seeker::start(limits)).transpose().map_err(RunError::Start)
+}
+
+/// Who looks for runtimes whose tasks can be followed, where the kernel can follow any.
+pub(super) fn chains(live: &Live) -> Result<Option<chains::Seeker>, RunError> {
+    live.can_follow().then(chains::Seeker::start).transpose().map_err(RunError::Start)
+}
+
+/// Tells the kernel whose tasks to follow.
+pub(super) fn follow(chains: &mut Option<chains::Seeker>, live: &mut Live) {
+    let Some(chains) = chains else { return };
+    let now = Instant::now();
+    while let Some(order) = chains.poll(now) {
+        match order {
+            chains::Order::Follow(tgid, runtime) => live.follow(tgid, Some(&runtime)),
+            chains::Order::Leave(tgid) => live.follow(tgid, None),
+        }
+    }
 }
 
 /// The next secret that was found in memory.
@@ -287,6 +312,7 @@ struct Told<'a> {
     lookup: &'a mut Lookup,
     live: &'a mut Live,
     verdicts: &'a mut Verdicts,
+    chains: &'a mut Option<chains::Seeker>,
 }
 
 /// Gives records to the pipeline, each process introduced before its first one, and verdicts back to the kernel. Where memory is
@@ -297,12 +323,16 @@ fn handle(
     pipeline: &mut Pipeline,
     delivery: &mut Delivery,
 ) -> Result<(), Vain> {
-    let Told { lookup, live, verdicts } = told;
+    let Told { lookup, live, verdicts, chains } = told;
     for record in batch.drain(..) {
         if let Record::Close(close) = &record {
             verdicts.forget(close.conn);
         }
-        match lookup.see(&record) {
+        let seen = lookup.see(&record);
+        if let (Seen::HandOn | Seen::Introduce(_), Some(chains)) = (&seen, &mut *chains) {
+            chains.see(&record);
+        }
+        match seen {
             Seen::HandOn => pipeline.handle_record(record),
             Seen::Introduce(info) => {
                 pipeline.handle_record(Record::ProcessInfo(info));
