@@ -92,9 +92,9 @@ pub struct Totals {
 }
 
 /// What the kernel is to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    Follow(Tgid, Runtime),
+    Follow(Tgid, Box<Runtime>),
     /// The process is another one by now, or its chains break.
     Leave(Tgid),
 }
@@ -201,7 +201,7 @@ impl Seeker {
             Ok(runtime) => {
                 self.known.insert(tgid, State::Followed { chains: 0, broken: 0 });
                 self.totals.followed += 1;
-                self.orders.push_back(Order::Follow(tgid, runtime));
+                self.orders.push_back(Order::Follow(tgid, Box::new(runtime)));
                 tracing::info!("tasks of process {tgid} are followed");
             }
             Err(Refusal::NotYet) if times < AGAIN.len() => {

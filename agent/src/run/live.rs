@@ -275,7 +275,7 @@ pub(super) fn follow(chains: &mut Option<chains::Seeker>, live: &mut Live) {
     let now = Instant::now();
     while let Some(order) = chains.poll(now) {
         match order {
-            chains::Order::Follow(tgid, runtime) => live.follow(tgid, Some(&runtime)),
+            chains::Order::Follow(tgid, runtime) => live.follow(tgid, Some(runtime.as_ref())),
             chains::Order::Leave(tgid) => live.follow(tgid, None),
         }
     }

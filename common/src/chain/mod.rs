@@ -33,10 +33,7 @@ pub trait Memory {
     /// One word.
     #[inline(always)]
     fn word(&self, at: u64) -> Option<u64> {
-        match self.words::<1>(at) {
-            Some([word]) => Some(word),
-            None => None,
-        }
+        self.words::<1>(at).map(|[word]| word)
     }
 }
 
