@@ -21,7 +21,8 @@ use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
 use crate::record::{
-    ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, ProcessInfo, Role, Tgid, Transport, Worker,
+    Chain, ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, ProcessInfo, Role, Tgid, Transport,
+    Worker,
 };
 use crate::time::BootTime;
 
@@ -112,6 +113,11 @@ impl Engine {
             messages.closed(op.id, op.request.start.at);
             self.drain_pairs();
         }
+    }
+
+    /// Who waited for whom when a process wrote: told before what it wrote.
+    pub fn chained(&mut self, chain: Chain) {
+        self.inside.chained(chain);
     }
 
     pub fn conn_closed(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {

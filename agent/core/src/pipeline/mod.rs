@@ -262,6 +262,7 @@ impl Pipeline {
                 self.stats.bytes += u64::from(data.len);
                 self.connections.handle_data(data);
             }
+            Record::Chain(chain) => self.engine.chained(*chain),
             Record::Close(close) => {
                 let tgid = self.connections.info(close.conn).map(|info| info.conn.thread.tgid);
                 self.connections.handle_close(close);

@@ -17,6 +17,7 @@
 //! *Owns* the state of all processes, and when operations are decided and forgotten. *Must not know* other processes' ends of an
 //! operation, messages, how keys are found.
 
+mod chains;
 mod decide;
 mod kin;
 mod observe;
@@ -42,7 +43,7 @@ pub use crate::operation::Interaction;
 use crate::operation::OpSide;
 use crate::operation::postgres::InTransaction;
 use crate::order::{Facts, OrderKey};
-use crate::record::{ConnId, OpId, Point, Tgid};
+use crate::record::{Chain, ConnId, OpId, Point, Tgid};
 use crate::time::BootTime;
 
 /// First sight of an operation.
@@ -126,6 +127,11 @@ impl Inside {
             to_peek: VecDeque::new(),
             postponed: Vec::new(),
         }
+    }
+
+    /// Who waited for whom when a process wrote.
+    pub fn chained(&mut self, chain: Chain) {
+        self.table.chains.note(chain);
     }
 
     /// Decides what has waited long enough, forgets what is old.

@@ -41,6 +41,7 @@ impl Inside {
     /// A process is asked for something.
     fn request_opened(&mut self, op: OpId, mut state: Op) {
         let point = state.opened;
+        state.newest_task = self.table.chains.newest(state.tgid);
         if state.family == Interaction::Message {
             self.table.kin.took(state.tgid);
         }
@@ -78,6 +79,9 @@ impl Inside {
             if let Some(before) = self.table.ops.get_mut(&before) {
                 before.start.shared_write = true;
             }
+        }
+        if let Some(tasks) = self.table.chains.of(conn, point.at) {
+            state.start.tasks = tasks.into();
         }
         let serving = state.start.serving;
         self.table.ops.insert(op, Box::new(state));
@@ -327,9 +331,17 @@ impl Inside {
     }
 
     fn close_incoming(&mut self, op: OpId, answer: Option<Point>, at: BootTime) {
-        let Some(state) = self.table.ops.get_mut(&op) else { return };
+        let Table { ops, chains, processes, .. } = &mut self.table;
+        let Some(state) = ops.get_mut(&op) else { return };
+        if let Some(point) = answer
+            && let Some([task, ..]) = chains.of(state.conn, point.at)
+            && task.is_numbered()
+        {
+            state.answered_by_task = *task;
+            chains.answered(state.tgid, state.answered_by_task, op);
+        }
         let (tgid, waiters) = (state.tgid, std::mem::take(&mut state.waiters));
-        if let Some(process) = self.table.processes.get_mut(&state.tgid) {
+        if let Some(process) = processes.get_mut(&state.tgid) {
             process.incoming.remove(&(state.opened.at, op));
             if process.incoming.is_empty() {
                 process.quiet.rests(at);
@@ -401,6 +413,9 @@ impl Inside {
 
     pub(super) fn forget(&mut self, op: OpId) {
         let Some(state) = self.table.ops.remove(&op) else { return };
+        if state.answered_by_task.is_numbered() {
+            self.table.chains.forget(state.tgid, state.answered_by_task, op);
+        }
         if let Some(number) = state.transaction {
             self.table.transactions.remove(&(state.conn, number));
         }

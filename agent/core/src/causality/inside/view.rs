@@ -15,7 +15,7 @@ use super::thread::ThreadState;
 use super::thresholds::{AFTER, MAX_LOOKED_AT, NEAR_LOSS_AFTER, NEAR_LOSS_BEFORE};
 use super::trust::{Signal, Trust};
 use crate::order::OrderKey;
-use crate::record::{ConnId, OpId, Tid};
+use crate::record::{ConnId, OpId, TaskId, Tid};
 use crate::time::BootTime;
 
 /// What rules can see while the cause of one operation is looked for.
@@ -84,6 +84,18 @@ impl<'a> View<'a> {
     pub(super) fn named(&self, key: &OrderKey) -> impl DoubleEndedIterator<Item = OpId> {
         let ops = self.process.and_then(|process| process.by_key.get(key));
         ops.into_iter().flatten().copied()
+    }
+
+    /// Requests of the process that a task answered, the latest to be over first.
+    pub(super) fn answered_by_task(&self, task: TaskId) -> impl Iterator<Item = (OpId, &'a Op)> {
+        let (table, tgid) = (self.table, self.op.tgid);
+        let served = if task.is_numbered() { table.chains.served(tgid, task) } else { &[] };
+        served.iter().rev().filter_map(move |op| Some((*op, table.op(*op)?)))
+    }
+
+    /// The chains of the first and the last write at which others waited for a task, and when.
+    pub(super) fn sights(&self, task: TaskId) -> Option<[(&'a [TaskId], BootTime); 2]> {
+        self.table.chains.sights(self.op.tgid, task)
     }
 
     /// A request that was in flight when the operation began is still open.
