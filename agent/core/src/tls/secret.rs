@@ -3,13 +3,13 @@
 //! *Owns* that they are wiped when they are dropped and shown nowhere. *Must not know* where they were found.
 
 use std::fmt;
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::suite::Suite;
 use crate::bounded::Bounded;
+use crate::hash::Keyed;
 
 /// The longest secret of any suite that is opened: 48 bytes, of SHA-384 and of TLS 1.2's master secret.
 pub const MAX_SECRET: usize = 48;
@@ -82,7 +82,7 @@ pub(super) struct Set {
 
 /// The secrets of all connections, by the client's random number. Both ends of a connection use the same.
 #[derive(Debug)]
-pub struct Secrets(Bounded<ClientRandom, Set, RandomState>);
+pub struct Secrets(Bounded<ClientRandom, Set, Keyed>);
 
 impl Default for Secrets {
     fn default() -> Self {
