@@ -3,7 +3,7 @@
 //! *Owns* which part of causality sees which event. *Must not know* spans, trees.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use super::echo;
@@ -16,6 +16,7 @@ use crate::causality::across::wire::{End, Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
 use crate::causality::inside::{Closing, Inside, Interaction, Opening, Showing};
 use crate::conn::ConnInfo;
+use crate::hash::Keyed;
 use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::order::ids::WireId;
@@ -47,7 +48,7 @@ pub struct Engine {
     edges: VecDeque<Edge>,
     passages: VecDeque<Passage>,
     /// For names and contents, which traffic chooses: nobody can make two of them alike.
-    hasher: RandomState,
+    hasher: Keyed,
 }
 
 impl Engine {
@@ -62,7 +63,7 @@ impl Engine {
             unsure_due: HashMap::new(),
             edges: VecDeque::new(),
             passages: VecDeque::new(),
-            hasher: RandomState::new(),
+            hasher: Keyed::new(),
         }
     }
 

@@ -3,10 +3,10 @@
 //! *Owns* who waits for which secret, and what is told to those who look for one. *Must not know* where secrets come from.
 
 use std::collections::VecDeque;
-use std::hash::RandomState;
 use std::time::Duration;
 
 use crate::bounded::Bounded;
+use crate::hash::Keyed;
 use crate::record::{ConnId, Tgid};
 use crate::time::BootTime;
 use crate::tls::{Bounds, ClientRandom, Known, Proof, Secrets};
@@ -39,7 +39,7 @@ pub(super) struct Opening {
     pub(super) is_on: bool,
     pub(super) bounds: Bounds,
     pub(super) secrets: Secrets,
-    waiting: Bounded<ClientRandom, Vec<ConnId>, RandomState>,
+    waiting: Bounded<ClientRandom, Vec<ConnId>, Keyed>,
     /// Somebody looks for secrets.
     pub(super) is_searched: bool,
     wanted: VecDeque<Wanted>,

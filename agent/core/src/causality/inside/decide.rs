@@ -50,7 +50,10 @@ impl Inside {
             && let Some(process) = self.table.processes.get_mut(&tgid)
             && process.is_blocked(waiting)
         {
-            process.blocked.insert(waiting);
+            // It may have been looked at, and waits already.
+            if !process.blocked.contains(waiting.0, waiting.1) {
+                process.blocked.insert(waiting.0, waiting.1);
+            }
             return;
         }
         let Some(state) = self.table.op(op) else { return };
@@ -184,7 +187,10 @@ impl Inside {
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
         // Members of a transaction are looked at together.
         let closed_at = self.table.transaction(state).map_or(closed_at, |known| known.last_at.max(closed_at));
-        self.deadlines.insert((closed_at + GRACE, op), Deadline::Decide);
+        // It may have been looked at before.
+        if !self.deadlines.contains(closed_at + GRACE, (op, Deadline::Decide)) {
+            self.deadlines.insert(closed_at + GRACE, (op, Deadline::Decide));
+        }
     }
 
     /// The operation's cause is known, or never will be. `strong`: by evidence of its own, which holds for its transaction too.
@@ -197,12 +203,12 @@ impl Inside {
         let state_transaction = state.transaction.map(|number| (state.conn, number));
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
         if let Some(process) = self.table.processes.get_mut(&state.tgid) {
-            process.blocked.remove(&(state.opened.at, op));
+            process.blocked.remove(state.opened.at, op);
             let own = u32::from(state.awaits_late_cause);
             process.awaiting_late_cause = process.awaiting_late_cause.saturating_sub(own);
         }
-        self.deadlines.remove(&(closed_at + self.policy.decide_within, op));
-        self.deadlines.insert((closed_at + REMEMBER, op), Deadline::Forget);
+        self.deadlines.remove(closed_at + self.policy.decide_within, (op, Deadline::Decide));
+        self.deadlines.insert(closed_at + REMEMBER, (op, Deadline::Forget));
         let mut ripe = None;
         if let (Some(edge), Some(number), true) = (edge, state.transaction, strong) {
             let key = (state.conn, number);

@@ -33,7 +33,7 @@ impl Inside {
     fn relayed_opened(&mut self, op: OpId, state: Op) {
         let asking = self.table.processes.get_mut(&state.tgid).filter(|process| process.asks_others);
         if let Some(process) = asking.filter(|_| state.family == Interaction::Call) {
-            process.relayed.insert((state.opened.at, op));
+            process.relayed.insert(state.opened.at, op);
             self.table.ops.insert(op, Box::new(state));
         }
     }
@@ -47,7 +47,7 @@ impl Inside {
         }
         let Some(process) = self.table.process(state.tgid) else { return };
         process.quiet.request_came(point.at);
-        process.incoming.insert((point.at, op));
+        process.incoming.insert(point.at, op);
         state.served_by.push(point.thread.tid);
         self.table.ops.insert(op, Box::new(state));
         self.serve(op, point);
@@ -173,9 +173,9 @@ impl Inside {
             OpSide::Outgoing => self.close_outgoing(&closing),
             OpSide::Relayed => {
                 if let Some(process) = self.table.processes.get_mut(&state.tgid) {
-                    process.relayed.remove(&(state.opened.at, op));
+                    process.relayed.remove(state.opened.at, op);
                 }
-                self.deadlines.insert((closing.at + REMEMBER, op), Deadline::Forget);
+                self.deadlines.insert(closing.at + REMEMBER, (op, Deadline::Forget));
             }
         }
     }
@@ -216,7 +216,7 @@ impl Inside {
                 transaction.name(closing.op, &state.keys, closing.is_read);
             }
         }
-        self.deadlines.insert((closing.at + self.policy.decide_within, closing.op), Deadline::Decide);
+        self.deadlines.insert(closing.at + self.policy.decide_within, (closing.op, Deadline::Decide));
         let named = closing.named.filter(|cause| self.table.ops.contains_key(cause));
         match named.and_then(|cause| self.edge_by(closing.op, cause, &SETTLES)) {
             Some(edge) => self.decide(closing.op, Some(edge), true),
@@ -342,7 +342,7 @@ impl Inside {
         }
         let (tgid, waiters) = (state.tgid, std::mem::take(&mut state.waiters));
         if let Some(process) = processes.get_mut(&state.tgid) {
-            process.incoming.remove(&(state.opened.at, op));
+            process.incoming.remove(state.opened.at, op);
             if process.incoming.is_empty() {
                 process.quiet.rests(at);
             }
@@ -360,7 +360,7 @@ impl Inside {
             process.unexplained.retain(|work| !state.is_open_at(*work));
         }
         self.name(op);
-        self.deadlines.insert((at + REMEMBER, op), Deadline::Forget);
+        self.deadlines.insert(at + REMEMBER, (op, Deadline::Forget));
         for waiter in waiters {
             self.consider(waiter, false);
         }
@@ -407,7 +407,12 @@ impl Inside {
         let Some(process) = self.table.processes.get_mut(&state.tgid) else { return };
         process.unname(op, &state.keys);
         if state.keys.is_empty() {
-            process.unnamed.retain(|unnamed| *unnamed != op);
+            // Nearly always the first; one that was asked while it was open may stand there twice.
+            if !state.peeked && process.unnamed.front() == Some(&op) {
+                process.unnamed.pop_front();
+            } else {
+                process.unnamed.retain(|unnamed| *unnamed != op);
+            }
         }
     }
 
@@ -435,7 +440,7 @@ impl Inside {
 fn begin(process: &mut Process, op: OpId, state: &Op, client: Client) -> Circumstances {
     let Op { family, conn, opened: point, .. } = *state;
     let (idle_count, in_flight, over) = (process.idle_count, process.incoming.len(), process.over);
-    let alone = process.incoming.first().filter(|_| in_flight == 1).map(|(_, only)| *only);
+    let alone = process.incoming.first().filter(|_| in_flight == 1).map(|(_, only)| only);
     let awaiting = point.awaited_by.and_then(|tid| process.threads.get(&tid));
     let awaited_for = awaiting.and_then(ThreadState::work);
     let thread = process.thread(point.thread.tid);
@@ -473,7 +478,7 @@ fn begin(process: &mut Process, op: OpId, state: &Op, client: Client) -> Circums
 /// Counts work that began up to then while nothing was in flight: by now everything that became known late is known.
 fn count_unexplained(process: &mut Process, until: BootTime) {
     while let Some(at) = process.unexplained.pop_front_if(|at| *at <= until) {
-        if process.incoming.first().is_none_or(|(opened_at, _)| *opened_at > at) {
+        if process.incoming.first().is_none_or(|(opened_at, _)| opened_at > at) {
             process.trust.count(Signal::InFlight, false);
         }
     }

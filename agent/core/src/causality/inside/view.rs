@@ -107,15 +107,14 @@ impl<'a> View<'a> {
     /// asks for, or shows the same. A request of which a part was still missing when the operation was over was not passed on.
     pub(super) fn may_be_of_open(&self) -> bool {
         let (Some(process), Some(echo)) = (self.process, self.op.echo) else { return false };
-        let latest = (self.at(), OpId(u64::MAX));
-        let open = process.incoming.range(..=latest).chain(process.relayed.range(..=latest));
+        let open = process.incoming.up_to(self.at()).chain(process.relayed.up_to(self.at()));
         let may_be = |candidate: &Op| {
             candidate.family == self.op.family
                 && candidate.requested_at.is_some_and(|at| self.op.closed_at.is_none_or(|over| at <= over))
                 && candidate.asked.is_none_or(|asked| asked == echo.asked)
         };
         open.enumerate()
-            .any(|(step, (_, open))| step >= 2 * MAX_LOOKED_AT || self.candidate(*open).is_some_and(may_be))
+            .any(|(step, open)| step >= 2 * MAX_LOOKED_AT || self.candidate(open).is_some_and(may_be))
     }
 
     /// The process was asked for something, ever.
@@ -133,8 +132,7 @@ impl<'a> View<'a> {
     pub(super) fn named_by_kin(&self, key: &OrderKey) -> Option<Vec<(OpId, &'a Op)>> {
         let named = self.takers()?.filter_map(|taker| taker.by_key.get(key)).flat_map(|ops| ops.iter().rev());
         let named: Vec<OpId> = named.take(MAX_LOOKED_AT + 1).copied().collect();
-        let latest = (self.at(), OpId(u64::MAX));
-        let open = self.takers()?.flat_map(|taker| taker.incoming.range(..=latest));
+        let open = self.takers()?.flat_map(|taker| taker.incoming.up_to(self.at()));
         let is_all = named.len() <= MAX_LOOKED_AT && open.take(MAX_LOOKED_AT + 1).count() <= MAX_LOOKED_AT;
         is_all.then(|| named.into_iter().filter_map(|op| Some((op, self.candidate(op)?))).collect())
     }
