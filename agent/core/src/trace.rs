@@ -172,7 +172,7 @@ fn mark(key: &str) -> u64 {
     let bytes = key.as_bytes();
     let of = |at: usize| u32::from(bytes.get(at).copied().unwrap_or_default());
     let (len, last, middle) = (bytes.len(), bytes.len().saturating_sub(1), bytes.len() / 2);
-    1 << ((len as u32).wrapping_mul(5) ^ of(last).wrapping_mul(11) ^ of(middle).wrapping_mul(37)) % 64
+    1 << (((len as u32).wrapping_mul(5) ^ of(last).wrapping_mul(11) ^ of(middle).wrapping_mul(37)) % 64)
 }
 
 impl Attributes {

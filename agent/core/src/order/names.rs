@@ -116,7 +116,7 @@ fn ends(name: &[u8]) -> Option<u64> {
     let is_letter = |byte: &&u8| !matches!(byte, b'_' | b'-' | b' ');
     let (first, last) = (name.iter().find(is_letter)?, name.iter().rev().find(is_letter)?);
     let small = |byte: &u8| u32::from(byte.to_ascii_lowercase());
-    (first.is_ascii() && last.is_ascii()).then(|| 1 << ((small(first) * 11) ^ (small(last) * 3)) % 64)
+    (first.is_ascii() && last.is_ascii()).then(|| 1 << (((small(first) * 11) ^ (small(last) * 3)) % 64))
 }
 
 impl Names {

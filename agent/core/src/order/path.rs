@@ -84,7 +84,7 @@ fn mark(text: &str) -> u64 {
         true => text.bytes().fold(0, of),
         false => folded(text).bytes().fold(0, of),
     };
-    1 << (hash >> 16) % 64
+    1 << ((hash >> 16) % 64)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
