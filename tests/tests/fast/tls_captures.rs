@@ -418,5 +418,5 @@ fn lost_records_make_gaps_and_never_wrong_bytes() {
 
 #[test]
 fn waiting_is_bounded_in_time() {
-    assert!(secrets::WAITING.time <= Duration::from_secs(10) && secrets::WAITING.bytes <= 256 << 10);
+    assert!(secrets::WAITING.time <= Duration::from_secs(10) && secrets::WAITING.bytes <= 4 << 20);
 }

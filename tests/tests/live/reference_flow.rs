@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use spoor_tests::agent::{self, Agent};
@@ -21,6 +22,8 @@ use spoor_tests::truth::{Entry, Fact};
 
 const ORDERS: usize = 30;
 const CONCURRENCY: usize = 6;
+/// Records of a connection under TLS may wait so long for its secret.
+const SEARCH: Duration = Duration::from_secs(10);
 
 /// What there is to look at afterwards. Everything has ended by then.
 struct Run {
@@ -239,4 +242,40 @@ fn assert_same(expected: &BTreeMap<String, usize>, found: &BTreeMap<String, usiz
         .collect();
     let shown = differences.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
     assert!(differences.is_empty() && !expected.is_empty(), "{} differences\n{shown}", differences.len());
+}
+
+/// Every connection under TLS, the pools' older than the agent: how many are opened in time depends on how busy the machine is, what is
+/// told of them does not.
+#[test]
+fn under_tls_most_operations_are_there_and_no_cause_is_wrong() {
+    let reason = flow::missing().or_else(|| agent::binary().err());
+    if let Some(reason) = reason {
+        return skip(&reason);
+    }
+    let run = || -> Result<_> {
+        let binary = agent::binary().map_err(anyhow::Error::msg)?;
+        let mut scratch = Scratch::new("encrypted-flow")?;
+        let mut flow = Flow::start_encrypted(&|step| eprintln!("starting {step}"))?;
+        let config = scratch.path().join("spoor.yaml");
+        std::fs::write(&config, "tls:\n  open: all\n  memory:\n    cpu_percent: 100\n")?;
+        let options = ["--config".to_owned(), config.to_string_lossy().into_owned()];
+        let agent = Agent::start(&binary, scratch.path(), "agent", &options)?;
+        // The secrets of the pools come to be known, and where each program keeps them.
+        flow.run_orders(ORDERS / 2, CONCURRENCY)?;
+        std::thread::sleep(SEARCH);
+        let since = unix_ns();
+        flow.run_orders(ORDERS / 2, CONCURRENCY)?;
+        let entries = flow.truth()?;
+        std::thread::sleep(SEARCH);
+        let spans = agent.stop()?;
+        flow.discard();
+        scratch.discard();
+        Ok(compare(&entries, &spans, since))
+    };
+    let report = run().unwrap_or_else(|error| panic!("the flow did not run: {error:#}"));
+    assert!(
+        report.edges.wrong.is_empty() && report.extra.is_empty() && report.scattered.is_empty(),
+        "{report}"
+    );
+    assert!(2 * report.found > report.of_orders && report.edges.correct > 0, "{report}");
 }
