@@ -3,7 +3,7 @@
 //! *Owns* everything that leaves the house about alerts: one file a kind of channel, one task a channel. *Must not know* how
 //! alerts come to be. Secrets are read from their files when something is sent, so a renewed one needs no restart; tokens go
 //! over TLS, or to this machine; no redirect is followed; addresses of this machine and of private networks are told only
-//! where the channel allows it. Nobody is waited for longer than [`PATIENCE`].
+//! where the channel allows it. Nobody is waited for longer than 20 seconds.
 //!
 //! ```text
 //! outbox ─ due, claimed ─▶ content: words of the channel's language ─▶ one kind ─▶ sent · again later · given up
@@ -318,7 +318,7 @@ fn set_broken(store: &dyn House, channel: &str, is_broken: bool, at: At) -> Resu
     }
 }
 
-/// Hands contents to a channel, which may take [`PATIENCE`] for all of it.
+/// Hands contents to a channel, which may take 20 seconds for all of it.
 pub async fn deliver(channel: &Channel, contents: &[Content]) -> Result<(), ChannelError> {
     hand_over(channel, contents, &Taken::default(), PATIENCE).await
 }
