@@ -94,7 +94,7 @@ impl Trial {
                     self.discarded.push((*reason, *bytes));
                     continue;
                 }
-                Event::Missed { .. } | Event::Unread | Event::Read => panic!("not from sessions: {event:?}"),
+                _ => panic!("not from sessions: {event:?}"),
             }
             self.told.push(event);
         }
