@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod chains;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -91,6 +91,8 @@ offsets! {
     task_thread_status = Optional "task_struct" "thread_info.status",
     /// arm64: where a 32-bit task says so.
     task_thread_flags = Optional "task_struct" "thread_info.flags",
+    /// x86-64: the thread's pointer to what is its own.
+    task_fsbase = Optional "task_struct" "thread.fsbase",
     task_cgroups = Optional "task_struct" "cgroups",
     css_set_subsys = Optional "css_set" "subsys",
     css_cgroup = Optional "cgroup_subsys_state" "cgroup",

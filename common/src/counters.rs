@@ -53,4 +53,16 @@ counters! {
     PositionUncertain = "position_uncertain",
     /// Connections older than the agent whose sequence numbers do not add up: without identity on the wire.
     WireUnknown = "wire_unknown",
+    /// Sends of followed processes whose chain of tasks was read to its end.
+    ChainsComplete = "chains_complete",
+    /// The same for which several tasks wait.
+    ChainsSeveral = "chains_several",
+    /// The same where something could not be read, or was not what it must be.
+    ChainsBroken = "chains_broken",
+    /// The same with more calls or tasks than are followed.
+    ChainsDeep = "chains_deep",
+    /// The same that no task made.
+    ChainsWithoutTask = "chains_without_task",
+    /// Chains that were not told because the ring filled up, or looked for because one was under way.
+    ChainsUntold = "chains_untold",
 }

@@ -11,6 +11,7 @@
 
 mod words;
 
+pub mod chain;
 pub mod config;
 pub mod counters;
 pub mod limits;
@@ -23,4 +24,4 @@ pub use counters::Counter;
 pub use verdict::Verdict;
 
 /// Version of all layouts in this crate. Part of every record.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;

@@ -133,6 +133,21 @@ pub const VERDICTS: &str = "VERDICTS";
 pub const VERDICTS_SET: &str = "VERDICTS_SET";
 /// Verdicts for connections to come, by [`crate::verdict::InheritKey`].
 pub const INHERITED: &str = "INHERITED";
+/// What is known of processes whose tasks are followed, by process: [`crate::chain::Runtime`].
+pub const RUNTIMES: &str = "RUNTIMES";
+/// One number: how many times these have been changed.
+pub const RUNTIMES_SET: &str = "RUNTIMES_SET";
+/// Programs that a send goes on in: the one that follows tasks, and the one that reports the data.
+pub const JUMPS: &str = "JUMPS";
+pub const JUMPS_LEN: usize = 2;
+pub const JUMP_CHAIN: u32 = 0;
+pub const JUMP_SEND: u32 = 1;
+/// These programs, and the rung that has them: the others follow nobody.
+pub const JUMP_PROGRAMS: [(u32, Program); JUMPS_LEN] = [
+    (JUMP_SEND, program("send_followed", Hook::Tracepoint, "sock_send_length")),
+    (JUMP_CHAIN, program("send_chain", Hook::Tracepoint, "sock_send_length")),
+];
+pub const JUMP_RUNG: char = 'A';
 /// Totals by [`crate::Counter`], per CPU.
 pub const COUNTERS: &str = "COUNTERS";
 /// Ring buffer of what the kernel side says in the agent's log; its library names it.

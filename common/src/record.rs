@@ -1,9 +1,10 @@
 //! The layouts of what goes through the ring buffers.
 //!
-//! Every record starts with its kind and [`crate::VERSION`]. Data records go through the data ring, all others
+//! Every record starts with its kind and [`crate::VERSION`]. Data records and chains go through the data ring, all others
 //! through the control ring, so that a flood of data cannot hide a connection. Both rings are ordered in
 //! themselves; across them a [`DataHeader`] may overtake its [`ConnRecord`].
 
+use crate::chain::TASKS;
 use crate::limits::{COMM_LEN, PATH_LEN};
 
 /// Kind of [`DataHeader`].
@@ -16,6 +17,8 @@ pub const CLOSE: u8 = 3;
 pub const PROCESS: u8 = 4;
 /// Kind of [`UnixConnRecord`].
 pub const UNIX_CONN: u8 = 5;
+/// Kind of [`ChainRecord`].
+pub const CHAIN: u8 = 6;
 
 /// Written to the socket.
 pub const EGRESS: u8 = 0;
@@ -56,6 +59,26 @@ pub struct DataHeader {
     pub tgid: u32,
     /// The thread; with [`GOROUTINE`] set, the goroutine.
     pub tid: u32,
+}
+
+/// Who waits for whom at a send. It comes before the data records of the send, through the same ring and of the same thread, and goes
+/// with the first of them on its connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ChainRecord {
+    pub kind: u8,
+    pub version: u8,
+    /// 1: the walk met something that is not as it must be; the tasks mean nothing.
+    pub is_broken: u8,
+    /// Tasks that count.
+    pub len: u8,
+    pub tid: u32,
+    pub at_ns: u64,
+    pub cookie: u64,
+    pub tgid: u32,
+    pub padding: u32,
+    /// The task that sent, the one that waits for it, and so on. Numbers of the runtime's own, 0 for a task without.
+    pub tasks: [u64; TASKS],
 }
 
 /// TCP.
@@ -187,6 +210,8 @@ const _: () = {
     assert!(offset_of!(DataHeader, captured) == 44);
     assert!(offset_of!(DataHeader, tgid) == 48);
     assert!(offset_of!(DataHeader, tid) == 52);
+    assert!(size_of::<ChainRecord>() == 32 + 8 * TASKS && align_of::<ChainRecord>() == 8);
+    assert!(offset_of!(ChainRecord, cookie) == 16 && offset_of!(ChainRecord, tasks) == 32);
     assert!(size_of::<ConnRecord>() == 120 && align_of::<ConnRecord>() == 8);
     assert!(offset_of!(ConnRecord, tgid) == 40);
     assert!(offset_of!(ConnRecord, egress_base) == 56);

@@ -14,6 +14,8 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 mod budget;
+#[cfg(not(feature = "untyped"))]
+mod chain;
 mod copy;
 mod descriptor;
 mod emit;

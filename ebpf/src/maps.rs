@@ -8,8 +8,12 @@ use aya_ebpf::{
 use spoor_common::{Counter, Offsets, Settings, Verdict, config::MISSING, limits, verdict::InheritKey};
 
 #[cfg(not(feature = "untyped"))]
-use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::btf_maps::{ProgramArray, SkStorage};
+#[cfg(not(feature = "untyped"))]
+use spoor_common::{chain::Runtime, names::JUMPS_LEN};
 
+#[cfg(not(feature = "untyped"))]
+use crate::chain::Scratch;
 use crate::{budget::Account, socket::State};
 
 /// Data records.
@@ -70,6 +74,26 @@ pub(crate) static CGROUPS: LruHashMap<u64, Account, { limits::CGROUPS }> = LruHa
 /// Processes with connections that user space knows.
 #[btf_map]
 pub(crate) static TRACED: LruHashMap<u32, u8, { limits::TRACED }> = LruHashMap::new();
+
+/// What is known of processes whose tasks are followed, see [`crate::chain`].
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static RUNTIMES: LruHashMap<u32, Runtime, { limits::RUNTIMES }> = LruHashMap::new();
+
+/// How many times these have been changed.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static RUNTIMES_SET: Array<u64, 1> = Array::new();
+
+/// The walk that is under way.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static WALKS: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// Programs that a send goes on in.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static JUMPS: ProgramArray<JUMPS_LEN> = ProgramArray::new();
 
 /// Totals by [`Counter`].
 #[btf_map]

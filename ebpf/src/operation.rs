@@ -31,46 +31,62 @@ pub(crate) struct Moment {
     pub(crate) returned: bool,
     /// Bytes that later operations of the same call have moved by then.
     pub(crate) ahead: u64,
+    /// It may be left to the program that follows tasks, which comes back.
+    #[cfg_attr(feature = "untyped", expect(dead_code, reason = "only typed hooks ask whose socket it is"))]
+    pub(crate) may_jump: bool,
 }
 
 impl Moment {
     /// Right after the operation.
-    pub(crate) const DONE: Self = Self { returned: false, ahead: 0 };
+    pub(crate) const DONE: Self = Self { returned: false, ahead: 0, may_jump: false };
+
+    /// The same, and who waits for it has not been looked for.
+    #[cfg(not(feature = "untyped"))]
+    pub(crate) const FIRST: Self = Self { may_jump: true, ..Self::DONE };
 }
 
-/// A socket operation that returned `ret`. Cheap refusals come first.
+/// A socket operation that returned `ret`. Cheap refusals come first. Returns whether it is left to the program that follows tasks.
 #[inline(always)]
-pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment: Moment) {
+pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment: Moment) -> bool {
     let transport = socket::transport(sk);
     if transport == 0 {
-        return;
+        return false;
     }
     if ret <= 0 {
-        return nothing_moved(sk, transport, direction);
+        nothing_moved(sk, transport, direction);
+        return false;
     }
     // Peeking moves nothing. An urgent byte and the error queue are not the stream.
     if flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
-        return;
+        return false;
     }
-    let known = socket::state(sk);
+    #[cfg_attr(feature = "untyped", expect(unused_mut, reason = "only typed hooks ask whose socket it is"))]
+    let mut known = socket::state(sk);
     if let Some(state) = &known
         && verdict::ignored(state)
     {
         count(Counter::Ignored, 1);
-        return;
+        return false;
+    }
+    #[cfg(not(feature = "untyped"))]
+    if moment.may_jump
+        && let Some(state) = &mut known
+        && crate::chain::is_followed(state)
+    {
+        return true;
     }
     // Sockets of the kernel itself have no file.
     let socket = sk.follow(offset!(sk_socket));
     if socket.is_null() {
-        return;
+        return false;
     }
     let file = socket.follow(offset!(socket_file));
     if file.is_null() {
-        return;
+        return false;
     }
     let Some(state) = known.or_else(|| socket::state_or_new(sk)) else {
         rare(Counter::StateFailed, 1, u64::from(ret as u32));
-        return;
+        return false;
     };
     if state.flags & socket::KNOWN == 0 {
         socket::join(state, sk, transport, direction, u64::from(ret as u32).wrapping_add(moment.ahead));
@@ -84,12 +100,12 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     }
     let introduced = introduce(state, sk, Owner { tgid, tid, netns: 0 });
     if verdict::ignored(state) {
-        return;
+        return false;
     }
     verdict::refresh(state);
     if verdict::ignored(state) {
         count(Counter::Ignored, 1);
-        return;
+        return false;
     }
 
     let place = socket::advance(state, sk, direction, u64::from(ret as u32), moment.ahead, tid);
@@ -104,7 +120,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     if !introduced || !budget::admits_data(state.cgroup, share.copy, source.segments != 0) {
         count(Counter::CgroupLostBytes, u64::from(ret as u32));
         rare(Counter::CgroupLost, 1, state.cgroup);
-        return;
+        return false;
     }
     let mut data_flags = 0;
     if !place.certain {
@@ -130,6 +146,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         tid: worker.tid,
     };
     copy::operation(header, &source, share, ret as u32);
+    false
 }
 
 /// An operation that failed or met the end of the stream.

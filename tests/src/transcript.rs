@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use spoor_core::record::{
-    CgroupId, ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, NetNs, ProcessInfo,
-    Record, Role, Sender, Tgid, Transport, WireBase, Worker,
+    CgroupId, Chain, ClockPair, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, NetNs,
+    ProcessInfo, Record, Role, Sender, TaskId, Tgid, Transport, WireBase, Worker,
 };
 use spoor_core::time::{BootTime, WallTime};
 
@@ -20,6 +20,8 @@ pub struct Host {
     next_conn: u64,
     wires: Vec<Wire>,
     step: Duration,
+    /// Tasks of the next write.
+    tasks: Vec<TaskId>,
 }
 
 /// A process of the script.
@@ -68,7 +70,14 @@ impl Host {
     pub fn new() -> Self {
         let now = BootTime::ZERO + Duration::from_secs(1);
         let clock = Record::Clock(ClockPair { boot: now, wall: EPOCH });
-        Self { records: vec![clock], now, next_conn: 0, wires: Vec::new(), step: Duration::from_micros(100) }
+        Self {
+            records: vec![clock],
+            now,
+            next_conn: 0,
+            wires: Vec::new(),
+            step: Duration::from_micros(100),
+            tasks: Vec::new(),
+        }
     }
 
     /// The time of the last record.
@@ -155,6 +164,11 @@ impl Host {
         Link(self.wires.len() - 1)
     }
 
+    /// The next bytes are written by a task for which others wait, one for another.
+    pub fn written_by(&mut self, tasks: &[u64]) {
+        self.tasks = tasks.iter().map(|task| TaskId(*task)).collect();
+    }
+
     /// Bytes from one end to the other: written by `writer`, then read by `reader`, whole.
     pub fn send(
         &mut self,
@@ -182,6 +196,10 @@ impl Host {
                 let len = bytes.len() as u32;
                 let bytes = bytes.clone();
                 let flags = DataFlags::default();
+                if direction == Direction::Egress && !self.tasks.is_empty() {
+                    let tasks = std::mem::take(&mut self.tasks);
+                    self.records.push(Record::Chain(Box::new(Chain { at, conn, thread, tasks })));
+                }
                 self.records.push(Record::Data(Data {
                     at,
                     conn,

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build, setup, shell};
+use crate::{build, instructions, setup, shell};
 
 #[path = "../../tests/src/bin/load/args.rs"]
 mod load;
@@ -25,12 +25,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Instructions(instructions::Args),
     Load(load::Args),
     Soak(soak::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    match args.command {
+    match &args.command {
+        Some(Command::Instructions(args)) => return instructions::run(args),
         Some(Command::Load(_)) => return hand_over("load"),
         Some(Command::Soak(_)) => return hand_over("soak"),
         None => {}

@@ -12,6 +12,7 @@ mod demo;
 mod docs;
 mod fuzz;
 mod image;
+mod instructions;
 mod package;
 mod setup;
 mod shell;

@@ -15,10 +15,12 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
+
+use crate::hash::Keyed;
 
 /// Where an entry is. Valid until it is removed or forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +58,10 @@ impl<K: Eq + Hash, V> Bounded<K, V> {
     }
 }
 
-impl<K: Eq + Hash, V> Bounded<K, V, RandomState> {
+impl<K: Eq + Hash, V> Bounded<K, V, Keyed> {
     /// The same for keys that traffic chooses: nobody can make them meet in one place.
     pub fn for_foreign_keys(capacity: usize) -> Self {
-        Self::with_hasher(capacity, RandomState::new())
+        Self::with_hasher(capacity, Keyed::new())
     }
 }
 

@@ -94,7 +94,8 @@ impl Charset {
 
     /// The parameter `charset` of a content type.
     pub fn of_content_type(content_type: &[u8]) -> Option<Self> {
-        let mut parameters = content_type.split(|byte| *byte == b';').skip(1);
+        let mut parameters =
+            content_type.get(memchr::memchr(b';', content_type)? + 1..)?.split(|byte| *byte == b';');
         let value = parameters.find_map(|parameter| {
             let (name, value) = parameter.split_at(memchr::memchr(b'=', parameter)?);
             name.trim_ascii().eq_ignore_ascii_case(b"charset").then(|| value.get(1..).unwrap_or_default())

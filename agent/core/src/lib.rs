@@ -10,7 +10,7 @@
 //!
 //! | floor | modules, each of which names only those above it |
 //! |---|---|
-//! | ground | [`bounded`], `account`, `work`, [`time`], [`record`], [`trace`], [`settings`], [`percent`], [`charset`], [`sql`], [`stream`], [`tls`], [`privacy`] |
+//! | ground | `account`, [`hash`], [`bounded`], [`time`], `queue`, `work`, [`record`], [`trace`], [`settings`], [`percent`], [`charset`], [`sql`], [`stream`], [`tls`], [`privacy`] |
 //! | what bytes say | [`operation`], [`protocol`], [`conn`] |
 //! | whose they are | [`order`], [`causality`] |
 //! | what leaves | [`span`], [`pipeline`] |
@@ -24,12 +24,14 @@ pub mod bounded;
 pub mod causality;
 pub mod charset;
 pub mod conn;
+pub mod hash;
 pub mod operation;
 pub mod order;
 pub mod percent;
 pub mod pipeline;
 pub mod privacy;
 pub mod protocol;
+mod queue;
 pub mod record;
 pub mod settings;
 pub mod span;

@@ -14,8 +14,11 @@ pub fn decode(text: &str, plus_is_blank: bool) -> Option<Cow<'_, str>> {
 
 /// The same of bytes, whatever they are.
 pub fn bytes(bytes: &[u8], plus_is_blank: bool) -> Cow<'_, [u8]> {
-    let is_coded = |byte: &u8| *byte == b'%' || (plus_is_blank && *byte == b'+');
-    if !bytes.iter().any(is_coded) {
+    let coded = match plus_is_blank {
+        true => memchr::memchr2(b'%', b'+', bytes),
+        false => memchr::memchr(b'%', bytes),
+    };
+    if coded.is_none() {
         return Cow::Borrowed(bytes);
     }
     let hex = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16));

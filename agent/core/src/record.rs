@@ -292,6 +292,37 @@ impl Data {
     }
 }
 
+number! {
+    /// A task of a program, as its runtime numbers it, which gives no number twice; 0 for one with a name in its place.
+    TaskId(u64)
+}
+
+impl TaskId {
+    /// It has a number, by which it is known for good.
+    pub fn is_numbered(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// Who waited for whom when a process wrote to a connection: the record comes before that [`Data`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// As that of the data.
+    pub at: BootTime,
+    pub conn: ConnId,
+    pub thread: Worker,
+    /// The task that wrote, the one that waits for it, and so on up to one for which nobody waits. None: the chain broke while it
+    /// was followed, and says nothing.
+    pub tasks: Vec<TaskId>,
+}
+
+impl Chain {
+    /// Something could not be read, or was not what it must be.
+    pub fn is_broken(&self) -> bool {
+        self.tasks.is_empty()
+    }
+}
+
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close {
@@ -382,6 +413,7 @@ pub enum Record {
     Clock(ClockPair),
     Conn(Box<Conn>),
     Data(Data),
+    Chain(Box<Chain>),
     Close(Close),
     Process(ProcessEvent),
     ProcessInfo(Box<ProcessInfo>),
@@ -395,6 +427,7 @@ impl Record {
             Record::Clock(c) => c.boot,
             Record::Conn(c) => c.at,
             Record::Data(d) => d.at,
+            Record::Chain(c) => c.at,
             Record::Close(c) => c.at,
             Record::Process(p) => p.at,
             Record::ProcessInfo(p) => p.at,

@@ -48,15 +48,21 @@ impl fmt::Debug for SpanId {
 
 /// Lower-case hexadecimal digits, many at a time: the formatter would be asked for every single byte.
 pub(crate) fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.chunks(16).try_for_each(|bytes| f.write_str(digits(bytes, &mut [0; 32])))
+}
+
+/// The digits of at most 16 bytes.
+fn digits<'a>(bytes: &[u8], text: &'a mut [u8; 32]) -> &'a str {
     let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
-    bytes.chunks(16).try_for_each(|bytes| {
-        let mut text = [0; 32];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
-        let text = text.get(..2 * bytes.len()).unwrap_or_default();
-        f.write_str(std::str::from_utf8(text).unwrap_or_default())
-    })
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    text.get(..2 * bytes.len()).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+}
+
+/// The digits of an identifier, without a formatter.
+pub(crate) fn hex_compact(bytes: &[u8; 16]) -> CompactString {
+    digits(bytes, &mut [0; 32]).into()
 }
 
 /// Bytes as lower-case hexadecimal digits.
@@ -157,21 +163,36 @@ pub struct Attributes {
     conventional: Vec<(&'static str, Value)>,
     /// Those whose names the configuration gives.
     named: Vec<(String, Value)>,
+    /// A bit for each conventional key: nearly every key that is set is new, and is not looked for.
+    marks: u64,
+}
+
+/// One of 64 bits for a key, told by three of its bytes: enough to tell apart those of one span, nearly always.
+fn mark(key: &str) -> u64 {
+    let bytes = key.as_bytes();
+    let of = |at: usize| u32::from(bytes.get(at).copied().unwrap_or_default());
+    let (len, last, middle) = (bytes.len(), bytes.len().saturating_sub(1), bytes.len() / 2);
+    1 << (((len as u32).wrapping_mul(5) ^ of(last).wrapping_mul(11) ^ of(middle).wrapping_mul(37)) % 64)
 }
 
 impl Attributes {
     /// Room for so many conventional attributes.
     pub fn with_capacity(count: usize) -> Self {
-        Self { conventional: Vec::with_capacity(count), named: Vec::new() }
+        Self { conventional: Vec::with_capacity(count), named: Vec::new(), marks: 0 }
     }
 
     /// Sets a conventional attribute.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         let value = value.into();
-        match self.conventional.iter_mut().find(|(k, _)| *k == key) {
-            Some((_, slot)) => *slot = value,
-            None => self.conventional.push((key, value)),
+        let mark = mark(key);
+        if self.marks & mark != 0
+            && let Some((_, slot)) = self.conventional.iter_mut().find(|(k, _)| *k == key)
+        {
+            *slot = value;
+            return;
         }
+        self.marks |= mark;
+        self.conventional.push((key, value));
     }
 
     /// Sets an attribute whose name comes from the configuration.
@@ -227,7 +248,11 @@ impl Attributes {
     }
 
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+        let named = || self.named.iter().find(|(k, _)| k == key).map(|(_, value)| value);
+        if self.marks & mark(key) == 0 {
+            return named();
+        }
+        self.conventional.iter().find(|(k, _)| *k == key).map(|(_, value)| value).or_else(named)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
@@ -239,6 +264,24 @@ impl Attributes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_stay_unique_whatever_their_marks() {
+        // More than there are marks, so that some are shared.
+        let keys: Vec<&'static str> = (0..200).map(|n| &*format!("key.{n}").leak()).collect();
+        let mut attributes = Attributes::default();
+        for round in 0..2_i64 {
+            for (n, key) in keys.iter().enumerate() {
+                assert_eq!(attributes.get(key), (round > 0).then_some(&Value::Int(n as i64)));
+                attributes.set(key, n as i64 + round);
+                assert_eq!(attributes.get(key), Some(&Value::Int(n as i64 + round)));
+                attributes.set(key, n as i64);
+            }
+        }
+        assert_eq!(attributes.iter().map(|(key, _)| key).collect::<Vec<_>>(), keys);
+        attributes.set_named("key.own", 1);
+        assert_eq!((attributes.get("key.own"), attributes.get("key.none")), (Some(&Value::Int(1)), None));
+    }
 
     #[test]
     fn long_texts_are_cut_between_characters_and_named() {

@@ -11,12 +11,12 @@ use bytes::Bytes;
 use spoor_common::{
     VERSION,
     limits::{COMM_LEN, PATH_LEN},
-    record::{self, CloseRecord, ConnRecord, DataHeader, ProcessRecord, UnixConnRecord},
+    record::{self, ChainRecord, CloseRecord, ConnRecord, DataHeader, ProcessRecord, UnixConnRecord},
 };
 
 use spoor_core::record::{
-    CgroupId, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, NetNs, ProcessEvent,
-    ProcessEventKind, Role, Tgid, Tid, Transport, WireBase, Worker,
+    CgroupId, Chain, Close, Conn, ConnId, Data, DataFlags, Direction, Endpoint, NetNs, ProcessEvent,
+    ProcessEventKind, Role, TaskId, Tgid, Tid, Transport, WireBase, Worker,
 };
 use spoor_core::time::BootTime;
 
@@ -28,6 +28,8 @@ const AF_INET6: u16 = 10;
 pub enum Event {
     Conn(Box<Seen>),
     Data(Data),
+    /// It goes with the next data of the same thread on the same connection.
+    Chain(Chain),
     Close(Close),
     Process(ProcessEvent),
 }
@@ -59,6 +61,7 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
     }
     match kind {
         record::DATA => data(bytes).map(Event::Data),
+        record::CHAIN => tasks(bytes).map(Event::Chain),
         record::CONN => connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
         record::UNIX_CONN => unix_connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
         record::CLOSE => Some(Event::Close(Close {
@@ -100,6 +103,20 @@ fn data(bytes: &[u8]) -> Option<Data> {
             plaintext: flags & record::DATA_PLAINTEXT != 0,
             position_uncertain: flags & record::DATA_UNCERTAIN != 0,
         },
+    })
+}
+
+fn tasks(bytes: &[u8]) -> Option<Chain> {
+    let is_broken = field!(bytes, ChainRecord, is_broken, u8) != 0;
+    let count = if is_broken { 0 } else { field!(bytes, ChainRecord, len, u8) };
+    let all = bytes.get(offset_of!(ChainRecord, tasks)..size_of::<ChainRecord>())?;
+    let (all, _) = all.as_chunks::<8>();
+    let tasks = all.get(..usize::from(count))?;
+    Some(Chain {
+        at: BootTime::from_nanos(field!(bytes, ChainRecord, at_ns, u64)),
+        conn: ConnId(field!(bytes, ChainRecord, cookie, u64)),
+        thread: Worker::new(field!(bytes, ChainRecord, tgid, u32), field!(bytes, ChainRecord, tid, u32)),
+        tasks: tasks.iter().map(|task| TaskId(u64::from_ne_bytes(*task))).collect(),
     })
 }
 

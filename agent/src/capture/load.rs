@@ -13,13 +13,14 @@ use spoor_common::{
     Counter, Offsets, Settings,
     config::NO_SUBSYSTEM,
     limits::CONTROL_RING_BYTES,
-    names::{self, Build, LADDER, Rung},
+    names::{self, Build, JUMP_RUNG, LADDER, Rung},
 };
 
 use super::{
     attach,
     btf::Btf,
     error::CaptureError,
+    follow::Followed,
     log::{self, KernelLog},
     offsets,
     ring::Rings,
@@ -48,6 +49,8 @@ pub struct Options {
     pub rung: Option<char>,
     /// The kernel side says in the log what it seldom meets, see [`super::log`].
     pub explain: bool,
+    /// Who waits for whom in processes is followed, where the rung can.
+    pub chains: bool,
 }
 
 impl Default for Options {
@@ -58,6 +61,7 @@ impl Default for Options {
             cgroup_percent: 50,
             rung: None,
             explain: false,
+            chains: false,
         }
     }
 }
@@ -70,6 +74,8 @@ pub struct Capture {
     pub rings: Rings,
     pub verdicts: Verdicts,
     pub counters: Counters,
+    /// Processes whose tasks are followed; `None` where nobody's are.
+    pub followed: Option<Followed>,
     /// What the kernel side says, where that was asked for.
     pub log: Option<KernelLog>,
     pub rung: &'static Rung,
@@ -81,7 +87,7 @@ impl Capture {
     /// Loads and attaches the probes on the best rung that works. Everything a kernel or a container can lack is an
     /// error of its own.
     pub fn start(options: Options) -> Result<Self, CaptureError> {
-        let Options { ring_bytes, rung: wanted, explain, .. } = options;
+        let Options { ring_bytes, rung: wanted, explain, chains, .. } = options;
         if TYPED.is_empty() || UNTYPED.is_empty() {
             return Err(CaptureError::NoObject);
         }
@@ -104,7 +110,8 @@ impl Capture {
 
         let mut refused: Vec<(char, CaptureError)> = Vec::new();
         for rung in LADDER.iter().filter(|rung| wanted.is_none_or(|wanted| wanted == rung.name)) {
-            let start = |explain| Self::start_on(rung, &kernel, &offsets, &settings, (ring_bytes, explain));
+            let start =
+                |explain| Self::start_on(rung, &kernel, &offsets, &settings, (ring_bytes, explain, chains));
             let started = match start(explain) {
                 // What the programs would say makes them larger. That is no reason to see nothing.
                 Err(error) if explain => start(false).inspect(|_| {
@@ -141,7 +148,7 @@ impl Capture {
         kernel: &Btf,
         offsets: &Offsets,
         settings: &Settings,
-        (ring_bytes, explain): (u32, bool),
+        (ring_bytes, explain, chains): (u32, bool, bool),
     ) -> Result<Self, CaptureError> {
         let programs = attach::programs(rung, kernel).map_err(CaptureError::Lacks)?;
         let object = match rung.build {
@@ -165,8 +172,13 @@ impl Capture {
             Verdicts::new(take(&mut ebpf, by_cookie)?, take(&mut ebpf, set)?, take(&mut ebpf, inherited)?)?;
         let counters = Counters::new(take(&mut ebpf, names::COUNTERS)?)?;
         let log = if explain { Some(KernelLog::new(&mut ebpf)?) } else { None };
+        // Before the first send is seen. Without them all else is traced all the same.
+        let followed = (chains && rung.name == JUMP_RUNG).then(|| Followed::new(&mut ebpf));
+        let followed = followed.and_then(|followed| {
+            followed.inspect_err(|error| tracing::warn!("nobody's tasks are followed: {error}")).ok()
+        });
         attach::attach(&mut ebpf, &programs)?;
-        Ok(Self { _ebpf: ebpf, rings, verdicts, counters, log, rung, refused: Vec::new() })
+        Ok(Self { _ebpf: ebpf, rings, verdicts, counters, followed, log, rung, refused: Vec::new() })
     }
 }
 
@@ -189,7 +201,7 @@ fn settings(options: &Options) -> Result<Settings, CaptureError> {
     Ok(settings)
 }
 
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, CaptureError> {
+pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, CaptureError> {
     ebpf.take_map(name).ok_or_else(|| CaptureError::Object(format!("no map `{name}`")))
 }
 

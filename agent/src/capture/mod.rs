@@ -1,7 +1,7 @@
 //! The live kernel: the eBPF object → [`Record`](spoor_core::record::Record)s, verdicts back.
 //!
 //! *Owns* loading and attaching the programs ([`load`], [`attach`]), where fields lie in this kernel
-//! ([`offsets`]), reading the rings ([`ring`]), the layouts' meaning ([`decode`]), verdicts and counters, what
+//! ([`offsets`]), reading the rings ([`ring`]), the layouts' meaning ([`decode`]), verdicts and counters, whose tasks are followed ([`follow`]), what
 //! the kernel side says in the log ([`log`]), and what `spoor doctor` says about all this ([`doctor`]). Only this module
 //! names `aya`.
 //! *Must not know* protocols.
@@ -11,6 +11,7 @@ pub mod btf;
 pub mod decode;
 pub mod doctor;
 pub mod error;
+pub mod follow;
 pub mod load;
 pub mod log;
 pub mod offsets;

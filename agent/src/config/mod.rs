@@ -76,6 +76,10 @@ pub struct Capture {
     /// Part of the ring buffer, in percent, that records of one cgroup may fill while the agent is behind, so that one
     /// noisy container cannot blind the rest: what goes beyond is lost for that cgroup alone, and counted. 0: no bound.
     pub cgroup_percent: u32,
+    /// In programs whose one thread works for many requests (asyncio), follow at each send which task waits for which, by reading
+    /// the program's memory: addresses and task numbers, nothing else. It tells what caused work that shows no key. On rung A, on
+    /// x86-64; a program whose memory is not as its version says is left alone.
+    pub chains: bool,
     /// Which hooks to use; by default the best that work here. See `spoor doctor`.
     pub rung: Rung,
 }
@@ -118,6 +122,7 @@ impl Default for Capture {
             turn_bytes: spoor_core::settings::DEFAULT_TURN_BYTES,
             max_connections: 65_536,
             cgroup_percent: 50,
+            chains: true,
             rung: Rung::Auto,
         }
     }

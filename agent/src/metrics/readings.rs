@@ -56,6 +56,12 @@ pub const METRICS: &[Metric] = &[
     counter("spoor.tls.search.size", "By", "Memory of traced processes that was read for secrets"),
     counter("spoor.tls.search.candidates", "{candidate}", "Places in it that were tried"),
     counter("spoor.tls.search.time", "ms", "Processor time that the search used"),
+    gauge(
+        "spoor.chains.processes",
+        "{process}",
+        "Processes whose tasks are followed, to know what they work for",
+    ),
+    counter("spoor.chains.refused", "{process}", "Processes whose tasks are not followed, by cause"),
     counter("spoor.connections.ended", "{connection}", "Connections that are over, by reason"),
     gauge("spoor.processes", "{process}", "Processes known now, by whether they are traced"),
     counter("spoor.operations", "{operation}", "Operations recognised, by protocol"),

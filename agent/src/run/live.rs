@@ -16,6 +16,7 @@ use super::verdicts::Verdicts;
 use super::{RunError, rules_digest};
 use crate::capture::Options;
 use crate::capture::verdict::Verdict as Order;
+use crate::chains;
 use crate::cli::Print;
 use crate::clock;
 use crate::config::{Admin, Config};
@@ -60,6 +61,7 @@ pub(super) fn start(config: &Config) -> Result<Live, RunError> {
         cgroup_percent: capture.cgroup_percent,
         rung: capture.rung.name(),
         explain: crate::capture::log::is_wanted(),
+        chains: capture.chains,
     };
     let live = Live::start(options)?;
     let rung = live.rung();
@@ -91,6 +93,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
         keeper.load(&mut pipeline);
     }
     let mut live = start(&config)?;
+    let mut chains = chains(&live)?;
     board.set_rung(live.rung().name);
     board.set_capturing(true);
     let mut notify = Notify::new();
@@ -140,7 +143,9 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             }
             None => {}
         }
-        let told = Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts };
+        follow(&mut chains, &mut live);
+        let told =
+            Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts, chains: &mut chains };
         if handle(&mut batch, told, &mut pipeline, &mut delivery).is_err() {
             break Ok(());
         }
@@ -174,6 +179,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                 unjudged: lookup.unjudged(),
                 forgotten: lookup.forgotten(),
                 secrets: opening.totals(),
+                chains: chains.as_ref().map(chains::Seeker::totals),
                 not_printed: delivery.not_printed(),
                 reloads: Some(&reloads),
                 restored: &pipeline.restored(),
@@ -189,7 +195,8 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     notify.stopping();
     // What the rings hold was seen, so it counts.
     if live.read(&mut batch).is_ok() {
-        let told = Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts };
+        let told =
+            Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts, chains: &mut chains };
         // An output that is closed by now is the end either way.
         let _ = handle(&mut batch, told, &mut pipeline, &mut delivery);
     }
@@ -226,6 +233,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             unjudged: lookup.unjudged(),
             forgotten: lookup.forgotten(),
             secrets: opening.totals(),
+            chains: chains.as_ref().map(chains::Seeker::totals),
             not_printed: delivered.printed.missing,
             reloads: Some(&reloads),
             restored: &pipeline.restored(),
@@ -235,6 +243,23 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     }
     summary::print(&stats, &delivered, kernel.as_ref());
     end.and_then(|()| delivered.outcome())
+}
+
+/// Who looks for runtimes whose tasks can be followed, where the kernel can follow any.
+pub(super) fn chains(live: &Live) -> Result<Option<chains::Seeker>, RunError> {
+    live.can_follow().then(chains::Seeker::start).transpose().map_err(RunError::Start)
+}
+
+/// Tells the kernel whose tasks to follow.
+pub(super) fn follow(chains: &mut Option<chains::Seeker>, live: &mut Live) {
+    let Some(chains) = chains else { return };
+    let now = Instant::now();
+    while let Some(order) = chains.poll(now) {
+        match order {
+            chains::Order::Follow(tgid, runtime) => live.follow(tgid, Some(runtime.as_ref())),
+            chains::Order::Leave(tgid) => live.follow(tgid, None),
+        }
+    }
 }
 
 /// The port for probes and Prometheus. Only one that was asked for must be there.
@@ -260,6 +285,7 @@ struct Told<'a> {
     lookup: &'a mut Lookup,
     live: &'a mut Live,
     verdicts: &'a mut Verdicts,
+    chains: &'a mut Option<chains::Seeker>,
 }
 
 /// Gives records to the pipeline, each process introduced before its first one, and verdicts back to the kernel. Where memory is
@@ -270,12 +296,16 @@ fn handle(
     pipeline: &mut Pipeline,
     delivery: &mut Delivery,
 ) -> Result<(), Vain> {
-    let Told { lookup, live, verdicts } = told;
+    let Told { lookup, live, verdicts, chains } = told;
     for record in batch.drain(..) {
         if let Record::Close(close) = &record {
             verdicts.forget(close.conn);
         }
-        match lookup.see(&record) {
+        let seen = lookup.see(&record);
+        if let (Seen::HandOn | Seen::Introduce(_), Some(chains)) = (&seen, &mut *chains) {
+            chains.see(&record);
+        }
+        match seen {
             Seen::HandOn => pipeline.handle_record(record),
             Seen::Introduce(info) => {
                 pipeline.handle_record(Record::ProcessInfo(info));

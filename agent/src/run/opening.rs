@@ -60,6 +60,9 @@ impl Opening {
         while let Some(wanted) = pipeline.poll_wanted() {
             seeker.ask(wanted);
         }
+        while let Some(unwanted) = pipeline.poll_unwanted() {
+            seeker.need_not(unwanted);
+        }
         while let Some(known) = seeker.poll() {
             pipeline.handle_secret(known);
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::reload::Reloads;
 use super::state::Totals as State;
 use crate::capture::load::Totals as Kernel;
+use crate::chains::{Refusal, Totals as Chains};
 use crate::export::{Totals, open_work};
 use crate::metrics::readings::Reading;
 use crate::secrets::memory::Totals as Secrets;
@@ -35,6 +36,8 @@ pub(super) struct Moment<'a> {
     pub(super) forgotten: [(&'static str, u64); 2],
     /// The search for secrets in memory.
     pub(super) secrets: Option<&'a Secrets>,
+    /// The search for runtimes whose tasks can be followed.
+    pub(super) chains: Option<Chains>,
     pub(super) not_printed: u64,
     pub(super) reloads: Option<&'a Reloads>,
     /// What became of what an earlier run had learned, and of the file that this one writes.
@@ -115,6 +118,13 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
     }
     if let Some(secrets) = moment.secrets {
         search(secrets, &mut all);
+    }
+    if let Some(chains) = moment.chains {
+        all.push(Reading::plain("spoor.chains.processes", chains.followed));
+        for (refusal, count) in Refusal::ALL.iter().zip(chains.refused) {
+            all.push(Reading::labelled("spoor.chains.refused", "cause", refusal.name(), count));
+        }
+        all.push(Reading::labelled("spoor.chains.refused", "cause", "crowded", chains.crowded));
     }
     for (result, count) in [
         ("taken", moment.told.sent),

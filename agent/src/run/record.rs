@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::stop::Stop;
 use super::{RunError, rules_digest};
 use crate::capture::verdict::Verdict as Order;
+use crate::chains::Seeker;
 use crate::clock;
 use crate::config::Config;
 use crate::files;
@@ -59,6 +60,7 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>, scrubbed: boo
     let writer = Writer::new(open(output)?, &header).map_err(failed)?;
     let mut out = Out { writer, scrubbed };
     let mut live = super::live::start(config)?;
+    let mut chains = super::live::chains(&live)?;
     let pods = kubernetes::start(&config.kubernetes)?;
     let mut lookup = Lookup::new(Inspector::new(config, pods));
     let turn_bytes = config.capture.turn_bytes;
@@ -78,7 +80,8 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>, scrubbed: boo
             () = due => break Ok(()),
             read = live.next_batch(&mut batch) => if let Err(error) = read { break Err(RunError::from(error)) },
         }
-        match write(&mut batch, &mut lookup, &mut out, &mut live, &mut flushed, turn_bytes) {
+        super::live::follow(&mut chains, &mut live);
+        match write(&mut batch, &mut lookup, &mut out, &mut live, &mut chains, &mut flushed, turn_bytes) {
             Ok(()) => {}
             // Whoever read standard output has seen enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => break Ok(()),
@@ -87,7 +90,7 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>, scrubbed: boo
     };
     stop.begin();
     if ended.is_ok() && live.read(&mut batch).is_ok() {
-        let last = write(&mut batch, &mut lookup, &mut out, &mut live, &mut flushed, turn_bytes);
+        let last = write(&mut batch, &mut lookup, &mut out, &mut live, &mut chains, &mut flushed, turn_bytes);
         drop(last);
     }
     let flushed = out.writer.flush();
@@ -120,6 +123,7 @@ fn write(
     lookup: &mut Lookup,
     out: &mut Out,
     live: &mut Live,
+    chains: &mut Option<Seeker>,
     flushed: &mut Instant,
     turn_bytes: u32,
 ) -> io::Result<()> {
@@ -129,7 +133,11 @@ fn write(
             let told = Order::Capture { turn_bytes, skip_egress_until: 0, skip_ingress_until: 0 };
             live.set_verdict(conn.id, told);
         }
-        match lookup.see(&record) {
+        let seen = lookup.see(&record);
+        if let (Seen::HandOn | Seen::Introduce(_), Some(chains)) = (&seen, &mut *chains) {
+            chains.see(&record);
+        }
+        match seen {
             Seen::HandOn => out.write(record)?,
             Seen::Introduce(info) => {
                 out.write(Record::ProcessInfo(info))?;

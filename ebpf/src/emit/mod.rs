@@ -23,6 +23,9 @@ use crate::{
 };
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
+/// For what goes before a data record.
+#[cfg(not(feature = "untyped"))]
+pub(crate) const NO_WAKEUP: u64 = BPF_RB_NO_WAKEUP;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
 const BPF_RB_CONS_POS: u64 = 2;

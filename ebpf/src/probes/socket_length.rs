@@ -7,6 +7,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use spoor_common::record::{EGRESS, INGRESS};
 
 use crate::{
+    chain,
     kernel::Object,
     operation::{Moment, operation},
 };
@@ -14,6 +15,23 @@ use crate::{
 #[btf_tracepoint(function = "sock_send_length")]
 pub(crate) fn send_length(ctx: BtfTracePointContext) -> i32 {
     // The kernel passes no flags of a send: it always passes 0.
+    if operation(Object(ctx.arg::<*const u8>(0)), ctx.arg::<i32>(1), 0, EGRESS, Moment::FIRST) {
+        chain::jump(&ctx);
+    }
+    0
+}
+
+/// The same of a process whose tasks are followed: first who waits, …
+#[btf_tracepoint(function = "sock_send_length")]
+pub(crate) fn send_chain(ctx: BtfTracePointContext) -> i32 {
+    chain::follow(Object(ctx.arg::<*const u8>(0)));
+    chain::jump_back(&ctx);
+    0
+}
+
+/// … then what was sent.
+#[btf_tracepoint(function = "sock_send_length")]
+pub(crate) fn send_followed(ctx: BtfTracePointContext) -> i32 {
     operation(Object(ctx.arg::<*const u8>(0)), ctx.arg::<i32>(1), 0, EGRESS, Moment::DONE);
     0
 }

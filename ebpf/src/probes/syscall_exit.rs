@@ -128,7 +128,7 @@ extern "C" fn message(_index: u64, context: *mut c_void) -> i64 {
     let batch = unsafe { &mut *context.cast::<Batch>() };
     let len = if batch.next == 0 { batch.left as u32 } else { next_len(batch).unwrap_or(0) };
     batch.left = forget!(batch.left.wrapping_sub(u64::from(len)), batch.sk);
-    let moment = Moment { returned: true, ahead: batch.left };
+    let moment = Moment { returned: true, ahead: batch.left, may_jump: false };
     operation(Object(batch.sk as *const u8), len as i32, batch.flags as i32, batch.direction as u8, moment);
     0
 }

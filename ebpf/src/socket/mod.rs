@@ -52,6 +52,9 @@ const MANY_WRITERS: u32 = 1 << 6;
 const MANY_READERS: u32 = 1 << 7;
 /// The last operation was a read.
 pub(crate) const LAST_INGRESS: u32 = 1 << 8;
+/// Its process is followed, see [`crate::chain`].
+#[cfg(not(feature = "untyped"))]
+pub(crate) const FOLLOWED: u32 = 1 << 9;
 
 /// One direction of a socket.
 #[repr(C)]
@@ -101,6 +104,9 @@ pub(crate) struct State {
     pub(crate) heard: u64,
     /// Whose operations are charged for it, see [`crate::budget`]; 0 until the first one.
     pub(crate) cgroup: u64,
+    /// How many times the processes that are followed had changed when this one's was last looked up.
+    #[cfg(not(feature = "untyped"))]
+    pub(crate) followed_heard: u64,
 }
 
 impl State {

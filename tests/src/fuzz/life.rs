@@ -39,7 +39,11 @@ impl LifeCycles {
             }
             Event::Requested { op, .. } => *op,
             Event::Closed(operation) => operation.id,
-            Event::Discarded { .. } | Event::Missed { .. } => return,
+            Event::Discarded { .. }
+            | Event::Missed { .. }
+            | Event::Unread { .. }
+            | Event::Hidden { .. }
+            | Event::Read => return,
         };
         let Some(life) = self.operations.get_mut(&op) else { panic!("never opened: {event:?}") };
         assert!(!life.closed, "after its close: {event:?}");

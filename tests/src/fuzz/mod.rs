@@ -334,9 +334,9 @@ pub fn texts(data: &[u8]) {
     let shown = [
         redact::text(&text, NO_KEYS).into_owned(),
         redact::destination(&text, NO_KEYS).into_owned(),
-        redact::path(&text, NO_KEYS),
+        redact::path(&text, NO_KEYS).into_owned(),
         redact::query(&text, NO_KEYS),
-        redact::url(&text, NO_KEYS),
+        redact::url(&text, NO_KEYS).into_owned(),
         messages::postgres("42703", &text, Some(&sanitized)),
         messages::broker(&text),
         messages::application(&text),

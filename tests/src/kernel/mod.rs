@@ -99,6 +99,7 @@ impl Agent {
             cgroup_percent: 0,
             rung: None,
             explain: false,
+            chains: false,
         };
         // Every test that asks is counted as skipped, not only the one that tried.
         static REASON: OnceLock<String> = OnceLock::new();

@@ -29,6 +29,7 @@ fn seen_by(processes: &[u32], records: &[Record]) -> Vec<Record> {
     let is_seen = |record: &&Record| match record {
         Record::Conn(conn) => processes.contains(&conn.thread.tgid.0),
         Record::Data(data) => conns.contains(&data.conn),
+        Record::Chain(chain) => conns.contains(&chain.conn),
         Record::Close(close) => conns.contains(&close.conn),
         Record::ProcessInfo(info) => processes.contains(&info.tgid.0),
         Record::Clock(_) | Record::Process(_) | Record::Lost(_) => true,

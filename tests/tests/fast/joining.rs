@@ -95,6 +95,31 @@ fn of_every_kind() -> Vec<Record> {
     }
     host.wait_ms(2000);
 
+    // Chain: one thread for all requests, and tasks that wait for each other. Keys show that they lead where they must.
+    let (desk, statements) = (host.process(800, "desk"), crm.thread(3));
+    let event_loop = desk.thread(0);
+    let asked = host.connect(desk, database, 5433, Covered::Client);
+    let links = [(); 2].map(|()| host.connect(customer, desk, 8083, Covered::Server));
+    for round in 0..8 {
+        let orders = [100 + 2 * round, 101 + 2 * round];
+        for (link, order) in links.into_iter().zip(orders) {
+            let path = format!("/orders/{order}");
+            host.send(link, Client, wire::request("POST", &path, "", ""), asks, event_loop);
+        }
+        let sql = match round {
+            0..7 => format!("UPDATE orders SET status = 'new' WHERE id = {}", orders[0]),
+            _ => "SELECT 4".to_owned(),
+        };
+        host.written_by(&[10 + round, 1]);
+        host.send(asked, Client, wire::query(&sql), event_loop, statements);
+        host.send(asked, Server, wire::done("UPDATE 1", b'I'), statements, event_loop);
+        for (link, task) in links.into_iter().zip([1, 2]) {
+            host.written_by(&[task]);
+            host.send(link, Server, wire::response(201, "{}"), event_loop, asks);
+        }
+        host.wait_ms(2000);
+    }
+
     // Message.
     let input = host.connect(crm, broker, 5672, Covered::Both);
     let output = host.connect(mes, broker, 5672, Covered::Both);

@@ -48,6 +48,45 @@ fn causes_are_found_or_left_open_and_hardly_ever_wrong() {
     }
 }
 
+/// One thread, several requests in flight, pooled connections, statements and calls without the order's ID: only who waits for whom
+/// tells what caused them.
+#[test]
+fn work_of_an_event_loops_tasks_is_joined_without_the_orders_id() {
+    let asyncio = Runtime::by_name("python-asyncio").expect("it is one of them");
+    let reason = agent::binary().err().or_else(|| asyncio.missing());
+    if let Some(reason) = reason {
+        return skip(&reason);
+    }
+    if !cfg!(target_arch = "x86_64") {
+        return skip("tasks are followed on x86-64 only");
+    }
+    let options = Options {
+        runtimes: vec![asyncio],
+        concurrencies: vec![10, 30],
+        duration: Duration::from_secs(4),
+        seed: 6,
+        record: None,
+        config: None,
+        apart: None,
+    };
+    let program = Path::new(env!("CARGO_BIN_EXE_accuracy"));
+    let report = run(&options, program, &|step| eprintln!("{step}")).expect("the measurement runs");
+    for cell in &report.cells {
+        let verdict = &cell.verdict;
+        assert_eq!(verdict.all().wrong, 0, "{report}\n{:#?}", verdict.examples);
+        // Where the ring ran over, only what was seen can be joined, and around losses nothing is.
+        if verdict.seen < verdict.expected {
+            skip("the machine was too busy to see every operation");
+            continue;
+        }
+        for class in [Class::Plain, Class::Parallel, Class::Twin] {
+            let tally = verdict.of(class);
+            assert!(tally.sum() > 50, "{class:?}: next to nothing was done\n{report}");
+            assert!(tally.correct * 100 >= tally.sum() * 95, "{class:?}: {tally:?}\n{report}");
+        }
+    }
+}
+
 #[test]
 fn two_agents_with_translation_between_them_make_one_tree_where_the_key_is_in_the_bytes() {
     let python = Runtime::by_name("python-threads").expect("it is one of them");

@@ -10,8 +10,10 @@ const CORE: &str = "agent/core/src/";
 /// The rooms of the core, from the ground up: each may name those before it. A type is named from where it is defined.
 const FLOORS: &[&str] = &[
     "account",
+    "hash",
     "bounded",
     "time",
+    "queue",
     "record",
     "work",
     "trace",

@@ -3,7 +3,7 @@
 //! *Owns* which part of causality sees which event. *Must not know* spans, trees.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use super::echo;
@@ -16,12 +16,14 @@ use crate::causality::across::wire::{End, Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
 use crate::causality::inside::{Closing, Inside, Interaction, Opening, Showing};
 use crate::conn::ConnInfo;
+use crate::hash::Keyed;
 use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
 use crate::record::{
-    ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, ProcessInfo, Role, Tgid, Transport,
+    Chain, ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, ProcessInfo, Role, Tgid, Transport,
+    Worker,
 };
 use crate::time::BootTime;
 
@@ -46,7 +48,7 @@ pub struct Engine {
     edges: VecDeque<Edge>,
     passages: VecDeque<Passage>,
     /// For names and contents, which traffic chooses: nobody can make two of them alike.
-    hasher: RandomState,
+    hasher: Keyed,
 }
 
 impl Engine {
@@ -61,7 +63,7 @@ impl Engine {
             unsure_due: HashMap::new(),
             edges: VecDeque::new(),
             passages: VecDeque::new(),
-            hasher: RandomState::new(),
+            hasher: Keyed::new(),
         }
     }
 
@@ -114,6 +116,11 @@ impl Engine {
         }
     }
 
+    /// Who waited for whom when a process wrote: told before what it wrote.
+    pub fn chained(&mut self, chain: Chain) {
+        self.inside.chained(chain);
+    }
+
     pub fn conn_closed(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
         self.inside.conn_closed(conn, tgid, now);
     }
@@ -126,13 +133,18 @@ impl Engine {
     }
 
     /// From now on a connection may bring a process requests that are not read.
-    pub fn unread(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
-        self.inside.unread(conn, tgid, now);
+    pub fn unread(&mut self, conn: ConnId, tgid: Tgid, since: (BootTime, bool)) {
+        self.inside.unread(conn, tgid, since);
+    }
+
+    /// Somebody read something from such a connection.
+    pub fn hidden(&mut self, conn: ConnId, by: Worker, at: BootTime) {
+        self.inside.hidden(conn, by, at);
     }
 
     /// They are, or it brings none.
-    pub fn read(&mut self, conn: ConnId, tgid: Tgid) {
-        self.inside.read(conn, tgid);
+    pub fn read(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
+        self.inside.read(conn, tgid, now);
     }
 
     /// Records were lost, found out at `now`, and whose is not known.

@@ -62,6 +62,8 @@ rules! {
     Wire = "wire",
     /// The broker forwarded this very message.
     Message = "message",
+    /// Tasks of the process wait for it, of which one answered the request.
+    Chain = "chain",
     /// The process passed on what it was asked: the same content, within it.
     Forwarded = "forwarded",
     /// The thread served only this request, or was seen to work for it in another way.

@@ -48,11 +48,13 @@ pub struct InsideStats {
     pub answers: u64,
     pub begun: u64,
     pub acts: u64,
+    /// Tasks and writes of which it was known who waits.
+    pub tasks: u64,
 }
 
 impl Stats {
     /// Every count, with the name of its table.
-    pub fn by_table(&self) -> [(&'static str, u64); 17] {
+    pub fn by_table(&self) -> [(&'static str, u64); 18] {
         // Taken apart, so that the compiler misses one that is left out.
         let Self {
             wires,
@@ -66,7 +68,8 @@ impl Stats {
             links,
             inside,
         } = *self;
-        let InsideStats { processes, threads, kin, unnamed, interleaved, answers, begun, acts } = inside;
+        let InsideStats { processes, threads, kin, unnamed, interleaved, answers, begun, acts, tasks } =
+            inside;
         [
             ("wires", wires),
             ("messages", messages),
@@ -85,6 +88,7 @@ impl Stats {
             ("thread_answers", answers),
             ("thread_operations", begun),
             ("thread_acts", acts),
+            ("tasks", tasks),
         ]
     }
 
@@ -101,7 +105,7 @@ impl Stats {
 
 impl std::ops::AddAssign for InsideStats {
     fn add_assign(&mut self, more: Self) {
-        let Self { processes, threads, kin, unnamed, interleaved, answers, begun, acts } = more;
+        let Self { processes, threads, kin, unnamed, interleaved, answers, begun, acts, tasks } = more;
         self.processes += processes;
         self.threads += threads;
         self.kin += kin;
@@ -110,5 +114,6 @@ impl std::ops::AddAssign for InsideStats {
         self.answers += answers;
         self.begun += begun;
         self.acts += acts;
+        self.tasks += tasks;
     }
 }

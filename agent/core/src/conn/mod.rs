@@ -28,7 +28,7 @@ use crate::time::BootTime;
 use crate::tls;
 use flow::{Context, Flow};
 use opening::Opening;
-pub use opening::Wanted;
+pub use opening::{Unwanted, Wanted};
 use snapshot::{Connection, Waiting};
 pub use stats::{Stats, TlsStats};
 
@@ -171,6 +171,11 @@ impl Connections {
         self.context.tls.poll_wanted()
     }
 
+    /// The next connection whose secret was wanted and is no more.
+    pub fn poll_unwanted(&mut self) -> Option<Unwanted> {
+        self.context.tls.poll_unwanted()
+    }
+
     /// A secret came to be known: what waited for it is opened.
     pub fn handle_secret(&mut self, known: tls::Known) {
         let waiting = self.context.tls.learn(known, self.now);
@@ -230,7 +235,7 @@ impl Connections {
         self.advance(close.at);
         let Some(slot) = self.table.slot(&close.conn) else { return self.context.waiting.closed(close.conn) };
         if let Some(flow) = self.table.at_mut(slot) {
-            flow.close(close);
+            flow.close(close, &mut self.context);
         }
         self.settle(slot);
     }

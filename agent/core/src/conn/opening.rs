@@ -3,10 +3,10 @@
 //! *Owns* who waits for which secret, and what is told to those who look for one. *Must not know* where secrets come from.
 
 use std::collections::VecDeque;
-use std::hash::RandomState;
 use std::time::Duration;
 
 use crate::bounded::Bounded;
+use crate::hash::Keyed;
 use crate::record::{ConnId, Tgid};
 use crate::time::BootTime;
 use crate::tls::{Bounds, ClientRandom, Known, Proof, Secrets};
@@ -25,16 +25,25 @@ pub struct Wanted {
     pub proof: Proof,
 }
 
+/// What became of a connection whose secret was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unwanted {
+    pub name: ClientRandom,
+    /// It is over, and its records still wait: most programs wipe secrets then. Else nothing waits any more.
+    pub is_over: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Opening {
     /// TLS is opened.
     pub(super) is_on: bool,
     pub(super) bounds: Bounds,
     pub(super) secrets: Secrets,
-    waiting: Bounded<ClientRandom, Vec<ConnId>, RandomState>,
+    waiting: Bounded<ClientRandom, Vec<ConnId>, Keyed>,
     /// Somebody looks for secrets.
     pub(super) is_searched: bool,
     wanted: VecDeque<Wanted>,
+    unwanted: VecDeque<Unwanted>,
 }
 
 impl Opening {
@@ -47,6 +56,7 @@ impl Opening {
             waiting: Bounded::for_foreign_keys(max_connections),
             is_searched: false,
             wanted: VecDeque::new(),
+            unwanted: VecDeque::new(),
         }
     }
 
@@ -75,9 +85,23 @@ impl Opening {
         has_room
     }
 
+    /// Tells those who look for secrets that they need not, or hardly. One that is not told looks for nothing, until its patience ends.
+    pub(super) fn unwant(&mut self, unwanted: Unwanted) {
+        if self.is_searched {
+            if self.unwanted.len() >= MAX_WANTED {
+                self.unwanted.pop_front();
+            }
+            self.unwanted.push_back(unwanted);
+        }
+    }
+
+    pub(super) fn poll_unwanted(&mut self) -> Option<Unwanted> {
+        self.unwanted.pop_front()
+    }
+
     /// Nobody looks for secrets any more, and what was found goes.
     pub(super) fn end_search(&mut self) {
-        (self.is_searched, self.wanted) = (false, VecDeque::new());
+        (self.is_searched, self.wanted, self.unwanted) = (false, VecDeque::new(), VecDeque::new());
         self.secrets.expire(BootTime::MAX);
     }
 

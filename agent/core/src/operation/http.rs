@@ -138,11 +138,11 @@ impl Exchange {
     }
 
     /// Forgets bodies, names of files, and all headers but those that spans show.
-    pub(super) fn forget_values(&mut self, is_shown: fn(&str) -> bool) {
+    pub(super) fn forget_values(&mut self, is_shown: fn(&[u8]) -> bool) {
         self.request_body.forget_bytes();
         self.response_body.forget_bytes();
         for headers in [&mut self.request_headers, &mut self.response_headers, &mut self.http2.trailers] {
-            headers.retain(|field| is_shown(field.name) && field.value.len() <= MAX_SHOWN_VALUE);
+            headers.retain(|name, value| is_shown(name) && value.len() <= MAX_SHOWN_VALUE);
         }
         for upload in &mut self.uploads {
             *upload = Upload { len: upload.len, ..Upload::default() };
@@ -189,8 +189,11 @@ impl Exchange {
 
     /// The query of the target, without `?`; `None` when there is none.
     pub fn query(&self) -> Option<&str> {
-        let before_fragment = self.target.split('#').next().unwrap_or("");
-        before_fragment.split_once('?').map(|(_, query)| query)
+        let target = self.target.as_bytes();
+        // A fragment ends it, and what begins a fragment begins no query.
+        let mark = memchr::memchr2(b'?', b'#', target).filter(|at| target.get(*at) == Some(&b'?'))?;
+        let query = self.target.get(mark + 1..)?;
+        memchr::memchr(b'#', query.as_bytes()).map_or(Some(query), |end| query.get(..end))
     }
 
     /// Authority and the rest of an absolute-form target (RFC 9112, section 3.2.2).
@@ -292,6 +295,11 @@ impl Headers {
         std::str::from_utf8(name).ok()
     }
 
+    /// Names and values as bytes, for who compares them only.
+    pub(crate) fn iter_bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|at| self.parts(at))
+    }
+
     /// Number of fields.
     pub fn len(&self) -> usize {
         self.fields.len()
@@ -312,18 +320,17 @@ impl Headers {
     }
 
     /// Leaves out every field that is not to be kept, and gives the memory back where that is worth it.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
         /// Less is left where it is: giving it back costs more than it holds.
         const SPARE: usize = 256;
         let (mut len, mut count) = (0, 0);
         for index in 0..self.fields.len() {
             let Some(at) = self.fields.get(index).copied() else { break };
             let (name, value) = self.parts(&at);
-            let field = Field { name: std::str::from_utf8(name).unwrap_or_default(), value };
-            if !keep(field) {
+            if !keep(name, value) {
                 continue;
             }
-            let (start, end) = (at.start as usize, at.start as usize + field.name.len() + value.len());
+            let (start, end) = (at.start as usize, at.start as usize + name.len() + value.len());
             self.block.copy_within(start..end, len);
             if let Some(place) = self.fields.get_mut(count) {
                 *place = FieldAt { start: len as u32, ..at };
@@ -427,14 +434,14 @@ mod tests {
         let fields =
             [("Host", "shop"), ("cookie", &*"c".repeat(4000)), ("user-agent", "curl/8"), ("x-a", "1")];
         let mut headers = Headers::from_iter(fields);
-        headers.retain(|field| matches!(field.name, "user-agent" | "x-a"));
+        headers.retain(|name, _| matches!(name, b"user-agent" | b"x-a"));
         let left: Vec<(&str, &[u8])> = headers.iter().map(|field| (field.name, field.value)).collect();
         assert_eq!(left, [("user-agent", &b"curl/8"[..]), ("x-a", b"1")]);
         assert_eq!((headers.get("cookie"), headers.get("x-a")), (None, Some(&b"1"[..])));
         assert!(headers.held() < 200, "{}", headers.held());
         headers.push(b"y", b"2");
         assert_eq!((headers.get("y"), headers.get("user-agent")), (Some(&b"2"[..]), Some(&b"curl/8"[..])));
-        headers.retain(|_| false);
+        headers.retain(|_, _| false);
         assert!(headers.is_empty());
     }
 }

@@ -97,7 +97,7 @@ impl Operation {
 
     /// Forgets the bytes of bodies, parameters and rows, and headers but those that spans show. They are for keys and identity
     /// only: once those are found, an operation that waits for its tree needs neither the memory nor the secrets. Lengths stay.
-    pub fn forget_values(&mut self, is_shown: fn(&str) -> bool) {
+    pub fn forget_values(&mut self, is_shown: fn(&[u8]) -> bool) {
         match &mut self.detail {
             Detail::Http(exchange) => exchange.forget_values(is_shown),
             Detail::Amqp(action) => {

@@ -30,12 +30,11 @@ impl Format {
     /// By the first byte where that is JSON's or XML's, whatever the label: PHP says `text/html` of all it sends, and curl
     /// says that it sends a form. Else by content type.
     pub fn of(content_type: Option<&[u8]>, body: &[u8]) -> Self {
-        let content_type = String::from_utf8_lossy(content_type.unwrap_or_default());
-        let essence = content_type.split(';').next().unwrap_or("").trim();
-        let is = |name: &str| essence.eq_ignore_ascii_case(name);
+        let essence = essence(content_type.unwrap_or_default());
+        let is = |name: &str| essence.eq_ignore_ascii_case(name.as_bytes());
         let ends = |end: &str| {
             let at = essence.len().checked_sub(end.len());
-            at.and_then(|at| essence.get(at..)).is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+            at.and_then(|at| essence.get(at..)).is_some_and(|tail| tail.eq_ignore_ascii_case(end.as_bytes()))
         };
         if ends("/json") || ends("+json") {
             return Format::Json;
@@ -54,6 +53,13 @@ impl Format {
     }
 }
 
+/// A content type without its parameters.
+fn essence(content_type: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+    let essence = content_type.get(..end).unwrap_or(content_type);
+    std::str::from_utf8(essence).map_or(essence.trim_ascii(), |essence| essence.trim().as_bytes())
+}
+
 /// XML that says so, or that has a root which nothing else has: a page is none.
 fn is_xml(start: &[u8]) -> bool {
     let head = start.get(..MAX_ROOT).unwrap_or(start);
@@ -67,8 +73,9 @@ fn is_xml(start: &[u8]) -> bool {
 
 /// Of `multipart/form-data` (RFC 2046, section 5.1.1).
 pub(super) fn boundary(content_type: Option<&[u8]>) -> Option<Vec<u8>> {
-    let essence = content_type?.split(|byte| *byte == b';').next().unwrap_or_default();
-    let is_form = essence.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data");
+    let end = memchr::memchr(b';', content_type?);
+    let essence = content_type?.get(..end.unwrap_or(usize::MAX)).or(content_type)?.trim_ascii();
+    let is_form = essence.eq_ignore_ascii_case(b"multipart/form-data");
     let boundary = parameter(content_type, "boundary").filter(|_| is_form)?;
     (1..=70).contains(&boundary.len()).then(|| boundary.as_bytes().to_vec())
 }
@@ -80,7 +87,9 @@ pub(super) fn soap_action(content_type: Option<&[u8]>) -> Option<&str> {
 
 /// A parameter of a content type, without its quotes (RFC 9110, section 5.6.6).
 fn parameter<'a>(content_type: Option<&'a [u8]>, wanted: &str) -> Option<&'a str> {
-    std::str::from_utf8(content_type?).ok()?.split(';').skip(1).find_map(|parameter| {
+    let content_type = content_type?;
+    memchr::memchr(b';', content_type)?;
+    std::str::from_utf8(content_type).ok()?.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().trim_matches('"'))
     })

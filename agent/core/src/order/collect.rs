@@ -142,7 +142,7 @@ impl<'r> Collector<'r> {
                 if let Some(notes) = &mut self.notes {
                     notes.take(rule, self.place, &value);
                 }
-                self.remember(rule, Value::from(value));
+                self.remember(rule, Value::from(&*value));
                 true
             }
             Target::Attribute(_) => {

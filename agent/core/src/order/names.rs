@@ -105,23 +105,40 @@ fn bare(name: &[u8]) -> Option<&[u8]> {
 
 /// Rules by the normal form of a name. Traffic chooses what is looked for, never what is in the table.
 #[derive(Debug, Default)]
-pub(super) struct Names(FxHashMap<Normal, Vec<RuleId>>);
+pub(super) struct Names {
+    rules: FxHashMap<Normal, Vec<RuleId>>,
+    /// The [marks](ends) of all names: nearly every name that traffic has is told by it to be none of them.
+    ends: u64,
+}
+
+/// One of 64 bits for the letters with which a normal form begins and ends. `None`: they are not ASCII.
+fn ends(name: &[u8]) -> Option<u64> {
+    let is_letter = |byte: &&u8| !matches!(byte, b'_' | b'-' | b' ');
+    let (first, last) = (name.iter().find(is_letter)?, name.iter().rev().find(is_letter)?);
+    let small = |byte: &u8| u32::from(byte.to_ascii_lowercase());
+    (first.is_ascii() && last.is_ascii()).then(|| 1 << (((small(first) * 11) ^ (small(last) * 3)) % 64))
+}
 
 impl Names {
     pub(super) fn add(&mut self, name: &str, rule: RuleId) -> Result<(), String> {
         let key = normal_or_error(name)?;
-        self.0.entry(key).or_default().push(rule);
+        // Of a name with other letters the ends may be written in several ways.
+        self.ends |= if key.is_ascii() { ends(&key).unwrap_or(u64::MAX) } else { u64::MAX };
+        self.rules.entry(key).or_default().push(rule);
         Ok(())
     }
 
     pub(super) fn find(&self, name: &[u8]) -> &[RuleId] {
+        if ends(name).is_some_and(|ends| self.ends & ends == 0) {
+            return &[];
+        }
         let mut buffer = Buffer::new();
-        normal(name, &mut buffer).and_then(|name| self.0.get(name)).map_or(&[], Vec::as_slice)
+        normal(name, &mut buffer).and_then(|name| self.rules.get(name)).map_or(&[], Vec::as_slice)
     }
 
     /// By a name that is in normal form already.
     pub(super) fn of(&self, normal: &[u8]) -> &[RuleId] {
-        self.0.get(normal).map_or(&[], Vec::as_slice)
+        self.rules.get(normal).map_or(&[], Vec::as_slice)
     }
 
     /// The same for a header or a field, which object stores keep under names of their own (`x-amz-meta-order-id`).

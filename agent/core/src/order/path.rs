@@ -18,6 +18,7 @@
 //! The year of a date (`/orders/2025/12`, `/orders/2025/q1`) is never captured, nor the month before a year (`/orders/12/2025`).
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::names::{folded, is_folded};
@@ -39,6 +40,51 @@ pub struct Template {
     segments: Vec<Segment>,
     /// Letter case tells segments apart.
     exact: bool,
+    needs: Needs,
+}
+
+/// What a path must have for a template to fit, told by a few numbers: nearly every template fits nearly no path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Needs {
+    /// The [marks](mark) of all literals.
+    all: u64,
+    /// For each list of alternatives their marks, one of which must be there.
+    any: Vec<u64>,
+    /// Segments at least, and at most.
+    count: RangeInclusive<usize>,
+}
+
+impl Needs {
+    fn of(segments: &[Segment]) -> Self {
+        let mut needs = Self { all: 0, any: Vec::new(), count: 0..=0 };
+        let least = segments.iter().filter(|segment| **segment != Segment::Any).count();
+        let most = if least == segments.len() { least } else { MAX_SEGMENTS };
+        needs.count = least..=most;
+        for segment in segments {
+            match segment {
+                Segment::Literal(word) => needs.all |= word.mark,
+                Segment::OneOf(words) => needs.any.push(words.iter().fold(0, |any, word| any | word.mark)),
+                Segment::Capture | Segment::One | Segment::Any => {}
+            }
+        }
+        needs
+    }
+
+    fn are_met(&self, path: &Path<'_>) -> bool {
+        self.count.contains(&path.segments.len())
+            && self.all & !path.marks == 0
+            && self.any.iter().all(|any| any & path.marks != 0)
+    }
+}
+
+/// One of 64 bits for a text, the same in all its letter cases: texts with other bits are not the same.
+fn mark(text: &str) -> u64 {
+    let of = |hash: u32, byte: u8| (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
+    let hash = match text.is_ascii() {
+        true => text.bytes().fold(0, of),
+        false => folded(text).bytes().fold(0, of),
+    };
+    1 << ((hash >> 16) % 64)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,18 +101,20 @@ enum Segment {
 struct Word {
     text: String,
     folded: String,
+    mark: u64,
 }
 
 impl Word {
     /// As it reads: a template may be written with its escapes.
     fn new(text: &str) -> Self {
         let text = percent::decode(text, false).map_or_else(|| text.to_owned(), Cow::into_owned);
-        Self { folded: folded(&text), text }
+        let folded = folded(&text);
+        Self { mark: mark(&folded), folded, text }
     }
 
     fn is(&self, segment: &Part<'_>, exact: bool) -> bool {
         let same = |text: &str| if exact { text == self.text } else { is_folded(text, &self.folded) };
-        same(&segment.text) || segment.stem().is_some_and(same)
+        segment.marks & self.mark != 0 && (same(&segment.text) || segment.stem().is_some_and(same))
     }
 }
 
@@ -128,7 +176,7 @@ impl Template {
             Placeholders::Zero if captures != 0 => {
                 Err(format!("`{text}` has a placeholder where none is read; write `*`"))
             }
-            _ => Ok(Self { text: text.into(), segments, exact: false }),
+            _ => Ok(Self { text: text.into(), needs: Needs::of(&segments), segments, exact: false }),
         }
     }
 
@@ -170,7 +218,9 @@ impl Template {
 
     /// Calls `captured` for every placeholder of every way the template fits `path`. Returns whether it fits at all.
     pub fn visit<'p>(&self, path: &'p Path<'_>, captured: &mut dyn FnMut(&'p str)) -> bool {
-        !path.too_long && fits(&self.segments, self.exact, &path.segments, None, captured)
+        !path.too_long
+            && self.needs.are_met(path)
+            && fits(&self.segments, self.exact, &path.segments, None, captured)
     }
 
     /// Whether it fits.
@@ -221,7 +271,7 @@ fn fits<'p>(
 
 /// A year and the month, quarter or week behind it; or a month of two digits before a year.
 fn is_date(first: &str, second: &str) -> bool {
-    let number = |text: &str, digits: std::ops::RangeInclusive<usize>| {
+    let number = |text: &str, digits: RangeInclusive<usize>| {
         let plain = digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse::<u16>().ok().filter(|_| plain)
     };
@@ -239,6 +289,8 @@ fn is_date(first: &str, second: &str) -> bool {
 #[derive(Clone, Debug)]
 pub struct Path<'a> {
     segments: Vec<Part<'a>>,
+    /// Those of all segments.
+    marks: u64,
     too_long: bool,
 }
 
@@ -248,12 +300,15 @@ struct Part<'a> {
     text: Cow<'a, str>,
     /// Bytes before the ending of a format.
     stem_len: Option<usize>,
+    /// The [marks](mark) of its text and stem.
+    marks: u64,
 }
 
 impl<'a> Part<'a> {
     /// Text that is no UTF-8 when decoded stays as sent.
     fn new(sent: &'a str) -> Self {
-        Self { text: percent::decode(sent, false).unwrap_or(Cow::Borrowed(sent)), stem_len: None }
+        let text = percent::decode(sent, false).unwrap_or(Cow::Borrowed(sent));
+        Self { marks: mark(&text), text, stem_len: None }
     }
 
     fn stem(&self) -> Option<&str> {
@@ -266,7 +321,8 @@ impl<'a> Path<'a> {
         let mut segments: Vec<Part<'a>> = Vec::with_capacity(8);
         let mut too_long = false;
         for sent in path.split('/') {
-            let sent = sent.split_once(';').map_or(sent, |(segment, _parameters)| segment);
+            let end = memchr::memchr(b';', sent.as_bytes());
+            let sent = end.and_then(|end| sent.get(..end)).unwrap_or(sent);
             if sent.is_empty() {
                 continue;
             }
@@ -283,12 +339,16 @@ impl<'a> Path<'a> {
             }
         }
         if let Some(last) = segments.last_mut() {
-            last.stem_len = last.text.rsplit_once('.').and_then(|(stem, ending)| {
+            let point = memchr::memrchr(b'.', last.text.as_bytes());
+            let parts = point.and_then(|at| last.text.get(..at).zip(last.text.get(at + 1..)));
+            last.stem_len = parts.and_then(|(stem, ending)| {
                 let known = FORMATS.iter().any(|format| format.eq_ignore_ascii_case(ending));
                 (known && !stem.is_empty()).then_some(stem.len())
             });
+            last.marks |= last.stem().map_or(0, mark);
         }
-        Self { segments, too_long }
+        let marks = segments.iter().fold(0, |all, part| all | part.marks);
+        Self { segments, marks, too_long }
     }
 }
 

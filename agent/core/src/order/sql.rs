@@ -9,18 +9,31 @@ use super::names::{Buffer, normal};
 use super::rules::Part;
 use super::{TraceContext, context};
 use crate::operation::postgres::{Cell, Statement};
+use crate::sql::shapes::{Bound, Seen, Value};
 use crate::sql::token::{Kind, Token, literal, significant};
-use crate::sql::{Binding, BoundTo, array_elements, bindings, comment_value, returning_table};
+use crate::sql::{array_elements, bindings, comment_value, returning_table};
 
 /// JSON documents of one statement that are looked into.
 const MAX_DOCUMENTS: usize = 32;
 
 /// Offers what the statement binds to named columns and what its only row has in them.
-pub(super) fn offer(rules: &Rules, statement: &Statement, collector: &mut Collector<'_>) {
+pub(super) fn offer(
+    rules: &Rules,
+    statement: &Statement,
+    seen: Option<&Seen<'_>>,
+    collector: &mut Collector<'_>,
+) {
     // Of an EXECUTE the statement that it names: its own text has values, and no columns.
     let text = statement.executes.as_deref().or(statement.text.as_deref());
-    if let Some(text) = text {
-        bound(rules, text, statement, collector);
+    let seen = seen.filter(|_| statement.executes.is_none());
+    match (seen.and_then(|seen| seen.is_update().zip(seen.bindings())), text) {
+        (Some((is_update, bindings)), _) => bound(rules, is_update, bindings, statement, collector),
+        (None, Some(text)) => {
+            let is_update = significant(text).next().is_some_and(|first| first.is("update"));
+            let bindings = bindings(text);
+            bound(rules, is_update, bindings.iter().map(Bound::from), statement, collector);
+        }
+        (None, None) => {}
     }
     documents(text, statement, collector);
     row(rules, text, statement, collector);
@@ -60,16 +73,21 @@ pub(super) fn context(statement: &Statement) -> Option<TraceContext> {
     context::read(|name| comment_value(text, name).map(str::as_bytes))
 }
 
-fn bound(rules: &Rules, text: &str, statement: &Statement, collector: &mut Collector<'_>) {
-    // In an UPDATE the first mention of a column is its new value, a later one the old value asked for.
-    let is_update = significant(text).next().is_some_and(|first| first.is("update"));
-    let mut seen: Vec<String> = Vec::new();
+/// In an UPDATE the first mention of a column is its new value, a later one the old value asked for.
+fn bound<'a>(
+    rules: &Rules,
+    is_update: bool,
+    bindings: impl Iterator<Item = Bound<'a>>,
+    statement: &Statement,
+    collector: &mut Collector<'_>,
+) {
+    let mut seen: Vec<&str> = Vec::new();
     collector.place = Place::Statement;
-    for binding in bindings(text) {
+    for binding in bindings {
         if collector.notes.is_some() {
             show(&binding, statement, collector);
         }
-        let named = by_column(rules, binding.table.as_deref(), &binding.column);
+        let named = by_column(rules, binding.table, binding.column);
         if named.is_empty() {
             continue;
         }
@@ -82,9 +100,9 @@ fn bound(rules: &Rules, text: &str, statement: &Statement, collector: &mut Colle
             }
         };
         match &binding.value {
-            BoundTo::Literal(text) => offer(text),
-            BoundTo::Parameter(n) => parameter(statement, *n).into_iter().for_each(offer),
-            BoundTo::Elements(n) => {
+            Value::Literal(text) => offer(text),
+            Value::Parameter(n) => parameter(statement, *n).into_iter().for_each(offer),
+            Value::Elements(n) => {
                 let elements = parameter(statement, *n).and_then(array_elements).unwrap_or_default();
                 elements.iter().for_each(|element| offer(element));
             }
@@ -103,14 +121,14 @@ fn parameter(statement: &Statement, n: u16) -> Option<&str> {
 }
 
 /// A value that stands alone, for whoever wants to see what there is.
-fn show(binding: &Binding, statement: &Statement, collector: &mut Collector<'_>) {
+fn show(binding: &Bound<'_>, statement: &Statement, collector: &mut Collector<'_>) {
     let value = match &binding.value {
-        BoundTo::Literal(text) => Some(text.as_str()),
-        BoundTo::Parameter(n) => parameter(statement, *n),
-        BoundTo::Elements(_) => None,
+        Value::Literal(text) => Some(&**text),
+        Value::Parameter(n) => parameter(statement, *n),
+        Value::Elements(_) => None,
     };
     if let Some(value) = value {
-        collector.show(&binding.column, "column", value);
+        collector.show(binding.column, "column", value);
     }
 }
 

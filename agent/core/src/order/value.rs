@@ -14,6 +14,8 @@
 //! | `text` | `В работе` | `В работе` |
 //! | `pattern` `ORD-#+` | `ORD-0017` | `ORD-0017` |
 
+use std::borrow::Cow;
+
 use super::rules::{Characters, ValueKind};
 use crate::privacy::is_personal;
 use crate::trace::Value;
@@ -91,7 +93,7 @@ impl ValueType {
     }
 
     /// The canonical form of an identity key, or `None` when it is not one.
-    pub fn key(&self, found: &str) -> Option<String> {
+    pub fn key<'a>(&self, found: &'a str) -> Option<Cow<'a, str>> {
         let value = self.canonical(found)?;
         let none_yet = value == "0" && self.kind != ValueKind::Text;
         (!none_yet && !value.contains('@')).then_some(value)
@@ -105,24 +107,24 @@ impl ValueType {
         }
         match self.kind {
             ValueKind::Integer => value.parse().ok().map(Value::Int),
-            _ => Some(Value::from(value)),
+            _ => Some(Value::from(&*value)),
         }
     }
 
-    fn canonical(&self, found: &str) -> Option<String> {
+    fn canonical<'a>(&self, found: &'a str) -> Option<Cow<'a, str>> {
         let found = found.trim();
         match self.kind {
             ValueKind::Integer => integer(found, self.max_length),
-            ValueKind::Uuid => uuid(found),
-            ValueKind::Id => integer(found, self.max_length).or_else(|| uuid(found)),
-            ValueKind::Time => is_time(found).then(|| found.to_owned()),
+            ValueKind::Uuid => uuid(found).map(Cow::Owned),
+            ValueKind::Id => integer(found, self.max_length).or_else(|| uuid(found).map(Cow::Owned)),
+            ValueKind::Time => is_time(found).then_some(Cow::Borrowed(found)),
             ValueKind::Pattern => {
                 let fits = found.chars().nth(self.max_length).is_none();
-                (fits && matches(&self.pattern, found)).then(|| found.to_owned())
+                (fits && matches(&self.pattern, found)).then_some(Cow::Borrowed(found))
             }
             ValueKind::Text => {
                 let fits = !found.is_empty() && found.chars().nth(self.max_length).is_none();
-                (fits && self.allows(found)).then(|| found.to_owned())
+                (fits && self.allows(found)).then_some(Cow::Borrowed(found))
             }
         }
     }
@@ -152,16 +154,16 @@ fn is_mark(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{483}'..='\u{487}' | '\u{900}'..='\u{d7f}' | '\u{e31}'..='\u{e4e}' | '\u{1dc0}'..='\u{1dff}')
 }
 
-fn integer(found: &str, max_digits: usize) -> Option<String> {
+fn integer(found: &str, max_digits: usize) -> Option<Cow<'_, str>> {
     let digits = found.strip_prefix('+').unwrap_or(found);
     if digits.is_empty() || digits.len() > MAX_TEXT || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     let digits = digits.trim_start_matches('0');
     match digits.len() {
-        0 => Some("0".to_owned()),
+        0 => Some(Cow::Borrowed("0")),
         n if n > max_digits => None,
-        _ => Some(digits.to_owned()),
+        _ => Some(Cow::Borrowed(digits)),
     }
 }
 

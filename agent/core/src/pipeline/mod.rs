@@ -24,7 +24,7 @@ use rustc_hash::FxHashMap;
 use crate::account::{Account, Holder};
 use crate::bounded::Bounded;
 use crate::causality::engine::{self, Engine};
-use crate::conn::{ConnRef, Connections, VerdictUpdate, Wanted};
+use crate::conn::{ConnRef, Connections, Unwanted, VerdictUpdate, Wanted};
 use crate::operation::{Detail, Interaction, OpSide, Operation};
 use crate::order::explain::Explanation;
 use crate::order::extract::Rules;
@@ -36,6 +36,7 @@ use crate::record::{ClockPair, ConnId, OpId, ProcessInfo, Record, Sender, Tgid};
 
 use crate::span::sample::Sampler;
 use crate::span::{self, Resource, Span};
+use crate::sql::shapes::Shapes;
 use crate::time::BootTime;
 use crate::trees::Finished;
 use crate::trees::hold::{self, Hold};
@@ -116,6 +117,7 @@ pub struct Pipeline {
     connections: Connections,
     engine: Engine,
     rules: Rules,
+    shapes: Shapes,
     hold: Hold,
     open: OpenOperations,
     /// Which of them others were told of.
@@ -156,6 +158,7 @@ impl Pipeline {
                 .with_turn_bytes(settings.turn_bytes),
             engine: Engine::new(engine::policy(&settings.joining)),
             rules: Rules::compile(&settings.order)?.with_spans(&settings.spans)?,
+            shapes: Shapes::default(),
             hold: Hold::new(limits),
             open: OpenOperations::default(),
             ledger: Ledger::default(),
@@ -201,6 +204,11 @@ impl Pipeline {
     /// The next TLS connection whose secret is wanted; the answer is [`Pipeline::handle_secret`], or none.
     pub fn poll_wanted(&mut self) -> Option<Wanted> {
         self.connections.poll_wanted()
+    }
+
+    /// The next one whose secret was wanted and is no more.
+    pub fn poll_unwanted(&mut self) -> Option<Unwanted> {
+        self.connections.poll_unwanted()
     }
 
     /// What is exported; without it, everything.
@@ -257,6 +265,7 @@ impl Pipeline {
                 self.stats.bytes += u64::from(data.len);
                 self.connections.handle_data(data);
             }
+            Record::Chain(chain) => self.engine.chained(*chain),
             Record::Close(close) => {
                 let tgid = self.connections.info(close.conn).map(|info| info.conn.thread.tgid);
                 self.connections.handle_close(close);
@@ -389,6 +398,7 @@ impl Pipeline {
             ("process_names", self.processes.forgotten()),
             ("open_operations", self.open.forgotten()),
             ("told_operations", self.ledger.untold()),
+            ("statement_shapes", self.shapes.forgotten()),
         ];
         let causality = self.engine.stats().by_table();
         let trees = self.identifier.stats().by_table();
@@ -448,8 +458,11 @@ impl Pipeline {
                 Event::Requested { op, point } => self.engine.requested(op, point),
                 Event::Closed(operation) => self.close(conn, *operation),
                 Event::Missed { .. } => self.engine.missed(conn.conn.thread.tgid, self.now),
-                Event::Unread => self.engine.unread(conn.conn.id, conn.conn.thread.tgid, self.now),
-                Event::Read => self.engine.read(conn.conn.id, conn.conn.thread.tgid),
+                Event::Unread { is_watched } => {
+                    self.engine.unread(conn.conn.id, conn.conn.thread.tgid, (self.now, is_watched));
+                }
+                Event::Hidden { by, at } => self.engine.hidden(conn.conn.id, by, at),
+                Event::Read => self.engine.read(conn.conn.id, conn.conn.thread.tgid, self.now),
                 Event::Discarded { .. } => {}
             }
         }
@@ -467,8 +480,17 @@ impl Pipeline {
             !is_left_out && !self.work.allows_decoding(owner, self.now) && operation.leave_coded();
         self.stats.given_up.operations_over_work += u64::from(is_left_out);
         self.stats.given_up.operations_undecoded += u64::from(is_left_coded);
-        let (mut found, decoded_len) =
-            if is_left_out { Default::default() } else { self.rules.extract_counting(&operation) };
+        let seen = match &operation.detail {
+            Detail::Postgres(statement) if !is_left_out => {
+                statement.text.as_deref().and_then(|text| self.shapes.look(text))
+            }
+            _ => None,
+        };
+        let (mut found, decoded_len) = match is_left_out {
+            true => Default::default(),
+            false => self.rules.extract_seen(&operation, seen.as_ref()),
+        };
+        let texts = seen.map(|seen| Arc::clone(seen.texts));
         found.is_left_out = self.rules.leaves_out(&operation);
         if let Some(explanation) = &mut self.explanation {
             explanation.add(&self.rules, &operation);
@@ -492,8 +514,17 @@ impl Pipeline {
         }
         let resource = self.resource(&conn, &operation);
         let settled = operation.shape != OpSide::Outgoing || self.engine.is_settled(operation.id);
-        let finished =
-            Finished { operation, conn, found, wire, resource, clock: self.clock, is_left_out, message };
+        let finished = Finished {
+            operation,
+            conn,
+            found,
+            wire,
+            resource,
+            clock: self.clock,
+            is_left_out,
+            message,
+            texts,
+        };
         self.hold.closed(Box::new(finished), settled, self.now);
     }
 

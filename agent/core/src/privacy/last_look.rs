@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use super::numbers::Own;
 use super::redact;
+use super::signs::{self, Signs};
 use crate::trace::{Attributes, Value};
 
 /// What leaves the process of a span, or of anything like one.
@@ -117,54 +118,52 @@ pub fn look(outgoing: &mut impl Outgoing, own: Own<'_>) {
         change(description, |text| redact::text(text, own));
     }
     outgoing.attributes(&mut |attributes| {
-        attributes.change(|name, value| {
-            let how = holds(name);
-            match value {
-                _ if matches!(how, Holds::Nothing | Holds::Address | Holds::Sql | Holds::Key) => None,
-                Value::Text(text) => changed(how, text, own).map(Value::from),
-                Value::Texts(texts) => {
-                    let new: Vec<String> = texts
-                        .iter()
-                        .map(|text| changed(how, text, own).unwrap_or_else(|| text.clone()))
-                        .collect();
-                    (new != *texts).then_some(Value::Texts(new))
-                }
-                // A number that somebody asked for under a name of his choice.
-                Value::Int(number) if how == Holds::Text && *number > i64::from(u32::MAX) => {
-                    changed(how, &number.to_string(), own).map(Value::from)
-                }
-                Value::Int(_) | Value::Float(_) | Value::Bool(_) => None,
+        // Values first: most of them can hold nothing, and what an attribute holds is told by its name, a long comparison.
+        attributes.change(|name, value| match value {
+            Value::Text(text) if !may_hold(text) => None,
+            Value::Text(text) => changed(holds(name), text, own).map(Value::from),
+            Value::Texts(texts) => {
+                let how = holds(name);
+                let new = texts.iter().map(|text| match may_hold(text) {
+                    true => changed(how, text, own).unwrap_or_else(|| text.clone()),
+                    false => text.clone(),
+                });
+                let new: Vec<String> = new.collect();
+                (new != *texts).then_some(Value::Texts(new))
             }
+            // A number that somebody asked for under a name of his choice.
+            Value::Int(number) if *number > i64::from(u32::MAX) && holds(name) == Holds::Text => {
+                let text = number.to_string();
+                if may_hold(&text) { changed(Holds::Text, &text, own).map(Value::from) } else { None }
+            }
+            Value::Int(_) | Value::Float(_) | Value::Bool(_) => None,
         });
     });
 }
 
+/// What stands for a text that [may hold](may_hold) something. `None`: the text.
 fn changed(how: Holds, text: &str, own: Own<'_>) -> Option<String> {
-    if !may_hold(text) {
-        return None;
-    }
     let new = match how {
         Holds::Nothing | Holds::Address | Holds::Sql | Holds::Key => return None,
-        Holds::Path => Cow::Owned(redact::path(text, own)),
+        Holds::Path => redact::path(text, own),
         Holds::Query => Cow::Owned(redact::query(text, own)),
-        Holds::Url => Cow::Owned(redact::url(text, own)),
+        Holds::Url => redact::url(text, own),
         Holds::Destination => redact::destination(text, own),
         Holds::Text => redact::text(text, own),
     };
-    (new != text).then(|| new.into_owned())
+    match new {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(new) => (new != text).then_some(new),
+    }
 }
 
 /// Nearly every text has too few digits for a number, no sign that could stand before a secret, and nothing that the shape of a
 /// token has: a digit, a capital, `_` or `-`.
 fn may_hold(text: &str) -> bool {
-    let mut digits = 0usize;
-    let (mut sign, mut shape) = (false, false);
-    for byte in text.bytes() {
-        digits += usize::from(byte.is_ascii_digit());
-        sign |= matches!(byte, b'@' | b'%' | b'=' | b':' | b' ' | b'\t' | b';' | b'/');
-        shape |= byte.is_ascii_uppercase() || matches!(byte, b'_' | b'-');
-    }
-    sign || digits >= 8 || (text.len() >= 10 && (digits > 0 || shape))
+    let Signs { digits, has, .. } = Signs::of(text);
+    has & (signs::SIGN | signs::PART) != 0
+        || digits >= 8
+        || (text.len() >= 10 && (digits > 0 || has & signs::SHAPE != 0))
 }
 
 fn change(text: &mut String, with: impl FnOnce(&str) -> Cow<'_, str>) {

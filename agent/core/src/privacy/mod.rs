@@ -20,6 +20,7 @@ mod personal;
 pub mod pseudonym;
 pub mod redact;
 mod secret;
+mod signs;
 
 pub use self::last_look::{Outgoing, look};
 pub use self::numbers::{NO_KEYS, Own, is_same};

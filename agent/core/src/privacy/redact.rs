@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::numbers::Own;
+use super::signs::{self, Signs};
 use super::{numbers, personal, secret};
 use crate::percent;
 
@@ -116,8 +117,35 @@ const TOKEN_SEGMENTS: [&str; 16] = [
     "sessions",
 ];
 
+/// Nothing can stand in such a text that would have to go: it has too few digits for a number, no sign that an address, a pair or
+/// an escape needs, and nothing that the shape of a token has.
+fn is_plain(text: &str) -> bool {
+    let Signs { digits, has } = Signs::of(text);
+    has & signs::SIGN == 0 && digits < 8 && !(has & signs::SHAPE != 0 && text.len() >= 10)
+}
+
+/// The same of a path: of all its segments, and none is the token that the word before it announces.
+fn is_plain_path(path: &str) -> bool {
+    let mut before = "";
+    memchr::memchr(b';', path.as_bytes()).is_none()
+        && path.split('/').all(|name| {
+            let announced = || TOKEN_SEGMENTS.iter().any(|word| before.eq_ignore_ascii_case(word));
+            let has_digit = || name.bytes().any(|byte| byte.is_ascii_digit());
+            let is_plain = is_plain(name) && !(before.len() >= 3 && announced() && has_digit());
+            before = name;
+            is_plain
+        })
+}
+
 /// A path without segments and parameters (`;jsessionid=…`) that are secret or personal.
-pub fn path(path: &str, own: Own<'_>) -> String {
+pub fn path<'a>(path: &'a str, own: Own<'_>) -> Cow<'a, str> {
+    if is_plain_path(path) {
+        return Cow::Borrowed(path);
+    }
+    Cow::Owned(cleaned_path(path, own))
+}
+
+fn cleaned_path(path: &str, own: Own<'_>) -> String {
     let mut out = String::with_capacity(path.len());
     let mut before = "";
     for (at, segment) in path.split('/').enumerate() {
@@ -169,13 +197,26 @@ fn pair(pair: &str, own: Own<'_>, out: &mut String) {
 }
 
 /// A URL, or a value with one in it (`Referer`, `Location`): it loses what its parts lose, and who logs in.
-pub fn url(value: &str, own: Own<'_>) -> String {
+pub fn url<'a>(value: &'a str, own: Own<'_>) -> Cow<'a, str> {
     let (before, query_text) = match value.split_once('?') {
         Some((before, query_text)) => (before, Some(query_text)),
         None => (value, None),
     };
     let is_scheme =
         |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    // Nearly every URL is shown as it is.
+    if query_text.is_none()
+        && let Some((scheme, rest)) = before.split_once("://")
+        && is_scheme(scheme)
+    {
+        let (authority, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if memchr::memchr(b'@', authority.as_bytes()).is_none()
+            && is_plain_path(below)
+            && matches!(destination(authority, own), Cow::Borrowed(_))
+        {
+            return Cow::Borrowed(value);
+        }
+    }
     let mut out = match before.split_once("://") {
         Some((scheme, rest)) if is_scheme(scheme) => {
             let (authority, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -186,14 +227,14 @@ pub fn url(value: &str, own: Own<'_>) -> String {
             };
             format!("{scheme}://{host}{}", path(below, own))
         }
-        None if before.starts_with('/') => path(before, own),
+        None if before.starts_with('/') => path(before, own).into_owned(),
         _ => text(before, own).into_owned(),
     };
     if let Some(query_text) = query_text {
         out.push('?');
         out.push_str(&query(query_text, own));
     }
-    out
+    Cow::Owned(out)
 }
 
 #[cfg(test)]
@@ -284,6 +325,16 @@ mod tests {
             super::path(&text, NO_KEYS);
             super::query(&text, NO_KEYS);
             super::url(&text, NO_KEYS);
+        }
+
+        #[test]
+        fn what_is_plain_is_what_would_stay(path in "(/|reset|[a-zA-Z]{0,3}|[0-9]{1,9}|[-_;@%=:. é]|sk_live_|AKIA|eyJ|%40){0,12}") {
+            if super::is_plain(&path) {
+                prop_assert!(!super::is_hidden(&path, NO_KEYS) && !super::is_hidden_below(&path, false, NO_KEYS));
+            }
+            if super::is_plain_path(&path) {
+                prop_assert_eq!(super::cleaned_path(&path, NO_KEYS), path);
+            }
         }
 
         #[test]

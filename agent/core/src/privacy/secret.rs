@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 
 use super::personal::is_personal;
+use super::signs::{self, Signs};
 
 /// What travels under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,12 +179,21 @@ pub(super) fn find(text: &str, found: &mut dyn FnMut(Range<usize>)) {
     if text.len() < 4 {
         return;
     }
-    shaped(text, found);
+    // Every shape has a capital, `_` or `-`.
+    let Signs { has, .. } = Signs::of(text);
+    if has & signs::SHAPE != 0 {
+        shaped(text, found);
+    }
+    if has & signs::SIGN == 0 {
+        return;
+    }
     let bytes = text.as_bytes();
     for at in memchr::memchr2_iter(b'=', b':', bytes) {
         if text.get(at..).is_some_and(|rest| rest.starts_with("://")) {
             userinfo(text, at + 3, found);
         } else if let Some(name) = name_before(text, at)
+            // Told first, for it is nearly always nothing.
+            && naming(name) != Naming::Other
             && let Some(value) = value_behind(text, at + 1)
             && text.get(value.clone()).is_some_and(|value| hides(name, value))
         {

@@ -18,8 +18,9 @@ use crate::order::{Found, OrderKey};
 use crate::privacy;
 use crate::record::{ClockPair, Endpoint, Role};
 use crate::span::{Evidence, Link, Resource, Span, SpanKind, Status, amqp, http, postgres, rpc, semconv};
+use crate::sql::shapes::Texts;
 use crate::time::BootTime;
-use crate::trace::{Attributes, SpanId, TraceId, Value};
+use crate::trace::{Attributes, SpanId, TraceId, Value, hex_compact};
 
 /// An operation with everything a span of it needs.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct Placed<'a> {
     pub clock: ClockPair,
     /// What became of the transaction block that a statement ran in, as far as that is known by now.
     pub transaction_end: Option<TransactionEnd>,
+    /// What is shown of a statement, where that is known already.
+    pub texts: Option<&'a Texts>,
 }
 
 /// The identifiers of a span.
@@ -206,7 +209,7 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
     }
     attributes.set(semconv::SPOOR_TRACE_RULE, placed.trace_rule.name());
     if let Some(wire) = placed.wire {
-        attributes.set(semconv::SPOOR_WIRE_ID, wire.to_compact_string());
+        attributes.set(semconv::SPOOR_WIRE_ID, hex_compact(&wire.0));
     }
     match placed.op.completeness {
         Completeness::Complete => {}
@@ -272,16 +275,28 @@ pub(super) fn server_end<'a>(placed: &Placed<'a>) -> &'a Endpoint {
 /// An address as the conventions write it: those of IPv4, which most are, without asking the formatter four times.
 pub(super) fn ip_text(ip: IpAddr) -> CompactString {
     let IpAddr::V4(ip) = ip else { return ip.to_compact_string() };
-    let mut text = CompactString::default();
-    for octet in ip.octets() {
-        if !text.is_empty() {
-            text.push('.');
+    let mut text = [0; 15];
+    let mut places = text.iter_mut();
+    let mut len = 0;
+    let mut push = |byte: u8| {
+        if let Some(place) = places.next() {
+            *place = byte;
+            len += 1;
         }
-        for power in [100, 10, 1].into_iter().filter(|power| octet >= *power || *power == 1) {
-            text.push(char::from(b'0' + octet / power % 10));
+    };
+    for (at, octet) in ip.octets().into_iter().enumerate() {
+        if at > 0 {
+            push(b'.');
         }
+        if octet >= 100 {
+            push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            push(b'0' + octet / 10 % 10);
+        }
+        push(b'0' + octet % 10);
     }
-    text
+    text.get(..len).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default().into()
 }
 
 /// `server.address` and `server.port`, or the path of a Unix socket.

@@ -87,6 +87,7 @@ pub(super) fn placed<'a>(op: &'a Operation, conn: &'a ConnInfo, found: &'a Found
         observed_from_server: false,
         clock: ClockPair { boot: ns(900), wall: WallTime::from_nanos(1_000_000) },
         transaction_end: None,
+        texts: None,
     }
 }
 

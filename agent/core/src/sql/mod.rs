@@ -10,6 +10,7 @@ mod bindings;
 pub mod prepare;
 mod returning;
 mod sanitize;
+pub mod shapes;
 mod split;
 mod summary;
 pub mod token;

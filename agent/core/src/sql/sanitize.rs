@@ -17,6 +17,12 @@ use super::token::{Kind, Token, tokens};
 /// | `WHERE password = "x"`, the name without quotes | `WHERE password = ?` |
 /// | `PASSWORD "x"` | `PASSWORD ?` |
 pub fn sanitize(text: &str) -> String {
+    sanitize_telling(text).0
+}
+
+/// The same, and whether a name or word turned out to be a value.
+pub(super) fn sanitize_telling(text: &str) -> (String, bool) {
+    let mut has_name = false;
     let mut out = String::with_capacity(text.len());
     // The last two tokens that carry meaning, for signs and `IS TRUE`.
     let mut before: [Option<Token<'_>>; 2] = [None, None];
@@ -34,9 +40,13 @@ pub fn sanitize(text: &str) -> String {
                 sign = None;
                 out.push('?');
             }
-            Kind::Word | Kind::Quoted if is_value => out.push('?'),
+            Kind::Word | Kind::Quoted if is_value => {
+                has_name = true;
+                out.push('?');
+            }
             Kind::Quoted if is_text_in_wrong_quotes(&before, text.get(token.end()..).unwrap_or("")) => {
-                out.push('?')
+                has_name = true;
+                out.push('?');
             }
             Kind::Word if is_boolean(&token) && !after_is(&before) => out.push('?'),
             Kind::Operator if matches!(token.text, "+" | "-") && !ends_operand(before[0].as_ref()) => {
@@ -53,7 +63,7 @@ pub fn sanitize(text: &str) -> String {
     }
     // The blanks before a comment at the end go with it.
     out.truncate(out.trim_end().len());
-    out
+    (out, has_name)
 }
 
 /// Where in `SET name = value` a statement is. Only names with a point are applications' own; the server's take words that

@@ -2,7 +2,7 @@
 //!
 //! *Must not know* what a statement does.
 
-use super::token::{Kind, tokens, tokens_with_escapes};
+use super::token::{Kind, is_space, tokens, tokens_with_escapes};
 
 /// The statements of a text, without the semicolons between them. Empty ones are left out, as the server leaves them out.
 /// A statement has the block comments that follow it up to its semicolon: that is where trace context is appended.
@@ -10,8 +10,19 @@ use super::token::{Kind, tokens, tokens_with_escapes};
 /// A semicolon separates statements outside parentheses (rules may hold several) and outside the `BEGIN ATOMIC … END`
 /// body of a function in standard SQL.
 pub fn each_statement(text: &str) -> impl Iterator<Item = &str> {
-    let mut tokens = tokens(text);
+    // Nearly every text is one statement, and shows it.
+    let one = text.trim_matches(|c| u8::try_from(c).is_ok_and(is_space));
+    // Blanks at the end may be inside a quote that is not closed.
+    let may_be_quoted = || memchr::memchr3(b'\'', b'"', b'$', text.as_bytes()).is_some();
+    let is_one = memchr::memchr(b';', text.as_bytes()).is_none()
+        && !may_have_comment(text)
+        && (one.len() == text.len() || !may_be_quoted());
+    let mut one = Some(one).filter(|one| is_one && !one.is_empty());
+    let mut tokens = tokens(if is_one { "" } else { text });
     std::iter::from_fn(move || {
+        if one.is_some() {
+            return one.take();
+        }
         let mut start: Option<usize> = None;
         let mut end = 0;
         let mut depth = 0usize;
@@ -42,6 +53,11 @@ pub fn each_statement(text: &str) -> impl Iterator<Item = &str> {
         }
         start.and_then(|start| text.get(start..end))
     })
+}
+
+fn may_have_comment(text: &str) -> bool {
+    memchr::memchr2_iter(b'-', b'/', text.as_bytes())
+        .any(|at| matches!(text.as_bytes().get(at..at + 2), Some(b"--" | b"/*")))
 }
 
 /// All of [`each_statement`].
@@ -108,6 +124,34 @@ mod tests {
 
     fn check(text: &str, expected: &[&str]) {
         assert_eq!(statements(text), expected, "{text}");
+        // A comment at the end changes nothing, but is read with the others.
+        let behind = format!("{text}\n--");
+        assert_eq!(statements(&behind), expected, "{behind}");
+    }
+
+    #[test]
+    fn one_statement_ends_where_its_last_token_does() {
+        for text in [
+            "SELECT 1",
+            " \t\u{b}SELECT 1\u{c}\r\n",
+            "SELECT -1 - /1",
+            "\u{a0}SELECT 1\u{a0}",
+            " 'a' ",
+            "'a",
+            "SELECT '",
+            "'a \n",
+            "SELECT $x$ a ",
+            " \"a \t",
+            "",
+            " \n",
+        ] {
+            let significant: Vec<_> =
+                tokens(text).filter(super::super::token::Token::is_significant).collect();
+            let ends = significant.first().zip(significant.last());
+            let expected: Vec<&str> =
+                ends.map(|(first, last)| &text[first.at..last.end()]).into_iter().collect();
+            assert_eq!(statements(text), expected, "{text:?}");
+        }
     }
 
     #[test]

@@ -158,7 +158,7 @@ fn scan(rest: &str, escapes: bool) -> (Kind, usize) {
     }
 }
 
-fn is_space(byte: u8) -> bool {
+pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
 

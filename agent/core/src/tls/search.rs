@@ -94,6 +94,12 @@ impl Search {
         Self { proofs: of, ..Self::default() }
     }
 
+    /// The same, to look for them elsewhere.
+    pub fn take(&mut self, name: &ClientRandom) -> Option<Proof> {
+        let at = self.proofs.iter().position(|proof| proof.name() == name)?;
+        Some(self.proofs.remove(at))
+    }
+
     /// Puts back what is left of it.
     pub fn put_back(&mut self, part: Self) {
         self.candidates += part.candidates;

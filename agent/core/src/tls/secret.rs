@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::suite::Suite;
 use crate::bounded::Bounded;
+use crate::hash::Keyed;
 use crate::time::BootTime;
 
 /// The longest secret of any suite that is opened: 48 bytes, of SHA-384 and of TLS 1.2's master secret.
@@ -108,7 +108,7 @@ impl Set {
 /// The secrets of all connections, by the client's random number. Both ends of a connection use the same.
 #[derive(Debug)]
 pub struct Secrets {
-    sets: Bounded<ClientRandom, Set, RandomState>,
+    sets: Bounded<ClientRandom, Set, Keyed>,
     /// Whose were found, and until when they are kept, in order of time.
     found: VecDeque<(BootTime, ClientRandom)>,
 }

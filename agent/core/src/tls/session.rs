@@ -264,6 +264,11 @@ impl Session {
         changed.or(self.handshake.client_random).or(self.name)
     }
 
+    /// Whose secret was asked for and is still waited for.
+    pub fn asked(&self) -> Option<ClientRandom> {
+        self.asked.filter(|_| self.waiting_since.is_some()).map(|(name, ..)| name)
+    }
+
     /// By what its secret is told, as often as there is more of that than before, and again after a while: there may have been no
     /// room for the question.
     pub fn poll_proof(&mut self, now: BootTime) -> Option<Proof> {

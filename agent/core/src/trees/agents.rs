@@ -23,7 +23,6 @@
 //!
 //! *Owns* which operations have their other end elsewhere, and where both ends meet. *Must not know* how trees are placed.
 
-use std::hash::RandomState;
 use std::time::Duration;
 
 use crate::bounded::Bounded;
@@ -32,6 +31,7 @@ use crate::causality::rules::WIRE_ELSEWHERE;
 use crate::causality::settings::Joining;
 use crate::causality::{Confidence, Rule};
 use crate::conn::ConnInfo;
+use crate::hash::Keyed;
 use crate::operation::amqp::ActionKind;
 use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::order::OrderKey;
@@ -59,7 +59,7 @@ pub(crate) struct OtherAgents {
     /// First sequence numbers of connections of which this agent sees an end, as that end has them.
     here: Bounded<(u32, u32), ()>,
     /// Publishes with a span of the message's own: a program can send the same message twice.
-    sent: Bounded<SpanId, (), RandomState>,
+    sent: Bounded<SpanId, (), Keyed>,
 }
 
 /// The trace that both ends of an operation compute from its own bytes.

@@ -205,6 +205,7 @@ impl Identifier {
             observed_from_server,
             clock: finished.clock,
             transaction_end: self.transaction_end(finished),
+            texts: finished.texts.as_deref(),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::order::Found;
 use crate::order::ids::WireId;
 use crate::record::ClockPair;
 use crate::span::Resource;
+use crate::sql::shapes::Texts;
 use crate::trace::SpanId;
 
 /// What is remembered of each kind for operations that come later than their tree.
@@ -77,6 +78,8 @@ pub(crate) struct Finished {
     pub(crate) is_left_out: bool,
     /// The span of the publish, by what both clients of a broker see of the message: where no agent sees the broker.
     pub(crate) message: Option<SpanId>,
+    /// What its span shows of a statement, where that was known by the statement's shape: shared with others.
+    pub(crate) texts: Option<Arc<Texts>>,
 }
 
 impl Finished {

@@ -6,9 +6,10 @@
 //!
 //! *Owns* which traces an order has, as far as remembered. *Must not know* why they differ.
 
-use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
+use std::hash::BuildHasher;
 
 use crate::bounded::Bounded;
+use crate::hash::Keyed;
 use crate::order::OrderKey;
 use crate::trace::SpanContext;
 use crate::trees::REMEMBERED;
@@ -16,12 +17,13 @@ use crate::trees::REMEMBERED;
 /// Traces by the hash of their order: values are kept nowhere, and few bytes for each.
 #[derive(Debug)]
 pub(crate) struct Orders {
-    known: Bounded<u64, Traces, RandomState>,
+    known: Bounded<u64, Traces, Keyed>,
+    hasher: Keyed,
 }
 
 impl Default for Orders {
     fn default() -> Self {
-        Self { known: Bounded::for_foreign_keys(REMEMBERED) }
+        Self { known: Bounded::for_foreign_keys(REMEMBERED), hasher: Keyed::new() }
     }
 }
 
@@ -34,7 +36,7 @@ struct Traces {
 impl Orders {
     /// Enters a span of `order`. Where its trace is a new one for the order, the first and the latest before it.
     pub(crate) fn meet(&mut self, order: &OrderKey, at: SpanContext) -> [Option<SpanContext>; 2] {
-        let key = hash(order);
+        let key = self.hasher.hash_one(order);
         let Some(traces) = self.known.get_mut(&key) else {
             self.known.insert(key, Traces { first: at, last: at });
             return [None, None];
@@ -51,13 +53,6 @@ impl Orders {
     pub(crate) fn forgotten(&self) -> u64 {
         self.known.forgotten()
     }
-}
-
-/// Without a key: who finds two orders of one hash gets a link between them.
-fn hash(order: &OrderKey) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    order.hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]

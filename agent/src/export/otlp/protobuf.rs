@@ -69,6 +69,27 @@ impl Writer {
         self.0.extend_from_slice(value);
     }
 
+    /// A `KeyValue` with a text, which nearly all attributes are: its lengths are known before it is written.
+    pub(super) fn text_pair(&mut self, field: u32, key: &str, value: &str) {
+        // KeyValue.key = 1, .value = 2; AnyValue.string_value = 1
+        let (key_len, value_len) = (key.len(), value.len());
+        let inner = 2 + value_len;
+        let whole = 2 + key_len + 2 + inner;
+        if whole < 0x80 && field < 16 {
+            let tag = |field: u32| (field << 3 | LEN) as u8;
+            self.0.reserve(2 + whole);
+            self.0.extend_from_slice(&[tag(field), whole as u8, tag(1), key_len as u8]);
+            self.0.extend_from_slice(key.as_bytes());
+            self.0.extend_from_slice(&[tag(2), inner as u8, tag(1), value_len as u8]);
+            self.0.extend_from_slice(value.as_bytes());
+            return;
+        }
+        self.message(field, |to| {
+            to.bytes(1, key.as_bytes());
+            to.message(2, |to| to.bytes(1, value.as_bytes()));
+        });
+    }
+
     /// A nested message in parts that have been written before, with their total length.
     pub(super) fn parts(&mut self, field: u32, parts: &[&[u8]]) {
         self.prefix(field, parts.iter().map(|part| part.len()).sum());

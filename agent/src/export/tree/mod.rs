@@ -12,7 +12,6 @@
 //! A trace is printed when nothing was added to it for a while; what comes later is printed as its continuation.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::RandomState;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::clock;
 use spoor_core::bounded::Bounded;
+use spoor_core::hash::Keyed;
 use spoor_core::privacy::steers;
 use spoor_core::span::{Span, SpanKind, Status};
 use spoor_core::time::{WallTime, nanoseconds};
@@ -62,7 +62,7 @@ pub struct TreePrinter<W> {
     quiet: Duration,
     traces: HashMap<TraceId, Trace>,
     span_count: usize,
-    printed: Bounded<TraceId, (), RandomState>,
+    printed: Bounded<TraceId, (), Keyed>,
 }
 
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use spoor_core::record::Tgid;
+use spoor_core::time::BootTime;
 use spoor_core::tls::search::{Effort, Search, Shape};
 use spoor_core::tls::{ClientRandom, Proof};
 
@@ -25,6 +26,8 @@ const RETRIES: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs(
 /// Mappings are read again when they are as old as this: reading those of a large process takes a millisecond.
 const MAPPED_FOR: Duration = Duration::from_millis(250);
 
+/// Ways that are gone for what is over: the first ones, which cost little.
+const WORTH_IT: u32 = 2;
 /// One way over a memory of 100 MB that has to be gone everywhere.
 const WAY: Duration = Duration::from_millis(50);
 
@@ -53,7 +56,11 @@ pub(super) struct Job {
 /// A connection that waits.
 struct Waiting {
     name: ClientRandom,
+    /// When the process had the connection.
+    at: BootTime,
     until: Instant,
+    /// The connection is gone: OpenSSL and rustls have wiped its secrets, Go and what collects garbage leaves them for a while.
+    is_over: bool,
     room: Room,
 }
 
@@ -97,7 +104,7 @@ impl Job {
     }
 
     /// One more connection, or more about one.
-    pub(super) fn add(&mut self, proof: Proof, room: Room, now: Instant) -> Added {
+    pub(super) fn add(&mut self, proof: Proof, at: BootTime, room: Room, now: Instant) -> Added {
         let name = *proof.name();
         let known = self.search.proofs().iter().find(|known| *known.name() == name);
         if known.is_some_and(|known| {
@@ -114,7 +121,7 @@ impl Job {
                     self.search.retain(|proof| *proof.name() != oldest.name);
                     added = Added::Crowded;
                 }
-                self.waiting.push(Waiting { name, until: now + PATIENCE, room });
+                self.waiting.push(Waiting { name, at, until: now + PATIENCE, is_over: false, room });
                 self.tries = 0;
             }
         }
@@ -159,6 +166,25 @@ impl Job {
             self.rest(now);
         }
         Ok(self.step.as_mut())
+    }
+
+    /// Takes out a connection that is looked for elsewhere first.
+    pub(super) fn put_off(&mut self, name: &ClientRandom) -> Option<(Proof, BootTime, Room)> {
+        let at = self.waiting.iter().position(|waiting| waiting.name == *name)?;
+        let proof = self.search.take(name)?;
+        let Waiting { at, room, .. } = self.waiting.remove(at);
+        Some((proof, at, room))
+    }
+
+    /// A connection that waits is gone.
+    pub(super) fn is_over_now(&mut self, name: &ClientRandom) {
+        self.waiting
+            .iter_mut()
+            .filter(|waiting| waiting.name == *name)
+            .for_each(|waiting| waiting.is_over = true);
+        if self.waiting.iter().all(|waiting| waiting.is_over) && self.gone > WORTH_IT {
+            (self.step, self.plan, self.tried_until) = (None, Vec::new().into_iter(), 0);
+        }
     }
 
     /// Parts of its address space, as they were a moment ago.
@@ -212,6 +238,9 @@ impl Job {
             Ordering::Greater => *shape != Shape::Anywhere,
         });
         plan.extend(rest.map(|(shape, effort)| Step { shape, effort, around: None }));
+        if self.waiting.iter().all(|waiting| waiting.is_over) {
+            plan.truncate(WORTH_IT as usize);
+        }
         plan.into_iter()
     }
 

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use spoor_core::conn::Wanted;
+use spoor_core::conn::{Unwanted, Wanted};
 use spoor_core::tls::Known;
 use tokio::sync::mpsc;
 
@@ -67,11 +67,11 @@ fn add(counter: &AtomicU64, more: u64) {
     counter.fetch_add(more, Ordering::Relaxed);
 }
 
-/// A question, with the room that it takes.
 #[derive(Debug)]
-struct Question {
-    wanted: Wanted,
-    room: Room,
+enum Question {
+    /// With the room that it takes.
+    Wanted(Wanted, Room),
+    Unwanted(Unwanted),
 }
 
 /// Bytes that a question holds, given back when it goes.
@@ -121,7 +121,7 @@ impl Seeker {
     /// Asks for the secrets of a connection. Never waits: what has no room is asked again with a later record.
     pub fn ask(&self, wanted: Wanted) {
         let room = Room::take(&self.held, wanted.proof.held() as u64);
-        let question = room.map(|room| Question { wanted, room });
+        let question = room.map(|room| Question::Wanted(wanted, room));
         let is_taken = self
             .questions
             .as_ref()
@@ -129,6 +129,13 @@ impl Seeker {
             .is_some_and(|(queue, question)| queue.try_send(question).is_ok());
         if !is_taken {
             add(&self.totals.crowded, 1);
+        }
+    }
+
+    /// A connection's secret is hardly to be found any more, or need not be. What has no room is looked for a little longer.
+    pub fn need_not(&self, unwanted: Unwanted) {
+        if let Some(queue) = &self.questions {
+            let _ = queue.try_send(Question::Unwanted(unwanted));
         }
     }
 

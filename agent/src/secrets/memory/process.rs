@@ -42,6 +42,8 @@ pub(super) struct Memory {
     mem: File,
     pagemap: File,
     pub(super) program: Program,
+    /// Bytes of it that were in memory when it was opened.
+    pub(super) resident: u64,
     /// For the log.
     pub(super) name: String,
 }
@@ -65,7 +67,8 @@ impl Memory {
         let mem = process.mem().map_err(refused)?;
         let pagemap = process.open_relative("pagemap").map_err(refused)?;
         let program = program(&process);
-        Ok(Self { process, mem, pagemap, program, name: stat.comm })
+        let resident = stat.rss.saturating_mul(PAGE);
+        Ok(Self { process, mem, pagemap, program, resident, name: stat.comm })
     }
 
     /// Parts of its address space in which secrets may lie. A process that has become another program is not the one that was asked

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use spoor_core::conn::Wanted;
+use spoor_core::conn::{Unwanted, Wanted};
 use spoor_core::record::Tgid;
 use spoor_core::tls::search::{Effort, MARGIN, NEIGHBOURHOOD, Search, Shape};
 use spoor_core::tls::{ClientRandom, Known, Label};
@@ -18,7 +18,7 @@ use super::jobs::{Added, Job, PATIENCE, Step, across};
 use super::pace::Budget;
 use super::places::Places;
 use super::process::{Memory, Next, PIECE, Refused};
-use super::{Limits, Question, Room, Totals, add};
+use super::{Limits, QUEUE, Question, Room, Totals, add};
 
 /// Processes searched at once, and searches of gone ones that are kept; further ones wait for their connections' next record.
 const MAX_JOBS: usize = 1024;
@@ -26,6 +26,16 @@ const MAX_JOBS: usize = 1024;
 const MAX_TAKEN: usize = 64;
 /// The longest pause without looking whether anybody listens.
 const MAX_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the larger of two processes is left alone while the smaller one is searched for a secret that both have.
+const OTHER_END: Duration = Duration::from_millis(250);
+
+/// A question about a connection whose other end is searched first.
+struct Later {
+    due: Instant,
+    wanted: Wanted,
+    room: Room,
+}
 
 /// Connections of a process that is gone: their other end may have the secret.
 struct Orphan {
@@ -41,6 +51,8 @@ pub(super) struct Worker {
     places: Places,
     jobs: Vec<Job>,
     orphans: VecDeque<Orphan>,
+    /// In the order in which they are due.
+    later: VecDeque<Later>,
     piece: Zeroizing<Vec<u8>>,
     /// Processes of which it was said that they are read, or why not.
     told: HashSet<Tgid>,
@@ -55,6 +67,7 @@ impl Worker {
             places: Places::default(),
             jobs: Vec::new(),
             orphans: VecDeque::new(),
+            later: VecDeque::new(),
             piece: Zeroizing::new(vec![0; PIECE]),
             told: HashSet::new(),
         }
@@ -72,6 +85,9 @@ impl Worker {
                 return;
             }
             let now = Instant::now();
+            while let Some(later) = self.later.pop_front_if(|later| later.due <= now) {
+                self.take(later.wanted, later.room, true);
+            }
             self.places.wipe(now);
             if self.has_work(now) && budget.wait(now).is_zero() {
                 let reading = self.turn(now);
@@ -93,6 +109,7 @@ impl Worker {
         }
         let due = self.jobs.iter().flat_map(|job| [Some(job.due), job.gives_up()]).flatten();
         let due = due.chain(self.places.wipe_at()).chain(self.orphans.front().map(|orphan| orphan.until));
+        let due = due.chain(self.later.front().map(|later| later.due));
         due.min().map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(now))
     }
 
@@ -101,10 +118,12 @@ impl Worker {
     fn listen(&mut self, questions: &Receiver<Question>, pause: Duration) -> bool {
         match questions.recv_timeout(pause) {
             Ok(first) => {
-                self.take(first);
                 let more = std::iter::from_fn(|| questions.try_recv().ok()).take(MAX_TAKEN);
-                for question in more {
-                    self.take(question);
+                for question in std::iter::once(first).chain(more) {
+                    match question {
+                        Question::Wanted(wanted, room) => self.take(wanted, room, false),
+                        Question::Unwanted(unwanted) => self.need_not(unwanted),
+                    }
                 }
                 true
             }
@@ -113,9 +132,10 @@ impl Worker {
         }
     }
 
-    /// A question: answered from known places, or made part of a job.
-    fn take(&mut self, question: Question) {
-        let Question { wanted: Wanted { tgid, at, proof }, room } = question;
+    /// A question: answered from known places, or made part of a job. Unless `is_late`, of the two ends of a connection the one with
+    /// less memory is searched first.
+    fn take(&mut self, wanted: Wanted, room: Room, is_late: bool) {
+        let Wanted { tgid, at, proof } = wanted;
         let now = Instant::now();
         let name = *proof.name();
         // The number may be another process' by now.
@@ -143,15 +163,50 @@ impl Worker {
                 }
             },
         };
+        let has_name = |job: &Job| job.search.proofs().iter().any(|known| *known.name() == name);
+        let mine = self.jobs.get(index).map_or(u64::MAX, |job| job.memory.resident);
+        let put_off = |later: &Later| later.wanted.tgid == tgid && *later.wanted.proof.name() == name;
+        let is_known = self.jobs.get(index).is_some_and(has_name) || self.later.iter().any(put_off);
+        add(&self.totals.asked, u64::from(!is_late && !is_known));
+        if !is_late
+            && self.later.len() < QUEUE
+            && let Some(other) = self.jobs.iter_mut().find(|job| job.tgid != tgid && has_name(job))
+        {
+            let due = now + OTHER_END;
+            if other.memory.resident <= mine {
+                self.later.push_back(Later { due, wanted: Wanted { tgid, at, proof }, room });
+                return;
+            }
+            if let Some((theirs, at, room)) = other.put_off(&name) {
+                let tgid = other.tgid;
+                self.later.push_back(Later { due, wanted: Wanted { tgid, at, proof: theirs }, room });
+            }
+        }
         let Some(job) = self.jobs.get_mut(index) else { return };
-        let is_new = !job.search.proofs().iter().any(|known| *known.name() == name);
-        match job.add(proof, room, now) {
+        match job.add(proof, at, room, now) {
             Added::Known => return,
             Added::New => {}
             Added::Crowded => add(&self.totals.crowded, 1),
         }
-        add(&self.totals.asked, u64::from(is_new));
         self.look_at_known_places(index, &name, now);
+    }
+
+    /// Nobody waits for a connection's secret, or it will hardly be there.
+    fn need_not(&mut self, unwanted: Unwanted) {
+        let Unwanted { name, is_over } = unwanted;
+        self.later.retain(|later| is_over || *later.wanted.proof.name() != name);
+        for job in &mut self.jobs {
+            if is_over {
+                job.is_over_now(&name);
+            } else {
+                let before = job.search.proofs().len();
+                job.search.retain(|proof| *proof.name() != name);
+                add(&self.totals.not_found, (before - job.search.proofs().len()) as u64);
+            }
+        }
+        if !is_over {
+            self.orphans.iter_mut().for_each(|orphan| orphan.search.retain(|proof| *proof.name() != name));
+        }
     }
 
     /// Places where secrets lay before, and the surroundings of this connection's other secret.
@@ -298,6 +353,11 @@ impl Worker {
         add(&self.totals.found, 1);
         // Nothing says which two ends of older connections belong together; the secret does.
         let mut others = Vec::new();
+        if known.joined.is_none() {
+            let of = self.later.iter_mut().filter(|later| *later.wanted.proof.name() == known.client_random);
+            of.for_each(|later| later.wanted.proof.know(known.label));
+            self.later.retain(|later| !later.wanted.proof.is_done());
+        }
         let orphans = self.orphans.iter_mut().map(|orphan| &mut orphan.search);
         for search in self.jobs.iter_mut().map(|job| &mut job.search).chain(orphans) {
             if known.joined.is_some() {

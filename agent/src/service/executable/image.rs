@@ -33,13 +33,13 @@ type Header = FileHeader64<Endianness>;
 
 /// A file to be read in pieces.
 #[derive(Debug)]
-pub(super) struct Source<R: Read + Seek> {
+pub(crate) struct Source<R: Read + Seek> {
     cache: ReadCache<R>,
     left: Cell<u64>,
 }
 
 impl<R: Read + Seek> Source<R> {
-    pub(super) fn new(file: R) -> Self {
+    pub(crate) fn new(file: R) -> Self {
         Self { cache: ReadCache::new(file), left: Cell::new(MAX_READ) }
     }
 
@@ -84,7 +84,7 @@ pub(super) struct Section {
 }
 
 /// A file whose headers make sense.
-pub(super) struct Image<'a, R: Read + Seek> {
+pub(crate) struct Image<'a, R: Read + Seek> {
     source: &'a Source<R>,
     endian: Endianness,
     header: &'a Header,
@@ -92,7 +92,7 @@ pub(super) struct Image<'a, R: Read + Seek> {
 }
 
 impl<'a, R: Read + Seek> Image<'a, R> {
-    pub(super) fn parse(source: &'a Source<R>) -> Result<Self, object::Error> {
+    pub(crate) fn parse(source: &'a Source<R>) -> Result<Self, object::Error> {
         let header = Header::parse(source)?;
         let endian = header.endian()?;
         // A file may have no sections, and still tell something.
@@ -145,12 +145,24 @@ impl<'a, R: Read + Seek> Image<'a, R> {
         None
     }
 
+    /// Where the byte at `offset` of the file is when it is loaded, before it is moved: of a part that is mapped from there on.
+    pub(crate) fn address_of(&self, offset: u64) -> Option<u64> {
+        /// Parts are mapped by whole pages.
+        const PAGE: u64 = 4096;
+        let segments = self.header.program_headers(self.endian, self.source).ok()?;
+        let mut loaded = segments.iter().filter(|segment| segment.p_type(self.endian) == elf::PT_LOAD);
+        loaded.find_map(|segment| {
+            let (from, _) = segment.file_range(self.endian);
+            (from / PAGE == offset / PAGE).then(|| segment.p_vaddr(self.endian).wrapping_sub(from % PAGE))
+        })
+    }
+
     pub(super) fn is_little_endian(&self) -> bool {
         self.endian == Endianness::Little
     }
 
     /// What it exports, by the GNU hash table that every linker of today writes.
-    pub(super) fn exports(&self) -> Option<Exports<'a, R>> {
+    pub(crate) fn exports(&self) -> Option<Exports<'a, R>> {
         // The library shifts by it without a look.
         let header = self.table.gnu_hash_header(self.endian, self.source).ok()??;
         if header.bloom_shift.get(self.endian) >= u32::BITS {
@@ -166,7 +178,7 @@ impl<'a, R: Read + Seek> Image<'a, R> {
 }
 
 /// The exported symbols of a file.
-pub(super) struct Exports<'a, R: Read + Seek> {
+pub(crate) struct Exports<'a, R: Read + Seek> {
     endian: Endianness,
     hashes: GnuHashTable<'a, Header>,
     symbols: SymbolTable<'a, Header, &'a Source<R>>,
@@ -174,7 +186,7 @@ pub(super) struct Exports<'a, R: Read + Seek> {
 
 impl<R: Read + Seek> Exports<'_, R> {
     /// Where an exported function or object is in memory, before the program is moved.
-    pub(super) fn find(&self, name: &str) -> Option<u64> {
+    pub(crate) fn find(&self, name: &str) -> Option<u64> {
         let hash = elf::gnu_hash(name.as_bytes());
         let any = VersionTable::default();
         let (_, found) = self.hashes.find(self.endian, name.as_bytes(), hash, None, &self.symbols, &any)?;

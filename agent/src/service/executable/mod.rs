@@ -9,7 +9,7 @@
 //! registers and stacks, whatever the file says.
 
 mod go;
-mod image;
+pub(crate) mod image;
 mod runtime;
 #[cfg(test)]
 mod tests;

@@ -114,6 +114,13 @@ impl Lookup {
         let (tgid, comm, conn) = match record {
             Record::Conn(conn) => (conn.thread.tgid, conn.comm.as_str(), conn.id),
             Record::Data(data) => (data.thread.tgid, "", data.conn),
+            // It goes with the data that follows.
+            Record::Chain(chain) => {
+                return match self.known.get(&chain.thread.tgid) {
+                    Some(Known::Traced) => Verdict::HandOn,
+                    _ => Verdict::Drop,
+                };
+            }
             Record::Process(event) => {
                 match event.kind {
                     // A new process, or one that became another: what was known is no longer true. After its end it

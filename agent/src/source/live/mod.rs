@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spoor_common::{Counter, names::LOG_TARGET};
+use spoor_common::{Counter, chain::Runtime, names::LOG_TARGET};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{Interval, MissedTickBehavior},
@@ -23,7 +23,7 @@ use crate::capture::log::KernelLog;
 use crate::capture::verdict::{Kind, Verdict};
 use crate::capture::{Capture, CaptureError, Options};
 use crate::telemetry::Seldom;
-use spoor_core::record::{Close, Conn, ConnId, Data, Lost, Record, WireBase};
+use spoor_core::record::{Chain, Close, Conn, ConnId, Data, Direction, Lost, Record, Tgid, WireBase};
 use spoor_core::time::BootTime;
 
 mod time;
@@ -43,6 +43,8 @@ const BATCH: usize = 16 * 1024;
 const MAX_KNOWN: usize = 1 << 18;
 /// Data waiting for its connection.
 const MAX_HELD: usize = 64 * 1024;
+/// Chains of tasks whose data is still to come: it is the next record of the same thread.
+const MAX_CHAINS: usize = 64;
 /// Wire identities of the agent's own connections.
 const MAX_OWN: usize = 4096;
 
@@ -163,6 +165,23 @@ impl Live {
         self.refused.note(told);
     }
 
+    /// Whether the kernel can follow anybody's tasks.
+    pub fn can_follow(&self) -> bool {
+        self.capture.followed.is_some()
+    }
+
+    /// Follows a process's tasks from now on, or no more. What the kernel does not take is told.
+    pub fn follow(&mut self, tgid: Tgid, runtime: Option<&Runtime>) {
+        let Some(followed) = &mut self.capture.followed else { return };
+        let told = match runtime {
+            Some(runtime) => followed.follow(tgid, runtime),
+            None => followed.leave(tgid),
+        };
+        if let Err(error) = told {
+            tracing::warn!("the kernel does not follow process {tgid}: {error}");
+        }
+    }
+
     /// What the kernel has counted so far.
     pub fn counters(&self) -> Result<Totals, CaptureError> {
         self.capture.counters.read()
@@ -228,6 +247,8 @@ struct Order {
     records: Vec<Record>,
     /// Data of connections not introduced yet.
     held: Vec<(u64, Data)>,
+    /// Chains that come before their data.
+    chains: Vec<Chain>,
     /// Own connections, as their other ends see them.
     own: HashSet<(u32, u32)>,
     own_ids: HashMap<ConnId, (u32, u32)>,
@@ -248,10 +269,17 @@ impl Order {
             Event::Data(data) => match self.known.get_mut(&data.conn) {
                 Some(batch) => {
                     *batch = self.batch;
+                    self.chain(&data);
                     self.records.push(Record::Data(data));
                 }
                 None => self.held.push((self.batch, data)),
             },
+            Event::Chain(chain) => {
+                if self.chains.len() >= MAX_CHAINS {
+                    self.chains.remove(0);
+                }
+                self.chains.push(chain);
+            }
             Event::Close(close) => {
                 if let Some(wire) = self.own_ids.remove(&close.conn) {
                     self.own.remove(&wire);
@@ -260,6 +288,19 @@ impl Order {
                 }
             }
             Event::Process(process) => self.records.push(Record::Process(process)),
+        }
+    }
+
+    /// Puts the chain that goes with data before it, at the same time. One whose data was lost is of no use.
+    fn chain(&mut self, data: &Data) {
+        if self.chains.is_empty() || data.direction != Direction::Egress {
+            return;
+        }
+        let Some(at) = self.chains.iter().rposition(|chain| chain.thread == data.thread) else { return };
+        let chain = self.chains.remove(at);
+        self.chains.retain(|older| older.thread != data.thread);
+        if chain.conn == data.conn {
+            self.records.push(Record::Chain(Box::new(Chain { at: data.at, ..chain })));
         }
     }
 

@@ -23,7 +23,6 @@
 //! *Spec*: RFC 9293.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -31,6 +30,7 @@ use super::flow::Flow;
 use super::packet::Segment;
 use crate::config::Services;
 use spoor_core::bounded::{Bounded, Slot};
+use spoor_core::hash::Keyed;
 use spoor_core::record::*;
 use spoor_core::time::BootTime;
 
@@ -50,9 +50,9 @@ type Begun = ((SocketAddr, SocketAddr), BootTime);
 /// All TCP connections of a capture.
 #[derive(Debug)]
 pub(super) struct Tracker {
-    table: Bounded<(SocketAddr, SocketAddr), Flow, RandomState>,
+    table: Bounded<(SocketAddr, SocketAddr), Flow, Keyed>,
     /// Connections told of, by their sequence numbers, and when they began.
-    pairs: Bounded<(u32, u32), Begun, RandomState>,
+    pairs: Bounded<(u32, u32), Begun, Keyed>,
     buffered: usize,
     /// The latest packet's time.
     now: BootTime,

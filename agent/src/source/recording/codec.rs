@@ -12,6 +12,7 @@
 //!   6 process info  u64 at, u32 tgid, u64 start_ns, str exe, str comm, str service, u8 flags,
 //!                   str namespace, str container ID, u16 number of attributes, that many times str key, str value
 //!   7 lost          u64 at, u64 records, u64 bytes
+//!   8 chain         u64 at, u64 conn, u32 tgid, u32 tid, u8 number of tasks (0: it broke), that many times u64 task
 //!
 //!   endpoint        u8 kind: 0 unknown
 //!                            1 IPv4  [u8; 4], u16 port
@@ -41,9 +42,12 @@ const CLOSE: u8 = 4;
 const PROCESS: u8 = 5;
 const PROCESS_INFO: u8 = 6;
 const LOST: u8 = 7;
+const CHAIN: u8 = 8;
 
 /// Most attributes of a process that are recorded.
 const MAX_ATTRIBUTES: usize = 64;
+/// Most tasks of a chain that are recorded.
+const MAX_TASKS: usize = 64;
 /// Room for a data record's fields beside its bytes.
 const DATA_FIELDS: usize = 64;
 
@@ -77,6 +81,14 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             e.u32(captured.len() as u32);
             e.0.extend_from_slice(captured);
             DATA
+        }
+        Record::Chain(chain) => {
+            e.boot(chain.at);
+            e.u64(chain.conn.0);
+            e.thread(chain.thread);
+            e.u8(chain.tasks.len().min(MAX_TASKS) as u8);
+            chain.tasks.iter().take(MAX_TASKS).for_each(|task| e.u64(task.0));
+            CHAIN
         }
         Record::Close(close) => {
             e.boot(close.at);
@@ -163,6 +175,7 @@ pub(super) fn decode(version: u16, kind: u8, payload: &[u8]) -> Result<Option<Re
         }
         PROCESS => decode_process(&mut d, first).map(Record::Process),
         PROCESS_INFO => decode_info(&mut d, first).map(|info| Record::ProcessInfo(Box::new(info))),
+        CHAIN => decode_chain(&mut d).map(|chain| Record::Chain(Box::new(chain))),
         LOST => (|| Some(Record::Lost(Lost { at: d.boot()?, records: d.u64()?, bytes: d.u64()? })))(),
         _ => return Ok(None),
     };
@@ -175,6 +188,7 @@ pub(super) fn decode(version: u16, kind: u8, payload: &[u8]) -> Result<Option<Re
             CLOSE => "a close record is malformed",
             PROCESS => "a process record is malformed",
             PROCESS_INFO => "a process information record is malformed",
+            CHAIN => "a chain record is malformed",
             _ => "a loss record is malformed",
         }),
     }
@@ -221,6 +235,12 @@ fn decode_data(d: &mut Decoder<'_>, first: bool) -> Option<Data> {
     let bytes = Bytes::copy_from_slice(d.take(captured as usize)?);
     let awaited_by = awaited_by.or_else(|| d.u32()).and_then(Tid::some);
     Some(Data { at, conn, direction, pos, other_pos, len, bytes, thread, awaited_by, flags })
+}
+
+fn decode_chain(d: &mut Decoder<'_>) -> Option<Chain> {
+    let (at, conn, thread, count) = (d.boot()?, ConnId(d.u64()?), d.thread()?, d.u8()?);
+    let tasks = (0..count).map(|_| Some(TaskId(d.u64()?))).collect::<Option<_>>()?;
+    Some(Chain { at, conn, thread, tasks })
 }
 
 fn decode_process(d: &mut Decoder<'_>, first: bool) -> Option<ProcessEvent> {

@@ -17,7 +17,7 @@
 //!                        (later versions may append fields; readers skip what they do not know)
 //!
 //!   record   0  u32      length of the payload, at most 16 MiB
-//!            4  u8       type: 1 clock, 2 conn, 3 data, 4 close, 5 process, 6 process info, 7 lost
+//!            4  u8       type: 1 clock, 2 conn, 3 data, 4 close, 5 process, 6 process info, 7 lost, 8 chain
 //!            5  u8       0
 //!            6  u16      low half of the CRC-32 of bytes 0 to 5: a damaged length is not followed
 //!            8  u32      CRC-32 of the payload

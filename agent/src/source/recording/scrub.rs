@@ -22,6 +22,6 @@ pub fn scrub(record: &mut Record) {
                 }
             }
         }
-        Record::Clock(_) | Record::Close(_) | Record::Process(_) | Record::Lost(_) => {}
+        Record::Clock(_) | Record::Chain(_) | Record::Close(_) | Record::Process(_) | Record::Lost(_) => {}
     }
 }

@@ -104,6 +104,14 @@ fn record() -> impl Strategy<Value = Record> {
         any::<(u64, u64)>().prop_map(|(boot, wall)| Record::Clock(clocks(boot, wall))),
         conn().prop_map(|conn| Record::Conn(Box::new(conn))),
         data().prop_map(Record::Data),
+        (any::<(u64, u64, u32, u32)>(), prop::collection::vec(any::<u64>(), 0..9)).prop_map(
+            |((at, conn, tgid, tid), tasks)| Record::Chain(Box::new(Chain {
+                at: BootTime::from_nanos(at),
+                conn: ConnId(conn),
+                thread: Worker::new(tgid, tid),
+                tasks: tasks.into_iter().map(TaskId).collect(),
+            }))
+        ),
         any::<(u64, u64, bool)>().prop_map(|(at, conn, reset)| Record::Close(Close {
             at: BootTime::from_nanos(at),
             conn: ConnId(conn),

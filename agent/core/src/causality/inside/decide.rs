@@ -9,7 +9,7 @@
 //! that contradicts the operation's own key. *Must not know* how the table of operations is filled.
 
 use super::rules::value::Value;
-use super::rules::{Asked, Entry, Guess, RULES, TRANSACTION, reading, transaction, value};
+use super::rules::{Asked, Entry, Guess, RULES, TRANSACTION, chain, reading, transaction, value};
 use super::table::{common_facts, conflict};
 use super::thresholds::{GRACE, REMEMBER};
 use super::trust::Signal;
@@ -50,7 +50,10 @@ impl Inside {
             && let Some(process) = self.table.processes.get_mut(&tgid)
             && process.is_blocked(waiting)
         {
-            process.blocked.insert(waiting);
+            // It may have been looked at, and waits already.
+            if !process.blocked.contains(waiting.0, waiting.1) {
+                process.blocked.insert(waiting.0, waiting.1);
+            }
             return;
         }
         let Some(state) = self.table.op(op) else { return };
@@ -72,8 +75,10 @@ impl Inside {
             // A connection that is older than the agent shows late what it speaks; where one was, another one may be.
             Value::Only(..) if !forced && may_learn_of_more => return self.come_back(op),
             Value::Only(cause, row) => {
+                // Keys and the chain contradict each other: one of them is wrong, and nobody knows which.
+                let contradicts = self.contradicts_chain(op, cause);
                 self.learn(op, cause, true);
-                let edge = self.edge_by(op, cause, row);
+                let edge = self.edge_by(op, cause, row).filter(|_| !contradicts);
                 return self.decide(op, edge, true);
             }
             Value::Answered(cause, row) => {
@@ -182,11 +187,15 @@ impl Inside {
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
         // Members of a transaction are looked at together.
         let closed_at = self.table.transaction(state).map_or(closed_at, |known| known.last_at.max(closed_at));
-        self.deadlines.insert((closed_at + GRACE, op), Deadline::Decide);
+        // It may have been looked at before.
+        if !self.deadlines.contains(closed_at + GRACE, (op, Deadline::Decide)) {
+            self.deadlines.insert(closed_at + GRACE, (op, Deadline::Decide));
+        }
     }
 
     /// The operation's cause is known, or never will be. `strong`: by evidence of its own, which holds for its transaction too.
     pub(super) fn decide(&mut self, op: OpId, edge: Option<Edge>, strong: bool) {
+        self.count_end(op);
         let Some(state) = self.table.ops.get_mut(&op) else { return };
         state.decided = true;
         state.parent = edge.map(|edge| edge.parent);
@@ -194,12 +203,12 @@ impl Inside {
         let state_transaction = state.transaction.map(|number| (state.conn, number));
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
         if let Some(process) = self.table.processes.get_mut(&state.tgid) {
-            process.blocked.remove(&(state.opened.at, op));
+            process.blocked.remove(state.opened.at, op);
             let own = u32::from(state.awaits_late_cause);
             process.awaiting_late_cause = process.awaiting_late_cause.saturating_sub(own);
         }
-        self.deadlines.remove(&(closed_at + self.policy.decide_within, op));
-        self.deadlines.insert((closed_at + REMEMBER, op), Deadline::Forget);
+        self.deadlines.remove(closed_at + self.policy.decide_within, (op, Deadline::Decide));
+        self.deadlines.insert(closed_at + REMEMBER, (op, Deadline::Forget));
         let mut ripe = None;
         if let (Some(edge), Some(number), true) = (edge, state.transaction, strong) {
             let key = (state.conn, number);
@@ -289,6 +298,21 @@ impl Inside {
         }
     }
 
+    /// The chain of the operation leads to another request than keys do.
+    fn contradicts_chain(&self, op: OpId, cause: OpId) -> bool {
+        self.table.op(op).is_some_and(|state| chain::contradicts(&View::of(&self.table, state, true), cause))
+    }
+
+    /// Of a chain whose tasks answer requests: had they exactly one when the operation began?
+    fn count_end(&mut self, op: OpId) {
+        let Some(state) = self.table.op(op).filter(|state| !state.start.tasks.is_empty()) else { return };
+        let tgid = state.tgid;
+        let Some(is_one) = chain::has_one_end(&View::of(&self.table, state, true)) else { return };
+        if let Some(process) = self.table.processes.get_mut(&tgid) {
+            process.trust.count(Signal::ChainEnds, is_one);
+        }
+    }
+
     /// The edge of a row that needs no proof, if the policy allows it.
     pub(super) fn edge_by(&self, child: OpId, parent: OpId, row: &Row) -> Option<Edge> {
         self.edge(child, parent, row.rule, row.confidence)
@@ -310,7 +334,7 @@ fn before_keys(view: &View<'_>) -> Option<(&'static Entry, Guess)> {
     RULES.iter().find_map(|entry| {
         let Asked::BeforeKeys(holds) = entry.asked() else { return None };
         let guess = entry.judge(view)?;
-        holds(view, &guess).then_some((entry, guess))
+        (holds(view, &guess) && !entry.yields_to_chains(view, &guess)).then_some((entry, guess))
     })
 }
 
@@ -324,7 +348,9 @@ fn after_keys(view: &View<'_>, among: &[OpId]) -> Option<(&'static Entry, Guess)
             Asked::AfterKeys | Asked::AtLast => {}
         }
         let guess = entry.judge(view)?;
-        let holds = entry.agrees(view, &guess, among) && entry.is_believed(view, &guess);
+        let holds = entry.agrees(view, &guess, among)
+            && entry.is_believed(view, &guess)
+            && !entry.yields_to_chains(view, &guess);
         holds.then_some((entry, guess))
     })
 }

@@ -17,6 +17,7 @@
 //! *Owns* the state of all processes, and when operations are decided and forgotten. *Must not know* other processes' ends of an
 //! operation, messages, how keys are found.
 
+mod chains;
 mod decide;
 mod kin;
 mod observe;
@@ -31,7 +32,7 @@ mod trust;
 mod unread;
 mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use self::table::{Op, Table};
 use self::thresholds::MAX_LOOKED_AT;
@@ -42,7 +43,8 @@ pub use crate::operation::Interaction;
 use crate::operation::OpSide;
 use crate::operation::postgres::InTransaction;
 use crate::order::{Facts, OrderKey};
-use crate::record::{ConnId, OpId, Point, Tgid};
+use crate::queue::Queue;
+use crate::record::{Chain, ConnId, OpId, Point, Tgid};
 use crate::time::BootTime;
 
 /// First sight of an operation.
@@ -96,7 +98,7 @@ pub struct Inside {
     /// Processes that ended, and until when they are remembered.
     ended: VecDeque<(BootTime, Tgid)>,
     /// When an operation is decided or forgotten at the latest.
-    deadlines: BTreeMap<(BootTime, OpId), Deadline>,
+    deadlines: Queue<(OpId, Deadline), 3>,
     edges: VecDeque<Edge>,
     settled: VecDeque<OpId>,
     /// Operations that belong together, though neither caused the other.
@@ -107,7 +109,7 @@ pub struct Inside {
     postponed: Vec<OpId>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Deadline {
     Decide,
     Forget,
@@ -119,13 +121,18 @@ impl Inside {
             policy,
             table: Table::default(),
             ended: VecDeque::new(),
-            deadlines: BTreeMap::new(),
+            deadlines: Queue::default(),
             edges: VecDeque::new(),
             settled: VecDeque::new(),
             bonds: VecDeque::new(),
             to_peek: VecDeque::new(),
             postponed: Vec::new(),
         }
+    }
+
+    /// Who waited for whom when a process wrote.
+    pub fn chained(&mut self, chain: Chain) {
+        self.table.chains.note(chain);
     }
 
     /// Decides what has waited long enough, forgets what is old.
@@ -136,11 +143,7 @@ impl Inside {
         for op in std::mem::take(&mut self.postponed) {
             self.consider(op, true);
         }
-        while let Some((&(due, op), &deadline)) = self.deadlines.first_key_value() {
-            if due > now {
-                break;
-            }
-            self.deadlines.remove(&(due, op));
+        while let Some((_, (op, deadline))) = self.deadlines.pop_due(now) {
             match deadline {
                 Deadline::Decide if self.peek_at_causes(op) || !self.to_peek.is_empty() => {
                     self.postponed.push(op)
@@ -160,7 +163,7 @@ impl Inside {
             return Some(BootTime::ZERO);
         }
         let ended = self.ended.front().map(|(due, _)| *due);
-        [self.deadlines.keys().next().map(|(due, _)| *due), ended].into_iter().flatten().min()
+        [self.deadlines.first().map(|(due, _)| due), ended].into_iter().flatten().min()
     }
 
     /// Decides everything with what is known.
@@ -205,10 +208,10 @@ impl Inside {
         let Some(state) = self.table.op(op) else { return false };
         let Some(process) = self.table.processes.get(&state.tgid) else { return false };
         let before = self.to_peek.len();
-        let latest = (state.opened.at, OpId(u64::MAX));
-        let asked = process.incoming.range(..=latest).take(MAX_LOOKED_AT);
-        let relayed = process.relayed.range(..=latest).take(MAX_LOOKED_AT);
-        let mut requests: Vec<OpId> = asked.chain(relayed).map(|(_, op)| *op).collect();
+        let latest = state.opened.at;
+        let asked = process.incoming.up_to(latest).take(MAX_LOOKED_AT);
+        let relayed = process.relayed.up_to(latest).take(MAX_LOOKED_AT);
+        let mut requests: Vec<OpId> = asked.chain(relayed).collect();
         // What names no order itself is decided after the member of its transaction that does.
         let names_order = |state: &Op| !state.keys.is_empty();
         let is_named = names_order(state)
@@ -216,7 +219,7 @@ impl Inside {
         if !process.was_asked() && is_named {
             let takers = self.table.kin.takers(state.tgid).into_iter().flatten();
             let takers = takers.filter_map(|taker| self.table.processes.get(&taker));
-            let taken = takers.flat_map(|taker| taker.incoming.range(..=latest)).map(|(_, op)| *op);
+            let taken = takers.flat_map(|taker| taker.incoming.up_to(latest));
             requests.extend(taken.take(MAX_LOOKED_AT));
         }
         for request in &requests {

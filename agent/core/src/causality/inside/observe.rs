@@ -14,7 +14,7 @@ use super::trust::Signal;
 use super::{Closing, Deadline, Inside, Interaction, Opening, Showing};
 use crate::operation::OpSide;
 use crate::operation::postgres::InTransaction;
-use crate::record::{ConnId, OpId, Point, ProcessInfo, Tgid, Tid};
+use crate::record::{ConnId, OpId, Point, ProcessInfo, Tgid, Tid, Worker};
 use crate::time::BootTime;
 
 impl Inside {
@@ -33,7 +33,7 @@ impl Inside {
     fn relayed_opened(&mut self, op: OpId, state: Op) {
         let asking = self.table.processes.get_mut(&state.tgid).filter(|process| process.asks_others);
         if let Some(process) = asking.filter(|_| state.family == Interaction::Call) {
-            process.relayed.insert((state.opened.at, op));
+            process.relayed.insert(state.opened.at, op);
             self.table.ops.insert(op, Box::new(state));
         }
     }
@@ -41,12 +41,13 @@ impl Inside {
     /// A process is asked for something.
     fn request_opened(&mut self, op: OpId, mut state: Op) {
         let point = state.opened;
+        state.newest_task = self.table.chains.newest(state.tgid);
         if state.family == Interaction::Message {
             self.table.kin.took(state.tgid);
         }
         let Some(process) = self.table.process(state.tgid) else { return };
         process.quiet.request_came(point.at);
-        process.incoming.insert((point.at, op));
+        process.incoming.insert(point.at, op);
         state.served_by.push(point.thread.tid);
         self.table.ops.insert(op, Box::new(state));
         self.serve(op, point);
@@ -78,6 +79,9 @@ impl Inside {
             if let Some(before) = self.table.ops.get_mut(&before) {
                 before.start.shared_write = true;
             }
+        }
+        if let Some(tasks) = self.table.chains.of(conn, point.at) {
+            state.start.tasks = tasks.into();
         }
         let serving = state.start.serving;
         self.table.ops.insert(op, Box::new(state));
@@ -169,9 +173,9 @@ impl Inside {
             OpSide::Outgoing => self.close_outgoing(&closing),
             OpSide::Relayed => {
                 if let Some(process) = self.table.processes.get_mut(&state.tgid) {
-                    process.relayed.remove(&(state.opened.at, op));
+                    process.relayed.remove(state.opened.at, op);
                 }
-                self.deadlines.insert((closing.at + REMEMBER, op), Deadline::Forget);
+                self.deadlines.insert(closing.at + REMEMBER, (op, Deadline::Forget));
             }
         }
     }
@@ -212,7 +216,7 @@ impl Inside {
                 transaction.name(closing.op, &state.keys, closing.is_read);
             }
         }
-        self.deadlines.insert((closing.at + self.policy.decide_within, closing.op), Deadline::Decide);
+        self.deadlines.insert(closing.at + self.policy.decide_within, (closing.op, Deadline::Decide));
         let named = closing.named.filter(|cause| self.table.ops.contains_key(cause));
         match named.and_then(|cause| self.edge_by(closing.op, cause, &SETTLES)) {
             Some(edge) => self.decide(closing.op, Some(edge), true),
@@ -234,16 +238,23 @@ impl Inside {
     }
 
     /// From now on a connection may bring the process requests that are not read.
-    pub fn unread(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
+    pub fn unread(&mut self, conn: ConnId, tgid: Tgid, (now, is_watched): (BootTime, bool)) {
         if let Some(process) = self.table.process(tgid) {
-            process.unread.begin(conn, now);
+            process.unread.begin(conn, now, is_watched);
+        }
+    }
+
+    /// A thread read something from such a connection.
+    pub fn hidden(&mut self, conn: ConnId, by: Worker, at: BootTime) {
+        if let Some(process) = self.table.processes.get_mut(&by.tgid) {
+            process.unread.moved(conn, by.tid, at);
         }
     }
 
     /// They are, or it brings none.
-    pub fn read(&mut self, conn: ConnId, tgid: Tgid) {
+    pub fn read(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
         if let Some(process) = self.table.processes.get_mut(&tgid) {
-            process.unread.forget(conn);
+            process.unread.read(conn, now);
         }
     }
 
@@ -320,10 +331,18 @@ impl Inside {
     }
 
     fn close_incoming(&mut self, op: OpId, answer: Option<Point>, at: BootTime) {
-        let Some(state) = self.table.ops.get_mut(&op) else { return };
+        let Table { ops, chains, processes, .. } = &mut self.table;
+        let Some(state) = ops.get_mut(&op) else { return };
+        if let Some(point) = answer
+            && let Some([task, ..]) = chains.of(state.conn, point.at)
+            && task.is_numbered()
+        {
+            state.answered_by_task = *task;
+            chains.answered(state.tgid, state.answered_by_task, op);
+        }
         let (tgid, waiters) = (state.tgid, std::mem::take(&mut state.waiters));
-        if let Some(process) = self.table.processes.get_mut(&state.tgid) {
-            process.incoming.remove(&(state.opened.at, op));
+        if let Some(process) = processes.get_mut(&state.tgid) {
+            process.incoming.remove(state.opened.at, op);
             if process.incoming.is_empty() {
                 process.quiet.rests(at);
             }
@@ -341,7 +360,7 @@ impl Inside {
             process.unexplained.retain(|work| !state.is_open_at(*work));
         }
         self.name(op);
-        self.deadlines.insert((at + REMEMBER, op), Deadline::Forget);
+        self.deadlines.insert(at + REMEMBER, (op, Deadline::Forget));
         for waiter in waiters {
             self.consider(waiter, false);
         }
@@ -388,12 +407,20 @@ impl Inside {
         let Some(process) = self.table.processes.get_mut(&state.tgid) else { return };
         process.unname(op, &state.keys);
         if state.keys.is_empty() {
-            process.unnamed.retain(|unnamed| *unnamed != op);
+            // Nearly always the first; one that was asked while it was open may stand there twice.
+            if !state.peeked && process.unnamed.front() == Some(&op) {
+                process.unnamed.pop_front();
+            } else {
+                process.unnamed.retain(|unnamed| *unnamed != op);
+            }
         }
     }
 
     pub(super) fn forget(&mut self, op: OpId) {
         let Some(state) = self.table.ops.remove(&op) else { return };
+        if state.answered_by_task.is_numbered() {
+            self.table.chains.forget(state.tgid, state.answered_by_task, op);
+        }
         if let Some(number) = state.transaction {
             self.table.transactions.remove(&(state.conn, number));
         }
@@ -413,7 +440,7 @@ impl Inside {
 fn begin(process: &mut Process, op: OpId, state: &Op, client: Client) -> Circumstances {
     let Op { family, conn, opened: point, .. } = *state;
     let (idle_count, in_flight, over) = (process.idle_count, process.incoming.len(), process.over);
-    let alone = process.incoming.first().filter(|_| in_flight == 1).map(|(_, only)| *only);
+    let alone = process.incoming.first().filter(|_| in_flight == 1).map(|(_, only)| only);
     let awaiting = point.awaited_by.and_then(|tid| process.threads.get(&tid));
     let awaited_for = awaiting.and_then(ThreadState::work);
     let thread = process.thread(point.thread.tid);
@@ -451,7 +478,7 @@ fn begin(process: &mut Process, op: OpId, state: &Op, client: Client) -> Circums
 /// Counts work that began up to then while nothing was in flight: by now everything that became known late is known.
 fn count_unexplained(process: &mut Process, until: BootTime) {
     while let Some(at) = process.unexplained.pop_front_if(|at| *at <= until) {
-        if process.incoming.first().is_none_or(|(opened_at, _)| *opened_at > at) {
+        if process.incoming.first().is_none_or(|(opened_at, _)| opened_at > at) {
             process.trust.count(Signal::InFlight, false);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! *Owns* the memory of one process and its bounds. *Must not know* rules.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash};
 
 use rustc_hash::FxHashMap;
@@ -16,7 +16,9 @@ use super::trust::Trust;
 use super::unread::Unread;
 use crate::causality::echo::Echo;
 use crate::causality::stats::InsideStats;
+use crate::hash::Keyed;
 use crate::order::OrderKey;
+use crate::queue::Queue;
 use crate::record::{ConnId, OpId, Tid};
 use crate::time::BootTime;
 
@@ -25,13 +27,13 @@ use crate::time::BootTime;
 pub(super) struct Process {
     pub(super) threads: FxHashMap<Tid, ThreadState>,
     /// Requests in flight, by their start.
-    pub(super) incoming: BTreeSet<(BootTime, OpId)>,
+    pub(super) incoming: Queue<OpId>,
     /// Calls in flight that may be passed on and are no other cause, by their start: of a process that asks others.
-    pub(super) relayed: BTreeSet<(BootTime, OpId)>,
+    pub(super) relayed: Queue<OpId>,
     /// Outgoing operations that are over, by their start. They wait until every request that began before them is over too.
-    pub(super) blocked: BTreeSet<(BootTime, OpId)>,
+    pub(super) blocked: Queue<OpId>,
     /// Requests by the one order each names, those over included, in the order they were over.
-    pub(super) by_key: HashMap<OrderKey, VecDeque<OpId>>,
+    pub(super) by_key: HashMap<OrderKey, VecDeque<OpId>, Keyed>,
     /// Requests by their content, those that are over, in the order they were: of a process that asks others.
     pub(super) by_echo: FxHashMap<Echo, VecDeque<OpId>>,
     /// Requests that name no order, in the order they were over.
@@ -91,7 +93,7 @@ impl Process {
 
     /// A request that was in flight when this operation started is still open: the request's keys are not known yet.
     pub(super) fn is_blocked(&self, (started_at, _): (BootTime, OpId)) -> bool {
-        self.incoming.first().is_some_and(|(oldest, _)| *oldest <= started_at)
+        self.incoming.first().is_some_and(|(oldest, _)| oldest <= started_at)
     }
 
     /// One write to a connection held what several threads had left in its buffer.
@@ -112,11 +114,11 @@ impl Process {
 
     /// Takes out an operation that need not wait any longer.
     pub(super) fn pop_unblocked(&mut self) -> Option<OpId> {
-        let first = *self.blocked.first()?;
+        let first = self.blocked.first()?;
         if self.is_blocked(first) {
             return None;
         }
-        self.blocked.remove(&first);
+        self.blocked.remove(first.0, first.1);
         Some(first.1)
     }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::Interaction;
+use super::chains::Chains;
 use super::kin::Kin;
 use super::process::{Process, Writer};
 use super::thresholds::{CROWD, MAX_LINKS, MAX_LOOKED_AT, MAX_PROCESSES};
@@ -17,7 +18,7 @@ use crate::causality::stats::InsideStats;
 use crate::operation::OpSide;
 use crate::operation::postgres::TransactionNumber;
 use crate::order::{Facts, OrderKey};
-use crate::record::{ConnId, OpId, Point, Tgid, Tid};
+use crate::record::{ConnId, OpId, Point, TaskId, Tgid, Tid};
 use crate::time::BootTime;
 
 /// All that is known of operations and of who did them.
@@ -36,6 +37,7 @@ pub(super) struct Table {
     /// When records were lost, whosever they were.
     pub(super) losses: VecDeque<Loss>,
     pub(super) kin: Kin,
+    pub(super) chains: Chains,
 }
 
 impl Default for Table {
@@ -48,6 +50,7 @@ impl Default for Table {
             links: Bounded::new(MAX_LINKS),
             losses: VecDeque::new(),
             kin: Kin::new(),
+            chains: Chains::default(),
         }
     }
 }
@@ -97,6 +100,7 @@ impl Table {
     /// A process is no more, or is another one.
     pub(super) fn remove_process(&mut self, tgid: Tgid) {
         self.kin.gone(tgid);
+        self.chains.gone(tgid);
         if let Some(process) = self.processes.remove(&tgid) {
             self.forgotten += process.forgotten();
         }
@@ -107,6 +111,7 @@ impl Table {
         let mut inside = self.forgotten;
         inside.processes = self.processes.forgotten();
         inside.kin = self.kin.forgotten();
+        inside.tasks = self.chains.forgotten();
         self.processes.values().for_each(|process| inside += process.forgotten());
         (self.links.forgotten(), inside)
     }
@@ -124,6 +129,10 @@ pub(super) struct Op {
     pub(super) answered: bool,
     /// The thread that wrote the answer to this request, or read the answer to this call.
     pub(super) answered_by: Option<Tid>,
+    /// The task that wrote the answer to this request; 0 where that is not known.
+    pub(super) answered_by_task: TaskId,
+    /// The highest number that a task of the process had when this request came.
+    pub(super) newest_task: TaskId,
     pub(super) keys: Vec<OrderKey>,
     pub(super) facts: Facts,
     /// What a proxy leaves of it.
@@ -171,6 +180,8 @@ pub(super) struct Circumstances {
     pub(super) begun_for: Option<OpId>,
     /// The request that the thread which waits for this operation was serving, or was begun for.
     pub(super) awaited_for: Option<OpId>,
+    /// The task that wrote it and those that waited for it, one for another; none where that is not known.
+    pub(super) tasks: Box<[TaskId]>,
     /// Who writes on the operation's connection.
     pub(super) writer: Writer,
     /// The thread had read several requests or messages that were not over.
@@ -201,6 +212,8 @@ impl Op {
             closed_at: None,
             answered: false,
             answered_by: None,
+            answered_by_task: TaskId::default(),
+            newest_task: TaskId::default(),
             keys: Vec::new(),
             facts: Vec::new(),
             echo: None,

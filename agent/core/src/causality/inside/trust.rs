@@ -61,6 +61,12 @@ macro_rules! signals {
 
 signals! {
     one {
+        /// A task that waited for it answered the request.
+        chain: Chain,
+        /// The tasks that waited for it answered exactly one request that was open then.
+        chain_ends: ChainEnds,
+        /// A task that was made for the request works for it.
+        chain_bound: ChainBound,
         /// What goes where a message asks for its reply is the reply.
         replies: Replies,
         /// What has the content of a request around it is that request, passed on.
@@ -197,6 +203,11 @@ impl Trust {
     /// It has been right often enough to be believed although something else could be the cause.
     pub(super) fn holds(&self, signal: Signal, proof: Proof) -> bool {
         self.of(signal).shows(proof)
+    }
+
+    /// It was never counted.
+    pub(super) fn has_no(&self, signal: Signal) -> bool {
+        self.of(signal).is_empty()
     }
 
     /// It has been wrong too often to be believed at all.

@@ -15,7 +15,7 @@ use super::thread::ThreadState;
 use super::thresholds::{AFTER, MAX_LOOKED_AT, NEAR_LOSS_AFTER, NEAR_LOSS_BEFORE};
 use super::trust::{Signal, Trust};
 use crate::order::OrderKey;
-use crate::record::{ConnId, OpId, Tid};
+use crate::record::{ConnId, OpId, TaskId, Tid};
 use crate::time::BootTime;
 
 /// What rules can see while the cause of one operation is looked for.
@@ -86,6 +86,18 @@ impl<'a> View<'a> {
         ops.into_iter().flatten().copied()
     }
 
+    /// Requests of the process that a task answered, the latest to be over first.
+    pub(super) fn answered_by_task(&self, task: TaskId) -> impl Iterator<Item = (OpId, &'a Op)> {
+        let (table, tgid) = (self.table, self.op.tgid);
+        let served = if task.is_numbered() { table.chains.served(tgid, task) } else { &[] };
+        served.iter().rev().filter_map(move |op| Some((*op, table.op(*op)?)))
+    }
+
+    /// The chains of the first and the last write at which others waited for a task, and when.
+    pub(super) fn sights(&self, task: TaskId) -> Option<[(&'a [TaskId], BootTime); 2]> {
+        self.table.chains.sights(self.op.tgid, task)
+    }
+
     /// A request that was in flight when the operation began is still open.
     pub(super) fn is_blocked(&self) -> bool {
         self.process.is_some_and(|process| process.is_blocked((self.at(), OpId(0))))
@@ -95,15 +107,14 @@ impl<'a> View<'a> {
     /// asks for, or shows the same. A request of which a part was still missing when the operation was over was not passed on.
     pub(super) fn may_be_of_open(&self) -> bool {
         let (Some(process), Some(echo)) = (self.process, self.op.echo) else { return false };
-        let latest = (self.at(), OpId(u64::MAX));
-        let open = process.incoming.range(..=latest).chain(process.relayed.range(..=latest));
+        let open = process.incoming.up_to(self.at()).chain(process.relayed.up_to(self.at()));
         let may_be = |candidate: &Op| {
             candidate.family == self.op.family
                 && candidate.requested_at.is_some_and(|at| self.op.closed_at.is_none_or(|over| at <= over))
                 && candidate.asked.is_none_or(|asked| asked == echo.asked)
         };
         open.enumerate()
-            .any(|(step, (_, open))| step >= 2 * MAX_LOOKED_AT || self.candidate(*open).is_some_and(may_be))
+            .any(|(step, open)| step >= 2 * MAX_LOOKED_AT || self.candidate(open).is_some_and(may_be))
     }
 
     /// The process was asked for something, ever.
@@ -121,15 +132,14 @@ impl<'a> View<'a> {
     pub(super) fn named_by_kin(&self, key: &OrderKey) -> Option<Vec<(OpId, &'a Op)>> {
         let named = self.takers()?.filter_map(|taker| taker.by_key.get(key)).flat_map(|ops| ops.iter().rev());
         let named: Vec<OpId> = named.take(MAX_LOOKED_AT + 1).copied().collect();
-        let latest = (self.at(), OpId(u64::MAX));
-        let open = self.takers()?.flat_map(|taker| taker.incoming.range(..=latest));
+        let open = self.takers()?.flat_map(|taker| taker.incoming.up_to(self.at()));
         let is_all = named.len() <= MAX_LOOKED_AT && open.take(MAX_LOOKED_AT + 1).count() <= MAX_LOOKED_AT;
         is_all.then(|| named.into_iter().filter_map(|op| Some((op, self.candidate(op)?))).collect())
     }
 
     /// Something that another process of the service took around the operation's start may have been lost.
     pub(super) fn kin_is_near_loss(&self) -> bool {
-        let (from, to) = (self.at() - NEAR_LOSS_BEFORE, self.at() + NEAR_LOSS_AFTER);
+        let (from, to) = (self.at() - NEAR_LOSS_BEFORE, self.at());
         let may_have = |taker: &Process| is_near(&taker.losses, self.at()) || taker.unread.overlaps(from, to);
         self.takers().is_none_or(|mut takers| takers.any(may_have))
     }
@@ -215,10 +225,21 @@ impl<'a> View<'a> {
         self.process.is_some_and(|process| is_near(&process.losses, self.at()))
     }
 
-    /// The process may have had a request around the operation's start that was not read.
+    /// The process may have had a request around the operation's start that was not read: from when its connection began, to as long
+    /// after its end as work goes on.
     pub(super) fn may_be_of_unread(&self) -> bool {
-        let (from, to) = (self.at() - NEAR_LOSS_BEFORE, self.at() + NEAR_LOSS_AFTER);
-        self.process.is_some_and(|process| process.unread.overlaps(from, to))
+        self.process.is_some_and(|process| process.unread.overlaps(self.at() - NEAR_LOSS_BEFORE, self.at()))
+    }
+
+    /// The thread may have had such a request to work on.
+    pub(super) fn thread_may_be_of_unread(&self) -> bool {
+        let (from, to) = (self.at() - NEAR_LOSS_BEFORE, self.at());
+        self.process.is_some_and(|process| process.unread.busied(self.tid(), from, to))
+    }
+
+    /// It may have had one that was not known when the operation began: what was noted then does not tell.
+    pub(super) fn began_unread(&self) -> bool {
+        self.process.is_some_and(|process| process.unread.overlapped(self.at() - NEAR_LOSS_BEFORE, self.at()))
     }
 
     /// Records were lost around the operation's start, of whatever process: of a connection that is lost whole, nothing else

@@ -221,8 +221,9 @@ impl Flow {
     }
 
     /// The end was seen. Records that another CPU delivers late still count until [`Flow::handle_timeout`].
-    pub(super) fn close(&mut self, close: Close) {
+    pub(super) fn close(&mut self, close: Close, cx: &mut Context) {
         self.closing.get_or_insert(close);
+        self.unwant_sealed(true, cx);
     }
 
     /// Returns whether the connection is over.
@@ -413,7 +414,7 @@ impl Flow {
             Detection::Opaque(_) => {
                 cx.stats.opaque += 1;
                 if self.may_be_asked() == Some(true) {
-                    cx.out.push_back((Arc::clone(&self.info), Event::Unread));
+                    cx.out.push_back((Arc::clone(&self.info), Event::Unread { is_watched: false }));
                 }
                 self.ignore(cx);
             }

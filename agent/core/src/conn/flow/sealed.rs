@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::opening::Wanted;
+use super::super::opening::{Unwanted, Wanted};
 use super::{Context, Flow, State, sender};
 use crate::operation::{Extent, Interaction};
 use crate::protocol::{End, Event};
@@ -82,7 +82,7 @@ impl Flow {
         cx.stats.tls.seen += 1;
         self.tls = Some(Box::new(sealed));
         if !is_of_postgres(look.pending.iter()) {
-            cx.out.push_back((Arc::clone(&self.info), Event::Unread));
+            cx.out.push_back((Arc::clone(&self.info), Event::Unread { is_watched: true }));
         }
         self.want_all(cx);
         for (direction, chunk) in look.pending {
@@ -99,6 +99,11 @@ impl Flow {
         cx: &mut Context,
     ) {
         if let Some(sealed) = &mut self.tls {
+            if let (Direction::Ingress, false, Chunk::Bytes { mark, .. }) =
+                (direction, sealed.is_opened, chunk)
+            {
+                cx.out.push_back((Arc::clone(&self.info), Event::Hidden { by: mark.thread, at: mark.at }));
+            }
             sealed.session.offer(direction, chunk);
             self.unseal(now, cx);
         }
@@ -127,8 +132,16 @@ impl Flow {
         }
     }
 
+    /// Its secret is hardly to be found any more, or need not be.
+    pub(super) fn unwant_sealed(&self, is_over: bool, cx: &mut Context) {
+        if let Some(name) = self.tls.as_ref().and_then(|sealed| sealed.session.asked()) {
+            cx.tls.unwant(Unwanted { name, is_over });
+        }
+    }
+
     /// No more bytes, or no more time.
     pub(super) fn end_sealed(&mut self, cx: &mut Context) {
+        self.unwant_sealed(false, cx);
         let Some(sealed) = &self.tls else { return };
         if !sealed.is_opened {
             cx.stats.tls.closed(tls::Cause::Secret);
@@ -166,11 +179,10 @@ impl Flow {
     fn stay_closed(&mut self, cause: tls::Cause, now: BootTime, cx: &mut Context) {
         cx.stats.tls.closed(cause);
         cx.stats.opaque += 1;
-        // What was opened until now may go on with requests; what never was may have brought none.
-        let was_opened = self.tls.as_ref().is_some_and(|sealed| sealed.is_opened);
+        // Nothing more is captured of it.
         let event = match self.may_be_asked() {
             Some(false) => Some(Event::Read),
-            Some(true) | None => was_opened.then_some(Event::Unread),
+            Some(true) | None => Some(Event::Unread { is_watched: false }),
         };
         cx.out.extend(event.map(|event| (Arc::clone(&self.info), event)));
         // What was open is told while it is still known where it stands on the wire.
@@ -271,7 +283,11 @@ impl Flow {
                 }
                 known.is_some()
             }
-            Event::Missed { .. } | Event::Unread | Event::Read | Event::Discarded { .. } => true,
+            Event::Missed { .. }
+            | Event::Unread { .. }
+            | Event::Hidden { .. }
+            | Event::Read
+            | Event::Discarded { .. } => true,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::operation::amqp::{Content, Properties, Value as Field};
 use crate::operation::http::{self, Exchange};
 use crate::operation::{Detail, Kept, Operation};
 use crate::privacy::is_personal;
+use crate::sql::shapes::Seen;
 use crate::trace::Value;
 
 /// A field of a form that names its encoding.
@@ -32,29 +33,45 @@ impl Rules {
 
     /// The same, with the number of bytes that content codings were undone to.
     pub fn extract_counting(&self, op: &Operation) -> (Found, usize) {
-        self.gather(op, &mut None)
+        self.extract_seen(op, None)
+    }
+
+    /// The same, with what is known of a statement by its shape.
+    pub fn extract_seen(&self, op: &Operation, seen: Option<&Seen<'_>>) -> (Found, usize) {
+        self.gather(op, seen, &mut None)
     }
 
     /// The same with what was taken where, and what else was shown.
     pub(super) fn explained(&self, op: &Operation) -> (Found, Notes) {
         let mut notes = Some(Box::default());
-        let (found, _) = self.gather(op, &mut notes);
+        let (found, _) = self.gather(op, None, &mut notes);
         (found, notes.map(|notes| *notes).unwrap_or_default())
     }
 
-    fn gather(&self, op: &Operation, notes: &mut Option<Box<Notes>>) -> (Found, usize) {
+    fn gather(
+        &self,
+        op: &Operation,
+        seen: Option<&Seen<'_>>,
+        notes: &mut Option<Box<Notes>>,
+    ) -> (Found, usize) {
         let path = match &op.detail {
             Detail::Http(exchange) => Some(Path::new(exchange.path())),
             _ => None,
         };
         let mut collector = Collector::new(self, &op.detail, path.as_ref());
         collector.notes = notes.take();
-        let found = self.all(op, path.as_ref(), &mut collector);
+        let found = self.all(op, path.as_ref(), seen, &mut collector);
         *notes = collector.notes.take();
         (found, collector.decoded_len)
     }
 
-    fn all(&self, op: &Operation, path: Option<&Path<'_>>, collector: &mut Collector<'_>) -> Found {
+    fn all(
+        &self,
+        op: &Operation,
+        path: Option<&Path<'_>>,
+        seen: Option<&Seen<'_>>,
+        collector: &mut Collector<'_>,
+    ) -> Found {
         match &op.detail {
             Detail::Http(exchange) => {
                 let route = self.http(exchange, path, collector);
@@ -71,7 +88,7 @@ impl Rules {
                 Found { context: context::read(header), ..collector.finish() }
             }
             Detail::Postgres(statement) => {
-                sql::offer(self, statement, collector);
+                sql::offer(self, statement, seen, collector);
                 let mut found = Found { context: sql::context(statement), ..collector.finish() };
                 let took = op.ended_at.since(op.request.start.at);
                 if !self.spans.slow_statement.is_zero() && took >= self.spans.slow_statement {
@@ -217,12 +234,15 @@ impl Rules {
 
     fn headers(&self, fields: &http::Headers, collector: &mut Collector<'_>) {
         collector.place = Place::Header;
-        for field in fields.iter() {
-            if collector.notes.is_some() && field.name.starts_with("x-") {
-                collector.show(field.name, "header", &String::from_utf8_lossy(field.value));
+        for (name, value) in fields.iter_bytes() {
+            if collector.notes.is_some()
+                && let Ok(name) = std::str::from_utf8(name)
+                && name.starts_with("x-")
+            {
+                collector.show(name, "header", &String::from_utf8_lossy(value));
             }
-            let rules = self.headers.find_field(field.name.as_bytes());
-            if let (false, Ok(value)) = (rules.is_empty(), std::str::from_utf8(field.value)) {
+            let rules = self.headers.find_field(name);
+            if let (false, Ok(value)) = (rules.is_empty(), std::str::from_utf8(value)) {
                 collector.offer_all(rules, value);
             }
         }

@@ -179,7 +179,7 @@ pub fn span_id(seed: &Seed, end: SpanEnd) -> SpanId {
         SpanEnd::Server => 1,
         SpanEnd::Dwell => 2,
     };
-    SpanId(Hasher::new("spoor.span.1").bytes(&seed.0).bytes(&[end]).finish())
+    SpanId(Hasher::new("spoor.span.1").fixed(seed.0).fixed([end]).finish())
 }
 
 /// The span of a publish with a message ID: computable from the message alone on both sides of a broker. `canonical` is
@@ -234,42 +234,92 @@ pub fn trace_id_of_window(deployment: &str, key: &OrderKey, window: Duration, in
 
 /// The trace of a tree without an order, from its root operation.
 pub fn trace_id_from_wire(root: &Seed) -> TraceId {
-    TraceId(Hasher::new("spoor.wiretrace.1").bytes(&root.0).finish())
+    TraceId(Hasher::new("spoor.wiretrace.1").fixed(root.0).finish())
 }
 
-/// A SHA-256 over fields with their lengths.
-struct Hasher(Sha256);
+/// A SHA-256 over fields with their lengths. Nearly always they fit into two blocks: these are gathered, and hashed at once.
+struct Hasher {
+    gathered: [u8; 128],
+    len: usize,
+    /// Those that did not fit.
+    more: Option<Sha256>,
+}
 
 impl Hasher {
+    #[inline]
     fn new(derivation: &str) -> Self {
-        Self(Sha256::new()).text(derivation)
+        Self { gathered: [0; 128], len: 0, more: None }.text(derivation)
     }
 
+    #[inline]
     fn bytes(mut self, bytes: &[u8]) -> Self {
-        self.0.update((bytes.len() as u32).to_be_bytes());
-        self.0.update(bytes);
+        let len = (bytes.len() as u32).to_be_bytes();
+        let end = self.len + len.len() + bytes.len();
+        if self.more.is_none()
+            && let Some((length, field)) =
+                self.gathered.get_mut(self.len..end).and_then(|room| room.split_first_chunk_mut::<4>())
+        {
+            *length = len;
+            field.copy_from_slice(bytes);
+            self.len = end;
+            return self;
+        }
+        self.spill(len, bytes);
         self
     }
 
+    /// A field whose length is known when it is compiled, as most are.
+    #[inline]
+    fn fixed<const N: usize>(mut self, bytes: [u8; N]) -> Self {
+        let len = (N as u32).to_be_bytes();
+        if self.more.is_none()
+            && let Some((length, field)) =
+                self.gathered.get_mut(self.len..).and_then(|room| room.split_first_chunk_mut::<4>())
+            && let Some(field) = field.first_chunk_mut::<N>()
+        {
+            *length = len;
+            *field = bytes;
+            self.len += 4 + N;
+            return self;
+        }
+        self.spill(len, &bytes);
+        self
+    }
+
+    #[cold]
+    fn spill(&mut self, len: [u8; 4], bytes: &[u8]) {
+        let gathered = self.gathered.get(..self.len).unwrap_or_default();
+        let hash = self.more.get_or_insert_with(|| Sha256::new().chain_update(gathered));
+        hash.update(len);
+        hash.update(bytes);
+    }
+
+    #[inline]
     fn text(self, text: &str) -> Self {
         self.bytes(text.as_bytes())
     }
 
+    #[inline]
     fn u32(self, n: u32) -> Self {
-        self.bytes(&n.to_be_bytes())
+        self.fixed(n.to_be_bytes())
     }
 
+    #[inline]
     fn u64(self, n: u64) -> Self {
-        self.bytes(&n.to_be_bytes())
+        self.fixed(n.to_be_bytes())
     }
 
+    #[inline]
     fn sender(self, sender: Sender) -> Self {
-        self.bytes(&[u8::from(sender == Sender::Server)])
+        self.fixed([u8::from(sender == Sender::Server)])
     }
 
     /// The first bytes, never all zero.
     fn finish<const N: usize>(self) -> [u8; N] {
-        let hash = self.0.finalize();
+        let hash = match self.more {
+            Some(more) => more.finalize(),
+            None => Sha256::digest(self.gathered.get(..self.len).unwrap_or_default()),
+        };
         let mut out = [0; N];
         out.iter_mut().zip(hash.iter()).for_each(|(slot, byte)| *slot = *byte);
         never_zero(out)

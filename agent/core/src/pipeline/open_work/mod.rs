@@ -202,7 +202,7 @@ impl Pipeline {
         let resource = self.resource(&conn, &operation);
         operation.forget_values(span::is_shown);
         let (clock, is_left_out) = (self.clock, false);
-        Some(Finished { operation, conn, found, wire, resource, clock, is_left_out, message })
+        Some(Finished { operation, conn, found, wire, resource, clock, is_left_out, message, texts: None })
     }
 }
 

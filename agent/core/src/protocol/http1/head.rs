@@ -13,6 +13,11 @@ use crate::protocol::reader::Input;
 /// Fields whose values are secrets: the name stays, the value is forgotten here.
 const SECRET: [&[u8]; 4] = [b"authorization", b"cookie", b"set-cookie", b"proxy-authorization"];
 
+/// But for letter case; nearly every name is told by its length.
+fn is_same(name: &[u8], wanted: &[u8]) -> bool {
+    name.len() == wanted.len() && name.eq_ignore_ascii_case(wanted)
+}
+
 /// Most framing fields read past the bound, so that repeating them cannot grow memory.
 const MAX_FRAMING_FIELDS: u32 = 8;
 
@@ -133,15 +138,14 @@ impl HeadReader {
             return;
         }
         let value = value.get(1..).unwrap_or_default().trim_ascii();
-        self.drops_folds = SECRET.iter().any(|secret| name.eq_ignore_ascii_case(secret));
+        self.drops_folds = SECRET.iter().any(|secret| is_same(name, secret));
         if self.len.saturating_add(line.len()) <= bound {
             headers.push(name, if self.drops_folds { b"" } else { value });
             return;
         }
         self.over_len = self.over_len.saturating_add(line.len() as u64);
         self.drops_folds = true;
-        let frames =
-            name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding");
+        let frames = is_same(name, b"content-length") || is_same(name, b"transfer-encoding");
         if frames && value.len() <= 64 && self.framing_fields < MAX_FRAMING_FIELDS {
             self.framing_fields += 1;
             headers.push(name, value);

@@ -3,6 +3,10 @@
 //! *Owns* finding where a message starts, for certain or by a guess that is given up when a better one comes.
 //! *Must not know* what follows the line.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::exchange::{self, Half, Open};
 use super::head::Line;
 use super::{Http1Session, State, start_line};
@@ -10,6 +14,9 @@ use crate::operation::Extent;
 use crate::operation::http::{Exchange, bounded_target};
 use crate::protocol::reader::Input;
 use crate::protocol::{Discard, Event, Events};
+
+/// What a header section ends with.
+static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 
 enum StartLine {
     /// A line of so many bytes without its end.
@@ -191,7 +198,7 @@ impl Http1Session {
     /// The bytes up to the end of the header section, if it is at hand: what the fields will need.
     fn head_size(&self, input: &Input<'_>) -> usize {
         let rest = input.rest().get(..self.max_header_bytes).unwrap_or(input.rest());
-        memchr::memmem::find(rest, b"\r\n\r\n").unwrap_or(0)
+        END.find(rest).unwrap_or(0)
     }
 
     /// Takes the start line that was found before.

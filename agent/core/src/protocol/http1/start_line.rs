@@ -22,10 +22,21 @@ pub(crate) struct StatusLine {
 }
 
 /// A character of a token (RFC 9110, section 5.6.2).
+#[inline]
 pub(crate) fn is_token(byte: u8) -> bool {
-    matches!(byte,
-        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-        | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
+    // Looked up, for every byte of every name is asked for.
+    const TOKEN: [bool; 256] = {
+        let mut all = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            all[byte] = matches!(byte as u8,
+                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+                | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z');
+            byte += 1;
+        }
+        all
+    };
+    TOKEN[usize::from(byte)]
 }
 
 /// `method SP request-target SP HTTP-version`, without its line end.

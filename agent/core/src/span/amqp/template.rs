@@ -37,7 +37,12 @@ pub(super) fn is_anonymous(part: &str) -> bool {
 /// that for being secret or personal does not come back here, in pieces. Numbers of people go even where they are an order's key: the
 /// template is the same for all orders.
 pub(super) fn of(name: &str) -> String {
-    parts(&redact::destination(name, NO_KEYS).replace(REDACTED, ID))
+    let shown = redact::destination(name, NO_KEYS);
+    // Words in small letters stay as they are.
+    if shown.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'.' | b':')) {
+        return shown.into_owned();
+    }
+    parts(&shown.replace(REDACTED, ID))
 }
 
 fn parts(name: &str) -> String {

@@ -102,25 +102,25 @@ fn cut_part(exchange: &Exchange, is_server: bool) -> Vec<String> {
 }
 
 /// A span shows something of this header, whose name is in lower case. Others are forgotten before an operation's tree is complete.
-pub(crate) fn is_shown(header: &str) -> bool {
+pub(crate) fn is_shown(header: &[u8]) -> bool {
     matches!(
         header,
-        "authorization"
-            | "content-type"
-            | "forwarded"
-            | "grpc-message"
-            | "grpc-status"
-            | "grpc-timeout"
-            | "user-agent"
-            | "x-amz-bucket-region"
-            | "x-amz-content-sha256"
-            | "x-amz-copy-source"
-            | "x-amz-id-2"
-            | "x-amz-request-id"
-            | "x-amz-target"
-            | "x-amzn-requestid"
-            | "x-real-ip"
-    ) || header.starts_with("x-forwarded-")
+        b"authorization"
+            | b"content-type"
+            | b"forwarded"
+            | b"grpc-message"
+            | b"grpc-status"
+            | b"grpc-timeout"
+            | b"user-agent"
+            | b"x-amz-bucket-region"
+            | b"x-amz-content-sha256"
+            | b"x-amz-copy-source"
+            | b"x-amz-id-2"
+            | b"x-amz-request-id"
+            | b"x-amz-target"
+            | b"x-amzn-requestid"
+            | b"x-real-ip"
+    ) || header.starts_with(b"x-forwarded-")
 }
 
 /// The request did not come into view: nothing is known of its target.
@@ -265,7 +265,7 @@ fn outcome(placed: &Placed<'_>, exchange: &Exchange, is_server: bool, draft: &mu
 
 /// A header's first value, if it is text.
 pub(super) fn text<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
-    debug_assert!(is_shown(name), "{name} is forgotten before");
+    debug_assert!(is_shown(name.as_bytes()), "{name} is forgotten before");
     headers.get(name).and_then(|value| std::str::from_utf8(value).ok()).filter(|value| !value.is_empty())
 }
 

@@ -12,7 +12,7 @@ use crate::privacy::{NO_KEYS, messages, redact};
 use crate::protocol::postgres::is_chosen_name;
 use crate::record::Endpoint;
 use crate::span::{SpanKind, semconv};
-use crate::sql;
+use crate::sql::shapes::Texts;
 use crate::trace::hex_text;
 
 const DEFAULT_PORT: u16 = 5432;
@@ -31,11 +31,19 @@ pub(super) fn draft(placed: &Placed<'_>, statement: &Statement) -> Draft {
     set_peer(attributes, server);
     let summary = match &statement.text {
         Some(text) => {
-            attributes.set(semconv::DB_QUERY_TEXT, sql::sanitize(text));
+            let found_out;
+            let texts = match placed.texts {
+                Some(known) => known,
+                None => {
+                    found_out = Texts::of(text);
+                    &found_out
+                }
+            };
+            attributes.set(semconv::DB_QUERY_TEXT, &*texts.sanitized);
             if text.ends_with(TEXT_CUT) {
                 attributes.set(semconv::SPOOR_DB_TEXT_CUT, true);
             }
-            sql::summary(text)
+            String::from(&*texts.summary)
         }
         None => {
             if !is_of_connection(statement) && !statement.skipped {

@@ -22,6 +22,7 @@ use rustc_hash::FxHashMap;
 
 use crate::account::ENTRY_BYTES;
 use crate::causality::{Edge, Passage, Rule};
+use crate::queue::Queue;
 use crate::record::OpId;
 use crate::time::BootTime;
 use crate::trees::Finished;
@@ -91,8 +92,8 @@ pub(crate) struct Hold {
     limits: Limits,
     nodes: FxHashMap<OpId, Node>,
     groups: FxHashMap<u64, Group>,
-    due: BTreeSet<(BootTime, u64)>,
-    by_age: BTreeSet<(BootTime, u64)>,
+    due: Queue<u64, 3>,
+    by_age: Queue<u64>,
     next_group: u64,
     ready: VecDeque<Tree>,
     forced_count: u64,
@@ -122,8 +123,8 @@ impl Hold {
             limits,
             nodes: FxHashMap::default(),
             groups: FxHashMap::default(),
-            due: BTreeSet::new(),
-            by_age: BTreeSet::new(),
+            due: Queue::default(),
+            by_age: Queue::default(),
             next_group: 0,
             ready: VecDeque::new(),
             forced_count: 0,
@@ -146,11 +147,11 @@ impl Hold {
         );
         self.bytes += ENTRY_BYTES;
         self.groups
-            .insert(group, Group { members: vec![op], unfinished: 1, created: now, due: BootTime::ZERO });
-        self.by_age.insert((now, group));
+            .insert(group, Group { members: vec![op], unfinished: 1, created: now, due: BootTime::MAX });
+        self.by_age.insert(now, group);
         self.touch(group, now);
         if self.nodes.len() > self.limits.max_operations
-            && let Some((_, oldest)) = self.by_age.first().copied()
+            && let Some((_, oldest)) = self.by_age.first()
         {
             self.release(oldest, true);
         }
@@ -223,8 +224,7 @@ impl Hold {
 
     /// Releases what is due.
     pub(crate) fn handle_timeout(&mut self, now: BootTime) {
-        while let Some((due, id)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
-            self.due.remove(&(due, id));
+        while let Some((_, id)) = self.due.pop_due(now) {
             let Some(group) = self.groups.get(&id) else { continue };
             let overdue = group.created + self.limits.max_hold <= now;
             if !overdue && let Some(wait) = self.waits_for(id) {
@@ -238,12 +238,12 @@ impl Hold {
 
     /// When [`Hold::handle_timeout`] has something to do next.
     pub(crate) fn next_timeout(&self) -> Option<BootTime> {
-        self.due.first().map(|(due, _)| *due)
+        self.due.first().map(|(due, _)| due)
     }
 
     /// Releases everything, oldest first.
     pub(crate) fn release_all(&mut self) {
-        while let Some((_, oldest)) = self.by_age.first().copied() {
+        while let Some((_, oldest)) = self.by_age.first() {
             self.release(oldest, false);
         }
     }
@@ -267,7 +267,7 @@ impl Hold {
     /// Releases the oldest trees until no more than so many bytes are held in trees that are not ready.
     pub(crate) fn release_down_to(&mut self, bytes: usize) {
         while self.bytes > bytes
-            && let Some((_, oldest)) = self.by_age.first().copied()
+            && let Some((_, oldest)) = self.by_age.first()
         {
             self.given_up.early += 1;
             self.release(oldest, true);
@@ -350,10 +350,11 @@ impl Hold {
     }
 
     fn reschedule(&mut self, id: u64, due: BootTime) {
-        if let Some(group) = self.groups.get_mut(&id) {
-            self.due.remove(&(group.due, id));
+        // Most of what happens to an operation that is not over changes nothing.
+        if let Some(group) = self.groups.get_mut(&id).filter(|group| group.due != due) {
+            self.due.remove(group.due, id);
             group.due = due;
-            self.due.insert((due, id));
+            self.due.insert(due, id);
         }
     }
 
@@ -364,19 +365,21 @@ impl Hold {
         let len = |id: &u64| self.groups.get(id).map_or(0, |group| group.members.len());
         let (keep, merge) = if len(&a) >= len(&b) { (a, b) } else { (b, a) };
         let Some(merged) = self.groups.remove(&merge) else { return };
-        self.due.remove(&(merged.due, merge));
-        self.by_age.remove(&(merged.created, merge));
+        self.due.remove(merged.due, merge);
+        self.by_age.remove(merged.created, merge);
         for op in &merged.members {
             if let Some(node) = self.nodes.get_mut(op) {
                 node.group = keep;
             }
         }
         if let Some(group) = self.groups.get_mut(&keep) {
-            self.by_age.remove(&(group.created, keep));
-            group.created = group.created.min(merged.created);
+            if merged.created < group.created {
+                self.by_age.remove(group.created, keep);
+                group.created = merged.created;
+                self.by_age.insert(group.created, keep);
+            }
             group.unfinished += merged.unfinished;
             group.members.extend(merged.members);
-            self.by_age.insert((group.created, keep));
         }
     }
 
@@ -411,8 +414,8 @@ impl Hold {
 
     fn release(&mut self, id: u64, forced: bool) {
         let Some(group) = self.groups.remove(&id) else { return };
-        self.due.remove(&(group.due, id));
-        self.by_age.remove(&(group.created, id));
+        self.due.remove(group.due, id);
+        self.by_age.remove(group.created, id);
         self.forced_count += u64::from(forced);
         let mut tree = Tree::default();
         for op in group.members {

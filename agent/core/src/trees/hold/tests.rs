@@ -37,6 +37,7 @@ pub(in crate::trees) fn finished(op: u64) -> Box<Finished> {
     };
     let operation = Operation { id: OpId(op), ..testing::operation(Detail::Http(Box::default())) };
     Box::new(Finished {
+        texts: None,
         operation,
         conn: Arc::new(ConnInfo { conn, role: None, protocol: None, client: None, tls: None }),
         found: Found::default(),

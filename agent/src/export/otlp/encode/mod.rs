@@ -34,6 +34,8 @@ const STATUS_ERROR: u64 = 2;
 
 /// Resources that are recognised without being compared.
 const LATEST: usize = 8;
+/// Room of batches before that is used again: so many bytes of it in all. Growing to it anew copies every span twice.
+const SPARE: usize = 512 << 10;
 
 /// Length prefixes and tags around a nested message: one byte of tag, at most five of length.
 const NESTING: usize = 6;
@@ -95,6 +97,8 @@ pub struct Batcher {
     span_count: u32,
     /// The span being added.
     span: Writer,
+    /// Empty, with the room that groups before had.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Batcher {
@@ -110,6 +114,7 @@ impl Batcher {
             bytes: 0,
             span_count: 0,
             span: Writer::default(),
+            spare: Vec::new(),
         }
     }
 
@@ -158,7 +163,7 @@ impl Batcher {
             return Pushed::TooLarge;
         }
         let full = if self.bytes + needed > self.aim_bytes { self.take() } else { None };
-        self.groups.push(Group { resource, spans: Vec::new() });
+        self.groups.push(Group { resource, spans: self.spare.pop().unwrap_or_default() });
         self.add(self.groups.len() - 1, of, needed);
         full.map_or(Pushed::Kept, Pushed::Full)
     }
@@ -169,12 +174,19 @@ impl Batcher {
         self.latest.clear();
         let mut payload = Writer::with_capacity(std::mem::take(&mut self.bytes));
         let mut prefix = Writer::default();
-        for Group { resource, spans } in self.groups.drain(..) {
+        self.spare.clear();
+        let mut room = SPARE;
+        for Group { resource, mut spans } in self.groups.drain(..) {
             // ResourceSpans.scope_spans
             prefix.clear();
             prefix.prefix(2, self.scope.len() + spans.len());
             // ExportTraceServiceRequest.resource_spans
             payload.parts(1, &[&resource, prefix.as_bytes(), &self.scope, &spans]);
+            if let Some(left) = room.checked_sub(spans.capacity()) {
+                room = left;
+                spans.clear();
+                self.spare.push(spans);
+            }
         }
         let span_count = std::mem::take(&mut self.span_count);
         (span_count > 0).then_some(Request { payload: payload.into_bytes(), span_count })
@@ -236,7 +248,7 @@ fn write_resource(to: &mut Writer, resource: &Resource, host: &Host) {
     // Resource.attributes
     let mut text = |key: &str, value: &str| {
         if !value.is_empty() {
-            write_text(to, 1, key, value);
+            to.text_pair(1, key, value);
         }
     };
     match (resource.service.as_str(), resource.exe.as_deref().map(base_name)) {
@@ -285,7 +297,7 @@ fn write_span(to: &mut Writer, span: &Span) {
     write_attributes(to, 9, &span.attributes);
     if let Some(evidence) = span.evidence {
         if span.attributes.get("spoor.parent.rule").is_none() {
-            write_text(to, 9, "spoor.parent.rule", evidence.rule.name());
+            to.text_pair(9, "spoor.parent.rule", evidence.rule.name());
         }
         if span.attributes.get("spoor.parent.confidence").is_none() {
             let confidence = Value::Float(rounded(evidence.confidence.0));
@@ -342,16 +354,12 @@ fn write_attributes(to: &mut Writer, field: u32, attributes: &Attributes) {
 
 /// A `KeyValue`.
 fn write_attribute(to: &mut Writer, field: u32, key: &str, value: &Value) {
+    if let Value::Text(text) = value {
+        return to.text_pair(field, key, text);
+    }
     to.message(field, |to| {
         to.bytes(1, key.as_bytes());
         to.message(2, |to| write_value(to, value));
-    });
-}
-
-fn write_text(to: &mut Writer, field: u32, key: &str, value: &str) {
-    to.message(field, |to| {
-        to.bytes(1, key.as_bytes());
-        to.message(2, |to| to.bytes(1, value.as_bytes()));
     });
 }
 

@@ -5,7 +5,7 @@
 //!
 //! *Spec*: opentelemetry-proto v1.11 `logs.proto`; semantic conventions v1.44.0, "Events".
 
-use super::{SAMPLED, write_attribute, write_attributes, write_text};
+use super::{SAMPLED, write_attribute, write_attributes};
 use crate::export::otlp::protobuf::Writer;
 use spoor_core::pipeline::{OpenWork, What};
 use spoor_core::span::SpanKind;
@@ -26,10 +26,10 @@ pub(super) fn write(to: &mut Writer, event: &OpenWork) {
     write_attributes(to, ATTRIBUTES, &span.attributes);
     let since = i64::try_from(span.start.as_nanos()).unwrap_or(i64::MAX);
     write_attribute(to, ATTRIBUTES, "spoor.operation.since", &Value::Int(since));
-    write_text(to, ATTRIBUTES, "spoor.operation.name", &span.name);
-    write_text(to, ATTRIBUTES, "spoor.operation.kind", kind(span.kind));
+    to.text_pair(ATTRIBUTES, "spoor.operation.name", &span.name);
+    to.text_pair(ATTRIBUTES, "spoor.operation.kind", kind(span.kind));
     if let Some(parent) = &span.parent {
-        write_text(to, ATTRIBUTES, "spoor.operation.parent", &parent.to_string());
+        to.text_pair(ATTRIBUTES, "spoor.operation.parent", &parent.to_string());
     }
     if let (SpanKind::Client | SpanKind::Producer, Some(peer)) =
         (span.kind, span.attributes.get("server.address"))

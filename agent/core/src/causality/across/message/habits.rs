@@ -5,9 +5,10 @@
 //!
 //! *Owns* the counts. *Must not know* queues.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
 use crate::bounded::Bounded;
+use crate::hash::Keyed;
 
 /// Addresses remembered; those where nothing is published are forgotten first.
 const MAX_ADDRESSES: usize = 16_384;
@@ -54,7 +55,7 @@ impl Habit {
 /// What was published where, as far as it was equal; bounded.
 #[derive(Debug)]
 pub(super) struct Habits {
-    habits: Bounded<u64, Habit, RandomState>,
+    habits: Bounded<u64, Habit, Keyed>,
 }
 
 impl Habits {

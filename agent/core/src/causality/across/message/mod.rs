@@ -29,7 +29,6 @@ mod progress;
 mod told;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::hash::RandomState;
 use std::time::Duration;
 
 use self::consumers::ANSWERED_WITHIN;
@@ -40,6 +39,7 @@ use self::habits::Habits;
 use self::progress::Progress;
 pub use self::told::{Delivery, Destination, MessageKey, Outcome, Pair, Published, Stamp};
 use crate::bounded::{Bounded, Slot};
+use crate::hash::Keyed;
 use crate::record::{ConnId, OpId};
 use crate::time::BootTime;
 
@@ -47,7 +47,7 @@ use crate::time::BootTime;
 /// published longest ago are forgotten first.
 #[derive(Debug)]
 pub struct Messages {
-    entries: Bounded<MessageKey, Entry, RandomState>,
+    entries: Bounded<MessageKey, Entry, Keyed>,
     /// What is remembered of all messages.
     parts: usize,
     /// When the latest publish was seen that was forgotten with its message: it may not have left its queue yet.

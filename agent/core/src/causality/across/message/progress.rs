@@ -8,10 +8,10 @@
 //! *Spec*: RabbitMQ, "Queues" (message ordering).
 
 use std::collections::VecDeque;
-use std::hash::RandomState;
 use std::time::Duration;
 
 use crate::bounded::Bounded;
+use crate::hash::Keyed;
 use crate::time::BootTime;
 
 /// Destinations remembered; those where nothing happens are forgotten first.
@@ -39,7 +39,7 @@ struct Way {
 /// How far destinations had come, whatever the message; bounded.
 #[derive(Debug)]
 pub(super) struct Progress {
-    ways: Bounded<u64, Way, RandomState>,
+    ways: Bounded<u64, Way, Keyed>,
 }
 
 impl Progress {

@@ -16,6 +16,6 @@ pub(super) fn judge(view: &View<'_>) -> Option<Guess> {
         && candidate.is_sound()
         && !view.is_contested(cause)
         && !view.is_near_loss()
-        && !view.may_be_of_unread();
+        && !view.began_unread();
     usable.then_some(Guess { cause, contested: false })
 }

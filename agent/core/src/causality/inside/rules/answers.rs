@@ -34,14 +34,16 @@ pub(super) fn next(view: &View<'_>) -> Option<Guess> {
     // The thread's settlement of what came before may have been written by another thread.
     let is_interleaved =
         candidate.family == Interaction::Message && view.is_interleaved(candidate.conn, answered);
+    let is_unread = view.thread_may_be_of_unread();
     let usable = !thread.multiplexes
         && !is_shared
         && !is_interleaved
         && !view.has_unsure_writer()
         && candidate.opened.at <= at
         && !view.is_near_loss()
-        && !view.may_be_of_unread();
-    usable.then_some(Guess { cause, contested: view.op.start.in_flight != 1 })
+        // A thread that reads requests itself does nothing for another one before its answer; one to which they are handed on may.
+        && (candidate.opened.thread.tid == view.tid() || !is_unread);
+    usable.then_some(Guess { cause, contested: is_unread || view.op.start.in_flight != 1 })
 }
 
 /// When the operation began, the thread was at work on `cause`, between the answer at `after` and the one at `before`: of what
@@ -77,6 +79,6 @@ pub(super) fn last(view: &View<'_>) -> Option<Guess> {
         && candidate.served_by.contains(&view.tid())
         && view.at().since(candidate.closed_at?) <= AFTER
         && !view.is_near_loss()
-        && !view.may_be_of_unread();
+        && !view.began_unread();
     usable.then_some(Guess { cause, contested: false })
 }

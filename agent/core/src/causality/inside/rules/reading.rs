@@ -88,7 +88,7 @@ fn look(view: &View<'_>) -> Option<Read> {
     let is_request = last.shape == OpSide::Incoming;
     let cause = if is_request { *read } else { last.parent? };
     let candidate = view.candidate(cause)?;
-    if view.has_unsure_writer() || !candidate.is_sound() || view.is_near_loss() || view.may_be_of_unread() {
+    if view.has_unsure_writer() || !candidate.is_sound() || view.is_near_loss() || view.began_unread() {
         return None;
     }
     let at = view.at();

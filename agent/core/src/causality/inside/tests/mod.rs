@@ -954,6 +954,7 @@ fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
 mod alone;
 mod awaited;
 mod bounds;
+mod chains;
 mod forwarded;
 mod kin;
 mod losses;

@@ -18,7 +18,7 @@ fn a_key_names_the_order_but_not_which_request_of_it_was_the_cause() {
     let mut world = World::new();
     let (request, named) = named_work(&mut world);
     world.check(named, Some((request, Rule::Value)));
-    world.inside.unread(ConnId(20), Tgid(1), world.now);
+    world.inside.unread(ConnId(20), Tgid(1), (world.now, true));
     let (_, named) = named_work(&mut world);
     world.check(named, None);
     world.inside.conn_closed(ConnId(20), Tgid(1), world.now);
@@ -30,8 +30,8 @@ fn a_key_names_the_order_but_not_which_request_of_it_was_the_cause() {
 #[test]
 fn a_connection_that_is_read_after_all_hides_nothing() {
     let mut world = World::new();
-    world.inside.unread(ConnId(20), Tgid(1), world.now);
-    world.inside.read(ConnId(20), Tgid(1));
+    world.inside.unread(ConnId(20), Tgid(1), (world.now, true));
+    world.inside.read(ConnId(20), Tgid(1), world.now);
     let (request, named) = named_work(&mut world);
     world.check(named, Some((request, Rule::Value)));
 }
@@ -39,7 +39,7 @@ fn a_connection_that_is_read_after_all_hides_nothing() {
 #[test]
 fn a_thread_that_serves_a_request_serves_no_other_one_meanwhile() {
     let mut world = World::new();
-    world.inside.unread(ConnId(20), Tgid(1), world.now);
+    world.inside.unread(ConnId(20), Tgid(1), (world.now, true));
     let request = world.request(1, 10);
     let call = world.call(3, 10);
     world.close(call, 10, None);
@@ -56,7 +56,21 @@ fn a_thread_that_serves_a_request_serves_no_other_one_meanwhile() {
 #[test]
 fn another_process_is_not_concerned() {
     let mut world = World::new();
-    world.inside.unread(ConnId(20), Tgid(77), world.now);
+    world.inside.unread(ConnId(20), Tgid(77), (world.now, true));
     let (request, named) = named_work(&mut world);
     world.check(named, Some((request, Rule::Value)));
+}
+
+#[test]
+fn what_was_noted_while_a_connection_was_not_read_does_not_know_of_it() {
+    let mut world = World::new();
+    let request = world.request(1, 10);
+    world.close(request, 10, None);
+    world.inside.unread(ConnId(20), Tgid(1), (world.now, true));
+    // The thread has answered that request last, as far as is known; it has read another one.
+    let call = world.call(3, 10);
+    world.inside.read(ConnId(20), Tgid(1), world.now);
+    world.close(call, 10, None);
+    world.wait(2 * GRACE);
+    world.check(call, None);
 }

@@ -1210,7 +1210,7 @@ proptest::proptest! {
                     proptest::prop_assert!(opened.contains(&op) && !closed.contains(&op));
                 }
                 Event::Closed(operation) => closed.push(operation.id),
-                Event::Discarded { .. } | Event::Missed { .. } | Event::Unread | Event::Read => {}
+                Event::Discarded { .. } | Event::Missed { .. } | Event::Unread { .. } | Event::Hidden { .. } | Event::Read => {}
             }
         }
         opened.sort();

@@ -178,7 +178,11 @@ pub(super) fn assert_life_cycles(events: &[Event]) {
                     assert!(response.start.pos <= response.end.pos, "{operation:?}");
                 }
             }
-            Event::Discarded { .. } | Event::Missed { .. } | Event::Unread | Event::Read => {}
+            Event::Discarded { .. }
+            | Event::Missed { .. }
+            | Event::Unread { .. }
+            | Event::Hidden { .. }
+            | Event::Read => {}
         }
     }
     assert!(seen.values().all(|(_, closed)| *closed == 1), "left open: {seen:?}\n{events:?}");

@@ -10,10 +10,10 @@
 //!
 //! *Owns* that table and its bounds. *Must not know* messages.
 
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use crate::bounded::Bounded;
+use crate::hash::Keyed;
 use crate::operation::postgres::{Statement, StatementKind, TEXT_CUT};
 use crate::operation::{Completeness, Detail, Operation};
 use crate::protocol::Shared;
@@ -33,11 +33,11 @@ const MAX_PLACES: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Revealed {
     /// `None`: two texts were seen for the name, so it is none.
-    texts: Bounded<String, Option<Arc<str>>, RandomState>,
+    texts: Bounded<String, Option<Arc<str>>, Keyed>,
     bytes: usize,
     /// The database that a service uses on a server; `None` when it uses several, so that a connection whose start-up was not
     /// seen may be to any.
-    databases: Bounded<String, Option<Arc<str>>, RandomState>,
+    databases: Bounded<String, Option<Arc<str>>, Keyed>,
 }
 
 impl Default for Revealed {

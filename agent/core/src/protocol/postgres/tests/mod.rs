@@ -105,7 +105,11 @@ impl Driver {
                 Event::Opened { op, .. } => (*op, 0, 1),
                 Event::Requested { op, .. } => (*op, 1, 2),
                 Event::Closed(operation) => (operation.id, 2, 3),
-                Event::Discarded { .. } | Event::Missed { .. } | Event::Unread | Event::Read => continue,
+                Event::Discarded { .. }
+                | Event::Missed { .. }
+                | Event::Unread { .. }
+                | Event::Hidden { .. }
+                | Event::Read => continue,
             };
             let stage = stages.entry(op).or_insert(0);
             assert!(*stage == from || (to == 3 && *stage == 1), "{op:?} went from {stage} to {to}");

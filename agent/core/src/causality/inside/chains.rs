@@ -1,0 +1,161 @@
+//! Who waited for whom at each write → which request a chain of tasks leads to.
+//!
+//! A task that answers a request serves it, from when it was read until it is answered. A chain that leads through it is work for
+//! that request; what waits for it in turn, such as the task of a connection, may have others. Tasks that were on their way to it,
+//! and are younger than the request, were made for it, and work for it after the answer too.
+//!
+//! *Owns* what is remembered of tasks, and its bounds. Tasks are known by numbers that are never used again: one with a name of its
+//! own is none of them. *Must not know* rules.
+
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use super::table::Op;
+use crate::bounded::Bounded;
+use crate::record::{Chain, ConnId, OpId, TaskId, Tgid};
+use crate::time::BootTime;
+
+/// How long tasks and writes are remembered: several times as long as an operation waits for its cause. The answer to a request
+/// that takes longer to write does not tell who wrote it.
+const KEEP: Duration = Duration::from_secs(60);
+/// Writes whose chain is remembered until what was written is understood: some seconds of a busy machine.
+const MAX_WRITES: usize = 65_536;
+/// Tasks of which it is remembered where they led.
+const MAX_TASKS: usize = 65_536;
+/// Requests that one task answered and that are remembered: a connection's task answers all of the connection.
+const MAX_SERVED: usize = 256;
+
+/// What is known of all tasks.
+#[derive(Debug)]
+pub(super) struct Chains {
+    /// By connection and time, as data are.
+    writes: Bounded<(ConnId, BootTime), Write>,
+    sights: Bounded<(Tgid, TaskId), Sights>,
+    /// Requests by the task that answered, in the order they were over.
+    served: FxHashMap<(Tgid, TaskId), Vec<OpId>>,
+    /// The highest number seen in a process: it counts up.
+    newest: FxHashMap<Tgid, TaskId>,
+}
+
+#[derive(Debug)]
+struct Write {
+    at: BootTime,
+    tasks: Box<[TaskId]>,
+}
+
+/// The first and the last write at which others waited for a task.
+#[derive(Clone, Copy, Debug)]
+struct Sights {
+    first: (ConnId, BootTime),
+    last: (ConnId, BootTime),
+}
+
+impl Default for Chains {
+    fn default() -> Self {
+        Self {
+            writes: Bounded::new(MAX_WRITES),
+            sights: Bounded::new(MAX_TASKS),
+            served: FxHashMap::default(),
+            newest: FxHashMap::default(),
+        }
+    }
+}
+
+impl Chains {
+    /// A process writes, with this chain.
+    pub(super) fn note(&mut self, chain: Chain) {
+        let Chain { at, conn, thread, tasks } = chain;
+        let (tgid, Some((_, waited_for))) = (thread.tgid, tasks.split_last()) else { return };
+        let newest = self.newest.entry(tgid).or_default();
+        *newest = tasks.iter().fold(*newest, |newest, task| newest.max(*task));
+        let sight = (conn, at);
+        for task in waited_for.iter().filter(|task| task.is_numbered()) {
+            match self.sights.get_mut(&(tgid, *task)) {
+                Some(sights) => sights.last = sight,
+                None => {
+                    self.sights.insert((tgid, *task), Sights { first: sight, last: sight });
+                }
+            }
+        }
+        let old = at - KEEP;
+        while let Some(slot) = self.sights.oldest()
+            && self.sights.at(slot).is_some_and(|sights| sights.first.1 < old)
+        {
+            self.sights.remove_at(slot);
+        }
+        while let Some(slot) = self.writes.oldest()
+            && self.writes.at(slot).is_some_and(|write| write.at < old)
+        {
+            self.writes.remove_at(slot);
+        }
+        self.writes.insert((conn, at), Write { at, tasks: tasks.into() });
+    }
+
+    /// The chain of what was written on a connection then.
+    pub(super) fn of(&self, conn: ConnId, at: BootTime) -> Option<&[TaskId]> {
+        self.writes.get(&(conn, at)).map(|write| write.tasks.as_ref())
+    }
+
+    /// The highest number that a task of the process had.
+    pub(super) fn newest(&self, tgid: Tgid) -> TaskId {
+        self.newest.get(&tgid).copied().unwrap_or_default()
+    }
+
+    /// A request is over that this task answered.
+    pub(super) fn answered(&mut self, tgid: Tgid, task: TaskId, op: OpId) {
+        let served = self.served.entry((tgid, task)).or_default();
+        if served.len() >= MAX_SERVED {
+            served.remove(0);
+        }
+        served.push(op);
+    }
+
+    /// Such a request is forgotten.
+    pub(super) fn forget(&mut self, tgid: Tgid, task: TaskId, op: OpId) {
+        if let Some(served) = self.served.get_mut(&(tgid, task)) {
+            served.retain(|other| *other != op);
+            if served.is_empty() {
+                self.served.remove(&(tgid, task));
+            }
+        }
+    }
+
+    /// The process is no more, or another program with numbers of its own.
+    pub(super) fn gone(&mut self, tgid: Tgid) {
+        if self.newest.remove(&tgid).is_some() {
+            let old: Vec<_> = self.sights.iter().map(|(key, _)| *key).filter(|(of, _)| *of == tgid).collect();
+            for key in old {
+                self.sights.remove(&key);
+            }
+            self.served.retain(|(of, _), _| *of != tgid);
+        }
+    }
+
+    /// Requests that a task answered.
+    pub(super) fn served(&self, tgid: Tgid, task: TaskId) -> &[OpId] {
+        self.served.get(&(tgid, task)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The chains of the first and the last write at which others waited for a task, and when.
+    pub(super) fn sights(&self, tgid: Tgid, task: TaskId) -> Option<[(&[TaskId], BootTime); 2]> {
+        let Sights { first, last } = *self.sights.get(&(tgid, task))?;
+        let chain = |(conn, at)| Some((self.of(conn, at)?, at));
+        Some([chain(first)?, chain(last)?])
+    }
+
+    /// What was forgotten at the bounds.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.sights.forgotten() + self.writes.forgotten()
+    }
+}
+
+/// Requests of a task that were open then, of all that it answered, the latest to be over first.
+pub(super) fn open_at<'a>(
+    served: impl Iterator<Item = (OpId, &'a Op)>,
+    at: BootTime,
+) -> impl Iterator<Item = (OpId, &'a Op)> {
+    served
+        .take_while(move |(_, op)| op.closed_at.is_none_or(|closed| closed >= at))
+        .filter(move |(_, op)| op.is_open_at(at))
+}
