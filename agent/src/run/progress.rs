@@ -20,6 +20,7 @@ use crate::cli::Print;
 use crate::export::Totals;
 use crate::source::file::Position;
 use spoor_core::pipeline::{Pipeline, Stats};
+use spoor_core::protocol::Protocol;
 
 /// How often a terminal is told that it goes on.
 const SHOW_EVERY: Duration = Duration::from_secs(10);
@@ -147,9 +148,12 @@ fn hint(stats: &Stats, processes: u64) -> Option<String> {
     let known: u64 = connections.detected.by_name().into_iter().map(|(_, count)| count).sum();
     Some(format!(
         "no operation for {seconds} s: {} records of {processes} processes; of {} connections {known} speak a protocol that is read, {} are \
-         encrypted, {} speak something else; spoor reads HTTP, FastCGI, SCGI, uwsgi, AMQP 0-9-1 and PostgreSQL, under TLS where \
-         `tls` says so (docs/tls.md)",
-        stats.records, connections.opened, connections.opaque, connections.not_ours
+         encrypted, {} speak something else; spoor reads {}, under TLS where `tls` says so (docs/tls.md)",
+        stats.records,
+        connections.opened,
+        connections.opaque,
+        connections.not_ours,
+        Protocol::ALL.map(Protocol::title).join(", ")
     ))
 }
 
@@ -232,6 +236,7 @@ mod tests {
                 && said.contains("`tls` says so"),
             "{said}"
         );
+        assert!(Protocol::ALL.iter().all(|protocol| said.contains(protocol.title())), "{said}");
         assert_eq!(hint(&Stats { held: 1, ..encrypted }, 3), None, "something is on its way");
     }
 }

@@ -9,12 +9,17 @@
 //! server port. Tag: bit 0 the server sent it; bits 1–3 say bytes, or 6: time passes, 7: a hole of that length.
 //! A length past the end of the input takes what is there, so any bytes are a script.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use spoor_core::protocol::Protocol;
 use spoor_core::record::{Direction, Role, Sender};
 
-/// Ports a script can name.
-const PORTS: [Option<u16>; 6] = [None, Some(80), Some(5432), Some(5672), Some(8080), Some(4711)];
+/// Ports a script can name: none, one that nothing is known for, and the first of each protocol, where less is enough to tell it.
+static PORTS: LazyLock<Vec<Option<u16>>> = LazyLock::new(|| {
+    let known = Protocol::ALL.into_iter().filter_map(|protocol| protocol.ports().first());
+    [None, Some(4711)].into_iter().chain(known.map(|range| Some(*range.start()))).collect()
+});
 
 /// A story of one connection.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@
 //! | foreign and hostile bytes, secrets | `fuzz`, `hostile`, `privacy` |
 //! | what is open, from the traffic to the sentence | `open_work` |
 //! | exporter, command line, packages | `export`, `export_changes`, `export_google`, `export_refused`, `cli`, `ends`, `packages`, `dashboards` |
+//! | what pages say of the code | `pages` |
 
 mod agents;
 mod amqp_captures;
@@ -39,6 +40,7 @@ mod oracle_amqp;
 mod oracle_postgres;
 mod order_root;
 mod packages;
+mod pages;
 mod pipeline;
 mod postgres_captures;
 mod postgres_losses;

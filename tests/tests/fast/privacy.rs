@@ -20,6 +20,7 @@ use spoor::source::recording::{Contents, Header, Writer};
 use spoor_core::order::settings::Order;
 use spoor_core::pipeline::{Pipeline, Settings};
 use spoor_core::privacy::pseudonym::Pseudonyms;
+use spoor_core::protocol::Protocol;
 use spoor_core::record::Record;
 use spoor_core::record::Sender::{Client, Server};
 use spoor_core::settings::Sampling;
@@ -189,11 +190,132 @@ fn postgres(host: &mut Host) {
     host.close(link);
 }
 
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream][..], payload].concat()
+}
+
+/// A header block after such first octets, every field of which enters the table.
+fn block(first: &[u8], fields: &[(&str, &str)]) -> Vec<u8> {
+    let field = |(name, value): &(&str, &str)| [&[0x40][..], &short(name), &short(value)].concat();
+    [first.to_vec(), fields.iter().flat_map(field).collect()].concat()
+}
+
+fn http2(host: &mut Host) {
+    let (shop, crm) = (host.process(200, "shop"), host.process(300, "crm"));
+    let link = host.connect(shop, crm, 50051, Covered::Both);
+    let (a, b) = (shop.thread(0), crm.thread(0));
+    let path = format!("/orders/17?access_token={MARK}70&email=jane.roe%40example.org");
+    let (token, cookie) = (format!("Bearer {MARK}71"), format!("sid={MARK}72"));
+    let fields = [
+        (":path", path.as_str()),
+        ("authorization", token.as_str()),
+        ("cookie", cookie.as_str()),
+        ("x-customer", "jane.roe@example.org"),
+        ("content-type", "application/json"),
+    ];
+    let body = format!(r#"{{"order_id": 17, "password": "{MARK}73", "card": "4111111111111111"}}"#);
+    let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, b"")].concat();
+    let request = [frame(1, 4, 1, &block(&[0x83, 0x86], &fields)), frame(0, 1, 1, body.as_bytes())];
+    host.send(link, Client, [hello, request.concat()].concat(), a, b);
+    let (cookie, told) = (format!("sid={MARK}74"), format!("no card {MARK}75"));
+    let fields = [("set-cookie", cookie.as_str()), ("grpc-message", told.as_str())];
+    let answer = [frame(1, 4, 1, &block(&[0x8e], &fields)), frame(0, 1, 1, format!("{MARK}76").as_bytes())];
+    host.send(link, Server, [frame(4, 0, 0, b""), answer.concat()].concat(), b, a);
+    host.close(link);
+}
+
+/// What a web server tells an application of a request: variables that SCGI and uwsgi begin with, too.
+fn variables(body: &str) -> Vec<(&'static str, String)> {
+    let query = format!("access_token={MARK}80&email=jane.roe%40example.org");
+    vec![
+        ("CONTENT_LENGTH", body.len().to_string()),
+        ("SCGI", "1".to_owned()),
+        ("REQUEST_METHOD", "POST".to_owned()),
+        ("REQUEST_URI", format!("/orders/17?{query}")),
+        ("QUERY_STRING", query),
+        ("CONTENT_TYPE", "application/json".to_owned()),
+        ("HTTP_HOST", "shop".to_owned()),
+        ("HTTP_AUTHORIZATION", format!("Bearer {MARK}81")),
+        ("HTTP_COOKIE", format!("sid={MARK}82")),
+        ("HTTP_X_CUSTOMER", "jane.roe@example.org".to_owned()),
+        ("REMOTE_USER", "jane.roe@example.org".to_owned()),
+        ("PHP_AUTH_PW", format!("{MARK}83")),
+        ("DB_PASSWORD", format!("{MARK}84")),
+    ]
+}
+
+fn gateway_body() -> String {
+    format!(r#"{{"order_id": 17, "password": "{MARK}85", "phone": "+4915112345678"}}"#)
+}
+
+fn gateway_answer() -> String {
+    format!(
+        "Status: 500 Internal Server Error\r\nSet-Cookie: sid={MARK}86\r\nContent-Type: application/json\r\n\r\n\
+         {{\"order_id\": 17, \"session\": \"{MARK}87\", \"mail\": \"jane.roe@example.org\"}}"
+    )
+}
+
+/// One request to an application, which answers and closes.
+fn gateway(host: &mut Host, port: u16, request: Vec<u8>, answer: Vec<u8>) {
+    let (web, app) = (host.process(700, "nginx"), host.process(800, "app"));
+    let link = host.connect(web, app, port, Covered::Both);
+    let (a, b) = (web.thread(0), app.thread(0));
+    host.send(link, Client, request, a, b);
+    host.send(link, Server, answer, b, a);
+    host.close(link);
+}
+
+fn fastcgi(host: &mut Host) {
+    let record = |kind: u8, content: &[u8]| {
+        let [high, low] = (content.len() as u16).to_be_bytes();
+        [&[1, kind, 0, 1, high, low, 0, 0][..], content].concat()
+    };
+    let body = gateway_body();
+    let pair = |(name, value): &(&'static str, String)| {
+        [&[name.len() as u8, value.len() as u8][..], name.as_bytes(), value.as_bytes()].concat()
+    };
+    let pairs: Vec<u8> = variables(&body).iter().flat_map(pair).collect();
+    let begin = record(1, &[0, 1, 0, 0, 0, 0, 0, 0]);
+    let request = [begin, record(4, &pairs), record(4, b""), record(5, body.as_bytes()), record(5, b"")];
+    let log = format!("PHP message: no user jane.roe@example.org, {MARK}88");
+    let answer = [record(7, log.as_bytes()), record(6, gateway_answer().as_bytes()), record(3, &[0; 8])];
+    gateway(host, 9000, request.concat(), answer.concat());
+}
+
+fn scgi(host: &mut Host) {
+    let body = gateway_body();
+    let block: String = variables(&body).iter().map(|(name, value)| format!("{name}\0{value}\0")).collect();
+    let request = format!("{}:{block},{body}", block.len());
+    gateway(host, 4000, request.into_bytes(), gateway_answer().into_bytes());
+}
+
+fn uwsgi(host: &mut Host) {
+    let string = |text: &str| [&(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat();
+    let body = gateway_body();
+    let pair = |(name, value): &(&'static str, String)| [string(name), string(value)].concat();
+    let block: Vec<u8> = variables(&body).iter().flat_map(pair).collect();
+    let [low, high] = (block.len() as u16).to_le_bytes();
+    let request = [&[0, low, high, 0][..], &block, body.as_bytes()].concat();
+    gateway(host, 3031, request, gateway_answer().into_bytes());
+}
+
+/// Traffic of a protocol with secrets wherever it has room for them. For a new one, the compiler asks for it here.
+fn secrets(protocol: Protocol) -> fn(&mut Host) {
+    match protocol {
+        Protocol::Http1 => http,
+        Protocol::Http2 => http2,
+        Protocol::Amqp => amqp,
+        Protocol::Postgres => postgres,
+        Protocol::FastCgi => fastcgi,
+        Protocol::Scgi => scgi,
+        Protocol::Uwsgi => uwsgi,
+    }
+}
+
 fn traffic() -> Vec<Record> {
     let mut host = Host::new();
-    http(&mut host);
-    amqp(&mut host);
-    postgres(&mut host);
+    Protocol::ALL.into_iter().for_each(|protocol| secrets(protocol)(&mut host));
     host.records
 }
 
@@ -257,8 +379,15 @@ fn recording(directory: &Path, scrubbed: bool) -> std::path::PathBuf {
 
 #[test]
 fn no_secret_is_in_spans_trees_json_or_metrics() {
-    let spans = spans();
+    let mut pipeline = Pipeline::new(settings()).unwrap();
+    traffic().into_iter().for_each(|record| pipeline.handle_record(record));
+    pipeline.finish(BootTime::from_nanos(u64::MAX / 2));
     // The traffic was understood: silence would be clean too.
+    let operations = pipeline.stats().operations;
+    for protocol in Protocol::ALL {
+        assert!(operations[protocol] > 0, "no operation of {protocol:?}: {operations:?}");
+    }
+    let spans = spans();
     let named = |name: &str| spans.iter().filter(|span| span.name.starts_with(name)).count();
     for name in [
         "POST /orders/{order_id}",
@@ -346,23 +475,14 @@ fn connections_that_go_on() -> Vec<Record> {
     }
     let crm = host.process(300, "crm");
     let link = host.connect(shop, crm, 50051, Covered::Both);
-    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
-        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream][..], payload].concat()
-    };
-    let mut fields = vec![0x83, 0x86];
-    for (name, value) in [
+    let fields = [
         (":path", "/shop.Orders/Create"),
         ("authorization", "Bearer zq9secret63"),
         ("cookie", "session=zq9secret64"),
         ("x-customer", "jane.roe@example.org"),
-    ] {
-        fields.extend([0x40, name.len() as u8]);
-        fields.extend(name.bytes());
-        fields.push(value.len() as u8);
-        fields.extend(value.bytes());
-    }
+    ];
     let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, b"")].concat();
-    host.send(link, Client, [hello, frame(1, 5, 1, &fields)].concat(), a, b);
+    host.send(link, Client, [hello, frame(1, 5, 1, &block(&[0x83, 0x86], &fields))].concat(), a, b);
     host.send(link, Server, [frame(4, 0, 0, b""), frame(1, 5, 1, &[0x88])].concat(), b, a);
     host.records.into_iter().filter(|record| !matches!(record, Record::Close(_))).collect()
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask tidy`: the workspace's own conventions, checked by code.
 //!
 //! Files of the tree in, findings as `file:line: what, why` out. [`boundaries`] checks who may name whom,
-//! [`layout`] where modules and their tests stand, [`text`] what every file has to look like, [`dependencies`] that each
+//! [`layout`] where modules and their tests stand, [`reach`] that every file is compiled, [`text`] what every file has to look like, [`dependencies`] that each
 //! dependency has a reason and a user, [`links`] that pages lead somewhere; [`rust`] gives all of them the code without
 //! comments and literals.
 
@@ -10,6 +10,7 @@ mod dependencies;
 mod journeys;
 mod layout;
 mod links;
+mod reach;
 mod rust;
 mod text;
 
@@ -82,6 +83,7 @@ fn check(files: &[File]) -> Vec<Finding> {
     links::check_tree(files, &mut findings);
     dependencies::check_tree(files, &mut findings);
     layout::check(files, &mut findings);
+    reach::check(files, &mut findings);
     findings
 }
 

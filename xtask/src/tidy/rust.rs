@@ -159,7 +159,7 @@ fn is_word(token: &str) -> bool {
 }
 
 /// Words, `::` and single signs, with their lines.
-fn tokens(code: &str) -> Vec<(usize, &str)> {
+pub(super) fn tokens(code: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     for (number, line) in code.lines().enumerate() {
         let mut rest = line;

@@ -307,3 +307,70 @@ fn long_tests_are_a_file_of_their_own() {
     one("common/src/x.rs", &tests(148), "3: 151 lines of tests");
     clean("common/src/x.rs", &tests(148).replacen("#[cfg(test)]\n", "", 1));
 }
+
+/// Files to which no `mod` line leads, in the package `a` with these files.
+fn unreached(tree: &[(&str, &str)]) -> Vec<String> {
+    let file = |(path, text): &(&str, &str)| File { path: (*path).to_owned(), text: (*text).to_owned() };
+    let found = check(&tree.iter().map(file).collect::<Vec<File>>()).into_iter();
+    found.filter(|found| found.what.starts_with("no `mod` line leads")).map(|found| found.path).collect()
+}
+
+#[test]
+fn every_file_is_reached_by_mod_lines_from_a_target() {
+    let tree = [
+        ("Cargo.toml", "[workspace]\n"),
+        ("tests/outside.rs", ""),
+        (
+            "a/Cargo.toml",
+            "[package]\nname = \"a\"\n[[bin]]\npath = \"src/odd.rs\"\n[dependencies]\nb = { path = \"src/no.rs\" }\n",
+        ),
+        ("a/build.rs", ""),
+        (
+            "a/src/lib.rs",
+            "pub mod one;\n// mod in_comment;\nconst A: &str = \"mod in_text;\";\nmod inline {\n    mod far;\n}\nmod near;\n",
+        ),
+        ("a/src/one/mod.rs", "#[cfg(test)]\nmod tests;\npub(crate) mod two;\nfn f() {}\n"),
+        (
+            "a/src/one/two.rs",
+            "mod three;\n/// Its arguments.\n#[path = \"../../../b/src/bin/x/args.rs\"]\nmod args;\n",
+        ),
+        ("a/src/one/two/three.rs", ""),
+        ("a/src/one/tests.rs", ""),
+        ("a/src/inline/far.rs", ""),
+        (
+            "a/src/near.rs",
+            "#[cfg_attr(old, path = \"near/one_way.rs\")]\n#[cfg_attr(not(old), path = \"near/other.rs\")]\nmod way;\n",
+        ),
+        ("a/src/near/one_way.rs", ""),
+        ("a/src/near/other.rs", ""),
+        ("a/src/far.rs", ""),
+        ("a/src/odd.rs", "mod of_odd;\n"),
+        ("a/src/odd/of_odd.rs", ""),
+        ("a/src/no.rs", ""),
+        ("a/src/in_comment.rs", ""),
+        ("a/src/in_text.rs", ""),
+        ("a/src/one/orphan/mod.rs", "mod child;\n"),
+        ("a/src/one/orphan/child.rs", ""),
+        ("a/src/bin/tool.rs", ""),
+        ("a/tests/whole.rs", ""),
+        ("a/tests/many/main.rs", "mod reached;\n"),
+        ("a/tests/many/reached.rs", ""),
+        ("a/tests/many/forgotten.rs", ""),
+        ("a/notes/make.rs", ""),
+        ("b/Cargo.toml", "[package]\nname = \"b\"\n"),
+        ("b/src/bin/x/main.rs", ""),
+        ("b/src/bin/x/args.rs", ""),
+        ("b/src/lonely.rs", ""),
+    ];
+    let expected = [
+        "a/src/far.rs",
+        "a/src/in_comment.rs",
+        "a/src/in_text.rs",
+        "a/src/no.rs",
+        "a/src/one/orphan/child.rs",
+        "a/src/one/orphan/mod.rs",
+        "a/tests/many/forgotten.rs",
+        "b/src/lonely.rs",
+    ];
+    assert_eq!(unreached(&tree), expected);
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::operation::Kept;
-use crate::record::OpId;
+use crate::record::{OpId, Sender};
 use crate::time::BootTime;
 
 /// One action on a channel.
@@ -56,6 +56,16 @@ impl Action {
 }
 
 impl ActionKind {
+    /// Who sent its first byte: the client, except for what brokers send by themselves.
+    pub fn sender(&self) -> Sender {
+        match self {
+            ActionKind::Publish(_) | ActionKind::Get(_) | ActionKind::Settle(_) => Sender::Client,
+            ActionKind::Deliver(_) | ActionKind::Return(_) => Sender::Server,
+            ActionKind::Method(method) if method.is_by_server => Sender::Server,
+            ActionKind::Method(_) => Sender::Client,
+        }
+    }
+
     /// The message it carries.
     pub fn content(&self) -> Option<&Content> {
         match self {
@@ -554,6 +564,8 @@ impl Source {
 pub struct Method {
     /// `queue.declare`, `channel.close`, …
     pub name: String,
+    /// The broker asks: `connection.blocked`, `channel.close` of a refusal, `basic.cancel` of a queue that is gone.
+    pub is_by_server: bool,
     /// Queue or exchange it names, as far as it names one.
     pub target: String,
     /// Reply code and text of `channel.close` or `connection.close` that answered it, or that it carries.

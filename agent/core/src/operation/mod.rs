@@ -9,7 +9,7 @@ mod setup;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use crate::record::{OpId, Point, Role};
+use crate::record::{OpId, Point, Role, Sender};
 use crate::time::BootTime;
 
 /// What kind of conversation an operation belongs to, as far as it matters for its cause.
@@ -86,6 +86,15 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// Who sent its first byte: what both ends call the operation by, and where it stands on the wire, depend on it. No arm for the
+    /// rest: of a protocol whose servers begin operations, a wrong one would make wrong identities in silence.
+    pub fn sender(&self) -> Sender {
+        match &self.detail {
+            Detail::Http(_) | Detail::Postgres(_) => Sender::Client,
+            Detail::Amqp(action) => action.kind.sender(),
+        }
+    }
+
     /// Forgets the bytes of bodies, parameters and rows, and headers but those that spans show. They are for keys and identity
     /// only: once those are found, an operation that waits for its tree needs neither the memory nor the secrets. Lengths stay.
     pub fn forget_values(&mut self, is_shown: fn(&[u8]) -> bool) {

@@ -27,6 +27,7 @@ use crate::operation::{OpSide, Operation};
 use crate::record::{Mark, OpId, Point, Sender, Worker};
 use crate::time::BootTime;
 
+// The folders are `mod` lines above as well: rustfmt follows no module that a macro declares.
 registry::protocols! {
     Http1 = http1,
     Http2 = http2,
@@ -155,18 +156,13 @@ pub trait Session: std::fmt::Debug + Send {
 
     /// Bytes that it holds: what is open, what it has learned, what waits for the rest of a message. Asked after every record, so it
     /// keeps count.
-    fn held(&self) -> usize {
-        0
-    }
+    fn held(&self) -> usize;
 
     /// Memory is short: gives up the bodies and values of what is open. Lengths, and what spans show, stay.
     fn relieve(&mut self) {}
 
     /// What is known so far of an operation that is not over, once all of its request was seen. `None`: it is not open.
-    fn peek(&self, op: OpId) -> Option<Operation> {
-        let _ = op;
-        None
-    }
+    fn peek(&self, op: OpId) -> Option<Operation>;
 
     /// What it has learned that the stream does not say again, for the session of the agent that comes next. `None`:
     /// nothing.
@@ -182,3 +178,6 @@ pub trait Session: std::fmt::Debug + Send {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,8 @@ pub(super) type WeakSender = fn(&[u8]) -> Option<Sender>;
 pub(super) struct Spec {
     /// Shown in metrics and tables. Protocols of one name are counted as one there.
     pub(super) name: &'static str,
+    /// What people call it, with its version where that matters: pages and sentences.
+    pub(super) title: &'static str,
     /// What kind of conversation its operations are.
     pub(super) interaction: Interaction,
     /// Ports its servers are known for: they break ties and buy patience, never more.
@@ -41,7 +43,14 @@ pub(super) struct Spec {
     pub(super) session: fn(Role, &settings::Protocols) -> Box<dyn Session>,
     /// What its connections tell about each other's operations.
     pub(super) shared: Option<fn() -> Box<dyn Shared>>,
+    /// A conversation as real programs have it, which every protocol is tried with alike: see the tests of [`protocol`](super).
+    #[cfg(test)]
+    pub(super) example: fn() -> Conversation,
 }
+
+/// What both sides send, a record each, from the connection's first byte on.
+#[cfg(test)]
+pub(super) type Conversation = Vec<(Sender, Vec<u8>)>;
 
 /// What operations of one connection tell about those of others of the same protocol.
 pub trait Shared: Debug + Send {
@@ -57,6 +66,11 @@ impl Protocol {
     /// Shown in metrics and tables; several versions of one protocol have the same.
     pub fn name(self) -> &'static str {
         self.spec().name
+    }
+
+    /// What people call it.
+    pub fn title(self) -> &'static str {
+        self.spec().title
     }
 
     /// What kind of conversation its operations are.
@@ -220,16 +234,22 @@ mod tests {
 
     #[test]
     fn counts_are_summed_by_the_names_that_operators_see() {
-        let mut counts = PerProtocol::<u64>::default();
-        counts[Protocol::Http1] = 1;
-        counts[Protocol::Http2] = 2;
-        counts[Protocol::Postgres] = 4;
-        counts[Protocol::Uwsgi] = 8;
-        assert_eq!(counts.total(), 15);
-        let names = [("http", 3), ("amqp", 0), ("postgresql", 4), ("fastcgi", 0), ("scgi", 0), ("uwsgi", 8)];
-        assert_eq!(counts.by_name(), names);
+        let counts = PerProtocol::<u64>::from_fn(|protocol| 1 << protocol as u32);
+        assert_eq!(counts.total(), (1 << Protocol::ALL.len()) - 1);
+        let names = counts.by_name();
+        for protocol in Protocol::ALL {
+            let sums: Vec<u64> =
+                names.iter().filter(|(name, _)| *name == protocol.name()).map(|(_, sum)| *sum).collect();
+            let namesakes = Protocol::ALL.into_iter().filter(|other| other.name() == protocol.name());
+            assert_eq!(
+                sums,
+                [namesakes.map(|other| counts[other]).sum::<u64>()],
+                "{protocol:?} in {names:?}"
+            );
+        }
+        assert_eq!(names.first(), Some(&("http", counts[Protocol::Http1] + counts[Protocol::Http2])));
         let json = serde_json::to_string(&counts).expect("numbers");
-        let expected = r#"{"http1":1,"http2":2,"amqp":0,"postgres":4,"fastcgi":0,"scgi":0,"uwsgi":8}"#;
-        assert_eq!(json, expected);
+        let folders = Protocol::ALL.map(|protocol| format!("\"{}\":{}", protocol.folder(), counts[protocol]));
+        assert_eq!(json, format!("{{{}}}", folders.join(",")));
     }
 }

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use super::super::opening::{Unwanted, Wanted};
 use super::{Context, Flow, State, sender};
-use crate::operation::amqp::ActionKind;
-use crate::operation::{Detail, Extent, Interaction, Operation};
+use crate::operation::{Extent, Interaction};
 use crate::protocol::{End, Event};
 use crate::record::{ConnId, Direction, Endpoint, OpId, Point, Role, Sender};
 use crate::stream::Chunk;
@@ -263,7 +262,7 @@ impl Flow {
             }
             Event::Closed(operation) => {
                 let begun = sealed.begun.remove(&operation.id);
-                let from = first_sender(operation);
+                let from = operation.sender();
                 let start = operation.request.start.pos;
                 let known = begun
                     .filter(|(plain, _)| *plain == start)
@@ -290,16 +289,6 @@ impl Flow {
             | Event::Read
             | Event::Discarded { .. } => true,
         }
-    }
-}
-
-/// Who sent the first byte of an operation: the client, except for what brokers send by themselves.
-fn first_sender(operation: &Operation) -> Sender {
-    match &operation.detail {
-        Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_) | ActionKind::Return(_)) => {
-            Sender::Server
-        }
-        _ => Sender::Client,
     }
 }
 

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 
 use super::*;
-use crate::operation::OpSide;
+use crate::operation::{OpSide, Operation};
 use crate::protocol::{Discard, End, Session, Want};
 use crate::record::{DataFlags, Direction, Endpoint, Mark, NetNs, OpId, Point, Sender, WireBase, Worker};
 use crate::stream::Chunk;
@@ -56,6 +56,14 @@ impl Session for Scribe {
 
     fn end(&mut self, end: End, at: BootTime, _: &mut Events) {
         note(format!("{end:?} at {}", at.as_nanos() / MS));
+    }
+
+    fn held(&self) -> usize {
+        0
+    }
+
+    fn peek(&self, _: OpId) -> Option<Operation> {
+        None
     }
 
     fn timeout(&mut self, now: BootTime, _: &mut Events) {

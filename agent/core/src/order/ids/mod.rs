@@ -87,20 +87,10 @@ pub enum SpanEnd {
     Dwell,
 }
 
-/// Who sent the first byte of an operation: the client, except for what brokers send by themselves.
-pub fn sender(op: &Operation) -> Sender {
-    match &op.detail {
-        Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_) | ActionKind::Return(_)) => {
-            Sender::Server
-        }
-        _ => Sender::Client,
-    }
-}
-
 /// The wire identity of an operation. `None`: its connection cannot be matched with its other end. `boot_id` is that of the
 /// observed machine (`/proc/sys/kernel/random/boot_id`), live or recorded; only Unix sockets need it.
 pub fn wire_id(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Option<WireId> {
-    wire_id_at(conn, sender(op), op.request.start.pos, boot_id).or_else(|| of_older_unix(conn, op, boot_id))
+    wire_id_at(conn, op.sender(), op.request.start.pos, boot_id).or_else(|| of_older_unix(conn, op, boot_id))
 }
 
 /// The same of a Unix connection that is older than the agent.
@@ -111,7 +101,7 @@ fn of_older_unix(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Option<
     let (own, peer) = (conn.conn.id.0, conn.conn.peer?.0);
     let (client, server) = if conn.role? == Role::Client { (own, peer) } else { (peer, own) };
     let hash = Hasher::new("spoor.unix.2").bytes(boot_id).u64(client).u64(server);
-    let mut hash = hash.sender(sender(op)).u64(op.request.start.pos);
+    let mut hash = hash.sender(op.sender()).u64(op.request.start.pos);
     match &op.detail {
         Detail::Http(exchange) if !exchange.method.is_empty() => {
             hash = hash.text(&exchange.method).text(&exchange.target);
@@ -179,7 +169,7 @@ pub fn identity(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Seed {
 /// The identity of an operation that has no wire identity: it holds on this machine only.
 pub fn local(conn: &ConnInfo, op: &Operation, boot_id: &[u8; 16]) -> Seed {
     let hash = Hasher::new("spoor.local.1").bytes(boot_id).u64(conn.conn.id.0);
-    Seed(hash.sender(sender(op)).u64(op.request.start.pos).finish())
+    Seed(hash.sender(op.sender()).u64(op.request.start.pos).finish())
 }
 
 /// The span of one end of an operation.

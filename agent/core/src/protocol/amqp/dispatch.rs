@@ -304,7 +304,14 @@ impl AmqpSession {
         };
         let kind = match spec.id {
             method::GET => ActionKind::Get(None),
-            _ => ActionKind::Method(Method { name: spec.name.to_owned(), target, error, reason, lost }),
+            _ => ActionKind::Method(Method {
+                name: spec.name.to_owned(),
+                is_by_server: from == Sender::Server,
+                target,
+                error,
+                reason,
+                lost,
+            }),
         };
         // What the server asks of the client on its own account is nothing the client works for.
         let shape = if from == Sender::Client { OpSide::Outgoing } else { OpSide::Relayed };

@@ -43,10 +43,13 @@ pub use sync::{Likeness, likeness};
 
 pub(super) const SPEC: Spec = Spec {
     name: "amqp",
+    title: "AMQP 0-9-1",
     interaction: Interaction::Message,
     ports: &[5672..=5672],
     sniff: detect::sniff,
     weak_sender: None,
     session: |role, limits| Box::new(AmqpSession::new(role, limits)),
     shared: None,
+    #[cfg(test)]
+    example: tests::example,
 };

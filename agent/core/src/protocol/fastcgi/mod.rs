@@ -36,6 +36,7 @@ const RETAINED_FACTOR: usize = 8;
 
 pub(super) const SPEC: Spec = Spec {
     name: "fastcgi",
+    title: "FastCGI",
     interaction: Interaction::Call,
     // PHP-FPM's is 9000, which others use for HTTP: the first record tells.
     ports: &[],
@@ -43,6 +44,8 @@ pub(super) const SPEC: Spec = Spec {
     weak_sender: None,
     session: |role, limits| Box::new(FastCgiSession::new(role, limits)),
     shared: None,
+    #[cfg(test)]
+    example: tests::example,
 };
 
 /// One connection.

@@ -2,10 +2,22 @@
 
 use super::*;
 use crate::protocol::cgi::testing::{self, line};
+use crate::protocol::registry::Conversation;
 use crate::time::ns;
 use Sender::{Client, Server};
 
 const JSON: &str = r#"{"order_id":17}"#;
+
+/// Two requests with their bodies, one after the other on a connection that is kept, the second answered with an error beside.
+pub(super) fn example() -> Conversation {
+    let broken = [record(7, 1, b"Undefined index"), answer(1, "500 Internal Server Error", "")].concat();
+    vec![
+        (Client, request(1, JSON)),
+        (Server, answer(1, "201 Created", "hello")),
+        (Client, request(1, "")),
+        (Server, broken),
+    ]
+}
 
 /// A record with padding to eight bytes, as nginx writes them.
 fn record(kind: u8, id: u16, content: &[u8]) -> Vec<u8> {

@@ -57,6 +57,7 @@ const RETAINED_FACTOR: usize = 8;
 
 pub(super) const SPEC: Spec = Spec {
     name: "http",
+    title: "HTTP/1.x",
     interaction: Interaction::Call,
     ports: &[
         80..=80,
@@ -74,6 +75,8 @@ pub(super) const SPEC: Spec = Spec {
     weak_sender: Some(detect::weak_sender),
     session: |role, limits| Box::new(Http1Session::new(role, limits)),
     shared: None,
+    #[cfg(test)]
+    example: tests::example,
 };
 
 /// One HTTP/1.x connection.

@@ -65,12 +65,15 @@ const DOUBT: Duration = Duration::from_secs(10);
 
 pub(super) const SPEC: Spec = Spec {
     name: "http",
+    title: "HTTP/2",
     interaction: Interaction::Call,
     ports: &[50051..=50051],
     sniff: detect::sniff,
     weak_sender: None,
     session: |role, limits| Box::new(Http2Session::new(role, limits)),
     shared: None,
+    #[cfg(test)]
+    example: tests::example,
 };
 
 /// One HTTP/2 connection.

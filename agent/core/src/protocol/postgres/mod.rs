@@ -44,12 +44,15 @@ use crate::time::BootTime;
 
 pub(super) const SPEC: Spec = Spec {
     name: "postgresql",
+    title: "PostgreSQL",
     interaction: Interaction::Call,
     ports: &[5432..=5439, 6432..=6432],
     sniff: detect::sniff,
     weak_sender: Some(detect::weak_sender),
     session: |role, limits| Box::new(PostgresSession::new(role, limits)),
     shared: Some(|| Box::new(Revealed::default())),
+    #[cfg(test)]
+    example: tests::example,
 };
 
 /// One connection.

@@ -13,12 +13,15 @@ use crate::record::Sender;
 
 pub(super) const SPEC: Spec = Spec {
     name: "scgi",
+    title: "SCGI",
     interaction: Interaction::Call,
     ports: &[],
     sniff,
     weak_sender: None,
     session: |role, limits| Box::new(Once::<Scgi>::new(role, limits)),
     shared: None,
+    #[cfg(test)]
+    example: tests::example,
 };
 
 /// "The first header must have the name CONTENT_LENGTH" (section 3).

@@ -3,8 +3,14 @@
 use super::*;
 use crate::protocol::End;
 use crate::protocol::cgi::testing::{self, Step, line, run};
+use crate::protocol::registry::Conversation;
 use Sender::{Client, Server};
 use Step::Bytes;
+
+/// One request and its answer: there is one on a connection.
+pub(super) fn example() -> Conversation {
+    vec![(Client, request("{\"a\":1}")), (Server, ANSWER.to_vec())]
+}
 
 fn request(body: &str) -> Vec<u8> {
     let length = body.len().to_string();

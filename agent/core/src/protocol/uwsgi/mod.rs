@@ -14,12 +14,15 @@ use crate::record::Sender;
 
 pub(super) const SPEC: Spec = Spec {
     name: "uwsgi",
+    title: "uwsgi",
     interaction: Interaction::Call,
     ports: &[3031..=3031],
     sniff,
     weak_sender: None,
     session: |role, limits| Box::new(Once::<Uwsgi>::new(role, limits)),
     shared: None,
+    #[cfg(test)]
+    example: tests::example,
 };
 
 const HEADER: usize = 4;

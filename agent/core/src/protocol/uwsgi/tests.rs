@@ -4,9 +4,22 @@ use super::*;
 use crate::operation::Completeness;
 use crate::protocol::End;
 use crate::protocol::cgi::testing::{self, Step, run};
+use crate::protocol::registry::Conversation;
 use crate::time::ns;
 use Sender::{Client, Server};
 use Step::Bytes;
+
+/// Two requests; the answer to the second is as long as the connection.
+pub(super) fn example() -> Conversation {
+    let created = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok";
+    let found = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\nhello";
+    vec![
+        (Client, request("{\"a\":1}")),
+        (Server, created.to_vec()),
+        (Client, request("")),
+        (Server, found.to_vec()),
+    ]
+}
 
 fn packet(variables: &[(&str, &str)]) -> Vec<u8> {
     let string = |text: &str| [&(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat();

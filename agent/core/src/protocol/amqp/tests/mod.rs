@@ -7,6 +7,7 @@ use super::fixture::{ack, close, consume, content, deliver, frame, header, metho
 use super::frame::PROTOCOL_HEADER;
 use crate::operation::amqp::{Action, ActionKind, Content, Method};
 use crate::operation::{Completeness, Detail, OpSide, Operation};
+use crate::protocol::registry::Conversation;
 use crate::protocol::{Discard, End, Event, Events, Session as _, Want};
 use crate::record::{Mark, Role, Sender, Worker};
 use crate::settings::Protocols;
@@ -14,6 +15,35 @@ use crate::time::ns;
 use Sender::{Client, Server};
 
 const SECOND: u64 = 1_000_000_000;
+
+/// The handshake, a publish that is confirmed, a delivery that is acknowledged, and a channel that the broker closes.
+pub(super) fn example() -> Conversation {
+    let declare = method(1, (50, 10), &[&[0, 0][..], &short("mes"), &[0, 0, 0, 0, 0]].concat());
+    let declared = method(1, (50, 11), &[&short("mes")[..], &[0; 8]].concat());
+    let consumed = method(1, (60, 21), &short("ctag"));
+    let open = method(0, (10, 40), &[&short("/shop")[..], &[0, 0]].concat());
+    let tune_ok = method(0, (10, 31), b"\x07\xff\x00\x02\x00\x00\x00\x3c");
+    vec![
+        (Client, PROTOCOL_HEADER.to_vec()),
+        (Server, start()),
+        (Client, start_ok()),
+        (Server, tune(131_072)),
+        (Client, [tune_ok, open].concat()),
+        (Server, method(0, (10, 41), b"\0")),
+        (Client, [method(1, (20, 10), b"\0"), method(1, (85, 10), b"\0"), declare].concat()),
+        (Server, [method(1, (20, 11), &[0; 4]), method(1, (85, 11), b""), declared].concat()),
+        (
+            Client,
+            [publish(1, "orders", "created", false), content(1, "m1", b"{\"order_id\":17}", 8)].concat(),
+        ),
+        (Server, ack(1, 80, 1, 0)),
+        (Client, consume(1, "mes", "ctag", 0)),
+        (Server, [consumed, deliver(1, "ctag", 1, false), content(1, "m1", b"{}", 8)].concat()),
+        (Client, ack(1, 80, 1, 0)),
+        (Server, close(1, 20, 40, 406, "PRECONDITION_FAILED")),
+        (Client, method(1, (20, 41), b"")),
+    ]
+}
 
 /// A conversation: records of bytes and gaps, one per tick.
 struct Talk {

@@ -11,10 +11,27 @@ mod uploads;
 use super::Http1Session;
 use crate::operation::http::Exchange;
 use crate::operation::{Completeness, Detail, Operation};
+use crate::protocol::registry::Conversation;
 use crate::protocol::{End, Event, Events, Session as _};
 use crate::record::{Mark, Role, Sender, Worker};
 use crate::settings::Protocols;
 use crate::time::ns;
+
+/// A body with a length, one in chunks, and two requests at once.
+pub(super) fn example() -> Conversation {
+    let post = "POST /orders HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"order_id\":17}";
+    let created = "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let get = "GET /orders/17 HTTP/1.1\r\nHost: shop\r\n\r\nGET /orders/18 HTTP/1.1\r\nHost: shop\r\n\r\n";
+    let found =
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+    let record = |from, text: &str| (from, text.as_bytes().to_vec());
+    vec![
+        record(Sender::Client, post),
+        record(Sender::Server, created),
+        record(Sender::Client, get),
+        record(Sender::Server, found),
+    ]
+}
 
 /// One thing that happens to a connection.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,10 +9,27 @@ use super::Http2Session;
 use super::frame::{self, PREFACE};
 use crate::operation::http::Exchange;
 use crate::operation::{Detail, Operation};
+use crate::protocol::registry::Conversation;
 use crate::protocol::{Discard, End, Event, Events, Session as _};
 use crate::record::{Mark, Role, Sender, Worker};
 use crate::settings::Protocols;
 use crate::time::ns;
+
+/// Prefaces and settings of both sides, a request with a body, and two at once that are answered in the other order.
+pub(super) fn example() -> Conversation {
+    let hello = [&PREFACE[..], &frame(4, 0, 0, b"")].concat();
+    let post = [frame(1, 4, 1, b"\x83\x86\x44\x07/orders\x41\x04shop"), frame(0, 1, 1, b"{\"order_id\":17}")]
+        .concat();
+    let created = [frame(4, 1, 0, b""), frame(1, 4, 1, b"\x88"), frame(0, 1, 1, b"hello")].concat();
+    let get = [frame(1, 5, 3, b"\x82\x86\x84\xbe"), frame(1, 5, 5, b"\x82\x86\x85\xbe")].concat();
+    let found = [frame(1, 5, 5, b"\x8d"), frame(1, 5, 3, b"\x89")].concat();
+    vec![
+        (Sender::Client, [hello, post].concat()),
+        (Sender::Server, [frame(4, 0, 0, b""), created].concat()),
+        (Sender::Client, [frame(4, 1, 0, b""), get].concat()),
+        (Sender::Server, found),
+    ]
+}
 
 /// One thing that happens to a connection.
 #[derive(Clone, Debug, PartialEq)]

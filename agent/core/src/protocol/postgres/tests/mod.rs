@@ -9,11 +9,39 @@ mod transcripts;
 use super::*;
 use crate::operation::postgres::{Cell, Statement};
 use crate::operation::{Completeness, Detail, Operation};
+use crate::protocol::registry::Conversation;
 use crate::protocol::{Discard, Event};
 use crate::record::Worker;
 use crate::time::ns;
 
 /// What one side sent at a time: who, and the bytes. Time is the number of the step, from 1.
+/// A start with a password, a simple query, and two executions of a prepared statement in one batch, of which one fails.
+pub(super) fn example() -> Conversation {
+    use build::*;
+    started(&[
+        client(&[query("UPDATE orders SET state = 'paid' WHERE id = 17")]),
+        server(&[complete("UPDATE 1"), ready(b'I')]),
+        client(&[
+            parse("s1", "SELECT n FROM orders WHERE id = $1", &[23]),
+            bind("", "s1", &["17"]),
+            execute("", 0),
+            sync(),
+            bind("", "s1", &["x"]),
+            execute("", 0),
+            sync(),
+        ]),
+        server(&[
+            parse_complete(),
+            bind_complete(),
+            text_row(&["3"]),
+            complete("SELECT 1"),
+            ready(b'I'),
+            error("22P02", "invalid input syntax"),
+            ready(b'I'),
+        ]),
+    ])
+}
+
 type Step = (Sender, Vec<u8>);
 
 fn mark(at: u64) -> Mark {
