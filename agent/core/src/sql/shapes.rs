@@ -11,7 +11,7 @@
 //! A shape is every token of the text, literals and comments replaced by what they are: whatever is remembered depends on
 //! nothing else, and shapes are compared whole. A text in which a name turned out to be a value is not remembered at all.
 //!
-//! *Owns* what is remembered, within [`MAX_BYTES`]. *Must not know* what a column means to anybody.
+//! *Owns* what is remembered, within `MAX_BYTES`. *Must not know* what a column means to anybody.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -45,7 +45,7 @@ const COMMENT: u8 = 0xfa;
 /// What spans show of a statement.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Texts {
-    /// As [`super::sanitize`] makes it.
+    /// As [`super::sanitize()`] makes it.
     pub sanitized: Box<str>,
     /// As [`super::summary()`] makes it.
     pub summary: Box<str>,

@@ -3,6 +3,8 @@
 //! Everything listens on loopback, on ports that were free, and keeps its files in one temporary directory.
 //! *Owns* processes, ports, directories. *Must not know* what flows between the servers.
 
+mod store;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Write};
@@ -19,6 +21,8 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::authority::Authority;
+
+pub use store::Store;
 
 /// How long a server may take until it serves; RabbitMQ on a busy machine is the slowest.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -440,51 +444,6 @@ fn greets(port: u16) -> bool {
         Ok(first == [1, 0, 0])
     };
     ask().unwrap_or(false)
-}
-
-/// nginx as an object store: PUT and GET below `/models/`.
-#[derive(Debug)]
-pub struct Store {
-    pub process: Process,
-    pub port: u16,
-    has_tls: bool,
-}
-
-impl Store {
-    /// `config` is a template, see `services/store/nginx.conf`; requests are logged to `truth`.
-    pub fn start(scratch: &Path, config: &Path, truth: &Path, tls: Option<&Authority>) -> Result<Self> {
-        let dir = scratch.join("store");
-        fs::create_dir_all(dir.join("objects/models"))?;
-        if rustix::process::geteuid().is_root() {
-            // Its workers give up root.
-            fs::set_permissions(dir.join("objects/models"), fs::Permissions::from_mode(0o777))?;
-        }
-        let port = free_port()?;
-        let certificate = |authority: &Authority| {
-            let (certificate, key) = (authority.certificate.display(), authority.key.display());
-            format!("ssl_certificate {certificate}; ssl_certificate_key {key};")
-        };
-        let template =
-            fs::read_to_string(config).with_context(|| format!("cannot read {}", config.display()))?;
-        let filled = template
-            .replace("@DIR@", &dir.to_string_lossy())
-            .replace("@PORT@", &port.to_string())
-            .replace("@TRUTH@", &truth.to_string_lossy())
-            .replace("@SSL@", if tls.is_some() { " ssl" } else { "" })
-            .replace("@CERTIFICATE@", &tls.map_or_else(String::new, certificate));
-        let config = dir.join("nginx.conf");
-        fs::write(&config, filled)?;
-        let mut server = Command::new("nginx");
-        server.arg("-p").arg(&dir).arg("-c").arg(&config).arg("-e").arg(dir.join("error.log"));
-        let mut process = Process::start("nginx", &mut server, &scratch.join("store.log"))?;
-        process.wait_until("ready", |_| listens(port))?;
-        Ok(Self { process, port, has_tls: tls.is_some() })
-    }
-
-    pub fn url(&self) -> String {
-        let scheme = if self.has_tls { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}", self.port)
-    }
 }
 
 /// Something accepts connections there.
