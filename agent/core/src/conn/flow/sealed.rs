@@ -25,6 +25,8 @@ pub(super) struct Sealed {
     /// The first byte of what is open: in the plaintext, and on the wire if the client sent it, and if the server did.
     begun: BTreeMap<OpId, (u64, [Option<u64>; 2])>,
     is_opened: bool,
+    /// What the process reads was opened: each direction has a secret of its own, and that of what it writes shows no request.
+    is_read: bool,
     /// Whose secret it waits for, once it was told.
     asked: Option<tls::ClientRandom>,
 }
@@ -78,7 +80,8 @@ impl Flow {
         let at_record = begins_with_hello(look.pending.iter());
         let session = tls::Session::new(at_record, self.info.role, cx.tls.bounds)
             .with_name(own_name(self.info.conn.id));
-        let sealed = Sealed { session, begun: BTreeMap::new(), is_opened: false, asked: None };
+        let sealed =
+            Sealed { session, begun: BTreeMap::new(), is_opened: false, is_read: false, asked: None };
         cx.stats.tls.seen += 1;
         self.tls = Some(Box::new(sealed));
         if !is_of_postgres(look.pending.iter()) {
@@ -99,8 +102,7 @@ impl Flow {
         cx: &mut Context,
     ) {
         if let Some(sealed) = &mut self.tls {
-            if let (Direction::Ingress, false, Chunk::Bytes { mark, .. }) =
-                (direction, sealed.is_opened, chunk)
+            if let (Direction::Ingress, false, Chunk::Bytes { mark, .. }) = (direction, sealed.is_read, chunk)
             {
                 cx.out.push_back((Arc::clone(&self.info), Event::Hidden { by: mark.thread, at: mark.at }));
             }
@@ -121,14 +123,26 @@ impl Flow {
                     sealed.is_opened = true;
                     cx.stats.tls.opened += 1;
                     self.tell_facts();
-                    cx.out.push_back((Arc::clone(&self.info), Event::Read));
                 }
                 _ => {}
             }
             match next {
-                Some((direction, chunk)) => self.take_plain(direction, chunk, now, cx),
+                Some((direction, chunk)) => {
+                    self.note_read(direction, cx);
+                    self.take_plain(direction, chunk, now, cx);
+                }
                 None => return self.ask_for_secret(cx),
             }
+        }
+    }
+
+    /// What the process reads is plaintext from now on: nothing is hidden in it any more.
+    fn note_read(&mut self, direction: Direction, cx: &mut Context) {
+        if let Some(sealed) = &mut self.tls
+            && direction == Direction::Ingress
+            && !std::mem::replace(&mut sealed.is_read, true)
+        {
+            cx.out.push_back((Arc::clone(&self.info), Event::Read));
         }
     }
 
