@@ -458,8 +458,8 @@ impl Pipeline {
                 Event::Requested { op, point } => self.engine.requested(op, point),
                 Event::Closed(operation) => self.close(conn, *operation),
                 Event::Missed { .. } => self.engine.missed(conn.conn.thread.tgid, self.now),
-                Event::Unread { is_watched } => {
-                    self.engine.unread(conn.conn.id, conn.conn.thread.tgid, (self.now, is_watched));
+                Event::Unread { since, is_watched } => {
+                    self.engine.unread(conn.conn.id, conn.conn.thread.tgid, (since, is_watched));
                 }
                 Event::Hidden { by, at } => self.engine.hidden(conn.conn.id, by, at),
                 Event::Read => self.engine.read(conn.conn.id, conn.conn.thread.tgid, self.now),

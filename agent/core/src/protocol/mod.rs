@@ -52,9 +52,9 @@ pub enum Event {
     Closed(Box<Operation>),
     /// Bytes of this connection are in no record: what they said, and who moved them, is not known. Not from sessions.
     Missed { bytes: u64 },
-    /// From now on this connection may bring requests that cannot be read: it is encrypted. `is_watched`: whoever moves its bytes is
-    /// told all the same ([`Event::Hidden`]). Not from sessions.
-    Unread { is_watched: bool },
+    /// From a moment on this connection may bring requests that cannot be read: it is encrypted. `is_watched`: whoever moves its bytes
+    /// is told all the same ([`Event::Hidden`]). Not from sessions.
+    Unread { since: BootTime, is_watched: bool },
     /// Somebody read something from a connection that is not read here. Not from sessions.
     Hidden { by: Worker, at: BootTime },
     /// They can be read after all, or it brings none. Not from sessions.

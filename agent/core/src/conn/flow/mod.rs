@@ -405,6 +405,12 @@ impl Flow {
         }
     }
 
+    /// When the first of the bytes was moved by which the protocol is told: they may have waited for others.
+    pub(super) fn seen_since(&self) -> Option<BootTime> {
+        let State::Detecting(look) = &self.state else { return None };
+        look.pending.iter().map(|(_, chunk)| chunk.mark().at).min()
+    }
+
     fn decide(&mut self, detection: Detection, now: BootTime, cx: &mut Context) {
         match detection {
             Detection::Undecided => {}
@@ -414,7 +420,8 @@ impl Flow {
             Detection::Opaque(_) => {
                 cx.stats.opaque += 1;
                 if self.may_be_asked() == Some(true) {
-                    cx.out.push_back((Arc::clone(&self.info), Event::Unread { is_watched: false }));
+                    let since = self.seen_since().unwrap_or(now);
+                    cx.out.push_back((Arc::clone(&self.info), Event::Unread { since, is_watched: false }));
                 }
                 self.ignore(cx);
             }

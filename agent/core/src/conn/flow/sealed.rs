@@ -73,6 +73,7 @@ fn own_name(conn: ConnId) -> tls::ClientRandom {
 impl Flow {
     /// The connection speaks TLS, and it is to be opened: what was seen so far is its ciphertext.
     pub(super) fn seal(&mut self, now: BootTime, cx: &mut Context) {
+        let since = self.seen_since().unwrap_or(now);
         let State::Detecting(look) = std::mem::replace(&mut self.state, State::Detecting(Box::default()))
         else {
             return;
@@ -85,7 +86,7 @@ impl Flow {
         cx.stats.tls.seen += 1;
         self.tls = Some(Box::new(sealed));
         if !is_of_postgres(look.pending.iter()) {
-            cx.out.push_back((Arc::clone(&self.info), Event::Unread { is_watched: true }));
+            cx.out.push_back((Arc::clone(&self.info), Event::Unread { since, is_watched: true }));
         }
         self.want_all(cx);
         for (direction, chunk) in look.pending {
@@ -196,7 +197,7 @@ impl Flow {
         // Nothing more is captured of it.
         let event = match self.may_be_asked() {
             Some(false) => Some(Event::Read),
-            Some(true) | None => Some(Event::Unread { is_watched: false }),
+            Some(true) | None => Some(Event::Unread { since: now, is_watched: false }),
         };
         cx.out.extend(event.map(|event| (Arc::clone(&self.info), event)));
         // What was open is told while it is still known where it stands on the wire.

@@ -248,6 +248,41 @@ fn tls_is_counted_and_ignored_until_its_plaintext_appears() {
 }
 
 #[test]
+fn an_encrypted_connection_hides_requests_from_its_first_byte_on() {
+    let hello = "\u{16}\u{3}\u{1}\u{0}\u{40}\u{1}\u{0}\u{0}\u{3c}\u{3}\u{3}0123456789abcdef";
+    let events = |is_opened: bool, role| {
+        let mut connections = scribes(10);
+        if is_opened {
+            connections.open_tls(tls::Bounds {
+                bytes: 1 << 16,
+                time: Duration::from_secs(10),
+                after_end: Duration::ZERO,
+            });
+        }
+        connections.handle_conn(Conn { role: Some(role), ..conn(1) });
+        // The clock has gone on by the time the bytes are looked at.
+        connections.handle_timeout(BootTime::ZERO + Duration::from_secs(5));
+        let direction = if role == Role::Server { Ingress } else { Egress };
+        connections.handle_data(data(1, direction, 0, hello, 0, 1000));
+        let all = std::iter::from_fn(|| connections.poll_event()).map(|(_, event)| event);
+        all.filter_map(|event| match event {
+            Event::Unread { since, is_watched } => Some(format!("{} {is_watched}", since.as_nanos() / MS)),
+            Event::Hidden { at, .. } => Some(format!("{}", at.as_nanos() / MS)),
+            _ => None,
+        })
+        .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        events(true, Role::Server),
+        ["1000 true", "1000"],
+        "its secret is looked for: who reads it is told"
+    );
+    assert_eq!(events(true, Role::Client), ["1000 true"], "it may be a broker's");
+    assert_eq!(events(false, Role::Server), ["1000 false"]);
+    assert_eq!(events(false, Role::Client), [""; 0], "it asks, and is asked for nothing");
+}
+
+#[test]
 fn a_body_that_nobody_needs_is_skipped_once() {
     let mut connections = scribes(10);
     connections.handle_conn(conn(1));
