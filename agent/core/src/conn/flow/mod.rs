@@ -198,6 +198,10 @@ impl Flow {
     pub(super) fn handle_data(&mut self, data: Data, now: BootTime, cx: &mut Context) {
         if data.flags.plaintext && !self.is_plaintext {
             self.enter_plaintext(now, cx);
+            if data.direction == Direction::Ingress {
+                // What the process is asked is in the clear from its first byte.
+                cx.out.push_back((Arc::clone(&self.info), Event::Read));
+            }
         } else if self.is_plaintext && !data.flags.plaintext {
             cx.stats.ciphertext_bytes += u64::from(data.len);
             return;

@@ -194,12 +194,12 @@ impl Flow {
     fn stay_closed(&mut self, cause: tls::Cause, now: BootTime, cx: &mut Context) {
         cx.stats.tls.closed(cause);
         cx.stats.opaque += 1;
-        // Nothing more is captured of it.
-        let event = match self.may_be_asked() {
-            Some(false) => Some(Event::Read),
-            Some(true) | None => Some(Event::Unread { since: now, is_watched: false }),
-        };
-        cx.out.extend(event.map(|event| (Arc::clone(&self.info), event)));
+        // Nothing more is captured of it; nothing more comes of one that is over.
+        if self.may_be_asked() == Some(false) {
+            cx.out.push_back((Arc::clone(&self.info), Event::Read));
+        } else if !self.is_closing() {
+            cx.out.push_back((Arc::clone(&self.info), Event::Unread { since: now, is_watched: false }));
+        }
         // What was open is told while it is still known where it stands on the wire.
         if let State::Speaking(talk) = &mut self.state {
             talk.session.end(End::Abandoned, now, &mut cx.events);

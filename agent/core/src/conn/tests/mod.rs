@@ -283,6 +283,36 @@ fn an_encrypted_connection_hides_requests_from_its_first_byte_on() {
 }
 
 #[test]
+fn a_connection_that_is_over_or_in_the_clear_hides_nothing_any_more() {
+    let hello = "\u{16}\u{3}\u{1}\u{0}\u{40}\u{1}\u{0}\u{0}\u{3c}\u{3}\u{3}0123456789abcdef";
+    let events = |connections: &mut Connections| {
+        let all = std::iter::from_fn(|| connections.poll_event()).map(|(_, event)| event);
+        all.filter(|event| matches!(event, Event::Unread { .. } | Event::Read)).collect::<Vec<_>>()
+    };
+    let bounds =
+        |bytes| tls::Bounds { bytes, time: Duration::from_secs(10), after_end: Duration::from_secs(3) };
+    let mut connections = scribes(10);
+    connections.open_tls(bounds(300));
+    connections.handle_conn(Conn { role: Some(Role::Server), ..conn(1) });
+    connections.handle_data(data(1, Ingress, 0, hello, 0, 1));
+    assert!(matches!(events(&mut connections)[..], [Event::Unread { is_watched: true, .. }]));
+    connections.handle_close(close(1, 2));
+    // Its records wait for a secret a little longer, and then there are too many: that does not begin it anew.
+    let record = format!("\u{17}\u{3}\u{3}\u{1}\u{0}{}", "x".repeat(256));
+    let late = ["x".repeat(42), record.clone(), record.clone(), record].concat();
+    connections.handle_data(data(1, Ingress, 27, &late, 0, 3));
+    assert_eq!((connections.stats().opaque, connections.stats().tls.limit), (1, 1));
+    assert_eq!(events(&mut connections).len(), 0);
+
+    let mut connections = scribes(10);
+    connections.handle_conn(Conn { role: Some(Role::Server), ..conn(1) });
+    connections.handle_data(data(1, Ingress, 0, hello, 0, 1));
+    let flags = DataFlags { plaintext: true, ..Default::default() };
+    connections.handle_data(Data { flags, ..data(1, Ingress, 0, REQUEST, 0, 2) });
+    assert!(matches!(events(&mut connections)[..], [Event::Unread { is_watched: false, .. }, Event::Read]));
+}
+
+#[test]
 fn a_body_that_nobody_needs_is_skipped_once() {
     let mut connections = scribes(10);
     connections.handle_conn(conn(1));
