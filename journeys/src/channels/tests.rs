@@ -190,6 +190,43 @@ async fn an_instance_that_does_not_answer_holds_up_neither_the_others_nor_the_ch
     assert!(matches!(told, Err(ChannelError::Slow)), "whatever is handed over has an end: {told:?}");
 }
 
+/// Answers one request with `code` when `first` is over, says nothing else, and lets go of `then` when the other end is gone.
+async fn answers_once(
+    code: u16,
+    first: Option<tokio::sync::oneshot::Receiver<()>>,
+    then: Option<tokio::sync::oneshot::Sender<()>>,
+) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("somebody");
+        let mut buffer = [0; 4 << 10];
+        assert!(stream.read(&mut buffer).await.expect("a request") > 0);
+        if let Some(first) = first {
+            let _ = first.await;
+        }
+        let answer = format!("HTTP/1.1 {code} no\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.expect("written");
+        while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+        drop(then);
+    });
+    address
+}
+
+#[tokio::test]
+async fn alerts_are_given_up_only_when_no_instance_will_ever_take_them_whichever_answers_last() {
+    for (first, last, is_final) in [(500, 400, false), (400, 500, false), (400, 422, true)] {
+        let (over, is_over) = tokio::sync::oneshot::channel();
+        let first_url = answers_once(first, None, Some(over)).await;
+        let last_url = answers_once(last, Some(is_over), None).await;
+        let urls = format!("urls: ['{first_url}', '{last_url}']");
+        let channel = channel(&format!("alertmanager: {{ {urls} }}, allow_private: true"));
+        let error = deliver(&channel, &[content()]).await.expect_err("nobody took it");
+        assert_eq!(error.is_final(), is_final, "{first}, then {last}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn a_token_goes_to_another_machine_over_tls_only_wherever_its_address_stands() {
     let folder = tempfile::tempdir().expect("a folder");
