@@ -46,6 +46,10 @@ pub(super) async fn post(post: Post<'_>) -> Result<Vec<u8>, ChannelError> {
         Some("http") if post.has_token && !is_this_machine(host) => {
             return Err(ChannelError::Plain(host.to_owned()));
         }
+        // Whoever has a token there needs leave as well: this machine is the house's own.
+        Some("http") if post.has_token && !post.allow_private => {
+            return Err(ChannelError::Private(host.to_owned()));
+        }
         Some("http") if post.has_token => Leads::Here,
         _ if post.allow_private => Leads::Anywhere,
         _ => Leads::Outside,

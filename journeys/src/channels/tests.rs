@@ -287,6 +287,12 @@ async fn nobody_is_led_elsewhere_nor_into_the_house() {
         let error = deliver(&closed, &[content()]).await.expect_err("private").to_string();
         assert!(error.contains("allow_private"), "{url}: {error}");
     }
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = file(folder.path(), "token", "12:abc");
+    let with_token =
+        channel(&format!("webhook: {{ url: 'http://localhost:{port}', token_file: '{token}' }}"));
+    let told = deliver(&with_token, &[content()]).await;
+    assert!(matches!(&told, Err(ChannelError::Private(host)) if host == "localhost"), "{told:?}");
     let mail = channel("email: { server: localhost, from: 'a@b.example', to: ['c@d.example'], tls: none }");
     assert!(matches!(deliver(&mail, &[content()]).await, Err(ChannelError::Private(_))));
     assert!(receiver.heard().is_empty());
