@@ -411,7 +411,8 @@ async fn mail_server(
     (port, served)
 }
 
-/// A mail server without TLS that answers as `answers` say to lines that begin so, and takes any number of connections.
+/// A mail server without TLS that answers as `answers` say to lines that begin so, and takes any number of connections. The
+/// end of a message's text is `. ` and whom it was for.
 async fn refusing_mail_server(answers: &[(&'static str, &'static str)]) -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -437,7 +438,7 @@ where
 {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
     let mut stream = tokio::io::BufReader::new(stream);
-    let (mut heard, mut in_data) = (Vec::new(), false);
+    let (mut heard, mut in_data, mut to) = (Vec::new(), false, String::new());
     if greets {
         stream.write_all(b"220 mail.example\r\n").await.expect("written");
     }
@@ -448,7 +449,11 @@ where
         }
         let line = line.trim_end().to_owned();
         let ends = in_data && line == ".";
-        let own = answers.iter().find(|(begin, _)| line.starts_with(begin) && (!in_data || ends));
+        if let Some(receiver) = line.strip_prefix("RCPT TO:").filter(|_| !in_data) {
+            to = receiver.to_owned();
+        }
+        let said = if ends { format!(". {to}") } else { line.clone() };
+        let own = answers.iter().find(|(begin, _)| said.starts_with(begin) && (!in_data || ends));
         let own = own.map(|(_, answer)| format!("{answer}\r\n"));
         let answer: &[u8] = match line.split([' ', ':']).next().unwrap_or("") {
             _ if in_data && !ends => b"",
@@ -599,12 +604,33 @@ async fn mail_is_given_up_only_when_its_text_is_refused_for_ever() {
     }
 }
 
+#[tokio::test]
+async fn who_is_refused_for_ever_keeps_those_who_have_it_from_nothing() {
+    let spam = "554 spam";
+    let (port, heard) = refusing_mail_server(&[(". <e@f.example>", spam)]).await;
+    let told = deliver(&mail_to_three(port), &[content()]).await;
+    assert!(told.is_ok(), "two have it: {told:?}");
+    assert_eq!(receivers_of(&heard).len(), 3);
+    // Whoever has it from an attempt before counts, and whoever was given up in one does not.
+    let later = ("RCPT TO:<e@f.example>", "450 later");
+    for (first, is_final) in [(vec![later], false), (vec![later, (".", spam)], true)] {
+        let taken = Taken::default();
+        let (port, _) = refusing_mail_server(&first).await;
+        let told = hand_over(&mail_to_three(port), &[content()], &taken, PATIENCE).await;
+        assert!(told.is_err_and(|error| !error.is_final()), "{first:?}: one may have it later");
+        let (port, heard) = refusing_mail_server(&[(".", spam)]).await;
+        let told = hand_over(&mail_to_three(port), &[content()], &taken, PATIENCE).await;
+        assert_eq!(told.is_err_and(|error| error.is_final()), is_final, "{first:?}");
+        assert_eq!(receivers_of(&heard), ["<e@f.example>"], "{first:?}");
+    }
+}
+
 #[test]
 fn who_has_a_message_is_remembered_of_so_many_messages() {
     let taken = Taken::default();
     for message in 0..=i64::try_from(MAX_HALF_TAKEN).expect("small") {
         taken.add(message, "c@d.example");
     }
-    assert!(!taken.has(0, "c@d.example"), "the oldest is not remembered");
-    assert!(taken.has(1, "c@d.example") && !taken.has(1, "e@f.example"));
+    assert!(!taken.is_done(0, "c@d.example"), "the oldest is not remembered");
+    assert!(taken.is_done(1, "c@d.example") && !taken.is_done(1, "e@f.example"));
 }
