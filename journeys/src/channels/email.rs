@@ -17,11 +17,11 @@ use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter,
 use lettre::{Address, Message};
 
 use super::content::Content;
-use super::target::is_private;
 use super::telegram::escape;
 use super::{ChannelError, Taken, secret, text_of};
 use crate::fold::StageState;
 use crate::intake::chain;
+use crate::networks::is_private;
 use crate::rules::channel::{Channel, Email, MailTls};
 use crate::sentence::Language;
 

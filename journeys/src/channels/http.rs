@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
 
 use super::ChannelError;
-use super::target::is_private;
+use crate::networks::is_private;
 use crate::rules::channel::is_this_machine;
 
 /// Bytes of an answer that are read.

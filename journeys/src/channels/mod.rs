@@ -14,7 +14,6 @@ mod chat;
 mod content;
 mod email;
 mod http;
-mod target;
 mod telegram;
 mod webhook;
 
