@@ -182,6 +182,26 @@ fn a_group_ends_with_its_last_member_however_that_leaves() {
 }
 
 #[test]
+fn alerts_of_a_group_that_is_not_kept_any_more_are_listed_by_themselves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    storm(&store, 0, 8, 0);
+    let step = |id: u64, second: i64, status: &str| {
+        let facts = (0..8).map(|n| mes(&n.to_string(), id + n, second, status)).collect();
+        store.ingest(facts, at(second + 1)).expect("kept");
+    };
+    step(100, 2_001, "priced");
+    assert_eq!(alerts(&store, Some(State::Resolved)).len(), 1, "the group");
+    // The orders go on, and are kept longer than it.
+    step(200, 5 * 86_400, "finished");
+    let keep = crate::store::Retention { keep_micros: 86_400 * SECOND, max_bytes: u64::MAX };
+    store.retain(keep, at(5 * 86_400 + 2)).expect("retained");
+    let listed = alerts(&store, Some(State::Resolved));
+    assert_eq!(listed.len(), 8, "{listed:?}");
+    assert!(listed.iter().all(|alert| alert.members.is_none() && alert.grouped_in.is_none()), "{listed:?}");
+}
+
+#[test]
 fn a_group_that_an_earlier_version_left_empty_takes_no_alert_and_ends() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open_store(folder.path());
