@@ -351,7 +351,7 @@ async fn what_fires_is_told_once_though_the_channel_is_away_at_first_and_its_end
     let store = Arc::new(
         Sqlite::open(folder.path(), Master::generate().expect("a key"), Model::default()).expect("a store"),
     );
-    store.watch(RuleSet::parse(&rules, &model).expect("rules")).expect("watched");
+    store.watch(RuleSet::parse(&rules, &model).expect("rules"), now()).expect("watched");
     let at = now().0 / SECOND - 10;
     let order = |id: u64, second: i64, status: &str| -> Fact {
         wrote("4711", id, at + second, "mes", "orders", status)
