@@ -33,6 +33,8 @@ pub enum Scenario {
 }
 
 impl Scenario {
+    pub const ALL: [Self; 5] = [Self::Good, Self::Partner, Self::UploadError, Self::SqlError, Self::Rejected];
+
     /// What order number `index` is to live through: in every ten, six good ones and every kind of failure.
     pub fn of(index: usize) -> Self {
         const CYCLE: [Scenario; 10] = [

@@ -25,6 +25,7 @@ use rustls::ClientConfig;
 use crate::authority::{Authority, PASSWORD};
 use crate::customers::{Ledger, Outcome, Ports, Scenario, Web, live_through};
 use crate::peers::{Postgres, Process, Rabbit, Scratch, Store, free_port, go_on, run};
+use crate::truth::history::History;
 use crate::truth::{self, Entry};
 
 /// The libraries of the MES, where Debian's packages put them.
@@ -217,6 +218,16 @@ impl Flow {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// What the status of each order was, one after the other, by the databases themselves.
+    pub fn history(&self) -> Result<History> {
+        let mut history = History::default();
+        for database in ["shop", "mes"] {
+            let rows = "SELECT record, order_id, status FROM status_history ORDER BY id";
+            history.add(&self.postgres.rows(database, rows)?)?;
+        }
+        Ok(history)
     }
 
     /// Fails when a service has ended.

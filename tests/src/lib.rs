@@ -5,7 +5,7 @@
 //!
 //! | what | modules |
 //! |---|---|
-//! | the agent as a user runs it | [`agent`], [`spoor`] |
+//! | the agent and the orders' server as a user runs them | [`agent`], [`spoor`], [`serve`] |
 //! | the order flow of shop, CRM, MES and store, and who orders there | [`flow`], [`peers`], [`customers`], under TLS with [`authority`] |
 //! | how many causes are found in programs of every kind | [`accuracy`] |
 //! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
@@ -37,6 +37,7 @@ pub mod peers;
 pub mod printed;
 pub mod recorded;
 pub mod scenes;
+pub mod serve;
 pub mod sink;
 pub mod skip;
 pub mod spoor;

@@ -20,7 +20,18 @@ fn find() -> PathBuf {
     let release = directory.ends_with("release");
     let mut build = Command::new(env!("CARGO"));
     // What `cargo xtask build` builds: with other packages, dependencies would have other features and be built again.
-    build.args(["build", "--quiet", "--package", "spoor", "--package", "spoor-tests", "--bins"]);
+    build.args([
+        "build",
+        "--quiet",
+        "--workspace",
+        "--exclude",
+        "spoor-ebpf",
+        "--exclude",
+        "xtask",
+        "--bins",
+        "--test",
+        "killed",
+    ]);
     build.current_dir(env!("CARGO_MANIFEST_DIR"));
     build.args(release.then_some("--release"));
     let built = build.status().expect("cargo runs");

@@ -15,6 +15,10 @@ const TOOLCHAIN: &str = "nightly";
 const TARGET: &str = "bpfel-unknown-none";
 /// Debug information and the linker's flag make the BTF that BTF maps and typed globals need.
 const FLAGS: [&str; 2] = ["-Cdebuginfo=2", "-Clink-arg=--btf"];
+/// What is built and tested together, always: with other packages, dependencies would have other features and be built again.
+pub(crate) const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "spoor-ebpf", "--exclude", "xtask"];
+/// All programs, and one of tests: with it what only tests depend on has its say in the features. This one is small.
+pub(crate) const PROGRAMS: [&str; 3] = ["--bins", "--test", "killed"];
 
 /// Build the eBPF object and the agent with it embedded; print the path of the binary.
 ///
@@ -76,10 +80,12 @@ fn profile(release: bool) -> &'static str {
 }
 
 fn agent(release: bool) -> Result<PathBuf> {
-    // Together with the tests and the demo, so that their common dependencies have the same features and are built once.
-    let mut build = cargo(["build", "--package", "spoor", "--package", "spoor-tests", "--bins"]);
+    let mut build = cargo(["build"]);
     if release {
-        build.arg("--release");
+        // What is deployed has no feature that only tests want.
+        build.args(["--release", "--package", "spoor", "--package", "spoor-tests", "--bins"]);
+    } else {
+        build.args(PACKAGES).args(PROGRAMS);
     }
     shell::run(build)?;
     Ok(directory().join(profile(release)).join("spoor"))

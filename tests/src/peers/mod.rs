@@ -310,10 +310,15 @@ impl Postgres {
     /// Creates a database and fills it by a script.
     pub fn create(&self, database: &str, script: &Path) -> Result<()> {
         self.psql("postgres", &["--command", &format!("CREATE DATABASE {database}")])?;
-        self.psql(database, &["--file", &script.to_string_lossy()])
+        self.psql(database, &["--file", &script.to_string_lossy()]).map(drop)
     }
 
-    fn psql(&self, database: &str, args: &[&str]) -> Result<()> {
+    /// The rows of a query, their columns between tabulators.
+    pub fn rows(&self, database: &str, query: &str) -> Result<String> {
+        self.psql(database, &["--tuples-only", "--no-align", "--field-separator=\t", "--command", query])
+    }
+
+    fn psql(&self, database: &str, args: &[&str]) -> Result<String> {
         let port = self.port.to_string();
         let mut psql = Command::new(self.binaries.join("psql"));
         psql.args([
@@ -324,7 +329,7 @@ impl Postgres {
             "--set=ON_ERROR_STOP=1",
         ]);
         psql.args(["--port", &port, "--dbname", database]).args(args);
-        run(&mut psql)
+        said(&mut psql)
     }
 
     pub fn url(&self, database: &str) -> String {
@@ -453,11 +458,16 @@ pub fn listens(port: u16) -> bool {
 
 /// Runs a helper program to its end; its output is shown when it fails.
 pub fn run(command: &mut Command) -> Result<()> {
+    said(command).map(drop)
+}
+
+/// The same; what it prints.
+pub fn said(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {name}"))?;
     if !output.status.success() {
         let text = [output.stdout, output.stderr].concat();
         bail!("{name} failed ({}):\n{}", output.status, String::from_utf8_lossy(&text));
     }
-    Ok(())
+    String::from_utf8(output.stdout).with_context(|| format!("{name} prints something else than text"))
 }

@@ -5,6 +5,7 @@
 //! [`compare`](compare::compare) counts spans against it.
 
 pub mod compare;
+pub mod history;
 mod sql;
 
 use std::collections::BTreeMap;

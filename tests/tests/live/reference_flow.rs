@@ -16,8 +16,10 @@ use spoor_tests::flow::{self, Flow};
 use spoor_tests::forest::{self, Span};
 use spoor_tests::peers::{Process, Scratch};
 use spoor_tests::printed;
+use spoor_tests::serve::{self, Server};
 use spoor_tests::skip::skip;
 use spoor_tests::truth::compare::compare;
+use spoor_tests::truth::history::Told;
 use spoor_tests::truth::{Entry, Fact};
 
 const ORDERS: usize = 30;
@@ -38,6 +40,8 @@ struct Run {
     last_since_ns: u64,
     /// From `spoor replay` of what went over loopback.
     replayed: Vec<Span>,
+    /// What the orders' server says of them, to which the first agent sends its spans.
+    told: Told,
 }
 
 /// The one run, made by the test that comes first; `None` where it cannot be made.
@@ -59,7 +63,9 @@ fn make_run() -> Result<Run> {
     let binary = agent::binary().map_err(anyhow::Error::msg)?;
     let mut scratch = Scratch::new("reference-flow")?;
     let dir = scratch.path().to_owned();
-    let first = Agent::start(&binary, &dir, "first", &[])?;
+    let server = Server::start(&serve::binary(&binary).map_err(anyhow::Error::msg)?, &dir)?;
+    let options = ["--otlp-endpoint".to_owned(), server.endpoint()];
+    let first = Agent::start(&binary, &dir, "first", &options)?;
     let packets = dir.join("packets.pcap");
     let mut capture = capture(&packets, &dir)?;
     let mut flow = Flow::start(&|step| eprintln!("starting {step}"))?;
@@ -68,6 +74,7 @@ fn make_run() -> Result<Run> {
     let outcomes = flow.run_orders(ORDERS, CONCURRENCY)?;
     let entries = flow.truth()?;
     let (first, last) = (first.stop()?, last.stop()?);
+    let told = flow.history()?.compare(&outcomes, &server)?;
     let log = std::fs::read_to_string(flow.postgres_log()).context("cannot read PostgreSQL's log")?;
     flow.discard();
     drop(flow);
@@ -75,7 +82,7 @@ fn make_run() -> Result<Run> {
     let replayed = agent::replay(&binary, &packets, &dir)?;
     scratch.discard();
     let logged_statements = log.lines().filter(|line| is_statement_of_a_service(line)).count();
-    Ok(Run { outcomes, entries, logged_statements, first, last, last_since_ns, replayed })
+    Ok(Run { outcomes, entries, logged_statements, first, last, last_since_ns, replayed, told })
 }
 
 /// All TCP traffic of loopback, in the classic pcap format.
@@ -110,6 +117,23 @@ fn every_operation_of_every_order_is_a_span_of_its_trace() {
     let Some(run) = the_run() else { return };
     let report = compare(&run.entries, &run.first, 0);
     assert!(report.is_complete(), "{report}");
+}
+
+#[test]
+fn the_orders_page_tells_every_status_change_of_the_databases_in_its_place() {
+    let Some(run) = the_run() else { return };
+    let told = &run.told;
+    assert!(told.changes > 4 * ORDERS && told.differences.is_empty(), "{told}");
+    for outcome in &run.outcomes {
+        let sentence = &told.sentences[&outcome.order];
+        let says = match outcome.scenario {
+            Scenario::Good | Scenario::Partner => "Finished at ",
+            Scenario::UploadError => "answer 507",
+            Scenario::SqlError => "database error 23514",
+            Scenario::Rejected => "the message was rejected",
+        };
+        assert!(sentence.contains(says), "{outcome:?}: {sentence}");
+    }
 }
 
 #[test]

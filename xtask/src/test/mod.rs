@@ -43,10 +43,7 @@ pub(crate) struct Args {
     filter: Option<String>,
 }
 
-/// What is tested, always together: with other packages, dependencies would have other features and be built again.
-const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "spoor-ebpf", "--exclude", "xtask"];
-
-/// What the fast part runs of [`PACKAGES`]: unit tests, and the programs of `tests/tests` that need nothing.
+/// What the fast part runs of [`build::PACKAGES`]: unit tests, and the programs of `tests/tests` that need nothing.
 const FAST: [&str; 14] = [
     "--lib",
     "--bins",
@@ -120,7 +117,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn binary() -> Result<PathBuf> {
     shell::timed("test: build", || {
         let mut build = shell::cargo(["build", "--quiet"]);
-        build.args(PACKAGES).args(FAST);
+        build.args(build::PACKAGES).args(FAST);
         shell::run(build)
     })?;
     Ok(build::directory().join("debug/spoor"))
@@ -137,7 +134,7 @@ pub(crate) fn bless(filter: Option<&str>) -> Result<()> {
 /// Tests of the packages under test; which of them is still to say.
 fn cargo_test() -> Command {
     let mut cargo = shell::cargo(["test", "--no-fail-fast"]);
-    cargo.args(PACKAGES);
+    cargo.args(build::PACKAGES);
     cargo
 }
 

@@ -25,6 +25,10 @@ pub(crate) struct Args {
     /// Put every connection under TLS; the agent finds the secrets in the memory of the programs.
     #[arg(long)]
     pub(crate) tls: bool,
+    /// Also start the orders' server, and print a link to its pages; with `--once`, each order's status changes there are compared
+    /// with the services' own databases.
+    #[arg(long, conflicts_with = "otlp_endpoint")]
+    pub(crate) serve: bool,
     /// Also send the spans to this OTLP endpoint, a Collector or Jaeger: http://localhost:4317
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,

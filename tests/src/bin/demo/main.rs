@@ -18,7 +18,9 @@ use spoor_tests::flow::{self, Flow};
 use spoor_tests::forest::Span;
 use spoor_tests::peers::{self, go_on};
 use spoor_tests::printed;
+use spoor_tests::serve::{self, Server};
 use spoor_tests::truth::compare::{Report, compare};
+use spoor_tests::truth::history::Told;
 
 use crate::args::{Args, Print, When};
 
@@ -84,17 +86,26 @@ fn run(args: &Args) -> Result<bool> {
     let binary = agent::binary().map_err(anyhow::Error::msg)?;
     // An agent that comes first has a directory of its own.
     let mut scratch = peers::Scratch::new("demo")?;
+    let mut server = None;
+    if args.serve {
+        eprintln!("demo: starting the orders' server");
+        let serve = serve::binary(&binary).map_err(anyhow::Error::msg)?;
+        server = Some(Server::start(&serve, scratch.path())?);
+    }
+    let endpoint = server.as_ref().map(Server::endpoint).or_else(|| args.otlp_endpoint.clone());
+    let start_agent = || start_agent(&binary, scratch.path(), args, endpoint.as_deref());
     let mut agent = match args.agent {
-        When::First => Some(start_agent(&binary, scratch.path(), args)?),
+        When::First => Some(start_agent()?),
         When::Last => None,
     };
     let progress = |step: &str| eprintln!("demo: starting {step}");
     let mut flow = if args.tls { Flow::start_encrypted(&progress)? } else { Flow::start(&progress)? };
     if agent.is_none() {
-        agent = Some(start_agent(&binary, scratch.path(), args)?);
+        agent = Some(start_agent()?);
     }
     let agent = agent.context("the agent was started")?;
-    let complete = demonstrate(args, &mut flow, agent)?;
+    let complete = demonstrate(args, &mut flow, agent, server.as_mut())?;
+    drop(server);
     if complete && !args.keep {
         scratch.discard();
         flow.discard();
@@ -102,11 +113,11 @@ fn run(args: &Args) -> Result<bool> {
     Ok(complete)
 }
 
-fn start_agent(binary: &Path, dir: &Path, args: &Args) -> Result<Agent> {
+fn start_agent(binary: &Path, dir: &Path, args: &Args, endpoint: Option<&str>) -> Result<Agent> {
     eprintln!("demo: starting the agent, {}", binary.display());
     let mut options = Vec::new();
-    if let Some(endpoint) = &args.otlp_endpoint {
-        options.extend(["--otlp-endpoint".to_owned(), endpoint.clone()]);
+    if let Some(endpoint) = endpoint {
+        options.extend(["--otlp-endpoint".to_owned(), endpoint.to_owned()]);
     }
     if let Some(protocol) = &args.otlp_protocol {
         options.extend(["--otlp-protocol".to_owned(), protocol.clone()]);
@@ -120,7 +131,12 @@ fn start_agent(binary: &Path, dir: &Path, args: &Args) -> Result<Agent> {
     Agent::start(binary, dir, "agent", &options)
 }
 
-fn demonstrate(args: &Args, flow: &mut Flow, mut agent: Agent) -> Result<bool> {
+fn demonstrate(
+    args: &Args,
+    flow: &mut Flow,
+    mut agent: Agent,
+    mut server: Option<&mut Server>,
+) -> Result<bool> {
     if args.tls {
         // What is counted comes when the agent has been there for a while, as it has where people work: by then it knows the secrets of
         // connections that were open before it, and where each program keeps them.
@@ -144,7 +160,10 @@ fn demonstrate(args: &Args, flow: &mut Flow, mut agent: Agent) -> Result<bool> {
         let report = compare(&entries, &spans, since);
         show(args, &outcomes, &spans, &report);
         raw.print()?;
-        return Ok(report.is_complete());
+        let Some(server) = server else { return Ok(report.is_complete()) };
+        let told = flow.history()?.compare(&outcomes, server)?;
+        tell(&outcomes, &told);
+        return Ok(report.is_complete() && told.differences.is_empty());
     }
     let start = Instant::now();
     let mut printed = 0;
@@ -164,6 +183,11 @@ fn demonstrate(args: &Args, flow: &mut Flow, mut agent: Agent) -> Result<bool> {
         }
         std::thread::sleep(Duration::from_millis(500));
     }
+    if let Some(server) = &server {
+        tell(&outcomes, &flow.history()?.compare(&outcomes, server)?);
+        eprintln!("demo: where each order is: {}", server.invitation("demo")?);
+        eprintln!("demo: the link is good once; choose any password there");
+    }
     eprintln!("demo: an order every {TRICKLE:?} from now on, Ctrl-C ends it");
     while go_on().is_ok() {
         raw.print()?;
@@ -172,6 +196,7 @@ fn demonstrate(args: &Args, flow: &mut Flow, mut agent: Agent) -> Result<bool> {
         }
         flow.check()?;
         agent.check()?;
+        server.as_mut().map_or(Ok(()), |server| server.check())?;
         let pause = Instant::now();
         while go_on().is_ok() && pause.elapsed() < TRICKLE {
             std::thread::sleep(Duration::from_millis(50));
@@ -219,10 +244,22 @@ fn show(args: &Args, outcomes: &[Outcome], spans: &[Span], report: &Report) {
                 "demo: the spans also went to {endpoint}; in Jaeger search for the tag order.id={good}"
             );
         }
+        None if args.serve => {}
         None => eprintln!(
-            "demo: with --otlp-endpoint http://localhost:4317 they go to Jaeger too: search for the tag order.id={good}"
+            "demo: with --serve they go to a page of each order; with --otlp-endpoint http://localhost:4317 they go to Jaeger too: search for the tag order.id={good}"
         ),
     }
+}
+
+/// What the orders' page says: one order of each kind, and whether every status change is told.
+fn tell(outcomes: &[Outcome], told: &Told) {
+    for scenario in Scenario::ALL {
+        let one = outcomes.iter().find(|outcome| outcome.scenario == scenario);
+        if let Some((order, sentence)) = one.and_then(|one| told.sentences.get_key_value(&one.order)) {
+            eprintln!("demo: where is order {order}? {sentence}");
+        }
+    }
+    eprintln!("demo: {told}");
 }
 
 fn print(out: &mut impl Write, args: &Args, outcomes: &[Outcome], spans: &[Span]) -> std::io::Result<()> {
