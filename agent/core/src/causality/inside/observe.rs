@@ -11,11 +11,10 @@ use super::table::{Circumstances, Loss, Op, Table};
 use super::thread::ThreadState;
 use super::thresholds::{AFTER, CROWD, GRACE, LOSS_STEP, MAX_AFTERMATH, MAX_LOSSES, MAX_UNNAMED, REMEMBER};
 use super::trust::Signal;
-use super::unread::Unread;
 use super::{Closing, Deadline, Inside, Interaction, Opening, Showing};
 use crate::operation::OpSide;
 use crate::operation::postgres::InTransaction;
-use crate::record::{ConnId, OpId, Point, ProcessInfo, Tgid, Tid, Worker};
+use crate::record::{ConnId, OpId, Point, ProcessInfo, Tgid, Tid};
 use crate::time::BootTime;
 
 impl Inside {
@@ -235,48 +234,7 @@ impl Inside {
         if let Some(process) = tgid.and_then(|tgid| self.table.processes.get_mut(&tgid)) {
             process.client_gone(conn);
         }
-        if let Some(unread) = self.no_longer_unread(conn) {
-            unread.end(conn, now);
-        }
-    }
-
-    /// From a moment on a connection may bring requests that are not read to the process that reads from it.
-    pub fn unread(&mut self, conn: ConnId, by: Tgid, (since, is_watched): (BootTime, bool)) {
-        // One process accepts, and another one reads.
-        if self.table.unread.get(&conn).is_some_and(|before| *before != by)
-            && let Some(unread) = self.no_longer_unread(conn)
-        {
-            unread.end(conn, since);
-        }
-        self.table.unread.insert(conn, by);
-        if let Some(process) = self.table.process(by) {
-            process.unread.begin(conn, since, is_watched);
-        }
-    }
-
-    /// A thread read something from such a connection.
-    pub fn hidden(&mut self, conn: ConnId, by: Worker, at: BootTime) {
-        match self.table.unread.get(&conn) {
-            None => return,
-            Some(before) if *before != by.tgid => self.unread(conn, by.tgid, (at, true)),
-            Some(_) => {}
-        }
-        if let Some(process) = self.table.processes.get_mut(&by.tgid) {
-            process.unread.moved(conn, by.tid, at);
-        }
-    }
-
-    /// They are, or it brings none.
-    pub fn read(&mut self, conn: ConnId, now: BootTime) {
-        if let Some(unread) = self.no_longer_unread(conn) {
-            unread.read(conn, now);
-        }
-    }
-
-    /// What the process that reads from an unread connection has of such, for the last time.
-    fn no_longer_unread(&mut self, conn: ConnId) -> Option<&mut Unread> {
-        let tgid = self.table.unread.remove(&conn)?;
-        self.table.processes.get_mut(&tgid).map(|process| &mut process.unread)
+        self.unread_closed(conn, now);
     }
 
     /// Something a process read or wrote was lost: found out at `now`, when the stream went on behind it.

@@ -3,12 +3,13 @@
 //! What a request that cannot be read caused looks as if one that can had caused it: the only request of its order in flight need not be
 //! the only one. So rules that conclude from all that is in flight, or from all that a thread read, say nothing meanwhile.
 //!
-//! *Owns* from when to when that is so. *Must not know* why a connection is not read.
+//! *Owns* from when to when that is so, and which process it concerns. *Must not know* why a connection is not read.
 
 use std::collections::VecDeque;
 
+use super::Inside;
 use super::table::Loss;
-use crate::record::{ConnId, Tid};
+use crate::record::{ConnId, Tgid, Tid, Worker};
 use crate::time::BootTime;
 
 /// Connections remembered per process, open or over. Of those beyond only is known how many are open.
@@ -128,6 +129,54 @@ impl Unread {
         let meets = |when: &Loss| when.from <= to && when.to >= from;
         self.beyond_when.as_ref().is_some_and(meets)
             || self.conns.iter().any(|known| counts(known) && meets(&known.when))
+    }
+}
+
+impl Inside {
+    /// From a moment on a connection may bring requests that are not read to the process that reads from it.
+    pub fn unread(&mut self, conn: ConnId, by: Tgid, (since, is_watched): (BootTime, bool)) {
+        // One process accepts, and another one reads.
+        if self.table.unread.get(&conn).is_some_and(|before| *before != by)
+            && let Some(unread) = self.no_longer_unread(conn)
+        {
+            unread.end(conn, since);
+        }
+        self.table.unread.insert(conn, by);
+        if let Some(process) = self.table.process(by) {
+            process.unread.begin(conn, since, is_watched);
+        }
+    }
+
+    /// A thread read something from such a connection.
+    pub fn hidden(&mut self, conn: ConnId, by: Worker, at: BootTime) {
+        match self.table.unread.get(&conn) {
+            None => return,
+            Some(before) if *before != by.tgid => self.unread(conn, by.tgid, (at, true)),
+            Some(_) => {}
+        }
+        if let Some(process) = self.table.processes.get_mut(&by.tgid) {
+            process.unread.moved(conn, by.tid, at);
+        }
+    }
+
+    /// They are, or it brings none.
+    pub fn read(&mut self, conn: ConnId, now: BootTime) {
+        if let Some(unread) = self.no_longer_unread(conn) {
+            unread.read(conn, now);
+        }
+    }
+
+    /// Such a connection is gone.
+    pub(super) fn unread_closed(&mut self, conn: ConnId, now: BootTime) {
+        if let Some(unread) = self.no_longer_unread(conn) {
+            unread.end(conn, now);
+        }
+    }
+
+    /// What the process that reads from an unread connection has of such, for the last time.
+    fn no_longer_unread(&mut self, conn: ConnId) -> Option<&mut Unread> {
+        let tgid = self.table.unread.remove(&conn)?;
+        self.table.processes.get_mut(&tgid).map(|process| &mut process.unread)
     }
 }
 
