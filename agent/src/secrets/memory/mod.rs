@@ -8,8 +8,8 @@
 //! [`Search`] tells.
 //!
 //! Only processes that are asked for are read, and only such are asked for as are traced: the selection comes first.
-//! One process is read at a time, a piece at a time, with a pause as long as reading took: readers hold a lock that the process
-//! needs for `mmap`.
+//! One process is read at a time, a piece at a time, and after a millisecond of reading there is a pause as long: readers hold a
+//! lock that the process needs for `mmap`.
 //!
 //! [`Search`]: spoor_core::tls::search::Search
 
