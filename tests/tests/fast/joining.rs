@@ -95,6 +95,23 @@ fn of_every_kind() -> Vec<Record> {
     }
     host.wait_ms(2000);
 
+    // Carried: a runtime hands the trace ID on, which nobody exports, with a span ID of its own; two requests at once.
+    let (runtime, prices) = (host.process(710, "runtime"), crm.thread(4));
+    let pool = [runtime.thread(0), runtime.thread(1)];
+    let traced = |trace: u8, span: u8| format!("traceparent: 00-{trace:032x}-{span:016x}-00\r\n");
+    let asked = [1, 2].map(|trace| {
+        let link = host.connect(customer, runtime, 8084, Covered::Server);
+        host.send(link, Client, wire::request("GET", "/plan", &traced(trace, 1), ""), asks, pool[0]);
+        link
+    });
+    for trace in [2, 1] {
+        let link = host.connect(runtime, crm, 8085, Covered::Client);
+        host.send(link, Client, wire::request("GET", "/part", &traced(trace, 2), ""), pool[1], prices);
+        host.send(link, Server, wire::response(200, "{}"), prices, pool[1]);
+    }
+    asked.map(|link| host.send(link, Server, wire::response(200, "{}"), pool[0], asks));
+    host.wait_ms(2000);
+
     // Chain: one thread for all requests, and tasks that wait for each other. Keys show that they lead where they must.
     let (desk, statements) = (host.process(800, "desk"), crm.thread(3));
     let event_loop = desk.thread(0);

@@ -13,6 +13,7 @@ use crate::operation::amqp::{ActionKind, Content};
 use crate::operation::http::Exchange;
 use crate::operation::postgres::{Cell, Statement, TEXT_CUT};
 use crate::operation::{Detail, Kept, Operation};
+use crate::trace::TraceId;
 
 /// Content that two operations share. Only compared within one process, so a short hash will do: chance makes two of a million pairs
 /// equal once in ten million runs. Traffic chooses the content: what hashes it is to have a seed that nobody knows.
@@ -26,6 +27,16 @@ pub struct Echo {
 /// What of it shows before the operation is over. Operations that differ in it have different content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Asked(pub(super) u64);
+
+/// The ID of a trace, as short: as with contents, it is only compared within one process, and traffic chooses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Carried(pub(super) u64);
+
+impl Carried {
+    pub(super) fn new(hasher: &impl BuildHasher, trace: TraceId) -> Self {
+        Self(hasher.hash_one(trace))
+    }
+}
 
 /// Bytes of a body that are compared, beside its length.
 const BODY_BYTES: u64 = 512;

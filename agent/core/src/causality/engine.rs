@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::time::Duration;
 
-use super::echo;
+use super::echo::{self, Carried};
 use super::rules::{MESSAGE, MESSAGE_UNBROKERED, MESSAGE_UNBROKERED_WITH_ID, MESSAGE_WITH_ID, Row, WIRE};
 use super::{Edge, Passage, Policy, Stats};
 use crate::causality::across::message::{
@@ -461,6 +461,7 @@ fn closing(hasher: &impl BuildHasher, op: &Operation, found: &Found, is_read: bo
             && !matches!(op.completeness, Completeness::Cut | Completeness::Abandoned),
         facts: found.attributes.clone(),
         echo: echo::of(hasher, op),
+        trace: found.trace_id.map(|trace| Carried::new(hasher, trace)),
         transaction,
         is_read,
     }

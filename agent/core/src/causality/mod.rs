@@ -64,6 +64,8 @@ rules! {
     Message = "message",
     /// Tasks of the process wait for it, of which one answered the request.
     Chain = "chain",
+    /// The operation carries on the trace ID of the request.
+    Carried = "carried",
     /// The process passed on what it was asked: the same content, within it.
     Forwarded = "forwarded",
     /// The thread served only this request, or was seen to work for it in another way.

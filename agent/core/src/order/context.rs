@@ -3,35 +3,51 @@
 //! *Spec*: W3C Trace Context Level 2, section 3.2; B3 propagation (openzipkin/b3-propagation); Jaeger's
 //! `uber-trace-id` (client libraries, "Propagation format"). Anything malformed counts as absent.
 //!
-//! So does a context that says "not sampled": nobody exports the span it names. Runtimes send such contexts without any SDK (ASP.NET
-//! Core does with each call), so to follow it would put each request into a trace of its own, below a parent that is nowhere.
+//! A context that says "not sampled" names no parent: nobody exports the span it names. Runtimes send such contexts without any SDK
+//! (ASP.NET Core does with each call), so to follow it would put each request into a trace of its own, below a parent that is nowhere.
+//! What carries the same trace ID belongs together all the same.
 
 use super::TraceContext;
 use crate::trace::{SpanContext, SpanId, TraceId};
 
-/// Reads the first valid context, by the strength of its format. `header` gives the only value of a header by its
+/// What the headers of an operation say about traces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InBand {
+    /// The first context whose span somebody may export.
+    pub context: Option<TraceContext>,
+    /// The trace ID of the first context, whether or not it is sampled.
+    pub trace_id: Option<TraceId>,
+}
+
+/// A context, and whether it is sampled.
+type Parsed = (SpanContext, bool);
+
+/// Reads the first valid contexts, by the strength of their formats. `header` gives the only value of a header by its
 /// lower-case name, `None` when it is absent or repeated.
-pub fn read<'a>(header: impl Fn(&'static str) -> Option<&'a [u8]>) -> Option<TraceContext> {
+pub fn read<'a>(header: impl Fn(&'static str) -> Option<&'a [u8]>) -> InBand {
     let text =
         |name: &'static str| header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
-    let found = |ids: Option<SpanContext>, header| {
-        ids.map(|ids| TraceContext { trace_id: ids.trace_id, parent_id: ids.span_id, header })
+    let b3_headers = |trace_id| {
+        let ids = context(b3_trace(trace_id), span(text("x-b3-spanid")?))?;
+        Some((ids, b3_is_sampled(text("x-b3-sampled"), text("x-b3-flags"))))
     };
-    found(text("traceparent").and_then(traceparent), "traceparent")
-        .or_else(|| found(text("b3").and_then(b3), "b3"))
-        .or_else(|| {
-            let ids = text("x-b3-traceid")
-                .zip(text("x-b3-spanid"))
-                .filter(|_| b3_is_sampled(text("x-b3-sampled"), text("x-b3-flags")))
-                .and_then(|(t, s)| context(b3_trace(t), span(s)));
-            found(ids, "x-b3-traceid")
-        })
-        .or_else(|| found(text("uber-trace-id").and_then(uber), "uber-trace-id"))
+    let mut found = InBand::default();
+    let formats: [(&'static str, &dyn Fn(&'a str) -> Option<Parsed>); 4] =
+        [("traceparent", &traceparent), ("b3", &b3), ("x-b3-traceid", &b3_headers), ("uber-trace-id", &uber)];
+    for (header, parse) in formats {
+        let Some((ids, is_sampled)) = text(header).and_then(parse) else { continue };
+        found.trace_id.get_or_insert(ids.trace_id);
+        if is_sampled {
+            found.context = Some(TraceContext { trace_id: ids.trace_id, parent_id: ids.span_id, header });
+            break;
+        }
+    }
+    found
 }
 
 /// `version "-" trace-id "-" parent-id "-" flags`, all lower-case hex. Version `ff` is invalid; higher versions than ours may
 /// have more behind a further `-`.
-fn traceparent(value: &str) -> Option<SpanContext> {
+fn traceparent(value: &str) -> Option<Parsed> {
     let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     let mut parts = value.splitn(5, '-');
     let (version, trace_id, parent_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -44,20 +60,20 @@ fn traceparent(value: &str) -> Option<SpanContext> {
         return None;
     }
     let flags = u8::from_str_radix(flags, 16).ok()?;
-    context(trace(trace_id), span(parent_id)).filter(|_| flags & SAMPLED != 0)
+    Some((context(trace(trace_id), span(parent_id))?, flags & SAMPLED != 0))
 }
 
 /// The sampled flag, of W3C (section 3.2.2.4) and of Jaeger alike.
 const SAMPLED: u8 = 1;
 
 /// `{TraceId}-{SpanId}[-{SamplingState}[-{ParentSpanId}]]`; a lone sampling state carries no identifiers.
-fn b3(value: &str) -> Option<SpanContext> {
+fn b3(value: &str) -> Option<Parsed> {
     let mut parts = value.split('-');
     let ids = context(b3_trace(parts.next()?), span(parts.next()?))?;
     // Without a state the decision is left to whoever receives it.
-    let sampling = parts.next().is_none_or(|state| matches!(state, "1" | "d"));
+    let state = parts.next();
     let parent = parts.next().is_none_or(|parent| span(parent).is_some());
-    (sampling && parent && parts.next().is_none()).then_some(ids)
+    (parent && parts.next().is_none()).then_some((ids, state.is_none_or(|state| matches!(state, "1" | "d"))))
 }
 
 /// `X-B3-Sampled` is `1`, or `true` of early tracers; `X-B3-Flags: 1` (debug) implies it. Neither: the decision is left to whoever
@@ -67,13 +83,13 @@ fn b3_is_sampled(sampled: Option<&str>, flags: Option<&str>) -> bool {
 }
 
 /// `{trace-id}:{span-id}:{parent-span-id}:{flags}`, leading zeros left out; colons may be percent-encoded.
-fn uber(value: &str) -> Option<SpanContext> {
+fn uber(value: &str) -> Option<Parsed> {
     let value = value.replace("%3A", ":").replace("%3a", ":");
     let parts: Vec<&str> = value.splitn(5, ':').collect();
     let [trace_id, span_id, _parent, flags] = parts.as_slice() else { return None };
     // One octet in hex, with or without its leading zero. Bit 1 is "debug", which implies "sampled".
     let flags = u8::from_str_radix(flags, 16).ok()?;
-    context(trace(trace_id), padded(span_id).map(SpanId)).filter(|_| flags & (SAMPLED | 2) != 0)
+    Some((context(trace(trace_id), padded(span_id).map(SpanId))?, flags & (SAMPLED | 2) != 0))
 }
 
 fn context(trace_id: Option<TraceId>, span_id: Option<SpanId>) -> Option<SpanContext> {
@@ -111,8 +127,8 @@ mod tests {
     use super::*;
 
     fn check(headers: &[(&str, &str)], expected: Option<&str>) {
-        let context = read(|name| headers.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_bytes()));
-        let shown = context.map(|c| format!("{} {} {}", c.header, c.trace_id, c.parent_id));
+        let in_band = read(|name| headers.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_bytes()));
+        let shown = in_band.context.map(|c| format!("{} {} {}", c.header, c.trace_id, c.parent_id));
         assert_eq!(shown.as_deref(), expected, "{headers:?}");
     }
 

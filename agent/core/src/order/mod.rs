@@ -58,8 +58,10 @@ pub struct Found {
     pub too_many: bool,
     /// Attributes for the span, by the configured rules.
     pub attributes: Facts,
-    /// Trace context carried by the operation itself.
+    /// Trace context carried by the operation itself, whose span somebody may export.
     pub context: Option<TraceContext>,
+    /// The trace ID that it carries, whether or not anybody exports that trace.
+    pub trace_id: Option<TraceId>,
     /// The configured path template that an HTTP request fits: its route.
     pub route: Option<Arc<str>>,
     /// It only sets its connection up, and such spans are not wanted.

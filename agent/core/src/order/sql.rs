@@ -4,10 +4,10 @@
 
 use super::collect::Collector;
 use super::compile::{RuleId, Rules, Target};
+use super::context::{self, InBand};
 use super::explain::Place;
 use super::names::{Buffer, normal};
 use super::rules::Part;
-use super::{TraceContext, context};
 use crate::operation::postgres::{Cell, Statement};
 use crate::sql::shapes::{Bound, Seen, Value};
 use crate::sql::token::{Kind, Token, literal, significant};
@@ -63,14 +63,14 @@ fn document(value: &str, collector: &mut Collector<'_>) {
 
 /// The trace context in a comment of the text, as sqlcommenter appends it. That of a named statement, and of one that is executed
 /// again, is of the moment when it was prepared, not of this execution.
-pub(super) fn context(statement: &Statement) -> Option<TraceContext> {
+pub(super) fn context(statement: &Statement) -> Option<InBand> {
     let text = statement
         .text
         .as_deref()
         .filter(|_| statement.prepared_name.is_empty() && statement.text_is_fresh)?;
     // Most statements have no comment: they are not split into tokens for one.
     memchr::memmem::find(text.as_bytes(), b"/*")?;
-    context::read(|name| comment_value(text, name).map(str::as_bytes))
+    Some(context::read(|name| comment_value(text, name).map(str::as_bytes)))
 }
 
 /// In an UPDATE the first mention of a column is its new value, a later one the old value asked for.

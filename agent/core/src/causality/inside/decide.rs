@@ -202,7 +202,14 @@ impl Inside {
         let waiters = std::mem::take(&mut state.waiters);
         let state_transaction = state.transaction.map(|number| (state.conn, number));
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
+        let trace = state.trace;
         if let Some(process) = self.table.processes.get_mut(&state.tgid) {
+            if strong
+                && let Some(edge) = edge
+                && let Some(trace) = trace.and_then(|trace| process.traces.get_mut(&trace))
+            {
+                trace.caused_by(edge.parent);
+            }
             process.blocked.remove(state.opened.at, op);
             let own = u32::from(state.awaits_late_cause);
             process.awaiting_late_cause = process.awaiting_late_cause.saturating_sub(own);

@@ -36,7 +36,7 @@ use std::collections::VecDeque;
 
 use self::table::{Op, Table};
 use self::thresholds::MAX_LOOKED_AT;
-use super::echo::{Asked, Echo};
+use super::echo::{Asked, Carried, Echo};
 use super::stats::InsideStats;
 use super::{Edge, Policy};
 pub use crate::operation::Interaction;
@@ -73,6 +73,8 @@ pub struct Closing {
     pub facts: Facts,
     /// What a proxy leaves of it.
     pub echo: Option<Echo>,
+    /// The trace whose ID it carries.
+    pub trace: Option<Carried>,
     /// The transaction block that it ran in.
     pub transaction: Option<InTransaction>,
     /// It was read for keys: else those it names are not known.

@@ -162,6 +162,12 @@ impl Inside {
         {
             process.echoes(op, echo, family);
         }
+        state.trace = closing.trace;
+        if let Some(trace) = state.trace
+            && let Some(process) = self.table.processes.get_mut(&state.tgid)
+        {
+            process.carries(op, trace, shape);
+        }
         // What it names is not known: as little as of what was lost.
         if !closing.is_read
             && let Some(process) = self.table.processes.get_mut(&state.tgid)
@@ -410,6 +416,9 @@ impl Inside {
             }
             if let Some(echo) = state.echo.filter(|_| state.shape != OpSide::Outgoing) {
                 process.forget_echo(op, echo);
+            }
+            if let Some(trace) = state.trace {
+                process.forget_carried(op, trace, state.shape);
             }
         }
     }

@@ -14,9 +14,10 @@ use super::thread::ThreadState;
 use super::thresholds::{INTERLEAVED_FOR, MAX_INTERLEAVED, MAX_THREADS};
 use super::trust::Trust;
 use super::unread::Unread;
-use crate::causality::echo::Echo;
+use crate::causality::echo::{Carried, Echo};
 use crate::causality::stats::InsideStats;
 use crate::hash::Keyed;
+use crate::operation::OpSide;
 use crate::order::OrderKey;
 use crate::queue::Queue;
 use crate::record::{ConnId, OpId, Tid};
@@ -36,6 +37,8 @@ pub(super) struct Process {
     pub(super) by_key: HashMap<OrderKey, VecDeque<OpId>, Keyed>,
     /// Requests by their content, those that are over, in the order they were: of a process that asks others.
     pub(super) by_echo: FxHashMap<Echo, VecDeque<OpId>>,
+    /// What was asked and done in a trace, by what carries its ID.
+    pub(super) traces: FxHashMap<Carried, Trace>,
     /// Requests that name no order, in the order they were over.
     pub(super) unnamed: VecDeque<OpId>,
     /// The process has asked others, ever: its connections may be gone.
@@ -84,6 +87,30 @@ impl Process {
     /// Takes it out again.
     pub(super) fn forget_echo(&mut self, op: OpId, echo: Echo) {
         take_out(&mut self.by_echo, &echo, op);
+    }
+
+    /// Enters an operation that is over where traces are looked for.
+    pub(super) fn carries(&mut self, op: OpId, trace: Carried, shape: OpSide) {
+        let known = self.traces.entry(trace).or_default();
+        known.members += 1;
+        if shape == OpSide::Incoming {
+            known.asked.push_back(op);
+        }
+    }
+
+    /// Takes it out again.
+    pub(super) fn forget_carried(&mut self, op: OpId, trace: Carried, shape: OpSide) {
+        let Some(known) = self.traces.get_mut(&trace) else { return };
+        known.members -= 1;
+        // Those that were over first are forgotten first.
+        if known.asked.front() == Some(&op) {
+            known.asked.pop_front();
+        } else if shape == OpSide::Incoming {
+            known.asked.retain(|asked| *asked != op);
+        }
+        if known.members == 0 {
+            self.traces.remove(&trace);
+        }
     }
 
     /// The process was asked for something, ever.
@@ -205,6 +232,32 @@ fn take_out<K: Eq + Hash, S: BuildHasher>(index: &mut HashMap<K, VecDeque<OpId>,
     }
     if ops.is_empty() {
         index.remove(key);
+    }
+}
+
+/// What a process was asked and did with one trace ID. It is there as long as one of its operations is remembered.
+#[derive(Debug, Default)]
+pub(super) struct Trace {
+    /// Requests that are over, in the order they were.
+    pub(super) asked: VecDeque<OpId>,
+    /// What caused the operations whose cause is known; an error where they have several.
+    pub(super) cause: Option<Result<OpId, SeveralCauses>>,
+    /// Operations that carry the ID.
+    members: u32,
+}
+
+/// Operations of one trace have different causes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SeveralCauses;
+
+impl Trace {
+    /// An operation of the trace was caused by that request.
+    pub(super) fn caused_by(&mut self, cause: OpId) {
+        self.cause = Some(match self.cause {
+            Some(Ok(before)) if before != cause => Err(SeveralCauses),
+            Some(known) => known,
+            None => Ok(cause),
+        });
     }
 }
 

@@ -13,7 +13,7 @@ use super::kin::Kin;
 use super::process::{Process, Writer};
 use super::thresholds::{CROWD, MAX_LINKS, MAX_LOOKED_AT, MAX_PROCESSES, MAX_UNREAD};
 use crate::bounded::{Bounded, Slot};
-use crate::causality::echo::{Asked, Echo};
+use crate::causality::echo::{Asked, Carried, Echo};
 use crate::causality::stats::InsideStats;
 use crate::operation::OpSide;
 use crate::operation::postgres::TransactionNumber;
@@ -140,6 +140,8 @@ pub(super) struct Op {
     pub(super) facts: Facts,
     /// What a proxy leaves of it.
     pub(super) echo: Option<Echo>,
+    /// The trace whose ID it carries.
+    pub(super) trace: Option<Carried>,
     /// What it asks for, while it is open and has shown that. `None`: it may be anything.
     pub(super) asked: Option<Asked>,
     /// When all of its request had been moved.
@@ -220,6 +222,7 @@ impl Op {
             keys: Vec::new(),
             facts: Vec::new(),
             echo: None,
+            trace: None,
             asked: None,
             requested_at: None,
             forwarded: false,

@@ -69,6 +69,10 @@ signals! {
         chain_bound: ChainBound,
         /// What goes where a message asks for its reply is the reply.
         replies: Replies,
+        /// What carries the trace ID of a request in flight is done for it.
+        carried: Carried,
+        /// What carries one trace ID that was made here is done for one request.
+        made: Made,
         /// What has the content of a request around it is that request, passed on.
         forwarded: Forwarded,
         /// The thread serves one request.

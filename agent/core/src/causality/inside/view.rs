@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Interaction;
-use super::process::Process;
+use super::process::{Process, Trace};
 use super::rules::reading::Read;
 use super::table::{Loss, Op, Table, Transaction, common_facts};
 use super::thread::ThreadState;
@@ -158,6 +158,22 @@ impl<'a> View<'a> {
         latest.filter_map(move |op| Some((*op, self.candidate(*op)?)))
     }
 
+    /// What the process was asked with the trace ID of this operation, the latest to be over first.
+    pub(super) fn asked_in_trace(&self) -> impl Iterator<Item = (OpId, &'a Op)> {
+        let trace = self.trace();
+        let asked = trace.into_iter().flat_map(|trace| trace.asked.iter().rev());
+        asked.filter_map(move |op| Some((*op, self.candidate(*op)?)))
+    }
+
+    /// The one cause of what else the process did in the trace.
+    pub(super) fn cause_in_trace(&self) -> Option<OpId> {
+        self.trace()?.cause.and_then(Result::ok)
+    }
+
+    fn trace(&self) -> Option<&'a Trace> {
+        self.process?.traces.get(&self.op.trace?)
+    }
+
     /// A message that shows no key was being worked on when the operation began.
     pub(super) fn meets_unnamed_message(&self) -> bool {
         self.unnamed().any(|(_, candidate)| candidate.family == Interaction::Message)
@@ -191,6 +207,11 @@ impl<'a> View<'a> {
     /// In this process requests are worked on after their answers, and the one that was answered then may still have been.
     pub(super) fn may_go_on(&self, answered: BootTime) -> bool {
         self.trust().is_some_and(Trust::goes_on) && self.at().since(answered) <= self.after()
+    }
+
+    /// A request that was over by then may still be worked on, as far as the process has shown.
+    pub(super) fn is_just_over(&self, over: BootTime) -> bool {
+        self.at().since(over) <= self.after()
     }
 
     /// How long a request that has been answered may still be worked on.

@@ -8,10 +8,11 @@ use super::body::{self, Format};
 use super::collect::Collector;
 use super::compile::RuleId;
 pub use super::compile::Rules;
+use super::context::{self, InBand};
 use super::explain::{Notes, Place};
 use super::path::Path;
 use super::rules::{AmqpProperty, Part, UploadFact};
-use super::{Call, Found, call, context, form, protobuf, sql};
+use super::{Call, Found, call, form, protobuf, sql};
 use crate::charset::Charset;
 use crate::operation::amqp::{Content, Properties, Value as Field};
 use crate::operation::http::{self, Exchange};
@@ -75,8 +76,9 @@ impl Rules {
         match &op.detail {
             Detail::Http(exchange) => {
                 let route = self.http(exchange, path, collector);
-                let context = context::read(|name| only_header(&exchange.request_headers, name));
-                let mut found = Found { route, context, ..collector.finish() };
+                let InBand { context, trace_id } =
+                    context::read(|name| only_header(&exchange.request_headers, name));
+                let mut found = Found { route, context, trace_id, ..collector.finish() };
                 self.export_headers(&self.spans.request_headers, &exchange.request_headers, &mut found);
                 self.export_headers(&self.spans.response_headers, &exchange.response_headers, &mut found);
                 found
@@ -85,11 +87,13 @@ impl Rules {
                 let Some(content) = action.kind.content() else { return Found::default() };
                 self.amqp(content, collector);
                 let header = |name: &str| only_entry(&content.properties, name);
-                Found { context: context::read(header), ..collector.finish() }
+                let InBand { context, trace_id } = context::read(header);
+                Found { context, trace_id, ..collector.finish() }
             }
             Detail::Postgres(statement) => {
                 sql::offer(self, statement, seen, collector);
-                let mut found = Found { context: sql::context(statement), ..collector.finish() };
+                let InBand { context, trace_id } = sql::context(statement).unwrap_or_default();
+                let mut found = Found { context, trace_id, ..collector.finish() };
                 let took = op.ended_at.since(op.request.start.at);
                 if !self.spans.slow_statement.is_zero() && took >= self.spans.slow_statement {
                     found.attributes.push((SLOW.to_owned(), Value::Bool(true)));

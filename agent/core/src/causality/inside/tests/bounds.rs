@@ -34,6 +34,7 @@ fn closing(op: u64, at: Point) -> Closing {
         answered: true,
         facts: Facts::default(),
         echo: None,
+        trace: None,
         transaction: None,
         is_read: true,
         named: None,

@@ -23,6 +23,8 @@ struct World {
     facts: Facts,
     /// Its content.
     echo: Option<Echo>,
+    /// The trace whose ID the next operation carries that is over.
+    trace: Option<Carried>,
     /// It was not read for keys.
     is_unread: bool,
     /// The beginning of transactions is not seen.
@@ -32,6 +34,11 @@ struct World {
 /// Some content.
 fn echo(content: u64) -> Option<Echo> {
     Some(Echo { asked: Asked(content), whole: content })
+}
+
+/// Some trace.
+fn trace(id: u64) -> Option<Carried> {
+    Some(Carried(id))
 }
 
 fn order(value: &str) -> OrderKey {
@@ -56,6 +63,7 @@ impl World {
             sure: HashMap::new(),
             facts: Vec::new(),
             echo: None,
+            trace: None,
             is_unread: false,
             is_late: false,
         }
@@ -121,6 +129,7 @@ impl World {
             answered: true,
             facts: std::mem::take(&mut self.facts),
             echo: self.echo.take(),
+            trace: self.trace.take(),
             transaction: transaction.map(|number| InTransaction {
                 number: TransactionNumber(number),
                 is_begun,
@@ -954,6 +963,7 @@ fn a_new_process_has_nothing_of_one_that_had_its_identifier() {
 mod alone;
 mod awaited;
 mod bounds;
+mod carried;
 mod chains;
 mod forwarded;
 mod kin;
