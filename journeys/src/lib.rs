@@ -45,6 +45,7 @@ pub mod tls;
 pub mod web;
 
 mod digest;
+mod networks;
 mod private;
 
 #[cfg(test)]

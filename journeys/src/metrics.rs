@@ -190,7 +190,7 @@ mod tests {
     fn site(folder: &std::path::Path) -> Site {
         let master = Master::generate().expect("a key");
         let store = Arc::new(Sqlite::open(folder, master, Model::default()).expect("a store"));
-        store.watch(RuleSet::built_in(&Model::default()).expect("rules")).expect("watched");
+        store.watch(RuleSet::built_in(&Model::default()).expect("rules"), At(0)).expect("watched");
         let at = now().0 / SECOND - 100;
         for n in 0..3_u64 {
             let number = format!("ORDER-{n}");

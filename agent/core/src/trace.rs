@@ -245,6 +245,7 @@ impl Attributes {
     pub fn retain(&mut self, mut is_wanted: impl FnMut(&str) -> bool) {
         self.conventional.retain(|(key, _)| is_wanted(key));
         self.named.retain(|(key, _)| is_wanted(key));
+        self.marks = self.conventional.iter().fold(0, |marks, (key, _)| marks | mark(key));
     }
 
     pub fn get(&self, key: &str) -> Option<&Value> {

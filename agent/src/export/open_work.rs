@@ -66,7 +66,7 @@ pub struct Teller {
     batcher: Batcher,
     waiting: mpsc::Sender<Request>,
     counts: Arc<Counts>,
-    /// The back end takes no logs.
+    /// The back end takes no logs, or cannot be asked.
     is_vain: Arc<AtomicBool>,
 }
 
@@ -87,14 +87,17 @@ impl Teller {
             runtime.block_on(async {
                 match Client::new(target) {
                     Ok(client) => send_all(client, requests, &shared).await,
-                    Err(error) => tracing::error!("cannot tell what is open: {error}"),
+                    Err(error) => {
+                        shared.is_vain.store(true, Ordering::Relaxed);
+                        tracing::error!("cannot tell what is open: {error}");
+                    }
                 }
             });
         })?;
         Ok(Some(Self { batcher: Batcher::new(host, settings.max_request_bytes), waiting, counts, is_vain }))
     }
 
-    /// The back end takes no logs: it need not be told.
+    /// Nobody can be told.
     pub fn is_vain(&self) -> bool {
         self.is_vain.load(Ordering::Relaxed)
     }

@@ -264,10 +264,9 @@ impl Delivery {
 
     /// Tells what is open by now.
     pub(super) fn turn(&mut self, pipeline: &mut Pipeline, config: &Config) {
-        let Some(teller) = self.teller.as_mut() else { return };
-        if teller.is_vain() {
+        let Some(teller) = self.teller.as_mut().filter(|teller| !teller.is_vain()) else {
             return pipeline.forget_told();
-        }
+        };
         let settings =
             TellSettings { after: config.spans.pending_after, most: config.export.otlp.max_open_work };
         let events = pipeline.tell_open(settings);

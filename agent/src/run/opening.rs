@@ -30,13 +30,20 @@ impl Opening {
         Ok(opening)
     }
 
-    /// The configuration changed. What was asked and what was found by what it said before goes.
+    /// The configuration changed. Where it no longer allows what it did, or may mean other processes, what was asked and what was found
+    /// goes, and what was opened with it is closed.
     pub(super) fn reload(&mut self, old: &Config, new: &Config, pipeline: &mut Pipeline) {
-        if (allowed(old), &old.select) == (allowed(new), &new.select) {
+        let same_processes = (&old.services, &old.select) == (&new.services, &new.select);
+        if allowed(old) == allowed(new) && same_processes {
             return;
         }
         self.end_search();
-        pipeline.end_search();
+        if allowed(new).is_none() || !same_processes {
+            pipeline.end_search();
+        }
+        if allowed(new).is_none() && self.key_logs.is_empty() {
+            pipeline.leave_tls();
+        }
         if let Err(error) = self.seek(new, pipeline) {
             tracing::error!("secrets of TLS connections are not looked for in memory: {error}");
         }

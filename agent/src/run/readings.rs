@@ -118,6 +118,8 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
     }
     if let Some(secrets) = moment.secrets {
         search(secrets, &mut all);
+        let unasked = moment.stats.connections.tls.unasked;
+        all.push(Reading::labelled("spoor.tls.searches", "result", "unasked", unasked));
     }
     if let Some(chains) = moment.chains {
         all.push(Reading::plain("spoor.chains.processes", chains.followed));

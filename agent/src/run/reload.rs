@@ -203,6 +203,11 @@ mod tests {
         assert!(!running.opening.is_searching());
         running.reload(&with(selected));
         assert!(running.opening.is_searching());
+        running.reload(&with(|config| {
+            selected(config);
+            config.tls.memory.cpu_percent = 7;
+        }));
+        assert!(running.opening.is_searching(), "with other limits");
         running.reload(&with(|_| {}));
         assert!(!running.opening.is_searching(), "nothing is selected any more");
         running.reload(&with(|config| config.tls.open = OpenTls::All));

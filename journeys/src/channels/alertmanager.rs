@@ -41,7 +41,7 @@ pub(super) async fn send(
     tell(of, channel.allow_private, headers, body, PATIENCE).await
 }
 
-/// Tells all instances. Well where one took it; else why the last one did not.
+/// Tells all instances. Well where one took it; else why one did not, which is final only where it is for all of them.
 pub(super) async fn tell(
     of: &Alertmanager,
     allow_private: bool,
@@ -62,13 +62,14 @@ pub(super) async fn tell(
     }
     let (mut taken, mut result) = (false, Ok(()));
     while let Some(told) = instances.join_next().await {
-        match told {
-            Ok(Ok(_)) => taken = true,
-            Ok(Err(error)) => {
+        match told.unwrap_or_else(|error| Err(ChannelError::Connect(error.to_string()))) {
+            Ok(_) => taken = true,
+            Err(error) => {
                 tracing::debug!(%error, "an instance of Alertmanager did not take alerts");
-                result = Err(error);
+                if result.is_ok() || !error.is_final() {
+                    result = Err(error);
+                }
             }
-            Err(error) => result = Err(ChannelError::Connect(error.to_string())),
         }
     }
     if taken { Ok(()) } else { result }

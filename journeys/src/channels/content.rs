@@ -9,7 +9,7 @@ use crate::facts::At;
 use crate::fold::{StageMark, StageState};
 use crate::model::Model;
 use crate::rules::channel::Channel;
-use crate::rules::text::{About, Alerted, stage_in_clear};
+use crate::rules::text::{About, Alerted};
 use crate::rules::{Held, Measured, RuleSet, Severity, State};
 use crate::sentence::{self, Language, Words};
 use crate::store::alerts::{Alert, AlertId, Message, What};
@@ -73,7 +73,7 @@ pub fn house_content(
     };
     let marks: &[StageMark] = order.as_ref().map(|order| order.journey.stages.as_slice()).unwrap_or_default();
     let stage = |mark: &StageMark| {
-        (sentence::stage(model, channel.language, &stage_in_clear(model, &mark.name)), mark.state)
+        (sentence::stage(model, channel.language, &model.in_clear(&mark.name)), mark.state)
     };
     Content {
         id: message.id,

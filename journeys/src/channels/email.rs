@@ -17,11 +17,11 @@ use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter,
 use lettre::{Address, Message};
 
 use super::content::Content;
-use super::target::is_private;
 use super::telegram::escape;
 use super::{ChannelError, Taken, secret, text_of};
 use crate::fold::StageState;
 use crate::intake::chain;
+use crate::networks::is_private;
 use crate::rules::channel::{Channel, Email, MailTls};
 use crate::sentence::Language;
 
@@ -49,7 +49,8 @@ impl Header for AutoSubmitted {
 }
 
 /// Sends it to each receiver by itself: one that the server refuses keeps it from nobody else, and when it is tried again
-/// for those who do not have it, `taken` knows who has.
+/// for those who do not have it, `taken` knows who has. It is given up only where all are refused for ever: of an alert that
+/// somebody has they are to have the end as well.
 pub(super) async fn send(
     of: &Email,
     channel: &Channel,
@@ -61,12 +62,13 @@ pub(super) async fn send(
     let mut left = Vec::new();
     for to in &of.to {
         let to = mailbox(to)?.email;
-        if !taken.has(content.id, to.as_ref()) && !left.contains(&to) {
+        if !taken.is_done(content.id, to.as_ref()) && !left.contains(&to) {
             left.push(to);
         }
     }
     if left.is_empty() {
-        return Ok(());
+        let refused = || ChannelError::Bad("for all receivers".to_owned());
+        return if taken.by_some(content.id) { Ok(()) } else { Err(refused()) };
     }
     let mut connection = connect(of, channel).await?;
     let (mut refused, mut later) = (None, None);
@@ -81,7 +83,7 @@ pub(super) async fn send(
             Err(Failed::Final(why)) => {
                 // That receiver never gets it; the others may.
                 tracing::error!(channel = channel.name, why, "mail is given up for a receiver");
-                taken.add(content.id, to.as_ref());
+                taken.give_up(content.id, to.as_ref());
                 refused = Some(ChannelError::Bad(format!("for {to}: {why}")));
             }
             Err(Failed::Refused(why)) => later = Some(ChannelError::Mail(format!("for {to}: {why}"))),
@@ -92,6 +94,7 @@ pub(super) async fn send(
         }
     }
     let _ = connection.quit().await;
+    let refused = refused.filter(|_| !taken.by_some(content.id));
     later.or(refused).map_or(Ok(()), Err)
 }
 

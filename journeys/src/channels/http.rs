@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
 
 use super::ChannelError;
-use super::target::is_private;
+use crate::networks::is_private;
 use crate::rules::channel::is_this_machine;
 
 /// Bytes of an answer that are read.
@@ -45,6 +45,10 @@ pub(super) async fn post(post: Post<'_>) -> Result<Vec<u8>, ChannelError> {
     let leads = match uri.scheme_str() {
         Some("http") if post.has_token && !is_this_machine(host) => {
             return Err(ChannelError::Plain(host.to_owned()));
+        }
+        // Whoever has a token there needs leave as well: this machine is the house's own.
+        Some("http") if post.has_token && !post.allow_private => {
+            return Err(ChannelError::Private(host.to_owned()));
         }
         Some("http") if post.has_token => Leads::Here,
         _ if post.allow_private => Leads::Anywhere,

@@ -14,11 +14,10 @@ mod chat;
 mod content;
 mod email;
 mod http;
-mod target;
 mod telegram;
 mod webhook;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,8 +55,8 @@ const REPEAT: Duration = Duration::from_secs(60);
 const MAX_FIRING: usize = 1_000;
 /// Longest secret.
 const MAX_SECRET: usize = 4 << 10;
-/// Messages of one channel that some of its receivers have and others are still to have. Beyond that the oldest is not
-/// remembered, and whoever has it may get it twice.
+/// Messages of one channel that some of its receivers have, or never will, and others are still to have. Beyond that the
+/// oldest is not remembered, and whoever has it may get it twice.
 const MAX_HALF_TAKEN: usize = 10_000;
 
 /// Why a message was not taken.
@@ -354,19 +353,34 @@ pub fn check(channel: &Channel) -> Result<(), String> {
     Ok(())
 }
 
-/// Which receivers of a message have it, while it is tried again for the others.
+/// Which receivers of a message have it (`true`) or never will, while it is tried again for the others.
 #[derive(Debug, Default)]
-struct Taken(Mutex<BTreeMap<i64, BTreeSet<String>>>);
+struct Taken(Mutex<BTreeMap<i64, BTreeMap<String, bool>>>);
 
 impl Taken {
-    fn has(&self, message: i64, receiver: &str) -> bool {
+    /// Nothing is left to do for that receiver.
+    fn is_done(&self, message: i64, receiver: &str) -> bool {
         let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.get(&message).is_some_and(|receivers| receivers.contains(receiver))
+        taken.get(&message).is_some_and(|receivers| receivers.contains_key(receiver))
+    }
+
+    /// Some receiver has it.
+    fn by_some(&self, message: i64) -> bool {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.get(&message).is_some_and(|receivers| receivers.values().any(|has| *has))
     }
 
     fn add(&self, message: i64, receiver: &str) {
+        self.done(message, receiver, true);
+    }
+
+    fn give_up(&self, message: i64, receiver: &str) {
+        self.done(message, receiver, false);
+    }
+
+    fn done(&self, message: i64, receiver: &str, has: bool) {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.entry(message).or_default().insert(receiver.to_owned());
+        taken.entry(message).or_default().insert(receiver.to_owned(), has);
         if taken.len() > MAX_HALF_TAKEN {
             taken.pop_first();
         }

@@ -190,6 +190,43 @@ async fn an_instance_that_does_not_answer_holds_up_neither_the_others_nor_the_ch
     assert!(matches!(told, Err(ChannelError::Slow)), "whatever is handed over has an end: {told:?}");
 }
 
+/// Answers one request with `code` when `first` is over, says nothing else, and lets go of `then` when the other end is gone.
+async fn answers_once(
+    code: u16,
+    first: Option<tokio::sync::oneshot::Receiver<()>>,
+    then: Option<tokio::sync::oneshot::Sender<()>>,
+) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("somebody");
+        let mut buffer = [0; 4 << 10];
+        assert!(stream.read(&mut buffer).await.expect("a request") > 0);
+        if let Some(first) = first {
+            let _ = first.await;
+        }
+        let answer = format!("HTTP/1.1 {code} no\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.expect("written");
+        while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+        drop(then);
+    });
+    address
+}
+
+#[tokio::test]
+async fn alerts_are_given_up_only_when_no_instance_will_ever_take_them_whichever_answers_last() {
+    for (first, last, is_final) in [(500, 400, false), (400, 500, false), (400, 422, true)] {
+        let (over, is_over) = tokio::sync::oneshot::channel();
+        let first_url = answers_once(first, None, Some(over)).await;
+        let last_url = answers_once(last, Some(is_over), None).await;
+        let urls = format!("urls: ['{first_url}', '{last_url}']");
+        let channel = channel(&format!("alertmanager: {{ {urls} }}, allow_private: true"));
+        let error = deliver(&channel, &[content()]).await.expect_err("nobody took it");
+        assert_eq!(error.is_final(), is_final, "{first}, then {last}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn a_token_goes_to_another_machine_over_tls_only_wherever_its_address_stands() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -250,6 +287,12 @@ async fn nobody_is_led_elsewhere_nor_into_the_house() {
         let error = deliver(&closed, &[content()]).await.expect_err("private").to_string();
         assert!(error.contains("allow_private"), "{url}: {error}");
     }
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = file(folder.path(), "token", "12:abc");
+    let with_token =
+        channel(&format!("webhook: {{ url: 'http://localhost:{port}', token_file: '{token}' }}"));
+    let told = deliver(&with_token, &[content()]).await;
+    assert!(matches!(&told, Err(ChannelError::Private(host)) if host == "localhost"), "{told:?}");
     let mail = channel("email: { server: localhost, from: 'a@b.example', to: ['c@d.example'], tls: none }");
     assert!(matches!(deliver(&mail, &[content()]).await, Err(ChannelError::Private(_))));
     assert!(receiver.heard().is_empty());
@@ -308,7 +351,7 @@ async fn what_fires_is_told_once_though_the_channel_is_away_at_first_and_its_end
     let store = Arc::new(
         Sqlite::open(folder.path(), Master::generate().expect("a key"), Model::default()).expect("a store"),
     );
-    store.watch(RuleSet::parse(&rules, &model).expect("rules")).expect("watched");
+    store.watch(RuleSet::parse(&rules, &model).expect("rules"), now()).expect("watched");
     let at = now().0 / SECOND - 10;
     let order = |id: u64, second: i64, status: &str| -> Fact {
         wrote("4711", id, at + second, "mes", "orders", status)
@@ -368,7 +411,8 @@ async fn mail_server(
     (port, served)
 }
 
-/// A mail server without TLS that answers as `answers` say to lines that begin so, and takes any number of connections.
+/// A mail server without TLS that answers as `answers` say to lines that begin so, and takes any number of connections. The
+/// end of a message's text is `. ` and whom it was for.
 async fn refusing_mail_server(answers: &[(&'static str, &'static str)]) -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -394,7 +438,7 @@ where
 {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
     let mut stream = tokio::io::BufReader::new(stream);
-    let (mut heard, mut in_data) = (Vec::new(), false);
+    let (mut heard, mut in_data, mut to) = (Vec::new(), false, String::new());
     if greets {
         stream.write_all(b"220 mail.example\r\n").await.expect("written");
     }
@@ -405,7 +449,11 @@ where
         }
         let line = line.trim_end().to_owned();
         let ends = in_data && line == ".";
-        let own = answers.iter().find(|(begin, _)| line.starts_with(begin) && (!in_data || ends));
+        if let Some(receiver) = line.strip_prefix("RCPT TO:").filter(|_| !in_data) {
+            to = receiver.to_owned();
+        }
+        let said = if ends { format!(". {to}") } else { line.clone() };
+        let own = answers.iter().find(|(begin, _)| said.starts_with(begin) && (!in_data || ends));
         let own = own.map(|(_, answer)| format!("{answer}\r\n"));
         let answer: &[u8] = match line.split([' ', ':']).next().unwrap_or("") {
             _ if in_data && !ends => b"",
@@ -556,12 +604,33 @@ async fn mail_is_given_up_only_when_its_text_is_refused_for_ever() {
     }
 }
 
+#[tokio::test]
+async fn who_is_refused_for_ever_keeps_those_who_have_it_from_nothing() {
+    let spam = "554 spam";
+    let (port, heard) = refusing_mail_server(&[(". <e@f.example>", spam)]).await;
+    let told = deliver(&mail_to_three(port), &[content()]).await;
+    assert!(told.is_ok(), "two have it: {told:?}");
+    assert_eq!(receivers_of(&heard).len(), 3);
+    // Whoever has it from an attempt before counts, and whoever was given up in one does not.
+    let later = ("RCPT TO:<e@f.example>", "450 later");
+    for (first, is_final) in [(vec![later], false), (vec![later, (".", spam)], true)] {
+        let taken = Taken::default();
+        let (port, _) = refusing_mail_server(&first).await;
+        let told = hand_over(&mail_to_three(port), &[content()], &taken, PATIENCE).await;
+        assert!(told.is_err_and(|error| !error.is_final()), "{first:?}: one may have it later");
+        let (port, heard) = refusing_mail_server(&[(".", spam)]).await;
+        let told = hand_over(&mail_to_three(port), &[content()], &taken, PATIENCE).await;
+        assert_eq!(told.is_err_and(|error| error.is_final()), is_final, "{first:?}");
+        assert_eq!(receivers_of(&heard), ["<e@f.example>"], "{first:?}");
+    }
+}
+
 #[test]
 fn who_has_a_message_is_remembered_of_so_many_messages() {
     let taken = Taken::default();
     for message in 0..=i64::try_from(MAX_HALF_TAKEN).expect("small") {
         taken.add(message, "c@d.example");
     }
-    assert!(!taken.has(0, "c@d.example"), "the oldest is not remembered");
-    assert!(taken.has(1, "c@d.example") && !taken.has(1, "e@f.example"));
+    assert!(!taken.is_done(0, "c@d.example"), "the oldest is not remembered");
+    assert!(taken.is_done(1, "c@d.example") && !taken.is_done(1, "e@f.example"));
 }

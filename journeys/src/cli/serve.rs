@@ -122,7 +122,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let model = Arc::new(options.place.model()?);
     let set = super::rules::read(options.place.rules.as_deref(), &model)?;
     let store = options.place.open((*model).clone())?;
-    store.watch(set)?;
+    store.watch(set, now())?;
     // A tenth more than what is kept: expiry runs now and then, a batch comes at any time.
     store.set_max_bytes(options.max_bytes.saturating_add(options.max_bytes / 10))?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;

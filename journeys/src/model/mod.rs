@@ -172,8 +172,8 @@ impl Model {
         })
     }
 
-    /// A stage as it may be written down in clear: the house's own words as they are, a status that some system wrote
-    /// without what may be a number.
+    /// A stage as it may be written down in clear and leave the house: the house's own words as they are, a status that some
+    /// system wrote as [`shape`] leaves it.
     pub fn in_clear(&self, stage: &str) -> String {
         let own = self.stages.iter().any(|one| one.name == stage);
         if own { stage.to_owned() } else { shape(stage) }
@@ -220,6 +220,16 @@ stages:
         assert!(model.is_final("shop", "orders", "finished"));
         assert!(model.is_bad("shop", "orders", "upload_failed"), "words end an order without a model, too");
         assert!(!model.is_bad("shop", "orders", "failed_over"));
+    }
+
+    #[test]
+    fn a_stage_leaves_the_house_as_the_house_calls_it_or_without_numbers_and_addresses() {
+        let model = Model::parse("stages: [{ name: step 2, from: {} }]").expect("a model");
+        for (stage, expected) in
+            [("step 2", "step 2"), ("step 3", "step #"), ("wait for anna@example.org", "wait for #")]
+        {
+            assert_eq!(model.in_clear(stage), expected);
+        }
     }
 
     #[test]

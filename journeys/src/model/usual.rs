@@ -17,7 +17,7 @@ const ENOUGH_TIMES: u64 = 20;
 /// And so many in a hundred orders must have gone on to a stage for it to be the usual next one.
 const MOST: u64 = 60;
 
-/// What stands for a word that may be a number.
+/// What stands for a word that may be a number, and for an address of mail.
 const NUMBER: char = '#';
 
 /// What was learned. All names are as [`shape`] leaves them, so nothing here is of any one order.
@@ -187,9 +187,19 @@ impl Times {
     }
 }
 
-/// A foreign name with `#` for each of its words that has a digit: what all names of one kind have in common, and nothing
-/// of any order. `order.4711.created` ⇒ `order.#.created`.
+/// A foreign name with `#` for each address of mail and each word that has a digit: what all names of one kind have in
+/// common, and nothing of any order or person. `order.4711.created` ⇒ `order.#.created`.
 pub fn shape(name: &str) -> String {
+    // Between words what was there stays: a queue is found again by its name.
+    let parts = name.split_inclusive(char::is_whitespace).map(|part| {
+        let word = part.trim_end();
+        let shape = if word.contains('@') { NUMBER.to_string() } else { without_numbers(word) };
+        shape + part.get(word.len()..).unwrap_or_default()
+    });
+    parts.collect()
+}
+
+fn without_numbers(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     let mut rest = name;
     while let Some(first) = rest.chars().next() {
@@ -212,7 +222,7 @@ mod tests {
     use crate::time::{DAY, HOUR, MINUTE, SECOND};
 
     #[test]
-    fn words_with_a_digit_leave_a_name() {
+    fn words_with_a_digit_and_addresses_of_mail_leave_a_name() {
         for (name, expected) in [
             ("orders", "orders"),
             ("order.4711.created", "order.#.created"),
@@ -221,6 +231,10 @@ mod tests {
             ("٤٧", "#"),
             ("", ""),
             ("..", ".."),
+            ("notify.anna@example.org", "#"),
+            ("ask anna@example.org 12", "ask # #"),
+            ("in  production\tnow", "in  production\tnow"),
+            (" in production ", " in production "),
         ] {
             assert_eq!(shape(name), expected, "{name}");
         }

@@ -52,7 +52,7 @@ fn house() -> House {
     let proxy = ProxySignOn::new(PROXY_SECRET, roles, [7; 32]).expect("a sign-on");
     let gate = Gate::new(directory, log, Addresses::new(Vec::new(), proxies), false, Some(proxy), None);
     let store = Arc::new(Sqlite::open(folder.path(), master, Model::default()).expect("a store"));
-    store.watch(RuleSet::built_in(&Model::default()).expect("rules")).expect("watched");
+    store.watch(RuleSet::built_in(&Model::default()).expect("rules"), crate::time::At(0)).expect("watched");
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let received = Arc::<crate::intake::Counts>::default();
     let site = Site {

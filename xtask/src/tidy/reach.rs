@@ -19,12 +19,14 @@ pub(super) fn check(files: &[File], findings: &mut Vec<Finding>) {
         files.iter().filter(|file| file.is_rust()).map(|file| (file.path.as_str(), file)).collect();
     let packages: BTreeMap<&str, &File> = files.iter().filter_map(package).collect();
     let mut reached = BTreeSet::new();
-    let mut waiting: Vec<String> =
+    let roots: BTreeSet<String> =
         packages.iter().flat_map(|(folder, manifest)| roots(folder, manifest, &sources)).collect();
+    let mut waiting: Vec<String> = roots.iter().cloned().collect();
     while let Some(path) = waiting.pop() {
         let Some(file) = sources.get(path.as_str()) else { continue };
+        let is_root = roots.contains(&path);
         if reached.insert(path) {
-            waiting.extend(declared(file, packages.keys().any(|folder| is_root(folder, &file.path))));
+            waiting.extend(declared(file, is_root));
         }
     }
     for (path, file) in &sources {

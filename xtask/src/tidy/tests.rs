@@ -345,7 +345,7 @@ fn every_file_is_reached_by_mod_lines_from_a_target() {
         ("a/src/near/other.rs", ""),
         ("a/src/far.rs", ""),
         ("a/src/odd.rs", "mod of_odd;\n"),
-        ("a/src/odd/of_odd.rs", ""),
+        ("a/src/of_odd.rs", ""),
         ("a/src/no.rs", ""),
         ("a/src/in_comment.rs", ""),
         ("a/src/in_text.rs", ""),

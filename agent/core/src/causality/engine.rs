@@ -121,7 +121,8 @@ impl Engine {
         self.inside.chained(chain);
     }
 
-    pub fn conn_closed(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
+    /// `tgid`: whose it was, where that is still known.
+    pub fn conn_closed(&mut self, conn: ConnId, tgid: Option<Tgid>, now: BootTime) {
         self.inside.conn_closed(conn, tgid, now);
     }
 
@@ -133,8 +134,8 @@ impl Engine {
     }
 
     /// From now on a connection may bring a process requests that are not read.
-    pub fn unread(&mut self, conn: ConnId, tgid: Tgid, since: (BootTime, bool)) {
-        self.inside.unread(conn, tgid, since);
+    pub fn unread(&mut self, conn: ConnId, by: Tgid, since: (BootTime, bool)) {
+        self.inside.unread(conn, by, since);
     }
 
     /// Somebody read something from such a connection.
@@ -143,8 +144,8 @@ impl Engine {
     }
 
     /// They are, or it brings none.
-    pub fn read(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
-        self.inside.read(conn, tgid, now);
+    pub fn read(&mut self, conn: ConnId, now: BootTime) {
+        self.inside.read(conn, now);
     }
 
     /// Records were lost, found out at `now`, and whose is not known.

@@ -150,6 +150,11 @@ impl Connections {
         self.context.tls.open(bounds);
     }
 
+    /// From now on they are left alone again. What waits for a secret waits on.
+    pub fn leave_tls(&mut self) {
+        self.context.tls.leave();
+    }
+
     /// Asks for secrets of connections that wait for one ([`Connections::poll_wanted`]).
     pub fn begin_search(&mut self) {
         self.context.tls.is_searched = true;

@@ -28,6 +28,8 @@ pub struct Wanted {
 /// What became of a connection whose secret was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unwanted {
+    /// Whose end of it: the other one may wait on.
+    pub tgid: Tgid,
     pub name: ClientRandom,
     /// It is over, and its records still wait: most programs wipe secrets then. Else nothing waits any more.
     pub is_over: bool,
@@ -97,6 +99,11 @@ impl Opening {
 
     pub(super) fn poll_unwanted(&mut self) -> Option<Unwanted> {
         self.unwanted.pop_front()
+    }
+
+    /// TLS is left alone from now on, as if it never had been opened.
+    pub(super) fn leave(&mut self) {
+        self.is_on = false;
     }
 
     /// Nobody looks for secrets any more, and what was found goes.

@@ -189,6 +189,11 @@ impl Pipeline {
         self.connections.open_tls(bounds);
     }
 
+    /// From now on they are left alone again.
+    pub fn leave_tls(&mut self) {
+        self.connections.leave_tls();
+    }
+
     /// Asks for secrets of TLS connections that wait for one ([`Pipeline::poll_wanted`]).
     pub fn begin_search(&mut self) {
         self.connections.begin_search();
@@ -270,9 +275,7 @@ impl Pipeline {
                 let tgid = self.connections.info(close.conn).map(|info| info.conn.thread.tgid);
                 self.connections.handle_close(close);
                 self.drain_events();
-                if let Some(tgid) = tgid {
-                    self.engine.conn_closed(close.conn, tgid, self.now);
-                }
+                self.engine.conn_closed(close.conn, tgid, self.now);
             }
             Record::Process(event) => {
                 self.histories.changed(&event);
@@ -458,11 +461,11 @@ impl Pipeline {
                 Event::Requested { op, point } => self.engine.requested(op, point),
                 Event::Closed(operation) => self.close(conn, *operation),
                 Event::Missed { .. } => self.engine.missed(conn.conn.thread.tgid, self.now),
-                Event::Unread { since, is_watched } => {
-                    self.engine.unread(conn.conn.id, conn.conn.thread.tgid, (since, is_watched));
+                Event::Unread { by, since, is_watched } => {
+                    self.engine.unread(conn.conn.id, by, (since, is_watched));
                 }
                 Event::Hidden { by, at } => self.engine.hidden(conn.conn.id, by, at),
-                Event::Read => self.engine.read(conn.conn.id, conn.conn.thread.tgid, self.now),
+                Event::Read => self.engine.read(conn.conn.id, self.now),
                 Event::Discarded { .. } => {}
             }
         }

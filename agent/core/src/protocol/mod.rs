@@ -24,7 +24,7 @@ pub mod uwsgi;
 pub use self::registry::{PerProtocol, Shared};
 use self::snapshot::{Past, Texts};
 use crate::operation::{OpSide, Operation};
-use crate::record::{Mark, OpId, Point, Sender, Worker};
+use crate::record::{Mark, OpId, Point, Sender, Tgid, Worker};
 use crate::time::BootTime;
 
 // The folders are `mod` lines above as well: rustfmt follows no module that a macro declares.
@@ -52,9 +52,9 @@ pub enum Event {
     Closed(Box<Operation>),
     /// Bytes of this connection are in no record: what they said, and who moved them, is not known. Not from sessions.
     Missed { bytes: u64 },
-    /// From a moment on this connection may bring requests that cannot be read: it is encrypted. `is_watched`: whoever moves its bytes
+    /// From a moment on this connection may bring requests that cannot be read, to whoever reads from it: it is encrypted. `is_watched`: whoever moves its bytes
     /// is told all the same ([`Event::Hidden`]). Not from sessions.
-    Unread { since: BootTime, is_watched: bool },
+    Unread { by: Tgid, since: BootTime, is_watched: bool },
     /// Somebody read something from a connection that is not read here. Not from sessions.
     Hidden { by: Worker, at: BootTime },
     /// They can be read after all, or it brings none. Not from sessions.

@@ -264,7 +264,7 @@ fn every_beginning_of_an_example_tells_the_beginning_of_the_whole() {
     }
 }
 
-/// Wherever a hole lies and however long it is, no operation is told that did not take place, and none passes for whole that is not.
+/// Wherever a hole lies and however long it is, no operation is told that did not take place.
 #[test]
 fn no_hole_in_an_example_makes_up_an_operation() {
     for (protocol, role, records) in examples() {

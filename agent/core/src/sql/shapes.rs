@@ -289,6 +289,8 @@ impl Shapes {
         let (sanitized, has_name) = sanitize_telling(text);
         // The name would stay here, and nobody else has it.
         if has_name {
+            self.shape.fill(0);
+            self.shape.clear();
             return None;
         }
         let texts = Texts { sanitized: sanitized.into(), summary: summary(text).into() };

@@ -88,10 +88,7 @@ impl Search {
 
     /// Takes out one connection, to look for its secrets alone.
     pub fn split_off(&mut self, name: &ClientRandom) -> Self {
-        let (of, others) =
-            std::mem::take(&mut self.proofs).into_iter().partition(|proof| proof.name() == name);
-        self.proofs = others;
-        Self { proofs: of, ..Self::default() }
+        Self { proofs: self.take(name).into_iter().collect(), ..Self::default() }
     }
 
     /// The same, to look for them elsewhere.

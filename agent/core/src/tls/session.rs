@@ -264,9 +264,10 @@ impl Session {
         changed.or(self.handshake.client_random).or(self.name)
     }
 
-    /// Whose secret was asked for and is still waited for.
+    /// Whose secret was asked for and is still waited for, or was to the end.
     pub fn asked(&self) -> Option<ClientRandom> {
-        self.asked.filter(|_| self.waiting_since.is_some()).map(|(name, ..)| name)
+        let waits = self.waiting_since.is_some() || matches!(self.phase, Phase::Closed(_));
+        self.asked.filter(|_| waits).map(|(name, ..)| name)
     }
 
     /// By what its secret is told, as often as there is more of that than before, and again after a while: there may have been no

@@ -59,19 +59,6 @@ impl GrpcClient {
     }
 
     pub(super) async fn send(&mut self, payload: Bytes) -> Answer {
-        match self.ask(payload).await {
-            // Jaeger and others have traces only.
-            Answer::Refused { reason }
-                if self.signal == Signal::Logs
-                    && reason.starts_with(&format!("{:?}", Code::Unimplemented)) =>
-            {
-                Answer::NoSuchSignal { reason }
-            }
-            answer => answer,
-        }
-    }
-
-    async fn ask(&mut self, payload: Bytes) -> Answer {
         let status = match self.call(payload.clone()).await {
             Ok(response) => {
                 self.spoke = true;
@@ -90,10 +77,10 @@ impl GrpcClient {
                     tracing::info!("the OTLP receiver does not take gzip: sending uncompressed from now on");
                     return Answer::taken(response);
                 }
-                Err(second) => return classify(&second),
+                Err(second) => return classify(&second, self.signal),
             }
         }
-        classify(&status)
+        classify(&status, self.signal)
     }
 
     /// Why there is no answer of gRPC at all, in one sentence; `None`: there is one.
@@ -219,7 +206,7 @@ fn causes(error: &AnyError) -> String {
 }
 
 /// Which codes may be sent again (opentelemetry-proto, table "OTLP/gRPC Response Codes").
-fn classify(status: &Status) -> Answer {
+fn classify(status: &Status, signal: Signal) -> Answer {
     if let Some(answer) = web_page(status) {
         return answer;
     }
@@ -242,6 +229,8 @@ fn classify(status: &Status) -> Answer {
         Code::Unauthenticated | Code::PermissionDenied => {
             Answer::refused(format!("{reason} (check `export.otlp.headers` and the client certificate)"))
         }
+        // Jaeger and others have traces only.
+        Code::Unimplemented if signal == Signal::Logs => Answer::NoSuchSignal { reason },
         Code::Unimplemented => {
             Answer::refused(format!("{reason} (is this an OTLP/gRPC receiver of traces?)"))
         }
@@ -318,7 +307,7 @@ mod tests {
 
     #[test]
     fn codes_are_retried_as_the_specification_says() {
-        let retried = |status: &Status| matches!(classify(status), Answer::TryAgain { .. });
+        let retried = |status: &Status| matches!(classify(status, Signal::Traces), Answer::TryAgain { .. });
         for code in 1..=16 {
             let status = Status::new(Code::from_i32(code), "x");
             let expected = [1, 4, 10, 11, 14, 15].contains(&code);
@@ -331,21 +320,26 @@ mod tests {
         let delay = Duration::from_secs(3);
         let details = ErrorDetails::with_retry_info(Some(delay));
         let status = Status::with_error_details(Code::ResourceExhausted, "busy", details);
-        assert!(matches!(classify(&status), Answer::TryAgain { after: Some(after), .. } if after == delay));
+        assert!(
+            matches!(classify(&status, Signal::Traces), Answer::TryAgain { after: Some(after), .. } if after == delay)
+        );
         let status = Status::new(Code::ResourceExhausted, "larger than max (5000000 vs. 4194304)");
-        assert!(matches!(classify(&status), Answer::TooLarge { .. }));
+        assert!(matches!(classify(&status, Signal::Traces), Answer::TooLarge { .. }));
     }
 
     #[test]
     fn web_pages_are_recognised() {
         let message = "protocol error: received message with invalid compression flag: 60 (valid flags are 0 and 1) \
                        while receiving response with status: 400 Bad Request";
-        let answer = classify(&Status::internal(message));
+        let answer = classify(&Status::internal(message), Signal::Traces);
         assert!(
             matches!(&answer, Answer::Refused { reason } if reason.contains("HTTP status 400")),
             "{answer:?}"
         );
-        let answer = classify(&Status::internal(message.replace("400 Bad Request", "502 Bad Gateway")));
+        let answer = classify(
+            &Status::internal(message.replace("400 Bad Request", "502 Bad Gateway")),
+            Signal::Traces,
+        );
         assert!(matches!(answer, Answer::TryAgain { .. }));
     }
 }

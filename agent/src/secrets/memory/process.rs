@@ -217,6 +217,7 @@ impl Walk {
 
     /// Reads the next piece.
     pub(super) fn next(&mut self, memory: &Memory, to: &mut [u8]) -> Next {
+        let mut looked_at = 0;
         while self.left > 0 {
             let (from, end) = self.part;
             if from >= end {
@@ -228,9 +229,14 @@ impl Walk {
                 Ok(Ok(run)) => run,
                 Ok(Err(looked)) => {
                     self.part = (looked, end);
-                    // Looking costs as well.
-                    self.left = self.left.saturating_sub(looked.saturating_sub(from) / PAGE * ENTRY);
-                    return Next::Nothing;
+                    // Looking costs as well, and is a turn of its own where there is much of it.
+                    let pages = looked.saturating_sub(from) / PAGE;
+                    self.left = self.left.saturating_sub(pages * ENTRY);
+                    looked_at += pages;
+                    if looked_at >= MAX_LOOKED / 4 {
+                        return Next::Nothing;
+                    }
+                    continue;
                 }
                 // A mapping that is gone by now has no pages.
                 Err(_) => {

@@ -193,9 +193,10 @@ impl Worker {
 
     /// Nobody waits for a connection's secret, or it will hardly be there.
     fn need_not(&mut self, unwanted: Unwanted) {
-        let Unwanted { name, is_over } = unwanted;
-        self.later.retain(|later| is_over || *later.wanted.proof.name() != name);
-        for job in &mut self.jobs {
+        let Unwanted { tgid, name, is_over } = unwanted;
+        self.later.retain(|later| is_over || later.wanted.tgid != tgid || *later.wanted.proof.name() != name);
+        // Its other end may wait on.
+        for job in self.jobs.iter_mut().filter(|job| job.tgid == tgid) {
             if is_over {
                 job.is_over_now(&name);
             } else {
@@ -203,9 +204,6 @@ impl Worker {
                 job.search.retain(|proof| *proof.name() != name);
                 add(&self.totals.not_found, (before - job.search.proofs().len()) as u64);
             }
-        }
-        if !is_over {
-            self.orphans.iter_mut().for_each(|orphan| orphan.search.retain(|proof| *proof.name() != name));
         }
     }
 

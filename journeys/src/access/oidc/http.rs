@@ -23,6 +23,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
+use crate::networks::is_private;
+
 /// One request with its answer may take so long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest body of an answer, in bytes: Google's and Keycloak's documents have less than 10 KB.
@@ -32,33 +34,6 @@ const MAX_HEAD: usize = 32 << 10;
 const MAX_HEADERS: usize = 64;
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 4;
-
-/// Networks that are not the public Internet (IANA's special-purpose registries), and what embeds IPv4 addresses in IPv6.
-const NOT_PUBLIC: &[&str] = &[
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.0.2.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
-    "224.0.0.0/3",
-    "::/96",
-    "64:ff9b::/96",
-    "64:ff9b:1::/48",
-    "100::/64",
-    "2001::/23",
-    "2001:db8::/32",
-    "2002::/16",
-    "fc00::/7",
-    "fe80::/9",
-    "ff00::/8",
-];
 
 /// Why the provider did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +62,6 @@ pub(super) enum HttpError {
 #[derive(Clone)]
 pub(super) struct Http {
     tls: Arc<rustls::ClientConfig>,
-    not_public: Vec<IpNet>,
     /// Private networks in which the provider may be.
     private: Vec<IpNet>,
     patience: Duration,
@@ -111,15 +85,13 @@ impl Http {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let not_public = NOT_PUBLIC.iter().filter_map(|net| net.parse().ok()).collect();
-        Ok(Self { tls: Arc::new(tls), not_public, private, patience })
+        Ok(Self { tls: Arc::new(tls), private, patience })
     }
 
     /// Whether an address may be asked.
     fn may_ask(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let is_in = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&address));
-        is_in(&self.private) || !is_in(&self.not_public)
+        self.private.iter().any(|net| net.contains(&address)) || !is_private(address)
     }
 
     async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
@@ -253,7 +225,6 @@ mod tests {
         ] {
             assert_eq!(http.may_ask(address.parse().expect("an address")), may, "{address}");
         }
-        assert_eq!(http.not_public.len(), NOT_PUBLIC.len(), "each is a network");
     }
 
     #[test]

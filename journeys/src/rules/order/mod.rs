@@ -4,7 +4,6 @@
 //! verdict's own `due`, is never later than the first moment at which the answer is another one, unless a fact comes.
 
 use super::limit::{Known, Limited};
-use super::text::stage_in_clear;
 use super::{Calendar, Entered, Filter, Held, Measured, OrderWhen, Pattern, Standing};
 use crate::facts::{At, Person, PersonRole, Sent};
 use crate::fold::{Change, Journey, Lost, OpenWork, Outcome, Reason, Record, StageState, Verdict};
@@ -86,7 +85,7 @@ fn stage_age(
         return Standing::NEVER;
     }
     let known = limit.at_stage(Some(stage), order.model, order.usual);
-    aged(known, limit.is_learned(), since, calendar, || stage_in_clear(order.model, stage), now)
+    aged(known, limit.is_learned(), since, calendar, || order.model.in_clear(stage), now)
 }
 
 fn no_progress(
@@ -104,7 +103,7 @@ fn no_progress(
         return Standing::NEVER;
     }
     let known = limit.at_stage(stage, order.model, order.usual);
-    let place = || stage.map(|stage| stage_in_clear(order.model, stage)).unwrap_or_default();
+    let place = || stage.map(|stage| order.model.in_clear(stage)).unwrap_or_default();
     aged(known, limit.is_learned(), since, calendar, place, now)
 }
 
@@ -185,7 +184,7 @@ fn enters(order: &Subject<'_>, what: &Entered, lasts: i64, now: At) -> Standing 
                 let stage = at.and_then(|at| order.model.stages.get(at)).map(|stage| stage.name.as_str());
                 (stage.unwrap_or(now.to.as_str()) == wanted).then_some(now.at)
             });
-            let at = records.min().map(|at| (at, stage_in_clear(order.model, wanted)));
+            let at = records.min().map(|at| (at, order.model.in_clear(wanted)));
             happened(at, lasts, now)
         }
         Entered::Outcome(wanted) if order.verdict.outcome == *wanted => {
@@ -251,10 +250,10 @@ fn place(order: &Subject<'_>) -> String {
         Reason::Refused { by: Some(by), .. } | Reason::Broke { by, .. } => by.service.clone(),
         Reason::NotSettled { queue, .. } => shape(queue),
         Reason::Disagree { behind, .. } => behind.service.clone(),
-        Reason::SomebodysTurn { stage, .. } => stage_in_clear(order.model, stage),
+        Reason::SomebodysTurn { stage, .. } => order.model.in_clear(stage),
         Reason::Finished { .. } | Reason::NoProgress { .. } | Reason::Moving { .. } | Reason::Nothing => {
             let stage = order.journey.stage();
-            stage.map(|mark| stage_in_clear(order.model, &mark.name)).unwrap_or_default()
+            stage.map(|mark| order.model.in_clear(&mark.name)).unwrap_or_default()
         }
     }
 }
@@ -308,7 +307,7 @@ fn skipped(order: &Subject<'_>, stage: &str, before: Option<&str>) -> Option<(At
         None => at + 1,
     };
     let reached = marks.iter().skip(from.max(at + 1)).filter_map(|mark| mark.at).min()?;
-    Some((reached, stage_in_clear(order.model, stage)))
+    Some((reached, order.model.in_clear(stage)))
 }
 
 fn disagree(order: &Subject<'_>, records: &[String], limit_micros: i64, now: At) -> Standing {

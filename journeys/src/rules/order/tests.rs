@@ -344,3 +344,27 @@ fn a_message_that_was_not_settled_is_told_from_when_nobody_tried_again() {
     assert!(told(rule, &facts, until - 1).is_err());
     assert_eq!(told(rule, &facts, until), Ok((until, "q".to_owned())));
 }
+
+#[test]
+fn a_name_that_traffic_gave_is_a_place_without_addresses_of_mail() {
+    let name = || "notify.anna@example.org".to_owned();
+    let sent = |outcome| fact("1", 1, 100, "crm", Step::Published { destination: name(), outcome });
+    let handled = |settled| {
+        let step = Step::Handled { queue: name(), settled, redelivered: false };
+        Fact { parent: Some(1_u64.to_be_bytes()), ..fact("1", 2, 110, "mes", step) }
+    };
+    let usual = Usual { destinations: [("#".to_owned(), (1_000, 1_000))].into(), ..Usual::default() };
+    for (rule, facts) in [
+        ("when: message_waits, queue: 'notify.*', limit: 5m", vec![sent(Sent::Confirmed)]),
+        ("when: lost", vec![sent(Sent::Returned)]),
+        ("when: lost", vec![sent(Sent::Confirmed), handled(Settled::Rejected)]),
+        ("when: enters, outcome: stuck", vec![sent(Sent::Confirmed), handled(Settled::Unknown)]),
+        (
+            "when: enters_queue, queue: 'notify.*'",
+            vec![sent(Sent::Confirmed), handled(Settled::Acknowledged)],
+        ),
+    ] {
+        let standing = standing(rule, &facts, &usual, 9_000);
+        assert!(matches!(&standing, Standing::Holds(held) if held.place == "#"), "{rule}: {standing:?}");
+    }
+}

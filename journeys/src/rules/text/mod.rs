@@ -73,7 +73,7 @@ impl Alerted<'_> {
         let held = self.held;
         let (value, limit) = measured(held.measured, words);
         let journey = self.about.map(|about| about.journey);
-        let stage = journey.and_then(Journey::stage).map(|mark| stage_in_clear(model, &mark.name));
+        let stage = journey.and_then(Journey::stage).map(|mark| model.in_clear(&mark.name));
         let reason = self.about.map(|about| {
             let verdict = without_messages(about.verdict, model);
             sentence(&verdict, about.journey, model, words, now).text
@@ -183,7 +183,7 @@ fn place(rule: &Rule, place: &str, model: &Model, language: Language) -> String 
     );
     let as_stage = model.stages.iter().any(|stage| stage.name == place);
     if is_stage || as_stage {
-        return sentence::stage(model, language, &stage_in_clear(model, place));
+        return sentence::stage(model, language, &model.in_clear(place));
     }
     sentence::service(model, language, place)
 }
@@ -366,7 +366,7 @@ fn group_title(when: &When, told: &Told, ru: bool) -> String {
 /// number. No reason is passed on as it is: one that gets a name of traffic must say here what is left of it.
 fn without_messages(verdict: &Verdict, model: &Model) -> Verdict {
     let incident = |by: &Incident| Box::new(without_message(by));
-    let says = |says: &Says| Says { status: stage_in_clear(model, &says.status), ..says.clone() };
+    let says = |says: &Says| Says { status: model.in_clear(&says.status), ..says.clone() };
     let reason = match &verdict.reason {
         Reason::Finished { says: of, took_micros } => {
             Reason::Finished { says: says(of), took_micros: *took_micros }
@@ -377,18 +377,18 @@ fn without_messages(verdict: &Verdict, model: &Model) -> Verdict {
         Reason::Broke { by, says: of } => Reason::Broke { by: incident(by), says: of.as_ref().map(says) },
         Reason::NotSettled { service, queue, since, attempts } => Reason::NotSettled {
             service: service.clone(),
-            queue: in_clear(queue),
+            queue: shape(queue),
             since: *since,
             attempts: *attempts,
         },
         Reason::Hangs { service, operation, on, since } => Reason::Hangs {
             service: service.clone(),
-            operation: in_clear(operation),
+            operation: shape(operation),
             on: on.clone(),
             since: *since,
         },
         Reason::InQueue { queue, since, consumers, depth } => {
-            Reason::InQueue { queue: in_clear(queue), since: *since, consumers: *consumers, depth: *depth }
+            Reason::InQueue { queue: shape(queue), since: *since, consumers: *consumers, depth: *depth }
         }
         Reason::Lost(lost) => Reason::Lost(without_numbers(lost)),
         Reason::Disagree { ahead, behind } => Reason::Disagree { ahead: says(ahead), behind: says(behind) },
@@ -397,20 +397,17 @@ fn without_messages(verdict: &Verdict, model: &Model) -> Verdict {
         }
         Reason::SomebodysTurn { who, stage, since, limit_micros } => Reason::SomebodysTurn {
             who: who.clone(),
-            stage: stage_in_clear(model, stage),
+            stage: model.in_clear(stage),
             since: *since,
             limit_micros: *limit_micros,
         },
-        Reason::Moving { stage, since } => Reason::Moving {
-            stage: stage.as_deref().map(|stage| stage_in_clear(model, stage)),
-            since: *since,
-        },
+        Reason::Moving { stage, since } => {
+            Reason::Moving { stage: stage.as_deref().map(|stage| model.in_clear(stage)), since: *since }
+        }
         Reason::Nothing => Reason::Nothing,
     };
     let usual = verdict.usual.as_ref().map(|usual| match usual {
-        Usually::GoOn { stage, micros } => {
-            Usually::GoOn { stage: stage_in_clear(model, stage), micros: *micros }
-        }
+        Usually::GoOn { stage, micros } => Usually::GoOn { stage: model.in_clear(stage), micros: *micros },
         Usually::Take { micros } => Usually::Take { micros: *micros },
         Usually::Last { micros } => Usually::Last { micros: *micros },
     });
@@ -421,10 +418,10 @@ fn without_message(incident: &Incident) -> Incident {
     let mut incident = incident.clone();
     incident.trouble.message.clear();
     incident.trouble.code = code_in_clear(&incident.trouble.code);
-    incident.operation = in_clear(&incident.operation);
+    incident.operation = shape(&incident.operation);
     incident.place = incident.place.map(|place| match place {
-        Place::Queue(queue) => Place::Queue(in_clear(&queue)),
-        Place::Storage(bucket) => Place::Storage(in_clear(&bucket)),
+        Place::Queue(queue) => Place::Queue(shape(&queue)),
+        Place::Storage(bucket) => Place::Storage(shape(&bucket)),
         // Services and hosts are the house's own.
         Place::Service(_) | Place::Outside(_) => place,
     });
@@ -437,41 +434,22 @@ fn without_numbers(lost: &Lost) -> Lost {
         Lost::Returned { destination, .. }
         | Lost::Refused { destination, .. }
         | Lost::NotTaken { destination, .. } => {
-            *destination = in_clear(destination);
+            *destination = shape(destination);
         }
         Lost::Rejected { queue, dead_letter, .. } => {
-            *queue = in_clear(queue);
-            *dead_letter = dead_letter.as_deref().map(in_clear);
+            *queue = shape(queue);
+            *dead_letter = dead_letter.as_deref().map(shape);
         }
-        Lost::NoSuchOrder { status, .. } => *status = in_clear(status),
+        Lost::NoSuchOrder { status, .. } => *status = shape(status),
     }
     lost
-}
-
-/// A stage, or a status that some system wrote, as it may leave the house.
-pub fn stage_in_clear(model: &Model, stage: &str) -> String {
-    let is_own = model.stages.iter().any(|own| own.name == stage);
-    if is_own { stage.to_owned() } else { in_clear(stage) }
-}
-
-/// A name that came from traffic as it may leave the house: without words that may be a number, and without addresses of
-/// mail, which have none.
-fn in_clear(name: &str) -> String {
-    let word = |word: &str| if word.contains('@') { "#".to_owned() } else { shape(word) };
-    // Between words what was there stays: a queue is found again by its name.
-    name.split_inclusive(char::is_whitespace)
-        .map(|part| {
-            let own = part.trim_end();
-            word(own) + part.get(own.len()..).unwrap_or_default()
-        })
-        .collect()
 }
 
 /// A protocol's code is short, and none is a number of more than five digits (an SQLSTATE); what is longer may be anything.
 fn code_in_clear(code: &str) -> String {
     let is_code = code.len() <= 8 && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let digits = code.chars().filter(char::is_ascii_digit).count();
-    if is_code && digits <= 5 { code.to_owned() } else { in_clear(code) }
+    if is_code && digits <= 5 { code.to_owned() } else { shape(code) }
 }
 
 #[cfg(test)]

@@ -83,6 +83,9 @@ impl Sqlite {
     fn delete_alerts(&self, before: i64) -> Result<(), StoreError> {
         let db = self.writer();
         for sql in [
+            // Of a group that is gone nobody is a member: lists would not show who was.
+            "UPDATE alerts SET grouped_in = NULL WHERE grouped_in IN
+               (SELECT id FROM alerts WHERE order_id IS NULL AND state = 2 AND resolved_at < ?1)",
             "DELETE FROM alerts WHERE order_id IS NULL AND state = 2 AND resolved_at < ?1",
             "DELETE FROM outbox WHERE at < ?1 AND alert_id NOT IN (SELECT id FROM alerts)",
         ] {

@@ -11,6 +11,7 @@ use super::table::{Circumstances, Loss, Op, Table};
 use super::thread::ThreadState;
 use super::thresholds::{AFTER, CROWD, GRACE, LOSS_STEP, MAX_AFTERMATH, MAX_LOSSES, MAX_UNNAMED, REMEMBER};
 use super::trust::Signal;
+use super::unread::Unread;
 use super::{Closing, Deadline, Inside, Interaction, Opening, Showing};
 use crate::operation::OpSide;
 use crate::operation::postgres::InTransaction;
@@ -230,32 +231,52 @@ impl Inside {
     }
 
     /// A connection is gone; what was open on it has been closed before.
-    pub fn conn_closed(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
-        if let Some(process) = self.table.processes.get_mut(&tgid) {
+    pub fn conn_closed(&mut self, conn: ConnId, tgid: Option<Tgid>, now: BootTime) {
+        if let Some(process) = tgid.and_then(|tgid| self.table.processes.get_mut(&tgid)) {
             process.client_gone(conn);
-            process.unread.end(conn, now);
+        }
+        if let Some(unread) = self.no_longer_unread(conn) {
+            unread.end(conn, now);
         }
     }
 
-    /// From now on a connection may bring the process requests that are not read.
-    pub fn unread(&mut self, conn: ConnId, tgid: Tgid, (now, is_watched): (BootTime, bool)) {
-        if let Some(process) = self.table.process(tgid) {
-            process.unread.begin(conn, now, is_watched);
+    /// From a moment on a connection may bring requests that are not read to the process that reads from it.
+    pub fn unread(&mut self, conn: ConnId, by: Tgid, (since, is_watched): (BootTime, bool)) {
+        // One process accepts, and another one reads.
+        if self.table.unread.get(&conn).is_some_and(|before| *before != by)
+            && let Some(unread) = self.no_longer_unread(conn)
+        {
+            unread.end(conn, since);
+        }
+        self.table.unread.insert(conn, by);
+        if let Some(process) = self.table.process(by) {
+            process.unread.begin(conn, since, is_watched);
         }
     }
 
     /// A thread read something from such a connection.
     pub fn hidden(&mut self, conn: ConnId, by: Worker, at: BootTime) {
+        match self.table.unread.get(&conn) {
+            None => return,
+            Some(before) if *before != by.tgid => self.unread(conn, by.tgid, (at, true)),
+            Some(_) => {}
+        }
         if let Some(process) = self.table.processes.get_mut(&by.tgid) {
             process.unread.moved(conn, by.tid, at);
         }
     }
 
     /// They are, or it brings none.
-    pub fn read(&mut self, conn: ConnId, tgid: Tgid, now: BootTime) {
-        if let Some(process) = self.table.processes.get_mut(&tgid) {
-            process.unread.read(conn, now);
+    pub fn read(&mut self, conn: ConnId, now: BootTime) {
+        if let Some(unread) = self.no_longer_unread(conn) {
+            unread.read(conn, now);
         }
+    }
+
+    /// What the process that reads from an unread connection has of such, for the last time.
+    fn no_longer_unread(&mut self, conn: ConnId) -> Option<&mut Unread> {
+        let tgid = self.table.unread.remove(&conn)?;
+        self.table.processes.get_mut(&tgid).map(|process| &mut process.unread)
     }
 
     /// Something a process read or wrote was lost: found out at `now`, when the stream went on behind it.

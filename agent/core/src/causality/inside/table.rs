@@ -11,7 +11,7 @@ use super::Interaction;
 use super::chains::Chains;
 use super::kin::Kin;
 use super::process::{Process, Writer};
-use super::thresholds::{CROWD, MAX_LINKS, MAX_LOOKED_AT, MAX_PROCESSES};
+use super::thresholds::{CROWD, MAX_LINKS, MAX_LOOKED_AT, MAX_PROCESSES, MAX_UNREAD};
 use crate::bounded::{Bounded, Slot};
 use crate::causality::echo::{Asked, Echo};
 use crate::causality::stats::InsideStats;
@@ -36,6 +36,8 @@ pub(super) struct Table {
     pub(super) links: Bounded<OpId, OpId>,
     /// When records were lost, whosever they were.
     pub(super) losses: VecDeque<Loss>,
+    /// Open connections that are not read, and who reads from each.
+    pub(super) unread: Bounded<ConnId, Tgid>,
     pub(super) kin: Kin,
     pub(super) chains: Chains,
 }
@@ -49,6 +51,7 @@ impl Default for Table {
             transactions: FxHashMap::default(),
             links: Bounded::new(MAX_LINKS),
             losses: VecDeque::new(),
+            unread: Bounded::new(MAX_UNREAD),
             kin: Kin::new(),
             chains: Chains::default(),
         }

@@ -179,6 +179,9 @@ pub(super) const MAX_LOSSES: usize = 256;
 pub(super) const MAX_INTERLEAVED: usize = 1024;
 /// Causes across the wire and through messages remembered: as many as there are ends that wait for their other end.
 pub(super) const MAX_LINKS: usize = 57_344;
+/// Open connections that are not read, of all processes: as many as connections are known at once. One that is forgotten never ends
+/// for its process, which costs joins and makes none wrong.
+pub(super) const MAX_UNREAD: usize = 65_536;
 /// Processes from which on idle ones are forgotten.
 pub(super) const MAX_PROCESSES: usize = 16_384;
 /// Threads remembered per process.

@@ -11,7 +11,7 @@ use super::table::Loss;
 use crate::record::{ConnId, Tid};
 use crate::time::BootTime;
 
-/// Connections remembered per process, open or over. Of a process with more it is known no longer when all of them were over.
+/// Connections remembered per process, open or over. Of those beyond only is known how many are open.
 const MAX_CONNECTIONS: usize = 256;
 
 /// A connection that is not read, or was not for a while.
@@ -43,8 +43,9 @@ pub(super) struct Unread {
     moves: VecDeque<(BootTime, Tid, ConnId)>,
     /// Of what came by then some is forgotten.
     moves_forgotten: Option<BootTime>,
-    /// From when on there were more than are remembered.
-    since: Option<BootTime>,
+    /// Open ones that are not remembered, and from when to when there were any.
+    beyond: usize,
+    beyond_when: Option<Loss>,
 }
 
 impl Unread {
@@ -59,8 +60,9 @@ impl Unread {
             if let Some(gone) = self.conns.remove(over.unwrap_or(0))
                 && gone.is_open()
             {
-                let from = gone.when.from;
-                self.since = Some(self.since.map_or(from, |since| since.min(from)));
+                self.beyond += 1;
+                let when = self.beyond_when.get_or_insert(gone.when);
+                *when = Loss { from: when.from.min(gone.when.from), to: BootTime::MAX };
             }
         }
         self.conns.push_back(Hidden {
@@ -79,17 +81,25 @@ impl Unread {
         self.moves.push_back((at, by, conn));
     }
 
-    /// The connection is gone.
+    /// The connection is gone, which is told once.
     pub(super) fn end(&mut self, conn: ConnId, now: BootTime) {
-        self.conns.iter_mut().filter(|known| known.conn == conn).for_each(|known| {
-            known.when.to = known.when.to.min(now);
-        });
+        match self.conns.iter_mut().rev().find(|known| known.conn == conn) {
+            Some(known) => known.when.to = known.when.to.min(now),
+            None => {
+                self.beyond = self.beyond.saturating_sub(1);
+                if let (0, Some(when)) = (self.beyond, &mut self.beyond_when) {
+                    when.to = when.to.min(now);
+                }
+            }
+        }
     }
 
     /// It was read after all, or brings no requests: what is decided from now on knows all. What was noted by now did not.
     pub(super) fn read(&mut self, conn: ConnId, now: BootTime) {
         self.end(conn, now);
-        self.conns.iter_mut().filter(|known| known.conn == conn).for_each(|known| known.is_read = true);
+        for known in self.conns.iter_mut().filter(|known| known.conn == conn) {
+            known.is_read = true;
+        }
     }
 
     /// Something may have been under way between these times that is not known.
@@ -115,8 +125,9 @@ impl Unread {
     }
 
     fn any(&self, from: BootTime, to: BootTime, counts: impl Fn(&Hidden) -> bool) -> bool {
-        self.since.is_some_and(|since| since <= to)
-            || self.conns.iter().any(|known| counts(known) && known.when.from <= to && known.when.to >= from)
+        let meets = |when: &Loss| when.from <= to && when.to >= from;
+        self.beyond_when.as_ref().is_some_and(meets)
+            || self.conns.iter().any(|known| counts(known) && meets(&known.when))
     }
 }
 
@@ -152,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn of_more_than_are_remembered_it_is_not_known_when_they_end() {
+    fn of_more_than_are_remembered_it_is_known_how_many_are_open() {
         let mut unread = Unread::default();
         for n in 0..2 * MAX_CONNECTIONS as u64 {
             unread.begin(ConnId(n), ns(n + 1), true);
@@ -162,10 +173,13 @@ mod tests {
         for n in 0..=MAX_CONNECTIONS as u64 {
             unread.begin(ConnId(1_000_000 + n), ns(2_000_000), true);
         }
-        for n in 0..=MAX_CONNECTIONS as u64 {
+        for n in 1..=MAX_CONNECTIONS as u64 {
             unread.end(ConnId(1_000_000 + n), ns(2_000_001));
         }
         assert!(unread.overlaps(ns(3_000_000), ns(3_000_000)), "one of them was forgotten while it was open");
+        unread.end(ConnId(1_000_000), ns(3_000_001));
+        assert!(unread.overlaps(ns(3_000_000), ns(3_000_000)));
+        assert!(!unread.overlaps(ns(3_000_002), ns(3_000_003)), "all are over");
         assert_eq!(unread.conns.len(), MAX_CONNECTIONS);
     }
 

@@ -75,6 +75,8 @@ pub(super) struct Flow {
     is_announced: bool,
     /// The streams are those of TLS plaintext.
     is_plaintext: bool,
+    /// What the process reads is among it.
+    is_read_in_clear: bool,
     /// Positions became uncertain: no wire identity any more, whatever a later `Conn` says.
     is_wire_lost: bool,
     closing: Option<Close>,
@@ -140,6 +142,7 @@ impl Flow {
             detections: 0,
             is_announced,
             is_plaintext: false,
+            is_read_in_clear: false,
             is_wire_lost: false,
             closing: None,
             delivered: PerDirection::default(),
@@ -198,13 +201,15 @@ impl Flow {
     pub(super) fn handle_data(&mut self, data: Data, now: BootTime, cx: &mut Context) {
         if data.flags.plaintext && !self.is_plaintext {
             self.enter_plaintext(now, cx);
-            if data.direction == Direction::Ingress {
-                // What the process is asked is in the clear from its first byte.
-                cx.out.push_back((Arc::clone(&self.info), Event::Read));
-            }
         } else if self.is_plaintext && !data.flags.plaintext {
             cx.stats.ciphertext_bytes += u64::from(data.len);
             return;
+        }
+        if self.is_plaintext
+            && data.direction == Direction::Ingress
+            && !std::mem::replace(&mut self.is_read_in_clear, true)
+        {
+            cx.out.push_back((Arc::clone(&self.info), Event::Read));
         }
         (self.spoke_at, self.moved_by) = (self.spoke_at.max(data.at), data.thread.tgid);
         if let Some(known) = self.known.take() {
@@ -409,6 +414,11 @@ impl Flow {
         }
     }
 
+    pub(super) fn say_unread(&self, since: BootTime, is_watched: bool, cx: &mut Context) {
+        let event = Event::Unread { by: self.moved_by, since, is_watched };
+        cx.out.push_back((Arc::clone(&self.info), event));
+    }
+
     /// When the first of the bytes was moved by which the protocol is told: they may have waited for others.
     pub(super) fn seen_since(&self) -> Option<BootTime> {
         let State::Detecting(look) = &self.state else { return None };
@@ -425,7 +435,7 @@ impl Flow {
                 cx.stats.opaque += 1;
                 if self.may_be_asked() == Some(true) {
                     let since = self.seen_since().unwrap_or(now);
-                    cx.out.push_back((Arc::clone(&self.info), Event::Unread { since, is_watched: false }));
+                    self.say_unread(since, false, cx);
                 }
                 self.ignore(cx);
             }

@@ -25,7 +25,7 @@ pub(super) struct Sealed {
     /// The first byte of what is open: in the plaintext, and on the wire if the client sent it, and if the server did.
     begun: BTreeMap<OpId, (u64, [Option<u64>; 2])>,
     is_opened: bool,
-    /// What the process reads was opened: each direction has a secret of its own, and that of what it writes shows no request.
+    /// What the process reads was opened, or asks for nothing: each direction has a secret of its own, and that of what it writes shows no request.
     is_read: bool,
     /// Whose secret it waits for, once it was told.
     asked: Option<tls::ClientRandom>,
@@ -81,12 +81,13 @@ impl Flow {
         let at_record = begins_with_hello(look.pending.iter());
         let session = tls::Session::new(at_record, self.info.role, cx.tls.bounds)
             .with_name(own_name(self.info.conn.id));
-        let sealed =
-            Sealed { session, begun: BTreeMap::new(), is_opened: false, is_read: false, asked: None };
+        // PostgreSQL's client asks, and is asked for nothing: there is nothing to be hidden.
+        let is_read = is_of_postgres(look.pending.iter());
+        let sealed = Sealed { session, begun: BTreeMap::new(), is_opened: false, is_read, asked: None };
         cx.stats.tls.seen += 1;
         self.tls = Some(Box::new(sealed));
-        if !is_of_postgres(look.pending.iter()) {
-            cx.out.push_back((Arc::clone(&self.info), Event::Unread { since, is_watched: true }));
+        if !is_read {
+            self.say_unread(since, true, cx);
         }
         self.want_all(cx);
         for (direction, chunk) in look.pending {
@@ -150,7 +151,7 @@ impl Flow {
     /// Its secret is hardly to be found any more, or need not be.
     pub(super) fn unwant_sealed(&self, is_over: bool, cx: &mut Context) {
         if let Some(name) = self.tls.as_ref().and_then(|sealed| sealed.session.asked()) {
-            cx.tls.unwant(Unwanted { name, is_over });
+            cx.tls.unwant(Unwanted { tgid: self.moved_by, name, is_over });
         }
     }
 
@@ -192,13 +193,14 @@ impl Flow {
     }
 
     fn stay_closed(&mut self, cause: tls::Cause, now: BootTime, cx: &mut Context) {
+        self.unwant_sealed(false, cx);
         cx.stats.tls.closed(cause);
         cx.stats.opaque += 1;
         // Nothing more is captured of it; nothing more comes of one that is over.
         if self.may_be_asked() == Some(false) {
             cx.out.push_back((Arc::clone(&self.info), Event::Read));
         } else if !self.is_closing() {
-            cx.out.push_back((Arc::clone(&self.info), Event::Unread { since: now, is_watched: false }));
+            self.say_unread(now, false, cx);
         }
         // What was open is told while it is still known where it stands on the wire.
         if let State::Speaking(talk) = &mut self.state {

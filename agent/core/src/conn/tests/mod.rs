@@ -266,7 +266,9 @@ fn an_encrypted_connection_hides_requests_from_its_first_byte_on() {
         connections.handle_data(data(1, direction, 0, hello, 0, 1000));
         let all = std::iter::from_fn(|| connections.poll_event()).map(|(_, event)| event);
         all.filter_map(|event| match event {
-            Event::Unread { since, is_watched } => Some(format!("{} {is_watched}", since.as_nanos() / MS)),
+            Event::Unread { since, is_watched, .. } => {
+                Some(format!("{} {is_watched}", since.as_nanos() / MS))
+            }
             Event::Hidden { at, .. } => Some(format!("{}", at.as_nanos() / MS)),
             _ => None,
         })

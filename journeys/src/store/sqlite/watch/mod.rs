@@ -33,8 +33,9 @@ const SHORTEST: i64 = 10 * MINUTE;
 
 impl Sqlite {
     /// From now on orders are looked at by these rules. Where they are others than before, all orders are looked at again.
-    pub fn watch(&self, set: RuleSet) -> Result<(), StoreError> {
+    pub fn watch(&self, set: RuleSet, now: At) -> Result<(), StoreError> {
         schema::follow(&mut self.writer(), "rules", &set.rules)?;
+        self.end_empty_groups(&set, now)?;
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(set));
         Ok(())
     }
@@ -349,22 +350,25 @@ impl Sqlite {
                 self.end(&transaction, Some(&set), kept, now)?;
             }
         }
-        self.end_empty_groups(&transaction, &set, now)?;
         transaction.commit().map_err(doing("cannot commit what was seen of places"))
     }
 
-    /// An earlier version let members leave their groups unseen.
-    fn end_empty_groups(&self, db: &Connection, set: &RuleSet, now: At) -> Result<(), StoreError> {
-        let found: Vec<Raw> = db
+    /// An earlier version let members leave their groups unseen. A group of this one ends with its last member.
+    fn end_empty_groups(&self, set: &RuleSet, now: At) -> Result<(), StoreError> {
+        let mut db = self.writer();
+        let transaction = db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(doing("cannot begin to look at groups"))?;
+        let found: Vec<Raw> = transaction
             .prepare_cached(&format!("{ALERTS} WHERE state = 1 AND is_group = 1 AND members = 0"))
             .and_then(|mut statement| statement.query_map([], raw)?.collect())
             .map_err(doing("cannot look for groups without members"))?;
         for one in found {
-            if let Some(group) = self.opened(db, Some(set), one, now)? {
-                self.end(db, Some(set), group, now)?;
+            if let Some(group) = self.opened(&transaction, Some(set), one, now)? {
+                self.end(&transaction, Some(set), group, now)?;
             }
         }
-        Ok(())
+        transaction.commit().map_err(doing("cannot end groups without members"))
     }
 
     /// Open alerts of places, by rule.

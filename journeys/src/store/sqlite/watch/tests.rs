@@ -30,7 +30,7 @@ fn model() -> Model {
 fn open_store(folder: &Path) -> Sqlite {
     let master = Master::from_bytes(&[7; 32]).expect("a key");
     let store = Sqlite::open(folder, master, model()).expect("a store");
-    store.watch(RuleSet::parse(FILE, &model()).expect("rules")).expect("watched");
+    store.watch(RuleSet::parse(FILE, &model()).expect("rules"), at(0)).expect("watched");
     store
 }
 
@@ -182,6 +182,26 @@ fn a_group_ends_with_its_last_member_however_that_leaves() {
 }
 
 #[test]
+fn alerts_of_a_group_that_is_not_kept_any_more_are_listed_by_themselves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path());
+    storm(&store, 0, 8, 0);
+    let step = |id: u64, second: i64, status: &str| {
+        let facts = (0..8).map(|n| mes(&n.to_string(), id + n, second, status)).collect();
+        store.ingest(facts, at(second + 1)).expect("kept");
+    };
+    step(100, 2_001, "priced");
+    assert_eq!(alerts(&store, Some(State::Resolved)).len(), 1, "the group");
+    // The orders go on, and are kept longer than it.
+    step(200, 5 * 86_400, "finished");
+    let keep = crate::store::Retention { keep_micros: 86_400 * SECOND, max_bytes: u64::MAX };
+    store.retain(keep, at(5 * 86_400 + 2)).expect("retained");
+    let listed = alerts(&store, Some(State::Resolved));
+    assert_eq!(listed.len(), 8, "{listed:?}");
+    assert!(listed.iter().all(|alert| alert.members.is_none() && alert.grouped_in.is_none()), "{listed:?}");
+}
+
+#[test]
 fn a_group_that_an_earlier_version_left_empty_takes_no_alert_and_ends() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open_store(folder.path());
@@ -194,7 +214,7 @@ fn a_group_that_an_earlier_version_left_empty_takes_no_alert_and_ends() {
     drop(db);
     storm(&store, 100, 101, 10_000);
     assert_eq!(told(&store, "chat", at(11_900)), [(What::Fired, "100".to_owned())]);
-    store.watch_places(at(11_901)).expect("looked");
+    store.watch(RuleSet::parse(FILE, &model()).expect("rules"), at(11_901)).expect("watched");
     assert_eq!(told(&store, "chat", at(11_902)), [(What::Resolved, "8 orders".to_owned())]);
 }
 
@@ -250,7 +270,7 @@ fn what_is_told_again_waits_for_the_end_of_the_quiet_hours_and_is_not_too_old_th
     let store = open_store(folder.path());
     let quiet = FILE.replace("repeat: 4h }", "repeat: 4h, quiet: '04:00-20:00', zone: UTC }");
     assert_ne!(quiet, FILE);
-    store.watch(RuleSet::parse(&quiet, &model()).expect("rules")).expect("watched");
+    store.watch(RuleSet::parse(&quiet, &model()).expect("rules"), at(0)).expect("watched");
     store.ingest(vec![mes("1", 1, 0, "new")], at(1)).expect("kept");
     store.judge_due(at(1_900), 100).expect("judged");
     assert_eq!(told(&store, "chat", at(1_910)).len(), 1);
@@ -367,7 +387,7 @@ fn a_channel_that_is_there_no_more_is_not_broken_for_ever() {
     assert_eq!(alerts(&store, None).len(), 1, "it is there");
     let without: String =
         FILE.lines().filter(|line| !line.contains("mattermost")).map(|line| format!("{line}\n")).collect();
-    store.watch(RuleSet::parse(&without, &model()).expect("rules")).expect("watched");
+    store.watch(RuleSet::parse(&without, &model()).expect("rules"), at(120)).expect("watched");
     store.watch_places(at(120)).expect("looked");
     assert!(alerts(&store, None).is_empty());
     assert_eq!(told(&store, "duty", at(130)), [(What::Resolved, String::new())]);
@@ -381,7 +401,7 @@ fn other_rules_look_at_all_orders_again_and_those_that_are_gone_end() {
     store.judge_due(at(1_900), 100).expect("judged");
     assert_eq!(alerts(&store, None).len(), 1);
     let without = FILE.replace("{ id: stage-late, severity: warning }", "{ id: stage-late, off: true }");
-    store.watch(RuleSet::parse(&without, &model()).expect("rules")).expect("watched");
+    store.watch(RuleSet::parse(&without, &model()).expect("rules"), at(1_901)).expect("watched");
     store.judge_due(at(1_901), 100).expect("judged");
     assert!(alerts(&store, None).is_empty());
 }
@@ -414,7 +434,7 @@ fn counters_make_an_alert_of_a_place() {
         "rules:\n",
         "rules:\n  - { id: fails, when: error_rate, above: 20%, min: 5, window: 5m, for: 30s }\n",
     );
-    store.watch(RuleSet::parse(&file, &model()).expect("rules")).expect("watched");
+    store.watch(RuleSet::parse(&file, &model()).expect("rules"), at(0)).expect("watched");
     let served = |n: u64, at: i64, fails: bool| {
         let step = crate::facts::Step::Served { answer: Some(if fails { 500 } else { 200 }), changes: true };
         let fact = crate::testing::fact(&n.to_string(), n, at, "mes", step);
@@ -611,7 +631,7 @@ fn built_in_rules_only_inform_until_limits_are_learned() {
     let folder = tempfile::tempdir().expect("a folder");
     let master = Master::from_bytes(&[7; 32]).expect("a key");
     let store = Sqlite::open(folder.path(), master, model()).expect("a store");
-    store.watch(RuleSet::built_in(&model()).expect("rules")).expect("watched");
+    store.watch(RuleSet::built_in(&model()).expect("rules"), at(0)).expect("watched");
     let day = 86_400;
     store.ingest(vec![mes("1", 1, 10 * day, "new")], at(10 * day)).expect("kept");
     store.judge_due(at(10 * day + 2_000), 100).expect("judged");

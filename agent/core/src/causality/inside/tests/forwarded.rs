@@ -109,7 +109,7 @@ fn a_process_that_has_asked_others_passes_on_whatever_became_of_its_connections(
     let (request, other) = (world.request(1, 10), world.request(2, 10));
     let passed_on = world.call(3, 10);
     world.with(1).close(passed_on, 10, None);
-    world.inside.conn_closed(ConnId(3), Tgid(1), world.now);
+    world.inside.conn_closed(ConnId(3), Some(Tgid(1)), world.now);
     world.with(1).close(request, 10, None);
     world.with(2).close(other, 10, None);
     world.wait(2 * GRACE);
@@ -117,7 +117,7 @@ fn a_process_that_has_asked_others_passes_on_whatever_became_of_its_connections(
     let asked = world.relayed(1, 10);
     let passed_on = world.call(4, 10);
     world.with(1).close(passed_on, 10, None);
-    world.inside.conn_closed(ConnId(4), Tgid(1), world.now);
+    world.inside.conn_closed(ConnId(4), Some(Tgid(1)), world.now);
     world.with(1).close(asked, 10, None);
     world.wait(2 * GRACE);
     world.check(passed_on, Some((asked, Rule::Forwarded)));

@@ -14,7 +14,6 @@ use crate::protocol::{Discard, Event};
 use crate::record::Worker;
 use crate::time::ns;
 
-/// What one side sent at a time: who, and the bytes. Time is the number of the step, from 1.
 /// A start with a password, a simple query, and two executions of a prepared statement in one batch, of which one fails.
 pub(super) fn example() -> Conversation {
     use build::*;
@@ -42,6 +41,7 @@ pub(super) fn example() -> Conversation {
     ])
 }
 
+/// What one side sent at a time: who, and the bytes. Time is the number of the step, from 1.
 type Step = (Sender, Vec<u8>);
 
 fn mark(at: u64) -> Mark {

@@ -1,10 +1,13 @@
-//! Addresses of machines → whether a channel may lead there.
+//! Addresses of machines → whether they are on the public Internet.
+//!
+//! *Spec*: RFC 6890 and IANA's registries of special-purpose addresses.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
-/// Networks that nobody outside has, and that have no machines (RFC 6890).
+/// Networks that are not the public Internet (IANA's special-purpose registries), and what embeds IPv4 addresses in IPv6.
 const PRIVATE: &[&str] = &[
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -13,21 +16,31 @@ const PRIVATE: &[&str] = &[
     "169.254.0.0/16",
     "172.16.0.0/12",
     "192.0.0.0/24",
+    "192.0.2.0/24",
     "192.168.0.0/16",
     "198.18.0.0/15",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-    "::/127",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/3",
+    "::/96",
+    "64:ff9b::/96",
     "64:ff9b:1::/48",
+    "100::/64",
+    "2001::/23",
+    "2001:db8::/32",
+    "2002::/16",
     "fc00::/7",
-    "fe80::/10",
+    "fe80::/9",
     "ff00::/8",
 ];
 
+static NETS: LazyLock<Vec<IpNet>> =
+    LazyLock::new(|| PRIVATE.iter().filter_map(|net| net.parse().ok()).collect());
+
 /// It is of this machine, of a private network, or of no single machine.
-pub(super) fn is_private(ip: IpAddr) -> bool {
+pub(crate) fn is_private(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
-    PRIVATE.iter().filter_map(|net| net.parse::<IpNet>().ok()).any(|net| net.contains(&ip))
+    NETS.iter().any(|net| net.contains(&ip))
 }
 
 #[cfg(test)]
@@ -49,8 +62,17 @@ mod tests {
             ("2a00:1450::1", false),
             ("172.15.0.1", false),
             ("172.31.0.1", true),
+            ("192.0.2.1", true),
+            ("198.51.100.1", true),
+            ("203.0.113.1", true),
+            ("::10.0.0.1", true),
+            ("64:ff9b::10.0.0.1", true),
+            ("2002:a00:1::", true),
+            ("100::1", true),
+            ("2001:db8::1", true),
         ] {
             assert_eq!(is_private(ip.parse().expect("an address")), expected, "{ip}");
         }
+        assert_eq!(NETS.len(), PRIVATE.len(), "each is a network");
     }
 }
