@@ -2,7 +2,7 @@
 //!
 //! A task that answers a request serves it, from when it was read until it is answered. A chain that leads through it is work for
 //! that request; what waits for it in turn, such as the task of a connection, may have others. Tasks that were on their way to it,
-//! and are younger than the request, were made for it, and work for it after the answer too.
+//! with numbers above all that had been seen when the request came, were made for it, and work for it after the answer too.
 //!
 //! *Owns* what is remembered of tasks, and its bounds. Tasks are known by numbers that are never used again: one with a name of its
 //! own is none of them. *Must not know* rules.
@@ -125,6 +125,10 @@ impl Chains {
 
     /// A request is over that this task answered.
     pub(super) fn answered(&mut self, tgid: Tgid, task: TaskId, op: OpId) {
+        // Of a process that was forgotten meanwhile nobody would take it away.
+        if !self.newest.contains_key(&tgid) {
+            return;
+        }
         let served = self.served.entry((tgid, task)).or_default();
         if served.len() >= 2 * MAX_SERVED {
             served.drain(..=MAX_SERVED);

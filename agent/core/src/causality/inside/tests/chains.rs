@@ -226,12 +226,15 @@ fn processes_with_tasks_are_bounded_and_those_forgotten_leave_nothing() {
     let known = |tgid| (chains.sights(Tgid(tgid), TaskId(7)).is_some(), chains.served(Tgid(tgid), TaskId(3)));
     assert_eq!(known(1), (true, &[OpId(1)][..]));
     assert_eq!(known(2), (false, &[][..]));
+    chains.answered(Tgid(2), TaskId(3), OpId(3));
+    assert_eq!(chains.served(Tgid(2), TaskId(3)), []);
 }
 
 #[test]
 fn of_the_requests_of_a_task_the_last_ones_are_looked_at() {
     let mut inside = World::new().inside;
     let chains = &mut inside.table.chains;
+    chains.note(chain_of(1, &[7, 3]));
     for op in 1..=1000 {
         chains.answered(Tgid(1), TaskId(3), OpId(op));
         let expected: Vec<OpId> = (op.saturating_sub(256) + 1..=op).map(OpId).collect();
