@@ -136,6 +136,7 @@ scenarios! {
     work_in_nested_calls_is_the_tasks: "nested", COMPLETE;
     a_callback_of_the_loop_is_no_task: "callback", NO_TASK;
     another_thread_is_no_task: "thread", NO_TASK;
+    a_task_whose_coroutine_has_no_frame_is_the_end: "frameless", COMPLETE;
     a_task_that_holds_another_ones_task_does_not_work_for_who_waits: "holds", COMPLETE;
 }
 
