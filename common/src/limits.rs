@@ -28,7 +28,7 @@ pub const VERDICTS: usize = 65_536;
 pub const INHERITED: usize = 16_384;
 /// Processes of which threads are reported. Beyond it the ones without new connections or threads for longest are not.
 pub const TRACED: usize = 16_384;
-/// Processes whose tasks are followed at once. Beyond it the ones that sent nothing for longest are not.
+/// Processes whose tasks are followed at once. Those that come when there are so many are not.
 pub const RUNTIMES: usize = 1024;
 /// Cgroups whose part of the rings is known. Beyond it the ones quiet for longest are forgotten.
 pub const CGROUPS: usize = 4096;

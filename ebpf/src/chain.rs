@@ -102,10 +102,12 @@ pub(crate) fn follow(sk: Object) {
     }
     // SAFETY: the helper has no preconditions.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
-    let (Some(runtime), Some(scratch)) = (RUNTIMES.get_ptr((pid_tgid >> 32) as u32), WALKS.get_ptr_mut(0))
-    else {
+    let Some(runtime) = RUNTIMES.get_ptr((pid_tgid >> 32) as u32) else {
+        // It is followed no more, or another process uses the socket by now: until the next change nobody looks for it again.
+        state.flags &= !FOLLOWED;
         return;
     };
+    let Some(scratch) = WALKS.get_ptr_mut(0) else { return };
     // SAFETY: an element of an array stays where it is and is this CPU's own; who interrupts sees that it is busy. A runtime that is
     // replaced meanwhile is of another process, whose addresses lead nowhere in this one.
     let (scratch, runtime) = unsafe { (&mut *scratch, &*runtime) };

@@ -8,7 +8,7 @@ use aya_ebpf::{
 use spoor_common::{Counter, Offsets, Settings, Verdict, config::MISSING, limits, verdict::InheritKey};
 
 #[cfg(not(feature = "untyped"))]
-use aya_ebpf::btf_maps::{ProgramArray, SkStorage};
+use aya_ebpf::btf_maps::{HashMap, ProgramArray, SkStorage};
 #[cfg(not(feature = "untyped"))]
 use spoor_common::{chain::Runtime, names::JUMPS_LEN};
 
@@ -78,7 +78,7 @@ pub(crate) static TRACED: LruHashMap<u32, u8, { limits::TRACED }> = LruHashMap::
 /// What is known of processes whose tasks are followed, see [`crate::chain`].
 #[cfg(not(feature = "untyped"))]
 #[btf_map]
-pub(crate) static RUNTIMES: LruHashMap<u32, Runtime, { limits::RUNTIMES }> = LruHashMap::new();
+pub(crate) static RUNTIMES: HashMap<u32, Runtime, { limits::RUNTIMES }> = HashMap::new();
 
 /// How many times these have been changed.
 #[cfg(not(feature = "untyped"))]

@@ -11,14 +11,17 @@ use procfs::ProcError;
 use procfs::process::{MMapPath, MemoryMap, Process};
 use spoor_common::chain::Memory;
 use spoor_core::record::Tgid;
+use spoor_core::time::BootTime;
 
 use super::Refusal;
+use crate::files;
+use crate::service::began;
 use crate::service::executable::image::{Image, Source};
 
 /// Bytes read at once.
 const MOST: usize = 1 << 20;
 
-/// One process, held open: never another one that gets its number later.
+/// One process, held open: never another one that gets its number later, nor another program that it becomes.
 #[derive(Debug)]
 pub struct ProcessMemory {
     process: Process,
@@ -35,9 +38,14 @@ pub(super) struct Loaded {
 }
 
 impl ProcessMemory {
-    pub fn open(tgid: Tgid) -> Result<Self, Refusal> {
+    /// The process that had this number at a moment.
+    pub fn open(tgid: Tgid, at: BootTime) -> Result<Self, Refusal> {
         let number = i32::try_from(tgid.0).map_err(|_| Refusal::Gone)?;
         let process = Process::new(number).map_err(refused)?;
+        // What began later got the number after the process had gone.
+        if began(&process.stat().map_err(refused)?) > at {
+            return Err(Refusal::Gone);
+        }
         let mem = process.mem().map_err(refused)?;
         Ok(Self { process, mem })
     }
@@ -103,7 +111,8 @@ impl Loaded {
 
 /// The file behind a mapping, unless another one is at its path by now.
 fn open(root: &Path, path: &Path, map: &MemoryMap) -> Option<File> {
-    let file = File::open(root.join(path.strip_prefix("/").ok()?)).ok()?;
+    // What has got its name may be no file: opening a FIFO waits for whoever writes to it.
+    let file = files::open(&root.join(path.strip_prefix("/").ok()?)).ok()?;
     (file.metadata().ok()?.ino() == map.inode).then_some(file)
 }
 
@@ -111,5 +120,30 @@ fn refused(error: ProcError) -> Refusal {
     match error {
         ProcError::PermissionDenied(_) => Refusal::Denied,
         _ => Refusal::Gone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_by_now_is_not_waited_for() {
+        let process = Process::myself().expect("it is there");
+        let maps = process.maps().expect("its mappings");
+        let path = |map: &MemoryMap| match &map.pathname {
+            MMapPath::Path(path) if path.is_file() => Some(path.clone()),
+            _ => None,
+        };
+        let (map, file) = maps.iter().find_map(|map| Some((map, path(map)?))).expect("it has a program");
+        assert!(open(Path::new("/"), &file, map).is_some());
+        let dir = std::env::temp_dir().join(format!("spoor-chains-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let fifo = dir.join("libpython3.so");
+        let _ = std::fs::remove_file(&fifo);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).expect("a FIFO");
+        // Else this would never end.
+        assert!(open(&dir, Path::new("/libpython3.so"), map).is_none());
+        std::fs::remove_dir_all(&dir).expect("it is removed");
     }
 }

@@ -7,17 +7,19 @@
 //! `Modules/_asynciomodule.c`; glibc, `nptl/descr.h` (`specific_1stblock`).
 
 use spoor_common::chain::python::{VALUES_BEFORE, VALUES_BEHIND, VALUES_MARKED};
-use spoor_common::chain::{Memory, PYTHON, Runtime};
+use spoor_common::chain::{Memory, Runtime};
 
 use super::Refusal;
 use super::memory::ProcessMemory;
 
 /// What every CPython exports, of 3.11 and later.
-const SYMBOLS: [&str; 11] = [
+const SYMBOLS: [&str; 13] = [
     "_PyRuntime",
     "Py_Version",
     "PyUnicode_Type",
     "PyLong_Type",
+    "PyCoro_Type",
+    "PyGen_Type",
     "PyCFunction_Type",
     "PyCMethod_Type",
     "PyFunction_Type",
@@ -29,6 +31,8 @@ const SYMBOLS: [&str; 11] = [
 /// In a thread of glibc on x86-64: its first keys' values, each with a number before it. A thread is known by its own address.
 const SPECIFIC: u64 = 0x310;
 const KEYS: u64 = 32;
+/// In a thread's state: the next one.
+const NEXT_THREAD: u64 = 8;
 /// Threads of one interpreter that are looked at.
 const THREADS: usize = 64;
 /// Entries of one dictionary: a large program imports some thousands of modules.
@@ -47,7 +51,6 @@ struct Version {
     threads: u64,
     modules: u64,
     /// In a thread's state.
-    next_thread: u64,
     thread_id: u64,
     task_len: u64,
     future_len: u64,
@@ -58,7 +61,7 @@ struct Version {
 
 /// What is the same in all.
 const COMMON: Runtime =
-    Runtime { kind: PYTHON, frame_owner: 64, frame_locals: 72, future_callback: 24, ..Runtime::filled(0) };
+    Runtime { frame_owner: 64, frame_locals: 72, future_callback: 24, ..Runtime::filled(0) };
 
 const VERSIONS: [Version; 3] = [
     Version {
@@ -67,7 +70,6 @@ const VERSIONS: [Version; 3] = [
         interpreters: 40,
         threads: 16,
         modules: 888,
-        next_thread: 8,
         thread_id: 152,
         task_len: 176,
         future_len: 128,
@@ -95,7 +97,6 @@ const VERSIONS: [Version; 3] = [
         interpreters: 40,
         threads: 72,
         modules: 944,
-        next_thread: 8,
         thread_id: 136,
         task_len: 176,
         future_len: 128,
@@ -123,7 +124,6 @@ const VERSIONS: [Version; 3] = [
         interpreters: 632,
         threads: 7344,
         modules: 7656,
-        next_thread: 8,
         thread_id: 152,
         task_len: 144,
         future_len: 104,
@@ -166,6 +166,8 @@ struct Interpreter<'a, M> {
 struct Types {
     unicode: u64,
     long: u64,
+    coroutine: u64,
+    generator: u64,
     builtin: u64,
     builtin_method: u64,
     function: u64,
@@ -188,8 +190,8 @@ impl Bytes for ProcessMemory {
 
 impl<'a, M: Bytes> Interpreter<'a, M> {
     fn of(memory: &'a M, symbols: [u64; SYMBOLS.len()]) -> Result<Self, Refusal> {
-        let [runtime, number, unicode, long, builtin, builtin_method, function, method, cell, dict, module] =
-            symbols;
+        let [runtime, number, unicode, long, coroutine, generator, ..] = symbols;
+        let [.., builtin, builtin_method, function, method, cell, dict, module] = symbols;
         let word = |at: u64| memory.word(at).ok_or(Refusal::Layout);
         let number = word(number)?;
         let (major, minor) = (number >> 24, number >> 16 & 0xff);
@@ -209,7 +211,19 @@ impl<'a, M: Bytes> Interpreter<'a, M> {
             return Err(Refusal::Layout);
         }
         let thread_state = SPECIFIC + 16 * (key >> 32) + 8;
-        let types = Types { unicode, long, builtin, builtin_method, function, method, cell, dict, module };
+        let types = Types {
+            unicode,
+            long,
+            coroutine,
+            generator,
+            builtin,
+            builtin_method,
+            function,
+            method,
+            cell,
+            dict,
+            module,
+        };
         let interpreter = Self { memory, version, address, thread_state, types };
         if interpreter.finds_threads() { Ok(interpreter) } else { Err(Refusal::Layout) }
     }
@@ -229,7 +243,7 @@ impl<'a, M: Bytes> Interpreter<'a, M> {
             {
                 return true;
             }
-            state = self.memory.word(state.wrapping_add(self.version.next_thread)).unwrap_or(0);
+            state = self.memory.word(state.wrapping_add(NEXT_THREAD)).unwrap_or(0);
         }
         false
     }
@@ -250,10 +264,11 @@ impl<'a, M: Bytes> Interpreter<'a, M> {
         if !is_sound {
             return Err(Refusal::Layout);
         }
-        // A program may do without these: then nobody waits by them.
-        let optional = |module: &str, name: &str| {
-            self.module(&modules, module).and_then(|entries| self.named(&entries, name)).unwrap_or(0)
+        let other = |module: &str, name: &str| {
+            self.module(&modules, module).and_then(|entries| self.named(&entries, name))
         };
+        // Imported with the rest of asyncio, but later: without it, nobody would be seen to wait for the tasks of a group.
+        let group = other("asyncio.taskgroups", "TaskGroup").ok_or(Refusal::NotYet)?;
         Ok(Runtime {
             thread_state: self.thread_state,
             running,
@@ -261,13 +276,15 @@ impl<'a, M: Bytes> Interpreter<'a, M> {
             future_type: future,
             unicode_type: self.types.unicode,
             long_type: self.types.long,
+            coroutine_type: self.types.coroutine,
+            generator_type: self.types.generator,
             builtin_type: self.types.builtin,
             builtin_method_type: self.types.builtin_method,
             function_type: self.types.function,
             method_type: self.types.method,
             cell_type: self.types.cell,
-            partial_type: optional("_functools", "partial"),
-            group_type: optional("asyncio.taskgroups", "TaskGroup"),
+            partial_type: other("_functools", "partial").ok_or(Refusal::NotYet)?,
+            group_type: group,
             ..self.version.runtime
         })
     }

@@ -1,5 +1,5 @@
 """A program that stops in the middle of a task: how its tasks wait for each other (an argument) -> the numbers it expects."""
-import asyncio, os, sys, threading
+import asyncio, collections.abc, os, sys, threading
 
 def stop(*chain):
     "Says which thread works, and the numbers of the tasks that are expected, and waits."
@@ -72,6 +72,18 @@ async def holds(me, root):
     held = asyncio.create_task(asyncio.sleep(60))
     KEPT.add(asyncio.create_task(work(held)))
     await held
+
+class Other(collections.abc.Coroutine):
+    "A coroutine that has no frame of its own, as those of Cython."
+    def __init__(self, inner): self.inner = inner
+    def send(self, value): return self.inner.send(value)
+    def throw(self, *error): return self.inner.throw(*error)
+    def close(self): return self.inner.close()
+    def __await__(self): return self.inner.__await__()
+async def frameless(me, root):
+    async def work(): await asyncio.create_task(here(asyncio.current_task()))
+    KEPT.add(asyncio.create_task(Other(work())))
+    await asyncio.sleep(60)
 
 async def main():
     global ROOT

@@ -98,6 +98,7 @@ pub(super) fn readings(moment: &Moment<'_>) -> Vec<Reading> {
     if let Some(gauges) = moment.live {
         add("spoor.discarded", "cause", "connection_unintroduced", gauges.unintroduced);
         add("spoor.discarded", "cause", "verdict_refused", gauges.refused_verdicts);
+        add("spoor.discarded", "cause", "chain_unclaimed", gauges.unclaimed_chains);
     }
     if let Some(totals) = moment.exported {
         add("spoor.export.queue", "place", "memory", totals.waiting);

@@ -148,12 +148,12 @@ impl Inspector {
         let program = facts.exe.rsplit('/').next().unwrap_or_default();
         let traced = choice == Choice::Traced;
         let runtime = traced.then(|| self.executables.runtime(tgid, program)).flatten();
-        let tick_ns = 1_000_000_000 / procfs::ticks_per_second().max(1);
-        let since_boot = Duration::from_nanos(stat.starttime.saturating_mul(tick_ns));
+        let started_at = began(&stat);
+        let since_boot = started_at.since(BootTime::ZERO);
         let info = ProcessInfo {
             at: BootTime::ZERO,
             tgid,
-            started_at: BootTime::ZERO + since_boot,
+            started_at,
             attributes: self.attributes(&facts, container.as_deref(), runtime.as_ref(), since_boot),
             exe: facts.exe,
             comm: stat.comm,
@@ -215,6 +215,12 @@ impl Inspector {
         }
         all
     }
+}
+
+/// When a process began, to the tick before: never later than it did.
+pub(crate) fn began(stat: &procfs::process::Stat) -> BootTime {
+    let tick_ns = 1_000_000_000 / procfs::ticks_per_second().max(1);
+    BootTime::from_nanos(stat.starttime.saturating_mul(tick_ns))
 }
 
 /// Inode of a process' network namespace; 0 when it cannot be read.

@@ -14,7 +14,8 @@
 //! *Must not know* how a runtime was found in a process, requests, what is made of a chain.
 //!
 //! A wrong chain is worse than none. What leads from one task to the next is believed only where following it comes back:
-//! the types are the runtime's own by their addresses, and the task that is said to wait is waiting for that very thing.
+//! the types are the runtime's own by their addresses, and the task that is said to wait is waiting for that very thing. Where
+//! nothing leads back, as from a group of tasks to the task it belongs to, that one cannot end before.
 
 pub mod python;
 
@@ -37,14 +38,9 @@ pub trait Memory {
     }
 }
 
-/// CPython with asyncio's tasks.
-pub const PYTHON: u64 = 1;
-
 words! {
     /// What is known of a process: where its runtime keeps what a walk needs. Addresses, and offsets in bytes.
     pub struct Runtime : u64 {
-        /// [`PYTHON`].
-        kind,
         /// From the thread's pointer to the address of its state.
         thread_state,
         /// In a thread's state: its innermost frame, or what holds it.
@@ -64,11 +60,13 @@ words! {
         coroutine_frame,
         /// The dictionary of running tasks by loop.
         running,
-        /// Types by their addresses; 0 for what the process does not have.
+        /// Types by their addresses.
         task_type,
         future_type,
         unicode_type,
         long_type,
+        coroutine_type,
+        generator_type,
         builtin_type,
         /// Methods of types in C that are told their type.
         builtin_method_type,

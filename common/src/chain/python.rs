@@ -1,10 +1,11 @@
 //! CPython's asyncio: a thread in a system call → the task that made it and those that wait for it.
 //!
 //! The running task is the one of asyncio's own table whose coroutine is a frame of this thread. Its number is its name
-//! (`Task-7`) unless the program gave it another: numbers are never used again, addresses are.
+//! (`Task-7`) unless the program gave it another: numbers are never used again, addresses are. A name of that form is taken for
+//! the number, whoever gave it.
 //!
 //! Who waits for task `t` is found in what `t` will call when it is over. Each candidate `P` must be a task that waits for the
-//! very future through which it was found:
+//! very future through which it was found; that of a group need not wait yet, but cannot end before `t`:
 //!
 //! | what is called | who waits |
 //! |---|---|
@@ -321,7 +322,6 @@ impl Walk {
         } else if kind == runtime.partial_type {
             self.open_tuple(memory, content, IN_ARGUMENTS, ARGUMENTS)?;
         } else if kind == runtime.method_type
-            && runtime.group_type != 0
             && memory.word(content.wrapping_add(TYPE))? == runtime.group_type
         {
             let parent = group_task(memory, runtime, content)?;
@@ -348,6 +348,11 @@ impl Walk {
     fn open_locals<M: Memory>(&mut self, memory: &M, runtime: &Runtime) -> Option<()> {
         self.saw_locals = 1;
         let coroutine = memory.word(self.task.wrapping_add(runtime.task_coroutine))?;
+        // One of another kind, such as Cython's, has no frame.
+        let kind = memory.word(coroutine.wrapping_add(TYPE))?;
+        if kind != runtime.coroutine_type && kind != runtime.generator_type {
+            return Some(());
+        }
         let frame = coroutine.wrapping_add(runtime.coroutine_frame);
         let code = memory.word(frame.wrapping_add(runtime.frame_code))?;
         let count = memory.word(code.wrapping_add(runtime.code_locals))? & 0xffff_ffff;

@@ -13,6 +13,8 @@ use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 use spoor_core::record::Tgid;
 use spoor_core::time::BootTime;
 
+use crate::service::began;
+
 /// Bytes read at a time. Reading holds the lock that the process needs for `mmap`: a piece of this size takes some 0.1 ms.
 pub(super) const PIECE: usize = 256 << 10;
 const PAGE: u64 = 4096;
@@ -59,9 +61,7 @@ impl Memory {
         let process = Process::new(number).map_err(refused)?;
         let stat = process.stat().map_err(refused)?;
         // What began later got the number after the process had gone.
-        let ticks = procfs::ticks_per_second().max(1);
-        let began_ms = stat.starttime.saturating_mul(1000) / ticks;
-        if BootTime::from_nanos(began_ms.saturating_mul(1_000_000)) > at {
+        if began(&stat) > at {
             return Err(Refused::Gone);
         }
         let mem = process.mem().map_err(refused)?;

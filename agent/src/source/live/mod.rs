@@ -26,6 +26,8 @@ use crate::telemetry::Seldom;
 use spoor_core::record::{Chain, Close, Conn, ConnId, Data, Direction, Lost, Record, Tgid, WireBase};
 use spoor_core::time::BootTime;
 
+#[cfg(test)]
+mod tests;
 mod time;
 
 /// The rings are read at least this often.
@@ -43,8 +45,11 @@ const BATCH: usize = 16 * 1024;
 const MAX_KNOWN: usize = 1 << 18;
 /// Data waiting for its connection.
 const MAX_HELD: usize = 64 * 1024;
-/// Chains of tasks whose data is still to come: it is the next record of the same thread.
+/// Chains of tasks whose data is still to come: it is the next record of the same thread, …
 const MAX_CHAINS: usize = 64;
+/// … written right behind it, by programs of the kernel of which one goes on in the other. Beyond this its data was lost, and what
+/// comes is another send's.
+const BEHIND_CHAIN: Duration = Duration::from_millis(1);
 /// Wire identities of the agent's own connections.
 const MAX_OWN: usize = 4096;
 
@@ -194,6 +199,7 @@ impl Live {
             held: self.order.held.len(),
             unintroduced: self.order.unintroduced,
             refused_verdicts: self.refused.count,
+            unclaimed_chains: self.order.unclaimed,
         }
     }
 }
@@ -207,6 +213,8 @@ pub struct Gauges {
     pub unintroduced: u64,
     /// Verdicts the kernel's maps did not take. They cost copies made in vain, or made too short.
     pub refused_verdicts: u64,
+    /// Chains of tasks without the data that they were read for.
+    pub unclaimed_chains: u64,
 }
 
 /// How often refused verdicts are told.
@@ -246,7 +254,7 @@ struct Order {
     /// This batch.
     records: Vec<Record>,
     /// Data of connections not introduced yet.
-    held: Vec<(u64, Data)>,
+    held: Vec<(u64, Option<Chain>, Data)>,
     /// Chains that come before their data.
     chains: Vec<Chain>,
     /// Own connections, as their other ends see them.
@@ -259,24 +267,31 @@ struct Order {
     ignore: Vec<ConnId>,
     ignored: HashSet<ConnId>,
     unintroduced: u64,
+    unclaimed: u64,
 }
 
 impl Order {
     fn take(&mut self, event: Event) {
         match event {
             Event::Conn(seen) => self.connection(*seen),
-            Event::Data(data) if self.ignored.contains(&data.conn) => {}
-            Event::Data(data) => match self.known.get_mut(&data.conn) {
-                Some(batch) => {
-                    *batch = self.batch;
-                    self.chain(&data);
-                    self.records.push(Record::Data(data));
+            Event::Data(data) => {
+                // Whatever becomes of the data: what is left would be taken for that of a later send.
+                let chain = self.claim(&data);
+                if self.ignored.contains(&data.conn) {
+                    return;
                 }
-                None => self.held.push((self.batch, data)),
-            },
+                match self.known.get_mut(&data.conn) {
+                    Some(batch) => {
+                        *batch = self.batch;
+                        self.data(chain, data);
+                    }
+                    None => self.held.push((self.batch, chain, data)),
+                }
+            }
             Event::Chain(chain) => {
                 if self.chains.len() >= MAX_CHAINS {
                     self.chains.remove(0);
+                    self.unclaimed += 1;
                 }
                 self.chains.push(chain);
             }
@@ -291,17 +306,25 @@ impl Order {
         }
     }
 
-    /// Puts the chain that goes with data before it, at the same time. One whose data was lost is of no use.
-    fn chain(&mut self, data: &Data) {
+    /// Takes the chain that was read for this data, if there is one. What else is left of the thread was read for data that was lost.
+    fn claim(&mut self, data: &Data) -> Option<Chain> {
         if self.chains.is_empty() || data.direction != Direction::Egress {
-            return;
+            return None;
         }
-        let Some(at) = self.chains.iter().rposition(|chain| chain.thread == data.thread) else { return };
-        let chain = self.chains.remove(at);
-        self.chains.retain(|older| older.thread != data.thread);
-        if chain.conn == data.conn {
-            self.records.push(Record::Chain(Box::new(Chain { at: data.at, ..chain })));
-        }
+        let own: Vec<Chain> = self.chains.extract_if(.., |chain| chain.thread == data.thread).collect();
+        let left = own.len() as u64;
+        let claimed = own.into_iter().next_back().filter(|chain| {
+            let behind = data.at.checked_since(chain.at);
+            chain.conn == data.conn && behind.is_some_and(|behind| behind < BEHIND_CHAIN)
+        });
+        self.unclaimed += left - u64::from(claimed.is_some());
+        claimed
+    }
+
+    /// Appends data, and before it, at the same time, its chain.
+    fn data(&mut self, chain: Option<Chain>, data: Data) {
+        self.records.extend(chain.map(|chain| Record::Chain(Box::new(Chain { at: data.at, ..chain }))));
+        self.records.push(Record::Data(data));
     }
 
     fn connection(&mut self, seen: Seen) {
@@ -347,21 +370,21 @@ impl Order {
         self.batch += 1;
         let mut waiting = Vec::new();
         let full = self.held.len() > MAX_HELD;
-        for (since, data) in std::mem::take(&mut self.held) {
+        for (since, chain, data) in std::mem::take(&mut self.held) {
             if self.ignored.contains(&data.conn) {
                 continue;
             }
             if !self.known.contains_key(&data.conn) {
                 // One more poll, then the bytes count more than the addresses.
                 if since == batch && !full {
-                    waiting.push((since, data));
+                    waiting.push((since, chain, data));
                     continue;
                 }
                 self.unintroduced += 1;
                 self.known.insert(data.conn, batch);
                 self.records.push(Record::Conn(Box::new(Conn::unannounced(&data))));
             }
-            self.records.push(Record::Data(data));
+            self.data(chain, data);
         }
         self.held = waiting;
         self.records.sort_by_key(Record::at);

@@ -12,7 +12,7 @@
 //!   6 process info  u64 at, u32 tgid, u64 start_ns, str exe, str comm, str service, u8 flags,
 //!                   str namespace, str container ID, u16 number of attributes, that many times str key, str value
 //!   7 lost          u64 at, u64 records, u64 bytes
-//!   8 chain         u64 at, u64 conn, u32 tgid, u32 tid, u8 number of tasks (0: it broke), that many times u64 task
+//!   8 chain         u64 at, u64 conn, u32 tgid, u32 tid, u8 number of tasks (0: it broke; at most 8), that many times u64 task
 //!
 //!   endpoint        u8 kind: 0 unknown
 //!                            1 IPv4  [u8; 4], u16 port
@@ -32,6 +32,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use bytes::Bytes;
 
 use super::MAX_PAYLOAD;
+use spoor_common::chain::TASKS;
 use spoor_core::record::*;
 use spoor_core::time::{BootTime, WallTime};
 
@@ -46,8 +47,6 @@ const CHAIN: u8 = 8;
 
 /// Most attributes of a process that are recorded.
 const MAX_ATTRIBUTES: usize = 64;
-/// Most tasks of a chain that are recorded.
-const MAX_TASKS: usize = 64;
 /// Room for a data record's fields beside its bytes.
 const DATA_FIELDS: usize = 64;
 
@@ -86,8 +85,8 @@ pub(super) fn encode(record: &Record, to: &mut Vec<u8>) -> u8 {
             e.boot(chain.at);
             e.u64(chain.conn.0);
             e.thread(chain.thread);
-            e.u8(chain.tasks.len().min(MAX_TASKS) as u8);
-            chain.tasks.iter().take(MAX_TASKS).for_each(|task| e.u64(task.0));
+            e.u8(chain.tasks.len().min(TASKS) as u8);
+            chain.tasks.iter().take(TASKS).for_each(|task| e.u64(task.0));
             CHAIN
         }
         Record::Close(close) => {
@@ -239,6 +238,9 @@ fn decode_data(d: &mut Decoder<'_>, first: bool) -> Option<Data> {
 
 fn decode_chain(d: &mut Decoder<'_>) -> Option<Chain> {
     let (at, conn, thread, count) = (d.boot()?, ConnId(d.u64()?), d.thread()?, d.u8()?);
+    if usize::from(count) > TASKS {
+        return None;
+    }
     let tasks = (0..count).map(|_| Some(TaskId(d.u64()?))).collect::<Option<_>>()?;
     Some(Chain { at, conn, thread, tasks })
 }

@@ -466,3 +466,16 @@ proptest! {
         read_all(&bytes);
     }
 }
+
+#[test]
+fn a_chain_of_more_tasks_than_are_followed_is_malformed() {
+    let tasks = |count: u8| {
+        let fields = [&[0; 16][..], &[0; 8], &[count], &vec![1; usize::from(count) * 8]];
+        codec::decode(2, 8, &fields.concat()).map(|record| match record {
+            Some(Record::Chain(chain)) => chain.tasks.len(),
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(tasks(8), Ok(8));
+    assert_eq!(tasks(9), Err("a chain record is malformed"));
+}

@@ -2,7 +2,7 @@
 //!
 //! A task that answers a request serves it, from when it was read until it is answered. A chain that leads through it is work for
 //! that request; what waits for it in turn, such as the task of a connection, may have others. Tasks that were on their way to it,
-//! and are younger than the request, were made for it, and work for it after the answer too.
+//! with numbers above all that had been seen when the request came, were made for it, and work for it after the answer too.
 //!
 //! *Owns* what is remembered of tasks, and its bounds. Tasks are known by numbers that are never used again: one with a name of its
 //! own is none of them. *Must not know* rules.
@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::table::Op;
+use super::thresholds::MAX_PROCESSES;
 use crate::bounded::Bounded;
 use crate::record::{Chain, ConnId, OpId, TaskId, Tgid};
 use crate::time::BootTime;
@@ -23,7 +24,7 @@ const KEEP: Duration = Duration::from_secs(60);
 const MAX_WRITES: usize = 65_536;
 /// Tasks of which it is remembered where they led.
 const MAX_TASKS: usize = 65_536;
-/// Requests that one task answered and that are remembered: a connection's task answers all of the connection.
+/// Requests that one task answered and that are looked at, the last ones: a connection's task answers all of the connection.
 const MAX_SERVED: usize = 256;
 
 /// What is known of all tasks.
@@ -32,10 +33,11 @@ pub(super) struct Chains {
     /// By connection and time, as data are.
     writes: Bounded<(ConnId, BootTime), Write>,
     sights: Bounded<(Tgid, TaskId), Sights>,
-    /// Requests by the task that answered, in the order they were over.
+    /// Requests by the task that answered, in the order they were over; up to twice as many as are looked at, so that dropping the
+    /// first ones costs little.
     served: FxHashMap<(Tgid, TaskId), Vec<OpId>>,
-    /// The highest number seen in a process: it counts up.
-    newest: FxHashMap<Tgid, TaskId>,
+    /// The highest number seen in a process: it counts up. Those that wrote nothing for longest are the oldest.
+    newest: Bounded<Tgid, TaskId>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Default for Chains {
             writes: Bounded::new(MAX_WRITES),
             sights: Bounded::new(MAX_TASKS),
             served: FxHashMap::default(),
-            newest: FxHashMap::default(),
+            newest: Bounded::new(MAX_PROCESSES),
         }
     }
 }
@@ -67,8 +69,7 @@ impl Chains {
     pub(super) fn note(&mut self, chain: Chain) {
         let Chain { at, conn, thread, tasks } = chain;
         let (tgid, Some((_, waited_for))) = (thread.tgid, tasks.split_last()) else { return };
-        let newest = self.newest.entry(tgid).or_default();
-        *newest = tasks.iter().fold(*newest, |newest, task| newest.max(*task));
+        self.count(tgid, &tasks);
         let sight = (conn, at);
         for task in waited_for.iter().filter(|task| task.is_numbered()) {
             match self.sights.get_mut(&(tgid, *task)) {
@@ -92,21 +93,45 @@ impl Chains {
         self.writes.insert((conn, at), Write { at, tasks: tasks.into() });
     }
 
+    /// Keeps the highest number of the process.
+    fn count(&mut self, tgid: Tgid, tasks: &[TaskId]) {
+        let slot = match self.newest.slot(&tgid) {
+            Some(slot) => slot,
+            None => {
+                let (slot, forgotten) = self.newest.insert_new(tgid, TaskId::default());
+                // Else they would be taken for those of a process that gets the number later.
+                if let Some((forgotten, _)) = forgotten {
+                    self.forget_tasks(forgotten);
+                }
+                slot
+            }
+        };
+        self.newest.touch(slot);
+        if let Some(newest) = self.newest.at_mut(slot) {
+            *newest = tasks.iter().fold(*newest, |newest, task| newest.max(*task));
+        }
+    }
+
     /// The chain of what was written on a connection then.
     pub(super) fn of(&self, conn: ConnId, at: BootTime) -> Option<&[TaskId]> {
         self.writes.get(&(conn, at)).map(|write| write.tasks.as_ref())
     }
 
-    /// The highest number that a task of the process had.
+    /// The highest number seen in a chain of the process. Where none was seen, any task may be older than what comes now: there is
+    /// no higher one.
     pub(super) fn newest(&self, tgid: Tgid) -> TaskId {
-        self.newest.get(&tgid).copied().unwrap_or_default()
+        self.newest.get(&tgid).copied().unwrap_or(TaskId(u64::MAX))
     }
 
     /// A request is over that this task answered.
     pub(super) fn answered(&mut self, tgid: Tgid, task: TaskId, op: OpId) {
+        // Of a process that was forgotten meanwhile nobody would take it away.
+        if !self.newest.contains_key(&tgid) {
+            return;
+        }
         let served = self.served.entry((tgid, task)).or_default();
-        if served.len() >= MAX_SERVED {
-            served.remove(0);
+        if served.len() >= 2 * MAX_SERVED {
+            served.drain(..=MAX_SERVED);
         }
         served.push(op);
     }
@@ -124,17 +149,22 @@ impl Chains {
     /// The process is no more, or another program with numbers of its own.
     pub(super) fn gone(&mut self, tgid: Tgid) {
         if self.newest.remove(&tgid).is_some() {
-            let old: Vec<_> = self.sights.iter().map(|(key, _)| *key).filter(|(of, _)| *of == tgid).collect();
-            for key in old {
-                self.sights.remove(&key);
-            }
-            self.served.retain(|(of, _), _| *of != tgid);
+            self.forget_tasks(tgid);
         }
     }
 
-    /// Requests that a task answered.
+    fn forget_tasks(&mut self, tgid: Tgid) {
+        let old: Vec<_> = self.sights.iter().map(|(key, _)| *key).filter(|(of, _)| *of == tgid).collect();
+        for key in old {
+            self.sights.remove(&key);
+        }
+        self.served.retain(|(of, _), _| *of != tgid);
+    }
+
+    /// The last requests that a task answered.
     pub(super) fn served(&self, tgid: Tgid, task: TaskId) -> &[OpId] {
-        self.served.get(&(tgid, task)).map_or(&[], Vec::as_slice)
+        let all = self.served.get(&(tgid, task)).map_or(&[][..], Vec::as_slice);
+        all.last_chunk::<MAX_SERVED>().map_or(all, <[OpId; MAX_SERVED]>::as_slice)
     }
 
     /// The chains of the first and the last write at which others waited for a task, and when.
@@ -146,7 +176,7 @@ impl Chains {
 
     /// What was forgotten at the bounds.
     pub(super) fn forgotten(&self) -> u64 {
-        self.sights.forgotten() + self.writes.forgotten()
+        self.sights.forgotten() + self.writes.forgotten() + self.newest.forgotten()
     }
 }
 

@@ -75,10 +75,8 @@ impl Inside {
             // A connection that is older than the agent shows late what it speaks; where one was, another one may be.
             Value::Only(..) if !forced && may_learn_of_more => return self.come_back(op),
             Value::Only(cause, row) => {
-                // Keys and the chain contradict each other: one of them is wrong, and nobody knows which.
-                let contradicts = self.contradicts_chain(op, cause);
+                let edge = self.edge_by_keys(op, cause, row);
                 self.learn(op, cause, true);
-                let edge = self.edge_by(op, cause, row).filter(|_| !contradicts);
                 return self.decide(op, edge, true);
             }
             Value::Answered(cause, row) => {
@@ -87,12 +85,12 @@ impl Inside {
                     self.await_late_cause(op);
                     return self.come_back(op);
                 }
+                let edge = self.edge_by_keys(op, cause, row);
                 self.learn(op, cause, false);
-                let edge = self.edge_by(op, cause, row);
                 return self.decide(op, edge, true);
             }
             Value::Likest(cause, row) => {
-                let edge = self.edge_by(op, cause, row);
+                let edge = self.edge_by_keys(op, cause, row);
                 return self.decide(op, edge, true);
             }
             Value::Among(causes) => causes,
@@ -305,9 +303,14 @@ impl Inside {
         }
     }
 
-    /// The chain of the operation leads to another request than keys do.
-    fn contradicts_chain(&self, op: OpId, cause: OpId) -> bool {
-        self.table.op(op).is_some_and(|state| chain::contradicts(&View::of(&self.table, state, true), cause))
+    /// The edge that keys make, as far as is known before they are learned from. Where the chain of the operation leads to another
+    /// request, one of the two is wrong, and nobody knows which.
+    fn edge_by_keys(&self, op: OpId, cause: OpId, row: &Row) -> Option<Edge> {
+        let state = self.table.op(op)?;
+        if chain::contradicts(&View::of(&self.table, state, true), cause) {
+            return None;
+        }
+        self.edge_by(op, cause, row)
     }
 
     /// Of a chain whose tasks answer requests: had they exactly one when the operation began?

@@ -261,7 +261,7 @@ impl Inside {
             process.ended = true;
             self.ended.push_back((now + REMEMBER, tgid));
         } else {
-            self.table.kin.gone(tgid);
+            self.table.remove_process(tgid);
         }
     }
 

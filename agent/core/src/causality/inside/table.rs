@@ -134,7 +134,8 @@ pub(super) struct Op {
     pub(super) answered_by: Option<Tid>,
     /// The task that wrote the answer to this request; 0 where that is not known.
     pub(super) answered_by_task: TaskId,
-    /// The highest number that a task of the process had when this request came.
+    /// The highest number that had been seen in a chain of the process when this request came; the highest there is where none had
+    /// been.
     pub(super) newest_task: TaskId,
     pub(super) keys: Vec<OrderKey>,
     pub(super) facts: Facts,

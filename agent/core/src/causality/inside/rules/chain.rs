@@ -7,8 +7,8 @@
 //! Who waits for whom was read from the process's memory at the write. A process that answers with one task what it reads with
 //! another shows it here all the same: the answer tells.
 //!
-//! Says nothing where the tasks had several requests open; of tasks that led to several requests, or are older than the one they
-//! led to: they are made for all. Around a loss, what was answered may be another request.
+//! Says nothing where the tasks had several requests open; of tasks that led to several requests, or whose number is not above all
+//! that had been seen when the one they led to came: they may be made for all. Around a loss, what was answered may be another request.
 
 use super::super::chains::open_at;
 use super::super::table::Op;
@@ -77,7 +77,7 @@ pub(super) fn is_believed(view: &View<'_>) -> bool {
     })
 }
 
-/// Where the task led, the first and the last time: to one request, that is older than the task.
+/// Where the task led, the first and the last time: to one request, at which no number so high had been seen.
 fn made_for(view: &View<'_>, task: TaskId) -> Option<OpId> {
     let [first, last] = view.sights(task)?;
     let ((first, request), (last, _)) =

@@ -82,8 +82,8 @@ enum Needs {
     ProofOrEnds(Proof),
 }
 
-/// Chains are read, not guessed: a few show that they are read aright. Each that leads elsewhere than keys do takes the proof of much
-/// else, so that two in a thousand end them.
+/// Chains are read, not guessed: a few show that they are read aright. One that leads elsewhere than keys do ends that, until some
+/// thousands that are right, before it or after, make up for it.
 const CHAIN_PROOF: Proof = Proof { right: PROOF_OF_THE_USUAL, per_wrong: PROOF_PER_WRONG };
 
 /// Under which kind of guess it is counted whether it was right.

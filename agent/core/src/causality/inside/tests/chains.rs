@@ -107,6 +107,42 @@ fn a_process_without_keys_is_believed_after_many_ends_that_fit() {
     world.check(call, Some((first, Rule::Chain)));
 }
 
+#[test]
+fn an_answered_request_that_the_chain_contradicts_is_no_cause() {
+    for task in [3, 4] {
+        let mut world = proven();
+        let answered = world.request(1, LOOP);
+        world.answer_by(answered, 1, 5, Some("2"));
+        let (first, second) = (world.request(2, LOOP), world.request(3, LOOP));
+        let call = world.call_by(9, &[100, task]);
+        world.done(call, Some("2"));
+        world.answer_by(first, 2, 3, Some("1"));
+        // Nobody answers by task 4: then only the key says something.
+        world.answer_by(second, 3, 6, Some("3"));
+        world.wait(2 * AFTER);
+        world.check(call, (task == 4).then_some((answered, Rule::Value)));
+    }
+}
+
+#[test]
+fn the_likest_of_several_requests_is_no_cause_where_the_chain_contradicts_it() {
+    let status = |status: &str| vec![("order.status".to_owned(), Value::from(status))];
+    for task in [3, 4] {
+        let mut world = proven();
+        let [other, started, ended] = [1, 2, 3].map(|conn| world.request(conn, LOOP));
+        let call = world.call_by(9, &[100, task]);
+        world.facts = status("started");
+        world.done(call, Some("2"));
+        world.answer_by(other, 1, 3, Some("1"));
+        world.facts = status("started");
+        world.answer_by(started, 2, 5, Some("2"));
+        world.facts = status("ended");
+        world.answer_by(ended, 3, 6, Some("2"));
+        world.wait(2 * AFTER);
+        world.check(call, (task == 4).then_some((started, Rule::Value)));
+    }
+}
+
 /// Work after the answer, by a task that was seen to lead to the request.
 fn after_answer(world: &mut World, own: u64, key: Option<&str>) -> (OpId, OpId) {
     let (first, ..) = two_requests(world, own, Some("1"));
@@ -138,6 +174,72 @@ fn a_task_that_is_older_than_the_request_is_bound_to_none() {
     // Its number is lower than one that was seen before the request came.
     let (_, late) = after_answer(&mut world, 5, None);
     world.check(late, None);
+}
+
+#[test]
+fn where_no_task_was_seen_before_the_request_none_is_younger() {
+    let mut world = proven();
+    for task in 0..u64::from(PROOF_OF_THE_USUAL) {
+        after_answer(&mut world, 101 + task, Some("1"));
+    }
+    // As after a restart of the agent, which knows what the process has proven.
+    world.inside.table.chains.gone(Tgid(1));
+    let (_, late) = after_answer(&mut world, 200, None);
+    world.check(late, None);
+    let (first, late) = after_answer(&mut world, 201, None);
+    world.check(late, Some((first, Rule::Chain)));
+}
+
+fn chain_of(tgid: u32, tasks: &[u64]) -> Chain {
+    let tasks = tasks.iter().map(|task| TaskId(*task)).collect();
+    Chain { at: BootTime::ZERO + TICK, conn: ConnId(u64::from(tgid)), thread: Worker::new(tgid, LOOP), tasks }
+}
+
+#[test]
+fn tasks_of_a_process_of_which_nothing_else_is_known_end_with_it() {
+    let mut inside = World::new().inside;
+    inside.chained(chain_of(5, &[7, 3]));
+    let chains = |inside: &Inside| {
+        let chains = &inside.table.chains;
+        (chains.newest(Tgid(5)), chains.sights(Tgid(5), TaskId(7)).is_some())
+    };
+    assert_eq!(chains(&inside), (TaskId(7), true));
+    inside.process_ended(Tgid(5), BootTime::ZERO + TICK);
+    assert_eq!(chains(&inside), (TaskId(u64::MAX), false));
+}
+
+#[test]
+fn processes_with_tasks_are_bounded_and_those_forgotten_leave_nothing() {
+    let mut inside = World::new().inside;
+    for tgid in 1..=MAX_PROCESSES as u32 {
+        inside.chained(chain_of(tgid, &[7, 3]));
+    }
+    let chains = &mut inside.table.chains;
+    chains.answered(Tgid(1), TaskId(3), OpId(1));
+    chains.answered(Tgid(2), TaskId(3), OpId(2));
+    assert_eq!(chains.forgotten(), 0);
+    // The first one writes again: the second one is forgotten.
+    chains.note(chain_of(1, &[8, 3]));
+    chains.note(chain_of(MAX_PROCESSES as u32 + 1, &[7, 3]));
+    assert_eq!(chains.forgotten(), 1);
+    assert_eq!((chains.newest(Tgid(1)), chains.newest(Tgid(2))), (TaskId(8), TaskId(u64::MAX)));
+    let known = |tgid| (chains.sights(Tgid(tgid), TaskId(7)).is_some(), chains.served(Tgid(tgid), TaskId(3)));
+    assert_eq!(known(1), (true, &[OpId(1)][..]));
+    assert_eq!(known(2), (false, &[][..]));
+    chains.answered(Tgid(2), TaskId(3), OpId(3));
+    assert_eq!(chains.served(Tgid(2), TaskId(3)), []);
+}
+
+#[test]
+fn of_the_requests_of_a_task_the_last_ones_are_looked_at() {
+    let mut inside = World::new().inside;
+    let chains = &mut inside.table.chains;
+    chains.note(chain_of(1, &[7, 3]));
+    for op in 1..=1000 {
+        chains.answered(Tgid(1), TaskId(3), OpId(op));
+        let expected: Vec<OpId> = (op.saturating_sub(256) + 1..=op).map(OpId).collect();
+        assert_eq!(chains.served(Tgid(1), TaskId(3)), expected);
+    }
 }
 
 #[test]
