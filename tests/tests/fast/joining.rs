@@ -109,7 +109,9 @@ fn of_every_kind() -> Vec<Record> {
         host.send(link, Client, wire::request("GET", "/part", &traced(trace, 2), ""), pool[1], prices);
         host.send(link, Server, wire::response(200, "{}"), prices, pool[1]);
     }
-    asked.map(|link| host.send(link, Server, wire::response(200, "{}"), pool[0], asks));
+    for link in asked {
+        host.send(link, Server, wire::response(200, "{}"), pool[0], asks);
+    }
     host.wait_ms(2000);
 
     // Chain: one thread for all requests, and tasks that wait for each other. Keys show that they lead where they must.

@@ -84,6 +84,8 @@ struct Group {
     unfinished: usize,
     created: BootTime,
     due: BootTime,
+    /// Under which moment it is entered in [`Hold::due`]: never a later one than `due`.
+    queued: BootTime,
 }
 
 /// Everything held.
@@ -92,6 +94,7 @@ pub(crate) struct Hold {
     limits: Limits,
     nodes: FxHashMap<OpId, Node>,
     groups: FxHashMap<u64, Group>,
+    /// When to look at a group. Nearly all that happens to one puts it off: that is entered when its moment has come, not each time.
     due: Queue<u64, 3>,
     by_age: Queue<u64>,
     next_group: u64,
@@ -146,10 +149,10 @@ impl Hold {
             Node { group, edge: None, passage: None, finished: None, settled: false, bytes: ENTRY_BYTES },
         );
         self.bytes += ENTRY_BYTES;
-        self.groups
-            .insert(group, Group { members: vec![op], unfinished: 1, created: now, due: BootTime::MAX });
+        let due = now + self.limits.max_hold;
+        self.groups.insert(group, Group { members: vec![op], unfinished: 1, created: now, due, queued: due });
+        self.due.insert(due, group);
         self.by_age.insert(now, group);
-        self.touch(group, now);
         if self.nodes.len() > self.limits.max_operations
             && let Some((_, oldest)) = self.by_age.first()
         {
@@ -224,12 +227,20 @@ impl Hold {
 
     /// Releases what is due.
     pub(crate) fn handle_timeout(&mut self, now: BootTime) {
-        while let Some((_, id)) = self.due.pop_due(now) {
-            let Some(group) = self.groups.get(&id) else { continue };
+        while let Some((at, id)) = self.due.pop_due(now) {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            if group.due != at {
+                group.queued = group.due;
+                self.due.insert(group.due, id);
+                continue;
+            }
             let overdue = group.created + self.limits.max_hold <= now;
             if !overdue && let Some(wait) = self.waits_for(id) {
                 let later = self.groups.get(&wait).map_or(now, |parent| parent.due).max(now) + BEHIND;
-                self.reschedule(id, later);
+                if let Some(group) = self.groups.get_mut(&id) {
+                    (group.due, group.queued) = (later, later);
+                    self.due.insert(later, id);
+                }
                 continue;
             }
             self.release(id, overdue && self.groups.get(&id).is_some_and(|group| group.unfinished > 0));
@@ -342,18 +353,14 @@ impl Hold {
     }
 
     fn touch(&mut self, id: u64, now: BootTime) {
-        let Some(group) = self.groups.get(&id) else { return };
+        let Some(group) = self.groups.get_mut(&id) else { return };
         let bound = group.created + self.limits.max_hold;
         let quiet = now + self.limits.linger;
         let due = if group.unfinished == 0 { quiet.min(bound) } else { bound };
-        self.reschedule(id, due);
-    }
-
-    fn reschedule(&mut self, id: u64, due: BootTime) {
-        // Most of what happens to an operation that is not over changes nothing.
-        if let Some(group) = self.groups.get_mut(&id).filter(|group| group.due != due) {
-            self.due.remove(group.due, id);
-            group.due = due;
+        group.due = due;
+        if due < group.queued {
+            self.due.remove(group.queued, id);
+            group.queued = due;
             self.due.insert(due, id);
         }
     }
@@ -365,7 +372,7 @@ impl Hold {
         let len = |id: &u64| self.groups.get(id).map_or(0, |group| group.members.len());
         let (keep, merge) = if len(&a) >= len(&b) { (a, b) } else { (b, a) };
         let Some(merged) = self.groups.remove(&merge) else { return };
-        self.due.remove(merged.due, merge);
+        self.due.remove(merged.queued, merge);
         self.by_age.remove(merged.created, merge);
         for op in &merged.members {
             if let Some(node) = self.nodes.get_mut(op) {
@@ -414,7 +421,7 @@ impl Hold {
 
     fn release(&mut self, id: u64, forced: bool) {
         let Some(group) = self.groups.remove(&id) else { return };
-        self.due.remove(group.due, id);
+        self.due.remove(group.queued, id);
         self.by_age.remove(group.created, id);
         self.forced_count += u64::from(forced);
         let mut tree = Tree::default();

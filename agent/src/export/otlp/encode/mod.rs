@@ -99,6 +99,8 @@ pub struct Batcher {
     span: Writer,
     /// Empty, with the room that groups before had.
     spare: Vec<Vec<u8>>,
+    /// Bytes of spans that the largest group of the last batch had: the first group of the next one has room for as many.
+    usual: usize,
 }
 
 impl Batcher {
@@ -115,6 +117,7 @@ impl Batcher {
             span_count: 0,
             span: Writer::default(),
             spare: Vec::new(),
+            usual: 0,
         }
     }
 
@@ -163,7 +166,11 @@ impl Batcher {
             return Pushed::TooLarge;
         }
         let full = if self.bytes + needed > self.aim_bytes { self.take() } else { None };
-        self.groups.push(Group { resource, spans: self.spare.pop().unwrap_or_default() });
+        let mut spans = self.spare.pop().unwrap_or_default();
+        if self.groups.is_empty() {
+            spans.reserve(self.usual);
+        }
+        self.groups.push(Group { resource, spans });
         self.add(self.groups.len() - 1, of, needed);
         full.map_or(Pushed::Kept, Pushed::Full)
     }
@@ -176,6 +183,7 @@ impl Batcher {
         let mut prefix = Writer::default();
         self.spare.clear();
         let mut room = SPARE;
+        self.usual = self.groups.iter().map(|group| group.spans.len()).max().unwrap_or_default();
         for Group { resource, mut spans } in self.groups.drain(..) {
             // ResourceSpans.scope_spans
             prefix.clear();
