@@ -16,11 +16,11 @@ use crate::receiver::{Receiver, Seen, Watch};
 use crate::report::Outcome;
 use crate::role::{Place, link, start_attacker, start_neighbour};
 use crate::victim;
-use crate::watch::{Memory, Probes, get};
+use crate::watch::{Memory, Probes, counted_twice_mib, get};
 
 /// `limits.memory_bytes` by default.
 const MEMORY_MIB: u64 = 256;
-/// The program itself, its tables that are bounded by number, the ring buffer and what waits for the back end.
+/// The program itself, its tables that are bounded by number, the ring buffers (once) and what waits for the back end.
 const BESIDE_MIB: u64 = 64;
 /// What a neighbour may lose.
 const LOST_PERCENT: f64 = 1.0;
@@ -97,6 +97,7 @@ impl Agent {
         if let Err(error) = self.process.check() {
             outcome.faults.push(format!("{error:#}"));
         } else {
+            outcome.counted_twice_mib = counted_twice_mib(self.process.id());
             let start = Instant::now();
             let ended_well = self.process.stop()?;
             let took = start.elapsed();
@@ -108,7 +109,7 @@ impl Agent {
                 outcome.faults.push(format!("it took {:.1} s to end", took.as_secs_f64()));
             }
         }
-        outcome.peak_mib = Some(self.memory.peak_mib());
+        outcome.resident_mib = Some(self.memory.peak_mib());
         let log = fs::read_to_string(self.process.log())?;
         if let Some(line) = log.lines().find(|line| line.contains("panicked")) {
             outcome.faults.push(format!("it panicked: {line}"));
@@ -196,7 +197,7 @@ impl Course {
         let asked = asked(&mut neighbour)?;
         agent.end(outcome)?;
         outcome.peak_bound_mib = MEMORY_MIB + BESIDE_MIB;
-        if let Some(peak) = outcome.peak_mib.filter(|peak| *peak > outcome.peak_bound_mib) {
+        if let Some(peak) = outcome.peak_mib().filter(|peak| *peak > outcome.peak_bound_mib) {
             outcome.faults.push(format!("{peak} MiB of memory"));
         }
         match &collector {

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 /// What became of one row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
-    pub(crate) peak_mib: Option<u64>,
+    /// The most that was resident, by the kernel's count.
+    pub(crate) resident_mib: Option<u64>,
+    /// Of it, what is there once and counted twice.
+    pub(crate) counted_twice_mib: Option<u64>,
     pub(crate) peak_bound_mib: u64,
     /// Of the victim's spans.
     pub(crate) missing: Option<(u64, u64)>,
@@ -28,6 +31,11 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// The most that was resident, each page counted once.
+    pub(crate) fn peak_mib(&self) -> Option<u64> {
+        Some(self.resident_mib?.saturating_sub(self.counted_twice_mib.unwrap_or(0)))
+    }
+
     pub(crate) fn holds(&self) -> bool {
         self.faults.is_empty()
     }
@@ -57,7 +65,9 @@ impl Report {
             json!({
                 "row": name,
                 "what": what,
-                "peak_mib": outcome.peak_mib,
+                "resident_mib": outcome.resident_mib,
+                "counted_twice_mib": outcome.counted_twice_mib,
+                "peak_mib": outcome.peak_mib(),
                 "peak_bound_mib": outcome.peak_bound_mib,
                 "victim": outcome.missing.map(|(missing, all)| json!({ "missing": missing, "spans": all })),
                 "spans_received": outcome.spans,
@@ -84,7 +94,7 @@ impl fmt::Display for Report {
         )?;
         for (name, what, outcome) in &self.rows {
             let none = || "–".to_owned();
-            let memory = outcome.peak_mib.map_or_else(none, |mib| mib.to_string());
+            let memory = outcome.peak_mib().map_or_else(none, |mib| mib.to_string());
             let lost = outcome.missing.map_or_else(none, |(missing, all)| format!("{missing} of {all}"));
             let end = outcome.end.map_or_else(none, |time| format!("{:.1}", time.as_secs_f64()));
             writeln!(
@@ -104,6 +114,10 @@ impl fmt::Display for Report {
         let failed = self.rows.iter().filter(|(_, _, outcome)| !outcome.holds()).count();
         let skipped = self.rows.iter().filter(|(_, _, outcome)| outcome.skipped.is_some()).count();
         let ran = self.rows.len() - skipped;
+        writeln!(
+            f,
+            "memory: the most that was resident; pages of ring buffers, which are mapped twice, are counted once"
+        )?;
         writeln!(f, "{} of {ran} rows held, {skipped} could not be run here", ran - failed)
     }
 }

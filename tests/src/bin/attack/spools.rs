@@ -114,11 +114,21 @@ impl Case<'_> {
             symlink(&file, self.spool.join(name))?;
         }
         let receiver = Receiver::start(Watch::default())?;
-        for (name, endpoint) in [("writes", AWAY.to_owned()), ("reads", receiver.url())] {
-            let mut agent = self.start(name, &endpoint, "")?;
-            if let Some(Start::Ready) = self.settle(&mut agent, outcome)? {
-                self.work(&format!("victim-{name}"), Duration::from_secs(3))?;
-                agent.end(outcome)?;
+        // As it was found, and as somebody makes it usable who does not look inside.
+        for owner in ["others", "own"] {
+            if owner == "own" {
+                run(Command::new("chown").arg("0:0").arg(&self.spool))?;
+                run(Command::new("chmod").arg("0700").arg(&self.spool))?;
+                // The first one that is looked at, and removed.
+                fs::remove_file(self.spool.join("lock"))?;
+            }
+            for (does, endpoint) in [("writes", AWAY.to_owned()), ("reads", receiver.url())] {
+                let name = format!("{owner}-{does}");
+                let mut agent = self.start(&name, &endpoint, "")?;
+                if let Some(Start::Ready) = self.settle(&mut agent, outcome)? {
+                    self.work(&format!("victim-{name}"), Duration::from_secs(3))?;
+                    agent.end(outcome)?;
+                }
             }
         }
         if fs::read_to_string(&file)? != TEXT {
@@ -148,7 +158,7 @@ impl Case<'_> {
     }
 
     fn read_only(&self, outcome: &mut Outcome) -> Result<()> {
-        let mount = Mount::new(&self.spool, "size=1m")?;
+        let mount = Mount::new(&self.spool, "size=1m,mode=0700")?;
         mount.read_only()?;
         let receiver = Receiver::start(Watch::default())?;
         let mut agent = self.start("agent", &receiver.url(), "")?;
@@ -160,7 +170,7 @@ impl Case<'_> {
 
     /// A spool of 64 KiB for some thousand spans.
     fn full(&self, outcome: &mut Outcome) -> Result<()> {
-        let _mount = Mount::new(&self.spool, "size=64k")?;
+        let _mount = Mount::new(&self.spool, "size=64k,mode=0700")?;
         let mut agent = self.start("agent", AWAY, "")?;
         if let Some(Start::Ready) = self.settle(&mut agent, outcome)? {
             self.work("victim", Duration::from_secs(15))?;
@@ -172,6 +182,9 @@ impl Case<'_> {
                 outcome.faults.push(format!("it left {segments} segments on a full disk"));
             }
             agent.end(outcome)?;
+            if !fs::read_to_string(agent.process.log())?.contains("No space left") {
+                outcome.faults.push("it never came to the full disk".to_owned());
+            }
         }
         Ok(())
     }

@@ -39,6 +39,24 @@ impl Memory {
     }
 }
 
+/// Resident memory that the kernel counts twice: the pages of ring buffers, which are mapped twice in a row so that a record
+/// is never in two pieces. The proportional size counts them once.
+pub(crate) fn counted_twice_mib(pid: u32) -> Option<u64> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?;
+    let (mut is_ring, mut twice_kib) = (false, 0_i64);
+    for line in maps.lines() {
+        let kib = |name| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse::<i64>().ok();
+        if let Some(kib) = kib("Rss:") {
+            twice_kib += if is_ring { kib } else { 0 };
+        } else if let Some(kib) = kib("Pss:") {
+            twice_kib -= if is_ring { kib } else { 0 };
+        } else if line.split(' ').next().is_some_and(|range| range.contains('-')) {
+            is_ring = line.ends_with("anon_inode:bpf-map");
+        }
+    }
+    Some(u64::try_from(twice_kib).ok()? >> 10)
+}
+
 fn peak_of(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
