@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn the_executable_of_a_process_that_is_left_alone_is_not_read() {
         let select = Select {
-            exclude: vec![crate::config::Selector { pid: Some(std::process::id()), ..Default::default() }],
+            exclude: vec![Selector { pid: Some(std::process::id()), ..Default::default() }],
             ..Select::default()
         };
         let mut inspector = Inspector::new(&Config { select, ..Config::default() }, None);

@@ -36,6 +36,7 @@ fn check(yaml: &str, expected: bool) {
         netns: 4026531840,
         host_netns: true,
         instrumented: false,
+        ended: false,
     };
     let include = Select { include: vec![selector(yaml)], ..Select::default() };
     assert_eq!(Selection::new(&include, &[]).choose(&facts) == Choice::Traced, expected, "include {yaml}");

@@ -37,8 +37,9 @@ pub(crate) struct Seen {
     pub(crate) servers: BTreeSet<u32>,
     /// Spans with the path that was watched for.
     pub(crate) watched: u64,
-    /// Those of them that are in the trace that was named.
+    /// Those of them that are in the trace that was named, and all that are in it.
     pub(crate) moved: u64,
+    pub(crate) foreign: u64,
     /// All requests as text, where it is kept.
     pub(crate) text: String,
 }
@@ -61,10 +62,12 @@ impl Seen {
         let groups = request.resource_spans.iter().flat_map(|group| &group.scope_spans);
         for span in groups.flat_map(|scope| &scope.spans) {
             self.spans += 1;
+            let is_foreign = watch.foreign.is_some_and(|trace| span.trace_id == trace);
+            self.foreign += u64::from(is_foreign);
             let Some(path) = path(span) else { continue };
             if watch.path.is_some_and(|watched| path.contains(watched)) {
                 self.watched += 1;
-                self.moved += u64::from(watch.foreign.is_some_and(|trace| span.trace_id == trace));
+                self.moved += u64::from(is_foreign);
             }
             let Some(number) = number(path) else { continue };
             match span.kind() {

@@ -88,7 +88,15 @@ fn traffic() -> Vec<Row> {
         course(
             "chain",
             "a program that calls itself 4,000 deep, printed as a tree",
-            Course { options: &["--print", "tree"], ..mallory(&["chain", "4000"]) },
+            Course {
+                options: &["--print", "tree"],
+                watch: Watch { path: Some("/deep/"), ..Watch::default() },
+                check: Some(|seen| match seen.watched {
+                    0..4000 => vec![format!("{} spans of 8,002 calls: nothing was tried", seen.watched)],
+                    _ => Vec::new(),
+                }),
+                ..mallory(&["chain", "4000"])
+            },
         ),
     ]
 }
@@ -143,6 +151,9 @@ fn selection() -> Vec<Row> {
             let mut faults = Vec::new();
             if seen.moved > 0 {
                 faults.push(format!("{} of {} spans of the shop's own work moved", seen.moved, seen.watched));
+            }
+            if seen.foreign == 0 {
+                faults.push("the attacker's own request is not in its trace: nothing was tried".to_owned());
             }
             if seen.watched < 200 {
                 faults.push(format!("{} spans of the shop's own work", seen.watched));
