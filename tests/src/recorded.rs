@@ -76,3 +76,16 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
     }
     Some(bytes)
 }
+
+/// Marks of `privacy/marked.spoor` that show, by where they stand, and why. Names of places and identifiers of messages are what an operator asks a trace
+/// for, and nothing in their form tells a secret from them: an application that puts secrets there shows them to its broker's
+/// operators too.
+pub const MARKS_THAT_SHOW: [(&str, &str); 7] = [
+    ("AMQP vhost", "the name of a place"),
+    ("AMQP routing key", "a word of an address: no form tells it from `user.created`"),
+    ("AMQP correlation_id (token)", "the conventions' conversation ID"),
+    ("AMQP message_id", "the conventions' message ID"),
+    ("AMQP type", "what the default rules of orders ask for"),
+    ("order.status json text", "what the default rules of orders ask for"),
+    ("order_id that is a phone", "the key of the order: what an order's key is, the rules say"),
+];

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod accuracy;
+mod attack;
 mod bench;
 mod build;
 mod check;
@@ -48,6 +49,7 @@ enum Command {
     Test(test::Args),
     Demo(demo::Args),
     Accuracy(accuracy::Args),
+    Attack(attack::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Vm(vm::Args),
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Demo(_) => demo::run(),
         Command::Accuracy(_) => accuracy::run(),
+        Command::Attack(_) => attack::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),

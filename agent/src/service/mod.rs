@@ -97,7 +97,7 @@ impl Inspector {
         self.selection.judge(comm)
     }
 
-    /// A running process; `None` when it is gone.
+    /// A running process; `None` when it is gone, or when too little of it is left to say that it is traced.
     pub fn inspect(&mut self, tgid: Tgid) -> Option<Inspected> {
         let process = Process::new(i32::try_from(tgid.0).ok()?).ok()?;
         let stat = process.stat().ok()?;
@@ -130,11 +130,12 @@ impl Inspector {
         };
         let name = name::service(&facts, &self.services);
         let netns = netns(tgid);
-        let choice = self.selection.choose(&select::Facts {
+        let command = facts.command.join(" ");
+        let judged = select::Facts {
             tgid,
             exe: &facts.exe,
             comm: &facts.comm,
-            command: &facts.command.join(" "),
+            command: &command,
             service: &name.service,
             ports: &facts.ports,
             container_id: cgroup.container.as_deref(),
@@ -143,7 +144,16 @@ impl Inspector {
             netns,
             host_netns: netns != 0 && netns == self.host_netns,
             instrumented: facts.environment.instrumented,
-        });
+            ended: false,
+        };
+        let choice = self.selection.choose(&judged);
+        // Asked after everything was read: what was read of a process that lives on is all there is.
+        if choice == Choice::Traced && has_ended(&process) {
+            let judged = select::Facts { ended: true, ..judged };
+            if self.selection.choose(&judged) == Choice::Excluded {
+                return None;
+            }
+        }
         // The file of a process that is left alone is left alone, too.
         let program = facts.exe.rsplit('/').next().unwrap_or_default();
         let traced = choice == Choice::Traced;
@@ -223,6 +233,14 @@ pub(crate) fn began(stat: &procfs::process::Stat) -> BootTime {
     BootTime::from_nanos(stat.starttime.saturating_mul(tick_ns))
 }
 
+/// Whether a process has begun to end. From then on the kernel shows neither its executable nor its arguments, though the
+/// process is there until its parent has asked how it ended.
+fn has_ended(process: &Process) -> bool {
+    /// `PF_EXITING` of the kernel's `sched.h`: set before the memory is let go of, and the state becomes `Z` after that.
+    const EXITING: u32 = 0x4;
+    process.stat().map_or(true, |stat| stat.flags & EXITING != 0 || matches!(stat.state, 'Z' | 'X' | 'x'))
+}
+
 /// Inode of a process' network namespace; 0 when it cannot be read.
 fn netns(tgid: Tgid) -> u64 {
     std::fs::metadata(format!("/proc/{tgid}/ns/net")).map_or(0, |namespace| namespace.ino())
@@ -256,6 +274,30 @@ fn is_main_of_unit(stat: &procfs::process::Stat) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Selector;
+
+    #[test]
+    fn process_that_has_ended_and_is_not_waited_for_is_left_out_where_its_executable_is_asked_for() {
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let process = Process::new(child.id() as i32).unwrap();
+        let patience = std::time::Instant::now() + Duration::from_secs(10);
+        while !has_ended(&process) {
+            assert!(std::time::Instant::now() < patience, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let inspect = |select: Select| {
+            let config = Config { select, ..Config::default() };
+            Inspector::new(&config, None).inspect(Tgid(process.pid as u32)).map(|found| found.choice)
+        };
+        let exe = |path: &str| vec![Selector { exe: Some(path.to_owned()), ..Selector::default() }];
+        let by_default = inspect(Select::default());
+        let excluded = inspect(Select { exclude: exe("/**/true"), ..Select::default() });
+        let included = inspect(Select { include: exe("/opt/mes"), ..Select::default() });
+        child.wait().unwrap();
+        assert_eq!(by_default, Some(Choice::Traced), "nothing could have said otherwise");
+        assert_eq!(excluded, None, "it may have been any program");
+        assert_eq!(included, Some(Choice::Excluded));
+    }
 
     #[test]
     fn this_process_is_known() {
@@ -279,7 +321,7 @@ mod tests {
     #[test]
     fn the_executable_of_a_process_that_is_left_alone_is_not_read() {
         let select = Select {
-            exclude: vec![crate::config::Selector { pid: Some(std::process::id()), ..Default::default() }],
+            exclude: vec![Selector { pid: Some(std::process::id()), ..Default::default() }],
             ..Select::default()
         };
         let mut inspector = Inspector::new(&Config { select, ..Config::default() }, None);

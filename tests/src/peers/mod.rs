@@ -3,6 +3,7 @@
 //! Everything listens on loopback, on ports that were free, and keeps its files in one temporary directory.
 //! *Owns* processes, ports, directories. *Must not know* what flows between the servers.
 
+mod signals;
 mod store;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::authority::Authority;
 
+pub use signals::watch_signals;
 pub use store::Store;
 
 /// How long a server may take until it serves; RabbitMQ on a busy machine is the slowest.

@@ -2,7 +2,7 @@
 //! neighbour loses nothing.
 //!
 //! What is measured is the most that the test's thread holds while it plays an attack against the whole core, spans being taken after
-//! every record. The same attacks against a running agent are in `docs/measurements/2026-11-30-attack.md`.
+//! every record. `cargo xtask attack` makes the same attacks on a running agent.
 
 use spoor_core::pipeline::{Pipeline, Settings, Stats};
 use spoor_core::record::Sender::{Client, Server};

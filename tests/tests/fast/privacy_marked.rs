@@ -18,20 +18,7 @@ use spoor::{config, run, source};
 use spoor_core::record::Record;
 use spoor_core::span::Span;
 use spoor_core::time::BootTime;
-use spoor_tests::recorded::fixtures;
-
-/// Marks that show, by where they stand, and why. Names of places and identifiers of messages are what an operator asks a trace
-/// for, and nothing in their form tells a secret from them: an application that puts secrets there shows them to its broker's
-/// operators too.
-const SHOWN: [(&str, &str); 7] = [
-    ("AMQP vhost", "the name of a place"),
-    ("AMQP routing key", "a word of an address: no form tells it from `user.created`"),
-    ("AMQP correlation_id (token)", "the conventions' conversation ID"),
-    ("AMQP message_id", "the conventions' message ID"),
-    ("AMQP type", "what the default rules of orders ask for"),
-    ("order.status json text", "what the default rules of orders ask for"),
-    ("order_id that is a phone", "the key of the order: what an order's key is, the rules say"),
-];
+use spoor_tests::recorded::{MARKS_THAT_SHOW, fixtures};
 
 fn file(name: &str) -> PathBuf {
     fixtures().join("privacy").join(name)
@@ -121,7 +108,7 @@ fn no_marked_secret_is_in_any_output() {
     for (mark, place) in &marks {
         for (output, text) in &outputs {
             let Some(at) = text.find(mark.as_str()) else { continue };
-            if !SHOWN.iter().any(|(known, _)| known == place) {
+            if !MARKS_THAT_SHOW.iter().any(|(known, _)| known == place) {
                 shown.push(format!("{place}: {output}: …{}…\n", around(text, at)));
             }
         }
@@ -135,7 +122,7 @@ fn what_is_known_to_show_does() {
         serde_json::from_str(&std::fs::read_to_string(file("marked.json")).expect("marks")).expect("JSON");
     let (spans, kept) = replay("marked.spoor", None);
     let outputs = outputs(&spans, kept);
-    for (place, why) in SHOWN {
+    for (place, why) in MARKS_THAT_SHOW {
         let mark = marks.iter().find(|(_, known)| *known == place).map(|(mark, _)| mark).expect(place);
         assert!(
             outputs["OTLP as JSON"].contains(mark.as_str()),

@@ -17,6 +17,7 @@
 //! The guests of `cargo xtask vm` run `capture` only: it needs nothing but a kernel and the trap program.
 
 mod accuracy;
+mod attack;
 mod broker;
 mod capture;
 mod http2;

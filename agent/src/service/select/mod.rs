@@ -30,6 +30,9 @@ pub struct Facts<'a> {
     pub host_netns: bool,
     /// It exports OpenTelemetry by itself.
     pub instrumented: bool,
+    /// It ended before all of this was read: the kernel has let go of its program, and what is empty here may have been
+    /// anything.
+    pub ended: bool,
 }
 
 /// Why a process is or is not traced.
@@ -161,13 +164,14 @@ impl Selection {
 
     /// Exclusions win over inclusions, and what is named in `select.include` over the defaults.
     pub fn choose(&self, facts: &Facts<'_>) -> Choice {
-        if self.exclude.iter().any(|condition| condition.holds(facts))
-            || self.exclude_exe.iter().any(|glob| glob.is_match(facts.exe))
+        let unknown_exe = facts.ended && facts.exe.is_empty();
+        if self.exclude.iter().any(|condition| condition.holds(facts, facts.ended))
+            || self.exclude_exe.iter().any(|glob| unknown_exe || glob.is_match(facts.exe))
         {
             return Choice::Excluded;
         }
         if !self.include.is_empty() {
-            let named = self.include.iter().any(|condition| condition.holds(facts));
+            let named = self.include.iter().any(|condition| condition.holds(facts, false));
             return if named { Choice::Traced } else { Choice::Excluded };
         }
         let name = match facts.exe.rsplit('/').next() {
@@ -175,7 +179,7 @@ impl Selection {
             _ => facts.comm,
         };
         let left_alone = self.system.iter().any(|glob| glob.is_match(name))
-            || (self.exclude_instrumented && facts.instrumented);
+            || (self.exclude_instrumented && (facts.instrumented || facts.ended));
         if left_alone { Choice::Excluded } else { Choice::Traced }
     }
 }
@@ -216,39 +220,47 @@ impl Condition {
         }
     }
 
-    /// All that is given holds; what is not known does not.
-    fn holds(&self, facts: &Facts<'_>) -> bool {
+    /// All that is given holds; what is not known does not. With `unknown`, what can no longer be read does.
+    fn holds(&self, facts: &Facts<'_>, unknown: bool) -> bool {
         let selector = &self.selector;
         let matches = |given: bool, glob: &Option<GlobMatcher>, text: Option<&str>| {
             !given || glob.as_ref().zip(text).is_some_and(|(glob, text)| glob.is_match(text))
         };
+        // Older kernels take who ends out of its cgroup.
+        let unplaced = unknown && facts.cgroups.iter().all(|path| path == "/");
         let pod = facts.container.and_then(|container| container.pod.as_ref());
         let container = selector.container.as_ref().is_none_or(|id| {
             let by_id = id.len() >= 12 && facts.container_id.is_some_and(|own| own.starts_with(id.as_str()));
             let name = facts.container.map(|container| container.name.as_str());
-            by_id || matches(true, &self.container, name)
+            unplaced || by_id || matches(true, &self.container, name)
         });
         let netns = selector.netns.as_deref().is_none_or(|wanted| match wanted {
             "host" => facts.host_netns,
             number => facts.netns != 0 && number.parse() == Ok(facts.netns),
-        });
+        }) || (unknown && facts.netns == 0);
         let labels = selector.pod_labels.len() == self.labels.len()
             && self.labels.iter().all(|(key, value)| {
                 pod.and_then(|pod| pod.labels.get(key)).is_some_and(|label| value.is_match(label))
             });
-        matches(selector.exe.is_some(), &self.exe, Some(facts.exe))
-            && matches(selector.command.is_some(), &self.command, Some(facts.command))
-            && matches(selector.service.is_some(), &self.service, Some(facts.service))
-            && matches(selector.namespace.is_some(), &self.namespace, pod.map(|pod| pod.namespace.as_str()))
-            && matches(selector.pod.is_some(), &self.pod, pod.map(|pod| pod.name.as_str()))
-            && selector.cgroup.as_ref().is_none_or(|_| {
-                self.cgroup.as_ref().is_some_and(|glob| facts.cgroups.iter().any(|path| glob.is_match(path)))
-            })
-            && selector.port.is_none_or(|port| facts.ports.contains(&port))
+        let placed =
+            matches(selector.namespace.is_some(), &self.namespace, pod.map(|pod| pod.namespace.as_str()))
+                && matches(selector.pod.is_some(), &self.pod, pod.map(|pod| pod.name.as_str()))
+                && selector.cgroup.as_ref().is_none_or(|_| {
+                    self.cgroup
+                        .as_ref()
+                        .is_some_and(|glob| facts.cgroups.iter().any(|path| glob.is_match(path)))
+                })
+                && labels;
+        // Its name may have come from what is gone.
+        (matches(selector.exe.is_some(), &self.exe, Some(facts.exe)) || (unknown && facts.exe.is_empty()))
+            && (matches(selector.command.is_some(), &self.command, Some(facts.command))
+                || (unknown && facts.command.is_empty()))
+            && (matches(selector.service.is_some(), &self.service, Some(facts.service)) || unknown)
+            && (selector.port.is_none_or(|port| facts.ports.contains(&port)) || unknown)
             && selector.pid.is_none_or(|pid| pid == facts.tgid.0)
+            && (placed || unplaced)
             && container
             && netns
-            && labels
     }
 }
 

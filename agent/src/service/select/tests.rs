@@ -36,6 +36,7 @@ fn check(yaml: &str, expected: bool) {
         netns: 4026531840,
         host_netns: true,
         instrumented: false,
+        ended: false,
     };
     let include = Select { include: vec![selector(yaml)], ..Select::default() };
     assert_eq!(Selection::new(&include, &[]).choose(&facts) == Choice::Traced, expected, "include {yaml}");
@@ -135,4 +136,33 @@ fn what_is_gone_is_traced_by_its_name_only_where_no_condition_could_say_otherwis
     assert_eq!(judge(exclude, &[], "curl"), Choice::Excluded);
     let all = Select { default_excludes: false, ..Select::default() };
     assert_eq!(judge(all, &[], ""), Choice::Traced);
+}
+
+#[test]
+fn what_ended_before_it_was_read_is_excluded_by_what_could_have_been_there() {
+    let choose = |select: Select, exclude_exe: &[String], facts: Facts<'_>| {
+        let selection = Selection::new(&select, exclude_exe);
+        (selection.choose(&Facts { ended: false, ..facts.clone() }), selection.choose(&facts))
+    };
+    let exclude = |text| Select { exclude: vec![selector(text)], ..Select::default() };
+    let (cgroups, root) = (["/system.slice/a".to_owned()], ["/".to_owned()]);
+    let ended = Facts { comm: "short", ended: true, cgroups: &cgroups, ..Facts::default() };
+    let doubted = (Choice::Traced, Choice::Excluded);
+    for text in ["exe: /opt/short", "command: short *", "service: short", "port: 80", "netns: \"17\""] {
+        assert_eq!(choose(exclude(text), &[], ended.clone()), doubted, "{text}");
+    }
+    assert_eq!(choose(Select::default(), &["/opt/short".to_owned()], ended.clone()), doubted);
+    let instrumented = Select { exclude_instrumented: true, ..Select::default() };
+    assert_eq!(choose(instrumented, &[], ended.clone()), doubted);
+    // What is known decides: another cgroup, another program.
+    let traced = (Choice::Traced, Choice::Traced);
+    assert_eq!(choose(exclude("cgroup: /backup/**"), &[], ended.clone()), traced);
+    assert_eq!(
+        choose(exclude("cgroup: /backup/**"), &[], Facts { cgroups: &root, ..ended.clone() }),
+        doubted
+    );
+    assert_eq!(choose(exclude("exe: /opt/short"), &[], Facts { exe: "/opt/long", ..ended.clone() }), traced);
+    assert_eq!(choose(Select::default(), &[], ended.clone()), traced);
+    let include = Select { include: vec![selector("cgroup: /system.slice/**")], ..Select::default() };
+    assert_eq!(choose(include, &[], ended), traced);
 }

@@ -42,7 +42,7 @@ const TRICKLE: Duration = Duration::from_millis(1500);
 
 fn main() -> ExitCode {
     let args = Command::parse().args;
-    match watch_signals().and_then(|()| run(&args)) {
+    match peers::watch_signals("demo").and_then(|()| run(&args)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -55,27 +55,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Ctrl-C and SIGTERM make everything that waits give up; what was started is then stopped on the way out.
-fn watch_signals() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot watch signals")?;
-    let (mut interrupt, mut terminate) = runtime.block_on(async {
-        anyhow::Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
-    })?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        });
-        eprintln!("\ndemo: stopping");
-        peers::interrupt();
-    });
-    Ok(())
 }
 
 /// `Ok(false)`: it ran, but the traces are not complete.
