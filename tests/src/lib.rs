@@ -8,6 +8,7 @@
 //! | the agent as a user runs it | [`agent`], [`spoor`] |
 //! | the order flow of shop, CRM, MES and store, and who orders there | [`flow`], [`peers`], [`customers`], under TLS with [`authority`] |
 //! | how many causes are found in programs of every kind | [`accuracy`] |
+//! | the same in software of the field: servers, frameworks, drivers, proxies | [`stacks`] |
 //! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
 //! | spans received, and their trees | [`sink`], [`forest`]; sent by an exporter alone: [`exporting`] |
 //! | the live kernel | [`kernel`] |
@@ -40,6 +41,7 @@ pub mod scenes;
 pub mod sink;
 pub mod skip;
 pub mod spoor;
+pub mod stacks;
 pub mod tools;
 pub mod transcript;
 pub mod truth;

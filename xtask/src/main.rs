@@ -16,6 +16,7 @@ mod instructions;
 mod package;
 mod setup;
 mod shell;
+mod stacks;
 mod test;
 mod tidy;
 mod vm;
@@ -48,6 +49,7 @@ enum Command {
     Test(test::Args),
     Demo(demo::Args),
     Accuracy(accuracy::Args),
+    Stacks(stacks::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Vm(vm::Args),
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Demo(_) => demo::run(),
         Command::Accuracy(_) => accuracy::run(),
+        Command::Stacks(_) => stacks::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
