@@ -51,7 +51,7 @@ pub(super) const STACKS: &[Stack] = &[
     Stack { name: "express-pg", needs: NODE, start: express, ..PLAIN },
     Stack {
         name: "amqplib-rpc",
-        work: Work::Call,
+        work: Work::Reply,
         needs: NODE,
         start: |place| {
             let mut worker = node("express.js")?;
@@ -140,6 +140,7 @@ pub(super) const STACKS: &[Stack] = &[
             command.arg(config);
             place.serve("pgbouncer", command, front)?;
             place.database_url = format!("postgresql://spoor@127.0.0.1:{front}/{}", place.database);
+            place.environment.push(("POOLER", "1".to_owned()));
             flask(place, GTHREAD)
         },
         ..PLAIN
@@ -199,6 +200,43 @@ pub(super) const STACKS: &[Stack] = &[
         ..PLAIN
     },
     Stack {
+        name: "pika-confirms",
+        work: Work::Refused,
+        start: |place| {
+            let mut worker = python("python")?;
+            worker.args(["shop_pika.py", "worker"]);
+            place.ready("worker", worker, "ready")?;
+            gunicorn(place, "shop_pika:shop", GTHREAD)
+        },
+        ..PLAIN
+    },
+    Stack {
+        name: "grpcio",
+        work: Work::Call,
+        start: |place| {
+            let port = port()?;
+            place.environment.push(("STORE_PORT", port.to_string()));
+            let mut store = python("python")?;
+            store.arg("grpc_store.py");
+            place.serve("grpc-store", store, port)?;
+            gunicorn(place, "shop_grpc:shop", GTHREAD)
+        },
+        ..PLAIN
+    },
+    Stack {
+        name: "boto3-moto",
+        work: Work::Upload,
+        start: |place| {
+            let port = port()?;
+            place.environment.push(("STORE_PORT", port.to_string()));
+            let mut store = python("moto_server")?;
+            store.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+            place.serve("moto", store, port)?;
+            gunicorn(place, "shop_s3:shop", GTHREAD)
+        },
+        ..PLAIN
+    },
+    Stack {
         name: "gunicorn-gevent",
         start: |place| flask(place, &["--worker-class", "gevent", "--workers", "2", "--keep-alive", "30"]),
         ..PLAIN
@@ -217,12 +255,7 @@ fn flask(place: &mut Place, options: &[&str]) -> Result<u16> {
 
 fn gunicorn(place: &mut Place, application: &str, options: &[&str]) -> Result<u16> {
     let port = port()?;
-    let mut command = gunicorn_at(&format!("127.0.0.1:{port}"), application, options)?;
-    if place.database_url.contains(&place.database_port.to_string()) {
-        command.env_remove("POOLER");
-    } else {
-        command.env("POOLER", "1");
-    }
+    let command = gunicorn_at(&format!("127.0.0.1:{port}"), application, options)?;
     place.serve("gunicorn", command, port)?;
     Ok(port)
 }

@@ -39,6 +39,11 @@ impl Nonce {
         Self(format!("{}-{step}", self.0))
     }
 
+    /// It is a message, by its last step.
+    pub fn is_message(&self) -> bool {
+        self.0.ends_with("-p") || self.0.ends_with("-u") || self.0.ends_with("-r")
+    }
+
     /// What it is a step of; `None` for a request.
     pub fn cause(&self) -> Option<Self> {
         self.0.rsplit_once('-').map(|(cause, _)| Self(cause.to_owned()))
@@ -70,6 +75,8 @@ pub enum Kind {
     Request,
     Statement,
     Message,
+    /// An HTTP or gRPC request of the application to a service of its own.
+    Call,
 }
 
 /// One operation that must happen.
@@ -78,6 +85,8 @@ pub struct Planned {
     pub nonce: Nonce,
     pub kind: Kind,
     pub order: u64,
+    /// Of a message: how often it is delivered.
+    pub deliveries: usize,
 }
 
 /// What a stack does with a new order besides the statement that stores it.
@@ -87,8 +96,21 @@ pub enum Work {
     Plain,
     /// A message to a worker, which executes two statements.
     Queue,
+    /// The same, and every fourth is only taken the second time; and a message that no queue takes.
+    Refused,
     /// The worker stores it and answers by a message, and the request waits for that.
+    Reply,
+    /// Another service stores it.
     Call,
+    /// A file is put into a store.
+    Upload,
+}
+
+impl Work {
+    /// There is a broker in it.
+    pub fn needs_broker(self) -> bool {
+        matches!(self, Work::Queue | Work::Refused | Work::Reply)
+    }
 }
 
 /// What to ask of a stack.
@@ -140,7 +162,7 @@ fn one_after_the_other(load: &Load, client: u64, next: &AtomicU64) -> Result<Vec
             go_on()?;
             connection = send(connection.take(), load.port, &request)
                 .with_context(|| format!("{} {} of order {order}", request.method, request.target))?;
-            planned.push(Planned { nonce: request.nonce, kind: Kind::Request, order });
+            planned.push(Planned { nonce: request.nonce, kind: Kind::Request, order, deliveries: 0 });
             planned.extend(work);
         }
     }
@@ -148,37 +170,50 @@ fn one_after_the_other(load: &Load, client: u64, next: &AtomicU64) -> Result<Vec
 
 /// An order's requests, each with what it must lead to.
 fn requests(rng: &mut Rng, order: u64, work: Work) -> Vec<(Request, Vec<Planned>)> {
-    let statement = |nonce: Nonce| Planned { nonce, kind: Kind::Statement, order };
-    let message = |nonce: Nonce| Planned { nonce, kind: Kind::Message, order };
     let mut one = |method, target: String, body: String, lead: &dyn Fn(&Nonce) -> Vec<Planned>| {
         let nonce = Nonce::new(rng);
         let work = lead(&nonce);
         (Request { method, target, body, nonce }, work)
     };
-    let made = |nonce: &Nonce| {
-        let publish = nonce.step('p');
-        match work {
-            Work::Plain => vec![statement(nonce.step('a'))],
-            Work::Queue => vec![
-                statement(nonce.step('a')),
-                message(publish.clone()),
-                statement(publish.step('a')),
-                statement(publish.step('b')),
-            ],
-            Work::Call => {
-                vec![message(publish.clone()), statement(publish.step('a')), message(publish.step('r'))]
-            }
-        }
-    };
+    let statement = |nonce: Nonce| Planned { nonce, kind: Kind::Statement, order, deliveries: 0 };
     let looked_at = |nonce: &Nonce| vec![statement(nonce.step('a'))];
     let confirmed = |nonce: &Nonce| vec![statement(nonce.step('a')), statement(nonce.step('b'))];
     let new = format!("{{\"order_id\": {order}, \"customer\": \"somebody\"}}");
     vec![
-        one("POST", "/orders".to_owned(), new, &made),
+        one("POST", "/orders".to_owned(), new, &|nonce| made(nonce, order, work)),
         one("GET", format!("/orders/{order}"), String::new(), &looked_at),
         one("POST", format!("/orders/{order}/confirm"), "{}".to_owned(), &confirmed),
         one("GET", format!("/orders/{order}"), String::new(), &looked_at),
     ]
+}
+
+/// What a new order must lead to. A step's letter says what it is: `p`, `u` and `r` are messages, `c` is a call.
+fn made(nonce: &Nonce, order: u64, work: Work) -> Vec<Planned> {
+    let planned = |nonce: &Nonce, kind, deliveries| Planned { nonce: nonce.clone(), kind, order, deliveries };
+    let statement = |nonce: &Nonce, step| planned(&nonce.step(step), Kind::Statement, 0);
+    let (message, call) = (nonce.step('p'), nonce.step('c'));
+    let mut all = match work {
+        Work::Reply | Work::Call => Vec::new(),
+        _ => vec![statement(nonce, 'a')],
+    };
+    match work {
+        Work::Plain => {}
+        Work::Queue | Work::Refused => {
+            let is_refused = work == Work::Refused && order % 4 == 0;
+            all.push(planned(&message, Kind::Message, if is_refused { 2 } else { 1 }));
+            all.extend([statement(&message, 'a'), statement(&message, 'b')]);
+            if work == Work::Refused {
+                all.push(planned(&nonce.step('u'), Kind::Message, 0));
+            }
+        }
+        Work::Reply => {
+            all.extend([planned(&message, Kind::Message, 1), statement(&message, 'a')]);
+            all.push(planned(&message.step('r'), Kind::Message, 1));
+        }
+        Work::Call => all.extend([planned(&call, Kind::Call, 0), statement(&call, 'a')]),
+        Work::Upload => all.push(planned(&call, Kind::Call, 0)),
+    }
+    all
 }
 
 /// Sends the request and reads its answer; the connection, if it can be used again.
@@ -244,7 +279,8 @@ mod tests {
         );
         let (found, count) = executed(&log);
         assert_eq!((found, count), (vec![nonce.step('a')], 2));
-        let planned = |step| Planned { nonce: nonce.step(step), kind: Kind::Statement, order: 1 };
+        let planned =
+            |step| Planned { nonce: nonce.step(step), kind: Kind::Statement, order: 1, deliveries: 0 };
         assert_eq!(undone(&[planned('a'), planned('b')], &log), 1);
     }
 }

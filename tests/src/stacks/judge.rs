@@ -21,7 +21,7 @@ pub struct Between {
     pub proxies: &'static [&'static str],
     /// Service name of what forwards statements.
     pub pooler: Option<&'static str>,
-    /// The application itself takes no HTTP that the agent could read, or the like: no server span is expected of it.
+    /// The process that makes the orders.
     pub driver_pid: u64,
     /// Where PostgreSQL listens.
     pub database_port: u16,
@@ -32,6 +32,8 @@ pub struct Between {
 pub struct Verdict {
     pub requests: usize,
     pub messages: usize,
+    /// Requests of the application to a service of its own.
+    pub calls: usize,
     /// Statements in PostgreSQL's log, and statements of the application that have a span.
     pub logged: usize,
     pub statements: usize,
@@ -77,6 +79,7 @@ pub fn judge(planned: &[Planned], logged: usize, spans: &[Span], between: &Betwe
     let mut verdict = Verdict {
         requests: of_kind(Kind::Request),
         messages: of_kind(Kind::Message),
+        calls: of_kind(Kind::Call),
         logged,
         ..Verdict::default()
     };
@@ -96,19 +99,25 @@ pub fn judge(planned: &[Planned], logged: usize, spans: &[Span], between: &Betwe
     for planned in planned {
         for (point, cause) in ends(planned, between) {
             let of_point = found.get(&point).map_or(&[][..], Vec::as_slice);
-            verdict.invented += of_point.len().saturating_sub(1);
+            let wanted = if point.1 == CONSUMER { planned.deliveries } else { 1 };
+            verdict.invented += of_point.len().saturating_sub(wanted);
+            if !of_point.is_empty() {
+                verdict.missing += wanted.saturating_sub(of_point.len());
+            }
             let is_outgoing = matches!(point.1, CLIENT | PRODUCER) && point.2 != Side::Driver;
-            let Some(&index) = of_point.first() else {
+            if of_point.is_empty() {
                 // Statements are counted as a whole: those whose text is not known have spans, but no nonce.
                 unidentified += usize::from(planned.kind == Kind::Statement);
-                verdict.missing += usize::from(planned.kind != Kind::Statement);
+                verdict.missing += if planned.kind == Kind::Statement { 0 } else { wanted };
                 verdict.outgoing += usize::from(is_outgoing);
                 verdict.hops += usize::from(!is_outgoing && cause.is_some());
                 verdict.example(|| format!("there is no span of {point:?}, order {}", planned.order));
                 continue;
-            };
+            }
             let Some(cause) = cause else { continue };
-            verdict.edge(is_outgoing, &cause, index, planned.order, &forest);
+            for index in of_point {
+                verdict.edge(is_outgoing, &cause, *index, planned.order, &forest);
+            }
         }
     }
     let own_port = |span: &&Span| of_database(span, between);
@@ -141,17 +150,24 @@ fn ends(planned: &Planned, between: &Between) -> Vec<(Point, Option<Point>)> {
             }
             ends
         }
-        Kind::Message => vec![
-            (own(PRODUCER, Side::Application), served(nonce)),
-            (own(CONSUMER, Side::Application), Some(own(PRODUCER, Side::Application))),
+        Kind::Message => {
+            let mut ends = vec![(own(PRODUCER, Side::Application), served(nonce))];
+            if planned.deliveries > 0 {
+                ends.push((own(CONSUMER, Side::Application), Some(own(PRODUCER, Side::Application))));
+            }
+            ends
+        }
+        Kind::Call => vec![
+            (own(CLIENT, Side::Application), served(nonce)),
+            (own(SERVER, Side::Application), Some(own(CLIENT, Side::Application))),
         ],
     }
 }
 
-/// The request or the message that an operation is a step of.
+/// The request, call or message that an operation is a step of.
 fn served(nonce: &Nonce) -> Option<Point> {
     let cause = nonce.cause()?;
-    let kind = if cause.cause().is_some() { CONSUMER } else { SERVER };
+    let kind = if cause.is_message() { CONSUMER } else { SERVER };
     Some((cause, kind, Side::Application))
 }
 

@@ -103,7 +103,7 @@ impl Row {
             self.when.words().trim_start_matches("agent ").to_owned(),
             n(|verdict| verdict.requests),
             n(|verdict| verdict.logged),
-            n(|verdict| verdict.messages),
+            n(|verdict| verdict.messages + verdict.calls),
             format!("{} / {}", n(|verdict| verdict.missing), n(|verdict| verdict.invented)),
             n(|verdict| verdict.outgoing),
             n(|verdict| verdict.unknown),
@@ -117,7 +117,7 @@ impl Row {
     fn to_json(&self) -> Value {
         let of = |verdict: &Verdict| {
             json!({
-                "requests": verdict.requests, "messages": verdict.messages,
+                "requests": verdict.requests, "messages": verdict.messages, "calls": verdict.calls,
                 "statements_logged": verdict.logged, "statements_seen": verdict.statements,
                 "missing": verdict.missing, "invented": verdict.invented, "outgoing": verdict.outgoing,
                 "unknown": verdict.unknown, "joined": verdict.joined, "placed": verdict.placed,
@@ -158,7 +158,7 @@ const HEADS: [&str; 12] = [
     "agent",
     "requests",
     "statements",
-    "messages",
+    "messages, calls",
     "missing / invented",
     "outgoing",
     "unknown",

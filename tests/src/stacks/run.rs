@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::drive::{Kind, Load, Nonce, Planned, drive, executed, undone};
-use super::judge::{Between, judge};
+use super::judge::{Between, Verdict, judge};
 use super::report::{Report, Row, When};
 use super::stack::{Place, Stack, apps};
 use crate::agent;
@@ -60,7 +60,7 @@ pub fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report> {
     if stacks.is_empty() {
         bail!("no stack can run here: {:?}", report.skipped);
     }
-    let with_rabbit = stacks.iter().any(|stack| stack.work != super::drive::Work::Plain);
+    let with_rabbit = stacks.iter().any(|stack| stack.work.needs_broker());
     progress(if with_rabbit { "PostgreSQL and RabbitMQ" } else { "PostgreSQL" });
     let mut servers = Servers::start(binary, with_rabbit)?;
     let mut number = 0;
@@ -103,44 +103,38 @@ impl Servers {
         Ok(Self { scratch, postgres, postgres_log, rabbit, binary })
     }
 
-    fn measure(
-        &mut self,
-        stack: &Stack,
-        when: When,
-        options: &Options,
-        number: u64,
-    ) -> Result<super::judge::Verdict> {
+    fn measure(&mut self, stack: &Stack, when: When, options: &Options, number: u64) -> Result<Verdict> {
         let dir = self.scratch.path().join(format!("{number}-{}", stack.name));
         fs::create_dir(&dir)?;
         let database = format!("stack{number}");
         self.postgres.create(&database, &apps().join("schema.sql"))?;
-        let rabbit = self.rabbit.as_ref().filter(|_| stack.work != super::drive::Work::Plain);
+        let rabbit = self.rabbit.as_ref().filter(|_| stack.work.needs_broker());
         let mut place = Place {
             dir: dir.clone(),
             database_url: self.postgres.url(&database),
             database,
             database_port: self.postgres.port,
             amqp_url: rabbit.map(Rabbit::url).unwrap_or_default(),
+            environment: Vec::new(),
             processes: Vec::new(),
         };
         let load = |port, first, orders, seed| Load { port, work: stack.work, first, orders, seed };
         let seed = options.seed.wrapping_mul(31).wrapping_add(number);
-        let (port, watch) = match when {
+        let (port, watch, since) = match when {
             When::First => {
                 let watch = Watch::start(&self.binary, &dir, stack, options, number)?;
                 // What is said at the start is told like the rest: it is counted, too.
                 let since = self.log_len()?;
-                ((stack.start)(&mut place)?, (watch, since))
+                ((stack.start)(&mut place)?, watch, since)
             }
             When::Later => {
                 let port = (stack.start)(&mut place)?;
                 let warm = drive(&load(port, 1, WARM_UP, seed ^ 0xff00))?;
                 self.rest(&warm, &mut place, 0)?;
                 let watch = Watch::start(&self.binary, &dir, stack, options, number)?;
-                (port, (watch, self.log_len()?))
+                (port, watch, self.log_len()?)
             }
         };
-        let (watch, since) = watch;
         let planned = drive(&load(port, 1001, options.orders, seed))
             .and_then(|planned| self.rest(&planned, &mut place, since).map(|()| planned));
         let planned = planned.with_context(|| logs(&place))?;

@@ -50,6 +50,8 @@ pub struct Place {
     pub database_port: u16,
     pub database_url: String,
     pub amqp_url: String,
+    /// What applications read from their environment besides.
+    pub environment: Vec<(&'static str, String)>,
     pub processes: Vec<Process>,
 }
 
@@ -92,6 +94,7 @@ impl Place {
             .env("PYTHONUNBUFFERED", "1")
             // Celery would complain, and PHP's and Perl's programs write where they are.
             .env("HOME", &self.dir);
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         if command.get_current_dir().is_none() {
             command.current_dir(&self.dir);
         }
