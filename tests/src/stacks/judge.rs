@@ -49,7 +49,8 @@ pub struct Verdict {
     pub placed: usize,
     /// Their parent is something else, or their trace another order's.
     pub wrong: usize,
-    /// Of those that are not joined: statements of which the agent says itself that it cannot know their text.
+    /// Of those that are not joined: what the agent says itself that it cannot know, the text of a statement that was prepared
+    /// before it came, or header fields that HTTP/2 named before it came.
     pub unknown: usize,
     /// Other ends of requests and messages: server spans below client spans, deliveries below publishes.
     pub hops: usize,
@@ -122,7 +123,7 @@ pub fn judge(planned: &[Planned], logged: usize, spans: &[Span], between: &Betwe
     }
     let own_port = |span: &&Span| of_database(span, between);
     let unknown = spans.iter().filter(own_port).filter(|span| span.text("spoor.db.text_unknown").is_some());
-    verdict.unknown = unknown.count().min(unidentified);
+    verdict.unknown += unknown.count().min(unidentified);
     verdict
 }
 
@@ -257,15 +258,22 @@ impl Verdict {
         let found = forest.ancestor(index);
         let joined = found == Some(cause);
         let placed = forest.is_placed(index, order);
+        let wrong = (found.is_some() && !joined) || placed == Some(false);
         if is_outgoing {
             self.outgoing += 1;
+            if !wrong
+                && !(joined && placed == Some(true))
+                && span.text("spoor.http2.unknown_fields").is_some()
+            {
+                self.unknown += 1;
+                return;
+            }
             self.joined += usize::from(joined);
             self.placed += usize::from(placed == Some(true));
         } else {
             self.hops += 1;
             self.hops_joined += usize::from(joined);
         }
-        let wrong = (found.is_some() && !joined) || placed == Some(false);
         self.wrong += usize::from(wrong);
         if joined {
             *self.rules.entry(rule.clone()).or_default() += 1;
