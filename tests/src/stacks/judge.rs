@@ -297,3 +297,61 @@ impl Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::forest::parse;
+
+    const DRIVER: u64 = 7;
+    const REQUEST: &str = "zzbcdfghjklmnp";
+
+    /// A span of order 1 with a nonce: kind, own number, its parent's.
+    fn span(kind: u64, pid: u64, id: u64, parent: u64, nonce: &str) -> Value {
+        let text = |key: &str, value: &str| json!({ "key": key, "value": { "stringValue": value } });
+        let mut attributes = vec![text("nonce", nonce), text("order.id", "1")];
+        if nonce.ends_with("-a") {
+            attributes.extend([text("db.system.name", "postgresql"), text("server.port", "5432")]);
+        }
+        let span = json!({
+            "traceId": "0".repeat(32), "spanId": format!("{id:016x}"), "kind": kind, "name": "a span",
+            "parentSpanId": if parent == 0 { String::new() } else { format!("{parent:016x}") },
+            "startTimeUnixNano": "1", "endTimeUnixNano": "2", "attributes": attributes,
+        });
+        let process = json!({ "key": "process.pid", "value": { "intValue": pid.to_string() } });
+        json!({ "resourceSpans": [{
+            "resource": { "attributes": [process] }, "scopeSpans": [{ "spans": [span] }],
+        }] })
+    }
+
+    /// One request with one statement, which PostgreSQL has logged.
+    fn verdict(spans: &[Value]) -> Verdict {
+        let lines: String = spans.iter().map(|span| format!("{span}\n")).collect();
+        let planned = |nonce, kind| Planned { nonce, kind, order: 1, deliveries: 0 };
+        let request = Nonce(REQUEST.to_owned());
+        let all = [planned(request.step('a'), Kind::Statement), planned(request, Kind::Request)];
+        let between = Between { driver_pid: DRIVER, database_port: 5432, ..Between::default() };
+        judge(&all, 1, &parse(&lines).expect("OTLP/JSON"), &between)
+    }
+
+    #[test]
+    fn a_statement_belongs_below_its_own_request() {
+        let step = format!("{REQUEST}-a");
+        let (client, server) = (span(CLIENT, DRIVER, 1, 0, REQUEST), span(SERVER, 8, 2, 1, REQUEST));
+        let of = |spans: &[Value]| {
+            let verdict = verdict(spans);
+            (verdict.missing, verdict.invented, verdict.joined, verdict.wrong)
+        };
+        let below = |parent| span(CLIENT, 8, 3, parent, &step);
+        assert_eq!(of(&[client.clone(), server.clone(), below(2)]), (0, 0, 1, 0));
+        assert_eq!(of(&[client.clone(), server.clone(), below(0)]), (0, 0, 0, 0), "left open");
+        assert_eq!(of(&[client.clone(), server.clone(), below(1)]), (0, 0, 0, 1), "below the client's span");
+        assert_eq!(of(&[client.clone(), server.clone()]), (1, 0, 0, 0), "no span of the statement");
+        assert_eq!(of(&[client.clone(), below(0)]), (1, 0, 0, 0), "no span of the server");
+        let twice = span(CLIENT, 8, 4, 2, &step);
+        let (_, invented, ..) = of(&[client, server, below(2), twice]);
+        assert!(invented > 0, "two spans of one statement");
+    }
+}

@@ -59,7 +59,7 @@ fn measure(args: &Args) -> Result<bool> {
     } else {
         print!("{report}");
     }
-    for row in &report.rows {
+    for row in report.rows.iter().filter(|row| !row.broken().is_empty()) {
         for example in row.verdicts.iter().flat_map(|verdict| &verdict.examples) {
             eprintln!("{}, {}: {example}", row.stack, row.when.words());
         }
