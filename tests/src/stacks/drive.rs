@@ -199,7 +199,7 @@ fn made(nonce: &Nonce, order: u64, work: Work) -> Vec<Planned> {
     match work {
         Work::Plain => {}
         Work::Queue | Work::Refused => {
-            let is_refused = work == Work::Refused && order % 4 == 0;
+            let is_refused = work == Work::Refused && order.is_multiple_of(4);
             all.push(planned(&message, Kind::Message, if is_refused { 2 } else { 1 }));
             all.extend([statement(&message, 'a'), statement(&message, 'b')]);
             if work == Work::Refused {

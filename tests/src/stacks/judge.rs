@@ -261,10 +261,8 @@ impl Verdict {
         let wrong = (found.is_some() && !joined) || placed == Some(false);
         if is_outgoing {
             self.outgoing += 1;
-            if !wrong
-                && !(joined && placed == Some(true))
-                && span.text("spoor.http2.unknown_fields").is_some()
-            {
+            let is_open = !wrong && (!joined || placed.is_none());
+            if is_open && span.text("spoor.http2.unknown_fields").is_some() {
                 self.unknown += 1;
                 return;
             }
