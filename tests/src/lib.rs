@@ -8,6 +8,7 @@
 //! | the agent and the orders' server as a user runs them | [`agent`], [`spoor`], [`serve`] |
 //! | the order flow of shop, CRM, MES and store, and who orders there | [`flow`], [`peers`], [`customers`], under TLS with [`authority`] |
 //! | how many causes are found in programs of every kind | [`accuracy`] |
+//! | the same in software of the field: servers, frameworks, drivers, proxies | [`stacks`] |
 //! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
 //! | spans received, and their trees | [`sink`], [`forest`]; sent by an exporter alone: [`exporting`] |
 //! | the live kernel | [`kernel`] |
@@ -41,6 +42,7 @@ pub mod serve;
 pub mod sink;
 pub mod skip;
 pub mod spoor;
+pub mod stacks;
 pub mod tools;
 pub mod transcript;
 pub mod truth;

@@ -17,6 +17,7 @@ mod instructions;
 mod package;
 mod setup;
 mod shell;
+mod stacks;
 mod test;
 mod tidy;
 mod vm;
@@ -50,6 +51,7 @@ enum Command {
     Demo(demo::Args),
     Accuracy(accuracy::Args),
     Attack(attack::Args),
+    Stacks(stacks::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Vm(vm::Args),
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Demo(_) => demo::run(),
         Command::Accuracy(_) => accuracy::run(),
         Command::Attack(_) => attack::run(),
+        Command::Stacks(_) => stacks::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),

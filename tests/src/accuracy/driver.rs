@@ -109,8 +109,8 @@ fn request(
     Ok(kept.then_some(stream))
 }
 
-/// Reads an answer to its end; whether the connection stays open.
-fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<bool> {
+/// Reads an answer, which must be 200, to its end; whether the connection stays open.
+pub(crate) fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<bool> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
     ensure!(line.split(' ').nth(1) == Some("200"), "answered {:?}", line.trim_end());

@@ -24,5 +24,6 @@ mod http2;
 mod image;
 mod operator;
 mod reference_flow;
+mod stacks;
 mod tls;
 mod upgrade;

@@ -42,6 +42,30 @@ pub(crate) const CHROMIUM: Need = Need {
     install: || install_missing(BROWSERS),
 };
 
+/// Servers, proxies and languages of `cargo xtask stacks`.
+pub(crate) const STACKS: Need = Need {
+    name: "software of the field",
+    why: "`cargo xtask stacks` runs the agent beside it",
+    look: || match missing(FIELD).as_slice() {
+        [] => Found::Present("Apache, Caddy, PgBouncer, PHP, Perl, Sinatra".to_owned()),
+        packages => Found::Missing(format!("the packages {}", packages.join(" "))),
+    },
+    install: || install_missing(FIELD),
+};
+
+const FIELD: &[(&str, Witness)] = &[
+    ("apache2-bin", Witness::Program("apache2")),
+    ("caddy", Witness::Program("caddy")),
+    ("pgbouncer", Witness::Program("pgbouncer")),
+    ("php-fpm", Witness::Below("/etc/php", "fpm/php-fpm.conf")),
+    ("php-pgsql", Witness::Below("/etc/php", "fpm/conf.d/20-pdo_pgsql.ini")),
+    ("starman", Witness::Program("starman")),
+    ("libdbd-pg-perl", Witness::File("/usr/share/doc/libdbd-pg-perl")),
+    ("ruby-sinatra", Witness::File("/usr/share/doc/ruby-sinatra")),
+    ("ruby-bunny", Witness::File("/usr/share/doc/ruby-bunny")),
+    ("python3-venv", Witness::Python("ensurepip")),
+];
+
 const BROWSERS: &[(&str, Witness)] = &[("chromium", Witness::Program("chromium"))];
 
 const CONTAINER_PROGRAMS: &[(&str, Witness)] =

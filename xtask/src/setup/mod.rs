@@ -4,6 +4,7 @@
 
 pub(crate) mod debian;
 pub(crate) mod node;
+pub(crate) mod python;
 pub(crate) mod targets;
 pub(crate) mod toolchain;
 pub(crate) mod tools;
@@ -18,7 +19,8 @@ use crate::shell;
 /// Servers and client libraries for tests and demo are Debian packages; none of them is started, the tests run
 /// private ones on loopback. The Node.js client libraries go to ~/.cache/spoor, and so do the programs that check what is
 /// deployed (promtool, helm, kubectl, kubernetes-validate) and what drives a browser over the pages of spoor-serve. buildah
-/// and runc, which build and run the container image, and chromium are Debian packages, too.
+/// and runc, which build and run the container image, and chromium are Debian packages, too. The stacks of the field that
+/// `cargo xtask stacks` runs are Debian packages, and libraries of Python and Node.js in ~/.cache/spoor.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// Only say what is missing; fail when something is.
@@ -53,8 +55,16 @@ pub(crate) const BUILD: &[Need] = &[toolchain::NIGHTLY, toolchain::BPF_LINKER];
 pub(crate) const SERVICES: &[Need] = &[debian::PACKAGES, node::MODULES];
 
 /// What some tests can do without: they say what they skip.
-pub(crate) const OPTIONAL: &[Need] =
-    &[tools::TOOLS, targets::IMAGE, debian::CONTAINERS, debian::CHROMIUM, node::BROWSER];
+pub(crate) const OPTIONAL: &[Need] = &[
+    tools::TOOLS,
+    targets::IMAGE,
+    debian::CONTAINERS,
+    debian::CHROMIUM,
+    node::BROWSER,
+    debian::STACKS,
+    python::STACKS,
+    node::STACKS,
+];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut missing = 0;

@@ -1,5 +1,5 @@
-//! Packages of Node.js by their lock files, in a cache outside the tree: the client libraries of the demo's CRM, and what
-//! drives a browser over the pages of `spoor-serve`.
+//! Packages of Node.js by their lock files, in a cache outside the tree: the client libraries of the demo's CRM, what drives a
+//! browser over the pages of `spoor-serve`, and what applications of `cargo xtask stacks` are made with.
 //!
 //! The cache's name carries a hash of the lock file: a fresh clone finds it, a changed lock gets a new one.
 
@@ -27,8 +27,17 @@ pub(crate) const BROWSER: Need = Need {
     install: || install(PAGES),
 };
 
+/// The Node.js applications of `cargo xtask stacks`.
+pub(crate) const STACKS: Need = Need {
+    name: "Node.js libraries of the stacks",
+    why: "`cargo xtask stacks` runs applications with them",
+    look: || look(APPS, "express, pg and amqplib"),
+    install: || install(APPS),
+};
+
 /// Folders with a `package-lock.json`.
 const CRM: &str = "tests/services/crm";
+const APPS: &str = "tests/src/bin/stacks/apps";
 const PAGES: &str = "journeys/tests/browser";
 
 fn look(of: &str, packages: &str) -> Found {
