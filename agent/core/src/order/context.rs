@@ -21,6 +21,8 @@ pub struct InBand {
 
 /// A context, and whether it is sampled.
 type Parsed = (SpanContext, bool);
+/// Reads the value of a header of one format.
+type Parse<'value, 'a> = &'a dyn Fn(&'value str) -> Option<Parsed>;
 
 /// Reads the first valid contexts, by the strength of their formats. `header` gives the only value of a header by its
 /// lower-case name, `None` when it is absent or repeated.
@@ -32,7 +34,7 @@ pub fn read<'a>(header: impl Fn(&'static str) -> Option<&'a [u8]>) -> InBand {
         Some((ids, b3_is_sampled(text("x-b3-sampled"), text("x-b3-flags"))))
     };
     let mut found = InBand::default();
-    let formats: [(&'static str, &dyn Fn(&'a str) -> Option<Parsed>); 4] =
+    let formats: [(&'static str, Parse<'a, '_>); 4] =
         [("traceparent", &traceparent), ("b3", &b3), ("x-b3-traceid", &b3_headers), ("uber-trace-id", &uber)];
     for (header, parse) in formats {
         let Some((ids, is_sampled)) = text(header).and_then(parse) else { continue };
