@@ -389,6 +389,42 @@ fn traces_of_one_order_under_two_numbers_are_linked() {
     assert_eq!(links(&spans), "0 1 0→1 (alias) 0 2 3→4 (order)");
 }
 
+/// A thread's request is seen, its answer and the next request are lost, and the next answer is seen: what the thread did for the
+/// request that is lost was not done for the one before. The loss is known before that one is over.
+#[test]
+fn a_request_whose_answer_was_lost_is_not_the_cause_of_what_came_after_it() {
+    let mut host = Host::new();
+    let (customer, shop, database) =
+        (Process(900), host.process(200, "shop"), host.process(400, "postgresql"));
+    let (asks, worker, backend) = (customer.thread(0), shop.thread(1), database.thread(0));
+    let store = host.connect(shop, database, 5432, Covered::Client);
+    let front = host.connect(customer, shop, 8080, Covered::Server);
+    // How the process works is known.
+    for _ in 0..3 {
+        host.send(front, Client, wire::request("GET", "/prices", "", ""), asks, worker);
+        host.send(store, Client, wire::query("SELECT 1"), worker, backend);
+        host.send(store, Server, wire::done("SELECT 1", b'I'), backend, worker);
+        host.send(front, Server, wire::response(200, "{}"), worker, asks);
+        host.wait_ms(2000);
+    }
+    host.send(front, Client, wire::request("GET", "/orders/17", "", ""), asks, worker);
+    let lost = host.records.len();
+    host.send(front, Server, wire::response(200, "{}"), worker, asks);
+    host.send(front, Client, wire::request("GET", "/orders/18", "", ""), asks, worker);
+    let lost = lost..host.records.len();
+    host.send(store, Client, wire::query("SELECT 2"), worker, backend);
+    host.send(store, Server, wire::done("SELECT 1", b'I'), backend, worker);
+    host.send(front, Server, wire::response(200, "{}"), worker, asks);
+    host.wait_ms(2000);
+    let mut records = host.records;
+    let is_data = |record: &Record| matches!(record, Record::Data(_));
+    assert_eq!(records.drain(lost).filter(is_data).count(), 2);
+    let spans = by_time(run_with(settings(), records));
+    let statements = spans.iter().filter(|span| span.name.starts_with("SELECT"));
+    let rules: Vec<_> = statements.map(|span| span.evidence.map(|evidence| evidence.rule)).collect();
+    assert_eq!(rules, [Some(Rule::Thread), Some(Rule::Thread), Some(Rule::Thread), None]);
+}
+
 /// Two orders that hang for `hang_ms`, and one statement of each meanwhile, all on one thread. `begin` lets the work of an
 /// order come in, `end` lets it be over.
 fn hanging(

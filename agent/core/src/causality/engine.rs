@@ -126,9 +126,9 @@ impl Engine {
         self.inside.conn_closed(conn, tgid, now);
     }
 
-    /// Something a process read or wrote was lost, not long before `now`.
-    pub fn missed(&mut self, tgid: Tgid, now: BootTime) {
-        self.inside.missed(tgid, now);
+    /// Something a process read or wrote was lost, after `since` and before `now`.
+    pub fn missed(&mut self, tgid: Tgid, since: BootTime, now: BootTime) {
+        self.inside.missed(tgid, since, now);
         self.brokered.missed(now);
         self.unbrokered.missed(now);
     }

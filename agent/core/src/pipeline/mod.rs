@@ -460,7 +460,13 @@ impl Pipeline {
                 }
                 Event::Requested { op, point } => self.engine.requested(op, point),
                 Event::Closed(operation) => self.close(conn, *operation),
-                Event::Missed { .. } => self.engine.missed(conn.conn.thread.tgid, self.now),
+                Event::Missed { since, by, .. } => {
+                    self.engine.missed(by, since, self.now);
+                    // Another process may have the connection by now.
+                    if by != conn.conn.thread.tgid {
+                        self.engine.missed(conn.conn.thread.tgid, since, self.now);
+                    }
+                }
                 Event::Unread { by, since, is_watched } => {
                     self.engine.unread(conn.conn.id, by, (since, is_watched));
                 }

@@ -50,8 +50,9 @@ pub enum Event {
     Requested { op: OpId, point: Point },
     /// It is over, or given up. Carries everything that is known of it.
     Closed(Box<Operation>),
-    /// Bytes of this connection are in no record: what they said, and who moved them, is not known. Not from sessions.
-    Missed { bytes: u64 },
+    /// Bytes of this connection are in no record: what they said, and who moved them, is not known. `since`: when the last byte before
+    /// them moved, by whom. Not from sessions.
+    Missed { bytes: u64, since: BootTime, by: Tgid },
     /// From a moment on this connection may bring requests that cannot be read, to whoever reads from it: it is encrypted. `is_watched`: whoever moves its bytes
     /// is told all the same ([`Event::Hidden`]). Not from sessions.
     Unread { by: Tgid, since: BootTime, is_watched: bool },

@@ -243,10 +243,11 @@ impl Inside {
         self.unread_closed(conn, now);
     }
 
-    /// Something a process read or wrote was lost: found out at `now`, when the stream went on behind it.
-    pub fn missed(&mut self, tgid: Tgid, now: BootTime) {
+    /// Something a process read or wrote was lost: found out at `now`, when the stream went on behind it, of which the last byte moved
+    /// at `since`. A connection that rests between two uses shows late what it lost.
+    pub fn missed(&mut self, tgid: Tgid, since: BootTime, now: BootTime) {
         if let Some(process) = self.table.processes.get_mut(&tgid) {
-            note_loss(&mut process.losses, Loss::at(now));
+            note_loss(&mut process.losses, Loss { from: since.min(now), to: now });
         }
     }
 

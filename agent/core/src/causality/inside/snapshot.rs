@@ -109,7 +109,7 @@ impl Inside {
         for tid in learned.multiplexing.iter().take(MAX_THREADS) {
             process.thread(*tid).multiplexes = true;
         }
-        self.missed(tgid, now);
+        self.missed(tgid, now, now);
         true
     }
 }

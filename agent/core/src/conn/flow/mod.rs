@@ -82,6 +82,8 @@ pub(super) struct Flow {
     closing: Option<Close>,
     /// End of what the session was given, by direction.
     delivered: PerDirection<u64>,
+    /// When the last of it moved and by whom, by direction; before that the connection's beginning.
+    moved: PerDirection<Option<(BootTime, Tgid)>>,
     /// What of the streams is in the totals already.
     counted: PerDirection<crate::stream::Stats>,
     /// The last skip announced.
@@ -146,6 +148,7 @@ impl Flow {
             is_wire_lost: false,
             closing: None,
             delivered: PerDirection::default(),
+            moved: PerDirection::default(),
             counted: PerDirection::default(),
             skipped: PerDirection::default(),
             is_captured: false,
@@ -333,10 +336,11 @@ impl Flow {
     /// Gives up what waits, and what was kept for detection.
     pub(super) fn relieve(&mut self, now: BootTime, cx: &mut Context) {
         cx.stats.relieved += 1;
-        for (direction, chunk) in self.duplex.relieve() {
+        let given_up = self.duplex.relieve();
+        self.count(cx);
+        for (direction, chunk) in given_up {
             self.take(direction, chunk, now, cx);
         }
-        self.count(cx);
         self.relieve_sealed(now, cx);
         if let State::Detecting(look) = &mut self.state {
             look.forget(&mut cx.stats);
@@ -346,6 +350,10 @@ impl Flow {
     /// Hands on every chunk whose turn it is.
     fn pump(&mut self, now: BootTime, cx: &mut Context) {
         while let Some((direction, chunk)) = self.duplex.pop() {
+            // What is missing is told before what ends because of it: with that, causes are decided.
+            if matches!(chunk, Chunk::Gap { .. }) {
+                self.count(cx);
+            }
             self.take(direction, chunk, now, cx);
         }
         self.count(cx);
@@ -360,7 +368,9 @@ impl Flow {
             cx.stats.stream(&counted, &stats);
             let bytes = stats.missing.saturating_sub(counted.missing);
             if bytes > 0 && !matches!(self.state, State::Ignored) {
-                cx.out.push_back((Arc::clone(&self.info), Event::Missed { bytes }));
+                let conn = &self.info.conn;
+                let (since, by) = self.moved.of(direction).unwrap_or((conn.at, conn.thread.tgid));
+                cx.out.push_back((Arc::clone(&self.info), Event::Missed { bytes, since, by }));
             }
         }
     }
@@ -376,7 +386,10 @@ impl Flow {
     fn take(&mut self, direction: Direction, chunk: Chunk, now: BootTime, cx: &mut Context) {
         *self.delivered.of(direction) = chunk.end();
         match &chunk {
-            Chunk::Bytes { bytes, .. } => cx.stats.bytes += bytes.len() as u64,
+            Chunk::Bytes { bytes, mark, .. } => {
+                *self.moved.of(direction) = Some((mark.at, mark.thread.tgid));
+                cx.stats.bytes += bytes.len() as u64;
+            }
             Chunk::Gap { len, .. } => cx.stats.gap_bytes = cx.stats.gap_bytes.saturating_add(*len),
         }
         let is_start = chunk.pos() == 0 && (self.info.conn.from_start || !self.is_announced);

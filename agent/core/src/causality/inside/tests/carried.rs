@@ -65,7 +65,7 @@ fn around_a_loss_and_while_a_request_is_not_read_a_trace_says_nothing() {
     let mut world = World::new();
     let known = world.request(9, 11);
     world.close(known, 11, None);
-    world.inside.missed(Tgid(1), world.now);
+    world.inside.missed(Tgid(1), world.now, world.now);
     let (_, call) = call_among(&mut world, &[trace(5), trace(6)], trace(5));
     world.check(call, None);
     world.wait(Duration::from_secs(60));

@@ -290,7 +290,7 @@ fn around_a_loss_and_in_a_new_program_chains_say_nothing() {
     let mut world = proven();
     let (first, second) = (world.request(1, LOOP), world.request(2, LOOP));
     let call = world.call_by(9, &[100, 3]);
-    world.inside.missed(Tgid(1), world.now);
+    world.inside.missed(Tgid(1), world.now, world.now);
     world.done(call, None);
     world.answer_by(second, 2, 4, Some("2"));
     world.answer_by(first, 1, 3, Some("1"));

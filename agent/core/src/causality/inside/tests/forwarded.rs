@@ -180,7 +180,7 @@ fn around_a_loss_nothing_is_known_to_be_passed_on() {
         let passed_on = world.call(3, 10);
         world.with(1).close(passed_on, 10, None);
         match whose {
-            Some(tgid) => world.inside.missed(tgid, world.now),
+            Some(tgid) => world.inside.missed(tgid, world.now, world.now),
             None => world.inside.lost(world.now),
         }
         world.with(1).close(request, 10, None);

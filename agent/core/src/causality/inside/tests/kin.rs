@@ -156,7 +156,7 @@ fn of_more_messages_than_are_looked_at_none_is_the_only_one() {
 fn around_a_loss_in_the_process_that_takes_messages_nothing_is_said() {
     let mut world = pool();
     world.task("1");
-    world.inside.missed(Tgid(MAIN), world.now);
+    world.inside.missed(Tgid(MAIN), world.now, world.now);
     let statement = world.statement(2, Some("1"));
     world.wait(2 * GRACE);
     world.check(statement, None);

@@ -80,13 +80,13 @@ fn losses_are_bounded_and_those_close_to_each_other_are_one() {
     let mut world = World::new();
     world.request(1, 10);
     for _ in 0..10 {
-        world.inside.missed(Tgid(1), world.now);
+        world.inside.missed(Tgid(1), world.now, world.now);
         world.now += LOSS_STEP / 10;
     }
     assert_eq!(world.process(1).losses.len(), 1);
     for _ in 0..2 * MAX_LOSSES {
         world.now += 2 * LOSS_STEP;
-        world.inside.missed(Tgid(1), world.now);
+        world.inside.missed(Tgid(1), world.now, world.now);
     }
     assert_eq!(world.process(1).losses.len(), MAX_LOSSES);
 }

@@ -206,7 +206,7 @@ fn around_a_loss_only_keys_prove_something() {
     world.close(plain, 10, None);
     let named = world.call(3, 10);
     world.close(named, 10, Some("1"));
-    world.inside.missed(Tgid(1), world.now);
+    world.inside.missed(Tgid(1), world.now, world.now);
     world.close(a, 10, Some("1"));
     world.check(plain, None);
     world.check(named, Some((a, Rule::Value)));
@@ -878,7 +878,7 @@ fn around_a_loss_work_is_not_traced_back_to_an_answered_request_by_its_key() {
         let call = world.call(3, 11);
         world.close(call, 11, Some("1"));
         if lost {
-            world.inside.missed(Tgid(1), world.now);
+            world.inside.missed(Tgid(1), world.now, world.now);
         }
         world.time_out(world.now + GRACE);
         world.collect();
