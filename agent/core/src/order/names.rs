@@ -144,8 +144,8 @@ impl Names {
     /// The same for a header or a field, which object stores keep under names of their own (`x-amz-meta-order-id`).
     pub(super) fn find_field(&self, name: &[u8]) -> &[RuleId] {
         match bare(name) {
-            Some(bare) => self.find(bare),
-            None => self.find(name),
+            Some(bare) if self.find(name).is_empty() => self.find(bare),
+            _ => self.find(name),
         }
     }
 }
@@ -183,6 +183,10 @@ mod tests {
             assert_eq!(names.find_field(name.as_bytes()), [7], "{name}");
         }
         assert!(names.find_field(b"x-amz-meta-id").is_empty());
+        // Whoever writes the whole name means it.
+        names.add("x-amz-meta-order-id", 8).expect("a name");
+        assert_eq!(names.find_field(b"x-amz-meta-order-id"), [8]);
+        assert_eq!(names.find_field(b"x-goog-meta-order-id"), [7]);
     }
 
     #[test]
