@@ -60,6 +60,11 @@ impl Server {
         format!("http://127.0.0.1:{}", self.grpc)
     }
 
+    /// Where it listens.
+    pub fn ports(&self) -> [u16; 2] {
+        [self.grpc, self.pages]
+    }
+
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.pages)
     }

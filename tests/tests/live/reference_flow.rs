@@ -67,7 +67,8 @@ fn make_run() -> Result<Run> {
     let options = ["--otlp-endpoint".to_owned(), server.endpoint()];
     let first = Agent::start(&binary, &dir, "first", &options)?;
     let packets = dir.join("packets.pcap");
-    let mut capture = capture(&packets, &dir)?;
+    // The agent leaves its own export alone, and what is asked of the orders' server comes when the agent has gone.
+    let mut capture = capture(&packets, &dir, server.ports())?;
     let mut flow = Flow::start(&|step| eprintln!("starting {step}"))?;
     let last = Agent::start(&binary, &dir, "last", &[])?;
     let last_since_ns = unix_ns();
@@ -85,10 +86,11 @@ fn make_run() -> Result<Run> {
     Ok(Run { outcomes, entries, logged_statements, first, last, last_since_ns, replayed, told })
 }
 
-/// All TCP traffic of loopback, in the classic pcap format.
-fn capture(file: &Path, dir: &Path) -> Result<Process> {
+/// All TCP traffic of loopback but that of two ports, in the classic pcap format.
+fn capture(file: &Path, dir: &Path, [one, two]: [u16; 2]) -> Result<Process> {
     let mut dumpcap = Command::new("dumpcap");
-    dumpcap.args(["-i", "lo", "-f", "tcp", "-B", "64", "-P", "-q", "-w"]).arg(file);
+    let filter = format!("tcp and not port {one} and not port {two}");
+    dumpcap.args(["-i", "lo", "-f", &filter, "-B", "64", "-P", "-q", "-w"]).arg(file);
     let mut process = Process::start("dumpcap", &mut dumpcap, &dir.join("dumpcap.log"))?;
     process.wait_until("capturing", |_| file.metadata().is_ok_and(|meta| meta.len() >= 24))?;
     Ok(process)
