@@ -255,6 +255,8 @@ pub fn tail(log: &Path) -> String {
 pub struct Postgres {
     pub process: Process,
     pub port: u16,
+    /// Where its Unix socket is.
+    dir: PathBuf,
     binaries: PathBuf,
     /// What clients trust, where it speaks TLS.
     trusted: Option<PathBuf>,
@@ -306,31 +308,30 @@ impl Postgres {
         }
         let mut process = Process::start("PostgreSQL", &mut server, &scratch.join("postgres.log"))?;
         process.wait_for_line("ready to accept connections")?;
-        Ok(Self { process, port, binaries, trusted: tls.map(|authority| authority.trusted.clone()) })
+        Ok(Self { process, port, dir, binaries, trusted: tls.map(|authority| authority.trusted.clone()) })
     }
 
     /// Creates a database and fills it by a script.
     pub fn create(&self, database: &str, script: &Path) -> Result<()> {
-        self.psql("postgres", &["--command", &format!("CREATE DATABASE {database}")])?;
-        self.psql(database, &["--file", &script.to_string_lossy()]).map(drop)
+        let create = format!("CREATE DATABASE {database}");
+        self.psql(Path::new("127.0.0.1"), "postgres", &["--command", &create])?;
+        self.psql(Path::new("127.0.0.1"), database, &["--file", &script.to_string_lossy()]).map(drop)
     }
 
-    /// The rows of a query, their columns between tabulators.
+    /// The rows of a query, their columns between tabulators. It is asked over the Unix socket: no capture of packets sees it.
     pub fn rows(&self, database: &str, query: &str) -> Result<String> {
-        self.psql(database, &["--tuples-only", "--no-align", "--field-separator=\t", "--command", query])
+        self.psql(
+            &self.dir,
+            database,
+            &["--tuples-only", "--no-align", "--field-separator=\t", "--command", query],
+        )
     }
 
-    fn psql(&self, database: &str, args: &[&str]) -> Result<String> {
+    fn psql(&self, host: &Path, database: &str, args: &[&str]) -> Result<String> {
         let port = self.port.to_string();
         let mut psql = Command::new(self.binaries.join("psql"));
-        psql.args([
-            "--no-psqlrc",
-            "--quiet",
-            "--host=127.0.0.1",
-            "--username=spoor",
-            "--set=ON_ERROR_STOP=1",
-        ]);
-        psql.args(["--port", &port, "--dbname", database]).args(args);
+        psql.args(["--no-psqlrc", "--quiet", "--username=spoor", "--set=ON_ERROR_STOP=1"]);
+        psql.arg("--host").arg(host).args(["--port", &port, "--dbname", database]).args(args);
         said(&mut psql)
     }
 
