@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Only tests on the live kernel, the reference flow among them.
     #[arg(long, conflicts_with = "fast")]
     live: bool,
-    /// Only tests that need neither privileges, nor the eBPF toolchain, nor servers: two minutes once they are built.
+    /// Only tests that need neither privileges, nor the eBPF toolchain, nor servers: three minutes once they are built.
     ///
     /// Unit tests of every crate, recorded traffic through the core, snapshots, hostile inputs, the fuzz targets over
     /// their corpus. It says what it leaves out.
