@@ -206,7 +206,7 @@ impl Inside {
                 && let Some(edge) = edge
                 && let Some(trace) = trace.and_then(|trace| process.traces.get_mut(&trace))
             {
-                trace.caused_by(edge.parent);
+                trace.cause.add(edge.parent);
             }
             process.blocked.remove(state.opened.at, op);
             let own = u32::from(state.awaits_late_cause);
@@ -220,11 +220,7 @@ impl Inside {
             let was_settled = state.transaction_settled;
             let transaction = self.table.transactions.entry(key).or_default();
             transaction.decided_count += usize::from(!was_settled);
-            match transaction.parent {
-                None => transaction.parent = Some(edge.parent),
-                Some(parent) if parent != edge.parent => transaction.contradictory = true,
-                Some(_) => {}
-            }
+            transaction.cause.add(edge.parent);
             ripe = transaction.is_ripe().then_some(key);
         }
         if let Some(edge) = edge.filter(|edge| edge.rule == Rule::Forwarded)

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::Interaction;
 use super::quiet::{Aftermath, Quiet};
-use super::table::Loss;
+use super::table::{Loss, OneCause};
 use super::thread::ThreadState;
 use super::thresholds::{INTERLEAVED_FOR, MAX_INTERLEAVED, MAX_THREADS};
 use super::trust::Trust;
@@ -102,11 +102,8 @@ impl Process {
     pub(super) fn forget_carried(&mut self, op: OpId, trace: Carried, shape: OpSide) {
         let Some(known) = self.traces.get_mut(&trace) else { return };
         known.members -= 1;
-        // Those that were over first are forgotten first.
-        if known.asked.front() == Some(&op) {
-            known.asked.pop_front();
-        } else if shape == OpSide::Incoming {
-            known.asked.retain(|asked| *asked != op);
+        if shape == OpSide::Incoming {
+            remove(&mut known.asked, op);
         }
         if known.members == 0 {
             self.traces.remove(&trace);
@@ -222,16 +219,19 @@ impl Process {
     }
 }
 
-/// Takes an operation out of an index. Those that were over first are forgotten first.
+/// Takes an operation out of an index.
 fn take_out<K: Eq + Hash, S: BuildHasher>(index: &mut HashMap<K, VecDeque<OpId>, S>, key: &K, op: OpId) {
     let Some(ops) = index.get_mut(key) else { return };
-    if ops.front() == Some(&op) {
-        ops.pop_front();
-    } else {
-        ops.retain(|other| *other != op);
-    }
+    remove(ops, op);
     if ops.is_empty() {
         index.remove(key);
+    }
+}
+
+/// Takes an operation out. Those that were over first are forgotten first.
+fn remove(ops: &mut VecDeque<OpId>, op: OpId) {
+    if ops.pop_front_if(|first| *first == op).is_none() {
+        ops.retain(|other| *other != op);
     }
 }
 
@@ -240,25 +240,9 @@ fn take_out<K: Eq + Hash, S: BuildHasher>(index: &mut HashMap<K, VecDeque<OpId>,
 pub(super) struct Trace {
     /// Requests that are over, in the order they were.
     pub(super) asked: VecDeque<OpId>,
-    /// What caused the operations whose cause is known; an error where they have several.
-    pub(super) cause: Option<Result<OpId, SeveralCauses>>,
+    pub(super) cause: OneCause,
     /// Operations that carry the ID.
     members: u32,
-}
-
-/// Operations of one trace have different causes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SeveralCauses;
-
-impl Trace {
-    /// An operation of the trace was caused by that request.
-    pub(super) fn caused_by(&mut self, cause: OpId) {
-        self.cause = Some(match self.cause {
-            Some(Ok(before)) if before != cause => Err(SeveralCauses),
-            Some(known) => known,
-            None => Ok(cause),
-        });
-    }
 }
 
 /// A connection that a process uses as a client.

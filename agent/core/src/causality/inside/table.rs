@@ -290,13 +290,29 @@ pub(super) fn common_facts(a: &Op, b: &Op) -> (usize, usize) {
 /// Members of one transaction without a cause that are remembered: what is beyond stays a trace of its own.
 const MAX_ROOTS: usize = 1024;
 
-/// A database transaction: its statements have one cause, unless some have shown otherwise.
+/// What caused the operations of a group that have one cause, unless some have shown otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OneCause {
+    first: Option<OpId>,
+    has_several: bool,
+}
+
+impl OneCause {
+    /// A member was decided for that cause, by evidence of its own.
+    pub(super) fn add(&mut self, cause: OpId) {
+        self.has_several |= *self.first.get_or_insert(cause) != cause;
+    }
+
+    /// The cause of all that are decided.
+    pub(super) fn get(self) -> Option<OpId> {
+        self.first.filter(|_| !self.has_several)
+    }
+}
+
+/// A database transaction: its statements have one cause.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
-    /// The cause of a member that was decided by evidence of its own.
-    pub(super) parent: Option<OpId>,
-    /// Members were decided for different causes.
-    pub(super) contradictory: bool,
+    pub(super) cause: OneCause,
     /// Its BEGIN was seen: no member is missing before those that are known.
     pub(super) begun: bool,
     /// The COMMIT or ROLLBACK is over.

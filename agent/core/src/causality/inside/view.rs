@@ -167,7 +167,7 @@ impl<'a> View<'a> {
 
     /// The one cause of what else the process did in the trace.
     pub(super) fn cause_in_trace(&self) -> Option<OpId> {
-        self.trace()?.cause.and_then(Result::ok)
+        self.trace()?.cause.get()
     }
 
     fn trace(&self) -> Option<&'a Trace> {

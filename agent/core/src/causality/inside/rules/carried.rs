@@ -4,13 +4,15 @@
 //! `passed_on`: `t0 read a, trace 5 · t1 read b, trace 6 · t2 write x, trace 5 · t3 answer a · t4 answer b ⇒ a caused x`
 //! `made`: `t0 read a · t1 read b · t2 write x, trace 7, order of a · t3 write y, trace 7 · t4 answer a · t5 answer b ⇒ a caused y`
 //!
-//! Says nothing where several requests of the trace could be the cause, around a loss, and while a request is not read.
+//! Says nothing where several requests of the trace could be the cause, while one is open that has not shown its trace, around a loss,
+//! and while a request is not read.
 //!
 //! *Spec*: W3C Trace Context Level 2, section 3.2.2.3 (`trace-id`).
 
 use super::super::thresholds::MAX_LOOKED_AT;
 use super::super::view::View;
 use super::Guess;
+use crate::record::OpId;
 
 /// Exactly one request of the trace was in flight.
 pub(super) fn passed_on(view: &View<'_>) -> Option<Guess> {
@@ -43,7 +45,9 @@ pub(super) fn made(view: &View<'_>) -> Option<Guess> {
     guess(view, cause)
 }
 
-fn guess(view: &View<'_>, cause: super::OpId) -> Option<Guess> {
-    let may_be_of_another = view.is_near_loss() || view.is_near_any_loss() || view.may_be_of_unread();
+fn guess(view: &View<'_>, cause: OpId) -> Option<Guess> {
+    // What carries a trace is known of requests that are over: one that hangs may be of the same.
+    let may_be_of_another =
+        view.is_blocked() || view.is_near_loss() || view.is_near_any_loss() || view.may_be_of_unread();
     (!may_be_of_another).then(|| Guess { cause, contested: view.is_contested(cause) })
 }

@@ -8,6 +8,5 @@ use super::super::view::View;
 use crate::record::OpId;
 
 pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Option<OpId> {
-    let transaction = view.transaction().filter(|transaction| !transaction.contradictory)?;
-    transaction.parent.filter(|_| !view.is_near_loss())
+    view.transaction()?.cause.get().filter(|_| !view.is_near_loss())
 }

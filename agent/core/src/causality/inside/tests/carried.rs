@@ -60,6 +60,21 @@ fn a_call_that_names_another_order_is_not_joined_by_its_trace() {
     world.check(call, None);
 }
 
+/// The cause hangs, and has not shown its trace: another request of it, which is over, is not the only one.
+#[test]
+fn a_request_that_hangs_may_be_of_the_same_trace() {
+    let mut world = World::new();
+    let hangs = world.request(8, 12);
+    let (_, call) = call_among(&mut world, &[trace(5), trace(6)], trace(5));
+    world.check(call, None);
+    world.wait(Duration::from_secs(11));
+    world.check(call, None);
+    world.close(hangs, 12, None);
+    world.wait(Duration::from_secs(30));
+    let (requests, call) = call_among(&mut world, &[trace(5), trace(6)], trace(5));
+    world.check(call, Some((requests[0], Rule::Carried)));
+}
+
 #[test]
 fn around_a_loss_and_while_a_request_is_not_read_a_trace_says_nothing() {
     let mut world = World::new();
