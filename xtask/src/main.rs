@@ -4,20 +4,17 @@
 
 #![forbid(unsafe_code)]
 
-mod accuracy;
-mod attack;
 mod bench;
 mod build;
 mod check;
-mod demo;
 mod docs;
 mod fuzz;
 mod image;
 mod instructions;
 mod package;
+mod programs;
 mod setup;
 mod shell;
-mod stacks;
 mod test;
 mod tidy;
 mod vm;
@@ -48,10 +45,10 @@ enum Command {
     Tidy,
     Docs(docs::Args),
     Test(test::Args),
-    Demo(demo::Args),
-    Accuracy(accuracy::Args),
-    Attack(attack::Args),
-    Stacks(stacks::Args),
+    Demo(programs::demo::Args),
+    Accuracy(programs::accuracy::Args),
+    Attack(programs::attack::Args),
+    Stacks(programs::stacks::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Vm(vm::Args),
@@ -72,10 +69,10 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Docs(args) => docs::run(&args),
         Command::Test(args) => test::run(&args),
-        Command::Demo(_) => demo::run(),
-        Command::Accuracy(_) => accuracy::run(),
-        Command::Attack(_) => attack::run(),
-        Command::Stacks(_) => stacks::run(),
+        Command::Demo(_) => programs::hand_over("demo"),
+        Command::Accuracy(_) => programs::hand_over("accuracy"),
+        Command::Attack(_) => programs::hand_over("attack"),
+        Command::Stacks(_) => programs::hand_over("stacks"),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
