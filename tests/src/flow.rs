@@ -11,7 +11,6 @@
 //!
 //! *Owns* what is started in which order with which settings. *Must not know* the agent and its spans.
 
-use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,6 +24,7 @@ use rustls::ClientConfig;
 use crate::authority::{Authority, PASSWORD};
 use crate::customers::{Ledger, Outcome, Ports, Scenario, Web, live_through};
 use crate::peers::{Postgres, Process, Rabbit, Scratch, Store, free_port, go_on, run};
+use crate::tools;
 use crate::truth::history::History;
 use crate::truth::{self, Entry};
 
@@ -276,12 +276,9 @@ pub fn missing() -> Option<String> {
     let files =
         ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/lib/postgresql", "/usr/share/java/amqp-client.jar"];
     let file = files.into_iter().find(|file| !Path::new(file).exists());
-    let in_path = |program: &&str| {
-        let path = env::var_os("PATH").unwrap_or_default();
-        env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]).any(|dir| dir.join(program).exists())
+    let program = || {
+        ["nginx", "node", "java", "javac", "setpriv"].into_iter().find(|name| tools::program(name).is_none())
     };
-    let program =
-        || ["nginx", "node", "java", "javac", "setpriv"].into_iter().find(|program| !in_path(program));
     let modules = || node_modules().is_err().then_some("pg and amqplib for Node.js");
     let missing = file.or_else(program).or_else(modules)?;
     Some(format!("{missing} is missing: run `cargo xtask setup`"))
@@ -294,18 +291,8 @@ fn source() -> PathBuf {
 
 /// The modules that `cargo xtask setup` installed by this very lock file.
 pub fn node_modules() -> Result<PathBuf> {
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| env::home_dir().map(|home| home.join(".cache")));
-    let cache = cache.context("there is no home directory")?.join("spoor");
-    let lock = fs::read(source().join("crm/package-lock.json"))
-        .context("cannot read the CRM's package-lock.json")?;
-    let folders = fs::read_dir(&cache).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut installed = folders.filter(|folder| {
-        folder.join("node_modules/.package-lock.json").is_file()
-            && fs::read(folder.join("package-lock.json")).is_ok_and(|other| other == lock)
-    });
-    let folder = installed.next().context("pg and amqplib are not installed: run `cargo xtask setup`")?;
-    Ok(folder.join("node_modules"))
+    let modules = tools::node_modules(&source().join("crm/package-lock.json"));
+    modules.context("pg and amqplib are not installed: run `cargo xtask setup`")
 }
 
 /// Compiles the MES; its jar.

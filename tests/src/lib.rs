@@ -10,7 +10,7 @@
 //! | how many causes are found in programs of every kind | [`accuracy`] |
 //! | the same in software of the field: servers, frameworks, drivers, proxies | [`stacks`] |
 //! | what happened by the services' own logs, and whether the traces agree | [`truth`] |
-//! | spans received, and their trees | [`sink`], [`forest`]; sent by an exporter alone: [`exporting`] |
+//! | spans received, and their trees | [`sink`], [`forest`]; counted only: [`receiver`]; sent by an exporter alone: [`exporting`] |
 //! | the live kernel | [`kernel`] |
 //! | recorded traffic | [`recorded`], [`captures`], [`transcript`], [`scenes`]; through the core: [`whole_core`] |
 //! | what spans have to be, by a file | [`expectation`] |
@@ -36,6 +36,7 @@ pub mod measure;
 pub mod netns;
 pub mod peers;
 pub mod printed;
+pub mod receiver;
 pub mod recorded;
 pub mod scenes;
 pub mod serve;

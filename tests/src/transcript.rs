@@ -274,6 +274,21 @@ pub mod wire {
         frame
     }
 
+    /// An integer of HPACK with a prefix (RFC 7541, section 5.1).
+    pub fn hpack_integer(mut value: usize, pattern: u8, mask: usize) -> Vec<u8> {
+        if value < mask {
+            return vec![pattern | value as u8];
+        }
+        let mut bytes = vec![pattern | mask as u8];
+        value -= mask;
+        while value >= 128 {
+            bytes.push(128 | (value % 128) as u8);
+            value /= 128;
+        }
+        bytes.push(value as u8);
+        bytes
+    }
+
     /// What each side of an HTTP/2 connection begins with.
     pub fn http2_hello(is_client: bool) -> Vec<u8> {
         let preface: &[u8] = if is_client { b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" } else { b"" };

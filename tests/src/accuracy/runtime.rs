@@ -2,7 +2,6 @@
 //!
 //! *Owns* how each runtime is started and what it can do. *Must not know* load, spans.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +12,7 @@ use super::plan::Abilities;
 use crate::flow::node_modules;
 use crate::netns::Side;
 use crate::peers::{Process, free_port, listens, run};
+use crate::tools;
 
 /// How work gets to threads: it decides what can be known of causes without the order's ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,7 +221,7 @@ impl Runtime {
     /// What is missing to run it; `None` when nothing is.
     pub fn missing(&self) -> Option<String> {
         let missing = self.needs.iter().find_map(|need| match need {
-            Need::Program(name) => (!is_program(name)).then(|| (*name).to_owned()),
+            Need::Program(name) => tools::program(name).is_none().then(|| (*name).to_owned()),
             Need::File(path) => (!Path::new(path).exists()).then(|| (*path).to_owned()),
             Need::Python(module) => {
                 let mut python = Command::new("/usr/bin/python3");
@@ -333,11 +333,6 @@ impl Proxy {
 /// `tests/services/accuracy`.
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("services/accuracy")
-}
-
-fn is_program(name: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]).any(|dir| dir.join(name).exists())
 }
 
 fn python(script: &str) -> Command {

@@ -8,7 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::drive::Work;
-use super::stack::{Need, Place, Stack, apps, node, port, python, system};
+use super::stack::{Need, Place, Stack, apps, node, python, system};
+use crate::peers::free_port;
 
 const PLAIN: Stack = Stack {
     name: "",
@@ -89,7 +90,7 @@ pub(super) const STACKS: &[Stack] = &[
         needs: &[Need::Python, Need::Program("haproxy")],
         start: |place| {
             let behind = flask(place, GTHREAD)?;
-            let front = port()?;
+            let front = free_port()?;
             let config = configuration(place, "haproxy.cfg", front, &behind.to_string(), "")?;
             let mut command = system("haproxy");
             command.arg("-db").arg("-f").arg(config);
@@ -104,7 +105,7 @@ pub(super) const STACKS: &[Stack] = &[
         needs: &[Need::Python, Need::Program("apache2")],
         start: |place| {
             let behind = flask(place, GTHREAD)?;
-            let front = port()?;
+            let front = free_port()?;
             let config = configuration(place, "apache.conf", front, &behind.to_string(), "")?;
             let mut command = system("apache2");
             command.arg("-DFOREGROUND").arg("-f").arg(config);
@@ -119,7 +120,7 @@ pub(super) const STACKS: &[Stack] = &[
         needs: &[Need::Python, Need::Program("caddy")],
         start: |place| {
             let behind = flask(place, GTHREAD)?;
-            let front = port()?;
+            let front = free_port()?;
             let config = configuration(place, "Caddyfile", front, &behind.to_string(), "")?;
             let mut command = system("caddy");
             command.args(["run", "--adapter", "caddyfile", "--config"]).arg(config);
@@ -133,7 +134,7 @@ pub(super) const STACKS: &[Stack] = &[
         pooler: Some("pgbouncer"),
         needs: &[Need::Python, Need::Program("pgbouncer")],
         start: |place| {
-            let front = port()?;
+            let front = free_port()?;
             let behind = place.database_port.to_string();
             let config = configuration(place, "pgbouncer.ini", front, &behind, "")?;
             let mut command = system("pgbouncer");
@@ -153,7 +154,7 @@ pub(super) const STACKS: &[Stack] = &[
             let mut worker = Command::new("ruby");
             worker.arg(apps().join("bunny_worker.rb"));
             place.ready("worker", worker, "ready")?;
-            let front = port()?;
+            let front = free_port()?;
             let mut command = Command::new("puma");
             command.args(["--threads", "5:5", "--workers", "0", "--bind"]);
             command.arg(format!("tcp://127.0.0.1:{front}")).arg(apps().join("puma.ru"));
@@ -167,7 +168,7 @@ pub(super) const STACKS: &[Stack] = &[
         proxies: &["nginx"],
         needs: &[Need::Program("php-fpm8.2"), Need::Program("nginx")],
         start: |place| {
-            let behind = format!("127.0.0.1:{}", port()?);
+            let behind = format!("127.0.0.1:{}", free_port()?);
             let config = configuration(place, "php-fpm.conf", 0, &behind, "")?;
             let mut command = system("php-fpm8.2");
             // As root: whoever may run the agent is root, and nobody else may enter where the sources are.
@@ -188,7 +189,7 @@ pub(super) const STACKS: &[Stack] = &[
         name: "starman",
         needs: &[Need::Program("starman"), Need::File("/usr/share/doc/libdbd-pg-perl")],
         start: |place| {
-            let front = port()?;
+            let front = free_port()?;
             let mut command = Command::new("starman");
             command.args(["--workers", "4", "--listen", &format!("127.0.0.1:{front}")]);
             let (port, name) = (place.database_port, &place.database);
@@ -214,7 +215,7 @@ pub(super) const STACKS: &[Stack] = &[
         name: "grpcio",
         work: Work::Call,
         start: |place| {
-            let port = port()?;
+            let port = free_port()?;
             place.environment.push(("STORE_PORT", port.to_string()));
             let mut store = python("python")?;
             store.arg("grpc_store.py");
@@ -227,7 +228,7 @@ pub(super) const STACKS: &[Stack] = &[
         name: "boto3-moto",
         work: Work::Upload,
         start: |place| {
-            let port = port()?;
+            let port = free_port()?;
             place.environment.push(("STORE_PORT", port.to_string()));
             let mut store = python("moto_server")?;
             store.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
@@ -254,7 +255,7 @@ fn flask(place: &mut Place, options: &[&str]) -> Result<u16> {
 }
 
 fn gunicorn(place: &mut Place, application: &str, options: &[&str]) -> Result<u16> {
-    let port = port()?;
+    let port = free_port()?;
     let command = gunicorn_at(&format!("127.0.0.1:{port}"), application, options)?;
     place.serve("gunicorn", command, port)?;
     Ok(port)
@@ -267,7 +268,7 @@ fn gunicorn_at(address: &str, application: &str, options: &[&str]) -> Result<Com
 }
 
 fn express(place: &mut Place) -> Result<u16> {
-    let port = port()?;
+    let port = free_port()?;
     let mut command = node("express.js")?;
     command.env("PORT", port.to_string());
     place.serve("express", command, port)?;
@@ -275,7 +276,7 @@ fn express(place: &mut Place) -> Result<u16> {
 }
 
 fn uvicorn(place: &mut Place, application: &str) -> Result<u16> {
-    let port = port()?;
+    let port = free_port()?;
     let mut command = python("uvicorn")?;
     command.args(["--port", &port.to_string(), "--log-level", "warning", application]);
     place.serve("uvicorn", command, port)?;
@@ -283,7 +284,7 @@ fn uvicorn(place: &mut Place, application: &str) -> Result<u16> {
 }
 
 fn nginx(place: &mut Place, upstream: &str, pass: &str) -> Result<u16> {
-    let front = port()?;
+    let front = free_port()?;
     let config = configuration(place, "nginx.conf", front, upstream, pass)?;
     let mut command = system("nginx");
     command.arg("-p").arg(&place.dir).arg("-c").arg(config).args(["-e", "stderr"]);

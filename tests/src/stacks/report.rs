@@ -22,11 +22,15 @@ pub enum When {
 }
 
 impl When {
-    pub fn words(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            When::First => "agent first",
-            When::Later => "agent later",
+            When::First => "first",
+            When::Later => "later",
         }
+    }
+
+    pub fn words(self) -> String {
+        format!("agent {}", self.name())
     }
 }
 
@@ -100,7 +104,7 @@ impl Row {
         let known = self.sum(|verdict| verdict.outgoing - verdict.unknown);
         [
             self.stack.to_owned(),
-            self.when.words().trim_start_matches("agent ").to_owned(),
+            self.when.name().to_owned(),
             n(|verdict| verdict.requests),
             n(|verdict| verdict.logged),
             n(|verdict| verdict.messages + verdict.calls),
@@ -127,7 +131,7 @@ impl Row {
         };
         json!({
             "stack": self.stack,
-            "agent": self.when.words().trim_start_matches("agent "),
+            "agent": self.when.name(),
             "runs": self.verdicts.iter().map(of).collect::<Vec<_>>(),
             "broken": self.broken(),
         })

@@ -2,7 +2,6 @@
 //!
 //! *Owns* what a stack is, where its programs and libraries are found and how they are started. *Must not know* load, spans.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +10,8 @@ use anyhow::{Context, Result, bail};
 
 use super::catalog::STACKS;
 use super::drive::Work;
-use crate::peers::{Process, free_port, listens};
+use crate::peers::{Process, listens};
+use crate::tools::{self, installed, program};
 
 /// Software of the field, and our application in it.
 #[derive(Clone, Copy, Debug)]
@@ -158,20 +158,9 @@ pub fn system(name: &str) -> Command {
     Command::new(program(name).unwrap_or_else(|| PathBuf::from(name)))
 }
 
-/// A port for what a stack starts.
-pub fn port() -> Result<u16> {
-    free_port()
-}
-
 /// The folder of the applications.
 pub fn apps() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/stacks/apps")
-}
-
-fn program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let extra = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    env::split_paths(&path).chain(extra).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 fn has_gem(library: &str) -> bool {
@@ -184,22 +173,10 @@ fn has_gem(library: &str) -> bool {
 }
 
 fn python_home() -> Result<PathBuf> {
-    installed("requirements.txt", "venv/bin/python").context("the Python environment of the stacks")
+    installed(&apps().join("requirements.txt"), "venv/bin/python")
+        .context("the Python environment of the stacks")
 }
 
 fn node_modules() -> Result<PathBuf> {
-    let folder = installed("package-lock.json", "node_modules/.package-lock.json");
-    Ok(folder.context("the Node.js modules of the stacks")?.join("node_modules"))
-}
-
-/// The folder that `cargo xtask setup` filled by this very list.
-fn installed(list: &str, witness: &str) -> Option<PathBuf> {
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| env::home_dir().map(|home| home.join(".cache")))?.join("spoor");
-    let wanted = fs::read(apps().join(list)).ok()?;
-    let folders = fs::read_dir(&cache).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut folders = folders.filter(|folder| {
-        folder.join(witness).is_file() && fs::read(folder.join(list)).is_ok_and(|other| other == wanted)
-    });
-    folders.next()
+    tools::node_modules(&apps().join("package-lock.json")).context("the Node.js modules of the stacks")
 }

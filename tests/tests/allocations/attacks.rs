@@ -128,21 +128,6 @@ impl Attack {
     }
 }
 
-/// An integer with a prefix (RFC 7541, section 5.1).
-fn integer(mut value: usize, pattern: u8, mask: usize) -> Vec<u8> {
-    if value < mask {
-        return vec![pattern | value as u8];
-    }
-    let mut bytes = vec![pattern | mask as u8];
-    value -= mask;
-    while value >= 128 {
-        bytes.push(128 | (value % 128) as u8);
-        value /= 128;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
 /// Both ends of an HTTP/2 connection with a large table, and a request that puts a path of so many bytes into it.
 fn hpack(attack: &mut Attack, path_len: usize) -> Link {
     let link = attack.connect(8080);
@@ -150,8 +135,13 @@ fn hpack(attack: &mut Attack, path_len: usize) -> Link {
     attack.client(link, &[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*settings].concat());
     attack.server(link, &settings);
     let path = format!("/?{}", "p".repeat(path_len - 2));
-    let block = [&*integer(65_536, 0x20, 31), b"\x82\x86\x44", &integer(path.len(), 0, 127), path.as_bytes()]
-        .concat();
+    let block = [
+        &*wire::hpack_integer(65_536, 0x20, 31),
+        b"\x82\x86\x44",
+        &wire::hpack_integer(path.len(), 0, 127),
+        path.as_bytes(),
+    ]
+    .concat();
     let (first, rest) = block.split_at(block.len().min(16_000));
     let mut frames = wire::http2_frame(1, if rest.is_empty() { 5 } else { 1 }, 1, first);
     let pieces: Vec<&[u8]> = rest.chunks(16_000).collect();

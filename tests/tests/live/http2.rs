@@ -13,6 +13,7 @@ use spoor_tests::agent::{self, Agent};
 use spoor_tests::forest::{self, Span};
 use spoor_tests::peers::{Process, Scratch, free_port, run};
 use spoor_tests::skip::skip;
+use spoor_tests::tools::program;
 
 /// Requests of the client that is older than the agent.
 const OLDER: usize = 40;
@@ -23,10 +24,6 @@ const LOAD: usize = 1000;
 
 /// How often each stream of a kind occurs: method, path and status, or a call's name and status.
 type Counts = BTreeMap<String, usize>;
-
-fn is_installed(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok()
-}
 
 fn peers(arguments: &[&str]) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("services/http2/peers.js");
@@ -92,7 +89,7 @@ fn every_stream_of_real_programs_is_a_span_at_both_ends() {
         Ok(binary) => binary,
         Err(reason) => return skip(&reason),
     };
-    if !is_installed("node") {
+    if program("node").is_none() {
         return skip("there is no node");
     }
     trace(&binary).expect("the programs run");
@@ -123,13 +120,13 @@ fn trace(binary: &Path) -> Result<()> {
     run(&mut peers(&["call", &port, &newer, &NEWER.to_string()]))?;
     let url = format!("http://127.0.0.1:{port}");
     let mut others = 0;
-    if is_installed("curl") {
+    if program("curl").is_some() {
         let mut curl = Command::new("curl");
         curl.args(["-s", "-o", "/dev/null", "--http2-prior-knowledge", "-d", "{\"order_id\": 17}"]);
         run(curl.arg(format!("{url}/orders")))?;
         others += 1;
     }
-    if is_installed("h2load") {
+    if program("h2load").is_some() {
         let mut load = Command::new("h2load");
         load.args(["-n", &LOAD.to_string(), "-c", "4", "-m", "20"]);
         run(load.arg(format!("{url}/orders/17")))?;

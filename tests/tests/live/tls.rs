@@ -15,6 +15,7 @@ use spoor_tests::authority::Authority;
 use spoor_tests::forest::{self, Span};
 use spoor_tests::peers::{Process, Scratch, free_port, go_on, run};
 use spoor_tests::skip::skip;
+use spoor_tests::tools::program;
 
 /// Requests of each client.
 const REQUESTS: usize = 25;
@@ -47,13 +48,6 @@ fn service(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("services/tls").join(name)
 }
 
-fn is_installed(program: &str) -> bool {
-    Command::new("sh")
-        .args(["-c", &format!("command -v {program}")])
-        .output()
-        .is_ok_and(|out| out.status.success())
-}
-
 impl Files {
     fn new(dir: &Path) -> Result<Self> {
         let authority = Authority::new(dir)?;
@@ -62,7 +56,7 @@ impl Files {
         let (pem, trusted) = (text(&authority.pem), text(&authority.trusted));
         let store = authority.store.as_deref().map(text).unwrap_or_default();
         let mut peer = None;
-        if is_installed("go") {
+        if program("go").is_some() {
             let out = dir.join("peer");
             run(Command::new("go")
                 .arg("build")
@@ -78,9 +72,9 @@ impl Files {
     fn missing(&self, kind: &str) -> bool {
         match kind {
             "go" => self.peer.is_none(),
-            "java" => !is_installed("keytool"),
-            "python" | "asynchronous" => !is_installed("python3"),
-            other => !is_installed(other),
+            "java" => program("keytool").is_none(),
+            "python" | "asynchronous" => program("python3").is_none(),
+            other => program(other).is_none(),
         }
     }
 
@@ -223,7 +217,7 @@ fn requests_under_tls_are_spans_at_both_ends_without_a_key_log() {
         Ok(binary) => binary,
         Err(reason) => return skip(&reason),
     };
-    if !is_installed("openssl") {
+    if program("openssl").is_none() {
         return skip("there is no openssl");
     }
     trace(&binary).expect("the programs run");

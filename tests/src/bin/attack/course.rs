@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use spoor_tests::peers::{Process, Scratch, free_port, go_on, listens, tail};
+use spoor_tests::receiver::Receiver;
+use spoor_tests::tools::program;
 
 use crate::collector::{Collector, Misbehaviour};
-use crate::receiver::{Receiver, Seen, Watch};
+
 use crate::report::Outcome;
 use crate::role::{Place, link, start_attacker, start_neighbour};
+use crate::seen::{Seen, Watch};
 use crate::victim;
 use crate::watch::{Memory, Probes, counted_twice_mib, get};
 
@@ -128,7 +131,7 @@ pub(crate) fn scratch() -> Result<Scratch> {
 impl Course {
     pub(crate) fn run(&self, binary: &Path) -> Result<Outcome> {
         let mut outcome = Outcome::default();
-        if self.nginx && !Path::new("/usr/sbin/nginx").exists() {
+        if self.nginx && program("nginx").is_none() {
             outcome.skipped = Some("nginx is missing: run `cargo xtask setup`".to_owned());
             return Ok(outcome);
         }
@@ -141,7 +144,7 @@ impl Course {
     }
 
     fn run_in(&self, binary: &Path, dir: &Path, outcome: &mut Outcome) -> Result<()> {
-        let receiver = Receiver::start(self.watch.clone())?;
+        let receiver = Receiver::start(Seen::by(self.watch.clone()))?;
         let collector = self.collector.map(Collector::start).transpose()?;
         let endpoint = collector.as_ref().map_or_else(|| receiver.url(), Collector::url);
         let nginx = self.nginx.then(|| start_nginx(dir)).transpose()?;
@@ -318,7 +321,7 @@ fn start_nginx(dir: &Path) -> Result<(Process, u16)> {
     );
     let config = home.join("nginx.conf");
     fs::write(&config, text)?;
-    let mut command = Command::new("/usr/sbin/nginx");
+    let mut command = Command::new(program("nginx").context("nginx is missing")?);
     command.arg("-p").arg(&home).arg("-c").arg(&config).arg("-e").arg(home.join("error"));
     let mut process = Process::start("nginx", &mut command, &dir.join("nginx.log"))?;
     process.wait_until("ready", |_| listens(port))?;

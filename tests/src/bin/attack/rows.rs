@@ -3,8 +3,8 @@
 use crate::attackers::{context, short};
 use crate::collector::Misbehaviour;
 use crate::course::Course;
-use crate::receiver::{Seen, Watch};
 use crate::secrets::Secrets;
+use crate::seen::{Seen, Watch};
 use crate::spools::Spool;
 
 /// A row.

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use spoor_tests::receiver::Receiver;
 use spoor_tests::recorded::{MARKS_THAT_SHOW, fixtures};
 
-use crate::receiver::{Receiver, Watch};
 use crate::report::Outcome;
+use crate::seen::{Seen, Watch};
 
 /// Which of the recordings.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +46,7 @@ impl Secrets {
             ensure!(output.status.success(), "replay failed: {said}");
             Ok(output)
         };
-        let receiver = Receiver::start(Watch { text: true, ..Watch::default() })?;
+        let receiver = Receiver::start(Seen::by(Watch { text: true, ..Watch::default() }))?;
         let tree = replay(&["--print", "tree"])?;
         let json = replay(&["--print", "otlp-json"])?;
         let sent = replay(&["--otlp-endpoint", &receiver.url()])?;

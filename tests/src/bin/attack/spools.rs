@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use spoor_tests::peers::{run, tail};
+use spoor_tests::receiver::Receiver;
 
 use crate::course::{Agent, END_LIMIT, asked, pause, scratch};
-use crate::receiver::{Receiver, Watch};
 use crate::report::Outcome;
 use crate::role::{Place, start_neighbour};
+use crate::seen::Seen;
 use crate::victim;
 
 /// What is wrong with it.
@@ -113,7 +114,7 @@ impl Case<'_> {
         for name in ["cursor.new", "cursor", "lock", "learned", "learned.new", "1.segment"] {
             symlink(&file, self.spool.join(name))?;
         }
-        let receiver = Receiver::start(Watch::default())?;
+        let receiver = Receiver::start(Seen::default())?;
         // As it was found, and as somebody makes it usable who does not look inside.
         for owner in ["others", "own"] {
             if owner == "own" {
@@ -138,7 +139,7 @@ impl Case<'_> {
     }
 
     fn taken(&self, outcome: &mut Outcome) -> Result<()> {
-        let receiver = Receiver::start(Watch::default())?;
+        let receiver = Receiver::start(Seen::default())?;
         let mut first = self.start("first", &receiver.url(), "")?;
         first.process.wait_for_line("ready:")?;
         let mut second = self.start("second", &receiver.url(), "")?;
@@ -160,7 +161,7 @@ impl Case<'_> {
     fn read_only(&self, outcome: &mut Outcome) -> Result<()> {
         let mount = Mount::new(&self.spool, "size=1m,mode=0700")?;
         mount.read_only()?;
-        let receiver = Receiver::start(Watch::default())?;
+        let receiver = Receiver::start(Seen::default())?;
         let mut agent = self.start("agent", &receiver.url(), "")?;
         if let Some(Start::Ready) = self.settle(&mut agent, outcome)? {
             agent.end(outcome)?;
@@ -195,7 +196,7 @@ impl Case<'_> {
         }
         fs::create_dir(self.spool.join("3.segment"))?;
         fs::create_dir(self.spool.join("00000000000000000004.segment"))?;
-        let receiver = Receiver::start(Watch::default())?;
+        let receiver = Receiver::start(Seen::default())?;
         let mut agent = self.start("agent", &receiver.url(), "")?;
         match self.settle(&mut agent, outcome)? {
             Some(Start::Ready) => {

@@ -7,7 +7,7 @@
 mod args;
 mod books;
 mod memory;
-mod receiver;
+mod seen;
 
 use std::fs;
 use std::path::Path;
@@ -20,11 +20,12 @@ use clap::Parser;
 use spoor_tests::agent;
 use spoor_tests::flow::{self, Flow};
 use spoor_tests::peers::{self, Process, go_on, tail};
+use spoor_tests::receiver::Receiver;
 
 use crate::args::Args;
 use crate::books::Summary;
 use crate::memory::{Sample, at_part, slope_kib_per_minute};
-use crate::receiver::Receiver;
+use crate::seen::Seen;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench soak", bin_name = "cargo xtask bench soak")]
@@ -65,7 +66,7 @@ fn run(args: &Args) -> Result<bool> {
     let binary = agent::binary().map_err(anyhow::Error::msg)?;
     let mut scratch = peers::Scratch::new("soak")?;
     let mut flow = Flow::start(&|step| eprintln!("soak: starting {step}"))?;
-    let mut receiver = Receiver::start()?;
+    let mut receiver = Receiver::start(Seen::default())?;
     let mut agent = start_agent(&binary, scratch.path(), &receiver.url())?;
     let course = drive(args, &flow, &mut receiver, &mut agent)?;
     // Messages still under way are part of the run.
@@ -119,7 +120,7 @@ struct Course {
 }
 
 /// Runs orders for the whole time; meanwhile stops and starts the collector and looks at the agent.
-fn drive(args: &Args, flow: &Flow, receiver: &mut Receiver, agent: &mut Process) -> Result<Course> {
+fn drive(args: &Args, flow: &Flow, receiver: &mut Receiver<Seen>, agent: &mut Process) -> Result<Course> {
     let length = Duration::from_secs(args.minutes * 60);
     // In the middle.
     let outage = args.away.map_or(length / 10, |minutes| Duration::from_secs(minutes * 60));
@@ -163,7 +164,7 @@ fn watch(
     start: Instant,
     length: Duration,
     flow: &Flow,
-    receiver: &mut Receiver,
+    receiver: &mut Receiver<Seen>,
     agent: &mut Process,
 ) -> Result<()> {
     let (mut next_sample, mut next_line) = (Duration::ZERO, Duration::ZERO);
@@ -235,7 +236,7 @@ fn report(
     args: &Args,
     course: &Course,
     summary: &Summary,
-    receiver: &Receiver,
+    receiver: &Receiver<Seen>,
     truth: &std::collections::BTreeMap<String, u64>,
 ) -> Vec<String> {
     let seen = receiver.seen();
@@ -287,7 +288,7 @@ fn report(
     faults
 }
 
-fn faults(course: &Course, summary: &Summary, seen: &receiver::Seen) -> Vec<String> {
+fn faults(course: &Course, summary: &Summary, seen: &Seen) -> Vec<String> {
     let mut faults = Vec::new();
     let mut unless = |holds: bool, fault: String| {
         if !holds {

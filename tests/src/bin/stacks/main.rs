@@ -6,7 +6,7 @@ mod args;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 use spoor_tests::peers;
 use spoor_tests::stacks::report::When;
@@ -41,7 +41,7 @@ fn measure(args: &Args) -> Result<bool> {
         return Ok(true);
     }
     let whens = [When::First, When::Later].into_iter().filter(|when| match args.agent.as_deref() {
-        Some(chosen) => when.words().ends_with(chosen),
+        Some(chosen) => when.name() == chosen,
         None => true,
     });
     let options = Options {
@@ -52,7 +52,7 @@ fn measure(args: &Args) -> Result<bool> {
         seed: args.seed,
         record: args.record.clone(),
     };
-    stop_servers_when_asked()?;
+    peers::watch_signals("stacks")?;
     let report = run(&options, &|step| eprintln!("stacks: {step}"))?;
     if args.json {
         println!("{:#}", report.to_json());
@@ -75,25 +75,4 @@ fn list(stacks: &[&Stack]) {
     for stack in stacks {
         println!("{}: {}", stack.name, stack.missing().unwrap_or_else(|| "can run".to_owned()));
     }
-}
-
-/// On Ctrl-C and SIGTERM everything that waits gives up, and whoever started servers stops them.
-fn stop_servers_when_asked() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate) = runtime.block_on(async {
-        anyhow::Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
-    })?;
-    let wait = move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        });
-        eprintln!("stacks: stopping");
-        peers::interrupt();
-    };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).context("cannot start a thread")?;
-    Ok(())
 }

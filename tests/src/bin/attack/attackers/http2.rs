@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use spoor_tests::transcript::wire::http2_frame as frame;
+use spoor_tests::transcript::wire::{hpack_integer as integer, http2_frame as frame};
 
 use super::{Pair, listen};
 
@@ -28,21 +28,6 @@ const AGAIN_AT: &[u8] = b"\x82\x86\xbf\xbe";
 const OK: &[u8] = b"\x88";
 /// Less than the largest frame that every peer takes.
 const PIECE: usize = 16_000;
-
-/// An integer with a prefix.
-fn integer(mut value: usize, pattern: u8, mask: usize) -> Vec<u8> {
-    if value < mask {
-        return vec![pattern | value as u8];
-    }
-    let mut bytes = vec![pattern | mask as u8];
-    value -= mask;
-    while value >= 128 {
-        bytes.push(128 | (value % 128) as u8);
-        value /= 128;
-    }
-    bytes.push(value as u8);
-    bytes
-}
 
 /// A literal `:path` that enters the table.
 fn path(len: usize) -> Vec<u8> {

@@ -4,18 +4,14 @@ import os
 from concurrent import futures
 
 import grpc
-import psycopg_pool
 
-pool = psycopg_pool.ConnectionPool(os.environ["DATABASE_URL"], min_size=4, max_size=8, open=True)
+import orders
 
 
 def store(message, context):
     order = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(message[1:]))
     nonce = dict(context.invocation_metadata())["x-nonce"]
-    with pool.connection() as connection:
-        connection.execute(
-            "INSERT INTO orders (id, customer, nonce) VALUES (%s, 'somebody', %s)", (order, nonce + "-a")
-        )
+    orders.store(order, "somebody", nonce)
     return message
 
 

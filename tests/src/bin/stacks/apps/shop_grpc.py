@@ -2,9 +2,9 @@
 
 import os
 
-import flask
 import grpc
-import psycopg_pool
+
+import orders
 
 channel = None
 
@@ -23,38 +23,4 @@ def store(order_id, nonce):
     channel.unary_unary("/shop.v1.Orders/Store")(bytes(message), metadata=[("x-nonce", nonce)])
 
 
-shop = flask.Flask(__name__)
-pool = None
-LOOK = "SELECT status FROM orders WHERE id = %s AND (nonce = %s OR customer IS NOT NULL)"
-
-
-def database():
-    global pool
-    if pool is None:
-        pool = psycopg_pool.ConnectionPool(os.environ["DATABASE_URL"], min_size=4, max_size=8, open=True)
-    return pool.connection()
-
-
-@shop.post("/orders")
-def make():
-    order, nonce = flask.request.get_json(), flask.request.headers["x-nonce"]
-    store(order["order_id"], nonce + "-c")
-    return {"order_id": order["order_id"]}
-
-
-@shop.get("/orders/<int:order>")
-def look(order):
-    with database() as connection:
-        row = connection.execute(LOOK, (order, flask.request.headers["x-nonce"] + "-a")).fetchone()
-    return {"order_id": order, "status": row[0]}
-
-
-@shop.post("/orders/<int:order>/confirm")
-def confirm(order):
-    nonce = flask.request.headers["x-nonce"]
-    with database() as connection:
-        connection.execute(LOOK + " FOR UPDATE", (order, nonce + "-a")).fetchone()
-        connection.execute(
-            "UPDATE orders SET status = 'confirmed', nonce = %s WHERE id = %s", (nonce + "-b", order)
-        )
-    return {"order_id": order}
+shop = orders.application(lambda order_id, nonce: store(order_id, nonce + "-c"), stores=False)

@@ -5,10 +5,10 @@ import os
 import sys
 import threading
 
-import flask
 import pika
 import psycopg
-import psycopg_pool
+
+import orders
 
 local = threading.local()
 
@@ -39,14 +39,7 @@ def work():
             channel.basic_nack(method.delivery_tag, requeue=True)
             return
         with connection.transaction():
-            connection.execute(
-                "UPDATE orders SET status = 'planned', nonce = %s WHERE id = %s",
-                (order["nonce"] + "-a", order["order_id"]),
-            )
-            connection.execute(
-                "INSERT INTO events (order_id, what, nonce) VALUES (%s, 'planned', %s)",
-                (order["order_id"], order["nonce"] + "-b"),
-            )
+            orders.plan(connection, order["order_id"], order["nonce"])
         channel.basic_ack(method.delivery_tag)
 
     channel.basic_consume("made", take)
@@ -54,50 +47,15 @@ def work():
     channel.start_consuming()
 
 
-shop = flask.Flask(__name__)
-pool = None
-LOOK = "SELECT status FROM orders WHERE id = %s AND (nonce = %s OR customer IS NOT NULL)"
-
-
-def database():
-    global pool
-    if pool is None:
-        pool = psycopg_pool.ConnectionPool(os.environ["DATABASE_URL"], min_size=4, max_size=8, open=True)
-    return pool.connection()
-
-
-@shop.post("/orders")
-def make():
-    order, nonce = flask.request.get_json(), flask.request.headers["x-nonce"]
-    with database() as connection:
-        connection.execute(
-            "INSERT INTO orders (id, customer, nonce) VALUES (%s, %s, %s)",
-            (order["order_id"], order["customer"], nonce + "-a"),
-        )
-    publish("made", order["order_id"], nonce + "-p")
+def made(order_id, nonce):
+    publish("made", order_id, nonce + "-p")
     try:
-        publish("nowhere", order["order_id"], nonce + "-u")
+        publish("nowhere", order_id, nonce + "-u")
     except pika.exceptions.UnroutableError:
         pass
-    return {"order_id": order["order_id"]}
 
 
-@shop.get("/orders/<int:order>")
-def look(order):
-    with database() as connection:
-        row = connection.execute(LOOK, (order, flask.request.headers["x-nonce"] + "-a")).fetchone()
-    return {"order_id": order, "status": row[0]}
-
-
-@shop.post("/orders/<int:order>/confirm")
-def confirm(order):
-    nonce = flask.request.headers["x-nonce"]
-    with database() as connection:
-        connection.execute(LOOK + " FOR UPDATE", (order, nonce + "-a")).fetchone()
-        connection.execute(
-            "UPDATE orders SET status = 'confirmed', nonce = %s WHERE id = %s", (nonce + "-b", order)
-        )
-    return {"order_id": order}
+shop = orders.application(made)
 
 
 if sys.argv[1:] == ["worker"]:

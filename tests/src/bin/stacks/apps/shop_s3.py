@@ -3,8 +3,8 @@
 import os
 
 import boto3
-import flask
-import psycopg_pool
+
+import orders
 
 s3 = None
 
@@ -24,48 +24,13 @@ def bucket():
     return s3
 
 
-shop = flask.Flask(__name__)
-pool = None
-LOOK = "SELECT status FROM orders WHERE id = %s AND (nonce = %s OR customer IS NOT NULL)"
-
-
-def database():
-    global pool
-    if pool is None:
-        pool = psycopg_pool.ConnectionPool(os.environ["DATABASE_URL"], min_size=4, max_size=8, open=True)
-    return pool.connection()
-
-
-@shop.post("/orders")
-def make():
-    order, nonce = flask.request.get_json(), flask.request.headers["x-nonce"]
-    with database() as connection:
-        connection.execute(
-            "INSERT INTO orders (id, customer, nonce) VALUES (%s, %s, %s)",
-            (order["order_id"], order["customer"], nonce + "-a"),
-        )
+def made(order_id, nonce):
     bucket().put_object(
         Bucket="models",
-        Key=f"orders/{order['order_id']}/model.stl",
+        Key=f"orders/{order_id}/model.stl",
         Body=b"solid cube\n" * 20,
         Metadata={"nonce": nonce + "-c"},
     )
-    return {"order_id": order["order_id"]}
 
 
-@shop.get("/orders/<int:order>")
-def look(order):
-    with database() as connection:
-        row = connection.execute(LOOK, (order, flask.request.headers["x-nonce"] + "-a")).fetchone()
-    return {"order_id": order, "status": row[0]}
-
-
-@shop.post("/orders/<int:order>/confirm")
-def confirm(order):
-    nonce = flask.request.headers["x-nonce"]
-    with database() as connection:
-        connection.execute(LOOK + " FOR UPDATE", (order, nonce + "-a")).fetchone()
-        connection.execute(
-            "UPDATE orders SET status = 'confirmed', nonce = %s WHERE id = %s", (nonce + "-b", order)
-        )
-    return {"order_id": order}
+shop = orders.application(made)
