@@ -336,7 +336,8 @@ pub struct Spool {
     #[serde(with = "duration")]
     #[schemars(with = "String")]
     pub max_age: Duration,
-    /// Spans waiting in memory before the spool is used, or dropped (oldest first) without one.
+    /// Spans waiting in memory before the spool is used, or dropped without one: the oldest of whoever has most there.
+    /// A container is one sender, and outside of containers a service is.
     pub memory_bytes: usize,
 }
 
