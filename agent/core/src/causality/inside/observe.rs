@@ -191,6 +191,7 @@ impl Inside {
         let (family, conn, tgid, opened) = (state.family, state.conn, state.tgid, state.opened);
         let several_at_hand = state.start.several_at_hand;
         let tid = opened.thread.tid;
+        self.note_followed(closing.op);
         // A process that is forgotten does not come back for what it had left open.
         if let Some(process) = self.table.processes.get_mut(&tgid) {
             process.client_closed(conn);
@@ -346,6 +347,7 @@ impl Inside {
             process.unexplained.retain(|work| !state.is_open_at(*work));
         }
         self.name(op);
+        self.await_rest(op, at);
         self.deadlines.insert(at + REMEMBER, (op, Deadline::Forget));
         for waiter in waiters {
             self.consider(waiter, false);

@@ -969,6 +969,7 @@ mod forwarded;
 mod kin;
 mod losses;
 mod parts;
+mod rest;
 mod stages;
 mod threads;
 mod transactions;
