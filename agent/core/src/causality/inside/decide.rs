@@ -310,10 +310,8 @@ impl Inside {
         }
         process.trust.count(Signal::InFlight, in_flight);
         process.trust.count(Signal::Named, true);
-        let (tgid, has_end) = (state.tgid, !cause.is_unanswerable());
-        if has_end {
-            self.table.count_lateness(tgid, Signal::NamedInFlight, !in_flight);
-        }
+        let tgid = state.tgid;
+        self.table.count_lateness(tgid, Signal::NamedInFlight, !in_flight);
     }
 
     /// An operation was decided before keys were asked. Where it and its cause both show one: do they agree?

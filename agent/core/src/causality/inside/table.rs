@@ -276,11 +276,6 @@ impl Op {
         self.closed_at.is_none() || self.answered
     }
 
-    /// A message that was over as it came, for nobody acknowledges it: it has no end after which anything would be late.
-    pub(super) fn is_unanswerable(&self) -> bool {
-        self.family == Interaction::Message && self.closed_at == Some(self.opened.at)
-    }
-
     /// The operation was under way at that time.
     pub(super) fn is_open_at(&self, at: BootTime) -> bool {
         self.opened.at <= at && self.closed_at.is_none_or(|closed| closed >= at)

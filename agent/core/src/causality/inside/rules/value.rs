@@ -94,12 +94,11 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
             return Value::Among(open);
         }
     }
-    let is_unanswerable = |cause: &OpId| view.candidate(*cause).is_some_and(Op::is_unanswerable);
     if !open.is_empty() {
         let closed_at = |cause: &OpId| view.candidate(*cause).and_then(|cause| cause.closed_at);
         over.retain(|cause| {
             let since = closed_at(cause).map_or(Duration::ZERO, |closed| at.since(closed));
-            is_unanswerable(cause) || !view.names_before_answer(since)
+            !view.names_before_answer(since)
         });
     }
     // A worker with two stages is told of the second while it is about to settle the first.
@@ -154,10 +153,9 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
         ([], [only]) => return Value::Answered(*only, &VALUE_ANSWERED),
         _ => {}
     }
-    let have_answers = !over.iter().any(is_unanswerable);
     // What is published after an answer is a habit of programs; statements and calls are not.
     let is_beside_answered = match open.as_slice() {
-        [only] if have_answers && view.op.family == Interaction::Call && !is_near_loss => Some(*only),
+        [only] if view.op.family == Interaction::Call && !is_near_loss => Some(*only),
         _ => None,
     };
     if let Some(only) = is_beside_answered
@@ -165,8 +163,7 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
     {
         return Value::Likest(only, &VALUE_BESIDE_ANSWERED);
     }
-    let are_answered = have_answers && open.is_empty() && !view.is_blocked();
-    let are_answered = are_answered && !is_near_loss && !view.is_near_any_loss();
+    let are_answered = open.is_empty() && !view.is_blocked() && !is_near_loss && !view.is_near_any_loss();
     open.append(&mut over);
     // One that shows the same facts may be what is missing.
     match by_facts(view.op, &open, view).filter(|_| !is_near_loss) {
