@@ -293,18 +293,27 @@ impl Data {
 }
 
 number! {
-    /// A task of a program, as its runtime numbers it, which gives no number twice; 0 for one with a name in its place.
+    /// A task of a program, as its runtime numbers it, which gives no number twice; 0 for one with a name in its place. Or a connection
+    /// of the program, by its runtime's number for that: see [`TaskId::CONNECTION`].
     TaskId(u64)
 }
 
 impl TaskId {
+    /// The bit that numbers of connections have.
+    pub const CONNECTION: u64 = 1 << 63;
+
+    /// It is the connection on which requests come, in a runtime whose tasks have no numbers.
+    pub fn is_connection(self) -> bool {
+        self.0 & Self::CONNECTION != 0
+    }
+
     /// It has a number, by which it is known for good.
     pub fn is_numbered(self) -> bool {
         self != Self::default()
     }
 }
 
-/// Who waited for whom when a process wrote to a connection: the record comes before that [`Data`].
+/// Who waited for whom when a process wrote to a connection, or read from it: the record comes before that [`Data`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// As that of the data.

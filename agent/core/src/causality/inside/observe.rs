@@ -149,6 +149,14 @@ impl Inside {
         }
         let Some(state) = self.table.ops.get_mut(&op) else { return };
         let shape = state.shape;
+        // Where the runtime tells only who waits for the answer.
+        if shape == OpSide::Outgoing
+            && state.start.tasks.is_empty()
+            && let Some(start) = closing.response_start
+            && let Some(tasks) = self.table.chains.of(state.conn, start.at)
+        {
+            state.start.tasks = tasks.into();
+        }
         let answer = if shape == OpSide::Incoming { closing.response_start } else { closing.response_end };
         state.answered_by = answer.map(|point| point.thread.tid);
         state.transaction = closing.transaction.map(|transaction| transaction.number);

@@ -190,6 +190,53 @@ fn where_no_task_was_seen_before_the_request_none_is_younger() {
     world.check(late, Some((first, Rule::Chain)));
 }
 
+/// The connection of a runtime whose tasks have no numbers.
+fn connection(number: u64) -> u64 {
+    TaskId::CONNECTION | number
+}
+
+/// Two requests at once; one makes a call, and what is read as its answer says that the connection of the first one waits for it.
+fn told_by_the_answer(world: &mut World, key: Option<&str>) -> (OpId, OpId) {
+    let (first, second) = (world.request(1, LOOP), world.request(2, LOOP));
+    let call = world.call(9, LOOP);
+    world.written_by(9, &[connection(3)]);
+    world.done(call, key);
+    world.answer_by(second, 2, connection(4), Some("2"));
+    world.answer_by(first, 1, connection(3), Some("1"));
+    (first, call)
+}
+
+#[test]
+fn who_waits_is_also_known_from_when_the_answer_is_read() {
+    let mut world = World::new();
+    for _ in 0..PROOF_OF_THE_USUAL {
+        told_by_the_answer(&mut world, Some("1"));
+        world.wait(2 * AFTER);
+    }
+    let (first, call) = told_by_the_answer(&mut world, None);
+    world.check(call, Some((first, Rule::Chain)));
+}
+
+#[test]
+fn a_connection_is_made_for_no_request() {
+    let mut world = World::new();
+    for _ in 0..PROOF_OF_THE_USUAL {
+        told_by_the_answer(&mut world, Some("1"));
+        world.wait(2 * AFTER);
+    }
+    // Begun after its first request was answered, before the next one came.
+    let other = world.request(2, LOOP);
+    let first = world.request(1, LOOP);
+    world.answer_by(first, 1, connection(3), Some("1"));
+    let call = world.call(9, LOOP);
+    let next = world.request(1, LOOP);
+    world.written_by(9, &[connection(3)]);
+    world.done(call, None);
+    world.answer_by(next, 1, connection(3), Some("5"));
+    world.answer_by(other, 2, connection(4), Some("2"));
+    world.check(call, None);
+}
+
 fn chain_of(tgid: u32, tasks: &[u64]) -> Chain {
     let tasks = tasks.iter().map(|task| TaskId(*task)).collect();
     Chain { at: BootTime::ZERO + TICK, conn: ConnId(u64::from(tgid)), thread: Worker::new(tgid, LOOP), tasks }
