@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use spoor_common::chain::node::{CONNECTION, CONSUMER_LEN, DELIVERY, delivery};
 use spoor_common::record::GOROUTINE;
 
 use crate::time::{BootTime, WallTime};
@@ -293,18 +294,25 @@ impl Data {
 }
 
 number! {
-    /// A task of a program, as its runtime numbers it, which gives no number twice; 0 for one with a name in its place. Or a connection
-    /// of the program, by its runtime's number for that: see [`TaskId::CONNECTION`].
+    /// A task of a program, as its runtime numbers it, which gives no number twice; 0 for one with a name in its place. In a runtime
+    /// whose tasks have no numbers, a connection of the program or a message: [`TaskId::is_of_request`].
     TaskId(u64)
 }
 
 impl TaskId {
-    /// The bit that numbers of connections have.
-    pub const CONNECTION: u64 = 1 << 63;
+    /// It is the connection on which requests come, or a message.
+    pub fn is_of_request(self) -> bool {
+        self.0 & (CONNECTION | DELIVERY) != 0
+    }
 
-    /// It is the connection on which requests come, in a runtime whose tasks have no numbers.
-    pub fn is_connection(self) -> bool {
-        self.0 & Self::CONNECTION != 0
+    /// A message that was delivered to the consumer with this tag. `None`: chains cannot name it.
+    pub fn of_delivery(consumer_tag: &str, delivery_tag: u64) -> Option<Self> {
+        let mut bytes = [0; CONSUMER_LEN];
+        bytes.get_mut(..consumer_tag.len()).filter(|to| !to.is_empty())?.copy_from_slice(consumer_tag.as_bytes());
+        let (words, _) = bytes.as_chunks::<8>();
+        let mut consumer = [0; CONSUMER_LEN / 8];
+        consumer.iter_mut().zip(words).for_each(|(to, from)| *to = u64::from_le_bytes(*from));
+        Some(Self(delivery(consumer, delivery_tag))).filter(|task| task.is_numbered())
     }
 
     /// It has a number, by which it is known for good.

@@ -111,8 +111,6 @@ fn direction(number: u8) -> Option<Direction> {
     }
 }
 
-const _: () = assert!(TaskId::CONNECTION == spoor_common::chain::node::CONNECTION);
-
 fn tasks(bytes: &[u8]) -> Option<(Chain, Direction)> {
     let is_broken = field!(bytes, ChainRecord, is_broken, u8) != 0;
     let count = if is_broken { 0 } else { field!(bytes, ChainRecord, len, u8) };

@@ -16,7 +16,7 @@ function tell() {
   if (told || !asking) return;
   told = true;
   const [socket] = served;
-  const none = ['detached', 'module', 'finished', 'shared', 'row', 'again'].includes(scenario);
+  const none = ['detached', 'module', 'message', 'finished', 'shared', 'row', 'again'].includes(scenario);
   setTimeout(() => console.log(descriptor(asking), none ? 0 : number(socket), none ? 0 : descriptor(socket)), 50);
 }
 
@@ -87,7 +87,7 @@ let pool;
 
 async function one() { await call(); return 1; }
 async function two() { return (await one()) + 1; }
-const later = [];
+const later = [], acknowledged = [];
 let common;
 
 const handlers = {
@@ -107,6 +107,13 @@ const handlers = {
   queryCallback(request, response) { pool.query(() => response.end()); },
   async direct(request, response) { await pool.client.query(); response.end(); },
   async stored(request, response) { const work = async () => { await pool.client.query(); }; await Promise.all([work()]); response.end(); },
+  // As amqplib hands messages over.
+  message() {
+    const text = Buffer.from('amq.ctag-Uh8dm1YUvx_i5gMKcCLVrg').toString();
+    const fields = { consumerTag: text, deliveryTag: 4711, redelivered: false, exchange: '', routingKey: 'a' };
+    const message = { fields, properties: {}, content: Buffer.from('a') };
+    (async (received) => { await two(); acknowledged.push(received); })(message);
+  },
   // Nobody waits for it.
   detached(request, response) { (async () => { await call(); })(); response.write('a'); },
   // The answer is out.
@@ -136,6 +143,7 @@ const asked = net.createServer((socket) => socket.on('data', tell)).listen(0, '1
   backend = asked.address().port;
   const stream = net.connect(backend, '127.0.0.1', () => {
     pool = new Pool(new Client(stream));
+    if (scenario === 'message') return handlers.message();
     const server = http.createServer((request, response) => {
       served.push(request.socket);
       handlers[scenario](request, response);

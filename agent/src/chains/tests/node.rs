@@ -144,6 +144,18 @@ scenarios! {
 }
 
 #[test]
+fn work_on_a_message_leads_to_it() {
+    let expected = TaskId::of_delivery("amq.ctag-Uh8dm1YUvx_i5gMKcCLVrg", 4711).expect("a name");
+    for node in nodes() {
+        let program = Program::start(&node, "message");
+        let (memory, layout) = (program.memory(), program.layout());
+        let found = (0..5).map(|_| walk(&memory, &layout, program.asked, true).0);
+        let found: Vec<u64> = found.filter(|walk| walk.end == COMPLETE).map(|walk| walk.id).collect();
+        assert!(!found.is_empty() && found.iter().all(|id| *id == expected.0), "{found:x?}");
+    }
+}
+
+#[test]
 fn offsets_and_kinds_that_are_wrong_give_no_other_chain() {
     for node in nodes() {
         let program = Program::start(&node, "query");
@@ -163,7 +175,7 @@ fn offsets_and_kinds_that_are_wrong_give_no_other_chain() {
 fn another_runtimes_reader_does_not_know_node() {
     for node in nodes() {
         let program = Program::start(&node, "awaited");
-        assert_eq!(crate::chains::python::find(&program.memory()).err(), Some(Refusal::Unknown));
+        assert_eq!(python::find(&program.memory()).err(), Some(Refusal::Unknown));
     }
 }
 

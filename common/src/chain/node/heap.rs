@@ -39,6 +39,8 @@ const MOST: u64 = 512;
 const NUMBER: u64 = 8;
 /// Kinds that are the same in all versions.
 const SYMBOL: u64 = 128;
+const STRING: u64 = 40;
+const INTERNALIZED_STRING: u64 = 8;
 const HEAP_NUMBER: u64 = 130;
 /// Such as `undefined`.
 pub(super) const ODDBALL: u64 = 131;
@@ -98,6 +100,30 @@ pub(super) fn number<M: Memory>(memory: &M, word: u64) -> Option<u64> {
     let fraction = 52 - exponent;
     let value = digits >> (fraction & 63);
     Some(if value << (fraction & 63) == digits { value } else { 0 })
+}
+
+/// The letters of a string of one byte each, of at most 32, with zeros behind them, and how many; 0: it is no such string.
+#[inline(always)]
+pub(super) fn text<M: Memory>(memory: &M, word: u64) -> Option<(u64, [u64; 4])> {
+    let mut words = [0; 4];
+    if !is_tagged(word) {
+        return Some((0, words));
+    }
+    let kind = kind(memory, word)?;
+    let len = small(memory.word(at(word, TEXT))?);
+    if (kind != STRING && kind != INTERNALIZED_STRING) || len > 32 {
+        return Some((0, words));
+    }
+    // What is behind the last letter may be anything, or no memory.
+    let (mut left, mut from) = (len, at(word, TEXT + 8));
+    for to in &mut words {
+        if left != 0 {
+            *to = memory.word(from)? & letters(left);
+        }
+        left = left.saturating_sub(8);
+        from = from.wrapping_add(8);
+    }
+    Some((len, words))
 }
 
 /// The name of a property, of at most 16 letters: a string, or that of a symbol.

@@ -20,7 +20,8 @@
 //! | an `async` function that waits | its parameters and variables: a request, or closures that hold one; else the promise of its result |
 //!
 //! Variables of a module belong to nobody's call. A request is known by going round: its connection is that whose message is now
-//! being answered, and that answer is the request's own. So one that was answered is none. Several requests are no answer: a result
+//! being answered, and that answer is the request's own. So one that was answered is none. A message is known by its tags (amqplib).
+//! Several requests are no answer: a result
 //! that two wait for is neither's.
 //!
 //! The walk is made when the answer is read, not when the question is written: he who asks comes to its `await` only after the write.
@@ -34,7 +35,9 @@
 
 mod heap;
 
-use self::heap::{ITEMS, LEN, Lookup, Name, OBJECT, ODDBALL, at, is_embedders, is_tagged, kind, number, small};
+use self::heap::{
+    ITEMS, LEN, Lookup, Name, OBJECT, ODDBALL, at, is_embedders, is_tagged, kind, number, small, text,
+};
 use super::{BROKEN, COMPLETE, DEEP, Memory, NO_TASK, SEVERAL, UNDER_WAY};
 use crate::words::words;
 
@@ -65,8 +68,12 @@ words! {
 
 /// Steps of one walk, of at most five reads each: some 200, and more while it is not yet known where names are.
 pub const STEPS: u32 = 2048;
-/// In a task's number: it is that of a connection on which requests come.
+/// In a task's number: it is that of a connection on which requests come, …
 pub const CONNECTION: u64 = 1 << 63;
+/// … or of a message that a broker delivered.
+pub const DELIVERY: u64 = 1 << 62;
+/// Bytes of a consumer's tag. RabbitMQ's own have 31; those of a program may be longer, and then its messages are not known.
+pub const CONSUMER_LEN: usize = 32;
 
 /// In libuv's loop: what is watched, by descriptor, and how much of that there is.
 const LOOP_WATCHERS: u64 = 104;
@@ -122,6 +129,9 @@ const CALLBACK: Name = Name::string(15, b"callback");
 const LISTENER: Name = Name::string(16, b"listener");
 /// `socket` of what is written, from Node.js 22 on.
 const HIDDEN_SOCKET: Name = Name::symbol(17, b"kSocket");
+const FIELDS: Name = Name::string(18, b"fields");
+const DELIVERY_TAG: Name = Name::string(19, b"deliveryTag");
+const CONSUMER_TAG: Name = Name::string(20, b"consumerTag");
 
 /// What a name was looked for.
 const SEARCHING: u64 = 0;
@@ -150,6 +160,9 @@ const OF_HELD_MESSAGE: u64 = 22;
 const OF_HELD_REQUEST: u64 = 23;
 const OF_HELD_WHOLE: u64 = 24;
 const OF_HELD_NUMBER: u64 = 25;
+const OF_FIELDS: u64 = 26;
+const OF_DELIVERY_TAG: u64 = 27;
+const OF_CONSUMER_TAG: u64 = 28;
 
 /// What an object is looked at for, beside its address.
 const GOES_ON: u64 = 0;
@@ -180,7 +193,7 @@ pub struct Call {
 pub struct Walk {
     /// How it ended: [`COMPLETE`] and the like; [`UNDER_WAY`] before.
     pub end: u64,
-    /// The connection on which the request came, with [`CONNECTION`]; 0 where the walk has not ended with one.
+    /// The connection on which the request came, with [`CONNECTION`], or the message, with [`DELIVERY`]; 0: neither was found.
     pub id: u64,
     is_read: u64,
     /// What the name is looked for.
@@ -195,6 +208,8 @@ pub struct Walk {
     holder: u64,
     held: u64,
     held_socket: u64,
+    /// The tag of a message that is held.
+    tag: u64,
     /// Connections found, more than one; a request that is over.
     has_several: u64,
     is_over: u64,
@@ -242,6 +257,7 @@ impl Default for Walk {
             holder: 0,
             held: 0,
             held_socket: 0,
+            tag: 0,
             has_several: 0,
             is_over: 0,
             scan: 0,
@@ -394,7 +410,7 @@ impl Walk {
                 self.look_for(value, NUMBER, OF_ANSWER);
             }
             OF_ANSWER => {
-                self.id = number(memory, value)?;
+                self.found(connection(number(memory, value)?));
                 self.conclude();
             }
             OF_CALL_SOCKET if value == 0 => self.look_for(self.message, HIDDEN_SOCKET, OF_HIDDEN_SOCKET),
@@ -463,17 +479,39 @@ impl Walk {
                 self.is_over = 1;
                 self.belongs();
             }
-            OF_HELD_NUMBER => {
-                let id = number(memory, value)?;
-                if self.id != 0 && self.id != id {
-                    self.has_several = 1;
+            OF_HELD_NUMBER => self.found(connection(number(memory, value)?)),
+            // No request: a message, as amqplib hands it over?
+            OF_HELD_SOCKET if value == 0 => self.look_for(self.holder, FIELDS, OF_FIELDS),
+            OF_FIELDS if is_tagged(value) && kind(memory, value)? == OBJECT => {
+                self.held = value;
+                self.look_for(value, DELIVERY_TAG, OF_DELIVERY_TAG);
+            }
+            OF_DELIVERY_TAG => {
+                self.tag = number(memory, value)?;
+                if self.tag != 0 {
+                    self.look_for(self.held, CONSUMER_TAG, OF_CONSUMER_TAG);
                 }
-                self.id = id;
-                self.belongs();
+            }
+            OF_CONSUMER_TAG => {
+                let (len, words) = text(memory, value)?;
+                self.found(if len == 0 { 0 } else { delivery(words, self.tag) });
             }
             _ => {}
         }
         Some(())
+    }
+
+    /// Who waits was found; 0: it cannot be told from others.
+    #[inline(always)]
+    fn found(&mut self, id: u64) {
+        if id == 0 {
+            return;
+        }
+        if self.id != 0 && self.id != id {
+            self.has_several = 1;
+        }
+        self.id = id;
+        self.belongs();
     }
 
     /// It is known whose it is that was being looked at.
@@ -653,12 +691,31 @@ impl Walk {
         self.end = if self.has_several != 0 || (self.id != 0 && self.is_over != 0) {
             SEVERAL
         } else if self.id != 0 {
-            self.id |= CONNECTION;
             COMPLETE
         } else {
             NO_TASK
         };
     }
+}
+
+/// What a connection's number makes of a task; 0: it is none.
+#[inline(always)]
+fn connection(number: u64) -> u64 {
+    if number == 0 { 0 } else { number | CONNECTION }
+}
+
+/// What a message is known by: the tag of its consumer, which no other one has, as words with zeros behind it, and its own. 0: its own
+/// is too large to be told apart.
+#[inline(always)]
+pub fn delivery(consumer: [u64; CONSUMER_LEN / 8], tag: u64) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let [first, second, third, fourth] = consumer;
+    let mixed = first.wrapping_mul(ODD).rotate_left(29) ^ second;
+    let mixed = mixed.wrapping_mul(ODD).rotate_left(29) ^ third;
+    let mixed = mixed.wrapping_mul(ODD).rotate_left(29) ^ fourth;
+    // The upper bits of a product depend on all of it.
+    let consumer = mixed.wrapping_mul(ODD) >> 34;
+    if tag == 0 || tag >> 32 != 0 { 0 } else { DELIVERY | consumer << 32 | tag }
 }
 
 /// Whether it leads on: promises, and what waits for them.
