@@ -53,7 +53,7 @@ counters! {
     PositionUncertain = "position_uncertain",
     /// Connections older than the agent whose sequence numbers do not add up: without identity on the wire.
     WireUnknown = "wire_unknown",
-    /// Sends of followed processes whose chain of tasks was read to its end.
+    /// Sends of followed processes, and answers that they read, whose chain of tasks was read to its end.
     ChainsComplete = "chains_complete",
     /// The same for which several tasks wait.
     ChainsSeveral = "chains_several",

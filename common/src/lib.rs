@@ -24,4 +24,4 @@ pub use counters::Counter;
 pub use verdict::Verdict;
 
 /// Version of all layouts in this crate. Part of every record.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;

@@ -61,8 +61,8 @@ pub struct DataHeader {
     pub tid: u32,
 }
 
-/// Who waits for whom at a send. It comes before the data records of the send, through the same ring and of the same thread, and goes
-/// with the first of them on its connection.
+/// Who waits for whom at a send, or for what is received. It comes before the data records of that operation, through the same ring and
+/// of the same thread, and goes with the first of them on its connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ChainRecord {
@@ -76,8 +76,10 @@ pub struct ChainRecord {
     pub at_ns: u64,
     pub cookie: u64,
     pub tgid: u32,
-    pub padding: u32,
-    /// The task that sent, the one that waits for it, and so on. Numbers of the runtime's own, 0 for a task without.
+    /// [`EGRESS`] or [`INGRESS`].
+    pub direction: u32,
+    /// The task that sent, the one that waits for it, and so on. Numbers of the runtime's own, 0 for a task without; or a connection
+    /// on which a request came, with [`crate::chain::node::CONNECTION`].
     pub tasks: [u64; TASKS],
 }
 

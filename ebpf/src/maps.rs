@@ -10,7 +10,10 @@ use spoor_common::{Counter, Offsets, Settings, Verdict, config::MISSING, limits,
 #[cfg(not(feature = "untyped"))]
 use aya_ebpf::btf_maps::{HashMap, ProgramArray, SkStorage};
 #[cfg(not(feature = "untyped"))]
-use spoor_common::{chain::Runtime, names::JUMPS_LEN};
+use spoor_common::{
+    chain::{node, python},
+    names::JUMPS_LEN,
+};
 
 #[cfg(not(feature = "untyped"))]
 use crate::chain::Scratch;
@@ -78,7 +81,12 @@ pub(crate) static TRACED: LruHashMap<u32, u8, { limits::TRACED }> = LruHashMap::
 /// What is known of processes whose tasks are followed, see [`crate::chain`].
 #[cfg(not(feature = "untyped"))]
 #[btf_map]
-pub(crate) static RUNTIMES: HashMap<u32, Runtime, { limits::RUNTIMES }> = HashMap::new();
+pub(crate) static RUNTIMES: HashMap<u32, python::Layout, { limits::RUNTIMES }> = HashMap::new();
+
+/// The same of Node.js.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static NODES: HashMap<u32, node::Layout, { limits::RUNTIMES }> = HashMap::new();
 
 /// How many times these have been changed.
 #[cfg(not(feature = "untyped"))]
@@ -94,6 +102,11 @@ pub(crate) static WALKS: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[cfg(not(feature = "untyped"))]
 #[btf_map]
 pub(crate) static JUMPS: ProgramArray<JUMPS_LEN> = ProgramArray::new();
+
+/// The same of a receive.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static RECEIVE_JUMPS: ProgramArray<JUMPS_LEN> = ProgramArray::new();
 
 /// Totals by [`Counter`].
 #[btf_map]

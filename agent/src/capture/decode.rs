@@ -29,7 +29,8 @@ pub enum Event {
     Conn(Box<Seen>),
     Data(Data),
     /// It goes with the next data of the same thread on the same connection.
-    Chain(Chain),
+    /// And whether it was read at a write or at a read.
+    Chain(Chain, Direction),
     Close(Close),
     Process(ProcessEvent),
 }
@@ -61,7 +62,7 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
     }
     match kind {
         record::DATA => data(bytes).map(Event::Data),
-        record::CHAIN => tasks(bytes).map(Event::Chain),
+        record::CHAIN => tasks(bytes).map(|(chain, direction)| Event::Chain(chain, direction)),
         record::CONN => connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
         record::UNIX_CONN => unix_connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
         record::CLOSE => Some(Event::Close(Close {
@@ -86,11 +87,7 @@ fn data(bytes: &[u8]) -> Option<Data> {
     Some(Data {
         at: BootTime::from_nanos(field!(bytes, DataHeader, at_ns, u64)),
         conn: ConnId(field!(bytes, DataHeader, cookie, u64)),
-        direction: match field!(bytes, DataHeader, direction, u8) {
-            record::EGRESS => Direction::Egress,
-            record::INGRESS => Direction::Ingress,
-            _ => return None,
-        },
+        direction: direction(field!(bytes, DataHeader, direction, u8))?,
         pos: field!(bytes, DataHeader, pos, u64),
         other_pos: field!(bytes, DataHeader, other_pos, u64),
         len,
@@ -106,18 +103,27 @@ fn data(bytes: &[u8]) -> Option<Data> {
     })
 }
 
-fn tasks(bytes: &[u8]) -> Option<Chain> {
+fn direction(number: u8) -> Option<Direction> {
+    match number {
+        record::EGRESS => Some(Direction::Egress),
+        record::INGRESS => Some(Direction::Ingress),
+        _ => None,
+    }
+}
+
+fn tasks(bytes: &[u8]) -> Option<(Chain, Direction)> {
     let is_broken = field!(bytes, ChainRecord, is_broken, u8) != 0;
     let count = if is_broken { 0 } else { field!(bytes, ChainRecord, len, u8) };
     let all = bytes.get(offset_of!(ChainRecord, tasks)..size_of::<ChainRecord>())?;
     let (all, _) = all.as_chunks::<8>();
     let tasks = all.get(..usize::from(count))?;
-    Some(Chain {
+    let chain = Chain {
         at: BootTime::from_nanos(field!(bytes, ChainRecord, at_ns, u64)),
         conn: ConnId(field!(bytes, ChainRecord, cookie, u64)),
         thread: Worker::new(field!(bytes, ChainRecord, tgid, u32), field!(bytes, ChainRecord, tid, u32)),
         tasks: tasks.iter().map(|task| TaskId(u64::from_ne_bytes(*task))).collect(),
-    })
+    };
+    Some((chain, direction(u8::try_from(field!(bytes, ChainRecord, direction, u32)).ok()?)?))
 }
 
 fn connection(bytes: &[u8]) -> Option<Seen> {

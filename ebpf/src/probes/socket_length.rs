@@ -9,35 +9,75 @@ use spoor_common::record::{EGRESS, INGRESS};
 use crate::{
     chain,
     kernel::Object,
+    maps::{JUMPS, RECEIVE_JUMPS},
     operation::{Moment, operation},
 };
 
 #[btf_tracepoint(function = "sock_send_length")]
 pub(crate) fn send_length(ctx: BtfTracePointContext) -> i32 {
-    // The kernel passes no flags of a send: it always passes 0.
-    if operation(Object(ctx.arg::<*const u8>(0)), ctx.arg::<i32>(1), 0, EGRESS, Moment::FIRST) {
-        chain::jump(&ctx);
+    if let Some(follower) = sent(&ctx, Moment::FIRST) {
+        chain::jump(&ctx, &JUMPS, follower);
     }
     0
 }
 
 /// The same of a process whose tasks are followed: first who waits, …
 #[btf_tracepoint(function = "sock_send_length")]
-pub(crate) fn send_chain(ctx: BtfTracePointContext) -> i32 {
-    chain::follow(Object(ctx.arg::<*const u8>(0)));
-    chain::jump_back(&ctx);
+pub(crate) fn send_python(ctx: BtfTracePointContext) -> i32 {
+    chain::python::follow(socket(&ctx));
+    chain::jump_back(&ctx, &JUMPS);
+    0
+}
+
+#[btf_tracepoint(function = "sock_send_length")]
+pub(crate) fn send_node(ctx: BtfTracePointContext) -> i32 {
+    chain::node::follow(socket(&ctx), EGRESS);
+    chain::jump_back(&ctx, &JUMPS);
     0
 }
 
 /// … then what was sent.
 #[btf_tracepoint(function = "sock_send_length")]
 pub(crate) fn send_followed(ctx: BtfTracePointContext) -> i32 {
-    operation(Object(ctx.arg::<*const u8>(0)), ctx.arg::<i32>(1), 0, EGRESS, Moment::DONE);
+    sent(&ctx, Moment::DONE);
     0
 }
 
 #[btf_tracepoint(function = "sock_recv_length")]
 pub(crate) fn recv_length(ctx: BtfTracePointContext) -> i32 {
-    operation(Object(ctx.arg::<*const u8>(0)), ctx.arg::<i32>(1), ctx.arg::<i32>(2), INGRESS, Moment::DONE);
+    if let Some(follower) = received(&ctx, Moment::FIRST) {
+        chain::jump(&ctx, &RECEIVE_JUMPS, follower);
+    }
     0
+}
+
+/// The same of a process whose tasks are followed: first who waits for it, …
+#[btf_tracepoint(function = "sock_recv_length")]
+pub(crate) fn recv_node(ctx: BtfTracePointContext) -> i32 {
+    chain::node::follow(socket(&ctx), INGRESS);
+    chain::jump_back(&ctx, &RECEIVE_JUMPS);
+    0
+}
+
+/// … then what was received.
+#[btf_tracepoint(function = "sock_recv_length")]
+pub(crate) fn recv_followed(ctx: BtfTracePointContext) -> i32 {
+    received(&ctx, Moment::DONE);
+    0
+}
+
+#[inline(always)]
+fn socket(ctx: &BtfTracePointContext) -> Object {
+    Object(ctx.arg::<*const u8>(0))
+}
+
+/// The kernel passes no flags of a send: it always passes 0.
+#[inline(always)]
+fn sent(ctx: &BtfTracePointContext, moment: Moment) -> Option<u32> {
+    operation(socket(ctx), ctx.arg::<i32>(1), 0, EGRESS, moment)
+}
+
+#[inline(always)]
+fn received(ctx: &BtfTracePointContext, moment: Moment) -> Option<u32> {
+    operation(socket(ctx), ctx.arg::<i32>(1), ctx.arg::<i32>(2), INGRESS, moment)
 }

@@ -52,9 +52,15 @@ const MANY_WRITERS: u32 = 1 << 6;
 const MANY_READERS: u32 = 1 << 7;
 /// The last operation was a read.
 pub(crate) const LAST_INGRESS: u32 = 1 << 8;
-/// Its process is followed, see [`crate::chain`].
+/// Its process is followed and is CPython, see [`crate::chain`].
 #[cfg(not(feature = "untyped"))]
 pub(crate) const FOLLOWED: u32 = 1 << 9;
+/// Its process is followed and is Node.js.
+#[cfg(not(feature = "untyped"))]
+pub(crate) const FOLLOWED_NODE: u32 = 1 << 10;
+/// Something was written that nothing was read after.
+#[cfg(not(feature = "untyped"))]
+pub(crate) const WAITED_FOR: u32 = 1 << 11;
 
 /// One direction of a socket.
 #[repr(C)]

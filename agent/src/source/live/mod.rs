@@ -256,7 +256,7 @@ struct Order {
     /// Data of connections not introduced yet.
     held: Vec<(u64, Option<Chain>, Data)>,
     /// Chains that come before their data.
-    chains: Vec<Chain>,
+    chains: Vec<(Chain, Direction)>,
     /// Own connections, as their other ends see them.
     own: HashSet<(u32, u32)>,
     own_ids: HashMap<ConnId, (u32, u32)>,
@@ -288,12 +288,12 @@ impl Order {
                     None => self.held.push((self.batch, chain, data)),
                 }
             }
-            Event::Chain(chain) => {
+            Event::Chain(chain, direction) => {
                 if self.chains.len() >= MAX_CHAINS {
                     self.chains.remove(0);
                     self.unclaimed += 1;
                 }
-                self.chains.push(chain);
+                self.chains.push((chain, direction));
             }
             Event::Close(close) => {
                 if let Some(wire) = self.own_ids.remove(&close.conn) {
@@ -308,17 +308,20 @@ impl Order {
 
     /// Takes the chain that was read for this data, if there is one. What else is left of the thread was read for data that was lost.
     fn claim(&mut self, data: &Data) -> Option<Chain> {
-        if self.chains.is_empty() || data.direction != Direction::Egress {
+        if self.chains.is_empty() {
             return None;
         }
-        let own: Vec<Chain> = self.chains.extract_if(.., |chain| chain.thread == data.thread).collect();
+        let is_own = |(chain, direction): &mut (Chain, Direction)| {
+            chain.thread == data.thread && *direction == data.direction
+        };
+        let own: Vec<_> = self.chains.extract_if(.., is_own).collect();
         let left = own.len() as u64;
-        let claimed = own.into_iter().next_back().filter(|chain| {
+        let claimed = own.into_iter().next_back().filter(|(chain, _)| {
             let behind = data.at.checked_since(chain.at);
             chain.conn == data.conn && behind.is_some_and(|behind| behind < BEHIND_CHAIN)
         });
         self.unclaimed += left - u64::from(claimed.is_some());
-        claimed
+        claimed.map(|(chain, _)| chain)
     }
 
     /// Appends data, and before it, at the same time, its chain.
