@@ -137,15 +137,24 @@ pub const INHERITED: &str = "INHERITED";
 pub const RUNTIMES: &str = "RUNTIMES";
 /// One number: how many times these have been changed.
 pub const RUNTIMES_SET: &str = "RUNTIMES_SET";
-/// Programs that a send goes on in: the one that follows tasks, and the one that reports the data.
+/// Processes of which is copied what a thread's stack points to: [`crate::look::Look`].
+pub const LOOKS: &str = "LOOKS";
+/// One number: how many times these have been changed.
+pub const LOOKS_SET: &str = "LOOKS_SET";
+/// The copies: [`crate::look::Slot`].
+pub const SLOTS: &str = "SLOTS";
+/// Programs that a send goes on in: the one that follows tasks, the one that looks at what the stack points to, and the one that
+/// reports the data.
 pub const JUMPS: &str = "JUMPS";
-pub const JUMPS_LEN: usize = 2;
+pub const JUMPS_LEN: usize = 3;
 pub const JUMP_CHAIN: u32 = 0;
 pub const JUMP_SEND: u32 = 1;
+pub const JUMP_LOOK: u32 = 2;
 /// These programs, and the rung that has them: the others follow nobody.
 pub const JUMP_PROGRAMS: [(u32, Program); JUMPS_LEN] = [
     (JUMP_SEND, program("send_followed", Hook::Tracepoint, "sock_send_length")),
     (JUMP_CHAIN, program("send_chain", Hook::Tracepoint, "sock_send_length")),
+    (JUMP_LOOK, program("send_look", Hook::Tracepoint, "sock_send_length")),
 ];
 pub const JUMP_RUNG: char = 'A';
 /// Totals by [`crate::Counter`], per CPU.

@@ -31,7 +31,7 @@ pub(crate) struct Moment {
     pub(crate) returned: bool,
     /// Bytes that later operations of the same call have moved by then.
     pub(crate) ahead: u64,
-    /// It may be left to the program that follows tasks, which comes back.
+    /// It may be left to another program, which comes back.
     #[cfg_attr(feature = "untyped", expect(dead_code, reason = "only typed hooks ask whose socket it is"))]
     pub(crate) may_jump: bool,
 }
@@ -45,20 +45,32 @@ impl Moment {
     pub(crate) const FIRST: Self = Self { may_jump: true, ..Self::DONE };
 }
 
-/// A socket operation that returned `ret`. Cheap refusals come first. Returns whether it is left to the program that follows tasks.
+/// What is left to another program, which comes back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    Nothing,
+    /// To follow tasks.
+    #[cfg(not(feature = "untyped"))]
+    Chain,
+    /// To look at what the stack points to.
+    #[cfg(not(feature = "untyped"))]
+    Look,
+}
+
+/// A socket operation that returned `ret`. Cheap refusals come first. Returns what is left to another program.
 #[inline(always)]
-pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment: Moment) -> bool {
+pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment: Moment) -> Left {
     let transport = socket::transport(sk);
     if transport == 0 {
-        return false;
+        return Left::Nothing;
     }
     if ret <= 0 {
         nothing_moved(sk, transport, direction);
-        return false;
+        return Left::Nothing;
     }
     // Peeking moves nothing. An urgent byte and the error queue are not the stream.
     if flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
-        return false;
+        return Left::Nothing;
     }
     #[cfg_attr(feature = "untyped", expect(unused_mut, reason = "only typed hooks ask whose socket it is"))]
     let mut known = socket::state(sk);
@@ -66,27 +78,31 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         && verdict::ignored(state)
     {
         count(Counter::Ignored, 1);
-        return false;
+        return Left::Nothing;
     }
     #[cfg(not(feature = "untyped"))]
     if moment.may_jump
         && let Some(state) = &mut known
-        && crate::chain::is_followed(state)
     {
-        return true;
+        if crate::look::is_due(state, sk) {
+            return Left::Look;
+        }
+        if crate::chain::is_followed(state) {
+            return Left::Chain;
+        }
     }
     // Sockets of the kernel itself have no file.
     let socket = sk.follow(offset!(sk_socket));
     if socket.is_null() {
-        return false;
+        return Left::Nothing;
     }
     let file = socket.follow(offset!(socket_file));
     if file.is_null() {
-        return false;
+        return Left::Nothing;
     }
     let Some(state) = known.or_else(|| socket::state_or_new(sk)) else {
         rare(Counter::StateFailed, 1, u64::from(ret as u32));
-        return false;
+        return Left::Nothing;
     };
     if state.flags & socket::KNOWN == 0 {
         socket::join(state, sk, transport, direction, u64::from(ret as u32).wrapping_add(moment.ahead));
@@ -100,12 +116,12 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     }
     let introduced = introduce(state, sk, Owner { tgid, tid, netns: 0 });
     if verdict::ignored(state) {
-        return false;
+        return Left::Nothing;
     }
     verdict::refresh(state);
     if verdict::ignored(state) {
         count(Counter::Ignored, 1);
-        return false;
+        return Left::Nothing;
     }
 
     let place = socket::advance(state, sk, direction, u64::from(ret as u32), moment.ahead, tid);
@@ -120,7 +136,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     if !introduced || !budget::admits_data(state.cgroup, share.copy, source.segments != 0) {
         count(Counter::CgroupLostBytes, u64::from(ret as u32));
         rare(Counter::CgroupLost, 1, state.cgroup);
-        return false;
+        return Left::Nothing;
     }
     let mut data_flags = 0;
     if !place.certain {
@@ -146,7 +162,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         tid: worker.tid,
     };
     copy::operation(header, &source, share, ret as u32);
-    false
+    Left::Nothing
 }
 
 /// An operation that failed or met the end of the stream.

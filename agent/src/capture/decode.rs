@@ -11,7 +11,7 @@ use bytes::Bytes;
 use spoor_common::{
     VERSION,
     limits::{COMM_LEN, PATH_LEN},
-    record::{self, ChainRecord, CloseRecord, ConnRecord, DataHeader, ProcessRecord, UnixConnRecord},
+    record::{self, ChainRecord, CloseRecord, ConnRecord, DataHeader, ObjectRecord, ProcessRecord, UnixConnRecord},
 };
 
 use spoor_core::record::{
@@ -30,8 +30,27 @@ pub enum Event {
     Data(Data),
     /// It goes with the next data of the same thread on the same connection.
     Chain(Chain),
+    /// A copy waits to be taken.
+    Object(Told),
     Close(Close),
     Process(ProcessEvent),
+}
+
+/// Where a copy of what a stack points to is, and what it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub conn: ConnId,
+    pub tgid: Tgid,
+    /// A mode of [`spoor_common::look`].
+    pub mode: u64,
+    /// It is behind a pointer of the object, not of the object itself.
+    pub is_pointee: bool,
+    pub object: u64,
+    /// Of its first byte.
+    pub address: u64,
+    pub len: usize,
+    pub(super) slot: u32,
+    pub(super) seal: u64,
 }
 
 /// A connection as the kernel reported it, with what [`Conn`] has no room for.
@@ -62,6 +81,7 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
     match kind {
         record::DATA => data(bytes).map(Event::Data),
         record::CHAIN => tasks(bytes).map(Event::Chain),
+        record::OBJECT => object(bytes).map(Event::Object),
         record::CONN => connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
         record::UNIX_CONN => unix_connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
         record::CLOSE => Some(Event::Close(Close {
@@ -117,6 +137,20 @@ fn tasks(bytes: &[u8]) -> Option<Chain> {
         conn: ConnId(field!(bytes, ChainRecord, cookie, u64)),
         thread: Worker::new(field!(bytes, ChainRecord, tgid, u32), field!(bytes, ChainRecord, tid, u32)),
         tasks: tasks.iter().map(|task| TaskId(u64::from_ne_bytes(*task))).collect(),
+    })
+}
+
+fn object(bytes: &[u8]) -> Option<Told> {
+    Some(Told {
+        conn: ConnId(field!(bytes, ObjectRecord, cookie, u64)),
+        tgid: Tgid(field!(bytes, ObjectRecord, tgid, u32)),
+        mode: u64::from(field!(bytes, ObjectRecord, mode, u8)),
+        is_pointee: field!(bytes, ObjectRecord, is_pointee, u8) != 0,
+        object: field!(bytes, ObjectRecord, object, u64),
+        address: field!(bytes, ObjectRecord, address, u64),
+        len: field!(bytes, ObjectRecord, len, u32) as usize,
+        slot: field!(bytes, ObjectRecord, slot, u32),
+        seal: field!(bytes, ObjectRecord, seal, u64),
     })
 }
 

@@ -9,14 +9,28 @@ use spoor_common::record::{EGRESS, INGRESS};
 use crate::{
     chain,
     kernel::Object,
-    operation::{Moment, operation},
+    look,
+    operation::{Left, Moment, operation},
 };
 
 #[btf_tracepoint(function = "sock_send_length")]
 pub(crate) fn send_length(ctx: BtfTracePointContext) -> i32 {
     // The kernel passes no flags of a send: it always passes 0.
-    if operation(Object(ctx.arg::<*const u8>(0)), ctx.arg::<i32>(1), 0, EGRESS, Moment::FIRST) {
+    match operation(Object(ctx.arg::<*const u8>(0)), ctx.arg::<i32>(1), 0, EGRESS, Moment::FIRST) {
+        Left::Nothing => {}
+        Left::Chain => chain::jump(&ctx),
+        Left::Look => look::jump(&ctx),
+    }
+    0
+}
+
+/// The same of a process that is looked at: first what its stack points to, …
+#[btf_tracepoint(function = "sock_send_length")]
+pub(crate) fn send_look(ctx: BtfTracePointContext) -> i32 {
+    if look::look(Object(ctx.arg::<*const u8>(0))) {
         chain::jump(&ctx);
+    } else {
+        chain::jump_back(&ctx);
     }
     0
 }

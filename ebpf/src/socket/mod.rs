@@ -55,6 +55,9 @@ pub(crate) const LAST_INGRESS: u32 = 1 << 8;
 /// Its process is followed, see [`crate::chain`].
 #[cfg(not(feature = "untyped"))]
 pub(crate) const FOLLOWED: u32 = 1 << 9;
+/// Its process is looked at, see [`crate::look`].
+#[cfg(not(feature = "untyped"))]
+pub(crate) const LOOKED_AT: u32 = 1 << 10;
 
 /// One direction of a socket.
 #[repr(C)]
@@ -107,6 +110,12 @@ pub(crate) struct State {
     /// How many times the processes that are followed had changed when this one's was last looked up.
     #[cfg(not(feature = "untyped"))]
     pub(crate) followed_heard: u64,
+    /// The same of those that are looked at.
+    #[cfg(not(feature = "untyped"))]
+    pub(crate) looks_heard: u64,
+    /// Its sends that were.
+    #[cfg(not(feature = "untyped"))]
+    pub(crate) looks: u64,
 }
 
 impl State {
