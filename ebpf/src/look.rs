@@ -21,19 +21,20 @@ use aya_ebpf::{
 use spoor_common::{
     Counter, VERSION,
     look::{
-        BYTES_PER_SECOND, FOLLOW, KINDS, LEARN, Look, MAX_LOOKS, MAX_OBJECTS, MAX_POINTEES, MAX_USED, NOWHERE,
-        OBJECT_BYTES, POINTEE_BYTES, SLOTS_PER_CPU, STACK_WORDS, WINDOW_BYTES, kind,
+        BYTES_PER_SECOND, FOLLOW, KINDS, LEARN, Look, MAX_LOOKS, MAX_OBJECTS, MAX_POINTEES, MAX_USED,
+        NOWHERE, OBJECT_BYTES, POINTEE_BYTES, SLOTS_PER_CPU, STACK_WORDS, WINDOW_BYTES, kind,
     },
     names::{JUMP_LOOK, JUMP_SEND},
     record::{self, ObjectRecord, ROLE_SERVER},
 };
 
 use crate::{
+    chain,
     copy::forget,
     emit,
     kernel::{Object, current_task, registers},
     maps::{JUMPS, LOOKS, LOOKS_SET, SLOTS, SPENT, WORK, count, offset, setting},
-    socket::{self, FOLLOWED, LOOKED_AT, State},
+    socket::{self, LOOKED_AT, State},
     syscall::{is_of_program, user},
 };
 
@@ -137,7 +138,7 @@ struct Turn {
 pub(crate) fn look(sk: Object) -> bool {
     let Some(state) = socket::state(sk) else { return false };
     state.looks += 1;
-    let is_followed = state.flags & FOLLOWED != 0;
+    let is_followed = chain::is_followed(state);
     let task = current_task();
     if !is_of_program(task) {
         return is_followed;
@@ -319,8 +320,8 @@ fn copy<const LEN: usize>(turn: &Turn, work: &mut Work, (object, address): (u64,
     // SAFETY: as above; reserved with the size of the record that is written, and submitted on the only way out.
     unsafe {
         (*slot).seal = seal;
-        let to =
-            bpf_ringbuf_reserve(emit::data_ring(), size_of::<ObjectRecord>() as u64, 0).cast::<ObjectRecord>();
+        let to = bpf_ringbuf_reserve(emit::data_ring(), size_of::<ObjectRecord>() as u64, 0)
+            .cast::<ObjectRecord>();
         if to.is_null() {
             count(Counter::ObjectsUntold, 1);
             return;

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use spoor_common::{
     VERSION,
     limits::{COMM_LEN, PATH_LEN},
-    record::{self, ChainRecord, CloseRecord, ConnRecord, DataHeader, ObjectRecord, ProcessRecord, UnixConnRecord},
+    record::{
+        self, ChainRecord, CloseRecord, ConnRecord, DataHeader, ObjectRecord, ProcessRecord, UnixConnRecord,
+    },
 };
 
 use spoor_core::record::{
@@ -51,6 +53,19 @@ pub struct Told {
     pub len: usize,
     pub(super) slot: u32,
     pub(super) seal: u64,
+}
+
+#[cfg(test)]
+impl Told {
+    pub(crate) fn of(
+        conn: ConnId,
+        tgid: Tgid,
+        mode: u64,
+        (object, address): (u64, u64),
+        is_pointee: bool,
+    ) -> Self {
+        Self { conn, tgid, mode, is_pointee, object, address, len: 0, slot: 0, seal: 0 }
+    }
 }
 
 /// A connection as the kernel reported it, with what [`Conn`] has no room for.

@@ -190,12 +190,15 @@ impl Capture {
             let table = jumps.insert(Jumps::new(&mut ebpf)?);
             if chains {
                 let new = Followed::new(&mut ebpf, table);
-                followed = new.inspect_err(|error| tracing::warn!("nobody's tasks are followed: {error}")).ok();
+                followed =
+                    new.inspect_err(|error| tracing::warn!("nobody's tasks are followed: {error}")).ok();
             }
             if objects {
                 let new = Looked::new(&mut ebpf, table);
                 looked = new
-                    .inspect_err(|error| tracing::warn!("TLS connections of some milliseconds stay closed: {error}"))
+                    .inspect_err(|error| {
+                        tracing::warn!("TLS connections of some milliseconds stay closed: {error}")
+                    })
                     .ok();
             }
         }

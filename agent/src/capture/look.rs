@@ -16,6 +16,9 @@ use super::error::CaptureError;
 use super::jumps::Jumps;
 use super::load::{map_error, take};
 
+/// A flag of `bpf_map_update_elem`: an entry is replaced, and none is made.
+const BPF_EXIST: u64 = 2;
+
 /// A copy of a process' memory. It is wiped when it is dropped, and shown nowhere.
 pub struct Copied {
     pub of: Told,
@@ -53,9 +56,10 @@ impl Looked {
         Ok(Self { looks, set, set_count: 0, slots })
     }
 
-    /// Looks at a process from its next sends on.
-    pub fn look(&mut self, tgid: Tgid, look: &Look) -> Result<(), CaptureError> {
-        self.looks.insert(tgid.0, look.words(), 0).map_err(map_error)?;
+    /// Looks at a process from its next sends on. Unless it `is_new`, only where it still is the one that was named: the kernel side
+    /// has left it, if it became another program meanwhile.
+    pub fn look(&mut self, tgid: Tgid, look: &Look, is_new: bool) -> Result<(), CaptureError> {
+        self.looks.insert(tgid.0, look.words(), if is_new { 0 } else { BPF_EXIST }).map_err(map_error)?;
         self.changed()
     }
 

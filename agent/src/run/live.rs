@@ -149,8 +149,13 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             None => {}
         }
         follow(&mut chains, &mut live);
-        let told =
-            Told { opening: &mut opening, lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts, chains: &mut chains };
+        let told = Told {
+            opening: &mut opening,
+            lookup: &mut lookup,
+            live: &mut live,
+            verdicts: &mut verdicts,
+            chains: &mut chains,
+        };
         if handle(&mut batch, told, &mut pipeline, &mut delivery).is_err() {
             break Ok(());
         }
@@ -200,8 +205,13 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     notify.stopping();
     // What the rings hold was seen, so it counts.
     if live.read(&mut batch).is_ok() {
-        let told =
-            Told { opening: &mut opening, lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts, chains: &mut chains };
+        let told = Told {
+            opening: &mut opening,
+            lookup: &mut lookup,
+            live: &mut live,
+            verdicts: &mut verdicts,
+            chains: &mut chains,
+        };
         // An output that is closed by now is the end either way.
         let _ = handle(&mut batch, told, &mut pipeline, &mut delivery);
     }
@@ -308,7 +318,7 @@ fn handle(
             verdicts.forget(close.conn);
         }
         if let Record::Process(event) = &record {
-            opening.see(event);
+            opening.see(event, live);
         }
         let seen = lookup.see(&record);
         if let (Seen::HandOn | Seen::Introduce(_), Some(chains)) = (&seen, &mut *chains) {

@@ -41,6 +41,7 @@ impl Looks {
         if self.processes.len() >= PROCESSES && !self.processes.contains_key(&tgid) {
             return;
         }
+        let is_unknown = !self.processes.contains_key(&tgid);
         let process = self.processes.entry(tgid).or_insert(Process {
             kinds: [0; KINDS],
             plan: Plan::Learn,
@@ -48,7 +49,8 @@ impl Looks {
             again: 0,
         });
         process.waited = process.waited.saturating_add(1);
-        let is_again = process.plan == Plan::Learn && process.waited >= AGAIN_AFTER && process.again < MAX_AGAIN;
+        let is_again =
+            process.plan == Plan::Learn && process.waited >= AGAIN_AFTER && process.again < MAX_AGAIN;
         let is_known = process.kinds.contains(&kind);
         let free = process.kinds.iter_mut().find(|place| **place == 0).filter(|_| !is_known);
         let is_new = free.map(|place| *place = kind).is_some();
@@ -56,7 +58,7 @@ impl Looks {
             (process.waited, process.again) = (0, process.again + 1);
         }
         if is_new || is_again {
-            live.look(tgid, Some(&process.look()));
+            live.look(tgid, &process.look(), is_unknown);
         }
     }
 
@@ -65,19 +67,21 @@ impl Looks {
         // One that was left meanwhile stays so.
         if let Some(process) = self.processes.get_mut(&tgid) {
             process.plan = plan;
-            live.look(tgid, Some(&process.look()));
+            live.look(tgid, &process.look(), false);
         }
     }
 
-    /// The process is over, or another program: the kernel side has left it.
-    pub(super) fn forget(&mut self, tgid: Tgid) {
-        self.processes.remove(&tgid);
+    /// The process is over, or another program. The kernel side has left it, unless it was named while it became that.
+    pub(super) fn forget(&mut self, tgid: Tgid, live: &mut Live) {
+        if self.processes.remove(&tgid).is_some() {
+            live.leave(tgid);
+        }
     }
 
     /// Nobody is looked at any more.
     pub(super) fn leave(&mut self, live: &mut Live) {
         for tgid in std::mem::take(&mut self.processes).into_keys() {
-            live.look(tgid, None);
+            live.leave(tgid);
         }
     }
 }
@@ -114,4 +118,30 @@ fn kind(info: &ConnInfo) -> Option<u64> {
     };
     let Endpoint::Inet(server) = server else { return None };
     Some(look::kind(role, server.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secrets::memory::objects::Signature;
+
+    fn told(plan: Plan) -> Look {
+        Process { kinds: [look::kind(2, 443), 0, 0, 0], plan, waited: 0, again: 0 }.look()
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_copied() {
+        let signature = Signature { at: 8, word: 0x7f00_0000_1000 };
+        let learn = told(Plan::Learn);
+        assert_eq!((learn.mode, learn.left), (look::LEARN, LEARNED_FROM), "a bounded number of sends");
+        let follow = told(Plan::Follow(signature));
+        assert_eq!((follow.mode, follow.left), (look::FOLLOW, LEARNED_FROM));
+        assert_eq!((follow.signature_at, follow.signature), (8, 0x7f00_0000_1000));
+        let used = told(Plan::Use { signature, window_at: Some(1680), pointer: None });
+        assert_eq!((used.mode, used.window_at, used.pointer_at), (look::USE, 1680, NOWHERE));
+        let pointer = Some(Pointer { at: 0x918, pointee_at: 0 });
+        let used = told(Plan::Use { signature, window_at: None, pointer });
+        assert_eq!((used.window_at, used.pointer_at, used.pointee_at), (NOWHERE, 0x918, 0));
+        assert_eq!([used.kind_0, used.kind_1], [2 << 16 | 443, 0]);
+    }
 }

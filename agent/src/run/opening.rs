@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, OpenTls};
 use super::looks::Looks;
+use crate::config::{Config, OpenTls};
 use crate::secrets::memory::{Answer, Limits, Seeker, Totals};
 use crate::secrets::{self, KeyLog};
 use crate::source::live::Live;
@@ -94,9 +94,9 @@ impl Opening {
     }
 
     /// A process became another one, or is over.
-    pub(super) fn see(&mut self, event: &ProcessEvent) {
+    pub(super) fn see(&mut self, event: &ProcessEvent, live: &mut Live) {
         if !matches!(event.kind, ProcessEventKind::Thread { .. }) {
-            self.looks.forget(event.tgid);
+            self.looks.forget(event.tgid, live);
         }
     }
 

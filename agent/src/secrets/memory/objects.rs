@@ -204,7 +204,8 @@ impl Objects {
         if found.secrets.is_empty() {
             learned.vain += 1;
             if learned.signature.is_none()
-                && let Some(object) = own.iter().find(|kept| kept.is_object() && holds(&kept.copied.bytes, name))
+                && let Some(object) =
+                    own.iter().find(|kept| kept.is_object() && holds(&kept.copied.bytes, name))
             {
                 learned.signature = signature(&object.copied.bytes, &is_static);
             }
@@ -276,4 +277,124 @@ fn beginning(offset: u64, len: usize) -> u64 {
 
 fn holds(bytes: &[u8], name: &ClientRandom) -> bool {
     bytes.windows(name.len()).step_by(4).any(|window| window == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use spoor_common::look::USE;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::capture::decode::Told;
+
+    const TGID: Tgid = Tgid(7);
+    const NAME: ClientRandom = [0xc1; 32];
+    /// What is the same in all objects of a process.
+    const METHODS: u64 = 0x7f00_1234_5678;
+
+    struct Play {
+        objects: Objects,
+        now: Instant,
+    }
+
+    impl Play {
+        fn new() -> Self {
+            Self { objects: Objects::default(), now: Instant::now() }
+        }
+
+        fn keep(&mut self, conn: u64, mode: u64, (object, address): (u64, u64), bytes: &[u8]) {
+            let of = Told::of(ConnId(conn), TGID, mode, (object, address), object != address && mode != USE);
+            let copied = Copied { of, bytes: Zeroizing::new(bytes.to_vec()) };
+            let room = Room::take(&Arc::default(), bytes.len() as u64).expect("room");
+            self.objects.keep(copied, room, self.now);
+        }
+
+        /// Nothing of the connection can be opened here: that is proven with real secrets, in the core and through the live kernel.
+        fn look(&mut self, conn: u64) -> Option<Plan> {
+            let is_static = |word| word == METHODS;
+            self.objects.look((ConnId(conn), TGID), &mut Search::default(), &NAME, is_static).plan
+        }
+    }
+
+    /// An object as a library's: a version, its methods, pointers, and maybe the client's random.
+    fn object(has_name: bool) -> Vec<u8> {
+        let mut bytes = vec![0; 4096];
+        bytes[..8].copy_from_slice(&0x0304_u64.to_ne_bytes());
+        bytes[8..16].copy_from_slice(&METHODS.to_ne_bytes());
+        bytes[0x918..0x920].copy_from_slice(&0x5555_0000_u64.to_ne_bytes());
+        if has_name {
+            bytes[0x168..0x188].copy_from_slice(&NAME);
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_object_with_the_clients_random_is_the_one_and_is_followed() {
+        let mut play = Play::new();
+        play.keep(1, LEARN, (0x1000, 0x1000), &[7; 4096]);
+        play.keep(1, LEARN, (0x2000, 0x2000), &object(true));
+        let signature = Signature { at: 8, word: METHODS };
+        assert_eq!(play.look(1), Some(Plan::Follow(signature)));
+        assert_eq!(play.look(1), None, "it was told");
+        assert_eq!(play.look(2), None, "of another connection nothing was copied");
+    }
+
+    #[test]
+    fn an_object_without_what_is_the_same_in_all_is_not_told_from_others() {
+        let mut play = Play::new();
+        let mut bytes = object(true);
+        bytes[8..16].fill(0);
+        play.keep(1, LEARN, (0x2000, 0x2000), &bytes);
+        assert_eq!(play.look(1), None);
+        play.keep(2, LEARN, (0x2000, 0x2000), &object(false));
+        assert_eq!(play.look(2), None, "and one of another connection is not taken for this one's");
+    }
+
+    #[test]
+    fn a_process_that_has_other_objects_is_learned_anew() {
+        let mut play = Play::new();
+        play.keep(1, LEARN, (0x2000, 0x2000), &object(true));
+        assert!(play.look(1).is_some());
+        let mut other = object(true);
+        other[8..16].copy_from_slice(&0x7fff_0000_u64.to_ne_bytes());
+        play.keep(2, LEARN, (0x2000, 0x2000), &other);
+        assert_eq!(play.look(2), Some(Plan::Learn), "nothing is known of it");
+    }
+
+    #[test]
+    fn copies_are_bounded_and_wiped_after_seconds() {
+        let mut play = Play::new();
+        for conn in 0..3000 {
+            play.keep(conn, LEARN, (0x2000, 0x2000), &object(true));
+            assert!(play.objects.bytes <= MAX_BYTES);
+        }
+        assert_eq!(play.look(0), None, "the oldest went");
+        assert!(play.look(2999).is_some());
+        play.objects.wipe(play.now + KEPT);
+        assert_eq!((play.objects.bytes, play.objects.kept.len()), (0, 0));
+        assert_eq!(play.objects.wipe_at(), None);
+    }
+
+    #[test]
+    fn a_pointer_is_found_in_the_copy_of_its_object() {
+        let mut play = Play::new();
+        play.keep(1, FOLLOW, (0x2000, 0x2000), &object(true));
+        play.keep(1, FOLLOW, (0x2000, 0x5555_0000), &[1; 256]);
+        let own: Vec<&Kept> = play.objects.kept.iter().collect();
+        assert_eq!(pointer(&own, 0x2000, 0x5555_0000), Some(0x918));
+        assert_eq!(pointer(&own, 0x2000, 0x5555_0010), None);
+        assert_eq!(pointer(&own, 0x3000, 0x5555_0000), None, "of an object that was not copied");
+    }
+
+    #[test]
+    fn what_is_copied_has_what_is_looked_for_in_its_middle() {
+        // OpenSSL 3.0's secrets of the client and of the server: whichever is found first, both are there.
+        for offset in [0x744, 0x784] {
+            let from = beginning(offset, WINDOW_BYTES);
+            assert!(from % 16 == 0 && from <= 0x744 && from + WINDOW_BYTES as u64 >= 0x784 + 48, "{from:#x}");
+        }
+        assert_eq!(beginning(0x50, POINTEE_BYTES), 0, "not before the beginning");
+    }
 }

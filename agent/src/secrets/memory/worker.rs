@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::jobs::{Added, Job, PATIENCE, Step, across};
+use super::objects::Objects;
 use super::pace::Budget;
 use super::places::Places;
 use super::process::{Memory, Next, PIECE, Refused};
 use super::{Answer, Limits, QUEUE, Question, Room, Totals, add, scan};
-use super::objects::Objects;
 
 /// Processes searched at once, and searches of gone ones that are kept; further ones wait for their connections' next record.
 const MAX_JOBS: usize = 1024;
@@ -120,7 +120,10 @@ impl Worker {
             return budget.wait(now).min(MAX_PAUSE);
         }
         let due = self.jobs.iter().flat_map(|job| [Some(job.due), job.gives_up()]).flatten();
-        let due = due.chain(self.objects.wipe_at()).chain(self.places.wipe_at()).chain(self.orphans.front().map(|orphan| orphan.until));
+        let due = due
+            .chain(self.objects.wipe_at())
+            .chain(self.places.wipe_at())
+            .chain(self.orphans.front().map(|orphan| orphan.until));
         let due = due.chain(self.later.front().map(|later| later.due));
         due.min().map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(now))
     }
@@ -277,7 +280,9 @@ impl Worker {
             let before = all.len();
             search.try_at(there, Effort::Near, &mut |known| all.push((tgid, address, known)));
             if all.len() > before && !search.is_done() {
-                scan(&mut search, around, (from, Shape::Anywhere), &mut |at, known| all.push((tgid, at, known)));
+                scan(&mut search, around, (from, Shape::Anywhere), &mut |at, known| {
+                    all.push((tgid, at, known))
+                });
                 self.places.keep(*name, tgid, from, around, now);
             }
         }

@@ -200,15 +200,19 @@ impl Live {
         self.capture.looked.is_some()
     }
 
-    /// Copies what a process' stacks point to from now on, or no more. What the kernel does not take is told.
-    pub fn look(&mut self, tgid: Tgid, look: Option<&Look>) {
-        let Some(looked) = &mut self.capture.looked else { return };
-        let told = match look {
-            Some(look) => looked.look(tgid, look),
-            None => looked.leave(tgid),
-        };
-        if let Err(error) = told {
+    /// Copies what a process' stacks point to from now on. Unless it `is_new`, only if it still is the one that was named.
+    pub fn look(&mut self, tgid: Tgid, look: &Look, is_new: bool) {
+        let told = self.capture.looked.as_mut().map(|looked| looked.look(tgid, look, is_new));
+        if let Some(Err(error)) = told {
             tracing::debug!("the kernel does not look at process {tgid}: {error}");
+        }
+    }
+
+    /// No more.
+    pub fn leave(&mut self, tgid: Tgid) {
+        let told = self.capture.looked.as_mut().map(|looked| looked.leave(tgid));
+        if let Some(Err(error)) = told {
+            tracing::warn!("the kernel does not leave process {tgid}: {error}");
         }
     }
 
