@@ -38,13 +38,16 @@ pub const MAX_POINTEES: u64 = 112;
 pub const MAX_USED: u64 = 4;
 /// Sends of one connection that are looked at: a handshake has up to five before the first answer.
 pub const MAX_LOOKS: u32 = 8;
-/// Bytes that are copied in a second, of all processes.
+/// Bytes that are copied in a second, of all processes; half of it where something is learned, so that what is known comes through.
 pub const BYTES_PER_SECOND: u64 = 8 << 20;
 
-/// Places for copies, of one CPU and of all; what is not taken in time is written over. Four CPUs have some of their own, further
-/// ones share them.
-pub const SLOTS_PER_CPU: u32 = 128;
+/// Places for copies of objects, of one CPU and of all; what is not taken in time is written over. Four CPUs have some of their own,
+/// further ones share them.
+pub const SLOTS_PER_CPU: u32 = 64;
 pub const SLOTS: usize = 4 * SLOTS_PER_CPU as usize;
+/// The same for all other copies: those of a second with 200 new connections on one CPU, for an agent that is starved so long.
+pub const SMALL_SLOTS_PER_CPU: u32 = 1024;
+pub const SMALL_SLOTS: usize = 4 * SMALL_SLOTS_PER_CPU as usize;
 /// Processes that are looked at.
 pub const PROCESSES: usize = 1024;
 /// Kinds of connections of each.
@@ -78,7 +81,7 @@ pub const fn kind(role: u8, server_port: u16) -> u64 {
     (role as u64) << 16 | server_port as u64
 }
 
-/// A copy.
+/// A copy of an object.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
@@ -87,12 +90,21 @@ pub struct Slot {
     pub words: [u64; OBJECT_BYTES / 8],
 }
 
-/// A slot as words.
+/// A copy of [`WINDOW_BYTES`] or [`POINTEE_BYTES`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SmallSlot {
+    pub seal: u64,
+    pub words: [u64; WINDOW_BYTES / 8],
+}
+
+/// Slots as words.
 pub const SLOT_WORDS: usize = size_of::<Slot>() / 8;
+pub const SMALL_SLOT_WORDS: usize = size_of::<SmallSlot>() / 8;
 
 const _: () = {
     assert!(size_of::<Slot>() == OBJECT_BYTES + 8);
     assert!(size_of::<Look>() == 88);
-    assert!(WINDOW_BYTES <= OBJECT_BYTES && POINTEE_BYTES <= OBJECT_BYTES);
-    assert!(MAX_OBJECTS < SLOTS_PER_CPU as u64 && MAX_POINTEES < SLOTS_PER_CPU as u64);
+    assert!(WINDOW_BYTES < OBJECT_BYTES && POINTEE_BYTES <= WINDOW_BYTES);
+    assert!(MAX_OBJECTS < SLOTS_PER_CPU as u64 && MAX_POINTEES < SMALL_SLOTS_PER_CPU as u64);
 };

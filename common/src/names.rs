@@ -143,6 +143,8 @@ pub const LOOKS: &str = "LOOKS";
 pub const LOOKS_SET: &str = "LOOKS_SET";
 /// The copies: [`crate::look::Slot`].
 pub const SLOTS: &str = "SLOTS";
+/// Small ones: [`crate::look::SmallSlot`].
+pub const SMALL_SLOTS: &str = "SMALL_SLOTS";
 /// Programs that a send goes on in: the one that follows tasks, the one that looks at what the stack points to, and the one that
 /// reports the data.
 pub const JUMPS: &str = "JUMPS";

@@ -22,7 +22,8 @@ use spoor_common::{
     Counter, VERSION,
     look::{
         BYTES_PER_SECOND, FOLLOW, KINDS, LEARN, Look, MAX_LOOKS, MAX_OBJECTS, MAX_POINTEES, MAX_USED,
-        NOWHERE, OBJECT_BYTES, POINTEE_BYTES, SLOTS_PER_CPU, STACK_WORDS, WINDOW_BYTES, kind,
+        NOWHERE, OBJECT_BYTES, POINTEE_BYTES, SLOTS_PER_CPU, SMALL_SLOTS_PER_CPU, STACK_WORDS, USE,
+        WINDOW_BYTES, kind,
     },
     names::{JUMP_LOOK, JUMP_SEND},
     record::{self, ObjectRecord, ROLE_SERVER},
@@ -33,8 +34,8 @@ use crate::{
     copy::forget,
     emit,
     kernel::{Object, current_task, registers},
-    maps::{JUMPS, LOOKS, LOOKS_SET, SLOTS, SPENT, WORK, count, offset, setting},
-    socket::{self, LOOKED_AT, State},
+    maps::{JUMPS, LOOKS, LOOKS_SET, SLOTS, SMALL_SLOTS, SPENT, WORK, count, offset, setting},
+    socket::{self, LAST_INGRESS, LOOKED_AT, State},
     syscall::{is_of_program, user},
 };
 
@@ -56,6 +57,7 @@ pub(crate) struct Work {
     busy: u64,
     /// Copies made so far.
     next: u64,
+    next_small: u64,
     /// The words that are looked at: of a stack, or of an object.
     words: [u64; OBJECT_WORDS],
     seen: [u64; SEEN],
@@ -155,11 +157,15 @@ pub(crate) fn look(sk: Object) -> bool {
     if work.busy != 0 || look.left == 0 {
         return is_followed;
     }
+    let mode = look.mode;
+    // What is learned from costs more: of each flight, the first send.
+    if mode != USE && state.flags & LAST_INGRESS == 0 {
+        return is_followed;
+    }
     work.busy = 1;
     // Another CPU may count at the same time: then there is one more.
     look.left -= 1;
     let sp: u64 = registers(task).load(offset!(regs_sp));
-    let mode = look.mode;
     let most = match mode {
         LEARN => MAX_OBJECTS,
         _ => MAX_USED,
@@ -181,14 +187,13 @@ pub(crate) fn look(sk: Object) -> bool {
             most,
             object: forget!(0, sp),
         };
-        // SAFETY: the callbacks have the helper's signature and are given the context they expect.
-        unsafe {
-            bpf_loop(STACK_WORDS as u32, on_stack as *mut c_void, (&raw mut turn).cast(), 0);
-            if mode == FOLLOW && turn.object != 0 {
-                turn.count = forget!(0, sp);
-                turn.most = MAX_POINTEES;
-                bpf_loop(OBJECT_WORDS as u32, in_object as *mut c_void, (&raw mut turn).cast(), 0);
-            }
+        // SAFETY: the callback has the helper's signature and is given the context it expects.
+        unsafe { bpf_loop(STACK_WORDS as u32, on_stack as *mut c_void, (&raw mut turn).cast(), 0) };
+        if mode == FOLLOW && turn.object != 0 {
+            turn.count = forget!(0, sp);
+            turn.most = MAX_POINTEES;
+            // SAFETY: as above.
+            unsafe { bpf_loop(OBJECT_WORDS as u32, in_object as *mut c_void, (&raw mut turn).cast(), 0) };
         }
     }
     work.busy = 0;
@@ -296,30 +301,38 @@ fn is_new(turn: &mut Turn, work: &mut Work, word: u64) -> bool {
 /// Copies `LEN` bytes into the next slot and tells where they are.
 #[inline(always)]
 fn copy<const LEN: usize>(turn: &Turn, work: &mut Work, (object, address): (u64, u64), is_pointee: bool) {
-    if emit::waiting(emit::data_ring()) > setting!(wake_bytes) || !may_spend(turn.at_ns, LEN as u64) {
+    if emit::waiting(emit::data_ring()) > setting!(wake_bytes) || !may_spend(turn, LEN as u64) {
         count(Counter::ObjectsUntold, 1);
         return;
     }
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let number = work.next;
-    work.next = number.wrapping_add(1);
-    let index = (cpu & 3) * SLOTS_PER_CPU + (number as u32 & (SLOTS_PER_CPU - 1));
+    let is_small = LEN <= WINDOW_BYTES;
+    let next = if is_small { &mut work.next_small } else { &mut work.next };
+    let number = *next;
+    *next = number.wrapping_add(1);
     let seal = number << 8 | u64::from(cpu & 0xff) | 1 << 63;
-    let Some(slot) = SLOTS.get_ptr_mut(index) else { return };
-    // SAFETY: an element of an array stays where it is, and has room for `LEN` bytes. Another CPU that shares the slot, and user space
+    let per_cpu = if is_small { SMALL_SLOTS_PER_CPU } else { SLOTS_PER_CPU };
+    let index = (cpu & 3) * per_cpu + (number as u32 & (per_cpu - 1));
+    let slot = if is_small {
+        SMALL_SLOTS.get_ptr_mut(index).map(<*mut _>::cast::<u64>)
+    } else {
+        SLOTS.get_ptr_mut(index).map(<*mut _>::cast::<u64>)
+    };
+    let Some(slot) = slot else { return };
+    // SAFETY: an element of an array stays where it is, and has room for `LEN` bytes behind its seal. Another CPU that shares the slot, and user space
     // that wipes it, may write in between: what then lies there is taken for what it says it is by nobody, for user space believes
     // nothing that is not proven.
     let failed = unsafe {
-        (*slot).seal = 0;
-        bpf_probe_read_user((&raw mut (*slot).words).cast(), LEN as u32, address as *const _)
+        *slot = 0;
+        bpf_probe_read_user(slot.add(1).cast(), LEN as u32, address as *const _)
     };
     if failed != 0 {
         return;
     }
     // SAFETY: as above; reserved with the size of the record that is written, and submitted on the only way out.
     unsafe {
-        (*slot).seal = seal;
+        *slot = seal;
         let to = bpf_ringbuf_reserve(emit::data_ring(), size_of::<ObjectRecord>() as u64, 0)
             .cast::<ObjectRecord>();
         if to.is_null() {
@@ -347,14 +360,15 @@ fn copy<const LEN: usize>(turn: &Turn, work: &mut Work, (object, address): (u64,
 
 /// Charges what all processes together may have copied in a second. CPUs that charge at the same time let a little more through.
 #[inline(always)]
-fn may_spend(at_ns: u64, bytes: u64) -> bool {
+fn may_spend(turn: &Turn, bytes: u64) -> bool {
     let Some(spent) = SPENT.get_ptr_mut(0) else { return false };
     // SAFETY: an element of an array stays where it is.
     let spent = unsafe { &mut *spent };
-    if at_ns.wrapping_sub(spent.since_ns) > SECOND_NS {
-        (spent.since_ns, spent.bytes) = (at_ns, 0);
+    if turn.at_ns.wrapping_sub(spent.since_ns) > SECOND_NS {
+        (spent.since_ns, spent.bytes) = (turn.at_ns, 0);
     }
-    if spent.bytes >= BYTES_PER_SECOND {
+    let most = if turn.mode == USE { BYTES_PER_SECOND } else { BYTES_PER_SECOND / 2 };
+    if spent.bytes >= most {
         return false;
     }
     spent.bytes = spent.bytes.wrapping_add(bytes);

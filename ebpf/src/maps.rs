@@ -12,7 +12,7 @@ use aya_ebpf::btf_maps::{HashMap, ProgramArray, SkStorage};
 #[cfg(not(feature = "untyped"))]
 use spoor_common::{
     chain::Runtime,
-    look::{self, Look, Slot},
+    look::{self, Look, Slot, SmallSlot},
     names::JUMPS_LEN,
 };
 
@@ -120,6 +120,11 @@ pub(crate) static SPENT: Array<Spent, 1> = Array::new();
 #[cfg(not(feature = "untyped"))]
 #[btf_map]
 pub(crate) static SLOTS: Array<Slot, { look::SLOTS }> = Array::new();
+
+/// The same for small ones.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static SMALL_SLOTS: Array<SmallSlot, { look::SMALL_SLOTS }> = Array::new();
 
 /// Programs that a send goes on in.
 #[cfg(not(feature = "untyped"))]

@@ -173,6 +173,7 @@ impl Capture {
             .override_global(names::SETTINGS, &settings, true)
             .map_max_entries(names::DATA_RING, ring_bytes)
             .map_max_entries(names::SLOTS, if objects { look::SLOTS as u32 } else { 1 })
+            .map_max_entries(names::SMALL_SLOTS, if objects { look::SMALL_SLOTS as u32 } else { 1 })
             // Socket storage is used by the programs only.
             .allow_unsupported_maps()
             .load(object)

@@ -6,10 +6,10 @@ use std::fmt;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData};
-use spoor_common::look::{Look, OBJECT_BYTES, SLOT_WORDS};
+use spoor_common::look::{Look, SLOT_WORDS, SMALL_SLOT_WORDS, WINDOW_BYTES};
 use spoor_common::names::{self, JUMP_LOOK, JUMP_SEND};
 use spoor_core::record::Tgid;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::decode::Told;
 use super::error::CaptureError;
@@ -38,6 +38,7 @@ pub struct Looked {
     set: Array<MapData, u64>,
     set_count: u64,
     slots: Array<MapData, [u64; SLOT_WORDS]>,
+    small: Array<MapData, [u64; SMALL_SLOT_WORDS]>,
 }
 
 impl fmt::Debug for Looked {
@@ -53,7 +54,8 @@ impl Looked {
         let looks = take(ebpf, names::LOOKS)?.try_into().map_err(map_error)?;
         let set = take(ebpf, names::LOOKS_SET)?.try_into().map_err(map_error)?;
         let slots = take(ebpf, names::SLOTS)?.try_into().map_err(map_error)?;
-        Ok(Self { looks, set, set_count: 0, slots })
+        let small = take(ebpf, names::SMALL_SLOTS)?.try_into().map_err(map_error)?;
+        Ok(Self { looks, set, set_count: 0, slots, small })
     }
 
     /// Looks at a process from its next sends on. Unless it `is_new`, only where it still is the one that was named: the kernel side
@@ -77,18 +79,29 @@ impl Looked {
 
     /// Takes a copy out, and wipes it where it was. `None`: another one is there by now.
     pub fn take(&mut self, of: Told) -> Option<Copied> {
-        let mut slot = Zeroizing::new(self.slots.get(&of.slot, 0).ok()?);
-        let [seal, words @ ..] = &mut *slot;
-        if *seal != of.seal {
-            return None;
-        }
-        let _ = self.slots.set(of.slot, [0; SLOT_WORDS], 0);
-        let mut bytes = Zeroizing::new(Vec::with_capacity(OBJECT_BYTES));
-        for mut word in words.iter().take(of.len.div_ceil(8)).map(|word| word.to_ne_bytes()) {
-            bytes.extend_from_slice(&word);
-            word.zeroize();
-        }
-        bytes.truncate(of.len);
+        let bytes = if of.len > WINDOW_BYTES {
+            take_out(&mut self.slots, of)?
+        } else {
+            take_out(&mut self.small, of)?
+        };
         Some(Copied { of, bytes })
     }
+}
+
+fn take_out<const WORDS: usize>(
+    slots: &mut Array<MapData, [u64; WORDS]>,
+    of: Told,
+) -> Option<Zeroizing<Vec<u8>>> {
+    let slot = Zeroizing::new(slots.get(&of.slot, 0).ok()?);
+    let (seal, words) = slot.split_first()?;
+    if *seal != of.seal {
+        return None;
+    }
+    let _ = slots.set(of.slot, [0; WORDS], 0);
+    // Never moved: there is room from the beginning.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(8 * WORDS));
+    for word in words.iter().take(of.len / 8) {
+        bytes.extend_from_slice(&word.to_ne_bytes());
+    }
+    Some(bytes)
 }

@@ -12,13 +12,13 @@ use crate::source::live::Live;
 use spoor_core::conn::ConnInfo;
 use spoor_core::record::{Endpoint, Role, Tgid};
 
-/// Sends of a process that are learned from. A handshake has five, so these are those of some ten connections.
-const LEARNED_FROM: u64 = 48;
+/// Sends of a process that are learned from at a time: those of some five connections, 1.5 MiB as most programs' stacks are.
+const LEARNED_FROM: u64 = 16;
 /// Times that it is learned again where it came to nothing. Programs that hand what they encrypt to other code have nothing on
 /// the stack.
-const MAX_AGAIN: u32 = 3;
+const MAX_AGAIN: u32 = 8;
 /// Connections that wait from one such time to the next.
-const AGAIN_AFTER: u32 = 200;
+const AGAIN_AFTER: u32 = 50;
 
 #[derive(Debug)]
 struct Process {
@@ -49,8 +49,9 @@ impl Looks {
             again: 0,
         });
         process.waited = process.waited.saturating_add(1);
-        let is_again =
-            process.plan == Plan::Learn && process.waited >= AGAIN_AFTER && process.again < MAX_AGAIN;
+        let is_again = !matches!(process.plan, Plan::Use { .. })
+            && process.waited >= AGAIN_AFTER
+            && process.again < MAX_AGAIN;
         let is_known = process.kinds.contains(&kind);
         let free = process.kinds.iter_mut().find(|place| **place == 0).filter(|_| !is_known);
         let is_new = free.map(|place| *place = kind).is_some();
@@ -66,7 +67,7 @@ impl Looks {
     pub(super) fn plan(&mut self, tgid: Tgid, plan: Plan, live: &mut Live) {
         // One that was left meanwhile stays so.
         if let Some(process) = self.processes.get_mut(&tgid) {
-            process.plan = plan;
+            (process.plan, process.waited, process.again) = (plan, 0, 0);
             live.look(tgid, &process.look(), false);
         }
     }

@@ -176,7 +176,7 @@ impl Objects {
             }
         }
         // Libraries keep the client's random where they keep the connection: there the secrets are likely, too.
-        own.sort_by_key(|kept| !(kept.is_object() && holds(&kept.copied.bytes, name)));
+        own.sort_by_cached_key(|kept| !(kept.is_object() && holds(&kept.copied.bytes, name)));
         let is_of_12 = search.proofs().iter().any(Proof::is_of_12);
         let mut at_object = None;
         for kept in &own {
@@ -192,12 +192,13 @@ impl Objects {
             let Some(at) = places.first() else { continue };
             if kept.is_object() {
                 learned.signature = learned.signature.or_else(|| signature(bytes, &is_static));
-                learned.window_at = learned.window_at.or(Some(beginning(at - of.object, WINDOW_BYTES)));
+                learned.window_at =
+                    learned.window_at.or(Some(beginning(at.saturating_sub(of.object), WINDOW_BYTES)));
                 at_object = Some(of.object);
             } else if of.mode == FOLLOW
                 && let Some(pointer_at) = pointer(&own, of.object, of.address)
             {
-                let pointee_at = beginning(at - of.address, POINTEE_BYTES);
+                let pointee_at = beginning(at.saturating_sub(of.address), POINTEE_BYTES);
                 learned.pointer = Some(Pointer { at: pointer_at, pointee_at });
             }
         }
