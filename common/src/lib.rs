@@ -15,6 +15,7 @@ pub mod chain;
 pub mod config;
 pub mod counters;
 pub mod limits;
+pub mod look;
 pub mod names;
 pub mod record;
 pub mod verdict;

@@ -12,11 +12,14 @@ use aya_ebpf::btf_maps::{HashMap, ProgramArray, SkStorage};
 #[cfg(not(feature = "untyped"))]
 use spoor_common::{
     chain::{node, python},
+    look::{self, Look, Slot, SmallSlot},
     names::JUMPS_LEN,
 };
 
 #[cfg(not(feature = "untyped"))]
 use crate::chain::Scratch;
+#[cfg(not(feature = "untyped"))]
+use crate::look::{Spent, Work};
 use crate::{budget::Account, socket::State};
 
 /// Data records.
@@ -97,6 +100,36 @@ pub(crate) static RUNTIMES_SET: Array<u64, 1> = Array::new();
 #[cfg(not(feature = "untyped"))]
 #[btf_map]
 pub(crate) static WALKS: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// Processes of which is copied what a thread's stack points to, see [`crate::look`].
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static LOOKS: HashMap<u32, Look, { look::PROCESSES }> = HashMap::new();
+
+/// How many times these have been changed.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static LOOKS_SET: Array<u64, 1> = Array::new();
+
+/// The look that is under way.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
+
+/// What was copied in this second.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static SPENT: Array<Spent, 1> = Array::new();
+
+/// Copies, until user space takes them and wipes them.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static SLOTS: Array<Slot, { look::SLOTS }> = Array::new();
+
+/// The same for small ones.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static SMALL_SLOTS: Array<SmallSlot, { look::SMALL_SLOTS }> = Array::new();
 
 /// Programs that a send goes on in.
 #[cfg(not(feature = "untyped"))]

@@ -3,6 +3,8 @@
 //! *Owns* the order of checks, cheapest first. *Must not know* which hook saw the operation.
 
 use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
+#[cfg(not(feature = "untyped"))]
+use spoor_common::names::JUMP_LOOK;
 use spoor_common::{
     Counter,
     record::{self, DataHeader, EGRESS, INGRESS, TRANSPORT_UNIX},
@@ -31,7 +33,7 @@ pub(crate) struct Moment {
     pub(crate) returned: bool,
     /// Bytes that later operations of the same call have moved by then.
     pub(crate) ahead: u64,
-    /// It may be left to the program that follows tasks, which comes back.
+    /// It may be left to another program, which comes back.
     #[cfg_attr(feature = "untyped", expect(dead_code, reason = "only typed hooks ask whose socket it is"))]
     pub(crate) may_jump: bool,
 }
@@ -45,8 +47,8 @@ impl Moment {
     pub(crate) const FIRST: Self = Self { may_jump: true, ..Self::DONE };
 }
 
-/// A socket operation that returned `ret`. Cheap refusals come first. Returns the program that follows tasks, where it is left to
-/// that.
+/// A socket operation that returned `ret`. Cheap refusals come first. Returns the program that it is left to, which comes
+/// back.
 #[inline(always)]
 pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment: Moment) -> Option<u32> {
     let transport = socket::transport(sk);
@@ -72,9 +74,13 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     #[cfg(not(feature = "untyped"))]
     if moment.may_jump
         && let Some(state) = &mut known
-        && let Some(follower) = crate::chain::follower(state, direction)
     {
-        return Some(follower);
+        if direction == EGRESS && crate::look::is_due(state, sk) {
+            return Some(JUMP_LOOK);
+        }
+        if let Some(follower) = crate::chain::follower(state, direction) {
+            return Some(follower);
+        }
     }
     // Sockets of the kernel itself have no file.
     let socket = sk.follow(offset!(sk_socket));

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use spoor_common::{
     VERSION,
     limits::{COMM_LEN, PATH_LEN},
-    record::{self, ChainRecord, CloseRecord, ConnRecord, DataHeader, ProcessRecord, UnixConnRecord},
+    record::{
+        self, ChainRecord, CloseRecord, ConnRecord, DataHeader, ObjectRecord, ProcessRecord, UnixConnRecord,
+    },
 };
 
 use spoor_core::record::{
@@ -31,8 +33,40 @@ pub enum Event {
     /// It goes with the next data of the same thread on the same connection.
     /// And whether it was read at a write or at a read.
     Chain(Chain, Direction),
+    /// A copy waits to be taken.
+    Object(Told),
     Close(Close),
     Process(ProcessEvent),
+}
+
+/// Where a copy of what a stack points to is, and what it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub conn: ConnId,
+    pub tgid: Tgid,
+    /// A mode of [`spoor_common::look`].
+    pub mode: u64,
+    /// It is behind a pointer of the object, not of the object itself.
+    pub is_pointee: bool,
+    pub object: u64,
+    /// Of its first byte.
+    pub address: u64,
+    pub len: usize,
+    pub(super) slot: u32,
+    pub(super) seal: u64,
+}
+
+#[cfg(test)]
+impl Told {
+    pub(crate) fn of(
+        conn: ConnId,
+        tgid: Tgid,
+        mode: u64,
+        (object, address): (u64, u64),
+        is_pointee: bool,
+    ) -> Self {
+        Self { conn, tgid, mode, is_pointee, object, address, len: 0, slot: 0, seal: 0 }
+    }
 }
 
 /// A connection as the kernel reported it, with what [`Conn`] has no room for.
@@ -63,6 +97,7 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
     match kind {
         record::DATA => data(bytes).map(Event::Data),
         record::CHAIN => tasks(bytes).map(|(chain, direction)| Event::Chain(chain, direction)),
+        record::OBJECT => object(bytes).map(Event::Object),
         record::CONN => connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
         record::UNIX_CONN => unix_connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
         record::CLOSE => Some(Event::Close(Close {
@@ -124,6 +159,20 @@ fn tasks(bytes: &[u8]) -> Option<(Chain, Direction)> {
         tasks: tasks.iter().map(|task| TaskId(u64::from_ne_bytes(*task))).collect(),
     };
     Some((chain, direction(u8::try_from(field!(bytes, ChainRecord, direction, u32)).ok()?)?))
+}
+
+fn object(bytes: &[u8]) -> Option<Told> {
+    Some(Told {
+        conn: ConnId(field!(bytes, ObjectRecord, cookie, u64)),
+        tgid: Tgid(field!(bytes, ObjectRecord, tgid, u32)),
+        mode: u64::from(field!(bytes, ObjectRecord, mode, u8)),
+        is_pointee: field!(bytes, ObjectRecord, is_pointee, u8) != 0,
+        object: field!(bytes, ObjectRecord, object, u64),
+        address: field!(bytes, ObjectRecord, address, u64),
+        len: field!(bytes, ObjectRecord, len, u32) as usize,
+        slot: field!(bytes, ObjectRecord, slot, u32),
+        seal: field!(bytes, ObjectRecord, seal, u64),
+    })
 }
 
 fn connection(bytes: &[u8]) -> Option<Seen> {

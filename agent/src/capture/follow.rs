@@ -1,20 +1,18 @@
-//! Processes whose tasks are to be followed, into the kernel: a process and its [`Runtime`] → map entries; and the programs that a send
-//! or a receive then goes on in.
+//! Processes whose tasks are to be followed, into the kernel: a process and its [`Runtime`] → map entries.
 //!
-//! *Owns* the jump tables. *Must not know* how a runtime was found.
+//! *Must not know* how a runtime was found.
 
 use std::fmt;
 
-use aya::Btf as KernelTypes;
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, ProgramArray};
-use aya::programs::BtfTracePoint;
+use aya::maps::{Array, HashMap, MapData};
 use spoor_common::chain::{Runtime, node, python};
-use spoor_common::names::{self, JUMP_PROGRAMS};
+use spoor_common::names::{self, JUMP_DATA, JUMP_NODE, JUMP_PYTHON};
 use spoor_core::record::Tgid;
 
 use super::error::CaptureError;
-use super::load::{chain, map_error, take};
+use super::jumps::Jumps;
+use super::load::{map_error, take};
 
 /// The kernel's map of followed processes.
 pub struct Followed {
@@ -23,8 +21,6 @@ pub struct Followed {
     /// How often these were changed: a socket looks into them only then.
     set: Array<MapData, u64>,
     set_count: u64,
-    /// Keeps the programs in it.
-    _jumps: [ProgramArray<MapData>; 2],
 }
 
 impl fmt::Debug for Followed {
@@ -34,28 +30,13 @@ impl fmt::Debug for Followed {
 }
 
 impl Followed {
-    /// Loads the programs and makes them known to the one that sees sends.
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, CaptureError> {
+    /// Loads the programs that follow and makes them known to those that see sends and receives.
+    pub(super) fn new(ebpf: &mut Ebpf, jumps: &mut Jumps) -> Result<Self, CaptureError> {
+        jumps.need(ebpf, &[JUMP_DATA, JUMP_PYTHON, JUMP_NODE])?;
         let pythons = take(ebpf, names::RUNTIMES)?.try_into().map_err(map_error)?;
         let nodes = take(ebpf, names::NODES)?.try_into().map_err(map_error)?;
         let set = take(ebpf, names::RUNTIMES_SET)?.try_into().map_err(map_error)?;
-        let mut sends: ProgramArray<MapData> = take(ebpf, names::JUMPS)?.try_into().map_err(map_error)?;
-        let mut receives: ProgramArray<MapData> =
-            take(ebpf, names::RECEIVE_JUMPS)?.try_into().map_err(map_error)?;
-        let types = KernelTypes::from_sys_fs().map_err(|error| CaptureError::Object(chain(&error)))?;
-        for (table, place, program) in JUMP_PROGRAMS {
-            let refused = |reason: String| CaptureError::Refused { program: program.function, reason };
-            let loaded: &mut BtfTracePoint = ebpf
-                .program_mut(program.function)
-                .ok_or_else(|| CaptureError::Object(format!("no program `{}`", program.function)))?
-                .try_into()
-                .map_err(|error: aya::programs::ProgramError| refused(chain(&error)))?;
-            loaded.load(program.target, &types).map_err(|error| refused(chain(&error)))?;
-            let fd = loaded.fd().map_err(|error| refused(chain(&error)))?;
-            let jumps = if table == names::JUMPS { &mut sends } else { &mut receives };
-            jumps.set(place, fd, 0).map_err(map_error)?;
-        }
-        Ok(Self { pythons, nodes, set, set_count: 0, _jumps: [sends, receives] })
+        Ok(Self { pythons, nodes, set, set_count: 0 })
     }
 
     /// Follows a process from its next operations on.

@@ -4,19 +4,33 @@
 //! protocol's `sendmsg` or `recvmsg` has returned. Since 6.3; checked on 6.18.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use spoor_common::names::JUMP_LOOK;
 use spoor_common::record::{EGRESS, INGRESS};
 
 use crate::{
     chain,
     kernel::Object,
+    look,
     maps::{JUMPS, RECEIVE_JUMPS},
     operation::{Moment, operation},
 };
 
 #[btf_tracepoint(function = "sock_send_length")]
 pub(crate) fn send_length(ctx: BtfTracePointContext) -> i32 {
-    if let Some(follower) = sent(&ctx, Moment::FIRST) {
-        chain::jump(&ctx, &JUMPS, follower);
+    match sent(&ctx, Moment::FIRST) {
+        Some(JUMP_LOOK) => look::jump(&ctx),
+        Some(follower) => chain::jump(&ctx, &JUMPS, follower),
+        None => {}
+    }
+    0
+}
+
+/// The same of a process that is looked at: first what its stack points to, …
+#[btf_tracepoint(function = "sock_send_length")]
+pub(crate) fn send_look(ctx: BtfTracePointContext) -> i32 {
+    match look::look(socket(&ctx)) {
+        Some(follower) => chain::jump(&ctx, &JUMPS, follower),
+        None => chain::jump_back(&ctx, &JUMPS),
     }
     0
 }
