@@ -109,6 +109,21 @@ pub(crate) fn is_of_program(task: Object) -> bool {
     task.load::<u32>(offset!(task_flags)) & KERNEL_TASK == 0 && !is_compat(task)
 }
 
+/// The descriptor that the current call of a 64-bit program is made on, if it is that of `file` and the call has not returned.
+#[cfg(not(feature = "untyped"))]
+#[inline(always)]
+pub(crate) fn descriptor_of_call(task: Object, file: Object) -> Option<u32> {
+    if setting!(x86) == 0 || file.is_null() || !is_of_program(task) {
+        return None;
+    }
+    let regs = registers(task);
+    if regs.load::<u64>(offset!(x86_ax)) as i64 != -ENOSYS {
+        return None;
+    }
+    let fd = arguments(regs).first as u32;
+    owns(task, fd, file).then_some(fd)
+}
+
 /// Finds the buffer of the operation of `moved` bytes that `task` has just completed on the socket of `file`.
 #[inline(always)]
 pub(crate) fn source(

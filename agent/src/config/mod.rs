@@ -76,7 +76,7 @@ pub struct Capture {
     /// Part of the ring buffer, in percent, that records of one cgroup may fill while the agent is behind, so that one
     /// noisy container cannot blind the rest: what goes beyond is lost for that cgroup alone, and counted. 0: no bound.
     pub cgroup_percent: u32,
-    /// In programs whose one thread works for many requests (asyncio), follow at each send which task waits for which, by reading
+    /// In programs whose one thread works for many requests (asyncio, Node.js), follow at each send which task waits for which, by reading
     /// the program's memory: addresses and task numbers, nothing else. It tells what caused work that shows no key. On rung A, on
     /// x86-64; a program whose memory is not as its version says is left alone.
     pub chains: bool,

@@ -45,7 +45,7 @@ use crate::operation::OpSide;
 use crate::operation::postgres::InTransaction;
 use crate::order::{Facts, OrderKey};
 use crate::queue::Queue;
-use crate::record::{Chain, ConnId, OpId, Point, Tgid};
+use crate::record::{Chain, ConnId, OpId, Point, TaskId, Tgid};
 use crate::time::BootTime;
 
 /// First sight of an operation.
@@ -82,6 +82,8 @@ pub struct Closing {
     pub is_read: bool,
     /// What the operation itself names as its cause: an acknowledgement names its delivery.
     pub named: Option<OpId>,
+    /// A message that was delivered, as a chain names it.
+    pub delivery: Option<TaskId>,
 }
 
 /// What an operation that is not over has shown so far.
