@@ -17,7 +17,7 @@ for number in range(int(count)):
     with socket.create_connection((parts.hostname, parts.port)) as plain:
         with context.wrap_socket(plain, server_hostname=parts.hostname) as connection:
             connection.sendall(
-                f"GET {parts.path}/{number} HTTP/1.1\r\nHost: {parts.hostname}\r\nConnection: close\r\n"
+                f"GET {parts.path}/{number} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n"
                 f"Authorization: Bearer {secret}\r\nCookie: session={secret}\r\n\r\n".encode()
             )
             answer = b""

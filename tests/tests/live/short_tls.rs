@@ -210,7 +210,8 @@ fn check_others_cannot_read(agent: u32) -> Result<()> {
 fn secrets(files: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
     let mut all = Vec::new();
     for file in files {
-        for line in fs::read_to_string(file)?.lines() {
+        // The first line is a comment.
+        for line in fs::read_to_string(file)?.lines().filter(|line| !line.starts_with('#')) {
             let Some(secret) = line.split(' ').nth(2) else { continue };
             let (pairs, _) = secret.as_bytes().as_chunks::<2>();
             let bytes = pairs.iter().map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?));

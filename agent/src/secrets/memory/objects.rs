@@ -394,7 +394,10 @@ mod tests {
         // OpenSSL 3.0's secrets of the client and of the server: whichever is found first, both are there.
         for offset in [0x744, 0x784] {
             let from = beginning(offset, WINDOW_BYTES);
-            assert!(from % 16 == 0 && from <= 0x744 && from + WINDOW_BYTES as u64 >= 0x784 + 48, "{from:#x}");
+            assert!(
+                from.is_multiple_of(16) && from <= 0x744 && from + WINDOW_BYTES as u64 >= 0x784 + 48,
+                "{from:#x}"
+            );
         }
         assert_eq!(beginning(0x50, POINTEE_BYTES), 0, "not before the beginning");
     }
