@@ -32,7 +32,7 @@ use crate::web::{self, Live, Site};
 
 /// Orders are judged again so often; so much later than due may a verdict be.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
-/// At most so many at a time: senders wait for no more.
+/// At most so many at a time: senders wait for no more. So many of an older version are indexed by their traces as well.
 const JUDGE_AT_ONCE: usize = 1_000;
 /// Counters of many orders are looked at so often.
 const PLACES_EVERY: Duration = Duration::from_micros(window::EVERY.unsigned_abs());
@@ -355,7 +355,8 @@ async fn chores(
         let chore = tokio::select! {
             () = &mut stop => return,
             _ = judge.tick() => tokio::task::spawn_blocking(move || {
-                store.judge_due(now(), JUDGE_AT_ONCE).map(|_| ())
+                store.judge_due(now(), JUDGE_AT_ONCE)?;
+                store.index_older(JUDGE_AT_ONCE).map(|_| ())
             }),
             _ = places.tick() => tokio::task::spawn_blocking(move || store.watch_places(now())),
             _ = retain.tick() => tokio::task::spawn_blocking(move || {
