@@ -15,6 +15,7 @@ mod span;
 mod v1;
 mod v3;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ use super::lists::{missing, several, shown};
 use super::order::{Found as FoundOrder, open};
 use super::{Reader, Site, ask, broken, path_of};
 use crate::access::{Action, Shown, guarded};
-use crate::facts::Key;
+use crate::facts::{Fact, Key};
 use crate::intake::now;
 use crate::store::{Store, StoreError, Trace, TraceId};
 
@@ -42,6 +43,8 @@ use crate::store::{Store, StoreError, Trace, TraceId};
 const WALKS: usize = 2;
 /// Who has waited so long for their turn is asked to come again.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Operations that are held at a time for one answer, beyond the trace that is read then: two of the longest traces.
+const MAX_SPANS: usize = 20_000;
 /// Bytes of one answer's spans: what a browser can still draw.
 const MAX_BYTES: usize = 16 << 20;
 
@@ -135,10 +138,18 @@ async fn walk<T: Send + 'static>(
 
 type Traces = Vec<(TraceId, Trace)>;
 
-async fn find(site: &Site, reader: &Reader, wanted: Wanted) -> Result<Found<Traces>, Refusal> {
+async fn find<T: Send + 'static>(
+    site: &Site,
+    reader: &Reader,
+    wanted: Wanted,
+    most: usize,
+    make: impl Fn(TraceId, Trace) -> T + Send + 'static,
+) -> Result<Found<Vec<T>>, Refusal> {
     let (people, now) = (reader.may(Action::SeePeople), now());
-    let found =
-        walk(site, move |store, deadline| search::traces(store, &wanted, people, now, deadline)).await?;
+    let found = walk(site, move |store, deadline| {
+        search::traces(store, &wanted, people, (now, deadline), most, make)
+    });
+    let found = found.await?;
     // An answer that says nothing was found must have looked everywhere.
     if found.what.is_empty() && !found.all {
         return Err(Refusal { status: StatusCode::GATEWAY_TIMEOUT, message: NOT_ALL.to_owned() });
@@ -146,18 +157,24 @@ async fn find(site: &Site, reader: &Reader, wanted: Wanted) -> Result<Found<Trac
     Ok(found)
 }
 
-/// Traces by their IDs; those that are not there are left out.
-async fn read(site: &Site, ids: Vec<TraceId>) -> Result<Traces, Refusal> {
+/// What is looked for, whole.
+async fn find_whole(site: &Site, reader: &Reader, wanted: Wanted) -> Result<Found<Traces>, Refusal> {
+    find(site, reader, wanted, MAX_SPANS, |id, trace| (id, trace)).await
+}
+
+/// Traces by their IDs. Of those that are not there nothing is kept.
+async fn read(site: &Site, ids: Vec<TraceId>) -> Result<Found<Traces>, Refusal> {
     let read = move |store: &dyn Store| {
-        ids.into_iter().map(|id| Ok((id, store.trace(&id)?))).collect::<Result<Traces, StoreError>>()
+        search::by_id(store, ids.into_iter(), None, MAX_SPANS, |id, trace| (id, trace))
     };
-    Ok(ask(site, read).await?)
+    let read = ask(site, read).await?;
+    Ok(Found { what: read.what.into_iter().map(|(_, trace)| trace).collect(), all: read.all })
 }
 
 /// The numbers of all orders that traces show, for the access log.
-fn orders_of(traces: &[(TraceId, Trace)]) -> Shown {
-    let facts = traces.iter().flat_map(|(_, trace)| &trace.facts);
-    let keys: std::collections::BTreeSet<&Key> = facts.flat_map(crate::facts::Fact::keys).collect();
+fn orders_of<'a>(traces: impl IntoIterator<Item = &'a Trace>) -> Shown {
+    let facts = traces.into_iter().flat_map(|trace| &trace.facts);
+    let keys: BTreeSet<&Key> = facts.flat_map(Fact::keys).collect();
     Shown(keys.into_iter().map(Key::to_string).collect())
 }
 

@@ -8,8 +8,8 @@ use axum::http::request::Parts;
 use serde_json::Value as Json;
 
 use super::Refusal;
-use super::span::{Kind, Span};
-use crate::facts::{At, Key};
+use super::span::{Kind, Span, span};
+use crate::facts::{At, Fact, Key};
 use crate::store::TraceId;
 use crate::time::{DAY, HOUR, MILLI, MINUTE, SECOND};
 
@@ -151,15 +151,19 @@ impl Wanted {
         }
     }
 
-    /// Whether one operation is what is looked for.
-    pub(super) fn is(&self, span: &Span<'_>) -> bool {
-        let took = span.to.since(span.from);
-        self.service.as_ref().is_none_or(|service| span.service == service)
-            && self.operation.as_ref().is_none_or(|name| span.name == name)
-            && (self.from..self.to).contains(&span.from)
+    /// Whether one operation is what is looked for; `people`: whether who looks may see numbers of people.
+    pub(super) fn is(&self, fact: &Fact, people: bool) -> bool {
+        let took = fact.to.since(fact.from);
+        let fits = (self.from..self.to).contains(&fact.from)
+            && self.service.as_ref().is_none_or(|service| fact.service == *service)
+            && self.operation.as_ref().is_none_or(|name| fact.name == *name)
             && self.min.is_none_or(|min| took >= min)
-            && self.max.is_none_or(|max| took <= max)
-            && self.tags.iter().all(|(key, value)| has(span, key, value))
+            && self.max.is_none_or(|max| took <= max);
+        if !fits || self.tags.is_empty() {
+            return fits;
+        }
+        let span = span(fact, people);
+        self.tags.iter().all(|(key, value)| has(&span, key, value))
     }
 }
 

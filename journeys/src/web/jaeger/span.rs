@@ -138,7 +138,8 @@ pub(super) fn span(fact: &Fact, people: bool) -> Span<'_> {
     }
 }
 
-fn kind(step: &Step) -> Kind {
+/// Which side of what it was.
+pub(super) fn kind(step: &Step) -> Kind {
     match step {
         Step::Served { .. } | Step::Open { work: Work::Answer } => Kind::Server,
         Step::Called { .. }

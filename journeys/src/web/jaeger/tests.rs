@@ -426,13 +426,17 @@ async fn a_search_whose_time_is_over_never_says_that_there_is_nothing() {
     let house = with_traces(house());
     let wanted = Wanted { to: now(), limit: 20, ..Wanted::default() };
     let over = Deadline::over();
-    let found = search::traces(&*house.store, &wanted, false, now(), over).expect("an answer");
+    let ids = |deadline, most| {
+        search::traces(&*house.store, &wanted, false, (now(), deadline), most, |id, _| id).expect("an answer")
+    };
+    let found = ids(over, 100);
     assert!(found.what.is_empty() && !found.all, "the refusal is made of that: {found:?}");
     let found = search::dependencies(&*house.store, (At(0), now()), over).expect("an answer");
     assert!(found.what.is_empty() && !found.all);
-    let found =
-        search::traces(&*house.store, &wanted, false, now(), Deadline::from_now()).expect("an answer");
+    let found = ids(Deadline::from_now(), 100);
     assert!(found.what.len() == 2 && found.all);
+    let found = ids(Deadline::from_now(), 1);
+    assert!(found.what.len() == 1 && !found.all, "no more is held at a time: {found:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! `{"data": …, "total": 0, "limit": 0, "offset": 0, "errors": null}`; times in microseconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value as Json_, json};
 
 use super::query::{self, Given, Wanted};
-use super::search::{self, Found};
+use super::search;
 use super::span::{Span, Tag, Value, span};
-use super::{NOT_ALL, Refusal, Room, Traces, find, orders_of, read, walk};
+use super::{NOT_ALL, Refusal, Room, Traces, find_whole, orders_of, read, walk};
 use crate::access::Action;
 use crate::digest::hex;
 use crate::facts::FactId;
@@ -35,8 +35,7 @@ pub(super) async fn operations_of(State(site): State<Site>, Path(service): Path<
     let found = walk(&site, move |store, deadline| search::names(store, &service, now(), deadline)).await;
     match found {
         Ok(names) => {
-            let names: std::collections::BTreeSet<&str> =
-                names.iter().map(|(name, _)| name.as_str()).collect();
+            let names: BTreeSet<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
             answer(json!(names), names.len(), &[])
         }
         Err(refusal) => refused(&refusal),
@@ -69,11 +68,11 @@ pub(super) async fn traces(State(site): State<Site>, reader: Reader, given: Give
     let asked = async {
         let ids = query::traces(&given)?;
         if ids.is_empty() {
-            return find(&site, &reader, Wanted::v1(&given, now())?).await;
+            return find_whole(&site, &reader, Wanted::v1(&given, now())?).await;
         }
-        let mut traces = read(&site, ids).await?;
-        traces.retain(|(_, trace)| !trace.facts.is_empty());
-        Ok(Found { what: traces, all: true })
+        let mut found = read(&site, ids).await?;
+        found.what.retain(|(_, trace)| !trace.facts.is_empty());
+        Ok(found)
     };
     match asked.await {
         Ok(found) => told(&found.what, &reader, found.all),
@@ -85,10 +84,10 @@ pub(super) async fn traces(State(site): State<Site>, reader: Reader, given: Give
 pub(super) async fn trace(State(site): State<Site>, reader: Reader, Path(id): Path<String>) -> Response {
     let asked = async { read(&site, vec![query::trace(&id)?]).await };
     match asked.await {
-        Ok(traces) => match traces.first() {
+        Ok(found) => match found.what.first() {
             // Grafana takes the first trace of an answer without looking whether there is one.
             Some((_, trace)) if trace.facts.is_empty() => refused(&Refusal::no_trace(trace)),
-            _ => told(&traces, &reader, true),
+            _ => told(&found.what, &reader, found.all),
         },
         Err(refusal) => refused(&refusal),
     }
@@ -132,7 +131,7 @@ fn told(traces: &Traces, reader: &Reader, all: bool) -> Response {
     if room.0 == 0 {
         errors.push("the answer would be larger than one may be: not all is in it");
     }
-    orders_of(traces).of(answer(json!(data), 0, &errors))
+    orders_of(traces.iter().map(|(_, trace)| trace)).of(answer(json!(data), 0, &errors))
 }
 
 pub(super) fn json_trace(id: &TraceId, trace: &Trace, people: bool, room: &mut Room) -> Json_ {

@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value as Json_, json};
 
 use super::query::{self, Given, Wanted};
 use super::search;
 use super::span::{Span, Tag, Value, span};
-use super::{Refusal, Room, Traces, find, orders_of, read, walk};
-use crate::access::Action;
+use super::{Refusal, Room, Traces, find, find_whole, orders_of, read, walk};
+use crate::access::{Action, Shown};
 use crate::digest::hex;
 use crate::facts::{At, FactId};
 use crate::intake::now;
@@ -54,12 +54,11 @@ pub(super) async fn operations(State(site): State<Site>, given: Given) -> Respon
 
 /// `GET /jaeger/api/v3/traces`.
 pub(super) async fn traces(State(site): State<Site>, reader: Reader, given: Given) -> Response {
-    let asked = async { find(&site, &reader, Wanted::v3(&given)?).await };
+    let asked = async { find_whole(&site, &reader, Wanted::v3(&given)?).await };
     match asked.await {
-        Ok(found) if found.what.is_empty() => refused(&Refusal {
-            status: axum::http::StatusCode::NOT_FOUND,
-            message: "No traces found".to_owned(),
-        }),
+        Ok(found) if found.what.is_empty() => {
+            refused(&Refusal { status: StatusCode::NOT_FOUND, message: "No traces found".to_owned() })
+        }
         Ok(found) => told(&found.what, &reader, found.all),
         Err(refusal) => refused(&refusal),
     }
@@ -69,9 +68,9 @@ pub(super) async fn traces(State(site): State<Site>, reader: Reader, given: Give
 pub(super) async fn trace(State(site): State<Site>, reader: Reader, Path(id): Path<String>) -> Response {
     let asked = async { read(&site, vec![query::trace(&id)?]).await };
     match asked.await {
-        Ok(traces) => match traces.first() {
+        Ok(found) => match found.what.first() {
             Some((_, trace)) if trace.facts.is_empty() => refused(&Refusal::no_trace(trace)),
-            _ => told(&traces, &reader, true),
+            _ => told(&found.what, &reader, found.all),
         },
         Err(refusal) => refused(&refusal),
     }
@@ -79,13 +78,16 @@ pub(super) async fn trace(State(site): State<Site>, reader: Reader, Path(id): Pa
 
 /// `GET /jaeger/api/v3/trace-summaries`.
 pub(super) async fn summaries(State(site): State<Site>, reader: Reader, given: Given) -> Response {
-    let asked = async { find(&site, &reader, Wanted::v3(&given)?).await };
+    // Of a trace no more is held than what is told of it.
+    let make = |id, trace: Trace| (summary(&id, &trace), orders_of([&trace]).0);
+    let asked = async { find(&site, &reader, Wanted::v3(&given)?, usize::MAX, make).await };
     match asked.await {
         Ok(found) => {
-            let summaries: Vec<Json_> =
-                found.what.iter().filter_map(|(id, trace)| summary(id, trace)).collect();
+            let (summaries, orders): (Vec<Option<Json_>>, Vec<Vec<String>>) = found.what.into_iter().unzip();
+            let summaries: Vec<Json_> = summaries.into_iter().flatten().collect();
+            let orders: BTreeSet<String> = orders.into_iter().flatten().collect();
             let body = Json(json!({ "summaries": summaries })).into_response();
-            orders_of(&found.what).of(complete(body, found.all))
+            Shown(orders.into_iter().collect()).of(complete(body, found.all))
         }
         Err(refusal) => refused(&refusal),
     }
@@ -121,7 +123,7 @@ fn told(traces: &Traces, reader: &Reader, all: bool) -> Response {
         traces.iter().flat_map(|(_, trace)| json_trace(trace, people, &mut room)).collect();
     let all = all && room.0 > 0 && traces.iter().all(|(_, trace)| !trace.truncated);
     let body = Json(json!({ "result": { "resourceSpans": resources } })).into_response();
-    orders_of(traces).of(complete(body, all))
+    orders_of(traces.iter().map(|(_, trace)| trace)).of(complete(body, all))
 }
 
 /// One entry for each process of a trace, the one that began first before the others.
