@@ -208,6 +208,7 @@ mod tests {
             zone: jiff::tz::TimeZone::UTC,
             language: crate::sentence::Language::En,
             live: crate::web::Live::new(stopped),
+            jaeger: crate::web::Jaeger::new(None),
             received: Arc::default(),
             forwarded: None,
         }

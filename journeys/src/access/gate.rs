@@ -281,7 +281,7 @@ async fn guard_inner(action: Action, request: Request, next: Next) -> Response {
     let who = request.extensions().get::<Who>().cloned();
     let from = request.extensions().get::<From>().map(|from| from.0.to_string()).unwrap_or_default();
     let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or("").to_owned());
-    let is_api = path.starts_with("/api/");
+    let is_api = path.starts_with("/api/") || path.starts_with("/jaeger/api/");
     let answer = match &who {
         None if !action.is_for_all() => Err(nobody(&path, is_api)),
         Some(who) if !action.is_for_all() && !allow(who.role, action) => {

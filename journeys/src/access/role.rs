@@ -49,6 +49,8 @@ pub enum Action {
     OrderSearch,
     List,
     TraceView,
+    /// Traces, as Jaeger's page and Grafana ask for them.
+    JaegerRead,
     /// Learning that an order changed, not how.
     Watch,
     /// Not a route: whether numbers of people are shown.
@@ -62,7 +64,7 @@ pub enum Action {
 }
 
 impl Action {
-    pub const ALL: [Action; 13] = [
+    pub const ALL: [Action; 14] = [
         Action::Open,
         Action::SignIn,
         Action::SignOut,
@@ -70,6 +72,7 @@ impl Action {
         Action::OrderSearch,
         Action::List,
         Action::TraceView,
+        Action::JaegerRead,
         Action::Watch,
         Action::SeePeople,
         Action::Pin,
@@ -87,6 +90,7 @@ impl Action {
             Action::OrderSearch => "order.search",
             Action::List => "list",
             Action::TraceView => "trace.view",
+            Action::JaegerRead => "jaeger.read",
             Action::Watch => "watch",
             Action::SeePeople => "people",
             Action::Pin => "pin",
@@ -112,7 +116,9 @@ pub fn allow(role: Role, action: Action) -> bool {
         | Action::Watch
         | Action::Pin
         | Action::Acknowledge => matches!(role, Role::Support | Role::Developer | Role::Admin),
-        Action::TraceView | Action::RuleTry => matches!(role, Role::Developer | Role::Admin),
+        Action::TraceView | Action::JaegerRead | Action::RuleTry => {
+            matches!(role, Role::Developer | Role::Admin)
+        }
         Action::SeePeople => matches!(role, Role::Support | Role::Admin),
         Action::AccessLog => matches!(role, Role::Auditor | Role::Admin),
     }
@@ -138,6 +144,7 @@ order.view: support developer admin
 order.search: support developer admin
 list: support developer admin
 trace.view: developer admin
+jaeger.read: developer admin
 watch: support developer admin
 people: support admin
 pin: support developer admin

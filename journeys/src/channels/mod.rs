@@ -13,6 +13,7 @@ mod alertmanager;
 mod chat;
 mod content;
 mod email;
+mod heartbeat;
 mod http;
 mod telegram;
 mod webhook;
@@ -151,6 +152,15 @@ pub fn start(
     counts: &Counts,
     stopped: &watch::Receiver<bool>,
 ) -> Vec<tokio::task::JoinHandle<()>> {
+    let heartbeat = set.heartbeat.clone().map(|heartbeat| {
+        let (store, mut stopped) = (store.clone(), stopped.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = heartbeat::run(store, heartbeat) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+        })
+    });
     let office = Office { store, set: set.clone(), model, zone };
     let channels = set.channels.iter().map(|channel| {
         let (office, channel, results) = (office.clone(), channel.clone(), counts.of(&channel.name));
@@ -163,7 +173,7 @@ pub fn start(
             }
         })
     });
-    channels.collect()
+    channels.chain(heartbeat).collect()
 }
 
 /// One channel at work.

@@ -634,3 +634,33 @@ fn who_has_a_message_is_remembered_of_so_many_messages() {
     assert!(!taken.is_done(0, "c@d.example"), "the oldest is not remembered");
     assert!(taken.is_done(1, "c@d.example") && !taken.is_done(1, "e@f.example"));
 }
+
+#[tokio::test]
+async fn a_watcher_hears_that_the_server_works_and_nothing_of_orders() {
+    let (receiver, address) = Receiver::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let master = Master::generate().expect("a key");
+    let store = Sqlite::open(folder.path(), master, Model::default()).expect("a store");
+    store.ingest(vec![wrote("4711", 1, 1, "shop", "orders", "created")], now()).expect("kept");
+    let store: Arc<dyn House> = Arc::new(store);
+    let url = file(folder.path(), "url", &format!("{address}/ping/s3cret"));
+    let beat = |line: String| {
+        let set = RuleSet::parse(&format!("heartbeat: {{ {line} }}"), &Model::default()).expect("rules");
+        let store = store.clone();
+        async move { heartbeat::beat(&store, &set.heartbeat.expect("one")).await }
+    };
+    beat(format!("url_file: {url}, allow_private: true")).await.expect("told");
+    let heard = receiver.heard();
+    assert_eq!((heard[0].0.as_str(), heard[0].2.as_slice()), ("/ping/s3cret", &b"spoor-serve works"[..]));
+    receiver.answers.lock().expect("no panic").extend([500, 302]);
+    for (line, said) in [
+        (format!("url_file: {url}, allow_private: true"), "500"),
+        (format!("url_file: {url}, allow_private: true"), "302"),
+        (format!("url_file: {url}"), "allow_private"),
+        ("url_file: /nowhere/at/all".to_owned(), "cannot read"),
+    ] {
+        let error = chain(&beat(line.clone()).await.expect_err(&line));
+        assert!(error.contains(said) && !error.contains("s3cret"), "{line}: {error}");
+    }
+    assert_eq!(receiver.heard().len(), 3, "no redirect is followed, and nothing went where it may not go");
+}

@@ -28,11 +28,11 @@ use crate::store::sqlite::Sqlite;
 use crate::store::{Retention, Store};
 use crate::time::DAY;
 use crate::tls::{self, Certificate};
-use crate::web::{self, Live, Site};
+use crate::web::{self, Jaeger, Live, Site, TraceLink};
 
 /// Orders are judged again so often; so much later than due may a verdict be.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
-/// At most so many at a time: senders wait for no more.
+/// At most so many at a time: senders wait for no more. So many of an older version are indexed by their traces as well.
 const JUDGE_AT_ONCE: usize = 1_000;
 /// Counters of many orders are looked at so often.
 const PLACES_EVERY: Duration = Duration::from_micros(window::EVERY.unsigned_abs());
@@ -96,6 +96,9 @@ pub(super) struct Options {
     /// Bytes that may wait for it; the oldest requests are let go first
     #[arg(long, env = "SPOOR_SERVE_FORWARD_MAX_BYTES", default_value_t = 1 << 30)]
     forward_max_bytes: u64,
+    /// Where an outside Jaeger shows a trace, such as https://traces.example/trace/{trace}; pages of orders link to it
+    #[arg(long, env = "SPOOR_SERVE_JAEGER_LINK")]
+    jaeger_link: Option<TraceLink>,
     /// Days for which an order is kept after it was last heard of
     #[arg(long, env = "SPOOR_SERVE_KEEP_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..))]
     keep_days: u32,
@@ -147,6 +150,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         zone,
         language: options.lang,
         live,
+        jaeger: Jaeger::new(options.jaeger_link.clone()),
         received: Arc::default(),
         forwarded,
     };
@@ -355,7 +359,8 @@ async fn chores(
         let chore = tokio::select! {
             () = &mut stop => return,
             _ = judge.tick() => tokio::task::spawn_blocking(move || {
-                store.judge_due(now(), JUDGE_AT_ONCE).map(|_| ())
+                store.judge_due(now(), JUDGE_AT_ONCE)?;
+                store.index_older(JUDGE_AT_ONCE).map(|_| ())
             }),
             _ = places.tick() => tokio::task::spawn_blocking(move || store.watch_places(now())),
             _ = retain.tick() => tokio::task::spawn_blocking(move || {

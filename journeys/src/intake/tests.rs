@@ -16,8 +16,8 @@ use tower::ServiceExt;
 use super::*;
 use crate::facts::{At, Key};
 use crate::store::{
-    Counts as StoreCounts, Group, Ingested, Order, OrderId, Page, Query, Retained, Retention, Store,
-    StoreError,
+    Counts as StoreCounts, Group, Ingested, Look, Order, OrderId, Page, Query, Retained, Retention, Store,
+    StoreError, Trace, TraceId,
 };
 
 /// Remembers what it was given, and refuses while it is told to.
@@ -51,6 +51,12 @@ impl Store for Memory {
         Err(StoreError::Closed)
     }
     fn recent(&self, _: usize) -> Result<Vec<Key>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn trace(&self, _: &TraceId) -> Result<Trace, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn walk(&self, _: At, _: At, _: &mut dyn Look) -> Result<(), StoreError> {
         Err(StoreError::Closed)
     }
     fn judge_due(&self, _: At, _: usize) -> Result<usize, StoreError> {

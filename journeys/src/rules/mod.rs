@@ -14,6 +14,7 @@
 mod calendar;
 pub mod channel;
 mod file;
+pub mod heartbeat;
 mod life;
 mod limit;
 mod order;

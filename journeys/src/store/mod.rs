@@ -116,6 +116,30 @@ pub struct Group {
     pub example: OrderId,
 }
 
+/// The identity of a trace.
+pub type TraceId = [u8; 16];
+
+/// What is kept of a trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// In time; empty when none is.
+    pub facts: Vec<Fact>,
+    /// Operations were left out: of an order with more of them than are kept, of a trace with more than are given, or of a
+    /// row that does not open.
+    pub truncated: bool,
+    /// Otherwise orders that an older version wrote are not found by their traces yet.
+    pub all_indexed: bool,
+}
+
+/// Who walks through operations.
+pub trait Look {
+    /// Asked before each row: no ends the walk. Here time and amount are bounded.
+    fn goes_on(&mut self) -> bool;
+
+    /// The operations of one row, in time.
+    fn see(&mut self, facts: Vec<Fact>);
+}
+
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ingested {
@@ -206,6 +230,13 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Numbers last heard of, as examples for somebody whose search found nothing.
     fn recent(&self, limit: usize) -> Result<Vec<Key>, StoreError>;
+
+    /// All operations of a trace that are kept, whichever orders they are of.
+    fn trace(&self, id: &TraceId) -> Result<Trace, StoreError>;
+
+    /// Shows the operations of what was heard of between two times, one row of an order after the other, last heard of first.
+    /// Nothing is judged: this is for who looks for operations.
+    fn walk(&self, from: At, to: At, look: &mut dyn Look) -> Result<(), StoreError>;
 
     /// Judges again what is due, at most `limit` orders; how many it were.
     fn judge_due(&self, now: At, limit: usize) -> Result<usize, StoreError>;

@@ -209,6 +209,11 @@ impl Keys {
         self.tag_of(&[key.namespace.as_bytes(), &[0], key.value.as_bytes()])
     }
 
+    /// By this a trace is found.
+    pub fn trace_tag(&self, trace: &[u8; 16]) -> [u8; TAG_LEN] {
+        self.tag_of(&[b"\0trace\0", trace])
+    }
+
     fn tag_of(&self, parts: &[&[u8]]) -> [u8; TAG_LEN] {
         let full = digest::hmac(&self.index.0, parts);
         let mut tag = [0; TAG_LEN];

@@ -12,6 +12,7 @@ mod assets;
 mod compare;
 mod coverage;
 mod frame;
+mod jaeger;
 mod lanes;
 mod lists;
 mod live;
@@ -32,6 +33,7 @@ use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub(crate) use self::frame::{Frame, Reader};
+pub use self::jaeger::{Jaeger, TraceLink};
 pub use self::live::Live;
 use self::texts::texts;
 use crate::access::{Action, Gate, guarded};
@@ -57,6 +59,7 @@ pub struct Site {
     pub zone: TimeZone,
     pub language: crate::sentence::Language,
     pub live: Live,
+    pub jaeger: Jaeger,
     /// What arrived since the start.
     pub received: Arc<crate::intake::Counts>,
     /// What became of what goes on to another back end, where there is one.
@@ -96,6 +99,7 @@ pub fn router(site: Site, gate: Gate) -> Router {
         .route("/api/v1/counts", guarded(get(api::counts), Action::List))
         .route("/language/{code}", guarded(get(frame::change_language), Action::Open))
         .route("/assets/{name}", guarded(get(assets::asset), Action::Open))
+        .merge(jaeger::routes())
         .with_state(site.clone());
     crate::access::router(site, gate.clone())
         .merge(routes)

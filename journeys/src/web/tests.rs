@@ -19,30 +19,35 @@ use crate::time::SECOND;
 const PROXY_SECRET: &str = "a secret of the proxy and the server";
 
 /// A server in memory with its folder.
-struct House {
+pub(super) struct House {
     received: Arc<crate::intake::Counts>,
     /// Streams end when it says so, or is gone.
     stop: tokio::sync::watch::Sender<bool>,
     _folder: tempfile::TempDir,
     gate: Gate,
     router: Router,
-    store: Arc<Sqlite>,
+    pub(super) store: Arc<Sqlite>,
 }
 
 /// An answer.
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     headers: axum::http::HeaderMap,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 }
 
-fn house() -> House {
+pub(super) fn house() -> House {
+    house_with(None)
+}
+
+/// Where traces are shown elsewhere as well.
+pub(super) fn house_with(link: Option<TraceLink>) -> House {
     let folder = tempfile::tempdir().expect("a folder");
     let master = Master::generate().expect("a key");
     let log = AccessLog::open(&folder.path().join("access"), master.derive("log")).expect("a log");
@@ -64,6 +69,7 @@ fn house() -> House {
         zone: TimeZone::UTC,
         language: Language::En,
         live: Live::new(stopped),
+        jaeger: Jaeger::new(link),
         received: received.clone(),
         forwarded: Some(Arc::new(crate::forward::Counts { dropped: 17.into(), ..Default::default() })),
     };
@@ -72,7 +78,7 @@ fn house() -> House {
 
 impl House {
     /// Order 4711, refused by a failure in the MES.
-    fn with_order(self) -> Self {
+    pub(super) fn with_order(self) -> Self {
         let at = now().0 / SECOND - 3_600;
         let created = Fact {
             people: vec![Person { role: PersonRole::User, id: "user-42".to_owned() }],
@@ -86,7 +92,7 @@ impl House {
         self
     }
 
-    fn token(&self, role: Role) -> String {
+    pub(super) fn token(&self, role: Role) -> String {
         let name = format!("{role}-1");
         self.gate.directory().new_token(&name, role, 1, now()).expect("a token")
     }
@@ -101,7 +107,7 @@ impl House {
         Answer { status: parts.status.as_u16(), headers: parts.headers, text }
     }
 
-    async fn get(&self, path: &str, token: Option<&str>) -> Answer {
+    pub(super) async fn get(&self, path: &str, token: Option<&str>) -> Answer {
         let request = Request::get(path).header("host", "spoor.example");
         let request = match token {
             Some(token) => request.header("authorization", format!("Bearer {token}")),
@@ -129,8 +135,12 @@ impl House {
         cookie
     }
 
+    pub(super) fn log(&self) -> &crate::access::LogReader {
+        self.gate.log().reader()
+    }
+
     /// Who saw an order, by the log.
-    fn saw(&self, order: &str) -> Vec<String> {
+    pub(super) fn saw(&self, order: &str) -> Vec<String> {
         let wanted = Wanted { order: Some(order.to_owned()), who: None, limit: 100 };
         self.gate
             .log()
@@ -169,6 +179,28 @@ const ROUTES: &[(&str, &[Role])] = &[
     ("/rules/order-failed", &[Role::Support, Role::Developer, Role::Admin]),
     ("/rules/order-failed/try", &[Role::Developer, Role::Admin]),
     ("/api/v1/alerts", &[Role::Support, Role::Developer, Role::Admin]),
+    ("/jaeger/api/services", &[Role::Developer, Role::Admin]),
+    ("/jaeger/api/services/shop/operations", &[Role::Developer, Role::Admin]),
+    ("/jaeger/api/operations?service=shop", &[Role::Developer, Role::Admin]),
+    ("/jaeger/api/traces?service=shop", &[Role::Developer, Role::Admin]),
+    ("/jaeger/api/traces/01010101010101010101010101010101", &[Role::Developer, Role::Admin]),
+    ("/jaeger/api/dependencies", &[Role::Developer, Role::Admin]),
+    ("/jaeger/api/v3/services", &[Role::Developer, Role::Admin]),
+    ("/jaeger/api/v3/operations?service=shop", &[Role::Developer, Role::Admin]),
+    (
+        "/jaeger/api/v3/traces?query.startTimeMin=2020-01-01T00:00:00Z&query.startTimeMax=2100-01-01T00:00:00Z",
+        &[Role::Developer, Role::Admin],
+    ),
+    ("/jaeger/api/v3/traces/01010101010101010101010101010101", &[Role::Developer, Role::Admin]),
+    (
+        "/jaeger/api/v3/trace-summaries?query.startTimeMin=2020-01-01T00:00:00Z&query.startTimeMax=2100-01-01T00:00:00Z",
+        &[Role::Developer, Role::Admin],
+    ),
+    (
+        "/jaeger/api/v3/dependencies?startTime=2020-01-01T00:00:00Z&endTime=2100-01-01T00:00:00Z",
+        &[Role::Developer, Role::Admin],
+    ),
+    ("/jaeger/search?order=4711", &[Role::Developer, Role::Admin]),
 ];
 
 /// Streams, which would not end: the roles that may watch.
@@ -201,7 +233,8 @@ async fn each_route_answers_the_roles_it_is_for_and_nobody_else() {
         }
         for token in [None, Some("spoor_forged"), Some("")] {
             let answer = house.get(path, token).await;
-            let expected = if path.starts_with("/api/") { 401 } else { 303 };
+            let is_api = path.starts_with("/api/") || path.starts_with("/jaeger/api/");
+            let expected = if is_api { 401 } else { 303 };
             assert_eq!(answer.status, expected, "{path} for nobody");
             assert!(answer.text.is_empty());
         }
@@ -256,7 +289,15 @@ async fn the_page_of_an_order_says_where_it_is_in_two_languages() {
 #[tokio::test]
 async fn people_are_masked_for_developers() {
     let house = house().with_order();
-    for path in ["/orders/4711", "/api/v1/orders/4711", "/api/v1/orders/4711/facts", "/orders/4711/trace"] {
+    for path in [
+        "/orders/4711",
+        "/api/v1/orders/4711",
+        "/api/v1/orders/4711/facts",
+        "/orders/4711/trace",
+        "/jaeger/api/traces?service=shop",
+        "/jaeger/api/traces/01010101010101010101010101010101",
+        "/jaeger/api/v3/traces/01010101010101010101010101010101",
+    ] {
         let page = house.get(path, Some(&house.token(Role::Developer))).await;
         assert_eq!(page.status, 200);
         assert!(!page.text.contains("user-42"), "{path}");

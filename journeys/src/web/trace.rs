@@ -9,7 +9,7 @@ use axum::response::Response;
 
 use super::order::{Found, more, open};
 use super::texts::texts;
-use super::{Frame, Reader, Site, broken, message, path_of, render};
+use super::{Frame, Reader, Site, TraceLink, broken, message, path_of, render};
 use crate::digest::hex;
 use crate::facts::{Fact, FactId, Key};
 use crate::sentence::Words;
@@ -31,6 +31,8 @@ struct Page<'a> {
 
 struct Trace {
     id: String,
+    /// Where an outside Jaeger shows it.
+    link: Option<String>,
     rows: Vec<Row>,
     /// How many operations are not shown.
     left_out: Option<String>,
@@ -55,7 +57,7 @@ pub(super) async fn page(State(site): State<Site>, reader: Reader, Path(key): Pa
             frame: reader.frame("order"),
             number: order.journey.keys.first().map(Key::to_string).unwrap_or_default(),
             path: order.journey.keys.first().map(path_of).unwrap_or_default(),
-            traces: traces(&order.facts, &reader.words),
+            traces: traces(&order.facts, site.jaeger.link.as_ref(), &reader.words),
         })),
         Ok(_) => {
             let t = texts(reader.words.language);
@@ -65,7 +67,7 @@ pub(super) async fn page(State(site): State<Site>, reader: Reader, Path(key): Pa
     }
 }
 
-fn traces(facts: &[Fact], words: &Words) -> Vec<Trace> {
+fn traces(facts: &[Fact], link: Option<&TraceLink>, words: &Words) -> Vec<Trace> {
     let mut by_trace: Vec<([u8; 16], Vec<&Fact>)> = Vec::new();
     for fact in facts {
         match by_trace.iter_mut().find(|(id, _)| *id == fact.id.trace) {
@@ -76,7 +78,8 @@ fn traces(facts: &[Fact], words: &Words) -> Vec<Trace> {
     let trace = |(id, facts): ([u8; 16], Vec<&Fact>)| {
         let rows = rows(&facts, words);
         let left_out = facts.len().saturating_sub(rows.len());
-        Trace { id: hex(&id), rows, left_out: (left_out > 0).then(|| more(left_out, words)) }
+        let link = link.map(|link| link.to(&id));
+        Trace { id: hex(&id), link, rows, left_out: (left_out > 0).then(|| more(left_out, words)) }
     };
     by_trace.into_iter().map(trace).collect()
 }

@@ -9,6 +9,7 @@ use super::RulesError;
 use crate::model::{Limit, Title};
 use crate::rules::calendar::CalendarText;
 use crate::rules::channel::{ChannelText, RouteText};
+use crate::rules::heartbeat::HeartbeatText;
 use crate::rules::limit::NumberOrText;
 use crate::rules::{Filter, Level, Limited, Severity};
 
@@ -20,6 +21,7 @@ pub(super) struct FileText {
     pub(super) channels: BTreeMap<String, Spanned<ChannelText>>,
     pub(super) routes: Vec<Spanned<RouteText>>,
     pub(super) pages: Option<Spanned<String>>,
+    pub(super) heartbeat: Option<Spanned<HeartbeatText>>,
 }
 
 pub(super) type Given<T> = Option<Spanned<T>>;

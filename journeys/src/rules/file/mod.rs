@@ -13,6 +13,7 @@ use serde_saphyr::Spanned;
 use self::given::{Given, Place, PlaceText, RuleText, lines, parse, unknown, written};
 use super::calendar::Calendar;
 use super::channel::{Channel, ChannelText, Route};
+use super::heartbeat::Heartbeat;
 use super::window::{Event, LONGEST, PlacePattern, Slow, WindowWhen};
 use super::{Entered, Level, Limited, OrderWhen, Pattern, Rule, Share, When, text};
 use crate::fold::Outcome;
@@ -51,6 +52,8 @@ pub struct RuleSet {
     pub routes: Vec<Route>,
     /// Where people reach the pages, for links in messages.
     pub pages: Option<String>,
+    /// Who hears that the server works, and misses it when it does not.
+    pub heartbeat: Option<Heartbeat>,
 }
 
 /// What is wrong with a file, and where.
@@ -141,7 +144,11 @@ impl RuleSet {
             let good = url.starts_with("https://") || url.starts_with("http://");
             if good { Ok(url) } else { Err(place.says("`pages` is an address: https://spoor.example")) }
         });
-        Ok(Self { rules, channels, routes, pages: pages.transpose()? })
+        let heartbeat = file.heartbeat.map(|text| {
+            let place = Place::of(&text);
+            text.value.read().map_err(|error| place.says(error))
+        });
+        Ok(Self { rules, channels, routes, pages: pages.transpose()?, heartbeat: heartbeat.transpose()? })
     }
 
     pub fn rule(&self, id: &str) -> Option<&Rule> {

@@ -4,7 +4,7 @@
 //! wait for the writer, and what was committed survives `kill -9`; with `synchronous=FULL` also the loss of power.
 //!
 //! ```text
-//! FOLDER/journeys.db        orders (facts sealed), tags, counters
+//! FOLDER/journeys.db        orders (facts sealed), tags of numbers and traces, counters
 //! FOLDER/keys/              index.key, one key for each day
 //! FOLDER/lock               locked by the process that writes
 //! ```
@@ -18,6 +18,7 @@ mod outbox;
 mod read;
 mod retention;
 mod schema;
+mod traces;
 mod watch;
 mod write;
 
@@ -36,7 +37,8 @@ use self::learn::Lessons;
 pub(crate) use self::schema::make_older;
 use super::seal::{Keys, Master, SealError, TAG_LEN};
 use super::{
-    Changes, Counts, Group, Ingested, Order, OrderId, Page, Query, Retained, Retention, Store, StoreError,
+    Changes, Counts, Group, Ingested, Look, Order, OrderId, Page, Query, Retained, Retention, Store,
+    StoreError, Trace, TraceId,
 };
 use crate::facts::{At, Fact, Key};
 use crate::model::{Model, Usual};
@@ -249,6 +251,14 @@ impl Store for Sqlite {
 
     fn recent(&self, limit: usize) -> Result<Vec<Key>, StoreError> {
         self.reading(|db| self.read_recent(db, limit))
+    }
+
+    fn trace(&self, id: &TraceId) -> Result<Trace, StoreError> {
+        self.reading(|db| self.read_trace(db, id))
+    }
+
+    fn walk(&self, from: At, to: At, look: &mut dyn Look) -> Result<(), StoreError> {
+        self.reading(|db| self.walk_rows(db, from, to, look))
     }
 
     fn judge_due(&self, now: At, limit: usize) -> Result<usize, StoreError> {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::dictionary::known_word;
-use super::{Sqlite, doing, join, watch};
+use super::{Sqlite, doing, join, traces, watch};
 use crate::facts::{At, Fact, Key};
 use crate::fold::{self, Gathered, Outcome};
 use crate::model::Usual;
@@ -269,7 +269,10 @@ impl Sqlite {
             .map_err(doing("cannot list all orders"))?;
         for row in rows {
             match self.open_row(db, row) {
-                Ok(gathered) => problems.extend(wrong_numbers(self, db, row, &gathered.facts)?),
+                Ok(gathered) => {
+                    problems.extend(wrong_numbers(self, db, row, &gathered.facts)?);
+                    problems.extend(self.wrong_traces(db, row, &gathered.facts)?);
+                }
                 Err(error) => problems.push(format!("row {row}: {error}")),
             }
             if problems.len() >= MAX_PROBLEMS {
@@ -279,6 +282,7 @@ impl Sqlite {
         }
         problems.extend(watch::wrong_alerts(self, db)?);
         problems.extend(wrong_counts(db)?);
+        problems.extend(traces::orphans(db)?);
         let aside: i64 = db
             .query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0))
             .map_err(doing("cannot count what was put aside"))?;

@@ -138,6 +138,14 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY(kind, what, whom)) WITHOUT ROWID, STRICT;
     INSERT INTO counted SELECT kind, what, whom, max(minute) FROM minutes GROUP BY kind, what, whom;
 ",
+    "
+    -- Of which traces an order's operations are, blind.
+    CREATE TABLE traces(tag BLOB NOT NULL, order_id INTEGER NOT NULL, PRIMARY KEY(tag, order_id)) WITHOUT ROWID, STRICT;
+    CREATE INDEX traces_order ON traces(order_id);
+    -- Rows up to this one were written before there was that index, and are indexed little by little.
+    CREATE TABLE untraced(upto INTEGER NOT NULL) STRICT;
+    INSERT INTO untraced SELECT coalesce(max(id), 0) FROM orders;
+",
 ];
 
 pub(super) fn prepare(db: &mut Connection) -> Result<(), StoreError> {
@@ -216,6 +224,10 @@ fn migrate(db: &mut Connection) -> Result<(), StoreError> {
         .map_err(doing("cannot write the version of the store's file"))?;
     transaction.commit().map_err(doing("cannot bring the store's file up to this version"))
 }
+
+/// The version that this program writes.
+#[cfg(test)]
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Makes a file as the version before the last `back` ones made it.
 #[cfg(test)]

@@ -99,6 +99,7 @@ impl Sqlite {
                 .and_then(|mut statement| statement.execute((self.keys.tag(number), row)))
                 .map_err(doing("cannot write a number of an order"))?;
         }
+        self.index_traces(db, row, &gathered)?;
         lessons.deliveries(&sent_before, &fold::deliveries(&gathered.facts));
         let told = gathered.facts.iter().filter(|fact| new.contains(&fact.id));
         lessons.facts(told.map(|fact| (fact, told_before.get(&fact.id))));
@@ -206,7 +207,11 @@ impl Sqlite {
     pub(super) fn delete(&self, db: &Connection, row: i64, now: At) -> Result<(), StoreError> {
         uncount(db, row)?;
         self.forget_alerts(db, row, now)?;
-        for sql in ["DELETE FROM keys WHERE order_id = ?1", "DELETE FROM orders WHERE id = ?1"] {
+        for sql in [
+            "DELETE FROM keys WHERE order_id = ?1",
+            "DELETE FROM traces WHERE order_id = ?1",
+            "DELETE FROM orders WHERE id = ?1",
+        ] {
             db.prepare_cached(sql)
                 .and_then(|mut statement| statement.execute([row]))
                 .map_err(doing("cannot delete an order"))?;

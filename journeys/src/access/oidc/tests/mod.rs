@@ -86,6 +86,7 @@ fn house_with(settings: OidcSettings, patience: Duration) -> House {
         zone: TimeZone::UTC,
         language: Language::En,
         live: Live::new(stopped),
+        jaeger: crate::web::Jaeger::new(None),
         received: Arc::default(),
         forwarded: None,
     };
