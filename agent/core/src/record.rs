@@ -308,7 +308,10 @@ impl TaskId {
     /// A message that was delivered to the consumer with this tag. `None`: chains cannot name it.
     pub fn of_delivery(consumer_tag: &str, delivery_tag: u64) -> Option<Self> {
         let mut bytes = [0; CONSUMER_LEN];
-        bytes.get_mut(..consumer_tag.len()).filter(|to| !to.is_empty())?.copy_from_slice(consumer_tag.as_bytes());
+        bytes
+            .get_mut(..consumer_tag.len())
+            .filter(|to| !to.is_empty())?
+            .copy_from_slice(consumer_tag.as_bytes());
         let (words, _) = bytes.as_chunks::<8>();
         let mut consumer = [0; CONSUMER_LEN / 8];
         consumer.iter_mut().zip(words).for_each(|(to, from)| *to = u64::from_le_bytes(*from));

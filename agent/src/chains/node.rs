@@ -130,9 +130,10 @@ fn find_loop(process: &ProcessMemory, code: u64) -> Result<u64, Refusal> {
 /// Where the code's first load from an address of its own reads, from the code on: `mov disp(%rip), register` of 64 bits.
 fn loop_is_at(code: &[u8]) -> Option<i64> {
     const LEN: usize = 7;
-    let (at, load) = code.windows(LEN).enumerate().find(|(_, load)| {
-        matches!(load, [0x48 | 0x4c, 0x8b, operands, ..] if operands & 0xc7 == 0x05)
-    })?;
+    let (at, load) = code
+        .windows(LEN)
+        .enumerate()
+        .find(|(_, load)| matches!(load, [0x48 | 0x4c, 0x8b, operands, ..] if operands & 0xc7 == 0x05))?;
     let distance = i32::from_le_bytes(load.get(3..)?.try_into().ok()?);
     Some(i64::from(distance) + i64::try_from(at + LEN).ok()?)
 }
@@ -155,7 +156,8 @@ mod tests {
     fn the_loop_is_where_the_code_reads_first() {
         // push %rbp; mov %rsp,%rbp; push %r12; sub $8,%rsp; mov 0x3dc4487(%rip),%r12; …
         let code = [
-            0x55, 0x48, 0x89, 0xe5, 0x41, 0x54, 0x48, 0x83, 0xec, 0x08, 0x4c, 0x8b, 0x25, 0x87, 0x44, 0xdc, 0x03,
+            0x55, 0x48, 0x89, 0xe5, 0x41, 0x54, 0x48, 0x83, 0xec, 0x08, 0x4c, 0x8b, 0x25, 0x87, 0x44, 0xdc,
+            0x03,
         ];
         assert_eq!(loop_is_at(&code), Some(0x3dc_4487 + 17));
         // Every shorter piece says nothing.

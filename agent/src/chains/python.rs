@@ -60,8 +60,7 @@ struct Version {
 }
 
 /// What is the same in all.
-const COMMON: Layout =
-    Layout { frame_owner: 64, frame_locals: 72, future_callback: 24, ..Layout::filled(0) };
+const COMMON: Layout = Layout { frame_owner: 64, frame_locals: 72, future_callback: 24, ..Layout::filled(0) };
 
 const VERSIONS: [Version; 3] = [
     Version {

@@ -362,8 +362,7 @@ impl Walk {
             }
         } else if kind == layout.partial_type {
             self.open_tuple(memory, content, IN_ARGUMENTS, ARGUMENTS)?;
-        } else if kind == layout.method_type
-            && memory.word(content.wrapping_add(TYPE))? == layout.group_type
+        } else if kind == layout.method_type && memory.word(content.wrapping_add(TYPE))? == layout.group_type
         {
             let parent = group_task(memory, layout, content)?;
             if memory.word(parent.wrapping_add(TYPE))? != layout.task_type {

@@ -59,8 +59,7 @@ pub(crate) fn follow(sk: Object, direction: u8) {
     let walk = &mut scratch.node;
     let salt = u64::from(tgid) << 32 | (set & 0xffff) << 16;
     walk.begin(&User, layout, Call { fd: u64::from(fd), is_read: direction == INGRESS, salt });
-    let mut turn =
-        Turn { walk: &raw mut *walk, layout: &raw const *layout, hints: &raw mut scratch.hints };
+    let mut turn = Turn { walk: &raw mut *walk, layout: &raw const *layout, hints: &raw mut scratch.hints };
     // SAFETY: the callback has the helper's signature and is given the context it expects.
     unsafe { bpf_loop(STEPS, step as *mut c_void, (&raw mut turn).cast(), 0) };
     walk.finish();

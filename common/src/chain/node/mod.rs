@@ -414,7 +414,9 @@ impl Walk {
                 self.conclude();
             }
             OF_CALL_SOCKET if value == 0 => self.look_for(self.message, HIDDEN_SOCKET, OF_HIDDEN_SOCKET),
-            OF_CALL_SOCKET | OF_HIDDEN_SOCKET if value == self.socket => self.look_for(self.message, EVENTS, OF_CALL_EVENTS),
+            OF_CALL_SOCKET | OF_HIDDEN_SOCKET if value == self.socket => {
+                self.look_for(self.message, EVENTS, OF_CALL_EVENTS)
+            }
             OF_CALL_EVENTS if is_tagged(value) => self.look_for(value, RESPONSE, OF_RESPONSE),
             OF_RESPONSE => self.push(value, GOES_ON),
             // Nothing that is known is being said.
@@ -458,7 +460,8 @@ impl Walk {
     fn go_round<M: Memory>(&mut self, memory: &M, goal: u64, value: u64) -> Option<()> {
         match goal {
             OF_HOLDER => {
-                self.held = if is_tagged(value) && kind(memory, value)? == OBJECT { value } else { self.holder };
+                self.held =
+                    if is_tagged(value) && kind(memory, value)? == OBJECT { value } else { self.holder };
                 self.look_for(self.held, SOCKET, OF_HELD_SOCKET);
             }
             OF_HELD_SOCKET if is_tagged(value) && kind(memory, value)? == OBJECT => {
