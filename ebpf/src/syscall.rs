@@ -5,6 +5,8 @@
 //! A socket operation is not always the current call's: `io_uring` completes work at the end of unrelated calls,
 //! `splice` names a pipe first, the kernel has sockets of its own. Bytes are read only if the call is a known one,
 //! has not returned yet, and its descriptor is the socket's file. Otherwise only the length is known.
+//!
+//! Long because every form of call that moves bytes is here once.
 
 use core::mem::MaybeUninit;
 

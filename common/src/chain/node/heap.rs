@@ -3,8 +3,9 @@
 //! *Owns* how objects, strings and properties lie in memory. *Must not know* what a property is looked for.
 //!
 //! A property is found by its name as text, as the program's source has it, so nothing has to be known of the shapes that objects
-//! happen to have. Where a name was found in objects of a shape is remembered and tried first: a hint, for the name is compared again.
-//! Only that a shape does not have a name is believed, of the same process, until the processes that are followed change.
+//! happen to have. Where a name was found in objects of a shape is remembered and tried first: a hint, for the name must be there
+//! still, as the same object or as the same text. Only that a shape does not have a name is believed, of the same process, until the
+//! processes that are followed change.
 //!
 //! *Spec*: V8 11.3 to 13.6, 64 bits without compressed pointers: `src/objects/map.h`, `descriptor-array.h`, `dictionary.h`,
 //! `property-details.h`, `name.h`; most of it is published by `v8dbg_*`, and compared by whoever looks for Node.js.
@@ -154,8 +155,9 @@ impl Name {
 
 /// Places of names that are remembered, of all processes.
 const HINTS: usize = 1024;
-/// In a hint: the shape does not have the name.
+/// In a hint: the shape does not have the name; nothing is known of it.
 const MISSING: u64 = 0xffff;
+const NOT_KNOWN: u64 = 0xfffe;
 
 /// Where names were found in objects of a shape.
 #[repr(C)]
@@ -169,6 +171,8 @@ struct Hint {
     key: u64,
     /// Whose it is, and the place.
     value: u64,
+    /// The object that is the name.
+    name: u64,
 }
 
 impl Default for Hints {
@@ -205,6 +209,8 @@ pub(super) struct Lookup {
     index: u64,
     key: u64,
     slot: u64,
+    /// The object that was the name in such an object.
+    name: u64,
     /// Whose hints count: a process and a time in the upper 48 bits.
     salt: u64,
 }
@@ -243,16 +249,16 @@ impl Lookup {
         if self.index >= self.count {
             // A dictionary belongs to its object, and gets other names.
             if self.is_dictionary == 0 {
-                self.note(hints, MISSING);
+                self.note(hints, MISSING, 0);
             }
             self.phase = IDLE;
             return Some(());
         }
         let entry = self.table.wrapping_add(self.index.wrapping_mul(ENTRY));
         let [name, second, _] = memory.words::<3>(entry)?;
-        if self.is_name(memory, name)? {
+        if (self.phase == HINTED && name == self.name) || self.is_name(memory, name)? {
             let index = self.index;
-            self.note(hints, index);
+            self.note(hints, index, name);
             self.phase = IDLE;
             self.value = if self.is_dictionary != 0 { second } else { self.field(memory, small(second))? };
         } else if self.phase == HINTED {
@@ -277,7 +283,17 @@ impl Lookup {
         self.size = sizes & 0xff;
         self.begins = sizes >> 8 & 0xff;
         self.is_dictionary = bits & IS_DICTIONARY;
+        self.key = shape | self.name_number << 48;
+        self.slot = ((shape >> 3) ^ (shape >> 13) ^ self.name_number.wrapping_mul(0x9d)) % HINTS as u64;
+        let hint = match hints.0.get(self.slot as usize) {
+            Some(hint) if hint.key == self.key && hint.value & !0xffff == self.salt => *hint,
+            _ => Hint { key: 0, value: NOT_KNOWN, name: 0 },
+        };
+        let place = hint.value & 0xffff;
         if self.is_dictionary == 0 {
+            if place == MISSING {
+                return Some(());
+            }
             let names = memory.word(at(shape, SHAPE_NAMES))?;
             self.count = bits >> COUNT_SHIFT & COUNT;
             self.table = at(names, NAMES);
@@ -294,30 +310,20 @@ impl Lookup {
         if self.count > MOST {
             return Some(());
         }
-        self.key = shape | self.name_number << 48;
-        self.slot = ((shape >> 3) ^ (shape >> 13) ^ self.name_number.wrapping_mul(0x9d)) % HINTS as u64;
         self.index = 0;
         self.phase = SEARCHED;
-        if let Some(hint) = hints.0.get(self.slot as usize)
-            && hint.key == self.key
-            && hint.value & !0xffff == self.salt
-        {
-            let place = hint.value & 0xffff;
-            if place < self.count {
-                self.phase = HINTED;
-                self.index = place;
-            } else if place == MISSING && self.is_dictionary == 0 {
-                self.phase = IDLE;
-            }
+        if place < self.count {
+            self.phase = HINTED;
+            self.index = place;
+            self.name = hint.name;
         }
         Some(())
     }
 
     #[inline(always)]
-    fn note(&self, hints: &mut Hints, place: u64) {
+    fn note(&self, hints: &mut Hints, place: u64, name: u64) {
         if let Some(hint) = hints.0.get_mut(self.slot as usize) {
-            hint.key = self.key;
-            hint.value = self.salt | place;
+            *hint = Hint { key: self.key, value: self.salt | place, name };
         }
     }
 

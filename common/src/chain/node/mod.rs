@@ -21,8 +21,7 @@
 //!
 //! Variables of a module belong to nobody's call. A request is known by going round: its connection is that whose message is now
 //! being answered, and that answer is the request's own. So one that was answered is none. A message is known by its tags (amqplib).
-//! Several requests are no answer: a result
-//! that two wait for is neither's.
+//! Several requests are no answer: a result that two wait for is neither's.
 //!
 //! The walk is made when the answer is read, not when the question is written: he who asks comes to its `await` only after the write.
 //! When a request is answered, the walk says on which connection. That is known by the number that Node.js gives to each and never

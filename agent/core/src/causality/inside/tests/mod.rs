@@ -66,6 +66,7 @@ impl World {
             facts: Vec::new(),
             echo: None,
             trace: None,
+            delivery: None,
             is_unread: false,
             is_late: false,
         }
