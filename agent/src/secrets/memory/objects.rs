@@ -360,8 +360,9 @@ mod tests {
         assert!(play.look(1).is_some());
         let mut other = object(true);
         other[8..16].copy_from_slice(&0x7fff_0000_u64.to_ne_bytes());
+        other[16..24].copy_from_slice(&METHODS.to_ne_bytes());
         play.keep(2, LEARN, (0x2000, 0x2000), &other);
-        assert_eq!(play.look(2), Some(Plan::Learn), "nothing is known of it");
+        assert_eq!(play.look(2), Some(Plan::Follow(Signature { at: 16, word: METHODS })));
     }
 
     #[test]
