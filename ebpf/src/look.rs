@@ -8,6 +8,8 @@
 //! at each send, as with [`crate::chain`]. Reads are those of the helper, which faults no page in and changes nothing.
 //!
 //! VERIFIER: what is known of a value where ways meet again is forgotten. Checked on 6.18.
+//!
+//! Long because a look is one state that every turn of its loops goes on with.
 
 use core::ffi::c_void;
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 /// An encoded `ExportTraceServiceRequest`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// Protobuf.
     pub payload: Bytes,
@@ -34,6 +34,11 @@ pub struct Share {
 }
 
 impl Batch {
+    /// A batch of which it is not known whose spans are where.
+    pub fn whole(payload: Bytes, span_count: u32) -> Self {
+        Self { payload, span_count, shares: Arc::default() }
+    }
+
     /// The batch without one of its shares.
     fn without(&self, index: usize) -> Self {
         let Some(out) = self.shares.get(index) else { return self.clone() };
@@ -161,7 +166,7 @@ mod tests {
     use super::*;
 
     fn batch(len: usize, span_count: u32) -> Batch {
-        Batch { payload: Bytes::from(vec![0; len]), span_count, ..Batch::default() }
+        Batch::whole(vec![0; len].into(), span_count)
     }
 
     /// A batch of these senders' bytes, ten to a span; each byte says whose it is.

@@ -35,7 +35,7 @@ pub(in crate::export) fn halves(batch: &Batch) -> Option<[Batch; 2]> {
         });
         request.resource_spans.retain(|resource| !resource.scope_spans.is_empty());
         let span_count = u32::try_from(spans(&request)).unwrap_or(u32::MAX);
-        Batch { payload: request.encode_to_vec().into(), span_count, ..Batch::default() }
+        Batch::whole(request.encode_to_vec().into(), span_count)
     }))
 }
 
@@ -69,7 +69,7 @@ mod tests {
             services.iter().enumerate().map(|(at, spans)| resource(at, *spans, &mut span)).collect();
         let request = ExportTraceServiceRequest { resource_spans };
         let span_count = services.iter().sum();
-        Batch { payload: request.encode_to_vec().into(), span_count, ..Batch::default() }
+        Batch::whole(request.encode_to_vec().into(), span_count)
     }
 
     /// Service and name of every span.
@@ -100,7 +100,7 @@ mod tests {
     fn what_cannot_be_halved_is_left() {
         assert_eq!(halves(&batch(&[1])), None);
         assert_eq!(halves(&batch(&[])), None);
-        let garbage = Batch { payload: b"\xff\xff".as_slice().into(), span_count: 7, ..Batch::default() };
+        let garbage = Batch::whole(b"\xff\xff".as_slice().into(), 7);
         assert_eq!(halves(&garbage), None);
     }
 }
