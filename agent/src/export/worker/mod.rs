@@ -78,9 +78,7 @@ impl Taken {
     fn batch(&self) -> Batch {
         match self {
             Taken::Memory(batch) | Taken::Part(batch) => batch.clone(),
-            Taken::Spool(entry) => {
-                Batch { payload: entry.payload.clone(), span_count: entry.span_count, ..Batch::default() }
-            }
+            Taken::Spool(entry) => Batch::whole(entry.payload.clone(), entry.span_count),
         }
     }
 }
@@ -361,7 +359,7 @@ impl Worker {
             let kept = match &self.spool {
                 Some(_) => "spans are kept in the spool",
                 None => {
-                    "spans are kept in memory; when it is full, the oldest of whoever has most there are dropped"
+                    "spans are kept in memory, the oldest of whoever has most are dropped when it is full"
                 }
             };
             tracing::warn!(
