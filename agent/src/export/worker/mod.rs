@@ -358,9 +358,7 @@ impl Worker {
         if let Some(held_back) = self.trouble.due(now).or(first.then_some(0)) {
             let kept = match &self.spool {
                 Some(_) => "spans are kept in the spool",
-                None => {
-                    "spans are kept in memory, the oldest of whoever has most are dropped when it is full"
-                }
+                None => "spans are kept in memory; when it is full, whoever has most loses its oldest",
             };
             tracing::warn!(
                 held_back = repeats(held_back),
