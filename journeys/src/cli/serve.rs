@@ -96,7 +96,7 @@ pub(super) struct Options {
     /// Bytes that may wait for it; the oldest requests are let go first
     #[arg(long, env = "SPOOR_SERVE_FORWARD_MAX_BYTES", default_value_t = 1 << 30)]
     forward_max_bytes: u64,
-    /// Where an outside Jaeger shows a trace, such as https://traces.example/trace/{trace}; pages of orders link to it
+    /// Where an outside Jaeger shows a trace, such as `https://traces.example/trace/{trace}`; pages of orders link to it
     #[arg(long, env = "SPOOR_SERVE_JAEGER_LINK")]
     jaeger_link: Option<TraceLink>,
     /// Days for which an order is kept after it was last heard of
