@@ -22,24 +22,65 @@ use anyhow::{Context, Result, bail};
 use rustls::ClientConfig;
 
 use crate::authority::{Authority, PASSWORD};
-use crate::customers::{Ledger, Outcome, Ports, Scenario, Web, live_through};
+use crate::customers::{Customer, Ledger, Outcome, Ports, Scenario, Web, live_through};
 use crate::peers::{Postgres, Process, Rabbit, Scratch, Store, free_port, go_on, run};
 use crate::tools;
 use crate::truth::history::History;
 use crate::truth::{self, Entry};
 
+/// A service, and how it is started again.
+#[derive(Debug)]
+struct Service {
+    name: &'static str,
+    command: Command,
+    process: Process,
+    /// Starts so far: each has a log of its own, in which it says that it is ready.
+    starts: u32,
+}
+
+impl Service {
+    fn start(name: &'static str, mut command: Command, dir: &Path) -> Result<Self> {
+        let process = serve(name, &mut command, &dir.join(format!("{name}.log")))?;
+        Ok(Self { name, command, process, starts: 1 })
+    }
+
+    fn restart(&mut self, dir: &Path) -> Result<()> {
+        self.starts += 1;
+        let log = dir.join(format!("{}-{}.log", self.name, self.starts));
+        self.process = serve(self.name, &mut self.command, &log)?;
+        Ok(())
+    }
+}
+
+fn serve(name: &str, command: &mut Command, log: &Path) -> Result<Process> {
+    let mut process = Process::start(name, command, log)?;
+    process.wait_for_line(&format!("{name}: ready"))?;
+    Ok(process)
+}
+
 /// The libraries of the MES, where Debian's packages put them.
 const JARS: [&str; 4] = ["amqp-client", "postgresql", "slf4j-api", "slf4j-nop"];
+
+/// What is broken on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The CRM hangs: it takes requests and answers none.
+    CrmHangs,
+    /// The MES has ended: nobody takes messages from its queue.
+    NoConsumer,
+    /// The object store, which is another house's, is away.
+    StoreAway,
+}
 
 /// The running services. They stop when it is dropped, in the reverse order of their start.
 #[derive(Debug)]
 pub struct Flow {
-    services: Vec<Process>,
+    services: Vec<Service>,
     store: Store,
     rabbit: Rabbit,
     postgres: Postgres,
     ports: Ports,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     /// What the customers trust, where everything speaks TLS.
     trusted: Option<Arc<ClientConfig>>,
     /// Orders begun so far: each is lived through by its number.
@@ -80,7 +121,7 @@ impl Flow {
         let ports = Ports { shop: free_port()?, crm: free_port()?, mes: free_port()? };
         let scheme = if has_tls { "https" } else { "http" };
         let url = |port: u16| format!("{scheme}://127.0.0.1:{port}");
-        let ledger = Ledger::new(File::create(truth.join("customers.jsonl"))?);
+        let ledger = Arc::new(Ledger::new(File::create(truth.join("customers.jsonl"))?));
         let mut flow = Self {
             services: Vec::new(),
             store,
@@ -102,7 +143,7 @@ impl Flow {
         if let Some(authority) = tls {
             crm.env("NODE_EXTRA_CA_CERTS", &authority.trusted);
         }
-        flow.service("crm", &mut crm, tls)?;
+        flow.service("crm", crm, tls)?;
         progress("the MES (Java)");
         let mut mes = Command::new("java");
         mes.arg("-Xmx256m");
@@ -119,7 +160,7 @@ impl Flow {
             .env("STORE_URL", flow.store.url())
             .env("SHOP_URL", url(ports.shop))
             .env("CRM_URL", url(ports.crm));
-        flow.service("mes", &mut mes, tls)?;
+        flow.service("mes", mes, tls)?;
         progress("the shop and the service desk (Python)");
         let python = |script: &str| {
             // Debian's Python has the client libraries; another one may come first on the path.
@@ -136,12 +177,14 @@ impl Flow {
             .env("DATABASE_URL", flow.postgres.url("shop"))
             .env("STORE_URL", flow.store.url())
             .env("CRM_URL", url(ports.crm));
-        flow.service("shop", &mut shop, tls)?;
-        flow.service("desk", python("desk/desk.py").env("SHOP_URL", url(ports.shop)), tls)?;
+        flow.service("shop", shop, tls)?;
+        let mut desk = python("desk/desk.py");
+        desk.env("SHOP_URL", url(ports.shop));
+        flow.service("desk", desk, tls)?;
         Ok(flow)
     }
 
-    fn service(&mut self, name: &str, command: &mut Command, tls: Option<&Authority>) -> Result<()> {
+    fn service(&mut self, name: &'static str, mut command: Command, tls: Option<&Authority>) -> Result<()> {
         let dir = self.scratch.path();
         if let Some(authority) = tls {
             // They serve TLS where they are given these.
@@ -149,10 +192,48 @@ impl Flow {
         }
         command.env("AMQP_URL", self.rabbit.url()).env("TRUTH_SERVICE", name);
         command.env("TRUTH_LOG", dir.join(format!("truth/{name}.jsonl")));
-        let mut process = Process::start(name, command, &dir.join(format!("{name}.log")))?;
-        process.wait_for_line(&format!("{name}: ready"))?;
-        self.services.push(process);
+        self.services.push(Service::start(name, command, dir)?);
         Ok(())
+    }
+
+    /// Breaks something on purpose.
+    pub fn break_down(&mut self, failure: Failure) -> Result<()> {
+        match failure {
+            Failure::CrmHangs => self.named("crm")?.process.freeze(),
+            Failure::NoConsumer => drop(self.named("mes")?.process.stop()?),
+            Failure::StoreAway => drop(self.store.process.stop()?),
+        }
+        Ok(())
+    }
+
+    /// Mends it again.
+    pub fn mend(&mut self, failure: Failure) -> Result<()> {
+        let dir = self.scratch.path().to_owned();
+        match failure {
+            Failure::CrmHangs => {
+                self.named("crm")?.process.thaw();
+                Ok(())
+            }
+            Failure::NoConsumer => self.named("mes")?.restart(&dir),
+            Failure::StoreAway => self.store.restart(),
+        }
+    }
+
+    fn named(&mut self, name: &str) -> Result<&mut Service> {
+        let found = self.services.iter_mut().find(|service| service.name == name);
+        found.with_context(|| format!("there is no service {name}"))
+    }
+
+    /// Numbers of orders go on from here: those that other houses on this machine have are not these.
+    pub fn number_from(&self, first: u64) -> Result<()> {
+        let query = format!("SELECT setval(pg_get_serial_sequence('orders', 'id'), {first})");
+        self.postgres.rows("shop", &query).map(drop)
+    }
+
+    /// A customer with an order that is lived through step by step.
+    pub fn customer(&self) -> Result<Customer> {
+        let index = self.begun.fetch_add(1, Ordering::Relaxed);
+        Customer::order(index, self.web(), &self.ledger)
     }
 
     /// The next `count` orders, at most `concurrency` at a time.
@@ -232,7 +313,7 @@ impl Flow {
 
     /// Fails when a service has ended.
     pub fn check(&mut self) -> Result<()> {
-        self.services.iter_mut().try_for_each(Process::check)?;
+        self.services.iter_mut().try_for_each(|service| service.process.check())?;
         [&mut self.store.process, &mut self.rabbit.process, &mut self.postgres.process]
             .into_iter()
             .try_for_each(Process::check)
