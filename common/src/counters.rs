@@ -53,7 +53,7 @@ counters! {
     PositionUncertain = "position_uncertain",
     /// Connections older than the agent whose sequence numbers do not add up: without identity on the wire.
     WireUnknown = "wire_unknown",
-    /// Sends of followed processes whose chain of tasks was read to its end.
+    /// Sends of followed processes, and answers that they read, whose chain of tasks was read to its end.
     ChainsComplete = "chains_complete",
     /// The same for which several tasks wait.
     ChainsSeveral = "chains_several",
@@ -65,4 +65,10 @@ counters! {
     ChainsWithoutTask = "chains_without_task",
     /// Chains that were not told because the ring filled up, or looked for because one was under way.
     ChainsUntold = "chains_untold",
+    /// Pieces of memory that a thread's stack points to and that were copied, for TLS.
+    ObjectsCopied = "objects_copied",
+    /// Bytes of them.
+    ObjectBytes = "object_bytes",
+    /// The same that were not copied, or not told: more than may be in a second, or the ring filled up.
+    ObjectsUntold = "objects_untold",
 }

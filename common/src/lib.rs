@@ -15,6 +15,7 @@ pub mod chain;
 pub mod config;
 pub mod counters;
 pub mod limits;
+pub mod look;
 pub mod names;
 pub mod record;
 pub mod verdict;
@@ -24,4 +25,4 @@ pub use counters::Counter;
 pub use verdict::Verdict;
 
 /// Version of all layouts in this crate. Part of every record.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;

@@ -133,19 +133,37 @@ pub const VERDICTS: &str = "VERDICTS";
 pub const VERDICTS_SET: &str = "VERDICTS_SET";
 /// Verdicts for connections to come, by [`crate::verdict::InheritKey`].
 pub const INHERITED: &str = "INHERITED";
-/// What is known of processes whose tasks are followed, by process: [`crate::chain::Runtime`].
+/// What is known of processes whose tasks are followed, by process: [`crate::chain::python::Layout`], …
 pub const RUNTIMES: &str = "RUNTIMES";
+/// … and [`crate::chain::node::Layout`].
+pub const NODES: &str = "NODES";
 /// One number: how many times these have been changed.
 pub const RUNTIMES_SET: &str = "RUNTIMES_SET";
-/// Programs that a send goes on in: the one that follows tasks, and the one that reports the data.
+/// Processes of which is copied what a thread's stack points to: [`crate::look::Look`].
+pub const LOOKS: &str = "LOOKS";
+/// One number: how many times these have been changed.
+pub const LOOKS_SET: &str = "LOOKS_SET";
+/// The copies: [`crate::look::Slot`].
+pub const SLOTS: &str = "SLOTS";
+/// Small ones: [`crate::look::SmallSlot`].
+pub const SMALL_SLOTS: &str = "SMALL_SLOTS";
+/// Programs that a send goes on in, and those that a receive does: the ones that follow tasks, the one that reports the data, and the
+/// one that looks at what the stack points to.
 pub const JUMPS: &str = "JUMPS";
-pub const JUMPS_LEN: usize = 2;
-pub const JUMP_CHAIN: u32 = 0;
-pub const JUMP_SEND: u32 = 1;
+pub const RECEIVE_JUMPS: &str = "RECEIVE_JUMPS";
+pub const JUMPS_LEN: usize = 4;
+pub const JUMP_PYTHON: u32 = 0;
+pub const JUMP_NODE: u32 = 1;
+pub const JUMP_DATA: u32 = 2;
+pub const JUMP_LOOK: u32 = 3;
 /// These programs, and the rung that has them: the others follow nobody.
-pub const JUMP_PROGRAMS: [(u32, Program); JUMPS_LEN] = [
-    (JUMP_SEND, program("send_followed", Hook::Tracepoint, "sock_send_length")),
-    (JUMP_CHAIN, program("send_chain", Hook::Tracepoint, "sock_send_length")),
+pub const JUMP_PROGRAMS: [(&str, u32, Program); 6] = [
+    (JUMPS, JUMP_DATA, program("send_followed", Hook::Tracepoint, "sock_send_length")),
+    (JUMPS, JUMP_PYTHON, program("send_python", Hook::Tracepoint, "sock_send_length")),
+    (JUMPS, JUMP_NODE, program("send_node", Hook::Tracepoint, "sock_send_length")),
+    (JUMPS, JUMP_LOOK, program("send_look", Hook::Tracepoint, "sock_send_length")),
+    (RECEIVE_JUMPS, JUMP_DATA, program("recv_followed", Hook::Tracepoint, "sock_recv_length")),
+    (RECEIVE_JUMPS, JUMP_NODE, program("recv_node", Hook::Tracepoint, "sock_recv_length")),
 ];
 pub const JUMP_RUNG: char = 'A';
 /// Totals by [`crate::Counter`], per CPU.

@@ -19,6 +19,8 @@ pub const PROCESS: u8 = 4;
 pub const UNIX_CONN: u8 = 5;
 /// Kind of [`ChainRecord`].
 pub const CHAIN: u8 = 6;
+/// Kind of [`ObjectRecord`].
+pub const OBJECT: u8 = 7;
 
 /// Written to the socket.
 pub const EGRESS: u8 = 0;
@@ -61,8 +63,8 @@ pub struct DataHeader {
     pub tid: u32,
 }
 
-/// Who waits for whom at a send. It comes before the data records of the send, through the same ring and of the same thread, and goes
-/// with the first of them on its connection.
+/// Who waits for whom at a send, or for what is received. It comes before the data records of that operation, through the same ring and
+/// of the same thread, and goes with the first of them on its connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ChainRecord {
@@ -76,9 +78,34 @@ pub struct ChainRecord {
     pub at_ns: u64,
     pub cookie: u64,
     pub tgid: u32,
-    pub padding: u32,
-    /// The task that sent, the one that waits for it, and so on. Numbers of the runtime's own, 0 for a task without.
+    /// [`EGRESS`] or [`INGRESS`].
+    pub direction: u32,
+    /// The task that sent, the one that waits for it, and so on. Numbers of the runtime's own, 0 for a task without; or a connection
+    /// on which a request came, with [`crate::chain::node::CONNECTION`].
     pub tasks: [u64; TASKS],
+}
+
+/// A copy of what a thread's stack points to, see [`crate::look`]. It comes before the data records of the send.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectRecord {
+    pub kind: u8,
+    pub version: u8,
+    /// A mode of [`crate::look`].
+    pub mode: u8,
+    /// 1: it is behind a pointer of the object.
+    pub is_pointee: u8,
+    /// Where the copy is, and what marks it as this one.
+    pub slot: u32,
+    pub seal: u64,
+    pub at_ns: u64,
+    pub cookie: u64,
+    /// The object, and the first byte that was copied.
+    pub object: u64,
+    pub address: u64,
+    pub tgid: u32,
+    /// Bytes.
+    pub len: u32,
 }
 
 /// TCP.
@@ -212,6 +239,8 @@ const _: () = {
     assert!(offset_of!(DataHeader, tid) == 52);
     assert!(size_of::<ChainRecord>() == 32 + 8 * TASKS && align_of::<ChainRecord>() == 8);
     assert!(offset_of!(ChainRecord, cookie) == 16 && offset_of!(ChainRecord, tasks) == 32);
+    assert!(size_of::<ObjectRecord>() == 56 && align_of::<ObjectRecord>() == 8);
+    assert!(offset_of!(ObjectRecord, object) == 32 && offset_of!(ObjectRecord, tgid) == 48);
     assert!(size_of::<ConnRecord>() == 120 && align_of::<ConnRecord>() == 8);
     assert!(offset_of!(ConnRecord, tgid) == 40);
     assert!(offset_of!(ConnRecord, egress_base) == 56);

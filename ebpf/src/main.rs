@@ -22,6 +22,8 @@ mod emit;
 mod goroutine;
 mod introduce;
 mod kernel;
+#[cfg(not(feature = "untyped"))]
+mod look;
 mod maps;
 mod operation;
 mod probes;

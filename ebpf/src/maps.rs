@@ -10,10 +10,16 @@ use spoor_common::{Counter, Offsets, Settings, Verdict, config::MISSING, limits,
 #[cfg(not(feature = "untyped"))]
 use aya_ebpf::btf_maps::{HashMap, ProgramArray, SkStorage};
 #[cfg(not(feature = "untyped"))]
-use spoor_common::{chain::Runtime, names::JUMPS_LEN};
+use spoor_common::{
+    chain::{node, python},
+    look::{self, Look, Slot, SmallSlot},
+    names::JUMPS_LEN,
+};
 
 #[cfg(not(feature = "untyped"))]
 use crate::chain::Scratch;
+#[cfg(not(feature = "untyped"))]
+use crate::look::{Spent, Work};
 use crate::{budget::Account, socket::State};
 
 /// Data records.
@@ -78,7 +84,12 @@ pub(crate) static TRACED: LruHashMap<u32, u8, { limits::TRACED }> = LruHashMap::
 /// What is known of processes whose tasks are followed, see [`crate::chain`].
 #[cfg(not(feature = "untyped"))]
 #[btf_map]
-pub(crate) static RUNTIMES: HashMap<u32, Runtime, { limits::RUNTIMES }> = HashMap::new();
+pub(crate) static RUNTIMES: HashMap<u32, python::Layout, { limits::RUNTIMES }> = HashMap::new();
+
+/// The same of Node.js.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static NODES: HashMap<u32, node::Layout, { limits::RUNTIMES }> = HashMap::new();
 
 /// How many times these have been changed.
 #[cfg(not(feature = "untyped"))]
@@ -90,10 +101,45 @@ pub(crate) static RUNTIMES_SET: Array<u64, 1> = Array::new();
 #[btf_map]
 pub(crate) static WALKS: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
+/// Processes of which is copied what a thread's stack points to, see [`crate::look`].
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static LOOKS: HashMap<u32, Look, { look::PROCESSES }> = HashMap::new();
+
+/// How many times these have been changed.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static LOOKS_SET: Array<u64, 1> = Array::new();
+
+/// The look that is under way.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
+
+/// What was copied in this second.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static SPENT: Array<Spent, 1> = Array::new();
+
+/// Copies, until user space takes them and wipes them.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static SLOTS: Array<Slot, { look::SLOTS }> = Array::new();
+
+/// The same for small ones.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static SMALL_SLOTS: Array<SmallSlot, { look::SMALL_SLOTS }> = Array::new();
+
 /// Programs that a send goes on in.
 #[cfg(not(feature = "untyped"))]
 #[btf_map]
 pub(crate) static JUMPS: ProgramArray<JUMPS_LEN> = ProgramArray::new();
+
+/// The same of a receive.
+#[cfg(not(feature = "untyped"))]
+#[btf_map]
+pub(crate) static RECEIVE_JUMPS: ProgramArray<JUMPS_LEN> = ProgramArray::new();
 
 /// Totals by [`Counter`].
 #[btf_map]

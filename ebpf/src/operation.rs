@@ -3,6 +3,8 @@
 //! *Owns* the order of checks, cheapest first. *Must not know* which hook saw the operation.
 
 use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
+#[cfg(not(feature = "untyped"))]
+use spoor_common::names::JUMP_LOOK;
 use spoor_common::{
     Counter,
     record::{self, DataHeader, EGRESS, INGRESS, TRANSPORT_UNIX},
@@ -31,7 +33,7 @@ pub(crate) struct Moment {
     pub(crate) returned: bool,
     /// Bytes that later operations of the same call have moved by then.
     pub(crate) ahead: u64,
-    /// It may be left to the program that follows tasks, which comes back.
+    /// It may be left to another program, which comes back.
     #[cfg_attr(feature = "untyped", expect(dead_code, reason = "only typed hooks ask whose socket it is"))]
     pub(crate) may_jump: bool,
 }
@@ -45,20 +47,21 @@ impl Moment {
     pub(crate) const FIRST: Self = Self { may_jump: true, ..Self::DONE };
 }
 
-/// A socket operation that returned `ret`. Cheap refusals come first. Returns whether it is left to the program that follows tasks.
+/// A socket operation that returned `ret`. Cheap refusals come first. Returns the program that it is left to, which comes
+/// back.
 #[inline(always)]
-pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment: Moment) -> bool {
+pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment: Moment) -> Option<u32> {
     let transport = socket::transport(sk);
     if transport == 0 {
-        return false;
+        return None;
     }
     if ret <= 0 {
         nothing_moved(sk, transport, direction);
-        return false;
+        return None;
     }
     // Peeking moves nothing. An urgent byte and the error queue are not the stream.
     if flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
-        return false;
+        return None;
     }
     #[cfg_attr(feature = "untyped", expect(unused_mut, reason = "only typed hooks ask whose socket it is"))]
     let mut known = socket::state(sk);
@@ -66,27 +69,31 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         && verdict::ignored(state)
     {
         count(Counter::Ignored, 1);
-        return false;
+        return None;
     }
     #[cfg(not(feature = "untyped"))]
     if moment.may_jump
         && let Some(state) = &mut known
-        && crate::chain::is_followed(state)
     {
-        return true;
+        if direction == EGRESS && crate::look::is_due(state, sk) {
+            return Some(JUMP_LOOK);
+        }
+        if let Some(follower) = crate::chain::follower(state, direction) {
+            return Some(follower);
+        }
     }
     // Sockets of the kernel itself have no file.
     let socket = sk.follow(offset!(sk_socket));
     if socket.is_null() {
-        return false;
+        return None;
     }
     let file = socket.follow(offset!(socket_file));
     if file.is_null() {
-        return false;
+        return None;
     }
     let Some(state) = known.or_else(|| socket::state_or_new(sk)) else {
         rare(Counter::StateFailed, 1, u64::from(ret as u32));
-        return false;
+        return None;
     };
     if state.flags & socket::KNOWN == 0 {
         socket::join(state, sk, transport, direction, u64::from(ret as u32).wrapping_add(moment.ahead));
@@ -100,12 +107,12 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     }
     let introduced = introduce(state, sk, Owner { tgid, tid, netns: 0 });
     if verdict::ignored(state) {
-        return false;
+        return None;
     }
     verdict::refresh(state);
     if verdict::ignored(state) {
         count(Counter::Ignored, 1);
-        return false;
+        return None;
     }
 
     let place = socket::advance(state, sk, direction, u64::from(ret as u32), moment.ahead, tid);
@@ -120,7 +127,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
     if !introduced || !budget::admits_data(state.cgroup, share.copy, source.segments != 0) {
         count(Counter::CgroupLostBytes, u64::from(ret as u32));
         rare(Counter::CgroupLost, 1, state.cgroup);
-        return false;
+        return None;
     }
     let mut data_flags = 0;
     if !place.certain {
@@ -146,7 +153,7 @@ pub(crate) fn operation(sk: Object, ret: i32, flags: i32, direction: u8, moment:
         tid: worker.tid,
     };
     copy::operation(header, &source, share, ret as u32);
-    false
+    None
 }
 
 /// An operation that failed or met the end of the stream.

@@ -5,6 +5,8 @@
 //! A socket operation is not always the current call's: `io_uring` completes work at the end of unrelated calls,
 //! `splice` names a pipe first, the kernel has sockets of its own. Bytes are read only if the call is a known one,
 //! has not returned yet, and its descriptor is the socket's file. Otherwise only the length is known.
+//!
+//! Long because every form of call that moves bytes is here once.
 
 use core::mem::MaybeUninit;
 
@@ -107,6 +109,21 @@ fn is_compat(task: Object) -> bool {
 #[inline(always)]
 pub(crate) fn is_of_program(task: Object) -> bool {
     task.load::<u32>(offset!(task_flags)) & KERNEL_TASK == 0 && !is_compat(task)
+}
+
+/// The descriptor that the current call of a 64-bit program is made on, if it is that of `file` and the call has not returned.
+#[cfg(not(feature = "untyped"))]
+#[inline(always)]
+pub(crate) fn descriptor_of_call(task: Object, file: Object) -> Option<u32> {
+    if setting!(x86) == 0 || file.is_null() || !is_of_program(task) {
+        return None;
+    }
+    let regs = registers(task);
+    if regs.load::<u64>(offset!(x86_ax)) as i64 != -ENOSYS {
+        return None;
+    }
+    let fd = arguments(regs).first as u32;
+    owns(task, fd, file).then_some(fd)
 }
 
 /// Finds the buffer of the operation of `moved` bytes that `task` has just completed on the socket of `file`.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use spoor_common::chain::node::{CONNECTION, CONSUMER_LEN, DELIVERY, delivery};
 use spoor_common::record::GOROUTINE;
 
 use crate::time::{BootTime, WallTime};
@@ -293,18 +294,37 @@ impl Data {
 }
 
 number! {
-    /// A task of a program, as its runtime numbers it, which gives no number twice; 0 for one with a name in its place.
+    /// A task of a program, as its runtime numbers it, which gives no number twice; 0 for one with a name in its place. In a runtime
+    /// whose tasks have no numbers, a connection of the program or a message: [`TaskId::is_of_request`].
     TaskId(u64)
 }
 
 impl TaskId {
+    /// It is the connection on which requests come, or a message.
+    pub fn is_of_request(self) -> bool {
+        self.0 & (CONNECTION | DELIVERY) != 0
+    }
+
+    /// A message that was delivered to the consumer with this tag. `None`: chains cannot name it.
+    pub fn of_delivery(consumer_tag: &str, delivery_tag: u64) -> Option<Self> {
+        let mut bytes = [0; CONSUMER_LEN];
+        bytes
+            .get_mut(..consumer_tag.len())
+            .filter(|to| !to.is_empty())?
+            .copy_from_slice(consumer_tag.as_bytes());
+        let (words, _) = bytes.as_chunks::<8>();
+        let mut consumer = [0; CONSUMER_LEN / 8];
+        consumer.iter_mut().zip(words).for_each(|(to, from)| *to = u64::from_le_bytes(*from));
+        Some(Self(delivery(consumer, delivery_tag))).filter(|task| task.is_numbered())
+    }
+
     /// It has a number, by which it is known for good.
     pub fn is_numbered(self) -> bool {
         self != Self::default()
     }
 }
 
-/// Who waited for whom when a process wrote to a connection: the record comes before that [`Data`].
+/// Who waited for whom when a process wrote to a connection, or read from it: the record comes before that [`Data`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// As that of the data.

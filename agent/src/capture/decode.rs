@@ -11,7 +11,9 @@ use bytes::Bytes;
 use spoor_common::{
     VERSION,
     limits::{COMM_LEN, PATH_LEN},
-    record::{self, ChainRecord, CloseRecord, ConnRecord, DataHeader, ProcessRecord, UnixConnRecord},
+    record::{
+        self, ChainRecord, CloseRecord, ConnRecord, DataHeader, ObjectRecord, ProcessRecord, UnixConnRecord,
+    },
 };
 
 use spoor_core::record::{
@@ -29,9 +31,42 @@ pub enum Event {
     Conn(Box<Seen>),
     Data(Data),
     /// It goes with the next data of the same thread on the same connection.
-    Chain(Chain),
+    /// And whether it was read at a write or at a read.
+    Chain(Chain, Direction),
+    /// A copy waits to be taken.
+    Object(Told),
     Close(Close),
     Process(ProcessEvent),
+}
+
+/// Where a copy of what a stack points to is, and what it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub conn: ConnId,
+    pub tgid: Tgid,
+    /// A mode of [`spoor_common::look`].
+    pub mode: u64,
+    /// It is behind a pointer of the object, not of the object itself.
+    pub is_pointee: bool,
+    pub object: u64,
+    /// Of its first byte.
+    pub address: u64,
+    pub len: usize,
+    pub(super) slot: u32,
+    pub(super) seal: u64,
+}
+
+#[cfg(test)]
+impl Told {
+    pub(crate) fn of(
+        conn: ConnId,
+        tgid: Tgid,
+        mode: u64,
+        (object, address): (u64, u64),
+        is_pointee: bool,
+    ) -> Self {
+        Self { conn, tgid, mode, is_pointee, object, address, len: 0, slot: 0, seal: 0 }
+    }
 }
 
 /// A connection as the kernel reported it, with what [`Conn`] has no room for.
@@ -61,7 +96,8 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
     }
     match kind {
         record::DATA => data(bytes).map(Event::Data),
-        record::CHAIN => tasks(bytes).map(Event::Chain),
+        record::CHAIN => tasks(bytes).map(|(chain, direction)| Event::Chain(chain, direction)),
+        record::OBJECT => object(bytes).map(Event::Object),
         record::CONN => connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
         record::UNIX_CONN => unix_connection(bytes).map(|seen| Event::Conn(Box::new(seen))),
         record::CLOSE => Some(Event::Close(Close {
@@ -86,11 +122,7 @@ fn data(bytes: &[u8]) -> Option<Data> {
     Some(Data {
         at: BootTime::from_nanos(field!(bytes, DataHeader, at_ns, u64)),
         conn: ConnId(field!(bytes, DataHeader, cookie, u64)),
-        direction: match field!(bytes, DataHeader, direction, u8) {
-            record::EGRESS => Direction::Egress,
-            record::INGRESS => Direction::Ingress,
-            _ => return None,
-        },
+        direction: direction(field!(bytes, DataHeader, direction, u8))?,
         pos: field!(bytes, DataHeader, pos, u64),
         other_pos: field!(bytes, DataHeader, other_pos, u64),
         len,
@@ -106,17 +138,40 @@ fn data(bytes: &[u8]) -> Option<Data> {
     })
 }
 
-fn tasks(bytes: &[u8]) -> Option<Chain> {
+fn direction(number: u8) -> Option<Direction> {
+    match number {
+        record::EGRESS => Some(Direction::Egress),
+        record::INGRESS => Some(Direction::Ingress),
+        _ => None,
+    }
+}
+
+fn tasks(bytes: &[u8]) -> Option<(Chain, Direction)> {
     let is_broken = field!(bytes, ChainRecord, is_broken, u8) != 0;
     let count = if is_broken { 0 } else { field!(bytes, ChainRecord, len, u8) };
     let all = bytes.get(offset_of!(ChainRecord, tasks)..size_of::<ChainRecord>())?;
     let (all, _) = all.as_chunks::<8>();
     let tasks = all.get(..usize::from(count))?;
-    Some(Chain {
+    let chain = Chain {
         at: BootTime::from_nanos(field!(bytes, ChainRecord, at_ns, u64)),
         conn: ConnId(field!(bytes, ChainRecord, cookie, u64)),
         thread: Worker::new(field!(bytes, ChainRecord, tgid, u32), field!(bytes, ChainRecord, tid, u32)),
         tasks: tasks.iter().map(|task| TaskId(u64::from_ne_bytes(*task))).collect(),
+    };
+    Some((chain, direction(u8::try_from(field!(bytes, ChainRecord, direction, u32)).ok()?)?))
+}
+
+fn object(bytes: &[u8]) -> Option<Told> {
+    Some(Told {
+        conn: ConnId(field!(bytes, ObjectRecord, cookie, u64)),
+        tgid: Tgid(field!(bytes, ObjectRecord, tgid, u32)),
+        mode: u64::from(field!(bytes, ObjectRecord, mode, u8)),
+        is_pointee: field!(bytes, ObjectRecord, is_pointee, u8) != 0,
+        object: field!(bytes, ObjectRecord, object, u64),
+        address: field!(bytes, ObjectRecord, address, u64),
+        len: field!(bytes, ObjectRecord, len, u32) as usize,
+        slot: field!(bytes, ObjectRecord, slot, u32),
+        seal: field!(bytes, ObjectRecord, seal, u64),
     })
 }
 

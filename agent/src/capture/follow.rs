@@ -1,29 +1,26 @@
-//! Processes whose tasks are to be followed, into the kernel: a process and its [`Runtime`] → map entries; and the two programs
-//! that a send then goes on in.
+//! Processes whose tasks are to be followed, into the kernel: a process and its [`Runtime`] → map entries.
 //!
-//! *Owns* the jump table. *Must not know* how a runtime was found.
+//! *Must not know* how a runtime was found.
 
 use std::fmt;
 
-use aya::Btf as KernelTypes;
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, ProgramArray};
-use aya::programs::BtfTracePoint;
-use spoor_common::chain::Runtime;
-use spoor_common::names::{self, JUMP_PROGRAMS};
+use aya::maps::{Array, HashMap, MapData};
+use spoor_common::chain::{Runtime, node, python};
+use spoor_common::names::{self, JUMP_DATA, JUMP_NODE, JUMP_PYTHON};
 use spoor_core::record::Tgid;
 
 use super::error::CaptureError;
-use super::load::{chain, map_error, take};
+use super::jumps::Jumps;
+use super::load::{map_error, take};
 
 /// The kernel's map of followed processes.
 pub struct Followed {
-    runtimes: HashMap<MapData, u32, [u64; Runtime::LEN]>,
-    /// How often `runtimes` was changed: a socket looks into it only then.
+    pythons: HashMap<MapData, u32, [u64; python::Layout::LEN]>,
+    nodes: HashMap<MapData, u32, [u64; node::Layout::LEN]>,
+    /// How often these were changed: a socket looks into them only then.
     set: Array<MapData, u64>,
     set_count: u64,
-    /// Keeps the programs in it.
-    _jumps: ProgramArray<MapData>,
 }
 
 impl fmt::Debug for Followed {
@@ -33,36 +30,30 @@ impl fmt::Debug for Followed {
 }
 
 impl Followed {
-    /// Loads the programs and makes them known to the one that sees sends.
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, CaptureError> {
-        let runtimes = take(ebpf, names::RUNTIMES)?.try_into().map_err(map_error)?;
+    /// Loads the programs that follow and makes them known to those that see sends and receives.
+    pub(super) fn new(ebpf: &mut Ebpf, jumps: &mut Jumps) -> Result<Self, CaptureError> {
+        jumps.need(ebpf, &[JUMP_DATA, JUMP_PYTHON, JUMP_NODE])?;
+        let pythons = take(ebpf, names::RUNTIMES)?.try_into().map_err(map_error)?;
+        let nodes = take(ebpf, names::NODES)?.try_into().map_err(map_error)?;
         let set = take(ebpf, names::RUNTIMES_SET)?.try_into().map_err(map_error)?;
-        let mut jumps: ProgramArray<MapData> = take(ebpf, names::JUMPS)?.try_into().map_err(map_error)?;
-        let types = KernelTypes::from_sys_fs().map_err(|error| CaptureError::Object(chain(&error)))?;
-        for (place, program) in JUMP_PROGRAMS {
-            let refused = |reason: String| CaptureError::Refused { program: program.function, reason };
-            let loaded: &mut BtfTracePoint = ebpf
-                .program_mut(program.function)
-                .ok_or_else(|| CaptureError::Object(format!("no program `{}`", program.function)))?
-                .try_into()
-                .map_err(|error: aya::programs::ProgramError| refused(chain(&error)))?;
-            loaded.load(program.target, &types).map_err(|error| refused(chain(&error)))?;
-            let fd = loaded.fd().map_err(|error| refused(chain(&error)))?;
-            jumps.set(place, fd, 0).map_err(map_error)?;
-        }
-        Ok(Self { runtimes, set, set_count: 0, _jumps: jumps })
+        Ok(Self { pythons, nodes, set, set_count: 0 })
     }
 
-    /// Follows a process from its next sends on.
+    /// Follows a process from its next operations on.
     pub fn follow(&mut self, tgid: Tgid, runtime: &Runtime) -> Result<(), CaptureError> {
-        self.runtimes.insert(tgid.0, runtime.words(), 0).map_err(map_error)?;
+        match runtime {
+            Runtime::Python(layout) => self.pythons.insert(tgid.0, layout.words(), 0),
+            Runtime::Node(layout) => self.nodes.insert(tgid.0, layout.words(), 0),
+        }
+        .map_err(map_error)?;
         self.changed()
     }
 
     /// Follows it no more.
     pub fn leave(&mut self, tgid: Tgid) -> Result<(), CaptureError> {
         // One that is gone already was forgotten by the map.
-        let _ = self.runtimes.remove(&tgid.0);
+        let _ = self.pythons.remove(&tgid.0);
+        let _ = self.nodes.remove(&tgid.0);
         self.changed()
     }
 

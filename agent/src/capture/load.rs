@@ -13,6 +13,7 @@ use spoor_common::{
     Counter, Offsets, Settings,
     config::NO_SUBSYSTEM,
     limits::CONTROL_RING_BYTES,
+    look,
     names::{self, Build, JUMP_RUNG, LADDER, Rung},
 };
 
@@ -21,7 +22,9 @@ use super::{
     btf::Btf,
     error::CaptureError,
     follow::Followed,
+    jumps::Jumps,
     log::{self, KernelLog},
+    look::Looked,
     offsets,
     ring::Rings,
     system::{self, CAP_BPF, CAP_PERFMON},
@@ -51,6 +54,8 @@ pub struct Options {
     pub explain: bool,
     /// Who waits for whom in processes is followed, where the rung can.
     pub chains: bool,
+    /// What stacks point to is copied of processes that are asked for, where the rung can.
+    pub objects: bool,
 }
 
 impl Default for Options {
@@ -62,6 +67,7 @@ impl Default for Options {
             rung: None,
             explain: false,
             chains: false,
+            objects: false,
         }
     }
 }
@@ -76,6 +82,10 @@ pub struct Capture {
     pub counters: Counters,
     /// Processes whose tasks are followed; `None` where nobody's are.
     pub followed: Option<Followed>,
+    /// Processes of which is copied what a stack points to; `None` where of nobody.
+    pub looked: Option<Looked>,
+    /// The programs that they go on in.
+    _jumps: Option<Jumps>,
     /// What the kernel side says, where that was asked for.
     pub log: Option<KernelLog>,
     pub rung: &'static Rung,
@@ -87,7 +97,7 @@ impl Capture {
     /// Loads and attaches the probes on the best rung that works. Everything a kernel or a container can lack is an
     /// error of its own.
     pub fn start(options: Options) -> Result<Self, CaptureError> {
-        let Options { ring_bytes, rung: wanted, explain, chains, .. } = options;
+        let Options { ring_bytes, rung: wanted, explain, .. } = options;
         if TYPED.is_empty() || UNTYPED.is_empty() {
             return Err(CaptureError::NoObject);
         }
@@ -111,7 +121,7 @@ impl Capture {
         let mut refused: Vec<(char, CaptureError)> = Vec::new();
         for rung in LADDER.iter().filter(|rung| wanted.is_none_or(|wanted| wanted == rung.name)) {
             let start =
-                |explain| Self::start_on(rung, &kernel, &offsets, &settings, (ring_bytes, explain, chains));
+                |explain| Self::start_on(rung, &kernel, &offsets, &settings, Options { explain, ..options });
             let started = match start(explain) {
                 // What the programs would say makes them larger. That is no reason to see nothing.
                 Err(error) if explain => start(false).inspect(|_| {
@@ -148,7 +158,7 @@ impl Capture {
         kernel: &Btf,
         offsets: &Offsets,
         settings: &Settings,
-        (ring_bytes, explain, chains): (u32, bool, bool),
+        Options { ring_bytes, explain, chains, objects, .. }: Options,
     ) -> Result<Self, CaptureError> {
         let programs = attach::programs(rung, kernel).map_err(CaptureError::Lacks)?;
         let object = match rung.build {
@@ -162,6 +172,8 @@ impl Capture {
             .override_global(names::OFFSETS, &offsets, true)
             .override_global(names::SETTINGS, &settings, true)
             .map_max_entries(names::DATA_RING, ring_bytes)
+            .map_max_entries(names::SLOTS, if objects { look::SLOTS as u32 } else { 1 })
+            .map_max_entries(names::SMALL_SLOTS, if objects { look::SMALL_SLOTS as u32 } else { 1 })
             // Socket storage is used by the programs only.
             .allow_unsupported_maps()
             .load(object)
@@ -173,12 +185,37 @@ impl Capture {
         let counters = Counters::new(take(&mut ebpf, names::COUNTERS)?)?;
         let log = if explain { Some(KernelLog::new(&mut ebpf)?) } else { None };
         // Before the first send is seen. Without them all else is traced all the same.
-        let followed = (chains && rung.name == JUMP_RUNG).then(|| Followed::new(&mut ebpf));
-        let followed = followed.and_then(|followed| {
-            followed.inspect_err(|error| tracing::warn!("nobody's tasks are followed: {error}")).ok()
-        });
+        let mut jumps = None;
+        let (mut followed, mut looked) = (None, None);
+        if (chains || objects) && rung.name == JUMP_RUNG {
+            let table = jumps.insert(Jumps::new(&mut ebpf)?);
+            if chains {
+                let new = Followed::new(&mut ebpf, table);
+                followed =
+                    new.inspect_err(|error| tracing::warn!("nobody's tasks are followed: {error}")).ok();
+            }
+            if objects {
+                let new = Looked::new(&mut ebpf, table);
+                looked = new
+                    .inspect_err(|error| {
+                        tracing::warn!("TLS connections of some milliseconds stay closed: {error}")
+                    })
+                    .ok();
+            }
+        }
         attach::attach(&mut ebpf, &programs)?;
-        Ok(Self { _ebpf: ebpf, rings, verdicts, counters, followed, log, rung, refused: Vec::new() })
+        Ok(Self {
+            _ebpf: ebpf,
+            rings,
+            verdicts,
+            counters,
+            followed,
+            looked,
+            _jumps: jumps,
+            log,
+            rung,
+            refused: Vec::new(),
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use procfs::ProcError;
-use procfs::process::{MMapPath, MemoryMap, Process};
+use procfs::process::{FDTarget, MMapPath, MemoryMap, Process};
 use spoor_common::chain::Memory;
 use spoor_core::record::Tgid;
 use spoor_core::time::BootTime;
@@ -58,6 +58,12 @@ impl ProcessMemory {
         let mut bytes = vec![0; len];
         self.mem.read_exact_at(&mut bytes, at).ok()?;
         Some(bytes)
+    }
+
+    /// Whether a descriptor of the process is one that waits for others.
+    pub(super) fn is_epoll(&self, fd: u64) -> bool {
+        let info = i32::try_from(fd).ok().and_then(|fd| self.process.fd_from_fd(fd).ok());
+        info.is_some_and(|info| matches!(&info.target, FDTarget::AnonInode(kind) if kind == "[eventpoll]"))
     }
 
     /// The executable, and libraries whose name begins so.

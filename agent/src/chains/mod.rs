@@ -12,6 +12,7 @@
 //! question that is open. Where anything is not as it must be, the process has no chains, and the cause is counted.
 
 mod memory;
+mod node;
 mod python;
 #[cfg(test)]
 mod tests;
@@ -318,5 +319,8 @@ pub fn find(tgid: Tgid, at: BootTime) -> Result<Runtime, Refusal> {
         return Err(Refusal::Unknown);
     }
     let memory = ProcessMemory::open(tgid, at)?;
-    python::find(&memory)
+    match python::find(&memory) {
+        Err(Refusal::Unknown) => node::find(&memory).map(Runtime::Node),
+        found => found.map(Runtime::Python),
+    }
 }

@@ -6,8 +6,8 @@
 //! *Spec*: CPython 3.11 to 3.13: `Include/internal/pycore_runtime.h`, `pycore_interp.h`, `pycore_frame.h`, `pycore_dict.h`,
 //! `Modules/_asynciomodule.c`; glibc, `nptl/descr.h` (`specific_1stblock`).
 
-use spoor_common::chain::python::{VALUES_BEFORE, VALUES_BEHIND, VALUES_MARKED};
-use spoor_common::chain::{Memory, Runtime};
+use spoor_common::chain::Memory;
+use spoor_common::chain::python::{Layout, VALUES_BEFORE, VALUES_BEHIND, VALUES_MARKED};
 
 use super::Refusal;
 use super::memory::ProcessMemory;
@@ -56,12 +56,11 @@ struct Version {
     future_len: u64,
     /// Words of the runtime that publish some of these, and what they must be.
     published: &'static [(u64, u64)],
-    runtime: Runtime,
+    layout: Layout,
 }
 
 /// What is the same in all.
-const COMMON: Runtime =
-    Runtime { frame_owner: 64, frame_locals: 72, future_callback: 24, ..Runtime::filled(0) };
+const COMMON: Layout = Layout { frame_owner: 64, frame_locals: 72, future_callback: 24, ..Layout::filled(0) };
 
 const VERSIONS: [Version; 3] = [
     Version {
@@ -74,7 +73,7 @@ const VERSIONS: [Version; 3] = [
         task_len: 176,
         future_len: 128,
         published: &[],
-        runtime: Runtime {
+        layout: Layout {
             state_frame: 56,
             frame_is_held: 1,
             holder_frame: 8,
@@ -101,7 +100,7 @@ const VERSIONS: [Version; 3] = [
         task_len: 176,
         future_len: 128,
         published: &[],
-        runtime: Runtime {
+        layout: Layout {
             state_frame: 56,
             frame_is_held: 1,
             holder_frame: 0,
@@ -129,7 +128,7 @@ const VERSIONS: [Version; 3] = [
         future_len: 104,
         // `_Py_DebugOffsets`: a word to know it by, not free-threaded, and where some of these are.
         published: &[(0, u64::from_le_bytes(*b"xdebugpy")), (16, 0), (40, 632), (72, 7344), (88, 7656)],
-        runtime: Runtime {
+        layout: Layout {
             state_frame: 72,
             frame_previous: 8,
             frame_owner_shift: 48,
@@ -147,10 +146,10 @@ const VERSIONS: [Version; 3] = [
 ];
 
 /// Finds CPython in a process.
-pub(crate) fn find(process: &ProcessMemory) -> Result<Runtime, Refusal> {
+pub(crate) fn find(process: &ProcessMemory) -> Result<Layout, Refusal> {
     let loaded = process.loaded("libpython3")?;
     let symbols = loaded.iter().find_map(|file| file.symbols(SYMBOLS)).ok_or(Refusal::Unknown)?;
-    Interpreter::of(process, symbols)?.runtime()
+    Interpreter::of(process, symbols)?.layout()
 }
 
 /// The main interpreter of a process.
@@ -249,7 +248,7 @@ impl<'a, M: Bytes> Interpreter<'a, M> {
     }
 
     /// All that a walk needs.
-    fn runtime(&self) -> Result<Runtime, Refusal> {
+    fn layout(&self) -> Result<Layout, Refusal> {
         let modules =
             self.memory.word(self.address.wrapping_add(self.version.modules)).ok_or(Refusal::Layout)?;
         let modules = self.entries(modules).ok_or(Refusal::Layout)?;
@@ -269,7 +268,7 @@ impl<'a, M: Bytes> Interpreter<'a, M> {
         };
         // Imported with the rest of asyncio, but later: without it, nobody would be seen to wait for the tasks of a group.
         let group = other("asyncio.taskgroups", "TaskGroup").ok_or(Refusal::NotYet)?;
-        Ok(Runtime {
+        Ok(Layout {
             thread_state: self.thread_state,
             running,
             task_type: task,
@@ -285,7 +284,7 @@ impl<'a, M: Bytes> Interpreter<'a, M> {
             cell_type: self.types.cell,
             partial_type: other("_functools", "partial").ok_or(Refusal::NotYet)?,
             group_type: group,
-            ..self.version.runtime
+            ..self.version.layout
         })
     }
 
@@ -309,7 +308,7 @@ impl<'a, M: Bytes> Interpreter<'a, M> {
             self.memory.words::<2>(key.wrapping_add(8)) == Some([self.types.unicode, name.len() as u64])
                 && self
                     .memory
-                    .piece(key.wrapping_add(self.version.runtime.unicode_bytes), name.len())
+                    .piece(key.wrapping_add(self.version.layout.unicode_bytes), name.len())
                     .is_some_and(|found| found == name.as_bytes())
         };
         entries.iter().find(|(key, _)| is_name(*key)).map(|(_, value)| *value)

@@ -76,7 +76,7 @@ pub struct Capture {
     /// Part of the ring buffer, in percent, that records of one cgroup may fill while the agent is behind, so that one
     /// noisy container cannot blind the rest: what goes beyond is lost for that cgroup alone, and counted. 0: no bound.
     pub cgroup_percent: u32,
-    /// In programs whose one thread works for many requests (asyncio), follow at each send which task waits for which, by reading
+    /// In programs whose one thread works for many requests (asyncio, Node.js), follow at each send which task waits for which, by reading
     /// the program's memory: addresses and task numbers, nothing else. It tells what caused work that shows no key. On rung A, on
     /// x86-64; a program whose memory is not as its version says is left alone.
     pub chains: bool,
@@ -336,7 +336,8 @@ pub struct Spool {
     #[serde(with = "duration")]
     #[schemars(with = "String")]
     pub max_age: Duration,
-    /// Spans waiting in memory before the spool is used, or dropped (oldest first) without one.
+    /// Spans waiting in memory before the spool is used, or dropped without one: the oldest of whoever has most there.
+    /// A container is one sender, and outside of containers a service is.
     pub memory_bytes: usize,
 }
 

@@ -63,7 +63,7 @@ pub struct Totals {
 /// Spans that will never arrive, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Dropped {
-    /// The memory queue was full: the oldest.
+    /// The memory queue was full: the oldest of whoever had most in it.
     pub queue_full: u64,
     /// The spool was full: the oldest.
     pub spool_full: u64,
@@ -154,7 +154,8 @@ impl Shared {
 
 impl State {
     fn enqueue(&mut self, request: Request) {
-        let batch = Batch { payload: request.payload.into(), span_count: request.span_count };
+        let Request { payload, span_count, shares } = request;
+        let batch = Batch { payload: payload.into(), span_count, shares: shares.into() };
         self.totals.dropped.queue_full += self.queue.push_back(batch);
     }
 
@@ -221,7 +222,7 @@ impl Exporter {
         Ok(Some(Self { shared, thread: Some(thread) }))
     }
 
-    /// Adds a finished span. Never waits: with a full queue the oldest spans are dropped and counted.
+    /// Adds a finished span. Never waits: with a full queue the oldest spans of whoever has most in it are dropped and counted.
     pub fn offer(&self, span: &Span) {
         let mut state = self.shared.lock();
         state.totals.offered += 1;

@@ -142,7 +142,7 @@ struct Shared {
 async fn send_all(mut client: Client, mut requests: mpsc::Receiver<Request>, shared: &Shared) {
     let Shared { counts, is_vain, uri } = shared;
     let mut trouble = Seldom::new(TELL);
-    while let Some(Request { payload, span_count }) = requests.recv().await {
+    while let Some(Request { payload, span_count, .. }) = requests.recv().await {
         let events = u64::from(span_count);
         match send(&mut client, payload.into()).await {
             Answer::Taken { rejected, .. } => {

@@ -19,7 +19,7 @@ use crate::capture::verdict::Verdict as Order;
 use crate::chains;
 use crate::cli::Print;
 use crate::clock;
-use crate::config::{Admin, Config};
+use crate::config::{Admin, Config, OpenTls};
 use crate::export::metrics::Metrics;
 use crate::export::{Exporter, Host};
 use crate::metrics::{Board, Server};
@@ -53,7 +53,8 @@ pub fn live(config: &Config, print: Option<Print>, reload: Reload<'_>) -> Result
 }
 
 /// Loads the probes and says so.
-pub(super) fn start(config: &Config) -> Result<Live, RunError> {
+/// `objects`: what stacks point to may be copied.
+pub(super) fn start(config: &Config, objects: bool) -> Result<Live, RunError> {
     let capture = &config.capture;
     let options = Options {
         ring_bytes: capture.ring_bytes,
@@ -62,6 +63,7 @@ pub(super) fn start(config: &Config) -> Result<Live, RunError> {
         rung: capture.rung.name(),
         explain: crate::capture::log::is_wanted(),
         chains: capture.chains,
+        objects,
     };
     let live = Live::start(options)?;
     let rung = live.rung();
@@ -92,7 +94,8 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     if let Some(keeper) = &mut keeper {
         keeper.load(&mut pipeline);
     }
-    let mut live = start(&config)?;
+    // What the configuration allows may change while it runs.
+    let mut live = start(&config, config.tls.open != OpenTls::Off)?;
     let mut chains = chains(&live)?;
     board.set_rung(live.rung().name);
     board.set_capturing(true);
@@ -119,8 +122,8 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                 }
                 None
             }
-            known = opening.next() => {
-                pipeline.handle_secret(known);
+            answer = opening.next() => {
+                opening.take(answer, &mut pipeline, &mut live);
                 None
             }
             () = std::future::ready(()), if more => None,
@@ -139,17 +142,24 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
                 };
                 stop.doing("reading the configuration again");
                 reloads.reload(reload, running);
+                // Whoever may still be looked at is named again with its next connection.
+                opening.leave(&mut live);
                 stop.doing("tracing");
             }
             None => {}
         }
         follow(&mut chains, &mut live);
-        let told =
-            Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts, chains: &mut chains };
+        let told = Told {
+            opening: &mut opening,
+            lookup: &mut lookup,
+            live: &mut live,
+            verdicts: &mut verdicts,
+            chains: &mut chains,
+        };
         if handle(&mut batch, told, &mut pipeline, &mut delivery).is_err() {
             break Ok(());
         }
-        opening.turn(&mut pipeline);
+        opening.turn(&mut pipeline, &mut live);
         pipeline.handle_timeout(live.settled_until());
         more = match delivery.take_until(&mut pipeline, Some(Instant::now() + TURN)) {
             Ok(more) => more,
@@ -195,8 +205,13 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
     notify.stopping();
     // What the rings hold was seen, so it counts.
     if live.read(&mut batch).is_ok() {
-        let told =
-            Told { lookup: &mut lookup, live: &mut live, verdicts: &mut verdicts, chains: &mut chains };
+        let told = Told {
+            opening: &mut opening,
+            lookup: &mut lookup,
+            live: &mut live,
+            verdicts: &mut verdicts,
+            chains: &mut chains,
+        };
         // An output that is closed by now is the end either way.
         let _ = handle(&mut batch, told, &mut pipeline, &mut delivery);
     }
@@ -282,6 +297,7 @@ fn admin(settings: &Admin, board: &Arc<Board>) -> Result<Option<Server>, RunErro
 
 /// Who tells of processes, and who is told of connections.
 struct Told<'a> {
+    opening: &'a mut Opening,
     lookup: &'a mut Lookup,
     live: &'a mut Live,
     verdicts: &'a mut Verdicts,
@@ -296,10 +312,13 @@ fn handle(
     pipeline: &mut Pipeline,
     delivery: &mut Delivery,
 ) -> Result<(), Vain> {
-    let Told { lookup, live, verdicts, chains } = told;
+    let Told { opening, lookup, live, verdicts, chains } = told;
     for record in batch.drain(..) {
         if let Record::Close(close) = &record {
             verdicts.forget(close.conn);
+        }
+        if let Record::Process(event) = &record {
+            opening.see(event, live);
         }
         let seen = lookup.see(&record);
         if let (Seen::HandOn | Seen::Introduce(_), Some(chains)) = (&seen, &mut *chains) {

@@ -6,6 +6,7 @@
 mod deliver;
 mod explain;
 mod live;
+mod looks;
 mod notify;
 mod opening;
 mod printer;

@@ -4,11 +4,13 @@
 
 use std::sync::Arc;
 
+use super::looks::Looks;
 use crate::config::{Config, OpenTls};
-use crate::secrets::memory::{Limits, Seeker, Totals};
+use crate::secrets::memory::{Answer, Limits, Seeker, Totals};
 use crate::secrets::{self, KeyLog};
+use crate::source::live::Live;
 use spoor_core::pipeline::Pipeline;
-use spoor_core::tls::Known;
+use spoor_core::record::{ProcessEvent, ProcessEventKind};
 
 #[derive(Debug)]
 pub(super) struct Opening {
@@ -17,6 +19,7 @@ pub(super) struct Opening {
     seeker: Option<Seeker>,
     /// What was counted, whoever looked.
     totals: Option<Arc<Totals>>,
+    looks: Looks,
 }
 
 impl Opening {
@@ -25,7 +28,7 @@ impl Opening {
         if !key_logs.is_empty() {
             pipeline.open_tls(secrets::WAITING);
         }
-        let mut opening = Self { key_logs, seeker: None, totals: None };
+        let mut opening = Self { key_logs, seeker: None, totals: None, looks: Looks::default() };
         opening.seek(config, pipeline)?;
         Ok(opening)
     }
@@ -58,25 +61,53 @@ impl Opening {
         Ok(())
     }
 
-    /// Hands on what is known by now, and asks for what is wanted.
-    pub(super) fn turn(&mut self, pipeline: &mut Pipeline) {
+    /// Hands on what is known by now, and asks for what is wanted. What was copied comes before the questions about it.
+    pub(super) fn turn(&mut self, pipeline: &mut Pipeline, live: &mut Live) {
+        let copied = live.take_copied();
         for log in &mut self.key_logs {
             log.turn(|known| pipeline.handle_secret(known));
         }
         let Some(seeker) = &mut self.seeker else { return };
+        for copied in copied {
+            seeker.hand(copied);
+        }
         while let Some(wanted) = pipeline.poll_wanted() {
+            if let Some(info) = pipeline.conn(wanted.conn) {
+                self.looks.want(wanted.tgid, info, live);
+            }
             seeker.ask(wanted);
         }
         while let Some(unwanted) = pipeline.poll_unwanted() {
             seeker.need_not(unwanted);
         }
-        while let Some(known) = seeker.poll() {
-            pipeline.handle_secret(known);
+        while let Some(answer) = self.seeker.as_mut().and_then(Seeker::poll) {
+            self.take(answer, pipeline, live);
         }
     }
 
-    /// The next secret that is found in memory. Never, where nobody looks.
-    pub(super) async fn next(&mut self) -> Known {
+    /// What was found out.
+    pub(super) fn take(&mut self, answer: Answer, pipeline: &mut Pipeline, live: &mut Live) {
+        match answer {
+            Answer::Known(known) => pipeline.handle_secret(known),
+            Answer::Look(tgid, plan) => self.looks.plan(tgid, plan, live),
+        }
+    }
+
+    /// A process became another one, or is over.
+    pub(super) fn see(&mut self, event: &ProcessEvent, live: &mut Live) {
+        if !matches!(event.kind, ProcessEventKind::Thread { .. }) {
+            self.looks.forget(event.tgid, live);
+        }
+    }
+
+    /// Where memory may not be read, or means other processes than before, nobody is looked at.
+    pub(super) fn leave(&mut self, live: &mut Live) {
+        self.looks.leave(live);
+        drop(live.take_copied());
+    }
+
+    /// What is found in memory next. Never, where nobody looks.
+    pub(super) async fn next(&mut self) -> Answer {
         match &mut self.seeker {
             Some(seeker) => seeker.next().await,
             None => std::future::pending().await,

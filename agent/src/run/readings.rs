@@ -153,6 +153,7 @@ fn search(totals: &Secrets, all: &mut Vec<Reading>) {
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     for (result, counter) in [
         ("found", &totals.found),
+        ("found_in_copies", &totals.copied),
         ("not_found", &totals.not_found),
         ("gone", &totals.gone),
         ("denied", &totals.denied),

@@ -59,7 +59,7 @@ async fn run(config: &Config, output: &Path, seconds: Option<u64>, scrubbed: boo
     // Before the probes: a file that cannot be written is found at once.
     let writer = Writer::new(open(output)?, &header).map_err(failed)?;
     let mut out = Out { writer, scrubbed };
-    let mut live = super::live::start(config)?;
+    let mut live = super::live::start(config, false)?;
     let mut chains = super::live::chains(&live)?;
     let pods = kubernetes::start(&config.kubernetes)?;
     let mut lookup = Lookup::new(Inspector::new(config, pods));

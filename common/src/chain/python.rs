@@ -22,7 +22,61 @@
 //!
 //! Long because a walk is one state that every step looks at; the kernel runs one step a turn.
 
-use super::{Memory, Runtime, TASKS};
+use super::{BROKEN, COMPLETE, DEEP, Memory, NO_TASK, SEVERAL, TASKS, UNDER_WAY};
+use crate::words::words;
+
+words! {
+    /// Where the interpreter of a process keeps what a walk needs. Addresses, and offsets in bytes.
+    pub struct Layout : u64 {
+        /// From the thread's pointer to the address of its state.
+        thread_state,
+        /// In a thread's state: its innermost frame, or what holds it.
+        state_frame,
+        /// 1: what holds it; the frame is at `holder_frame` in that.
+        frame_is_held,
+        holder_frame,
+        /// In a frame: the one that called it; the word with its owner's kind, and how far to shift it.
+        frame_previous,
+        frame_owner,
+        frame_owner_shift,
+        frame_code,
+        frame_locals,
+        /// In code: how many locals its frames have.
+        code_locals,
+        /// In a coroutine: its frame.
+        coroutine_frame,
+        /// The dictionary of running tasks by loop.
+        running,
+        /// Types by their addresses.
+        task_type,
+        future_type,
+        unicode_type,
+        long_type,
+        coroutine_type,
+        generator_type,
+        builtin_type,
+        /// Methods of types in C that are told their type.
+        builtin_method_type,
+        function_type,
+        method_type,
+        cell_type,
+        partial_type,
+        group_type,
+        /// In a future: its first callback. Its context and the list of further ones follow.
+        future_callback,
+        /// In a task: what it waits for, its coroutine, its name.
+        task_waiter,
+        task_coroutine,
+        task_name,
+        /// In a text: its bytes.
+        unicode_bytes,
+        /// How an instance keeps its attributes: one of `VALUES_*`.
+        values,
+    }
+}
+
+/// Steps of one walk, of at most five reads each. A deep chain of a web service takes some 60.
+pub const STEPS: u32 = 256;
 
 /// Attributes are in an array that a word four words before the instance leads to (3.11), …
 pub const VALUES_BEFORE: u64 = 1;
@@ -30,19 +84,6 @@ pub const VALUES_BEFORE: u64 = 1;
 pub const VALUES_MARKED: u64 = 2;
 /// … or behind it, after a word (3.13).
 pub const VALUES_BEHIND: u64 = 3;
-
-/// The walk goes on.
-pub const UNDER_WAY: u64 = 0;
-/// Nobody waits for the last task.
-pub const COMPLETE: u64 = 1;
-/// Several tasks wait for the last one, or too many to look at.
-pub const SEVERAL: u64 = 2;
-/// Something could not be read, or is not what it must be.
-pub const BROKEN: u64 = 3;
-/// More frames, tasks or steps than are followed.
-pub const DEEP: u64 = 4;
-/// No task made the call: the loop itself, or a thread without one.
-pub const NO_TASK: u64 = 5;
 
 /// Frames looked at: those of the calls within one task.
 const FRAMES: u64 = 96;
@@ -132,34 +173,34 @@ pub struct Walk {
 impl Walk {
     /// Begins at a thread, by its pointer.
     #[inline(always)]
-    pub fn begin<M: Memory>(&mut self, memory: &M, runtime: &Runtime, thread: u64) {
+    pub fn begin<M: Memory>(&mut self, memory: &M, layout: &Layout, thread: u64) {
         *self = Self::default();
         self.frames = FRAMES;
-        if self.open_running(memory, runtime, thread).is_none() && self.end == UNDER_WAY {
+        if self.open_running(memory, layout, thread).is_none() && self.end == UNDER_WAY {
             self.end = BROKEN;
         }
     }
 
     /// Makes one step. Returns whether there is another one.
     #[inline(always)]
-    pub fn step<M: Memory>(&mut self, memory: &M, runtime: &Runtime) -> bool {
+    pub fn step<M: Memory>(&mut self, memory: &M, layout: &Layout) -> bool {
         if self.end != UNDER_WAY {
             return false;
         }
         let made = if self.entries != 0 {
-            self.look_at_entry(memory, runtime)
+            self.look_at_entry(memory, layout)
         } else if self.task == 0 {
-            self.look_at_frame(memory, runtime)
+            self.look_at_frame(memory, layout)
         } else if self.future != 0 {
-            self.look_at_future(memory, runtime)
+            self.look_at_future(memory, layout)
         } else if self.scan_left != 0 {
-            self.look_at_word(memory, runtime)
+            self.look_at_word(memory, layout)
         } else if self.callback != 0 || self.more_left != 0 {
-            self.look_at_callback(memory, runtime)
+            self.look_at_callback(memory, layout)
         } else if self.parent == 0 && self.has_several == 0 && self.saw_locals == 0 {
-            self.open_locals(memory, runtime)
+            self.open_locals(memory, layout)
         } else {
-            self.conclude(memory, runtime)
+            self.conclude(memory, layout)
         };
         if made.is_none() {
             self.end = BROKEN;
@@ -177,9 +218,9 @@ impl Walk {
 
     /// The innermost frame, and the table of running tasks.
     #[inline(always)]
-    fn open_running<M: Memory>(&mut self, memory: &M, runtime: &Runtime, thread: u64) -> Option<()> {
+    fn open_running<M: Memory>(&mut self, memory: &M, layout: &Layout, thread: u64) -> Option<()> {
         // What is entered last is last; what a loop runs no more has no value.
-        let [used, _, keys] = memory.words::<3>(runtime.running.wrapping_add(USED))?;
+        let [used, _, keys] = memory.words::<3>(layout.running.wrapping_add(USED))?;
         if used == 0 {
             self.end = NO_TASK;
             return None;
@@ -188,14 +229,14 @@ impl Walk {
             self.end = DEEP;
             return None;
         }
-        let state = memory.word(thread.wrapping_add(runtime.thread_state))?;
+        let state = memory.word(thread.wrapping_add(layout.thread_state))?;
         if state == 0 {
             self.end = NO_TASK;
             return None;
         }
-        self.frame = memory.word(state.wrapping_add(runtime.state_frame))?;
-        if runtime.frame_is_held != 0 {
-            self.frame = memory.word(self.frame.wrapping_add(runtime.holder_frame))?;
+        self.frame = memory.word(state.wrapping_add(layout.state_frame))?;
+        if layout.frame_is_held != 0 {
+            self.frame = memory.word(self.frame.wrapping_add(layout.holder_frame))?;
         }
         let [sizes, _, count] = memory.words::<3>(keys.wrapping_add(KEYS_HEAD))?;
         let (place_bits, kind) = ((sizes >> 8) & 0xff, (sizes >> 16) & 0xff);
@@ -211,7 +252,7 @@ impl Walk {
     }
 
     #[inline(always)]
-    fn look_at_entry<M: Memory>(&mut self, memory: &M, runtime: &Runtime) -> Option<()> {
+    fn look_at_entry<M: Memory>(&mut self, memory: &M, layout: &Layout) -> Option<()> {
         let [_, _, task] = memory.words::<3>(self.entry)?;
         self.entry = self.entry.wrapping_sub(ENTRY);
         self.entries = self.entries.wrapping_sub(1);
@@ -219,11 +260,11 @@ impl Walk {
             return Some(());
         }
         // A task of pure Python, or of another library.
-        if memory.word(task.wrapping_add(TYPE))? != runtime.task_type {
+        if memory.word(task.wrapping_add(TYPE))? != layout.task_type {
             self.end = NO_TASK;
             return Some(());
         }
-        let coroutine = memory.word(task.wrapping_add(runtime.task_coroutine))?;
+        let coroutine = memory.word(task.wrapping_add(layout.task_coroutine))?;
         if self.first == 0 {
             self.first = task;
             self.first_coroutine = coroutine;
@@ -242,34 +283,34 @@ impl Walk {
 
     /// A frame of a running task's coroutine makes it this thread's.
     #[inline(always)]
-    fn look_at_frame<M: Memory>(&mut self, memory: &M, runtime: &Runtime) -> Option<()> {
+    fn look_at_frame<M: Memory>(&mut self, memory: &M, layout: &Layout) -> Option<()> {
         let frame = self.frame;
         if frame == 0 || self.frames == 0 {
             self.end = if frame == 0 { NO_TASK } else { DEEP };
             return Some(());
         }
         self.frames = self.frames.wrapping_sub(1);
-        let owner = memory.word(frame.wrapping_add(runtime.frame_owner))? >> (runtime.frame_owner_shift & 63);
+        let owner = memory.word(frame.wrapping_add(layout.frame_owner))? >> (layout.frame_owner_shift & 63);
         if owner & 0xff == OF_COROUTINE {
-            let coroutine = frame.wrapping_sub(runtime.coroutine_frame);
+            let coroutine = frame.wrapping_sub(layout.coroutine_frame);
             if coroutine == self.first_coroutine {
-                return self.open_task(memory, runtime, self.first);
+                return self.open_task(memory, layout, self.first);
             }
             if coroutine == self.second_coroutine {
-                return self.open_task(memory, runtime, self.second);
+                return self.open_task(memory, layout, self.second);
             }
         }
-        self.frame = memory.word(frame.wrapping_add(runtime.frame_previous))?;
+        self.frame = memory.word(frame.wrapping_add(layout.frame_previous))?;
         Some(())
     }
 
     /// The next task of the chain.
     #[inline(always)]
-    fn open_task<M: Memory>(&mut self, memory: &M, runtime: &Runtime, task: u64) -> Option<()> {
+    fn open_task<M: Memory>(&mut self, memory: &M, layout: &Layout, task: u64) -> Option<()> {
         self.task = task;
         self.parent = 0;
         self.saw_locals = 0;
-        let id = number(memory, runtime, memory.word(task.wrapping_add(runtime.task_name))?)?;
+        let id = number(memory, layout, memory.word(task.wrapping_add(layout.task_name))?)?;
         match self.ids.get_mut(self.len as usize) {
             Some(place) => *place = id,
             None => {
@@ -278,7 +319,7 @@ impl Walk {
             }
         }
         self.len = self.len.wrapping_add(1);
-        let [first, _, more] = memory.words::<3>(task.wrapping_add(runtime.future_callback))?;
+        let [first, _, more] = memory.words::<3>(task.wrapping_add(layout.future_callback))?;
         let (items, count) = self.open_list(memory, more)?;
         (self.callback, self.more, self.more_left) = (first, items, count);
         Some(())
@@ -300,7 +341,7 @@ impl Walk {
 
     /// One thing that is called when the task is over.
     #[inline(always)]
-    fn look_at_callback<M: Memory>(&mut self, memory: &M, runtime: &Runtime) -> Option<()> {
+    fn look_at_callback<M: Memory>(&mut self, memory: &M, layout: &Layout) -> Option<()> {
         let callback = if self.callback != 0 {
             let callback = self.callback;
             self.callback = 0;
@@ -312,20 +353,19 @@ impl Walk {
             called(memory, at)?
         };
         let [kind, _, content] = memory.words::<3>(callback.wrapping_add(TYPE))?;
-        if kind == runtime.builtin_type {
-            self.offer(memory, runtime, content, self.task)?;
-        } else if kind == runtime.function_type {
+        if kind == layout.builtin_type {
+            self.offer(memory, layout, content, self.task)?;
+        } else if kind == layout.function_type {
             let closure = memory.word(callback.wrapping_add(CLOSURE))?;
             if closure != 0 {
                 self.open_tuple(memory, closure, IN_CELLS, CELLS)?;
             }
-        } else if kind == runtime.partial_type {
+        } else if kind == layout.partial_type {
             self.open_tuple(memory, content, IN_ARGUMENTS, ARGUMENTS)?;
-        } else if kind == runtime.method_type
-            && memory.word(content.wrapping_add(TYPE))? == runtime.group_type
+        } else if kind == layout.method_type && memory.word(content.wrapping_add(TYPE))? == layout.group_type
         {
-            let parent = group_task(memory, runtime, content)?;
-            if memory.word(parent.wrapping_add(TYPE))? != runtime.task_type {
+            let parent = group_task(memory, layout, content)?;
+            if memory.word(parent.wrapping_add(TYPE))? != layout.task_type {
                 return None;
             }
             self.take(parent);
@@ -345,18 +385,18 @@ impl Walk {
 
     /// The locals of the task's outermost function: a result is handed over through one of them.
     #[inline(always)]
-    fn open_locals<M: Memory>(&mut self, memory: &M, runtime: &Runtime) -> Option<()> {
+    fn open_locals<M: Memory>(&mut self, memory: &M, layout: &Layout) -> Option<()> {
         self.saw_locals = 1;
-        let coroutine = memory.word(self.task.wrapping_add(runtime.task_coroutine))?;
+        let coroutine = memory.word(self.task.wrapping_add(layout.task_coroutine))?;
         // One of another kind, such as Cython's, has no frame.
         let kind = memory.word(coroutine.wrapping_add(TYPE))?;
-        if kind != runtime.coroutine_type && kind != runtime.generator_type {
+        if kind != layout.coroutine_type && kind != layout.generator_type {
             return Some(());
         }
-        let frame = coroutine.wrapping_add(runtime.coroutine_frame);
-        let code = memory.word(frame.wrapping_add(runtime.frame_code))?;
-        let count = memory.word(code.wrapping_add(runtime.code_locals))? & 0xffff_ffff;
-        self.scan = frame.wrapping_add(runtime.frame_locals);
+        let frame = coroutine.wrapping_add(layout.coroutine_frame);
+        let code = memory.word(frame.wrapping_add(layout.frame_code))?;
+        let count = memory.word(code.wrapping_add(layout.code_locals))? & 0xffff_ffff;
+        self.scan = frame.wrapping_add(layout.frame_locals);
         self.scan_left = if count > LOCALS { LOCALS } else { count };
         self.scan_kind = IN_LOCALS;
         Some(())
@@ -364,7 +404,7 @@ impl Walk {
 
     /// One word that may be a future, or lead to one.
     #[inline(always)]
-    fn look_at_word<M: Memory>(&mut self, memory: &M, runtime: &Runtime) -> Option<()> {
+    fn look_at_word<M: Memory>(&mut self, memory: &M, layout: &Layout) -> Option<()> {
         let mut object = memory.word(self.scan)?;
         self.scan = self.scan.wrapping_add(8);
         self.scan_left = self.scan_left.wrapping_sub(1);
@@ -380,12 +420,12 @@ impl Walk {
         }
         let mut kind = memory.word(object.wrapping_add(TYPE))?;
         if self.scan_kind == IN_LOCALS {
-            let inner = if kind == runtime.builtin_type
-                || kind == runtime.builtin_method_type
-                || kind == runtime.method_type
+            let inner = if kind == layout.builtin_type
+                || kind == layout.builtin_method_type
+                || kind == layout.method_type
             {
                 ITEMS
-            } else if kind == runtime.cell_type {
+            } else if kind == layout.cell_type {
                 CONTENT
             } else {
                 0
@@ -399,15 +439,15 @@ impl Walk {
             }
         }
         // Another task that is waited for is not this one's to end.
-        if kind == runtime.task_type {
+        if kind == layout.task_type {
             return Some(());
         }
-        let is_future = kind == runtime.future_type
-            || (self.scan_kind == IN_CELLS && memory.word(kind.wrapping_add(BASE))? == runtime.future_type);
+        let is_future = kind == layout.future_type
+            || (self.scan_kind == IN_CELLS && memory.word(kind.wrapping_add(BASE))? == layout.future_type);
         if !is_future {
             return Some(());
         }
-        let [first, _, more] = memory.words::<3>(object.wrapping_add(runtime.future_callback))?;
+        let [first, _, more] = memory.words::<3>(object.wrapping_add(layout.future_callback))?;
         let (items, count) = self.open_list(memory, more)?;
         self.future = object;
         (self.future_callback, self.future_more, self.future_more_left) = (first, items, count);
@@ -416,7 +456,7 @@ impl Walk {
 
     /// One thing that is called when such a future is done: only a task that is resumed counts.
     #[inline(always)]
-    fn look_at_future<M: Memory>(&mut self, memory: &M, runtime: &Runtime) -> Option<()> {
+    fn look_at_future<M: Memory>(&mut self, memory: &M, layout: &Layout) -> Option<()> {
         let callback = if self.future_callback != 0 {
             let callback = self.future_callback;
             self.future_callback = 0;
@@ -431,18 +471,18 @@ impl Walk {
             return Some(());
         };
         let [kind, _, content] = memory.words::<3>(callback.wrapping_add(TYPE))?;
-        if kind == runtime.builtin_type {
-            self.offer(memory, runtime, content, self.future)?;
+        if kind == layout.builtin_type {
+            self.offer(memory, layout, content, self.future)?;
         }
         Some(())
     }
 
     /// Takes an object for who waits, if it is a task that waits for `future`.
     #[inline(always)]
-    fn offer<M: Memory>(&mut self, memory: &M, runtime: &Runtime, object: u64, future: u64) -> Option<()> {
+    fn offer<M: Memory>(&mut self, memory: &M, layout: &Layout, object: u64, future: u64) -> Option<()> {
         if object == 0
-            || memory.word(object.wrapping_add(TYPE))? != runtime.task_type
-            || memory.word(object.wrapping_add(runtime.task_waiter))? != future
+            || memory.word(object.wrapping_add(TYPE))? != layout.task_type
+            || memory.word(object.wrapping_add(layout.task_waiter))? != future
         {
             return Some(());
         }
@@ -463,13 +503,13 @@ impl Walk {
     }
 
     #[inline(always)]
-    fn conclude<M: Memory>(&mut self, memory: &M, runtime: &Runtime) -> Option<()> {
+    fn conclude<M: Memory>(&mut self, memory: &M, layout: &Layout) -> Option<()> {
         if self.has_several != 0 {
             self.end = SEVERAL;
         } else if self.parent == 0 {
             self.end = COMPLETE;
         } else {
-            return self.open_task(memory, runtime, self.parent);
+            return self.open_task(memory, layout, self.parent);
         }
         Some(())
     }
@@ -483,10 +523,10 @@ fn called<M: Memory>(memory: &M, at: u64) -> Option<u64> {
 
 /// The task that a group belongs to.
 #[inline(always)]
-fn group_task<M: Memory>(memory: &M, runtime: &Runtime, group: u64) -> Option<u64> {
-    let values = if runtime.values == VALUES_BEFORE {
+fn group_task<M: Memory>(memory: &M, layout: &Layout, group: u64) -> Option<u64> {
+    let values = if layout.values == VALUES_BEFORE {
         memory.word(group.wrapping_sub(4 * 8))?
-    } else if runtime.values == VALUES_MARKED {
+    } else if layout.values == VALUES_MARKED {
         let marked = memory.word(group.wrapping_sub(3 * 8))?;
         // Without the mark it is a dictionary.
         if marked & 1 == 0 {
@@ -504,10 +544,10 @@ fn group_task<M: Memory>(memory: &M, runtime: &Runtime, group: u64) -> Option<u6
 
 /// The number in a task's name; 0 for a name that the program gave. `None`: it cannot be read.
 #[inline(always)]
-fn number<M: Memory>(memory: &M, runtime: &Runtime, name: u64) -> Option<u64> {
+fn number<M: Memory>(memory: &M, layout: &Layout, name: u64) -> Option<u64> {
     let [kind, size] = memory.words::<2>(name.wrapping_add(TYPE))?;
     // Until somebody asks for the name it is the number itself (3.12): digits of 30 bits, and how many of them.
-    if kind == runtime.long_type {
+    if kind == layout.long_type {
         let digits = memory.word(name.wrapping_add(ITEMS))?;
         return Some(match size >> 3 {
             1 => digits & 0x3fff_ffff,
@@ -515,10 +555,10 @@ fn number<M: Memory>(memory: &M, runtime: &Runtime, name: u64) -> Option<u64> {
             _ => 0,
         });
     }
-    if kind != runtime.unicode_type || size <= PREFIX_LEN || size > 15 {
+    if kind != layout.unicode_type || size <= PREFIX_LEN || size > 15 {
         return Some(0);
     }
-    let [first, second] = memory.words::<2>(name.wrapping_add(runtime.unicode_bytes))?;
+    let [first, second] = memory.words::<2>(name.wrapping_add(layout.unicode_bytes))?;
     if first & PREFIX_BITS != PREFIX {
         return Some(0);
     }

@@ -28,7 +28,10 @@ pub(crate) fn process_fork(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "sched_process_exec")]
 pub(crate) fn process_exec(ctx: BtfTracePointContext) -> i32 {
-    emit::process(PROCESS_EXEC, pointed_to(&ctx, 0), 0);
+    let task = pointed_to(&ctx, 0);
+    #[cfg(not(feature = "untyped"))]
+    crate::look::leave(task.load(offset!(task_tgid)));
+    emit::process(PROCESS_EXEC, task, 0);
     0
 }
 
@@ -37,6 +40,8 @@ pub(crate) fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let task = pointed_to(&ctx, 0);
     // Threads that still live; the one that ends has been taken off.
     if task.follow(offset!(task_signal)).load::<i32>(offset!(signal_live)) == 0 {
+        #[cfg(not(feature = "untyped"))]
+        crate::look::leave(task.load(offset!(task_tgid)));
         emit::process(PROCESS_EXIT, task, 0);
     }
     0

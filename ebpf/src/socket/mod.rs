@@ -52,9 +52,18 @@ const MANY_WRITERS: u32 = 1 << 6;
 const MANY_READERS: u32 = 1 << 7;
 /// The last operation was a read.
 pub(crate) const LAST_INGRESS: u32 = 1 << 8;
-/// Its process is followed, see [`crate::chain`].
+/// Its process is followed and is CPython, see [`crate::chain`].
 #[cfg(not(feature = "untyped"))]
 pub(crate) const FOLLOWED: u32 = 1 << 9;
+/// Its process is followed and is Node.js.
+#[cfg(not(feature = "untyped"))]
+pub(crate) const FOLLOWED_NODE: u32 = 1 << 10;
+/// Something was written that nothing was read after.
+#[cfg(not(feature = "untyped"))]
+pub(crate) const WAITED_FOR: u32 = 1 << 11;
+/// Its process is looked at, see [`crate::look`].
+#[cfg(not(feature = "untyped"))]
+pub(crate) const LOOKED_AT: u32 = 1 << 12;
 
 /// One direction of a socket.
 #[repr(C)]
@@ -107,6 +116,12 @@ pub(crate) struct State {
     /// How many times the processes that are followed had changed when this one's was last looked up.
     #[cfg(not(feature = "untyped"))]
     pub(crate) followed_heard: u64,
+    /// The same of those that are looked at.
+    #[cfg(not(feature = "untyped"))]
+    pub(crate) looks_heard: u64,
+    /// Its sends that were.
+    #[cfg(not(feature = "untyped"))]
+    pub(crate) looks: u64,
 }
 
 impl State {

@@ -100,6 +100,7 @@ impl Agent {
             rung: None,
             explain: false,
             chains: false,
+            objects: false,
         };
         // Every test that asks is counted as skipped, not only the one that tried.
         static REASON: OnceLock<String> = OnceLock::new();

@@ -49,7 +49,9 @@ pub(super) const STACKS: &[Stack] = &[
         },
         ..PLAIN
     },
+    Stack { name: "django", start: |place| gunicorn(place, "shop_django:app", GTHREAD), ..PLAIN },
     Stack { name: "express-pg", needs: NODE, start: express, ..PLAIN },
+    Stack { name: "nestjs", needs: NODE, start: |place| serve_node(place, "nest.js"), ..PLAIN },
     Stack {
         name: "amqplib-rpc",
         work: Work::Reply,
@@ -268,10 +270,14 @@ fn gunicorn_at(address: &str, application: &str, options: &[&str]) -> Result<Com
 }
 
 fn express(place: &mut Place) -> Result<u16> {
+    serve_node(place, "express.js")
+}
+
+fn serve_node(place: &mut Place, script: &str) -> Result<u16> {
     let port = free_port()?;
-    let mut command = node("express.js")?;
+    let mut command = node(script)?;
     command.env("PORT", port.to_string());
-    place.serve("express", command, port)?;
+    place.serve("node", command, port)?;
     Ok(port)
 }
 

@@ -24,6 +24,9 @@ const WARM_UP: u64 = 60;
 /// Longest wait for work that goes on after the last answer.
 const REST_LIMIT: Duration = Duration::from_secs(30);
 
+/// What causes are decided within at the latest: where a process has to show first how it works, that is waited for.
+const TO_DECIDE: Duration = Duration::from_secs(6);
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -238,8 +241,10 @@ impl Watch {
         Ok(Self { agent, sink, recorder })
     }
 
-    /// Ends it as SIGTERM does: what it has captured is still exported.
+    /// Ends it as SIGTERM does: what it has captured is still exported. It has the time to decide that it has in a run: an agent that
+    /// ends decides at once, with what it knows.
     fn stop(mut self) -> Result<Vec<Span>> {
+        std::thread::sleep(TO_DECIDE);
         let ended_well = self.agent.stop()?;
         ensure!(ended_well, "spoor run did not end well:\n{}", tail(self.agent.log()));
         if let Some(recorder) = &mut self.recorder {

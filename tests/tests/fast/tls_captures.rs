@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use spoor::config::Services;
-use spoor::secrets::memory::{Limits, Seeker, Totals};
+use spoor::secrets::memory::{Answer, Limits, Seeker, Totals};
 use spoor::{secrets, source};
 use spoor_core::conn::{Connections, Stats, Wanted};
 use spoor_core::operation::{Completeness, Detail, Operation};
@@ -340,8 +340,8 @@ fn secrets_that_lie_in_the_memory_of_a_process_are_found_there() {
         let begun = Instant::now();
         while connections.stats().tls.opened < connections.stats().tls.seen {
             match seeker.poll() {
-                Some(known) => connections.handle_secret(known),
-                None => std::thread::sleep(Duration::from_millis(5)),
+                Some(Answer::Known(known)) => connections.handle_secret(known),
+                _ => std::thread::sleep(Duration::from_millis(5)),
             }
             assert!(begun.elapsed() < Duration::from_secs(60), "{name}: {:?}", connections.stats().tls);
             while let Some(wanted) = connections.poll_wanted() {
@@ -353,8 +353,8 @@ fn secrets_that_lie_in_the_memory_of_a_process_are_found_there() {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(1) {
             match seeker.poll() {
-                Some(known) => connections.handle_secret(known),
-                None => std::thread::sleep(Duration::from_millis(5)),
+                Some(Answer::Known(known)) => connections.handle_secret(known),
+                _ => std::thread::sleep(Duration::from_millis(5)),
             }
         }
         connections.finish(last);

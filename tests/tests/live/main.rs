@@ -25,6 +25,7 @@ mod http2;
 mod image;
 mod operator;
 mod reference_flow;
+mod short_tls;
 mod stacks;
 mod tls;
 mod upgrade;

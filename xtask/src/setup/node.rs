@@ -31,7 +31,7 @@ pub(crate) const BROWSER: Need = Need {
 pub(crate) const STACKS: Need = Need {
     name: "Node.js libraries of the stacks",
     why: "`cargo xtask stacks` runs applications with them",
-    look: || look(APPS, "express, pg and amqplib"),
+    look: || look(APPS, "express, nestjs, pg and amqplib"),
     install: || install(APPS),
 };
 

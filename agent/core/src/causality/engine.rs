@@ -22,8 +22,8 @@ use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
 use crate::record::{
-    Chain, ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, ProcessInfo, Role, Tgid, Transport,
-    Worker,
+    Chain, ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, ProcessInfo, Role, TaskId, Tgid,
+    Transport, Worker,
 };
 use crate::time::BootTime;
 
@@ -450,9 +450,17 @@ fn closing(hasher: &impl BuildHasher, op: &Operation, found: &Found, is_read: bo
         },
         _ => None,
     };
+    let delivery = match &op.detail {
+        Detail::Amqp(action) => match &action.kind {
+            ActionKind::Deliver(deliver) => TaskId::of_delivery(&deliver.consumer_tag, deliver.delivery_tag),
+            _ => None,
+        },
+        _ => None,
+    };
     Closing {
         op: op.id,
         named,
+        delivery,
         at: op.ended_at,
         response_start: op.response.map(|response| response.start),
         response_end: op.response.map(|response| response.end),

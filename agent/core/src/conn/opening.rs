@@ -19,6 +19,7 @@ const MAX_WANTED: usize = 4096;
 /// A connection waits for its secret: what tells it, and who has it.
 #[derive(Debug)]
 pub struct Wanted {
+    pub conn: ConnId,
     /// The process that moved its bytes, and when it did last: one that began later only has its number.
     pub tgid: Tgid,
     pub at: BootTime,

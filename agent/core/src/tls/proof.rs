@@ -107,6 +107,11 @@ pub enum Effort {
 }
 
 impl Proof {
+    /// Its secret is TLS 1.2's, which gives the keys of both directions.
+    pub fn is_of_12(&self) -> bool {
+        matches!(self.kind, Kind::Master { .. })
+    }
+
     /// Which connection's secrets these are.
     pub fn name(&self) -> &ClientRandom {
         &self.name

@@ -35,7 +35,7 @@ pub(in crate::export) fn halves(batch: &Batch) -> Option<[Batch; 2]> {
         });
         request.resource_spans.retain(|resource| !resource.scope_spans.is_empty());
         let span_count = u32::try_from(spans(&request)).unwrap_or(u32::MAX);
-        Batch { payload: request.encode_to_vec().into(), span_count }
+        Batch { payload: request.encode_to_vec().into(), span_count, ..Batch::default() }
     }))
 }
 
@@ -68,7 +68,8 @@ mod tests {
         let resource_spans =
             services.iter().enumerate().map(|(at, spans)| resource(at, *spans, &mut span)).collect();
         let request = ExportTraceServiceRequest { resource_spans };
-        Batch { payload: request.encode_to_vec().into(), span_count: services.iter().sum() }
+        let span_count = services.iter().sum();
+        Batch { payload: request.encode_to_vec().into(), span_count, ..Batch::default() }
     }
 
     /// Service and name of every span.
@@ -99,6 +100,7 @@ mod tests {
     fn what_cannot_be_halved_is_left() {
         assert_eq!(halves(&batch(&[1])), None);
         assert_eq!(halves(&batch(&[])), None);
-        assert_eq!(halves(&Batch { payload: b"\xff\xff".as_slice().into(), span_count: 7 }), None);
+        let garbage = Batch { payload: b"\xff\xff".as_slice().into(), span_count: 7, ..Batch::default() };
+        assert_eq!(halves(&garbage), None);
     }
 }

@@ -78,7 +78,9 @@ impl Taken {
     fn batch(&self) -> Batch {
         match self {
             Taken::Memory(batch) | Taken::Part(batch) => batch.clone(),
-            Taken::Spool(entry) => Batch { payload: entry.payload.clone(), span_count: entry.span_count },
+            Taken::Spool(entry) => {
+                Batch { payload: entry.payload.clone(), span_count: entry.span_count, ..Batch::default() }
+            }
         }
     }
 }
@@ -214,7 +216,7 @@ impl Worker {
 
     /// Sends a batch and settles it. Returns how long to wait when the back end is away.
     async fn deliver(&mut self, client: &mut Client, mut taken: Taken) -> Option<Pause> {
-        let Batch { payload, span_count } = taken.batch();
+        let Batch { payload, span_count, .. } = taken.batch();
         let len = payload.len();
         let answer = self.send(client, payload, &mut taken).await;
         let spans = u64::from(span_count);
@@ -358,7 +360,9 @@ impl Worker {
         if let Some(held_back) = self.trouble.due(now).or(first.then_some(0)) {
             let kept = match &self.spool {
                 Some(_) => "spans are kept in the spool",
-                None => "spans are kept in memory, the oldest are dropped when it is full",
+                None => {
+                    "spans are kept in memory; when it is full, the oldest of whoever has most there are dropped"
+                }
             };
             tracing::warn!(
                 held_back = repeats(held_back),

@@ -14,6 +14,7 @@
 //! [`Search`]: spoor_core::tls::search::Search
 
 mod jobs;
+pub(crate) mod objects;
 mod pace;
 mod places;
 mod process;
@@ -25,9 +26,13 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use spoor_core::conn::{Unwanted, Wanted};
+use spoor_core::record::Tgid;
 use spoor_core::tls::Known;
+use spoor_core::tls::search::{Effort, Search, Shape};
 use tokio::sync::mpsc;
 
+use self::objects::Plan;
+use crate::capture::look::Copied;
 use worker::Worker;
 
 /// Questions and answers that wait.
@@ -49,8 +54,9 @@ pub struct Limits {
 pub struct Totals {
     /// Connections asked for.
     pub asked: AtomicU64,
-    /// Secrets found.
+    /// Secrets found, and those of them that were in copies of what stacks point to.
     pub found: AtomicU64,
+    pub copied: AtomicU64,
     /// Connections whose secret was not found.
     pub not_found: AtomicU64,
     /// Connections of processes that were gone, or could not be read.
@@ -72,6 +78,15 @@ enum Question {
     /// With the room that it takes.
     Wanted(Wanted, Room),
     Unwanted(Unwanted),
+    Copied(Copied, Room),
+}
+
+/// What comes of looking.
+#[derive(Debug)]
+pub enum Answer {
+    Known(Known),
+    /// What is to be copied of a process from now on.
+    Look(Tgid, Plan),
 }
 
 /// Bytes that a question holds, given back when it goes.
@@ -101,7 +116,7 @@ impl Drop for Room {
 pub struct Seeker {
     questions: Option<SyncSender<Question>>,
     held: Arc<AtomicU64>,
-    found: mpsc::Receiver<Known>,
+    found: mpsc::Receiver<Answer>,
     totals: Arc<Totals>,
     thread: Option<JoinHandle<()>>,
 }
@@ -139,16 +154,25 @@ impl Seeker {
         }
     }
 
-    /// The next secret. Never, when the thread has ended.
-    pub async fn next(&mut self) -> Known {
+    /// Hands over a copy of what a stack pointed to. What has no room is wiped.
+    pub fn hand(&self, copied: Copied) {
+        if let Some(queue) = &self.questions
+            && let Some(room) = Room::take(&self.held, copied.bytes.len() as u64)
+        {
+            let _ = queue.try_send(Question::Copied(copied, room));
+        }
+    }
+
+    /// The next answer. Never, when the thread has ended.
+    pub async fn next(&mut self) -> Answer {
         match self.found.recv().await {
-            Some(known) => known,
+            Some(answer) => answer,
             None => std::future::pending().await,
         }
     }
 
-    /// The next secret, if there is one.
-    pub fn poll(&mut self) -> Option<Known> {
+    /// The next answer, if there is one.
+    pub fn poll(&mut self) -> Option<Answer> {
         self.found.try_recv().ok()
     }
 }
@@ -162,6 +186,19 @@ impl Drop for Seeker {
             // It wipes what it holds.
             let _ = thread.join();
         }
+    }
+}
+
+/// Tries every place of a short piece that lies at an address.
+fn scan(
+    search: &mut Search,
+    piece: &[u8],
+    (address, shape): (u64, Shape),
+    found: &mut impl FnMut(u64, Known),
+) {
+    let mut from = 0;
+    while let Some(rest) = search.scan(piece, address, from, (shape, Effort::Near), found) {
+        from = rest;
     }
 }
 

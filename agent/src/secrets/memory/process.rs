@@ -84,6 +84,17 @@ impl Memory {
         Ok(maps.iter().filter(|map| may_hold(map)).map(|map| map.address).collect())
     }
 
+    /// Whether an address is one of a file that it has mapped and does not execute: of constants, or of what begins as such.
+    pub(super) fn is_of_file(&self, address: u64) -> bool {
+        let Ok(maps) = self.process.maps() else { return false };
+        let is_there = |map: &MemoryMap| (map.address.0..map.address.1).contains(&address);
+        maps.iter().any(|map| {
+            is_there(map)
+                && matches!(map.pathname, MMapPath::Path(_))
+                && !map.perms.contains(MMPermissions::EXECUTE)
+        })
+    }
+
     /// Whether it is still there, and runs the same program.
     pub(super) fn is_there(&self) -> bool {
         self.process.stat().is_ok() && program(&self.process) == self.program

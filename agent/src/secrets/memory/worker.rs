@@ -8,17 +8,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use spoor_core::conn::{Unwanted, Wanted};
-use spoor_core::record::Tgid;
+use spoor_core::record::{ConnId, Tgid};
+use spoor_core::time::BootTime;
 use spoor_core::tls::search::{Effort, MARGIN, NEIGHBOURHOOD, Search, Shape};
-use spoor_core::tls::{ClientRandom, Known, Label};
+use spoor_core::tls::{ClientRandom, Known, Label, Proof};
 use tokio::sync::mpsc;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::jobs::{Added, Job, PATIENCE, Step, across};
+use super::objects::Objects;
 use super::pace::Budget;
 use super::places::Places;
 use super::process::{Memory, Next, PIECE, Refused};
-use super::{Limits, QUEUE, Question, Room, Totals, add};
+use super::{Answer, Limits, QUEUE, Question, Room, Totals, add, scan};
 
 /// Processes searched at once, and searches of gone ones that are kept; further ones wait for their connections' next record.
 const MAX_JOBS: usize = 1024;
@@ -50,9 +52,10 @@ struct Orphan {
 
 pub(super) struct Worker {
     limits: Limits,
-    answers: mpsc::Sender<Known>,
+    answers: mpsc::Sender<Answer>,
     totals: Arc<Totals>,
     places: Places,
+    objects: Objects,
     jobs: Vec<Job>,
     orphans: VecDeque<Orphan>,
     /// In the order in which they are due.
@@ -63,12 +66,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(limits: Limits, answers: mpsc::Sender<Known>, totals: Arc<Totals>) -> Self {
+    pub(super) fn new(limits: Limits, answers: mpsc::Sender<Answer>, totals: Arc<Totals>) -> Self {
         Self {
             limits,
             answers,
             totals,
             places: Places::default(),
+            objects: Objects::default(),
             jobs: Vec::new(),
             orphans: VecDeque::new(),
             later: VecDeque::new(),
@@ -94,6 +98,7 @@ impl Worker {
                 self.take(later.wanted, later.room, true);
             }
             self.places.wipe(now);
+            self.objects.wipe(now);
             if self.has_work(now) && budget.wait(now).is_zero() {
                 reading += self.turn(now);
                 if reading >= PAUSE_AFTER {
@@ -115,7 +120,10 @@ impl Worker {
             return budget.wait(now).min(MAX_PAUSE);
         }
         let due = self.jobs.iter().flat_map(|job| [Some(job.due), job.gives_up()]).flatten();
-        let due = due.chain(self.places.wipe_at()).chain(self.orphans.front().map(|orphan| orphan.until));
+        let due = due
+            .chain(self.objects.wipe_at())
+            .chain(self.places.wipe_at())
+            .chain(self.orphans.front().map(|orphan| orphan.until));
         let due = due.chain(self.later.front().map(|later| later.due));
         due.min().map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(now))
     }
@@ -130,6 +138,7 @@ impl Worker {
                     match question {
                         Question::Wanted(wanted, room) => self.take(wanted, room, false),
                         Question::Unwanted(unwanted) => self.need_not(unwanted),
+                        Question::Copied(copied, room) => self.objects.keep(copied, room, Instant::now()),
                     }
                 }
                 true
@@ -142,9 +151,10 @@ impl Worker {
     /// A question: answered from known places, or made part of a job. Unless `is_late`, of the two ends of a connection the one with
     /// less memory is searched first.
     fn take(&mut self, wanted: Wanted, room: Room, is_late: bool) {
-        let Wanted { tgid, at, proof } = wanted;
+        let Wanted { conn, tgid, at, proof } = wanted;
         let now = Instant::now();
         let name = *proof.name();
+        let Some(proof) = self.look_at_copies((conn, tgid, at), proof, is_late) else { return };
         // The number may be another process' by now.
         if let Some(index) = self.jobs.iter().position(|job| job.tgid == tgid)
             && !self.jobs.get(index).is_some_and(|job| job.memory.is_there())
@@ -181,12 +191,14 @@ impl Worker {
         {
             let due = now + OTHER_END;
             if other.memory.resident <= mine {
-                self.later.push_back(Later { due, wanted: Wanted { tgid, at, proof }, room });
+                self.later.push_back(Later { due, wanted: Wanted { conn, tgid, at, proof }, room });
                 return;
             }
             if let Some((theirs, at, room)) = other.put_off(&name) {
                 let tgid = other.tgid;
-                self.later.push_back(Later { due, wanted: Wanted { tgid, at, proof: theirs }, room });
+                // Of the other end there are no copies, or they were of no use.
+                let conn = ConnId(0);
+                self.later.push_back(Later { due, wanted: Wanted { conn, tgid, at, proof: theirs }, room });
             }
         }
         let Some(job) = self.jobs.get_mut(index) else { return };
@@ -196,6 +208,33 @@ impl Worker {
             Added::Crowded => add(&self.totals.crowded, 1),
         }
         self.look_at_known_places(index, &name, now);
+    }
+
+    /// What was copied while the connection was at work: the secrets are there, or what is there is not what was thought. Returns what
+    /// is to be looked for elsewhere.
+    fn look_at_copies(
+        &mut self,
+        (conn, tgid, at): (ConnId, Tgid, BootTime),
+        proof: Proof,
+        is_late: bool,
+    ) -> Option<Proof> {
+        let name = *proof.name();
+        let mut search = Search::default();
+        search.add(proof);
+        let is_static = |word| Memory::open(tgid, at).is_ok_and(|memory| memory.is_of_file(word));
+        let found = self.objects.look((conn, tgid), &mut search, &name, is_static);
+        add(&self.totals.candidates, search.candidates);
+        if let Some(plan) = found.plan {
+            tracing::debug!(process = tgid.0, ?plan, "what is copied of a process");
+            let _ = self.answers.blocking_send(Answer::Look(tgid, plan));
+        }
+        let rest = search.take(&name);
+        add(&self.totals.asked, u64::from(!is_late && rest.is_none()));
+        add(&self.totals.copied, found.secrets.len() as u64);
+        for known in found.secrets {
+            self.answer(known);
+        }
+        rest
     }
 
     /// Nobody waits for a connection's secret, or it will hardly be there.
@@ -223,7 +262,7 @@ impl Worker {
         let mut all = Vec::new();
         for (tgid, address, bytes) in self.places.kept(name) {
             let found = &mut |at, known| all.push((tgid, at, known));
-            scan(&mut search, bytes, address, found);
+            scan(&mut search, bytes, (address, Shape::Anywhere), found);
         }
         let (tgid, program) = (job.tgid, job.memory.program);
         let mut around = Zeroizing::new([0; 2 * NEIGHBOURHOOD]);
@@ -241,7 +280,9 @@ impl Worker {
             let before = all.len();
             search.try_at(there, Effort::Near, &mut |known| all.push((tgid, address, known)));
             if all.len() > before && !search.is_done() {
-                scan(&mut search, around, from, &mut |at, known| all.push((tgid, at, known)));
+                scan(&mut search, around, (from, Shape::Anywhere), &mut |at, known| {
+                    all.push((tgid, at, known))
+                });
                 self.places.keep(*name, tgid, from, around, now);
             }
         }
@@ -373,7 +414,7 @@ impl Worker {
         }
         for known in others.into_iter().chain([known]) {
             // Waits where nobody takes them; where nobody ever will, it is the end.
-            if self.answers.blocking_send(known).is_err() {
+            if self.answers.blocking_send(Answer::Known(known)).is_err() {
                 return;
             }
         }
@@ -425,13 +466,5 @@ impl Worker {
             self.told.clear();
         }
         self.told.insert(tgid)
-    }
-}
-
-/// Tries every place of a short piece.
-fn scan(search: &mut Search, piece: &[u8], address: u64, found: &mut impl FnMut(u64, Known)) {
-    let mut from = 0;
-    while let Some(rest) = search.scan(piece, address, from, (Shape::Anywhere, Effort::Near), found) {
-        from = rest;
     }
 }

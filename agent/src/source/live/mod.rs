@@ -11,15 +11,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spoor_common::{Counter, chain::Runtime, names::LOG_TARGET};
+use spoor_common::{Counter, chain::Runtime, look::Look, names::LOG_TARGET};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{Interval, MissedTickBehavior},
 };
 
-use crate::capture::decode::{Event, Seen};
+use crate::capture::decode::{Event, Seen, Told};
 use crate::capture::load::Totals;
 use crate::capture::log::KernelLog;
+use crate::capture::look::Copied;
 use crate::capture::verdict::{Kind, Verdict};
 use crate::capture::{Capture, CaptureError, Options};
 use crate::telemetry::Seldom;
@@ -65,6 +66,8 @@ pub struct Live {
     settled_until: BootTime,
     reported: Lost,
     refused: Refused,
+    /// What was copied and is not yet taken.
+    copied: Vec<Copied>,
 }
 
 impl Live {
@@ -87,6 +90,7 @@ impl Live {
             settled_until: BootTime::ZERO,
             reported: Lost { at: BootTime::ZERO, records: 0, bytes: 0 },
             refused: Refused::new(),
+            copied: Vec::new(),
         })
     }
 
@@ -125,6 +129,10 @@ impl Live {
             }
             read < BATCH
         };
+        // Taken at once, whoever wants them: they are wiped where they were.
+        for told in self.order.objects.drain(..) {
+            self.copied.extend(self.capture.looked.as_mut().and_then(|looked| looked.take(told)));
+        }
         if drained {
             self.settled_until = now - RESERVED;
         }
@@ -185,6 +193,32 @@ impl Live {
         if let Err(error) = told {
             tracing::warn!("the kernel does not follow process {tgid}: {error}");
         }
+    }
+
+    /// Whether the kernel can copy what stacks point to.
+    pub fn can_look(&self) -> bool {
+        self.capture.looked.is_some()
+    }
+
+    /// Copies what a process' stacks point to from now on. Unless it `is_new`, only if it still is the one that was named.
+    pub fn look(&mut self, tgid: Tgid, look: &Look, is_new: bool) {
+        let told = self.capture.looked.as_mut().map(|looked| looked.look(tgid, look, is_new));
+        if let Some(Err(error)) = told {
+            tracing::debug!("the kernel does not look at process {tgid}: {error}");
+        }
+    }
+
+    /// No more.
+    pub fn leave(&mut self, tgid: Tgid) {
+        let told = self.capture.looked.as_mut().map(|looked| looked.leave(tgid));
+        if let Some(Err(error)) = told {
+            tracing::warn!("the kernel does not leave process {tgid}: {error}");
+        }
+    }
+
+    /// What was copied since it was asked last. It comes before the records of the batch that it was read with.
+    pub fn take_copied(&mut self) -> Vec<Copied> {
+        std::mem::take(&mut self.copied)
     }
 
     /// What the kernel has counted so far.
@@ -256,7 +290,9 @@ struct Order {
     /// Data of connections not introduced yet.
     held: Vec<(u64, Option<Chain>, Data)>,
     /// Chains that come before their data.
-    chains: Vec<Chain>,
+    chains: Vec<(Chain, Direction)>,
+    /// Copies that wait to be taken.
+    objects: Vec<Told>,
     /// Own connections, as their other ends see them.
     own: HashSet<(u32, u32)>,
     own_ids: HashMap<ConnId, (u32, u32)>,
@@ -288,13 +324,14 @@ impl Order {
                     None => self.held.push((self.batch, chain, data)),
                 }
             }
-            Event::Chain(chain) => {
+            Event::Chain(chain, direction) => {
                 if self.chains.len() >= MAX_CHAINS {
                     self.chains.remove(0);
                     self.unclaimed += 1;
                 }
-                self.chains.push(chain);
+                self.chains.push((chain, direction));
             }
+            Event::Object(told) => self.objects.push(told),
             Event::Close(close) => {
                 if let Some(wire) = self.own_ids.remove(&close.conn) {
                     self.own.remove(&wire);
@@ -308,17 +345,20 @@ impl Order {
 
     /// Takes the chain that was read for this data, if there is one. What else is left of the thread was read for data that was lost.
     fn claim(&mut self, data: &Data) -> Option<Chain> {
-        if self.chains.is_empty() || data.direction != Direction::Egress {
+        if self.chains.is_empty() {
             return None;
         }
-        let own: Vec<Chain> = self.chains.extract_if(.., |chain| chain.thread == data.thread).collect();
+        let is_own = |(chain, direction): &mut (Chain, Direction)| {
+            chain.thread == data.thread && *direction == data.direction
+        };
+        let own: Vec<_> = self.chains.extract_if(.., is_own).collect();
         let left = own.len() as u64;
-        let claimed = own.into_iter().next_back().filter(|chain| {
+        let claimed = own.into_iter().next_back().filter(|(chain, _)| {
             let behind = data.at.checked_since(chain.at);
             chain.conn == data.conn && behind.is_some_and(|behind| behind < BEHIND_CHAIN)
         });
         self.unclaimed += left - u64::from(claimed.is_some());
-        claimed
+        claimed.map(|(chain, _)| chain)
     }
 
     /// Appends data, and before it, at the same time, its chain.

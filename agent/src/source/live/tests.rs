@@ -33,7 +33,8 @@ fn send(at: u64, conn: u64) -> Event {
 /// A chain of one task.
 fn chain(at: u64, conn: u64, task: u64) -> Event {
     let thread = Worker::new(1, THREAD);
-    Event::Chain(Chain { at: ns(at), conn: ConnId(conn), thread, tasks: vec![TaskId(task)] })
+    let chain = Chain { at: ns(at), conn: ConnId(conn), thread, tasks: vec![TaskId(task)] };
+    Event::Chain(chain, Direction::Egress)
 }
 
 fn introduced(conns: &[u64]) -> Order {
@@ -134,7 +135,8 @@ fn chains_that_wait_are_bounded_and_counted() {
     let mut order = introduced(&[1]);
     for thread in 0..=MAX_CHAINS as u32 {
         let thread = Worker::new(1, 100 + thread);
-        order.take(Event::Chain(Chain { at: ns(1000), conn: ConnId(1), thread, tasks: Vec::new() }));
+        let chain = Chain { at: ns(1000), conn: ConnId(1), thread, tasks: Vec::new() };
+        order.take(Event::Chain(chain, Direction::Egress));
     }
     assert_eq!((order.chains.len(), order.unclaimed), (MAX_CHAINS, 1));
 }

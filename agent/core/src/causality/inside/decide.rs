@@ -8,10 +8,12 @@
 //! *Owns* when an operation can be decided, and the walk over the table of rules: rules make no edges, this does, and never one
 //! that contradicts the operation's own key. *Must not know* how the table of operations is filled.
 
+use std::time::Duration;
+
 use super::rules::value::Value;
 use super::rules::{Asked, Entry, Guess, RULES, TRANSACTION, chain, reading, transaction, value};
 use super::table::{common_facts, conflict};
-use super::thresholds::{GRACE, REMEMBER};
+use super::thresholds::{GRACE, PATIENCE, REMEMBER};
 use super::trust::Signal;
 use super::view::View;
 use super::{Deadline, Inside};
@@ -34,6 +36,10 @@ impl Inside {
             && let Some(named) = self.table.named_member(state)
         {
             self.consider(named, true);
+            let is_postponed = self.table.op(named).is_some_and(|named| named.patient && !named.decided);
+            if is_postponed && self.postpone(op) {
+                return;
+            }
         }
         let Some(state) = self.table.op(op).filter(|state| !state.decided) else { return };
         let view = View::of(&self.table, state, forced);
@@ -71,6 +77,7 @@ impl Inside {
         {
             process.trust.count(Signal::OneOfOrder, right);
         }
+        let is_unproven = matches!(value, Value::Unproven(_));
         let among = match value {
             // A connection that is older than the agent shows late what it speaks; where one was, another one may be.
             Value::Only(..) if !forced && may_learn_of_more => return self.come_back(op),
@@ -93,7 +100,14 @@ impl Inside {
                 let edge = self.edge_by_keys(op, cause, row);
                 return self.decide(op, edge, true);
             }
-            Value::Among(causes) => causes,
+            Value::Among(causes) | Value::Unproven(causes) => causes,
+            Value::AllAnswered(causes) => {
+                // Whichever of them it was done for.
+                if forced {
+                    self.table.count_lateness(tgid, Signal::NamedInFlight, true);
+                }
+                causes
+            }
             Value::Nameless => {
                 if forced && let Some(process) = self.table.processes.get_mut(&tgid) {
                     process.trust.count(Signal::Named, false);
@@ -103,7 +117,7 @@ impl Inside {
             Value::Nothing => Vec::new(),
         };
         if !self.waits_for_transaction(op, forced) {
-            self.decide_by_company(op, &among, forced);
+            self.decide_by_company(op, &among, forced, is_unproven);
         }
     }
 
@@ -142,8 +156,8 @@ impl Inside {
     }
 
     /// Decides by what else was done: in the same transaction, by the same thread. Where keys leave several causes, it is `among`
-    /// these.
-    fn decide_by_company(&mut self, op: OpId, among: &[OpId], forced: bool) {
+    /// these; `is_unproven`: they may leave one, once the process has shown more.
+    fn decide_by_company(&mut self, op: OpId, among: &[OpId], forced: bool, is_unproven: bool) {
         let Some(state) = self.table.op(op) else { return };
         let view = View::of(&self.table, state, forced);
         let contradicts = |cause: &OpId| view.candidate(*cause).is_some_and(|cause| conflict(state, cause));
@@ -161,6 +175,7 @@ impl Inside {
             .and_then(|(entry, guess)| self.edge(op, guess.cause, entry.rule, entry.confidence(&guess)));
         match edge {
             Some(edge) => self.decide(op, Some(edge), false),
+            None if forced && is_unproven && self.postpone(op) => {}
             None if forced => self.decide(op, None, false),
             // A connection joined in mid-stream shows what it speaks a little later than it speaks, and how a program
             // works shows with time.
@@ -181,13 +196,25 @@ impl Inside {
 
     /// Looks at the operation again a little later, for the last time.
     fn come_back(&mut self, op: OpId) {
+        self.come_back_after(op, GRACE);
+    }
+
+    /// Looks at the operation once more, when its process may have shown how it works. Returns whether it does.
+    fn postpone(&mut self, op: OpId) -> bool {
+        let Some(state) = self.table.ops.get_mut(&op).filter(|state| !state.patient) else { return false };
+        state.patient = true;
+        self.come_back_after(op, PATIENCE);
+        true
+    }
+
+    fn come_back_after(&mut self, op: OpId, time: Duration) {
         let Some(state) = self.table.op(op) else { return };
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
         // Members of a transaction are looked at together.
         let closed_at = self.table.transaction(state).map_or(closed_at, |known| known.last_at.max(closed_at));
         // It may have been looked at before.
-        if !self.deadlines.contains(closed_at + GRACE, (op, Deadline::Decide)) {
-            self.deadlines.insert(closed_at + GRACE, (op, Deadline::Decide));
+        if !self.deadlines.contains(closed_at + time, (op, Deadline::Decide)) {
+            self.deadlines.insert(closed_at + time, (op, Deadline::Decide));
         }
     }
 
@@ -282,8 +309,9 @@ impl Inside {
             process.aftermath.count(state.opened.at.since(answered));
         }
         process.trust.count(Signal::InFlight, in_flight);
-        process.trust.count(Signal::NamedInFlight, in_flight);
         process.trust.count(Signal::Named, true);
+        let tgid = state.tgid;
+        self.table.count_lateness(tgid, Signal::NamedInFlight, !in_flight);
     }
 
     /// An operation was decided before keys were asked. Where it and its cause both show one: do they agree?

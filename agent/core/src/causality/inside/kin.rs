@@ -3,7 +3,9 @@
 //! A worker may take its tasks in one process and do them in others (prefork pools: Celery, RQ, Resque): what a pool's process does was
 //! caused by a message that another process took. How the task came to it, a pipe or shared memory, is not seen.
 //!
-//! *Owns* which processes may work for each other. *Must not know* operations.
+//! And they run the same program: what one of them has shown about what is done for answered requests holds for all.
+//!
+//! *Owns* which processes may work for each other, and what they have shown together. *Must not know* operations.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -23,6 +25,8 @@ pub(super) struct Kin {
     /// A hash of what kin have in common.
     families: Bounded<Tgid, u64>,
     takers: Bounded<u64, Takers>,
+    /// What the processes of a service have shown about work for answered requests.
+    habits: Bounded<u64, Habit>,
     /// Processes choose their names: none is to look like another's kin.
     hasher: RandomState,
     /// Services with takers that there was no room for.
@@ -36,11 +40,19 @@ struct Takers {
     is_crowded: bool,
 }
 
+/// How often nothing was done for a request that had been answered, and how often something was.
+#[derive(Clone, Copy, Debug, Default)]
+struct Habit {
+    before: u32,
+    late: u32,
+}
+
 impl Kin {
     pub(super) fn new() -> Self {
         Self {
             families: Bounded::new(MAX_PROCESSES),
             takers: Bounded::new(MAX_SERVICES),
+            habits: Bounded::new(MAX_SERVICES),
             hasher: RandomState::new(),
             crowded_out: 0,
         }
@@ -97,9 +109,28 @@ impl Kin {
         Some(takers.into_iter().flat_map(|takers| &takers.processes).copied().filter(is_kin))
     }
 
+    /// A process has shown that what names an order is done before the answer, or `late`.
+    pub(super) fn showed(&mut self, tgid: Tgid, late: bool) {
+        let Some(family) = self.families.get(&tgid) else { return };
+        let slot = self.habits.slot_or_insert_with(*family, Habit::default);
+        self.habits.touch(slot);
+        if let Some(habit) = self.habits.at_mut(slot) {
+            let count = if late { &mut habit.late } else { &mut habit.before };
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// The process and its kin have shown it so often, and never otherwise.
+    pub(super) fn were_never_late(&self, tgid: Tgid, seen: u32) -> bool {
+        let habit = self.families.get(&tgid).and_then(|family| self.habits.get(family));
+        habit.is_some_and(|habit| habit.late == 0 && habit.before >= seen)
+    }
+
     /// What was forgotten at the bounds.
     pub(super) fn forgotten(&self) -> u64 {
-        self.families.forgotten().saturating_add(self.takers.forgotten()).saturating_add(self.crowded_out)
+        [self.families.forgotten(), self.takers.forgotten(), self.habits.forgotten(), self.crowded_out]
+            .into_iter()
+            .fold(0, u64::saturating_add)
     }
 }
 

@@ -23,6 +23,7 @@ mod kin;
 mod observe;
 mod process;
 mod quiet;
+mod rest;
 pub(in crate::causality) mod rules;
 pub mod snapshot;
 mod table;
@@ -44,7 +45,7 @@ use crate::operation::OpSide;
 use crate::operation::postgres::InTransaction;
 use crate::order::{Facts, OrderKey};
 use crate::queue::Queue;
-use crate::record::{Chain, ConnId, OpId, Point, Tgid};
+use crate::record::{Chain, ConnId, OpId, Point, TaskId, Tgid};
 use crate::time::BootTime;
 
 /// First sight of an operation.
@@ -81,6 +82,8 @@ pub struct Closing {
     pub is_read: bool,
     /// What the operation itself names as its cause: an acknowledgement names its delivery.
     pub named: Option<OpId>,
+    /// A message that was delivered, as a chain names it.
+    pub delivery: Option<TaskId>,
 }
 
 /// What an operation that is not over has shown so far.
@@ -100,7 +103,7 @@ pub struct Inside {
     /// Processes that ended, and until when they are remembered.
     ended: VecDeque<(BootTime, Tgid)>,
     /// When an operation is decided or forgotten at the latest.
-    deadlines: Queue<(OpId, Deadline), 3>,
+    deadlines: Queue<(OpId, Deadline), 4>,
     edges: VecDeque<Edge>,
     settled: VecDeque<OpId>,
     /// Operations that belong together, though neither caused the other.
@@ -114,6 +117,8 @@ pub struct Inside {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Deadline {
     Decide,
+    /// Nothing was done for an answered request, or it is known by now.
+    Rest,
     Forget,
 }
 
@@ -151,6 +156,7 @@ impl Inside {
                     self.postponed.push(op)
                 }
                 Deadline::Decide => self.consider(op, true),
+                Deadline::Rest => self.count_rest(op),
                 Deadline::Forget => self.forget(op),
             }
         }
@@ -173,7 +179,14 @@ impl Inside {
         let mut open: Vec<OpId> =
             self.table.ops.iter().filter(|(_, op)| !op.decided).map(|(id, _)| *id).collect();
         open.sort_unstable();
-        for op in open.into_iter().chain(std::mem::take(&mut self.postponed)) {
+        open.extend(std::mem::take(&mut self.postponed));
+        // Nothing more will be shown.
+        for op in &open {
+            if let Some(state) = self.table.ops.get_mut(op) {
+                state.patient = true;
+            }
+        }
+        for op in open {
             if self.table.ops.get(&op).is_some_and(|state| state.closed_at.is_some()) {
                 self.consider(op, true);
             }

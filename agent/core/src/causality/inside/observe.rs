@@ -149,6 +149,14 @@ impl Inside {
         }
         let Some(state) = self.table.ops.get_mut(&op) else { return };
         let shape = state.shape;
+        // Where the runtime tells only who waits for the answer.
+        if shape == OpSide::Outgoing
+            && state.start.tasks.is_empty()
+            && let Some(start) = closing.response_start
+            && let Some(tasks) = self.table.chains.of(state.conn, start.at)
+        {
+            state.start.tasks = tasks.into();
+        }
         let answer = if shape == OpSide::Incoming { closing.response_start } else { closing.response_end };
         state.answered_by = answer.map(|point| point.thread.tid);
         state.transaction = closing.transaction.map(|transaction| transaction.number);
@@ -175,7 +183,7 @@ impl Inside {
             note_loss(&mut process.losses, Loss { from: state.opened.at, to: closing.at });
         }
         match shape {
-            OpSide::Incoming => self.close_incoming(op, closing.response_start, closing.at),
+            OpSide::Incoming => self.close_incoming(&closing),
             OpSide::Outgoing => self.close_outgoing(&closing),
             OpSide::Relayed => {
                 if let Some(process) = self.table.processes.get_mut(&state.tgid) {
@@ -191,6 +199,7 @@ impl Inside {
         let (family, conn, tgid, opened) = (state.family, state.conn, state.tgid, state.opened);
         let several_at_hand = state.start.several_at_hand;
         let tid = opened.thread.tid;
+        self.note_followed(closing.op);
         // A process that is forgotten does not come back for what it had left open.
         if let Some(process) = self.table.processes.get_mut(&tgid) {
             process.client_closed(conn);
@@ -316,14 +325,14 @@ impl Inside {
         }
     }
 
-    fn close_incoming(&mut self, op: OpId, answer: Option<Point>, at: BootTime) {
+    fn close_incoming(&mut self, closing: &Closing) {
+        let Closing { op, at, response_start: answer, delivery, .. } = *closing;
         let Table { ops, chains, processes, .. } = &mut self.table;
         let Some(state) = ops.get_mut(&op) else { return };
-        if let Some(point) = answer
-            && let Some([task, ..]) = chains.of(state.conn, point.at)
-            && task.is_numbered()
-        {
-            state.answered_by_task = *task;
+        let answered = answer.and_then(|point| chains.of(state.conn, point.at)?.first().copied());
+        // Nobody answers a message: chains name it itself.
+        if let Some(task) = delivery.or(answered).filter(|task| task.is_numbered()) {
+            state.answered_by_task = task;
             chains.answered(state.tgid, state.answered_by_task, op);
         }
         let (tgid, waiters) = (state.tgid, std::mem::take(&mut state.waiters));
@@ -346,6 +355,7 @@ impl Inside {
             process.unexplained.retain(|work| !state.is_open_at(*work));
         }
         self.name(op);
+        self.await_rest(op, at);
         self.deadlines.insert(at + REMEMBER, (op, Deadline::Forget));
         for waiter in waiters {
             self.consider(waiter, false);

@@ -11,7 +11,10 @@ use super::Interaction;
 use super::chains::Chains;
 use super::kin::Kin;
 use super::process::{Process, Writer};
-use super::thresholds::{CROWD, MAX_LINKS, MAX_LOOKED_AT, MAX_PROCESSES, MAX_UNREAD};
+use super::thresholds::{
+    CROWD, MAX_LINKS, MAX_LOOKED_AT, MAX_PROCESSES, MAX_UNREAD, NEAR_LOSS_AFTER, NEAR_LOSS_BEFORE,
+};
+use super::trust::Signal;
 use crate::bounded::{Bounded, Slot};
 use crate::causality::echo::{Asked, Carried, Echo};
 use crate::causality::stats::InsideStats;
@@ -100,6 +103,23 @@ impl Table {
         }
     }
 
+    /// What names an order was done before the request that names it was answered, or `late`; of `Signal::Rested`: nothing was done late.
+    pub(super) fn count_lateness(&mut self, tgid: Tgid, signal: Signal, late: bool) {
+        if let Some(process) = self.processes.get_mut(&tgid) {
+            process.trust.count(signal, !late);
+            self.kin.showed(tgid, late);
+        }
+    }
+
+    /// Of work that names an order, none of so much was done for an answered request of the process; or of those of its service, and none
+    /// for one of its own.
+    pub(super) fn was_never_late(&self, tgid: Tgid, seen: u32) -> bool {
+        self.processes.get(&tgid).is_some_and(|process| {
+            let trust = &process.trust;
+            trust.was_never_late(seen) || (trust.was_never_late(0) && self.kin.were_never_late(tgid, seen))
+        })
+    }
+
     /// A process is no more, or is another one.
     pub(super) fn remove_process(&mut self, tgid: Tgid) {
         self.kin.gone(tgid);
@@ -163,6 +183,10 @@ pub(super) struct Op {
     /// As far as is known, the only request that names this operation's order has been answered: one that becomes known late
     /// may still turn out to be the cause.
     pub(super) awaits_late_cause: bool,
+    /// Something that names its order was begun soon after its answer.
+    pub(super) followed: bool,
+    /// It has been waited for that the process shows how it works.
+    pub(super) patient: bool,
     /// The request was open for so long that its connection was asked what it had shown until then.
     pub(super) peeked: bool,
     /// Every member of this operation's transaction has been looked at: only weak evidence is left.
@@ -233,6 +257,8 @@ impl Op {
             waiters: Vec::new(),
             start: Circumstances::default(),
             awaits_late_cause: false,
+            followed: false,
+            patient: false,
             peeked: false,
             transaction_settled: false,
             decided: false,
@@ -267,6 +293,12 @@ impl Loss {
     pub(super) fn at(at: BootTime) -> Self {
         Self { from: at, to: at }
     }
+}
+
+/// One of the losses may have been around that time.
+pub(super) fn is_near(losses: &VecDeque<Loss>, at: BootTime) -> bool {
+    let (from, to) = (at - NEAR_LOSS_BEFORE, at + NEAR_LOSS_AFTER);
+    losses.iter().any(|lost| lost.from <= to && lost.to >= from)
 }
 
 /// Both name exactly one order, and not the same.

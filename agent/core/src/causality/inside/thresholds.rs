@@ -22,6 +22,13 @@ pub(super) const REMEMBER: Duration = Duration::from_secs(20);
 /// between two messages of a busy connection, and every root is shown this much later.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
+/// How long an operation waits, after its end, for its process to show that it does nothing for answered requests, where only that is
+/// missing to know the cause.
+///
+/// A process shows it with each request that is answered, [`AFTER`] and [`GRACE`] later. Not measured; it must exceed both and
+/// leave time for [`PROOF_BESIDE_ANSWERED`] orders of a busy service, and be less than `joining.decide_within`.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long after its answer a request may still be worked on, before keys have shown how long.
 ///
 /// Not measured; it must exceed what programs do right after an answer (a mail, an audit row, a publish) on a machine that is so
@@ -104,7 +111,7 @@ pub(super) const PROOF_PER_WRONG: u32 = 4000;
 /// it have no wrong edge in 1,073,776.
 pub(super) const PROOF_OF_THE_USUAL: u32 = 6;
 
-/// Work that names an order, all of it done before the answer, after which a statement beside an answered request and an open one of its
+/// Work that names an order, all of it done before the answer, and answers after which nothing that names the order was done, after which a statement beside an answered request and an open one of its
 /// order is the open one's; a single one that was not ends it.
 ///
 /// With 6, a service that goes on after some of its answers had one statement joined to the wrong of two requests of its order in its

@@ -93,6 +93,9 @@ signals! {
         in_flight: InFlight,
         /// What names an order is done before the request that names it is answered.
         named_in_flight: NamedInFlight,
+        /// Once a request that names an order is answered, nothing that names it is begun for a while. Never counted as wrong: what is begun
+        /// then is counted by `NamedInFlight`, where it is known that it was done for an answered request.
+        rested: Rested,
         /// What names an order is done for a request or message that names it too.
         named: Named,
         /// Where an operation and its cause both show a fact, it is the same.
@@ -241,9 +244,11 @@ impl Trust {
         self.in_flight.wrong > 0
     }
 
-    /// What names an order was never seen to be done for a request that had been answered, so often.
+    /// What names an order was never seen to be done for a request that had been answered, so often: it was done before, or nothing was
+    /// done after.
     pub(super) fn was_never_late(&self, seen: u32) -> bool {
-        self.named_in_flight.wrong == 0 && self.named_in_flight.right >= seen
+        let counted = self.named_in_flight.right.saturating_add(self.rested.right);
+        self.named_in_flight.wrong == 0 && counted >= seen
     }
 
     /// Nothing that names an order is done for requests that have been answered: work without a name, of a timer say,

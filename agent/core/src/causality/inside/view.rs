@@ -4,15 +4,14 @@
 //! possible causes than [`View::candidate`]. *Must not know* which rule asks, nor in which order.
 
 use std::cell::OnceCell;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Interaction;
 use super::process::{Process, Trace};
 use super::rules::reading::Read;
-use super::table::{Loss, Op, Table, Transaction, common_facts};
+use super::table::{Op, Table, Transaction, common_facts, is_near};
 use super::thread::ThreadState;
-use super::thresholds::{AFTER, MAX_LOOKED_AT, NEAR_LOSS_AFTER, NEAR_LOSS_BEFORE};
+use super::thresholds::{AFTER, MAX_LOOKED_AT, NEAR_LOSS_BEFORE};
 use super::trust::{Signal, Trust};
 use crate::order::OrderKey;
 use crate::record::{ConnId, OpId, TaskId, Tid};
@@ -236,8 +235,8 @@ impl<'a> View<'a> {
     /// show otherwise.
     pub(super) fn was_never_late(&self, seen: u32) -> bool {
         let own = u32::from(self.op.awaits_late_cause);
-        self.process
-            .is_some_and(|process| process.awaiting_late_cause <= own && process.trust.was_never_late(seen))
+        self.process.is_some_and(|process| process.awaiting_late_cause <= own)
+            && self.table.was_never_late(self.op.tgid, seen)
     }
 
     /// Something that the process read or wrote around the operation's start was lost, or not read: what its threads did then is not
@@ -279,10 +278,4 @@ impl<'a> View<'a> {
         self.op.start.shared_write
             || (self.op.family == Interaction::Message && self.is_interleaved(self.op.conn, self.at()))
     }
-}
-
-/// One of the losses may have been around that time.
-fn is_near(losses: &VecDeque<Loss>, at: BootTime) -> bool {
-    let (from, to) = (at - NEAR_LOSS_BEFORE, at + NEAR_LOSS_AFTER);
-    losses.iter().any(|lost| lost.from <= to && lost.to >= from)
 }

@@ -233,7 +233,7 @@ impl Flow {
         }
         if cx.tls.is_searched
             && let Some(proof) = sealed.session.poll_proof(self.spoke_at)
-            && !cx.tls.want(Wanted { tgid: self.moved_by, at: self.spoke_at, proof })
+            && !cx.tls.want(Wanted { conn: id, tgid: self.moved_by, at: self.spoke_at, proof })
         {
             cx.stats.tls.unasked += 1;
         }

@@ -7,6 +7,7 @@
 mod open_work;
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -14,6 +15,7 @@ use prost::Message;
 
 use super::protobuf::Writer;
 use crate::export::Host;
+use crate::export::queue::{Sender, Share};
 use spoor_core::causality::Rule;
 use spoor_core::pipeline::OpenWork;
 use spoor_core::span::{Link, Resource, Span, SpanEvent, SpanKind, Status};
@@ -57,6 +59,8 @@ pub struct Request {
     /// An `ExportTraceServiceRequest`.
     pub payload: Vec<u8>,
     pub span_count: u32,
+    /// Whose spans are where: a `ResourceSpans` each.
+    pub shares: Vec<Share>,
 }
 
 /// What became of a span given to a [`Batcher`].
@@ -77,6 +81,8 @@ struct Group {
     resource: Vec<u8>,
     /// The field `spans` of `ScopeSpans`, again and again.
     spans: Vec<u8>,
+    span_count: u32,
+    sender: Sender,
 }
 
 /// Builds requests of at most `max_bytes`, encoded; smaller ones where the back end takes no such, but never at the price of a span.
@@ -170,7 +176,7 @@ impl Batcher {
         if self.groups.is_empty() {
             spans.reserve(self.usual);
         }
-        self.groups.push(Group { resource, spans });
+        self.groups.push(Group { resource, spans, span_count: 0, sender: sender(of) });
         self.add(self.groups.len() - 1, of, needed);
         full.map_or(Pushed::Kept, Pushed::Full)
     }
@@ -184,12 +190,15 @@ impl Batcher {
         self.spare.clear();
         let mut room = SPARE;
         self.usual = self.groups.iter().map(|group| group.spans.len()).max().unwrap_or_default();
-        for Group { resource, mut spans } in self.groups.drain(..) {
+        let mut shares = Vec::with_capacity(self.groups.len());
+        for Group { resource, mut spans, span_count, sender } in self.groups.drain(..) {
+            let start = payload.len();
             // ResourceSpans.scope_spans
             prefix.clear();
             prefix.prefix(2, self.scope.len() + spans.len());
             // ExportTraceServiceRequest.resource_spans
             payload.parts(1, &[&resource, prefix.as_bytes(), &self.scope, &spans]);
+            shares.push(Share { sender, range: start..payload.len(), span_count });
             if let Some(left) = room.checked_sub(spans.capacity()) {
                 room = left;
                 spans.clear();
@@ -197,7 +206,7 @@ impl Batcher {
             }
         }
         let span_count = std::mem::take(&mut self.span_count);
-        (span_count > 0).then_some(Request { payload: payload.into_bytes(), span_count })
+        (span_count > 0).then_some(Request { payload: payload.into_bytes(), span_count, shares })
     }
 
     fn group_of(&self, resource: &Arc<Resource>) -> Option<usize> {
@@ -222,10 +231,21 @@ impl Batcher {
             let mut spans = Writer::onto(std::mem::take(&mut group.spans));
             spans.bytes(2, self.span.as_bytes());
             group.spans = spans.into_bytes();
+            group.span_count += 1;
             self.span_count += 1;
             self.bytes += len;
         }
     }
+}
+
+/// Who shares the queue's room with others: a container, for it can hold programs of any name; outside of one, a service.
+fn sender(resource: &Resource) -> Sender {
+    let mut hasher = DefaultHasher::new();
+    match &resource.container_id {
+        Some(container) => container.hash(&mut hasher),
+        None => (&resource.service, &resource.service_namespace).hash(&mut hasher),
+    }
+    Sender(hasher.finish())
 }
 
 /// `ScopeSpans` without spans.

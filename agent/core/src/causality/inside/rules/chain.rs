@@ -4,7 +4,10 @@
 //!
 //! `t0 read a · t1 task 7 writes x; 3 waits for 7 · t2 task 3 answers a · t3 task 7 writes y ⇒ a caused y` ([`bound`])
 //!
-//! Who waits for whom was read from the process's memory at the write. A process that answers with one task what it reads with
+//! Who waits for whom was read from the process's memory at the write, or when the answer came. A runtime whose tasks have no numbers
+//! tells the connection on which the request came that waits, which answers all of its requests as a task would, or the message; neither
+//! was made for a request.
+//! A process that answers with one task what it reads with
 //! another shows it here all the same: the answer tells.
 //!
 //! Says nothing where the tasks had several requests open; of tasks that led to several requests, or whose number is not above all
@@ -27,6 +30,9 @@ pub(super) fn awaited(view: &View<'_>) -> Option<Guess> {
 /// A task of the chain was made for a request, by what it led to before; or one had answered it, and has no other open.
 pub(super) fn bound(view: &View<'_>) -> Option<Guess> {
     let tasks = &view.op.start.tasks;
+    if tasks.iter().any(|task| task.is_of_request()) {
+        return None;
+    }
     if open(view, tasks, view.at()).next().is_some() {
         return None;
     }

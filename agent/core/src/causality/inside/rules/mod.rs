@@ -120,7 +120,7 @@ pub(super) const RULES: [Entry; 19] = [
     Entry {
         judge: chain::awaited,
         rule: Rule::Chain,
-        evidence: "tasks wait for it, one for another, of which one answered that request, by the process's memory at the write",
+        evidence: "tasks wait for it, one for another, of which one answered that request, by the process's memory at the write, or when the answer is read",
         // A fact of the program, as sure as the reading of its memory: of 29,000 such none was wrong (CPython).
         sure: Both { alone: 0.99, contested: 0.99 },
         needs: ProofOrEnds(CHAIN_PROOF),

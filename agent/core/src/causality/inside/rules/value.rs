@@ -33,6 +33,11 @@ pub(in crate::causality::inside) enum Value {
     Likest(OpId, &'static Row),
     /// It is one of these.
     Among(Vec<OpId>),
+    /// It is one of these, of which one was in flight: that one, if the process does nothing for answered requests. Whether it does, the
+    /// process may still show.
+    Unproven(Vec<OpId>),
+    /// It is one of these, which had all been answered.
+    AllAnswered(Vec<OpId>),
     /// Nothing names the order, but messages were being worked on that name none.
     Nameless,
     Nothing,
@@ -43,7 +48,11 @@ impl Value {
     pub(in crate::causality::inside) fn row(&self) -> Option<&'static Row> {
         match self {
             Value::Only(_, row) | Value::Answered(_, row) | Value::Likest(_, row) => Some(*row),
-            Value::Among(_) | Value::Nameless | Value::Nothing => None,
+            Value::Among(_)
+            | Value::Unproven(_)
+            | Value::AllAnswered(_)
+            | Value::Nameless
+            | Value::Nothing => None,
         }
     }
 
@@ -51,7 +60,7 @@ impl Value {
     pub(in crate::causality::inside) fn is_one_of_order(&self) -> Option<bool> {
         match self {
             Value::Only(..) | Value::Answered(..) => Some(true),
-            Value::Likest(..) | Value::Among(_) => Some(false),
+            Value::Likest(..) | Value::Among(_) | Value::Unproven(_) | Value::AllAnswered(_) => Some(false),
             Value::Nameless | Value::Nothing => None,
         }
     }
@@ -142,20 +151,25 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
         // The one that was in flight may be what was lost.
         ([], [_]) if is_near_loss => return Value::Nothing,
         ([], [only]) => return Value::Answered(*only, &VALUE_ANSWERED),
-        // What is published after an answer is a habit of programs; statements and calls are not.
-        ([only], [_, ..])
-            if view.op.family == Interaction::Call
-                && !is_near_loss
-                && view.was_never_late(PROOF_BESIDE_ANSWERED) =>
-        {
-            return Value::Likest(*only, &VALUE_BESIDE_ANSWERED);
-        }
         _ => {}
     }
+    // What is published after an answer is a habit of programs; statements and calls are not.
+    let is_beside_answered = match open.as_slice() {
+        [only] if view.op.family == Interaction::Call && !is_near_loss => Some(*only),
+        _ => None,
+    };
+    if let Some(only) = is_beside_answered
+        && view.was_never_late(PROOF_BESIDE_ANSWERED)
+    {
+        return Value::Likest(only, &VALUE_BESIDE_ANSWERED);
+    }
+    let are_answered = open.is_empty() && !view.is_blocked() && !is_near_loss && !view.is_near_any_loss();
     open.append(&mut over);
     // One that shows the same facts may be what is missing.
     match by_facts(view.op, &open, view).filter(|_| !is_near_loss) {
         Some(cause) => Value::Likest(cause, &VALUE_BY_FACTS),
+        None if are_answered => Value::AllAnswered(open),
+        None if is_beside_answered.is_some() && view.was_never_late(0) => Value::Unproven(open),
         None => Value::Among(open),
     }
 }

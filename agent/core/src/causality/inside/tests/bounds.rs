@@ -38,6 +38,7 @@ fn closing(op: u64, at: Point) -> Closing {
         transaction: None,
         is_read: true,
         named: None,
+        delivery: None,
     }
 }
 

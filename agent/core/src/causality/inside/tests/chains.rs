@@ -190,6 +190,87 @@ fn where_no_task_was_seen_before_the_request_none_is_younger() {
     world.check(late, Some((first, Rule::Chain)));
 }
 
+/// The connection of a runtime whose tasks have no numbers.
+fn connection(number: u64) -> u64 {
+    spoor_common::chain::node::CONNECTION | number
+}
+
+#[test]
+fn a_message_that_a_chain_names_is_the_cause() {
+    let mut world = World::new();
+    let worked_on = |world: &mut World, tag: u64, key: Option<&str>| {
+        let message = |tag| TaskId::of_delivery("amq.ctag-1234567890123456789012", tag);
+        let (first, second) = (world.message(1, LOOP), world.message(1, LOOP));
+        let call = world.call(9, LOOP);
+        world.written_by(9, &[message(tag).expect("a name").0]);
+        world.done(call, key);
+        world.delivery = message(tag);
+        world.done(first, Some("1"));
+        world.delivery = message(tag + 1);
+        world.done(second, Some("2"));
+        world.wait(2 * AFTER);
+        (first, call)
+    };
+    for tag in 0..u64::from(PROOF_OF_THE_USUAL) {
+        worked_on(&mut world, 2 * tag + 1, Some("1"));
+    }
+    let (first, call) = worked_on(&mut world, 1000, None);
+    world.check(call, Some((first, Rule::Chain)));
+}
+
+#[test]
+fn messages_have_names_that_differ() {
+    let name = TaskId::of_delivery;
+    for (consumer, tag) in [("", 1), ("a", 0), ("a", 1 << 32), (&"a".repeat(33), 1)] {
+        assert_eq!(name(consumer, tag), None);
+    }
+    assert!(name("a", 1).is_some_and(TaskId::is_of_request) && name(&"a".repeat(32), 1).is_some());
+    let all = [name("a", 1), name("a", 2), name("b", 1), name("aaaaaaaaa", 1), name("aaaaaaaab", 1)];
+    all.iter().enumerate().for_each(|(at, one)| assert!(!all[..at].contains(one)));
+}
+
+/// Two requests at once; one makes a call, and what is read as its answer says that the connection of the first one waits for it.
+fn told_by_the_answer(world: &mut World, key: Option<&str>) -> (OpId, OpId) {
+    let (first, second) = (world.request(1, LOOP), world.request(2, LOOP));
+    let call = world.call(9, LOOP);
+    world.written_by(9, &[connection(3)]);
+    world.done(call, key);
+    world.answer_by(second, 2, connection(4), Some("2"));
+    world.answer_by(first, 1, connection(3), Some("1"));
+    (first, call)
+}
+
+#[test]
+fn who_waits_is_also_known_from_when_the_answer_is_read() {
+    let mut world = World::new();
+    for _ in 0..PROOF_OF_THE_USUAL {
+        told_by_the_answer(&mut world, Some("1"));
+        world.wait(2 * AFTER);
+    }
+    let (first, call) = told_by_the_answer(&mut world, None);
+    world.check(call, Some((first, Rule::Chain)));
+}
+
+#[test]
+fn a_connection_is_made_for_no_request() {
+    let mut world = World::new();
+    for _ in 0..PROOF_OF_THE_USUAL {
+        told_by_the_answer(&mut world, Some("1"));
+        world.wait(2 * AFTER);
+    }
+    // Begun after its first request was answered, before the next one came.
+    let other = world.request(2, LOOP);
+    let first = world.request(1, LOOP);
+    world.answer_by(first, 1, connection(3), Some("1"));
+    let call = world.call(9, LOOP);
+    let next = world.request(1, LOOP);
+    world.written_by(9, &[connection(3)]);
+    world.done(call, None);
+    world.answer_by(next, 1, connection(3), Some("5"));
+    world.answer_by(other, 2, connection(4), Some("2"));
+    world.check(call, None);
+}
+
 fn chain_of(tgid: u32, tasks: &[u64]) -> Chain {
     let tasks = tasks.iter().map(|task| TaskId(*task)).collect();
     Chain { at: BootTime::ZERO + TICK, conn: ConnId(u64::from(tgid)), thread: Worker::new(tgid, LOOP), tasks }

@@ -16,7 +16,7 @@ impl World {
         op
     }
 
-    fn introduce(&mut self, tgid: u32, service: &str) {
+    pub(super) fn introduce(&mut self, tgid: u32, service: &str) {
         let (exe, service) = ("/usr/bin/python3".to_owned(), service.to_owned());
         let info = ProcessInfo { tgid: Tgid(tgid), exe, service, ..ProcessInfo::default() };
         self.inside.process_introduced(&info);

@@ -25,6 +25,8 @@ struct World {
     echo: Option<Echo>,
     /// The trace whose ID the next operation carries that is over.
     trace: Option<Carried>,
+    /// The message that it is, as a chain names it.
+    delivery: Option<TaskId>,
     /// It was not read for keys.
     is_unread: bool,
     /// The beginning of transactions is not seen.
@@ -64,6 +66,7 @@ impl World {
             facts: Vec::new(),
             echo: None,
             trace: None,
+            delivery: None,
             is_unread: false,
             is_late: false,
         }
@@ -137,6 +140,7 @@ impl World {
             }),
             is_read: !std::mem::take(&mut self.is_unread),
             named: None,
+            delivery: self.delivery.take(),
         });
         self.collect();
     }
@@ -969,6 +973,7 @@ mod forwarded;
 mod kin;
 mod losses;
 mod parts;
+mod rest;
 mod stages;
 mod threads;
 mod transactions;

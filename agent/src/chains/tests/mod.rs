@@ -6,9 +6,11 @@ use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use spoor_common::chain::python::{COMPLETE, NO_TASK, SEVERAL, UNDER_WAY, Walk};
-use spoor_common::chain::{Memory, STEPS, TASKS};
+use spoor_common::chain::python::{Layout, STEPS, Walk};
+use spoor_common::chain::{COMPLETE, Memory, NO_TASK, SEVERAL, TASKS, UNDER_WAY};
 use spoor_core::record::{Chain, Conn, ConnId, Data, DataFlags, Direction, ProcessEvent, TaskId, Worker};
+
+mod node;
 
 use super::memory::ProcessMemory;
 use super::*;
@@ -40,7 +42,7 @@ struct Program {
 impl Program {
     fn start(interpreter: &PathBuf, scenario: &str) -> Self {
         let mut child = Command::new(interpreter)
-            .args(["-c", include_str!("tests.py"), scenario])
+            .args(["-c", include_str!("python.py"), scenario])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -68,10 +70,16 @@ impl Program {
         tasks.flatten().any(|entry| reads(entry.path()))
     }
 
+    fn layout(&self) -> Layout {
+        match find(self.tgid, clock::boot()) {
+            Ok(Runtime::Python(layout)) => layout,
+            other => panic!("no CPython: {other:?}"),
+        }
+    }
+
     fn walk(&self) -> (Walk, Vec<u64>) {
         let memory = ProcessMemory::open(self.tgid, clock::boot()).expect("its memory");
-        let runtime = find(self.tgid, clock::boot()).expect("its runtime");
-        let walk = walk(&memory, &runtime, self.thread);
+        let walk = walk(&memory, &self.layout(), self.thread);
         let ids = walk.ids.iter().take(walk.len as usize).copied().collect();
         (walk, ids)
     }
@@ -85,11 +93,11 @@ impl Drop for Program {
     }
 }
 
-fn walk(memory: &impl Memory, runtime: &Runtime, thread: u64) -> Walk {
+fn walk(memory: &impl Memory, layout: &Layout, thread: u64) -> Walk {
     let mut walk = Walk::default();
-    walk.begin(memory, runtime, thread);
+    walk.begin(memory, layout, thread);
     for _ in 0..STEPS {
-        if !walk.step(memory, runtime) {
+        if !walk.step(memory, layout) {
             break;
         }
     }
@@ -162,11 +170,11 @@ fn offsets_that_are_wrong_by_a_word_give_no_chain() {
     }
     let program = Program::start(&interpreter, "gather");
     let memory = ProcessMemory::open(program.tgid, clock::boot()).expect("its memory");
-    let right = find(program.tgid, clock::boot()).expect("its runtime");
-    for field in 0..Runtime::LEN {
+    let right = program.layout();
+    for field in 0..Layout::LEN {
         let mut words = right.words();
         words[field] = words[field].wrapping_add(8);
-        let walk = walk(&memory, &Runtime::from_words(words), program.thread);
+        let walk = walk(&memory, &Layout::from_words(words), program.thread);
         let ids: Vec<u64> = walk.ids.iter().take(walk.len as usize).copied().collect();
         // Some are not needed here; what is found is a part of the truth, in its order, or nothing.
         let is_part = ids.iter().zip(&program.expected).all(|(found, right)| found == right || *found == 0);
@@ -193,17 +201,21 @@ proptest! {
     #[test]
     fn memory_without_sense_ends_every_walk(
         words in prop::collection::vec(prop_oneof![0_u64..600, Just(0), Just(1), any::<u64>()], 64..80),
-        layout in prop::collection::vec(prop_oneof![(0_u64..20).prop_map(|word| word * 8), 0_u64..600], Runtime::LEN),
+        layout in prop::collection::vec(prop_oneof![(0_u64..20).prop_map(|word| word * 8), 0_u64..600], Layout::LEN),
         thread in 0_u64..600,
     ) {
-        let mut runtime = [0; Runtime::LEN];
-        runtime.iter_mut().zip(&layout).for_each(|(to, from)| *to = *from);
-        let walk = walk(&Junk(words), &Runtime::from_words(runtime), thread);
+        let mut words_of = [0; Layout::LEN];
+        words_of.iter_mut().zip(&layout).for_each(|(to, from)| *to = *from);
+        let walk = walk(&Junk(words), &Layout::from_words(words_of), thread);
         prop_assert!(walk.end != UNDER_WAY && walk.len as usize <= TASKS);
     }
 }
 
 // Which process an answer is about.
+
+fn filled(value: u64) -> Runtime {
+    Runtime::Python(Layout::filled(value))
+}
 
 const PROCESS: Tgid = Tgid(7);
 
@@ -254,8 +266,8 @@ impl Play {
     fn follows(&mut self, tgid: Tgid, at: u64) -> bool {
         self.seeker.see(&conn(tgid, at));
         let question = self.asked().expect("a question");
-        let order = self.answer(question, Ok(Runtime::filled(at)));
-        order == Some(Order::Follow(tgid, Box::new(Runtime::filled(at))))
+        let order = self.answer(question, Ok(filled(at)));
+        order == Some(Order::Follow(tgid, Box::new(filled(at))))
     }
 
     fn refused(&self, refusal: Refusal) -> u64 {
@@ -277,15 +289,15 @@ fn an_answer_about_the_program_before_is_not_taken_for_the_next_ones() {
         for kind in events {
             play.seeker.see(&event(PROCESS, *kind));
         }
-        assert_eq!(play.answer(before, Ok(Runtime::filled(1))), None, "nobody asks");
+        assert_eq!(play.answer(before, Ok(filled(1))), None, "nobody asks");
         play.seeker.see(&conn(PROCESS, 2));
         let now = play.asked().expect("a question");
         assert_eq!((before.at, now.at), (BootTime::from_nanos(1), BootTime::from_nanos(2)));
         // It was on its way.
-        assert_eq!(play.answer(before, Ok(Runtime::filled(1))), None);
+        assert_eq!(play.answer(before, Ok(filled(1))), None);
         assert_eq!(play.answer(before, Err(Refusal::Unknown)), None);
-        let order = play.answer(now, Ok(Runtime::filled(2)));
-        assert_eq!(order, Some(Order::Follow(PROCESS, Box::new(Runtime::filled(2)))));
+        let order = play.answer(now, Ok(filled(2)));
+        assert_eq!(order, Some(Order::Follow(PROCESS, Box::new(filled(2)))));
         assert_eq!((play.seeker.totals().followed, play.refused(Refusal::Unknown)), (1, 0));
     }
 }
@@ -322,7 +334,7 @@ fn a_runtime_that_is_being_set_up_is_looked_at_again() {
     assert_eq!(play.seeker.poll(play.begun + AGAIN[0]), None);
     let again = play.asked().expect("it is asked again");
     assert_eq!(play.refused(Refusal::Layout), 0);
-    assert!(play.answer(again, Ok(Runtime::filled(1))).is_some());
+    assert!(play.answer(again, Ok(filled(1))).is_some());
     // What is not known of a program that is there for good is no matter of time.
     let other = Tgid(8);
     play.seeker.see(&conn(other, 2));
