@@ -28,36 +28,6 @@ use crate::tools;
 use crate::truth::history::History;
 use crate::truth::{self, Entry};
 
-/// A service, and how it is started again.
-#[derive(Debug)]
-struct Service {
-    name: &'static str,
-    command: Command,
-    process: Process,
-    /// Starts so far: each has a log of its own, in which it says that it is ready.
-    starts: u32,
-}
-
-impl Service {
-    fn start(name: &'static str, mut command: Command, dir: &Path) -> Result<Self> {
-        let process = serve(name, &mut command, &dir.join(format!("{name}.log")))?;
-        Ok(Self { name, command, process, starts: 1 })
-    }
-
-    fn restart(&mut self, dir: &Path) -> Result<()> {
-        self.starts += 1;
-        let log = dir.join(format!("{}-{}.log", self.name, self.starts));
-        self.process = serve(self.name, &mut self.command, &log)?;
-        Ok(())
-    }
-}
-
-fn serve(name: &str, command: &mut Command, log: &Path) -> Result<Process> {
-    let mut process = Process::start(name, command, log)?;
-    process.wait_for_line(&format!("{name}: ready"))?;
-    Ok(process)
-}
-
 /// The libraries of the MES, where Debian's packages put them.
 const JARS: [&str; 4] = ["amqp-client", "postgresql", "slf4j-api", "slf4j-nop"];
 
@@ -66,8 +36,6 @@ const JARS: [&str; 4] = ["amqp-client", "postgresql", "slf4j-api", "slf4j-nop"];
 pub enum Failure {
     /// The CRM hangs: it takes requests and answers none.
     CrmHangs,
-    /// The MES has ended: nobody takes messages from its queue.
-    NoConsumer,
     /// The object store, which is another house's, is away.
     StoreAway,
 }
@@ -75,7 +43,7 @@ pub enum Failure {
 /// The running services. They stop when it is dropped, in the reverse order of their start.
 #[derive(Debug)]
 pub struct Flow {
-    services: Vec<Service>,
+    services: Vec<Process>,
     store: Store,
     rabbit: Rabbit,
     postgres: Postgres,
@@ -143,7 +111,7 @@ impl Flow {
         if let Some(authority) = tls {
             crm.env("NODE_EXTRA_CA_CERTS", &authority.trusted);
         }
-        flow.service("crm", crm, tls)?;
+        flow.service("crm", &mut crm, tls)?;
         progress("the MES (Java)");
         let mut mes = Command::new("java");
         mes.arg("-Xmx256m");
@@ -160,7 +128,7 @@ impl Flow {
             .env("STORE_URL", flow.store.url())
             .env("SHOP_URL", url(ports.shop))
             .env("CRM_URL", url(ports.crm));
-        flow.service("mes", mes, tls)?;
+        flow.service("mes", &mut mes, tls)?;
         progress("the shop and the service desk (Python)");
         let python = |script: &str| {
             // Debian's Python has the client libraries; another one may come first on the path.
@@ -177,14 +145,12 @@ impl Flow {
             .env("DATABASE_URL", flow.postgres.url("shop"))
             .env("STORE_URL", flow.store.url())
             .env("CRM_URL", url(ports.crm));
-        flow.service("shop", shop, tls)?;
-        let mut desk = python("desk/desk.py");
-        desk.env("SHOP_URL", url(ports.shop));
-        flow.service("desk", desk, tls)?;
+        flow.service("shop", &mut shop, tls)?;
+        flow.service("desk", python("desk/desk.py").env("SHOP_URL", url(ports.shop)), tls)?;
         Ok(flow)
     }
 
-    fn service(&mut self, name: &'static str, mut command: Command, tls: Option<&Authority>) -> Result<()> {
+    fn service(&mut self, name: &str, command: &mut Command, tls: Option<&Authority>) -> Result<()> {
         let dir = self.scratch.path();
         if let Some(authority) = tls {
             // They serve TLS where they are given these.
@@ -192,15 +158,16 @@ impl Flow {
         }
         command.env("AMQP_URL", self.rabbit.url()).env("TRUTH_SERVICE", name);
         command.env("TRUTH_LOG", dir.join(format!("truth/{name}.jsonl")));
-        self.services.push(Service::start(name, command, dir)?);
+        let mut process = Process::start(name, command, &dir.join(format!("{name}.log")))?;
+        process.wait_for_line(&format!("{name}: ready"))?;
+        self.services.push(process);
         Ok(())
     }
 
     /// Breaks something on purpose.
     pub fn break_down(&mut self, failure: Failure) -> Result<()> {
         match failure {
-            Failure::CrmHangs => self.named("crm")?.process.freeze(),
-            Failure::NoConsumer => drop(self.named("mes")?.process.stop()?),
+            Failure::CrmHangs => self.named("crm")?.freeze(),
             Failure::StoreAway => drop(self.store.process.stop()?),
         }
         Ok(())
@@ -208,19 +175,15 @@ impl Flow {
 
     /// Mends it again.
     pub fn mend(&mut self, failure: Failure) -> Result<()> {
-        let dir = self.scratch.path().to_owned();
         match failure {
-            Failure::CrmHangs => {
-                self.named("crm")?.process.thaw();
-                Ok(())
-            }
-            Failure::NoConsumer => self.named("mes")?.restart(&dir),
-            Failure::StoreAway => self.store.restart(),
+            Failure::CrmHangs => self.named("crm")?.thaw(),
+            Failure::StoreAway => self.store.restart()?,
         }
+        Ok(())
     }
 
-    fn named(&mut self, name: &str) -> Result<&mut Service> {
-        let found = self.services.iter_mut().find(|service| service.name == name);
+    fn named(&self, name: &str) -> Result<&Process> {
+        let found = self.services.iter().find(|service| service.name() == name);
         found.with_context(|| format!("there is no service {name}"))
     }
 
@@ -313,7 +276,7 @@ impl Flow {
 
     /// Fails when a service has ended.
     pub fn check(&mut self) -> Result<()> {
-        self.services.iter_mut().try_for_each(|service| service.process.check())?;
+        self.services.iter_mut().try_for_each(Process::check)?;
         [&mut self.store.process, &mut self.rabbit.process, &mut self.postgres.process]
             .into_iter()
             .try_for_each(Process::check)

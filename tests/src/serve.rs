@@ -128,11 +128,9 @@ impl Server {
     }
 }
 
-/// What such a house is warned of: an order that hangs, a message that nobody takes, a service of which nothing is heard.
+/// What such a house is warned of besides the built-in rules: an order that hangs.
 const IMPATIENT: &str = "rules:
   - { id: hangs, when: enters, outcome: stuck, severity: critical }
-  - { id: message-not-taken, limit: 4s }
-  - { id: silent, when: service_silent, service: shop, limit: 8s, severity: critical }
 ";
 
 /// How the demo's house calls its systems and stages.

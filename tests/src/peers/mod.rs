@@ -156,6 +156,10 @@ impl Process {
         Self::start(name, &mut shell, log)
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }

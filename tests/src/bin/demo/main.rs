@@ -173,10 +173,9 @@ fn demonstrate(
     if let Some(server) = server.as_deref().filter(|_| args.failures) {
         // Open work is told sooner by an agent of the drill's own.
         agent.stop()?;
-        agent = drill::start_agent(binary, dir, "before-failures", server)?;
+        agent = drill::start_agent(binary, dir, "failures", server)?;
         eprintln!("demo: now things go wrong on purpose; each is said on a page, warned of and mended");
-        let mut drill = Drill { flow, server, binary, dir };
-        agent = drill.run(agent, &mut |told| eprintln!("demo: {told}"))?.0;
+        Drill { flow, server }.run(&mut |told| eprintln!("demo: {told}"))?;
         (raw, printed) = (Raw::new(&agent, args)?, 0);
     }
     eprintln!("demo: an order every {TRICKLE:?} from now on, Ctrl-C ends it");
