@@ -87,6 +87,7 @@ impl Drill<'_> {
         let broken = Instant::now();
         let status = customer.upload()?;
         ensure!(status == 502, "the upload was answered {status} instead of 502");
+        // Of three runs two named the store, one said only the shop's own answer 502.
         let sign = ("order-failed", "Shop, ");
         let told = self.said("the object store is away", customer.number(), broken, sign)?;
         self.flow.mend(Failure::StoreAway)?;

@@ -253,16 +253,11 @@ pub(super) fn refused(journey: &Journey, model: &Model) -> Option<Verdict> {
     })
 }
 
-/// Something goes on, for longer than it usually does: of several what went on first. Of a service that has not answered, what it
-/// waits for says more, and not every sender tells that they belong together (`t0` shop is asked · `t1` shop asks CRM ⇒ CRM's answer).
+/// Something goes on, for longer than it usually does: of several what went on first, or what that waits for.
 fn hangs(journey: &Journey, usual: &Usual, now: At) -> Option<Verdict> {
     let hanging = |open: &&OpenWork| open.is_known(now) && open.hangs_from(usual) <= now;
     let first = journey.open.iter().find(hanging)?;
-    let waits = |open: &&OpenWork| {
-        open.service == first.service && matches!(open.work, Work::Call { .. } | Work::Statement { .. })
-    };
-    let below = journey.open.iter().filter(hanging).find(waits).filter(|_| first.work == Work::Answer);
-    let open = below.unwrap_or(first);
+    let open = journey.open.iter().filter(hanging).find(|open| first.waits_for(open)).unwrap_or(first);
     let (service, operation, since) = (open.service.clone(), open.operation.clone(), open.since);
     let hangs = |on| Reason::Hangs { service: service.clone(), operation: operation.clone(), on, since };
     let reason = match &open.work {
