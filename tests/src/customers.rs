@@ -4,6 +4,7 @@
 //! *Owns* the scenarios and a small HTTP/1.1 client. *Must not know* spans.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,9 +82,9 @@ pub struct Web {
 }
 
 /// A connection, plain or under TLS.
-trait Stream: Read + Write {}
+trait Stream: Read + Write + fmt::Debug + Send {}
 
-impl<S: Read + Write> Stream for S {}
+impl<S: Read + Write + fmt::Debug + Send> Stream for S {}
 
 type Connection = BufReader<Box<dyn Stream>>;
 
@@ -101,24 +102,74 @@ impl Web {
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One order's life, from its first request until its last status is known in the shop.
-pub fn live_through(index: usize, scenario: Scenario, web: &Web, ledger: &Ledger) -> Result<Outcome> {
+pub fn live_through(index: usize, scenario: Scenario, web: &Web, ledger: &Arc<Ledger>) -> Result<Outcome> {
     go_on()?;
-    let mut people = People { web, connections: HashMap::new(), ledger, requests: Vec::new(), order: None };
+    let mut people = People::new(web.clone(), ledger);
     let outcome = people.live(index, scenario, web.ports);
     people.write()?;
     outcome.with_context(|| format!("order {:?}, number {index}, {scenario:?}", people.order))
 }
 
+/// One good order, step by step: for what goes wrong on purpose in the middle of it.
+#[derive(Debug)]
+pub struct Customer {
+    people: People,
+    index: usize,
+    order: u64,
+}
+
+impl Customer {
+    /// Orders something in the shop.
+    pub(crate) fn order(index: usize, web: Web, ledger: &Arc<Ledger>) -> Result<Self> {
+        let mut people = People::new(web, ledger);
+        let wish = json!({ "user_id": 1, "material": "PLA", "quantity": 1 });
+        let ports = people.web.ports;
+        let order = people.create(ports.shop, "/orders", &wish, &[])?["order_id"].as_u64();
+        Ok(Self { people, index, order: order.context("no order_id in the shop's answer")? })
+    }
+
+    pub fn number(&self) -> u64 {
+        self.order
+    }
+
+    /// Uploads the model; the status of the answer.
+    pub fn upload(&mut self) -> Result<u16> {
+        self.people.upload(self.people.web.ports.shop, self.order, self.index, Scenario::Good)
+    }
+
+    /// Hands the order in; the status of the answer.
+    pub fn submit(&mut self) -> Result<u16> {
+        let path = format!("/orders/{}/submit", self.order);
+        Ok(self.people.request(self.people.web.ports.shop, "POST", &path, &[], b"")?.0)
+    }
+
+    /// A seller confirms it; the status of the answer.
+    pub fn confirm(&mut self) -> Result<u16> {
+        let path = format!("/api/orders/{}/confirm", self.order);
+        Ok(self.people.request(self.people.web.ports.crm, "POST", &path, &[("x-seller-id", "7")], b"")?.0)
+    }
+
+    /// An operator produces it.
+    pub fn produce(&mut self) -> Result<()> {
+        self.people.produce(self.people.web.ports, self.order, 11)
+    }
+}
+
 /// The people around one order; they share their connections.
-struct People<'a> {
-    web: &'a Web,
+#[derive(Debug)]
+struct People {
+    web: Web,
     connections: HashMap<u16, Connection>,
-    ledger: &'a Ledger,
+    ledger: Arc<Ledger>,
     requests: Vec<Value>,
     order: Option<u64>,
 }
 
-impl People<'_> {
+impl People {
+    fn new(web: Web, ledger: &Arc<Ledger>) -> Self {
+        Self { web, connections: HashMap::new(), ledger: ledger.clone(), requests: Vec::new(), order: None }
+    }
+
     fn live(&mut self, index: usize, scenario: Scenario, ports: Ports) -> Result<Outcome> {
         // Small numbers that look like order IDs: users, sellers and quantities from 1 to 20.
         let number = |step: usize| (index * step) % 20 + 1;

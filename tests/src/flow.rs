@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 use rustls::ClientConfig;
 
 use crate::authority::{Authority, PASSWORD};
-use crate::customers::{Ledger, Outcome, Ports, Scenario, Web, live_through};
+use crate::customers::{Customer, Ledger, Outcome, Ports, Scenario, Web, live_through};
 use crate::peers::{Postgres, Process, Rabbit, Scratch, Store, free_port, go_on, run};
 use crate::tools;
 use crate::truth::history::History;
@@ -30,6 +30,15 @@ use crate::truth::{self, Entry};
 
 /// The libraries of the MES, where Debian's packages put them.
 const JARS: [&str; 4] = ["amqp-client", "postgresql", "slf4j-api", "slf4j-nop"];
+
+/// What is broken on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The CRM hangs: it takes requests and answers none.
+    CrmHangs,
+    /// The object store, which is another house's, is away.
+    StoreAway,
+}
 
 /// The running services. They stop when it is dropped, in the reverse order of their start.
 #[derive(Debug)]
@@ -39,7 +48,7 @@ pub struct Flow {
     rabbit: Rabbit,
     postgres: Postgres,
     ports: Ports,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     /// What the customers trust, where everything speaks TLS.
     trusted: Option<Arc<ClientConfig>>,
     /// Orders begun so far: each is lived through by its number.
@@ -80,7 +89,7 @@ impl Flow {
         let ports = Ports { shop: free_port()?, crm: free_port()?, mes: free_port()? };
         let scheme = if has_tls { "https" } else { "http" };
         let url = |port: u16| format!("{scheme}://127.0.0.1:{port}");
-        let ledger = Ledger::new(File::create(truth.join("customers.jsonl"))?);
+        let ledger = Arc::new(Ledger::new(File::create(truth.join("customers.jsonl"))?));
         let mut flow = Self {
             services: Vec::new(),
             store,
@@ -153,6 +162,41 @@ impl Flow {
         process.wait_for_line(&format!("{name}: ready"))?;
         self.services.push(process);
         Ok(())
+    }
+
+    /// Breaks something on purpose.
+    pub fn break_down(&mut self, failure: Failure) -> Result<()> {
+        match failure {
+            Failure::CrmHangs => self.named("crm")?.freeze(),
+            Failure::StoreAway => drop(self.store.process.stop()?),
+        }
+        Ok(())
+    }
+
+    /// Mends it again.
+    pub fn mend(&mut self, failure: Failure) -> Result<()> {
+        match failure {
+            Failure::CrmHangs => self.named("crm")?.thaw(),
+            Failure::StoreAway => self.store.restart()?,
+        }
+        Ok(())
+    }
+
+    fn named(&self, name: &str) -> Result<&Process> {
+        let found = self.services.iter().find(|service| service.name() == name);
+        found.with_context(|| format!("there is no service {name}"))
+    }
+
+    /// Numbers of orders go on from here: those that other houses on this machine have are not these.
+    pub fn number_from(&self, first: u64) -> Result<()> {
+        let query = format!("SELECT setval(pg_get_serial_sequence('orders', 'id'), {first})");
+        self.postgres.rows("shop", &query).map(drop)
+    }
+
+    /// A customer with an order that is lived through step by step.
+    pub fn customer(&self) -> Result<Customer> {
+        let index = self.begun.fetch_add(1, Ordering::Relaxed);
+        Customer::order(index, self.web(), &self.ledger)
     }
 
     /// The next `count` orders, at most `concurrency` at a time.

@@ -26,6 +26,7 @@ pub mod agent;
 pub mod authority;
 pub mod captures;
 pub mod customers;
+pub mod drill;
 pub mod expectation;
 pub mod exporting;
 pub mod flow;

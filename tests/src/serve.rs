@@ -2,6 +2,7 @@
 //!
 //! *Owns* the process, its folder and its ports. *Must not know* how the server works: it is used as any user would.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,12 +40,32 @@ pub struct Server {
 impl Server {
     /// Starts it and waits until it takes spans. All that it keeps is in `dir`.
     pub fn start(binary: &Path, dir: &Path) -> Result<Self> {
+        Self::start_with(binary, dir, &[])
+    }
+
+    /// The same for a house that does not wait: what is wrong is said, and warned of, within seconds.
+    pub fn start_impatient(binary: &Path, dir: &Path) -> Result<Self> {
+        let (model_file, rules) = (dir.join("model.yaml"), dir.join("rules.yaml"));
+        let text = fs::read_to_string(model()).context("cannot read the demo's model")?;
+        let impatient = text.replace("retry_within: 1m", "retry_within: 4s");
+        ensure!(impatient != text, "the demo's model says how long a failure may stand");
+        fs::write(&model_file, impatient)?;
+        fs::write(&rules, IMPATIENT)?;
+        let options = [Path::new("--rules"), &rules, Path::new("--model"), &model_file];
+        Self::start_with(binary, dir, &options)
+    }
+
+    fn start_with(binary: &Path, dir: &Path, options: &[&Path]) -> Result<Self> {
         let key = dir.join("serve.key");
         let data = dir.join("serve");
         run(command(binary, &["key", "new"]).arg(&key))?;
         let (pages, grpc, http) = (free_port()?, free_port()?, free_port()?);
         let mut server = command(binary, &["run", "--lang", "en"]);
-        server.arg("--data").arg(&data).arg("--key-file").arg(&key).arg("--model").arg(model());
+        server.arg("--data").arg(&data).arg("--key-file").arg(&key);
+        if options.is_empty() {
+            server.arg("--model").arg(model());
+        }
+        server.args(options);
         for (option, port) in [("--listen", pages), ("--otlp-grpc", grpc), ("--otlp-http", http)] {
             server.args([option, &format!("127.0.0.1:{port}")]);
         }
@@ -77,11 +98,16 @@ impl Server {
 
     /// What the API says of an order; `None` where nobody named its number.
     pub fn order(&self, order: u64) -> Result<Option<Value>> {
+        self.get(&format!("/api/v1/orders/{order}"))
+    }
+
+    /// What it answers to a path; `None` where there is nothing.
+    pub fn get(&self, path: &str) -> Result<Option<Value>> {
         let mut stream = connect(self.pages, PATIENCE)?;
         // Of HTTP/1.0 the answer ends with the connection.
         write!(
             stream.get_mut(),
-            "GET /api/v1/orders/{order} HTTP/1.0\r\nHost: 127.0.0.1:{}\r\nAuthorization: Bearer {}\r\n\r\n",
+            "GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{}\r\nAuthorization: Bearer {}\r\n\r\n",
             self.pages,
             self.token
         )?;
@@ -92,8 +118,8 @@ impl Server {
         if status == "404" {
             return Ok(None);
         }
-        ensure!(status == "200", "order {order}: {answer}");
-        serde_json::from_str(body).with_context(|| format!("order {order}: {body}")).map(Some)
+        ensure!(status == "200", "{path}: {answer}");
+        serde_json::from_str(body).with_context(|| format!("{path}: {body}")).map(Some)
     }
 
     /// Fails when it has ended.
@@ -101,6 +127,11 @@ impl Server {
         self.process.check()
     }
 }
+
+/// What such a house is warned of besides the built-in rules: an order that hangs.
+const IMPATIENT: &str = "rules:
+  - { id: hangs, when: enters, outcome: stuck, severity: critical }
+";
 
 /// How the demo's house calls its systems and stages.
 fn model() -> PathBuf {

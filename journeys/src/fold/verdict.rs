@@ -253,10 +253,11 @@ pub(super) fn refused(journey: &Journey, model: &Model) -> Option<Verdict> {
     })
 }
 
-/// Something goes on, for longer than it usually does: of several what went on first.
+/// Something goes on, for longer than it usually does: of several what went on first, or what that waits for.
 fn hangs(journey: &Journey, usual: &Usual, now: At) -> Option<Verdict> {
     let hanging = |open: &&OpenWork| open.is_known(now) && open.hangs_from(usual) <= now;
-    let open = journey.open.iter().find(hanging)?;
+    let first = journey.open.iter().find(hanging)?;
+    let open = journey.open.iter().filter(hanging).find(|open| first.waits_for(open)).unwrap_or(first);
     let (service, operation, since) = (open.service.clone(), open.operation.clone(), open.since);
     let hangs = |on| Reason::Hangs { service: service.clone(), operation: operation.clone(), on, since };
     let reason = match &open.work {

@@ -244,6 +244,8 @@ class Request(BaseHTTPRequestHandler):
                     return handler(work, self, *args)
                 except psycopg2.Error as error:
                     return 500, {"order_id": work.order, "error": str(error).splitlines()[0]}
+                except (OSError, http.client.HTTPException) as error:
+                    return 502, {"order_id": work.order, "error": f"no answer: {error}"}
         return 404, {"error": "no such page"}
 
     do_GET = do_POST = do_PUT = serve

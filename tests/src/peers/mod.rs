@@ -156,6 +156,10 @@ impl Process {
         Self::start(name, &mut shell, log)
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -212,6 +216,8 @@ impl Process {
             return Ok(status.success());
         }
         self.signal(Signal::TERM);
+        // What was stopped hears it only then.
+        self.thaw();
         let start = Instant::now();
         while start.elapsed() < STOP_LIMIT {
             if let Some(status) = self.child.try_wait()? {
@@ -223,6 +229,16 @@ impl Process {
         self.signal(Signal::KILL);
         self.child.wait()?;
         Ok(false)
+    }
+
+    /// Stops its whole group where it is, as a program that hangs is: connections stay open, nothing is answered.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
     }
 
     fn signal(&self, signal: Signal) {

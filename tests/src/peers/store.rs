@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -16,6 +16,9 @@ pub struct Store {
     pub process: Process,
     pub port: u16,
     has_tls: bool,
+    /// Where its files are, and what it says.
+    dir: PathBuf,
+    log: PathBuf,
 }
 
 impl Store {
@@ -40,17 +43,28 @@ impl Store {
             .replace("@TRUTH@", &truth.to_string_lossy())
             .replace("@SSL@", if tls.is_some() { " ssl" } else { "" })
             .replace("@CERTIFICATE@", &tls.map_or_else(String::new, certificate));
-        let config = dir.join("nginx.conf");
-        fs::write(&config, filled)?;
-        let mut server = Command::new("nginx");
-        server.arg("-p").arg(&dir).arg("-c").arg(&config).arg("-e").arg(dir.join("error.log"));
-        let mut process = Process::start("nginx", &mut server, &scratch.join("store.log"))?;
-        process.wait_until("ready", |_| listens(port))?;
-        Ok(Self { process, port, has_tls: tls.is_some() })
+        fs::write(dir.join("nginx.conf"), filled)?;
+        let log = scratch.join("store.log");
+        let process = serve(&dir, &log, port)?;
+        Ok(Self { process, port, has_tls: tls.is_some(), dir, log })
+    }
+
+    /// Starts it again after its process was stopped.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process = serve(&self.dir, &self.log, self.port)?;
+        Ok(())
     }
 
     pub fn url(&self) -> String {
         let scheme = if self.has_tls { "https" } else { "http" };
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
+}
+
+fn serve(dir: &Path, log: &Path, port: u16) -> Result<Process> {
+    let mut server = Command::new("nginx");
+    server.arg("-p").arg(dir).arg("-c").arg(dir.join("nginx.conf")).arg("-e").arg(dir.join("error.log"));
+    let mut process = Process::start("nginx", &mut server, log)?;
+    process.wait_until("ready", |_| listens(port))?;
+    Ok(process)
 }

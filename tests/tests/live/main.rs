@@ -20,6 +20,7 @@ mod accuracy;
 mod attack;
 mod broker;
 mod capture;
+mod failures;
 mod http2;
 mod image;
 mod operator;

@@ -46,6 +46,13 @@ impl OpenWork {
         self.since.after(enough.map_or(0, |times| times.percentile(NEARLY_ALL).saturating_mul(PATIENCE)))
     }
 
+    /// It is the answer of a service that itself waits for this: the reason says more. Not every sender tells that they belong
+    /// together (`t0` the shop is asked · `t1` the shop asks the CRM · none has ended ⇒ the shop waits for the CRM).
+    pub(super) fn waits_for(&self, other: &OpenWork) -> bool {
+        let is_wait = matches!(other.work, Work::Call { .. } | Work::Statement { .. });
+        self.work == Work::Answer && is_wait && self.service == other.service
+    }
+
     /// What its length will be counted as.
     fn what(&self) -> Option<What> {
         let doing = match &self.work {

@@ -1,7 +1,10 @@
+use jiff::tz::TimeZone;
+
 use super::*;
 use crate::facts::{Sent, Settled};
 use crate::fold::{Hang, Lost, Reason, Usually, gather, journey, verdict};
 use crate::model::{Kind, Model};
+use crate::sentence::{Language, Words, sentence};
 use crate::testing::fact;
 use crate::time::SECOND;
 
@@ -72,6 +75,39 @@ fn the_lowest_of_several_that_wait_for_each_other_is_what_hangs() {
     assert_eq!((service.as_str(), on), ("crm", Hang::Database));
     let Reason::Hangs { service, on, .. } = reason_at(&[answer], 101) else { panic!("it hangs") };
     assert_eq!((service.as_str(), on), ("shop", Hang::Itself));
+}
+
+#[test]
+fn a_service_that_waits_is_said_to_wait_where_nobody_tells_of_which_answer_the_call_is_a_part() {
+    let work = |id, service, from, work| goes_on(id, None, service, (from, 100), work);
+    let answer = work(1, "crm", 9, Work::Answer);
+    let statement = Work::Statement { collection: "orders".to_owned(), writes: true };
+    let says = |facts: Vec<Fact>, ru: &str, en: &str| {
+        let (model, now) = (Model::default(), At(110 * SECOND));
+        let journey = journey(&gather(facts), &model);
+        let verdict = verdict(&journey, &model, &Usual::default(), now);
+        for (language, expected) in [(Language::Ru, ru), (Language::En, en)] {
+            let words = Words { language, zone: TimeZone::UTC };
+            let text = sentence(&verdict, &journey, &model, &words, now).text;
+            assert!(text.starts_with(expected), "{text} instead of {expected}");
+        }
+    };
+    says(
+        vec![answer.clone(), call(2, 100)],
+        "Система «crm» ждёт ответа от api.dpd.ru с ",
+        "crm has been waiting for an answer of api.dpd.ru since ",
+    );
+    says(
+        vec![answer.clone(), work(2, "crm", 10, statement.clone())],
+        "Система «crm» ждёт свою базу данных с ",
+        "crm has been waiting for its database since ",
+    );
+    // What another one waits for is no reason of this one.
+    says(
+        vec![answer, work(2, "mes", 10, statement)],
+        "Система «crm» не закончила «POST /rates» с ",
+        "crm has not ended “POST /rates” since ",
+    );
 }
 
 #[test]

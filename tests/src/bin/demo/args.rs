@@ -29,6 +29,10 @@ pub(crate) struct Args {
     /// with the services' own databases.
     #[arg(long, conflicts_with = "otlp_endpoint")]
     pub(crate) serve: bool,
+    /// With the orders' server, also let things go wrong after the first orders, one after the other: the object store is away, the
+    /// CRM hangs. What the pages say of each, and who warns, is printed.
+    #[arg(long, requires = "serve", conflicts_with_all = ["once", "tls"])]
+    pub(crate) failures: bool,
     /// Also send the spans to this OTLP endpoint, a Collector or Jaeger: http://localhost:4317
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use spoor_tests::agent::{self, Agent};
 use spoor_tests::customers::{Outcome, Scenario, unix_ns};
+use spoor_tests::drill::{self, Drill};
 use spoor_tests::flow::{self, Flow};
 use spoor_tests::forest::Span;
 use spoor_tests::peers::{self, go_on};
@@ -69,7 +70,8 @@ fn run(args: &Args) -> Result<bool> {
     if args.serve {
         eprintln!("demo: starting the orders' server");
         let serve = serve::binary(&binary).map_err(anyhow::Error::msg)?;
-        server = Some(Server::start(&serve, scratch.path())?);
+        let start = if args.failures { Server::start_impatient } else { Server::start };
+        server = Some(start(&serve, scratch.path())?);
     }
     let endpoint = server.as_ref().map(Server::endpoint).or_else(|| args.otlp_endpoint.clone());
     let start_agent = || start_agent(&binary, scratch.path(), args, endpoint.as_deref());
@@ -83,7 +85,7 @@ fn run(args: &Args) -> Result<bool> {
         agent = Some(start_agent()?);
     }
     let agent = agent.context("the agent was started")?;
-    let complete = demonstrate(args, &mut flow, agent, server.as_mut())?;
+    let complete = demonstrate(args, &mut flow, agent, server.as_mut(), (&binary, scratch.path()))?;
     drop(server);
     if complete && !args.keep {
         scratch.discard();
@@ -115,6 +117,7 @@ fn demonstrate(
     flow: &mut Flow,
     mut agent: Agent,
     mut server: Option<&mut Server>,
+    (binary, dir): (&Path, &Path),
 ) -> Result<bool> {
     if args.tls {
         // What is counted comes when the agent has been there for a while, as it has where people work: by then it knows the secrets of
@@ -166,6 +169,14 @@ fn demonstrate(
         tell(&outcomes, &flow.history()?.compare(&outcomes, server)?);
         eprintln!("demo: where each order is: {}", server.invitation("demo")?);
         eprintln!("demo: the link is good once; choose any password there");
+    }
+    if let Some(server) = server.as_deref().filter(|_| args.failures) {
+        // Open work is told sooner by an agent of the drill's own.
+        agent.stop()?;
+        agent = drill::start_agent(binary, dir, "failures", server)?;
+        eprintln!("demo: now things go wrong on purpose; each is said on a page, warned of and mended");
+        Drill { flow, server }.run(&mut |told| eprintln!("demo: {told}"))?;
+        (raw, printed) = (Raw::new(&agent, args)?, 0);
     }
     eprintln!("demo: an order every {TRICKLE:?} from now on, Ctrl-C ends it");
     while go_on().is_ok() {
