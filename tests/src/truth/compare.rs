@@ -121,6 +121,7 @@ pub fn compare(entries: &[Entry], spans: &[Span], since_ns: u64) -> Report {
             && span.start_ns >= since_ns
             && matching.of_span[index].is_none()
             && !is_housekeeping(span)
+            && !matching.is_unanswered(span)
         {
             report.extra.push(format!("{} {} of order {:?}", span.service, span.name, span.order()));
         }
@@ -163,6 +164,16 @@ impl<'a> Matching<'a> {
             of_entry: vec![None; entries.len()],
             of_span: vec![None; spans.len()],
         }
+    }
+
+    /// It is the request of an entry without a span, whose answer was not seen: of a TLS connection of which one direction was opened, say.
+    fn is_unanswered(&self, span: &Span) -> bool {
+        let mut left = self.entries.iter().zip(&self.of_entry).filter(|(_, of)| of.is_none());
+        span.text("http.response.status_code").is_none()
+            && left.any(|(entry, _)| {
+                let is_own = Some(entry.pid) == span.pid && kind(entry) == span.kind;
+                is_own && overlaps(entry, span) && is_request(&entry.fact, span)
+            })
     }
 
     /// Assigns as many entries as possible to spans that `may` be theirs. What was assigned before stays.
@@ -228,23 +239,32 @@ fn kind(entry: &Entry) -> u64 {
 
 /// The span could be this operation; orders are not looked at.
 fn fits(entry: &Entry, span: &Span) -> bool {
-    let overlaps =
-        span.start_ns <= entry.end_ns + TOLERANCE_NS && entry.start_ns <= span.end_ns + TOLERANCE_NS;
-    overlaps && fits_facts(&entry.fact, span)
+    overlaps(entry, span) && fits_facts(&entry.fact, span)
+}
+
+fn overlaps(entry: &Entry, span: &Span) -> bool {
+    span.start_ns <= entry.end_ns + TOLERANCE_NS && entry.start_ns <= span.end_ns + TOLERANCE_NS
+}
+
+/// Of HTTP: what is asked is the same, whatever is answered.
+fn is_request(fact: &Fact, span: &Span) -> bool {
+    let has = |method: &str| span.text("http.request.method").as_deref() == Some(method);
+    match fact {
+        Fact::Served { method, path, .. } => {
+            has(method) && span.text("url.path").as_deref() == Some(path.as_str())
+        }
+        Fact::Called { method, path, .. } => {
+            has(method) && span.text("url.full").is_some_and(|url| path_of(&url) == path)
+        }
+        Fact::Statement { .. } | Fact::Published { .. } | Fact::Delivered { .. } => false,
+    }
 }
 
 fn fits_facts(fact: &Fact, span: &Span) -> bool {
     let is = |key: &str, value: &str| span.text(key).as_deref() == Some(value);
     match fact {
-        Fact::Served { method, path, status } => {
-            is("http.request.method", method)
-                && is("url.path", path)
-                && is("http.response.status_code", &status.to_string())
-        }
-        Fact::Called { method, path, status } => {
-            is("http.request.method", method)
-                && span.text("url.full").is_some_and(|url| path_of(&url) == path)
-                && is("http.response.status_code", &status.to_string())
+        Fact::Served { status, .. } | Fact::Called { status, .. } => {
+            is_request(fact, span) && is("http.response.status_code", &status.to_string())
         }
         Fact::Statement { text, error } => {
             is("db.system.name", "postgresql")

@@ -144,6 +144,21 @@ fn span_that_nobody_did_is_extra() {
 }
 
 #[test]
+fn request_without_its_answer_is_missing_and_not_invented() {
+    let mut unanswered = server_span(1, 1, 1000);
+    unanswered.attributes.retain(|(key, _)| *key != "http.response.status_code");
+    let others = [statement_span(2, 1, 1, 1002), server_span(3, 2, 1001), statement_span(4, 3, 2, 1003)];
+    let mut spans = vec![unanswered];
+    spans.extend(others);
+    let report = check(&spans);
+    assert_eq!((report.missing.len(), report.extra.len()), (1, 0), "{report}");
+    // Of a request that has its span, another one is.
+    spans.push(server_span(9, 1, 1000));
+    let report = check(&spans);
+    assert_eq!((report.missing.len(), report.extra.len()), (0, 1), "{report}");
+}
+
+#[test]
 fn spans_of_another_time_do_not_match() {
     let late = 1_000_000_000;
     let report = check(&[
