@@ -12,7 +12,7 @@ use spoor_core::record::Tgid;
 
 use super::error::CaptureError;
 use super::jumps::Jumps;
-use super::load::{map_error, take};
+use super::load::{known, map_error, take};
 
 /// The kernel's map of followed processes.
 pub struct Followed {
@@ -30,9 +30,12 @@ impl fmt::Debug for Followed {
 }
 
 impl Followed {
-    /// Loads the programs that follow and makes them known to those that see sends and receives.
+    /// Loads the programs that follow and makes them known to those that see sends and receives. A kernel that refuses one runtime's
+    /// still follows the other's.
     pub(super) fn new(ebpf: &mut Ebpf, jumps: &mut Jumps) -> Result<Self, CaptureError> {
-        jumps.need(ebpf, &[JUMP_DATA, JUMP_PYTHON, JUMP_NODE])?;
+        jumps.need(ebpf, &[JUMP_DATA])?;
+        known("tasks of CPython are not followed", jumps.need(ebpf, &[JUMP_PYTHON]));
+        known("connections of Node.js are not followed", jumps.need(ebpf, &[JUMP_NODE]));
         let pythons = take(ebpf, names::RUNTIMES)?.try_into().map_err(map_error)?;
         let nodes = take(ebpf, names::NODES)?.try_into().map_err(map_error)?;
         let set = take(ebpf, names::RUNTIMES_SET)?.try_into().map_err(map_error)?;

@@ -185,22 +185,16 @@ impl Capture {
         let counters = Counters::new(take(&mut ebpf, names::COUNTERS)?)?;
         let log = if explain { Some(KernelLog::new(&mut ebpf)?) } else { None };
         // Before the first send is seen. Without them all else is traced all the same.
-        let mut jumps = None;
+        let wanted = (chains || objects) && rung.name == JUMP_RUNG;
+        let mut jumps = if wanted { known("no send goes on elsewhere", Jumps::new(&mut ebpf)) } else { None };
         let (mut followed, mut looked) = (None, None);
-        if (chains || objects) && rung.name == JUMP_RUNG {
-            let table = jumps.insert(Jumps::new(&mut ebpf)?);
+        if let Some(jumps) = &mut jumps {
             if chains {
-                let new = Followed::new(&mut ebpf, table);
-                followed =
-                    new.inspect_err(|error| tracing::warn!("nobody's tasks are followed: {error}")).ok();
+                followed = known("nobody's tasks are followed", Followed::new(&mut ebpf, jumps));
             }
             if objects {
-                let new = Looked::new(&mut ebpf, table);
-                looked = new
-                    .inspect_err(|error| {
-                        tracing::warn!("TLS connections of some milliseconds stay closed: {error}")
-                    })
-                    .ok();
+                let new = Looked::new(&mut ebpf, jumps);
+                looked = known("TLS connections of some milliseconds stay closed", new);
             }
         }
         attach::attach(&mut ebpf, &programs)?;
@@ -236,6 +230,11 @@ fn settings(options: &Options) -> Result<Settings, CaptureError> {
     settings.cgroup_data_bytes = part(settings.ring_bytes);
     settings.cgroup_control_bytes = part(CONTROL_RING_BYTES as u64);
     Ok(settings)
+}
+
+/// What can be done without, if it is there; else it is said what is missed.
+pub(super) fn known<T>(without: &str, what: Result<T, CaptureError>) -> Option<T> {
+    what.inspect_err(|error| tracing::warn!("{without}: {error}")).ok()
 }
 
 pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, CaptureError> {

@@ -23,6 +23,8 @@ pub struct Report {
     pub missing: Vec<String>,
     /// Entries whose span names another order or none, or is for no order and names one.
     pub misplaced: Vec<String>,
+    /// Entries whose span says that it is incomplete, and has no answer: of a TLS connection of which one direction was opened, say.
+    pub incomplete: Vec<String>,
     /// Spans of the services without an entry.
     pub extra: Vec<String>,
     /// Orders with spans in several traces, and traces with several orders.
@@ -44,7 +46,7 @@ impl Report {
     /// Every operation of every order is a span of that order's one trace, and no more parents are wrong than the design
     /// allows: one in a thousand.
     pub fn is_complete(&self) -> bool {
-        let lists = [&self.missing, &self.misplaced, &self.extra, &self.scattered];
+        let lists = [&self.missing, &self.misplaced, &self.incomplete, &self.extra, &self.scattered];
         let wrong = self.edges.wrong.len();
         let judged = wrong + self.edges.correct + self.edges.orphans.len();
         lists.iter().all(|list| list.is_empty()) && wrong * 1000 <= judged
@@ -69,6 +71,7 @@ impl fmt::Display for Report {
         let lists = [
             ("without a span", &self.missing),
             ("in the wrong place", &self.misplaced),
+            ("with a span that says that it is incomplete", &self.incomplete),
             ("without an operation", &self.extra),
             ("scattered", &self.scattered),
             ("with a wrong parent", &edges.wrong),
@@ -91,17 +94,23 @@ impl fmt::Display for Report {
 pub fn compare(entries: &[Entry], spans: &[Span], since_ns: u64) -> Report {
     let entries: Vec<&Entry> = entries.iter().filter(|entry| entry.start_ns >= since_ns).collect();
     let mut matching = Matching::new(&entries, spans);
-    matching.assign(|entry, span| entry.order == span.order());
+    matching.assign(|entry, span| !is_unanswered(span) && entry.order == span.order());
     let placed = matching.of_entry.clone();
+    matching.assign(|_, span| !is_unanswered(span));
+    // What is only likely is no evidence of causes.
+    let edges = edges(&entries, spans, &matching);
+    let whole = matching.of_entry.clone();
     matching.assign(|_, _| true);
 
     let mut report = Report {
         of_orders: entries.iter().filter(|entry| entry.order.is_some()).count(),
+        edges,
         ..Report::default()
     };
     for (index, entry) in entries.iter().enumerate() {
-        match (placed[index], matching.of_entry[index]) {
+        match (placed[index], whole[index]) {
             (Some(_), _) => report.found += usize::from(entry.order.is_some()),
+            (None, None) if matching.of_entry[index].is_some() => report.incomplete.push(entry.describe()),
             (None, None) if entry.order.is_some() => report.missing.push(entry.describe()),
             // Work for no order may be left out of sight: nothing is promised about it but that it is in no order's trace.
             (None, None) => {}
@@ -121,13 +130,11 @@ pub fn compare(entries: &[Entry], spans: &[Span], since_ns: u64) -> Report {
             && span.start_ns >= since_ns
             && matching.of_span[index].is_none()
             && !is_housekeeping(span)
-            && !matching.is_unanswered(span)
         {
             report.extra.push(format!("{} {} of order {:?}", span.service, span.name, span.order()));
         }
     }
     scattered(spans, &mut report);
-    report.edges = edges(&entries, spans, &matching);
     report
 }
 
@@ -164,16 +171,6 @@ impl<'a> Matching<'a> {
             of_entry: vec![None; entries.len()],
             of_span: vec![None; spans.len()],
         }
-    }
-
-    /// It is the request of an entry without a span, whose answer was not seen: of a TLS connection of which one direction was opened, say.
-    fn is_unanswered(&self, span: &Span) -> bool {
-        let mut left = self.entries.iter().zip(&self.of_entry).filter(|(_, of)| of.is_none());
-        span.text("http.response.status_code").is_none()
-            && left.any(|(entry, _)| {
-                let is_own = Some(entry.pid) == span.pid && kind(entry) == span.kind;
-                is_own && overlaps(entry, span) && is_request(&entry.fact, span)
-            })
     }
 
     /// Assigns as many entries as possible to spans that `may` be theirs. What was assigned before stays.
@@ -239,32 +236,23 @@ fn kind(entry: &Entry) -> u64 {
 
 /// The span could be this operation; orders are not looked at.
 fn fits(entry: &Entry, span: &Span) -> bool {
-    overlaps(entry, span) && fits_facts(&entry.fact, span)
-}
-
-fn overlaps(entry: &Entry, span: &Span) -> bool {
-    span.start_ns <= entry.end_ns + TOLERANCE_NS && entry.start_ns <= span.end_ns + TOLERANCE_NS
-}
-
-/// Of HTTP: what is asked is the same, whatever is answered.
-fn is_request(fact: &Fact, span: &Span) -> bool {
-    let has = |method: &str| span.text("http.request.method").as_deref() == Some(method);
-    match fact {
-        Fact::Served { method, path, .. } => {
-            has(method) && span.text("url.path").as_deref() == Some(path.as_str())
-        }
-        Fact::Called { method, path, .. } => {
-            has(method) && span.text("url.full").is_some_and(|url| path_of(&url) == path)
-        }
-        Fact::Statement { .. } | Fact::Published { .. } | Fact::Delivered { .. } => false,
-    }
+    let overlaps =
+        span.start_ns <= entry.end_ns + TOLERANCE_NS && entry.start_ns <= span.end_ns + TOLERANCE_NS;
+    overlaps && fits_facts(&entry.fact, span)
 }
 
 fn fits_facts(fact: &Fact, span: &Span) -> bool {
     let is = |key: &str, value: &str| span.text(key).as_deref() == Some(value);
     match fact {
-        Fact::Served { status, .. } | Fact::Called { status, .. } => {
-            is_request(fact, span) && is("http.response.status_code", &status.to_string())
+        Fact::Served { method, path, status } => {
+            is("http.request.method", method)
+                && is("url.path", path)
+                && (is("http.response.status_code", &status.to_string()) || is_unanswered(span))
+        }
+        Fact::Called { method, path, status } => {
+            is("http.request.method", method)
+                && span.text("url.full").is_some_and(|url| path_of(&url) == path)
+                && (is("http.response.status_code", &status.to_string()) || is_unanswered(span))
         }
         Fact::Statement { text, error } => {
             is("db.system.name", "postgresql")
@@ -285,6 +273,13 @@ fn fits_facts(fact: &Fact, span: &Span) -> bool {
             is("messaging.operation.type", "process") && (name == short || name == long)
         }
     }
+}
+
+/// A request of which the agent says itself that it did not see the answer.
+fn is_unanswered(span: &Span) -> bool {
+    span.text("spoor.incomplete").is_some()
+        && span.text("http.request.method").is_some()
+        && span.text("http.response.status_code").is_none()
 }
 
 fn path_of(url: &str) -> &str {

@@ -144,18 +144,23 @@ fn span_that_nobody_did_is_extra() {
 }
 
 #[test]
-fn request_without_its_answer_is_missing_and_not_invented() {
-    let mut unanswered = server_span(1, 1, 1000);
-    unanswered.attributes.retain(|(key, _)| *key != "http.response.status_code");
-    let others = [statement_span(2, 1, 1, 1002), server_span(3, 2, 1001), statement_span(4, 3, 2, 1003)];
-    let mut spans = vec![unanswered];
-    spans.extend(others);
-    let report = check(&spans);
-    assert_eq!((report.missing.len(), report.extra.len()), (1, 0), "{report}");
-    // Of a request that has its span, another one is.
-    spans.push(server_span(9, 1, 1000));
-    let report = check(&spans);
-    assert_eq!((report.missing.len(), report.extra.len()), (0, 1), "{report}");
+fn request_that_says_that_it_is_incomplete_is_not_invented() {
+    let others = || [statement_span(2, 1, 1, 1002), server_span(3, 2, 1001), statement_span(4, 3, 2, 1003)];
+    let report_of = |spans: &[(u64, bool)]| {
+        let unanswered = |(id, says_so): &(u64, bool)| {
+            let mut span = server_span(*id, 1, 1000);
+            span.attributes.retain(|(key, _)| *key != "http.response.status_code");
+            span.attributes.extend(says_so.then(|| ("spoor.incomplete", "open".to_owned())));
+            span
+        };
+        let spans: Vec<Exported> = spans.iter().map(unanswered).chain(others()).collect();
+        let report = check(&spans);
+        assert!(!report.is_complete(), "{report}");
+        (report.missing.len(), report.incomplete.len(), report.extra.len())
+    };
+    assert_eq!(report_of(&[(1, true)]), (0, 1, 0));
+    assert_eq!(report_of(&[(1, true), (9, true)]), (0, 1, 1), "each operation has one span");
+    assert_eq!(report_of(&[(1, false)]), (1, 0, 1), "one that does not say so is none of it");
 }
 
 #[test]

@@ -10,6 +10,16 @@ use spoor_common::chain::python::{Layout, STEPS, Walk};
 use spoor_common::chain::{COMPLETE, Memory, NO_TASK, SEVERAL, TASKS, UNDER_WAY};
 use spoor_core::record::{Chain, Conn, ConnId, Data, DataFlags, Direction, ProcessEvent, TaskId, Worker};
 
+/// A test for each way in which something waits: `check` takes it, and how the walk is to end.
+macro_rules! scenarios {
+    ($($name:ident: $scenario:literal, $end:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            check($scenario, $end);
+        })*
+    };
+}
+
 mod node;
 
 use super::memory::ProcessMemory;
@@ -118,15 +128,6 @@ fn check(scenario: &str, end: u64) {
             interpreter.display()
         );
     }
-}
-
-macro_rules! scenarios {
-    ($($name:ident: $scenario:literal, $end:expr;)*) => {
-        $(#[test]
-        fn $name() {
-            check($scenario, $end);
-        })*
-    };
 }
 
 scenarios! {

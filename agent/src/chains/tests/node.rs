@@ -110,15 +110,6 @@ fn check(scenario: &str, end: u64) {
     }
 }
 
-macro_rules! scenarios {
-    ($($name:ident: $scenario:literal, $end:expr;)*) => {
-        $(#[test]
-        fn $name() {
-            check($scenario, $end);
-        })*
-    };
-}
-
 scenarios! {
     a_call_that_is_awaited_leads_to_the_request: "awaited", COMPLETE;
     functions_that_await_each_other_lead_to_the_request: "nested", COMPLETE;

@@ -26,10 +26,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
 
 pub use self::link::TraceLink;
-use self::query::Wanted;
+use self::query::{Given, Wanted};
 use self::search::{Deadline, Found};
 use super::lists::{missing, several, shown};
 use super::order::{Found as FoundOrder, open};
@@ -160,6 +161,23 @@ async fn find<T: Send + 'static>(
 /// What is looked for, whole.
 async fn find_whole(site: &Site, reader: &Reader, wanted: Wanted) -> Result<Found<Traces>, Refusal> {
     find(site, reader, wanted, MAX_SPANS, |id, trace| (id, trace)).await
+}
+
+/// The operations of a service, of one kind if that is asked for.
+async fn operations(site: &Site, given: &Given, service: String) -> Result<Vec<Json>, Refusal> {
+    let wanted = query::kind(given);
+    let names = walk(site, move |store, deadline| search::names(store, &service, now(), deadline)).await?;
+    let names = names.iter().filter(|(_, kind)| wanted.is_none_or(|wanted| wanted == *kind));
+    Ok(names.map(|(name, kind)| json!({ "name": name, "spanKind": kind.name() })).collect())
+}
+
+/// One trace. An answer without any is none: Grafana takes the first trace of it without looking whether there is one.
+async fn read_one(site: &Site, id: &str) -> Result<Found<Traces>, Refusal> {
+    let found = read(site, vec![query::trace(id)?]).await?;
+    match found.what.first() {
+        Some((_, trace)) if trace.facts.is_empty() => Err(Refusal::no_trace(trace)),
+        _ => Ok(found),
+    }
 }
 
 /// Traces by their IDs. Of those that are not there nothing is kept.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json_, json};
 use super::query::{self, Given, Wanted};
 use super::search;
 use super::span::{Span, Tag, Value, span};
-use super::{NOT_ALL, Refusal, Room, Traces, find_whole, orders_of, read, walk};
+use super::{NOT_ALL, Refusal, Room, Traces, find_whole, orders_of, read, read_one, walk};
 use crate::access::Action;
 use crate::digest::hex;
 use crate::facts::FactId;
@@ -47,15 +47,8 @@ pub(super) async fn operations(State(site): State<Site>, given: Given) -> Respon
     let Some(service) = given.get(&["service"]).map(str::to_owned) else {
         return refused(&Refusal::bad("parameter 'service' is required".to_owned()));
     };
-    let wanted = query::kind(&given);
-    let found = walk(&site, move |store, deadline| search::names(store, &service, now(), deadline)).await;
-    match found {
+    match super::operations(&site, &given, service).await {
         Ok(names) => {
-            let names: Vec<Json_> = names
-                .iter()
-                .filter(|(_, kind)| wanted.is_none_or(|wanted| wanted == *kind))
-                .map(|(name, kind)| json!({ "name": name, "spanKind": kind.name() }))
-                .collect();
             let total = names.len();
             answer(json!(names), total, &[])
         }
@@ -82,13 +75,8 @@ pub(super) async fn traces(State(site): State<Site>, reader: Reader, given: Give
 
 /// `GET /jaeger/api/traces/{id}`. A time that is asked for with it is not needed: what is kept of the trace is found.
 pub(super) async fn trace(State(site): State<Site>, reader: Reader, Path(id): Path<String>) -> Response {
-    let asked = async { read(&site, vec![query::trace(&id)?]).await };
-    match asked.await {
-        Ok(found) => match found.what.first() {
-            // Grafana takes the first trace of an answer without looking whether there is one.
-            Some((_, trace)) if trace.facts.is_empty() => refused(&Refusal::no_trace(trace)),
-            _ => told(&found.what, &reader, found.all),
-        },
+    match read_one(&site, &id).await {
+        Ok(found) => told(&found.what, &reader, found.all),
         Err(refusal) => refused(&refusal),
     }
 }

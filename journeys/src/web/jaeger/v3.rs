@@ -15,11 +15,10 @@ use serde_json::{Value as Json_, json};
 use super::query::{self, Given, Wanted};
 use super::search;
 use super::span::{Span, Tag, Value, span};
-use super::{Refusal, Room, Traces, find, find_whole, orders_of, read, walk};
+use super::{Refusal, Room, Traces, find, find_whole, orders_of, read_one, walk};
 use crate::access::{Action, Shown};
 use crate::digest::hex;
 use crate::facts::{At, FactId};
-use crate::intake::now;
 use crate::store::{Trace, TraceId};
 use crate::web::{Reader, Site};
 
@@ -37,17 +36,8 @@ pub(super) async fn operations(State(site): State<Site>, given: Given) -> Respon
     let Some(service) = given.get(&["service"]).map(str::to_owned) else {
         return refused(&Refusal::bad("malformed parameter service: it is required".to_owned()));
     };
-    let wanted = query::kind(&given);
-    let found = walk(&site, move |store, deadline| search::names(store, &service, now(), deadline)).await;
-    match found {
-        Ok(names) => {
-            let names: Vec<Json_> = names
-                .iter()
-                .filter(|(_, kind)| wanted.is_none_or(|wanted| wanted == *kind))
-                .map(|(name, kind)| json!({ "name": name, "spanKind": kind.name() }))
-                .collect();
-            Json(json!({ "operations": names })).into_response()
-        }
+    match super::operations(&site, &given, service).await {
+        Ok(names) => Json(json!({ "operations": names })).into_response(),
         Err(refusal) => refused(&refusal),
     }
 }
@@ -66,12 +56,8 @@ pub(super) async fn traces(State(site): State<Site>, reader: Reader, given: Give
 
 /// `GET /jaeger/api/v3/traces/{id}`.
 pub(super) async fn trace(State(site): State<Site>, reader: Reader, Path(id): Path<String>) -> Response {
-    let asked = async { read(&site, vec![query::trace(&id)?]).await };
-    match asked.await {
-        Ok(found) => match found.what.first() {
-            Some((_, trace)) if trace.facts.is_empty() => refused(&Refusal::no_trace(trace)),
-            _ => told(&found.what, &reader, found.all),
-        },
+    match read_one(&site, &id).await {
+        Ok(found) => told(&found.what, &reader, found.all),
         Err(refusal) => refused(&refusal),
     }
 }
