@@ -66,6 +66,8 @@ struct Hole {
     /// Bytes on the wire.
     len: u64,
     mark: Mark,
+    /// Bytes of plaintext that are told already.
+    told: u64,
 }
 
 pub(super) struct Half {
@@ -162,8 +164,20 @@ impl Half {
     /// Bytes of which nothing is known.
     pub(super) fn lose(&mut self, pos: u64, len: u64, mark: Mark) {
         self.messages.restart();
-        let hole = self.hole.get_or_insert(Hole { pos, len: 0, mark });
+        let hole = self.hole.get_or_insert(Hole { pos, len: 0, mark, told: 0 });
         hole.len = hole.len.saturating_add(len);
+    }
+
+    /// The other direction went on after what is lost here: that something is lost is told before what may be the answer to it. A byte
+    /// is told; how many more there are shows at the next record.
+    pub(super) fn tell_hole(&mut self, passed: u64, other: &Positions, out: &mut impl FnMut(Chunk)) {
+        let is_told = |hole: &Hole| hole.told > 0 || passed < hole.pos.saturating_add(hole.len);
+        let Some(hole) = self.hole.as_mut().filter(|hole| !is_told(hole)) else { return };
+        if self.is_begun && !self.is_joined {
+            hole.told = 1;
+            let (pos, mark) = (hole.pos, hole.mark);
+            self.skip(pos, 1, mark, other, out);
+        }
     }
 
     /// A protected record. `other` are the positions of the other direction.
@@ -350,7 +364,8 @@ impl Half {
             number.saturating_sub(self.number)
         };
         let len = if records == 0 { 0 } else { hole.len.saturating_sub(records.saturating_mul(overhead)) };
-        self.skip(hole.pos, len, hole.mark, other, out);
+        let pos = hole.pos.saturating_add(hole.told);
+        self.skip(pos, len.saturating_sub(hole.told), hole.mark, other, out);
     }
 
     /// KeyUpdate (RFC 8446, section 7.2).

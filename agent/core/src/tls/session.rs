@@ -403,6 +403,11 @@ impl Session {
     }
 
     fn step(&mut self, direction: Direction, piece: &Piece, secrets: &Secrets) -> Step {
+        if let Piece::Record { first, .. } | Piece::Cut { first, .. } = piece {
+            let opposite = direction.opposite();
+            let (half, other, out) = self.parts(opposite);
+            half.tell_hole(first.other_pos, &other.positions, &mut |chunk| out.push_back((opposite, chunk)));
+        }
         match piece {
             Piece::Hole { pos, len, mark } => {
                 self.half(direction).lose(*pos, *len, *mark);

@@ -38,7 +38,7 @@ impl Http1Session {
                 let end = mark.point(pos.saturating_add(content));
                 self.message_ends(half, end, out);
                 if content < len {
-                    self.gap_between(half, end, len - content);
+                    self.gap_between(half, end, len - content, out);
                 }
             }
             Hole::Lost(content) => {
@@ -46,15 +46,15 @@ impl Http1Session {
                 if let Some(open) = current(&mut self.open, stream.op) {
                     open.gap_len = open.gap_len.saturating_add(len - content).max(1);
                 }
-                self.lost_message(half);
+                self.lost_message(half, out);
             }
         }
     }
 
     /// A hole between messages: it may have hidden whole ones.
-    pub(super) fn gap_between(&mut self, half: Half, start: Point, len: u64) {
+    pub(super) fn gap_between(&mut self, half: Half, start: Point, len: u64, out: &mut Events) {
         self.stream(half).lose();
-        self.lost_message(half);
+        self.lost_message(half, out);
         if half == Half::Response {
             self.response_begins_in_gap(start, len);
         }

@@ -264,12 +264,8 @@ impl super::Session for Http1Session {
             Sender::Client => {
                 let was_idle = self.open.is_empty();
                 self.request_bytes(pos, bytes, mark, out);
-                let is_ahead = self.response.state == State::Start && !self.response.reader.is_empty();
-                if was_idle && is_ahead && !self.open.is_empty() {
-                    // A response that came before its request can be read now.
-                    let last = self.response.last;
-                    let mark = last.mark(mark.other_pos);
-                    self.response_bytes(last.pos, b"", mark, out);
+                if was_idle {
+                    self.read_ahead(out);
                 }
             }
             Sender::Server => self.response_bytes(pos, bytes, mark, out),
@@ -300,7 +296,7 @@ impl super::Session for Http1Session {
         match stream.state {
             State::Tunnel => self.passed_len = self.passed_len.saturating_add(len),
             State::Body(body) => self.body_gap(half, body, pos, len, mark, out),
-            State::Start => self.gap_between(half, start, len),
+            State::Start => self.gap_between(half, start, len, out),
             State::Head | State::InterimHead | State::Seek => {
                 let was_seeking = stream.state == State::Seek;
                 stream.lose();
@@ -309,7 +305,7 @@ impl super::Session for Http1Session {
                 } else if half == Half::Response && was_seeking {
                     self.response_begins_in_gap(start, len);
                 }
-                self.lost_message(half);
+                self.lost_message(half, out);
             }
         }
         self.stream(half).moved(pos.saturating_add(len), mark);

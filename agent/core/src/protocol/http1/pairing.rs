@@ -9,13 +9,17 @@ use super::body::Body;
 use super::exchange::{Half, Open};
 use super::{Http1Session, State, start_line};
 use crate::operation::{Completeness, Extent};
-use crate::protocol::{Event, Events};
+use crate::protocol::{Discard, Event, Events};
 use crate::record::Point;
 use crate::time::BootTime;
 
 /// A connection whose pairing was lost is believed again after this much silence: no server of pipelined requests
 /// leaves all of them unanswered for so long and then answers.
 const QUIET: Duration = Duration::from_secs(10);
+
+/// A response that is seen before its request is not moved before it by more than this: records are swapped by microseconds, and what
+/// is later than a stalled processor's is taken for lost by [`crate::stream::Window`] as well.
+const OVERTAKEN: Duration = Duration::from_millis(100);
 
 /// How far the order of requests and responses is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,12 +116,37 @@ impl Http1Session {
     }
 
     /// A message of this direction may have passed unseen.
-    pub(super) fn lost_message(&mut self, half: Half) {
+    pub(super) fn lost_message(&mut self, half: Half, out: &mut Events) {
         if half == Half::Request {
             self.pairing.request_lost = true;
+            if self.open.is_empty() {
+                self.drop_ahead(out);
+            }
             // It came before the request ahead of it was answered.
             let unanswered = self.open.back().is_some_and(|open| open.requested && !open.answered);
             self.pairing.pipelined |= unanswered;
+        }
+    }
+
+    /// A request opened while none was: reads the response that is ahead of it, if that can be its own.
+    pub(super) fn read_ahead(&mut self, out: &mut Events) {
+        let Some(request) = self.open.front().map(|open| open.request.start) else { return };
+        if self.response.state != State::Start || self.response.reader.is_empty() {
+            return;
+        }
+        let last = self.response.last;
+        if request.at.since(last.at) > OVERTAKEN {
+            return self.drop_ahead(out);
+        }
+        self.response_bytes(last.pos, b"", last.mark(request.pos), out);
+    }
+
+    /// What is ahead answers a request that will not be seen.
+    fn drop_ahead(&mut self, out: &mut Events) {
+        if self.response.state == State::Start && !self.response.reader.is_empty() {
+            let bytes = self.response.reader.reset() as u64;
+            self.response.lose();
+            out.push(Event::Discarded { reason: Discard::Unsynchronised, bytes });
         }
     }
 

@@ -33,7 +33,7 @@ impl Http1Session {
             Some(body) => self.request.state = State::Body(body),
             None if framing == Framing::Unknown => {
                 self.request.lose();
-                self.lost_message(Half::Request);
+                self.lost_message(Half::Request, out);
                 input.advance(usize::MAX);
             }
             None => self.request_ends(end, out),
@@ -147,7 +147,7 @@ impl Http1Session {
                 if let Some(open) = current(&mut self.open, stream.op) {
                     open.exchange.ambiguous_framing = true;
                 }
-                self.lost_message(half);
+                self.lost_message(half, out);
             }
         }
         true

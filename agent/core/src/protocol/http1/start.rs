@@ -172,7 +172,7 @@ impl Http1Session {
                 let bytes = input.advance(usize::MAX) as u64;
                 stream.lose();
                 out.push(Event::Discarded { reason: Discard::Limit, bytes });
-                self.lost_message(half);
+                self.lost_message(half, out);
                 StartLine::Taken
             }
         }
@@ -186,7 +186,7 @@ impl Http1Session {
         let belongs = stream.op.is_some();
         let bytes = input.advance(usize::MAX) as u64;
         if was_certain {
-            self.lost_message(half);
+            self.lost_message(half, out);
         }
         if !belongs {
             let reason = if was_certain { Discard::Invalid } else { Discard::Unsynchronised };

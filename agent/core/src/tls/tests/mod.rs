@@ -513,6 +513,44 @@ fn every_gap_costs_what_it_covers_and_no_byte_is_wrong() {
 }
 
 #[test]
+fn that_something_was_lost_is_told_before_its_answer() {
+    for id in [0x1301, 0x1303, 0xc02f] {
+        let mut talk = Talk::new(id, false);
+        for said in ["one", "two", "three"] {
+            talk.say(false, format!("question {said}").as_bytes());
+            talk.say(true, format!("answer {said}").as_bytes());
+        }
+        let (secrets, chunks) = (talk.secrets(), talk.chunks());
+        let second: Vec<u64> = talk.truth(false).into_iter().skip(12).map(|(wire, _)| wire).collect();
+        let is_second = |chunk: &Chunk| chunk.pos() <= second[0] && second[0] < chunk.end();
+        let (_, lost) =
+            chunks.iter().find(|(of, chunk)| *of == Direction::Egress && is_second(chunk)).unwrap();
+        let chunks = holed(&chunks, Direction::Egress, lost.pos(), lost.end());
+        let mut session = session();
+        let mut told = Vec::new();
+        for (direction, chunk) in &chunks {
+            session.offer(*direction, chunk);
+            while let Some((direction, chunk)) = session.poll(&secrets, BootTime::ZERO) {
+                told.push(match chunk {
+                    Chunk::Bytes { bytes, .. } => String::from_utf8_lossy(&bytes).into_owned(),
+                    Chunk::Gap { len, .. } => format!("{direction:?} gap of {len}"),
+                });
+            }
+        }
+        let expected = [
+            "question one",
+            "answer one",
+            "Egress gap of 1",
+            "answer two",
+            "Egress gap of 11",
+            "question three",
+            "answer three",
+        ];
+        assert_eq!(told, expected, "{id:#06x}");
+    }
+}
+
+#[test]
 fn what_waits_for_its_secret_is_opened_from_the_first_byte() {
     for id in [0x1302, 0xc030] {
         let talk = talk(id, false);

@@ -102,6 +102,30 @@ fn a_hole_between_messages_hides_what_it_hides() {
 }
 
 #[test]
+fn an_answer_to_what_is_lost_is_nobody_elses() {
+    // That a request was lost is told after its response.
+    let hidden = [get("/a"), server(OK), server(OK), Step::ClientGap(30), get("/c")];
+    let other = server("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    let steps = [&hidden[..], &[other.clone(), get("/d"), server(OK)]].concat();
+    check(
+        &steps,
+        &["GET /a → 200, 0 up, 2 down", "GET /c → 404, 0 up, 0 down", "GET /d → 200, 0 up, 2 down"],
+    );
+    // It is never told: a response is not a second older than its request.
+    let mut connection = Connection::new(&Protocols::default());
+    let steps =
+        [get("/a"), server(OK), server(OK), get("/c"), other, get("/d"), server(OK), Step::End(End::Closed)];
+    for (at, step) in (1..).zip(&steps) {
+        connection.step_at(at * 1_000_000_000, step);
+    }
+    let events = connection.events();
+    assert_eq!(
+        summaries(&events),
+        ["GET /a → 200, 0 up, 2 down", "GET /c → 404, 0 up, 0 down", "GET /d → 200, 0 up, 2 down"]
+    );
+}
+
+#[test]
 fn a_hole_in_a_head_leaves_what_was_read() {
     check(
         &[
