@@ -223,7 +223,9 @@ fn finish(placed: &Placed<'_>, draft: Draft) -> Span {
     if let Some(tls) = &placed.conn.tls {
         attributes.set(semconv::TLS_PROTOCOL_NAME, "tls");
         attributes.set(semconv::TLS_PROTOCOL_VERSION, tls.version.name());
-        attributes.set(semconv::TLS_CIPHER, tls.suite);
+        if let Some(suite) = tls.suite {
+            attributes.set(semconv::TLS_CIPHER, suite);
+        }
         // The conventions' `tls.client.server_name` is `server.address` now: a name where there was none but an address.
         let is_address = |value: &Value| matches!(value, Value::Text(text) if text.parse::<IpAddr>().is_ok());
         if let Some(name) = &tls.server_name

@@ -132,6 +132,13 @@ impl Keys {
         Some([keys(false)?, keys(true)?])
     }
 
+    /// TLS 1.2 with GCM: from the key of one direction and the part of its nonce that does not travel.
+    pub(super) fn v12_of_key(suite: &Suite, key: &[u8], salt: &[u8; 4]) -> Option<Self> {
+        let mut iv = Zeroizing::new([0; 12]);
+        iv.first_chunk_mut::<4>()?.copy_from_slice(salt);
+        Some(Self { version: Version::Tls12, cipher: Cipher::aead(suite.bulk, key)?, iv })
+    }
+
     /// Bytes of a record's body before the ciphertext.
     pub(super) fn front(&self) -> usize {
         match (&self.cipher, self.version) {

@@ -15,10 +15,11 @@ use zeroize::Zeroizing;
 
 use super::cipher::{APPLICATION_DATA, HANDSHAKE, HEADER_LEN, Keys, Kinds};
 use super::hello::{Message, Messages};
+use super::older;
 use super::positions::Positions;
 use super::record::{Framer, Header, body_len};
 use super::schedule::next_secret;
-use super::secret::Secret;
+use super::secret::{Joined, Secret};
 use super::suite::{Suite, Version};
 use crate::record::Mark;
 use crate::stream::Chunk;
@@ -127,6 +128,21 @@ impl Half {
         let secret = Zeroizing::new(secret.bytes().to_vec());
         let keys = Keys::v13(suite, &secret);
         self.generation = keys.map(|keys| Generation { keys, suite, secret: Some(secret) });
+    }
+
+    /// Keys of a connection whose handshake was not seen.
+    pub(super) fn set_joined(&mut self, secret: &Secret, joined: &Joined) {
+        if joined.is_key() {
+            self.generation = older::keys(joined.suite, secret).map(|keys| Generation {
+                keys,
+                suite: joined.suite,
+                secret: None,
+            });
+        } else {
+            self.set_secret(joined.suite, secret);
+        }
+        self.join(joined.number);
+        self.nonce_offset = joined.nonce_offset;
     }
 
     /// TLS 1.2: keys after a ChangeCipherSpec.

@@ -19,6 +19,7 @@ mod cipher;
 mod half;
 mod hello;
 pub mod keylog;
+mod older;
 mod positions;
 mod proof;
 mod record;

@@ -14,6 +14,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::cipher::{Keys, Kinds};
+use super::older::{self, Salts};
 use super::record::Header;
 use super::secret::{ClientRandom, Joined, Known, Label, Origin, Secret};
 use super::suite::{Bulk, Suite};
@@ -37,6 +38,11 @@ const BACK: u64 = 64;
 /// Numbers around that of the other end's record at which a connection's own may stand: both ends move the same records within
 /// seconds, and records of 16 KiB that are so far apart are 64 MiB apart.
 const OTHER_END: u64 = 1 << 12;
+
+/// Lengths of secrets: keys of AES-128; keys of AES-256 and secrets of SHA-256; secrets of SHA-384 and master secrets.
+pub(super) const LENGTHS: [usize; 3] = [16, 32, 48];
+/// Which of them.
+pub(super) type Lengths = [bool; 3];
 
 /// Bytes that may be a secret, and the keys that they give: derived once, whoever asks.
 pub(super) struct Candidate<'a> {
@@ -77,6 +83,8 @@ pub(super) struct Sample {
 pub(super) enum Kind {
     /// TLS 1.3. A connection of which the beginning was not seen says neither its suite nor its numbers.
     Traffic { suite: Option<&'static Suite>, is_joined: [bool; 2] },
+    /// TLS 1.2, of which the beginning was not seen: a key for each direction, under GCM.
+    Key { salts: Salts },
     /// TLS 1.2: the master secret gives the keys of both directions.
     Master {
         suite: &'static Suite,
@@ -104,12 +112,35 @@ pub enum Effort {
     Near,
     /// For few.
     Far,
+    /// For those of which there are most: as keys of TLS 1.2 only, with the likeliest salts.
+    Keys,
 }
 
 impl Proof {
     /// Its secret is TLS 1.2's, which gives the keys of both directions.
     pub fn is_of_12(&self) -> bool {
         matches!(self.kind, Kind::Master { .. })
+    }
+
+    /// Salts that lie in a piece of memory. Returns at which places of it a key is near.
+    pub(super) fn collect(&mut self, piece: &[u8], address: u64) -> Vec<usize> {
+        match &mut self.kind {
+            Kind::Key { salts } => salts.collect(piece, address, &self.samples),
+            Kind::Traffic { .. } | Kind::Master { .. } => Vec::new(),
+        }
+    }
+
+    /// More is known of the connection. Salts that were seen for it are still in memory.
+    pub(super) fn replace_by(&mut self, mut proof: Self) {
+        if let (Kind::Key { salts: seen }, Kind::Key { salts }) = (&mut self.kind, &mut proof.kind) {
+            std::mem::swap(seen, salts);
+        }
+        *self = proof;
+    }
+
+    /// A key of each direction is looked for, not a secret.
+    pub fn is_for_key(&self) -> bool {
+        matches!(self.kind, Kind::Key { .. })
     }
 
     /// Which connection's secrets these are.
@@ -124,7 +155,9 @@ impl Proof {
 
     /// Bytes of records that it holds.
     pub fn held(&self) -> usize {
-        self.samples.iter().flatten().map(|sample| sample.body.len() + size_of::<Sample>()).sum()
+        let salts = if let Kind::Key { salts } = &self.kind { salts.held() } else { 0 };
+        let samples = self.samples.iter().flatten();
+        samples.map(|sample| sample.body.len() + size_of::<Sample>()).sum::<usize>() + salts
     }
 
     /// Records that it tries, of the client and of the server.
@@ -144,6 +177,10 @@ impl Proof {
     /// Something is left to be found with so much effort.
     pub fn wants(&self, effort: Effort) -> bool {
         let is_joined = match &self.kind {
+            Kind::Key { .. } => {
+                return matches!(effort, Effort::Near | Effort::Keys) && !self.is_done();
+            }
+            _ if effort == Effort::Keys => return false,
             Kind::Traffic { is_joined, .. } => *is_joined,
             Kind::Master { .. } => [false; 2],
         };
@@ -153,13 +190,14 @@ impl Proof {
         self.samples.iter().zip(is_joined).any(open)
     }
 
-    /// Lengths that its secrets may have: 32 bytes, 48.
-    pub fn lengths(&self, effort: Effort) -> [bool; 2] {
+    /// Which of [`LENGTHS`] its secrets may have.
+    pub(super) fn lengths(&self, effort: Effort) -> Lengths {
         match &self.kind {
-            _ if !self.wants(effort) => [false, false],
-            Kind::Master { .. } => [false, true],
-            Kind::Traffic { suite: Some(suite), .. } => [suite.hash.len() == 32, suite.hash.len() == 48],
-            Kind::Traffic { suite: None, .. } => [true, true],
+            _ if !self.wants(effort) => [false; 3],
+            Kind::Master { .. } => [false, false, true],
+            Kind::Traffic { suite: Some(suite), .. } => LENGTHS.map(|len| suite.hash.len() == len),
+            Kind::Traffic { suite: None, .. } => [false, true, true],
+            Kind::Key { .. } => [true, true, false],
         }
     }
 
@@ -175,6 +213,7 @@ impl Proof {
         }
         let mut cost = 0;
         match &self.kind {
+            Kind::Key { .. } => cost += self.test_key(candidate.bytes, effort == Effort::Near, found),
             Kind::Master { suite, client_random, server_random, encrypt_then_mac } => {
                 let bytes = candidate.bytes;
                 if bytes.len() != 48 {
@@ -195,7 +234,7 @@ impl Proof {
             }
             Kind::Traffic { suite, is_joined } => {
                 let window = match effort {
-                    Effort::Begun => 0,
+                    Effort::Begun | Effort::Keys => 0,
                     Effort::Near => JOIN_WINDOW,
                     Effort::Far => FAR_WINDOW,
                 };
@@ -217,6 +256,43 @@ impl Proof {
         cost
     }
 
+    /// Tries a key of TLS 1.2. Returns what it cost.
+    fn test_key(&mut self, key: &[u8], with_arrays: bool, found: &mut impl FnMut(Known)) -> u64 {
+        let Kind::Key { salts } = &self.kind else { return 0 };
+        let mut all = 0;
+        for (is_server, label) in [(false, Label::ClientTraffic), (true, Label::ServerTraffic)] {
+            let samples = &mut self.samples[usize::from(is_server)];
+            let Some(sample) = samples.first() else { continue };
+            let (key, cost) = older::test(key, sample, salts.of(is_server, with_arrays));
+            all += cost;
+            if let Some(key) = key {
+                let nonce_offset = older::nonce(sample).map(|nonce| nonce.wrapping_sub(key.number));
+                let joined = Joined { suite: key.suite, number: key.number, nonce_offset };
+                let (client_random, origin) = (self.name, Origin::Found);
+                samples.clear();
+                found(Known { client_random, label, secret: key.secret, origin, joined: Some(joined) });
+                break;
+            }
+        }
+        all
+    }
+
+    /// Tries the key of another connection that was joined in the middle. Returns what it cost.
+    fn test_known_key(&mut self, known: &Known, joined: &Joined, found: &mut impl FnMut(Known)) -> u64 {
+        let samples = &mut self.samples[usize::from(known.label == Label::ServerTraffic)];
+        let (Some(sample), Some(offset)) = (samples.first(), joined.nonce_offset) else { return 0 };
+        let Some(nonce) = older::nonce(sample) else { return 0 };
+        let number = nonce.wrapping_sub(offset);
+        let keys = older::keys(joined.suite, &known.secret);
+        let opens = keys.is_some_and(|keys| keys.open(&sample.header, &sample.body, number).is_some());
+        if let Some(secret) = Secret::new(known.secret.bytes()).filter(|_| opens) {
+            samples.clear();
+            let (client_random, label, origin) = (self.name, known.label, Origin::Found);
+            found(Known { client_random, label, secret, origin, joined: Some(Joined { number, ..*joined }) });
+        }
+        older::KEY_COST
+    }
+
     /// Tries the secret of another connection that was joined in the middle, at the numbers near its own: it may be the other end of
     /// this one. Returns what it cost.
     pub(super) fn test_known(
@@ -225,9 +301,12 @@ impl Proof {
         candidate: &mut Candidate<'_>,
         found: &mut impl FnMut(Known),
     ) -> u64 {
-        let (Some(joined), Kind::Traffic { suite, is_joined }) = (&known.joined, &self.kind) else {
-            return 0;
-        };
+        let Some(joined) = &known.joined else { return 0 };
+        if joined.is_key() {
+            let is_one = matches!(self.kind, Kind::Key { .. });
+            return if is_one { self.test_known_key(known, joined, found) } else { 0 };
+        }
+        let Kind::Traffic { suite, is_joined } = &self.kind else { return 0 };
         let of = usize::from(known.label == Label::ServerTraffic);
         if suite.is_some_and(|suite| suite != joined.suite) || !is_joined[of] || self.samples[of].is_empty() {
             return 0;
@@ -275,7 +354,11 @@ impl Proof {
                 .and_then(|(number, _)| Some((number, Secret::new(bytes)?)));
             if let Some((number, secret)) = opened {
                 samples.clear();
-                let joined = is_joined.then(|| Joined { suite, number: number.saturating_sub(BACK) });
+                let joined = is_joined.then(|| Joined {
+                    suite,
+                    number: number.saturating_sub(BACK),
+                    nonce_offset: None,
+                });
                 let (client_random, origin) = (self.name, Origin::Found);
                 found(Known { client_random, label, secret, origin, joined });
                 // It is one direction's, never the other's as well.

@@ -10,7 +10,7 @@
 //! *Owns* what is tried, and in which order. *Must not know* processes, nor how memory is read.
 
 pub use super::proof::Effort;
-use super::proof::{Candidate, Proof};
+use super::proof::{Candidate, LENGTHS, Lengths, Proof};
 use super::secret::{ClientRandom, Known, Label, MAX_SECRET, MIN_SECRET};
 
 /// Bytes around a place that say what lies there: a length before it, the rest of its field after it.
@@ -36,26 +36,30 @@ pub enum Shape {
     Words,
     /// Anywhere.
     Anywhere,
+    /// Not the secrets themselves: what keys of TLS 1.2 are used with, which lies beside some of them and tells others.
+    Salts,
 }
 
 impl Shape {
     /// Every way over a memory, in the order in which they are gone: what costs least first. Connections that were joined in the
     /// middle are looked for where there are few candidates.
-    pub const WAYS: [(Shape, Effort); 9] = [
+    pub const WAYS: [(Shape, Effort); 11] = [
         (Shape::Marked, Effort::Begun),
         (Shape::BeforeLength, Effort::Begun),
         (Shape::Aligned, Effort::Begun),
+        (Shape::Salts, Effort::Near),
         (Shape::Marked, Effort::Near),
         (Shape::Words, Effort::Begun),
         (Shape::Marked, Effort::Far),
         (Shape::BeforeLength, Effort::Near),
         (Shape::Aligned, Effort::Near),
+        (Shape::Words, Effort::Keys),
         (Shape::Anywhere, Effort::Begun),
     ];
 
     fn step(self) -> usize {
         match self {
-            Shape::Marked | Shape::Words => 4,
+            Shape::Marked | Shape::Words | Shape::Salts => 4,
             Shape::Aligned => 16,
             Shape::BeforeLength | Shape::Anywhere => 1,
         }
@@ -76,7 +80,7 @@ impl Search {
     /// A connection whose secrets are wanted; what was wanted of it before is replaced.
     pub fn add(&mut self, proof: Proof) {
         match self.proofs.iter_mut().find(|known| known.name() == proof.name()) {
-            Some(known) => *known = proof,
+            Some(known) => known.replace_by(proof),
             None => self.proofs.push(proof),
         }
     }
@@ -140,16 +144,9 @@ impl Search {
         self.try_lengths(bytes, self.lengths(effort), effort, found);
     }
 
-    /// Tries as many bytes as these lengths say: 32, 48.
-    fn try_lengths(
-        &mut self,
-        bytes: &[u8],
-        lengths: [bool; 2],
-        effort: Effort,
-        found: &mut impl FnMut(Known),
-    ) {
-        for len in [MIN_SECRET, MAX_SECRET].into_iter().zip(lengths).filter_map(|(len, is)| is.then_some(len))
-        {
+    /// Tries as many bytes as these lengths say.
+    fn try_lengths(&mut self, bytes: &[u8], lengths: Lengths, effort: Effort, found: &mut impl FnMut(Known)) {
+        for len in LENGTHS.into_iter().zip(lengths).filter_map(|(len, is)| is.then_some(len)) {
             let Some(candidate) = bytes.get(..len).filter(|bytes| looks_random(bytes)) else { continue };
             self.candidates += 1;
             let mut candidate = Candidate::new(candidate);
@@ -172,26 +169,23 @@ impl Search {
         (shape, effort): (Shape, Effort),
         found: &mut impl FnMut(u64, Known),
     ) -> Option<u64> {
+        if shape == Shape::Salts {
+            self.collect(piece, address, found);
+            return None;
+        }
         let most = self.cost.saturating_add(MAX_COST);
         let step = shape.step();
         // Addresses, not places in the piece, are multiples of something.
         let begin = from.max(address).next_multiple_of(step as u64);
         let mut place = usize::try_from(begin - address).unwrap_or(usize::MAX);
         let mut lengths = self.lengths(effort);
-        while place < piece.len() && place + MIN_SECRET <= piece.len() && lengths != [false; 2] {
+        while place < piece.len() && place + MIN_SECRET <= piece.len() && lengths != [false; 3] {
             let fits = fitting(shape, piece, place, lengths);
-            if fits != [false; 2]
+            if fits != [false; 3]
                 && let Some(name) = self.hits(piece, address, place, (fits, effort), found)
             {
                 // The other direction's is near, and not always where this shape has it.
-                let from = place.saturating_sub(NEIGHBOURHOOD);
-                let until = (place + NEIGHBOURHOOD).min(piece.len());
-                let mut of = self.split_off(&name);
-                for near in from..until {
-                    let lengths = of.lengths(Effort::Near);
-                    of.hits(piece, address, near, (lengths, Effort::Near), found);
-                }
-                self.put_back(of);
+                self.look_around((piece, address, place), &name, 1, found);
                 lengths = self.lengths(effort);
             }
             place += step;
@@ -202,13 +196,44 @@ impl Search {
         None
     }
 
+    /// Notes what keys of TLS 1.2 are used with, and tries what lies beside it.
+    fn collect(&mut self, piece: &[u8], address: u64, found: &mut impl FnMut(u64, Known)) {
+        let mut near = Vec::new();
+        for proof in &mut self.proofs {
+            let name = *proof.name();
+            near.extend(proof.collect(piece, address).into_iter().map(|place| (name, place)));
+        }
+        for (name, place) in near {
+            // In OpenSSL's contexts everything is a word.
+            self.look_around((piece, address, place), &name, 4, found);
+        }
+    }
+
+    /// Tries the places around one for one connection.
+    fn look_around(
+        &mut self,
+        (piece, address, place): (&[u8], u64, usize),
+        name: &ClientRandom,
+        step: usize,
+        found: &mut impl FnMut(u64, Known),
+    ) {
+        let from = place.saturating_sub(NEIGHBOURHOOD);
+        let until = (place + NEIGHBOURHOOD).min(piece.len());
+        let mut of = self.split_off(name);
+        for near in (from..until).step_by(step) {
+            let lengths = of.lengths(Effort::Near);
+            of.hits(piece, address, near, (lengths, Effort::Near), found);
+        }
+        self.put_back(of);
+    }
+
     /// Tries one place. Returns whose secret lay there.
     fn hits(
         &mut self,
         piece: &[u8],
         address: u64,
         place: usize,
-        (lengths, effort): ([bool; 2], Effort),
+        (lengths, effort): (Lengths, Effort),
         found: &mut impl FnMut(u64, Known),
     ) -> Option<ClientRandom> {
         let bytes = piece.get(place..)?;
@@ -220,16 +245,16 @@ impl Search {
         hit
     }
 
-    fn lengths(&self, effort: Effort) -> [bool; 2] {
-        self.proofs.iter().fold([false; 2], |all, proof| {
-            let [short, long] = proof.lengths(effort);
-            [all[0] || short, all[1] || long]
+    fn lengths(&self, effort: Effort) -> Lengths {
+        self.proofs.iter().fold([false; 3], |all, proof| {
+            let [key, short, long] = proof.lengths(effort);
+            [all[0] || key, all[1] || short, all[2] || long]
         })
     }
 }
 
 /// Of these lengths, those that a secret may have that lies there in this way: the cheap half of the question.
-fn fitting(shape: Shape, piece: &[u8], place: usize, lengths: [bool; 2]) -> [bool; 2] {
+fn fitting(shape: Shape, piece: &[u8], place: usize, lengths: Lengths) -> Lengths {
     let before = |len: usize| place.checked_sub(len).and_then(|from| piece.get(from..place));
     let marked = |len: usize| {
         let is_array = before(4)
@@ -250,14 +275,18 @@ fn fitting(shape: Shape, piece: &[u8], place: usize, lengths: [bool; 2]) -> [boo
         Shape::Marked => marked(len),
         Shape::BeforeLength => is_said_behind(len),
         Shape::Aligned | Shape::Words | Shape::Anywhere => true,
+        Shape::Salts => false,
     };
-    [lengths[0] && fits(MIN_SECRET), lengths[1] && fits(MAX_SECRET)]
+    let [key, short, long] = LENGTHS;
+    [lengths[0] && fits(key), lengths[1] && fits(short), lengths[2] && fits(long)]
 }
 
-/// The first 32 bytes are as random ones are: of those, 99.9 % pass; pointers, text and small numbers do not.
+/// The first 32 bytes are as random ones are: of those, 99.9 % pass; pointers, text and small numbers do not. Of 16 bytes all.
 fn looks_random(bytes: &[u8]) -> bool {
     let (words, _) = bytes.as_chunks::<8>();
-    let Some(words) = words.first_chunk::<4>() else { return false };
+    let Some(words) = words.first_chunk::<4>() else {
+        return words.first_chunk::<2>().is_some_and(looks_random_short);
+    };
     let (mut high, mut zeros) = (0, 0);
     for word in words {
         let word = u64::from_le_bytes(*word);
@@ -276,4 +305,20 @@ fn looks_random(bytes: &[u8]) -> bool {
     }
     // 32 random bytes have 30 different values, and fewer than 22 once in ten million times.
     seen.iter().map(|part| part.count_ones()).sum::<u32>() >= 22
+}
+
+/// The same of 16 bytes: 99.9 % of random ones pass. They have 15 or 16 different values most often, fewer than 12 once in 60,000
+/// times, and as many high bits as a coin gives.
+fn looks_random_short(words: &[[u8; 8]; 2]) -> bool {
+    let bytes = words.as_flattened();
+    let high: u32 =
+        words.iter().map(|word| (u64::from_le_bytes(*word) & 0x8080_8080_8080_8080).count_ones()).sum();
+    let zeros = bytes.iter().filter(|byte| **byte == 0).count();
+    let mut seen = [0_u64; 4];
+    for byte in bytes {
+        if let Some(part) = seen.get_mut(usize::from(byte >> 6)) {
+            *part |= 1 << (byte & 63);
+        }
+    }
+    zeros <= 2 && (2..=14).contains(&high) && seen.iter().map(|part| part.count_ones()).sum::<u32>() >= 12
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::suite::Suite;
+use super::older::SALT_LEN;
+use super::suite::{Suite, Version};
 use crate::bounded::Bounded;
 use crate::hash::Keyed;
 use crate::time::BootTime;
@@ -18,6 +19,8 @@ use crate::time::BootTime;
 pub const MAX_SECRET: usize = 48;
 /// The shortest: 32 bytes, of SHA-256.
 pub const MIN_SECRET: usize = 32;
+/// A key of AES-128 with its salt, where the key itself was found.
+const SHORT_KEY: usize = 16 + SALT_LEN;
 /// Connections whose secrets are kept at once: 65,536 of them take less than 20 MiB.
 const MAX_CONNECTIONS: usize = 1 << 16;
 /// How long a secret is kept that was found for a connection. Both ends of it move the same records at the same time, and each waits
@@ -33,7 +36,8 @@ pub struct Secret(Zeroizing<Box<[u8]>>);
 impl Secret {
     /// `None`: no secret of TLS has this length.
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        (MIN_SECRET..=MAX_SECRET).contains(&bytes.len()).then(|| Self(Zeroizing::new(bytes.into())))
+        let is_one = (MIN_SECRET..=MAX_SECRET).contains(&bytes.len()) || bytes.len() == SHORT_KEY;
+        is_one.then(|| Self(Zeroizing::new(bytes.into())))
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -84,6 +88,15 @@ pub struct Joined {
     pub(super) suite: &'static Suite,
     /// The records that wait have this number or a later one.
     pub(super) number: u64,
+    /// What a record's nonce is more than its number, where it travels (TLS 1.2).
+    pub(super) nonce_offset: Option<u64>,
+}
+
+impl Joined {
+    /// The secret is the key itself, with its salt: TLS 1.2's.
+    pub fn is_key(&self) -> bool {
+        self.suite.version == Version::Tls12
+    }
 }
 
 /// What is known of one connection.
@@ -235,7 +248,7 @@ mod tests {
 
     #[test]
     fn no_secret_has_another_length() {
-        for len in [0, 1, 31, 49, 64, 4096] {
+        for len in [0, 1, 16, 31, 49, 64, 4096] {
             assert!(Secret::new(&vec![7; len]).is_none(), "{len}");
         }
     }

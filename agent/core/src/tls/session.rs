@@ -18,9 +18,10 @@ use std::time::Duration;
 use super::cipher::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER_LEN, Keys, Kinds};
 use super::half::{Half, Outcome};
 use super::hello::{Message, ServerHello};
+use super::older::Salts;
 use super::proof::{DERIVATION, Kind, MAX_SAMPLES, Proof, Sample};
 use super::record::Piece;
-use super::secret::{ClientRandom, Joined, Secrets, Set};
+use super::secret::{ClientRandom, Secrets, Set};
 use super::suite::{Suite, Version};
 use crate::record::{Direction, Mark, Role};
 use crate::stream::Chunk;
@@ -70,8 +71,8 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     pub version: Version,
-    /// IANA's name.
-    pub suite: &'static str,
+    /// IANA's name, if the handshake told it.
+    pub suite: Option<&'static str>,
     /// The name that the client asked for.
     pub server_name: Option<String>,
 }
@@ -131,12 +132,24 @@ pub struct Session {
     adoptions: (u32, usize),
     /// Names its secrets where its handshake was not seen.
     name: Option<ClientRandom>,
-    /// Whose secret was asked for last, with how many samples of the client and of the server, and when.
-    asked: Option<(ClientRandom, [usize; 2], BootTime)>,
+    asked: Option<Asked>,
+    /// It is TLS 1.2, and its handshake was not seen: everything is protected.
+    is_older_12: bool,
     /// It has keys of a secret that was found in memory.
     is_found: bool,
     counts: Counts,
     bounds: Bounds,
+}
+
+/// The last question.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    name: ClientRandom,
+    /// For a key, not for a secret.
+    for_key: bool,
+    /// Samples of the client and of the server.
+    counts: [usize; 2],
+    at: BootTime,
 }
 
 enum Step {
@@ -166,6 +179,7 @@ impl Session {
             adoptions: (0, 0),
             name: None,
             asked: None,
+            is_older_12: false,
             is_found: false,
             counts: Counts::default(),
             bounds,
@@ -218,10 +232,9 @@ impl Session {
                     if self.phase == Phase::Greeting {
                         self.phase = Phase::Waiting;
                     }
+                    self.is_older_12 = self.is_older_12 || self.counts_up();
                     if self.held > self.bounds.bytes {
                         self.close(Cause::Limit);
-                    } else if self.is_older_12() {
-                        self.close(Cause::Secret);
                     }
                     return None;
                 }
@@ -267,7 +280,7 @@ impl Session {
     /// Whose secret was asked for and is still waited for, or was to the end.
     pub fn asked(&self) -> Option<ClientRandom> {
         let waits = self.waiting_since.is_some() || matches!(self.phase, Phase::Closed(_));
-        self.asked.filter(|_| waits).map(|(name, ..)| name)
+        self.asked.filter(|_| waits).map(|asked| asked.name)
     }
 
     /// By what its secret is told, as often as there is more of that than before, and again after a while: there may have been no
@@ -276,19 +289,20 @@ impl Session {
         let name = self.wants()?;
         let proof = self.proof(name)?;
         let counts = proof.counts();
-        let is_more = |(asked, before, at): (ClientRandom, [usize; 2], BootTime)| {
-            let has_more = counts.iter().zip(before).any(|(now, before)| *now > before);
-            asked != name || has_more || now.since(at) >= ASKED_AGAIN
+        let for_key = self.is_older_12;
+        let is_more = |asked: Asked| {
+            let has_more = counts.iter().zip(asked.counts).any(|(now, before)| *now > before);
+            asked.name != name || asked.for_key != for_key || has_more || now.since(asked.at) >= ASKED_AGAIN
         };
         if proof.is_done() || !self.asked.is_none_or(is_more) {
             return None;
         }
-        self.asked = Some((name, counts, now));
+        self.asked = Some(Asked { name, for_key, counts, at: now });
         Some(proof)
     }
 
-    /// The handshake was not seen, and it was one of TLS 1.2: nonces on the wire count up. Its keys need the handshake.
-    fn is_older_12(&self) -> bool {
+    /// The handshake was not seen, and it was one of TLS 1.2: nonces on the wire count up.
+    fn counts_up(&self) -> bool {
         let counts_up = |direction| {
             let nonces = self.queue.iter().take(MAX_SCANNED).filter_map(|(of, piece)| match piece {
                 Piece::Record { header, body, .. } if *of == direction && header[0] == APPLICATION_DATA => {
@@ -336,7 +350,7 @@ impl Session {
                 _ => None,
             });
             is_joined[side(direction)] = is_unknown;
-            samples[side(direction)] = if is_unknown {
+            samples[side(direction)] = if is_unknown || self.is_older_12 {
                 // One is enough, and a small one is tried quickest.
                 protected.take(MAX_SAMPLES).min_by_key(|sample| sample.body.len()).into_iter().collect()
             } else {
@@ -344,7 +358,12 @@ impl Session {
                 protected.skip(1).take(MAX_SAMPLES).collect()
             };
         }
-        Some(Proof { name, kind: Kind::Traffic { suite: self.handshake.suite, is_joined }, samples })
+        let kind = if self.is_older_12 {
+            Kind::Key { salts: Salts::default() }
+        } else {
+            Kind::Traffic { suite: self.handshake.suite, is_joined }
+        };
+        Some(Proof { name, kind, samples })
     }
 
     /// Whether the client sends in this direction. Where nobody said so, the two only have to be told apart.
@@ -382,7 +401,8 @@ impl Session {
     /// What is known of it, once a record was opened.
     pub fn facts(&self) -> Option<Facts> {
         let suite = self.handshake.suite.filter(|_| self.phase == Phase::Open)?;
-        Some(Facts { version: suite.version, suite: suite.name, server_name: self.server_name.clone() })
+        let name = Some(suite.name).filter(|name| !name.is_empty());
+        Some(Facts { version: suite.version, suite: name, server_name: self.server_name.clone() })
     }
 
     /// Where a byte of the plaintext stands on the wire; an end stands after the byte before it. `None`: no longer known.
@@ -427,7 +447,7 @@ impl Session {
                     Direction::Egress => *first,
                 };
                 let is_protected = match self.version() {
-                    _ if self.changed[at(direction)].is_some() => true,
+                    _ if self.changed[at(direction)].is_some() || self.is_older_12 => true,
                     Some(Version::Tls12) => false,
                     // Where there is no version yet: early data, or the handshake was not seen.
                     Some(Version::Tls13) | None => header[0] == APPLICATION_DATA,
@@ -514,7 +534,7 @@ impl Session {
         secrets: &Secrets,
     ) -> Step {
         let is_client = self.client == Some(direction);
-        let is_12 = self.changed[at(direction)].is_some();
+        let is_12 = self.changed[at(direction)].is_some() || self.is_older_12;
         if !is_12
             && self.version().is_none()
             && self.handshake.early_data
@@ -594,6 +614,9 @@ impl Session {
             self.half(direction).set_keys(suite, if is_client { of_client } else { of_server });
             return true;
         }
+        if self.is_older_12 {
+            return self.join(direction, secrets);
+        }
         let (Some(random), Some(suite)) = (self.handshake.client_random, self.handshake.suite) else {
             return self.adopt(direction, header, body, secrets);
         };
@@ -614,15 +637,13 @@ impl Session {
         let Some(set) = secrets.get(&name) else { return false };
         let is_client = self.is_client(direction);
         let joined = set.joined[usize::from(!is_client)];
-        let (Some(secret), Some(Joined { suite, number })) = (of(set, is_client), joined) else {
-            return false;
-        };
-        self.handshake.suite = Some(suite);
+        let (Some(secret), Some(joined)) = (of(set, is_client), joined) else { return false };
+        self.handshake.suite = Some(joined.suite);
         self.handshake.client_random = Some(name);
+        self.is_older_12 = joined.is_key();
         self.is_found |= set.is_found();
         let half = self.half(direction);
-        half.set_secret(suite, secret);
-        half.join(number);
+        half.set_joined(secret, &joined);
         half.has_keys()
     }
 

@@ -60,7 +60,7 @@ impl Bulk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Suite {
     pub(super) id: u16,
-    /// IANA's name.
+    /// IANA's name. Empty: how keys were agreed on was not seen.
     pub(super) name: &'static str,
     pub(super) version: Version,
     pub(super) bulk: Bulk,
@@ -78,7 +78,15 @@ impl Suite {
     pub(super) fn with_secret(len: usize) -> impl Iterator<Item = &'static Self> {
         SUITES.iter().filter(move |suite| suite.version == Version::Tls13 && suite.hash.len() == len)
     }
+
+    /// What a key of TLS 1.2 is used with of which only the length is known: GCM.
+    pub(super) fn of_key(len: usize) -> Option<&'static Self> {
+        OF_KEYS.iter().find(|suite| suite.bulk.key_len() == len)
+    }
 }
+
+const OF_KEYS: &[Suite] =
+    &[v12(0, "", Bulk::Aes128Gcm, Hash::Sha256), v12(0, "", Bulk::Aes256Gcm, Hash::Sha384)];
 
 const fn v13(id: u16, name: &'static str, bulk: Bulk, hash: Hash) -> Suite {
     Suite { id, name, version: Version::Tls13, bulk, hash }

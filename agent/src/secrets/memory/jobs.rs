@@ -108,7 +108,8 @@ impl Job {
         let name = *proof.name();
         let known = self.search.proofs().iter().find(|known| *known.name() == name);
         if known.is_some_and(|known| {
-            known.counts().iter().zip(proof.counts()).all(|(known, said)| *known >= said)
+            known.is_for_key() == proof.is_for_key()
+                && known.counts().iter().zip(proof.counts()).all(|(known, said)| *known >= said)
         }) {
             return Added::Known;
         }

@@ -351,7 +351,9 @@ impl Worker {
         let (tgid, program) = (job.tgid, job.memory.program);
         for (at, known) in all {
             tracing::debug!(process = tgid.0, shape = ?step.shape, label = ?known.label, "a secret was found");
-            self.places.hit(tgid, program, at, Some(way));
+            // How a program keeps keys says nothing of how it keeps secrets.
+            let is_key = known.joined.is_some_and(|joined| joined.is_key());
+            self.places.hit(tgid, program, at, (!is_key).then_some(way));
             if known.label != Label::Master {
                 let from = ((at - address) as usize).saturating_sub(NEIGHBOURHOOD);
                 let until = ((at - address) as usize + NEIGHBOURHOOD).min(len);

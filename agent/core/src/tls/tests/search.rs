@@ -210,9 +210,92 @@ fn connections_older_than_the_agent_are_opened_from_what_is_seen_of_them() {
         let text = |side: usize| String::from_utf8(seen[side].bytes.values().copied().collect()).unwrap();
         assert!(text(0).ends_with("request 1498request 1499"), "{id:#06x}: {}", text(0));
         assert!(text(1).ends_with("answer 1498answer 1499"), "{id:#06x}: {}", text(1));
-        assert_eq!(session.facts().unwrap().suite, talk.suite.name);
+        assert_eq!(session.facts().unwrap().suite, Some(talk.suite.name));
         assert_eq!(session.take_counts().failed, 0);
         assert_eq!(session.client(), Some(Direction::Egress));
+    }
+}
+
+/// How programs keep keys of TLS 1.2: of OpenSSL the context of each direction, of a JVM arrays of each size.
+fn key_layouts(talk: &Talk) -> Vec<(&'static str, Vec<u8>)> {
+    let array = |bytes: &[u8]| {
+        let len = bytes.len() as u32;
+        let whole = [&[1, 0, 0, 0, 0, 0, 0, 0, 0x40, 8, 0, 0][..], &len.to_le_bytes(), bytes].concat();
+        [&whole[..], &vec![0; whole.len().next_multiple_of(8) - whole.len()]].concat()
+    };
+    let context = |writer: &Writer| {
+        let next = (writer.first_nonce + writer.number).to_be_bytes();
+        [&[0; 64][..], &writer.iv, &next, &[0; 116], &[9; 24], &writer.key, &[7; 40]].concat()
+    };
+    let erlang = |bytes: &[u8]| {
+        let len = bytes.len() as u64;
+        [&[9; 8][..], &len.to_le_bytes(), bytes, &vec![0; bytes.len().next_multiple_of(8) - bytes.len()]]
+            .concat()
+    };
+    let [client, server] = &talk.writers;
+    vec![
+        ("OpenSSL", [context(client), context(server)].concat()),
+        ("a JVM", [array(&client.key), array(&server.iv), array(&server.key), array(&client.iv)].concat()),
+        (
+            "Erlang",
+            [erlang(&server.key), erlang(&client.key), erlang(&client.iv), erlang(&server.iv)].concat(),
+        ),
+    ]
+}
+
+#[test]
+fn connections_of_tls_12_older_than_the_agent_are_opened_by_their_keys() {
+    for id in [0xc02f, 0xc030] {
+        for (first, salts_matter) in
+            [([0, 0], false), ([1 << 63, 0x8877_6655_4433_2211], true), ([0, 1 << 60], true)]
+        {
+            let mut talk = random_talk(id, false);
+            for (writer, first) in talk.writers.iter_mut().zip(first) {
+                writer.first_nonce = first;
+            }
+            for n in 0..300_u32 {
+                talk.say(false, format!("request {n}").as_bytes());
+                talk.say(true, format!("answer {n}").as_bytes());
+            }
+            let late: Vec<_> = talk.chunks().split_off(500);
+            for (name, bytes) in key_layouts(&talk) {
+                let what = format!("{id:#06x} {first:?} {name}");
+                let mut session = Session::new(false, Some(Role::Client), bounds()).with_name([3; 32]);
+                let proof = waiting(&mut session, &late);
+                let memory = [Noise(5).bytes(512), bytes, Noise(6).bytes(512)].concat();
+                let (rest, secrets, hits) = search(proof.clone(), &memory);
+                assert!(rest.is_done() && hits.len() == 2, "{what}: {hits:?}");
+                let mut seen = [Seen::default(), Seen::default()];
+                collect(&mut session, &secrets, &mut seen);
+                let text =
+                    |side: usize| String::from_utf8(seen[side].bytes.values().copied().collect()).unwrap();
+                assert!(text(0).ends_with("request 298request 299"), "{what}: {}", text(0));
+                assert!(text(1).ends_with("answer 298answer 299"), "{what}: {}", text(1));
+                assert_eq!((seen[0].gaps, seen[1].gaps), (0, 0), "{what}");
+                let facts = session.facts().unwrap();
+                assert_eq!(
+                    (facts.version, facts.suite),
+                    (Version::Tls12, None),
+                    "how keys were agreed on is not known"
+                );
+                assert_eq!(session.take_counts().failed, 0);
+                // Where its keys were, another connection's open nothing.
+                let other = random_talk(if id == 0xc02f { 0xc030 } else { 0xc02f }, false);
+                for (_, bytes) in key_layouts(&other) {
+                    assert_eq!(search(proof.clone(), &bytes).2, [], "{what}");
+                }
+                // Keys without their salts are of no use where numbers are not sent.
+                let keys = [
+                    Noise(5).bytes(512),
+                    talk.writers[0].key.clone(),
+                    talk.writers[1].key.clone(),
+                    vec![0; 64],
+                ];
+                let found = search(proof, &keys.concat()).2.len();
+                let expected = first.iter().filter(|first| **first == 0).count();
+                assert!(if salts_matter { found <= expected } else { found == 2 }, "{what}: {found}");
+            }
+        }
     }
 }
 
