@@ -179,7 +179,17 @@ impl Search {
         let begin = from.max(address).next_multiple_of(step as u64);
         let mut place = usize::try_from(begin - address).unwrap_or(usize::MAX);
         let mut lengths = self.lengths(effort);
+        // From where on it is not known whether there can be a secret.
+        let mut looked = place;
         while place < piece.len() && place + MIN_SECRET <= piece.len() && lengths != [false; 3] {
+            if shape == Shape::Marked && place >= looked {
+                if !may_be_marked(piece, place) {
+                    place += MARKED_BLOCK;
+                    looked = place;
+                    continue;
+                }
+                looked = place + MARKED_BLOCK;
+            }
             let fits = fitting(shape, piece, place, lengths);
             if fits != [false; 3]
                 && let Some(name) = self.hits(piece, address, place, (fits, effort), found)
@@ -253,6 +263,29 @@ impl Search {
     }
 }
 
+/// Places that are looked at together for what [`Shape::Marked`] asks: 16 words.
+const MARKED_BLOCK: usize = 64;
+
+/// Whether one of the next places can be marked: a small multiple of 16 before it, which may be a length, or zeros 56 bytes behind what
+/// is none. Nearly all memory is passed over by this, 16 places at a time in the processor's vectors.
+fn may_be_marked(piece: &[u8], place: usize) -> bool {
+    const BEFORE: usize = 8;
+    const BEHIND: usize = 64;
+    let around = place.checked_sub(BEFORE).and_then(|from| piece.get(from..place + MARKED_BLOCK + BEHIND));
+    // At the ends of a piece every place is looked at.
+    let Some(around) = around else { return true };
+    let (words, _) = around.as_chunks::<4>();
+    let word = |at: usize| words.get(at).map_or(0, |word| u32::from_le_bytes(*word));
+    let mut may_be = false;
+    for at in 0..MARKED_BLOCK / 4 {
+        let (before, here) = (at, at + BEFORE / 4);
+        let is_len = |word: u32| (word.wrapping_sub(1) < 8 * MAX_SECRET as u32) & (word % 16 == 0);
+        may_be |= is_len(word(before)) | is_len(word(before + 1));
+        may_be |= ((word(here + 14) | word(here + 15)) == 0) & (word(here) != 0) & (word(here + 7) != 0);
+    }
+    may_be
+}
+
 /// Of these lengths, those that a secret may have that lies there in this way: the cheap half of the question.
 fn fitting(shape: Shape, piece: &[u8], place: usize, lengths: Lengths) -> Lengths {
     let before = |len: usize| place.checked_sub(len).and_then(|from| piece.get(from..place));
@@ -321,4 +354,35 @@ fn looks_random_short(words: &[[u8; 8]; 2]) -> bool {
         }
     }
     zeros <= 2 && (2..=14).contains(&high) && seen.iter().map(|part| part.count_ones()).sum::<u32>() >= 12
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Looking at many places at once passes over none that would be tried.
+        #[test]
+        fn what_is_passed_over_is_not_marked(
+            words in proptest::collection::vec(
+                prop_oneof![3 => Just(0_u32), 1 => prop::sample::select(vec![16, 32, 48, 256, 384]), 6 => any::<u32>()],
+                64..200,
+            ),
+            at in 0..40_usize,
+        ) {
+            let piece: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let place = 4 * at;
+            if !may_be_marked(&piece, place) {
+                for place in (place..place + MARKED_BLOCK).step_by(4) {
+                    let fits = fitting(Shape::Marked, &piece, place, [true; 3]);
+                    let tried = LENGTHS.into_iter().zip(fits).any(|(len, fits)| {
+                        fits && piece.get(place..place + len).is_some_and(looks_random)
+                    });
+                    prop_assert!(!tried, "{place}");
+                }
+            }
+        }
+    }
 }
