@@ -20,7 +20,7 @@ use super::half::{Half, Outcome};
 use super::hello::{Message, ServerHello};
 use super::older::Salts;
 use super::proof::{DERIVATION, Kind, MAX_SAMPLES, Proof, Sample};
-use super::record::Piece;
+use super::record::{Piece, body_len};
 use super::secret::{ClientRandom, Secrets, Set};
 use super::suite::{Suite, Version};
 use crate::record::{Direction, Mark, Role};
@@ -124,6 +124,8 @@ pub struct Session {
     /// TLS 1.2: what the keys in force come from, once that direction changed to them.
     changed: [Option<Handshake>; 2],
     queue: VecDeque<(Direction, Piece)>,
+    /// What came for the process and may be data.
+    read: Read,
     held: usize,
     out: VecDeque<(Direction, Chunk)>,
     phase: Phase,
@@ -152,6 +154,27 @@ struct Asked {
     at: BootTime,
 }
 
+/// Records that a process read and that look like data.
+#[derive(Clone, Copy, Debug, Default)]
+struct Read {
+    data: u64,
+    /// One of them, or what was lost, is longer than the end of a handshake.
+    is_large: bool,
+}
+
+impl Read {
+    fn note(&mut self, piece: &Piece) {
+        let (is_data, len) = match piece {
+            Piece::Record { header, .. } | Piece::Cut { header, .. } => {
+                (header[0] == APPLICATION_DATA, body_len(header))
+            }
+            Piece::Hole { .. } => (true, usize::MAX),
+        };
+        self.data += u64::from(is_data);
+        self.is_large |= is_data && len > MAX_FINISHED;
+    }
+}
+
 enum Step {
     Done,
     Wait,
@@ -172,6 +195,7 @@ impl Session {
             server_name: None,
             changed: [None, None],
             queue: VecDeque::new(),
+            read: Read::default(),
             held: 0,
             out: VecDeque::new(),
             phase: Phase::Greeting,
@@ -201,7 +225,7 @@ impl Session {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
         }
-        let (queue, held) = (&mut self.queue, &mut self.held);
+        let (queue, held, read) = (&mut self.queue, &mut self.held, &mut self.read);
         let half = match direction {
             Direction::Ingress => &mut self.ingress,
             Direction::Egress => &mut self.egress,
@@ -209,6 +233,9 @@ impl Session {
         let malformed = half.framer.malformed;
         half.framer.push(chunk, &mut |piece| {
             *held = held.saturating_add(piece.held() + size_of::<Piece>());
+            if direction == Direction::Ingress {
+                read.note(&piece);
+            }
             queue.push_back((direction, piece));
         });
         self.counts.malformed += half.framer.malformed - malformed;
@@ -268,6 +295,12 @@ impl Session {
     /// It was opened with a secret that was found in memory.
     pub fn is_found(&self) -> bool {
         self.is_found
+    }
+
+    /// The process may have read data. In TLS 1.3 the end of a client's handshake looks like data, and is told by its length.
+    pub fn has_read(&self) -> bool {
+        let Read { data, is_large } = self.read;
+        is_large || data > u64::from(self.version() == Some(Version::Tls13))
     }
 
     /// Whose secret is waited for.

@@ -27,6 +27,8 @@ pub(super) struct Sealed {
     is_opened: bool,
     /// What the process reads was opened, or asks for nothing: each direction has a secret of its own, and that of what it writes shows no request.
     is_read: bool,
+    /// It was told that the process has read something that cannot be read here.
+    is_hidden: bool,
     /// Whose secret it waits for, once it was told.
     asked: Option<tls::ClientRandom>,
 }
@@ -83,11 +85,18 @@ impl Flow {
             .with_name(own_name(self.info.conn.id));
         // PostgreSQL's client asks, and is asked for nothing: there is nothing to be hidden.
         let is_read = is_of_postgres(look.pending.iter());
-        let sealed = Sealed { session, begun: BTreeMap::new(), is_opened: false, is_read, asked: None };
+        let sealed = Sealed {
+            session,
+            begun: BTreeMap::new(),
+            is_opened: false,
+            is_read,
+            is_hidden: false,
+            asked: None,
+        };
         cx.stats.tls.seen += 1;
         self.tls = Some(Box::new(sealed));
-        if !is_read {
-            self.say_unread(since, true, cx);
+        if !is_read && !at_record {
+            self.hide(since, cx);
         }
         self.want_all(cx);
         for (direction, chunk) in look.pending {
@@ -103,14 +112,27 @@ impl Flow {
         now: BootTime,
         cx: &mut Context,
     ) {
-        if let Some(sealed) = &mut self.tls {
-            if let (Direction::Ingress, false, Chunk::Bytes { mark, .. }) = (direction, sealed.is_read, chunk)
-            {
+        let Some(sealed) = &mut self.tls else { return };
+        sealed.session.offer(direction, chunk);
+        if direction == Direction::Ingress && !sealed.is_read && sealed.session.has_read() {
+            let mark = chunk.mark();
+            if !sealed.is_hidden {
+                self.hide(mark.at, cx);
+            }
+            if let Chunk::Bytes { .. } = chunk {
                 cx.out.push_back((Arc::clone(&self.info), Event::Hidden { by: mark.thread, at: mark.at }));
             }
-            sealed.session.offer(direction, chunk);
-            self.unseal(now, cx);
         }
+        self.unseal(now, cx);
+    }
+
+    /// From now on the process may have read what cannot be read here. A handshake asks for nothing, nor does a connection that is
+    /// kept for later.
+    fn hide(&mut self, since: BootTime, cx: &mut Context) {
+        if let Some(sealed) = &mut self.tls {
+            sealed.is_hidden = true;
+        }
+        self.say_unread(since, true, cx);
     }
 
     /// Hands on what can be opened now.
@@ -143,6 +165,7 @@ impl Flow {
         if let Some(sealed) = &mut self.tls
             && direction == Direction::Ingress
             && !std::mem::replace(&mut sealed.is_read, true)
+            && sealed.is_hidden
         {
             cx.out.push_back((Arc::clone(&self.info), Event::Read));
         }

@@ -248,7 +248,7 @@ fn tls_is_counted_and_ignored_until_its_plaintext_appears() {
 }
 
 #[test]
-fn an_encrypted_connection_hides_requests_from_its_first_byte_on() {
+fn an_encrypted_connection_hides_requests_from_its_first_data_on() {
     let hello = "\u{16}\u{3}\u{1}\u{0}\u{40}\u{1}\u{0}\u{0}\u{3c}\u{3}\u{3}0123456789abcdef";
     let events = |is_opened: bool, role| {
         let mut connections = scribes(10);
@@ -264,6 +264,12 @@ fn an_encrypted_connection_hides_requests_from_its_first_byte_on() {
         connections.handle_timeout(BootTime::ZERO + Duration::from_secs(5));
         let direction = if role == Role::Server { Ingress } else { Egress };
         connections.handle_data(data(1, direction, 0, hello, 0, 1000));
+        let rest = "x".repeat(69 - hello.len());
+        connections.handle_data(data(1, direction, hello.len() as u64, &rest, 0, 1001));
+        // Data of whoever asks it.
+        let (pos, sent) = if role == Role::Server { (69, 0) } else { (0, 69) };
+        let record = format!("\u{17}\u{3}\u{3}\u{0}\u{40}{}", "x".repeat(64));
+        connections.handle_data(data(1, Ingress, pos, &record, sent, 2000));
         let all = std::iter::from_fn(|| connections.poll_event()).map(|(_, event)| event);
         all.filter_map(|event| match event {
             Event::Unread { since, is_watched, .. } => {
@@ -276,10 +282,10 @@ fn an_encrypted_connection_hides_requests_from_its_first_byte_on() {
     };
     assert_eq!(
         events(true, Role::Server),
-        ["1000 true", "1000"],
+        ["2000 true", "2000"],
         "its secret is looked for: who reads it is told"
     );
-    assert_eq!(events(true, Role::Client), ["1000 true"], "it may be a broker's");
+    assert_eq!(events(true, Role::Client), ["2000 true", "2000"], "it may be a broker's");
     assert_eq!(events(false, Role::Server), ["1000 false"]);
     assert_eq!(events(false, Role::Client), [""; 0], "it asks, and is asked for nothing");
 }
@@ -294,15 +300,17 @@ fn a_connection_that_is_over_or_in_the_clear_hides_nothing_any_more() {
     let bounds =
         |bytes| tls::Bounds { bytes, time: Duration::from_secs(10), after_end: Duration::from_secs(3) };
     let mut connections = scribes(10);
-    connections.open_tls(bounds(300));
+    connections.open_tls(bounds(500));
     connections.handle_conn(Conn { role: Some(Role::Server), ..conn(1) });
     connections.handle_data(data(1, Ingress, 0, hello, 0, 1));
+    let record = format!("\u{17}\u{3}\u{3}\u{1}\u{0}{}", "x".repeat(256));
+    assert!(events(&mut connections).is_empty(), "a handshake asks for nothing");
+    connections.handle_data(data(1, Ingress, 27, &["x".repeat(42), record.clone()].concat(), 0, 1));
     assert!(matches!(events(&mut connections)[..], [Event::Unread { is_watched: true, .. }]));
     connections.handle_close(close(1, 2));
     // Its records wait for a secret a little longer, and then there are too many: that does not begin it anew.
-    let record = format!("\u{17}\u{3}\u{3}\u{1}\u{0}{}", "x".repeat(256));
-    let late = ["x".repeat(42), record.clone(), record.clone(), record].concat();
-    connections.handle_data(data(1, Ingress, 27, &late, 0, 3));
+    let at = 69 + record.len() as u64;
+    connections.handle_data(data(1, Ingress, at, &record.repeat(2), 0, 3));
     assert_eq!((connections.stats().opaque, connections.stats().tls.limit), (1, 1));
     assert_eq!(events(&mut connections).len(), 0);
 

@@ -525,6 +525,21 @@ fn every_gap_costs_what_it_covers_and_no_byte_is_wrong() {
 }
 
 #[test]
+fn a_handshake_is_not_taken_for_what_a_server_is_asked() {
+    for id in [0x1301, 0x1302, 0xc030] {
+        let mut talk = Talk::new(id, false);
+        let whole = talk.pieces.len();
+        talk.say(false, b"GET / HTTP/1.1\r\n\r\n");
+        let mut session = Session::new(true, Some(Role::Server), bounds());
+        for (number, (direction, chunk)) in talk.chunks().into_iter().enumerate() {
+            session.offer(direction.opposite(), &chunk);
+            session.poll(&Secrets::default(), BootTime::ZERO);
+            assert_eq!(session.has_read(), number >= whole, "{id:#06x} {number}");
+        }
+    }
+}
+
+#[test]
 fn that_something_was_lost_is_told_before_its_answer() {
     for id in [0x1301, 0x1303, 0xc02f] {
         let mut talk = Talk::new(id, false);
