@@ -143,6 +143,11 @@ impl Engine {
         self.inside.hidden(conn, by, at);
     }
 
+    /// Such a connection brings no more, though what it brought may yet be read.
+    pub fn unread_over(&mut self, conn: ConnId, at: BootTime) {
+        self.inside.unread_over(conn, at);
+    }
+
     /// They are, or it brings none.
     pub fn read(&mut self, conn: ConnId, now: BootTime) {
         self.inside.read(conn, now);

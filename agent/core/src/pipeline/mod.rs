@@ -471,6 +471,7 @@ impl Pipeline {
                     self.engine.unread(conn.conn.id, by, (since, is_watched));
                 }
                 Event::Hidden { by, at } => self.engine.hidden(conn.conn.id, by, at),
+                Event::UnreadOver { at } => self.engine.unread_over(conn.conn.id, at),
                 Event::Read => self.engine.read(conn.conn.id, self.now),
                 Event::Discarded { .. } => {}
             }

@@ -58,6 +58,8 @@ pub enum Event {
     Unread { by: Tgid, since: BootTime, is_watched: bool },
     /// Somebody read something from a connection that is not read here. Not from sessions.
     Hidden { by: Worker, at: BootTime },
+    /// The connection brings no more of them: it was closed then, though it may yet be read. Not from sessions.
+    UnreadOver { at: BootTime },
     /// They can be read after all, or it brings none. Not from sessions.
     Read,
     /// Something was discarded, and why; feeds the counters.

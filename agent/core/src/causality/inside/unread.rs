@@ -82,6 +82,13 @@ impl Unread {
         self.moves.push_back((at, by, conn));
     }
 
+    /// The connection brings no more; it is told when it is gone.
+    pub(super) fn over(&mut self, conn: ConnId, at: BootTime) {
+        if let Some(known) = self.conns.iter_mut().rev().find(|known| known.conn == conn) {
+            known.when.to = known.when.to.min(at);
+        }
+    }
+
     /// The connection is gone, which is told once.
     pub(super) fn end(&mut self, conn: ConnId, now: BootTime) {
         match self.conns.iter_mut().rev().find(|known| known.conn == conn) {
@@ -166,6 +173,14 @@ impl Inside {
         }
     }
 
+    /// Such a connection brings no more.
+    pub fn unread_over(&mut self, conn: ConnId, at: BootTime) {
+        let unread = self.table.unread.get(&conn).and_then(|tgid| self.table.processes.get_mut(tgid));
+        if let Some(process) = unread {
+            process.unread.over(conn, at);
+        }
+    }
+
     /// Such a connection is gone.
     pub(super) fn unread_closed(&mut self, conn: ConnId, now: BootTime) {
         if let Some(unread) = self.no_longer_unread(conn) {
@@ -198,7 +213,9 @@ mod tests {
                 && unread.overlaps(ns(0), ns(10))
                 && unread.overlaps(ns(50), ns(60))
         );
-        unread.end(CONN, ns(30));
+        unread.over(CONN, ns(30));
+        assert!(!unread.overlaps(ns(31), ns(40)), "it was closed, though it is not gone");
+        unread.end(CONN, ns(3_000));
         assert!(unread.overlaps(ns(30), ns(40)) && !unread.overlaps(ns(31), ns(40)));
         // Its number is another connection's now.
         unread.begin(CONN, ns(70), true);

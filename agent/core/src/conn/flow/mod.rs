@@ -234,8 +234,9 @@ impl Flow {
 
     /// The end was seen. Records that another CPU delivers late still count until [`Flow::handle_timeout`].
     pub(super) fn close(&mut self, close: Close, cx: &mut Context) {
-        self.closing.get_or_insert(close);
+        let at = self.closing.get_or_insert(close).at;
         self.unwant_sealed(true, cx);
+        self.say_over(at, cx);
     }
 
     /// Returns whether the connection is over.

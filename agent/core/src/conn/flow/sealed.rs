@@ -133,6 +133,16 @@ impl Flow {
             sealed.is_hidden = true;
         }
         self.say_unread(since, true, cx);
+        if let Some(close) = self.closing {
+            self.say_over(close.at, cx);
+        }
+    }
+
+    /// The connection was closed: what it hides goes no further, while its records wait for their secret a little longer.
+    pub(super) fn say_over(&self, at: BootTime, cx: &mut Context) {
+        if self.tls.as_ref().is_some_and(|sealed| sealed.is_hidden && !sealed.is_read) {
+            cx.out.push_back((Arc::clone(&self.info), Event::UnreadOver { at }));
+        }
     }
 
     /// Hands on what can be opened now.
@@ -326,6 +336,7 @@ impl Flow {
             Event::Missed { .. }
             | Event::Unread { .. }
             | Event::Hidden { .. }
+            | Event::UnreadOver { .. }
             | Event::Read
             | Event::Discarded { .. } => true,
         }

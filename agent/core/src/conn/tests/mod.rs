@@ -295,7 +295,9 @@ fn a_connection_that_is_over_or_in_the_clear_hides_nothing_any_more() {
     let hello = "\u{16}\u{3}\u{1}\u{0}\u{40}\u{1}\u{0}\u{0}\u{3c}\u{3}\u{3}0123456789abcdef";
     let events = |connections: &mut Connections| {
         let all = std::iter::from_fn(|| connections.poll_event()).map(|(_, event)| event);
-        all.filter(|event| matches!(event, Event::Unread { .. } | Event::Read)).collect::<Vec<_>>()
+        let kinds =
+            |event: &Event| matches!(event, Event::Unread { .. } | Event::UnreadOver { .. } | Event::Read);
+        all.filter(kinds).collect::<Vec<_>>()
     };
     let bounds =
         |bytes| tls::Bounds { bytes, time: Duration::from_secs(10), after_end: Duration::from_secs(3) };
@@ -308,6 +310,7 @@ fn a_connection_that_is_over_or_in_the_clear_hides_nothing_any_more() {
     connections.handle_data(data(1, Ingress, 27, &["x".repeat(42), record.clone()].concat(), 0, 1));
     assert!(matches!(events(&mut connections)[..], [Event::Unread { is_watched: true, .. }]));
     connections.handle_close(close(1, 2));
+    assert!(matches!(events(&mut connections)[..], [Event::UnreadOver { .. }]), "it was closed");
     // Its records wait for a secret a little longer, and then there are too many: that does not begin it anew.
     let at = 69 + record.len() as u64;
     connections.handle_data(data(1, Ingress, at, &record.repeat(2), 0, 3));

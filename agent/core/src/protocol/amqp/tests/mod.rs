@@ -1210,7 +1210,7 @@ proptest::proptest! {
                     proptest::prop_assert!(opened.contains(&op) && !closed.contains(&op));
                 }
                 Event::Closed(operation) => closed.push(operation.id),
-                Event::Discarded { .. } | Event::Missed { .. } | Event::Unread { .. } | Event::Hidden { .. } | Event::Read => {}
+                Event::Discarded { .. } | Event::Missed { .. } | Event::Unread { .. } | Event::Hidden { .. } | Event::UnreadOver { .. } | Event::Read => {}
             }
         }
         opened.sort();

@@ -182,6 +182,7 @@ pub(super) fn assert_life_cycles(events: &[Event]) {
             | Event::Missed { .. }
             | Event::Unread { .. }
             | Event::Hidden { .. }
+            | Event::UnreadOver { .. }
             | Event::Read => {}
         }
     }

@@ -109,6 +109,7 @@ impl Driver {
                 | Event::Missed { .. }
                 | Event::Unread { .. }
                 | Event::Hidden { .. }
+                | Event::UnreadOver { .. }
                 | Event::Read => continue,
             };
             let stage = stages.entry(op).or_insert(0);
