@@ -279,7 +279,7 @@ fn may_be_marked(piece: &[u8], place: usize) -> bool {
     let mut may_be = false;
     for at in 0..MARKED_BLOCK / 4 {
         let (before, here) = (at, at + BEFORE / 4);
-        let is_len = |word: u32| (word.wrapping_sub(1) < 8 * MAX_SECRET as u32) & (word % 16 == 0);
+        let is_len = |word: u32| (word.wrapping_sub(1) < 8 * MAX_SECRET as u32) & word.is_multiple_of(16);
         may_be |= is_len(word(before)) | is_len(word(before + 1));
         may_be |= ((word(here + 14) | word(here + 15)) == 0) & (word(here) != 0) & (word(here + 7) != 0);
     }
