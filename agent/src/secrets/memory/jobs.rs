@@ -153,6 +153,13 @@ impl Job {
         while self.step.is_none() {
             let Some(step) = self.plan.next() else { break };
             self.gone += 1;
+            if self.gone > WORTH_IT {
+                // Dear ways are for those that are still there.
+                self.waiting
+                    .iter_mut()
+                    .filter(|waiting| waiting.is_over)
+                    .for_each(|waiting| waiting.until = now);
+            }
             if !self.search.wants(step.effort) {
                 continue;
             }
