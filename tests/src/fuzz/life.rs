@@ -43,6 +43,7 @@ impl LifeCycles {
             | Event::Missed { .. }
             | Event::Unread { .. }
             | Event::Hidden { .. }
+            | Event::UnreadOver { .. }
             | Event::Read => return,
         };
         let Some(life) = self.operations.get_mut(&op) else { panic!("never opened: {event:?}") };

@@ -14,7 +14,8 @@
 //!
 //! Responses answer requests in order (RFC 9112, section 9.3.2), so pairing is a queue. After a hole that may have hidden
 //! a message, the queue is trusted only where the connection was not pipelined: then a new request means that everything
-//! before it is over. Otherwise pairing is given up until the connection has been quiet: a response is never guessed.
+//! before it is over. Otherwise pairing is given up until the connection has been quiet, or
+//! requests and responses went by turns for a while: a response is never guessed.
 
 pub(super) mod body;
 pub mod content;

@@ -17,6 +17,10 @@ use crate::time::BootTime;
 /// leaves all of them unanswered for so long and then answers.
 const QUIET: Duration = Duration::from_secs(10);
 
+/// The same after so many requests in a row of which each had one response before the next. A client that pipelines, and lost nothing of
+/// its beginning, was seen to: it sends several at once before it can go on one by one.
+const TURNS: u8 = 8;
+
 /// A response that is seen before its request is not moved before it by more than this: records are swapped by microseconds, and what
 /// is later than a stalled processor's is taken for lost by [`crate::stream::Window`] as well.
 const OVERTAKEN: Duration = Duration::from_millis(100);
@@ -30,6 +34,30 @@ pub(super) struct Pairing {
     request_lost: bool,
     /// Requests and responses cannot be paired.
     lost: bool,
+    /// Requests were seen to be pipelined, at any time.
+    was_pipelined: bool,
+    /// While pairing is lost: requests in a row that had one response each before the next one.
+    turns: u8,
+    /// The last of them has none yet.
+    is_open: bool,
+}
+
+impl Pairing {
+    /// A request while pairing is lost. Returns whether it can be believed again.
+    fn turn(&mut self) -> bool {
+        self.was_pipelined |= self.is_open;
+        self.turns = if self.is_open { 0 } else { self.turns.saturating_add(1) };
+        self.is_open = true;
+        self.turns > TURNS && !self.was_pipelined
+    }
+
+    /// A response while pairing is lost.
+    fn answered(&mut self) {
+        if !std::mem::take(&mut self.is_open) {
+            // One too many: somebody waited for it before.
+            self.turns = 0;
+        }
+    }
 }
 
 impl Http1Session {
@@ -37,9 +65,11 @@ impl Http1Session {
     pub(super) fn settle_before_request(&mut self, start: Point, quiet_since: BootTime, out: &mut Events) {
         let request_lost = std::mem::take(&mut self.pairing.request_lost);
         if self.pairing.lost {
-            let quiet = start.at.since(quiet_since) >= QUIET;
-            self.pairing.lost = !quiet;
-            self.pairing.pipelined &= !quiet;
+            let is_in_turn = self.pairing.turn();
+            if is_in_turn || start.at.since(quiet_since) >= QUIET {
+                let Pairing { was_pipelined, .. } = self.pairing;
+                self.pairing = Pairing { was_pipelined, ..Pairing::default() };
+            }
             return;
         }
         let waiting = self.open.len();
@@ -57,13 +87,14 @@ impl Http1Session {
         } else if request_lost {
             self.lose_pairing(start.at, out);
         } else if self.response.state != State::Body(Body::UntilClose) {
-            self.pairing.pipelined = true;
+            (self.pairing.pipelined, self.pairing.was_pipelined) = (true, true);
         }
     }
 
     /// Whether the status line at `at` answers the first open exchange. While seeking, it may also end the one before.
     pub(super) fn response_is_expected(&mut self, at: Point, out: &mut Events) -> bool {
         if self.pairing.lost {
+            self.pairing.answered();
             return false;
         }
         let waiting = self.open.len();
@@ -200,7 +231,7 @@ impl Http1Session {
         while !self.open.is_empty() {
             self.give_up_front(at, out);
         }
-        self.pairing.lost = true;
+        self.pairing = Pairing { lost: true, turns: 0, is_open: false, ..self.pairing };
         self.response.lose();
     }
 

@@ -244,3 +244,57 @@ proptest! {
         assert_no_wrong_pair(&run_records(&records, End::Closed), &"random holes");
     }
 }
+
+/// A client that always has `window` requests under way: each answer makes it send the next one.
+fn windowed(window: usize, count: usize) -> Vec<Step> {
+    let request = |n: usize| format!("GET /{n} HTTP/1.1\r\n\r\n");
+    let mut steps = vec![client((0..window).map(request).collect::<String>())];
+    for n in 0..count {
+        steps.push(server(format!("HTTP/1.1 200 OK\r\nX-For: /{n}\r\nContent-Length: 2\r\n\r\nok")));
+        steps.push(client(request(n + window)));
+    }
+    steps
+}
+
+proptest! {
+    #[test]
+    fn after_a_loss_what_goes_by_turns_is_paired_again_and_what_is_under_way_together_is_not(
+        window in 1..4_usize,
+        lost in prop::collection::vec(prop::bool::weighted(0.08), 1..200),
+    ) {
+        let steps = windowed(window, 100);
+        // That a connection is pipelined must have been seen before a hole can hide it.
+        let is_lost = |n: usize| n > 0 && lost.get(n).copied().unwrap_or(false);
+        let records: Vec<(u64, Step)> = (1..).zip(steps).collect();
+        let events = run_records(&with_holes(&records, is_lost), End::Closed);
+        assert_no_wrong_pair(&events, &(window, "random holes"));
+    }
+}
+
+#[test]
+fn after_a_loss_in_both_directions_pairing_comes_back_by_turns() {
+    let mut steps = windowed(1, 40);
+    steps
+        .splice(11..15, [Step::ClientGap(20), Step::ServerGap(80), Step::ClientGap(20), Step::ServerGap(80)]);
+    let events = run(&steps);
+    let all = operations(&events);
+    let is_paired = |from: usize, to: usize| {
+        let has = |n: usize| {
+            all.iter().any(|operation| {
+                exchange(operation).target == format!("/{n}") && exchange(operation).status == Some(200)
+            })
+        };
+        (from..to).map(has).collect::<Vec<_>>()
+    };
+    assert!(is_paired(0, 5).iter().all(|is| *is), "{:?}", summaries(&events));
+    assert!(is_paired(20, 40).iter().all(|is| *is), "{:?}", summaries(&events));
+    assert!(!is_paired(8, 12).iter().any(|is| *is), "not at once: {:?}", summaries(&events));
+    // One that was seen to have two under way is believed only after silence.
+    let mut steps = windowed(2, 40);
+    steps
+        .splice(11..15, [Step::ClientGap(20), Step::ServerGap(80), Step::ClientGap(20), Step::ServerGap(80)]);
+    let events = run(&steps);
+    let paired = operations(&events).iter().filter(|operation| exchange(operation).status.is_some()).count();
+    assert!(paired < 8, "{:?}", summaries(&events));
+    assert_no_wrong_pair(&events, &"a window of 2");
+}
