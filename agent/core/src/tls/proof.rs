@@ -267,7 +267,8 @@ impl Proof {
             all += cost;
             if let Some(key) = key {
                 let nonce_offset = older::nonce(sample).map(|nonce| nonce.wrapping_sub(key.number));
-                let joined = Joined { suite: key.suite, number: key.number, nonce_offset };
+                let number = key.number.saturating_sub(BACK);
+                let joined = Joined { suite: key.suite, number, nonce_offset };
                 let (client_random, origin) = (self.name, Origin::Found);
                 samples.clear();
                 found(Known { client_random, label, secret: key.secret, origin, joined: Some(joined) });
@@ -288,7 +289,8 @@ impl Proof {
         if let Some(secret) = Secret::new(known.secret.bytes()).filter(|_| opens) {
             samples.clear();
             let (client_random, label, origin) = (self.name, known.label, Origin::Found);
-            found(Known { client_random, label, secret, origin, joined: Some(Joined { number, ..*joined }) });
+            let joined = Joined { number: number.saturating_sub(BACK), ..*joined };
+            found(Known { client_random, label, secret, origin, joined: Some(joined) });
         }
         older::KEY_COST
     }
