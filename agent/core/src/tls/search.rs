@@ -227,7 +227,9 @@ impl Search {
         step: usize,
         found: &mut impl FnMut(u64, Known),
     ) {
-        let from = place.saturating_sub(NEIGHBOURHOOD);
+        // Addresses, not places in the piece, are multiples of something, and not the one that they are around.
+        let first = address.saturating_add(place.saturating_sub(NEIGHBOURHOOD) as u64);
+        let from = usize::try_from(first.next_multiple_of(step as u64) - address).unwrap_or(usize::MAX);
         let until = (place + NEIGHBOURHOOD).min(piece.len());
         let mut of = self.split_off(name);
         for near in (from..until).step_by(step) {
