@@ -33,4 +33,6 @@ with open(log, "w") as out:
         status, _ = ask(f"{parts.path}/{number}")
         out.write(f"GET {parts.path}/{number} {status}\n")
         time.sleep(0.01)
+    # Its secret is looked for while it is open.
+    time.sleep(1 if go != "-" else 0)
     out.write("done\n")

@@ -79,6 +79,10 @@ func call(address, ca, count, goFile, log string) {
 		fmt.Fprintf(out, "GET %s %d\n", path, ask(path))
 		time.Sleep(10 * time.Millisecond)
 	}
+	if goFile != "-" {
+		// Its secret is looked for while it is open.
+		time.Sleep(time.Second)
+	}
 	fmt.Fprintln(out, "done")
 	check(out.Close())
 }

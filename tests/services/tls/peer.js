@@ -40,6 +40,8 @@ async function call(url, ca, count, go, log) {
     fs.writeSync(out, `GET ${base}/${number} ${status}\n`);
     await pause(10);
   }
+  // Its secret is looked for while it is open.
+  await pause(go !== '-' ? 1000 : 0);
   fs.writeSync(out, 'done\n');
   process.exit(0);
 }

@@ -131,7 +131,18 @@ pub fn compare(entries: &[Entry], spans: &[Span], since_ns: u64) -> Report {
             && matching.of_span[index].is_none()
             && !is_housekeeping(span)
         {
-            report.extra.push(format!("{} {} of order {:?}", span.service, span.name, span.order()));
+            let (from, to) = (ms(span.start_ns, since_ns), ms(span.end_ns, since_ns));
+            let facts: Vec<String> = ["http.response.status_code", "spoor.incomplete"]
+                .into_iter()
+                .filter_map(|key| Some(format!(", {key} {}", span.text(key)?)))
+                .collect();
+            report.extra.push(format!(
+                "{} {} of order {:?}, {from} to {to} ms{}",
+                span.service,
+                span.name,
+                span.order(),
+                facts.concat()
+            ));
         }
     }
     scattered(spans, &mut report);
@@ -276,6 +287,10 @@ fn fits_facts(fact: &Fact, span: &Span) -> bool {
 }
 
 /// A request of which the agent says itself that it did not see the answer.
+fn ms(at: u64, since: u64) -> u64 {
+    at.saturating_sub(since) / 1_000_000
+}
+
 fn is_unanswered(span: &Span) -> bool {
     span.text("spoor.incomplete").is_some()
         && span.text("http.request.method").is_some()

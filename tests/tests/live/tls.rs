@@ -325,7 +325,16 @@ fn trace(binary: &Path) -> Result<()> {
             span.name,
             span.attributes().collect::<Vec<_>>()
         );
-        assert!(span.text("tls.cipher").is_some(), "{}", span.name);
+        // Of a connection of TLS 1.2 whose handshake was not seen, the suite has no name. Java opens a new one when it comes to its turn.
+        let version = span.text("tls.protocol.version");
+        let may_lack_it = version.as_deref() == Some("1.2")
+            && span.text("url.path").is_some_and(|path| path.contains("/older"));
+        assert!(
+            version.is_some() && (span.text("tls.cipher").is_some() || may_lack_it),
+            "{}: {:?}",
+            span.name,
+            span.attributes().collect::<Vec<_>>()
+        );
     }
     scratch.discard();
     Ok(())
