@@ -80,15 +80,13 @@ impl Engine {
         self.inside.requested(op, point);
     }
 
-    /// The wire identity of a call that has begun: both ends are joined before either is over, for one may be over long before
-    /// the other.
+    /// The wire identity of a call that has begun: both ends are joined before either is over.
     pub fn begun(&mut self, op: OpId, role: Role, wire: WireId) {
         let side = if role == Role::Client { Side::Sender } else { Side::Receiver };
         self.meet(wire, End { op, side, times: None });
     }
 
-    /// An operation is over. `wire` is its wire identity, where the connection has one and it was not told before.
-    /// Keys of an operation that was not `read` are not known.
+    /// An operation is over. `wire` is its identity, if there is one and it was not told before. Keys of one not `read` are not known.
     pub fn closed(
         &mut self,
         info: &ConnInfo,
@@ -101,8 +99,8 @@ impl Engine {
             self.inside.closed(closing(&self.hasher, op, found, is_read));
         }
         if let Some(wire) = wire {
-            let is_local = info.conn.transport == Transport::Unix;
-            let times = is_local.then_some((op.request.start.at, op.ended_at));
+            let times =
+                (info.conn.transport == Transport::Unix).then_some((op.request.start.at, op.ended_at));
             self.meet(wire, End { op: op.id, side: side(op), times });
         }
         if let Detail::Amqp(action) = &op.detail {
@@ -193,8 +191,7 @@ impl Engine {
         }
     }
 
-    /// A request that has been open for long and may be the cause of what is decided next: what it has shown so far is
-    /// needed before [`Engine::handle_timeout`] is called again.
+    /// A request open for long that may be the cause of what is next: what it showed is needed before [`Engine::handle_timeout`].
     pub fn poll_to_peek(&mut self) -> Option<(ConnId, OpId)> {
         self.inside.poll_to_peek()
     }
