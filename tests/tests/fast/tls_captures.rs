@@ -187,7 +187,10 @@ fn operations(
     let mut all = Vec::new();
     while let Some((info, event)) = connections.poll_event() {
         if let Event::Closed(operation) = event {
-            let tls = info.tls.as_ref().map(|tls| format!("{} {}", tls.version.name(), tls.suite));
+            let tls = info
+                .tls
+                .as_ref()
+                .map(|tls| format!("{} {}", tls.version.name(), tls.suite.unwrap_or("unnamed")));
             all.push((info.protocol.expect("a protocol"), *operation, tls));
         }
     }
