@@ -12,12 +12,15 @@
 //! *Owns* what a key is told by, and the salts that were seen. *Must not know* where keys lie.
 //! *Spec*: RFC 5288 section 3; NIST SP 800-38D section 7; RFC 8452 appendix A, for GHASH in terms of POLYVAL.
 
+use std::fmt;
+
 use aes::cipher::consts::U16;
 use aes::cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use aes::{Aes128, Aes256};
 use polyval::hazmat::FieldElement;
 use polyval::universal_hash::UniversalHash;
 use polyval::{Block, Polyval};
+use zeroize::Zeroizing;
 
 use super::cipher::{HEADER_LEN, Keys};
 use super::proof::Sample;
@@ -45,12 +48,28 @@ pub(super) const KEY_COST: u64 = 1 << 7;
 /// Undoing GHASH: 140 products of 25 ns.
 const UNDO_COST: u64 = 1 << 10;
 
-/// Salts that may be a connection's.
-#[derive(Clone, Debug, Default)]
+/// Salts that may be a connection's: bytes of a process, wiped when they are dropped and shown nowhere.
+#[derive(Clone, Default)]
 pub(super) struct Salts {
     /// Of the client's records and of the server's.
-    before_nonce: [Vec<Salt>; 2],
-    arrays: Vec<Salt>,
+    before_nonce: [Zeroizing<Vec<Salt>>; 2],
+    arrays: Zeroizing<Vec<Salt>>,
+}
+
+impl fmt::Debug for Salts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Salts").field("arrays", &self.arrays.len()).finish_non_exhaustive()
+    }
+}
+
+/// Adds one. What has to move is wiped where it was.
+fn keep(salts: &mut Zeroizing<Vec<Salt>>, salt: Salt) {
+    if salts.len() == salts.capacity() {
+        let mut larger = Vec::with_capacity(2 * salts.len().max(8));
+        larger.extend_from_slice(salts);
+        *salts = Zeroizing::new(larger);
+    }
+    salts.push(salt);
 }
 
 impl Salts {
@@ -78,7 +97,7 @@ impl Salts {
                     if known.len() >= MAX_BEFORE_NONCE {
                         break;
                     }
-                    known.push(*salt);
+                    keep(known, *salt);
                     places.push(at);
                 }
             }
@@ -103,7 +122,7 @@ impl Salts {
             before = u64::from_le_bytes(*word);
             // Small numbers are none.
             if is_array && (c | d) != 0 && (a | b) != 0 && self.arrays.len() < MAX_ARRAYS {
-                self.arrays.push([a, b, c, d]);
+                keep(&mut self.arrays, [a, b, c, d]);
             }
         }
         self.arrays.sort_unstable();
@@ -112,7 +131,7 @@ impl Salts {
 
     /// Those of a direction, the likeliest first.
     pub(super) fn of(&self, is_server: bool, with_arrays: bool) -> [&[Salt]; 2] {
-        let before_nonce = self.before_nonce.get(usize::from(is_server)).map_or(&[][..], Vec::as_slice);
+        let before_nonce = self.before_nonce.get(usize::from(is_server)).map_or(&[][..], |salts| salts);
         [before_nonce, if with_arrays { &self.arrays } else { &[] }]
     }
 }
@@ -139,7 +158,7 @@ pub(super) fn test(key: &[u8], sample: &Sample, salts: [&[Salt]; 2]) -> (Option<
     let Some((solved, cost)) = found else { return (None, 0) };
     let found = solved.and_then(|(salt, number)| {
         let suite = Suite::of_key(key.len())?;
-        let secret = Secret::new(&zeroize::Zeroizing::new([key, &salt].concat()))?;
+        let secret = Secret::new(&Zeroizing::new([key, &salt].concat()))?;
         let keys = keys(suite, &secret)?;
         keys.open(&sample.header, &sample.body, number)?;
         Some(Found { suite, secret, number })
@@ -360,6 +379,15 @@ mod tests {
     }
 
     #[test]
+    fn salts_are_never_shown() {
+        let mut salts = Salts::default();
+        (0..100).for_each(|n| keep(&mut salts.arrays, [77, 78, 79, n]));
+        assert_eq!(salts.arrays.len(), 100);
+        let text = format!("{salts:?}");
+        assert!(!text.contains("77") && !text.contains("4d"), "{text}");
+    }
+
+    #[test]
     fn arrays_of_four_bytes_are_salts() {
         let nonce = (1_u64 << 63).to_be_bytes();
         let body = Bytes::from([&nonce[..], &[0; 40]].concat());
@@ -370,7 +398,7 @@ mod tests {
         let memory = [&[1; 3][..], &jvm, &erlang, &number].concat();
         let mut salts = Salts::default();
         salts.collect(&memory, 0x2005, &samples);
-        assert_eq!(salts.arrays, [[5, 6, 7, 8], [9, 8, 7, 6]]);
+        assert_eq!(*salts.arrays, [[5, 6, 7, 8], [9, 8, 7, 6]]);
         for n in 0..2 * MAX_ARRAYS as u32 {
             let array =
                 [&[0xaa; 4][..], &4_u32.to_le_bytes(), &(n | 0x0100_0001).to_le_bytes(), &[0; 4]].concat();
