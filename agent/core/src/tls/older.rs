@@ -40,7 +40,8 @@ const COUNTED: u64 = 1 << 40;
 const PREFIX_LEN: usize = 6;
 /// Salts that stood before such a prefix: a connection has one, and what is left of the last records.
 const MAX_BEFORE_NONCE: usize = 16;
-/// Salts that stood as arrays of four bytes: some 3,000 in a JVM of 23 MB, each tried with a block of AES.
+/// Salts that stood as arrays of four bytes: some 3,000 in a JVM of 23 MB, each tried with a block of AES. 64 KiB of a process that
+/// is searched.
 const MAX_ARRAYS: usize = 1 << 14;
 
 /// What was tried costs, in blocks of AES: key schedule and GHASH.
@@ -48,71 +49,42 @@ pub(super) const KEY_COST: u64 = 1 << 7;
 /// Undoing GHASH: 140 products of 25 ns.
 const UNDO_COST: u64 = 1 << 10;
 
-/// Salts that may be a connection's: bytes of a process, wiped when they are dropped and shown nowhere.
+/// Bytes of a process that may be salts: wiped when they are dropped, and shown nowhere.
 #[derive(Clone, Default)]
-pub(super) struct Salts {
-    /// Of the client's records and of the server's.
-    before_nonce: [Zeroizing<Vec<Salt>>; 2],
-    arrays: Zeroizing<Vec<Salt>>,
-}
+pub(super) struct Salts(Zeroizing<Vec<Salt>>);
 
 impl fmt::Debug for Salts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Salts").field("arrays", &self.arrays.len()).finish_non_exhaustive()
+        write!(f, "Salts({})", self.0.len())
     }
-}
-
-/// Adds one. What has to move is wiped where it was.
-fn keep(salts: &mut Zeroizing<Vec<Salt>>, salt: Salt) {
-    if salts.len() == salts.capacity() {
-        let mut larger = Vec::with_capacity(2 * salts.len().max(8));
-        larger.extend_from_slice(salts);
-        *salts = Zeroizing::new(larger);
-    }
-    salts.push(salt);
 }
 
 impl Salts {
     /// Bytes held.
     pub(super) fn held(&self) -> usize {
-        let all = self.before_nonce.iter().chain([&self.arrays]);
-        all.map(|salts| salts.capacity() * SALT_LEN).sum()
+        self.0.capacity() * SALT_LEN
     }
 
-    /// Notes the salts in a piece of memory that lies at `address`. Returns the places in it where nonces of a direction were: a key is
-    /// near them.
-    pub(super) fn collect(&mut self, piece: &[u8], address: u64, samples: &[Vec<Sample>; 2]) -> Vec<usize> {
-        let mut places = Vec::new();
-        let mut is_anywhere = false;
-        for (samples, known) in samples.iter().zip(&mut self.before_nonce) {
-            let Some(nonce) = samples.first().and_then(nonce).filter(|nonce| *nonce >= COUNTED) else {
-                continue;
-            };
-            is_anywhere = true;
-            let nonce = nonce.to_be_bytes();
-            for at in memchr::memmem::find_iter(piece, nonce.get(..PREFIX_LEN).unwrap_or_default()) {
-                let salt = at.checked_sub(SALT_LEN).and_then(|from| piece.get(from..)?.first_chunk());
-                let Some(salt) = salt.filter(|salt| **salt != Salt::default()) else { continue };
-                if !known.contains(salt) {
-                    if known.len() >= MAX_BEFORE_NONCE {
-                        break;
-                    }
-                    keep(known, *salt);
-                    places.push(at);
-                }
-            }
-        }
-        if is_anywhere {
-            self.collect_arrays(piece, address);
-        }
-        places
+    pub(super) fn all(&self) -> &[Salt] {
+        &self.0
     }
 
-    /// Arrays of four bytes: their length before them, in 32 bits as in JVMs or in 64 as in Erlang, zeros behind.
-    fn collect_arrays(&mut self, piece: &[u8], address: u64) {
+    /// Adds one. What has to move is wiped where it was.
+    fn push(&mut self, salt: Salt) {
+        if self.0.len() == self.0.capacity() {
+            let mut larger = Vec::with_capacity(2 * self.0.len().max(8));
+            larger.extend_from_slice(&self.0);
+            self.0 = Zeroizing::new(larger);
+        }
+        self.0.push(salt);
+    }
+
+    /// Arrays of four bytes: their length before them, in 32 bits as in JVMs or in 64 as in Erlang, zeros behind. `piece` lies at
+    /// `address`.
+    pub(super) fn collect_arrays(&mut self, piece: &[u8], address: u64) {
         let first = (address.next_multiple_of(8) - address) as usize;
         let (words, _) = piece.get(first..).unwrap_or_default().as_chunks::<8>();
-        let mut before = 0;
+        let (mut before, known) = (0, self.0.len());
         for word in words {
             let [a, b, c, d, 0, 0, 0, 0] = *word else {
                 before = u64::from_le_bytes(*word);
@@ -121,19 +93,38 @@ impl Salts {
             let is_array = before >> 32 == 4 || before == 4 || before == 32;
             before = u64::from_le_bytes(*word);
             // Small numbers are none.
-            if is_array && (c | d) != 0 && (a | b) != 0 && self.arrays.len() < MAX_ARRAYS {
-                keep(&mut self.arrays, [a, b, c, d]);
+            if is_array && (c | d) != 0 && (a | b) != 0 && self.0.len() < MAX_ARRAYS {
+                self.push([a, b, c, d]);
             }
         }
-        self.arrays.sort_unstable();
-        self.arrays.dedup();
+        if self.0.len() > known {
+            self.0.sort_unstable();
+            self.0.dedup();
+        }
     }
 
-    /// Those of a direction, the likeliest first.
-    pub(super) fn of(&self, is_server: bool, with_arrays: bool) -> [&[Salt]; 2] {
-        let before_nonce = self.before_nonce.get(usize::from(is_server)).map_or(&[][..], |salts| salts);
-        [before_nonce, if with_arrays { &self.arrays } else { &[] }]
+    /// What stands before the nonces of a direction in a piece of memory. Returns where those are: a key is near them.
+    pub(super) fn collect_before_nonces(&mut self, piece: &[u8], samples: &[Sample]) -> Vec<usize> {
+        let mut places = Vec::new();
+        let Some(nonce) = samples.first().and_then(begun_anywhere) else { return places };
+        for at in memchr::memmem::find_iter(piece, nonce.get(..PREFIX_LEN).unwrap_or_default()) {
+            let salt = at.checked_sub(SALT_LEN).and_then(|from| piece.get(from..)?.first_chunk());
+            let Some(salt) = salt.filter(|salt| **salt != Salt::default()) else { continue };
+            if !self.0.contains(salt) {
+                if self.0.len() >= MAX_BEFORE_NONCE {
+                    break;
+                }
+                self.push(*salt);
+                places.push(at);
+            }
+        }
+        places
     }
+}
+
+/// The nonce of a record, unless it is its number.
+pub(super) fn begun_anywhere(sample: &Sample) -> Option<[u8; NONCE_LEN]> {
+    nonce(sample).filter(|nonce| *nonce >= COUNTED).map(u64::to_be_bytes)
 }
 
 /// The nonce that came with a record.
@@ -308,7 +299,6 @@ fn inverse(base: FieldElement) -> FieldElement {
 mod tests {
     use aes_gcm::aead::{Aead, Payload};
     use aes_gcm::{Aes128Gcm, Aes256Gcm};
-    use bytes::Bytes;
 
     use super::*;
 
@@ -364,14 +354,16 @@ mod tests {
             let salt = [0x91, 2, 0xa3, 4];
             let sample = sample(&key, salt, number, nonce + number, len);
             let memory = [&[0x11; 21][..], &salt, &(nonce + 1).to_be_bytes(), &[0; 9]].concat();
-            let samples = [vec![sample.clone()], Vec::new()];
             let mut salts = Salts::default();
             let is_near = (nonce + 1) >> 16 == (nonce + number) >> 16;
-            assert_eq!(salts.collect(&memory, 0x1000, &samples), if is_near { vec![25] } else { vec![] });
+            assert_eq!(
+                salts.collect_before_nonces(&memory, std::slice::from_ref(&sample)),
+                if is_near { vec![25] } else { vec![] }
+            );
             if !is_near {
-                salts.arrays.push(salt);
+                salts.push(salt);
             }
-            let found = test(&key, &sample, salts.of(false, true)).0.expect("key and salt");
+            let found = test(&key, &sample, [salts.all(), &[]]).0.expect("key and salt");
             assert_eq!(found.number, number);
             assert!(test(&key, &sample, [&[], &[]]).0.is_none(), "no salt was seen");
             assert!(test(&key, &sample, [&[], &[[1, 1, 1, 1]]]).0.is_none(), "another one was");
@@ -381,29 +373,26 @@ mod tests {
     #[test]
     fn salts_are_never_shown() {
         let mut salts = Salts::default();
-        (0..100).for_each(|n| keep(&mut salts.arrays, [77, 78, 79, n]));
-        assert_eq!(salts.arrays.len(), 100);
+        (0..100).for_each(|n| salts.push([77, 78, 79, n]));
+        assert_eq!(salts.all().len(), 100);
         let text = format!("{salts:?}");
         assert!(!text.contains("77") && !text.contains("4d"), "{text}");
     }
 
     #[test]
     fn arrays_of_four_bytes_are_salts() {
-        let nonce = (1_u64 << 63).to_be_bytes();
-        let body = Bytes::from([&nonce[..], &[0; 40]].concat());
-        let samples = [vec![Sample { header: [23, 3, 3, 0, 48], body }], Vec::new()];
         let jvm = [&[0xaa; 4][..], &4_u32.to_le_bytes(), &[9, 8, 7, 6, 0, 0, 0, 0]].concat();
         let erlang = [&32_u64.to_le_bytes()[..], &[5, 6, 7, 8, 0, 0, 0, 0]].concat();
         let number = [&4_u64.to_le_bytes()[..], &7_u64.to_le_bytes()].concat();
         let memory = [&[1; 3][..], &jvm, &erlang, &number].concat();
         let mut salts = Salts::default();
-        salts.collect(&memory, 0x2005, &samples);
-        assert_eq!(*salts.arrays, [[5, 6, 7, 8], [9, 8, 7, 6]]);
+        salts.collect_arrays(&memory, 0x2005);
+        assert_eq!(salts.all(), [[5, 6, 7, 8], [9, 8, 7, 6]]);
         for n in 0..2 * MAX_ARRAYS as u32 {
             let array =
                 [&[0xaa; 4][..], &4_u32.to_le_bytes(), &(n | 0x0100_0001).to_le_bytes(), &[0; 4]].concat();
-            salts.collect(&array, 0, &samples);
+            salts.collect_arrays(&array, 0);
         }
-        assert!(salts.arrays.len() <= MAX_ARRAYS);
+        assert!(salts.all().len() <= MAX_ARRAYS);
     }
 }

@@ -14,7 +14,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::cipher::{Keys, Kinds};
-use super::older::{self, Salts};
+use super::older::{self, Salt, Salts};
 use super::record::Header;
 use super::secret::{ClientRandom, Joined, Known, Label, Origin, Secret};
 use super::suite::{Bulk, Suite};
@@ -47,14 +47,16 @@ pub(super) type Lengths = [bool; 3];
 /// Bytes that may be a secret, and the keys that they give: derived once, whoever asks.
 pub(super) struct Candidate<'a> {
     pub(super) bytes: &'a [u8],
+    /// What may be a salt in the same memory.
+    salts: &'a [Salt],
     keys: Vec<(&'static Suite, Option<Keys>)>,
     /// What deriving cost, in blocks of AES.
     pub(super) cost: u64,
 }
 
 impl<'a> Candidate<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, keys: Vec::new(), cost: 0 }
+    pub(super) fn new(bytes: &'a [u8], salts: &'a [Salt]) -> Self {
+        Self { bytes, salts, keys: Vec::new(), cost: 0 }
     }
 
     /// Those of TLS 1.3.
@@ -84,7 +86,10 @@ pub(super) enum Kind {
     /// TLS 1.3. A connection of which the beginning was not seen says neither its suite nor its numbers.
     Traffic { suite: Option<&'static Suite>, is_joined: [bool; 2] },
     /// TLS 1.2, of which the beginning was not seen: a key for each direction, under GCM.
-    Key { salts: Salts },
+    Key {
+        /// Of the client's records and of the server's: what stood before their nonces.
+        salts: [Salts; 2],
+    },
     /// TLS 1.2: the master secret gives the keys of both directions.
     Master {
         suite: &'static Suite,
@@ -122,12 +127,17 @@ impl Proof {
         matches!(self.kind, Kind::Master { .. })
     }
 
-    /// Salts that lie in a piece of memory. Returns at which places of it a key is near.
-    pub(super) fn collect(&mut self, piece: &[u8], address: u64) -> Vec<usize> {
-        match &mut self.kind {
-            Kind::Key { salts } => salts.collect(piece, address, &self.samples),
-            Kind::Traffic { .. } | Kind::Master { .. } => Vec::new(),
-        }
+    /// Notes the salts that lie before its nonces in a piece of memory. Returns at which places of it a key is near.
+    pub(super) fn collect(&mut self, piece: &[u8]) -> Vec<usize> {
+        let Kind::Key { salts } = &mut self.kind else { return Vec::new() };
+        let both = salts.iter_mut().zip(&self.samples);
+        both.flat_map(|(salts, samples)| salts.collect_before_nonces(piece, samples)).collect()
+    }
+
+    /// Other salts that lie in memory tell its keys, too.
+    pub(super) fn needs_salts(&self) -> bool {
+        let is_anywhere = |samples: &Vec<Sample>| samples.first().and_then(older::begun_anywhere).is_some();
+        self.is_for_key() && self.samples.iter().any(is_anywhere)
     }
 
     /// More is known of the connection. Salts that were seen for it are still in memory.
@@ -155,7 +165,8 @@ impl Proof {
 
     /// Bytes of records that it holds.
     pub fn held(&self) -> usize {
-        let salts = if let Kind::Key { salts } = &self.kind { salts.held() } else { 0 };
+        let salts =
+            if let Kind::Key { salts } = &self.kind { salts.iter().map(Salts::held).sum() } else { 0 };
         let samples = self.samples.iter().flatten();
         samples.map(|sample| sample.body.len() + size_of::<Sample>()).sum::<usize>() + salts
     }
@@ -213,7 +224,11 @@ impl Proof {
         }
         let mut cost = 0;
         match &self.kind {
-            Kind::Key { .. } => cost += self.test_key(candidate.bytes, effort == Effort::Near, found),
+            Kind::Key { .. } => {
+                // Of what lies anywhere, only the likeliest salts are tried.
+                let others = if effort == Effort::Near { candidate.salts } else { &[] };
+                cost += self.test_key(candidate.bytes, others, found);
+            }
             Kind::Master { suite, client_random, server_random, encrypt_then_mac } => {
                 let bytes = candidate.bytes;
                 if bytes.len() != 48 {
@@ -257,13 +272,13 @@ impl Proof {
     }
 
     /// Tries a key of TLS 1.2. Returns what it cost.
-    fn test_key(&mut self, key: &[u8], with_arrays: bool, found: &mut impl FnMut(Known)) -> u64 {
+    fn test_key(&mut self, key: &[u8], others: &[Salt], found: &mut impl FnMut(Known)) -> u64 {
         let Kind::Key { salts } = &self.kind else { return 0 };
         let mut all = 0;
         for (is_server, label) in [(false, Label::ClientTraffic), (true, Label::ServerTraffic)] {
             let samples = &mut self.samples[usize::from(is_server)];
             let Some(sample) = samples.first() else { continue };
-            let (key, cost) = older::test(key, sample, salts.of(is_server, with_arrays));
+            let (key, cost) = older::test(key, sample, [salts[usize::from(is_server)].all(), others]);
             all += cost;
             if let Some(key) = key {
                 let nonce_offset = older::nonce(sample).map(|nonce| nonce.wrapping_sub(key.number));

@@ -9,6 +9,7 @@
 //!
 //! *Owns* what is tried, and in which order. *Must not know* processes, nor how memory is read.
 
+use super::older::Salts;
 pub use super::proof::Effort;
 use super::proof::{Candidate, LENGTHS, Lengths, Proof};
 use super::secret::{ClientRandom, Known, Label, MAX_SECRET, MIN_SECRET};
@@ -70,6 +71,8 @@ impl Shape {
 #[derive(Debug, Default)]
 pub struct Search {
     proofs: Vec<Proof>,
+    /// What may be salts of any of its connections.
+    salts: Salts,
     /// Candidates that were tried.
     pub candidates: u64,
     /// What that cost, in blocks of AES.
@@ -92,7 +95,8 @@ impl Search {
 
     /// Takes out one connection, to look for its secrets alone.
     pub fn split_off(&mut self, name: &ClientRandom) -> Self {
-        Self { proofs: self.take(name).into_iter().collect(), ..Self::default() }
+        let proofs = self.take(name).into_iter().collect();
+        Self { proofs, salts: std::mem::take(&mut self.salts), ..Self::default() }
     }
 
     /// The same, to look for them elsewhere.
@@ -105,6 +109,9 @@ impl Search {
     pub fn put_back(&mut self, part: Self) {
         self.candidates += part.candidates;
         self.cost += part.cost;
+        if self.salts.all().is_empty() {
+            self.salts = part.salts;
+        }
         self.proofs.extend(part.proofs.into_iter().filter(|proof| !proof.is_done()));
     }
 
@@ -131,7 +138,7 @@ impl Search {
 
     /// Tries a secret that was found for another connection: the other end of one that was joined in the middle has the same.
     pub fn try_known(&mut self, known: &Known, found: &mut impl FnMut(Known)) {
-        let mut candidate = Candidate::new(known.secret.bytes());
+        let mut candidate = Candidate::new(known.secret.bytes(), &[]);
         for proof in &mut self.proofs {
             self.cost += proof.test_known(known, &mut candidate, found);
         }
@@ -149,7 +156,7 @@ impl Search {
         for len in LENGTHS.into_iter().zip(lengths).filter_map(|(len, is)| is.then_some(len)) {
             let Some(candidate) = bytes.get(..len).filter(|bytes| looks_random(bytes)) else { continue };
             self.candidates += 1;
-            let mut candidate = Candidate::new(candidate);
+            let mut candidate = Candidate::new(candidate, self.salts.all());
             for proof in &mut self.proofs {
                 self.cost += proof.test(&mut candidate, effort, found);
             }
@@ -211,7 +218,10 @@ impl Search {
         let mut near = Vec::new();
         for proof in &mut self.proofs {
             let name = *proof.name();
-            near.extend(proof.collect(piece, address).into_iter().map(|place| (name, place)));
+            near.extend(proof.collect(piece).into_iter().map(|place| (name, place)));
+        }
+        if self.proofs.iter().any(Proof::needs_salts) {
+            self.salts.collect_arrays(piece, address);
         }
         for (name, place) in near {
             // In OpenSSL's contexts everything is a word.

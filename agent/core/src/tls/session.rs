@@ -392,7 +392,7 @@ impl Session {
             };
         }
         let kind = if self.is_older_12 {
-            Kind::Key { salts: Salts::default() }
+            Kind::Key { salts: [Salts::default(), Salts::default()] }
         } else {
             Kind::Traffic { suite: self.handshake.suite, is_joined }
         };
