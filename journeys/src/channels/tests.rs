@@ -327,8 +327,9 @@ fn only_so_many_go_in_a_minute() {
 }
 
 /// Messages by the text of the order they are about.
+/// Three attempts that fail take 15 s by themselves, 5 and 10 s apart, and each step is looked for every half second.
 async fn wait_for(receiver: &Receiver, count: usize) -> Vec<serde_json::Value> {
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         if receiver.heard().len() >= count {
             break;
         }

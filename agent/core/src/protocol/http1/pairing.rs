@@ -31,7 +31,7 @@ pub(super) struct Pairing {
     /// A request came while another had no complete response.
     pipelined: bool,
     /// A request may have passed unseen since the last one.
-    request_lost: bool,
+    pub(super) request_lost: bool,
     /// Requests and responses cannot be paired.
     lost: bool,
     /// Requests were seen to be pipelined, at any time.

@@ -180,6 +180,8 @@ impl Http1Session {
 
     /// Everything at hand belongs to no message that is known: the next record may start one.
     pub(super) fn not_a_start(&mut self, half: Half, input: &mut Input<'_>, out: &mut Events) -> bool {
+        // What answers a lost request is in order; nobody knows whose it is.
+        let is_of_lost = half == Half::Response && self.pairing.request_lost;
         let stream = self.stream(half);
         let was_certain = stream.state == State::Start;
         stream.lose();
@@ -189,7 +191,8 @@ impl Http1Session {
             self.lost_message(half, out);
         }
         if !belongs {
-            let reason = if was_certain { Discard::Invalid } else { Discard::Unsynchronised };
+            let is_invalid = was_certain && !is_of_lost;
+            let reason = if is_invalid { Discard::Invalid } else { Discard::Unsynchronised };
             out.push(Event::Discarded { reason, bytes });
         }
         true
