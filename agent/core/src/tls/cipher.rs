@@ -401,7 +401,7 @@ fn gcm_stream(
 }
 
 /// seq_num + type + version + length: what TLS 1.2 authenticates beside the content.
-fn mac_head(head: &[u8; HEADER_LEN], number: u64, len: usize) -> [u8; 13] {
+pub(super) fn mac_head(head: &[u8; HEADER_LEN], number: u64, len: usize) -> [u8; 13] {
     let mut all = [0; 13];
     let len = (len as u16).to_be_bytes();
     let parts = number.to_be_bytes().into_iter().chain(head[..3].iter().copied()).chain(len);

@@ -326,11 +326,14 @@ fn fitting(shape: Shape, piece: &[u8], place: usize, lengths: Lengths) -> Length
     [lengths[0] && fits(key), lengths[1] && fits(short), lengths[2] && fits(long)]
 }
 
-/// The first 32 bytes are as random ones are: of those, 99.9 % pass; pointers, text and small numbers do not. Of 16 bytes all.
+/// The first 32 bytes, or all 16 of a key, are as random ones are: of those, 99.9 % pass; pointers, text and small numbers do not.
 fn looks_random(bytes: &[u8]) -> bool {
     let (words, _) = bytes.as_chunks::<8>();
-    let Some(words) = words.first_chunk::<4>() else {
-        return words.first_chunk::<2>().is_some_and(looks_random_short);
+    // 32 random bytes have 30 different values, and fewer than 22 once in ten million times; 16 have fewer than 12 once in 46,000.
+    let (words, usual, least) = match words {
+        [a, b, c, d, ..] => (&[*a, *b, *c, *d][..], 5..=27, 22),
+        [a, b, ..] => (&[*a, *b][..], 2..=14, 12),
+        _ => return false,
     };
     let (mut high, mut zeros) = (0, 0);
     for word in words {
@@ -339,7 +342,7 @@ fn looks_random(bytes: &[u8]) -> bool {
         // Bytes that are zero; a one after a zero counts as well, which does no harm.
         zeros += (word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080).count_ones();
     }
-    if zeros > 2 || !(5..=27).contains(&high) {
+    if zeros > 2 || !usual.contains(&high) {
         return false;
     }
     let mut seen = [0_u64; 4];
@@ -348,24 +351,7 @@ fn looks_random(bytes: &[u8]) -> bool {
             *part |= 1 << (byte & 63);
         }
     }
-    // 32 random bytes have 30 different values, and fewer than 22 once in ten million times.
-    seen.iter().map(|part| part.count_ones()).sum::<u32>() >= 22
-}
-
-/// The same of 16 bytes: 99.9 % of random ones pass. They have 15 or 16 different values most often, fewer than 12 once in 60,000
-/// times, and as many high bits as a coin gives.
-fn looks_random_short(words: &[[u8; 8]; 2]) -> bool {
-    let bytes = words.as_flattened();
-    let high: u32 =
-        words.iter().map(|word| (u64::from_le_bytes(*word) & 0x8080_8080_8080_8080).count_ones()).sum();
-    let zeros = bytes.iter().filter(|byte| **byte == 0).count();
-    let mut seen = [0_u64; 4];
-    for byte in bytes {
-        if let Some(part) = seen.get_mut(usize::from(byte >> 6)) {
-            *part |= 1 << (byte & 63);
-        }
-    }
-    zeros <= 2 && (2..=14).contains(&high) && seen.iter().map(|part| part.count_ones()).sum::<u32>() >= 12
+    seen.iter().map(|part| part.count_ones()).sum::<u32>() >= least
 }
 
 #[cfg(test)]

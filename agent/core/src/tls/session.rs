@@ -434,8 +434,7 @@ impl Session {
     /// What is known of it, once a record was opened.
     pub fn facts(&self) -> Option<Facts> {
         let suite = self.handshake.suite.filter(|_| self.phase == Phase::Open)?;
-        let name = Some(suite.name).filter(|name| !name.is_empty());
-        Some(Facts { version: suite.version, suite: name, server_name: self.server_name.clone() })
+        Some(Facts { version: suite.version, suite: suite.name, server_name: self.server_name.clone() })
     }
 
     /// Where a byte of the plaintext stands on the wire; an end stands after the byte before it. `None`: no longer known.

@@ -60,8 +60,8 @@ impl Bulk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Suite {
     pub(super) id: u16,
-    /// IANA's name. Empty: how keys were agreed on was not seen.
-    pub(super) name: &'static str,
+    /// IANA's name. `None`: how keys were agreed on was not seen.
+    pub(super) name: Option<&'static str>,
     pub(super) version: Version,
     pub(super) bulk: Bulk,
     /// Of the key schedule.
@@ -85,15 +85,17 @@ impl Suite {
     }
 }
 
-const OF_KEYS: &[Suite] =
-    &[v12(0, "", Bulk::Aes128Gcm, Hash::Sha256), v12(0, "", Bulk::Aes256Gcm, Hash::Sha384)];
+const OF_KEYS: &[Suite] = &[
+    Suite { name: None, ..v12(0, "", Bulk::Aes128Gcm, Hash::Sha256) },
+    Suite { name: None, ..v12(0, "", Bulk::Aes256Gcm, Hash::Sha384) },
+];
 
 const fn v13(id: u16, name: &'static str, bulk: Bulk, hash: Hash) -> Suite {
-    Suite { id, name, version: Version::Tls13, bulk, hash }
+    Suite { id, name: Some(name), version: Version::Tls13, bulk, hash }
 }
 
 const fn v12(id: u16, name: &'static str, bulk: Bulk, hash: Hash) -> Suite {
-    Suite { id, name, version: Version::Tls12, bulk, hash }
+    Suite { id, name: Some(name), version: Version::Tls12, bulk, hash }
 }
 
 #[rustfmt::skip]

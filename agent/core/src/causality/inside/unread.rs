@@ -82,23 +82,20 @@ impl Unread {
         self.moves.push_back((at, by, conn));
     }
 
-    /// The connection brings no more; it is told when it is gone.
-    pub(super) fn over(&mut self, conn: ConnId, at: BootTime) {
-        if let Some(known) = self.conns.iter_mut().rev().find(|known| known.conn == conn) {
-            known.when.to = known.when.to.min(at);
-        }
+    /// The connection brings no more; it is told when it is gone. Returns whether it is remembered.
+    pub(super) fn over(&mut self, conn: ConnId, at: BootTime) -> bool {
+        let known = self.conns.iter_mut().rev().find(|known| known.conn == conn);
+        known.map(|known| known.when.to = known.when.to.min(at)).is_some()
     }
 
     /// The connection is gone, which is told once.
     pub(super) fn end(&mut self, conn: ConnId, now: BootTime) {
-        match self.conns.iter_mut().rev().find(|known| known.conn == conn) {
-            Some(known) => known.when.to = known.when.to.min(now),
-            None => {
-                self.beyond = self.beyond.saturating_sub(1);
-                if let (0, Some(when)) = (self.beyond, &mut self.beyond_when) {
-                    when.to = when.to.min(now);
-                }
-            }
+        if self.over(conn, now) {
+            return;
+        }
+        self.beyond = self.beyond.saturating_sub(1);
+        if let (0, Some(when)) = (self.beyond, &mut self.beyond_when) {
+            when.to = when.to.min(now);
         }
     }
 

@@ -414,7 +414,7 @@ fn every_suite_opens_to_what_was_written_where_it_stands() {
             assert_eq!(seen[usize::from(is_server)].gaps, 0, "{id:#06x}");
         }
         let facts = session.facts().unwrap();
-        assert_eq!((facts.suite, facts.server_name.as_deref()), (Some(talk.suite.name), Some("crm.local")));
+        assert_eq!((facts.suite, facts.server_name.as_deref()), (talk.suite.name, Some("crm.local")));
         assert_eq!((session.held(), session.take_counts().failed), (0, 0));
     }
 }

@@ -210,7 +210,7 @@ fn connections_older_than_the_agent_are_opened_from_what_is_seen_of_them() {
         let text = |side: usize| String::from_utf8(seen[side].bytes.values().copied().collect()).unwrap();
         assert!(text(0).ends_with("request 1498request 1499"), "{id:#06x}: {}", text(0));
         assert!(text(1).ends_with("answer 1498answer 1499"), "{id:#06x}: {}", text(1));
-        assert_eq!(session.facts().unwrap().suite, Some(talk.suite.name));
+        assert_eq!(session.facts().unwrap().suite, talk.suite.name);
         assert_eq!(session.take_counts().failed, 0);
         assert_eq!(session.client(), Some(Direction::Egress));
     }
