@@ -31,7 +31,7 @@ pub(super) struct Pairing {
     /// A request came while another had no complete response.
     pipelined: bool,
     /// A request may have passed unseen since the last one.
-    pub(super) request_lost: bool,
+    request_lost: bool,
     /// Requests and responses cannot be paired.
     lost: bool,
     /// Requests were seen to be pipelined, at any time.
@@ -43,6 +43,11 @@ pub(super) struct Pairing {
 }
 
 impl Pairing {
+    /// What a response is that answers none of the requests that were seen.
+    pub(super) fn unexpected(self) -> Discard {
+        if self.request_lost { Discard::Unsynchronised } else { Discard::Invalid }
+    }
+
     /// A request while pairing is lost. Returns whether it can be believed again.
     fn turn(&mut self) -> bool {
         self.was_pipelined |= self.is_open;

@@ -104,7 +104,9 @@ impl Http1Session {
             return false;
         }
         if !self.response_is_expected(input.point(), out) {
-            return self.not_a_start(Half::Response, input, out);
+            // What answers a lost request is in order; nobody knows whose it is.
+            let reason = self.pairing.unexpected();
+            return self.not_awaited(Half::Response, reason, input, out);
         }
         self.response.head.restart();
         // 1xx responses come before the final one (RFC 9110, section 15.2); 101 is final, for HTTP at least.
@@ -180,8 +182,11 @@ impl Http1Session {
 
     /// Everything at hand belongs to no message that is known: the next record may start one.
     pub(super) fn not_a_start(&mut self, half: Half, input: &mut Input<'_>, out: &mut Events) -> bool {
-        // What answers a lost request is in order; nobody knows whose it is.
-        let is_of_lost = half == Half::Response && self.pairing.request_lost;
+        self.not_awaited(half, Discard::Invalid, input, out)
+    }
+
+    /// The same, of which something is known, where a start was certain.
+    fn not_awaited(&mut self, half: Half, certain: Discard, input: &mut Input<'_>, out: &mut Events) -> bool {
         let stream = self.stream(half);
         let was_certain = stream.state == State::Start;
         stream.lose();
@@ -191,8 +196,7 @@ impl Http1Session {
             self.lost_message(half, out);
         }
         if !belongs {
-            let is_invalid = was_certain && !is_of_lost;
-            let reason = if is_invalid { Discard::Invalid } else { Discard::Unsynchronised };
+            let reason = if was_certain { certain } else { Discard::Unsynchronised };
             out.push(Event::Discarded { reason, bytes });
         }
         true
