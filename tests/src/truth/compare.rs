@@ -286,11 +286,11 @@ fn fits_facts(fact: &Fact, span: &Span) -> bool {
     }
 }
 
-/// A request of which the agent says itself that it did not see the answer.
 fn ms(at: u64, since: u64) -> u64 {
     at.saturating_sub(since) / 1_000_000
 }
 
+/// A request of which the agent says itself that it did not see the answer.
 fn is_unanswered(span: &Span) -> bool {
     span.text("spoor.incomplete").is_some()
         && span.text("http.request.method").is_some()
