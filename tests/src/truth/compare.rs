@@ -13,6 +13,9 @@ use crate::forest::{CLIENT, CONSUMER, PRODUCER, SERVER, Span};
 /// How far the clocks of a service and of the agent may be apart, with the service's own work around the operation.
 const TOLERANCE_NS: u64 = 20_000_000;
 
+/// Entries that say what a process' clock is.
+const MIN_CERTAIN: usize = 8;
+
 /// What the comparison found. Empty lists are what one wants to see.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -165,16 +168,16 @@ impl<'a> Matching<'a> {
         for (index, span) in spans.iter().enumerate() {
             by_key.entry((span.pid.unwrap_or(0), span.kind)).or_default().push(index);
         }
-        let candidates = entries
-            .iter()
-            .map(|entry| {
-                let close = by_key.get(&(entry.pid, kind(entry))).into_iter().flatten();
-                let mut fitting: Vec<usize> =
-                    close.copied().filter(|index| fits(entry, &spans[*index])).collect();
-                fitting.sort_by_key(|index| distance(entry, &spans[*index]));
-                fitting
-            })
-            .collect();
+        let fitting = |entry: &&Entry| -> Vec<usize> {
+            let close = by_key.get(&(entry.pid, kind(entry))).into_iter().flatten();
+            close.copied().filter(|index| fits(entry, &spans[*index])).collect()
+        };
+        let mut candidates: Vec<Vec<usize>> = entries.iter().map(fitting).collect();
+        let ahead = ahead(entries, spans, &candidates);
+        for (entry, fitting) in entries.iter().zip(&mut candidates) {
+            let ahead = ahead.get(&entry.pid).copied().unwrap_or_default();
+            fitting.sort_by_key(|index| distance(entry, ahead, &spans[*index]));
+        }
         Self {
             entries,
             spans,
@@ -226,14 +229,31 @@ impl<'a> Matching<'a> {
 
 /// How badly the times agree: by how much the inner one of the two is outside the other, then by their starts. What a
 /// service asks of others happens within its own account; what it serves is longer than that.
-fn distance(entry: &Entry, span: &Span) -> (u64, u64) {
-    let (inner, outer) = ((span.start_ns, span.end_ns), (entry.start_ns, entry.end_ns));
+fn distance(entry: &Entry, ahead: i64, span: &Span) -> (u64, u64) {
+    let [start, end] = [entry.start_ns, entry.end_ns].map(|at| at.saturating_add_signed(-ahead));
+    let (inner, outer) = ((span.start_ns, span.end_ns), (start, end));
     let (inner, outer) = match entry.fact {
         Fact::Served { .. } | Fact::Delivered { .. } => (outer, inner),
         Fact::Called { .. } | Fact::Statement { .. } | Fact::Published { .. } => (inner, outer),
     };
     let outside = outer.0.saturating_sub(inner.0) + inner.1.saturating_sub(outer.1);
-    (outside, span.start_ns.abs_diff(entry.start_ns))
+    (outside, span.start_ns.abs_diff(start))
+}
+
+/// By how much the clock of each process is ahead of the agent's, in nanoseconds: the median of entries that can be one span only.
+/// Node.js sets its clock once, at its start, and 3.5 ms off are enough to mistake one of two equal requests for the other.
+fn ahead(entries: &[&Entry], spans: &[Span], candidates: &[Vec<usize>]) -> HashMap<u64, i64> {
+    let mut all: HashMap<u64, Vec<i64>> = HashMap::new();
+    for (entry, fitting) in entries.iter().zip(candidates) {
+        if let [span] = fitting.as_slice() {
+            all.entry(entry.pid).or_default().push(entry.start_ns as i64 - spans[*span].start_ns as i64);
+        }
+    }
+    let median = |(pid, mut ahead): (u64, Vec<i64>)| {
+        let half = ahead.len() / 2;
+        (ahead.len() >= MIN_CERTAIN).then(|| (pid, *ahead.select_nth_unstable(half).1))
+    };
+    all.into_iter().filter_map(median).collect()
 }
 
 fn kind(entry: &Entry) -> u64 {

@@ -209,3 +209,61 @@ fn one_sided_requests_are_unbalanced() {
     assert_eq!(unbalanced(&[call.clone(), served("a", 1, 1000)]), Vec::<String>::new());
     assert_eq!(unbalanced(&[call]).len(), 1);
 }
+
+/// Of two equal requests one after the other each is its own, though the service's clock is ahead by what lies between them.
+#[test]
+fn a_clock_that_is_ahead_does_not_swap_equal_requests() {
+    const AHEAD: u64 = 4_000_000;
+    // Of some service calls a second apart each can be one span only.
+    let calls: Vec<u64> =
+        (1..=10).map(|n| n * 1_000_000_000).chain([20_000_000_000, 20_050_000_000]).collect();
+    let called = |(n, at): (usize, &u64)| {
+        let path = format!("/{}", n.min(10));
+        let fact = json!({ "kind": "http.client", "method": "PUT", "path": path, "status": 200 });
+        let mut entry = entry(&format!("c{n}"), Some(&format!("s{n}")), 1, fact, at + AHEAD);
+        // The first of the two lasts nearly until the second begins.
+        entry.end_ns = entry.start_ns + if n == 10 { 47_000_000 } else { 2_000_000 };
+        entry
+    };
+    let served = |(n, at): (usize, &u64)| {
+        let mut entry = served(&format!("s{n}"), 1, at + AHEAD - 1_000_000);
+        let path = format!("/cause/{n}");
+        entry.fact = crate::truth::Fact::Served { method: "GET".to_owned(), path, status: 200 };
+        entry.end_ns = entry.start_ns + 49_000_000;
+        entry
+    };
+    let mut entries: Vec<Entry> = calls.iter().enumerate().map(called).collect();
+    entries.extend(calls.iter().enumerate().map(served));
+    let server = |(n, at): (usize, &u64)| {
+        let mut span = server_span(100 + n as u64, 1, at - 1_000_000);
+        span.attributes.retain(|(key, _)| *key != "url.path");
+        span.attributes.push(("url.path", format!("/cause/{n}")));
+        span
+    };
+    let client = |(n, at): (usize, &u64)| {
+        let attributes = vec![
+            ("http.request.method", "PUT".to_owned()),
+            ("url.full", format!("http://shop/{}", n.min(10))),
+            ("http.response.status_code", "200".to_owned()),
+        ];
+        Exported {
+            id: 1 + n as u64,
+            parent: 100 + n as u64,
+            kind: forest::CLIENT,
+            order: 1,
+            at: *at,
+            attributes,
+        }
+    };
+    let spans: Vec<Exported> =
+        calls.iter().enumerate().map(client).chain(calls.iter().enumerate().map(server)).collect();
+    let mut spans = export(&spans);
+    for span in &mut spans {
+        let lasts = if span.kind == forest::SERVER { 49_000_000 } else { 1_600_000 };
+        span.end_ns = span.start_ns + lasts;
+    }
+    spans[10].end_ns = spans[10].start_ns + 46_900_000;
+    let report = compare(&entries, &spans, 0);
+    assert_eq!((report.missing.len(), report.extra.len()), (0, 0), "{report}");
+    assert_eq!((report.edges.correct, report.edges.wrong.len()), (12, 0), "{report}");
+}
