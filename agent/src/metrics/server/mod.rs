@@ -35,6 +35,8 @@ use places::{Place, Places};
 
 /// Connections at once, at most; fewer where the process may open few files, for it needs them elsewhere.
 const MAX_CONNECTIONS: usize = 128;
+/// Connections that wait in the kernel for a place, at most: the limit that Linux has set by itself since 5.4 (`somaxconn`).
+const BACKLOG: i32 = 4096;
 /// Of the files that the process may open, this part is for connections here.
 const PART_OF_FILES: u64 = 8;
 /// A connection is closed after this long, whatever it does: it is for one request.
@@ -56,6 +58,8 @@ impl Server {
         // Without a runtime: whoever starts this may be inside of one already.
         let listener = std::net::TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
+        // The standard library lets 128 wait; a second call changes the length of the queue, see listen(2).
+        rustix::net::listen(&listener, BACKLOG)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = tokio::sync::oneshot::channel();
@@ -90,6 +94,7 @@ struct Shared {
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let places = Places::new(max_connections());
     loop {
+        places.room().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let place = places.take(peer.ip());

@@ -4,18 +4,32 @@
 //!   all places taken, a connection of P comes ─▶ the peer with most places gives up its oldest one ─▶ P has a place
 //! ```
 //!
-//! Whoever opens connections and holds them open (slow requests, answers that are not read) takes places from itself: as long as a
-//! probe asks within the time in which a flood fills all places anew, it is answered. *Must not know* what connections are for.
+//! Whoever opens connections and holds them open (slow requests, answers that are not read) takes places from itself. A place is
+//! nobody else's for `MIN_HELD`, in which a probe asks and is answered: those who come faster than that wait in the kernel's queue.
+//! *Must not know* what connections are for.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+
+/// A place is kept at least this long. A client writes its request right after it has connected, but on a busy machine the scheduler may
+/// let others go first, for some milliseconds each. With 128 places it lets 6,400 connections a second in, so that one that waits
+/// behind a whole queue of [`super::BACKLOG`] is served within a second.
+const MIN_HELD: Duration = Duration::from_millis(20);
 
 /// All places.
 #[derive(Clone, Debug)]
-pub(super) struct Places(Arc<Mutex<Taken>>);
+pub(super) struct Places(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    taken: Mutex<Taken>,
+    /// Told when a place is free again.
+    freed: Notify,
+}
 
 #[derive(Debug)]
 struct Taken {
@@ -30,6 +44,7 @@ struct Taken {
 #[derive(Debug)]
 struct Holder {
     number: u64,
+    since: Instant,
     /// Dropped to tell the connection that its place is taken.
     _leave: oneshot::Sender<()>,
 }
@@ -45,17 +60,25 @@ pub(super) struct Place {
 
 impl Places {
     pub(super) fn new(max: usize) -> Self {
-        Self(Arc::new(Mutex::new(Taken {
-            max: max.max(1),
-            next: 0,
-            by_peer: HashMap::new(),
-            count: 0,
-            given_up: 0,
-        })))
+        let taken = Taken { max: max.max(1), next: 0, by_peer: HashMap::new(), count: 0, given_up: 0 };
+        Self(Arc::new(Shared { taken: Mutex::new(taken), freed: Notify::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when there is a place for the next connection: a free one, or one that was held for long enough to be given up.
+    pub(super) async fn room(&self) {
+        loop {
+            // Asked for before looking, so that a place that is freed in between is not missed.
+            let freed = self.0.freed.notified();
+            let held = self.lock().held_by_next_to_leave();
+            match held.and_then(|held| MIN_HELD.checked_sub(held)).filter(|wait| !wait.is_zero()) {
+                Some(wait) => _ = tokio::time::timeout(wait, freed).await,
+                None => return,
+            }
+        }
     }
 
     /// A place for a connection that has come. When all are taken, another one has to leave.
@@ -68,7 +91,11 @@ impl Places {
         let number = taken.next;
         taken.next += 1;
         taken.count += 1;
-        taken.by_peer.entry(peer).or_default().push_back(Holder { number, _leave: leave });
+        taken.by_peer.entry(peer).or_default().push_back(Holder {
+            number,
+            since: Instant::now(),
+            _leave: leave,
+        });
         Place { places: self.clone(), peer, number, left }
     }
 
@@ -79,13 +106,24 @@ impl Places {
 }
 
 impl Taken {
-    /// Of the peer with most places the oldest one; of several such peers the one whose oldest one is oldest.
-    fn make_room(&mut self) {
+    /// Of the peer with most places the oldest one has to leave; of several such peers the one whose oldest one is oldest.
+    fn next_to_leave(&self) -> Option<IpAddr> {
         let rank = |holders: &VecDeque<Holder>| {
             (holders.len(), std::cmp::Reverse(holders.front().map_or(0, |oldest| oldest.number)))
         };
-        let largest = self.by_peer.iter().max_by_key(|(_, holders)| rank(holders)).map(|(peer, _)| *peer);
-        let Some(peer) = largest else { return };
+        self.by_peer.iter().max_by_key(|(_, holders)| rank(holders)).map(|(peer, _)| *peer)
+    }
+
+    /// How long that one has held its place; none while there are free ones.
+    fn held_by_next_to_leave(&self) -> Option<Duration> {
+        if self.count < self.max {
+            return None;
+        }
+        Some(self.by_peer.get(&self.next_to_leave()?)?.front()?.since.elapsed())
+    }
+
+    fn make_room(&mut self) {
+        let Some(peer) = self.next_to_leave() else { return };
         let Some(holders) = self.by_peer.get_mut(&peer) else { return };
         if holders.pop_front().is_some() {
             self.count = self.count.saturating_sub(1);
@@ -115,6 +153,8 @@ impl Drop for Place {
         if is_empty {
             taken.by_peer.remove(&self.peer);
         }
+        drop(taken);
+        self.places.0.freed.notify_one();
     }
 }
 
@@ -154,6 +194,25 @@ mod tests {
         assert!(!has_left(&mut third) && !has_left(&mut fourth));
         let _fifth = places.take(peer(3));
         assert!(has_left(&mut third));
+    }
+
+    #[tokio::test]
+    async fn there_is_room_when_one_is_free_or_was_held_for_long_enough() {
+        let places = Places::new(2);
+        let first = places.take(peer(1));
+        let before = Instant::now();
+        places.room().await;
+        let mut second = places.take(peer(1));
+        places.room().await;
+        assert!(before.elapsed() >= MIN_HELD, "both are taken, and young");
+        assert!(!has_left(&mut second), "a place is taken by who comes, not by who waits");
+        drop(first);
+        places.room().await;
+
+        let (held, places) = (places.take(peer(2)), places.clone());
+        let waits = tokio::spawn(async move { places.room().await });
+        drop(held);
+        waits.await.unwrap();
     }
 
     #[test]
