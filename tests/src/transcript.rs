@@ -414,7 +414,16 @@ pub mod wire {
 
     /// `basic.publish` with its content.
     pub fn publish(channel: u16, exchange: &str, key: &str, message_id: &str, body: &str) -> Vec<u8> {
-        let arguments = [vec![0, 0], short(exchange), short(key), vec![0]].concat();
+        published(channel, exchange, key, message_id, body, 0)
+    }
+
+    /// The same of one that the broker returns where no queue takes it.
+    pub fn mandatory(channel: u16, exchange: &str, key: &str, message_id: &str, body: &str) -> Vec<u8> {
+        published(channel, exchange, key, message_id, body, 1)
+    }
+
+    fn published(channel: u16, exchange: &str, key: &str, message_id: &str, body: &str, bits: u8) -> Vec<u8> {
+        let arguments = [vec![0, 0], short(exchange), short(key), vec![bits]].concat();
         [method(channel, 60, 40, &arguments), content(channel, message_id, body)].concat()
     }
 

@@ -18,6 +18,7 @@ pub(super) struct LifeCycles {
 #[derive(Clone, Copy, Debug, Default)]
 struct Life {
     requested: bool,
+    sent: bool,
     closed: bool,
 }
 
@@ -38,7 +39,7 @@ impl LifeCycles {
                 return;
             }
             Event::Requested { op, .. } => *op,
-            Event::Closed(operation) => operation.id,
+            Event::Sent(operation) | Event::Closed(operation) => operation.id,
             Event::Discarded { .. }
             | Event::Missed { .. }
             | Event::Unread { .. }
@@ -50,6 +51,7 @@ impl LifeCycles {
         assert!(!life.closed, "after its close: {event:?}");
         let again = match event {
             Event::Requested { .. } => std::mem::replace(&mut life.requested, true),
+            Event::Sent(_) => std::mem::replace(&mut life.sent, true),
             _ => std::mem::replace(&mut life.closed, true),
         };
         assert!(!again, "twice: {event:?}");

@@ -1,13 +1,14 @@
 //! The whole core on scripted traffic: records → trees of spans.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use spoor_core::record::Record;
 use spoor_core::record::Sender::{Client, Server};
 use spoor_core::span::SpanKind;
 use spoor_tests::scenes::Shop;
 use spoor_tests::transcript::{Covered, Host, wire};
-use spoor_tests::whole_core::{forest, run, text};
+use spoor_tests::whole_core::{forest, run, run_with, settings, text};
 
 /// A shop serves an order, asks its database, and calls the CRM on the way.
 fn order_through_shop_and_crm(host: &mut Host, order: u32) {
@@ -76,6 +77,37 @@ fn a_message_is_followed_through_the_broker_to_its_consumer() {
         crm Producer publish orders:new order=17 [root]
           rabbitmq Internal dwell mes.orders order=17 [message]
             mes Consumer process orders:new:mes.orders order=17 [wire] ~ crm publish orders:new
+    "#]]
+    .assert_eq(&forest(&spans));
+}
+
+/// Whether it is returned shows two seconds after it was sent, and by then its consumer's work may have been exported.
+#[test]
+fn a_message_that_may_be_returned_is_followed_before_it_is_known_not_to_be() {
+    let mut host = Host::new();
+    let (crm, broker, mes) =
+        (host.process(300, "crm"), host.process(500, "rabbitmq"), host.process(600, "mes"));
+    let input = host.connect(crm, broker, 5672, Covered::Both);
+    let output = host.connect(mes, broker, 5672, Covered::Both);
+    let (from, via, to) = (crm.thread(0), broker.thread(0), mes.thread(0));
+    host.consume(output, "mes.orders", to, via);
+    host.send(input, Client, wire::AMQP_HELLO, from, via);
+    host.send(input, Client, wire::mandatory(1, "orders", "new", "m-1", "{\"order_id\": 17}"), from, via);
+    host.send(output, Server, wire::deliver(1, 1, "orders", "new", "m-1", "{\"order_id\": 17}"), via, to);
+    host.send(output, Client, wire::ack(1, 1), to, via);
+    for _ in 0..8 {
+        host.wait_ms(500);
+        order_through_shop_and_crm(&mut host, 3);
+    }
+    let mut settings = settings();
+    settings.joining.linger = Duration::from_millis(200);
+    let spans = run_with(settings, host.records);
+    let spans: Vec<_> = spans.into_iter().filter(|span| text(span, "order.id") == "17").collect();
+    expect_test::expect![[r#"
+        crm Producer publish orders:new order=17 [root]
+          rabbitmq Internal dwell mes.orders order=17 [message]
+            mes Consumer process orders:new:mes.orders order=17 [wire] ~ crm publish orders:new
+              mes Client ack orders:new:mes.orders order=17 [message]
     "#]]
     .assert_eq(&forest(&spans));
 }

@@ -96,6 +96,15 @@ pub struct Content {
     pub body: Kept,
 }
 
+/// The queue that answers to direct reply-to are read from, and what the routing key of each begins with (RabbitMQ, "Direct Reply-to").
+pub const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// A message that the default exchange takes by such a routing key: an answer to one client, whose own name follows a dot.
+pub fn is_direct_reply(exchange: &str, routing_key: &str) -> bool {
+    exchange.is_empty()
+        && routing_key.strip_prefix(DIRECT_REPLY_TO).is_some_and(|client| client.starts_with('.'))
+}
+
 /// Longest name of a task that is one, in bytes.
 const MAX_TASK_LEN: usize = 128;
 
@@ -319,9 +328,9 @@ impl Canonical {
             self.0.update([5, priority]);
         }
         self.property_text(6, p.correlation_id.as_deref());
-        const DIRECT: &str = "amq.rabbitmq.reply-to";
         let reply_to = p.reply_to.as_deref();
-        self.property_text(7, reply_to.map(|to| if to.starts_with(DIRECT) { DIRECT } else { to }));
+        let same = |to| if str::starts_with(to, DIRECT_REPLY_TO) { DIRECT_REPLY_TO } else { to };
+        self.property_text(7, reply_to.map(same));
         self.property_text(9, p.message_id.as_deref());
         self.property_text(11, p.kind.as_deref());
         self.property_text(12, p.user_id.as_deref());
@@ -450,6 +459,8 @@ pub struct Publish {
     pub content: Content,
     /// The broker's answer.
     pub outcome: PublishOutcome,
+    /// It was told before it was over ([`Event::Sent`](crate::protocol::Event::Sent)).
+    pub is_told: bool,
 }
 
 impl Publish {

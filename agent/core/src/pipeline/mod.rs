@@ -459,6 +459,7 @@ impl Pipeline {
                     }
                 }
                 Event::Requested { op, point } => self.engine.requested(op, point),
+                Event::Sent(operation) => self.engine.sent(&conn, &operation),
                 Event::Closed(operation) => self.close(conn, *operation),
                 Event::Missed { since, by, .. } => {
                     self.engine.missed(by, since, self.now);

@@ -40,14 +40,16 @@ registry::protocols! {
 
 /// What a session tells the core, in the order it becomes known.
 ///
-/// For each operation: `Opened`, then at most one `Requested`, then exactly one `Closed`. Causality reads the first two
-/// to know who was doing what at a moment; spans are built from `Closed` alone.
+/// For each operation: `Opened`, then at most one `Requested`, at most one `Sent`, and exactly one `Closed`. Causality reads all but the
+/// last to know who was doing what at a moment, and what for; spans are built from `Closed` alone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The first byte of a request, publish, delivery or statement is known.
     Opened { op: OpId, shape: OpSide, point: Point },
     /// Its last request byte was moved.
     Requested { op: OpId, point: Point },
+    /// A message is whole and on its way, though what becomes of it shows much later: its delivery is not to wait for that.
+    Sent(Box<Operation>),
     /// It is over, or given up. Carries everything that is known of it.
     Closed(Box<Operation>),
     /// Bytes of this connection are in no record: what they said, and who moved them, is not known. `since`: when the last byte before

@@ -86,6 +86,13 @@ impl Trial {
                         "not opened, or asked twice: {event:?}"
                     );
                 }
+                Event::Sent(operation) => {
+                    assert_eq!(
+                        self.open.get(&operation.id),
+                        Some(&true),
+                        "not asked yet, or over: {event:?}"
+                    );
+                }
                 Event::Closed(operation) => {
                     assert!(self.open.remove(&operation.id).is_some(), "closed, not open: {event:?}");
                     assert_eq!(self.session.peek(operation.id), None, "it is over");

@@ -333,7 +333,9 @@ impl Flow {
                 }
                 known.is_some()
             }
-            Event::Missed { .. }
+            // Only its message is looked at.
+            Event::Sent(_)
+            | Event::Missed { .. }
             | Event::Unread { .. }
             | Event::Hidden { .. }
             | Event::UnreadOver { .. }

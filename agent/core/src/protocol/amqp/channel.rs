@@ -9,7 +9,7 @@ use super::assembly::{Assembly, kind_mut};
 use super::confirm::Confirm;
 use super::method::Id;
 use crate::operation::Operation;
-use crate::operation::amqp::{ActionKind, Content, Publish, Source};
+use crate::operation::amqp::{ActionKind, Content, DIRECT_REPLY_TO, Publish, Source, is_direct_reply};
 use crate::record::Sender;
 use crate::time::BootTime;
 
@@ -22,8 +22,6 @@ pub(super) struct Terms {
 
 /// Consumers of one channel whose queue is inferred.
 pub(super) const MAX_INFERRED: usize = 16;
-/// What the default exchange's routing keys of answers to direct reply-to begin with, and the queue they are read from.
-const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// An operation that waits for its answer.
 #[derive(Debug)]
@@ -209,8 +207,7 @@ impl Channel {
     /// of it tells the queue, and with it the queue of all else that has the same consumer tag.
     pub(super) fn infer_queue(&mut self, tag: &str, exchange: &str, routing_key: &str) -> Option<String> {
         if exchange.is_empty() && !routing_key.is_empty() {
-            let answer = routing_key.strip_prefix(REPLY_TO).is_some_and(|rest| rest.starts_with('.'));
-            let queue = if answer { REPLY_TO } else { routing_key };
+            let queue = if is_direct_reply(exchange, routing_key) { DIRECT_REPLY_TO } else { routing_key };
             let has_room = self.inferred.len() < MAX_INFERRED;
             match self.inferred.get_mut(tag) {
                 Some(known) => {

@@ -8,7 +8,9 @@ use super::channel::{Asked, Channel, Queue, Terms, Waiting};
 use super::method::{self, Arguments, Id, Part, Spec};
 use super::session::{AmqpSession, Ending, Loss, MAX_CONSUMERS};
 use super::wire::text;
-use crate::operation::amqp::{ActionKind, Deliver, Method, Publish, PublishOutcome, Settle, Settlement};
+use crate::operation::amqp::{
+    ActionKind, Deliver, Method, Publish, PublishOutcome, Settle, Settlement, is_direct_reply,
+};
 use crate::operation::{Completeness, Detail, Extent, OpSide, Operation};
 use crate::protocol::{Discard, Event, Events};
 use crate::record::{Point, Sender};
@@ -138,6 +140,8 @@ impl AmqpSession {
         } else if id == method::DELIVER {
             deliver.queue =
                 channel.infer_queue(&deliver.consumer_tag, &deliver.exchange, &deliver.routing_key);
+            // "The RPC client must consume in automatic acknowledgement mode" (RabbitMQ, "Direct Reply-to").
+            deliver.no_ack = is_direct_reply(&deliver.exchange, &deliver.routing_key).then_some(true);
         }
         let no_ack = deliver.no_ack;
         if id == method::DELIVER {

@@ -9,8 +9,8 @@ use super::assembly;
 use super::channel::{Awaits, Latest, Sent, Waiting};
 use super::session::{AmqpSession, Ending};
 use crate::operation::amqp::{ActionKind, PublishOutcome};
-use crate::operation::{Completeness, Detail, Extent, Operation};
-use crate::protocol::Events;
+use crate::operation::{Completeness, Extent, Operation};
+use crate::protocol::{Event, Events};
 use crate::record::Sender;
 use crate::time::BootTime;
 
@@ -23,14 +23,23 @@ const MAX_LATEST: usize = 4096;
 
 impl AmqpSession {
     /// A publish that no acknowledgement will name: it waits for the end of its transaction, or for being returned, or is over.
-    pub(super) fn sent(&mut self, number: u16, operation: Box<Operation>, weight: usize, out: &mut Events) {
+    pub(super) fn sent(
+        &mut self,
+        number: u16,
+        mut operation: Box<Operation>,
+        weight: usize,
+        out: &mut Events,
+    ) {
         let (since, end) = (operation.request.start.at, operation.request.end.at);
         let Some(channel) = self.channels.get_mut(&number) else { return };
-        let Detail::Amqp(action) = &operation.detail else { return };
-        let ActionKind::Publish(publish) = &action.kind else { return };
+        let Some(ActionKind::Publish(publish)) = assembly::kind_mut(&mut operation) else { return };
         let awaits = match channel.transactions {
             Some(_) => Awaits::End,
-            None if publish.mandatory => Awaits::Return,
+            None if publish.mandatory => {
+                publish.is_told = true;
+                out.push(Event::Sent(operation.clone()));
+                Awaits::Return
+            }
             None => {
                 let publish = (weight <= MAX_LATEST).then(|| Box::new(publish.clone()));
                 let latest = publish.map(|publish| Latest { publish, weight, is_last: true });

@@ -12,13 +12,12 @@
 //! | sixteen letters and digits or more, upper and lower case, two digits | `{id}` | base64 and base62 of random bytes |
 //! | what RabbitMQ or a library names for one connection | its beginning | `amq.gen-…`, `spring.gen-…`, answers to direct reply-to |
 
+use crate::operation::amqp::DIRECT_REPLY_TO;
 use crate::privacy::NO_KEYS;
 use crate::privacy::redact::{self, REDACTED};
 
 /// Queues that are named for one connection. What follows is random.
 const GENERATED: [&str; 2] = ["amq.gen-", "spring.gen-"];
-/// Answers to direct reply-to; what follows is one client's.
-const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 const ID: &str = "{id}";
 const MIN_DIGITS: usize = 3;
 /// Longest letters that stay before a number: longer ones are no prefix of numbers.
@@ -30,7 +29,7 @@ const ULID_LEN: usize = 26;
 
 /// Named for one connection, by the broker or by a library.
 pub(super) fn is_anonymous(part: &str) -> bool {
-    part.starts_with(REPLY_TO) || GENERATED.iter().any(|generated| part.starts_with(generated))
+    part.starts_with(DIRECT_REPLY_TO) || GENERATED.iter().any(|generated| part.starts_with(generated))
 }
 
 /// The name with its variable parts replaced; the same when it has none. Made of what a span shows of the name: what is taken out of
@@ -53,7 +52,7 @@ fn parts(name: &str) -> String {
         }
         let generated = GENERATED.iter().find(|generated| part.starts_with(**generated));
         match generated {
-            _ if part.starts_with(REPLY_TO) => out.push_str(REPLY_TO),
+            _ if part.starts_with(DIRECT_REPLY_TO) => out.push_str(DIRECT_REPLY_TO),
             Some(generated) => out.extend([*generated, ID]),
             None => words(part, &mut out),
         }

@@ -37,6 +37,7 @@ fn publish(exchange: &str, routing_key: &str, outcome: PublishOutcome) -> Detail
         mandatory: false,
         content: content(),
         outcome,
+        is_told: false,
     }))
 }
 

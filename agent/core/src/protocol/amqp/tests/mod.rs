@@ -285,6 +285,11 @@ fn a_publish_that_is_not_returned_ends_with_its_last_byte() {
     talk.hello().events();
     talk.mandatory("m1");
     let published_at = ns(talk.tick);
+    // Its message may be delivered long before.
+    let [Event::Opened { .. }, Event::Requested { .. }, Event::Sent(sent)] = &talk.events()[..] else {
+        panic!("not told as soon as it was whole")
+    };
+    assert_eq!(sent.request.end.at, published_at);
     talk.timeout(SECOND).check(&[]);
     talk.timeout(3 * SECOND);
     let closed = talk.events().into_iter().find_map(|event| match event {
@@ -293,6 +298,7 @@ fn a_publish_that_is_not_returned_ends_with_its_last_byte() {
     });
     let closed = closed.expect("it is given up");
     assert_eq!((closed.ended_at, closed.completeness), (published_at, Completeness::Complete));
+    assert_eq!(closed.id, sent.id);
 }
 
 #[test]
@@ -492,6 +498,21 @@ fn a_consumer_older_than_the_agent_that_settles_nothing_is_told_by_its_deliverie
     talk.check(&[]);
     talk.send(Client, ack(1, 80, 7, 0));
     talk.check(&["deliver 7 None m7 {}/2 Some(Ack)", "settle 7 Ack 1"]);
+}
+
+#[test]
+fn answers_to_direct_reply_to_are_over_as_they_come() {
+    let reply = |key: &str| {
+        let address = [short(""), short(key)].concat();
+        let arguments = [&short("replies")[..], &1_u64.to_be_bytes(), &[0], &address].concat();
+        [method(1, (60, 60), &arguments), content(1, "m", b"{}", 100)].concat()
+    };
+    let mut talk = Talk::client();
+    talk.send(Server, reply("amq.rabbitmq.reply-to.g1h2AA"));
+    assert_eq!((talk.closed().len(), talk.session.open_count), (1, 0));
+    // It may be a queue of that name.
+    talk.send(Server, reply("amq.rabbitmq.reply-to-me"));
+    assert_eq!((talk.closed().len(), talk.session.open_count), (0, 1));
 }
 
 #[test]
@@ -1208,6 +1229,9 @@ proptest::proptest! {
                 Event::Opened { op, .. } => opened.push(op),
                 Event::Requested { op, .. } => {
                     proptest::prop_assert!(opened.contains(&op) && !closed.contains(&op));
+                }
+                Event::Sent(operation) => {
+                    proptest::prop_assert!(opened.contains(&operation.id) && !closed.contains(&operation.id));
                 }
                 Event::Closed(operation) => closed.push(operation.id),
                 Event::Discarded { .. } | Event::Missed { .. } | Event::Unread { .. } | Event::Hidden { .. } | Event::UnreadOver { .. } | Event::Read => {}

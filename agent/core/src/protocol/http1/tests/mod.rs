@@ -178,6 +178,7 @@ pub(super) fn assert_life_cycles(events: &[Event]) {
                     assert!(response.start.pos <= response.end.pos, "{operation:?}");
                 }
             }
+            Event::Sent(_) => panic!("no messages: {event:?}"),
             Event::Discarded { .. }
             | Event::Missed { .. }
             | Event::Unread { .. }

@@ -105,6 +105,7 @@ impl Driver {
                 Event::Opened { op, .. } => (*op, 0, 1),
                 Event::Requested { op, .. } => (*op, 1, 2),
                 Event::Closed(operation) => (operation.id, 2, 3),
+                Event::Sent(_) => panic!("no messages: {event:?}"),
                 Event::Discarded { .. }
                 | Event::Missed { .. }
                 | Event::Unread { .. }

@@ -2,30 +2,31 @@
 //!
 //! *Owns* which part of causality sees which event. *Must not know* spans, trees.
 
+mod messages;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::time::Duration;
 
 use super::echo::{self, Carried};
-use super::rules::{MESSAGE, MESSAGE_UNBROKERED, MESSAGE_UNBROKERED_WITH_ID, MESSAGE_WITH_ID, Row, WIRE};
+use super::rules::WIRE;
 use super::{Edge, Passage, Policy, Stats};
-use crate::causality::across::message::{
-    Address, Delivery, Destination, MessageKey, Messages, Outcome, Pair, Published, Stamp,
-};
+use crate::causality::across::message::Messages;
 use crate::causality::across::wire::{End, Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
 use crate::causality::inside::{Closing, Inside, Interaction, Opening, Showing};
 use crate::conn::ConnInfo;
 use crate::hash::Keyed;
-use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
+use crate::operation::amqp::ActionKind;
 use crate::operation::{Completeness, Detail, OpSide, Operation};
 use crate::order::ids::WireId;
 use crate::order::{Found, OrderKey};
 use crate::record::{
-    Chain, ConnId, Endpoint, OpId, Point, ProcessEvent, ProcessEventKind, ProcessInfo, Role, TaskId, Tgid,
-    Transport, Worker,
+    Chain, ConnId, OpId, Point, ProcessEvent, ProcessEventKind, ProcessInfo, Role, TaskId, Tgid, Transport,
+    Worker,
 };
 use crate::time::BootTime;
+use messages::is_told;
 
 /// Operations waiting for their other end.
 const MAX_WIRES: usize = 57_344;
@@ -104,12 +105,22 @@ impl Engine {
             self.meet(wire, End { op: op.id, side: side(op), times });
         }
         if let Detail::Amqp(action) = &op.detail {
-            self.message(info, op, action);
+            if !is_told(action) {
+                self.message(info, op, action);
+            }
             let messages = match op.shape {
                 OpSide::Relayed => &mut self.brokered,
                 OpSide::Incoming | OpSide::Outgoing => &mut self.unbrokered,
             };
             messages.closed(op.id, op.request.start.at);
+            self.drain_pairs();
+        }
+    }
+
+    /// A message is on its way, before it is known what becomes of it: its publish is over later ([`Engine::closed`]).
+    pub fn sent(&mut self, info: &ConnInfo, op: &Operation) {
+        if let Detail::Amqp(action) = &op.detail {
+            self.message(info, op, action);
             self.drain_pairs();
         }
     }
@@ -258,165 +269,6 @@ impl Engine {
             self.edges.push_back(edge);
         }
     }
-
-    /// Enters a publish or delivery where its counterpart is looked for, and what consumers ask of their broker.
-    fn message(&mut self, info: &ConnInfo, op: &Operation, action: &Action) {
-        let at_broker = op.shape == OpSide::Relayed;
-        let messages = if at_broker { &mut self.brokered } else { &mut self.unbrokered };
-        let conn = info.conn.id;
-        match &action.kind {
-            ActionKind::Settle(_) => return messages.settled(conn, op.request.start.at),
-            ActionKind::Method(method) => {
-                // An end that is not seen comes with that of the connection; without an answer, the request's end is the operation's.
-                if may_bring_messages(&method.name) {
-                    match op.response {
-                        Some(response) => messages.called(conn, op.request.start.at, response.end.at),
-                        None => messages.asked(conn, op.request.start.at, op.ended_at),
-                    }
-                }
-                return;
-            }
-            ActionKind::Publish(_) | ActionKind::Deliver(_) | ActionKind::Get(_) | ActionKind::Return(_) => {}
-        }
-        let Some(content) = action.kind.content() else { return };
-        let Some(digest) = content.canonical_digest() else { return };
-        let broker = broker_name(info, at_broker);
-        let key = |exchange: &str, routing_key: &str, stamp: Stamp| {
-            MessageKey::new(&broker, &digest, exchange, routing_key, stamp)
-        };
-        let stamp =
-            Stamp { timestamp: content.properties.timestamp, delay_ms: content.delay_ms().unsigned_abs() };
-        let unstamped = Stamp { timestamp: None, ..stamp };
-        match &action.kind {
-            ActionKind::Publish(publish) => {
-                let (exchange, routing_key) = (&publish.exchange, &publish.routing_key);
-                let published = Published {
-                    op: op.id,
-                    at: op.request.end.at,
-                    conn,
-                    address: Address::new(&self.hasher, &broker, exchange, routing_key),
-                    delay: Duration::from_millis(stamp.delay_ms),
-                    expires: content.expires(),
-                };
-                // The broker may write a time of its own in the place of the publisher's.
-                let loose = stamp.timestamp.map(|_| key(exchange, routing_key, unstamped));
-                messages.publish(key(exchange, routing_key, stamp), loose, published);
-            }
-            ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => {
-                let key = |exchange: &str, routing_key: &str| {
-                    let exact = key(exchange, routing_key, stamp);
-                    // Without a time they are the same.
-                    if stamp.timestamp.is_none() || messages.is_published(exact) {
-                        return exact;
-                    }
-                    let loose = key(exchange, routing_key, unstamped);
-                    if content.is_stamped() || messages.is_published(loose) { loose } else { exact }
-                };
-                let death = content.death();
-                let origin =
-                    death.and_then(|death| Some(key(death.first_exchange?, death.first_routing_key?)));
-                let key = key(&deliver.exchange, &deliver.routing_key);
-                let address = Address::new(&self.hasher, &broker, &deliver.exchange, &deliver.routing_key);
-                let destination = match &deliver.queue {
-                    Some(queue) => Destination::queue(&self.hasher, &broker, queue),
-                    None => Destination::consumer(&self.hasher, conn, action.channel, &deliver.consumer_tag),
-                };
-                let delivery = Delivery {
-                    dead_lettered: death.is_some(),
-                    ..delivery(conn, op, action, deliver, address, destination)
-                };
-                messages.deliver(key, origin, delivery);
-            }
-            ActionKind::Get(None) | ActionKind::Return(_) | ActionKind::Settle(_) | ActionKind::Method(_) => {
-            }
-        }
-    }
-
-    fn drain_pairs(&mut self) {
-        while let Some(pair) = self.brokered.poll_pair() {
-            self.pair(pair, true);
-        }
-        while let Some(pair) = self.unbrokered.poll_pair() {
-            self.pair(pair, false);
-        }
-    }
-
-    fn pair(&mut self, pair: Pair, at_broker: bool) {
-        let row = row(pair.has_id, at_broker);
-        if !self.policy.allows(row.rule, row.confidence) {
-            return;
-        }
-        let edge =
-            Edge { child: pair.delivery, parent: pair.publish, rule: row.rule, confidence: row.confidence };
-        if pair.pulled || pair.again_since.is_some() {
-            self.passages.push_back(Passage { edge, pulled: pair.pulled, again_since: pair.again_since });
-        }
-        if pair.pulled {
-            return;
-        }
-        self.inside.linked(edge.child, edge.parent);
-        if at_broker {
-            self.edges.push_back(edge);
-        } else {
-            let due = pair.over_at + self.policy.broker_wait;
-            self.unsure.insert((due, edge.child), edge);
-            self.unsure_due.insert(edge.child, due);
-        }
-    }
-}
-
-/// A delivery that is over, or a `basic.get` that was answered.
-fn delivery(
-    conn: ConnId,
-    op: &Operation,
-    action: &Action,
-    deliver: &Deliver,
-    address: Address,
-    destination: Destination,
-) -> Delivery {
-    let pulled = matches!(action.kind, ActionKind::Get(_));
-    let properties = &deliver.content.properties;
-    let outcome = match deliver.settlement {
-        Some(Settlement::Nack { requeue: true } | Settlement::Reject { requeue: true }) => Outcome::PutBack,
-        Some(Settlement::Nack { requeue: false } | Settlement::Reject { requeue: false }) => Outcome::Refused,
-        Some(Settlement::Ack) => Outcome::Taken,
-        // Its channel or connection is gone. What becomes of a got message is not known here.
-        None if deliver.no_ack == Some(false) && !pulled => Outcome::PutBack,
-        None => Outcome::Taken,
-    };
-    Delivery {
-        op: op.id,
-        // A got message leaves with the response, a delivered one is itself the request.
-        at: op.response.filter(|_| pulled).map_or(op.request.start.at, |response| response.start.at),
-        destination,
-        redelivered: deliver.redelivered,
-        dead_lettered: false,
-        outcome,
-        over_at: deliver.settled_at.unwrap_or(op.ended_at),
-        pulled,
-        has_id: properties.message_id.is_some(),
-        is_marked: properties.message_id.is_some() || properties.correlation_id.is_some(),
-        conn,
-        address,
-        delayed: deliver.content.delay_ms() < 0,
-        has_priority: properties.priority.is_some_and(|priority| priority > 0),
-    }
-}
-
-/// The broker may hand on messages because of it: who consumes, how many at once, what goes back to its queue and, by the end of a
-/// transaction, what was settled in it.
-fn may_bring_messages(method: &str) -> bool {
-    method.starts_with("basic.") || method.starts_with("tx.") || method == "channel.flow"
-}
-
-/// The row of the table by which a pair of equal messages is one message.
-fn row(has_id: bool, at_broker: bool) -> &'static Row {
-    match (at_broker, has_id) {
-        (true, true) => &MESSAGE_WITH_ID,
-        (true, false) => &MESSAGE,
-        (false, true) => &MESSAGE_UNBROKERED_WITH_ID,
-        (false, false) => &MESSAGE_UNBROKERED,
-    }
 }
 
 fn side(op: &Operation) -> Side {
@@ -426,17 +278,6 @@ fn side(op: &Operation) -> Side {
     match (op.role, delivered) {
         (Role::Client, false) | (Role::Server, true) => Side::Sender,
         (Role::Server, false) | (Role::Client, true) => Side::Receiver,
-    }
-}
-
-fn broker_name(info: &ConnInfo, at_broker: bool) -> String {
-    if at_broker {
-        return info.conn.thread.tgid.to_string();
-    }
-    match &info.conn.remote {
-        Endpoint::Inet(address) => address.to_string(),
-        Endpoint::Unix(path) => path.clone(),
-        Endpoint::Unknown => String::new(),
     }
 }
 
