@@ -50,3 +50,4 @@ mod replay_captures;
 mod robust;
 mod tls_captures;
 mod upgrades;
+mod waiting;
