@@ -77,9 +77,7 @@ impl Drill<'_> {
         tell(&store_away);
         let crm_hangs = self.crm_hangs().context("the CRM hangs")?;
         tell(&crm_hangs);
-        let consumer_stopped = self.consumer_stopped().context("nobody takes messages")?;
-        tell(&consumer_stopped);
-        Ok(vec![store_away, crm_hangs, consumer_stopped])
+        Ok(vec![store_away, crm_hangs])
     }
 
     /// The store, which is another house's, is away while a customer uploads a model.
@@ -120,24 +118,6 @@ impl Drill<'_> {
         let (mut customer, status) = submitted.context("the order was not handed in")?;
         ensure!(status == 200, "the order was handed in with {status}");
         ensure!(customer.confirm()? == 202, "the order could not be confirmed");
-        customer.produce()?;
-        self.over(told, mended)
-    }
-
-    /// The MES is ended, and nobody takes what the CRM sends it.
-    fn consumer_stopped(&mut self) -> Result<Told> {
-        let mut customer = self.flow.customer()?;
-        ensure!(customer.upload()? == 201, "the model could not be uploaded");
-        ensure!(customer.submit()? == 200, "the order could not be handed in");
-        self.flow.break_down(Failure::ConsumerStopped)?;
-        let broken = Instant::now();
-        ensure!(customer.confirm()? == 202, "the order could not be confirmed");
-        let sign = ("hangs", "has been lying in queue mes.orders since ");
-        let told =
-            self.said("the MES, which takes the messages, is ended", customer.number(), broken, sign)?;
-        ensure!(told.sentence.ends_with("Nobody is seen to take from it."), "it said “{}”", told.sentence);
-        self.flow.mend(Failure::ConsumerStopped)?;
-        let mended = Instant::now();
         customer.produce()?;
         self.over(told, mended)
     }

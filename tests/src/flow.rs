@@ -38,21 +38,12 @@ pub enum Failure {
     CrmHangs,
     /// The object store, which is another house's, is away.
     StoreAway,
-    /// The MES, which takes the CRM's messages, was ended.
-    ConsumerStopped,
-}
-
-/// One of the house's own programs, and what starts it.
-#[derive(Debug)]
-struct Service {
-    process: Process,
-    command: Command,
 }
 
 /// The running services. They stop when it is dropped, in the reverse order of their start.
 #[derive(Debug)]
 pub struct Flow {
-    services: Vec<Service>,
+    services: Vec<Process>,
     store: Store,
     rabbit: Rabbit,
     postgres: Postgres,
@@ -120,7 +111,7 @@ impl Flow {
         if let Some(authority) = tls {
             crm.env("NODE_EXTRA_CA_CERTS", &authority.trusted);
         }
-        flow.service("crm", crm, tls)?;
+        flow.service("crm", &mut crm, tls)?;
         progress("the MES (Java)");
         let mut mes = Command::new("java");
         mes.arg("-Xmx256m");
@@ -137,7 +128,7 @@ impl Flow {
             .env("STORE_URL", flow.store.url())
             .env("SHOP_URL", url(ports.shop))
             .env("CRM_URL", url(ports.crm));
-        flow.service("mes", mes, tls)?;
+        flow.service("mes", &mut mes, tls)?;
         progress("the shop and the service desk (Python)");
         let python = |script: &str| {
             // Debian's Python has the client libraries; another one may come first on the path.
@@ -154,14 +145,12 @@ impl Flow {
             .env("DATABASE_URL", flow.postgres.url("shop"))
             .env("STORE_URL", flow.store.url())
             .env("CRM_URL", url(ports.crm));
-        flow.service("shop", shop, tls)?;
-        let mut desk = python("desk/desk.py");
-        desk.env("SHOP_URL", url(ports.shop));
-        flow.service("desk", desk, tls)?;
+        flow.service("shop", &mut shop, tls)?;
+        flow.service("desk", python("desk/desk.py").env("SHOP_URL", url(ports.shop)), tls)?;
         Ok(flow)
     }
 
-    fn service(&mut self, name: &str, mut command: Command, tls: Option<&Authority>) -> Result<()> {
+    fn service(&mut self, name: &str, command: &mut Command, tls: Option<&Authority>) -> Result<()> {
         let dir = self.scratch.path();
         if let Some(authority) = tls {
             // They serve TLS where they are given these.
@@ -169,17 +158,17 @@ impl Flow {
         }
         command.env("AMQP_URL", self.rabbit.url()).env("TRUTH_SERVICE", name);
         command.env("TRUTH_LOG", dir.join(format!("truth/{name}.jsonl")));
-        let process = start(name, &mut command, &dir.join(format!("{name}.log")))?;
-        self.services.push(Service { process, command });
+        let mut process = Process::start(name, command, &dir.join(format!("{name}.log")))?;
+        process.wait_for_line(&format!("{name}: ready"))?;
+        self.services.push(process);
         Ok(())
     }
 
     /// Breaks something on purpose.
     pub fn break_down(&mut self, failure: Failure) -> Result<()> {
         match failure {
-            Failure::CrmHangs => self.service_named("crm")?.process.freeze(),
+            Failure::CrmHangs => self.named("crm")?.freeze(),
             Failure::StoreAway => drop(self.store.process.stop()?),
-            Failure::ConsumerStopped => drop(self.service_named("mes")?.process.stop()?),
         }
         Ok(())
     }
@@ -187,20 +176,14 @@ impl Flow {
     /// Mends it again.
     pub fn mend(&mut self, failure: Failure) -> Result<()> {
         match failure {
-            Failure::CrmHangs => self.service_named("crm")?.process.thaw(),
+            Failure::CrmHangs => self.named("crm")?.thaw(),
             Failure::StoreAway => self.store.restart()?,
-            Failure::ConsumerStopped => {
-                // A log of its own: in the first one it is ready already.
-                let log = self.scratch.path().join("mes-again.log");
-                let mes = self.service_named("mes")?;
-                mes.process = start("mes", &mut mes.command, &log)?;
-            }
         }
         Ok(())
     }
 
-    fn service_named(&mut self, name: &str) -> Result<&mut Service> {
-        let found = self.services.iter_mut().find(|service| service.process.name() == name);
+    fn named(&self, name: &str) -> Result<&Process> {
+        let found = self.services.iter().find(|service| service.name() == name);
         found.with_context(|| format!("there is no service {name}"))
     }
 
@@ -293,7 +276,7 @@ impl Flow {
 
     /// Fails when a service has ended.
     pub fn check(&mut self) -> Result<()> {
-        self.services.iter_mut().try_for_each(|service| service.process.check())?;
+        self.services.iter_mut().try_for_each(Process::check)?;
         [&mut self.store.process, &mut self.rabbit.process, &mut self.postgres.process]
             .into_iter()
             .try_for_each(Process::check)
@@ -330,12 +313,6 @@ impl Drop for Flow {
         // Clients first, so that servers do not wait for them.
         while self.services.pop().is_some() {}
     }
-}
-
-fn start(name: &str, command: &mut Command, log: &Path) -> Result<Process> {
-    let mut process = Process::start(name, command, log)?;
-    process.wait_for_line(&format!("{name}: ready"))?;
-    Ok(process)
 }
 
 /// What is missing on this machine to run the flow; `None` when nothing is.

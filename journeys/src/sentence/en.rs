@@ -56,7 +56,7 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
             }
         }
         Reason::InQueue { queue, since, consumers, depth } => {
-            let nobody = if *consumers == Some(0) { " Nobody is seen to take from it." } else { "" };
+            let nobody = if *consumers == Some(0) { " Nobody takes from it." } else { "" };
             let depth = depth.map(|depth| format!(" It has {} messages.", words.number(depth.into())));
             let since = format!("since {} ({})", time(*since), long(*since));
             format!(
