@@ -50,4 +50,3 @@ mod replay_captures;
 mod robust;
 mod tls_captures;
 mod upgrades;
-mod waiting;

@@ -21,7 +21,7 @@ use crate::bounded::{Bounded, Slot};
 use crate::operation::Operation;
 use crate::protocol::snapshot::Texts;
 use crate::protocol::{Event, Events, PerProtocol, Protocol, Session};
-use crate::record::{Close, Conn, ConnId, Data, OpId, Role, Tgid};
+use crate::record::{Close, Conn, ConnId, Data, OpId, Role};
 use crate::settings;
 use crate::stream::Window;
 use crate::time::BootTime;
@@ -312,12 +312,6 @@ impl Connections {
     /// What is known so far of an operation of a connection that is not over, see [`Session::peek`].
     pub fn peek(&self, id: ConnId, op: OpId) -> Option<Operation> {
         self.table.get(&id)?.peek(op)
-    }
-
-    /// Consumers of a queue that connections of a broker are known to have.
-    pub fn consumers(&self, broker: Tgid, queue: &str) -> usize {
-        let of_broker = self.table.values().filter(|flow| flow.info().conn.thread.tgid == broker);
-        of_broker.map(|flow| flow.consumers(queue)).sum()
     }
 
     /// Connections known now.

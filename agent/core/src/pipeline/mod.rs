@@ -46,7 +46,6 @@ use crate::{order, settings, tls};
 pub use in_flight::Open;
 use in_flight::{Begun, OpenOperations};
 use open_work::Ledger;
-use open_work::waiting::Waiting;
 pub use open_work::{OpenWork, TellSettings, What};
 use snapshot::Histories;
 
@@ -123,8 +122,6 @@ pub struct Pipeline {
     open: OpenOperations,
     /// Which of them others were told of.
     ledger: Ledger,
-    /// Publishes whose message may lie in a queue.
-    waiting: Waiting,
     /// Open calls: where they begin in their stream, and their wire identity.
     wires: FxHashMap<OpId, (u64, WireId)>,
     identifier: Identifier,
@@ -165,7 +162,6 @@ impl Pipeline {
             hold: Hold::new(limits),
             open: OpenOperations::default(),
             ledger: Ledger::default(),
-            waiting: Waiting::default(),
             wires: FxHashMap::default(),
             identifier,
             processes: Bounded::new(MAX_PROCESSES),
@@ -405,7 +401,6 @@ impl Pipeline {
             ("process_names", self.processes.forgotten()),
             ("open_operations", self.open.forgotten()),
             ("told_operations", self.ledger.untold()),
-            ("waiting_messages", self.waiting.forgotten()),
             ("statement_shapes", self.shapes.forgotten()),
         ];
         let causality = self.engine.stats().by_table();
@@ -574,9 +569,6 @@ impl Pipeline {
             return true;
         };
         let before = self.spans.len();
-        self.identifier.prepare(placing);
-        self.note_publish();
-        let Some(placing) = &mut self.placing else { return false };
         if !self.identifier.build_next(placing, &mut self.spans) {
             self.placing = None;
         }

@@ -169,11 +169,6 @@ pub trait Session: std::fmt::Debug + Send {
     /// What is known so far of an operation that is not over, once all of its request was seen. `None`: it is not open.
     fn peek(&self, op: OpId) -> Option<Operation>;
 
-    /// Consumers of a queue that this connection is known to have.
-    fn consumers(&self, _queue: &str) -> usize {
-        0
-    }
-
     /// What it has learned that the stream does not say again, for the session of the agent that comes next. `None`:
     /// nothing.
     fn export(&self, texts: &mut Texts) -> Option<Snapshot> {

@@ -139,9 +139,6 @@ pub const SPOOR_MESSAGING_TASK: &str = "spoor.messaging.task";
 pub const SPOOR_MESSAGING_VHOST: &str = "spoor.messaging.vhost";
 /// The span starts at the delivery, which may have waited in the consumer's prefetch buffer.
 pub const SPOOR_MESSAGING_PREFETCHED: &str = "spoor.messaging.prefetched";
-/// The queue in which a message lies, and how many consumers of it are seen: of events, not of spans.
-pub const SPOOR_MESSAGE_QUEUE: &str = "spoor.message.queue";
-pub const SPOOR_MESSAGE_CONSUMERS: &str = "spoor.message.consumers";
 /// Rows that INSERT, UPDATE, DELETE, MERGE or COPY changed.
 pub const SPOOR_DB_AFFECTED_ROWS: &str = "spoor.db.affected_rows";
 /// Transaction block on its connection, from 1.

@@ -118,18 +118,6 @@ impl Placing {
         self.bytes
     }
 
-    /// The operation that is next, if it is a publish as its broker read it.
-    pub(crate) fn next_read_by_broker(&self) -> Option<&Finished> {
-        let next = self.left.front()?.0.finished.as_ref();
-        (next.operation.shape == OpSide::Relayed && next.is_publish()).then_some(next)
-    }
-
-    /// The operation that is next, what becomes of it, and what its tree has in common.
-    pub(super) fn next(&self) -> Option<(&Member, Output, &TreeFacts)> {
-        let (leaf, fate) = self.left.front()?;
-        Some((leaf, *fate, self.facts.as_ref()?))
-    }
-
     /// Operations that are left.
     pub(crate) fn left(&self) -> usize {
         self.left.len() + self.parts.iter().map(Vec::len).sum::<usize>()
@@ -245,22 +233,15 @@ impl Identifier {
         Placing { parts, work, left: VecDeque::new(), facts: None, bytes: tree.bytes }
     }
 
-    /// Places the next operation of a tree, if there is one.
-    pub(crate) fn prepare(&mut self, placing: &mut Placing) {
-        while placing.left.is_empty()
-            && let Some(part) = placing.parts.pop_front()
-        {
-            self.place_part(part, placing);
-        }
-    }
-
     /// Builds the spans of the next operation of a tree. Returns whether there may be more.
     pub(crate) fn build_next(&mut self, placing: &mut Placing, spans: &mut VecDeque<Span>) -> bool {
-        self.prepare(placing);
-        if placing.left.is_empty() {
-            // Not before: a large tree would lose spans of its own.
-            self.trim();
-            return false;
+        while placing.left.is_empty() {
+            let Some(part) = placing.parts.pop_front() else {
+                // Not before: a large tree would lose spans of its own.
+                self.trim();
+                return false;
+            };
+            self.place_part(part, placing);
         }
         let (Some((leaf, fate)), Some(facts)) = (placing.left.pop_front(), &placing.facts) else {
             return true;

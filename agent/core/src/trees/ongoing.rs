@@ -10,12 +10,11 @@ use rustc_hash::FxHashSet;
 use crate::causality::Edge;
 use crate::order::window::Window;
 use crate::record::OpId;
-use crate::span::build::{self, Identity};
-use crate::span::{Span, SpanKind, Status, semconv};
+use crate::span::{Span, Status, build};
 use crate::trees::Finished;
 use crate::trees::apart;
 use crate::trees::hold::Member;
-use crate::trees::identify::{Identifier, Output, Placement, Placing, TreeFacts};
+use crate::trees::identify::{Identifier, Output, Placement, TreeFacts};
 
 impl Identifier {
     /// What a held operation will be a child of, where its tree has been released before it.
@@ -80,27 +79,6 @@ impl Identifier {
         // They would say how it ended.
         span.status = Status::Unset;
         span.attributes.retain(|name| !matches!(name, "error.type" | "spoor.incomplete"));
-        span.sampled = true;
-        Some(self.hidden(span, leaf, trunk))
-    }
-
-    /// The span of the message whose publish is next in a tree, for as long as it lies in a queue: with the identifiers of the publish. None
-    /// where it belongs to no order, or is not exported.
-    pub(crate) fn waiting(&self, placing: &Placing, queue: Option<&str>) -> Option<Span> {
-        let (leaf, fate, trunk) = placing.next()?;
-        let finished = leaf.finished.as_ref();
-        let own = self.placement(finished.operation.id)?.clone();
-        let order = finished.found.order().or(own.order.as_ref());
-        if fate == Output::None || order.is_none() || !self.sampler.keeps(order, own.trace_id) {
-            return None;
-        }
-        let identity = Identity::new(own.trace_id, own.span_id);
-        let mut span = build::build(&self.placed(finished, identity, trunk, &own, false));
-        span.kind = SpanKind::Producer;
-        span.status = Status::Unset;
-        if let Some(queue) = queue {
-            span.attributes.set(semconv::SPOOR_MESSAGE_QUEUE, queue);
-        }
         span.sampled = true;
         Some(self.hidden(span, leaf, trunk))
     }

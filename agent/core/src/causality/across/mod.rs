@@ -1,9 +1,8 @@
 //! Operations at both ends of something → edges between processes.
 //!
 //! *Owns* what needs no look inside a process: both ends of a connection ([`wire`]), a message's way through a broker
-//! ([`message`]), which of them are still on that way ([`lying`]), and which other agents there are ([`covered`]). *Must not know* threads, nor who was doing what.
+//! ([`message`]), and which other agents there are ([`covered`]). *Must not know* threads, nor who was doing what.
 
 pub mod covered;
-pub mod lying;
 pub mod message;
 pub mod wire;

@@ -1,28 +1,26 @@
 //! Messages at both ends of a broker, or of a connection to one → edges from a publish to its deliveries.
 //!
-//! *Owns* what of an operation is told to [`Messages`] and of which messages lie in their queues, and what is made of a pair.
-//! *Must not know* how pairs are found.
+//! *Owns* what of an operation is told to [`Messages`](crate::causality::across::message::Messages), and what is made of a pair. *Must not
+//! know* how pairs are found.
 
 use std::time::Duration;
 
 use super::Engine;
-use crate::causality::across::lying::{Sent, Whereabouts};
 use crate::causality::across::message::{
-    Address, Delivery, Destination, MessageKey, Messages, Outcome, Pair, Published, Stamp,
+    Address, Delivery, Destination, MessageKey, Outcome, Pair, Published, Stamp,
 };
 use crate::causality::rules::{
     MESSAGE, MESSAGE_UNBROKERED, MESSAGE_UNBROKERED_WITH_ID, MESSAGE_WITH_ID, Row,
 };
 use crate::causality::{Edge, Passage};
 use crate::conn::ConnInfo;
-use crate::operation::amqp::{Action, ActionKind, Content, Deliver, Method, PublishOutcome, Settlement};
-use crate::operation::{Detail, OpSide, Operation};
-use crate::record::{ConnId, Endpoint, OpId};
-use crate::time::BootTime;
+use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
+use crate::operation::{OpSide, Operation};
+use crate::record::{ConnId, Endpoint};
 
 impl Engine {
     /// Enters a publish or delivery where its counterpart is looked for, and what consumers ask of their broker.
-    fn message(&mut self, info: &ConnInfo, op: &Operation, action: &Action) {
+    pub(super) fn message(&mut self, info: &ConnInfo, op: &Operation, action: &Action) {
         let at_broker = op.shape == OpSide::Relayed;
         let messages = if at_broker { &mut self.brokered } else { &mut self.unbrokered };
         let conn = info.conn.id;
@@ -40,47 +38,53 @@ impl Engine {
             }
             ActionKind::Publish(_) | ActionKind::Deliver(_) | ActionKind::Get(_) | ActionKind::Return(_) => {}
         }
-        let Some(named) = Named::new(info, op, action) else { return };
+        let Some(content) = action.kind.content() else { return };
+        let Some(digest) = content.canonical_digest() else { return };
+        let broker = broker_name(info, at_broker);
+        let key = |exchange: &str, routing_key: &str, stamp: Stamp| {
+            MessageKey::new(&broker, &digest, exchange, routing_key, stamp)
+        };
+        let stamp =
+            Stamp { timestamp: content.properties.timestamp, delay_ms: content.delay_ms().unsigned_abs() };
+        let unstamped = Stamp { timestamp: None, ..stamp };
         match &action.kind {
             ActionKind::Publish(publish) => {
                 let (exchange, routing_key) = (&publish.exchange, &publish.routing_key);
-                let delay = Duration::from_millis(named.stamp.delay_ms);
                 let published = Published {
                     op: op.id,
                     at: op.request.end.at,
                     conn,
-                    address: Address::new(&self.hasher, &named.broker, exchange, routing_key),
-                    delay,
-                    expires: named.content.expires(),
+                    address: Address::new(&self.hasher, &broker, exchange, routing_key),
+                    delay: Duration::from_millis(stamp.delay_ms),
+                    expires: content.expires(),
                 };
                 // The broker may write a time of its own in the place of the publisher's.
-                let loose = named.stamp.timestamp.map(|_| named.loose(exchange, routing_key));
-                let key = named.key(exchange, routing_key);
-                messages.publish(key, loose, published);
-                // An exchange that keeps it back is no queue.
-                if at_broker && delay.is_zero() {
-                    let Published { at, address, expires, .. } = published;
-                    let expires_at = expires.map(|expires| at + expires);
-                    let sent = Sent { key, address, at, expires_at, by: info.conn.thread.tgid };
-                    self.lying.published(op.id, sent);
-                }
+                let loose = stamp.timestamp.map(|_| key(exchange, routing_key, unstamped));
+                messages.publish(key(exchange, routing_key, stamp), loose, published);
             }
             ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => {
-                let key = named.delivered(messages, &deliver.exchange, &deliver.routing_key);
-                let address =
-                    Address::new(&self.hasher, &named.broker, &deliver.exchange, &deliver.routing_key);
-                if at_broker {
-                    self.lying.routed(address, deliver.queue.as_deref());
-                }
+                let key = |exchange: &str, routing_key: &str| {
+                    let exact = key(exchange, routing_key, stamp);
+                    // Without a time they are the same.
+                    if stamp.timestamp.is_none() || messages.is_published(exact) {
+                        return exact;
+                    }
+                    let loose = key(exchange, routing_key, unstamped);
+                    if content.is_stamped() || messages.is_published(loose) { loose } else { exact }
+                };
+                let death = content.death();
+                let origin =
+                    death.and_then(|death| Some(key(death.first_exchange?, death.first_routing_key?)));
+                let key = key(&deliver.exchange, &deliver.routing_key);
+                let address = Address::new(&self.hasher, &broker, &deliver.exchange, &deliver.routing_key);
                 let destination = match &deliver.queue {
-                    Some(queue) => Destination::queue(&self.hasher, &named.broker, queue),
+                    Some(queue) => Destination::queue(&self.hasher, &broker, queue),
                     None => Destination::consumer(&self.hasher, conn, action.channel, &deliver.consumer_tag),
                 };
                 let delivery = Delivery {
-                    dead_lettered: named.content.death().is_some(),
+                    dead_lettered: death.is_some(),
                     ..delivery(conn, op, action, deliver, address, destination)
                 };
-                let origin = named.origin(messages);
                 messages.deliver(key, origin, delivery);
             }
             ActionKind::Get(None) | ActionKind::Return(_) | ActionKind::Settle(_) | ActionKind::Method(_) => {
@@ -88,75 +92,7 @@ impl Engine {
         }
     }
 
-    /// A message was handed over, and what becomes of it is not known: it lies in no queue meanwhile.
-    fn handed(&mut self, info: &ConnInfo, op: &Operation, action: &Action) {
-        let (ActionKind::Deliver(deliver), OpSide::Relayed) = (&action.kind, op.shape) else { return };
-        let Some(named) = Named::new(info, op, action) else { return };
-        let key = named.delivered(&self.brokered, &deliver.exchange, &deliver.routing_key);
-        let origin = named.origin(&self.brokered).filter(|origin| self.brokered.is_published(*origin));
-        self.lying.handed(op.id, origin.unwrap_or(key), op.request.start.at);
-    }
-
-    /// What a call to a broker says of its queues.
-    fn queues(&mut self, info: &ConnInfo, op: &Operation, method: &Method) {
-        if op.shape != OpSide::Relayed || method.error.is_some() || method.target.is_empty() {
-            return;
-        }
-        match method.name.as_str() {
-            // "The default exchange … is implicitly bound to every queue, with a routing key equal to the queue name."
-            "queue.declare" => {
-                let address = Address::new(&self.hasher, &broker_name(info, true), "", &method.target);
-                self.lying.routed(address, Some(&method.target));
-            }
-            "queue.purge" | "queue.delete" => self.lying.emptied(&method.target, op.ended_at),
-            _ => {}
-        }
-    }
-
-    /// A message is on its way, before it is known what becomes of it: a publish is over later, so is a delivery ([`Engine::closed`]).
-    pub fn sent(&mut self, info: &ConnInfo, op: &Operation) {
-        let Detail::Amqp(action) = &op.detail else { return };
-        match &action.kind {
-            ActionKind::Publish(_) => {
-                self.message(info, op, action);
-                self.drain_pairs();
-            }
-            _ => self.handed(info, op, action),
-        }
-    }
-
-    /// An operation of messages is over.
-    pub(super) fn message_over(&mut self, info: &ConnInfo, op: &Operation, action: &Action) {
-        match &action.kind {
-            // It was entered before it was over.
-            ActionKind::Publish(publish) if publish.is_told => {}
-            _ => self.message(info, op, action),
-        }
-        match &action.kind {
-            ActionKind::Publish(publish) if became_none(&publish.outcome) => self.lying.gone(op.id),
-            ActionKind::Deliver(_) => self.lying.over(op.id),
-            ActionKind::Method(method) => self.queues(info, op, method),
-            _ => {}
-        }
-        let messages = match op.shape {
-            OpSide::Relayed => &mut self.brokered,
-            OpSide::Incoming | OpSide::Outgoing => &mut self.unbrokered,
-        };
-        messages.closed(op.id, op.request.start.at);
-        self.drain_pairs();
-    }
-
-    /// The queue that a message may lie in, by its publish as the broker read it; inside by its name where that is known.
-    pub fn queue_of(&self, publish: OpId) -> Option<Option<&str>> {
-        self.lying.queue(publish)
-    }
-
-    /// Whether such a message lies in a queue at `now`.
-    pub fn whereabouts(&self, publish: OpId, now: BootTime) -> Whereabouts {
-        self.lying.whereabouts(publish, &self.brokered, now)
-    }
-
-    fn drain_pairs(&mut self) {
+    pub(super) fn drain_pairs(&mut self) {
         while let Some(pair) = self.brokered.poll_pair() {
             self.pair(pair, true);
         }
@@ -166,9 +102,6 @@ impl Engine {
     }
 
     fn pair(&mut self, pair: Pair, at_broker: bool) {
-        if at_broker {
-            self.lying.paired(pair.publish, pair.outcome, pair.over_at);
-        }
         let row = row(pair.has_id, at_broker);
         if !self.policy.allows(row.rule, row.confidence) {
             return;
@@ -192,64 +125,9 @@ impl Engine {
     }
 }
 
-/// A message at its broker, by all that tells it from others.
-struct Named<'a> {
-    content: &'a Content,
-    broker: String,
-    digest: [u8; 32],
-    stamp: Stamp,
-}
-
-impl<'a> Named<'a> {
-    /// `None`: it is no message, or not all of it was seen.
-    fn new(info: &ConnInfo, op: &Operation, action: &'a Action) -> Option<Self> {
-        let content = action.kind.content()?;
-        let digest = content.canonical_digest()?;
-        let stamp =
-            Stamp { timestamp: content.properties.timestamp, delay_ms: content.delay_ms().unsigned_abs() };
-        Some(Self { content, broker: broker_name(info, op.shape == OpSide::Relayed), digest, stamp })
-    }
-
-    fn key(&self, exchange: &str, routing_key: &str) -> MessageKey {
-        MessageKey::new(&self.broker, &self.digest, exchange, routing_key, self.stamp)
-    }
-
-    /// The same whatever its time.
-    fn loose(&self, exchange: &str, routing_key: &str) -> MessageKey {
-        let unstamped = Stamp { timestamp: None, ..self.stamp };
-        MessageKey::new(&self.broker, &self.digest, exchange, routing_key, unstamped)
-    }
-
-    /// By which of both it was published, as far as that is known.
-    fn delivered(&self, messages: &Messages, exchange: &str, routing_key: &str) -> MessageKey {
-        let exact = self.key(exchange, routing_key);
-        // Without a time they are the same.
-        if self.stamp.timestamp.is_none() || messages.is_published(exact) {
-            return exact;
-        }
-        let loose = self.loose(exchange, routing_key);
-        if self.content.is_stamped() || messages.is_published(loose) { loose } else { exact }
-    }
-
-    /// Where it was published first, if it is dead-lettered.
-    fn origin(&self, messages: &Messages) -> Option<MessageKey> {
-        let death = self.content.death()?;
-        Some(self.delivered(messages, death.first_exchange?, death.first_routing_key?))
-    }
-}
-
-/// The broker dropped it, or never had it as a message.
-fn became_none(outcome: &PublishOutcome) -> bool {
-    match outcome {
-        PublishOutcome::Unconfirmed
-        | PublishOutcome::Unknown
-        | PublishOutcome::Confirmed
-        | PublishOutcome::Committed => false,
-        PublishOutcome::Refused
-        | PublishOutcome::Returned { .. }
-        | PublishOutcome::RolledBack
-        | PublishOutcome::Error { .. } => true,
-    }
+/// A publish that was entered before it was over.
+pub(super) fn is_told(action: &Action) -> bool {
+    matches!(&action.kind, ActionKind::Publish(publish) if publish.is_told)
 }
 
 /// A delivery that is over, or a `basic.get` that was answered.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::echo::{self, Carried};
 use super::rules::WIRE;
 use super::{Edge, Passage, Policy, Stats};
-use crate::causality::across::lying::Lying;
 use crate::causality::across::message::Messages;
 use crate::causality::across::wire::{End, Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
@@ -27,6 +26,7 @@ use crate::record::{
     Worker,
 };
 use crate::time::BootTime;
+use messages::is_told;
 
 /// Operations waiting for their other end.
 const MAX_WIRES: usize = 57_344;
@@ -43,8 +43,6 @@ pub struct Engine {
     brokered: Messages,
     /// Seen on its clients' sockets only.
     unbrokered: Messages,
-    /// Of the messages that it has read, those that it has handed to nobody.
-    lying: Lying,
     /// Edges by message between clients. They are held back, for the broker's own view may make better ones.
     unsure: BTreeMap<(BootTime, OpId), Edge>,
     unsure_due: HashMap<OpId, BootTime>,
@@ -62,7 +60,6 @@ impl Engine {
             wires: Wires::new(MAX_WIRES),
             brokered: Messages::new(MAX_MESSAGES),
             unbrokered: Messages::new(MAX_MESSAGES),
-            lying: Lying::new(),
             unsure: BTreeMap::new(),
             unsure_due: HashMap::new(),
             edges: VecDeque::new(),
@@ -108,7 +105,23 @@ impl Engine {
             self.meet(wire, End { op: op.id, side: side(op), times });
         }
         if let Detail::Amqp(action) = &op.detail {
-            self.message_over(info, op, action);
+            if !is_told(action) {
+                self.message(info, op, action);
+            }
+            let messages = match op.shape {
+                OpSide::Relayed => &mut self.brokered,
+                OpSide::Incoming | OpSide::Outgoing => &mut self.unbrokered,
+            };
+            messages.closed(op.id, op.request.start.at);
+            self.drain_pairs();
+        }
+    }
+
+    /// A message is on its way, before it is known what becomes of it: its publish is over later ([`Engine::closed`]).
+    pub fn sent(&mut self, info: &ConnInfo, op: &Operation) {
+        if let Detail::Amqp(action) = &op.detail {
+            self.message(info, op, action);
+            self.drain_pairs();
         }
     }
 
@@ -126,7 +139,6 @@ impl Engine {
     pub fn missed(&mut self, tgid: Tgid, since: BootTime, now: BootTime) {
         self.inside.missed(tgid, since, now);
         self.brokered.missed(now);
-        self.lying.missed(tgid, now);
         self.unbrokered.missed(now);
     }
 
@@ -152,7 +164,6 @@ impl Engine {
 
     /// Records were lost, found out at `now`, and whose is not known.
     pub fn lost(&mut self, now: BootTime) {
-        self.lying.lost(now);
         self.inside.lost(now);
     }
 
@@ -160,10 +171,7 @@ impl Engine {
         match event.kind {
             ProcessEventKind::Fork { .. } => self.inside.process_began(event.tgid),
             ProcessEventKind::Exec => self.inside.process_replaced(event.tgid),
-            ProcessEventKind::Exit => {
-                self.lying.missed(event.tgid, event.at);
-                self.inside.process_ended(event.tgid, event.at);
-            }
+            ProcessEventKind::Exit => self.inside.process_ended(event.tgid, event.at),
             ProcessEventKind::Thread { tid, creator } => {
                 self.inside.thread_began(event.tgid, tid, creator);
             }
@@ -243,13 +251,7 @@ impl Engine {
     /// What was forgotten at the bounds of its tables.
     pub fn stats(&self) -> Stats {
         let (links, inside) = self.inside.forgotten();
-        let mut stats = Stats {
-            wires: self.wires.forgotten(),
-            lying: self.lying.forgotten(),
-            links,
-            inside,
-            ..Stats::default()
-        };
+        let mut stats = Stats { wires: self.wires.forgotten(), links, inside, ..Stats::default() };
         stats.add_messages(self.brokered.forgotten());
         stats.add_messages(self.unbrokered.forgotten());
         stats

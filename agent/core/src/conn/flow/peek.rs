@@ -5,14 +5,6 @@ use crate::operation::Operation;
 use crate::record::OpId;
 
 impl Flow {
-    /// See [`crate::protocol::Session::consumers`].
-    pub(in crate::conn) fn consumers(&self, queue: &str) -> usize {
-        match &self.state {
-            State::Speaking(talk) => talk.session.consumers(queue),
-            State::Detecting(_) | State::Ignored => 0,
-        }
-    }
-
     /// See [`crate::protocol::Session::peek`].
     pub(in crate::conn) fn peek(&self, op: OpId) -> Option<Operation> {
         match &self.state {

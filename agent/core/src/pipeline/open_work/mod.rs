@@ -9,14 +9,11 @@
 //!
 //! *Owns* when whom to tell, and the bound on how many. *Must not know* how it is told.
 
-pub(super) mod waiting;
-
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use self::waiting::Waiting;
 use super::Pipeline;
 use crate::operation::amqp::ActionKind;
 use crate::operation::{Detail, Operation};
@@ -36,8 +33,6 @@ pub enum What {
     Open,
     /// A message was taken, and nothing has been said of it.
     Unacked,
-    /// A message was published, and lies in a queue.
-    Waiting,
     /// What was told before is over. Its span comes when its tree is complete.
     Over,
 }
@@ -150,16 +145,13 @@ impl Pipeline {
             }
         }
         let over = self.ledger.over.drain(..).map(|span| OpenWork { what: What::Over, span: *span });
-        let mut all: Vec<OpenWork> = over.chain(told).collect();
-        self.tell_waiting(settings, &mut all);
-        all
+        over.chain(told).collect()
     }
 
     /// Nobody is told any more, nor has been.
     pub fn forget_told(&mut self) {
         self.ledger.told = FxHashMap::default();
         self.ledger.over = VecDeque::new();
-        self.waiting = Waiting::default();
     }
 
     /// What is known by now of a tree, in the order its operations began: those wanted, and others up to a bound.

@@ -199,24 +199,6 @@ pub(super) fn relieve(operation: &mut Operation) -> usize {
     freed
 }
 
-/// The same operation, with no more of its message than is part of its identity.
-pub(super) fn without_rest(operation: &mut Operation) -> Box<Operation> {
-    let body = |operation: &mut Operation| {
-        kind_mut(operation)
-            .and_then(ActionKind::content_mut)
-            .map(|content| std::mem::take(&mut content.body.bytes))
-    };
-    let bytes = body(operation).unwrap_or_default();
-    let mut other = Box::new(operation.clone());
-    let first = bytes.get(..IDENTITY_BYTES).unwrap_or(&bytes).to_vec();
-    for (operation, bytes) in [(operation, bytes), (&mut *other, first)] {
-        if let Some(content) = kind_mut(operation).and_then(ActionKind::content_mut) {
-            content.body.bytes = bytes;
-        }
-    }
-    other
-}
-
 /// Body bytes kept of each message: the configured number, but never less than what its identity needs.
 pub(super) fn keep(configured: usize) -> usize {
     configured.max(IDENTITY_BYTES)

@@ -222,15 +222,6 @@ impl Channel {
         self.inferred.get(tag).cloned().flatten()
     }
 
-    /// Consumers of a queue: those that subscribed before our eyes, and those whose deliveries tell.
-    pub(super) fn consumers_of(&self, queue: &str) -> usize {
-        let told = self.consumers.values().filter(|terms| terms.queue == queue).count();
-        let inferred = self.inferred.iter().filter(|(tag, inferred)| {
-            inferred.as_deref() == Some(queue) && !self.consumers.contains_key(*tag)
-        });
-        told + inferred.count()
-    }
-
     /// A message for that consumer has a `CC` header: it went to the queues named there as well, so its routing key tells
     /// nothing (RabbitMQ, "Sender-selected Distribution").
     pub(super) fn doubt_queue(&mut self, tag: &str) {

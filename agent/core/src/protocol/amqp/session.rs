@@ -215,9 +215,6 @@ impl AmqpSession {
                 self.release(operation, weight, out);
             }
             What::Deliver { tag } if !is_settled_by_broker(&operation) => {
-                if self.role == Role::Server {
-                    out.push(Event::Sent(assembly::without_rest(&mut operation)));
-                }
                 let waiting = Waiting { operation: Some(operation), since, weight, answerer: Sender::Client };
                 let former = channel.delivered(Tagged { tag, exact: true, waiting, got: None });
                 for tagged in former {
@@ -505,10 +502,6 @@ impl crate::protocol::Session for AmqpSession {
     fn peek(&self, op: OpId) -> Option<Operation> {
         let is_it = |operation: &&Operation| operation.id == op;
         self.channels.values().find_map(|channel| channel.open().find(is_it)).cloned()
-    }
-
-    fn consumers(&self, queue: &str) -> usize {
-        self.channels.values().map(|channel| channel.consumers_of(queue)).sum()
     }
 
     fn want(&self, from: Sender) -> Want {

@@ -47,7 +47,6 @@ fn name(what: What) -> &'static str {
     match what {
         What::Open => "spoor.operation.open",
         What::Unacked => "spoor.message.unacked",
-        What::Waiting => "spoor.message.waiting",
         What::Over => "spoor.operation.over",
     }
 }

@@ -65,8 +65,6 @@ pub(super) struct Entry {
     pub(super) has_forgotten_used: bool,
     /// It waits for what the others of its address show.
     pub(super) is_unproven: bool,
-    /// A delivery was of one of its publishes, and which is not known.
-    pub(super) has_unclear: bool,
     /// Parts of it that are counted among those of all messages.
     pub(super) counted: usize,
 }

@@ -35,11 +35,6 @@ impl Address {
         }
     }
 
-    /// One exchange and one routing key.
-    pub fn exact(self) -> u64 {
-        self.exact
-    }
-
     fn all(self) -> impl Iterator<Item = u64> {
         std::iter::once(self.exact).chain(self.exchange)
     }

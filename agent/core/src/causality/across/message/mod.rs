@@ -177,11 +177,6 @@ impl Messages {
         self.entries.get(&key).is_some_and(|entry| !entry.publishes.is_empty())
     }
 
-    /// The publish of each of its deliveries that are over is known.
-    pub fn is_decided(&self, key: MessageKey) -> bool {
-        self.entries.get(&key).is_none_or(|entry| entry.waiting.is_empty() && !entry.has_unclear)
-    }
-
     /// A message was published. It is found by `loose` too, where the broker may change what tells both apart: then two that differ in
     /// nothing else are equal.
     pub fn publish(&mut self, key: MessageKey, loose: Option<MessageKey>, published: Published) {
@@ -347,17 +342,11 @@ impl Messages {
             true => self.take_again(key, delivery),
             false => (self.take_next(key, delivery), None),
         };
-        let Taken::Publish(publish) = taken else {
-            if let (Taken::OneOfSeveral, Some(entry)) = (taken, self.entries.get_mut(&key)) {
-                entry.has_unclear = true;
-            }
-            return taken;
-        };
+        let Taken::Publish(publish) = taken else { return taken };
         self.pairs.push_back(Pair {
             delivery: delivery.op,
             publish,
             over_at: delivery.over_at,
-            outcome: delivery.outcome,
             again_since,
             pulled: delivery.pulled,
             has_id: delivery.has_id,

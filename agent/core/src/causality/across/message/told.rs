@@ -122,7 +122,6 @@ pub struct Pair {
     pub publish: OpId,
     /// When the delivery was over.
     pub over_at: BootTime,
-    pub outcome: Outcome,
     /// Since when the message was waiting again: it had left its queue before.
     pub again_since: Option<BootTime>,
     pub pulled: bool,
