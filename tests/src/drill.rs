@@ -77,7 +77,9 @@ impl Drill<'_> {
         tell(&store_away);
         let crm_hangs = self.crm_hangs().context("the CRM hangs")?;
         tell(&crm_hangs);
-        Ok(vec![store_away, crm_hangs])
+        let consumer_stopped = self.consumer_stopped().context("the MES has ended")?;
+        tell(&consumer_stopped);
+        Ok(vec![store_away, crm_hangs, consumer_stopped])
     }
 
     /// The store, which is another house's, is away while a customer uploads a model.
@@ -118,6 +120,22 @@ impl Drill<'_> {
         let (mut customer, status) = submitted.context("the order was not handed in")?;
         ensure!(status == 200, "the order was handed in with {status}");
         ensure!(customer.confirm()? == 202, "the order could not be confirmed");
+        customer.produce()?;
+        self.over(told, mended)
+    }
+
+    /// The MES has ended: the broker has a message of an order, and nobody takes it.
+    fn consumer_stopped(&mut self) -> Result<Told> {
+        let mut customer = self.flow.customer()?;
+        ensure!(customer.upload()? == 201, "the model could not be uploaded");
+        ensure!(customer.submit()? == 200, "the order could not be handed in");
+        self.flow.break_down(Failure::MesStopped)?;
+        ensure!(customer.confirm()? == 202, "the order could not be confirmed");
+        let broken = Instant::now();
+        let sign = ("queue-without-consumer", "Nobody takes from it.");
+        let told = self.said("the MES has ended", customer.number(), broken, sign)?;
+        self.flow.mend(Failure::MesStopped)?;
+        let mended = Instant::now();
         customer.produce()?;
         self.over(told, mended)
     }

@@ -131,6 +131,7 @@ impl Server {
 /// What such a house is warned of besides the built-in rules: an order that hangs.
 const IMPATIENT: &str = "rules:
   - { id: hangs, when: enters, outcome: stuck, severity: critical }
+  - { id: queue-without-consumer, limit: 1s }
 ";
 
 /// How the demo's house calls its systems and stages.

@@ -57,7 +57,9 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
         }
         Reason::InQueue { queue, since, consumers, depth } => {
             let nobody = if *consumers == Some(0) { " Nobody takes from it." } else { "" };
-            let depth = depth.map(|depth| format!(" It has {} messages.", words.number(depth.into())));
+            let depth = depth.filter(|depth| *depth > 1);
+            let depth =
+                depth.map(|depth| format!(" At least {} messages are in it.", words.number(depth.into())));
             let since = format!("since {} ({})", time(*since), long(*since));
             format!(
                 "The message has been lying in queue {queue} {since}.{nobody}{}",

@@ -57,7 +57,9 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
         }
         Reason::InQueue { queue, since, consumers, depth } => {
             let nobody = if *consumers == Some(0) { " Получателей нет." } else { "" };
-            let depth = depth.map(|depth| format!(" Всего сообщений в ней: {}.", words.number(depth.into())));
+            let depth = depth.filter(|depth| *depth > 1);
+            let depth = depth
+                .map(|depth| format!(" Всего сообщений в ней: не меньше {}.", words.number(depth.into())));
             let since = format!("с {} ({})", time(*since), long(*since));
             format!("Сообщение лежит в очереди {queue} {since}.{nobody}{}", depth.unwrap_or_default())
         }

@@ -85,11 +85,11 @@ fn what_hangs_and_what_waits_has_its_sentence() {
         |consumers, depth| Reason::InQueue { queue: "orders".to_owned(), since: AT, consumers, depth };
     check(
         waits(Some(0), Some(1_200)),
-        "Сообщение лежит в очереди orders с 14:02 (UTC+03) (41 мин). Получателей нет. Всего сообщений в ней: 1\u{202f}200.",
-        "The message has been lying in queue orders since 14:02 (UTC+03) (41 min). Nobody takes from it. It has 1\u{202f}200 messages.",
+        "Сообщение лежит в очереди orders с 14:02 (UTC+03) (41 мин). Получателей нет. Всего сообщений в ней: не меньше 1\u{202f}200.",
+        "The message has been lying in queue orders since 14:02 (UTC+03) (41 min). Nobody takes from it. At least 1\u{202f}200 messages are in it.",
     );
     check(
-        waits(Some(3), None),
+        waits(Some(3), Some(1)),
         "Сообщение лежит в очереди orders с 14:02 (UTC+03) (41 мин).",
         "The message has been lying in queue orders since 14:02 (UTC+03) (41 min).",
     );

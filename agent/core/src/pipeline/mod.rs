@@ -13,6 +13,7 @@
 //! Long because it is the one list of what comes in, what goes out, and who is asked in which order.
 
 mod in_flight;
+mod lying;
 mod open_work;
 pub mod snapshot;
 
@@ -45,6 +46,7 @@ use crate::work::{Done, Owner, Work};
 use crate::{order, settings, tls};
 pub use in_flight::Open;
 use in_flight::{Begun, OpenOperations};
+use lying::Lies;
 use open_work::Ledger;
 pub use open_work::{OpenWork, TellSettings, What};
 use snapshot::Histories;
@@ -122,6 +124,8 @@ pub struct Pipeline {
     open: OpenOperations,
     /// Which of them others were told of.
     ledger: Ledger,
+    /// Messages that lie in queues, as far as somebody asks.
+    lies: Lies,
     /// Open calls: where they begin in their stream, and their wire identity.
     wires: FxHashMap<OpId, (u64, WireId)>,
     identifier: Identifier,
@@ -162,6 +166,7 @@ impl Pipeline {
             hold: Hold::new(limits),
             open: OpenOperations::default(),
             ledger: Ledger::default(),
+            lies: Lies::default(),
             wires: FxHashMap::default(),
             identifier,
             processes: Bounded::new(MAX_PROCESSES),
@@ -571,6 +576,7 @@ impl Pipeline {
         if !self.identifier.build_next(placing, &mut self.spans) {
             self.placing = None;
         }
+        self.spans.range(before..).for_each(|span| self.lies.leaves(span));
         self.stats.spans += (self.spans.len() - before) as u64;
         self.stats.unsampled += self.spans.range(before..).filter(|span| !span.sampled).count() as u64;
         true

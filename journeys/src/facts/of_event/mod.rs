@@ -6,6 +6,7 @@
 //! its peer and its queue the event says by the same attributes; since when, which kind and which name by attributes of its
 //! own, which are found under `spoor.operation.`, `spoor.message.`, `spoor.` and alone.
 //!
+//! `spoor.message.left` says of the last that it does not wait any more: somebody has it, or had.
 //! `spoor.operation.over` says of one of the first two that it is: its span may come much later, when all of its tree is over.
 //!
 //! `t0 called, not answered · t30 event: since t0 · t90 event: since t0 ⇒ a fact from t0 to t90, until the span comes`
@@ -24,6 +25,7 @@ use crate::facts::{FactId, Reading, Step, Work, message, of_span};
 const OPEN: &str = "spoor.operation.open";
 const WAITING: &str = "spoor.message.waiting";
 const UNACKED: &str = "spoor.message.unacked";
+const LEFT: &str = "spoor.message.left";
 const OVER: &str = "spoor.operation.over";
 const MAX_NAME: usize = 255;
 
@@ -35,7 +37,7 @@ pub fn of_event(resource: Option<&Resource>, record: &LogRecord, order_attribute
         "" => attributes.text("event.name").unwrap_or(""),
         name => name,
     };
-    if ![OPEN, WAITING, UNACKED, OVER].contains(&name) {
+    if ![OPEN, WAITING, LEFT, UNACKED, OVER].contains(&name) {
         return Reading::Unknown;
     }
     let told_at =
@@ -58,16 +60,16 @@ pub fn of_event(resource: Option<&Resource>, record: &LogRecord, order_attribute
         other => return other,
     };
     let work = match name {
-        WAITING => waiting(attributes),
+        WAITING | LEFT => waiting(attributes),
         UNACKED => handling(attributes),
         OVER => Work::Over,
         _ => work(&fact.step, attributes),
     };
-    if name == WAITING {
+    if matches!(name, WAITING | LEFT) {
         fact.parent = Some(fact.id.span);
         fact.id = waits(fact.id, &work);
     }
-    fact.step = Step::Open { work };
+    fact.step = Step::Open { work: if name == LEFT { Work::Over } else { work } };
     // It says what is so now, not what became of it.
     (fact.status, fact.trouble, fact.unseen, fact.joined) = (None, None, None, None);
     Reading::Fact(fact)
@@ -114,7 +116,7 @@ fn kind(event: &str, kind: &str) -> SpanKind {
         "producer" => SpanKind::Producer,
         "consumer" => SpanKind::Consumer,
         _ if event == UNACKED => SpanKind::Consumer,
-        _ if event == WAITING => SpanKind::Producer,
+        _ if matches!(event, WAITING | LEFT) => SpanKind::Producer,
         _ => SpanKind::Internal,
     }
 }

@@ -182,6 +182,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("stage_age", &["stage", "stages", "limit", "calendar"]),
     ("no_progress", &["stages", "limit", "calendar"]),
     ("message_waits", &["queue", "limit"]),
+    ("queue_without_consumer", &["queue", "limit"]),
     ("lost", &["lasts"]),
     ("enters", &["stage", "outcome", "lasts"]),
     ("backwards", &["lasts"]),
@@ -271,6 +272,10 @@ impl House<'_> {
             "message_waits" => OrderWhen::MessageWaits {
                 queue: pattern(&text.queue),
                 limit: not_of_stage(needed(&text.limit, "limit", place)?)?,
+            },
+            "queue_without_consumer" => OrderWhen::QueueWithoutConsumer {
+                queue: pattern(&text.queue),
+                limit_micros: exact(needed(&text.limit, "limit", place)?)?,
             },
             "lost" => OrderWhen::Lost { lasts: lasts(LASTS_LONG) },
             "enters" => OrderWhen::Enters { what: self.entered(text, place)?, lasts: lasts(LASTS_LONG) },

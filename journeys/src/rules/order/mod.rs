@@ -5,8 +5,8 @@
 
 use super::limit::{Known, Limited};
 use super::{Calendar, Entered, Filter, Held, Measured, OrderWhen, Pattern, Standing};
-use crate::facts::{At, Person, PersonRole, Sent};
-use crate::fold::{Change, Journey, Lost, OpenWork, Outcome, Reason, Record, StageState, Verdict};
+use crate::facts::{At, Person, PersonRole, Sent, Work};
+use crate::fold::{Change, Journey, LEASE, Lost, OpenWork, Outcome, Reason, Record, StageState, Verdict};
 use crate::model::{Kind, Model, Usual, shape};
 use crate::time::{HOUR, MINUTE};
 
@@ -38,6 +38,9 @@ pub fn stand(when: &OrderWhen, filter: &Filter, order: &Subject<'_>, now: At) ->
             no_progress(order, stages, *limit, calendar.as_ref(), now)
         }
         OrderWhen::MessageWaits { queue, limit } => message_waits(order, queue, *limit, now),
+        OrderWhen::QueueWithoutConsumer { queue, limit_micros } => {
+            queue_without_consumer(order, queue, *limit_micros, now)
+        }
         OrderWhen::Lost { lasts } => lost(order, *lasts, now),
         OrderWhen::Enters { what, lasts } => enters(order, what, *lasts, now),
         OrderWhen::Backwards { lasts } => happened(backwards(order), *lasts, now),
@@ -164,6 +167,24 @@ fn message_waits(order: &Subject<'_>, queue: &Pattern, limit: Limited, now: At) 
     let place = shape(&first.destination);
     let known = limit.of(order.usual, |what| what.kind == Kind::Queue && what.of == place);
     aged(known, limit.is_learned(), first.at, None, || place.clone(), now)
+}
+
+/// Somebody told, lately enough, that a message lies in a queue and nobody takes from it.
+fn queue_without_consumer(order: &Subject<'_>, queue: &Pattern, limit_micros: i64, now: At) -> Standing {
+    let in_queue = |open: &OpenWork| match &open.work {
+        Work::Waiting { queue: name, destination, consumers: Some(0), .. } if open.is_known(now) => {
+            let name = name.as_ref().unwrap_or(destination);
+            queue.fits(name).then(|| (open.since, shape(name), open.told))
+        }
+        _ => None,
+    };
+    let waits = order.journey.open.iter().filter_map(in_queue).min();
+    let Some((since, place, told)) = waits.filter(|_| goes_on(order.verdict)) else { return Standing::NEVER };
+    let standing = aged(Known::Micros(limit_micros), false, since, None, || place, now);
+    match standing {
+        Standing::Holds(held) => Standing::Holds(Held { until: Some(told.after(LEASE)), ..held }),
+        quiet => quiet,
+    }
 }
 
 fn lost(order: &Subject<'_>, lasts: i64, now: At) -> Standing {

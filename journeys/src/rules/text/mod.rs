@@ -224,6 +224,14 @@ fn title(when: &When, told: &Told, ru: bool) -> String {
             (OrderWhen::NoProgress { .. }, false) => {
                 format!("Order {order}: nothing has happened for {age}, stage “{stage}”")
             }
+            (OrderWhen::QueueWithoutConsumer { .. }, true) => {
+                format!("Заказ {order}: сообщение лежит в очереди {place} {age}, получателей нет")
+            }
+            (OrderWhen::QueueWithoutConsumer { .. }, false) => {
+                format!(
+                    "Order {order}: a message has been in queue {place} for {age}, and nobody takes from it"
+                )
+            }
             (OrderWhen::MessageWaits { .. }, true) => {
                 format!("Заказ {order}: сообщение в {place} никто не берёт {age}")
             }
@@ -344,6 +352,10 @@ fn group_title(when: &When, told: &Told, ru: bool) -> String {
         (OrderWhen::NoProgress { .. }, false) => format!("without progress at stage “{place}”"),
         (OrderWhen::MessageWaits { .. }, true) => format!("сообщения в {place} никто не берёт"),
         (OrderWhen::MessageWaits { .. }, false) => format!("nobody takes messages to {place}"),
+        (OrderWhen::QueueWithoutConsumer { .. }, true) => format!("лежат в очереди {place}, получателей нет"),
+        (OrderWhen::QueueWithoutConsumer { .. }, false) => {
+            format!("in queue {place}, from which nobody takes")
+        }
         (OrderWhen::Lost { .. }, true) => format!("сообщения потеряны ({place})"),
         (OrderWhen::Lost { .. }, false) => format!("messages were lost ({place})"),
         (OrderWhen::Enters { .. }, ru) => format!("{} ({place})", entered(when, ru)),

@@ -47,6 +47,8 @@ fn name(what: What) -> &'static str {
     match what {
         What::Open => "spoor.operation.open",
         What::Unacked => "spoor.message.unacked",
+        What::Waiting => "spoor.message.waiting",
+        What::Left => "spoor.message.left",
         What::Over => "spoor.operation.over",
     }
 }
