@@ -68,6 +68,18 @@ pub struct Journey {
     pub truncated: bool,
 }
 
+impl Journey {
+    /// Services in which it was.
+    pub fn services(&self) -> impl Iterator<Item = &str> + Clone {
+        let records = self.records.iter().map(|record| record.service.as_str());
+        let visits = self.visits.iter().filter_map(|visit| match &visit.place {
+            Place::Service(service) => Some(service.as_str()),
+            Place::Queue(_) | Place::Storage(_) | Place::Outside(_) => None,
+        });
+        records.chain(visits).chain(self.open.iter().map(|open| open.service.as_str()))
+    }
+}
+
 /// A place where a status of the order lives: a table, or a service whose database is not seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {

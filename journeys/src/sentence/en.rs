@@ -75,6 +75,15 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
             told.system(&behind.service, &behind.collection),
             behind.status,
         ),
+        Reason::NotSeen { node, since, at, before } => {
+            let then = Told { words: told.words, model: told.model, now: *at };
+            format!(
+                "Nothing has been seen since {} ({}): the agent on {node} is silent. Before that: {}",
+                time(*since),
+                long(*since),
+                self::reason(&then, before)
+            )
+        }
         Reason::SomebodysTurn { who, stage, since, limit_micros } => {
             let limit = limit_micros
                 .map(|limit| format!("; the limit is {}", words.duration(limit)))

@@ -72,6 +72,15 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
             told.system(&behind.service, &behind.collection),
             behind.status,
         ),
+        Reason::NotSeen { node, since, at, before } => {
+            let then = Told { words: told.words, model: told.model, now: *at };
+            format!(
+                "С {} ({}) ничего не видно: агент на машине {node} молчит. До этого: {}",
+                time(*since),
+                long(*since),
+                self::reason(&then, before)
+            )
+        }
         Reason::SomebodysTurn { who, stage, since, limit_micros } => {
             let limit = limit_micros
                 .map(|limit| format!("; допустимо {}", words.duration(limit)))

@@ -17,7 +17,7 @@ mod lying;
 mod open_work;
 pub mod snapshot;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -372,6 +372,17 @@ impl Pipeline {
         self.drain_edges();
         self.hold.release_all();
         self.drain_trees();
+    }
+
+    /// Services whose processes are seen, or were; at most `most`.
+    pub fn services(&self, most: usize) -> BTreeSet<String> {
+        let mut services = BTreeSet::new();
+        for process in self.processes.values() {
+            if services.len() < most && !process.service.is_empty() && !services.contains(&process.service) {
+                services.insert(process.service.clone());
+            }
+        }
+        services
     }
 
     /// Work in progress, by service and protocol; `pending` counts what began before `before`.

@@ -33,16 +33,10 @@ const MAX_RULES: usize = 500;
 const MAX_CHANNELS: usize = 50;
 
 /// Kinds of rule whose facts no agent tells yet, and what they wait for.
-const NOT_YET: &[(&str, &str)] = &[
-    (
-        "open_operation",
-        "there is no such rule yet; `enters` with `outcome: stuck` says in what an order hangs",
-    ),
-    (
-        "agent_silent",
-        "agents do not tell that they are alive yet; `service_silent` says that nothing was heard of a service",
-    ),
-];
+const NOT_YET: &[(&str, &str)] = &[(
+    "open_operation",
+    "there is no such rule yet; `enters` with `outcome: stuck` says in what an order hangs",
+)];
 
 /// All that a house wants to be warned of, and where it is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -198,6 +192,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("statement_duration", &["service", "quantile", "above", "min", "window"]),
     ("coverage", &["service", "above", "min", "window"]),
     ("service_silent", &["service", "limit"]),
+    ("agent_silent", &["limit"]),
     ("channel_broken", &[]),
 ];
 
@@ -356,6 +351,9 @@ impl House<'_> {
             "coverage" => {
                 WindowWhen::Coverage { service: pattern(&text.service), above: share()?, min, window }
             }
+            "agent_silent" => WindowWhen::AgentSilent {
+                limit_micros: text.limit.as_ref().map(exact).transpose()?.unwrap_or(0),
+            },
             "channel_broken" => WindowWhen::ChannelBroken,
             _ => WindowWhen::ServiceSilent {
                 service: pattern(&text.service),

@@ -355,6 +355,7 @@ pub(super) fn forget(db: &Connection, now: At) -> Result<bool, StoreError> {
     ] {
         gone += db.execute(sql, [bound]).map_err(doing("cannot forget what is not usual any more"))?;
     }
+    gone += super::agents::forget(db, now)?;
     forget_minutes(db, At(now.0.saturating_sub(window::LONGEST)))?;
     forget_words(db)?;
     Ok(gone > 0)
@@ -423,6 +424,7 @@ pub(super) fn usual(db: &Connection) -> Result<Usual, StoreError> {
         .and_then(|mut statement| statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
         .map_err(doing("cannot read when services were heard of"))?;
     let mut usual = Usual {
+        agents: super::agents::all(db)?.into_iter().collect(),
         heard: heard.into_iter().map(|(service, at)| (service, At(at))).collect(),
         destinations: destinations
             .into_iter()
