@@ -80,9 +80,11 @@ impl Drill<'_> {
         tell(&crm_hangs);
         let consumer_stopped = self.consumer_stopped().context("the MES has ended")?;
         tell(&consumer_stopped);
+        let made_twice = self.made_twice().context("an order is made twice")?;
+        tell(&made_twice);
         let agent_silent = self.agent_silent().context("the agent is killed")?;
         tell(&agent_silent);
-        Ok(vec![store_away, crm_hangs, consumer_stopped, agent_silent])
+        Ok(vec![store_away, crm_hangs, consumer_stopped, made_twice, agent_silent])
     }
 
     /// The store, which is another house's, is away while a customer uploads a model.
@@ -115,7 +117,7 @@ impl Drill<'_> {
         let broken = Instant::now();
         let order = customer.number();
         let submits = std::thread::spawn(move || customer.submit().map(|status| (customer, status)));
-        let sign = ("hangs", "Shop has been waiting for an answer of ");
+        let sign = ("hangs", "Shop has been waiting for an answer of CRM since ");
         let told = self.said("the CRM hangs", order, broken, sign)?;
         self.flow.mend(Failure::CrmHangs)?;
         let mended = Instant::now();
@@ -141,6 +143,37 @@ impl Drill<'_> {
         let mended = Instant::now();
         customer.produce()?;
         self.over(told, mended)
+    }
+
+    /// An order that is finished is finished once more: the page says that it is, and somebody is warned for a while.
+    fn made_twice(&mut self) -> Result<Told> {
+        let mut customer = self.flow.customer()?;
+        ensure!(customer.upload()? == 201, "the model could not be uploaded");
+        ensure!(customer.submit()? == 200, "the order could not be handed in");
+        ensure!(customer.confirm()? == 202, "the order could not be confirmed");
+        customer.produce()?;
+        let (order, rule) = (customer.number(), "made-twice");
+        self.until(&format!("the end of order {order} on its page"), Instant::now(), || {
+            Ok(self.server.order(order)?.unwrap_or_default()["outcome"] == "finished")
+        })?;
+        ensure!(self.alerts("firing", rule, order)? == 0, "it was made once");
+        ensure!(customer.finish_again()? == 200, "it could not be finished again");
+        let broken = Instant::now();
+        let warned_after = self.until("a warning that it was made twice", broken, || {
+            Ok(self.alerts("firing", rule, order)? == 1)
+        })?;
+        let page = self.server.order(order)?.unwrap_or_default();
+        let sentence = page["sentence"].as_str().unwrap_or_default().to_owned();
+        let told = Told {
+            what: "an order is made twice",
+            order,
+            sentence,
+            said_after: warned_after,
+            rule,
+            warned_after,
+            ended_after: Duration::ZERO,
+        };
+        self.over(told, broken)
     }
 
     /// The agent is killed while an order waits: nobody looks, and an order's page must not say what only who looks can know.

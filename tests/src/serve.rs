@@ -132,6 +132,7 @@ impl Server {
 const IMPATIENT: &str = "rules:
   - { id: hangs, when: enters, outcome: stuck, severity: critical }
   - { id: queue-without-consumer, limit: 1s }
+  - { id: made-twice, when: repeated, record: mes, to: finished, lasts: 15s, severity: critical }
 ";
 
 /// How the demo's house calls its systems and stages.

@@ -288,7 +288,7 @@ fn hangs(journey: &Journey, usual: &Usual, now: At) -> Option<Verdict> {
     let (service, operation, since) = (open.service.clone(), open.operation.clone(), open.since);
     let hangs = |on| Reason::Hangs { service: service.clone(), operation: operation.clone(), on, since };
     let reason = match &open.work {
-        Work::Call { peer } => hangs(Hang::Answer(peer.clone())),
+        Work::Call { peer } => hangs(Hang::Answer(usual.named(peer).to_owned())),
         Work::Statement { .. } => hangs(Hang::Database),
         Work::Answer | Work::Other | Work::Over => hangs(Hang::Itself),
         Work::Handling { queue, redelivered } => Reason::NotSettled {

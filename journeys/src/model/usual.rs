@@ -29,6 +29,8 @@ pub struct Usual {
     pub times: BTreeMap<What, Arc<Times>>,
     /// When each service was last heard of.
     pub heard: BTreeMap<String, At>,
+    /// Services that answered at an address, as callers name it; the last one, since this program runs.
+    pub answer_at: BTreeMap<String, String>,
     /// Agents that said that they are there, by their machines' identifiers.
     pub agents: BTreeMap<String, Agent>,
     /// Since when anybody could hear them.
@@ -107,6 +109,11 @@ impl Kind {
 }
 
 impl Usual {
+    /// Whom a caller means by an address: the service that answers there, where one was seen to.
+    pub fn named<'a>(&'a self, peer: &'a str) -> &'a str {
+        self.answer_at.get(peer).map_or(peer, String::as_str)
+    }
+
     /// Agents that are silent at `now`.
     pub fn silent(&self, now: At) -> impl Iterator<Item = (&str, &Agent)> {
         let is_silent = move |agent: &Agent| now >= agent.silent_from(self.listens_since);

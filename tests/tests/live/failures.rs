@@ -30,7 +30,7 @@ fn what_goes_wrong_is_said_within_seconds_and_warned_of_once_until_it_is_over() 
     let mut drill = Drill { flow: &mut flow, server: &server, agent: &mut agent };
     let told = drill.run(&mut |told| eprintln!("{told}")).expect("a drill");
     agent.stop().expect("it ends well");
-    assert_eq!(told.len(), 4);
+    assert_eq!(told.len(), 5);
     for one in &told {
         assert!(one.said_after <= SAID && one.warned_after <= SAID, "{one}");
     }

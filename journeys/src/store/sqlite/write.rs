@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::dictionary::word;
 use super::learn::Lessons;
 use super::{Sqlite, doing, join, read};
-use crate::facts::{At, Fact, FactId, Key};
+use crate::facts::{At, Fact, FactId, Key, Step};
 use crate::fold::{self, Gathered, Hang, Length, Lost, Outcome, Reason, Verdict};
 use crate::model::{Usual, shape};
 use crate::rules::Subject;
@@ -100,6 +100,11 @@ impl Sqlite {
                 .map_err(doing("cannot write a number of an order"))?;
         }
         self.index_traces(db, row, &gathered)?;
+        if gathered.facts.iter().any(|fact| {
+            new.contains(&fact.id) && matches!(fact.step, Step::Served { .. } | Step::Called { .. })
+        }) {
+            lessons.answers(&gathered.facts);
+        }
         lessons.deliveries(&sent_before, &fold::deliveries(&gathered.facts));
         let told = gathered.facts.iter().filter(|fact| new.contains(&fact.id));
         lessons.facts(told.map(|fact| (fact, told_before.get(&fact.id))));
