@@ -159,17 +159,14 @@ fn what_left_its_queue_ends_the_wait_that_was_told() {
 fn an_agent_is_known_by_its_machine_and_says_what_it_sees() {
     let says = |every: i64, machine: &[(&str, Value)]| {
         let services = Value::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue {
-            values: ["shop", "mes"]
-                .map(|name| opentelemetry_proto::tonic::common::v1::AnyValue { value: Some(text(name)) })
-                .into(),
+            values: ["shop", "mes"].map(|name| AnyValue { value: Some(text(name)) }).into(),
         });
-        let record = record(
+        let event = record(
             ALIVE,
             &[("spoor.agent.every", Value::IntValue(every)), ("spoor.agent.services", services)],
         );
-        let resource =
-            Resource { attributes: super::tests::record("", machine).attributes, ..Resource::default() };
-        of_event(Some(&resource), &record, &[])
+        let resource = Resource { attributes: record("", machine).attributes, ..Resource::default() };
+        of_event(Some(&resource), &event, &[])
     };
     let machine = [("host.id", text("17")), ("host.name", text("n3"))];
     let expected = Beat {
