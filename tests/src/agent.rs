@@ -29,6 +29,7 @@ pub fn binary() -> Result<PathBuf, String> {
 pub struct Agent {
     process: Process,
     output: PathBuf,
+    command: Command,
 }
 
 impl Agent {
@@ -42,7 +43,7 @@ impl Agent {
         let log = dir.join(format!("{name}.log"));
         let mut process = Process::start_with_output("spoor run", &mut command, &log, &output)?;
         process.wait_for_line("ready:")?;
-        Ok(Self { process, output })
+        Ok(Self { process, output, command })
     }
 
     pub fn id(&self) -> u32 {
@@ -66,6 +67,20 @@ impl Agent {
     /// Fails when it has ended.
     pub fn check(&mut self) -> Result<()> {
         self.process.check()
+    }
+
+    /// Ends it as a crash does: nothing of what it holds leaves.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts another one in its place, which prints behind it.
+    pub fn start_again(&mut self) -> Result<()> {
+        let log = self.process.log().to_owned();
+        let times = |log: &Path| fs::read_to_string(log).map_or(0, |log| log.matches("ready:").count());
+        let before = times(&log);
+        self.process = Process::start_with_output("spoor run", &mut self.command, &log, &self.output)?;
+        self.process.wait_until("ready", |log| times(log) > before)
     }
 
     /// Ends it as SIGTERM does: what it has captured is still printed.

@@ -149,6 +149,11 @@ impl Customer {
         Ok(self.people.request(self.people.web.ports.crm, "POST", &path, &[("x-seller-id", "7")], b"")?.0)
     }
 
+    /// The operator says once more that it is finished; the status of the answer.
+    pub fn finish_again(&mut self) -> Result<u16> {
+        self.people.operate(self.people.web.ports.mes, self.order, "finish", 11)
+    }
+
     /// An operator produces it.
     pub fn produce(&mut self) -> Result<()> {
         self.people.produce(self.people.web.ports, self.order, 11)

@@ -15,8 +15,8 @@ use crate::peers::go_on;
 use crate::serve::Server;
 use anyhow::{Context, Result, bail, ensure};
 
-/// The agent waits with open work for less than it does elsewhere: this is its `spans.pending_after`.
-const PENDING: &str = "spans:\n  pending_after: 2s\n";
+/// The agent waits with open work for less than it does elsewhere, and says more often that it is there.
+const PENDING: &str = "spans:\n  pending_after: 2s\nexport:\n  otlp:\n    alive_interval: 1s\n";
 /// How long may pass until something is said; far more than it takes, for a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(200);
@@ -58,6 +58,7 @@ impl fmt::Display for Told {
 pub struct Drill<'a> {
     pub flow: &'a mut Flow,
     pub server: &'a Server,
+    pub agent: &'a mut Agent,
 }
 
 /// Starts an agent that tells of open work soon.
@@ -77,7 +78,13 @@ impl Drill<'_> {
         tell(&store_away);
         let crm_hangs = self.crm_hangs().context("the CRM hangs")?;
         tell(&crm_hangs);
-        Ok(vec![store_away, crm_hangs])
+        let consumer_stopped = self.consumer_stopped().context("the MES has ended")?;
+        tell(&consumer_stopped);
+        let made_twice = self.made_twice().context("an order is made twice")?;
+        tell(&made_twice);
+        let agent_silent = self.agent_silent().context("the agent is killed")?;
+        tell(&agent_silent);
+        Ok(vec![store_away, crm_hangs, consumer_stopped, made_twice, agent_silent])
     }
 
     /// The store, which is another house's, is away while a customer uploads a model.
@@ -110,7 +117,7 @@ impl Drill<'_> {
         let broken = Instant::now();
         let order = customer.number();
         let submits = std::thread::spawn(move || customer.submit().map(|status| (customer, status)));
-        let sign = ("hangs", "Shop has been waiting for an answer of ");
+        let sign = ("hangs", "Shop has been waiting for an answer of CRM since ");
         let told = self.said("the CRM hangs", order, broken, sign)?;
         self.flow.mend(Failure::CrmHangs)?;
         let mended = Instant::now();
@@ -120,6 +127,91 @@ impl Drill<'_> {
         ensure!(customer.confirm()? == 202, "the order could not be confirmed");
         customer.produce()?;
         self.over(told, mended)
+    }
+
+    /// The MES has ended: the broker has a message of an order, and nobody takes it.
+    fn consumer_stopped(&mut self) -> Result<Told> {
+        let mut customer = self.flow.customer()?;
+        ensure!(customer.upload()? == 201, "the model could not be uploaded");
+        ensure!(customer.submit()? == 200, "the order could not be handed in");
+        self.flow.break_down(Failure::MesStopped)?;
+        ensure!(customer.confirm()? == 202, "the order could not be confirmed");
+        let broken = Instant::now();
+        let sign = ("queue-without-consumer", "Nobody takes from it.");
+        let told = self.said("the MES has ended", customer.number(), broken, sign)?;
+        self.flow.mend(Failure::MesStopped)?;
+        let mended = Instant::now();
+        customer.produce()?;
+        self.over(told, mended)
+    }
+
+    /// An order that is finished is finished once more: the page says that it is, and somebody is warned for a while.
+    fn made_twice(&mut self) -> Result<Told> {
+        let mut customer = self.flow.customer()?;
+        ensure!(customer.upload()? == 201, "the model could not be uploaded");
+        ensure!(customer.submit()? == 200, "the order could not be handed in");
+        ensure!(customer.confirm()? == 202, "the order could not be confirmed");
+        customer.produce()?;
+        let (order, rule) = (customer.number(), "made-twice");
+        self.until(&format!("the end of order {order} on its page"), Instant::now(), || {
+            Ok(self.server.order(order)?.unwrap_or_default()["outcome"] == "finished")
+        })?;
+        ensure!(self.alerts("firing", rule, order)? == 0, "it was made once");
+        ensure!(customer.finish_again()? == 200, "it could not be finished again");
+        let broken = Instant::now();
+        let warned_after = self.until("a warning that it was made twice", broken, || {
+            Ok(self.alerts("firing", rule, order)? == 1)
+        })?;
+        let page = self.server.order(order)?.unwrap_or_default();
+        let sentence = page["sentence"].as_str().unwrap_or_default().to_owned();
+        let told = Told {
+            what: "an order is made twice",
+            order,
+            sentence,
+            said_after: warned_after,
+            rule,
+            warned_after,
+            ended_after: Duration::ZERO,
+        };
+        self.over(told, broken)
+    }
+
+    /// The agent is killed while an order waits: nobody looks, and an order's page must not say what only who looks can know.
+    fn agent_silent(&mut self) -> Result<Told> {
+        let mut customer = self.flow.customer()?;
+        ensure!(customer.upload()? == 201, "the model could not be uploaded");
+        ensure!(customer.submit()? == 200, "the order could not be handed in");
+        let order = customer.number();
+        self.until(&format!("order {order} at the server"), Instant::now(), || {
+            Ok(self.server.order(order)?.is_some_and(|page| page["stage"] == "submitted"))
+        })?;
+        self.agent.kill()?;
+        let broken = Instant::now();
+        let mut sentence = String::new();
+        let said_after =
+            self.until(&format!("“the agent is silent” on the page of order {order}"), broken, || {
+                let page = self.server.order(order)?.unwrap_or_default();
+                page["sentence"].as_str().unwrap_or_default().clone_into(&mut sentence);
+                Ok(sentence.starts_with("Nothing has been seen since ") && sentence.contains("is silent."))
+            });
+        let said_after = said_after.with_context(|| format!("it said “{sentence}”"))?;
+        let rule = "agent-silent";
+        let warned_after = self.until("a warning of a silent agent", broken, || {
+            Ok(self.all_alerts("firing", rule)?.len() == 1)
+        })?;
+        self.agent.start_again()?;
+        let mended = Instant::now();
+        let ended_after = self
+            .until("the end of that warning", mended, || Ok(self.all_alerts("firing", rule)?.is_empty()))?;
+        ensure!(self.all_alerts("resolved", rule)?.len() == 1, "the rule `{rule}` warned more than once");
+        self.until(&format!("the page of order {order} without it"), mended, || {
+            let page = self.server.order(order)?.unwrap_or_default();
+            Ok(!page["sentence"].as_str().unwrap_or_default().contains("is silent"))
+        })?;
+        ensure!(customer.confirm()? == 202, "the order could not be confirmed");
+        customer.produce()?;
+        let what = "the agent is killed";
+        Ok(Told { what, order, sentence, said_after, rule, warned_after, ended_after })
     }
 
     /// The page of an order says so, and it is warned of.
@@ -160,11 +252,15 @@ impl Drill<'_> {
 
     /// How many warnings of an order are so.
     fn alerts(&self, state: &str, rule: &str, order: u64) -> Result<usize> {
-        let answer = self.server.get(&format!("/api/v1/alerts?state={state}&rule={rule}"))?;
-        let alerts = answer.context("the server has no alerts' page")?["alerts"].as_array().cloned();
-        let alerts = alerts.context("no alerts in the server's answer")?;
+        let alerts = self.all_alerts(state, rule)?;
         let order = order.to_string();
         Ok(alerts.iter().filter(|alert| alert["order"] == order.as_str()).count())
+    }
+
+    fn all_alerts(&self, state: &str, rule: &str) -> Result<Vec<serde_json::Value>> {
+        let answer = self.server.get(&format!("/api/v1/alerts?state={state}&rule={rule}"))?;
+        let alerts = answer.context("the server has no alerts' page")?["alerts"].as_array().cloned();
+        alerts.context("no alerts in the server's answer")
     }
 
     /// Asks again and again; how long it took since `from`.

@@ -38,12 +38,21 @@ pub enum Failure {
     CrmHangs,
     /// The object store, which is another house's, is away.
     StoreAway,
+    /// The MES, which takes the orders' messages, has ended.
+    MesStopped,
+}
+
+/// A program of the flow, and how it was started.
+#[derive(Debug)]
+struct Service {
+    process: Process,
+    command: Command,
 }
 
 /// The running services. They stop when it is dropped, in the reverse order of their start.
 #[derive(Debug)]
 pub struct Flow {
-    services: Vec<Process>,
+    services: Vec<Service>,
     store: Store,
     rabbit: Rabbit,
     postgres: Postgres,
@@ -111,7 +120,7 @@ impl Flow {
         if let Some(authority) = tls {
             crm.env("NODE_EXTRA_CA_CERTS", &authority.trusted);
         }
-        flow.service("crm", &mut crm, tls)?;
+        flow.service("crm", crm, tls)?;
         progress("the MES (Java)");
         let mut mes = Command::new("java");
         mes.arg("-Xmx256m");
@@ -128,7 +137,7 @@ impl Flow {
             .env("STORE_URL", flow.store.url())
             .env("SHOP_URL", url(ports.shop))
             .env("CRM_URL", url(ports.crm));
-        flow.service("mes", &mut mes, tls)?;
+        flow.service("mes", mes, tls)?;
         progress("the shop and the service desk (Python)");
         let python = |script: &str| {
             // Debian's Python has the client libraries; another one may come first on the path.
@@ -145,12 +154,14 @@ impl Flow {
             .env("DATABASE_URL", flow.postgres.url("shop"))
             .env("STORE_URL", flow.store.url())
             .env("CRM_URL", url(ports.crm));
-        flow.service("shop", &mut shop, tls)?;
-        flow.service("desk", python("desk/desk.py").env("SHOP_URL", url(ports.shop)), tls)?;
+        flow.service("shop", shop, tls)?;
+        let mut desk = python("desk/desk.py");
+        desk.env("SHOP_URL", url(ports.shop));
+        flow.service("desk", desk, tls)?;
         Ok(flow)
     }
 
-    fn service(&mut self, name: &str, command: &mut Command, tls: Option<&Authority>) -> Result<()> {
+    fn service(&mut self, name: &str, mut command: Command, tls: Option<&Authority>) -> Result<()> {
         let dir = self.scratch.path();
         if let Some(authority) = tls {
             // They serve TLS where they are given these.
@@ -158,16 +169,17 @@ impl Flow {
         }
         command.env("AMQP_URL", self.rabbit.url()).env("TRUTH_SERVICE", name);
         command.env("TRUTH_LOG", dir.join(format!("truth/{name}.jsonl")));
-        let mut process = Process::start(name, command, &dir.join(format!("{name}.log")))?;
+        let mut process = Process::start(name, &mut command, &dir.join(format!("{name}.log")))?;
         process.wait_for_line(&format!("{name}: ready"))?;
-        self.services.push(process);
+        self.services.push(Service { process, command });
         Ok(())
     }
 
     /// Breaks something on purpose.
     pub fn break_down(&mut self, failure: Failure) -> Result<()> {
         match failure {
-            Failure::CrmHangs => self.named("crm")?.freeze(),
+            Failure::CrmHangs => self.named("crm")?.process.freeze(),
+            Failure::MesStopped => drop(self.named("mes")?.process.stop()?),
             Failure::StoreAway => drop(self.store.process.stop()?),
         }
         Ok(())
@@ -176,14 +188,15 @@ impl Flow {
     /// Mends it again.
     pub fn mend(&mut self, failure: Failure) -> Result<()> {
         match failure {
-            Failure::CrmHangs => self.named("crm")?.thaw(),
+            Failure::CrmHangs => self.named("crm")?.process.thaw(),
+            Failure::MesStopped => self.named("mes")?.start_again()?,
             Failure::StoreAway => self.store.restart()?,
         }
         Ok(())
     }
 
-    fn named(&self, name: &str) -> Result<&Process> {
-        let found = self.services.iter().find(|service| service.name() == name);
+    fn named(&mut self, name: &str) -> Result<&mut Service> {
+        let found = self.services.iter_mut().find(|service| service.process.name() == name);
         found.with_context(|| format!("there is no service {name}"))
     }
 
@@ -276,7 +289,7 @@ impl Flow {
 
     /// Fails when a service has ended.
     pub fn check(&mut self) -> Result<()> {
-        self.services.iter_mut().try_for_each(Process::check)?;
+        self.services.iter_mut().try_for_each(|service| service.process.check())?;
         [&mut self.store.process, &mut self.rabbit.process, &mut self.postgres.process]
             .into_iter()
             .try_for_each(Process::check)
@@ -305,6 +318,18 @@ impl Flow {
     /// PostgreSQL's own log, with every statement it was sent.
     pub fn postgres_log(&self) -> &Path {
         self.postgres.process.log()
+    }
+}
+
+impl Service {
+    /// Starts it as it was started, and waits until it is ready once more.
+    fn start_again(&mut self) -> Result<()> {
+        let (name, log) = (self.process.name().to_owned(), self.process.log().to_owned());
+        let ready = format!("{name}: ready");
+        let times = |log: &Path| fs::read_to_string(log).map_or(0, |log| log.matches(&ready).count());
+        let before = times(&log);
+        self.process = Process::start(&name, &mut self.command, &log)?;
+        self.process.wait_until("ready", |log| times(log) > before)
     }
 }
 

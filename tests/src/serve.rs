@@ -131,6 +131,8 @@ impl Server {
 /// What such a house is warned of besides the built-in rules: an order that hangs.
 const IMPATIENT: &str = "rules:
   - { id: hangs, when: enters, outcome: stuck, severity: critical }
+  - { id: queue-without-consumer, limit: 1s }
+  - { id: made-twice, when: repeated, record: mes, to: finished, lasts: 15s, severity: critical }
 ";
 
 /// How the demo's house calls its systems and stages.

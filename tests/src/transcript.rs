@@ -441,6 +441,13 @@ pub mod wire {
         [method(channel, 60, 60, &arguments), content(channel, message_id, body)].concat()
     }
 
+    /// `queue.declare` of a durable queue, and its answer.
+    pub fn declare(channel: u16, queue: &str) -> [Vec<u8>; 2] {
+        let asked = [vec![0, 0], short(queue), vec![0b10], 0u32.to_be_bytes().to_vec()].concat();
+        let answer = [short(queue), vec![0; 8]].concat();
+        [method(channel, 50, 10, &asked), method(channel, 50, 11, &answer)]
+    }
+
     /// `basic.consume` of a queue with the tag that [`deliver`] uses.
     pub fn consume(channel: u16, queue: &str) -> Vec<u8> {
         let arguments =

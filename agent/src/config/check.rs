@@ -209,6 +209,10 @@ fn export(config: &Config, found: &mut Found) {
     found.positive("export.otlp.metrics_interval", otlp.metrics_interval);
     found.range("export.otlp.max_request_bytes", otlp.max_request_bytes as u64, 16 << 10, 64 << 20);
     found.range("export.otlp.max_open_work", otlp.max_open_work as u64, 1, 1 << 16);
+    let seconds = otlp.alive_interval.as_secs();
+    if !(1..=3_600).contains(&seconds) {
+        found.add("export.otlp.alive_interval", "must be from 1 s to 1 h");
+    }
     for own in [traces, metrics, logs] {
         match (&own.client_certificate, &own.client_key) {
             (Some(_), None) => {

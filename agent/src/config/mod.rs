@@ -211,6 +211,11 @@ pub struct Otlp {
     pub open_work: bool,
     /// Operations told of at once, the oldest first.
     pub max_open_work: usize,
+    /// Time between two events that tell the same back end that this agent is there, and which services it sees. Where three of them
+    /// do not come, `spoor-serve` says that nothing is seen.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub alive_interval: Duration,
 }
 
 impl std::fmt::Debug for Otlp {
@@ -247,6 +252,7 @@ impl Default for Otlp {
             metrics_interval: Duration::from_secs(60),
             open_work: true,
             max_open_work: 1024,
+            alive_interval: Duration::from_secs(30),
         }
     }
 }

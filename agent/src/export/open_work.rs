@@ -9,9 +9,10 @@
 //!
 //! *Owns* the thread and the counts. *Must not know* what is open.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -24,6 +25,7 @@ use super::otlp::{Answer, Client, Target};
 use crate::config::Otlp;
 use crate::telemetry::Seldom;
 use spoor_core::pipeline::OpenWork;
+use spoor_core::span::Resource;
 
 /// Requests that wait for the one being sent.
 const WAITING: usize = 8;
@@ -68,6 +70,10 @@ pub struct Teller {
     counts: Arc<Counts>,
     /// The back end takes no logs, or cannot be asked.
     is_vain: Arc<AtomicBool>,
+    /// Who says that it is there, how often, and when it did last.
+    agent: Arc<Resource>,
+    alive_interval: Duration,
+    alive_at: Option<Instant>,
 }
 
 impl Teller {
@@ -94,7 +100,17 @@ impl Teller {
                 }
             });
         })?;
-        Ok(Some(Self { batcher: Batcher::new(host, settings.max_request_bytes), waiting, counts, is_vain }))
+        let agent =
+            Resource { service: "spoor".to_owned(), pid: Some(std::process::id()), ..Resource::default() };
+        Ok(Some(Self {
+            batcher: Batcher::new(host, settings.max_request_bytes),
+            waiting,
+            counts,
+            is_vain,
+            agent: Arc::new(agent),
+            alive_interval: settings.alive_interval,
+            alive_at: None,
+        }))
     }
 
     /// Nobody can be told.
@@ -105,12 +121,36 @@ impl Teller {
     /// Tells what is so now. Never waits.
     pub fn tell(&mut self, events: &[OpenWork]) {
         for event in events {
-            match self.batcher.push_event(event) {
-                Pushed::Kept => {}
-                Pushed::Full(request) => self.hand_on(request),
-                Pushed::TooLarge => add(&self.counts.too_many, 1),
-            }
+            let pushed = self.batcher.push_event(event);
+            self.pushed(pushed);
         }
+        self.flush();
+    }
+
+    /// When it is to be told again that this agent is there.
+    pub fn is_alive_due(&self, now: Instant) -> bool {
+        self.alive_at.is_none_or(|at| now.duration_since(at) >= self.alive_interval)
+    }
+
+    /// Tells that this agent is there, and which services it sees. Never waits.
+    pub fn tell_alive(&mut self, services: &BTreeSet<String>, now: Instant) {
+        self.alive_at = Some(now);
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_ns = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        let pushed = self.batcher.push_alive(&self.agent, at_ns, self.alive_interval, services);
+        self.pushed(pushed);
+        self.flush();
+    }
+
+    fn pushed(&mut self, pushed: Pushed) {
+        match pushed {
+            Pushed::Kept => {}
+            Pushed::Full(request) => self.hand_on(request),
+            Pushed::TooLarge => add(&self.counts.too_many, 1),
+        }
+    }
+
+    fn flush(&mut self) {
         if let Some(request) = self.batcher.take() {
             self.hand_on(request);
         }

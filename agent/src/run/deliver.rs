@@ -36,6 +36,9 @@ const LOOK: Duration = Duration::from_millis(50);
 const LOOK_EVERY: u32 = 64;
 /// How long the exporter has, before the process ends by force, to put what waits into the spool.
 const LAST_RESORT: Duration = Duration::from_millis(300);
+/// Services that are named to a back end.
+const MAX_SERVICES: usize = 256;
+
 /// The printer and the exporter of a run.
 #[derive(Debug)]
 pub(super) struct Delivery {
@@ -271,6 +274,16 @@ impl Delivery {
             TellSettings { after: config.spans.pending_after, most: config.export.otlp.max_open_work };
         let events = pipeline.tell_open(settings);
         teller.tell(&events);
+    }
+
+    /// Tells that this agent is there, where that is due.
+    pub(super) fn alive(&mut self, pipeline: &Pipeline) {
+        let now = Instant::now();
+        if let Some(teller) =
+            self.teller.as_mut().filter(|teller| !teller.is_vain() && teller.is_alive_due(now))
+        {
+            teller.tell_alive(&pipeline.services(MAX_SERVICES), now);
+        }
     }
 
     /// What became of that.

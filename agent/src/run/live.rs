@@ -172,6 +172,7 @@ async fn run(mut config: Config, print: Option<Print>, reload: Reload<'_>) -> Re
             told_at = Instant::now();
             delivery.turn(&mut pipeline, &config);
         }
+        delivery.alive(&pipeline);
         board.turn();
         notify.turn();
         if measured.elapsed() >= MEASURE {

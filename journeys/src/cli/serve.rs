@@ -359,6 +359,7 @@ async fn chores(
         let chore = tokio::select! {
             () = &mut stop => return,
             _ = judge.tick() => tokio::task::spawn_blocking(move || {
+                store.watch_agents(now())?;
                 store.judge_due(now(), JUDGE_AT_ONCE)?;
                 store.index_older(JUDGE_AT_ONCE).map(|_| ())
             }),

@@ -179,6 +179,19 @@ pub enum PersonRole {
     Partner,
 }
 
+/// An agent said that it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// Its machine, by an identifier.
+    pub agent: String,
+    /// What people call the machine.
+    pub node: String,
+    /// How often it says so, in microseconds.
+    pub every: i64,
+    /// What it sees.
+    pub services: Vec<String>,
+}
+
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

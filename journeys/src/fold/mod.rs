@@ -17,6 +17,7 @@ mod incidents;
 mod lengths;
 mod messages;
 mod open;
+mod peers;
 mod records;
 mod stages;
 mod transactions;
@@ -31,6 +32,7 @@ pub use self::gather::{Gathered, MAX_FACTS, gather};
 pub use self::lengths::{Length, THEN, length, lengths, unseen};
 pub use self::messages::{Deliveries, deliveries};
 pub use self::open::{LEASE, OpenWork};
+pub use self::peers::answers;
 pub use self::records::is_history;
 pub use self::usually::Usually;
 pub use self::verdict::{Hang, Lost, Outcome, Reason, Says, Verdict, verdict};
@@ -66,6 +68,18 @@ pub struct Journey {
     pub stages: Vec<StageMark>,
     /// There were more facts than are kept: changes and failures stay, of the rest the first and the last.
     pub truncated: bool,
+}
+
+impl Journey {
+    /// Services in which it was.
+    pub fn services(&self) -> impl Iterator<Item = &str> + Clone {
+        let records = self.records.iter().map(|record| record.service.as_str());
+        let visits = self.visits.iter().filter_map(|visit| match &visit.place {
+            Place::Service(service) => Some(service.as_str()),
+            Place::Queue(_) | Place::Storage(_) | Place::Outside(_) => None,
+        });
+        records.chain(visits).chain(self.open.iter().map(|open| open.service.as_str()))
+    }
 }
 
 /// A place where a status of the order lives: a table, or a service whose database is not seen.

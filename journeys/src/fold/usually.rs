@@ -41,6 +41,7 @@ pub(super) fn usually(
         | Reason::NotSettled { .. }
         | Reason::Lost(_)
         | Reason::Disagree { .. }
+        | Reason::NotSeen { .. }
         | Reason::Nothing => None,
     }
 }

@@ -9,7 +9,7 @@ use super::usually::{Usually, usually};
 use super::{Certainty, Change, Disagreement, Incident, Journey, LEASE, Message, OpenWork, Record, stages};
 use crate::facts::{At, FactId, Sent, Settled, TroubleKind, Work};
 use crate::model::{Model, Usual};
-use crate::time::SECOND;
+use crate::time::{MINUTE, SECOND};
 
 /// How an order is, in one of seven words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -138,6 +138,14 @@ pub enum Reason {
         since: At,
         says: Option<Says>,
     },
+    /// Who looked at the services where it was is silent: what was so before need not be so.
+    NotSeen {
+        node: String,
+        since: At,
+        /// When the other was so.
+        at: At,
+        before: Box<Reason>,
+    },
     Moving {
         stage: Option<String>,
         since: At,
@@ -176,6 +184,25 @@ pub enum Lost {
 /// The verdict at `now`. `now` before the last fact is that fact's time: a clock that was set back judges nothing away.
 pub fn verdict(journey: &Journey, model: &Model, usual: &Usual, now: At) -> Verdict {
     let now = now.max(journey.last);
+    let Some(agent) = usual.blind(now, journey.services()) else { return seen(journey, model, usual, now) };
+    // What can be told is what was so when somebody looked.
+    let at = agent.at.max(journey.last);
+    let verdict = seen(journey, model, usual, at);
+    let (node, since) = (agent.node.clone(), agent.at);
+    match verdict.reason {
+        // What a status ended stays ended.
+        Reason::Finished { .. } | Reason::Refused { .. } | Reason::Nothing => verdict,
+        before => Verdict {
+            reason: Reason::NotSeen { node, since, at, before: Box::new(before) },
+            due: verdict.due.map(|due| due.max(now.after(MINUTE))),
+            usual: None,
+            ..verdict
+        },
+    }
+}
+
+/// The verdict at `now`, where all that happens is seen.
+fn seen(journey: &Journey, model: &Model, usual: &Usual, now: At) -> Verdict {
     let mut verdict = finished(journey, model)
         .or_else(|| refused(journey, model))
         .or_else(|| hangs(journey, usual, now))
@@ -261,7 +288,7 @@ fn hangs(journey: &Journey, usual: &Usual, now: At) -> Option<Verdict> {
     let (service, operation, since) = (open.service.clone(), open.operation.clone(), open.since);
     let hangs = |on| Reason::Hangs { service: service.clone(), operation: operation.clone(), on, since };
     let reason = match &open.work {
-        Work::Call { peer } => hangs(Hang::Answer(peer.clone())),
+        Work::Call { peer } => hangs(Hang::Answer(usual.named(peer).to_owned())),
         Work::Statement { .. } => hangs(Hang::Database),
         Work::Answer | Work::Other | Work::Over => hangs(Hang::Itself),
         Work::Handling { queue, redelivered } => Reason::NotSettled {

@@ -29,7 +29,7 @@ pub use self::grpc::router as grpc_router;
 pub use self::http::router as http_router;
 pub use self::writer::Writer;
 pub(crate) use self::writer::{chain, now};
-use crate::facts::{Fact, Reading, of_event, of_span};
+use crate::facts::{Beat, Fact, Reading, of_event, of_span};
 use crate::forward::Forward;
 
 /// Largest request, compressed or not, in bytes.
@@ -77,6 +77,7 @@ pub struct Read {
     pub signposts: u64,
     pub invalid: u64,
     pub unknown: u64,
+    pub beats: Vec<Beat>,
 }
 
 impl Read {
@@ -87,6 +88,7 @@ impl Read {
             Reading::Signpost => self.signposts += 1,
             Reading::Invalid => self.invalid += 1,
             Reading::Unknown => self.unknown += 1,
+            Reading::Alive(beat) => self.beats.push(beat),
         }
     }
 }
@@ -175,8 +177,9 @@ impl Intake {
     async fn keep(&self, read: &mut Read) -> Result<u64, Unavailable> {
         let facts = std::mem::take(&mut read.facts);
         let count = facts.len() as u64;
-        if count > 0 {
-            self.writer.write(facts).await.inspect_err(|_| Counts::add(&self.counts.refused, 1))?;
+        let beats = std::mem::take(&mut read.beats);
+        if count > 0 || !beats.is_empty() {
+            self.writer.write(facts, beats).await.inspect_err(|_| Counts::add(&self.counts.refused, 1))?;
         }
         Ok(count)
     }

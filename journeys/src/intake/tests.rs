@@ -14,7 +14,7 @@ use prost::Message;
 use tower::ServiceExt;
 
 use super::*;
-use crate::facts::{At, Key};
+use crate::facts::{At, Beat, Key};
 use crate::store::{
     Counts as StoreCounts, Group, Ingested, Look, Order, OrderId, Page, Query, Retained, Retention, Store,
     StoreError, Trace, TraceId,
@@ -24,6 +24,7 @@ use crate::store::{
 #[derive(Debug, Default)]
 struct Memory {
     facts: Mutex<Vec<Fact>>,
+    beats: Mutex<Vec<Beat>>,
     refuses: std::sync::atomic::AtomicBool,
 }
 
@@ -34,6 +35,10 @@ impl Store for Memory {
         }
         self.facts.lock().expect("no panic").extend(facts);
         Ok(Ingested::default())
+    }
+    fn alive(&self, beats: Vec<Beat>, _: At) -> Result<(), StoreError> {
+        self.beats.lock().expect("no panic").extend(beats);
+        Ok(())
     }
     fn find(&self, _: &Key) -> Result<Vec<OrderId>, StoreError> {
         Err(StoreError::Closed)
@@ -300,4 +305,32 @@ fn lines_of_a_file_are_read_one_by_one() {
     assert_eq!(read(2).expect("read").expect("a line").facts.len(), 2);
     assert!(matches!(read(3), Err(lines::LinesError::Json { line: 3, .. })));
     assert!(read(4).expect("read").is_none());
+}
+
+#[tokio::test]
+async fn an_agent_that_says_that_it_is_there_is_heard_though_it_names_no_order() {
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    let (store, intake) = intake();
+    let pair = |key: &str, value| KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    };
+    let record = LogRecord {
+        event_name: "spoor.agent.alive".to_owned(),
+        attributes: vec![pair("spoor.agent.every", Value::IntValue(30_000_000_000))],
+        ..LogRecord::default()
+    };
+    let host = pair("host.name", Value::StringValue("n3".to_owned()));
+    let resource = Resource { attributes: vec![host], ..Resource::default() };
+    let scope = ScopeLogs { log_records: vec![record], ..ScopeLogs::default() };
+    let logs = ResourceLogs { resource: Some(resource), scope_logs: vec![scope], ..ResourceLogs::default() };
+    let answer =
+        intake.take_logs(ExportLogsServiceRequest { resource_logs: vec![logs] }).await.expect("taken");
+    assert_eq!(answer.partial_success, None);
+    let heard = store.beats.lock().expect("no panic");
+    assert_eq!(
+        heard.iter().map(|beat| (beat.node.as_str(), beat.every)).collect::<Vec<_>>(),
+        [("n3", 30_000_000)]
+    );
 }

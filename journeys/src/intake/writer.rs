@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Unavailable;
-use crate::facts::{At, Fact};
+use crate::facts::{At, Beat, Fact};
 use crate::store::Store;
 
 /// Requests that wait for the writer.
@@ -17,7 +17,7 @@ const MAX_FACTS: usize = 20_000;
 /// A sender is told to come again when there is no room for so long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-type Job = (Vec<Fact>, oneshot::Sender<Result<(), Unavailable>>);
+type Job = (Vec<Fact>, Vec<Beat>, oneshot::Sender<Result<(), Unavailable>>);
 
 /// A handle to the one thread that writes.
 #[derive(Clone, Debug)]
@@ -35,10 +35,10 @@ impl Writer {
     }
 
     /// Writes facts; they are on disk when this returns well.
-    pub async fn write(&self, facts: Vec<Fact>) -> Result<(), Unavailable> {
+    pub async fn write(&self, facts: Vec<Fact>, beats: Vec<Beat>) -> Result<(), Unavailable> {
         let (answer, answered) = oneshot::channel();
         let closed = || Unavailable("the store is being closed".to_owned());
-        match tokio::time::timeout(PATIENCE, self.jobs.send((facts, answer))).await {
+        match tokio::time::timeout(PATIENCE, self.jobs.send((facts, beats, answer))).await {
             Ok(Ok(())) => answered.await.unwrap_or_else(|_| Err(closed())),
             Ok(Err(_)) => Err(closed()),
             Err(_) => Err(Unavailable("the store does not keep up".to_owned())),
@@ -47,15 +47,16 @@ impl Writer {
 }
 
 fn run(store: &dyn Store, mut waiting: mpsc::Receiver<Job>) {
-    while let Some((mut facts, first)) = waiting.blocking_recv() {
+    while let Some((mut facts, mut beats, first)) = waiting.blocking_recv() {
         let mut answers = vec![first];
         while facts.len() < MAX_FACTS
-            && let Ok((more, answer)) = waiting.try_recv()
+            && let Ok((more, further, answer)) = waiting.try_recv()
         {
             facts.extend(more);
+            beats.extend(further);
             answers.push(answer);
         }
-        let done = store.ingest(facts, now()).map(|_| ()).map_err(|error| {
+        let done = store.ingest(facts, now()).and_then(|_| store.alive(beats, now())).map_err(|error| {
             tracing::error!(error = %chain(&error), requests = answers.len(), "the store refused a batch");
             // The sender learns that it should repeat, not what our disk is called.
             Unavailable("the store cannot take this now".to_owned())

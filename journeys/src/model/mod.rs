@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-pub use self::usual::{Kind, Times, Usual, What, class, shape};
+pub use self::usual::{Agent, Kind, Times, Usual, What, class, shape};
 use crate::time::{DAY, HOUR, MINUTE, SECOND};
 
 /// Statuses that end an order well, where no stage says so.

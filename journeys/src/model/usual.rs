@@ -3,7 +3,7 @@
 //! Absence is evidence only where presence is usual: a message that nobody was seen to take is lost only if nearly all
 //! messages to that destination are seen to be taken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::time::At;
@@ -29,6 +29,34 @@ pub struct Usual {
     pub times: BTreeMap<What, Arc<Times>>,
     /// When each service was last heard of.
     pub heard: BTreeMap<String, At>,
+    /// Services that answered at an address, as callers name it; the last one, since this program runs.
+    pub answer_at: BTreeMap<String, String>,
+    /// Agents that said that they are there, by their machines' identifiers.
+    pub agents: BTreeMap<String, Agent>,
+    /// Since when anybody could hear them.
+    pub listens_since: At,
+}
+
+/// An agent, as it said last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// What people call its machine.
+    pub node: String,
+    /// When it was heard, by the listener's clock.
+    pub at: At,
+    /// How often it says something, in microseconds.
+    pub every: i64,
+    pub services: BTreeSet<String>,
+}
+
+/// An agent that was not heard so many times is silent.
+const MISSED: i64 = 3;
+
+impl Agent {
+    /// When it is silent, unless it is heard before.
+    pub fn silent_from(&self, listens_since: At) -> At {
+        self.at.max(listens_since).after(self.every.saturating_mul(MISSED))
+    }
 }
 
 /// Something that takes time.
@@ -81,6 +109,23 @@ impl Kind {
 }
 
 impl Usual {
+    /// Whom a caller means by an address: the service that answers there, where one was seen to.
+    pub fn named<'a>(&'a self, peer: &'a str) -> &'a str {
+        self.answer_at.get(peer).map_or(peer, String::as_str)
+    }
+
+    /// Agents that are silent at `now`.
+    pub fn silent(&self, now: At) -> impl Iterator<Item = (&str, &Agent)> {
+        let is_silent = move |agent: &Agent| now >= agent.silent_from(self.listens_since);
+        self.agents.iter().filter(move |(_, agent)| is_silent(agent)).map(|(id, agent)| (id.as_str(), agent))
+    }
+
+    /// Of the agents that see one of these services and are silent, the one that has been for longest.
+    pub fn blind<'a>(&self, now: At, services: impl Iterator<Item = &'a str> + Clone) -> Option<&Agent> {
+        let sees = |agent: &Agent| services.clone().any(|service| agent.services.contains(service));
+        self.silent(now).map(|(_, agent)| agent).filter(|agent| sees(agent)).min_by_key(|agent| agent.at)
+    }
+
     /// Messages to `destination` are seen to arrive.
     pub fn is_expected(&self, destination: &str) -> bool {
         self.destinations.get(&shape(destination)).is_some_and(|(published, delivered)| {

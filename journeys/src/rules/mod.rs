@@ -84,6 +84,8 @@ pub enum OrderWhen {
     StageAge { stages: Vec<Pattern>, limit: Limited, calendar: Option<Calendar> },
     /// A message was sent and nobody took it, where messages are usually seen to be taken.
     MessageWaits { queue: Pattern, limit: Limited },
+    /// A message lies in a queue from which nobody takes, for longer than the limit.
+    QueueWithoutConsumer { queue: Pattern, limit_micros: i64 },
     /// A message came back, was refused, or was rejected; or a system was told of an order that it does not have.
     Lost { lasts: i64 },
     /// Nothing happened for longer than the limit.
@@ -109,6 +111,7 @@ impl OrderWhen {
         match self {
             OrderWhen::StageAge { .. } => "stage_age",
             OrderWhen::MessageWaits { .. } => "message_waits",
+            OrderWhen::QueueWithoutConsumer { .. } => "queue_without_consumer",
             OrderWhen::Lost { .. } => "lost",
             OrderWhen::NoProgress { .. } => "no_progress",
             OrderWhen::Enters { .. } => "enters",

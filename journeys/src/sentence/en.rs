@@ -57,7 +57,9 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
         }
         Reason::InQueue { queue, since, consumers, depth } => {
             let nobody = if *consumers == Some(0) { " Nobody takes from it." } else { "" };
-            let depth = depth.map(|depth| format!(" It has {} messages.", words.number(depth.into())));
+            let depth = depth.filter(|depth| *depth > 1);
+            let depth =
+                depth.map(|depth| format!(" At least {} messages are in it.", words.number(depth.into())));
             let since = format!("since {} ({})", time(*since), long(*since));
             format!(
                 "The message has been lying in queue {queue} {since}.{nobody}{}",
@@ -73,6 +75,15 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
             told.system(&behind.service, &behind.collection),
             behind.status,
         ),
+        Reason::NotSeen { node, since, at, before } => {
+            let then = Told { words: told.words, model: told.model, now: *at };
+            format!(
+                "Nothing has been seen since {} ({}): the agent on {node} is silent. Before that: {}",
+                time(*since),
+                long(*since),
+                self::reason(&then, before)
+            )
+        }
         Reason::SomebodysTurn { who, stage, since, limit_micros } => {
             let limit = limit_micros
                 .map(|limit| format!("; the limit is {}", words.duration(limit)))

@@ -14,7 +14,7 @@ mod words;
 pub use self::evidence::{Event, EventKind, certainty, events, proofs, role};
 pub use self::words::{Language, Words};
 use crate::facts::{At, Unseen};
-use crate::fold::{Gap, Journey, Outcome, Verdict};
+use crate::fold::{Gap, Journey, Outcome, Reason, Verdict};
 use crate::model::Model;
 
 /// So many things that were not seen are told one by one.
@@ -121,6 +121,10 @@ pub fn outcome(outcome: Outcome, language: Language) -> &'static str {
 }
 
 fn state(verdict: &Verdict, words: &Words, now: At) -> String {
+    if let Reason::NotSeen { since, .. } = &verdict.reason {
+        let word = if words.language == Language::Ru { "не видно" } else { "not seen" };
+        return format!("{word} · {}", words.duration(now.since(*since)));
+    }
     let word = outcome(verdict.outcome, words.language);
     match verdict.outcome {
         Outcome::Finished => word.to_owned(),

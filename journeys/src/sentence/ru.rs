@@ -57,7 +57,9 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
         }
         Reason::InQueue { queue, since, consumers, depth } => {
             let nobody = if *consumers == Some(0) { " Получателей нет." } else { "" };
-            let depth = depth.map(|depth| format!(" Всего сообщений в ней: {}.", words.number(depth.into())));
+            let depth = depth.filter(|depth| *depth > 1);
+            let depth = depth
+                .map(|depth| format!(" Всего сообщений в ней: не меньше {}.", words.number(depth.into())));
             let since = format!("с {} ({})", time(*since), long(*since));
             format!("Сообщение лежит в очереди {queue} {since}.{nobody}{}", depth.unwrap_or_default())
         }
@@ -70,6 +72,15 @@ pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
             told.system(&behind.service, &behind.collection),
             behind.status,
         ),
+        Reason::NotSeen { node, since, at, before } => {
+            let then = Told { words: told.words, model: told.model, now: *at };
+            format!(
+                "С {} ({}) ничего не видно: агент на машине {node} молчит. До этого: {}",
+                time(*since),
+                long(*since),
+                self::reason(&then, before)
+            )
+        }
         Reason::SomebodysTurn { who, stage, since, limit_micros } => {
             let limit = limit_micros
                 .map(|limit| format!("; допустимо {}", words.duration(limit)))

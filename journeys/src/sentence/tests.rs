@@ -85,11 +85,19 @@ fn what_hangs_and_what_waits_has_its_sentence() {
         |consumers, depth| Reason::InQueue { queue: "orders".to_owned(), since: AT, consumers, depth };
     check(
         waits(Some(0), Some(1_200)),
-        "Сообщение лежит в очереди orders с 14:02 (UTC+03) (41 мин). Получателей нет. Всего сообщений в ней: 1\u{202f}200.",
-        "The message has been lying in queue orders since 14:02 (UTC+03) (41 min). Nobody takes from it. It has 1\u{202f}200 messages.",
+        "Сообщение лежит в очереди orders с 14:02 (UTC+03) (41 мин). Получателей нет. Всего сообщений в ней: не меньше 1\u{202f}200.",
+        "The message has been lying in queue orders since 14:02 (UTC+03) (41 min). Nobody takes from it. At least 1\u{202f}200 messages are in it.",
+    );
+    let since = AT.after(-MINUTE);
+    let unseen =
+        Reason::NotSeen { node: "n3".to_owned(), since, at: since, before: Box::new(Reason::Nothing) };
+    check(
+        unseen,
+        "С 14:01 (UTC+03) (42 мин) ничего не видно: агент на машине n3 молчит. До этого: Об этом заказе только спрашивали; его изменений не видно.",
+        "Nothing has been seen since 14:01 (UTC+03) (42 min): the agent on n3 is silent. Before that: Somebody only asked about this order; no change of it was seen.",
     );
     check(
-        waits(Some(3), None),
+        waits(Some(3), Some(1)),
         "Сообщение лежит в очереди orders с 14:02 (UTC+03) (41 мин).",
         "The message has been lying in queue orders since 14:02 (UTC+03) (41 min).",
     );

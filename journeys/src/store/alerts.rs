@@ -163,6 +163,9 @@ pub trait Alerts: fmt::Debug + Send + Sync {
 
     fn alert_counts(&self) -> std::result::Result<AlertCounts, StoreError>;
 
+    /// Looks which agents are silent, and warns of them.
+    fn watch_agents(&self, now: At) -> std::result::Result<(), StoreError>;
+
     /// Looks at what many orders do.
     fn watch_places(&self, now: At) -> std::result::Result<(), StoreError>;
 

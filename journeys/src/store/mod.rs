@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 pub(crate) use self::pragma::set_pragmas;
-use crate::facts::{At, Fact, Key};
+use crate::facts::{At, Beat, Fact, Key};
 use crate::fold::{Journey, Outcome, Verdict};
 use crate::model::Usual;
 
@@ -214,6 +214,9 @@ pub type Changes = broadcast::Receiver<Arc<BTreeSet<OrderId>>>;
 pub trait Store: fmt::Debug + Send + Sync {
     /// Keeps facts. When this returns, they are on disk. The same facts again change nothing.
     fn ingest(&self, facts: Vec<Fact>, now: At) -> Result<Ingested, StoreError>;
+
+    /// Agents said that they are there.
+    fn alive(&self, beats: Vec<Beat>, now: At) -> Result<(), StoreError>;
 
     /// Orders that have this number: more than one where a number is used twice.
     fn find(&self, key: &Key) -> Result<Vec<OrderId>, StoreError>;

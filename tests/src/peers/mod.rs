@@ -231,6 +231,13 @@ impl Process {
         Ok(false)
     }
 
+    /// Ends its whole group at once, as a crash does.
+    pub fn kill(&mut self) -> Result<()> {
+        self.signal(Signal::KILL);
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Stops its whole group where it is, as a program that hangs is: connections stay open, nothing is answered.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);

@@ -46,6 +46,7 @@ mod postgres_captures;
 mod postgres_losses;
 mod privacy;
 mod privacy_marked;
+mod queued;
 mod replay_captures;
 mod robust;
 mod tls_captures;

@@ -24,13 +24,13 @@ fn what_goes_wrong_is_said_within_seconds_and_warned_of_once_until_it_is_over() 
     let dir = scratch.path().to_owned();
     let serve = serve::binary(&binary).expect("a server");
     let server = Server::start_impatient(&serve, &dir).expect("a server");
-    let agent = drill::start_agent(&binary, &dir, "first", &server).expect("an agent");
+    let mut agent = drill::start_agent(&binary, &dir, "first", &server).expect("an agent");
     let mut flow = Flow::start(&|step| eprintln!("starting {step}")).expect("a flow");
     flow.run_orders(10, 4).expect("orders");
-    let mut drill = Drill { flow: &mut flow, server: &server };
+    let mut drill = Drill { flow: &mut flow, server: &server, agent: &mut agent };
     let told = drill.run(&mut |told| eprintln!("{told}")).expect("a drill");
     agent.stop().expect("it ends well");
-    assert_eq!(told.len(), 2);
+    assert_eq!(told.len(), 5);
     for one in &told {
         assert!(one.said_after <= SAID && one.warned_after <= SAID, "{one}");
     }

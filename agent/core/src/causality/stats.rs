@@ -26,6 +26,8 @@ pub struct Stats {
     pub consumers: u64,
     /// Whether the messages of addresses differ.
     pub message_addresses: u64,
+    /// Messages that may have been in a queue.
+    pub queued_messages: u64,
     /// Causes across the wire and through messages.
     pub links: u64,
     pub inside: InsideStats,
@@ -54,7 +56,7 @@ pub struct InsideStats {
 
 impl Stats {
     /// Every count, with the name of its table.
-    pub fn by_table(&self) -> [(&'static str, u64); 18] {
+    pub fn by_table(&self) -> [(&'static str, u64); 19] {
         // Taken apart, so that the compiler misses one that is left out.
         let Self {
             wires,
@@ -65,6 +67,7 @@ impl Stats {
             open_messages,
             consumers,
             message_addresses,
+            queued_messages,
             links,
             inside,
         } = *self;
@@ -79,6 +82,7 @@ impl Stats {
             ("open_messages", open_messages),
             ("consumers", consumers),
             ("message_addresses", message_addresses),
+            ("queued_messages", queued_messages),
             ("links", links),
             ("processes", processes),
             ("threads", threads),

@@ -495,6 +495,13 @@ pub enum PublishOutcome {
     },
 }
 
+impl PublishOutcome {
+    /// A queue may have it, as far as is known.
+    pub fn may_be_queued(&self) -> bool {
+        matches!(self, Self::Unconfirmed | Self::Unknown | Self::Confirmed | Self::Committed)
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Deliver {
     pub exchange: String,
@@ -586,6 +593,8 @@ pub struct Method {
     /// The last publish of a channel that the broker closed because of one: it never became a message. It was over already,
     /// because the channel is not in confirm mode.
     pub lost: Option<Box<Publish>>,
+    /// `queue.declare`: the queue stays without consumers, and drops no message for its age or because it is full.
+    pub keeps: bool,
 }
 
 impl Method {

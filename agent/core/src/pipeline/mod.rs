@@ -13,10 +13,11 @@
 //! Long because it is the one list of what comes in, what goes out, and who is asked in which order.
 
 mod in_flight;
+mod lying;
 mod open_work;
 pub mod snapshot;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -45,6 +46,7 @@ use crate::work::{Done, Owner, Work};
 use crate::{order, settings, tls};
 pub use in_flight::Open;
 use in_flight::{Begun, OpenOperations};
+use lying::Lies;
 use open_work::Ledger;
 pub use open_work::{OpenWork, TellSettings, What};
 use snapshot::Histories;
@@ -122,6 +124,8 @@ pub struct Pipeline {
     open: OpenOperations,
     /// Which of them others were told of.
     ledger: Ledger,
+    /// Messages that lie in queues, as far as somebody asks.
+    lies: Lies,
     /// Open calls: where they begin in their stream, and their wire identity.
     wires: FxHashMap<OpId, (u64, WireId)>,
     identifier: Identifier,
@@ -162,6 +166,7 @@ impl Pipeline {
             hold: Hold::new(limits),
             open: OpenOperations::default(),
             ledger: Ledger::default(),
+            lies: Lies::default(),
             wires: FxHashMap::default(),
             identifier,
             processes: Bounded::new(MAX_PROCESSES),
@@ -369,6 +374,17 @@ impl Pipeline {
         self.drain_trees();
     }
 
+    /// Services whose processes are seen, or were; at most `most`.
+    pub fn services(&self, most: usize) -> BTreeSet<String> {
+        let mut services = BTreeSet::new();
+        for process in self.processes.values() {
+            if services.len() < most && !process.service.is_empty() && !services.contains(&process.service) {
+                services.insert(process.service.clone());
+            }
+        }
+        services
+    }
+
     /// Work in progress, by service and protocol; `pending` counts what began before `before`.
     pub fn open(&self, before: BootTime) -> Vec<Open> {
         self.open.summary(before, |tgid| {
@@ -572,6 +588,7 @@ impl Pipeline {
         if !self.identifier.build_next(placing, &mut self.spans) {
             self.placing = None;
         }
+        self.spans.range(before..).for_each(|span| self.lies.leaves(span));
         self.stats.spans += (self.spans.len() - before) as u64;
         self.stats.unsampled += self.spans.range(before..).filter(|span| !span.sampled).count() as u64;
         true

@@ -121,6 +121,10 @@ pub const SPOOR_UPLOAD_SIZE: &str = "spoor.upload.size";
 /// What became of a published message: `confirmed`, `unconfirmed`, `nacked`, `returned`, `committed`, `rolled_back`, `error`. Absent
 /// where it cannot be known.
 pub const SPOOR_MESSAGING_OUTCOME: &str = "spoor.messaging.outcome";
+/// Of a message that lies in a queue: its name, how many take from it, and how many messages it has at least.
+pub const SPOOR_MESSAGE_QUEUE: &str = "spoor.message.queue";
+pub const SPOOR_MESSAGE_CONSUMERS: &str = "spoor.message.consumers";
+pub const SPOOR_MESSAGE_DEPTH: &str = "spoor.message.depth";
 /// How a delivery was settled: `ack`, `nack`, `reject`, `auto` (no acknowledgement asked for), `none`.
 pub const SPOOR_MESSAGING_SETTLEMENT: &str = "spoor.messaging.settlement";
 /// A refused message goes back to its queue.

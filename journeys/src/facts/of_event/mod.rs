@@ -6,7 +6,10 @@
 //! its peer and its queue the event says by the same attributes; since when, which kind and which name by attributes of its
 //! own, which are found under `spoor.operation.`, `spoor.message.`, `spoor.` and alone.
 //!
+//! `spoor.message.left` says of the last that it does not wait any more: somebody has it, or had.
 //! `spoor.operation.over` says of one of the first two that it is: its span may come much later, when all of its tree is over.
+//!
+//! `spoor.agent.alive` says that an agent is there, how often it says so and which services it sees; it is of no order.
 //!
 //! `t0 called, not answered · t30 event: since t0 · t90 event: since t0 ⇒ a fact from t0 to t90, until the span comes`
 
@@ -19,13 +22,19 @@ use sha2::{Digest, Sha256};
 
 use crate::facts::attributes::Attributes;
 use crate::facts::text::tidy;
-use crate::facts::{FactId, Reading, Step, Work, message, of_span};
+use crate::facts::{Beat, FactId, Reading, Step, Work, message, of_span};
+use crate::time::{HOUR, SECOND};
 
 const OPEN: &str = "spoor.operation.open";
 const WAITING: &str = "spoor.message.waiting";
 const UNACKED: &str = "spoor.message.unacked";
+const LEFT: &str = "spoor.message.left";
+const ALIVE: &str = "spoor.agent.alive";
 const OVER: &str = "spoor.operation.over";
 const MAX_NAME: usize = 255;
+/// Services that one agent may name, and how often it may say that it is there, in microseconds.
+const MAX_SERVICES: usize = 256;
+const EVERY: std::ops::RangeInclusive<i64> = SECOND..=HOUR;
 
 /// Reads a log record. `order_attributes` are tried in their order; the first that is there names the order.
 pub fn of_event(resource: Option<&Resource>, record: &LogRecord, order_attributes: &[String]) -> Reading {
@@ -35,7 +44,10 @@ pub fn of_event(resource: Option<&Resource>, record: &LogRecord, order_attribute
         "" => attributes.text("event.name").unwrap_or(""),
         name => name,
     };
-    if ![OPEN, WAITING, UNACKED, OVER].contains(&name) {
+    if name == ALIVE {
+        return alive(resource, attributes);
+    }
+    if ![OPEN, WAITING, LEFT, UNACKED, OVER].contains(&name) {
         return Reading::Unknown;
     }
     let told_at =
@@ -58,19 +70,35 @@ pub fn of_event(resource: Option<&Resource>, record: &LogRecord, order_attribute
         other => return other,
     };
     let work = match name {
-        WAITING => waiting(attributes),
+        WAITING | LEFT => waiting(attributes),
         UNACKED => handling(attributes),
         OVER => Work::Over,
         _ => work(&fact.step, attributes),
     };
-    if name == WAITING {
+    if matches!(name, WAITING | LEFT) {
         fact.parent = Some(fact.id.span);
         fact.id = waits(fact.id, &work);
     }
-    fact.step = Step::Open { work };
+    fact.step = Step::Open { work: if name == LEFT { Work::Over } else { work } };
     // It says what is so now, not what became of it.
     (fact.status, fact.trouble, fact.unseen, fact.joined) = (None, None, None, None);
     Reading::Fact(fact)
+}
+
+/// An agent is known by its machine: there is one on each, and one that is started again is the same.
+fn alive(resource: Option<&Resource>, attributes: Attributes<'_>) -> Reading {
+    let of = Attributes(resource.map_or(&[], |resource| resource.attributes.as_slice()));
+    let machine = [of.text("host.id"), of.text("host.name")].into_iter().flatten().next();
+    let every =
+        attributes.int("spoor.agent.every").map(|ns| ns / 1_000).filter(|every| EVERY.contains(every));
+    let (Some(machine), Some(every)) = (machine, every) else { return Reading::Invalid };
+    let services = attributes.texts("spoor.agent.services").into_iter().take(MAX_SERVICES);
+    Reading::Alive(Beat {
+        agent: tidy(machine, MAX_NAME),
+        node: tidy(of.text("host.name").unwrap_or(machine), MAX_NAME),
+        every,
+        services: services.map(|service| tidy(service, MAX_NAME)).collect(),
+    })
 }
 
 /// Of an attribute that events have of their own.
@@ -114,7 +142,7 @@ fn kind(event: &str, kind: &str) -> SpanKind {
         "producer" => SpanKind::Producer,
         "consumer" => SpanKind::Consumer,
         _ if event == UNACKED => SpanKind::Consumer,
-        _ if event == WAITING => SpanKind::Producer,
+        _ if matches!(event, WAITING | LEFT) => SpanKind::Producer,
         _ => SpanKind::Internal,
     }
 }

@@ -142,3 +142,42 @@ fn what_is_no_event_of_open_work_is_told_apart() {
         }
     }
 }
+
+#[test]
+fn what_left_its_queue_ends_the_wait_that_was_told() {
+    let event = |name: &str| {
+        let attributes =
+            [("order.id", text("4711")), ("since", Value::IntValue(1)), ("queue", text("mes.orders"))];
+        fact(&record(name, &attributes))
+    };
+    let (waits, left) = (event(WAITING), event(LEFT));
+    assert_eq!((waits.id, waits.parent), (left.id, left.parent));
+    assert_eq!(left.step, Step::Open { work: Work::Over });
+}
+
+#[test]
+fn an_agent_is_known_by_its_machine_and_says_what_it_sees() {
+    let says = |every: i64, machine: &[(&str, Value)]| {
+        let services = Value::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue {
+            values: ["shop", "mes"].map(|name| AnyValue { value: Some(text(name)) }).into(),
+        });
+        let event = record(
+            ALIVE,
+            &[("spoor.agent.every", Value::IntValue(every)), ("spoor.agent.services", services)],
+        );
+        let resource = Resource { attributes: record("", machine).attributes, ..Resource::default() };
+        of_event(Some(&resource), &event, &[])
+    };
+    let machine = [("host.id", text("17")), ("host.name", text("n3"))];
+    let expected = Beat {
+        agent: "17".to_owned(),
+        node: "n3".to_owned(),
+        every: 30_000_000,
+        services: vec!["shop".to_owned(), "mes".to_owned()],
+    };
+    assert_eq!(says(30_000_000_000, &machine), Reading::Alive(expected));
+    for every in [0, -1, 1_000_000, i64::MAX] {
+        assert_eq!(says(every, &machine), Reading::Invalid, "{every}");
+    }
+    assert_eq!(says(30_000_000_000, &[]), Reading::Invalid);
+}

@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
+use crate::facts::Beat;
 use crate::facts::attributes::Attributes;
 use crate::facts::text::tidy;
 use crate::facts::{
@@ -32,8 +33,10 @@ pub enum Reading {
     Signpost,
     /// Identifiers of the wrong length or all zero, or times that cannot be.
     Invalid,
-    /// A log record that is no event of open work.
+    /// A log record that is no event.
     Unknown,
+    /// An agent says that it is there.
+    Alive(Beat),
 }
 
 /// Reads a span. `order_attributes` are tried in their order; the first that is there names the order.

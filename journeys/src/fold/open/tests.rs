@@ -202,3 +202,42 @@ fn a_message_waits_in_its_queue_until_somebody_takes_it_from_there() {
     };
     assert!(lost(vec![sent.clone()]) && !lost(vec![sent, waits]));
 }
+
+#[test]
+fn while_who_looks_is_silent_an_order_is_as_it_was_seen_last() {
+    use crate::model::Agent;
+    let agent = |at: i64| Agent {
+        node: "n3".to_owned(),
+        at: At(at * SECOND),
+        every: 30 * SECOND,
+        services: ["crm".to_owned()].into(),
+    };
+    let usual = |at| Usual { agents: [("1".to_owned(), agent(at))].into(), ..Usual::default() };
+    let facts = [call(1, 40)];
+    let judged = |facts: &[Fact], usual: &Usual, second: i64| {
+        let journey = journey(&gather(facts.to_vec()), &Model::default());
+        verdict(&journey, &Model::default(), usual, At(second * SECOND))
+    };
+    assert!(matches!(judged(&facts, &usual(50), 139).reason, Reason::Hangs { .. }), "it may be heard yet");
+    for second in [140, 1_000, 1_000_000] {
+        // Nor is it said that it does not hang any more, or has not moved for long: nobody knows.
+        let silent = judged(&facts, &usual(50), second);
+        let Reason::NotSeen { node, since, at, before } = &silent.reason else { panic!("{silent:?}") };
+        assert_eq!((node.as_str(), *since, *at), ("n3", At(50 * SECOND), At(50 * SECOND)));
+        assert!(matches!(**before, Reason::Hangs { .. }), "{before:?}");
+        assert!(silent.due.is_none_or(|due| due > At(second * SECOND)), "nobody looks again and again");
+    }
+    assert!(matches!(
+        judged(&facts, &usual(990), 1_000).reason,
+        Reason::NoProgress { .. } | Reason::Moving { .. }
+    ));
+    let elsewhere = [fact("4711", 1, 10, "shop", Step::Served { answer: Some(200), changes: true })];
+    assert!(
+        matches!(judged(&elsewhere, &usual(50), 1_000).reason, Reason::Moving { .. }),
+        "another one sees it"
+    );
+    // A listener that was away hears of each again before it says that it is silent.
+    let back = Usual { listens_since: At(980 * SECOND), ..usual(50) };
+    assert!(!matches!(judged(&facts, &back, 1_000).reason, Reason::NotSeen { .. }));
+    assert!(matches!(judged(&facts, &back, 1_070).reason, Reason::NotSeen { .. }));
+}

@@ -33,16 +33,10 @@ const MAX_RULES: usize = 500;
 const MAX_CHANNELS: usize = 50;
 
 /// Kinds of rule whose facts no agent tells yet, and what they wait for.
-const NOT_YET: &[(&str, &str)] = &[
-    (
-        "open_operation",
-        "there is no such rule yet; `enters` with `outcome: stuck` says in what an order hangs",
-    ),
-    (
-        "agent_silent",
-        "agents do not tell that they are alive yet; `service_silent` says that nothing was heard of a service",
-    ),
-];
+const NOT_YET: &[(&str, &str)] = &[(
+    "open_operation",
+    "there is no such rule yet; `enters` with `outcome: stuck` says in what an order hangs",
+)];
 
 /// All that a house wants to be warned of, and where it is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -182,6 +176,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("stage_age", &["stage", "stages", "limit", "calendar"]),
     ("no_progress", &["stages", "limit", "calendar"]),
     ("message_waits", &["queue", "limit"]),
+    ("queue_without_consumer", &["queue", "limit"]),
     ("lost", &["lasts"]),
     ("enters", &["stage", "outcome", "lasts"]),
     ("backwards", &["lasts"]),
@@ -197,6 +192,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("statement_duration", &["service", "quantile", "above", "min", "window"]),
     ("coverage", &["service", "above", "min", "window"]),
     ("service_silent", &["service", "limit"]),
+    ("agent_silent", &["limit"]),
     ("channel_broken", &[]),
 ];
 
@@ -271,6 +267,10 @@ impl House<'_> {
             "message_waits" => OrderWhen::MessageWaits {
                 queue: pattern(&text.queue),
                 limit: not_of_stage(needed(&text.limit, "limit", place)?)?,
+            },
+            "queue_without_consumer" => OrderWhen::QueueWithoutConsumer {
+                queue: pattern(&text.queue),
+                limit_micros: exact(needed(&text.limit, "limit", place)?)?,
             },
             "lost" => OrderWhen::Lost { lasts: lasts(LASTS_LONG) },
             "enters" => OrderWhen::Enters { what: self.entered(text, place)?, lasts: lasts(LASTS_LONG) },
@@ -351,6 +351,9 @@ impl House<'_> {
             "coverage" => {
                 WindowWhen::Coverage { service: pattern(&text.service), above: share()?, min, window }
             }
+            "agent_silent" => WindowWhen::AgentSilent {
+                limit_micros: text.limit.as_ref().map(exact).transpose()?.unwrap_or(0),
+            },
             "channel_broken" => WindowWhen::ChannelBroken,
             _ => WindowWhen::ServiceSilent {
                 service: pattern(&text.service),

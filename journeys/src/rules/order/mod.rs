@@ -5,8 +5,8 @@
 
 use super::limit::{Known, Limited};
 use super::{Calendar, Entered, Filter, Held, Measured, OrderWhen, Pattern, Standing};
-use crate::facts::{At, Person, PersonRole, Sent};
-use crate::fold::{Change, Journey, Lost, OpenWork, Outcome, Reason, Record, StageState, Verdict};
+use crate::facts::{At, Person, PersonRole, Sent, Work};
+use crate::fold::{Change, Journey, LEASE, Lost, OpenWork, Outcome, Reason, Record, StageState, Verdict};
 use crate::model::{Kind, Model, Usual, shape};
 use crate::time::{HOUR, MINUTE};
 
@@ -29,7 +29,11 @@ pub fn stand(when: &OrderWhen, filter: &Filter, order: &Subject<'_>, now: At) ->
     if !fits(filter, order.journey) {
         return Standing::NEVER;
     }
-    let now = now.max(order.journey.last);
+    // What time alone makes of an order is not known while nobody looks.
+    let now = match &order.verdict.reason {
+        Reason::NotSeen { at, .. } => *at,
+        _ => now.max(order.journey.last),
+    };
     match when {
         OrderWhen::StageAge { stages, limit, calendar } => {
             stage_age(order, stages, *limit, calendar.as_ref(), now)
@@ -38,6 +42,9 @@ pub fn stand(when: &OrderWhen, filter: &Filter, order: &Subject<'_>, now: At) ->
             no_progress(order, stages, *limit, calendar.as_ref(), now)
         }
         OrderWhen::MessageWaits { queue, limit } => message_waits(order, queue, *limit, now),
+        OrderWhen::QueueWithoutConsumer { queue, limit_micros } => {
+            queue_without_consumer(order, queue, *limit_micros, now)
+        }
         OrderWhen::Lost { lasts } => lost(order, *lasts, now),
         OrderWhen::Enters { what, lasts } => enters(order, what, *lasts, now),
         OrderWhen::Backwards { lasts } => happened(backwards(order), *lasts, now),
@@ -166,8 +173,26 @@ fn message_waits(order: &Subject<'_>, queue: &Pattern, limit: Limited, now: At) 
     aged(known, limit.is_learned(), first.at, None, || place.clone(), now)
 }
 
+/// Somebody told, lately enough, that a message lies in a queue and nobody takes from it.
+fn queue_without_consumer(order: &Subject<'_>, queue: &Pattern, limit_micros: i64, now: At) -> Standing {
+    let in_queue = |open: &OpenWork| match &open.work {
+        Work::Waiting { queue: name, destination, consumers: Some(0), .. } if open.is_known(now) => {
+            let name = name.as_ref().unwrap_or(destination);
+            queue.fits(name).then(|| (open.since, shape(name), open.told))
+        }
+        _ => None,
+    };
+    let waits = order.journey.open.iter().filter_map(in_queue).min();
+    let Some((since, place, told)) = waits.filter(|_| goes_on(order.verdict)) else { return Standing::NEVER };
+    let standing = aged(Known::Micros(limit_micros), false, since, None, || place, now);
+    match standing {
+        Standing::Holds(held) => Standing::Holds(Held { until: Some(told.after(LEASE)), ..held }),
+        quiet => quiet,
+    }
+}
+
 fn lost(order: &Subject<'_>, lasts: i64, now: At) -> Standing {
-    match &order.verdict.reason {
+    match reason(order) {
         // That a message is not taken is `message_waits`.
         Reason::Lost(Lost::NotTaken { .. }) => soon(order),
         Reason::Lost(_) => happened(Some((began(order), place(order))), lasts, now),
@@ -205,7 +230,7 @@ fn began(order: &Subject<'_>) -> At {
     if let Some(open) = hanging(order) {
         return open.hangs_from(order.usual);
     }
-    match &order.verdict.reason {
+    match reason(order) {
         // It was over, and nobody said what became of it.
         Reason::NotSettled { .. } => {
             let handled = order.journey.messages.iter().flat_map(|message| &message.handled);
@@ -228,17 +253,23 @@ fn began(order: &Subject<'_>) -> At {
 
 /// The work in which the order hangs, where that is the verdict: it is too long only from a time on.
 fn hanging<'a>(order: &Subject<'a>) -> Option<&'a OpenWork> {
-    let hangs = matches!(
-        order.verdict.reason,
-        Reason::Hangs { .. } | Reason::InQueue { .. } | Reason::NotSettled { .. }
-    );
+    let hangs =
+        matches!(reason(order), Reason::Hangs { .. } | Reason::InQueue { .. } | Reason::NotSettled { .. });
     let is_proof = |open: &&OpenWork| hangs && order.verdict.evidence.contains(&open.evidence);
     order.journey.open.iter().find(is_proof)
 }
 
+/// Why the order is as it is, or was when somebody looked.
+fn reason<'a>(order: &Subject<'a>) -> &'a Reason {
+    match &order.verdict.reason {
+        Reason::NotSeen { before, .. } => before,
+        reason => reason,
+    }
+}
+
 /// Where the verdict is about.
 fn place(order: &Subject<'_>) -> String {
-    match &order.verdict.reason {
+    match reason(order) {
         Reason::Hangs { service, .. } | Reason::Lost(Lost::NoSuchOrder { service, .. }) => service.clone(),
         Reason::InQueue { queue, .. } | Reason::Lost(Lost::Rejected { queue, .. }) => shape(queue),
         Reason::Lost(
@@ -251,7 +282,11 @@ fn place(order: &Subject<'_>) -> String {
         Reason::NotSettled { queue, .. } => shape(queue),
         Reason::Disagree { behind, .. } => behind.service.clone(),
         Reason::SomebodysTurn { stage, .. } => order.model.in_clear(stage),
-        Reason::Finished { .. } | Reason::NoProgress { .. } | Reason::Moving { .. } | Reason::Nothing => {
+        Reason::Finished { .. }
+        | Reason::NoProgress { .. }
+        | Reason::NotSeen { .. }
+        | Reason::Moving { .. }
+        | Reason::Nothing => {
             let stage = order.journey.stage();
             stage.map(|mark| order.model.in_clear(&mark.name)).unwrap_or_default()
         }

@@ -224,6 +224,14 @@ fn title(when: &When, told: &Told, ru: bool) -> String {
             (OrderWhen::NoProgress { .. }, false) => {
                 format!("Order {order}: nothing has happened for {age}, stage “{stage}”")
             }
+            (OrderWhen::QueueWithoutConsumer { .. }, true) => {
+                format!("Заказ {order}: сообщение лежит в очереди {place} {age}, получателей нет")
+            }
+            (OrderWhen::QueueWithoutConsumer { .. }, false) => {
+                format!(
+                    "Order {order}: a message has been in queue {place} for {age}, and nobody takes from it"
+                )
+            }
             (OrderWhen::MessageWaits { .. }, true) => {
                 format!("Заказ {order}: сообщение в {place} никто не берёт {age}")
             }
@@ -304,6 +312,12 @@ fn title(when: &When, told: &Told, ru: bool) -> String {
             }
             (WindowWhen::ChannelBroken, true) => format!("Канал {place} не принимает сообщения"),
             (WindowWhen::ChannelBroken, false) => format!("Channel {place} does not take messages"),
+            (WindowWhen::AgentSilent { .. }, true) => {
+                format!("Агент на машине {place} молчит {age}: что там происходит, не видно")
+            }
+            (WindowWhen::AgentSilent { .. }, false) => {
+                format!("The agent on {place} has been silent for {age}: what happens there is not seen")
+            }
             (WindowWhen::ServiceSilent { .. }, true) => format!("{place}: ничего не слышно {age}"),
             (WindowWhen::ServiceSilent { .. }, false) => format!("{place}: nothing has been heard for {age}"),
         },
@@ -344,6 +358,10 @@ fn group_title(when: &When, told: &Told, ru: bool) -> String {
         (OrderWhen::NoProgress { .. }, false) => format!("without progress at stage “{place}”"),
         (OrderWhen::MessageWaits { .. }, true) => format!("сообщения в {place} никто не берёт"),
         (OrderWhen::MessageWaits { .. }, false) => format!("nobody takes messages to {place}"),
+        (OrderWhen::QueueWithoutConsumer { .. }, true) => format!("лежат в очереди {place}, получателей нет"),
+        (OrderWhen::QueueWithoutConsumer { .. }, false) => {
+            format!("in queue {place}, from which nobody takes")
+        }
         (OrderWhen::Lost { .. }, true) => format!("сообщения потеряны ({place})"),
         (OrderWhen::Lost { .. }, false) => format!("messages were lost ({place})"),
         (OrderWhen::Enters { .. }, ru) => format!("{} ({place})", entered(when, ru)),
@@ -365,9 +383,18 @@ fn group_title(when: &When, told: &Told, ru: bool) -> String {
 /// What a verdict says without what systems and traffic say freely: messages of failures go, names lose what may be a
 /// number. No reason is passed on as it is: one that gets a name of traffic must say here what is left of it.
 fn without_messages(verdict: &Verdict, model: &Model) -> Verdict {
+    let usual = verdict.usual.as_ref().map(|usual| match usual {
+        Usually::GoOn { stage, micros } => Usually::GoOn { stage: model.in_clear(stage), micros: *micros },
+        Usually::Take { micros } => Usually::Take { micros: *micros },
+        Usually::Last { micros } => Usually::Last { micros: *micros },
+    });
+    Verdict { reason: reason_without_messages(&verdict.reason, model), usual, ..verdict.clone() }
+}
+
+fn reason_without_messages(reason: &Reason, model: &Model) -> Reason {
     let incident = |by: &Incident| Box::new(without_message(by));
     let says = |says: &Says| Says { status: model.in_clear(&says.status), ..says.clone() };
-    let reason = match &verdict.reason {
+    match reason {
         Reason::Finished { says: of, took_micros } => {
             Reason::Finished { says: says(of), took_micros: *took_micros }
         }
@@ -392,6 +419,12 @@ fn without_messages(verdict: &Verdict, model: &Model) -> Verdict {
         }
         Reason::Lost(lost) => Reason::Lost(without_numbers(lost)),
         Reason::Disagree { ahead, behind } => Reason::Disagree { ahead: says(ahead), behind: says(behind) },
+        Reason::NotSeen { node, since, at, before } => Reason::NotSeen {
+            node: node.clone(),
+            since: *since,
+            at: *at,
+            before: Box::new(reason_without_messages(before, model)),
+        },
         Reason::NoProgress { since, says: of } => {
             Reason::NoProgress { since: *since, says: of.as_ref().map(says) }
         }
@@ -405,13 +438,7 @@ fn without_messages(verdict: &Verdict, model: &Model) -> Verdict {
             Reason::Moving { stage: stage.as_deref().map(|stage| model.in_clear(stage)), since: *since }
         }
         Reason::Nothing => Reason::Nothing,
-    };
-    let usual = verdict.usual.as_ref().map(|usual| match usual {
-        Usually::GoOn { stage, micros } => Usually::GoOn { stage: model.in_clear(stage), micros: *micros },
-        Usually::Take { micros } => Usually::Take { micros: *micros },
-        Usually::Last { micros } => Usually::Last { micros: *micros },
-    });
-    Verdict { reason, usual, ..verdict.clone() }
+    }
 }
 
 fn without_message(incident: &Incident) -> Incident {

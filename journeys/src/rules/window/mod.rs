@@ -9,7 +9,7 @@ use super::limit::{Known, Level, Limited, Share, together};
 use super::{Held, Measured, Pattern, Standing};
 use crate::facts::{At, Fact, Step};
 use crate::fold::{self, Length};
-use crate::model::{Kind, Model, Times, Usual, What};
+use crate::model::{Agent, Kind, Model, Times, Usual, What};
 use crate::time::{DAY, HOUR, MINUTE};
 
 /// Counters are kept for so long: the longest window there can be.
@@ -40,6 +40,8 @@ pub enum WindowWhen {
     Coverage { service: Pattern, above: Share, min: u64, window: i64 },
     /// Nothing was heard of a service for so long.
     ServiceSilent { service: Pattern, limit_micros: i64 },
+    /// An agent does not say any more that it is there; for so long at least.
+    AgentSilent { limit_micros: i64 },
     /// A channel does not take what it is told: whoever sends says so, not a counter.
     ChannelBroken,
 }
@@ -97,6 +99,7 @@ impl WindowWhen {
             WindowWhen::StatementDuration { .. } => "statement_duration",
             WindowWhen::Coverage { .. } => "coverage",
             WindowWhen::ServiceSilent { .. } => "service_silent",
+            WindowWhen::AgentSilent { .. } => "agent_silent",
             WindowWhen::ChannelBroken => "channel_broken",
         }
     }
@@ -108,7 +111,10 @@ impl WindowWhen {
             WindowWhen::StageDuration { length, .. }
             | WindowWhen::ResponseTime { length, .. }
             | WindowWhen::StatementDuration { length, .. } => Some(length.window),
-            WindowWhen::Volume { .. } | WindowWhen::ServiceSilent { .. } | WindowWhen::ChannelBroken => None,
+            WindowWhen::Volume { .. }
+            | WindowWhen::ServiceSilent { .. }
+            | WindowWhen::AgentSilent { .. }
+            | WindowWhen::ChannelBroken => None,
         }
     }
 }
@@ -260,6 +266,13 @@ pub fn places<P: Past>(
         WindowWhen::ServiceSilent { service, limit_micros } => {
             let heard = usual.heard.iter().filter(|(name, _)| service.fits(name));
             heard.map(|(name, at)| (name.clone(), silent(name, *at, *limit_micros, now))).collect()
+        }
+        WindowWhen::AgentSilent { limit_micros } => {
+            let silent = |(_, agent): (&str, &Agent)| {
+                let limit_micros = (*limit_micros).max(agent.silent_from(agent.at).since(agent.at));
+                (agent.node.clone(), silent(&agent.node, agent.at, limit_micros, now))
+            };
+            usual.silent(now).map(silent).collect()
         }
         WindowWhen::ChannelBroken => Vec::new(),
     })

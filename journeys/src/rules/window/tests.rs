@@ -152,3 +152,17 @@ fn silence_is_told_once_it_lasts() {
     assert!(holding(&when, &past, &usual, At(HOUR - 1)).is_empty());
     assert_eq!(holding(&when, &past, &usual, At(HOUR)), ["mes"]);
 }
+
+#[test]
+fn an_agent_is_silent_once_three_of_its_beats_are_missed_and_the_limit_is_over() {
+    let agent = Agent { node: "n3".to_owned(), at: At(HOUR), every: 30 * SECOND, services: BTreeSet::new() };
+    let usual = Usual { agents: [("1".to_owned(), agent)].into(), ..Usual::default() };
+    let past = Counted { times: BTreeMap::new(), created: Vec::new() };
+    let silent = |limit_micros, after| {
+        holding(&WindowWhen::AgentSilent { limit_micros }, &past, &usual, At(HOUR + after * SECOND))
+    };
+    assert!(silent(0, 89).is_empty());
+    assert_eq!(silent(0, 90), ["n3"]);
+    assert!(silent(3 * MINUTE, 179).is_empty());
+    assert_eq!(silent(3 * MINUTE, 180), ["n3"]);
+}

@@ -182,6 +182,10 @@ impl Alerts for Sqlite {
         })
     }
 
+    fn watch_agents(&self, now: At) -> Result<(), StoreError> {
+        self.look_at_agents(now)
+    }
+
     fn watch_places(&self, now: At) -> Result<(), StoreError> {
         self.look_at_places(now)
     }

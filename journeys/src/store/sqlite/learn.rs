@@ -20,6 +20,8 @@ use crate::time::DAY;
 const MAX_DESTINATIONS: usize = 5_000;
 const MAX_WHATS: usize = 5_000;
 const MAX_SERVICES: usize = 1_000;
+/// Addresses whose service is known. They are in memory only: an address is somebody else's tomorrow.
+const MAX_PEERS: usize = 5_000;
 /// Things that are counted by the minute.
 const MAX_COUNTED: i64 = 5_000;
 /// Messages of one destination that are counted one by one.
@@ -63,6 +65,8 @@ pub(super) struct Lessons {
     /// when has no period.
     times: BTreeMap<(What, Option<i64>), ByClass>,
     heard: BTreeMap<String, At>,
+    /// Who answers at an address.
+    answers: BTreeMap<String, String>,
     /// By minute: what happened, for rules that look at many orders.
     minutes: BTreeMap<(i64, What), BTreeMap<u16, (i64, i64)>>,
 }
@@ -77,6 +81,7 @@ impl Lessons {
             deliveries: BTreeMap::new(),
             times: BTreeMap::new(),
             heard: BTreeMap::new(),
+            answers: BTreeMap::new(),
             minutes: BTreeMap::new(),
         }
     }
@@ -93,6 +98,12 @@ impl Lessons {
                 *of = (of.0 + is.0 - was.0, of.1 + is.1 - was.1);
             }
         }
+    }
+
+    /// Who answers at which address, by an order's row.
+    pub(super) fn answers(&mut self, facts: &[Fact]) {
+        let answers = fold::answers(facts).into_iter();
+        self.answers.extend(answers.map(|(peer, service)| (peer.to_owned(), service.to_owned())));
     }
 
     /// Operations that are new, each with what was known of it before, if anything: that is taken back.
@@ -184,6 +195,13 @@ impl Lessons {
             }
             let known = count_messages(db, word(db, &destination)?, published, delivered, current)?;
             Arc::make_mut(usual).destinations.insert(destination, known);
+        }
+        for (peer, service) in self.answers {
+            let known = usual.answer_at.get(&peer);
+            let has_room = known.is_some() || usual.answer_at.len() < MAX_PEERS;
+            if known != Some(&service) && has_room {
+                Arc::make_mut(usual).answer_at.insert(peer, service);
+            }
         }
         for (service, at) in self.heard {
             let known = usual.heard.get(&service).copied();
@@ -355,6 +373,7 @@ pub(super) fn forget(db: &Connection, now: At) -> Result<bool, StoreError> {
     ] {
         gone += db.execute(sql, [bound]).map_err(doing("cannot forget what is not usual any more"))?;
     }
+    gone += super::agents::forget(db, now)?;
     forget_minutes(db, At(now.0.saturating_sub(window::LONGEST)))?;
     forget_words(db)?;
     Ok(gone > 0)
@@ -423,6 +442,7 @@ pub(super) fn usual(db: &Connection) -> Result<Usual, StoreError> {
         .and_then(|mut statement| statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
         .map_err(doing("cannot read when services were heard of"))?;
     let mut usual = Usual {
+        agents: super::agents::all(db)?.into_iter().collect(),
         heard: heard.into_iter().map(|(service, at)| (service, At(at))).collect(),
         destinations: destinations
             .into_iter()

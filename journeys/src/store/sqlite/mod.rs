@@ -9,6 +9,7 @@
 //! FOLDER/lock               locked by the process that writes
 //! ```
 
+mod agents;
 mod alerts;
 mod dictionary;
 mod forget;
@@ -40,7 +41,8 @@ use super::{
     Changes, Counts, Group, Ingested, Look, Order, OrderId, Page, Query, Retained, Retention, Store,
     StoreError, Trace, TraceId,
 };
-use crate::facts::{At, Fact, Key};
+use crate::facts::{At, Beat, Fact, Key};
+use crate::intake::now;
 use crate::model::{Model, Usual};
 use crate::private;
 use crate::rules::RuleSet;
@@ -65,6 +67,8 @@ pub struct Sqlite {
     rules: RwLock<Option<Arc<RuleSet>>>,
     /// Somebody is warned when a server runs: what is changed without one is looked at then.
     is_watched: bool,
+    /// Agents that were silent when that was looked at last.
+    silent: Mutex<BTreeSet<String>>,
     /// Tags of people who are taken out of what comes.
     forgotten: RwLock<BTreeSet<[u8; TAG_LEN]>>,
     changed: broadcast::Sender<Arc<BTreeSet<OrderId>>>,
@@ -83,7 +87,10 @@ impl Sqlite {
         let mut writer = Connection::open(&file).map_err(doing("cannot open the store's file"))?;
         schema::prepare(&mut writer)?;
         schema::follow(&mut writer, "model", &model)?;
-        Self::with(file, keys, model, writer, Some(lock))
+        let store = Self::with(file, keys, model, writer, Some(lock))?;
+        // Nobody could say anything to a server that was not there.
+        store.change_usual(|usual| usual.listens_since = now());
+        Ok(store)
     }
 
     /// Keeps others from writing to the store in `folder`, as long as it is held.
@@ -139,6 +146,7 @@ impl Sqlite {
             usual,
             rules,
             is_watched,
+            silent: Mutex::default(),
             forgotten,
             changed,
             _lock: lock,
@@ -155,6 +163,10 @@ impl Sqlite {
         writer
             .pragma_update_and_check(None, "max_page_count", pages.max(1), |_| Ok(()))
             .map_err(doing("cannot bound the file"))
+    }
+
+    fn change_usual(&self, change: impl FnOnce(&mut Usual)) {
+        change(Arc::make_mut(&mut self.usual.lock().unwrap_or_else(PoisonError::into_inner)));
     }
 
     fn writer(&self) -> MutexGuard<'_, Connection> {
@@ -224,6 +236,10 @@ fn open_reader(file: &Path) -> Result<Connection, StoreError> {
 impl Store for Sqlite {
     fn ingest(&self, facts: Vec<Fact>, now: At) -> Result<Ingested, StoreError> {
         self.write(facts, now)
+    }
+
+    fn alive(&self, beats: Vec<Beat>, now: At) -> Result<(), StoreError> {
+        self.agents_alive(beats, now)
     }
 
     fn find(&self, key: &Key) -> Result<Vec<OrderId>, StoreError> {

@@ -146,6 +146,11 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE untraced(upto INTEGER NOT NULL) STRICT;
     INSERT INTO untraced SELECT coalesce(max(id), 0) FROM orders;
 ",
+    "
+    -- When each agent last said that it is there, how often it does, and which services it sees.
+    CREATE TABLE agents(id TEXT PRIMARY KEY, node TEXT NOT NULL, at INTEGER NOT NULL, every INTEGER NOT NULL,
+        services TEXT NOT NULL) WITHOUT ROWID, STRICT;
+",
 ];
 
 pub(super) fn prepare(db: &mut Connection) -> Result<(), StoreError> {

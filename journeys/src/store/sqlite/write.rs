@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::dictionary::word;
 use super::learn::Lessons;
 use super::{Sqlite, doing, join, read};
-use crate::facts::{At, Fact, FactId, Key};
+use crate::facts::{At, Fact, FactId, Key, Step};
 use crate::fold::{self, Gathered, Hang, Length, Lost, Outcome, Reason, Verdict};
 use crate::model::{Usual, shape};
 use crate::rules::Subject;
@@ -100,6 +100,11 @@ impl Sqlite {
                 .map_err(doing("cannot write a number of an order"))?;
         }
         self.index_traces(db, row, &gathered)?;
+        if gathered.facts.iter().any(|fact| {
+            new.contains(&fact.id) && matches!(fact.step, Step::Served { .. } | Step::Called { .. })
+        }) {
+            lessons.answers(&gathered.facts);
+        }
         lessons.deliveries(&sent_before, &fold::deliveries(&gathered.facts));
         let told = gathered.facts.iter().filter(|fact| new.contains(&fact.id));
         lessons.facts(told.map(|fact| (fact, told_before.get(&fact.id))));
@@ -303,7 +308,11 @@ fn count(db: &Connection, row: i64, by: i64) -> Result<(), StoreError> {
 /// What orders with the same trouble have in common: kind, place, code. Names no order and no person: it is in clear, so
 /// what other tracers and systems say freely goes in without what may be a number.
 fn group(verdict: &Verdict) -> Option<String> {
-    Some(match &verdict.reason {
+    group_of(&verdict.reason, verdict.outcome)
+}
+
+fn group_of(reason: &Reason, outcome: Outcome) -> Option<String> {
+    Some(match reason {
         Reason::Refused { says, by: None } => format!("refused {} {}", says.service, shape(&says.status)),
         Reason::Refused { by: Some(by), .. } | Reason::Broke { by, .. } => {
             format!("failed {} {}", by.service, code(&by.trouble.code))
@@ -321,13 +330,15 @@ fn group(verdict: &Verdict) -> Option<String> {
         Reason::Lost(Lost::Rejected { service, queue, .. }) => format!("rejected {service} {}", shape(queue)),
         Reason::Lost(Lost::NoSuchOrder { service, .. }) => format!("no_such_order {service}"),
         Reason::Disagree { ahead, behind } => format!("disagree {} {}", ahead.service, behind.service),
-        Reason::SomebodysTurn { who, stage, .. } if verdict.outcome == Outcome::Stuck => {
+        Reason::SomebodysTurn { who, stage, .. } if outcome == Outcome::Stuck => {
             format!("late {stage} {who}")
         }
         Reason::NoProgress { says, .. } => match says {
             Some(says) => format!("no_progress {} {}", says.service, shape(&says.status)),
             None => "no_progress".to_owned(),
         },
+        // Where it is nobody sees.
+        Reason::NotSeen { before, .. } => return group_of(before, outcome),
         Reason::SomebodysTurn { .. } | Reason::Moving { .. } | Reason::Finished { .. } | Reason::Nothing => {
             return None;
         }

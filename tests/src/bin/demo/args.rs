@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "otlp_endpoint")]
     pub(crate) serve: bool,
     /// With the orders' server, also let things go wrong after the first orders, one after the other: the object store is away, the
-    /// CRM hangs. What the pages say of each, and who warns, is printed.
+    /// CRM hangs, the MES has ended, an order is made twice, the agent is killed. What the pages say of each, and who warns, is printed.
     #[arg(long, requires = "serve", conflicts_with_all = ["once", "tls"])]
     pub(crate) failures: bool,
     /// Also send the spans to this OTLP endpoint, a Collector or Jaeger: http://localhost:4317

@@ -74,18 +74,21 @@ fn run(args: &Args) -> Result<bool> {
         server = Some(start(&serve, scratch.path())?);
     }
     let endpoint = server.as_ref().map(Server::endpoint).or_else(|| args.otlp_endpoint.clone());
-    let start_agent = || start_agent(&binary, scratch.path(), args, endpoint.as_deref());
-    let mut agent = match args.agent {
-        When::First => Some(start_agent()?),
-        When::Last => None,
+    let start_agent = || match &server {
+        // Open work is told sooner.
+        Some(server) if args.failures => drill::start_agent(&binary, scratch.path(), "agent", server),
+        _ => start_agent(&binary, scratch.path(), args, endpoint.as_deref()),
     };
+    // What queues there are shows when they are declared.
+    let is_first = args.failures || args.agent == When::First;
+    let mut agent = if is_first { Some(start_agent()?) } else { None };
     let progress = |step: &str| eprintln!("demo: starting {step}");
     let mut flow = if args.tls { Flow::start_encrypted(&progress)? } else { Flow::start(&progress)? };
     if agent.is_none() {
         agent = Some(start_agent()?);
     }
     let agent = agent.context("the agent was started")?;
-    let complete = demonstrate(args, &mut flow, agent, server.as_mut(), (&binary, scratch.path()))?;
+    let complete = demonstrate(args, &mut flow, agent, server.as_mut())?;
     drop(server);
     if complete && !args.keep {
         scratch.discard();
@@ -117,7 +120,6 @@ fn demonstrate(
     flow: &mut Flow,
     mut agent: Agent,
     mut server: Option<&mut Server>,
-    (binary, dir): (&Path, &Path),
 ) -> Result<bool> {
     if args.tls {
         // What is counted comes when the agent has been there for a while, as it has where people work: by then it knows the secrets of
@@ -171,11 +173,8 @@ fn demonstrate(
         eprintln!("demo: the link is good once; choose any password there");
     }
     if let Some(server) = server.as_deref().filter(|_| args.failures) {
-        // Open work is told sooner by an agent of the drill's own.
-        agent.stop()?;
-        agent = drill::start_agent(binary, dir, "failures", server)?;
         eprintln!("demo: now things go wrong on purpose; each is said on a page, warned of and mended");
-        Drill { flow, server }.run(&mut |told| eprintln!("demo: {told}"))?;
+        Drill { flow, server, agent: &mut agent }.run(&mut |told| eprintln!("demo: {told}"))?;
         (raw, printed) = (Raw::new(&agent, args)?, 0);
     }
     eprintln!("demo: an order every {TRICKLE:?} from now on, Ctrl-C ends it");

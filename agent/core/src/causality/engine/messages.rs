@@ -131,7 +131,7 @@ pub(super) fn is_told(action: &Action) -> bool {
 }
 
 /// A delivery that is over, or a `basic.get` that was answered.
-fn delivery(
+pub(super) fn delivery(
     conn: ConnId,
     op: &Operation,
     action: &Action,
@@ -184,7 +184,7 @@ fn row(has_id: bool, at_broker: bool) -> &'static Row {
     }
 }
 
-fn broker_name(info: &ConnInfo, at_broker: bool) -> String {
+pub(super) fn broker_name(info: &ConnInfo, at_broker: bool) -> String {
     if at_broker {
         return info.conn.thread.tgid.to_string();
     }

@@ -3,19 +3,20 @@
 //! *Owns* which part of causality sees which event. *Must not know* spans, trees.
 
 mod messages;
+mod queues;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::time::Duration;
 
 use super::echo::{self, Carried};
 use super::rules::WIRE;
 use super::{Edge, Passage, Policy, Stats};
-use crate::causality::across::message::Messages;
+use crate::causality::across::message::{Lying, Messages, Queued};
 use crate::causality::across::wire::{End, Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
 use crate::causality::inside::{Closing, Inside, Interaction, Opening, Showing};
-use crate::conn::ConnInfo;
+use crate::conn::{ConnInfo, ConnRef};
 use crate::hash::Keyed;
 use crate::operation::amqp::ActionKind;
 use crate::operation::{Completeness, Detail, OpSide, Operation};
@@ -27,6 +28,7 @@ use crate::record::{
 };
 use crate::time::BootTime;
 use messages::is_told;
+use queues::delivered_keys;
 
 /// Operations waiting for their other end.
 const MAX_WIRES: usize = 57_344;
@@ -43,6 +45,8 @@ pub struct Engine {
     brokered: Messages,
     /// Seen on its clients' sockets only.
     unbrokered: Messages,
+    /// What brokers hold, by their own sockets.
+    queued: Queued,
     /// Edges by message between clients. They are held back, for the broker's own view may make better ones.
     unsure: BTreeMap<(BootTime, OpId), Edge>,
     unsure_due: HashMap<OpId, BootTime>,
@@ -60,6 +64,7 @@ impl Engine {
             wires: Wires::new(MAX_WIRES),
             brokered: Messages::new(MAX_MESSAGES),
             unbrokered: Messages::new(MAX_MESSAGES),
+            queued: Queued::default(),
             unsure: BTreeMap::new(),
             unsure_due: HashMap::new(),
             edges: VecDeque::new(),
@@ -70,7 +75,10 @@ impl Engine {
 
     pub fn opened(&mut self, info: &ConnInfo, op: OpId, shape: OpSide, family: Interaction, point: Point) {
         match (family, shape) {
-            (Interaction::Message, OpSide::Relayed) => self.brokered.opened(op, point.at),
+            (Interaction::Message, OpSide::Relayed) => {
+                self.brokered.opened(op, point.at);
+                self.queued.opened(op, info.conn.id);
+            }
             (Interaction::Message, OpSide::Incoming) => self.unbrokered.opened(op, point.at),
             (Interaction::Message, OpSide::Outgoing) | (Interaction::Call, _) => {}
         }
@@ -105,6 +113,9 @@ impl Engine {
             self.meet(wire, End { op: op.id, side: side(op), times });
         }
         if let Detail::Amqp(action) = &op.detail {
+            if op.shape == OpSide::Relayed {
+                self.at_broker(info, op, action);
+            }
             if !is_told(action) {
                 self.message(info, op, action);
             }
@@ -113,6 +124,7 @@ impl Engine {
                 OpSide::Incoming | OpSide::Outgoing => &mut self.unbrokered,
             };
             messages.closed(op.id, op.request.start.at);
+            self.queued.closed(op.id);
             self.drain_pairs();
         }
     }
@@ -133,6 +145,7 @@ impl Engine {
     /// `tgid`: whose it was, where that is still known.
     pub fn conn_closed(&mut self, conn: ConnId, tgid: Option<Tgid>, now: BootTime) {
         self.inside.conn_closed(conn, tgid, now);
+        self.queued.left(conn, None, None);
     }
 
     /// Something a process read or wrote was lost, after `since` and before `now`.
@@ -140,6 +153,7 @@ impl Engine {
         self.inside.missed(tgid, since, now);
         self.brokered.missed(now);
         self.unbrokered.missed(now);
+        self.queued.missed();
     }
 
     /// From now on a connection may bring a process requests that are not read.
@@ -165,6 +179,34 @@ impl Engine {
     /// Records were lost, found out at `now`, and whose is not known.
     pub fn lost(&mut self, now: BootTime) {
         self.inside.lost(now);
+        self.queued.missed();
+    }
+
+    /// Nothing has been in a queue for `after`, as far as is known.
+    pub fn is_quiet(&self, now: BootTime, after: Duration) -> bool {
+        self.queued.is_quiet(now, after)
+    }
+
+    /// Deliveries of brokers that are not over. `None`: there are more than `most`.
+    pub fn being_handed_on(&self, most: usize) -> Option<Vec<(OpId, ConnId)>> {
+        self.queued.open(most)
+    }
+
+    /// Messages that have lain in a queue for `after`, and publishes whose messages somebody has. `handed_on`: the deliveries that are
+    /// not over, as they are now.
+    pub fn lying(
+        &self,
+        now: BootTime,
+        after: Duration,
+        handed_on: &[(ConnRef, Operation)],
+    ) -> (Vec<Lying>, Vec<OpId>) {
+        let keys = handed_on.iter().flat_map(|(info, op)| delivered_keys(info, op));
+        self.queued.lying(now, after, &keys.collect::<BTreeSet<_>>())
+    }
+
+    /// Publishes whose messages came out of their queue since this was asked last.
+    pub fn take_handed(&mut self) -> Vec<OpId> {
+        self.queued.take_handed()
     }
 
     pub fn process_changed(&mut self, event: &ProcessEvent) {
@@ -252,6 +294,7 @@ impl Engine {
     pub fn stats(&self) -> Stats {
         let (links, inside) = self.inside.forgotten();
         let mut stats = Stats { wires: self.wires.forgotten(), links, inside, ..Stats::default() };
+        stats.queued_messages = self.queued.forgotten();
         stats.add_messages(self.brokered.forgotten());
         stats.add_messages(self.unbrokered.forgotten());
         stats

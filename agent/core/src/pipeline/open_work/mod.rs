@@ -33,7 +33,11 @@ pub enum What {
     Open,
     /// A message was taken, and nothing has been said of it.
     Unacked,
-    /// What was told before is over. Its span comes when its tree is complete.
+    /// A message lies in a queue. The span is its publish's, from when it lay there.
+    Waiting,
+    /// It does not any more: somebody has it, or had.
+    Left,
+    /// What was told before as one of the first two is over. Its span comes when its tree is complete.
     Over,
 }
 
@@ -55,9 +59,9 @@ pub struct TellSettings {
 }
 
 /// Who was told of something hears of it again after so long. Readers take what they do not hear of for three times as long for lost.
-const AGAIN: Duration = Duration::from_secs(60);
+pub(super) const AGAIN: Duration = Duration::from_secs(60);
 /// Operations looked at in one turn; each is copied for that, with its body.
-const LOOKS: usize = 512;
+pub(super) const LOOKS: usize = 512;
 /// Operations of a tree that are looked at to place others: the first ones name its trace.
 const MAX_MEMBERS: usize = 256;
 
@@ -145,13 +149,16 @@ impl Pipeline {
             }
         }
         let over = self.ledger.over.drain(..).map(|span| OpenWork { what: What::Over, span: *span });
-        over.chain(told).collect()
+        let mut all: Vec<OpenWork> = over.chain(told).collect();
+        all.extend(self.tell_lying(settings));
+        all
     }
 
     /// Nobody is told any more, nor has been.
     pub fn forget_told(&mut self) {
         self.ledger.told = FxHashMap::default();
         self.ledger.over = VecDeque::new();
+        self.lies.forget();
     }
 
     /// What is known by now of a tree, in the order its operations began: those wanted, and others up to a bound.

@@ -7,6 +7,7 @@ use super::assembly::{Assembly, What, kind_mut};
 use super::channel::{Asked, Channel, Queue, Terms, Waiting};
 use super::method::{self, Arguments, Id, Part, Spec};
 use super::session::{AmqpSession, Ending, Loss, MAX_CONSUMERS};
+use super::table;
 use super::wire::text;
 use crate::operation::amqp::{
     ActionKind, Deliver, Method, Publish, PublishOutcome, Settle, Settlement, is_direct_reply,
@@ -275,9 +276,11 @@ impl AmqpSession {
     ) -> Box<Operation> {
         let channel = self.channels.get(&number);
         let target = match arguments {
-            Arguments::Target { name, .. } if !name.is_empty() => text(name),
             // A declaration without a name is named by its answer; other methods mean the last queue.
-            Arguments::Target { .. } if spec.id == method::QUEUE_DECLARE => String::new(),
+            Arguments::Target { name, .. } | Arguments::Declare { name, .. } if !name.is_empty() => {
+                text(name)
+            }
+            Arguments::Declare { .. } => String::new(),
             Arguments::Target { .. } if spec.id.0 == method::QUEUE => {
                 channel.map(|channel| channel.last_queue.clone()).unwrap_or_default()
             }
@@ -315,6 +318,7 @@ impl AmqpSession {
                 error,
                 reason,
                 lost,
+                keeps: keeps(arguments),
             }),
         };
         // What the server asks of the client on its own account is nothing the client works for.
@@ -346,6 +350,7 @@ impl AmqpSession {
         };
         let no_wait = match arguments {
             Arguments::Target { no_wait, .. }
+            | Arguments::Declare { no_wait, .. }
             | Arguments::Consume { no_wait, .. }
             | Arguments::ConsumerTag { no_wait, .. }
             | Arguments::NoWait(no_wait) => no_wait,
@@ -569,4 +574,14 @@ struct Failure {
     error: (u16, String),
     /// The broker objects to a publish.
     is_publish: bool,
+}
+
+/// Arguments of a queue by which it drops messages, or goes away itself (RabbitMQ, "Time-To-Live and Expiration", "Queue Length Limit").
+const LIMITS: [&str; 4] = ["x-message-ttl", "x-expires", "x-max-length", "x-max-length-bytes"];
+
+/// A declaration of a queue that keeps what it has until somebody takes it.
+fn keeps(arguments: Arguments<'_>) -> bool {
+    let Arguments::Declare { stays: true, arguments: Some(bytes), .. } = arguments else { return false };
+    let table = table::read(bytes);
+    !table.cut && !table.fields.iter().any(|(name, _)| LIMITS.contains(&name.as_str()))
 }

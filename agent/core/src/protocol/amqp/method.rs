@@ -197,6 +197,15 @@ pub enum Arguments<'a> {
         name: &'a [u8],
         no_wait: bool,
     },
+    /// `queue.declare`.
+    Declare {
+        name: &'a [u8],
+        no_wait: bool,
+        /// The queue stays when nobody takes from it any more.
+        stays: bool,
+        /// A field table; `None` where it was not captured.
+        arguments: Option<&'a [u8]>,
+    },
     Consume {
         queue: &'a [u8],
         tag: &'a [u8],
@@ -284,7 +293,10 @@ pub fn arguments(id: Id, payload: &[u8]) -> Option<Arguments<'_>> {
         // queue.declare: passive|durable|exclusive|auto-delete|no-wait
         QUEUE_DECLARE => {
             let _reserved = c.u16()?;
-            Arguments::Target { name: c.short()?, no_wait: bit(c.u8()?, 4) }
+            let (name, bits) = (c.short()?, c.u8()?);
+            // Who only asks whether it is there says nothing of how it is.
+            let stays = !(bit(bits, 0) || bit(bits, 2) || bit(bits, 3));
+            Arguments::Declare { name, no_wait: bit(bits, 4), stays, arguments: c.long() }
         }
         QUEUE_DECLARE_OK => Arguments::Target { name: c.short()?, no_wait: false },
         // queue.purge: no-wait

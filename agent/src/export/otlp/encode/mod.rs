@@ -6,9 +6,10 @@
 
 mod open_work;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
@@ -154,6 +155,19 @@ impl Batcher {
         self.span.clear();
         open_work::write(&mut self.span, event);
         self.push_written(&event.span.resource)
+    }
+
+    /// The agent itself says that it is there, at a time in nanoseconds since 1970.
+    pub fn push_alive(
+        &mut self,
+        agent: &Arc<Resource>,
+        at_ns: u64,
+        every: Duration,
+        services: &BTreeSet<String>,
+    ) -> Pushed {
+        self.span.clear();
+        open_work::write_alive(&mut self.span, at_ns, every, services);
+        self.push_written(agent)
     }
 
     /// Adds what was written last.

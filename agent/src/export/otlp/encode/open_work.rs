@@ -5,6 +5,9 @@
 //!
 //! *Spec*: opentelemetry-proto v1.11 `logs.proto`; semantic conventions v1.44.0, "Events".
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use super::{SAMPLED, write_attribute, write_attributes};
 use crate::export::otlp::protobuf::Writer;
 use spoor_core::pipeline::{OpenWork, What};
@@ -43,10 +46,25 @@ pub(super) fn write(to: &mut Writer, event: &OpenWork) {
     to.bytes(12, name(*what).as_bytes());
 }
 
+/// Writes that the agent is there: how often it says so, and which services it sees.
+pub(super) fn write_alive(to: &mut Writer, at_ns: u64, every: Duration, services: &BTreeSet<String>) {
+    to.fixed64(1, at_ns);
+    to.varint(2, INFO);
+    to.bytes(3, b"INFO");
+    let every = i64::try_from(every.as_nanos()).unwrap_or(i64::MAX);
+    write_attribute(to, ATTRIBUTES, "spoor.agent.every", &Value::Int(every));
+    let services = Value::Texts(services.iter().cloned().collect());
+    write_attribute(to, ATTRIBUTES, "spoor.agent.services", &services);
+    to.fixed64(11, at_ns);
+    to.bytes(12, b"spoor.agent.alive");
+}
+
 fn name(what: What) -> &'static str {
     match what {
         What::Open => "spoor.operation.open",
         What::Unacked => "spoor.message.unacked",
+        What::Waiting => "spoor.message.waiting",
+        What::Left => "spoor.message.left",
         What::Over => "spoor.operation.over",
     }
 }

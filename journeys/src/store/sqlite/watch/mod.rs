@@ -19,6 +19,7 @@ use self::row::severity_number;
 pub(super) use self::row::{ALERTS, Kept, Raw, Sealed, open, raw, seal, state, state_number};
 use super::{Sqlite, doing, learn, outbox, schema};
 use crate::facts::At;
+use crate::fold::Reason;
 use crate::rules::storm::{Company, WITHIN, company};
 use crate::rules::window::{WindowWhen, places};
 use crate::rules::{
@@ -64,6 +65,10 @@ impl Sqlite {
             let due =
                 self.go_on(db, &set, rule, open_ones.remove(&rule.id), Some(row), number, &standing, now)?;
             next = next.into_iter().chain(due).min();
+        }
+        // Nothing of it becomes due while nobody looks.
+        if matches!(order.verdict.reason, Reason::NotSeen { .. }) {
+            next = next.map(|next| next.max(now.after(MINUTE)));
         }
         // Rules that are there no more.
         for (_, kept) in open_ones {

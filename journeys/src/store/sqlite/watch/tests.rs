@@ -703,3 +703,40 @@ proptest! {
         prop_assert_eq!(run, tried);
     }
 }
+
+#[test]
+fn an_agent_that_is_silent_is_told_once_until_it_is_back_also_over_a_restart() {
+    use crate::facts::Beat;
+    let folder = tempfile::tempdir().expect("a folder");
+    let beat = || Beat {
+        agent: "1".to_owned(),
+        node: "n3".to_owned(),
+        every: 30 * SECOND,
+        services: vec!["mes".to_owned()],
+    };
+    let begin = |store: &Sqlite| store.usual().listens_since;
+    let firing =
+        |store: &Sqlite| alerts(store, None).iter().filter(|alert| alert.rule == "agent-silent").count();
+    let store = open_store(folder.path());
+    let now = begin(&store);
+    store.alive(vec![beat()], now).expect("kept");
+    store.watch_agents(now.after(89 * SECOND)).expect("looked");
+    assert_eq!(firing(&store), 0);
+    store.watch_agents(now.after(90 * SECOND)).expect("looked");
+    store.watch_agents(now.after(100 * SECOND)).expect("looked");
+    store.watch_places(now.after(105 * SECOND)).expect("looked");
+    assert_eq!(firing(&store), 1);
+    store.alive(vec![beat()], now.after(110 * SECOND)).expect("kept");
+    store.watch_agents(now.after(111 * SECOND)).expect("looked");
+    assert_eq!(firing(&store), 0);
+    assert_eq!(alerts(&store, Some(State::Resolved)).len(), 1);
+    drop(store);
+    // Nobody could be heard by a server that was not there.
+    let store = open_store(folder.path());
+    assert_eq!(store.usual().agents.get("1").map(|agent| agent.at), Some(now.after(110 * SECOND)));
+    let now = begin(&store).max(now.after(110 * SECOND));
+    store.watch_agents(now.after(89 * SECOND)).expect("looked");
+    assert_eq!(firing(&store), 0);
+    store.watch_agents(now.after(90 * SECOND)).expect("looked");
+    assert_eq!(firing(&store), 1);
+}

@@ -26,6 +26,7 @@ mod consumers;
 mod entry;
 mod habits;
 mod progress;
+mod queued;
 mod told;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -37,6 +38,7 @@ use self::entry::{Back, Entry, Publish};
 pub use self::habits::Address;
 use self::habits::Habits;
 use self::progress::Progress;
+pub use self::queued::{Consumer, Handed, Lying, Queued};
 pub use self::told::{Delivery, Destination, MessageKey, Outcome, Pair, Published, Stamp};
 use crate::bounded::{Bounded, Slot};
 use crate::hash::Keyed;
