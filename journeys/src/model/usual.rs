@@ -33,8 +33,6 @@ pub struct Usual {
     pub answer_at: BTreeMap<String, String>,
     /// Agents that said that they are there, by their machines' identifiers.
     pub agents: BTreeMap<String, Agent>,
-    /// Since when anybody could hear them.
-    pub listens_since: At,
 }
 
 /// An agent, as it said last.
@@ -44,6 +42,8 @@ pub struct Agent {
     pub node: String,
     /// When it was heard, by the listener's clock.
     pub at: At,
+    /// Since when it could be heard, where that is later: nobody hears while the listener is away.
+    pub awaited_from: At,
     /// How often it says something, in microseconds.
     pub every: i64,
     pub services: BTreeSet<String>,
@@ -54,8 +54,8 @@ const MISSED: i64 = 3;
 
 impl Agent {
     /// When it is silent, unless it is heard before.
-    pub fn silent_from(&self, listens_since: At) -> At {
-        self.at.max(listens_since).after(self.every.saturating_mul(MISSED))
+    pub fn silent_from(&self) -> At {
+        self.at.max(self.awaited_from).after(self.every.saturating_mul(MISSED))
     }
 }
 
@@ -109,6 +109,16 @@ impl Kind {
 }
 
 impl Usual {
+    /// The same with what is known since this program runs.
+    pub fn and_lately(mut self, before: &Self) -> Self {
+        self.answer_at.clone_from(&before.answer_at);
+        for (id, agent) in &mut self.agents {
+            let known = before.agents.get(id).map(|known| known.awaited_from);
+            agent.awaited_from = known.unwrap_or(agent.awaited_from);
+        }
+        self
+    }
+
     /// Whom a caller means by an address: the service that answers there, where one was seen to.
     pub fn named<'a>(&'a self, peer: &'a str) -> &'a str {
         self.answer_at.get(peer).map_or(peer, String::as_str)
@@ -116,7 +126,7 @@ impl Usual {
 
     /// Agents that are silent at `now`.
     pub fn silent(&self, now: At) -> impl Iterator<Item = (&str, &Agent)> {
-        let is_silent = move |agent: &Agent| now >= agent.silent_from(self.listens_since);
+        let is_silent = move |agent: &Agent| now >= agent.silent_from();
         self.agents.iter().filter(move |(_, agent)| is_silent(agent)).map(|(id, agent)| (id.as_str(), agent))
     }
 

@@ -209,6 +209,7 @@ fn while_who_looks_is_silent_an_order_is_as_it_was_seen_last() {
     let agent = |at: i64| Agent {
         node: "n3".to_owned(),
         at: At(at * SECOND),
+        awaited_from: At(0),
         every: 30 * SECOND,
         services: ["crm".to_owned()].into(),
     };
@@ -237,7 +238,8 @@ fn while_who_looks_is_silent_an_order_is_as_it_was_seen_last() {
         "another one sees it"
     );
     // A listener that was away hears of each again before it says that it is silent.
-    let back = Usual { listens_since: At(980 * SECOND), ..usual(50) };
+    let agents = [("1".to_owned(), Agent { awaited_from: At(980 * SECOND), ..agent(50) })].into();
+    let back = Usual { agents, ..Usual::default() };
     assert!(!matches!(judged(&facts, &back, 1_000).reason, Reason::NotSeen { .. }));
     assert!(matches!(judged(&facts, &back, 1_070).reason, Reason::NotSeen { .. }));
 }

@@ -12,7 +12,7 @@ fn model() -> Model {
 fn the_built_in_rules_are_right_with_and_without_a_model() {
     for model in [Model::default(), model()] {
         let set = RuleSet::built_in(&model).expect("rules");
-        assert_eq!(set.rules.len(), 15);
+        assert_eq!(set.rules.len(), 17);
         assert!(set.rules.iter().all(|rule| !rule.is_own && rule.source.contains("when: ")));
     }
 }
@@ -75,7 +75,6 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_name() {
         ("- { id: x, limit: 5m }", "is no built-in one"),
         ("- { when: lost }", "needs an `id`"),
         ("- { id: x, when: open_operation, limit: 60s }", "says in what an order hangs"),
-        ("- { id: x, when: agent_silent, limit: 3m }", "do not tell that they are alive yet"),
         ("- { id: x, when: lost }\n  - { id: x, when: lost }", "line 4, column 5: rule `x` is there twice"),
         ("- { id: x, when: lost, notify: [chatt] }", "unknown channel `chatt`"),
         ("- { id: x, when: stage_age, limit: 5m, calendar: works }", "did you mean `workshop`?"),
@@ -117,11 +116,13 @@ rules:
   - { id: g, when: statement_duration, service: mes, above: 1s, window: 15m }
   - { id: h, when: service_silent, service: mes, limit: 3m }
   - { id: i, when: volume, event: failed, above: 10, window: 1h }
+  - { id: k, when: agent_silent }
+  - { id: l, when: queue_without_consumer, queue: 'mes.*', limit: 30s }
   - { id: j, when: error_rate, place: { outside: 'api.*' }, above: 20%, min: 5, window: 5m }
 ";
     let error = RuleSet::parse(rules, &model()).expect_err("`slower` is no kind");
     assert!(error.to_string().contains("unknown kind of rule `slower`"), "{error}");
     let rules = rules.replace("when: slower", "when: backwards");
     let set = RuleSet::parse(&rules, &model()).expect("rules");
-    assert_eq!(set.rules.len(), 15 + 9);
+    assert_eq!(set.rules.len(), 17 + 11);
 }

@@ -269,7 +269,7 @@ pub fn places<P: Past>(
         }
         WindowWhen::AgentSilent { limit_micros } => {
             let silent = |(_, agent): (&str, &Agent)| {
-                let limit_micros = (*limit_micros).max(agent.silent_from(agent.at).since(agent.at));
+                let limit_micros = (*limit_micros).max(agent.silent_from().since(agent.at));
                 (agent.node.clone(), silent(&agent.node, agent.at, limit_micros, now))
             };
             usual.silent(now).map(silent).collect()

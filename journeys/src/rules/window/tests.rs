@@ -155,7 +155,13 @@ fn silence_is_told_once_it_lasts() {
 
 #[test]
 fn an_agent_is_silent_once_three_of_its_beats_are_missed_and_the_limit_is_over() {
-    let agent = Agent { node: "n3".to_owned(), at: At(HOUR), every: 30 * SECOND, services: BTreeSet::new() };
+    let agent = Agent {
+        node: "n3".to_owned(),
+        at: At(HOUR),
+        awaited_from: At(0),
+        every: 30 * SECOND,
+        services: BTreeSet::new(),
+    };
     let usual = Usual { agents: [("1".to_owned(), agent)].into(), ..Usual::default() };
     let past = Counted { times: BTreeMap::new(), created: Vec::new() };
     let silent = |limit_micros, after| {

@@ -41,7 +41,7 @@ impl Sqlite {
             )
             .and_then(|mut statement| statement.execute((&agent, &node, now.0, every, text)))
             .map_err(doing("cannot write when an agent was heard of"))?;
-            known.agents.insert(agent, Agent { node, at: now, every, services });
+            known.agents.insert(agent, Agent { node, at: now, awaited_from: now, every, services });
         }
         *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = usual;
         Ok(())
@@ -83,7 +83,8 @@ pub(super) fn all(db: &Connection) -> Result<Vec<(String, Agent)>, StoreError> {
                 let services: String = row.get(4)?;
                 let services = services.split(BETWEEN).filter(|name| !name.is_empty()).map(str::to_owned);
                 let (node, at, every) = (row.get(1)?, At(row.get(2)?), row.get(3)?);
-                Ok((row.get(0)?, Agent { node, at, every, services: services.collect() }))
+                let awaited_from = at;
+                Ok((row.get(0)?, Agent { node, at, awaited_from, every, services: services.collect() }))
             };
             statement.query_map([], row)?.collect()
         })

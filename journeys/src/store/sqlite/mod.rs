@@ -89,7 +89,8 @@ impl Sqlite {
         schema::follow(&mut writer, "model", &model)?;
         let store = Self::with(file, keys, model, writer, Some(lock))?;
         // Nobody could say anything to a server that was not there.
-        store.change_usual(|usual| usual.listens_since = now());
+        let now = now();
+        store.change_usual(|usual| usual.agents.values_mut().for_each(|agent| agent.awaited_from = now));
         Ok(store)
     }
 

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::learn;
 use super::{Sqlite, doing};
 use crate::facts::At;
-use crate::store::{Retained, Retention, StoreError};
+use crate::store::{Retained, Retention, Store, StoreError};
 
 /// Orders that leave in one transaction: senders wait for no more than that.
 const BATCH: i64 = 1_000;
@@ -98,7 +98,7 @@ impl Sqlite {
     fn forget_times(&self, now: At) -> Result<(), StoreError> {
         let db = self.writer();
         if learn::forget(&db, now)? {
-            let usual = learn::usual(&db)?;
+            let usual = learn::usual(&db)?.and_lately(&Store::usual(self));
             *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(usual);
         }
         Ok(())

@@ -714,11 +714,10 @@ fn an_agent_that_is_silent_is_told_once_until_it_is_back_also_over_a_restart() {
         every: 30 * SECOND,
         services: vec!["mes".to_owned()],
     };
-    let begin = |store: &Sqlite| store.usual().listens_since;
     let firing =
         |store: &Sqlite| alerts(store, None).iter().filter(|alert| alert.rule == "agent-silent").count();
     let store = open_store(folder.path());
-    let now = begin(&store);
+    let now = crate::intake::now();
     store.alive(vec![beat()], now).expect("kept");
     store.watch_agents(now.after(89 * SECOND)).expect("looked");
     assert_eq!(firing(&store), 0);
@@ -734,7 +733,8 @@ fn an_agent_that_is_silent_is_told_once_until_it_is_back_also_over_a_restart() {
     // Nobody could be heard by a server that was not there.
     let store = open_store(folder.path());
     assert_eq!(store.usual().agents.get("1").map(|agent| agent.at), Some(now.after(110 * SECOND)));
-    let now = begin(&store).max(now.after(110 * SECOND));
+    let begun = store.usual().agents.get("1").map(|agent| agent.awaited_from).expect("an agent");
+    let now = begun.max(now.after(110 * SECOND));
     store.watch_agents(now.after(89 * SECOND)).expect("looked");
     assert_eq!(firing(&store), 0);
     store.watch_agents(now.after(90 * SECOND)).expect("looked");
