@@ -164,8 +164,11 @@ struct Actions;
 impl Judge for Actions {
     fn normal(&self, operation: &Operation) -> Operation {
         let mut operation = Operation { id: OpId::default(), ..operation.clone() };
-        if let ActionKind::Settle(settle) = &mut action_mut(&mut operation).kind {
-            settle.delivery = None;
+        match &mut action_mut(&mut operation).kind {
+            ActionKind::Settle(settle) => settle.delivery = None,
+            // When it was told is not what it was.
+            ActionKind::Publish(publish) => publish.is_told = false,
+            _ => {}
         }
         operation
     }
