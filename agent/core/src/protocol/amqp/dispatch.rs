@@ -353,13 +353,13 @@ impl AmqpSession {
             _ => false,
         };
         let name = match arguments {
-            Arguments::Target { name, .. } if spec.id == method::QUEUE_DECLARE => text(name),
+            Arguments::Declare { name, .. } => text(name),
             Arguments::Consume { tag, .. } | Arguments::ConsumerTag { tag, .. } => text(tag),
             _ => String::new(),
         };
         match arguments {
             // Without a name, the server makes one and tells it in its answer.
-            Arguments::Target { name, .. } if spec.id == method::QUEUE_DECLARE => {
+            Arguments::Declare { name, .. } => {
                 channel.last_queue = text(name);
             }
             // A tag the client chose is good at once; the answer only repeats it.
