@@ -2,6 +2,8 @@
 //!
 //! The first reason that applies is given: an end, then a failure, then what is lost, then who waits, then nothing special.
 //! Absence is never taken for evidence unless presence is usual (see [`Usual`]).
+//!
+//! Long because every reason has its condition here, one after the other in the order in which they apply.
 
 use serde::{Deserialize, Serialize};
 

@@ -75,10 +75,12 @@ impl Pipeline {
         {
             let peek =
                 |(op, conn)| Some((self.connections.info(conn)?.clone(), self.connections.peek(conn, op)?));
-            let handed_on: Vec<_> = handed_on.into_iter().filter_map(peek).collect();
-            let taken;
-            (lying, taken) = self.engine.lying(self.now, settings.after, &handed_on);
-            gone.extend(taken);
+            // One that cannot be looked at may be of any message.
+            if let Some(handed_on) = handed_on.into_iter().map(peek).collect::<Option<Vec<_>>>() {
+                let taken;
+                (lying, taken) = self.engine.lying(self.now, settings.after, &handed_on);
+                gone.extend(taken);
+            }
         }
         let now = self.clock.wall_at(self.now);
         for op in gone {

@@ -5,18 +5,18 @@
 mod messages;
 mod queues;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::time::Duration;
 
 use super::echo::{self, Carried};
 use super::rules::WIRE;
 use super::{Edge, Passage, Policy, Stats};
-use crate::causality::across::message::{Lying, Messages, Queued};
+use crate::causality::across::message::{Messages, Queued};
 use crate::causality::across::wire::{End, Side, Wires};
 use crate::causality::inside::snapshot::Snapshot;
 use crate::causality::inside::{Closing, Inside, Interaction, Opening, Showing};
-use crate::conn::{ConnInfo, ConnRef};
+use crate::conn::ConnInfo;
 use crate::hash::Keyed;
 use crate::operation::amqp::ActionKind;
 use crate::operation::{Completeness, Detail, OpSide, Operation};
@@ -28,7 +28,6 @@ use crate::record::{
 };
 use crate::time::BootTime;
 use messages::is_told;
-use queues::delivered_keys;
 
 /// Operations waiting for their other end.
 const MAX_WIRES: usize = 57_344;
@@ -180,33 +179,6 @@ impl Engine {
     pub fn lost(&mut self, now: BootTime) {
         self.inside.lost(now);
         self.queued.missed();
-    }
-
-    /// Nothing has been in a queue for `after`, as far as is known.
-    pub fn is_quiet(&self, now: BootTime, after: Duration) -> bool {
-        self.queued.is_quiet(now, after)
-    }
-
-    /// Deliveries of brokers that are not over. `None`: there are more than `most`.
-    pub fn being_handed_on(&self, most: usize) -> Option<Vec<(OpId, ConnId)>> {
-        self.queued.open(most)
-    }
-
-    /// Messages that have lain in a queue for `after`, and publishes whose messages somebody has. `handed_on`: the deliveries that are
-    /// not over, as they are now.
-    pub fn lying(
-        &self,
-        now: BootTime,
-        after: Duration,
-        handed_on: &[(ConnRef, Operation)],
-    ) -> (Vec<Lying>, Vec<OpId>) {
-        let keys = handed_on.iter().flat_map(|(info, op)| delivered_keys(info, op));
-        self.queued.lying(now, after, &keys.collect::<BTreeSet<_>>())
-    }
-
-    /// Publishes whose messages came out of their queue since this was asked last.
-    pub fn take_handed(&mut self) -> Vec<OpId> {
-        self.queued.take_handed()
     }
 
     pub fn process_changed(&mut self, event: &ProcessEvent) {

@@ -1,17 +1,58 @@
-//! What a broker's own sockets say → what lies in its queues.
+//! What a broker's own sockets say of its queues → [`Queued`](crate::causality::across::message::Queued), and what is asked of that.
 //!
-//! *Owns* what of an operation is told to [`Queued`](crate::causality::across::message::Queued). *Must not know* which message lies where.
+//! *Owns* which action of AMQP says what of a queue. *Must not know* how the queue of a message is known.
 
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
+use std::time::Duration;
 
 use super::Engine;
 use super::messages::{broker_name, delivery};
-use crate::causality::across::message::{Address, Consumer, Destination, Handed, MessageKey, Outcome, Stamp};
-use crate::conn::ConnInfo;
+use crate::causality::across::message::{
+    Address, Consumer, Destination, Handed, Lying, MessageKey, Outcome, Stamp,
+};
+use crate::conn::{ConnInfo, ConnRef};
 use crate::operation::amqp::{Action, ActionKind, Content};
 use crate::operation::{Detail, Operation};
+use crate::record::{ConnId, OpId};
+use crate::time::BootTime;
 
 impl Engine {
+    /// Nothing has been in a queue for `after`, as far as is known.
+    pub fn is_quiet(&self, now: BootTime, after: Duration) -> bool {
+        self.queued.is_quiet(now, after)
+    }
+
+    /// Deliveries of brokers that are not over. `None`: there are more than `most`.
+    pub fn being_handed_on(&self, most: usize) -> Option<Vec<(OpId, ConnId)>> {
+        self.queued.open(most)
+    }
+
+    /// Messages that have lain in a queue for `after`, and publishes whose messages somebody has. `handed_on`: the deliveries that are
+    /// not over, as they are now.
+    pub fn lying(
+        &self,
+        now: BootTime,
+        after: Duration,
+        handed_on: &[(ConnRef, Operation)],
+    ) -> (Vec<Lying>, Vec<OpId>) {
+        let mut taken = BTreeSet::new();
+        for (info, op) in handed_on {
+            let keys = delivered_keys(info, op);
+            // A message that was not captured whole may be any.
+            if keys.is_empty() && is_delivery(op) {
+                return Default::default();
+            }
+            taken.extend(keys);
+        }
+        self.queued.lying(now, after, &taken)
+    }
+
+    /// Publishes whose messages came out of their queue since this was asked last.
+    pub fn take_handed(&mut self) -> Vec<OpId> {
+        self.queued.take_handed()
+    }
+
     /// What the broker's own sockets say of its queues.
     pub(super) fn at_broker(&mut self, info: &ConnInfo, op: &Operation, action: &Action) {
         let broker = broker_name(info, true);
@@ -86,7 +127,7 @@ fn message_keys(
 
 /// By what the message of a delivery may be known, as its broker has it: by its own address, and by that where it was published before
 /// it died. Empty: it is none, or was not captured whole.
-pub(super) fn delivered_keys(info: &ConnInfo, op: &Operation) -> Vec<MessageKey> {
+fn delivered_keys(info: &ConnInfo, op: &Operation) -> Vec<MessageKey> {
     let Detail::Amqp(action) = &op.detail else { return Vec::new() };
     let (ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver))) = &action.kind else {
         return Vec::new();
@@ -100,4 +141,8 @@ pub(super) fn delivered_keys(info: &ConnInfo, op: &Operation) -> Vec<MessageKey>
         message_keys(&broker, &digest, &deliver.content, exchange, routing_key)
     });
     keys.flatten().collect()
+}
+
+fn is_delivery(op: &Operation) -> bool {
+    matches!(&op.detail, Detail::Amqp(action) if matches!(action.kind, ActionKind::Deliver(_) | ActionKind::Get(Some(_))))
 }
