@@ -7,6 +7,7 @@ use prost::Message;
 use spoor::export::Host as Machine;
 use spoor::export::otlp::encode::Batcher;
 use spoor_core::pipeline::{OpenWork, Pipeline, TellSettings, What};
+use spoor_core::privacy::pseudonym::Pseudonyms;
 use spoor_core::record::Sender::{Client, Server};
 use spoor_journeys::facts::Fact;
 use spoor_journeys::fold::{Reason, gather, journey, verdict};
@@ -33,16 +34,20 @@ struct Plant {
 
 impl Plant {
     fn new() -> Self {
+        Self::with_queue("mes.orders")
+    }
+
+    fn with_queue(queue: &str) -> Self {
         let mut host = Host::new();
         let (crm, broker, mes) =
             (host.process(200, "crm"), host.process(300, "rabbitmq"), host.process(400, "mes"));
         let input = host.connect(crm, broker, 5672, Covered::Both);
         let output = host.connect(mes, broker, 5672, Covered::Both);
         host.send(input, Client, wire::AMQP_HELLO, crm.thread(0), broker.thread(0));
-        let [asked, answer] = wire::declare(1, "mes.orders");
+        let [asked, answer] = wire::declare(1, queue);
         host.send(input, Client, asked, crm.thread(0), broker.thread(0));
         host.send(input, Server, answer, broker.thread(0), crm.thread(0));
-        host.consume(output, "mes.orders", mes.thread(0), broker.thread(0));
+        host.consume(output, queue, mes.thread(0), broker.thread(0));
         let pipeline = Pipeline::new(settings()).expect("the rules compile");
         let mut plant = Self { host, crm, broker, mes, input, output, pipeline, given: 0, tag: 0 };
         assert_eq!(plant.told_after(1), [], "from now on somebody asks");
@@ -95,14 +100,17 @@ fn body(order: u32) -> String {
     format!("{{\"order_id\": {order}}}")
 }
 
-fn facts(told: &[OpenWork]) -> Vec<Fact> {
+fn request(told: &[OpenWork]) -> ExportLogsServiceRequest {
     let mut batcher = Batcher::new(Machine::default(), usize::MAX);
     for event in told {
         batcher.push_event(event);
     }
     let payload = batcher.take().map(|request| request.payload).unwrap_or_default();
-    let request = ExportLogsServiceRequest::decode(payload.as_slice()).expect("OTLP");
-    read_logs(&request, &["order.id".to_owned()]).facts
+    ExportLogsServiceRequest::decode(payload.as_slice()).expect("OTLP")
+}
+
+fn facts(told: &[OpenWork]) -> Vec<Fact> {
+    read_logs(&request(told), &["order.id".to_owned()]).facts
 }
 
 fn reason(facts: Vec<Fact>) -> Reason {
@@ -141,6 +149,25 @@ fn a_message_that_nobody_takes_is_told_with_its_queue_until_somebody_does() {
     for known in [[facts(&waits), facts(&left)], [facts(&left), facts(&waits)]] {
         let known = [spans.clone(), known.concat()].concat();
         assert!(!matches!(reason(known.clone()), Reason::InQueue { .. }), "{known:#?}");
+    }
+}
+
+#[test]
+fn nothing_is_told_that_the_span_would_not_show() {
+    let queue = "orders.of.89161234567";
+    for (hash, shown) in [(false, "orders.of.{id}"), (true, "orders:new")] {
+        let mut plant = Plant::with_queue(queue);
+        let keys = if hash { vec!["order.id".to_owned()] } else { Vec::new() };
+        plant.pipeline.set_export(Default::default(), Pseudonyms::new(&keys, b"sixteen bytes or more"));
+        plant.host.close(plant.output);
+        plant.publishes(471_118);
+        let told = plant.told_after(40);
+        assert_eq!(kinds(&told), [What::Waiting]);
+        let said = format!("{:?}", request(&told));
+        assert!(!said.contains("9161234567"), "{said}");
+        assert_eq!(said.contains("471118"), !hash, "{said}");
+        let Reason::InQueue { queue, .. } = reason(facts(&told)) else { panic!("{told:#?}") };
+        assert_eq!(queue, shown);
     }
 }
 

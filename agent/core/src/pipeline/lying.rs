@@ -5,7 +5,8 @@
 //! ```
 //!
 //! It is told as the publish's span was, so only of a message whose producer is on its broker's node: another agent's span is not
-//! known here. Only what belongs to an order is told, and nothing that its span does not show but the queue's name.
+//! known here. Only what belongs to an order is told, and nothing that its span does not show but the queue's name,
+//! in which what stands for one thing only is replaced, as in the names of spans; where keys are hashed, not even that.
 //!
 //! *Owns* when whom to tell. *Must not know* how the queue of a message is known.
 
@@ -17,7 +18,7 @@ use crate::bounded::Bounded;
 use crate::causality::across::message::Lying;
 use crate::privacy;
 use crate::record::OpId;
-use crate::span::{Span, SpanKind, semconv};
+use crate::span::{self, Span, SpanKind, semconv};
 use crate::time::BootTime;
 use crate::trace::{SpanId, TraceId};
 
@@ -113,8 +114,9 @@ impl Pipeline {
         span.start = self.clock.wall_at(lying.since);
         span.end = self.clock.wall_at(self.now).max(span.start);
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        if let Some(queue) = &lying.queue {
-            span.attributes.set(semconv::SPOOR_MESSAGE_QUEUE, queue.as_str());
+        // It may have a key in its name, and which ones are not to leave is not known any more.
+        if let Some(queue) = lying.queue.as_ref().filter(|_| self.identifier.pseudonyms.is_none()) {
+            span.attributes.set(semconv::SPOOR_MESSAGE_QUEUE, span::destination(queue));
         }
         if let Some(consumers) = lying.consumers {
             span.attributes.set(semconv::SPOOR_MESSAGE_CONSUMERS, count(consumers));

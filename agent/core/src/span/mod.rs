@@ -17,6 +17,8 @@ mod testing;
 
 use std::sync::Arc;
 
+/// The name of a queue as spans show it: what stands for one thing only, and what is secret or personal, is replaced.
+pub(crate) use self::amqp::shown_destination as destination;
 pub(crate) use self::http::is_shown;
 use crate::causality::{Confidence, Rule};
 use crate::privacy;

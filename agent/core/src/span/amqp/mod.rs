@@ -332,6 +332,11 @@ fn shown(name: &str) -> &str {
     if is_personal(name) { REDACTED } else { name }
 }
 
+/// A destination's name, with what stands for one thing only, and what is secret or personal, replaced.
+pub(crate) fn shown_destination(name: &str) -> String {
+    template::of(name)
+}
+
 /// "`messaging.destination.template` SHOULD be used when it is available" (section "Span name").
 fn named(operation: &str, place: &Destination) -> String {
     match &place.template {
