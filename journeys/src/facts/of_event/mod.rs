@@ -32,8 +32,10 @@ const LEFT: &str = "spoor.message.left";
 const ALIVE: &str = "spoor.agent.alive";
 const OVER: &str = "spoor.operation.over";
 const MAX_NAME: usize = 255;
-/// Services that one agent may name, and how often it may say that it is there, in microseconds.
+/// Services that one agent may name, and their bytes in all: those of every agent are kept in memory.
 const MAX_SERVICES: usize = 256;
+const MAX_SERVICES_LEN: usize = 8 << 10;
+/// How often it may say that it is there, in microseconds.
 const EVERY: std::ops::RangeInclusive<i64> = SECOND..=HOUR;
 
 /// Reads a log record. `order_attributes` are tried in their order; the first that is there names the order.
@@ -93,11 +95,15 @@ fn alive(resource: Option<&Resource>, attributes: Attributes<'_>) -> Reading {
         attributes.int("spoor.agent.every").map(|ns| ns / 1_000).filter(|every| EVERY.contains(every));
     let (Some(machine), Some(every)) = (machine, every) else { return Reading::Invalid };
     let services = attributes.texts("spoor.agent.services").into_iter().take(MAX_SERVICES);
+    let services = services.map(|service| tidy(service, MAX_NAME)).scan(0, |len, service| {
+        *len += service.len();
+        (*len <= MAX_SERVICES_LEN).then_some(service)
+    });
     Reading::Alive(Beat {
         agent: tidy(machine, MAX_NAME),
         node: tidy(of.text("host.name").unwrap_or(machine), MAX_NAME),
         every,
-        services: services.map(|service| tidy(service, MAX_NAME)).collect(),
+        services: services.collect(),
     })
 }
 

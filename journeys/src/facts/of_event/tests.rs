@@ -157,10 +157,12 @@ fn what_left_its_queue_ends_the_wait_that_was_told() {
 
 #[test]
 fn an_agent_is_known_by_its_machine_and_says_what_it_sees() {
-    let says = |every: i64, machine: &[(&str, Value)]| {
-        let services = Value::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue {
-            values: ["shop", "mes"].map(|name| AnyValue { value: Some(text(name)) }).into(),
-        });
+    let names = |names: &[String]| {
+        let values = names.iter().map(|name| AnyValue { value: Some(text(name)) }).collect();
+        Value::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue { values })
+    };
+    let two = ["shop", "mes"].map(str::to_owned);
+    let told = |every: i64, machine: &[(&str, Value)], services: Value| {
         let event = record(
             ALIVE,
             &[("spoor.agent.every", Value::IntValue(every)), ("spoor.agent.services", services)],
@@ -168,6 +170,7 @@ fn an_agent_is_known_by_its_machine_and_says_what_it_sees() {
         let resource = Resource { attributes: record("", machine).attributes, ..Resource::default() };
         of_event(Some(&resource), &event, &[])
     };
+    let says = |every: i64, machine: &[(&str, Value)]| told(every, machine, names(&two));
     let machine = [("host.id", text("17")), ("host.name", text("n3"))];
     let expected = Beat {
         agent: "17".to_owned(),
@@ -180,4 +183,8 @@ fn an_agent_is_known_by_its_machine_and_says_what_it_sees() {
         assert_eq!(says(every, &machine), Reading::Invalid, "{every}");
     }
     assert_eq!(says(30_000_000_000, &[]), Reading::Invalid);
+    // However many and long the names are, what is kept of one agent is bounded.
+    let many: Vec<String> = (0..1_000).map(|n| format!("{n:0>250}")).collect();
+    let Reading::Alive(beat) = told(30_000_000_000, &machine, names(&many)) else { panic!("not heard") };
+    assert_eq!(beat.services.len(), MAX_SERVICES_LEN / 250);
 }
