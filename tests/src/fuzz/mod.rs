@@ -36,6 +36,7 @@ use spoor_core::stream::{Assembler, Chunk, Window};
 
 use self::life::LifeCycles;
 use self::script::{Script, Step};
+pub use self::tls::tls;
 use crate::transcript::EPOCH;
 use crate::whole_core;
 use spoor_core::time::BootTime;
@@ -61,7 +62,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("scgi", scgi),
     ("texts", texts),
     ("uwsgi", uwsgi),
-    ("tls", tls::tls),
+    ("tls", tls),
 ];
 
 /// One HTTP/1.x connection.
