@@ -3,6 +3,7 @@
 //! *Owns* what of an operation is told to [`Messages`](crate::causality::across::message::Messages), and what is made of a pair. *Must not
 //! know* how pairs are found.
 
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use super::Engine;
@@ -14,13 +15,19 @@ use crate::causality::rules::{
 };
 use crate::causality::{Edge, Passage};
 use crate::conn::ConnInfo;
-use crate::operation::amqp::{Action, ActionKind, Deliver, Settlement};
+use crate::operation::amqp::{Action, ActionKind, Content, Deliver, Settlement};
 use crate::operation::{OpSide, Operation};
 use crate::record::{ConnId, Endpoint};
 
 impl Engine {
     /// Enters a publish or delivery where its counterpart is looked for, and what consumers ask of their broker.
-    pub(super) fn message(&mut self, info: &ConnInfo, op: &Operation, action: &Action) {
+    pub(super) fn message(
+        &mut self,
+        info: &ConnInfo,
+        op: &Operation,
+        action: &Action,
+        named: Option<&Named<'_>>,
+    ) {
         let at_broker = op.shape == OpSide::Relayed;
         let messages = if at_broker { &mut self.brokered } else { &mut self.unbrokered };
         let conn = info.conn.id;
@@ -38,15 +45,7 @@ impl Engine {
             }
             ActionKind::Publish(_) | ActionKind::Deliver(_) | ActionKind::Get(_) | ActionKind::Return(_) => {}
         }
-        let Some(content) = action.kind.content() else { return };
-        let Some(digest) = content.canonical_digest() else { return };
-        let broker = broker_name(info, at_broker);
-        let key = |exchange: &str, routing_key: &str, stamp: Stamp| {
-            MessageKey::new(&broker, &digest, exchange, routing_key, stamp)
-        };
-        let stamp =
-            Stamp { timestamp: content.properties.timestamp, delay_ms: content.delay_ms().unsigned_abs() };
-        let unstamped = Stamp { timestamp: None, ..stamp };
+        let Some(named) = named else { return };
         match &action.kind {
             ActionKind::Publish(publish) => {
                 let (exchange, routing_key) = (&publish.exchange, &publish.routing_key);
@@ -54,35 +53,31 @@ impl Engine {
                     op: op.id,
                     at: op.request.end.at,
                     conn,
-                    address: Address::new(&self.hasher, &broker, exchange, routing_key),
-                    delay: Duration::from_millis(stamp.delay_ms),
-                    expires: content.expires(),
+                    address: named.address(&self.hasher, exchange, routing_key),
+                    delay: Duration::from_millis(named.stamp.delay_ms),
+                    expires: named.content.expires(),
                 };
-                // The broker may write a time of its own in the place of the publisher's.
-                let loose = stamp.timestamp.map(|_| key(exchange, routing_key, unstamped));
-                messages.publish(key(exchange, routing_key, stamp), loose, published);
+                let key = named.key(exchange, routing_key);
+                messages.publish(key, named.loose(exchange, routing_key), published);
             }
             ActionKind::Deliver(deliver) | ActionKind::Get(Some(deliver)) => {
                 let key = |exchange: &str, routing_key: &str| {
-                    let exact = key(exchange, routing_key, stamp);
+                    let exact = named.key(exchange, routing_key);
                     // Without a time they are the same.
-                    if stamp.timestamp.is_none() || messages.is_published(exact) {
-                        return exact;
-                    }
-                    let loose = key(exchange, routing_key, unstamped);
-                    if content.is_stamped() || messages.is_published(loose) { loose } else { exact }
+                    let Some(loose) = named.loose(exchange, routing_key) else { return exact };
+                    let is_loose = !messages.is_published(exact)
+                        && (named.content.is_stamped() || messages.is_published(loose));
+                    if is_loose { loose } else { exact }
                 };
-                let death = content.death();
-                let origin =
-                    death.and_then(|death| Some(key(death.first_exchange?, death.first_routing_key?)));
+                let origin = named.died_at().map(|(exchange, routing_key)| key(exchange, routing_key));
                 let key = key(&deliver.exchange, &deliver.routing_key);
-                let address = Address::new(&self.hasher, &broker, &deliver.exchange, &deliver.routing_key);
+                let address = named.address(&self.hasher, &deliver.exchange, &deliver.routing_key);
                 let destination = match &deliver.queue {
-                    Some(queue) => Destination::queue(&self.hasher, &broker, queue),
+                    Some(queue) => Destination::queue(&self.hasher, &named.broker, queue),
                     None => Destination::consumer(&self.hasher, conn, action.channel, &deliver.consumer_tag),
                 };
                 let delivery = Delivery {
-                    dead_lettered: death.is_some(),
+                    dead_lettered: named.content.death().is_some(),
                     ..delivery(conn, op, action, deliver, address, destination)
                 };
                 messages.deliver(key, origin, delivery);
@@ -122,6 +117,46 @@ impl Engine {
             self.unsure.insert((due, edge.child), edge);
             self.unsure_due.insert(edge.child, due);
         }
+    }
+}
+
+/// A message at its broker, by all that tells it from others.
+pub(super) struct Named<'a> {
+    pub(super) content: &'a Content,
+    pub(super) broker: String,
+    digest: [u8; 32],
+    stamp: Stamp,
+}
+
+impl<'a> Named<'a> {
+    /// `None`: it is no message, or not all of it was seen.
+    pub(super) fn new(info: &ConnInfo, op: &Operation, action: &'a Action) -> Option<Self> {
+        let content = action.kind.content()?;
+        let digest = content.canonical_digest()?;
+        let stamp =
+            Stamp { timestamp: content.properties.timestamp, delay_ms: content.delay_ms().unsigned_abs() };
+        Some(Self { content, broker: broker_name(info, op.shape == OpSide::Relayed), digest, stamp })
+    }
+
+    pub(super) fn key(&self, exchange: &str, routing_key: &str) -> MessageKey {
+        MessageKey::new(&self.broker, &self.digest, exchange, routing_key, self.stamp)
+    }
+
+    /// The same whatever its time, for the broker may write its own in the place of the publisher's; where it has one.
+    pub(super) fn loose(&self, exchange: &str, routing_key: &str) -> Option<MessageKey> {
+        self.stamp.timestamp?;
+        let unstamped = Stamp { timestamp: None, ..self.stamp };
+        Some(MessageKey::new(&self.broker, &self.digest, exchange, routing_key, unstamped))
+    }
+
+    pub(super) fn address(&self, hasher: &impl BuildHasher, exchange: &str, routing_key: &str) -> Address {
+        Address::new(hasher, &self.broker, exchange, routing_key)
+    }
+
+    /// Exchange and routing key with which it was published first, if it is dead-lettered.
+    pub(super) fn died_at(&self) -> Option<(&'a str, &'a str)> {
+        let death = self.content.death()?;
+        Some((death.first_exchange?, death.first_routing_key?))
     }
 }
 

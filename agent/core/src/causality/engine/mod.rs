@@ -27,7 +27,7 @@ use crate::record::{
     Worker,
 };
 use crate::time::BootTime;
-use messages::is_told;
+use messages::{Named, is_told};
 
 /// Operations waiting for their other end.
 const MAX_WIRES: usize = 57_344;
@@ -112,11 +112,12 @@ impl Engine {
             self.meet(wire, End { op: op.id, side: side(op), times });
         }
         if let Detail::Amqp(action) = &op.detail {
+            let named = Named::new(info, op, action);
             if op.shape == OpSide::Relayed {
-                self.at_broker(info, op, action);
+                self.at_broker(info, op, action, named.as_ref());
             }
             if !is_told(action) {
-                self.message(info, op, action);
+                self.message(info, op, action, named.as_ref());
             }
             let messages = match op.shape {
                 OpSide::Relayed => &mut self.brokered,
@@ -131,7 +132,7 @@ impl Engine {
     /// A message is on its way, before it is known what becomes of it: its publish is over later ([`Engine::closed`]).
     pub fn sent(&mut self, info: &ConnInfo, op: &Operation) {
         if let Detail::Amqp(action) = &op.detail {
-            self.message(info, op, action);
+            self.message(info, op, action, Named::new(info, op, action).as_ref());
             self.drain_pairs();
         }
     }

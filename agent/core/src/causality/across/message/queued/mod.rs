@@ -23,7 +23,7 @@ use rustc_hash::FxHashMap;
 
 use super::habits::Address;
 use super::told::MessageKey;
-use crate::bounded::Bounded;
+use crate::bounded::{Bounded, Slot};
 use crate::hash::Keyed;
 use crate::record::{ConnId, OpId};
 use crate::time::BootTime;
@@ -43,6 +43,9 @@ const ENOUGH: u32 = 3;
 const ORDERED: Duration = Duration::from_secs(1);
 /// Of so many messages that came out one may have left unseen.
 const ASTRAY_IN: u32 = 100;
+/// Connections remembered that are over. A delivery becomes known later than its connection's end only while records wait for others, for
+/// seconds.
+const MAX_ENDED: usize = 4_096;
 /// Operations that the broker has begun and not ended, remembered. Beyond, nothing is told: one of them may be of any message.
 const MAX_OPEN: usize = 1 << 16;
 
@@ -55,12 +58,12 @@ pub(super) enum QueueId {
     Of(u64),
 }
 
-/// Who takes from a queue: a subscription on a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who takes from a queue: a subscription on a channel, by a hash of its tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consumer {
     pub conn: ConnId,
     pub channel: u16,
-    pub tag: String,
+    pub tag: u64,
 }
 
 /// A message that came out of a queue.
@@ -135,10 +138,12 @@ pub struct Queued {
     by_address: FxHashMap<u64, BTreeSet<(BootTime, OpId)>>,
     /// Deliveries, and what may turn out to be some, that are not over.
     open: FxHashMap<OpId, ConnId>,
-    /// Queues from which somebody takes over a connection.
+    /// Queues from which somebody takes over a connection: those that have a consumer there, and no others.
     taken_over: FxHashMap<ConnId, BTreeSet<QueueId>>,
     ways: Bounded<u64, Way, Keyed>,
     queues: Bounded<QueueId, Queue, Keyed>,
+    /// Connections that are over: what they were handed may become known later.
+    ended: Bounded<ConnId, ()>,
     /// What came out before it was known to be published: a confirm may come after the message is settled.
     early: Bounded<MessageKey, BootTime, Keyed>,
     /// Publishes whose messages came out since that was asked for.
@@ -157,6 +162,7 @@ impl Default for Queued {
             taken_over: FxHashMap::default(),
             ways: Bounded::for_foreign_keys(MAX_ADDRESSES),
             queues: Bounded::for_foreign_keys(MAX_ADDRESSES),
+            ended: Bounded::new(MAX_ENDED),
             early: Bounded::for_foreign_keys(MAX_MESSAGES),
             handed: Vec::new(),
             forgotten: 0,
@@ -255,12 +261,14 @@ impl Queued {
                 way.astray = way.astray.saturating_sub(u32::from(op.is_none()));
             }
         }
-        let slot = self.queues.slot_or_insert_with(id, Queue::default);
+        let is_over = consumer.is_some_and(|consumer| self.ended.contains_key(&consumer.conn));
+        let slot = self.queue(id);
         let Some(known) = self.queues.at_mut(slot) else { return };
         known.name = queue.map(|(_, name)| name);
         known.awaits = false;
         match consumer {
             None => known.unsure = true,
+            Some(_) if is_over => {}
             Some(consumer) if known.consumers.contains(&consumer) => {}
             Some(_) if known.consumers.len() >= MAX_CONSUMERS => known.unsure = true,
             Some(consumer) => {
@@ -272,9 +280,33 @@ impl Queued {
 
     /// A queue was declared that stays without consumers, and drops nothing.
     pub fn declared(&mut self, queue: u64) {
-        let slot = self.queues.slot_or_insert_with(QueueId::Named(queue), Queue::default);
+        let slot = self.queue(QueueId::Named(queue));
         if let Some(queue) = self.queues.at_mut(slot) {
             queue.stays = true;
+        }
+    }
+
+    /// Where what is known of a queue is; for a new one, the one that was met longest ago is forgotten.
+    fn queue(&mut self, id: QueueId) -> Slot {
+        if let Some(slot) = self.queues.slot(&id) {
+            return slot;
+        }
+        let (slot, forgotten) = self.queues.insert_new(id, Queue::default());
+        if let Some((id, queue)) = forgotten {
+            self.is_gone(id, &queue);
+        }
+        slot
+    }
+
+    /// Nothing is known of a queue any more.
+    fn is_gone(&mut self, id: QueueId, queue: &Queue) {
+        for consumer in &queue.consumers {
+            if let Some(queues) = self.taken_over.get_mut(&consumer.conn) {
+                queues.remove(&id);
+                if queues.is_empty() {
+                    self.taken_over.remove(&consumer.conn);
+                }
+            }
         }
     }
 
@@ -297,7 +329,9 @@ impl Queued {
             let there: Vec<OpId> = there.map(|(_, op)| *op).collect();
             there.into_iter().for_each(|op| self.remove(op));
         }
-        self.queues.remove(&id);
+        if let Some(queue) = self.queues.remove(&id) {
+            self.is_gone(id, &queue);
+        }
     }
 
     /// An exchange goes elsewhere from now on, or nowhere.
@@ -308,17 +342,20 @@ impl Queued {
 
     /// Consumers are gone: those of a connection, of one of its channels, or of one of its channels from one queue.
     pub fn left(&mut self, conn: ConnId, channel: Option<u16>, queue: Option<u64>) {
+        if channel.is_none() {
+            self.ended.insert(conn, ());
+        }
         let Some(queues) = self.taken_over.get_mut(&conn) else { return };
         let is_meant = |id: &QueueId| queue.is_none_or(|queue| *id == QueueId::Named(queue));
-        for id in queues.iter().filter(|id| is_meant(id)) {
-            if let Some(known) = self.queues.get_mut(id) {
-                let stays = |consumer: &Consumer| {
-                    consumer.conn != conn || channel.is_some_and(|channel| consumer.channel != channel)
-                };
-                known.consumers.retain(stays);
-            }
-        }
-        if channel.is_none() {
+        queues.retain(|id| {
+            let Some(known) = self.queues.get_mut(id).filter(|_| is_meant(id)) else { return true };
+            let stays = |consumer: &Consumer| {
+                consumer.conn != conn || channel.is_some_and(|channel| consumer.channel != channel)
+            };
+            known.consumers.retain(stays);
+            known.consumers.iter().any(|consumer| consumer.conn == conn)
+        });
+        if queues.is_empty() {
             self.taken_over.remove(&conn);
         }
     }

@@ -58,7 +58,7 @@ fn handed(message: u8, seconds: u64, conn: u64) -> Handed {
         is_dead: false,
         address: address("new"),
         queue: Some((ORDERS, "orders".to_owned())),
-        consumer: Some(Consumer { conn: ConnId(conn), channel: 1, tag: "c".to_owned() }),
+        consumer: Some(Consumer { conn: ConnId(conn), channel: 1, tag: 1 }),
         at: at(seconds),
         put_back: None,
         in_order: true,
@@ -168,6 +168,36 @@ fn of_equal_messages_none_is_told() {
     broker.publishes(10, 10);
     broker.0.published(OpId(99), [Some(key(10)), None], address("new"), at(11), false);
     assert_eq!(broker.lying(20), []);
+}
+
+/// Where the routing key names the order and the subscription was not seen, each message seems to be of a queue of its own.
+#[test]
+fn queues_that_are_known_by_their_messages_only_are_bounded_with_their_consumers() {
+    let mut queued = Queued::default();
+    let messages = MAX_ADDRESSES + 10;
+    for n in 0..messages {
+        let keys = vec![MessageKey::new(&n.to_string(), &[0; 32], "", "", Stamp::default())];
+        let address = address(&format!("order.{n}.new"));
+        queued.handed_on(Handed { keys, address, queue: None, ..handed(1, n as u64, 1) });
+    }
+    let queues = |queued: &Queued| queued.taken_over.values().map(BTreeSet::len).sum::<usize>();
+    assert_eq!((queued.queues.len(), queues(&queued)), (MAX_ADDRESSES, MAX_ADDRESSES));
+    queued.left(ConnId(1), Some(2), None);
+    assert_eq!(queues(&queued), MAX_ADDRESSES, "its consumers are on another channel");
+    queued.left(ConnId(1), Some(1), None);
+    assert_eq!((queued.taken_over.len(), queued.queues.len()), (0, MAX_ADDRESSES));
+}
+
+#[test]
+fn what_a_connection_was_handed_is_no_consumer_once_it_is_over() {
+    let mut broker = Broker::new();
+    broker.publishes(9, 8);
+    broker.publishes(10, 10);
+    broker.0.left(ConnId(1), None, None);
+    // Known late, by records that waited for others.
+    broker.hands_on(9, 8, 1);
+    assert_eq!(broker.lying(20), [(10, Some(0), 1)]);
+    assert!(broker.0.taken_over.is_empty());
 }
 
 #[test]
