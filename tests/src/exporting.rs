@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use prost::Message;
 use spoor::config::{Export, Otlp, Spool};
+use spoor::export::otlp::encode::Batcher;
 use spoor::export::{Exporter, Host, Totals};
+use spoor_core::pipeline::OpenWork;
 use spoor_core::span::{Resource, Span, SpanKind, Status};
 use spoor_core::time::WallTime;
 use spoor_core::trace::{Attributes, SpanId, TraceId};
@@ -32,6 +36,16 @@ pub fn span(number: u32, service: &str) -> Span {
         resource: Arc::new(Resource { service: service.to_owned(), ..Resource::default() }),
         sampled: true,
     }
+}
+
+/// What is told of work that is not over, as it is sent.
+pub fn events(told: &[OpenWork]) -> ExportLogsServiceRequest {
+    let mut batcher = Batcher::new(Host::default(), usize::MAX);
+    for event in told {
+        batcher.push_event(event);
+    }
+    let payload = batcher.take().map(|request| request.payload).unwrap_or_default();
+    ExportLogsServiceRequest::decode(payload.as_slice()).expect("OTLP")
 }
 
 /// To that endpoint, without metrics and without a spool.

@@ -241,6 +241,15 @@ impl Attributes {
         }
     }
 
+    /// Those whose names are wanted, and nothing of the others is copied.
+    pub fn only(&self, mut is_wanted: impl FnMut(&str) -> bool) -> Self {
+        let conventional: Vec<_> =
+            self.conventional.iter().filter(|(key, _)| is_wanted(key)).cloned().collect();
+        let named = self.named.iter().filter(|(key, _)| is_wanted(key)).cloned().collect();
+        let marks = conventional.iter().fold(0, |marks, (key, _)| marks | mark(key));
+        Self { conventional, named, marks }
+    }
+
     /// Keeps those whose names are wanted.
     pub fn retain(&mut self, mut is_wanted: impl FnMut(&str) -> bool) {
         self.conventional.retain(|(key, _)| is_wanted(key));

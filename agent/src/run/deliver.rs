@@ -36,9 +36,6 @@ const LOOK: Duration = Duration::from_millis(50);
 const LOOK_EVERY: u32 = 64;
 /// How long the exporter has, before the process ends by force, to put what waits into the spool.
 const LAST_RESORT: Duration = Duration::from_millis(300);
-/// Services that are named to a back end.
-const MAX_SERVICES: usize = 256;
-
 /// The printer and the exporter of a run.
 #[derive(Debug)]
 pub(super) struct Delivery {
@@ -282,7 +279,7 @@ impl Delivery {
         if let Some(teller) =
             self.teller.as_mut().filter(|teller| !teller.is_vain() && teller.is_alive_due(now))
         {
-            teller.tell_alive(&pipeline.services(MAX_SERVICES), now);
+            teller.tell_alive(pipeline.services(), now);
         }
     }
 

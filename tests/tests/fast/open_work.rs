@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
-use prost::Message;
 use spoor::config::{Otlp, OtlpProtocol};
-use spoor::export::otlp::encode::Batcher;
 use spoor::export::{Host as Machine, Teller};
 use spoor_core::pipeline::{OpenWork, Pipeline, Settings, TellSettings, What};
 use spoor_core::privacy::pseudonym::Pseudonyms;
@@ -17,6 +15,7 @@ use spoor_journeys::fold::{Hang, Journey, Reason, gather, journey, verdict};
 use spoor_journeys::intake::{read, read_logs};
 use spoor_journeys::model::{Model, Usual};
 use spoor_journeys::time::At;
+use spoor_tests::exporting::events;
 use spoor_tests::sink::{Options, Sink};
 use spoor_tests::transcript::{Covered, EPOCH, Host, Link, Process, wire};
 use spoor_tests::whole_core::{settings, text};
@@ -111,15 +110,6 @@ fn lines(told: &[OpenWork]) -> Vec<String> {
     lines
 }
 
-fn request(told: &[OpenWork]) -> ExportLogsServiceRequest {
-    let mut batcher = Batcher::new(Machine::default(), usize::MAX);
-    for event in told {
-        batcher.push_event(event);
-    }
-    let payload = batcher.take().map(|request| request.payload).unwrap_or_default();
-    ExportLogsServiceRequest::decode(payload.as_slice()).expect("OTLP")
-}
-
 fn records(request: &ExportLogsServiceRequest) -> Vec<LogRecord> {
     let scopes = request.resource_logs.iter().flat_map(|resource| &resource.scope_logs);
     scopes.flat_map(|scope| &scope.log_records).cloned().collect()
@@ -197,7 +187,7 @@ fn nothing_is_told_that_a_span_would_not_show() {
     hanging.go_on(5);
     let told = [told, hanging.told()].concat();
     assert_eq!(told.iter().filter(|told| told.what == What::Over).count(), 2);
-    let said = format!("{:?}", request(&told));
+    let said = format!("{:?}", events(&told));
     assert!(!said.contains("4711") && !said.contains("4111"), "{said}");
     let spans = hanging.spans();
     let number = |span: &Span| text(span, "order.id");
@@ -228,7 +218,7 @@ fn events_arrive_by_every_way() {
     let mut hanging = Hanging::new(settings(), 1);
     hanging.go_on(40);
     let told = hanging.told();
-    let expected = request(&told);
+    let expected = events(&told);
     assert!(records(&expected).iter().all(|record| record.event_name == "spoor.operation.open"));
     let sink = Sink::start();
     for (index, otlp) in ways(&sink).into_iter().enumerate() {
@@ -293,7 +283,7 @@ fn known(told: &[&[OpenWork]], spans: &[Span]) -> Journey {
     let names = ["order.id".to_owned()];
     let mut facts = Vec::new();
     for told in told {
-        let read = read_logs(&request(told), &names);
+        let read = read_logs(&events(told), &names);
         assert_eq!((read.no_order, read.invalid, read.unknown), (0, 0, 0));
         facts.extend(read.facts);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use spoor_core::pipeline::Pipeline;
 use spoor_core::record::Record;
 use spoor_core::record::Sender::{Client, Server};
 use spoor_core::span::SpanKind;
@@ -53,9 +54,8 @@ fn orders_never_share_a_trace() {
     assert_eq!(orders, [vec!["17".to_owned(); 4], vec!["3".to_owned(); 4]]);
 }
 
-#[test]
-fn a_message_is_followed_through_the_broker_to_its_consumer() {
-    let mut host = Host::new();
+/// The CRM sends a message of order 17, the broker hands it to the MES some milliseconds later, which takes some for it.
+fn message_through_broker(host: &mut Host, sent: Vec<u8>, [queued, taken]: [u64; 2]) {
     let (crm, broker, mes) =
         (host.process(300, "crm"), host.process(500, "rabbitmq"), host.process(600, "mes"));
     let input = host.connect(crm, broker, 5672, Covered::Both);
@@ -63,11 +63,19 @@ fn a_message_is_followed_through_the_broker_to_its_consumer() {
     let (from, via, to) = (crm.thread(0), broker.thread(0), mes.thread(0));
     host.consume(output, "mes.orders", to, via);
     host.send(input, Client, wire::AMQP_HELLO, from, via);
-    host.send(input, Client, wire::publish(1, "orders", "new", "m-1", "{\"order_id\": 17}"), from, via);
-    host.wait_ms(40);
-    host.send(output, Server, wire::deliver(1, 1, "orders", "new", "m-1", "{\"order_id\": 17}"), via, to);
-    host.wait_ms(20);
+    host.send(input, Client, sent, from, via);
+    host.wait_ms(queued);
+    host.send(output, Server, wire::deliver(1, 1, "orders", "new", "m-1", MESSAGE), via, to);
+    host.wait_ms(taken);
     host.send(output, Client, wire::ack(1, 1), to, via);
+}
+
+const MESSAGE: &str = "{\"order_id\": 17}";
+
+#[test]
+fn a_message_is_followed_through_the_broker_to_its_consumer() {
+    let mut host = Host::new();
+    message_through_broker(&mut host, wire::publish(1, "orders", "new", "m-1", MESSAGE), [40, 20]);
     let spans = run(host.records);
     let spans: Vec<_> = spans
         .into_iter()
@@ -85,16 +93,7 @@ fn a_message_is_followed_through_the_broker_to_its_consumer() {
 #[test]
 fn a_message_that_may_be_returned_is_followed_before_it_is_known_not_to_be() {
     let mut host = Host::new();
-    let (crm, broker, mes) =
-        (host.process(300, "crm"), host.process(500, "rabbitmq"), host.process(600, "mes"));
-    let input = host.connect(crm, broker, 5672, Covered::Both);
-    let output = host.connect(mes, broker, 5672, Covered::Both);
-    let (from, via, to) = (crm.thread(0), broker.thread(0), mes.thread(0));
-    host.consume(output, "mes.orders", to, via);
-    host.send(input, Client, wire::AMQP_HELLO, from, via);
-    host.send(input, Client, wire::mandatory(1, "orders", "new", "m-1", "{\"order_id\": 17}"), from, via);
-    host.send(output, Server, wire::deliver(1, 1, "orders", "new", "m-1", "{\"order_id\": 17}"), via, to);
-    host.send(output, Client, wire::ack(1, 1), to, via);
+    message_through_broker(&mut host, wire::mandatory(1, "orders", "new", "m-1", MESSAGE), [0, 0]);
     for _ in 0..8 {
         host.wait_ms(500);
         order_through_shop_and_crm(&mut host, 3);
@@ -145,4 +144,20 @@ fn a_lost_record_never_moves_a_span_to_another_order() {
             }
         }
     }
+}
+
+/// What runs on a machine and is not traced to any span is named to nobody.
+#[test]
+fn services_are_named_once_spans_of_theirs_leave() {
+    let mut host = Host::new();
+    host.process(900, "secret-tool");
+    order_through_shop_and_crm(&mut host, 17);
+    let mut pipeline = Pipeline::new(settings()).expect("the rules compile");
+    let now = host.now();
+    host.records.into_iter().for_each(|record| pipeline.handle_record(record));
+    assert!(pipeline.services().is_empty(), "no span has left");
+    pipeline.handle_timeout(now + Duration::from_secs(60));
+    pipeline.finish(now + Duration::from_secs(60));
+    while pipeline.poll_span().is_some() {}
+    assert_eq!(pipeline.services().iter().collect::<Vec<_>>(), ["crm", "shop"]);
 }

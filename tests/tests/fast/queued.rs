@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use prost::Message;
 use spoor::export::Host as Machine;
-use spoor::export::otlp::encode::Batcher;
 use spoor_core::pipeline::{OpenWork, Pipeline, TellSettings, What};
 use spoor_core::privacy::pseudonym::Pseudonyms;
 use spoor_core::record::Sender::{Client, Server};
@@ -14,6 +11,7 @@ use spoor_journeys::fold::{Reason, gather, journey, verdict};
 use spoor_journeys::intake::{read, read_logs};
 use spoor_journeys::model::{Model, Usual};
 use spoor_journeys::time::At;
+use spoor_tests::exporting::events;
 use spoor_tests::transcript::{Covered, Host, Link, Process, wire};
 use spoor_tests::whole_core::settings;
 
@@ -100,17 +98,8 @@ fn body(order: u32) -> String {
     format!("{{\"order_id\": {order}}}")
 }
 
-fn request(told: &[OpenWork]) -> ExportLogsServiceRequest {
-    let mut batcher = Batcher::new(Machine::default(), usize::MAX);
-    for event in told {
-        batcher.push_event(event);
-    }
-    let payload = batcher.take().map(|request| request.payload).unwrap_or_default();
-    ExportLogsServiceRequest::decode(payload.as_slice()).expect("OTLP")
-}
-
 fn facts(told: &[OpenWork]) -> Vec<Fact> {
-    read_logs(&request(told), &["order.id".to_owned()]).facts
+    read_logs(&events(told), &["order.id".to_owned()]).facts
 }
 
 fn reason(facts: Vec<Fact>) -> Reason {
@@ -163,7 +152,7 @@ fn nothing_is_told_that_the_span_would_not_show() {
         plant.publishes(471_118);
         let told = plant.told_after(40);
         assert_eq!(kinds(&told), [What::Waiting]);
-        let said = format!("{:?}", request(&told));
+        let said = format!("{:?}", events(&told));
         assert!(!said.contains("9161234567"), "{said}");
         assert_eq!(said.contains("471118"), !hash, "{said}");
         let Reason::InQueue { queue, .. } = reason(facts(&told)) else { panic!("{told:#?}") };

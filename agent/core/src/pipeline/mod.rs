@@ -15,6 +15,7 @@
 mod in_flight;
 mod lying;
 mod open_work;
+mod services;
 pub mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,6 +50,7 @@ use in_flight::{Begun, OpenOperations};
 use lying::Lies;
 use open_work::Ledger;
 pub use open_work::{OpenWork, TellSettings, What};
+use services::Services;
 use snapshot::Histories;
 
 /// What a pipeline needs to know before its first record.
@@ -126,6 +128,7 @@ pub struct Pipeline {
     ledger: Ledger,
     /// Messages that lie in queues, as far as somebody asks.
     lies: Lies,
+    services: Services,
     /// Open calls: where they begin in their stream, and their wire identity.
     wires: FxHashMap<OpId, (u64, WireId)>,
     identifier: Identifier,
@@ -167,6 +170,7 @@ impl Pipeline {
             open: OpenOperations::default(),
             ledger: Ledger::default(),
             lies: Lies::default(),
+            services: Services::default(),
             wires: FxHashMap::default(),
             identifier,
             processes: Bounded::new(MAX_PROCESSES),
@@ -374,15 +378,9 @@ impl Pipeline {
         self.drain_trees();
     }
 
-    /// Services whose processes are seen, or were; at most `most`.
-    pub fn services(&self, most: usize) -> BTreeSet<String> {
-        let mut services = BTreeSet::new();
-        for process in self.processes.values() {
-            if services.len() < most && !process.service.is_empty() && !services.contains(&process.service) {
-                services.insert(process.service.clone());
-            }
-        }
-        services
+    /// Services that spans which leave are of, the first ones up to a bound.
+    pub fn services(&self) -> &BTreeSet<String> {
+        &self.services.names
     }
 
     /// Work in progress, by service and protocol; `pending` counts what began before `before`.
@@ -588,7 +586,10 @@ impl Pipeline {
         if !self.identifier.build_next(placing, &mut self.spans) {
             self.placing = None;
         }
-        self.spans.range(before..).for_each(|span| self.lies.leaves(span));
+        for span in self.spans.range(before..) {
+            self.lies.leaves(span);
+            self.services.leaves(span);
+        }
         self.stats.spans += (self.spans.len() - before) as u64;
         self.stats.unsampled += self.spans.range(before..).filter(|span| !span.sampled).count() as u64;
         true

@@ -108,6 +108,19 @@ pub const MAX_TEXT: usize = 4096;
 const MAX_NAME: usize = 512;
 
 impl Span {
+    /// What is kept of it to be told of later: of its attributes those that are wanted, of links and events none.
+    pub(crate) fn outline(&self, is_wanted: impl FnMut(&str) -> bool) -> Self {
+        Self {
+            name: self.name.clone(),
+            status: self.status.clone(),
+            attributes: self.attributes.only(is_wanted),
+            links: Vec::new(),
+            events: Vec::new(),
+            resource: Arc::clone(&self.resource),
+            ..*self
+        }
+    }
+
     /// Cuts texts that are too long, after everything that looks for something in them, and says which.
     pub(crate) fn bound(&mut self) {
         let mut cut = Vec::new();

@@ -99,9 +99,7 @@ impl Ledger {
             self.untold += 1;
             return false;
         }
-        let mut kept = span.clone();
-        kept.attributes.retain(|name| name.starts_with("order."));
-        self.told.insert(op, Box::new(kept));
+        self.told.insert(op, Box::new(span.outline(|name| name.starts_with("order."))));
         true
     }
 }
