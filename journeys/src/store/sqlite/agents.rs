@@ -2,7 +2,7 @@
 //!
 //! *Owns* the table of agents. In clear: names of machines and services are the house's own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use rusqlite::Connection;
@@ -26,24 +26,32 @@ impl Sqlite {
         if beats.is_empty() {
             return Ok(());
         }
-        let db = self.writer();
-        let mut usual = self.usual();
-        let known = std::sync::Arc::make_mut(&mut usual);
+        let mut db = self.writer();
+        let known = self.usual();
+        let mut heard: BTreeMap<String, Agent> = BTreeMap::new();
         for Beat { agent, node, every, services } in beats {
-            if !known.agents.contains_key(&agent) && known.agents.len() >= MAX_AGENTS {
-                continue;
+            let is_known = known.agents.contains_key(&agent) || heard.contains_key(&agent);
+            if is_known || known.agents.len() + heard.len() < MAX_AGENTS {
+                let services = services.into_iter().collect();
+                heard.insert(agent, Agent { node, at: now, awaited_from: now, every, services });
             }
-            let services: BTreeSet<String> = services.into_iter().collect();
-            let text = services.iter().map(String::as_str).collect::<Vec<_>>().join(&BETWEEN.to_string());
-            db.prepare_cached(
-                "INSERT INTO agents(id, node, at, every, services) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT DO UPDATE SET node = ?2, at = ?3, every = ?4, services = ?5",
-            )
-            .and_then(|mut statement| statement.execute((&agent, &node, now.0, every, text)))
-            .map_err(doing("cannot write when an agent was heard of"))?;
-            known.agents.insert(agent, Agent { node, at: now, awaited_from: now, every, services });
         }
-        *self.usual.lock().unwrap_or_else(PoisonError::into_inner) = usual;
+        let write = |db: &mut Connection| {
+            let transaction = db.transaction()?;
+            for (id, Agent { node, at, every, services, .. }) in &heard {
+                let services = services.iter().map(String::as_str).collect::<Vec<_>>();
+                transaction
+                    .prepare_cached(
+                        "INSERT INTO agents(id, node, at, every, services) VALUES (?1, ?2, ?3, ?4, ?5)
+                         ON CONFLICT DO UPDATE SET node = ?2, at = ?3, every = ?4, services = ?5",
+                    )?
+                    .execute((id, node, at.0, every, services.join(&BETWEEN.to_string())))?;
+            }
+            transaction.commit()
+        };
+        write(&mut db).map_err(doing("cannot write when an agent was heard of"))?;
+        // While the writer is held: who learns something else reads what is usual only then.
+        self.change_usual(|usual| usual.agents.extend(heard));
         Ok(())
     }
 
