@@ -1,5 +1,6 @@
 //! Options → a server that runs until it is asked to stop.
 
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -116,6 +117,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     check(options)?;
     let zone = match &options.zone {
@@ -243,14 +245,21 @@ async fn serve(
     let http = listen(options.otlp_http, "OTLP over HTTP").await?;
     let pages = listen(options.listen, "pages").await?;
     let admin = match options.admin {
-        Some(address) => {
-            let (admin, routes) = (listen(address, "metrics").await?, metrics::router(site.clone()));
-            let limits = Limits::of_senders();
-            Some(tokio::spawn(connections::serve(admin, routes, limits, stopped.clone())))
-        }
+        Some(address) => Some(listen(address, "metrics").await?),
         None => None,
     };
-    tracing::info!(pages = %options.listen, grpc = %options.otlp_grpc, http = %options.otlp_http, "ready");
+    // Where port 0 was asked for, this says which one it is.
+    tracing::info!(
+        pages = %pages.local_addr()?,
+        grpc = %grpc.local_addr()?,
+        http = %http.local_addr()?,
+        metrics = admin.as_ref().map(TcpListener::local_addr).transpose()?.map(tracing::field::display),
+        "ready"
+    );
+    let admin = admin.map(|admin| {
+        let routes = metrics::router(site.clone());
+        tokio::spawn(connections::serve(admin, routes, Limits::of_senders(), stopped.clone()))
+    });
     let senders = Limits::of_senders();
     let socket = match &options.otlp_socket {
         Some(path) => {

@@ -38,7 +38,7 @@ pub(crate) const STACKS: Need = Need {
 /// Folders with a `package-lock.json`.
 const CRM: &str = "tests/services/crm";
 const APPS: &str = "tests/src/bin/stacks/apps";
-const PAGES: &str = "journeys/tests/browser";
+const PAGES: &str = "journeys/tests/program/browser";
 
 fn look(of: &str, packages: &str) -> Found {
     match folder(of) {

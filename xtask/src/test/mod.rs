@@ -44,22 +44,8 @@ pub(crate) struct Args {
 }
 
 /// What the fast part runs of [`build::PACKAGES`]: unit tests, and the programs of `tests/tests` that need nothing.
-const FAST: [&str; 14] = [
-    "--lib",
-    "--bins",
-    "--test",
-    "fast",
-    "--test",
-    "allocations",
-    "--test",
-    "demo",
-    "--test",
-    "killed",
-    "--test",
-    "kept",
-    "--test",
-    "browser",
-];
+const FAST: [&str; 10] =
+    ["--lib", "--bins", "--test", "fast", "--test", "allocations", "--test", "demo", "--test", "program"];
 
 /// What has run so far.
 #[derive(Debug, Default)]

@@ -17,6 +17,15 @@ fn standing(rule: &str, facts: &[Fact], usual: &Usual, at: i64) -> Standing {
     look(rule, facts, usual, at).0
 }
 
+/// A fact lasts ten milliseconds, and a look at a second comes when what began with it is over.
+const FACT_MICROS: i64 = 10_000;
+
+/// The first second at which a look comes not before this time.
+fn second_of(due: At) -> i64 {
+    let after = due.0 - FACT_MICROS;
+    after.div_euclid(SECOND) + i64::from(after.rem_euclid(SECOND) != 0)
+}
+
 /// The same, and when to look again.
 fn look(rule: &str, facts: &[Fact], usual: &Usual, at: i64) -> (Standing, Option<At>) {
     let model = model();
@@ -26,8 +35,7 @@ fn look(rule: &str, facts: &[Fact], usual: &Usual, at: i64) -> (Standing, Option
     let When::Order(when) = &rule.when else { panic!("{rule:?}") };
     let (gathered, _) = Gathered::default().with(facts.to_vec());
     let journey = fold::journey(&gathered, &model);
-    // Facts last ten milliseconds.
-    let now = At(at * SECOND).after(10_000);
+    let now = At(at * SECOND).after(FACT_MICROS);
     let verdict = fold::verdict(&journey, &model, usual, now);
     let subject = Subject { journey: &journey, verdict: &verdict, model: &model, usual };
     let standing = stand(when, &rule.filter, &subject, now);
@@ -255,7 +263,7 @@ proptest! {
         let (mut now, mut state) = (last, holds(last));
         let mut next = look(rule, &facts, &Usual::default(), now).1;
         for at in (last..last + 2 * 86_400).step_by(600) {
-            while let Some(due) = next.map(|due| due.0.div_euclid(SECOND) + i64::from(due.0 % SECOND != 0)) {
+            while let Some(due) = next.map(second_of) {
                 if due > at || due <= now { break; }
                 now = due;
                 state = holds(now);

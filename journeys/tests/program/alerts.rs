@@ -5,75 +5,19 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-/// A busy machine may take this long for anything.
-const PATIENCE: Duration = Duration::from_secs(90);
+use crate::server::{
+    self, PATIENCE, Process, Server, address, http, output, spoor_serve, under_key, wait_until,
+};
+use crate::tools::{program, skip};
+
 const SECOND: u64 = 1_000_000_000;
-
-/// A process that ends with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port").local_addr().expect("an address")
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A program that `cargo xtask setup` brings, or of the path.
-fn tool(name: &str) -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let brought = cache.map(|cache| cache.join("spoor/tools/bin").join(name));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    brought
-        .into_iter()
-        .chain(std::env::split_paths(&path).map(|folder| folder.join(name)))
-        .find(|file| file.is_file())
-}
-
-/// Says why something is skipped and counts it, as the harness of the live tests does.
-fn skip(test: &str, reason: &str) {
-    eprintln!("skipped {test}: {reason}");
-    if let Some(path) = std::env::var_os("SPOOR_SKIPPED") {
-        let file = fs::OpenOptions::new().append(true).create(true).open(path);
-        file.and_then(|mut file| writeln!(file, "{test}\t{reason}")).expect("a skip is counted");
-    }
-}
-
-/// An answer's body.
-fn http(to: SocketAddr, method: &str, path: &str, body: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(to).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
-}
 
 /// A receiver of webhooks: bodies as they come.
 fn receiver() -> (SocketAddr, mpsc::Receiver<Value>) {
@@ -117,33 +61,15 @@ fn receive(mut stream: TcpStream) -> Option<Value> {
 /// A server with rules of its own.
 struct House {
     folder: tempfile::TempDir,
-    otlp: SocketAddr,
-    admin: SocketAddr,
-    server: Process,
+    server: Server,
 }
 
 impl House {
     fn start(rules: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = server::folder();
         fs::write(folder.path().join("rules.yaml"), rules).expect("written");
-        let key = Command::new(env!("CARGO_BIN_EXE_spoor-serve"))
-            .args(["key", "new"])
-            .arg(folder.path().join("master.key"))
-            .output()
-            .expect("a process");
-        assert!(key.status.success());
-        let (grpc, otlp, pages, admin) = (free(), free(), free(), free());
-        let mut run = command(folder.path(), "run");
-        for (name, address) in
-            [("--otlp-grpc", grpc), ("--otlp-http", otlp), ("--listen", pages), ("--admin", admin)]
-        {
-            run.arg(name).arg(address.to_string());
-        }
-        let server = Process(run.stderr(Stdio::null()).spawn().expect("spoor-serve starts"));
-        wait_until("spoor-serve does not listen", || {
-            TcpStream::connect(otlp).is_ok() && TcpStream::connect(admin).is_ok()
-        });
-        Self { folder, otlp, admin, server }
+        let server = Server::start(command(folder.path(), "run"));
+        Self { folder, server }
     }
 
     /// Writes a status of an order, so many seconds ago.
@@ -169,21 +95,21 @@ impl House {
                 ],
             }] }],
         }] });
-        assert!(http(self.otlp, "POST", "/v1/traces", &request.to_string()).is_some(), "acknowledged");
+        assert!(http(self.server.otlp, "POST", "/v1/traces", &request.to_string()).is_some(), "acknowledged");
     }
 
     fn says(&self, words: &str) -> String {
-        let output = command(self.folder.path(), words).output().expect("a process");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{words}: {said}{}", String::from_utf8_lossy(&output.stderr));
-        said
+        output(&mut command(self.folder.path(), words))
+    }
+
+    fn metrics(&self) -> Option<String> {
+        http(self.server.metrics, "GET", "/metrics", "")
     }
 }
 
 fn command(folder: &Path, words: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_spoor-serve"));
-    command.args(words.split(' ')).arg("--data").arg(folder.join("data"));
-    command.arg("--key-file").arg(folder.join("master.key")).arg("--rules").arg(folder.join("rules.yaml"));
+    let mut command = under_key(folder, words);
+    command.arg("--rules").arg(folder.join("rules.yaml"));
     command
 }
 
@@ -204,10 +130,10 @@ fn an_order_that_waits_is_told_once_soon_after_it_is_due_and_so_is_its_end() {
     let over = bodies.recv_timeout(PATIENCE).expect("told");
     assert_eq!(over["status"], "resolved", "{over}");
     assert!(bodies.try_recv().is_err(), "once");
-    let page = http(house.admin, "GET", "/metrics", "").expect("metrics");
+    let page = house.metrics().expect("metrics");
     assert!(page.contains("spoor_notifications_total{channel=\"hook\",result=\"sent\"} 2"), "{page}");
     assert!(page.contains("spoor_alerts{rule=\"waits\",state=\"firing\"} 0"), "{page}");
-    if let Some(promtool) = tool("promtool") {
+    if let Some(promtool) = program("promtool") {
         let mut check = Command::new(promtool);
         check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut check = check.spawn().expect("promtool starts");
@@ -229,11 +155,11 @@ fn an_order_that_waits_is_told_once_soon_after_it_is_due_and_so_is_its_end() {
 #[test]
 fn a_server_ends_though_somebody_who_asked_for_metrics_says_nothing_more() {
     let mut house = House::start("");
-    let mut half = TcpStream::connect(house.admin).expect("a connection");
+    let mut half = TcpStream::connect(house.server.metrics).expect("a connection");
     half.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n").expect("written");
     // Its place is taken once another one is answered.
-    assert!(http(house.admin, "GET", "/live", "").is_some());
-    let server = &mut house.server.0;
+    assert!(http(house.server.metrics, "GET", "/live", "").is_some());
+    let server = &mut house.server.process.0;
     rustix::process::kill_process(rustix::process::Pid::from_child(server), rustix::process::Signal::TERM)
         .expect("a signal");
     wait_until("spoor-serve does not end", || server.try_wait().expect("it is ours").is_some());
@@ -254,7 +180,7 @@ fn a_storm_is_one_message_though_it_goes_on_and_late_is_said() {
     assert!(fired["spoor"]["orders"].as_u64().is_some_and(|orders| orders > 5), "{fired}");
     assert_eq!(fired["spoor"]["late"], true, "they were due minutes ago: {fired}");
     wait_until("all of them fire", || {
-        let page = http(house.admin, "GET", "/metrics", "").unwrap_or_default();
+        let page = house.metrics().unwrap_or_default();
         page.contains("spoor_alerts{rule=\"waits\",state=\"firing\"} 60")
     });
     assert!(bodies.recv_timeout(Duration::from_secs(6)).is_err(), "one message");
@@ -262,7 +188,7 @@ fn a_storm_is_one_message_though_it_goes_on_and_late_is_said() {
 
 #[test]
 fn a_real_alertmanager_takes_alerts_and_their_end() {
-    let Some(alertmanager) = tool("prometheus-alertmanager") else {
+    let Some(alertmanager) = program("prometheus-alertmanager") else {
         return skip(
             "a_real_alertmanager",
             "prometheus-alertmanager is not here: `cargo xtask setup` installs it",
@@ -271,14 +197,12 @@ fn a_real_alertmanager_takes_alerts_and_their_end() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("alertmanager.yml");
     fs::write(&config, "route: { receiver: nobody }\nreceivers: [{ name: nobody }]\n").expect("written");
-    let address = free();
     let mut run = Command::new(alertmanager);
     run.arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.path={}", folder.path().join("data").display()))
-        .arg(format!("--web.listen-address={address}"))
+        .arg("--web.listen-address=127.0.0.1:0")
         .arg("--cluster.listen-address=");
-    let _running =
-        Process(run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("alertmanager starts"));
+    let (_running, address) = Process::start(run, |line| address(line, "address"));
     wait_until("alertmanager is not ready", || http(address, "GET", "/-/ready", "").is_some());
     let house = House::start(&format!(
         "rules:\n  - {{ id: waits, when: stage_age, stage: new, limit: 1s, severity: critical, runbook: 'https://house.example/waits' }}\nchannels:\n  am: {{ alertmanager: {{ urls: ['http://{address}'], order_label: true }}, allow_private: true, language: en }}\n"
@@ -299,9 +223,7 @@ fn a_real_alertmanager_takes_alerts_and_their_end() {
     assert_eq!(alert["status"]["state"], "active", "{alert}");
     house.write("4711", 2, 0, "done");
     wait_until("alertmanager has its end", || alerts().is_empty());
-    let mut test = Command::new(env!("CARGO_BIN_EXE_spoor-serve"));
-    test.args(["notify", "test", "am", "--rules"]).arg(house.folder.path().join("rules.yaml"));
-    assert!(test.output().expect("a process").status.success());
+    output(spoor_serve("notify test am --rules").arg(house.folder.path().join("rules.yaml")));
     wait_until("alertmanager has the test", || {
         alerts().iter().any(|alert| alert["labels"]["alertname"] == "test")
     });
