@@ -2,7 +2,9 @@
 //!
 //! *Owns* versions' and programs' options. *Must not know* load, spans.
 
+use std::fmt::Display;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -26,6 +28,18 @@ pub(super) const STACKS: &[Stack] = &[
     Stack { name: "gunicorn-gthread", start: |place| flask(place, GTHREAD), ..PLAIN },
     Stack { name: "fastapi-asyncpg", start: |place| uvicorn(place, "shop_fastapi:app"), ..PLAIN },
     Stack { name: "fastapi-threads", start: |place| uvicorn(place, "shop_fastapi_sync:app"), ..PLAIN },
+    Stack { name: "hypercorn-psycopg", start: |place| hypercorn(place), ..PLAIN },
+    Stack {
+        name: "faststream",
+        work: Work::Stages,
+        start: |place| {
+            let mut worker = python("faststream")?;
+            worker.args(["run", "shop_faststream:app"]);
+            place.ready("faststream", worker, "stages are ready")?;
+            hypercorn(place)
+        },
+        ..PLAIN
+    },
     Stack {
         name: "celery",
         work: Work::Queue,
@@ -51,7 +65,22 @@ pub(super) const STACKS: &[Stack] = &[
     },
     Stack { name: "django", start: |place| gunicorn(place, "shop_django:app", GTHREAD), ..PLAIN },
     Stack { name: "express-pg", needs: NODE, start: express, ..PLAIN },
-    Stack { name: "nestjs", needs: NODE, start: |place| serve_node(place, "nest.js"), ..PLAIN },
+    Stack { name: "nestjs", needs: NODE, start: |place| serve_node(place, node("nest.js")?), ..PLAIN },
+    Stack { name: "express-knex", needs: NODE, start: |place| orm(place, "knex"), ..PLAIN },
+    Stack { name: "express-sequelize", needs: NODE, start: |place| orm(place, "sequelize"), ..PLAIN },
+    Stack { name: "express-typeorm", needs: NODE, start: |place| orm(place, "typeorm"), ..PLAIN },
+    Stack {
+        name: "rascal",
+        work: Work::Queue,
+        needs: NODE,
+        start: |place| {
+            let mut worker = node("rascal.js")?;
+            worker.arg("worker");
+            place.ready("worker", worker, "ready")?;
+            serve_node(place, node("rascal.js")?)
+        },
+        ..PLAIN
+    },
     Stack {
         name: "amqplib-rpc",
         work: Work::Reply,
@@ -92,12 +121,19 @@ pub(super) const STACKS: &[Stack] = &[
         needs: &[Need::Python, Need::Program("haproxy")],
         start: |place| {
             let behind = flask(place, GTHREAD)?;
-            let front = free_port()?;
-            let config = configuration(place, "haproxy.cfg", front, &behind.to_string(), "")?;
-            let mut command = system("haproxy");
-            command.arg("-db").arg("-f").arg(config);
-            place.serve("haproxy", command, front)?;
-            Ok(front)
+            haproxy(place, behind, "")
+        },
+        ..PLAIN
+    },
+    Stack {
+        // HTTP/2 without TLS between the proxies.
+        name: "haproxy-h2c-nginx",
+        proxies: &["haproxy", "nginx"],
+        needs: &[Need::Python, Need::Program("haproxy"), Need::Program("nginx")],
+        start: |place| {
+            let behind = flask(place, GTHREAD)?;
+            let middle = nginx_with(place, &format!("127.0.0.1:{behind}"), PASS, " http2")?;
+            haproxy(place, middle, " proto h2")
         },
         ..PLAIN
     },
@@ -156,15 +192,17 @@ pub(super) const STACKS: &[Stack] = &[
             let mut worker = Command::new("ruby");
             worker.arg(apps().join("bunny_worker.rb"));
             place.ready("worker", worker, "ready")?;
-            let front = free_port()?;
-            let mut command = Command::new("puma");
-            command.args(["--threads", "5:5", "--workers", "0", "--bind"]);
-            command.arg(format!("tcp://127.0.0.1:{front}")).arg(apps().join("puma.ru"));
-            place.serve("puma", command, front)?;
-            Ok(front)
+            puma(place, "5:5", "puma.ru")
         },
         ..PLAIN
     },
+    Stack {
+        name: "rails",
+        needs: &[Need::Program("puma"), Need::Ruby("railties"), Need::Ruby("activerecord"), Need::Ruby("pg")],
+        start: |place| puma(place, "4:4", "rails.ru"),
+        ..PLAIN
+    },
+    Stack { name: "tryton", needs: &[Need::Program("trytond")], start: tryton, ..PLAIN },
     Stack {
         name: "php-fpm",
         proxies: &["nginx"],
@@ -270,12 +308,17 @@ fn gunicorn_at(address: &str, application: &str, options: &[&str]) -> Result<Com
 }
 
 fn express(place: &mut Place) -> Result<u16> {
-    serve_node(place, "express.js")
+    serve_node(place, node("express.js")?)
 }
 
-fn serve_node(place: &mut Place, script: &str) -> Result<u16> {
+fn orm(place: &mut Place, library: &str) -> Result<u16> {
+    let mut command = node("orm.js")?;
+    command.arg(library);
+    serve_node(place, command)
+}
+
+fn serve_node(place: &mut Place, mut command: Command) -> Result<u16> {
     let port = free_port()?;
-    let mut command = node(script)?;
     command.env("PORT", port.to_string());
     place.serve("node", command, port)?;
     Ok(port)
@@ -289,20 +332,80 @@ fn uvicorn(place: &mut Place, application: &str) -> Result<u16> {
     Ok(port)
 }
 
-fn nginx(place: &mut Place, upstream: &str, pass: &str) -> Result<u16> {
+fn hypercorn(place: &mut Place) -> Result<u16> {
+    let port = free_port()?;
+    let mut command = python("hypercorn")?;
+    command.args(["--bind", &format!("127.0.0.1:{port}"), "shop_hypercorn:app"]);
+    place.serve("hypercorn", command, port)?;
+    Ok(port)
+}
+
+fn puma(place: &mut Place, threads: &str, application: &str) -> Result<u16> {
     let front = free_port()?;
-    let config = configuration(place, "nginx.conf", front, upstream, pass)?;
+    let mut command = Command::new("puma");
+    command.args(["--threads", threads, "--workers", "0", "--bind"]);
+    command.arg(format!("tcp://127.0.0.1:{front}")).arg(apps().join(application));
+    place.serve("puma", command, front)?;
+    Ok(front)
+}
+
+fn haproxy(place: &mut Place, upstream: u16, options: &str) -> Result<u16> {
+    let front = free_port()?;
+    let config = configuration(place, "haproxy.cfg", front, &upstream.to_string(), options)?;
+    let mut command = system("haproxy");
+    command.arg("-db").arg("-f").arg(config);
+    place.serve("haproxy", command, front)?;
+    Ok(front)
+}
+
+fn nginx(place: &mut Place, upstream: &str, pass: &str) -> Result<u16> {
+    nginx_with(place, upstream, pass, "")
+}
+
+/// `options`: what is said where it listens.
+fn nginx_with(place: &mut Place, upstream: &str, pass: &str, options: &str) -> Result<u16> {
+    let front = free_port()?;
+    let config = configuration(place, "nginx.conf", format!("{front}{options}"), upstream, pass)?;
     let mut command = system("nginx");
     command.arg("-p").arg(&place.dir).arg("-c").arg(config).args(["-e", "stderr"]);
     place.serve("nginx", command, front)?;
     Ok(front)
 }
 
+/// Tryton with its database made, and our module as if it were installed.
+fn tryton(place: &mut Place) -> Result<u16> {
+    let (port, modules) = (free_port()?, place.dir.join("modules"));
+    let about = modules.join("shop-6.0.0.dist-info");
+    fs::create_dir_all(&about)?;
+    symlink(apps().join("tryton/shop"), modules.join("shop"))?;
+    fs::write(about.join("METADATA"), "Metadata-Version: 2.1\nName: shop\nVersion: 6.0.0\n")?;
+    fs::write(about.join("entry_points.txt"), "[trytond.modules]\nshop = shop\n")?;
+    let server = place.database_url.trim_end_matches(&place.database);
+    let config = place
+        .write("trytond.conf", &format!("[database]\nuri = {server}\n[web]\nlisten = 127.0.0.1:{port}\n"))?;
+    let password = place.write("password", "of no use here")?;
+    place.environment.extend([
+        ("PYTHONPATH", modules.display().to_string()),
+        ("DATABASE_NAME", place.database.clone()),
+        ("TRYTONPASSFILE", password.display().to_string()),
+    ]);
+    let command = |name: &str| {
+        let mut command = system(name);
+        command.arg("-c").arg(&config).args(["-d", &place.database]);
+        command
+    };
+    let (mut make, serve) = (command("trytond-admin"), command("trytond"));
+    make.args(["--update", "shop", "--email", "somebody@example.org"]);
+    place.finish("trytond-admin", make)?;
+    place.serve("trytond", serve, port)?;
+    Ok(port)
+}
+
 /// A configuration from the folder of the applications, with its places filled in; its path.
 fn configuration(
     place: &Place,
     name: &str,
-    front: u16,
+    front: impl Display,
     upstream: &str,
     pass: &str,
 ) -> Result<std::path::PathBuf> {

@@ -96,7 +96,9 @@ pub enum Work {
     Plain,
     /// A message to a worker, which executes two statements.
     Queue,
-    /// The same, and every fourth is only taken the second time; and a message that no queue takes.
+    /// A message to a worker, which executes a statement and sends itself another one; for that it executes two.
+    Stages,
+    /// As `Queue`, and every fourth is only taken the second time; and a message that no queue takes.
     Refused,
     /// The worker stores it and answers by a message, and the request waits for that.
     Reply,
@@ -109,7 +111,7 @@ pub enum Work {
 impl Work {
     /// There is a broker in it.
     pub fn needs_broker(self) -> bool {
-        matches!(self, Work::Queue | Work::Refused | Work::Reply)
+        matches!(self, Work::Queue | Work::Stages | Work::Refused | Work::Reply)
     }
 }
 
@@ -206,6 +208,15 @@ fn made(nonce: &Nonce, order: u64, work: Work) -> Vec<Planned> {
                 all.push(planned(&nonce.step('u'), Kind::Message, 0));
             }
         }
+        Work::Stages => {
+            let second = message.step('p');
+            all.extend([planned(&message, Kind::Message, 1), statement(&message, 'a')]);
+            all.extend([
+                planned(&second, Kind::Message, 1),
+                statement(&second, 'a'),
+                statement(&second, 'b'),
+            ]);
+        }
         Work::Reply => {
             all.extend([planned(&message, Kind::Message, 1), statement(&message, 'a')]);
             all.push(planned(&message.step('r'), Kind::Message, 1));
@@ -241,13 +252,15 @@ fn send(
     Ok(kept.then_some(stream))
 }
 
-/// What PostgreSQL says that it executed, of what was planned; and how many statements there were in all.
+/// What PostgreSQL says that it executed, of what was planned; and how many statements there were in all. A simple query may be several,
+/// which are one line of the log; no text of ours has a semicolon.
 pub fn executed(log: &str) -> (Vec<Nonce>, usize) {
-    let statements = log.lines().filter(|line| {
-        line.split_once("LOG:  ")
-            .is_some_and(|(_, what)| what.starts_with("statement: ") || what.starts_with("execute "))
-    });
-    (Nonce::all(log).collect(), statements.count())
+    let of_line = |line: &str| {
+        let (_, what) = line.split_once("LOG:  ")?;
+        let query = what.strip_prefix("statement: ").or_else(|| what.strip_prefix("execute "))?;
+        Some(query.split(';').filter(|statement| !statement.trim().is_empty()).count().max(1))
+    };
+    (Nonce::all(log).collect(), log.lines().filter_map(of_line).sum())
 }
 
 /// Statements that were planned and have not been executed yet.
@@ -274,11 +287,11 @@ mod tests {
     fn postgres_names_what_it_executed() {
         let nonce = Nonce::new(&mut Rng::with_seed(2));
         let log = format!(
-            "[] LOG:  statement: BEGIN\n[] LOG:  execute s1: INSERT\n[] DETAIL:  parameters: $1 = '{}'\n[] LOG:  x\n",
+            "[] LOG:  statement: BEGIN; SET x TO 1;\n[] LOG:  execute s1: INSERT\n[] DETAIL:  parameters: $1 = '{}'\n[] LOG:  x\n",
             nonce.step('a').0
         );
         let (found, count) = executed(&log);
-        assert_eq!((found, count), (vec![nonce.step('a')], 2));
+        assert_eq!((found, count), (vec![nonce.step('a')], 3));
         let planned =
             |step| Planned { nonce: nonce.step(step), kind: Kind::Statement, order: 1, deliveries: 0 };
         assert_eq!(undone(&[planned('a'), planned('b')], &log), 1);

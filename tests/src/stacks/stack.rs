@@ -6,11 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::catalog::STACKS;
 use super::drive::Work;
-use crate::peers::{Process, listens};
+use crate::peers::{Process, listens, tail};
 use crate::tools::{self, installed, program};
 
 /// Software of the field, and our application in it.
@@ -113,6 +113,15 @@ impl Place {
     pub fn ready(&mut self, name: &str, command: Command, line: &str) -> Result<()> {
         self.run(name, command)?;
         self.last()?.wait_for_line(line)
+    }
+
+    /// As [`Self::run`]; waits until it has done its work.
+    pub fn finish(&mut self, name: &str, command: Command) -> Result<()> {
+        self.run(name, command)?;
+        let went_well = self.last()?.wait()?;
+        let process = self.processes.pop().context("nothing was started")?;
+        ensure!(went_well, "{name} failed:\n{}", tail(process.log()));
+        Ok(())
     }
 
     fn last(&mut self) -> Result<&mut Process> {

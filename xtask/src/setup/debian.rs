@@ -47,7 +47,7 @@ pub(crate) const STACKS: Need = Need {
     name: "software of the field",
     why: "`cargo xtask stacks` runs the agent beside it",
     look: || match missing(FIELD).as_slice() {
-        [] => Found::Present("Apache, Caddy, PgBouncer, PHP, Perl, Sinatra".to_owned()),
+        [] => Found::Present("Apache, Caddy, PgBouncer, PHP, Perl, Sinatra, Rails, Tryton".to_owned()),
         packages => Found::Missing(format!("the packages {}", packages.join(" "))),
     },
     install: || install_missing(FIELD),
@@ -63,6 +63,11 @@ const FIELD: &[(&str, Witness)] = &[
     ("libdbd-pg-perl", Witness::File("/usr/share/doc/libdbd-pg-perl")),
     ("ruby-sinatra", Witness::File("/usr/share/doc/ruby-sinatra")),
     ("ruby-bunny", Witness::File("/usr/share/doc/ruby-bunny")),
+    // `rails` itself brings compilers and a JavaScript library of every kind.
+    ("ruby-railties", Witness::File("/usr/share/doc/ruby-railties")),
+    ("ruby-actionpack", Witness::File("/usr/share/doc/ruby-actionpack")),
+    ("ruby-activerecord", Witness::File("/usr/share/doc/ruby-activerecord")),
+    ("tryton-server", Witness::Program("trytond")),
     ("python3-venv", Witness::Python("ensurepip")),
 ];
 
