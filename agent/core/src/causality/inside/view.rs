@@ -143,6 +143,14 @@ impl<'a> View<'a> {
         self.takers().is_none_or(|mut takers| takers.any(may_have))
     }
 
+    /// A request of the process was in flight when the operation began and still is, and has shown no key so far.
+    pub(super) fn meets_unnamed_that_hangs(&self) -> bool {
+        let hanging = self.process.into_iter().flat_map(|process| process.incoming.up_to(self.at()));
+        let shows_none = |op| self.candidate(op).is_some_and(|candidate| candidate.keys.is_empty());
+        // Of more nobody asked what they have shown.
+        hanging.take(MAX_LOOKED_AT + 1).enumerate().any(|(step, op)| step >= MAX_LOOKED_AT || shows_none(op))
+    }
+
     /// Requests of the process that show no key and were in flight when the operation began: the latest to be over first.
     pub(super) fn unnamed(&self) -> impl Iterator<Item = (OpId, &'a Op)> {
         let latest = self.process.into_iter().flat_map(|process| process.unnamed.iter().rev());

@@ -138,10 +138,14 @@ pub(in crate::causality::inside) fn judge(view: &View<'_>) -> Value {
         ([], []) if nameless.is_empty() => return of_kin(view, key),
         ([], []) => return Value::Nameless,
         ([only], []) => {
-            let is_open = || view.candidate(*only).is_some_and(|cause| cause.closed_at.is_none());
+            let is_open = view.candidate(*only).is_some_and(|cause| cause.closed_at.is_none());
+            // Another one that hangs may name the order in its answer only.
+            if is_open && trust.has_several_of_order() && view.meets_unnamed_that_hangs() {
+                return Value::Nothing;
+            }
             let row = if is_near_loss {
                 &VALUE_NEAR_LOSS
-            } else if is_open() {
+            } else if is_open {
                 &VALUE_STILL_OPEN
             } else {
                 &VALUE

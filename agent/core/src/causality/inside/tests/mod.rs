@@ -937,6 +937,33 @@ fn a_request_that_hangs_does_not_gather_what_is_decided_meanwhile() {
     assert!(world.inside.len() < 4000, "{} operations", world.inside.len());
 }
 
+/// What names the order only in its answer shows nothing while it hangs.
+#[test]
+fn of_two_requests_that_hang_the_one_without_a_key_may_be_of_the_same_order() {
+    for several in [false, true] {
+        let mut world = World::new();
+        let mut call_of = |world: &mut World, order: &str, both: bool| {
+            let requests = [world.request(1, 10), world.request(2, 11)];
+            let call = world.call(3, 12);
+            world.close(call, 12, Some(order));
+            world.close(requests[0], 10, Some(order));
+            world.close(requests[1], 11, both.then_some(order));
+        };
+        for n in 0..20 {
+            call_of(&mut world, &n.to_string(), false);
+        }
+        call_of(&mut world, "30", several);
+        world.wait(Duration::from_secs(60));
+        let [named, nameless] = [world.request(1, 10), world.request(2, 11)];
+        let call = world.call(3, 12);
+        world.close(call, 12, Some("31"));
+        world.now += Duration::from_secs(10);
+        world.show(|op| (op == named).then(|| Showing { keys: vec![order("31")], ..Showing::default() }));
+        world.check(call, (!several).then_some((named, Rule::Value)));
+        world.close(nameless, 11, None);
+    }
+}
+
 #[test]
 fn what_a_process_did_outlives_it_by_a_minute_and_is_then_forgotten() {
     let mut world = World::new();
