@@ -679,6 +679,25 @@ async fn what_was_not_seen_whole_and_who_is_silent_is_told() {
         assert!(page.contains(expected), "{expected} is not in\n{page}");
     }
     assert_eq!(page.matches('⚠').count(), 1, "of the MES only");
+    assert!(page.contains("No agent has said yet"), "{page}");
+}
+
+#[tokio::test]
+async fn agents_are_shown_with_what_they_see_those_that_are_silent_first() {
+    let house = house();
+    let beat = |agent: &str, node: &str| crate::facts::Beat {
+        agent: agent.to_owned(),
+        node: node.to_owned(),
+        every: 10 * SECOND,
+        services: vec!["crm".to_owned(), "<mes>".to_owned()],
+    };
+    house.store.alive(vec![beat("a-1", "node-1")], now()).expect("kept");
+    house.store.alive(vec![beat("a-2", "node-2")], now().after(-3_600 * SECOND)).expect("kept");
+    let page = house.get("/coverage", Some(&house.token(Role::Support))).await.text;
+    let (silent, heard) =
+        (page.find("node-2").expect("it is there"), page.find("node-1").expect("it is there"));
+    assert!(silent < heard && page.matches("⚠ silent").count() == 1, "{page}");
+    assert!(page.contains("&#60;mes&#62;, crm") && !page.contains("No agent"), "{page}");
 }
 
 #[tokio::test]
