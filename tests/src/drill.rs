@@ -145,7 +145,7 @@ impl Drill<'_> {
         self.over(told, mended)
     }
 
-    /// An order that is finished is finished once more: the page says that it is, and somebody is warned for a while.
+    /// An order that is finished is finished once more: the page says so, and somebody is warned for a while.
     fn made_twice(&mut self) -> Result<Told> {
         let mut customer = self.flow.customer()?;
         ensure!(customer.upload()? == 201, "the model could not be uploaded");
@@ -159,20 +159,20 @@ impl Drill<'_> {
         ensure!(self.alerts("firing", rule, order)? == 0, "it was made once");
         ensure!(customer.finish_again()? == 200, "it could not be finished again");
         let broken = Instant::now();
+        let mut sentence = String::new();
+        let said_after =
+            self.until(&format!("“made twice” on the page of order {order}"), broken, || {
+                let page = self.server.order(order)?.unwrap_or_default();
+                page["sentence"].as_str().unwrap_or_default().clone_into(&mut sentence);
+                Ok(sentence.ends_with("An order has it once: it may have been made twice."))
+            });
+        let said_after = said_after.with_context(|| format!("it said “{sentence}”"))?;
         let warned_after = self.until("a warning that it was made twice", broken, || {
             Ok(self.alerts("firing", rule, order)? == 1)
         })?;
-        let page = self.server.order(order)?.unwrap_or_default();
-        let sentence = page["sentence"].as_str().unwrap_or_default().to_owned();
-        let told = Told {
-            what: "an order is made twice",
-            order,
-            sentence,
-            said_after: warned_after,
-            rule,
-            warned_after,
-            ended_after: Duration::ZERO,
-        };
+        let what = "an order is made twice";
+        let told =
+            Told { what, order, sentence, said_after, rule, warned_after, ended_after: Duration::ZERO };
         self.over(told, broken)
     }
 

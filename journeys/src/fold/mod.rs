@@ -10,6 +10,7 @@
 //!                 └─ incidents ──────────────┴──────────┘
 //! ```
 
+mod again;
 mod artifacts;
 mod disagree;
 mod gather;
@@ -27,6 +28,7 @@ mod visits;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::again::{Again, again, several};
 pub use self::disagree::Disagreement;
 pub use self::gather::{Gathered, MAX_FACTS, gather};
 pub use self::lengths::{Length, THEN, length, lengths, unseen};

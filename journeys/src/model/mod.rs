@@ -91,6 +91,9 @@ pub struct StageModel {
     /// It ends badly.
     #[serde(default, rename = "bad")]
     pub is_bad: bool,
+    /// An order comes to it once: a system that writes it again may have done the work twice.
+    #[serde(default)]
+    pub once: bool,
 }
 
 /// A span of time in microseconds, written as `30s`, `15m`, `4h`, `2d`.

@@ -2,7 +2,7 @@
 
 use super::Told;
 use crate::facts::{Trouble, TroubleKind};
-use crate::fold::{Hang, Incident, Lost, Place, Reason, Says, Usually};
+use crate::fold::{Again, Hang, Incident, Lost, Place, Reason, Says, Usually};
 
 pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
     let words = told.words;
@@ -114,6 +114,17 @@ pub(super) fn usually(told: &Told<'_>, usual: &Usually) -> String {
             format!("Usually “{}” follows after about {}.", told.stage(stage), told.words.about(*micros))
         }
     }
+}
+
+/// What should be once was again.
+pub(super) fn again(told: &Told<'_>, again: &Again<'_>) -> String {
+    format!(
+        "{} wrote status “{}” again at {}, first at {}. An order has it once: it may have been made twice.",
+        told.system(&again.record.service, &again.record.collection),
+        again.status,
+        told.words.time(again.last, told.now),
+        told.words.time(again.first, told.now),
+    )
 }
 
 fn lost_how(told: &Told<'_>, lost: &Lost) -> String {

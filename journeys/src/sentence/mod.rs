@@ -14,7 +14,7 @@ mod words;
 pub use self::evidence::{Event, EventKind, certainty, events, proofs, role};
 pub use self::words::{Language, Words};
 use crate::facts::{At, Unseen};
-use crate::fold::{Gap, Journey, Outcome, Reason, Verdict};
+use crate::fold::{self, Gap, Journey, Outcome, Reason, Verdict};
 use crate::model::Model;
 
 /// So many things that were not seen are told one by one.
@@ -42,6 +42,13 @@ pub fn sentence(verdict: &Verdict, journey: &Journey, model: &Model, words: &Wor
         text.push_str(&match words.language {
             Language::Ru => ru::usually(&told, usual),
             Language::En => en::usually(&told, usual),
+        });
+    }
+    if let Some(again) = fold::again(journey, model) {
+        text.push(' ');
+        text.push_str(&match words.language {
+            Language::Ru => ru::again(&told, &again),
+            Language::En => en::again(&told, &again),
         });
     }
     Sentence { state: state(verdict, words, now), text, unseen: unseen(journey, &told) }

@@ -2,7 +2,7 @@
 
 use super::Told;
 use crate::facts::{Trouble, TroubleKind};
-use crate::fold::{Hang, Incident, Lost, Place, Reason, Says, Usually};
+use crate::fold::{Again, Hang, Incident, Lost, Place, Reason, Says, Usually};
 
 pub(super) fn reason(told: &Told<'_>, reason: &Reason) -> String {
     let words = told.words;
@@ -111,6 +111,17 @@ pub(super) fn usually(told: &Told<'_>, usual: &Usually) -> String {
             format!("Обычно дальше «{}», примерно через {}.", told.stage(stage), told.words.about(*micros))
         }
     }
+}
+
+/// What should be once was again.
+pub(super) fn again(told: &Told<'_>, again: &Again<'_>) -> String {
+    format!(
+        "{}: статус «{}» записан снова в {}, впервые — в {}. У заказа он бывает один раз: возможно, заказ сделан дважды.",
+        told.system(&again.record.service, &again.record.collection),
+        again.status,
+        told.words.time(again.last, told.now),
+        told.words.time(again.first, told.now),
+    )
 }
 
 fn lost_how(told: &Told<'_>, lost: &Lost) -> String {

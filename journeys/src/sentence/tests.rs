@@ -1,8 +1,10 @@
 use jiff::tz::{TimeZone, offset};
 
 use super::*;
-use crate::facts::{FactId, Trouble, TroubleKind};
+use crate::facts::{Fact, FactId, Trouble, TroubleKind};
 use crate::fold::{Certainty, Hang, Incident, Lost, Place, Reason, Says, Usually};
+use crate::model::Usual;
+use crate::testing::wrote;
 use crate::time::{DAY, HOUR, MINUTE};
 
 const HOUSE: &str = "
@@ -209,6 +211,42 @@ fn what_is_usual_is_said_beside_what_is() {
             let words = Words { language, zone: TimeZone::fixed(offset(3)) };
             let told = sentence(&verdict, &Journey::default(), &model, &words, AT.after(41 * MINUTE));
             assert_eq!(told.text, expected);
+        }
+    }
+}
+
+#[test]
+fn a_status_that_comes_once_and_came_again_is_told_with_the_sentence() {
+    let second = AT.after(41 * MINUTE);
+    let facts = |times: &[At]| {
+        let write = |(id, at): (usize, &At)| {
+            let started = wrote("1", id as u64 + 1, 0, "mes", "orders", "started");
+            Fact { from: *at, to: *at, ..started }
+        };
+        times.iter().enumerate().map(write).collect::<Vec<_>>()
+    };
+    let plain = Model::parse(HOUSE).expect("the house's model is right");
+    let stage = "  - { name: started, from: { mes: [started] }, once: true }";
+    let once = Model::parse(&format!("{HOUSE}{stage}")).expect("the same with a stage more");
+    for (model, times, is_told) in
+        [(&once, &[AT, second][..], true), (&once, &[AT][..], false), (&plain, &[AT, second][..], false)]
+    {
+        let (gathered, _) = fold::Gathered::default().with(facts(times));
+        let journey = fold::journey(&gathered, model);
+        let verdict = fold::verdict(&journey, model, &Usual::default(), second);
+        for (language, expected) in [
+            (
+                Language::Ru,
+                " Производство: статус «started» записан снова в 14:43 (UTC+03), впервые — в 14:02 (UTC+03). У заказа он бывает один раз: возможно, заказ сделан дважды.",
+            ),
+            (
+                Language::En,
+                " Production wrote status “started” again at 14:43 (UTC+03), first at 14:02 (UTC+03). An order has it once: it may have been made twice.",
+            ),
+        ] {
+            let words = Words { language, zone: TimeZone::fixed(offset(3)) };
+            let told = sentence(&verdict, &journey, model, &words, second);
+            assert_eq!(told.text.ends_with(expected), is_told, "{}", told.text);
         }
     }
 }

@@ -6,7 +6,9 @@
 use super::limit::{Known, Limited};
 use super::{Calendar, Entered, Filter, Held, Measured, OrderWhen, Pattern, Standing};
 use crate::facts::{At, Person, PersonRole, Sent, Work};
-use crate::fold::{Change, Journey, LEASE, Lost, OpenWork, Outcome, Reason, Record, StageState, Verdict};
+use crate::fold::{
+    self, Change, Journey, LEASE, Lost, OpenWork, Outcome, Reason, Record, StageState, Verdict,
+};
 use crate::model::{Kind, Model, Usual, shape};
 use crate::time::{HOUR, MINUTE};
 
@@ -363,11 +365,8 @@ fn repeated(order: &Subject<'_>, wanted: Option<&str>, to: &str) -> Option<(At, 
     let again = order.journey.records.iter().filter_map(|record| {
         let name = order.model.record(&record.service, &record.collection).map(|(name, _)| name);
         let is_meant = wanted.is_none_or(|wanted| Some(wanted) == name || wanted == record.service);
-        let times = record.changes.iter().filter(|change| is_meant && change.to == to);
-        let mut times: Vec<At> =
-            times.flat_map(|change| std::iter::once(change.at).chain(change.again.iter().copied())).collect();
-        times.sort_unstable();
-        times.get(1).map(|_| times.last().copied().map(|at| (at, record.service.clone())))?
+        let meant = record.changes.iter().filter(|change| is_meant && change.to == to);
+        fold::several(meant).map(|(_, last)| (last, record.service.clone()))
     });
     again.max()
 }
