@@ -22,6 +22,7 @@ use crate::causality::{Confidence, Edge, Rule};
 use crate::operation::OpSide;
 use crate::operation::postgres::TransactionNumber;
 use crate::record::{ConnId, OpId};
+use crate::time::BootTime;
 
 impl Inside {
     /// Decides an outgoing operation if it can be decided, or must be.
@@ -30,14 +31,16 @@ impl Inside {
         if state.shape != OpSide::Outgoing || state.decided || state.closed_at.is_none() {
             return;
         }
+        if forced && self.is_postponed(op) {
+            return;
+        }
         // Of a transaction's members, the one that names an order is decided first: the others follow it.
         if forced
             && state.keys.is_empty()
             && let Some(named) = self.table.named_member(state)
         {
             self.consider(named, true);
-            let is_postponed = self.table.op(named).is_some_and(|named| named.patient && !named.decided);
-            if is_postponed && self.postpone(op) {
+            if self.is_postponed(named) && self.postpone(op) {
                 return;
             }
         }
@@ -201,21 +204,35 @@ impl Inside {
 
     /// Looks at the operation once more, when its process may have shown how it works. Returns whether it does.
     fn postpone(&mut self, op: OpId) -> bool {
-        let Some(state) = self.table.ops.get_mut(&op).filter(|state| !state.patient) else { return false };
-        state.patient = true;
+        let Some(until) = self.time_after(op, PATIENCE) else { return false };
+        let Some(state) = self.table.ops.get_mut(&op).filter(|state| state.patient_until.is_none()) else {
+            return false;
+        };
+        state.patient_until = Some(until);
         self.come_back_after(op, PATIENCE);
         true
     }
 
+    /// The operation's last look is still to come, whatever else asks for it: what its transaction's other members wait for, say.
+    fn is_postponed(&self, op: OpId) -> bool {
+        let state = self.table.op(op).filter(|state| !state.decided);
+        state.is_some_and(|state| state.patient_until.is_some_and(|until| until > self.now))
+    }
+
     fn come_back_after(&mut self, op: OpId, time: Duration) {
-        let Some(state) = self.table.op(op) else { return };
+        let Some(due) = self.time_after(op, time) else { return };
+        // It may have been looked at before.
+        if !self.deadlines.contains(due, (op, Deadline::Decide)) {
+            self.deadlines.insert(due, (op, Deadline::Decide));
+        }
+    }
+
+    fn time_after(&self, op: OpId, time: Duration) -> Option<BootTime> {
+        let state = self.table.op(op)?;
         let closed_at = state.closed_at.unwrap_or(state.opened.at);
         // Members of a transaction are looked at together.
         let closed_at = self.table.transaction(state).map_or(closed_at, |known| known.last_at.max(closed_at));
-        // It may have been looked at before.
-        if !self.deadlines.contains(closed_at + time, (op, Deadline::Decide)) {
-            self.deadlines.insert(closed_at + time, (op, Deadline::Decide));
-        }
+        Some(closed_at + time)
     }
 
     /// The operation's cause is known, or never will be. `strong`: by evidence of its own, which holds for its transaction too.

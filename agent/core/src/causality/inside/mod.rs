@@ -104,6 +104,8 @@ pub struct Inside {
     ended: VecDeque<(BootTime, Tgid)>,
     /// When an operation is decided or forgotten at the latest.
     deadlines: Queue<(OpId, Deadline), 4>,
+    /// What is due by then has been handled.
+    now: BootTime,
     edges: VecDeque<Edge>,
     settled: VecDeque<OpId>,
     /// Operations that belong together, though neither caused the other.
@@ -129,6 +131,7 @@ impl Inside {
             table: Table::default(),
             ended: VecDeque::new(),
             deadlines: Queue::default(),
+            now: BootTime::ZERO,
             edges: VecDeque::new(),
             settled: VecDeque::new(),
             bonds: VecDeque::new(),
@@ -147,6 +150,7 @@ impl Inside {
     /// If [`Inside::poll_to_peek`] then names requests, this is called again once what they have shown is
     /// [told](Inside::shown).
     pub fn handle_timeout(&mut self, now: BootTime) {
+        self.now = now;
         for op in std::mem::take(&mut self.postponed) {
             self.consider(op, true);
         }
@@ -183,7 +187,7 @@ impl Inside {
         // Nothing more will be shown.
         for op in &open {
             if let Some(state) = self.table.ops.get_mut(op) {
-                state.patient = true;
+                state.patient_until = Some(BootTime::ZERO);
             }
         }
         for op in open {

@@ -185,8 +185,8 @@ pub(super) struct Op {
     pub(super) awaits_late_cause: bool,
     /// Something that names its order was begun soon after its answer.
     pub(super) followed: bool,
-    /// It has been waited for that the process shows how it works.
-    pub(super) patient: bool,
+    /// Until when it is waited for that the process shows how it works.
+    pub(super) patient_until: Option<BootTime>,
     /// The request was open for so long that its connection was asked what it had shown until then.
     pub(super) peeked: bool,
     /// Every member of this operation's transaction has been looked at: only weak evidence is left.
@@ -258,7 +258,7 @@ impl Op {
             start: Circumstances::default(),
             awaits_late_cause: false,
             followed: false,
-            patient: false,
+            patient_until: None,
             peeked: false,
             transaction_settled: false,
             decided: false,

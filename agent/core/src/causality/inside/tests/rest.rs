@@ -99,6 +99,30 @@ fn a_transaction_waits_as_long_as_its_statement_that_names_the_order() {
     }
 }
 
+/// As where a connection goes back to its pool after the answer: what its transaction's other members ask for is not the last look.
+#[test]
+fn a_transaction_that_ends_after_the_answer_waits_as_well() {
+    let mut world = World::new();
+    let make = world.request(1, 10);
+    world.close(make, 10, Some("1"));
+    let look = world.request(1, 10);
+    // By several threads: none waits for what another one reads.
+    let [begin, select] = [(11, None), (12, Some("1"))].map(|(thread, key)| {
+        let statement = world.call(3, thread);
+        world.close_in(statement, thread, key, Some(1), false);
+        statement
+    });
+    world.close(look, 10, Some("1"));
+    let rollback = world.call(3, 13);
+    world.close_in(rollback, 13, None, Some(1), true);
+    made_and_looked_at(&mut world, PROOF_BESIDE_ANSWERED, false);
+    wait_long(&mut world);
+    world.check(select, Some((look, Rule::Value)));
+    for member in [begin, rollback] {
+        world.check(member, Some((look, Rule::Transaction)));
+    }
+}
+
 /// Two processes of one service: what both have shown together is enough, and what one does late holds for both.
 #[test]
 fn processes_of_one_service_show_it_together() {
