@@ -15,10 +15,10 @@ const CONFIG = {
     "/": {
       connection: { url: process.env.AMQP_URL },
       exchanges: ["shop"],
-      queues: ["made"],
-      bindings: ["shop[order.made] -> made"],
+      queues: ["shop.made"],
+      bindings: ["shop[order.made] -> shop.made"],
       publications: { made: { exchange: "shop", routingKey: "order.made" } },
-      subscriptions: { made: { queue: "made", prefetch: 8 } },
+      subscriptions: { made: { queue: "shop.made", prefetch: 8 } },
     },
   },
 };

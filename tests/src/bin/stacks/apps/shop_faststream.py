@@ -28,15 +28,15 @@ async def end():
     await pool.close()
 
 
-@broker.subscriber("made")
+@broker.subscriber("stages.first")
 async def made(message: dict):
     order, nonce = message["order_id"], message["nonce"]
     async with pool.connection() as connection:
         await connection.execute(PLAN, (nonce + "-a", order))
-    await broker.publish({"order_id": order, "nonce": nonce + "-p"}, "planned")
+    await broker.publish({"order_id": order, "nonce": nonce + "-p"}, "stages.second")
 
 
-@broker.subscriber("planned")
+@broker.subscriber("stages.second")
 async def planned(message: dict):
     order, nonce = message["order_id"], message["nonce"]
     async with pool.connection() as connection:

@@ -21,7 +21,7 @@ async def running(_app):
         if os.environ.get("AMQP_URL"):
             connection = await aio_pika.connect_robust(os.environ["AMQP_URL"])
             channel = await connection.channel()
-            await channel.declare_queue("made", durable=True)
+            await channel.declare_queue("stages.first", durable=True)
         yield
 
 
@@ -35,7 +35,7 @@ async def make(order: dict = fastapi.Body(), x_nonce: str = fastapi.Header()):
     if channel:
         body = json.dumps({"order_id": order["order_id"], "nonce": x_nonce + "-p"}).encode()
         message = aio_pika.Message(body, content_type="application/json")
-        await channel.default_exchange.publish(message, routing_key="made")
+        await channel.default_exchange.publish(message, routing_key="stages.first")
     return {"order_id": order["order_id"]}
 
 
