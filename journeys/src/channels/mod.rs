@@ -43,8 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(500);
 /// Messages of one channel that are claimed at a time.
 const AT_ONCE: usize = 10;
-/// Between two attempts: from the first to the last of these, twice as long each time.
-const SHORTEST_PAUSE: i64 = 5 * SECOND;
+/// After an attempt that failed, and twice as long after each further one, up to [`LONGEST_PAUSE`]. Alerts come in bursts, and who
+/// restarts is back after some seconds.
+const PAUSE: i64 = 5 * SECOND;
 const LONGEST_PAUSE: i64 = HOUR;
 /// Older messages are given up.
 const TOO_OLD: i64 = DAY;
@@ -152,6 +153,19 @@ pub fn start(
     counts: &Counts,
     stopped: &watch::Receiver<bool>,
 ) -> Vec<tokio::task::JoinHandle<()>> {
+    start_with(store, set, model, zone, counts, stopped, PAUSE)
+}
+
+/// The same with another pause after an attempt that failed.
+fn start_with(
+    store: Arc<dyn House>,
+    set: Arc<RuleSet>,
+    model: Arc<Model>,
+    zone: TimeZone,
+    counts: &Counts,
+    stopped: &watch::Receiver<bool>,
+    pause: i64,
+) -> Vec<tokio::task::JoinHandle<()>> {
     let heartbeat = set.heartbeat.clone().map(|heartbeat| {
         let (store, mut stopped) = (store.clone(), stopped.clone());
         tokio::spawn(async move {
@@ -166,7 +180,7 @@ pub fn start(
         let (office, channel, results) = (office.clone(), channel.clone(), counts.of(&channel.name));
         let mut stopped = stopped.clone();
         tokio::spawn(async move {
-            let sender = Sender::new(office, channel, results);
+            let sender = Sender::new(office, channel, results, pause);
             tokio::select! {
                 () = sender.run() => {}
                 _ = stopped.wait_for(|stopped| *stopped) => {}
@@ -182,11 +196,13 @@ struct Sender {
     channel: Channel,
     results: Arc<Results>,
     taken: Taken,
+    /// After an attempt that failed.
+    pause: i64,
 }
 
 impl Sender {
-    fn new(office: Office, channel: Channel, results: Arc<Results>) -> Self {
-        Self { office, channel, results, taken: Taken::default() }
+    fn new(office: Office, channel: Channel, results: Arc<Results>, pause: i64) -> Self {
+        Self { office, channel, results, taken: Taken::default(), pause }
     }
 
     async fn run(self) {
@@ -301,7 +317,7 @@ impl Sender {
     fn failed(&self, message: &Message, error: &ChannelError, at: At) -> Told {
         let channel = &self.channel.name;
         let pause =
-            SHORTEST_PAUSE.saturating_mul(1 << message.attempts.saturating_sub(1).min(12)).min(LONGEST_PAUSE);
+            self.pause.saturating_mul(1 << message.attempts.saturating_sub(1).min(12)).min(LONGEST_PAUSE);
         let pause = match error {
             ChannelError::Later(seconds) => seconds.saturating_mul(SECOND).clamp(SECOND, LONGEST_PAUSE),
             _ => pause,

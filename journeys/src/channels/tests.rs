@@ -361,7 +361,8 @@ async fn what_fires_is_told_once_though_the_channel_is_away_at_first_and_its_end
     let (stop, stopped) = watch::channel(false);
     let counts = Counts::default();
     let set = Alerts::rules(&*store).expect("rules");
-    let tasks = start(store.clone(), set, model, TimeZone::UTC, &counts, &stopped);
+    // It is broken for four of these, long enough to be told of.
+    let tasks = start_with(store.clone(), set, model, TimeZone::UTC, &counts, &stopped, SECOND);
     let heard = wait_for(&good.0, 1).await;
     assert_eq!(heard[0]["spoor"]["title"], "Order 4711: mes put it back to an earlier stage");
     let broken = wait_for(&good.0, 2).await;

@@ -12,9 +12,39 @@ fn model() -> Model {
     Model::parse(include_str!("../../../../deploy/journeys/model.yaml")).expect("the demo's model")
 }
 
-/// How an order of these facts stands to a rule at a second; the rule is given as a line of YAML.
+/// A rule, given as a line of YAML, and an order of some facts.
+struct Looked {
+    model: Model,
+    set: RuleSet,
+    journey: Journey,
+}
+
+impl Looked {
+    fn new(rule: &str, facts: &[Fact]) -> Self {
+        let model = model();
+        let calendars = "calendars: { workshop: { zone: UTC, hours: 'Mon-Fri 09:00-18:00' } }";
+        let set =
+            RuleSet::parse(&format!("{calendars}\nrules:\n  - {{ id: x, {rule} }}"), &model).expect(rule);
+        let (gathered, _) = Gathered::default().with(facts.to_vec());
+        let journey = fold::journey(&gathered, &model);
+        Self { model, set, journey }
+    }
+
+    /// How the order stands to the rule at a second, and when to look again.
+    fn look(&self, usual: &Usual, at: i64) -> (Standing, Option<At>) {
+        let Self { model, set, journey } = self;
+        let rule = set.rule("x").expect("the rule");
+        let When::Order(when) = &rule.when else { panic!("{rule:?}") };
+        let now = At(at * SECOND).after(FACT_MICROS);
+        let verdict = fold::verdict(journey, model, usual, now);
+        let standing = stand(when, &rule.filter, &Subject { journey, verdict: &verdict, model, usual }, now);
+        let next = standing.next().into_iter().chain(verdict.due).min();
+        (standing, next)
+    }
+}
+
 fn standing(rule: &str, facts: &[Fact], usual: &Usual, at: i64) -> Standing {
-    look(rule, facts, usual, at).0
+    Looked::new(rule, facts).look(usual, at).0
 }
 
 /// A fact lasts ten milliseconds, and a look at a second comes when what began with it is over.
@@ -24,23 +54,6 @@ const FACT_MICROS: i64 = 10_000;
 fn second_of(due: At) -> i64 {
     let after = due.0 - FACT_MICROS;
     after.div_euclid(SECOND) + i64::from(after.rem_euclid(SECOND) != 0)
-}
-
-/// The same, and when to look again.
-fn look(rule: &str, facts: &[Fact], usual: &Usual, at: i64) -> (Standing, Option<At>) {
-    let model = model();
-    let calendars = "calendars: { workshop: { zone: UTC, hours: 'Mon-Fri 09:00-18:00' } }";
-    let set = RuleSet::parse(&format!("{calendars}\nrules:\n  - {{ id: x, {rule} }}"), &model).expect(rule);
-    let rule = set.rule("x").expect("the rule");
-    let When::Order(when) = &rule.when else { panic!("{rule:?}") };
-    let (gathered, _) = Gathered::default().with(facts.to_vec());
-    let journey = fold::journey(&gathered, &model);
-    let now = At(at * SECOND).after(FACT_MICROS);
-    let verdict = fold::verdict(&journey, &model, usual, now);
-    let subject = Subject { journey: &journey, verdict: &verdict, model: &model, usual };
-    let standing = stand(when, &rule.filter, &subject, now);
-    let next = standing.next().into_iter().chain(verdict.due).min();
-    (standing, next)
 }
 
 /// Since when it is too much, in seconds, and where; or when to look again.
@@ -259,15 +272,16 @@ proptest! {
     ) {
         let rule = RULES[rule];
         let last = facts.iter().map(|fact| fact.to.0 / SECOND + 1).max().unwrap_or(0);
-        let holds = |at: i64| matches!(standing(rule, &facts, &Usual::default(), at), Standing::Holds(_));
+        let (order, usual) = (Looked::new(rule, &facts), Usual::default());
+        let holds = |at: i64| matches!(order.look(&usual, at).0, Standing::Holds(_));
         let (mut now, mut state) = (last, holds(last));
-        let mut next = look(rule, &facts, &Usual::default(), now).1;
+        let mut next = order.look(&usual, now).1;
         for at in (last..last + 2 * 86_400).step_by(600) {
             while let Some(due) = next.map(second_of) {
                 if due > at || due <= now { break; }
                 now = due;
                 state = holds(now);
-                next = look(rule, &facts, &Usual::default(), now).1;
+                next = order.look(&usual, now).1;
             }
             prop_assert_eq!(holds(at), state, "{} at {}, last looked at {}, next {:?}", rule, at, now, next);
         }
