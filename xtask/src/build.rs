@@ -18,7 +18,7 @@ const FLAGS: [&str; 2] = ["-Cdebuginfo=2", "-Clink-arg=--btf"];
 /// What is built and tested together, always: with other packages, dependencies would have other features and be built again.
 pub(crate) const PACKAGES: [&str; 5] = ["--workspace", "--exclude", "spoor-ebpf", "--exclude", "xtask"];
 /// All programs, and one of tests: with it what only tests depend on has its say in the features. This one is small.
-pub(crate) const PROGRAMS: [&str; 3] = ["--bins", "--test", "killed"];
+pub(crate) const PROGRAMS: [&str; 3] = ["--bins", "--test", "demo"];
 
 /// Build the eBPF object and the agent with it embedded; print the path of the binary.
 ///
