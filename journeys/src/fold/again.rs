@@ -13,7 +13,7 @@ pub struct Again<'a> {
     pub last: At,
 }
 
-/// The last one of them.
+/// The first one of them: what is written after it may only be what others were told.
 pub fn again<'a>(journey: &'a Journey, model: &Model) -> Option<Again<'a>> {
     let changes = journey.records.iter().flat_map(|record| record.changes.iter().map(move |of| (record, of)));
     let of_once = changes.filter(|(record, change)| {
@@ -24,7 +24,7 @@ pub fn again<'a>(journey: &'a Journey, model: &Model) -> Option<Again<'a>> {
         let (first, last) = several(record.changes.iter().filter(|other| other.to == change.to))?;
         Some(Again { record, status: &change.to, first, last })
     });
-    times.max_by_key(|again| again.last)
+    times.min_by_key(|again| again.last)
 }
 
 /// The first and the last time that one of these was written, if there is more than one.
