@@ -942,7 +942,7 @@ fn a_request_that_hangs_does_not_gather_what_is_decided_meanwhile() {
 fn of_two_requests_that_hang_the_one_without_a_key_may_be_of_the_same_order() {
     for several in [false, true] {
         let mut world = World::new();
-        let mut call_of = |world: &mut World, order: &str, both: bool| {
+        let call_of = |world: &mut World, order: &str, both: bool| {
             let requests = [world.request(1, 10), world.request(2, 11)];
             let call = world.call(3, 12);
             world.close(call, 12, Some(order));
