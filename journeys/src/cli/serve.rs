@@ -11,6 +11,7 @@ use clap::Args;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::Place;
@@ -226,6 +227,7 @@ async fn serve(
     gate: Gate,
     (stop, stopped): (watch::Sender<bool>, watch::Receiver<bool>),
 ) -> Result<()> {
+    let signals = Signals::listen()?;
     let (writer, writing) = Writer::start(store.clone()).context("cannot start the writing thread")?;
     let (forward, forwarding) = forward(options, &site, stopped.clone())?.unzip();
     let attributes = options.place.order_attributes.clone();
@@ -285,7 +287,7 @@ async fn serve(
     let (grpc, http) = (tokio::spawn(grpc), tokio::spawn(http));
     let keep_log = i64::from(options.keep_access_log_days).saturating_mul(DAY);
     let chores = tokio::spawn(chores(store, retention(options), gate, keep_log, stopped));
-    signal().await?;
+    signals.asked().await;
     tracing::info!("stopping");
     stop.send_replace(true);
     grpc.await.context("the gRPC receiver ended badly")?;
@@ -334,15 +336,26 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-async fn signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// What asks the server to end. Listened for before it is ready: who asks then must not kill it.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+        })
     }
-    Ok(())
+
+    async fn asked(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 fn retention(options: &Options) -> Retention {

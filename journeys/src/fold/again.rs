@@ -15,14 +15,15 @@ pub struct Again<'a> {
 
 /// The first one of them: what is written after it may only be what others were told.
 pub fn again<'a>(journey: &'a Journey, model: &Model) -> Option<Again<'a>> {
-    let changes = journey.records.iter().flat_map(|record| record.changes.iter().map(move |of| (record, of)));
-    let of_once = changes.filter(|(record, change)| {
-        let stage = model.stage(&record.service, &record.collection, &change.to);
-        stage.and_then(|at| model.stages.get(at)).is_some_and(|stage| stage.once)
-    });
-    let times = of_once.filter_map(|(record, change)| {
-        let (first, last) = several(record.changes.iter().filter(|other| other.to == change.to))?;
-        Some(Again { record, status: &change.to, first, last })
+    let times = journey.records.iter().flat_map(|record| {
+        let name = model.record(&record.service, &record.collection).map(|(name, _)| name);
+        let of_once = model.stages.iter().filter(|stage| stage.once);
+        let statuses = of_once.filter_map(move |stage| stage.from.get(name?)).flatten();
+        statuses.filter_map(move |status| {
+            let changes = || record.changes.iter().filter(|change| change.to == *status);
+            let (first, last) = several(changes())?;
+            Some(Again { record, status: &changes().next()?.to, first, last })
+        })
     });
     times.min_by_key(|again| again.last)
 }

@@ -28,8 +28,10 @@ pub struct Report {
     pub misplaced: Vec<String>,
     /// Entries whose span says that it is incomplete, and has no answer: of a TLS connection of which one direction was opened, say.
     pub incomplete: Vec<String>,
-    /// Spans of the services without an entry.
+    /// Spans of the services without an entry, which look whole.
     pub extra: Vec<String>,
+    /// The same of such that say themselves that they have no answer.
+    pub doubtful: Vec<String>,
     /// Orders with spans in several traces, and traces with several orders.
     pub scattered: Vec<String>,
     pub edges: Edges,
@@ -49,10 +51,11 @@ impl Report {
     /// Every operation of every order is a span of that order's one trace, and no more parents are wrong than the design
     /// allows: one in a thousand.
     pub fn is_complete(&self) -> bool {
-        let lists = [&self.missing, &self.misplaced, &self.incomplete, &self.extra, &self.scattered];
+        let unsure = [&self.incomplete, &self.doubtful];
+        let lists = [&self.missing, &self.misplaced, &self.extra, &self.scattered].into_iter().chain(unsure);
         let wrong = self.edges.wrong.len();
         let judged = wrong + self.edges.correct + self.edges.orphans.len();
-        lists.iter().all(|list| list.is_empty()) && wrong * 1000 <= judged
+        lists.into_iter().all(Vec::is_empty) && wrong * 1000 <= judged
     }
 }
 
@@ -76,6 +79,7 @@ impl fmt::Display for Report {
             ("in the wrong place", &self.misplaced),
             ("with a span that says that it is incomplete", &self.incomplete),
             ("without an operation", &self.extra),
+            ("without an operation, which say that they have no answer", &self.doubtful),
             ("scattered", &self.scattered),
             ("with a wrong parent", &edges.wrong),
             ("without their parent", &edges.orphans),
@@ -139,7 +143,8 @@ pub fn compare(entries: &[Entry], spans: &[Span], since_ns: u64) -> Report {
                 .into_iter()
                 .filter_map(|key| Some(format!(", {key} {}", span.text(key)?)))
                 .collect();
-            report.extra.push(format!(
+            let list = if is_unanswered(span) { &mut report.doubtful } else { &mut report.extra };
+            list.push(format!(
                 "{} {} of order {:?}, {from} to {to} ms{}",
                 span.service,
                 span.name,

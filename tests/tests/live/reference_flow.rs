@@ -303,5 +303,7 @@ fn under_tls_most_operations_are_there_and_no_cause_is_wrong() {
         report.edges.wrong.is_empty() && report.extra.is_empty() && report.scattered.is_empty(),
         "{report}"
     );
+    // One run of some twenty had one, of a request whose answer was not opened: why there were two spans of it is not known.
+    assert!(100 * report.doubtful.len() <= report.of_orders, "{report}");
     assert!(2 * report.found > report.of_orders && report.edges.correct > 0, "{report}");
 }
